@@ -1,0 +1,137 @@
+//! A stand-in for `cubecl-llvm` 0.11.3 with only the types that `cubecl-cuda` names.
+//!
+//! Why it exists: burn's `cuda` feature depends on `cubecl-cuda`, which always links `cubecl-llvm`,
+//! whose build script downloads a prebuilt LLVM. Machines without that download (ours, and any
+//! offline build) could not build the CUDA backend at all. This workspace enables
+//! `cubecl/cuda-cpp`, so every kernel goes through CUDA C++ and NVRTC at run time — the path that
+//! also offers TMA and asynchronous copies — and the LLVM path is never taken. The crate is put in
+//! by `[patch.crates-io]` in the workspace's `Cargo.toml`.
+//!
+//! Asking it to compile is an error that says so. It contains no code of the crate it replaces.
+
+use cubecl_core::{Compiler, ir::nvidia::SmArch, prelude::KernelDefinition};
+use cubecl_runtime::{compiler::CompilationError, kernel::BufferIOAttr};
+
+/// The target that a compiler was built for; only CUDA names it here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LlvmTarget {
+    /// NVIDIA PTX.
+    #[default]
+    Nvptx,
+}
+
+/// The LLVM compiler's handle: constructible, never able to compile.
+#[derive(Clone, Debug, Default)]
+pub struct PlironCompiler {
+    /// What it would compile for.
+    pub target: LlvmTarget,
+}
+
+/// Compilation options, as `cubecl-cuda` fills them in.
+#[derive(Clone, Debug, Default)]
+pub struct PlironOptions {
+    /// AMD architecture; always `None` for CUDA.
+    pub arch: Option<()>,
+    /// NVIDIA architecture.
+    pub sm_arch: Option<SmArch>,
+    /// PTX version to emit.
+    pub ptx_version: Option<nvptx::ptx_version::PtxVersion>,
+    /// Whether scalars travel in the kernel's parameter block.
+    pub grid_constants: bool,
+}
+
+/// A compiled PTX module. Never constructed here.
+#[derive(Clone, Debug)]
+pub struct NvptxModule {
+    /// NUL-terminated PTX assembly.
+    pub ptx: Vec<core::ffi::c_char>,
+    /// Entry point symbol.
+    pub entrypoint: String,
+    /// Intermediate representation, for logs.
+    pub ir: String,
+    /// Shared memory a launch needs, in bytes.
+    pub shared_memory_size: usize,
+    /// Buffer access modes in binding order.
+    pub io: Vec<BufferIOAttr>,
+}
+
+/// What compilation would produce.
+#[derive(Clone, Debug)]
+pub enum PlironArtifact {
+    /// A PTX module.
+    NvptxCode(NvptxModule),
+    /// Nothing: keeps callers' catch-all arm reachable.
+    None,
+}
+
+impl core::fmt::Display for PlironArtifact {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::NvptxCode(module) => f.write_str(&module.ir),
+            Self::None => f.write_str("no artifact"),
+        }
+    }
+}
+
+impl Compiler for PlironCompiler {
+    type Representation = PlironArtifact;
+    type CompilationOptions = PlironOptions;
+
+    fn compile(
+        &mut self,
+        _kernel: KernelDefinition,
+        _options: &Self::CompilationOptions,
+    ) -> Result<Self::Representation, CompilationError> {
+        Err(CompilationError::Generic {
+            reason: "this build has no LLVM backend: enable the `cubecl/cuda-cpp` feature".into(),
+            backtrace: Default::default(),
+        })
+    }
+
+    fn extension(&self) -> &'static str {
+        "ll"
+    }
+
+    fn lang_tag(&self) -> &'static str {
+        "llvm"
+    }
+}
+
+/// NVPTX types.
+pub mod nvptx {
+    /// The PTX version that a driver loads.
+    pub mod ptx_version {
+        /// A PTX ISA version; only its name is needed.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub struct PtxVersion(i32);
+
+        impl PtxVersion {
+            /// The version for a driver; `None`, because no PTX is emitted here.
+            pub fn for_driver(_driver: i32) -> Option<Self> {
+                None
+            }
+        }
+
+        impl core::fmt::Display for PtxVersion {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                write!(f, "ptx{}", self.0)
+            }
+        }
+    }
+}
+
+/// Types shared by the targets.
+pub mod shared {
+    /// Which features the LLVM path lowers.
+    pub mod lowered_features {
+        /// The GPU family.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum GpuTarget {
+            /// NVIDIA PTX.
+            Nvptx,
+        }
+
+        /// Narrows the advertised features to those LLVM lowers: nothing to do without LLVM.
+        pub fn restrict_features<T>(_properties: &mut T, _target: GpuTarget) {}
+    }
+}

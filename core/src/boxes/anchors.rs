@@ -1,0 +1,53 @@
+//! Anchors: the reference boxes of every cell of every pyramid level.
+
+use super::Bbox;
+
+/// The anchors of one padded picture size, level by level (P2 first), then by row, column and ratio.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Anchors {
+    /// All anchors.
+    pub boxes: Vec<Bbox>,
+    /// Anchors of each level.
+    pub per_level: Vec<usize>,
+}
+
+/// The anchors of size `size` pixels about the origin, one a ratio (height over width), with equal
+/// areas, rounded to whole pixels as torchvision does.
+pub fn cell_anchors(size: f32, ratios: &[f32]) -> Vec<Bbox> {
+    ratios
+        .iter()
+        .map(|ratio| {
+            let height_ratio = ratio.sqrt();
+            let width = (1.0 / height_ratio) * size;
+            let height = height_ratio * size;
+            [-width, -height, width, height].map(|v| (v / 2.0).round_ties_even())
+        })
+        .collect()
+}
+
+impl Anchors {
+    /// Anchors for a picture of `padded = (height, width)` pixels with feature maps `grids`
+    /// `(rows, columns)`; `sizes` gives one anchor size a level.
+    pub fn new(
+        padded: (usize, usize),
+        grids: &[(usize, usize)],
+        sizes: &[f32],
+        ratios: &[f32],
+    ) -> Self {
+        let mut boxes = Vec::new();
+        let mut per_level = Vec::with_capacity(grids.len());
+        for (&(rows, columns), &size) in grids.iter().zip(sizes) {
+            let stride_y = (padded.0 / rows.max(1)) as f32;
+            let stride_x = (padded.1 / columns.max(1)) as f32;
+            let cells = cell_anchors(size, ratios);
+            for row in 0..rows {
+                for column in 0..columns {
+                    let (x, y) = (column as f32 * stride_x, row as f32 * stride_y);
+                    boxes.extend(cells.iter().map(|c| [x + c[0], y + c[1], x + c[2], y + c[3]]));
+                }
+            }
+            per_level.push(rows * columns * ratios.len());
+        }
+        Self { boxes, per_level }
+    }
+}

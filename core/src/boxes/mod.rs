@@ -1,0 +1,58 @@
+//! Boxes: geometry, anchors, the delta coder, matching and sampling, on the host.
+//!
+//! A box is `[x1, y1, x2, y2]` in pixels; its area is `(x2 - x1) * (y2 - y1)`.
+
+mod anchors;
+mod coder;
+mod matcher;
+mod sampler;
+
+pub use anchors::{Anchors, cell_anchors};
+pub use coder::{BOX_CLIP, BoxCoder};
+pub use matcher::{Match, Matcher};
+pub use sampler::{Sampled, sample_balanced};
+
+/// A box `[x1, y1, x2, y2]` in pixels.
+pub type Bbox = [f32; 4];
+
+/// Area in square pixels; negative sides give what the product gives.
+pub fn area(bbox: &Bbox) -> f32 {
+    (bbox[2] - bbox[0]) * (bbox[3] - bbox[1])
+}
+
+/// Intersection over union; NaN where both boxes have no area, as in torchvision's `box_iou`.
+pub fn iou(a: &Bbox, b: &Bbox) -> f32 {
+    let width = (a[2].min(b[2]) - a[0].max(b[0])).max(0.0);
+    let height = (a[3].min(b[3]) - a[1].max(b[1])).max(0.0);
+    let intersection = width * height;
+    intersection / (area(a) + area(b) - intersection)
+}
+
+/// The box cut to a picture of `height x width` pixels.
+pub fn clip(bbox: Bbox, height: f32, width: f32) -> Bbox {
+    [
+        bbox[0].clamp(0.0, width),
+        bbox[1].clamp(0.0, height),
+        bbox[2].clamp(0.0, width),
+        bbox[3].clamp(0.0, height),
+    ]
+}
+
+/// Whether both sides are at least `min_size` pixels.
+pub fn is_large_enough(bbox: &Bbox, min_size: f32) -> bool {
+    bbox[2] - bbox[0] >= min_size && bbox[3] - bbox[1] >= min_size
+}
+
+/// The box in a picture that was resized from `from` to `to`, both `(height, width)`.
+pub fn resize(bbox: &Bbox, from: (u32, u32), to: (u32, u32)) -> Bbox {
+    let ratio_y = to.0 as f32 / from.0 as f32;
+    let ratio_x = to.1 as f32 / from.1 as f32;
+    [bbox[0] * ratio_x, bbox[1] * ratio_y, bbox[2] * ratio_x, bbox[3] * ratio_y]
+}
+
+/// The FPN level a box is pooled from: `floor(4 + log2(sqrt(area) / 224))` (FPN, equation 1), within
+/// `k_min..=k_max`, counted from `k_min`. Boxes without area go to the finest level.
+pub fn pyramid_level(bbox: &Bbox, k_min: i32, k_max: i32) -> usize {
+    let level = (4.0 + (area(bbox).sqrt() / 224.0).log2() + 1e-6).floor();
+    (level.clamp(k_min as f32, k_max as f32) as i32).clamp(k_min, k_max) as usize - k_min as usize
+}

@@ -1,0 +1,92 @@
+//! Balanced random sampling of objects and background.
+
+use super::Match;
+use crate::random::Stream;
+
+/// Which candidates take part in a training step; both lists ascend.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sampled {
+    /// Candidates that are objects.
+    pub objects: Vec<usize>,
+    /// Candidates that are background.
+    pub background: Vec<usize>,
+}
+
+impl Sampled {
+    /// All sampled candidates in ascending order.
+    pub fn all(&self) -> Vec<usize> {
+        let mut all = [self.objects.as_slice(), &self.background].concat();
+        all.sort_unstable();
+        all
+    }
+
+    /// How many were sampled.
+    pub fn len(&self) -> usize {
+        self.objects.len() + self.background.len()
+    }
+
+    /// Whether none was.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Samples `count` of `matches`, at most `positive_fraction` of them objects, the rest background.
+///
+/// Each candidate's chance is a function of `stream` and its index alone, so the sample does not
+/// depend on the order of evaluation.
+pub fn sample_balanced(
+    matches: &[Match],
+    count: usize,
+    positive_fraction: f64,
+    stream: Stream,
+) -> Sampled {
+    let of = |wanted: fn(&Match) -> bool| -> Vec<usize> {
+        (0..matches.len()).filter(|&i| wanted(&matches[i])).collect()
+    };
+    let objects = of(|m| matches!(m, Match::Object(_)));
+    let background = of(|m| *m == Match::Background);
+    let object_count = ((count as f64 * positive_fraction) as usize).min(objects.len());
+    Sampled {
+        background: draw(background, count - object_count, stream),
+        objects: draw(objects, object_count, stream),
+    }
+}
+
+/// The `count` candidates with the smallest random keys, ascending.
+fn draw(mut candidates: Vec<usize>, count: usize, stream: Stream) -> Vec<usize> {
+    if count < candidates.len() {
+        candidates.select_nth_unstable_by_key(count, |&i| (stream.bits(i as u64), i));
+        candidates.truncate(count);
+        candidates.sort_unstable();
+    }
+    candidates
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_quota_and_repeats_itself() {
+        let mut matches = vec![Match::Background; 1000];
+        matches[..100].fill(Match::Object(0));
+        matches[100..200].fill(Match::Ignored);
+        let stream = Stream::named("roi", 3);
+        let sampled = sample_balanced(&matches, 64, 0.25, stream);
+        assert_eq!((sampled.objects.len(), sampled.background.len()), (16, 48));
+        assert!(sampled.objects.iter().all(|&i| i < 100));
+        assert!(sampled.background.iter().all(|&i| i >= 200));
+        assert_eq!(sampled, sample_balanced(&matches, 64, 0.25, stream));
+        assert_ne!(sampled, sample_balanced(&matches, 64, 0.25, stream.fork(1)));
+    }
+
+    #[test]
+    fn few_objects_leave_room_for_background() {
+        let matches = [Match::Object(0), Match::Background, Match::Background];
+        let sampled = sample_balanced(&matches, 512, 0.25, Stream::named("roi", 0));
+        assert_eq!((sampled.objects.len(), sampled.len()), (1, 3));
+        assert_eq!(sampled.all(), [0, 1, 2]);
+        assert!(sample_balanced(&[], 512, 0.25, Stream::named("roi", 0)).is_empty());
+    }
+}

@@ -1,0 +1,30 @@
+//! The configuration: every width, threshold and rate, read from TOML, with `key=value` overrides.
+//!
+//! Defaults are torchvision's `maskrcnn_resnet50_fpn`.
+
+mod model;
+mod overrides;
+mod training;
+
+pub use model::{
+    Backbone, BoxHeadConfig, ImageConfig, MaskHeadConfig, ModelConfig, NormKind, RoiConfig,
+    RpnConfig,
+};
+pub use overrides::ConfigError;
+pub use training::{DataConfig, Schedule, TrainConfig};
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that describes a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The network.
+    pub model: ModelConfig,
+    /// How pictures become tensors.
+    pub image: ImageConfig,
+    /// Where the pictures are, and what to do with bad ones.
+    pub data: DataConfig,
+    /// The recipe.
+    pub train: TrainConfig,
+}

@@ -1,0 +1,262 @@
+//! The network's configuration.
+
+use serde::{Deserialize, Serialize};
+
+/// ResNet depth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backbone {
+    /// 2-2-2-2 basic blocks.
+    Resnet18,
+    /// 3-4-6-3 basic blocks.
+    Resnet34,
+    /// 3-4-6-3 bottlenecks.
+    Resnet50,
+    /// 3-4-23-3 bottlenecks.
+    Resnet101,
+    /// 3-8-36-3 bottlenecks.
+    Resnet152,
+}
+
+impl Backbone {
+    /// Blocks of the four stages.
+    pub fn blocks(self) -> [usize; 4] {
+        match self {
+            Self::Resnet18 => [2, 2, 2, 2],
+            Self::Resnet34 | Self::Resnet50 => [3, 4, 6, 3],
+            Self::Resnet101 => [3, 4, 23, 3],
+            Self::Resnet152 => [3, 8, 36, 3],
+        }
+    }
+
+    /// Output channels of a block over its width: 4 for bottlenecks.
+    pub fn expansion(self) -> usize {
+        match self {
+            Self::Resnet18 | Self::Resnet34 => 1,
+            _ => 4,
+        }
+    }
+}
+
+/// How activations are normalised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NormKind {
+    /// None: the convolution has a bias instead.
+    None,
+    /// Batch norm with fixed statistics, folded into the convolution: for fine-tuning.
+    FrozenBn,
+    /// Batch norm with the batch's statistics while training: for training from scratch.
+    BatchNorm,
+    /// Group norm: for training from scratch with few pictures a device.
+    GroupNorm,
+}
+
+/// The network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// ResNet depth.
+    pub backbone: Backbone,
+    /// Channels of the stem; the stages have 1, 2, 4 and 8 times as many (times the expansion).
+    pub width: usize,
+    /// Normalisation of the backbone.
+    pub norm: NormKind,
+    /// Normalisation of the FPN and the mask head.
+    pub head_norm: NormKind,
+    /// Added to the variance. torchvision's COCO weights want 0, everything else 1e-5.
+    pub norm_eps: f64,
+    /// Share of the new batch in batch norm's running statistics.
+    pub norm_momentum: f64,
+    /// Groups of group norm.
+    pub norm_groups: usize,
+    /// Frozen parts: 0 nothing, 1 the stem, 2 the stem and the first stage, up to 5.
+    pub freeze_at: usize,
+    /// Channels of every FPN level.
+    pub fpn_channels: usize,
+    /// Classes with the background; 0 takes them from the data.
+    pub num_classes: usize,
+    /// Region proposal network.
+    pub rpn: RpnConfig,
+    /// Sampling and post-processing of regions.
+    pub roi: RoiConfig,
+    /// Box head.
+    pub box_head: BoxHeadConfig,
+    /// Mask head.
+    pub mask_head: MaskHeadConfig,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            backbone: Backbone::Resnet50,
+            width: 64,
+            norm: NormKind::FrozenBn,
+            head_norm: NormKind::None,
+            norm_eps: 1e-5,
+            norm_momentum: 0.1,
+            norm_groups: 32,
+            freeze_at: 2,
+            fpn_channels: 256,
+            num_classes: 0,
+            rpn: RpnConfig::default(),
+            roi: RoiConfig::default(),
+            box_head: BoxHeadConfig::default(),
+            mask_head: MaskHeadConfig::default(),
+        }
+    }
+}
+
+/// Region proposal network (Faster R-CNN, section 3.1).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RpnConfig {
+    /// Anchor side of each level P2-P6, in pixels.
+    pub anchor_sizes: Vec<f32>,
+    /// Heights over widths of the anchors at each place.
+    pub anchor_ratios: Vec<f32>,
+    /// IoU from which an anchor is an object.
+    pub fg_iou: f32,
+    /// IoU below which an anchor is background.
+    pub bg_iou: f32,
+    /// Anchors sampled a picture.
+    pub batch_per_image: usize,
+    /// Largest share of objects among them.
+    pub positive_fraction: f64,
+    /// Proposals a level before suppression, training.
+    pub pre_nms_train: usize,
+    /// Proposals a level before suppression, inference.
+    pub pre_nms_test: usize,
+    /// Proposals a picture after suppression, training.
+    pub post_nms_train: usize,
+    /// Proposals a picture after suppression, inference.
+    pub post_nms_test: usize,
+    /// IoU above which the weaker proposal goes.
+    pub nms_iou: f64,
+    /// Smallest side of a proposal in pixels.
+    pub min_size: f32,
+}
+
+impl Default for RpnConfig {
+    fn default() -> Self {
+        Self {
+            anchor_sizes: vec![32.0, 64.0, 128.0, 256.0, 512.0],
+            anchor_ratios: vec![0.5, 1.0, 2.0],
+            fg_iou: 0.7,
+            bg_iou: 0.3,
+            batch_per_image: 256,
+            positive_fraction: 0.5,
+            pre_nms_train: 2000,
+            pre_nms_test: 1000,
+            post_nms_train: 2000,
+            post_nms_test: 1000,
+            nms_iou: 0.7,
+            min_size: 1e-3,
+        }
+    }
+}
+
+/// Sampling of regions in training and their post-processing in inference.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RoiConfig {
+    /// IoU from which a proposal is an object.
+    pub fg_iou: f32,
+    /// IoU below which a proposal is background.
+    pub bg_iou: f32,
+    /// Proposals sampled a picture.
+    pub batch_per_image: usize,
+    /// Largest share of objects among them.
+    pub positive_fraction: f64,
+    /// Weights of the box deltas x, y, w, h.
+    pub box_weights: [f32; 4],
+    /// Detections need a higher score.
+    pub score_threshold: f32,
+    /// IoU above which the weaker detection of a class goes.
+    pub nms_iou: f64,
+    /// Detections kept a picture.
+    pub max_detections: usize,
+    /// Half-cell shift in RoIAlign (Detectron2: true, torchvision: false).
+    pub aligned: bool,
+    /// Samples a bin and axis in RoIAlign; 0 adapts to the box.
+    pub sampling_ratio: usize,
+}
+
+impl Default for RoiConfig {
+    fn default() -> Self {
+        Self {
+            fg_iou: 0.5,
+            bg_iou: 0.5,
+            batch_per_image: 512,
+            positive_fraction: 0.25,
+            box_weights: [10.0, 10.0, 5.0, 5.0],
+            score_threshold: 0.05,
+            nms_iou: 0.5,
+            max_detections: 100,
+            aligned: false,
+            sampling_ratio: 2,
+        }
+    }
+}
+
+/// Box head: two fully connected layers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BoxHeadConfig {
+    /// Side of the pooled region in bins.
+    pub pool: usize,
+    /// Width of both layers.
+    pub hidden: usize,
+}
+
+impl Default for BoxHeadConfig {
+    fn default() -> Self {
+        Self { pool: 7, hidden: 1024 }
+    }
+}
+
+/// Mask head: convolutions, a 2x up-sampling, one mask a class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MaskHeadConfig {
+    /// Side of the pooled region in bins; masks are twice as large.
+    pub pool: usize,
+    /// Channels of each 3x3 convolution.
+    pub convs: Vec<usize>,
+    /// Channels of the up-sampling.
+    pub hidden: usize,
+}
+
+impl Default for MaskHeadConfig {
+    fn default() -> Self {
+        Self { pool: 14, convs: vec![256; 4], hidden: 256 }
+    }
+}
+
+/// How pictures become tensors (torchvision's `GeneralizedRCNNTransform`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImageConfig {
+    /// Length of the shorter side in pixels after resizing.
+    pub min_size: u32,
+    /// Largest length of the longer side.
+    pub max_size: u32,
+    /// Mean of R, G, B in `0..=1`.
+    pub mean: [f32; 3],
+    /// Standard deviation of R, G, B.
+    pub std: [f32; 3],
+    /// Batches are padded to a multiple of this.
+    pub size_divisor: u32,
+}
+
+impl Default for ImageConfig {
+    fn default() -> Self {
+        Self {
+            min_size: 800,
+            max_size: 1333,
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+            size_divisor: 32,
+        }
+    }
+}

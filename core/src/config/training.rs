@@ -1,0 +1,101 @@
+//! The recipe's configuration.
+
+use crate::data::OnProblem;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The data set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataConfig {
+    /// Folder with the pictures and COCO annotations of both splits.
+    pub dir: PathBuf,
+    /// Split to train on.
+    pub train: String,
+    /// Split to evaluate on.
+    pub val: String,
+    /// `refuse` stops at the first bad annotation, `skip` leaves it out and says so.
+    pub on_problem: OnProblem,
+    /// Threads that decode and resize; 0 takes one a core.
+    pub workers: usize,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::new(),
+            train: "train".into(),
+            val: "val".into(),
+            on_problem: OnProblem::Refuse,
+            workers: 0,
+        }
+    }
+}
+
+/// When the learning rate changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// Multiplied by `gamma` at each of `milestones`.
+    Multistep,
+    /// Falls along half a cosine to 0 at the last step.
+    Cosine,
+}
+
+/// The recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Steps of the optimizer in all.
+    pub steps: usize,
+    /// Pictures a step.
+    pub batch_size: usize,
+    /// Learning rate after the warm-up, for `batch_size` pictures.
+    pub learning_rate: f64,
+    /// Momentum of SGD.
+    pub momentum: f64,
+    /// Weight decay, on every trained parameter as torchvision does.
+    pub weight_decay: f64,
+    /// Steps of linear warm-up.
+    pub warmup_steps: usize,
+    /// Learning rate at step 0 over the full one.
+    pub warmup_factor: f64,
+    /// When the rate changes after the warm-up.
+    pub schedule: Schedule,
+    /// Steps at which the rate falls.
+    pub milestones: Vec<usize>,
+    /// By how much.
+    pub gamma: f64,
+    /// Gradients longer than this (all parameters together) are scaled back; 0 is off.
+    pub clip_norm: f64,
+    /// Chance of a horizontal flip.
+    pub flip: f64,
+    /// Steps between evaluations; 0 evaluates at the end only.
+    pub eval_every: usize,
+    /// Pictures of the validation set drawn into `val_predictions/`.
+    pub val_pictures: usize,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            steps: 90_000,
+            batch_size: 16,
+            learning_rate: 0.02,
+            momentum: 0.9,
+            weight_decay: 1e-4,
+            warmup_steps: 1000,
+            warmup_factor: 0.001,
+            schedule: Schedule::Multistep,
+            milestones: vec![60_000, 80_000],
+            gamma: 0.1,
+            clip_norm: 0.0,
+            flip: 0.5,
+            eval_every: 0,
+            val_pictures: 16,
+            seed: 0,
+        }
+    }
+}

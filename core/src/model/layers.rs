@@ -1,0 +1,77 @@
+//! Convolution and linear layers with torch's weight layouts.
+
+use burn::module::{Module, Param};
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Device, Tensor, module};
+
+/// 2-D convolution with square kernels.
+#[derive(Module, Debug)]
+pub struct Conv2d {
+    /// `[out, in, k, k]`.
+    pub weight: Param<Tensor<4>>,
+    /// `[out]`.
+    pub bias: Option<Param<Tensor<1>>>,
+    #[module(skip)]
+    stride: usize,
+}
+
+impl Conv2d {
+    /// A zero convolution; "same" padding for odd kernels.
+    pub fn new(
+        [input, output]: [usize; 2],
+        kernel: usize,
+        stride: usize,
+        bias: bool,
+        device: &Device,
+    ) -> Self {
+        Self {
+            weight: zeros([output, input, kernel, kernel], device),
+            bias: bias.then(|| zeros([output], device)),
+            stride,
+        }
+    }
+
+    /// `[n, in, h, w]` -> `[n, out, h / stride, w / stride]`.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let bias = self.bias.as_ref().map(Param::val);
+        self.forward_with(x, self.weight.val(), bias)
+    }
+
+    /// The same convolution with other weights: a norm folded in.
+    pub fn forward_with(
+        &self,
+        x: Tensor<4>,
+        weight: Tensor<4>,
+        bias: Option<Tensor<1>>,
+    ) -> Tensor<4> {
+        let padding = weight.dims()[2] / 2;
+        let options = ConvOptions::new([self.stride; 2], [padding; 2], [1, 1], 1);
+        module::conv2d(x, weight, bias, options)
+    }
+}
+
+/// Fully connected layer.
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// `[out, in]`.
+    pub weight: Param<Tensor<2>>,
+    /// `[out]`.
+    pub bias: Param<Tensor<1>>,
+}
+
+impl Linear {
+    /// A zero layer.
+    pub fn new(input: usize, output: usize, device: &Device) -> Self {
+        Self { weight: zeros([output, input], device), bias: zeros([output], device) }
+    }
+
+    /// `[n, in]` -> `[n, out]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        x.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze()
+    }
+}
+
+/// A trainable zero parameter.
+pub(super) fn zeros<const D: usize>(shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
+    Param::from_tensor(Tensor::zeros(shape, device))
+}

@@ -1,0 +1,123 @@
+//! Normalisation: frozen batch norm folded into the convolution, batch norm, group norm.
+
+use super::layers::{Conv2d, zeros};
+use crate::config::{ModelConfig, NormKind};
+use burn::module::{Module, Param, RunningState};
+use burn::tensor::{Device, Tensor, module};
+
+/// Normalisation of a convolution's output, with torch's parameter names.
+#[derive(Module, Debug)]
+pub struct Norm {
+    /// Scale, `[channels]`.
+    pub weight: Param<Tensor<1>>,
+    /// Shift, `[channels]`.
+    pub bias: Param<Tensor<1>>,
+    /// Mean of each channel; batch norms only.
+    pub running_mean: Option<RunningState<Tensor<1>>>,
+    /// Variance of each channel; batch norms only.
+    pub running_var: Option<RunningState<Tensor<1>>>,
+    #[module(skip)]
+    rule: Rule,
+}
+
+#[derive(Clone, Debug)]
+struct Rule {
+    kind: NormKind,
+    groups: usize,
+    epsilon: f64,
+    momentum: f64,
+    /// Frozen norms use their running statistics in training too.
+    frozen: bool,
+}
+
+impl Norm {
+    /// A norm of `kind` over `channels`; `None` for [`NormKind::None`].
+    pub fn new(
+        kind: NormKind,
+        channels: usize,
+        frozen: bool,
+        config: &ModelConfig,
+        device: &Device,
+    ) -> Option<Self> {
+        let batch = matches!(kind, NormKind::FrozenBn | NormKind::BatchNorm);
+        let running = |value: f32| {
+            batch.then(|| RunningState::new(Tensor::full([channels], value, device)))
+        };
+        let rule = Rule {
+            kind,
+            groups: largest_divisor(channels, config.norm_groups),
+            epsilon: config.norm_eps,
+            momentum: config.norm_momentum,
+            frozen: frozen || kind == NormKind::FrozenBn,
+        };
+        (kind != NormKind::None).then(|| Self {
+            weight: zeros([channels], device),
+            bias: zeros([channels], device),
+            running_mean: running(0.0),
+            running_var: running(1.0),
+            rule,
+        })
+    }
+
+    /// Convolution and norm, `[n, in, h, w]` -> `[n, out, h', w']`.
+    ///
+    /// Fixed statistics are folded: `conv(x, W * s) + b` reads the activation once instead of twice.
+    pub fn after(&self, conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+        match (&self.running_mean, &self.running_var) {
+            (Some(mean), Some(var)) if self.rule.frozen || !x.device().is_autodiff() => {
+                let scale = self.weight.val() / (var.value() + self.rule.epsilon).sqrt();
+                let shift = self.bias.val() - mean.value() * scale.clone();
+                let weight = conv.weight.val() * scale.reshape([-1, 1, 1, 1]);
+                conv.forward_with(x, weight, Some(shift))
+            }
+            (Some(mean), Some(var)) => self.batch_norm(conv.forward(x), mean, var),
+            _ => self.group_norm(conv.forward(x)),
+        }
+    }
+
+    fn batch_norm(
+        &self,
+        x: Tensor<4>,
+        mean: &RunningState<Tensor<1>>,
+        var: &RunningState<Tensor<1>>,
+    ) -> Tensor<4> {
+        let [n, _, h, w] = x.dims();
+        let result =
+            module::batch_norm_train(x, self.weight.val(), self.bias.val(), self.rule.epsilon);
+        // The running variance is the unbiased one, as in torch.
+        let count = (n * h * w) as f64;
+        let unbiased = count / (count - 1.0).max(1.0);
+        let momentum = self.rule.momentum;
+        let blend = |state: &RunningState<Tensor<1>>, new: Tensor<1>| {
+            let old = state.value_sync();
+            state.update((old * (1.0 - momentum) + new.detach() * momentum).detach());
+        };
+        blend(mean, result.mean);
+        blend(var, result.variance * unbiased);
+        result.output
+    }
+
+    fn group_norm(&self, x: Tensor<4>) -> Tensor<4> {
+        let [n, c, h, w] = x.dims();
+        let groups = self.rule.groups;
+        let grouped = x.reshape([n, groups, c / groups * h * w]);
+        let mean = grouped.clone().mean_dim(2);
+        let centred = grouped - mean;
+        let variance = centred.clone().square().mean_dim(2);
+        let normed = (centred / (variance + self.rule.epsilon).sqrt()).reshape([n, c, h, w]);
+        normed * self.weight.val().reshape([1, c, 1, 1]) + self.bias.val().reshape([1, c, 1, 1])
+    }
+}
+
+/// The largest number of groups up to `groups` that divides `channels`.
+fn largest_divisor(channels: usize, groups: usize) -> usize {
+    (1..=groups.clamp(1, channels.max(1))).rev().find(|g| channels % g == 0).unwrap_or(1)
+}
+
+/// Convolution, optional norm: torchvision's `Conv2dNormActivation` without its activation.
+pub(super) fn conv_norm(layer: &(Conv2d, Option<Norm>), x: Tensor<4>) -> Tensor<4> {
+    match &layer.1 {
+        Some(norm) => norm.after(&layer.0, x),
+        None => layer.0.forward(x),
+    }
+}

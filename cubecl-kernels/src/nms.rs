@@ -1,0 +1,88 @@
+//! Greedy non-maximum suppression, within one class or per class.
+
+use crate::topk::descending;
+use std::collections::BTreeMap;
+
+/// Indices of the boxes that survive, best score first.
+///
+/// `boxes` are `[x1, y1, x2, y2]` in any one unit, `scores` one a box. A box is dropped when its
+/// intersection over union with a better surviving box is *greater* than `iou_threshold`; the
+/// comparison is made in f64 on the f32 ratio, as torchvision's CPU operator does. Equal scores keep
+/// their order; boxes without area have no overlap (their ratio is NaN).
+pub fn nms(boxes: &[[f32; 4]], scores: &[f32], iou_threshold: f64) -> Vec<usize> {
+    suppress(boxes, by_score(scores, 0..scores.len()), iou_threshold)
+}
+
+/// [`nms`] within each class of `classes` (or level, or any group), merged best score first.
+///
+/// Boxes of different classes never suppress each other.
+pub fn batched_nms(
+    boxes: &[[f32; 4]],
+    scores: &[f32],
+    classes: &[usize],
+    iou_threshold: f64,
+) -> Vec<usize> {
+    let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (index, &class) in classes.iter().enumerate() {
+        groups.entry(class).or_default().push(index);
+    }
+    let kept = groups
+        .into_values()
+        .flat_map(|group| suppress(boxes, by_score(scores, group), iou_threshold));
+    by_score(scores, kept)
+}
+
+fn by_score(scores: &[f32], indices: impl IntoIterator<Item = usize>) -> Vec<usize> {
+    let mut order: Vec<usize> = indices.into_iter().collect();
+    order.sort_by(|&a, &b| descending(scores[a], scores[b]).then(a.cmp(&b)));
+    order
+}
+
+/// Walks `order` and keeps what no kept box covers. Kept boxes and areas lie side by side so that
+/// the inner loop is a straight scan.
+fn suppress(boxes: &[[f32; 4]], order: Vec<usize>, iou_threshold: f64) -> Vec<usize> {
+    let mut kept = Vec::new();
+    let mut survivors: Vec<([f32; 4], f32)> = Vec::new();
+    for index in order {
+        let candidate = boxes[index];
+        let area = (candidate[2] - candidate[0]) * (candidate[3] - candidate[1]);
+        let covered = survivors.iter().any(|&(survivor, survivor_area)| {
+            overlap(&survivor, survivor_area, &candidate, area) as f64 > iou_threshold
+        });
+        if !covered {
+            kept.push(index);
+            survivors.push((candidate, area));
+        }
+    }
+    kept
+}
+
+#[inline]
+fn overlap(a: &[f32; 4], area_a: f32, b: &[f32; 4], area_b: f32) -> f32 {
+    let width = (a[2].min(b[2]) - a[0].max(b[0])).max(0.0);
+    let height = (a[3].min(b[3]) - a[1].max(b[1])).max(0.0);
+    let intersection = width * height;
+    intersection / (area_a + area_b - intersection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{batched_nms, nms};
+
+    const BOXES: [[f32; 4]; 3] = [
+        [0.0, 0.0, 10.0, 10.0],
+        [1.0, 1.0, 10.0, 10.0],
+        [20.0, 20.0, 30.0, 30.0],
+    ];
+
+    #[test]
+    fn the_better_box_wins() {
+        assert_eq!(nms(&BOXES, &[0.5, 0.9, 0.7], 0.5), [1, 2]);
+        assert!(nms(&[], &[], 0.5).is_empty());
+    }
+
+    #[test]
+    fn classes_do_not_suppress_each_other() {
+        assert_eq!(batched_nms(&BOXES, &[0.5, 0.9, 0.7], &[1, 2, 1], 0.5), [1, 2, 0]);
+    }
+}

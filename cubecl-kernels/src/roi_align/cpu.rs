@@ -1,0 +1,236 @@
+//! RoIAlign on host memory, parallel over regions (forward) and rows of the pyramid (backward).
+//!
+//! A bin's bilinear samples form a separable grid, so the weights of a bin are an outer product of
+//! a few row weights and a few column weights. Samples that read the same cell are merged first:
+//! small boxes, whose bins are narrower than a cell, read 4 cells a bin instead of 16.
+
+use super::{PyramidLevel, RoiAlignParams};
+use burn::tensor::TensorData;
+use rayon::prelude::*;
+
+/// A cell of one axis and its weight in a bin.
+type Tap = (usize, f32);
+
+/// A region's image, level and the taps of each bin row and bin column.
+struct Region<'a> {
+    image: usize,
+    level: &'a PyramidLevel,
+    rows: Vec<Vec<Tap>>,
+    columns: Vec<Vec<Tap>>,
+}
+
+/// `pyramid [n, cells, c]`, `rois [r, 6]` -> `[r, c, h, w]`.
+pub fn forward(
+    pyramid: &[f32],
+    [_, cells, channels]: [usize; 3],
+    rois: &[f32],
+    params: &RoiAlignParams,
+) -> TensorData {
+    let [height, width] = params.output;
+    let bins = height * width;
+    let count = rois.len() / 6;
+    let mut pooled = vec![0.0f32; count * channels * bins];
+    pooled
+        .par_chunks_mut((channels * bins).max(1))
+        .zip(rois.par_chunks(6))
+        .for_each_init(
+            || vec![0.0f32; channels * bins],
+            |scratch, (out, roi)| {
+                let region = Region::new(roi, params);
+                let image = &pyramid[region.image * cells * channels..][..cells * channels];
+                scratch.fill(0.0);
+                region.pool(image, channels, scratch);
+                transpose(scratch, bins, channels, out);
+            },
+        );
+    TensorData::new(pooled, [count, channels, height, width])
+}
+
+/// `grad [r, c, h, w]`, `rois [r, 6]` -> the gradient of the pyramid, `[images, cells, c]`.
+///
+/// Every row of the pyramid is summed by one thread in the order of the rois: no atomics, and the
+/// same bits in every run.
+pub fn backward(
+    grad: &[f32],
+    channels: usize,
+    rois: &[f32],
+    params: &RoiAlignParams,
+    images: usize,
+) -> TensorData {
+    let bins = params.output[0] * params.output[1];
+    let cells = params.cells();
+    let mut gradient = vec![0.0f32; images * cells * channels];
+    if channels > 0 && !rois.is_empty() {
+        let regions: Vec<Region> = rois.par_chunks(6).map(|roi| Region::new(roi, params)).collect();
+        let mut by_bin = vec![0.0f32; grad.len()];
+        by_bin
+            .par_chunks_mut(channels * bins)
+            .zip(grad.par_chunks(channels * bins))
+            .for_each(|(out, grad)| transpose(grad, channels, bins, out));
+        bands(&mut gradient, params, images, channels).into_par_iter().for_each(|band| {
+            for (region, grad) in regions.iter().zip(by_bin.chunks(channels * bins)) {
+                if region.image == band.image && std::ptr::eq(region.level, band.level) {
+                    region.spread(grad, channels, band.first_row, band.cells);
+                }
+            }
+        });
+    }
+    TensorData::new(gradient, [images, cells, channels])
+}
+
+/// Rows of one level of one image, owned by one thread.
+struct Band<'a> {
+    image: usize,
+    level: &'a PyramidLevel,
+    first_row: usize,
+    cells: &'a mut [f32],
+}
+
+/// Rows in a band: enough bands to share the work, few enough that regions are not walked for nothing.
+const BAND_ROWS: usize = 8;
+
+fn bands<'a>(
+    mut gradient: &'a mut [f32],
+    params: &'a RoiAlignParams,
+    images: usize,
+    channels: usize,
+) -> Vec<Band<'a>> {
+    let mut bands = Vec::new();
+    for image in 0..images {
+        for level in &params.levels {
+            for first_row in (0..level.height).step_by(BAND_ROWS) {
+                let rows = BAND_ROWS.min(level.height - first_row);
+                let (cells, rest) = gradient.split_at_mut(rows * level.width * channels);
+                gradient = rest;
+                bands.push(Band { image, level, first_row, cells });
+            }
+        }
+    }
+    bands
+}
+
+impl<'a> Region<'a> {
+    fn new(roi: &[f32], params: &'a RoiAlignParams) -> Self {
+        let level = &params.levels[roi[1] as usize];
+        let offset = if params.aligned { 0.5 } else { 0.0 };
+        let [x1, y1, x2, y2] = [2, 3, 4, 5].map(|i| roi[i] * level.scale - offset);
+        let [height, width] = params.output;
+        let axis = |from: f32, to: f32, bins, length| {
+            axis_taps(from, to - from, bins, length, params)
+        };
+        Self {
+            image: roi[0] as usize,
+            level,
+            rows: axis(y1, y2, height, level.height),
+            columns: axis(x1, x2, width, level.width),
+        }
+    }
+
+    /// Adds the bins `[bins, c]` of one image `[cells, c]`.
+    fn pool(&self, image: &[f32], channels: usize, bins: &mut [f32]) {
+        let level = &image[self.level.offset * channels..];
+        let width = self.level.width;
+        let mut bins = bins.chunks_mut(channels);
+        for rows in &self.rows {
+            for columns in &self.columns {
+                let Some(bin) = bins.next() else { return };
+                for &(y, row_weight) in rows {
+                    for &(x, column_weight) in columns {
+                        let cell = &level[(y * width + x) * channels..][..channels];
+                        add_scaled(bin, cell, row_weight * column_weight);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds this region's gradient `[bins, c]` to the rows of a band.
+    fn spread(&self, grad: &[f32], channels: usize, first_row: usize, band: &mut [f32]) {
+        let width = self.level.width;
+        let end = first_row + band.len() / (width * channels);
+        for (bin_row, rows) in self.rows.iter().enumerate() {
+            for &(y, row_weight) in rows.iter().filter(|(y, _)| (first_row..end).contains(y)) {
+                for (bin_column, columns) in self.columns.iter().enumerate() {
+                    let bin = bin_row * self.columns.len() + bin_column;
+                    let source = &grad[bin * channels..][..channels];
+                    for &(x, column_weight) in columns {
+                        let cell = ((y - first_row) * width + x) * channels;
+                        let weight = row_weight * column_weight;
+                        add_scaled(&mut band[cell..][..channels], source, weight);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline]
+fn add_scaled(target: &mut [f32], source: &[f32], weight: f32) {
+    for (target, source) in target.iter_mut().zip(source) {
+        *target += weight * source;
+    }
+}
+
+/// The cells and weights that each of `bins` bins of `[from, from + length)` reads on an axis of
+/// `size` cells. Samples beyond one cell outside the map count as zero, as in the reference.
+fn axis_taps(
+    from: f32,
+    length: f32,
+    bins: usize,
+    size: usize,
+    params: &RoiAlignParams,
+) -> Vec<Vec<Tap>> {
+    let length = if params.aligned { length } else { length.max(1.0) };
+    let bin = length / bins as f32;
+    let samples = match params.sampling_ratio {
+        0 => (bin.ceil().max(0.0) as usize).min(MAX_SAMPLES),
+        ratio => ratio,
+    };
+    (0..bins)
+        .map(|index| {
+            let mut taps: Vec<Tap> = Vec::with_capacity(4);
+            for sample in 0..samples {
+                let position = from
+                    + index as f32 * bin
+                    + (sample as f32 + 0.5) * bin / samples as f32;
+                add_sample(&mut taps, position, size, 1.0 / samples as f32);
+            }
+            taps
+        })
+        .collect()
+}
+
+/// A box cannot be larger than the picture it came from; this only stops a broken one (1e30 px) from
+/// looping for ever in adaptive sampling.
+const MAX_SAMPLES: usize = 1 << 14;
+
+fn add_sample(taps: &mut Vec<Tap>, position: f32, size: usize, weight: f32) {
+    let inside = position >= -1.0 && position <= size as f32;
+    if !inside || size == 0 {
+        return;
+    }
+    let position = position.max(0.0);
+    let low = position as usize;
+    if low >= size - 1 {
+        return merge(taps, size - 1, weight);
+    }
+    let fraction = position - low as f32;
+    merge(taps, low, (1.0 - fraction) * weight);
+    merge(taps, low + 1, fraction * weight);
+}
+
+fn merge(taps: &mut Vec<Tap>, cell: usize, weight: f32) {
+    match taps.iter_mut().rev().find(|(known, _)| *known == cell) {
+        Some((_, sum)) => *sum += weight,
+        None => taps.push((cell, weight)),
+    }
+}
+
+/// `[rows, columns]` -> `[columns, rows]`.
+fn transpose(source: &[f32], rows: usize, columns: usize, target: &mut [f32]) {
+    for row in 0..rows {
+        for column in 0..columns {
+            target[column * rows + row] = source[row * columns + column];
+        }
+    }
+}
