@@ -14,11 +14,11 @@ mod proposals;
 mod resnet;
 mod rpn;
 
-pub use box_head::{BoxHead, BoxPredictor, postprocess};
+pub use box_head::{BoxHead, BoxPredictor, ScoredBox, postprocess};
 pub use fpn::Fpn;
 pub use layers::{Conv2d, Linear};
 pub use mask_head::{MaskHead, MaskPredictor, mask_probabilities};
-pub use mask_rcnn::{BackboneFpn, MaskRcnn, RoiHeads};
+pub use mask_rcnn::{BackboneFpn, MaskRcnn, PackedPyramid, Roi, RoiHeads};
 pub use norm::Norm;
 pub use proposals::{Proposal, filter_proposals};
 pub use resnet::ResNet;

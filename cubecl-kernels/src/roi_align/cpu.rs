@@ -9,7 +9,7 @@ use burn::tensor::TensorData;
 use rayon::prelude::*;
 
 /// A cell of one axis and its weight in a bin.
-type Tap = (usize, f32);
+pub type Tap = (usize, f32);
 
 /// A region's image, level and the taps of each bin row and bin column.
 struct Region<'a> {
@@ -116,7 +116,7 @@ impl<'a> Region<'a> {
         let [x1, y1, x2, y2] = [2, 3, 4, 5].map(|i| roi[i] * level.scale - offset);
         let [height, width] = params.output;
         let axis = |from: f32, to: f32, bins, length| {
-            axis_taps(from, to - from, bins, length, params)
+            axis_taps(from, to - from, bins, length, params.sampling_ratio, params.aligned)
         };
         Self {
             image: roi[0] as usize,
@@ -172,17 +172,19 @@ fn add_scaled(target: &mut [f32], source: &[f32], weight: f32) {
 }
 
 /// The cells and weights that each of `bins` bins of `[from, from + length)` reads on an axis of
-/// `size` cells. Samples beyond one cell outside the map count as zero, as in the reference.
-fn axis_taps(
+/// `size` cells; `sampling_ratio` and `aligned` as in [`RoiAlignParams`]. Samples beyond one cell
+/// outside the map count as zero.
+pub fn axis_taps(
     from: f32,
     length: f32,
     bins: usize,
     size: usize,
-    params: &RoiAlignParams,
+    sampling_ratio: usize,
+    aligned: bool,
 ) -> Vec<Vec<Tap>> {
-    let length = if params.aligned { length } else { length.max(1.0) };
+    let length = if aligned { length } else { length.max(1.0) };
     let bin = length / bins as f32;
-    let samples = match params.sampling_ratio {
+    let samples = match sampling_ratio {
         0 => (bin.ceil().max(0.0) as usize).min(MAX_SAMPLES),
         ratio => ratio,
     };

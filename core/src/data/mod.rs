@@ -1,0 +1,14 @@
+//! Data sets in COCO format: reading, checking, and the embedded one.
+
+mod check;
+mod coco;
+mod dataset;
+mod segmentation;
+#[cfg(feature = "train")]
+pub mod shapes;
+
+pub use check::{Problem, Report, Severity, SplitSummary, check};
+#[cfg(feature = "train")]
+pub(crate) use check::size_mismatch;
+pub use coco::{DetectionRecord, RleRecord, detections_json};
+pub use dataset::{Classes, DataError, Dataset, Instance, OnProblem, Sample, Split, find_splits};

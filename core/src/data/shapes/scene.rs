@@ -1,0 +1,244 @@
+//! One scene: a textured ground, shapes painted over each other, light and sensor noise.
+
+use super::ShapesSpec;
+use super::texture::Texture;
+use crate::random::Stream;
+use ::image::{Rgb, RgbImage};
+use vernier_mask::Rle;
+
+/// A rendered picture and the visible part of its shapes.
+#[derive(Clone, Debug)]
+pub struct Scene {
+    /// The picture.
+    pub image: RgbImage,
+    /// Its shapes; those mostly hidden are not listed.
+    pub instances: Vec<SceneInstance>,
+}
+
+/// A shape.
+#[derive(Clone, Debug)]
+pub struct SceneInstance {
+    /// Index into `CLASSES`, from 1.
+    pub label: usize,
+    /// What is visible of it.
+    pub mask: Rle,
+}
+
+/// A shape to paint.
+struct Shape {
+    label: usize,
+    centre: (f32, f32),
+    radius: f32,
+    rotation: (f32, f32),
+    colour: [f32; 3],
+    texture: Texture,
+    shadow: bool,
+}
+
+/// Renders picture `index` of `split`.
+pub fn scene(split: &str, index: u64, spec: &ShapesSpec) -> Scene {
+    let stream = Stream::named(split, spec.seed).fork(index);
+    let steps = (spec.size_max.saturating_sub(spec.size_min) / 16 + 1) as u64;
+    let side = |key| spec.size_min + 16 * (stream.bits(key) % steps) as u32;
+    let (width, height) = (side(1), side(2));
+    let mut pixels = ground(stream.fork(3), width, height);
+    let count = 2 + stream.bits(4) % (spec.max_objects.max(2) as u64 - 1);
+    let shapes: Vec<Shape> =
+        (0..count).map(|i| Shape::random(stream.fork(100 + i), width, height)).collect();
+    // The topmost shape of each pixel, from 1; 0 is the ground.
+    let mut owner = vec![0usize; (width * height) as usize];
+    let mut full_area = Vec::with_capacity(shapes.len());
+    for (number, shape) in shapes.iter().enumerate() {
+        full_area.push(shape.paint(&mut pixels, &mut owner, number + 1, width, height));
+    }
+    let image = develop(pixels, stream.fork(5), width, height);
+    let instances = shapes
+        .iter()
+        .zip(full_area)
+        .enumerate()
+        .filter_map(|(number, (shape, full))| {
+            let visible: Vec<u8> = owner.iter().map(|&o| u8::from(o == number + 1)).collect();
+            let area = visible.iter().map(|&v| v as usize).sum::<usize>();
+            let mask = Rle::from_row_major_raster_bytes(&visible, height, width).ok()?;
+            (area >= MIN_PIXELS && area * 4 >= full)
+                .then_some(SceneInstance { label: shape.label, mask })
+        })
+        .collect();
+    Scene { image, instances }
+}
+
+/// Shapes with fewer visible pixels, or less than a quarter of them, are not labelled.
+const MIN_PIXELS: usize = 60;
+
+fn ground(stream: Stream, width: u32, height: u32) -> Vec<[f32; 3]> {
+    let texture = Texture::new(stream.fork(0));
+    let colour = hue(stream.uniform(1) as f32, 0.25, 0.25 + 0.45 * stream.uniform(2) as f32);
+    let slope = (stream.uniform(3) as f32 - 0.5, stream.uniform(4) as f32 - 0.5);
+    let contrast = 0.08 + 0.14 * stream.uniform(5) as f32;
+    let pixel = |index: u32| {
+        let (x, y) = ((index % width) as f32, (index / width) as f32);
+        let light = 1.0 + 0.5 * (slope.0 * x / width as f32 + slope.1 * y / height as f32);
+        let value = contrast * texture.at(x, y);
+        colour.map(|c| (c + value) * light)
+    };
+    (0..width * height).map(pixel).collect()
+}
+
+impl Shape {
+    fn random(stream: Stream, width: u32, height: u32) -> Self {
+        let side = width.min(height) as f32;
+        let angle = stream.uniform(0) as f32 * std::f32::consts::TAU;
+        let colour = hue(
+            stream.uniform(1) as f32,
+            0.55 + 0.4 * stream.uniform(2) as f32,
+            0.45 + 0.5 * stream.uniform(3) as f32,
+        );
+        Self {
+            label: 1 + (stream.bits(4) % 4) as usize,
+            centre: (
+                (0.1 + 0.8 * stream.uniform(5) as f32) * width as f32,
+                (0.1 + 0.8 * stream.uniform(6) as f32) * height as f32,
+            ),
+            radius: (0.09 + 0.17 * stream.uniform(7) as f32) * side,
+            rotation: (angle.cos(), angle.sin()),
+            colour,
+            texture: Texture::new(stream.fork(8)),
+            shadow: stream.bits(9) % 2 == 0,
+        }
+    }
+
+    /// Whether a point lies inside.
+    fn contains(&self, x: f32, y: f32) -> bool {
+        let (dx, dy) = ((x - self.centre.0) / self.radius, (y - self.centre.1) / self.radius);
+        let u = dx * self.rotation.0 + dy * self.rotation.1;
+        let v = dy * self.rotation.0 - dx * self.rotation.1;
+        match self.label {
+            1 => u * u + v * v <= 1.0,
+            2 => u.abs().max(v.abs()) <= 0.82,
+            // Equilateral, its corners on the unit circle.
+            3 => v >= -0.5 && v <= 1.0 - 3f32.sqrt() * u.abs(),
+            _ => in_star(u, v),
+        }
+    }
+
+    /// Paints the shape with 4x4 samples a pixel; returns the number of pixels it covers.
+    fn paint(
+        &self,
+        pixels: &mut [[f32; 3]],
+        owner: &mut [usize],
+        number: usize,
+        width: u32,
+        height: u32,
+    ) -> usize {
+        let reach = self.radius * 1.3 + 6.0;
+        let range = |centre: f32, limit: u32| {
+            let low = (centre - reach).max(0.0) as u32;
+            low..((centre + reach).max(0.0) as u32 + 1).min(limit)
+        };
+        let mut area = 0;
+        for row in range(self.centre.1, height) {
+            for column in range(self.centre.0, width) {
+                let cell = (row * width + column) as usize;
+                let (x, y) = (column as f32, row as f32);
+                let coverage = self.coverage(x, y);
+                if coverage < 1.0 && self.shadow {
+                    let dark = 1.0 - 0.35 * self.coverage(x - 3.0, y - 4.0) * (1.0 - coverage);
+                    pixels[cell] = pixels[cell].map(|c| c * dark);
+                }
+                if coverage > 0.0 {
+                    let shade = self.shade(x, y);
+                    for (pixel, colour) in pixels[cell].iter_mut().zip(self.colour) {
+                        *pixel = *pixel * (1.0 - coverage) + colour * shade * coverage;
+                    }
+                }
+                if coverage >= 0.5 {
+                    owner[cell] = number;
+                    area += 1;
+                }
+            }
+        }
+        area
+    }
+
+    fn coverage(&self, x: f32, y: f32) -> f32 {
+        let samples = (0..16).filter(|sample| {
+            let (dx, dy) = ((sample % 4) as f32 + 0.5, (sample / 4) as f32 + 0.5);
+            self.contains(x + dx / 4.0, y + dy / 4.0)
+        });
+        samples.count() as f32 / 16.0
+    }
+
+    /// Light falls from the upper left; the texture is the shape's own.
+    fn shade(&self, x: f32, y: f32) -> f32 {
+        let (dx, dy) = (x - self.centre.0, y - self.centre.1);
+        1.0 - 0.15 * (dx + dy) / self.radius + 0.2 * self.texture.at(dx + 500.0, dy + 500.0)
+    }
+}
+
+/// A star of five points: the ray of the nearest point, mirrored, against one straight edge.
+fn in_star(u: f32, v: f32) -> bool {
+    const INNER: f32 = 0.45;
+    let angle = v.atan2(u).rem_euclid(std::f32::consts::TAU / 5.0);
+    let half = std::f32::consts::PI / 5.0;
+    let (distance, angle) = (u.hypot(v), half - (angle - half).abs());
+    // The edge from the tip (1, 0) to the notch at `half`.
+    let (x, y) = (distance * angle.cos(), distance * angle.sin());
+    let (notch_x, notch_y) = (INNER * half.cos(), INNER * half.sin());
+    (notch_x - 1.0) * y - notch_y * (x - 1.0) >= 0.0
+}
+
+/// Colour of a hue in `0..=1` with saturation and brightness.
+fn hue(hue: f32, saturation: f32, value: f32) -> [f32; 3] {
+    [5.0, 3.0, 1.0].map(|n: f32| {
+        let k = (n + hue * 6.0) % 6.0;
+        value * (1.0 - saturation * k.min(4.0 - k).clamp(0.0, 1.0))
+    })
+}
+
+/// Adds sensor noise and rounds to bytes.
+fn develop(pixels: Vec<[f32; 3]>, stream: Stream, width: u32, height: u32) -> RgbImage {
+    let deviation = 0.01 + 0.025 * stream.uniform(0) as f32;
+    RgbImage::from_fn(width, height, |x, y| {
+        let index = (y * width + x) as usize;
+        let mut channel = 0;
+        Rgb(pixels[index].map(|value| {
+            let noise = deviation * stream.normal(8 + 3 * index as u64 + channel) as f32;
+            channel += 1;
+            ((value + noise).clamp(0.0, 1.0) * 255.0).round() as u8
+        }))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scene_depends_on_its_address_alone() {
+        let spec = ShapesSpec::default();
+        let (a, b) = (scene("train", 3, &spec), scene("train", 3, &spec));
+        assert_eq!(a.image, b.image);
+        assert_ne!(a.image, scene("val", 3, &spec).image);
+        assert_ne!(a.image, scene("train", 3, &ShapesSpec { seed: 1, ..spec }).image);
+    }
+
+    #[test]
+    fn masks_are_visible_disjoint_and_of_all_classes() {
+        let spec = ShapesSpec::default();
+        let mut seen = [false; 4];
+        for index in 0..40 {
+            let Scene { image, instances } = scene("val", index, &spec);
+            let mut total = 0;
+            for instance in &instances {
+                seen[instance.label - 1] = true;
+                assert!(instance.mask.area() >= MIN_PIXELS as u64);
+                total += instance.mask.area();
+            }
+            let masks: Vec<Rle> = instances.into_iter().map(|i| i.mask).collect();
+            let union = Rle::merge(&masks, false).map_or(0, |union| union.area());
+            assert_eq!(union, total, "masks overlap in picture {index}");
+            assert!(total < (image.width() * image.height()) as u64);
+        }
+        assert_eq!(seen, [true; 4]);
+    }
+}

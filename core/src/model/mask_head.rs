@@ -1,0 +1,93 @@
+//! The mask head: convolutions, a 2x up-sampling, one mask a class.
+
+use super::layers::{Conv2d, zeros};
+use super::norm::{Norm, conv_norm};
+use crate::config::{ModelConfig, NormKind};
+use burn::module::{Module, Param};
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Device, Tensor, activation::relu, module};
+
+/// The convolutions of the head, each followed by a ReLU.
+pub type MaskHead = Vec<(Conv2d, Option<Norm>)>;
+
+/// A mask head with zero weights.
+pub(super) fn new_mask_head(config: &ModelConfig, device: &Device) -> MaskHead {
+    let mut input = config.fpn_channels;
+    let block = |&channels: &usize| {
+        let bias = config.head_norm == NormKind::None;
+        let conv = Conv2d::new([input, channels], 3, 1, bias, device);
+        input = channels;
+        (conv, Norm::new(config.head_norm, channels, false, config, device))
+    };
+    config.mask_head.convs.iter().map(block).collect()
+}
+
+/// Pooled regions `[r, c, p, p]` -> `[r, convs.last, p, p]`.
+pub(super) fn mask_head_forward(head: &MaskHead, pooled: Tensor<4>) -> Tensor<4> {
+    head.iter().fold(pooled, |x, block| relu(conv_norm(block, x)))
+}
+
+/// Up-sampling and the class-wise masks.
+#[derive(Module, Debug)]
+pub struct MaskPredictor {
+    conv5_mask: Deconv2x2,
+    mask_fcn_logits: Conv2d,
+}
+
+impl MaskPredictor {
+    /// A predictor with zero weights.
+    pub fn new(config: &ModelConfig, device: &Device) -> Self {
+        let head = &config.mask_head;
+        let input = head.convs.last().copied().unwrap_or(config.fpn_channels);
+        let classes = [head.hidden, config.num_classes];
+        Self {
+            conv5_mask: Deconv2x2 {
+                weight: zeros([input, head.hidden, 2, 2], device),
+                bias: zeros([head.hidden], device),
+            },
+            mask_fcn_logits: Conv2d::new(classes, 1, 1, true, device),
+        }
+    }
+
+    /// `[r, c, p, p]` -> mask logits `[r, k, 2p, 2p]`.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        self.mask_fcn_logits.forward(relu(self.conv5_mask.forward(x)))
+    }
+}
+
+/// A 2x2 transposed convolution with stride 2.
+#[derive(Module, Debug)]
+struct Deconv2x2 {
+    /// `[in, out, 2, 2]`.
+    weight: Param<Tensor<4>>,
+    bias: Param<Tensor<1>>,
+}
+
+impl Deconv2x2 {
+    /// `[r, in, h, w]` -> `[r, out, 2h, 2w]`: with stride 2 no outputs overlap, so it is a 1x1
+    /// convolution to four times the channels and a pixel shuffle, which every backend has fast.
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let [r, _, h, w] = x.dims();
+        let [input, output, _, _] = self.weight.dims();
+        let weight = self.weight.val().permute([1, 2, 3, 0]).reshape([output * 4, input, 1, 1]);
+        let bias = self.bias.val().reshape([output, 1]).expand([output, 4]).reshape([output * 4]);
+        let x = module::conv2d(x, weight, Some(bias), ConvOptions::new([1, 1], [0, 0], [1, 1], 1));
+        x.reshape([r, output, 2, 2, h, w])
+            .permute([0, 1, 4, 2, 5, 3])
+            .reshape([r, output, h * 2, w * 2])
+    }
+}
+
+/// The masks of the detected classes: `logits [r, k, s, s]`, row-major -> probabilities `[r][s * s]`.
+pub fn mask_probabilities(logits: &[f32], classes: usize, labels: &[usize]) -> Vec<Vec<f32>> {
+    let regions = labels.len();
+    let cells = if regions == 0 { 0 } else { logits.len() / regions / classes };
+    labels
+        .iter()
+        .enumerate()
+        .map(|(region, label)| {
+            let mask = &logits[(region * classes + label) * cells..][..cells];
+            mask.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect()
+        })
+        .collect()
+}

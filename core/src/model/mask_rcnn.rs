@@ -1,0 +1,154 @@
+//! The whole model: its parts, and how features flow between them.
+
+use super::box_head::{BoxHead, BoxPredictor};
+use super::fpn::Fpn;
+use super::init::initialize;
+use super::mask_head::{MaskHead, MaskPredictor, mask_head_forward, new_mask_head};
+use super::resnet::ResNet;
+use super::rpn::{Rpn, RpnOutput};
+use crate::boxes::{Anchors, Bbox, pyramid_level};
+use crate::config::{BoxHeadConfig, MaskHeadConfig, ModelConfig};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use mrcnn_kernels::{RoiAlignParams, pack_pyramid, roi_align};
+
+/// Mask R-CNN with a ResNet-FPN backbone.
+#[derive(Module, Debug)]
+pub struct MaskRcnn {
+    backbone: BackboneFpn,
+    rpn: Rpn,
+    roi_heads: RoiHeads,
+    #[module(skip)]
+    config: ModelConfig,
+}
+
+/// ResNet and FPN.
+#[derive(Module, Debug)]
+pub struct BackboneFpn {
+    /// C2 to C5.
+    pub body: ResNet,
+    /// P2 to P6.
+    pub fpn: Fpn,
+}
+
+/// Box and mask heads.
+#[derive(Module, Debug)]
+pub struct RoiHeads {
+    box_head: BoxHead,
+    box_predictor: BoxPredictor,
+    mask_head: MaskHead,
+    mask_predictor: MaskPredictor,
+}
+
+/// A region to pool: the picture it lies in, and its box in pixels of the resized picture.
+pub type Roi = (usize, Bbox);
+
+/// Features are pooled from P2 (k = 2) to P5; P6 serves the RPN only.
+const POOLED_LEVELS: (i32, i32) = (2, 5);
+
+impl MaskRcnn {
+    /// A model with random weights, a pure function of `seed` on every backend.
+    ///
+    /// `config.num_classes` counts the background and must be set.
+    pub fn new(config: &ModelConfig, seed: u64, device: &Device) -> Self {
+        let model = Self {
+            backbone: BackboneFpn {
+                body: ResNet::new(config, device),
+                fpn: Fpn::new(config, device),
+            },
+            rpn: Rpn::new(config, device),
+            roi_heads: RoiHeads {
+                box_head: BoxHead::new(config, device),
+                box_predictor: BoxPredictor::new(config, device),
+                mask_head: new_mask_head(config, device),
+                mask_predictor: MaskPredictor::new(config, device),
+            },
+            config: config.clone(),
+        };
+        initialize(model, config, seed)
+    }
+
+    /// The network's configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Normalised pictures `[n, 3, h, w]`, sides a multiple of 32 -> C2 to C5.
+    pub fn body(&self, images: Tensor<4>) -> [Tensor<4>; 4] {
+        self.backbone.body.forward(images)
+    }
+
+    /// Normalised pictures `[n, 3, h, w]`, sides a multiple of 32 -> P2 to P6.
+    pub fn pyramid(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
+        self.backbone.fpn.forward(self.body(images))
+    }
+
+    /// P2 to P6 -> one logit and four deltas an anchor.
+    pub fn propose(&self, pyramid: &[Tensor<4>]) -> RpnOutput {
+        self.rpn.forward(pyramid)
+    }
+
+    /// One level -> its logits `[n, a, h, w]` and deltas `[n, 4a, h, w]`.
+    pub fn propose_level(&self, feature: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+        self.rpn.level(feature)
+    }
+
+    /// The anchors for padded pictures `(height, width)` and feature maps `grids`.
+    pub fn anchors(&self, padded: (usize, usize), grids: &[(usize, usize)]) -> Anchors {
+        let rpn = &self.config.rpn;
+        Anchors::new(padded, grids, &rpn.anchor_sizes, &rpn.anchor_ratios)
+    }
+
+    /// Packs P2 to P5 for [`Self::boxes`] and [`Self::masks`]; done once for both.
+    pub fn pack(&self, pyramid: &[Tensor<4>]) -> PackedPyramid {
+        let scales = [0.25, 0.125, 0.0625, 0.03125];
+        let (cells, levels) = pack_pyramid(&pyramid[..4], &scales);
+        let align = RoiAlignParams {
+            output: [0, 0],
+            sampling_ratio: self.config.roi.sampling_ratio,
+            aligned: self.config.roi.aligned,
+            levels,
+        };
+        PackedPyramid { cells, align }
+    }
+
+    /// Class logits `[r, k]` and box deltas `[r, 4k]` of `rois`, which must not be empty.
+    pub fn boxes(&self, pyramid: &PackedPyramid, rois: &[Roi]) -> (Tensor<2>, Tensor<2>) {
+        let BoxHeadConfig { pool, .. } = self.config.box_head;
+        let pooled = pyramid.pool(rois, pool);
+        let features = self.roi_heads.box_head.forward(pooled);
+        self.roi_heads.box_predictor.forward(features)
+    }
+
+    /// Mask logits `[r, k, 2p, 2p]` of `rois`, which must not be empty.
+    pub fn masks(&self, pyramid: &PackedPyramid, rois: &[Roi]) -> Tensor<4> {
+        let MaskHeadConfig { pool, .. } = self.config.mask_head;
+        let features = mask_head_forward(&self.roi_heads.mask_head, pyramid.pool(rois, pool));
+        self.roi_heads.mask_predictor.forward(features)
+    }
+}
+
+/// P2 to P5 as one channels-last tensor, ready for RoIAlign.
+#[derive(Clone, Debug)]
+pub struct PackedPyramid {
+    cells: Tensor<3>,
+    align: RoiAlignParams,
+}
+
+impl PackedPyramid {
+    /// RoIAlign of `rois`, each from the level that fits its size: `[r, c, bins, bins]`.
+    pub fn pool(&self, rois: &[Roi], bins: usize) -> Tensor<4> {
+        let (k_min, k_max) = POOLED_LEVELS;
+        let rows: Vec<f32> = rois
+            .iter()
+            .flat_map(|&(image, [x1, y1, x2, y2])| {
+                let level = pyramid_level(&[x1, y1, x2, y2], k_min, k_max);
+                [image as f32, level as f32, x1, y1, x2, y2]
+            })
+            .collect();
+        let rows = TensorData::new(rows, [rois.len(), 6]);
+        let rois = Tensor::from_data(rows, &self.cells.device());
+        let align = RoiAlignParams { output: [bins, bins], ..self.align.clone() };
+        roi_align(self.cells.clone(), rois, &align)
+    }
+}

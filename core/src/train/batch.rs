@@ -1,0 +1,90 @@
+//! A training batch: prepared pictures with their ground truth.
+
+use super::masks::TruthMask;
+use crate::boxes::{self, Bbox};
+use crate::config::ImageConfig;
+use crate::data::Sample;
+use crate::image::transform::{Planes, normalize, output_size, resize_bilinear, stack};
+use ::image::RgbImage;
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// The objects of a picture, in the pixels of the resized picture; crowds are left out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Truth {
+    /// Boxes.
+    pub boxes: Vec<Bbox>,
+    /// Classes, `1..=K`.
+    pub labels: Vec<usize>,
+    /// Masks.
+    pub masks: Vec<TruthMask>,
+}
+
+/// One prepared picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainSample {
+    /// Id in the annotation file.
+    pub image_id: u64,
+    /// The normalised, resized picture.
+    pub planes: Planes,
+    /// Its objects.
+    pub truth: Truth,
+}
+
+impl TrainSample {
+    /// Prepares a decoded picture, mirrored if `flip`.
+    pub fn new(mut image: RgbImage, sample: &Sample, config: &ImageConfig, flip: bool) -> Self {
+        if flip {
+            ::image::imageops::flip_horizontal_in_place(&mut image);
+        }
+        let original = (image.height(), image.width());
+        let size = output_size(original.0, original.1, config.min_size, config.max_size);
+        let planes = resize_bilinear(&normalize(&image, config), size);
+        let picture = (size.0 as usize, size.1 as usize);
+        let mut truth = Truth::default();
+        for instance in sample.instances.iter().filter(|instance| !instance.crowd) {
+            let [x1, y1, x2, y2] = instance.bbox;
+            let width = original.1 as f32;
+            let bbox = if flip { [width - x2, y1, width - x1, y2] } else { instance.bbox };
+            let bbox = boxes::resize(&bbox, original, size);
+            // A box that vanishes would give infinite deltas.
+            if bbox[2] > bbox[0] && bbox[3] > bbox[1] {
+                truth.boxes.push(bbox);
+                truth.labels.push(instance.label);
+                truth.masks.push(TruthMask::new(&instance.mask, picture, flip));
+            }
+        }
+        Self { image_id: sample.image_id, planes, truth }
+    }
+}
+
+/// Pictures that are trained on together.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// `[n, 3, h, w]`, zero-padded right and bottom.
+    pub values: Vec<f32>,
+    /// Shape of `values`.
+    pub shape: [usize; 4],
+    /// `(height, width)` of each picture without padding.
+    pub sizes: Vec<(u32, u32)>,
+    /// Objects of each picture.
+    pub truths: Vec<Truth>,
+    /// Ids of the pictures.
+    pub image_ids: Vec<u64>,
+}
+
+impl Batch {
+    /// Stacks prepared pictures; their sides are padded to a multiple of `divisor`.
+    pub fn new(samples: Vec<TrainSample>, divisor: u32) -> Self {
+        let planes: Vec<&Planes> = samples.iter().map(|sample| &sample.planes).collect();
+        let (values, shape) = stack(&planes, divisor);
+        let sizes = planes.iter().map(|p| (p.height as u32, p.width as u32)).collect();
+        let image_ids = samples.iter().map(|sample| sample.image_id).collect();
+        let truths = samples.into_iter().map(|sample| sample.truth).collect();
+        Self { values, shape, sizes, truths, image_ids }
+    }
+
+    /// The pictures on `device`, `[n, 3, h, w]`.
+    pub fn images(&self, device: &Device) -> Tensor<4> {
+        Tensor::from_data(TensorData::new(self.values.clone(), self.shape), device)
+    }
+}

@@ -1,0 +1,68 @@
+//! The folder of a run: arguments, metrics, weights, pictures, curves.
+
+use crate::config::Config;
+use crate::report::{MetricsLog, Record, curves};
+use std::path::{Path, PathBuf};
+
+/// A run's folder, never one that already holds a run.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// Creates `path`; where it exists and is not empty, `path-2`, `path-3` and so on.
+    pub fn create(path: &Path, config: &Config) -> std::io::Result<Self> {
+        let path = free_name(path);
+        std::fs::create_dir_all(&path)?;
+        let text = toml::to_string(config).map_err(std::io::Error::other)?;
+        std::fs::write(path.join("args.toml"), text)?;
+        Ok(Self { path })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The newest weights.
+    pub fn last(&self) -> PathBuf {
+        self.path.join("last.safetensors")
+    }
+
+    /// The weights with the best mask AP.
+    pub fn best(&self) -> PathBuf {
+        self.path.join("best.safetensors")
+    }
+
+    /// Pictures of the validation set with truth and prediction.
+    pub fn val_predictions(&self) -> PathBuf {
+        self.path.join("val_predictions")
+    }
+
+    /// The metrics log.
+    pub fn metrics(&self) -> std::io::Result<MetricsLog> {
+        MetricsLog::open(&self.path.join("metrics.jsonl"))
+    }
+
+    /// Draws the curves so far.
+    pub fn draw_curves(&self, records: &[Record]) -> std::io::Result<()> {
+        std::fs::write(self.path.join("curves.svg"), curves(records))
+    }
+}
+
+fn free_name(path: &Path) -> PathBuf {
+    let is_free = |path: &Path| match std::fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(_) => !path.exists(),
+    };
+    let numbered = |n: usize| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!("-{n}"));
+        PathBuf::from(name)
+    };
+    if is_free(path) {
+        return path.to_path_buf();
+    }
+    (2..).map(numbered).find(|path| is_free(path)).unwrap_or_else(|| path.to_path_buf())
+}

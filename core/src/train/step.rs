@@ -1,0 +1,160 @@
+//! One forward pass of training: pictures and truth in, losses out.
+
+use super::batch::Batch;
+use super::losses::{Losses, box_losses, mask_loss, rpn_losses};
+use super::targets::{RoiTargets, RpnTargets, roi_targets, rpn_targets};
+use crate::boxes::{Anchors, Bbox};
+use crate::model::{MaskRcnn, PackedPyramid, Roi, RpnOutput, filter_proposals};
+use crate::random::Stream;
+use burn::tensor::{Device, ExecutionError, Tensor, TensorData};
+use rayon::prelude::*;
+
+/// How many candidates took part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepCounts {
+    /// Sampled anchors.
+    pub anchors: usize,
+    /// Sampled regions.
+    pub regions: usize,
+    /// Objects among the regions, which get a mask loss.
+    pub objects: usize,
+}
+
+/// Runs the model on a batch and compares it with the truth.
+///
+/// `stream` decides what is sampled; give every step its own. Reads the RPN's output from the device
+/// once.
+pub fn forward_losses(
+    model: &MaskRcnn,
+    batch: &Batch,
+    stream: Stream,
+    device: &Device,
+) -> Result<(Losses, StepCounts), ExecutionError> {
+    let pyramid = model.pyramid(batch.images(device));
+    let output = model.propose(&pyramid);
+    let anchors = model.anchors((batch.shape[2], batch.shape[3]), &output.grids);
+    let proposals = training_proposals(model, batch, &output, &anchors)?;
+
+    let config = model.config();
+    let rpn: Vec<RpnTargets> = per_image(batch, |image| {
+        let stream = stream.fork(2 * image as u64);
+        rpn_targets(&anchors.boxes, &batch.truths[image].boxes, &config.rpn, stream)
+    });
+    let roi: Vec<RoiTargets> = per_image(batch, |image| {
+        let stream = stream.fork(2 * image as u64 + 1);
+        roi_targets(&proposals[image], &batch.truths[image], &config.roi, stream)
+    });
+
+    let (objectness, rpn_box_reg, anchors) = rpn_part(output, &rpn, device);
+    let packed = model.pack(&pyramid);
+    let (classifier, box_reg, regions) = box_part(model, &packed, &roi, device);
+    let (mask, objects) = mask_part(model, &packed, &roi, batch, device);
+    let losses = Losses { classifier, box_reg, mask, objectness, rpn_box_reg };
+    Ok((losses, StepCounts { anchors, regions, objects }))
+}
+
+fn per_image<T: Send>(batch: &Batch, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    (0..batch.truths.len()).into_par_iter().map(work).collect()
+}
+
+fn training_proposals(
+    model: &MaskRcnn,
+    batch: &Batch,
+    output: &RpnOutput,
+    anchors: &Anchors,
+) -> Result<Vec<Vec<Bbox>>, ExecutionError> {
+    let rpn = &model.config().rpn;
+    let read = |data: TensorData| -> Vec<f32> { data.convert::<f32>().iter::<f32>().collect() };
+    let objectness = read(output.objectness.clone().inner().try_into_data()?);
+    let deltas = read(output.deltas.clone().inner().try_into_data()?);
+    let count = anchors.boxes.len();
+    let limits = [rpn.pre_nms_train, rpn.post_nms_train];
+    Ok(per_image(batch, |i| {
+        let objectness = &objectness[i * count..][..count];
+        let deltas = &deltas[i * count * 4..][..count * 4];
+        let kept = filter_proposals(objectness, deltas, anchors, batch.sizes[i], rpn, limits);
+        kept.into_iter().map(|proposal| proposal.bbox).collect()
+    }))
+}
+
+fn rpn_part(
+    output: RpnOutput,
+    targets: &[RpnTargets],
+    device: &Device,
+) -> (Tensor<1>, Tensor<1>, usize) {
+    let [images, anchors] = output.objectness.dims();
+    let rows = |of: fn(&RpnTargets) -> &Vec<f32>| {
+        let values: Vec<f32> = targets.iter().flat_map(|t| of(t).iter().copied()).collect();
+        Tensor::<2>::from_data(TensorData::new(values, [images, anchors]), device)
+    };
+    let deltas: Vec<f32> = targets.iter().flat_map(|t| t.deltas.iter().copied()).collect();
+    let deltas = Tensor::from_data(TensorData::new(deltas, [images, anchors, 4]), device);
+    let count = targets.iter().flat_map(|t| &t.sampled).filter(|&&s| s > 0.0).count();
+    let (labels, sampled) = (rows(|t| &t.labels), rows(|t| &t.sampled));
+    let scores = [output.objectness, labels, sampled, rows(|t| &t.objects)];
+    let (objectness, box_reg) = rpn_losses(scores, [output.deltas, deltas], count);
+    (objectness, box_reg, count)
+}
+
+/// A region without weight, for batches that sampled none: every head still runs and every parameter
+/// still gets a gradient.
+const NO_REGION: Roi = (0, [0.0, 0.0, 1.0, 1.0]);
+
+fn box_part(
+    model: &MaskRcnn,
+    packed: &PackedPyramid,
+    targets: &[RoiTargets],
+    device: &Device,
+) -> (Tensor<1>, Tensor<1>, usize) {
+    let mut rois: Vec<Roi> = Vec::new();
+    let mut labels = Vec::new();
+    let mut deltas: Vec<f32> = Vec::new();
+    for (image, targets) in targets.iter().enumerate() {
+        rois.extend(targets.rois.iter().map(|&roi| (image, roi)));
+        labels.extend(&targets.labels);
+        deltas.extend(targets.deltas.iter().flatten());
+    }
+    let count = rois.len();
+    let mut weights = vec![1.0f32; count];
+    if count == 0 {
+        rois.push(NO_REGION);
+        labels.push(0);
+        deltas.extend([0.0; 4]);
+        weights.push(0.0);
+    }
+    let (logits, predicted) = model.boxes(packed, &rois);
+    let targets = Tensor::from_data(TensorData::new(deltas, [rois.len(), 4]), device);
+    let weights = Tensor::from_floats(weights.as_slice(), device);
+    let (classifier, box_reg) = box_losses(logits, predicted, &labels, targets, weights, count);
+    (classifier, box_reg, count)
+}
+
+fn mask_part(
+    model: &MaskRcnn,
+    packed: &PackedPyramid,
+    targets: &[RoiTargets],
+    batch: &Batch,
+    device: &Device,
+) -> (Tensor<1>, usize) {
+    let side = model.config().mask_head.pool * 2;
+    let per_image = per_image(batch, |i| targets[i].mask_targets(&batch.truths[i], side));
+    let mut rois: Vec<Roi> = Vec::new();
+    let mut labels = Vec::new();
+    let mut masks: Vec<f32> = Vec::new();
+    for (image, objects) in per_image.into_iter().enumerate() {
+        for (roi, label, mask) in objects {
+            rois.push((image, roi));
+            labels.push(label);
+            masks.extend(mask);
+        }
+    }
+    let count = rois.len();
+    if count == 0 {
+        rois.push(NO_REGION);
+        labels.push(0);
+        masks.resize(side * side, 0.0);
+    }
+    let logits = model.masks(packed, &rois);
+    let masks = Tensor::from_data(TensorData::new(masks, [rois.len(), side * side]), device);
+    (mask_loss(logits, &labels, masks, count), count)
+}
