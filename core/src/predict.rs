@@ -46,11 +46,19 @@ const MASKS_AT_ONCE: usize = 128;
 const MASK_THRESHOLD: f32 = 0.5;
 
 impl Predictor {
-    /// Reads weights that `mrcnn-cli train` wrote; `overrides` change their configuration
-    /// (`image.min_size=400`).
-    pub fn load(path: &Path, overrides: &[String], device: &Device) -> Result<Self, PredictError> {
+    /// Reads weights that `mrcnn-cli train` wrote. `config` replaces the configuration stored with
+    /// them; `overrides` change it (`image.min_size=400`).
+    pub fn load(
+        path: &Path,
+        config: Option<Config>,
+        overrides: &[String],
+        device: &Device,
+    ) -> Result<Self, PredictError> {
         let checkpoint = weights::load(path)?;
-        let config = checkpoint.config.with(overrides)?;
+        let mut config = config.unwrap_or(checkpoint.config).with(overrides)?;
+        if config.model.num_classes == 0 {
+            config.model.num_classes = checkpoint.classes.len() + 1;
+        }
         config.check()?;
         let model = MaskRcnn::new(&config.model, 0, device);
         let model = weights::load_state_dict(model, checkpoint.tensors, path)?;

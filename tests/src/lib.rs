@@ -1,1 +1,47 @@
+//! What the tests share: the golden values, the weight recipe, the devices.
+//!
+//! The golden values are read from the folder named by `MRCNN_GOLDEN`, else `../shared/golden` beside
+//! the repository. Without them the tests that need them say so and pass, unless `MRCNN_REQUIRE`
+//! names `golden`. It may name `wgpu` and `data` too, separated by commas; CI sets it.
 
+pub mod close;
+pub mod golden;
+pub mod recipe;
+
+use burn::tensor::Device;
+use mrcnn_backends::{BackendKind, select};
+use std::path::{Path, PathBuf};
+
+/// The repository's root.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the repository")
+}
+
+/// A folder of real data in `../shared/data`, if it is there.
+pub fn shared_data(name: &str) -> Option<PathBuf> {
+    let path = root().join("../shared/data").join(name);
+    found(path.is_dir(), "data", &path.display().to_string()).then_some(path)
+}
+
+/// flex, and the wgpu adapter if there is one.
+pub fn devices() -> Vec<(BackendKind, Device)> {
+    let mut devices = vec![(BackendKind::Cpu, Device::flex())];
+    match select(BackendKind::Wgpu) {
+        Ok(selected) => devices.push((BackendKind::Wgpu, selected.device)),
+        Err(error) => {
+            found(false, "wgpu", &error.to_string());
+        }
+    }
+    devices
+}
+
+/// Whether `what` is there; where it is not, says that tests are skipped, or fails if it is required.
+fn found(is_there: bool, what: &str, detail: &str) -> bool {
+    if !is_there {
+        let required = std::env::var("MRCNN_REQUIRE").unwrap_or_default();
+        let required = required.split(',').any(|name| name.trim() == what);
+        assert!(!required, "MRCNN_REQUIRE names `{what}`, which is missing: {detail}");
+        eprintln!("SKIPPED: {what} is missing: {detail}");
+    }
+    is_there
+}

@@ -16,6 +16,8 @@ pub struct DataConfig {
     pub val: String,
     /// `refuse` stops at the first bad annotation, `skip` leaves it out and says so.
     pub on_problem: OnProblem,
+    /// Whether every picture is decoded once before training starts.
+    pub check_pictures: bool,
     /// Threads that decode and resize; 0 takes one a core.
     pub workers: usize,
 }
@@ -27,6 +29,7 @@ impl Default for DataConfig {
             train: "train".into(),
             val: "val".into(),
             on_problem: OnProblem::Refuse,
+            check_pictures: true,
             workers: 0,
         }
     }

@@ -1,6 +1,8 @@
 //! Checking a data set: everything that would fail later, named with file, id, reason and fix.
 
-use super::dataset::{DataError, Dataset, Sample, Split, find_splits, read_split};
+use super::dataset::{DataError, Dataset, Sample};
+use super::reader::read_split;
+use super::splits::{Split, find_splits};
 use crate::image::decode;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -165,8 +167,8 @@ fn summary<'a>(
     summary
 }
 
-/// Decodes every picture, a thread a core.
-fn check_pictures(samples: &[Sample]) -> Vec<Problem> {
+/// Decodes every picture, a thread a core; names those that cannot be used.
+pub(crate) fn check_pictures(samples: &[Sample]) -> Vec<Problem> {
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let work = || {
@@ -188,7 +190,7 @@ fn check_pictures(samples: &[Sample]) -> Vec<Problem> {
 }
 
 /// What is wrong with the picture of a sample, if anything.
-pub(crate) fn picture_problem(sample: &Sample) -> Option<Problem> {
+fn picture_problem(sample: &Sample) -> Option<Problem> {
     let problem = |reason: String, fix: &str| Problem {
         severity: Severity::Error,
         file: sample.path.clone(),

@@ -3,12 +3,15 @@
 mod check;
 mod coco;
 mod dataset;
+mod reader;
 mod segmentation;
 #[cfg(feature = "train")]
 pub mod shapes;
+mod splits;
 
 pub use check::{Problem, Report, Severity, SplitSummary, check};
 #[cfg(feature = "train")]
-pub(crate) use check::size_mismatch;
+pub(crate) use check::{check_pictures, size_mismatch};
 pub use coco::{DetectionRecord, RleRecord, detections_json};
-pub use dataset::{Classes, DataError, Dataset, Instance, OnProblem, Sample, Split, find_splits};
+pub use dataset::{Classes, DataError, Dataset, Instance, OnProblem, Sample};
+pub use splits::{Split, find_splits};

@@ -11,13 +11,15 @@ pub struct OverlayOptions {
     pub opacity: f32,
     /// Whether boxes are drawn.
     pub boxes: bool,
-    /// Whether names and scores are drawn.
+    /// Whether names are drawn.
     pub labels: bool,
+    /// Whether scores are drawn beside the names.
+    pub scores: bool,
 }
 
 impl Default for OverlayOptions {
     fn default() -> Self {
-        Self { opacity: 0.45, boxes: true, labels: true }
+        Self { opacity: 0.45, boxes: true, labels: true, scores: true }
     }
 }
 
@@ -38,7 +40,10 @@ pub fn draw(
             draw_box(&mut canvas, [x1, y1, x2 - 1, y2 - 1], colour(index));
         }
         if options.labels {
-            let text = format!("{} {:.2}", name_of(detection.label), detection.score);
+            let mut text = name_of(detection.label);
+            if options.scores {
+                text = format!("{text} {:.2}", detection.score);
+            }
             draw_tag(&mut canvas, x1, y1, &text, colour(index));
         }
     }
@@ -149,6 +154,20 @@ pub fn side_by_side(images: &[(&str, &RgbImage)]) -> RgbImage {
         write_text(&mut sheet, x + 2, 2, caption, 1, [0; 3]);
         imageops::replace(&mut sheet, *image, x, CAPTION as i64);
         x += (image.width() + GAP) as i64;
+    }
+    sheet
+}
+
+/// Pictures below each other.
+pub fn stacked(images: &[RgbImage]) -> RgbImage {
+    const GAP: u32 = 6;
+    let width = images.iter().map(|image| image.width()).max().unwrap_or(1);
+    let height: u32 = images.iter().map(|image| image.height() + GAP).sum();
+    let mut sheet = RgbImage::from_pixel(width, height.saturating_sub(GAP).max(1), Rgb([255; 3]));
+    let mut y = 0;
+    for image in images {
+        imageops::replace(&mut sheet, image, 0, y);
+        y += (image.height() + GAP) as i64;
     }
     sheet
 }

@@ -1,23 +1,26 @@
 //! Training: targets, losses, optimizer, data loading and the loop around them.
 
 pub mod batch;
+mod evaluation;
 mod loader;
 pub mod losses;
 mod masks;
 mod run_folder;
 mod schedule;
+mod setup;
 mod sgd;
 mod step;
 mod targets;
 mod trainer;
 
 pub use batch::{Batch, TrainSample, Truth};
+pub use evaluation::{DatasetDetections, draw_predictions, evaluate_model, truth_and_prediction};
 pub use loader::{LoadError, Loader};
 pub use losses::Losses;
 pub use masks::{TruthMask, project_mask};
-pub use run_folder::RunFolder;
+pub use run_folder::{RunFolder, free_name};
 pub use schedule::learning_rate;
 pub use sgd::{Sgd, StepOutcome};
 pub use step::{StepCounts, forward_losses};
 pub use targets::{RoiTargets, RpnTargets, roi_targets, rpn_targets};
-pub use trainer::{EvalReport, Observer, StepReport, TrainError, Trainer, evaluate_model};
+pub use trainer::{Observer, StepReport, TrainError, Trainer};

@@ -51,7 +51,8 @@ impl RunFolder {
     }
 }
 
-fn free_name(path: &Path) -> PathBuf {
+/// `path`, or `path-2`, `path-3` and so on where it exists and is not empty.
+pub fn free_name(path: &Path) -> PathBuf {
     let is_free = |path: &Path| match std::fs::read_dir(path) {
         Ok(mut entries) => entries.next().is_none(),
         Err(_) => !path.exists(),

@@ -53,7 +53,7 @@ pub fn forward_losses(
     Ok((losses, StepCounts { anchors, regions, objects }))
 }
 
-fn per_image<T: Send>(batch: &Batch, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+fn per_image<T: Send>(batch: &Batch, work: impl Fn(usize) -> T + Sync + Send) -> Vec<T> {
     (0..batch.truths.len()).into_par_iter().map(work).collect()
 }
 

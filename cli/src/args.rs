@@ -1,0 +1,284 @@
+//! The command line.
+
+use anyhow::{Context, Result, anyhow};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mrcnn_backends::{BackendKind, Selected, select};
+use mrcnn_core::Config;
+use mrcnn_core::eval::AreaProtocol;
+use std::path::{Path, PathBuf};
+
+/// Train, evaluate and run Mask R-CNN.
+#[derive(Debug, Parser)]
+#[command(name = "mrcnn-cli", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  mrcnn-cli quickstart
+  mrcnn-cli dataset check ~/my_coco
+  mrcnn-cli train --config nuclei --data ~/nuclei --out runs/nuclei
+  mrcnn-cli eval --weights runs/nuclei/best.safetensors --data ~/nuclei
+  mrcnn-cli predict --weights runs/nuclei/best.safetensors photos/*.jpg";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Render shapes, train on them, evaluate and draw the predictions: minutes on a processor.
+    Quickstart(QuickstartArgs),
+    /// Train on a data set in COCO format.
+    #[command(after_help = TRAIN_EXAMPLES)]
+    Train(TrainArgs),
+    /// Evaluate weights: COCO's 12 numbers for boxes and 12 for masks.
+    #[command(after_help = EVAL_EXAMPLES)]
+    Eval(EvalArgs),
+    /// Find objects in pictures.
+    #[command(after_help = PREDICT_EXAMPLES)]
+    Predict(PredictArgs),
+    /// Render or check a data set.
+    Dataset {
+        #[command(subcommand)]
+        command: DatasetCommand,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct BackendArgs {
+    /// What computes: auto takes CUDA, then a wgpu card, then the processor
+    #[arg(long, default_value = "auto", value_parser = ["auto", "cpu", "wgpu", "cuda"])]
+    backend: String,
+}
+
+impl BackendArgs {
+    /// Finds the device and says which it is.
+    pub fn select(&self) -> Result<Selected> {
+        let selected = select(self.backend.parse::<BackendKind>()?)?;
+        eprintln!("backend: {} ({})", selected.kind, selected.name);
+        Ok(selected)
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct OverrideArgs {
+    /// Changes one setting, e.g. --set train.steps=500; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// TOML file, or a preset: quickstart, nuclei, r50_fpn_1x_coco
+    #[arg(long, value_name = "FILE")]
+    config: Option<String>,
+    /// Data set folder (data.dir)
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Run folder; a number is added where it exists
+    #[arg(long, value_name = "DIR", default_value = "runs/train")]
+    pub out: PathBuf,
+    /// Weights to start from, written by `train` with the same model and classes
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    /// Seed of everything random (train.seed)
+    #[arg(long)]
+    seed: Option<u64>,
+    #[command(flatten)]
+    pub backend: BackendArgs,
+    #[command(flatten)]
+    overrides: OverrideArgs,
+    /// How masks are sorted by size
+    #[arg(long, value_enum, default_value = "mask")]
+    pub area: Area,
+}
+
+const TRAIN_EXAMPLES: &str = "\
+Examples:
+  mrcnn-cli train --config quickstart --data shapes
+  mrcnn-cli train --config my.toml --backend cuda --set train.learning_rate=0.01 --seed 3";
+
+impl TrainArgs {
+    /// The configuration: the file or preset, then `--data`, `--seed` and `--set`.
+    pub fn config(&self) -> Result<Config> {
+        let mut config = load_config(self.config.as_deref())?;
+        if let Some(dir) = &self.data {
+            config.data.dir = dir.clone();
+        }
+        config.train.seed = self.seed.unwrap_or(config.train.seed);
+        let config = config.with(&self.overrides.set)?;
+        config.check()?;
+        if config.data.dir.as_os_str().is_empty() {
+            return Err(anyhow!("no data set: give --data DIR or data.dir in the configuration"));
+        }
+        Ok(config)
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// Weights written by `train`
+    #[arg(long, value_name = "FILE")]
+    pub weights: PathBuf,
+    /// Data set folder; else the one in the weights' configuration
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Split to evaluate; else the configured one
+    #[arg(long)]
+    pub split: Option<String>,
+    /// Writes the detections as COCO results JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// How masks are sorted by size
+    #[arg(long, value_enum, default_value = "mask")]
+    pub area: Area,
+}
+
+const EVAL_EXAMPLES: &str = "\
+Examples:
+  mrcnn-cli eval --weights runs/train/best.safetensors --data shapes
+  mrcnn-cli eval --weights w.safetensors --data coco --split val --area box --json detections.json";
+
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    /// Pictures, folders of pictures, or patterns such as 'photos/**/*.jpg'
+    #[arg(required = true, value_name = "PICTURES")]
+    pub pictures: Vec<String>,
+    /// Weights written by `train`; else the newest best.safetensors under runs/
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    /// Folder for the overlays and detections.json; a number is added where it exists
+    #[arg(long, value_name = "DIR", default_value = "runs/predict")]
+    pub out: PathBuf,
+    /// Detections with a lower score are left out
+    #[arg(long, default_value_t = 0.5)]
+    pub score: f32,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+const PREDICT_EXAMPLES: &str = "\
+Examples:
+  mrcnn-cli predict photo.jpg
+  mrcnn-cli predict photos 'more/**/*.png' --weights best.safetensors --score 0.7
+  mrcnn-cli predict photo.jpg --set image.min_size=400 --backend wgpu";
+
+/// What `eval` and `predict` share.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// TOML file or preset in place of the configuration stored in the weights
+    #[arg(long, value_name = "FILE")]
+    config: Option<String>,
+    #[command(flatten)]
+    pub backend: BackendArgs,
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
+}
+
+impl ModelArgs {
+    /// The configuration that replaces the stored one.
+    pub fn config(&self) -> Result<Option<Config>> {
+        self.config.as_deref().map(|name| load_config(Some(name))).transpose()
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct QuickstartArgs {
+    /// Folder for data, run and picture; a number is added where it exists
+    #[arg(long, value_name = "DIR", default_value = "runs/quickstart")]
+    pub out: PathBuf,
+    /// Seed of the scenes and of the training
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub backend: BackendArgs,
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DatasetCommand {
+    /// Render scenes of overlapping circles, squares, triangles and stars.
+    Shapes(ShapesArgs),
+    /// List everything that would fail in training: file, id, reason, fix.
+    Check {
+        /// Data set folder
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ShapesArgs {
+    /// Folder to write; must be empty or new
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Pictures to train on
+    #[arg(long, default_value_t = 600)]
+    pub train: usize,
+    /// Pictures to evaluate on
+    #[arg(long, default_value_t = 100)]
+    pub val: usize,
+    /// Smallest and largest side in pixels
+    #[arg(long, num_args = 2, value_names = ["MIN", "MAX"], default_values_t = [128, 192])]
+    pub size: Vec<u32>,
+    /// Most shapes a picture
+    #[arg(long, default_value_t = 6)]
+    pub objects: usize,
+    /// Seed; the same one gives the same pictures
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// By which area masks are sorted into small, medium and large.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Area {
+    /// The mask's own, as Detectron2
+    Mask,
+    /// The detection's box, as pycocotools where results have boxes
+    Box,
+}
+
+impl From<Area> for AreaProtocol {
+    fn from(area: Area) -> Self {
+        match area {
+            Area::Mask => Self::Mask,
+            Area::Box => Self::Box,
+        }
+    }
+}
+
+/// Presets by name, from `configs/`.
+pub const PRESETS: [(&str, &str); 3] = [
+    ("quickstart", include_str!("../../configs/quickstart.toml")),
+    ("nuclei", include_str!("../../configs/nuclei.toml")),
+    ("r50_fpn_1x_coco", include_str!("../../configs/r50_fpn_1x_coco.toml")),
+];
+
+/// A file, a preset where no such file exists, or the defaults.
+fn load_config(name: Option<&str>) -> Result<Config> {
+    let Some(name) = name else { return Ok(Config::default()) };
+    let path = Path::new(name);
+    match PRESETS.iter().find(|(preset, _)| *preset == name) {
+        Some((_, text)) if !path.exists() => Ok(Config::parse(text, path, &[])?),
+        _ => Config::load(Some(path), &[]).context("--config"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_preset_loads() {
+        for (name, _) in PRESETS {
+            load_config(Some(name)).unwrap();
+        }
+    }
+}

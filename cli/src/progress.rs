@@ -1,0 +1,99 @@
+//! Progress on the terminal, or a line now and then where there is none.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use mrcnn_core::eval::Metrics;
+use mrcnn_core::train::{Observer, StepReport};
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Follows a training run on stderr.
+pub struct Progress {
+    bar: ProgressBar,
+    eval: Option<ProgressBar>,
+    steps: usize,
+    started: Instant,
+    pictures: f64,
+    /// Running mean of the loss, so that the number can be read.
+    loss: Option<f32>,
+    /// A line every so many steps, without a terminal.
+    line_every: Option<usize>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Progress {
+    /// A bar over `steps`. The first Ctrl-C ends the run after saving, the second at once.
+    pub fn new(steps: usize) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = bar(steps, "{bar:30} {pos}/{len} {msg} ETA {eta}");
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = stop.clone();
+        let handler = ctrlc::set_handler(move || {
+            if flag.swap(true, Ordering::SeqCst) {
+                std::process::exit(130);
+            }
+            eprintln!("\nstopping after this step; Ctrl-C again quits at once");
+        });
+        if let Err(error) = handler {
+            eprintln!("warning: Ctrl-C will not save: {error}");
+        }
+        let line_every = (!terminal).then(|| (steps / 20).max(1));
+        let started = Instant::now();
+        Self { bar, eval: None, steps, started, pictures: 0.0, loss: None, line_every, stop }
+    }
+}
+
+/// A bar with a template of ours; draws nothing where stderr is no terminal.
+pub fn bar(length: usize, template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar());
+    let bar = ProgressBar::new(length as u64).with_style(style);
+    bar.enable_steady_tick(Duration::from_millis(500));
+    bar
+}
+
+impl Observer for Progress {
+    fn on_step(&mut self, report: &StepReport) {
+        let loss = self.loss.map_or(report.loss(), |old| 0.95 * old + 0.05 * report.loss());
+        self.loss = Some(loss);
+        // Time of this step times its rate: its pictures.
+        let rate = report.images_per_second;
+        self.pictures = if self.pictures == 0.0 { rate } else { 0.9 * self.pictures + 0.1 * rate };
+        let text = format!(
+            "loss {loss:.3} lr {:.5} {:.2} images/s",
+            report.learning_rate, self.pictures
+        );
+        if self.line_every.is_some_and(|every| report.step.is_multiple_of(every)) {
+            let spent = self.started.elapsed().as_secs_f64();
+            let left = spent / report.step as f64 * (self.steps - report.step) as f64;
+            eprintln!("step {}/{} {text} ETA {left:.0} s", report.step, self.steps);
+        }
+        self.bar.set_message(text);
+        self.bar.set_position(report.step as u64);
+    }
+
+    fn on_eval_progress(&mut self, done: usize, all: usize) {
+        let eval = self.eval.get_or_insert_with(|| bar(all, "evaluating {bar:30} {pos}/{len}"));
+        eval.set_position(done as u64);
+    }
+
+    fn on_eval(&mut self, step: usize, metrics: &Metrics) {
+        if let Some(eval) = self.eval.take() {
+            eval.finish_and_clear();
+        }
+        let line = format!(
+            "step {step}: box AP {:.3}, mask AP {:.3}, mask AP50 {:.3}",
+            metrics.box_ap(),
+            metrics.mask_ap(),
+            metrics.segm[1]
+        );
+        self.bar.suspend(|| eprintln!("{line}"));
+        if step >= self.steps {
+            self.bar.finish_and_clear();
+        }
+    }
+
+    fn should_stop(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,74 @@
+//! `mrcnn-cli quickstart`: the whole road on rendered shapes.
+
+use crate::args::{PRESETS, QuickstartArgs};
+use crate::progress::Progress;
+use anyhow::{Context, Result};
+use mrcnn_core::Config;
+use mrcnn_core::data::shapes::{self, ShapesSpec};
+use mrcnn_core::eval::{AreaProtocol, Metrics};
+use mrcnn_core::image::overlay::stacked;
+use mrcnn_core::predict::Predictor;
+use mrcnn_core::train::{Trainer, evaluate_model, truth_and_prediction};
+use std::path::Path;
+use std::time::Instant;
+
+pub fn run(args: &QuickstartArgs) -> Result<()> {
+    let started = Instant::now();
+    let out = mrcnn_core::train::free_name(&args.out);
+    let data = out.join("data");
+    let spec = ShapesSpec { seed: args.seed, ..ShapesSpec::default() };
+    eprintln!("1/4 rendering {} + {} pictures in {}", spec.train, spec.val, data.display());
+    shapes::render(&data, &spec)?;
+
+    let mut config = Config::parse(PRESETS[0].1, Path::new("quickstart.toml"), &[])?;
+    config.data.dir = data;
+    config.train.seed = args.seed;
+    let config = config.with(&args.overrides.set)?;
+    config.check()?;
+    let backend = args.backend.select()?;
+    let protocol = AreaProtocol::default();
+    let (trainer, _) =
+        Trainer::prepare(config, &out.join("run"), &backend.device, protocol)?;
+
+    let model = trainer.new_model();
+    let classes = trainer.val.classes.clone();
+    let untrained =
+        Predictor::new(&model, trainer.config.clone(), classes, &backend.device);
+    let (before, _) = evaluate_model(&untrained, &trainer.val, protocol, &mut |_, _| ())?;
+    let unseen = trainer.val.samples.len();
+    eprintln!("2/4 untrained, on {unseen} unseen pictures: {}", shown(&before));
+
+    eprintln!("3/4 training {} steps", trainer.config.train.steps);
+    let after = trainer.run(model, &mut Progress::new(trainer.config.train.steps))?;
+
+    let best = trainer.folder.best();
+    let predictor = Predictor::load(&best, None, &[], &backend.device)?;
+    let picture = out.join("predictions.png");
+    draw(&predictor, &trainer, &picture)?;
+    eprintln!("4/4 predicted with {}", best.display());
+    println!("{after}\n\nbefore training: {}", shown(&before));
+    println!("after training:  {}", shown(&after));
+    println!("{:.0} s in all\n\npicture: {}", started.elapsed().as_secs_f64(), picture.display());
+    println!("run:     {}", trainer.folder.path().display());
+    println!("next:    mrcnn-cli predict {}", trainer.config.data.dir.join("val").display());
+    Ok(())
+}
+
+fn shown(metrics: &Metrics) -> String {
+    let [bbox, mask] = [metrics.box_ap(), metrics.mask_ap()].map(|ap| ap.max(0.0));
+    format!("box AP {bbox:.3}, mask AP {mask:.3}")
+}
+
+/// Pictures on the sheet.
+const ROWS: usize = 4;
+
+/// Truth and prediction of the first unseen pictures on one sheet.
+fn draw(predictor: &Predictor, trainer: &Trainer, path: &Path) -> Result<()> {
+    let mut rows = Vec::new();
+    for sample in trainer.val.samples.iter().take(ROWS) {
+        let image = mrcnn_core::image::decode::decode(&sample.path)?;
+        let found = predictor.predict(&image)?;
+        rows.push(truth_and_prediction(sample, &found, &trainer.val)?);
+    }
+    stacked(&rows).save(path).with_context(|| path.display().to_string())
+}

@@ -1,0 +1,105 @@
+//! Evaluating a model on a data set, and drawing what it found beside the truth.
+
+use super::loader::LoadError;
+use super::trainer::TrainError;
+use crate::data::{Dataset, Instance, OnProblem, Sample};
+use crate::detection::Detection;
+use crate::eval::{AreaProtocol, Metrics, evaluate};
+use crate::image::decode::decode;
+use crate::image::overlay::{OverlayOptions, draw, side_by_side};
+use crate::predict::Predictor;
+use ::image::RgbImage;
+use std::path::Path;
+
+/// Detections by the id of their picture.
+pub type DatasetDetections = Vec<(u64, Vec<Detection>)>;
+
+/// Evaluates a model on a data set and returns the detections too.
+///
+/// `progress` is told how many pictures are done, of how many.
+pub fn evaluate_model(
+    predictor: &Predictor,
+    dataset: &Dataset,
+    protocol: AreaProtocol,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<(Metrics, DatasetDetections), TrainError> {
+    let found = predict_dataset(predictor, dataset, progress)?;
+    Ok((evaluate(dataset, &found, protocol)?, found))
+}
+
+/// Pictures predicted at a time.
+const EVAL_BATCH: usize = 4;
+
+fn predict_dataset(
+    predictor: &Predictor,
+    dataset: &Dataset,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<DatasetDetections, TrainError> {
+    let on_problem = predictor.config().data.on_problem;
+    let mut found = Vec::with_capacity(dataset.samples.len());
+    for (index, samples) in dataset.samples.chunks(EVAL_BATCH).enumerate() {
+        let mut images = Vec::with_capacity(samples.len());
+        for sample in samples {
+            match decode(&sample.path) {
+                Ok(image) => images.push((sample.image_id, image)),
+                Err(_) if on_problem == OnProblem::Skip => {}
+                Err(error) => return Err(LoadError::from(error).into()),
+            }
+        }
+        let references: Vec<_> = images.iter().map(|(_, image)| image).collect();
+        let detections = predictor.predict_batch(&references)?;
+        found.extend(images.iter().map(|(id, _)| *id).zip(detections));
+        progress(index * EVAL_BATCH + samples.len(), dataset.samples.len());
+    }
+    Ok(found)
+}
+
+/// Weaker detections are not drawn.
+const DRAWN_SCORE: f32 = 0.5;
+
+/// A picture of a data set twice: with its truth, and with the confident detections.
+pub fn truth_and_prediction(
+    sample: &Sample,
+    detections: &[Detection],
+    dataset: &Dataset,
+) -> Result<RgbImage, LoadError> {
+    let names = |label: usize| dataset.classes.name(label);
+    let image = decode(&sample.path)?;
+    let truth: Vec<Detection> = sample.instances.iter().map(as_detection).collect();
+    let confident: Vec<Detection> =
+        detections.iter().filter(|d| d.score >= DRAWN_SCORE).cloned().collect();
+    let without_scores = OverlayOptions { scores: false, ..OverlayOptions::default() };
+    let truth = draw(&image, &truth, &names, &without_scores);
+    let predicted = draw(&image, &confident, &names, &OverlayOptions::default());
+    Ok(side_by_side(&[("truth", &truth), ("prediction", &predicted)]))
+}
+
+/// Writes [`truth_and_prediction`] of the first `count` pictures to `folder/ID.png`.
+pub fn draw_predictions(
+    folder: &Path,
+    dataset: &Dataset,
+    found: &[(u64, Vec<Detection>)],
+    count: usize,
+) -> Result<(), TrainError> {
+    let io_error = |path: &Path, source| TrainError::Io { path: path.into(), source };
+    std::fs::create_dir_all(folder).map_err(|source| io_error(folder, source))?;
+    for (image_id, detections) in found.iter().take(count) {
+        let Some(sample) = dataset.samples.iter().find(|s| s.image_id == *image_id) else {
+            continue;
+        };
+        let path = folder.join(format!("{image_id}.png"));
+        truth_and_prediction(sample, detections, dataset)?
+            .save(&path)
+            .map_err(|error| io_error(&path, std::io::Error::other(error)))?;
+    }
+    Ok(())
+}
+
+fn as_detection(instance: &Instance) -> Detection {
+    Detection {
+        bbox: instance.bbox,
+        label: instance.label,
+        score: 1.0,
+        mask: instance.mask.clone(),
+    }
+}

@@ -1,0 +1,148 @@
+//! Bad data: listed by `dataset check`, refused or skipped by `train`, never a panic.
+
+use crate::{SMALL, cli, cli_error, cli_ok, shown};
+use serde_json::{Value, json};
+use std::path::Path;
+
+const ANNOTATIONS: &str = "shapes/annotations/instances_train.json";
+
+/// Eight rendered pictures, of which every kind of damage has its own.
+fn damaged(at: &Path) {
+    cli_ok(at, &["dataset", "shapes", "--out", "shapes", "--train", "8", "--val", "2"]);
+    let path = at.join(ANNOTATIONS);
+    let text = std::fs::read_to_string(&path).expect("annotations");
+    let mut file: Value = serde_json::from_str(&text).expect("JSON");
+    let images = file["images"].as_array_mut().expect("images");
+    images.push(json!({"id": 100, "file_name": "missing.png", "width": 64, "height": 64}));
+    images.push(json!({"id": 101, "file_name": "cut.jpg", "width": 64, "height": 64}));
+    let (width, height) = (images[0]["width"].clone(), images[0]["height"].clone());
+    let outside = [width.as_f64().expect("width") + 50.0, 5.0, 20.0, 20.0];
+    let triangle = json!([[5, 5, 30, 5, 5, 30]]);
+    let bad = [
+        json!({"id": 9001, "bbox": [5, 5, 10, 10], "segmentation": [[5, 5, 15, 15]]}),
+        json!({"id": 9002, "bbox": [5, 5, 10, 10], "segmentation": triangle, "category_id": 77}),
+        json!({"id": 9003, "bbox": outside, "segmentation": triangle}),
+        json!({"id": 9004, "bbox": ["NAN", 5, 10, 10], "segmentation": triangle}),
+        json!({"id": 9005, "bbox": [5, 5, 10, 10], "segmentation": [[5, 5, "NAN", 5, 5, 30]]}),
+        json!({"id": 9006, "bbox": [5, 5, 10, 10], "segmentation": {"size": [height, width],
+               "counts": [3, 4]}}),
+        json!({"id": 9007, "bbox": [5, 5, 10, 10], "segmentation": triangle, "image_id": 555}),
+        json!({"id": 9008, "bbox": [5, 5, 0, 10], "segmentation": triangle}),
+    ];
+    let annotations = file["annotations"].as_array_mut().expect("annotations");
+    for mut annotation in bad {
+        let entry = annotation.as_object_mut().expect("an object");
+        entry.entry("image_id").or_insert(json!(1));
+        entry.entry("category_id").or_insert(json!(1));
+        annotations.push(annotation);
+    }
+    // Python's json writes NaN bare.
+    let text = file.to_string().replace("\"NAN\"", "NaN");
+    std::fs::write(&path, text).expect("annotations");
+    let picture = image::RgbImage::from_fn(64, 64, |x, y| image::Rgb([x as u8, y as u8, 9]));
+    let jpeg = at.join("shapes/train/cut.jpg");
+    picture.save(&jpeg).expect("a JPEG");
+    let bytes = std::fs::read(&jpeg).expect("a JPEG");
+    std::fs::write(&jpeg, &bytes[..bytes.len() / 3]).expect("half a JPEG");
+}
+
+#[test]
+fn check_lists_file_id_reason_and_fix() {
+    let folder = tempfile::tempdir().expect("a folder");
+    damaged(folder.path());
+    let output = cli(folder.path(), &["dataset", "check", "shapes"]);
+    let text = shown(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let wanted = [
+        ("missing.png", "is missing"),
+        ("cut.jpg", "not a readable picture"),
+        ("annotation 9001", "has 2 points"),
+        ("annotation 9002", "category id 77 does not exist"),
+        ("annotation 9003", "lies outside"),
+        ("annotation 9004", "four finite numbers"),
+        ("annotation 9005", "NaN"),
+        ("annotation 9006", "covers 7 pixels"),
+        ("annotation 9007", "image id 555 does not exist"),
+        ("annotation 9008", "no area"),
+    ];
+    for (what, reason) in wanted {
+        let line = text.lines().find(|line| line.starts_with("error: ") && line.contains(what));
+        let line = line.unwrap_or_else(|| panic!("nothing said of {what}:\n{text}"));
+        assert!(line.contains(reason), "{line}");
+        // File first, fix last.
+        assert!(line.contains("shapes/") && line.contains("; "), "{line}");
+    }
+    assert!(text.contains("10 errors"), "{text}");
+}
+
+#[test]
+fn train_refuses_or_skips() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    damaged(at);
+    let mut train = vec!["train", "--config=quickstart", "--data=shapes", "--backend=cpu"];
+    train.extend(SMALL);
+    let refused = cli_error(at, &train);
+    assert!(refused.contains("instances_train.json") && refused.contains("dataset check"));
+    assert!(!at.join("runs").exists(), "a refused run leaves no folder");
+
+    train.push("--set=data.on_problem=skip");
+    let output = cli(at, &train);
+    assert!(output.status.success(), "{}", shown(&output));
+    assert!(shown(&output).contains("9001"), "what is skipped is named");
+}
+
+#[test]
+fn a_json_cut_in_half_is_named_with_its_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    cli_ok(at, &["dataset", "shapes", "--out", "shapes", "--train", "2", "--val", "1"]);
+    let text = std::fs::read_to_string(at.join(ANNOTATIONS)).expect("annotations");
+    std::fs::write(at.join(ANNOTATIONS), &text[..text.len() / 2]).expect("half of it");
+    let output = cli(at, &["dataset", "check", "shapes"]);
+    let found = shown(&output);
+    assert_eq!(output.status.code(), Some(1), "{found}");
+    assert!(found.contains("instances_train.json") && found.contains("line 1"), "{found}");
+    assert!(found.contains("val: 1 pictures"), "the other split is still checked: {found}");
+    let refused = cli_error(at, &["train", "--data=shapes", "--backend=cpu"]);
+    assert!(refused.contains("instances_train.json"), "{refused}");
+}
+
+#[test]
+fn a_truncated_picture_alone_is_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    cli_ok(at, &["dataset", "shapes", "--out", "shapes", "--train", "2", "--val", "1"]);
+    let picture = at.join("shapes/train/000001.png");
+    let bytes = std::fs::read(&picture).expect("a picture");
+    std::fs::write(&picture, &bytes[..bytes.len() / 2]).expect("half of it");
+    let mut train = vec!["train", "--config=quickstart", "--data=shapes", "--backend=cpu"];
+    train.extend(SMALL);
+    let refused = cli_error(at, &train);
+    assert!(refused.contains("000001.png"), "{refused}");
+    assert!(!at.join("runs").exists());
+    train.push("--set=data.on_problem=skip");
+    cli_ok(at, &train);
+}
+
+#[test]
+fn mistakes_on_the_command_line_say_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let mistakes: [(&[&str], &str); 7] = [
+        (&["train", "--backend=cpu"], "--data DIR"),
+        (&["train", "--data=nowhere", "--backend=cpu"], "nowhere"),
+        (&["train", "--config=none.toml", "--data=."], "none.toml"),
+        (&["train", "--config=quickstart", "--data=.", "--set=train.stepz=1"], "train.stepz"),
+        (&["eval", "--weights=none.safetensors", "--backend=cpu"], "none.safetensors"),
+        (&["predict", "none.jpg", "--backend=cpu"], "none.jpg"),
+        (&["dataset", "check", "nowhere"], "nowhere"),
+    ];
+    for (args, wanted) in mistakes {
+        let error = cli_error(at, args);
+        assert!(error.contains(wanted), "{args:?}: {error}");
+    }
+    std::fs::write(at.join("bad.safetensors"), b"not weights").expect("a file");
+    let error = cli_error(at, &["eval", "--weights=bad.safetensors", "--backend=cpu"]);
+    assert!(error.contains("bad.safetensors") && error.contains("safetensors file"), "{error}");
+}

@@ -1,0 +1,65 @@
+//! The built binary, end to end.
+
+mod bad_input;
+mod predict;
+mod run;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// `mrcnn-cli` with arguments, in a folder.
+pub fn cli(folder: &Path, args: &[&str]) -> Output {
+    Command::new(binary())
+        .args(args)
+        .current_dir(folder)
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}", binary().display()))
+}
+
+/// As [`cli`], must succeed; its standard output.
+#[track_caller]
+pub fn cli_ok(folder: &Path, args: &[&str]) -> String {
+    let output = cli(folder, args);
+    let text = shown(&output);
+    assert!(output.status.success(), "mrcnn-cli {args:?} failed:\n{text}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// As [`cli`], must fail with one clear error and not panic; its standard error.
+#[track_caller]
+pub fn cli_error(folder: &Path, args: &[&str]) -> String {
+    let output = cli(folder, args);
+    let text = shown(&output);
+    assert_eq!(output.status.code(), Some(1), "mrcnn-cli {args:?}:\n{text}");
+    assert!(!text.contains("panicked"), "{text}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Both streams of a finished command.
+pub fn shown(output: &Output) -> String {
+    let [out, err] = [&output.stdout, &output.stderr].map(|b| String::from_utf8_lossy(b));
+    format!("{out}\n{err}")
+}
+
+/// The binary: `cargo test --workspace` builds it beside the tests.
+fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("the test has a path");
+    let folder = test.parent().and_then(Path::parent).expect("target/PROFILE/deps");
+    let binary = folder.join(format!("mrcnn-cli{}", std::env::consts::EXE_SUFFIX));
+    assert!(binary.is_file(), "{} is missing: run `cargo test --workspace`", binary.display());
+    binary
+}
+
+/// Overrides that make a network small enough for a test.
+pub const SMALL: [&str; 10] = [
+    "--set=model.width=8",
+    "--set=model.fpn_channels=16",
+    "--set=model.box_head.hidden=32",
+    "--set=model.mask_head.convs=[16]",
+    "--set=model.mask_head.hidden=16",
+    "--set=model.rpn.pre_nms_test=100",
+    "--set=model.rpn.post_nms_test=50",
+    "--set=train.batch_size=2",
+    "--set=train.steps=3",
+    "--set=train.val_pictures=2",
+];

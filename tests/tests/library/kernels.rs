@@ -1,0 +1,157 @@
+//! The operators of `mrcnn-kernels`, each golden case; RoIAlign on every device.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use mrcnn_kernels::{
+    PyramidLevel, RoiAlignParams, batched_nms, expand_box, nms, pack_pyramid, paste_mask, roi_align,
+};
+use mrcnn_tests::close::{assert_close, magnitude};
+use mrcnn_tests::golden::{Case, Golden, Stored};
+
+/// Sums of up to a few thousand f32 products in another order than torch's.
+const ROUNDING: f64 = 1e-5;
+
+fn tensor4(stored: &Stored, device: &Device) -> Tensor<4> {
+    Tensor::from_data(TensorData::new(stored.f32(), stored.shape.clone()), device)
+}
+
+fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
+/// `[image, x1, y1, x2, y2]` -> our rows `[image, level, x1, y1, x2, y2]`.
+fn rois_on(rows: &[f32], level: impl Fn(usize) -> usize, device: &Device) -> Tensor<2> {
+    let rows = rows.as_chunks::<5>().0.iter().enumerate();
+    let values: Vec<f32> = rows
+        .flat_map(|(i, &[image, x1, y1, x2, y2])| [image, level(i) as f32, x1, y1, x2, y2])
+        .collect();
+    let count = values.len() / 6;
+    Tensor::from_data(TensorData::new(values, [count, 6]), device)
+}
+
+fn roi_align_case(case: &Case<'_>, device: &Device) {
+    let device = device.clone().autodiff();
+    let feature = tensor4(case.get("feat"), &device).require_grad();
+    let [n, c, h, w] = feature.dims();
+    let pooled = |i: usize| case.json["pooled"][i].as_u64().expect("pooled size") as usize;
+    let (cells, levels) = pack_pyramid(&[feature.clone()], &[case.number("spatial_scale") as f32]);
+    let params = RoiAlignParams {
+        output: [pooled(0), pooled(1)],
+        sampling_ratio: case.number("sampling_ratio") as usize,
+        aligned: case.flag("aligned"),
+        levels,
+    };
+    let rows = case.get("rois").f32();
+    if rows.is_empty() {
+        // Burn has no tensors without elements; the model never asks for them.
+        assert!(case.get("out").values.is_empty());
+        return;
+    }
+    let out = roi_align(cells, rois_on(&rows, |_| 0, &device), &params);
+    let wanted = case.get("out").f32();
+    let name = format!("{} forward on {device:?}", case.name());
+    assert_close(&name, &floats(out.clone()), &wanted, ROUNDING * magnitude(&wanted).max(1.0));
+
+    let grad_out = tensor4(case.get("grad_out"), &device.clone().without_autodiff());
+    let gradients = (out * Tensor::from_inner(grad_out)).sum().backward();
+    let gradient = feature.grad(&gradients).expect("the feature has a gradient");
+    assert_eq!(gradient.dims(), [n, c, h, w]);
+    let wanted = case.get("grad_feat").f32();
+    let name = format!("{} backward on {device:?}", case.name());
+    assert_close(&name, &floats(gradient), &wanted, ROUNDING * magnitude(&wanted).max(1.0));
+}
+
+#[test]
+fn roi_align_forward_and_backward() {
+    let Some(golden) = Golden::open("roi_align") else { return };
+    for (_, device) in mrcnn_tests::devices() {
+        golden.cases().iter().for_each(|case| roi_align_case(case, &device));
+    }
+}
+
+#[test]
+fn roi_align_over_a_pyramid() {
+    let Some(golden) = Golden::open("multiscale_roi_align") else { return };
+    let scales = golden.get("scales").f32();
+    let levels = golden.get("levels").indices();
+    let boxes = [golden.get("boxes0").boxes(), golden.get("boxes1").boxes()];
+    let rows: Vec<f32> = boxes
+        .iter()
+        .enumerate()
+        .flat_map(|(image, boxes)| boxes.iter().map(move |b| (image as f32, b)))
+        .flat_map(|(image, &[x1, y1, x2, y2])| [image, x1, y1, x2, y2])
+        .collect();
+    for (_, device) in mrcnn_tests::devices() {
+        let features: Vec<Tensor<4>> =
+            (0..4).map(|level| tensor4(golden.get(&format!("feat{level}")), &device)).collect();
+        let (cells, table) = pack_pyramid(&features, &scales);
+        let rois = rois_on(&rows, |roi| levels[roi], &device);
+        for bins in [7, 14] {
+            let levels: Vec<PyramidLevel> = table.clone();
+            let params =
+                RoiAlignParams { output: [bins; 2], sampling_ratio: 2, aligned: false, levels };
+            let found = floats(roi_align(cells.clone(), rois.clone(), &params));
+            let wanted = golden.get(&format!("out{bins}")).f32();
+            assert_close(&format!("{bins} bins on {device:?}"), &found, &wanted, ROUNDING);
+        }
+    }
+}
+
+#[test]
+fn nms_keeps_what_torchvision_keeps() {
+    let Some(golden) = Golden::open("nms") else { return };
+    for case in golden.cases() {
+        let boxes = case.get("boxes").boxes();
+        let scores = case.get("scores").f32();
+        let threshold = case.number("iou_threshold");
+        let found = if case.flag("batched") {
+            batched_nms(&boxes, &scores, &case.get("idxs").indices(), threshold)
+        } else {
+            nms(&boxes, &scores, threshold)
+        };
+        let wanted = case.get("keep").indices();
+        let note = case.json["note"].as_str().unwrap_or_default();
+        if note.contains("compare as sets per score") {
+            // torch's last sort is not stable: boxes of one score come in any order.
+            assert_eq!(per_score(&found, &scores), per_score(&wanted, &scores), "{}", case.name());
+        } else {
+            assert_eq!(found, wanted, "{}: {note}", case.name());
+        }
+    }
+}
+
+/// The kept boxes with those of equal score in ascending order.
+fn per_score(kept: &[usize], scores: &[f32]) -> Vec<usize> {
+    let mut kept = kept.to_vec();
+    kept.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
+    kept
+}
+
+#[test]
+fn masks_are_pasted_as_torchvision_does() {
+    let Some(golden) = Golden::open("paste_masks") else { return };
+    for case in golden.cases() {
+        let (height, width) = (case.number("h") as usize, case.number("w") as usize);
+        let size = case.number("mask_size") as usize;
+        let boxes = case.get("boxes").boxes();
+        if let Some(expanded) = case.find("expanded") {
+            let scale = (size + 2) as f32 / size as f32;
+            let found: Vec<f32> = boxes.iter().flat_map(|b| expand_box(*b, scale)).collect();
+            // Equal operations in equal order: the last bit of a few hundred pixels.
+            assert_close(case.name(), &found, &expanded.f32(), 1e-4);
+        }
+        let masks = case.get("masks").f32();
+        let wanted = case.get("out").f32();
+        for (index, bbox) in boxes.iter().enumerate() {
+            let mask = &masks[index * size * size..][..size * size];
+            let pasted = paste_mask(mask, size, *bbox, width, height);
+            let mut picture = vec![0.0; height * width];
+            for row in 0..pasted.height {
+                let target = &mut picture[(pasted.y + row) * width + pasted.x..][..pasted.width];
+                target.copy_from_slice(&pasted.probabilities[row * pasted.width..][..pasted.width]);
+            }
+            let wanted = &wanted[index * height * width..][..height * width];
+            // Bilinear weights of coordinates up to 100: 24 bits less 7.
+            assert_close(&format!("{} mask {index}", case.name()), &picture, wanted, 1e-5);
+        }
+    }
+}

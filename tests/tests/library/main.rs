@@ -1,0 +1,8 @@
+//! The library against torchvision's numbers, and against what a user may throw at it.
+
+mod boxes;
+mod kernels;
+mod model;
+mod stages;
+mod survival;
+mod train_step;

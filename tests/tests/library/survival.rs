@@ -1,0 +1,139 @@
+//! What a user may throw at it: pictures without objects, odd sizes, many objects.
+
+use burn::tensor::Device;
+use image::{Rgb, RgbImage};
+use mrcnn_core::Config;
+use mrcnn_core::config::NormKind;
+use mrcnn_core::data::{Classes, Instance, Sample};
+use mrcnn_core::predict::Predictor;
+use mrcnn_core::random::Stream;
+use mrcnn_core::train::{Batch, Losses, Sgd, TrainSample, forward_losses};
+use mrcnn_core::MaskRcnn;
+use vernier_mask::Rle;
+
+/// A network small enough to train in a moment.
+fn config() -> Config {
+    let mut config = Config::default();
+    let model = &mut config.model;
+    model.backbone = mrcnn_core::config::Backbone::Resnet18;
+    (model.width, model.fpn_channels, model.num_classes) = (8, 16, 3);
+    (model.norm, model.head_norm, model.freeze_at) = (NormKind::GroupNorm, NormKind::None, 0);
+    (model.rpn.pre_nms_train, model.rpn.post_nms_train) = (200, 100);
+    (model.rpn.pre_nms_test, model.rpn.post_nms_test) = (200, 100);
+    model.rpn.anchor_sizes = vec![8.0, 16.0, 32.0, 64.0, 128.0];
+    (model.roi.batch_per_image, model.box_head.hidden) = (64, 32);
+    (model.mask_head.convs, model.mask_head.hidden) = (vec![16], 16);
+    (config.image.min_size, config.image.max_size) = (96, 160);
+    config
+}
+
+fn picture(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| Rgb([(x * 7) as u8, (y * 5) as u8, (x ^ y) as u8]))
+}
+
+fn sample(image: &RgbImage, boxes: &[[f32; 4]]) -> Sample {
+    let (width, height) = image.dimensions();
+    let instances = boxes.iter().enumerate().map(|(index, &bbox)| {
+        let [x, y] = [bbox[0] as f64, bbox[1] as f64];
+        let [w, h] = [(bbox[2] - bbox[0]) as f64, (bbox[3] - bbox[1]) as f64];
+        let mask = Rle::from_bbox([x, y, w, h], height, width).expect("a box");
+        let (annotation_id, label) = (index as u64, 1 + index % 2);
+        Instance { annotation_id, label, bbox, area: w * h, mask, crowd: false }
+    });
+    let instances = instances.collect();
+    Sample { image_id: 1, path: "synthetic".into(), width, height, instances }
+}
+
+/// One training step; the five losses.
+fn train(config: &Config, pictures: &[(RgbImage, Vec<[f32; 4]>)], device: &Device) -> Vec<f32> {
+    let device = device.clone().autodiff();
+    let model = MaskRcnn::new(&config.model, 1, &device);
+    let samples = pictures
+        .iter()
+        .map(|(image, boxes)| {
+            TrainSample::new(image.clone(), &sample(image, boxes), &config.image, true)
+        })
+        .collect();
+    let batch = Batch::new(samples, config.image.size_divisor);
+    let stream = Stream::named("test", 0);
+    let (losses, _) = forward_losses(&model, &batch, stream, &device).expect("a step");
+    let gradients = losses.total().backward();
+    let (_, outcome) = Sgd::new(0.9, 1e-4, 0.0).step(model, &gradients, 0.01);
+    assert!(outcome.applied, "gradient norm {}", outcome.grad_norm);
+    losses.values().inner().into_data().iter::<f32>().collect()
+}
+
+fn predict(config: &Config, image: &RgbImage, device: &Device) -> usize {
+    let model = MaskRcnn::new(&config.model, 1, &device.clone().autodiff());
+    let predictor = Predictor::new(&model, config.clone(), Classes::default(), device);
+    let found = predictor.predict(image).expect("a prediction");
+    for detection in &found {
+        assert_eq!((detection.mask.w, detection.mask.h), image.dimensions());
+        assert!(detection.bbox.iter().all(|v| v.is_finite()));
+    }
+    found.len()
+}
+
+#[test]
+fn pictures_without_objects_give_no_box_and_mask_loss() {
+    for (_, device) in mrcnn_tests::devices() {
+        let losses = train(&config(), &[(picture(120, 90), Vec::new())], &device);
+        for (name, loss) in Losses::NAMES.iter().zip(&losses) {
+            assert!(loss.is_finite(), "{name} is {loss}");
+            if ["loss_box_reg", "loss_mask", "loss_rpn_box_reg"].contains(name) {
+                assert_eq!(*loss, 0.0, "{name}");
+            }
+        }
+        assert!(losses[3] > 0.0, "background anchors still teach");
+    }
+}
+
+#[test]
+fn pictures_of_every_shape_are_trained_on_and_predicted() {
+    for (_, device) in mrcnn_tests::devices() {
+        for (width, height) in [(1, 1), (4000, 60), (60, 4000), (33, 31)] {
+            let image = picture(width, height);
+            let whole = vec![[0.0, 0.0, width as f32, height as f32]];
+            let losses = train(&config(), &[(image.clone(), whole)], &device);
+            assert!(losses.iter().all(|l| l.is_finite()), "{width}x{height}: {losses:?}");
+            predict(&config(), &image, &device);
+        }
+    }
+}
+
+#[test]
+fn five_hundred_objects_in_one_picture() {
+    let image = picture(400, 300);
+    let boxes: Vec<[f32; 4]> = (0..500)
+        .map(|i| {
+            let (x, y) = ((i % 25 * 16) as f32, (i / 25 * 15) as f32);
+            [x, y, x + 11.0, y + 9.0]
+        })
+        .collect();
+    let pictures = [(image.clone(), boxes), (picture(50, 70), Vec::new())];
+    let losses = train(&config(), &pictures, &Device::flex());
+    assert!(losses.iter().all(|l| l.is_finite() && *l > 0.0), "{losses:?}");
+}
+
+#[test]
+fn nothing_found_is_an_answer() {
+    let mut config = config();
+    config.model.roi.score_threshold = 1.0;
+    for (_, device) in mrcnn_tests::devices() {
+        assert_eq!(predict(&config, &picture(100, 80), &device), 0);
+        config.model.rpn.min_size = 1e6;
+        assert_eq!(predict(&config, &picture(100, 80), &device), 0, "without a proposal");
+    }
+}
+
+#[test]
+fn losses_are_finite_in_the_range_of_f16() {
+    // Logits at the edge of f16 must not overflow the losses.
+    use burn::tensor::Tensor;
+    let logits = Tensor::<1>::from_floats([-65504.0, -100.0, 0.0, 100.0, 65504.0], &Device::flex());
+    let targets = Tensor::<1>::from_floats([1.0, 0.0, 1.0, 1.0, 0.0], &Device::flex());
+    let loss = mrcnn_core::train::losses::bce_with_logits(logits, targets);
+    let found: Vec<f32> = loss.into_data().iter::<f32>().collect();
+    let wanted = [65504.0, 0.0, std::f32::consts::LN_2, 0.0, 65504.0];
+    mrcnn_tests::close::assert_close("loss", &found, &wanted, 1e-6);
+}
