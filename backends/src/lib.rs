@@ -23,8 +23,12 @@ pub enum BackendKind {
 
 impl BackendKind {
     /// All kinds by name, in the order of the help.
-    pub const NAMES: [(&str, Self); 4] =
-        [("auto", Self::Auto), ("cpu", Self::Cpu), ("wgpu", Self::Wgpu), ("cuda", Self::Cuda)];
+    pub const NAMES: [(&str, Self); 4] = [
+        ("auto", Self::Auto),
+        ("cpu", Self::Cpu),
+        ("wgpu", Self::Wgpu),
+        ("cuda", Self::Cuda),
+    ];
 }
 
 impl fmt::Display for BackendKind {
@@ -39,7 +43,9 @@ impl FromStr for BackendKind {
 
     fn from_str(text: &str) -> Result<Self, BackendError> {
         let named = Self::NAMES.into_iter().find(|(name, _)| *name == text);
-        named.map(|(_, kind)| kind).ok_or_else(|| BackendError::Unknown(text.into()))
+        named
+            .map(|(_, kind)| kind)
+            .ok_or_else(|| BackendError::Unknown(text.into()))
     }
 }
 
@@ -85,7 +91,11 @@ pub fn select(kind: BackendKind) -> Result<Selected, BackendError> {
 fn cpu() -> Result<Selected, BackendError> {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let name = format!("processor, {cores} cores");
-    Ok(Selected { kind: BackendKind::Cpu, name, device: Device::flex() })
+    Ok(Selected {
+        kind: BackendKind::Cpu,
+        name,
+        device: Device::flex(),
+    })
 }
 
 #[cfg(not(feature = "flex"))]
@@ -107,15 +117,28 @@ mod webgpu {
             return Err(BackendError::NoDevice(BackendKind::Wgpu, HELP));
         }
         let device = Device::wgpu(DeviceKind::DefaultDevice);
-        let name = device.identity().map_or("unnamed adapter".into(), |identity| identity.name);
-        Ok(Selected { kind: BackendKind::Wgpu, name, device })
+        let name = device
+            .identity()
+            .map_or("unnamed adapter".into(), |identity| identity.name);
+        Ok(Selected {
+            kind: BackendKind::Wgpu,
+            name,
+            device,
+        })
     }
 
     /// The best adapter that is a card: a software rasteriser is slower than the processor itself.
     pub fn wgpu_card() -> Result<Selected, BackendError> {
         let selected = wgpu()?;
-        let is_card = selected.device.identity().is_some_and(|i| i.physical.is_some());
-        if is_card { Ok(selected) } else { Err(BackendError::NoDevice(BackendKind::Wgpu, HELP)) }
+        let is_card = selected
+            .device
+            .identity()
+            .is_some_and(|i| i.physical.is_some());
+        if is_card {
+            Ok(selected)
+        } else {
+            Err(BackendError::NoDevice(BackendKind::Wgpu, HELP))
+        }
     }
 }
 #[cfg(feature = "wgpu")]
@@ -137,8 +160,14 @@ fn cuda() -> Result<Selected, BackendError> {
         return Err(BackendError::NoDevice(BackendKind::Cuda, help));
     }
     let device = Device::cuda(0);
-    let name = device.identity().map_or("unnamed card".into(), |identity| identity.name);
-    Ok(Selected { kind: BackendKind::Cuda, name, device })
+    let name = device
+        .identity()
+        .map_or("unnamed card".into(), |identity| identity.name);
+    Ok(Selected {
+        kind: BackendKind::Cuda,
+        name,
+        device,
+    })
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -156,7 +185,13 @@ mod tests {
             assert_eq!(name.parse(), Ok(kind));
             assert_eq!(kind.to_string(), name);
         }
-        assert!("gpu".parse::<BackendKind>().unwrap_err().to_string().contains("wgpu"));
+        assert!(
+            "gpu"
+                .parse::<BackendKind>()
+                .unwrap_err()
+                .to_string()
+                .contains("wgpu")
+        );
     }
 
     #[cfg(feature = "flex")]

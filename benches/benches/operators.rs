@@ -16,7 +16,12 @@ fn levels() -> Vec<PyramidLevel> {
         .into_iter()
         .map(|stride| {
             let (height, width) = (800 / stride, 1344 / stride);
-            let level = PyramidLevel { height, width, offset, scale: 1.0 / stride as f32 };
+            let level = PyramidLevel {
+                height,
+                width,
+                offset,
+                scale: 1.0 / stride as f32,
+            };
             offset += height * width;
             level
         })
@@ -40,8 +45,9 @@ fn roi_align(c: &mut Criterion) {
     let levels = levels();
     let cells: usize = levels.iter().map(|l| l.height * l.width).sum();
     let stream = Stream::named("features", 0);
-    let pyramid: Vec<f32> =
-        (0..(cells * channels) as u64).map(|i| stream.uniform(i) as f32).collect();
+    let pyramid: Vec<f32> = (0..(cells * channels) as u64)
+        .map(|i| stream.uniform(i) as f32)
+        .collect();
     let mut group = c.benchmark_group("roi_align");
     group.sample_size(10);
     for (count, bins) in [(1000, 7), (100, 14)] {
@@ -90,7 +96,15 @@ fn selection(c: &mut Criterion) {
     }
     let mask = vec![0.7f32; 28 * 28];
     group.bench_function("paste_mask 28x28 to 400x300", |b| {
-        b.iter(|| paste_mask(black_box(&mask), 28, [100.0, 100.0, 500.0, 400.0], 1344, 800));
+        b.iter(|| {
+            paste_mask(
+                black_box(&mask),
+                28,
+                [100.0, 100.0, 500.0, 400.0],
+                1344,
+                800,
+            )
+        });
     });
     group.finish();
 }

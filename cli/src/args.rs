@@ -108,7 +108,9 @@ impl TrainArgs {
         let config = config.with(&self.overrides.set)?;
         config.check()?;
         if config.data.dir.as_os_str().is_empty() {
-            return Err(anyhow!("no data set: give --data DIR or data.dir in the configuration"));
+            return Err(anyhow!(
+                "no data set: give --data DIR or data.dir in the configuration"
+            ));
         }
         Ok(config)
     }
@@ -179,7 +181,10 @@ pub struct ModelArgs {
 impl ModelArgs {
     /// The configuration that replaces the stored one.
     pub fn config(&self) -> Result<Option<Config>> {
-        self.config.as_deref().map(|name| load_config(Some(name))).transpose()
+        self.config
+            .as_deref()
+            .map(|name| load_config(Some(name)))
+            .transpose()
     }
 }
 
@@ -252,12 +257,17 @@ impl From<Area> for AreaProtocol {
 pub const PRESETS: [(&str, &str); 3] = [
     ("quickstart", include_str!("../../configs/quickstart.toml")),
     ("nuclei", include_str!("../../configs/nuclei.toml")),
-    ("r50_fpn_1x_coco", include_str!("../../configs/r50_fpn_1x_coco.toml")),
+    (
+        "r50_fpn_1x_coco",
+        include_str!("../../configs/r50_fpn_1x_coco.toml"),
+    ),
 ];
 
 /// A file, a preset where no such file exists, or the defaults.
 fn load_config(name: Option<&str>) -> Result<Config> {
-    let Some(name) = name else { return Ok(Config::default()) };
+    let Some(name) = name else {
+        return Ok(Config::default());
+    };
     let path = Path::new(name);
     match PRESETS.iter().find(|(preset, _)| *preset == name) {
         Some((_, text)) if !path.exists() => Ok(Config::parse(text, path, &[])?),

@@ -32,7 +32,12 @@ fn render(args: &ShapesArgs) -> Result<()> {
         seed: args.seed,
     };
     shapes::render(&args.out, &spec)?;
-    println!("{} + {} pictures in {}", args.train, args.val, args.out.display());
+    println!(
+        "{} + {} pictures in {}",
+        args.train,
+        args.val,
+        args.out.display()
+    );
     Ok(())
 }
 

@@ -24,10 +24,12 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         dataset.classes.names,
         predictor.classes().names
     );
-    let bar = bar(dataset.samples.len(), "evaluating {bar:30} {pos}/{len} ETA {eta}");
+    let bar = bar(
+        dataset.samples.len(),
+        "evaluating {bar:30} {pos}/{len} ETA {eta}",
+    );
     let mut progress = |done, _| bar.set_position(done as u64);
-    let (metrics, found) =
-        evaluate_model(&predictor, &dataset, args.area.into(), &mut progress)?;
+    let (metrics, found) = evaluate_model(&predictor, &dataset, args.area.into(), &mut progress)?;
     bar.finish_and_clear();
     if let Some(path) = &args.json {
         let records: Vec<_> = found
@@ -38,6 +40,9 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         std::fs::write(path, text).with_context(|| path.display().to_string())?;
     }
     let pictures = found.len();
-    println!("{pictures} pictures of {}\n{metrics}", dataset.annotations.display());
+    println!(
+        "{pictures} pictures of {}\n{metrics}",
+        dataset.annotations.display()
+    );
     Ok(())
 }

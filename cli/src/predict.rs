@@ -2,11 +2,11 @@
 
 use crate::args::PredictArgs;
 use anyhow::{Context, Result, anyhow, bail};
+use mrcnn_core::Detection;
 use mrcnn_core::data::detections_json;
 use mrcnn_core::image::decode::decode;
 use mrcnn_core::image::overlay::{OverlayOptions, draw};
 use mrcnn_core::predict::Predictor;
-use mrcnn_core::Detection;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
@@ -40,11 +40,16 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         found.retain(|detection| detection.score >= args.score);
         let size = format!("{}x{}", image.width(), image.height());
         let shown = shorten(&path.display().to_string(), 40);
-        println!("{shown:<40} {size:>11} {milliseconds:>8}  {}", summary(&found, &predictor));
+        println!(
+            "{shown:<40} {size:>11} {milliseconds:>8}  {}",
+            summary(&found, &predictor)
+        );
         let names = |label: usize| predictor.classes().name(label);
         let overlay = draw(&image, &found, &names, &OverlayOptions::default());
         let file = out.join(overlay_name(path, index));
-        overlay.save(&file).with_context(|| file.display().to_string())?;
+        overlay
+            .save(&file)
+            .with_context(|| file.display().to_string())?;
         records.extend(detections_json(
             index as u64 + 1,
             Some(path),
@@ -70,7 +75,11 @@ fn summary(found: &[Detection], predictor: &Predictor) -> String {
     if found.len() > SHOWN {
         text.push(format!("and {} more", found.len() - SHOWN));
     }
-    if text.is_empty() { "none".into() } else { text.join(", ") }
+    if text.is_empty() {
+        "none".into()
+    } else {
+        text.join(", ")
+    }
 }
 
 /// The end of a long path, which tells files apart.
@@ -85,7 +94,10 @@ fn shorten(path: &str, length: usize) -> String {
 
 /// `photo.png`, with its number where two pictures have the same name.
 fn overlay_name(path: &Path, index: usize) -> String {
-    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("picture");
+    let stem = path
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or("picture");
     format!("{:04}_{stem}.png", index + 1)
 }
 
@@ -106,7 +118,10 @@ fn find_pictures(inputs: &[String]) -> Result<Vec<PathBuf>> {
             matches.filter_map(Result::ok).filter(is_picture).collect()
         };
         if found.is_empty() {
-            bail!("{input}: no such file, no picture in it, no match ({})", EXTENSIONS.join(", "));
+            bail!(
+                "{input}: no such file, no picture in it, no match ({})",
+                EXTENSIONS.join(", ")
+            );
         }
         found.sort();
         pictures.extend(found);
@@ -117,26 +132,39 @@ fn find_pictures(inputs: &[String]) -> Result<Vec<PathBuf>> {
 fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
     let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
-    Ok(paths.filter(|path| path.is_file() && has_extension(path)).collect())
+    Ok(paths
+        .filter(|path| path.is_file() && has_extension(path))
+        .collect())
 }
 
 fn has_extension(path: &Path) -> bool {
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    let extension = path
+        .extension()
+        .and_then(|e| e.to_str())
+        .unwrap_or_default();
     EXTENSIONS.contains(&extension.to_lowercase().as_str())
 }
 
 /// The newest `best.safetensors` up to two folders below `runs`.
 fn newest_weights(runs: &Path) -> Result<PathBuf> {
     let patterns = ["*/best.safetensors", "*/*/best.safetensors"];
-    let found = patterns.iter().filter_map(|pattern| {
-        glob::glob(&runs.join(pattern).to_string_lossy()).ok()
-    });
+    let found = patterns
+        .iter()
+        .filter_map(|pattern| glob::glob(&runs.join(pattern).to_string_lossy()).ok());
     let modified = |path: &PathBuf| {
-        path.metadata().and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+        path.metadata()
+            .and_then(|m| m.modified())
+            .unwrap_or(SystemTime::UNIX_EPOCH)
     };
-    found.flatten().filter_map(Result::ok).max_by_key(modified).ok_or_else(|| {
-        anyhow!("no weights: give --weights FILE, or train first (no best.safetensors under runs/)")
-    })
+    found
+        .flatten()
+        .filter_map(Result::ok)
+        .max_by_key(modified)
+        .ok_or_else(|| {
+            anyhow!(
+                "no weights: give --weights FILE, or train first (no best.safetensors under runs/)"
+            )
+        })
 }
 
 /// Creates the folder, or `-2`, `-3` and so on where it is in use.

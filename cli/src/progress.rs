@@ -40,7 +40,16 @@ impl Progress {
         }
         let line_every = (!terminal).then(|| (steps / 20).max(1));
         let started = Instant::now();
-        Self { bar, eval: None, steps, started, pictures: 0.0, loss: None, line_every, stop }
+        Self {
+            bar,
+            eval: None,
+            steps,
+            started,
+            pictures: 0.0,
+            loss: None,
+            line_every,
+            stop,
+        }
     }
 }
 
@@ -54,16 +63,25 @@ pub fn bar(length: usize, template: &str) -> ProgressBar {
 
 impl Observer for Progress {
     fn on_step(&mut self, report: &StepReport) {
-        let loss = self.loss.map_or(report.loss(), |old| 0.95 * old + 0.05 * report.loss());
+        let loss = self
+            .loss
+            .map_or(report.loss(), |old| 0.95 * old + 0.05 * report.loss());
         self.loss = Some(loss);
         // Time of this step times its rate: its pictures.
         let rate = report.images_per_second;
-        self.pictures = if self.pictures == 0.0 { rate } else { 0.9 * self.pictures + 0.1 * rate };
+        self.pictures = if self.pictures == 0.0 {
+            rate
+        } else {
+            0.9 * self.pictures + 0.1 * rate
+        };
         let text = format!(
             "loss {loss:.3} lr {:.5} {:.2} images/s",
             report.learning_rate, self.pictures
         );
-        if self.line_every.is_some_and(|every| report.step.is_multiple_of(every)) {
+        if self
+            .line_every
+            .is_some_and(|every| report.step.is_multiple_of(every))
+        {
             let spent = self.started.elapsed().as_secs_f64();
             let left = spent / report.step as f64 * (self.steps - report.step) as f64;
             eprintln!("step {}/{} {text} ETA {left:.0} s", report.step, self.steps);
@@ -73,7 +91,9 @@ impl Observer for Progress {
     }
 
     fn on_eval_progress(&mut self, done: usize, all: usize) {
-        let eval = self.eval.get_or_insert_with(|| bar(all, "evaluating {bar:30} {pos}/{len}"));
+        let eval = self
+            .eval
+            .get_or_insert_with(|| bar(all, "evaluating {bar:30} {pos}/{len}"));
         eval.set_position(done as u64);
     }
 

@@ -16,8 +16,16 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     let started = Instant::now();
     let out = mrcnn_core::train::free_name(&args.out);
     let data = out.join("data");
-    let spec = ShapesSpec { seed: args.seed, ..ShapesSpec::default() };
-    eprintln!("1/4 rendering {} + {} pictures in {}", spec.train, spec.val, data.display());
+    let spec = ShapesSpec {
+        seed: args.seed,
+        ..ShapesSpec::default()
+    };
+    eprintln!(
+        "1/4 rendering {} + {} pictures in {}",
+        spec.train,
+        spec.val,
+        data.display()
+    );
     shapes::render(&data, &spec)?;
 
     let mut config = Config::parse(PRESETS[0].1, Path::new("quickstart.toml"), &[])?;
@@ -27,16 +35,17 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     config.check()?;
     let backend = args.backend.select()?;
     let protocol = AreaProtocol::default();
-    let (trainer, _) =
-        Trainer::prepare(config, &out.join("run"), &backend.device, protocol)?;
+    let (trainer, _) = Trainer::prepare(config, &out.join("run"), &backend.device, protocol)?;
 
     let model = trainer.new_model();
     let classes = trainer.val.classes.clone();
-    let untrained =
-        Predictor::new(&model, trainer.config.clone(), classes, &backend.device);
+    let untrained = Predictor::new(&model, trainer.config.clone(), classes, &backend.device);
     let (before, _) = evaluate_model(&untrained, &trainer.val, protocol, &mut |_, _| ())?;
     let unseen = trainer.val.samples.len();
-    eprintln!("2/4 untrained, on {unseen} unseen pictures: {}", shown(&before));
+    eprintln!(
+        "2/4 untrained, on {unseen} unseen pictures: {}",
+        shown(&before)
+    );
 
     eprintln!("3/4 training {} steps", trainer.config.train.steps);
     let after = trainer.run(model, &mut Progress::new(trainer.config.train.steps))?;
@@ -48,9 +57,16 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     eprintln!("4/4 predicted with {}", best.display());
     println!("{after}\n\nbefore training: {}", shown(&before));
     println!("after training:  {}", shown(&after));
-    println!("{:.0} s in all\n\npicture: {}", started.elapsed().as_secs_f64(), picture.display());
+    println!(
+        "{:.0} s in all\n\npicture: {}",
+        started.elapsed().as_secs_f64(),
+        picture.display()
+    );
     println!("run:     {}", trainer.folder.path().display());
-    println!("next:    mrcnn-cli predict {}", trainer.config.data.dir.join("val").display());
+    println!(
+        "next:    mrcnn-cli predict {}",
+        trainer.config.data.dir.join("val").display()
+    );
     Ok(())
 }
 
@@ -70,5 +86,7 @@ fn draw(predictor: &Predictor, trainer: &Trainer, path: &Path) -> Result<()> {
         let found = predictor.predict(&image)?;
         rows.push(truth_and_prediction(sample, &found, &trainer.val)?);
     }
-    stacked(&rows).save(path).with_context(|| path.display().to_string())
+    stacked(&rows)
+        .save(path)
+        .with_context(|| path.display().to_string())
 }

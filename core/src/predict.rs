@@ -68,7 +68,12 @@ impl Predictor {
     /// A predictor from a model, in training or not.
     pub fn new(model: &MaskRcnn, config: Config, classes: Classes, device: &Device) -> Self {
         let device = device.clone().without_autodiff();
-        Self { model: model.valid(), config, classes, device }
+        Self {
+            model: model.valid(),
+            config,
+            classes,
+            device,
+        }
     }
 
     /// Class names and category ids.
@@ -96,16 +101,23 @@ impl Predictor {
         &self,
         images: &[&RgbImage],
     ) -> Result<Vec<Vec<Detection>>, PredictError> {
-        let planes: Vec<Planes> =
-            images.iter().map(|image| prepare(image, &self.config.image)).collect();
-        let sizes: Vec<(u32, u32)> =
-            planes.iter().map(|p| (p.height as u32, p.width as u32)).collect();
+        let planes: Vec<Planes> = images
+            .iter()
+            .map(|image| prepare(image, &self.config.image))
+            .collect();
+        let sizes: Vec<(u32, u32)> = planes
+            .iter()
+            .map(|p| (p.height as u32, p.width as u32))
+            .collect();
         let found = self.detect(&planes).await?;
         let originals = images.iter().map(|image| (image.height(), image.width()));
         let per_image = found.into_iter().zip(sizes).zip(originals);
         Ok(per_image
             .map(|((found, size), original)| {
-                found.into_iter().map(|f| f.into_detection(size, original)).collect()
+                found
+                    .into_iter()
+                    .map(|f| f.into_detection(size, original))
+                    .collect()
             })
             .collect())
     }
@@ -118,11 +130,15 @@ impl Predictor {
         let references: Vec<&Planes> = planes.iter().collect();
         let (values, shape) = stack(&references, self.config.image.size_divisor);
         let images = Tensor::from_data(TensorData::new(values, shape), &self.device);
-        let sizes: Vec<(u32, u32)> =
-            planes.iter().map(|p| (p.height as u32, p.width as u32)).collect();
+        let sizes: Vec<(u32, u32)> = planes
+            .iter()
+            .map(|p| (p.height as u32, p.width as u32))
+            .collect();
 
         let pyramid = self.model.pyramid(images);
-        let proposals = self.proposals(&pyramid, (shape[2], shape[3]), &sizes).await?;
+        let proposals = self
+            .proposals(&pyramid, (shape[2], shape[3]), &sizes)
+            .await?;
         let packed = self.model.pack(&pyramid);
         let boxes = self.scored_boxes(&packed, &proposals, &sizes).await?;
         self.with_masks(&packed, boxes).await
@@ -201,7 +217,11 @@ impl Predictor {
             let [_, classes, side, _] = logits.dims();
             let masks = mask_probabilities(&floats(logits).await?, classes, &labels);
             for ((image, scored), mask) in some.iter().zip(masks) {
-                found[*image].push(Found { scored: *scored, mask, side });
+                found[*image].push(Found {
+                    scored: *scored,
+                    mask,
+                    side,
+                });
             }
         }
         Ok(found)
@@ -235,5 +255,10 @@ impl Found {
 }
 
 async fn floats<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, ExecutionError> {
-    Ok(tensor.into_data_async().await?.convert::<f32>().iter::<f32>().collect())
+    Ok(tensor
+        .into_data_async()
+        .await?
+        .convert::<f32>()
+        .iter::<f32>()
+        .collect())
 }

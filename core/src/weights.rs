@@ -30,7 +30,9 @@ pub enum WeightsError {
         reason: String,
     },
     /// The header does not describe a model of ours.
-    #[error("{path}: the header has no usable `{key}` ({reason}); was it written by mrcnn-cli train?")]
+    #[error(
+        "{path}: the header has no usable `{key}` ({reason}); was it written by mrcnn-cli train?"
+    )]
     Header {
         /// The file.
         path: PathBuf,
@@ -97,7 +99,8 @@ impl ModuleVisitor for Collector {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.tensors.insert(self.path.name(), param.val().into_data().convert::<f32>());
+        self.tensors
+            .insert(self.path.name(), param.val().into_data().convert::<f32>());
     }
 }
 
@@ -109,10 +112,16 @@ pub fn load_state_dict(
     tensors: StateDict,
     path: &Path,
 ) -> Result<MaskRcnn, WeightsError> {
-    let mut loader =
-        Loader { path: ModulePath::default(), tensors, problems: Vec::new() };
+    let mut loader = Loader {
+        path: ModulePath::default(),
+        tensors,
+        problems: Vec::new(),
+    };
     let model = model.map(&mut loader);
-    let unexpected = loader.tensors.into_keys().filter(|name| !name.ends_with(TRACKED));
+    let unexpected = loader
+        .tensors
+        .into_keys()
+        .filter(|name| !name.ends_with(TRACKED));
     let mut problems = loader.problems;
     problems.extend(unexpected.map(|name| format!("{name} is unexpected")));
     if problems.is_empty() {
@@ -170,8 +179,11 @@ pub fn save(
     config: &Config,
     classes: &Classes,
 ) -> Result<(), WeightsError> {
-    let header_error =
-        |key, reason: String| WeightsError::Header { path: path.into(), key, reason };
+    let header_error = |key, reason: String| WeightsError::Header {
+        path: path.into(),
+        key,
+        reason,
+    };
     let config_text =
         toml::to_string(config).map_err(|error| header_error("config", error.to_string()))?;
     let classes_text = serde_json::to_string(classes)
@@ -181,7 +193,10 @@ pub fn save(
         ("config".to_string(), config_text),
         ("classes".to_string(), classes_text),
     ]);
-    let format_error = |reason: String| WeightsError::Format { path: path.into(), reason };
+    let format_error = |reason: String| WeightsError::Format {
+        path: path.into(),
+        reason,
+    };
     let tensors = state_dict(model);
     let views = tensors
         .iter()
@@ -193,7 +208,10 @@ pub fn save(
         .map_err(|error| format_error(error.to_string()))?;
     let bytes = safetensors::serialize(views, Some(header))
         .map_err(|error| format_error(error.to_string()))?;
-    write_whole(path, &bytes).map_err(|source| WeightsError::Io { path: path.into(), source })
+    write_whole(path, &bytes).map_err(|source| WeightsError::Io {
+        path: path.into(),
+        source,
+    })
 }
 
 fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
@@ -217,36 +235,54 @@ pub struct Checkpoint {
 
 /// Reads a file that [`save`] wrote.
 pub fn load(path: &Path) -> Result<Checkpoint, WeightsError> {
-    let bytes =
-        std::fs::read(path).map_err(|source| WeightsError::Io { path: path.into(), source })?;
-    let format_error =
-        |reason: String| WeightsError::Format { path: path.into(), reason };
-    let (_, metadata) = SafeTensors::read_metadata(&bytes)
-        .map_err(|error| format_error(error.to_string()))?;
+    let bytes = std::fs::read(path).map_err(|source| WeightsError::Io {
+        path: path.into(),
+        source,
+    })?;
+    let format_error = |reason: String| WeightsError::Format {
+        path: path.into(),
+        reason,
+    };
+    let (_, metadata) =
+        SafeTensors::read_metadata(&bytes).map_err(|error| format_error(error.to_string()))?;
     let header = metadata.metadata().clone().unwrap_or_default();
-    let header_error =
-        |key, reason: String| WeightsError::Header { path: path.into(), key, reason };
+    let header_error = |key, reason: String| WeightsError::Header {
+        path: path.into(),
+        key,
+        reason,
+    };
     let entry = |key: &'static str| {
-        header.get(key).ok_or_else(|| header_error(key, "it is missing".into()))
+        header
+            .get(key)
+            .ok_or_else(|| header_error(key, "it is missing".into()))
     };
     let config = Config::parse(entry("config")?, path, &[])
         .map_err(|error| header_error("config", error.to_string()))?;
     let classes = serde_json::from_str(entry("classes")?)
         .map_err(|error| header_error("classes", error.to_string()))?;
-    Ok(Checkpoint { config, classes, tensors: read_tensors(path, &bytes)? })
+    Ok(Checkpoint {
+        config,
+        classes,
+        tensors: read_tensors(path, &bytes)?,
+    })
 }
 
 /// The f32 tensors of a safetensors file in memory; `path` is named in errors.
 fn read_tensors(path: &Path, bytes: &[u8]) -> Result<StateDict, WeightsError> {
-    let format_error = |reason: String| WeightsError::Format { path: path.into(), reason };
-    let file =
-        SafeTensors::deserialize(bytes).map_err(|error| format_error(error.to_string()))?;
+    let format_error = |reason: String| WeightsError::Format {
+        path: path.into(),
+        reason,
+    };
+    let file = SafeTensors::deserialize(bytes).map_err(|error| format_error(error.to_string()))?;
     file.tensors()
         .into_iter()
         .filter(|(name, _)| !name.ends_with(TRACKED))
         .map(|(name, view)| {
             if view.dtype() != Dtype::F32 {
-                return Err(format_error(format!("{name} is {:?}, expected F32", view.dtype())));
+                return Err(format_error(format!(
+                    "{name} is {:?}, expected F32",
+                    view.dtype()
+                )));
             }
             let values: Vec<f32> = view
                 .data()

@@ -83,6 +83,9 @@ mod tests {
 
     #[test]
     fn classes_do_not_suppress_each_other() {
-        assert_eq!(batched_nms(&BOXES, &[0.5, 0.9, 0.7], &[1, 2, 1], 0.5), [1, 2, 0]);
+        assert_eq!(
+            batched_nms(&BOXES, &[0.5, 0.9, 0.7], &[1, 2, 1], 0.5),
+            [1, 2, 0]
+        );
     }
 }

@@ -55,7 +55,11 @@ pub fn paste_mask(
 
     let at = |row: usize, column: usize| {
         let inside = (1..=size).contains(&row) && (1..=size).contains(&column);
-        if inside { mask[(row - 1) * size + column - 1] } else { 0.0 }
+        if inside {
+            mask[(row - 1) * size + column - 1]
+        } else {
+            0.0
+        }
     };
     let mut probabilities = Vec::with_capacity(rows.len() * columns.len());
     for row in &rows {
@@ -67,7 +71,13 @@ pub fn paste_mask(
             probabilities.push(upper * (1.0 - row.fraction) + lower * row.fraction);
         }
     }
-    PastedMask { x: left, y: top, width: columns.len(), height: rows.len(), probabilities }
+    PastedMask {
+        x: left,
+        y: top,
+        width: columns.len(),
+        height: rows.len(),
+        probabilities,
+    }
 }
 
 /// The pixels `[from, to)` of a picture's axis that the inclusive box `low..=high` covers.
@@ -93,7 +103,11 @@ fn taps(from: usize, to: usize, origin: i64, length: i64, source: usize) -> Vec<
             let position = ((target + 0.5) * scale - 0.5).max(0.0);
             let low = (position as usize).min(source - 1);
             let high = (low + 1).min(source - 1);
-            Tap { low, high, fraction: position - low as f32 }
+            Tap {
+                low,
+                high,
+                fraction: position - low as f32,
+            }
         })
         .collect()
 }
@@ -112,7 +126,11 @@ mod tests {
     #[test]
     fn boxes_outside_or_broken_give_empty_windows() {
         for bbox in [[-50.0, -50.0, -40.0, -40.0], [200.0, 5.0, 230.0, 9.0]] {
-            assert!(paste_mask(&[1.0; 4], 2, bbox, 100, 100).probabilities.is_empty());
+            assert!(
+                paste_mask(&[1.0; 4], 2, bbox, 100, 100)
+                    .probabilities
+                    .is_empty()
+            );
         }
         let broken = paste_mask(&[1.0; 4], 2, [f32::NAN; 4], 3, 3);
         assert!(broken.probabilities.len() <= 9);

@@ -6,7 +6,11 @@ pub fn max_abs_error(found: &[f32], wanted: &[f32]) -> (f64, usize) {
     let mut worst = (0.0, 0);
     for (index, (&f, &w)) in found.iter().zip(wanted).enumerate() {
         let same = f == w || (f.is_nan() && w.is_nan());
-        let error = if same { 0.0 } else { (f as f64 - w as f64).abs() };
+        let error = if same {
+            0.0
+        } else {
+            (f as f64 - w as f64).abs()
+        };
         if error > worst.0 || error.is_nan() {
             worst = (error, index);
             if error.is_nan() {
@@ -31,5 +35,8 @@ pub fn assert_close(what: &str, found: &[f32], wanted: &[f32], tolerance: f64) {
 
 /// The largest magnitude of finite values.
 pub fn magnitude(values: &[f32]) -> f64 {
-    values.iter().filter(|v| v.is_finite()).fold(0.0, |max, v| max.max(v.abs() as f64))
+    values
+        .iter()
+        .filter(|v| v.is_finite())
+        .fold(0.0, |max, v| max.max(v.abs() as f64))
 }

@@ -65,13 +65,18 @@ impl Golden {
             Ok(text) => serde_json::from_str(&text).expect("golden JSON"),
             Err(_) => Value::Null,
         };
-        assert!(!tensors.is_empty() || !json.is_null(), "{name}: no golden file of that name");
+        assert!(
+            !tensors.is_empty() || !json.is_null(),
+            "{name}: no golden file of that name"
+        );
         Some(Self { tensors, json })
     }
 
     /// A tensor that must be there.
     pub fn get(&self, key: &str) -> &Stored {
-        self.tensors.get(key).unwrap_or_else(|| panic!("no golden tensor {key}"))
+        self.tensors
+            .get(key)
+            .unwrap_or_else(|| panic!("no golden tensor {key}"))
     }
 
     /// A tensor that may be there.
@@ -82,7 +87,9 @@ impl Golden {
     /// The cases of a JSON list.
     pub fn cases(&self) -> Vec<Case<'_>> {
         let list = self.json.as_array().expect("a list of cases");
-        list.iter().map(|json| Case { golden: self, json }).collect()
+        list.iter()
+            .map(|json| Case { golden: self, json })
+            .collect()
     }
 }
 
@@ -111,12 +118,16 @@ impl Case<'_> {
 
     /// A number among the parameters.
     pub fn number(&self, key: &str) -> f64 {
-        self.json[key].as_f64().unwrap_or_else(|| panic!("{}: no number {key}", self.name()))
+        self.json[key]
+            .as_f64()
+            .unwrap_or_else(|| panic!("{}: no number {key}", self.name()))
     }
 
     /// A truth value among the parameters.
     pub fn flag(&self, key: &str) -> bool {
-        self.json[key].as_bool().unwrap_or_else(|| panic!("{}: no flag {key}", self.name()))
+        self.json[key]
+            .as_bool()
+            .unwrap_or_else(|| panic!("{}: no flag {key}", self.name()))
     }
 }
 
@@ -139,14 +150,28 @@ fn read_tensors(bytes: &[u8]) -> HashMap<String, Stored> {
                     .iter()
                     .map(|&b| f32::from_le_bytes(b) as f64)
                     .collect(),
-                Dtype::F64 => data.as_chunks::<8>().0.iter().map(|&b| f64::from_le_bytes(b)).collect(),
-                Dtype::I64 => {
-                    data.as_chunks::<8>().0.iter().map(|&b| i64::from_le_bytes(b) as f64).collect()
-                }
+                Dtype::F64 => data
+                    .as_chunks::<8>()
+                    .0
+                    .iter()
+                    .map(|&b| f64::from_le_bytes(b))
+                    .collect(),
+                Dtype::I64 => data
+                    .as_chunks::<8>()
+                    .0
+                    .iter()
+                    .map(|&b| i64::from_le_bytes(b) as f64)
+                    .collect(),
                 Dtype::U8 | Dtype::BOOL => data.iter().map(|&b| b as f64).collect(),
                 other => panic!("{name}: golden tensors of {other:?} are not read"),
             };
-            (name, Stored { values, shape: view.shape().to_vec() })
+            (
+                name,
+                Stored {
+                    values,
+                    shape: view.shape().to_vec(),
+                },
+            )
         })
         .collect()
 }

@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 
 /// The repository's root.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate lies in the repository")
 }
 
 /// A folder of real data in `../shared/data`, if it is there.
@@ -40,7 +42,10 @@ fn found(is_there: bool, what: &str, detail: &str) -> bool {
     if !is_there {
         let required = std::env::var("MRCNN_REQUIRE").unwrap_or_default();
         let required = required.split(',').any(|name| name.trim() == what);
-        assert!(!required, "MRCNN_REQUIRE names `{what}`, which is missing: {detail}");
+        assert!(
+            !required,
+            "MRCNN_REQUIRE names `{what}`, which is missing: {detail}"
+        );
         eprintln!("SKIPPED: {what} is missing: {detail}");
     }
     is_there

@@ -2,15 +2,19 @@
 //! that a full-size model can be compared without a weight file.
 
 use burn::tensor::{Device, TensorData};
+use mrcnn_core::MaskRcnn;
 use mrcnn_core::config::ModelConfig;
 use mrcnn_core::random::Stream;
 use mrcnn_core::weights::{StateDict, load_state_dict, state_dict};
-use mrcnn_core::MaskRcnn;
 use std::path::Path;
 
 /// torchvision's `maskrcnn_resnet50_fpn` with 91 classes.
 pub fn r50_config(norm_eps: f64) -> ModelConfig {
-    ModelConfig { num_classes: 91, norm_eps, ..ModelConfig::default() }
+    ModelConfig {
+        num_classes: 91,
+        norm_eps,
+        ..ModelConfig::default()
+    }
 }
 
 /// A model with recipe weights.

@@ -43,7 +43,11 @@ impl Anchors {
             for row in 0..rows {
                 for column in 0..columns {
                     let (x, y) = (column as f32 * stride_x, row as f32 * stride_y);
-                    boxes.extend(cells.iter().map(|c| [x + c[0], y + c[1], x + c[2], y + c[3]]));
+                    boxes.extend(
+                        cells
+                            .iter()
+                            .map(|c| [x + c[0], y + c[1], x + c[2], y + c[3]]),
+                    );
                 }
             }
             per_level.push(rows * columns * ratios.len());

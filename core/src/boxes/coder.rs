@@ -43,6 +43,11 @@ impl BoxCoder {
         let y = deltas[1] / wy * height + centre_y;
         let half_width = 0.5 * ((deltas[2] / ww).min(BOX_CLIP).exp() * width);
         let half_height = 0.5 * ((deltas[3] / wh).min(BOX_CLIP).exp() * height);
-        [x - half_width, y - half_height, x + half_width, y + half_height]
+        [
+            x - half_width,
+            y - half_height,
+            x + half_width,
+            y + half_height,
+        ]
     }
 }

@@ -54,8 +54,7 @@ impl Matcher {
             best.push(winner);
         }
         let claimed = |column: usize| {
-            self.allow_low_quality
-                && (0..rows).any(|row| quality(row, column) == row_best[row])
+            self.allow_low_quality && (0..rows).any(|row| quality(row, column) == row_best[row])
         };
         best.iter()
             .enumerate()
@@ -80,7 +79,11 @@ mod tests {
 
     #[test]
     fn without_ground_truth_everything_is_background() {
-        let matcher = Matcher { fg_iou: 0.7, bg_iou: 0.3, allow_low_quality: true };
+        let matcher = Matcher {
+            fg_iou: 0.7,
+            bg_iou: 0.3,
+            allow_low_quality: true,
+        };
         let boxes = [[0.0, 0.0, 5.0, 5.0]; 3];
         assert_eq!(matcher.match_boxes(&[], &boxes), [Match::Background; 3]);
         assert!(matcher.match_boxes(&boxes, &[]).is_empty());

@@ -47,7 +47,12 @@ pub fn is_large_enough(bbox: &Bbox, min_size: f32) -> bool {
 pub fn resize(bbox: &Bbox, from: (u32, u32), to: (u32, u32)) -> Bbox {
     let ratio_y = to.0 as f32 / from.0 as f32;
     let ratio_x = to.1 as f32 / from.1 as f32;
-    [bbox[0] * ratio_x, bbox[1] * ratio_y, bbox[2] * ratio_x, bbox[3] * ratio_y]
+    [
+        bbox[0] * ratio_x,
+        bbox[1] * ratio_y,
+        bbox[2] * ratio_x,
+        bbox[3] * ratio_y,
+    ]
 }
 
 /// The FPN level a box is pooled from: `floor(4 + log2(sqrt(area) / 224))` (FPN, equation 1), within

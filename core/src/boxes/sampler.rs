@@ -42,7 +42,9 @@ pub fn sample_balanced(
     stream: Stream,
 ) -> Sampled {
     let of = |wanted: fn(&Match) -> bool| -> Vec<usize> {
-        (0..matches.len()).filter(|&i| wanted(&matches[i])).collect()
+        (0..matches.len())
+            .filter(|&i| wanted(&matches[i]))
+            .collect()
     };
     let objects = of(|m| matches!(m, Match::Object(_)));
     let background = of(|m| *m == Match::Background);

@@ -211,7 +211,10 @@ pub struct BoxHeadConfig {
 
 impl Default for BoxHeadConfig {
     fn default() -> Self {
-        Self { pool: 7, hidden: 1024 }
+        Self {
+            pool: 7,
+            hidden: 1024,
+        }
     }
 }
 
@@ -229,7 +232,11 @@ pub struct MaskHeadConfig {
 
 impl Default for MaskHeadConfig {
     fn default() -> Self {
-        Self { pool: 14, convs: vec![256; 4], hidden: 256 }
+        Self {
+            pool: 14,
+            convs: vec![256; 4],
+            hidden: 256,
+        }
     }
 }
 

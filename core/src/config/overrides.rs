@@ -62,7 +62,10 @@ impl Config {
 
     /// Parses TOML `text` from `path` (named in errors), with overrides.
     pub fn parse(text: &str, path: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
-        let parse_error = |message: String| ConfigError::Parse { path: path.into(), message };
+        let parse_error = |message: String| ConfigError::Parse {
+            path: path.into(),
+            message,
+        };
         let config: Config =
             toml::from_str(text).map_err(|error| parse_error(error.to_string()))?;
         let config = config.with(overrides)?;
@@ -72,7 +75,10 @@ impl Config {
 
     /// This configuration with `key=value` overrides; values are TOML, bare words are strings.
     pub fn with(&self, overrides: &[String]) -> Result<Self, ConfigError> {
-        let set_error = |error: String| ConfigError::Parse { path: "--set".into(), message: error };
+        let set_error = |error: String| ConfigError::Parse {
+            path: "--set".into(),
+            message: error,
+        };
         let mut table = Table::try_from(self).map_err(|error| set_error(error.to_string()))?;
         for text in overrides {
             let (key, value) = text
@@ -80,7 +86,9 @@ impl Config {
                 .ok_or_else(|| ConfigError::Override { text: text.clone() })?;
             set(&mut table, key.trim(), parse_value(value.trim()))?;
         }
-        table.try_into().map_err(|error: toml::de::Error| set_error(error.to_string()))
+        table
+            .try_into()
+            .map_err(|error: toml::de::Error| set_error(error.to_string()))
     }
 
     /// Checks what types cannot say.
@@ -105,31 +113,58 @@ impl Config {
         }
         if model.rpn.anchor_sizes.len() != 5 {
             let count = model.rpn.anchor_sizes.len();
-            return Err(invalid("model.rpn.anchor_sizes", count, "needs one size for each of P2-P6"));
+            return Err(invalid(
+                "model.rpn.anchor_sizes",
+                count,
+                "needs one size for each of P2-P6",
+            ));
         }
         if model.rpn.anchor_ratios.is_empty() {
-            return Err(invalid("model.rpn.anchor_ratios", "[]", "needs at least one ratio"));
+            return Err(invalid(
+                "model.rpn.anchor_ratios",
+                "[]",
+                "needs at least one ratio",
+            ));
         }
         if model.norm == NormKind::None {
-            return Err(invalid("model.norm", "none", "the backbone needs a normalisation"));
+            return Err(invalid(
+                "model.norm",
+                "none",
+                "the backbone needs a normalisation",
+            ));
         }
         if model.freeze_at > 5 {
-            return Err(invalid("model.freeze_at", model.freeze_at, "must be 0 to 5"));
+            return Err(invalid(
+                "model.freeze_at",
+                model.freeze_at,
+                "must be 0 to 5",
+            ));
         }
         if !(self.train.learning_rate >= 0.0 && self.train.learning_rate.is_finite()) {
             let rate = self.train.learning_rate;
-            return Err(invalid("train.learning_rate", rate, "must be finite and not negative"));
+            return Err(invalid(
+                "train.learning_rate",
+                rate,
+                "must be finite and not negative",
+            ));
         }
         Ok(())
     }
 }
 
 fn invalid(key: &'static str, value: impl ToString, reason: &'static str) -> ConfigError {
-    ConfigError::Value { key, value: value.to_string(), reason }
+    ConfigError::Value {
+        key,
+        value: value.to_string(),
+        reason,
+    }
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.into(),
+        source,
+    })
 }
 
 fn parse_value(text: &str) -> Value {
@@ -141,7 +176,10 @@ fn parse_value(text: &str) -> Value {
 
 /// Replaces the value at a dotted key that must exist; integers become floats where a float stood.
 fn set(table: &mut Table, key: &str, value: Value) -> Result<(), ConfigError> {
-    let unknown = |table: &Table| ConfigError::UnknownKey { key: key.into(), hint: hint(table) };
+    let unknown = |table: &Table| ConfigError::UnknownKey {
+        key: key.into(),
+        hint: hint(table),
+    };
     let (parents, last) = match key.rsplit_once('.') {
         Some((parents, last)) => (parents.split('.').collect(), last),
         None => (Vec::new(), key),
@@ -209,6 +247,9 @@ mod tests {
     fn a_saved_configuration_reads_back() {
         let config = parse(&["train.steps=7"]).unwrap();
         let text = toml::to_string(&config).unwrap();
-        assert_eq!(Config::parse(&text, Path::new("args.toml"), &[]).unwrap(), config);
+        assert_eq!(
+            Config::parse(&text, Path::new("args.toml"), &[]).unwrap(),
+            config
+        );
     }
 }

@@ -79,7 +79,10 @@ pub struct SplitSummary {
 impl Report {
     /// How many problems are errors.
     pub fn errors(&self) -> usize {
-        self.problems.iter().filter(|p| p.severity == Severity::Error).count()
+        self.problems
+            .iter()
+            .filter(|p| p.severity == Severity::Error)
+            .count()
     }
 }
 
@@ -112,8 +115,7 @@ pub fn check(dir: &Path) -> Result<Report, DataError> {
             Ok((dataset, mut problems)) => {
                 problems.extend(unused_classes(&split, &dataset));
                 let broken = check_pictures(&dataset.samples);
-                let is_broken =
-                    |s: &Sample| broken.iter().any(|p| p.image_id == Some(s.image_id));
+                let is_broken = |s: &Sample| broken.iter().any(|p| p.image_id == Some(s.image_id));
                 let usable = dataset.samples.iter().filter(|s| !is_broken(s));
                 report.splits.push(summary(&split, &dataset, usable));
                 report.problems.extend(problems);
@@ -135,7 +137,11 @@ pub fn check(dir: &Path) -> Result<Report, DataError> {
 
 fn unused_classes(split: &Split, dataset: &Dataset) -> Vec<Problem> {
     let used = |label| {
-        dataset.samples.iter().flat_map(|s| &s.instances).any(|instance| instance.label == label)
+        dataset
+            .samples
+            .iter()
+            .flat_map(|s| &s.instances)
+            .any(|instance| instance.label == label)
     };
     let unused = (1..=dataset.classes.len()).filter(|&label| !used(label));
     unused
@@ -155,12 +161,18 @@ fn summary<'a>(
     dataset: &Dataset,
     usable: impl Iterator<Item = &'a Sample>,
 ) -> SplitSummary {
-    let mut summary = SplitSummary { name: split.name.clone(), ..Default::default() };
+    let mut summary = SplitSummary {
+        name: split.name.clone(),
+        ..Default::default()
+    };
     for sample in usable {
         summary.images += 1;
         summary.empty_images += usize::from(sample.instances.is_empty());
         for instance in &sample.instances {
-            *summary.instances.entry(dataset.classes.name(instance.label)).or_default() += 1;
+            *summary
+                .instances
+                .entry(dataset.classes.name(instance.label))
+                .or_default() += 1;
             summary.crowds += usize::from(instance.crowd);
         }
     }
@@ -183,7 +195,10 @@ pub(crate) fn check_pictures(samples: &[Sample]) -> Vec<Problem> {
     };
     let mut problems: Vec<Problem> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap_or_default())
+            .collect()
     });
     problems.sort_by_key(|problem| problem.image_id);
     problems
@@ -200,7 +215,10 @@ fn picture_problem(sample: &Sample) -> Option<Problem> {
         fix: fix.into(),
     };
     match decode::decode(&sample.path) {
-        Err(error) => Some(problem(error.to_string(), "replace the file or delete its entry")),
+        Err(error) => Some(problem(
+            error.to_string(),
+            "replace the file or delete its entry",
+        )),
         Ok(image) => size_mismatch(sample, image.dimensions())
             .map(|reason| problem(reason, "correct width and height, or the orientation")),
     }

@@ -2,6 +2,7 @@
 
 use crate::data::Classes;
 use crate::detection::Detection;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -52,7 +53,7 @@ pub(super) struct CocoAnnotation {
 pub(super) enum Segmentation {
     Polygons(Vec<Vec<Option<f64>>>),
     Rle { size: [u32; 2], counts: Counts },
-    Other(serde_json::Value),
+    Other(IgnoredAny),
 }
 
 #[derive(Debug, Deserialize)]
@@ -60,7 +61,7 @@ pub(super) enum Segmentation {
 pub(super) enum Counts {
     Compressed(String),
     Runs(Vec<u32>),
-    Other(serde_json::Value),
+    Other(IgnoredAny),
 }
 
 /// Parses an annotation file; the error says line and column.
@@ -79,7 +80,9 @@ fn without_nan(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for (index, part) in split_strings(text).enumerate() {
         if index % 2 == 0 {
-            let part = part.replace("-Infinity", "null").replace("Infinity", "null");
+            let part = part
+                .replace("-Infinity", "null")
+                .replace("Infinity", "null");
             out.push_str(&part.replace("NaN", "null"));
         } else {
             out.push_str(part);
@@ -96,7 +99,11 @@ fn split_strings(text: &str) -> impl Iterator<Item = &str> {
         if rest.is_empty() {
             return None;
         }
-        let end = if inside { string_end(rest) } else { rest.find('"').unwrap_or(rest.len()) };
+        let end = if inside {
+            string_end(rest)
+        } else {
+            rest.find('"').unwrap_or(rest.len())
+        };
         let (part, after) = rest.split_at(end);
         (rest, inside) = (after, !inside);
         Some(part)
@@ -147,7 +154,10 @@ impl RleRecord {
     /// The record of a mask.
     pub fn new(mask: &vernier_mask::Rle) -> Self {
         let counts = String::from_utf8_lossy(&mask.to_string_bytes()).into_owned();
-        Self { size: [mask.h, mask.w], counts }
+        Self {
+            size: [mask.h, mask.w],
+            counts,
+        }
     }
 }
 
@@ -180,6 +190,9 @@ mod tests {
     #[test]
     fn nan_becomes_null_outside_strings_only() {
         let text = r#"{"a": NaN, "NaN \" Infinity": [-Infinity, 1]}"#;
-        assert_eq!(without_nan(text), r#"{"a": null, "NaN \" Infinity": [null, 1]}"#);
+        assert_eq!(
+            without_nan(text),
+            r#"{"a": null, "NaN \" Infinity": [null, 1]}"#
+        );
     }
 }

@@ -75,7 +75,11 @@ impl DataError {
     /// The refusal of a data set with `problems`, the first few named.
     pub(crate) fn refused(path: &Path, problems: &[Problem]) -> Self {
         let first: Vec<String> = problems.iter().take(3).map(|p| p.to_string()).collect();
-        Self::Problems { path: path.into(), count: problems.len(), first: first.join("\n") }
+        Self::Problems {
+            path: path.into(),
+            count: problems.len(),
+            first: first.join("\n"),
+        }
     }
 }
 
@@ -91,20 +95,29 @@ pub struct Classes {
 impl Classes {
     /// The label of a category id.
     pub fn label_of(&self, category_id: u64) -> Option<usize> {
-        self.ids.iter().position(|&id| id == category_id).map(|index| index + 1)
+        self.ids
+            .iter()
+            .position(|&id| id == category_id)
+            .map(|index| index + 1)
     }
 
     /// The name of a label; `background` for 0, `class N` where there is none.
     pub fn name(&self, label: usize) -> String {
         match label.checked_sub(1) {
             None => "background".into(),
-            Some(index) => self.names.get(index).cloned().unwrap_or(format!("class {label}")),
+            Some(index) => self
+                .names
+                .get(index)
+                .cloned()
+                .unwrap_or(format!("class {label}")),
         }
     }
 
     /// The category id of a label.
     pub fn category_id(&self, label: usize) -> Option<u64> {
-        label.checked_sub(1).and_then(|index| self.ids.get(index).copied())
+        label
+            .checked_sub(1)
+            .and_then(|index| self.ids.get(index).copied())
     }
 
     /// Number of classes without the background.
@@ -179,13 +192,18 @@ impl Dataset {
                 wanted: format!(" for split `{name}`"),
             })?;
         let (dataset, problems) = read_split(split)?;
-        let errors: Vec<Problem> =
-            problems.iter().filter(|p| p.severity == Severity::Error).cloned().collect();
+        let errors: Vec<Problem> = problems
+            .iter()
+            .filter(|p| p.severity == Severity::Error)
+            .cloned()
+            .collect();
         if on_problem == OnProblem::Refuse && !errors.is_empty() {
             return Err(DataError::refused(&split.annotations, &errors));
         }
         if dataset.samples.is_empty() {
-            return Err(DataError::Empty { path: split.annotations.clone() });
+            return Err(DataError::Empty {
+                path: split.annotations.clone(),
+            });
         }
         Ok((dataset, problems))
     }

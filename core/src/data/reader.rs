@@ -11,15 +11,26 @@ use std::collections::{HashMap, HashSet};
 /// Reads a split, leaving out what is bad; every problem found without decoding a picture.
 pub(super) fn read_split(split: &Split) -> Result<(Dataset, Vec<Problem>), DataError> {
     let path = &split.annotations;
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| DataError::Io { path: path.clone(), source })?;
-    let file = coco::parse(&text)
-        .map_err(|reason| DataError::Json { path: path.clone(), reason })?;
-    let mut reader = Reader { split, problems: Vec::new() };
+    let text = std::fs::read_to_string(path).map_err(|source| DataError::Io {
+        path: path.clone(),
+        source,
+    })?;
+    let file = coco::parse(&text).map_err(|reason| DataError::Json {
+        path: path.clone(),
+        reason,
+    })?;
+    let mut reader = Reader {
+        split,
+        problems: Vec::new(),
+    };
     let classes = reader.classes(file.categories);
     let mut samples = reader.samples(file.images);
     reader.instances(file.annotations, &classes, &mut samples);
-    let dataset = Dataset { annotations: path.clone(), classes, samples };
+    let dataset = Dataset {
+        annotations: path.clone(),
+        classes,
+        samples,
+    };
     Ok((dataset, reader.problems))
 }
 
@@ -43,7 +54,14 @@ impl Reader<'_> {
     ) {
         let file = self.split.annotations.clone();
         let fix = fix.to_string();
-        self.problems.push(Problem { severity, file, image_id, annotation_id, reason, fix });
+        self.problems.push(Problem {
+            severity,
+            file,
+            image_id,
+            annotation_id,
+            reason,
+            fix,
+        });
     }
 
     fn classes(&mut self, mut categories: Vec<CocoCategory>) -> Classes {
@@ -75,10 +93,26 @@ impl Reader<'_> {
                 self.error(id, None, reason, "write the picture's width and height");
             } else if !path.is_file() {
                 let reason = format!("{} is missing", path.display());
-                self.error(id, None, reason, "put the file there or delete the image entry");
+                self.error(
+                    id,
+                    None,
+                    reason,
+                    "put the file there or delete the image entry",
+                );
             } else {
-                let CocoImage { id: image_id, width, height, .. } = image;
-                samples.push(Sample { image_id, path, width, height, instances: Vec::new() });
+                let CocoImage {
+                    id: image_id,
+                    width,
+                    height,
+                    ..
+                } = image;
+                samples.push(Sample {
+                    image_id,
+                    path,
+                    width,
+                    height,
+                    instances: Vec::new(),
+                });
             }
         }
         samples
@@ -90,8 +124,11 @@ impl Reader<'_> {
         classes: &Classes,
         samples: &mut [Sample],
     ) {
-        let by_id: HashMap<u64, usize> =
-            samples.iter().enumerate().map(|(index, s)| (s.image_id, index)).collect();
+        let by_id: HashMap<u64, usize> = samples
+            .iter()
+            .enumerate()
+            .map(|(index, s)| (s.image_id, index))
+            .collect();
         let dropped: HashSet<u64> = self.problems.iter().filter_map(|p| p.image_id).collect();
         let mut seen = HashSet::new();
         for annotation in annotations {
@@ -99,13 +136,23 @@ impl Reader<'_> {
             let Some(&index) = by_id.get(&image) else {
                 if !dropped.contains(&image) {
                     let reason = format!("image id {image} does not exist");
-                    self.error(Some(image), Some(id), reason, "correct image_id or delete it");
+                    self.error(
+                        Some(image),
+                        Some(id),
+                        reason,
+                        "correct image_id or delete it",
+                    );
                 }
                 continue;
             };
             if !seen.insert(id) {
                 let reason = format!("annotation id {id} is used twice");
-                self.error(Some(image), Some(id), reason, "give every annotation its own id");
+                self.error(
+                    Some(image),
+                    Some(id),
+                    reason,
+                    "give every annotation its own id",
+                );
                 continue;
             }
             match self.instance(&annotation, classes, &samples[index]) {
@@ -124,11 +171,17 @@ impl Reader<'_> {
         let category = annotation.category_id;
         let label = classes.label_of(category).ok_or_else(|| {
             let known: Vec<String> = classes.ids.iter().take(8).map(u64::to_string).collect();
-            let reason = format!("category id {category} does not exist (ids: {})", known.join(", "));
+            let reason = format!(
+                "category id {category} does not exist (ids: {})",
+                known.join(", ")
+            );
             (reason, "correct category_id or add the category")
         })?;
         let segmentation = annotation.segmentation.as_ref().ok_or_else(|| {
-            ("there is no segmentation".to_string(), "add polygons or RLE, or delete it")
+            (
+                "there is no segmentation".to_string(),
+                "add polygons or RLE, or delete it",
+            )
         })?;
         let mask = segmentation::mask(segmentation, sample.height, sample.width)?;
         let bbox = match &annotation.bbox {
@@ -139,7 +192,10 @@ impl Reader<'_> {
             }
         };
         if mask.area() == 0 {
-            return Err(("the mask has no pixel".into(), "redraw it or delete the annotation"));
+            return Err((
+                "the mask has no pixel".into(),
+                "redraw it or delete the annotation",
+            ));
         }
         let area = annotation.area.filter(|area| area.is_finite());
         Ok(Instance {
@@ -159,8 +215,10 @@ impl Reader<'_> {
         annotation: &CocoAnnotation,
         sample: &Sample,
     ) -> Result<Bbox, (String, &'static str)> {
-        let finite: Option<Vec<f64>> =
-            numbers.iter().map(|v| v.filter(|v| v.is_finite())).collect();
+        let finite: Option<Vec<f64>> = numbers
+            .iter()
+            .map(|v| v.filter(|v| v.is_finite()))
+            .collect();
         let Some([x, y, w, h]) = finite.as_deref().and_then(|v| <[f64; 4]>::try_from(v).ok())
         else {
             let reason = "the box is not four finite numbers".to_string();
@@ -169,7 +227,10 @@ impl Reader<'_> {
         let (width, height) = (sample.width as f64, sample.height as f64);
         let shown = format!("box [{x}, {y}, {w}, {h}]");
         if w <= 0.0 || h <= 0.0 {
-            return Err((format!("{shown} has no area"), "redraw it or delete the annotation"));
+            return Err((
+                format!("{shown} has no area"),
+                "redraw it or delete the annotation",
+            ));
         }
         if x >= width || y >= height || x + w <= 0.0 || y + h <= 0.0 {
             let reason = format!("{shown} lies outside the {width}x{height} picture");
@@ -178,7 +239,13 @@ impl Reader<'_> {
         if x < -1.0 || y < -1.0 || x + w > width + 1.0 || y + h > height + 1.0 {
             let reason = format!("{shown} reaches over the {width}x{height} picture");
             let (image, id) = (Some(sample.image_id), Some(annotation.id));
-            self.report(Severity::Warning, image, id, reason, "it is clipped to the picture");
+            self.report(
+                Severity::Warning,
+                image,
+                id,
+                reason,
+                "it is clipped to the picture",
+            );
         }
         Ok([
             x.clamp(0.0, width) as f32,

@@ -25,7 +25,10 @@ fn from_polygons(
     width: u32,
 ) -> Result<Rle, (String, &'static str)> {
     if polygons.is_empty() {
-        return Err(("the segmentation is empty".into(), "draw a polygon or delete the annotation"));
+        return Err((
+            "the segmentation is empty".into(),
+            "draw a polygon or delete the annotation",
+        ));
     }
     let mut parts = Vec::with_capacity(polygons.len());
     for polygon in polygons {
@@ -38,8 +41,10 @@ fn from_polygons(
             let reason = format!("a polygon has {} points", numbers / 2);
             return Err((reason, "at least 3 points are needed: redraw or delete it"));
         }
-        let points: Option<Vec<f64>> =
-            polygon.iter().map(|v| v.filter(|v| v.is_finite() && v.abs() < 1e6)).collect();
+        let points: Option<Vec<f64>> = polygon
+            .iter()
+            .map(|v| v.filter(|v| v.is_finite() && v.abs() < 1e6))
+            .collect();
         let Some(points) = points else {
             return Err((
                 "a polygon has a coordinate that is NaN, infinite or beyond a million".into(),
@@ -48,8 +53,12 @@ fn from_polygons(
         };
         parts.push(points);
     }
-    Rle::from_polygons(&parts, height, width)
-        .map_err(|error| (format!("the polygons cannot be drawn: {error}"), "redraw them"))
+    Rle::from_polygons(&parts, height, width).map_err(|error| {
+        (
+            format!("the polygons cannot be drawn: {error}"),
+            "redraw them",
+        )
+    })
 }
 
 fn from_rle(
@@ -59,7 +68,10 @@ fn from_rle(
     width: u32,
 ) -> Result<Rle, (String, &'static str)> {
     if size != [height, width] {
-        let reason = format!("the RLE is {}x{}, the picture {width}x{height}", size[1], size[0]);
+        let reason = format!(
+            "the RLE is {}x{}, the picture {width}x{height}",
+            size[1], size[0]
+        );
         return Err((reason, "size must be [height, width] of the picture"));
     }
     const EXPORT: &str = "export the mask again";

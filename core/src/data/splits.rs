@@ -16,7 +16,10 @@ pub struct Split {
 
 /// Every split in a folder, by the common layouts; a JSON file is a split of its own.
 pub fn find_splits(dir: &Path) -> Result<Vec<Split>, DataError> {
-    let io_error = |source| DataError::Io { path: dir.into(), source };
+    let io_error = |source| DataError::Io {
+        path: dir.into(),
+        source,
+    };
     let mut splits = Vec::new();
     let mut candidates: Vec<PathBuf> = Vec::new();
     for folder in [dir.to_path_buf(), dir.join("annotations")] {
@@ -30,38 +33,69 @@ pub fn find_splits(dir: &Path) -> Result<Vec<Split>, DataError> {
     }
     candidates.sort();
     for path in candidates {
-        let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default().to_string();
+        let stem = path
+            .file_stem()
+            .and_then(|s| s.to_str())
+            .unwrap_or_default()
+            .to_string();
         let roboflow = path.join("_annotations.coco.json");
         if roboflow.is_file() {
-            splits.push(Split { name: stem, annotations: roboflow, images: path });
+            splits.push(Split {
+                name: stem,
+                annotations: roboflow,
+                images: path,
+            });
         } else if path.extension().is_some_and(|e| e == "json")
             && let Some(name) = split_name(&stem)
         {
             let images = image_folder(dir, &name, &stem);
-            splits.push(Split { name, annotations: path, images });
+            splits.push(Split {
+                name,
+                annotations: path,
+                images,
+            });
         }
     }
     if splits.is_empty() {
-        return Err(DataError::NotFound { dir: dir.into(), wanted: String::new() });
+        return Err(DataError::NotFound {
+            dir: dir.into(),
+            wanted: String::new(),
+        });
     }
     Ok(splits)
 }
 
 /// `instances_train2017` -> `train`, `annotations_val` -> `val`, `annotations` -> `all`.
 fn split_name(stem: &str) -> Option<String> {
-    let rest = ["instances", "annotations"].iter().find_map(|prefix| stem.strip_prefix(prefix));
+    let rest = ["instances", "annotations"]
+        .iter()
+        .find_map(|prefix| stem.strip_prefix(prefix));
     let name = match rest {
         Some(rest) => rest.trim_start_matches('_'),
         None if ["train", "val", "valid", "test"].contains(&stem) => stem,
         None => return None,
     };
     let name = name.trim_end_matches(|c: char| c.is_ascii_digit());
-    Some(if name.is_empty() { "all".into() } else { name.into() })
+    Some(if name.is_empty() {
+        "all".into()
+    } else {
+        name.into()
+    })
 }
 
 fn image_folder(dir: &Path, name: &str, stem: &str) -> PathBuf {
     let full = stem.rsplit('_').next().unwrap_or(name);
-    let choices = [dir.join(full), dir.join("images").join(full), dir.join(name)];
+    let choices = [
+        dir.join(full),
+        dir.join("images").join(full),
+        dir.join(name),
+    ];
     let found = choices.into_iter().find(|path| path.is_dir());
-    found.unwrap_or_else(|| if dir.join("images").is_dir() { dir.join("images") } else { dir.into() })
+    found.unwrap_or_else(|| {
+        if dir.join("images").is_dir() {
+            dir.join("images")
+        } else {
+            dir.into()
+        }
+    })
 }

@@ -26,8 +26,9 @@ pub enum AreaProtocol {
 }
 
 /// Names of the 12 numbers in COCO's order.
-pub const METRIC_NAMES: [&str; 12] =
-    ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"];
+pub const METRIC_NAMES: [&str; 12] = [
+    "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
+];
 
 /// The 12 numbers for boxes and the 12 for masks; -1 where there is no ground truth.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,7 +69,11 @@ impl fmt::Display for Metrics {
 }
 
 fn shown(value: f64) -> String {
-    if value < 0.0 { "-".into() } else { format!("{value:.3}") }
+    if value < 0.0 {
+        "-".into()
+    } else {
+        format!("{value:.3}")
+    }
 }
 
 /// Evaluates the detections of pictures (by image id) against a data set.
@@ -85,30 +90,51 @@ pub fn evaluate(
         let results = results(detections, &dataset.classes, kind, protocol);
         let mut eval = COCOeval::new(truth.clone(), truth.load_res_anns(results)?, kind);
         eval.params.img_ids = image_ids.clone();
-        eval.run()?;
+        eval.evaluate()?;
+        eval.accumulate();
+        // Fills the numbers; `run` would print them too.
+        eval.summarize_lines();
         let mut numbers = [-1.0; 12];
         let stats = eval.stats().unwrap_or_default();
-        numbers.iter_mut().zip(stats).for_each(|(number, stat)| *number = *stat);
+        numbers
+            .iter_mut()
+            .zip(stats)
+            .for_each(|(number, stat)| *number = *stat);
         Ok(numbers)
     };
-    Ok(Metrics { bbox: run(IouType::Bbox)?, segm: run(IouType::Segm)?, protocol })
+    Ok(Metrics {
+        bbox: run(IouType::Bbox)?,
+        segm: run(IouType::Segm)?,
+        protocol,
+    })
 }
 
 fn ground_truth(dataset: &Dataset) -> hotcoco::Dataset {
     let classes = &dataset.classes;
     let categories = classes.ids.iter().zip(&classes.names);
-    let instances = dataset
-        .samples
-        .iter()
-        .flat_map(|sample| sample.instances.iter().map(move |instance| (sample.image_id, instance)));
+    let instances = dataset.samples.iter().flat_map(|sample| {
+        sample
+            .instances
+            .iter()
+            .map(move |instance| (sample.image_id, instance))
+    });
     hotcoco::Dataset {
         images: dataset
             .samples
             .iter()
-            .map(|s| Image { id: s.image_id, height: s.height, width: s.width, ..Default::default() })
+            .map(|s| Image {
+                id: s.image_id,
+                height: s.height,
+                width: s.width,
+                ..Default::default()
+            })
             .collect(),
         categories: categories
-            .map(|(&id, name)| Category { id, name: name.clone(), ..Default::default() })
+            .map(|(&id, name)| Category {
+                id,
+                name: name.clone(),
+                ..Default::default()
+            })
             .collect(),
         annotations: instances
             .enumerate()
@@ -135,7 +161,9 @@ fn results(
 ) -> Vec<Annotation> {
     let masks = kind == IouType::Segm;
     let boxes = !masks || protocol == AreaProtocol::Box;
-    let all = detections.iter().flat_map(|(id, found)| found.iter().map(move |d| (*id, d)));
+    let all = detections
+        .iter()
+        .flat_map(|(id, found)| found.iter().map(move |d| (*id, d)));
     all.map(|(image_id, detection)| Annotation {
         image_id,
         category_id: classes.category_id(detection.label).unwrap_or_default(),

@@ -55,29 +55,46 @@ pub fn dimensions(path: &Path) -> Result<(u32, u32), DecodeError> {
     let mut decoder = decoder(open(path)?, path)?;
     let (width, height) = decoder.dimensions();
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    Ok(if is_turned(orientation) { (height, width) } else { (width, height) })
+    Ok(if is_turned(orientation) {
+        (height, width)
+    } else {
+        (width, height)
+    })
 }
 
 fn open(path: &Path) -> Result<std::io::BufReader<std::fs::File>, DecodeError> {
     std::fs::File::open(path)
         .map(std::io::BufReader::new)
-        .map_err(|source| DecodeError::Io { path: path.into(), source })
+        .map_err(|source| DecodeError::Io {
+            path: path.into(),
+            source,
+        })
 }
 
 fn decoder<'a, R: BufRead + Seek + 'a>(
     reader: R,
     path: &Path,
 ) -> Result<impl ImageDecoder + 'a, DecodeError> {
-    let format_error = |reason: String| DecodeError::Format { path: path.into(), reason };
-    let mut reader =
-        ImageReader::new(reader).with_guessed_format().map_err(|e| format_error(e.to_string()))?;
+    let format_error = |reason: String| DecodeError::Format {
+        path: path.into(),
+        reason,
+    };
+    let mut reader = ImageReader::new(reader)
+        .with_guessed_format()
+        .map_err(|e| format_error(one_line(&e)))?;
     let mut limits = Limits::default();
     limits.max_alloc = Some(1 << 30);
     reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(|e| format_error(e.to_string()))?;
+    let decoder = reader
+        .into_decoder()
+        .map_err(|e| format_error(one_line(&e)))?;
     let (width, height) = decoder.dimensions();
     if width == 0 || height == 0 || width as u64 * height as u64 > MAX_PIXELS {
-        return Err(DecodeError::Size { path: path.into(), width, height });
+        return Err(DecodeError::Size {
+            path: path.into(),
+            width,
+            height,
+        });
     }
     Ok(decoder)
 }
@@ -85,10 +102,18 @@ fn decoder<'a, R: BufRead + Seek + 'a>(
 fn decode_from<R: BufRead + Seek>(reader: R, path: &Path) -> Result<RgbImage, DecodeError> {
     let mut decoder = decoder(reader, path)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder)
-        .map_err(|error| DecodeError::Format { path: path.into(), reason: error.to_string() })?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| DecodeError::Format {
+        path: path.into(),
+        reason: one_line(&error),
+    })?;
     image.apply_orientation(orientation);
     Ok(image.into_rgb8())
+}
+
+/// Some decoders explain themselves over several lines.
+fn one_line(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn is_turned(orientation: Orientation) -> bool {
@@ -117,7 +142,9 @@ mod tests {
         ]
         .concat();
         encoder.set_exif_metadata(exif).unwrap();
-        encoder.write_image(&[128; 20 * 10 * 3], 20, 10, ExtendedColorType::Rgb8).unwrap();
+        encoder
+            .write_image(&[128; 20 * 10 * 3], 20, 10, ExtendedColorType::Rgb8)
+            .unwrap();
         bytes
     }
 

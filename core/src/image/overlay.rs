@@ -19,7 +19,12 @@ pub struct OverlayOptions {
 
 impl Default for OverlayOptions {
     fn default() -> Self {
-        Self { opacity: 0.45, boxes: true, labels: true, scores: true }
+        Self {
+            opacity: 0.45,
+            boxes: true,
+            labels: true,
+            scores: true,
+        }
     }
 }
 
@@ -76,7 +81,13 @@ fn draw_mask(canvas: &mut RgbImage, detection: &Detection, colour: [u8; 3], opac
                 && solid(x + 1, y)
                 && solid(x, y.wrapping_sub(1))
                 && solid(x, y + 1);
-            blend(canvas, x as i64, y as i64, colour, if inner { opacity } else { 1.0 });
+            blend(
+                canvas,
+                x as i64,
+                y as i64,
+                colour,
+                if inner { opacity } else { 1.0 },
+            );
         }
     }
 }
@@ -107,8 +118,15 @@ fn draw_box(canvas: &mut RgbImage, [x1, y1, x2, y2]: [i64; 4], colour: [u8; 3]) 
 const CHARACTER: i64 = 8;
 
 fn draw_tag(canvas: &mut RgbImage, x: i64, y: i64, text: &str, colour: [u8; 3]) {
-    let scale = if canvas.width().min(canvas.height()) >= 600 { 2 } else { 1 };
-    let (width, height) = (text.chars().count() as i64 * CHARACTER * scale + 2, CHARACTER * scale + 2);
+    let scale = if canvas.width().min(canvas.height()) >= 600 {
+        2
+    } else {
+        1
+    };
+    let (width, height) = (
+        text.chars().count() as i64 * CHARACTER * scale + 2,
+        CHARACTER * scale + 2,
+    );
     // Above the box where there is room, and never outside the picture.
     let x = x.min(canvas.width() as i64 - width).max(0);
     let y = (y - height).min(canvas.height() as i64 - height).max(0);
@@ -117,7 +135,11 @@ fn draw_tag(canvas: &mut RgbImage, x: i64, y: i64, text: &str, colour: [u8; 3]) 
             blend(canvas, x + dx, y + dy, colour, 0.85);
         }
     }
-    let brightness: u32 = colour.iter().zip([3, 6, 1]).map(|(&c, w)| c as u32 * w).sum();
+    let brightness: u32 = colour
+        .iter()
+        .zip([3, 6, 1])
+        .map(|(&c, w)| c as u32 * w)
+        .sum();
     let ink = if brightness > 1400 { [0; 3] } else { [255; 3] };
     write_text(canvas, x + 1, y + 1, text, scale, ink);
 }
@@ -146,7 +168,11 @@ pub fn side_by_side(images: &[(&str, &RgbImage)]) -> RgbImage {
     const CAPTION: u32 = 12;
     const GAP: u32 = 4;
     let width: u32 = images.iter().map(|(_, image)| image.width() + GAP).sum();
-    let height = images.iter().map(|(_, image)| image.height()).max().unwrap_or(1);
+    let height = images
+        .iter()
+        .map(|(_, image)| image.height())
+        .max()
+        .unwrap_or(1);
     let size = (width.saturating_sub(GAP).max(1), height + CAPTION);
     let mut sheet = RgbImage::from_pixel(size.0, size.1, Rgb([255; 3]));
     let mut x = 0;
@@ -178,20 +204,38 @@ mod tests {
     use vernier_mask::Rle;
 
     fn detection(bbox: [f32; 4], mask: Rle) -> Detection {
-        Detection { bbox, label: 1, score: 0.9, mask }
+        Detection {
+            bbox,
+            label: 1,
+            score: 0.9,
+            mask,
+        }
     }
 
     #[test]
     fn masks_are_painted_and_nothing_panics_outside() {
         let image = RgbImage::new(40, 30);
         let mask = Rle::from_bbox([20.0, 15.0, 10.0, 10.0], 30, 40).unwrap();
-        let plain = OverlayOptions { boxes: false, labels: false, ..Default::default() };
+        let plain = OverlayOptions {
+            boxes: false,
+            labels: false,
+            ..Default::default()
+        };
         let name = |_: usize| "circle".to_string();
-        let drawn = draw(&image, &[detection([20.0, 15.0, 30.0, 25.0], mask)], &name, &plain);
+        let drawn = draw(
+            &image,
+            &[detection([20.0, 15.0, 30.0, 25.0], mask)],
+            &name,
+            &plain,
+        );
         assert_ne!(drawn.get_pixel(25, 20), image.get_pixel(25, 20));
         assert_eq!(drawn.get_pixel(5, 5), image.get_pixel(5, 5));
         let tiny = RgbImage::new(1, 1);
-        let odd = [[-9e9, -5.0, 9e9, 5.0], [f32::NAN; 4], [50.0, 50.0, 60.0, 60.0]];
+        let odd = [
+            [-9e9, -5.0, 9e9, 5.0],
+            [f32::NAN; 4],
+            [50.0, 50.0, 60.0, 60.0],
+        ];
         let odd = odd.map(|bbox| detection(bbox, Rle::empty(1, 1)));
         draw(&tiny, &odd, &name, &OverlayOptions::default());
         assert_eq!(draw(&tiny, &[], &name, &OverlayOptions::default()), tiny);

@@ -39,12 +39,21 @@ pub fn normalize(image: &RgbImage, config: &ImageConfig) -> Planes {
             *value = table[pixel[channel] as usize];
         }
     }
-    Planes { values, height, width }
+    Planes {
+        values,
+        height,
+        width,
+    }
 }
 
 /// Resizes and normalises a picture for the model.
 pub fn prepare(image: &RgbImage, config: &ImageConfig) -> Planes {
-    let size = output_size(image.height(), image.width(), config.min_size, config.max_size);
+    let size = output_size(
+        image.height(),
+        image.width(),
+        config.min_size,
+        config.max_size,
+    );
     resize_bilinear(&normalize(image, config), size)
 }
 
@@ -67,7 +76,11 @@ pub fn resize_bilinear(planes: &Planes, (height, width): (u32, u32)) -> Planes {
             }));
         }
     }
-    Planes { values, height, width }
+    Planes {
+        values,
+        height,
+        width,
+    }
 }
 
 /// For each of `to` target cells: its two source cells and the weight of the second.
@@ -85,7 +98,9 @@ fn bilinear_taps(to: usize, from: usize) -> Vec<(usize, usize, f32)> {
 /// The source cell of each of `to` target cells in nearest-neighbour resizing, as torch rounds.
 pub fn nearest_taps(to: usize, from: usize) -> Vec<usize> {
     let scale = from as f32 / to as f32;
-    (0..to).map(|target| ((target as f32 * scale) as usize).min(from.saturating_sub(1))).collect()
+    (0..to)
+        .map(|target| ((target as f32 * scale) as usize).min(from.saturating_sub(1)))
+        .collect()
 }
 
 /// Stacks pictures, zero-padded right and bottom to the largest, rounded up to `divisor`.
@@ -161,7 +176,13 @@ mod tests {
     #[test]
     fn run_lengths_are_those_of_the_whole_picture() {
         // Windows that touch each border, among them the whole picture.
-        for (x, y, width, height) in [(0, 0, 4, 5), (1, 1, 2, 3), (2, 0, 2, 5), (0, 2, 4, 3), (3, 4, 1, 1)] {
+        for (x, y, width, height) in [
+            (0, 0, 4, 5),
+            (1, 1, 2, 3),
+            (2, 0, 2, 5),
+            (0, 2, 4, 3),
+            (3, 4, 1, 1),
+        ] {
             for pattern in 0..64u32 {
                 let probabilities: Vec<f32> = (0..width * height)
                     .map(|i| ((pattern >> (i % 6)) & 1) as f32)
@@ -173,7 +194,13 @@ mod tests {
                             probabilities[row * width + column] as u8;
                     }
                 }
-                let mask = PastedMask { x, y, width, height, probabilities };
+                let mask = PastedMask {
+                    x,
+                    y,
+                    width,
+                    height,
+                    probabilities,
+                };
                 let rle = to_rle(&mask, 0.5, 5, 4);
                 assert_eq!(rle.to_row_major_raster_bytes(), whole);
             }

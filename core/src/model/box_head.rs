@@ -82,7 +82,9 @@ pub fn postprocess(
         return Vec::new();
     }
     let classes = logits.len() / rois.len();
-    let coder = BoxCoder { weights: config.box_weights };
+    let coder = BoxCoder {
+        weights: config.box_weights,
+    };
     let mut candidates = Vec::new();
     for (index, roi) in rois.iter().enumerate() {
         let scores = softmax(&logits[index * classes..][..classes]);

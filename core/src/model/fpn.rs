@@ -22,7 +22,10 @@ impl Fpn {
         let block = |input: usize, kernel: usize| {
             let bias = config.head_norm == NormKind::None;
             let conv = Conv2d::new([input, channels], kernel, 1, bias, device);
-            (conv, Norm::new(config.head_norm, channels, false, config, device))
+            (
+                conv,
+                Norm::new(config.head_norm, channels, false, config, device),
+            )
         };
         Self {
             inner_blocks: ResNet::channels(config).map(|input| block(input, 1)).into(),
@@ -59,7 +62,11 @@ fn upsample_nearest(x: Tensor<4>, h: usize, w: usize) -> Tensor<4> {
         .reshape([n, c, rows, 1, columns, 1])
         .expand([n, c, rows, 2, columns, 2])
         .reshape([n, c, rows * 2, columns * 2]);
-    if (h, w) == (rows * 2, columns * 2) { doubled } else { doubled.slice([0..n, 0..c, 0..h, 0..w]) }
+    if (h, w) == (rows * 2, columns * 2) {
+        doubled
+    } else {
+        doubled.slice([0..n, 0..c, 0..h, 0..w])
+    }
 }
 
 /// Every second row and column: a max pool of one cell with stride 2, as in torchvision.

@@ -11,7 +11,11 @@ use burn::tensor::{Tensor, TensorData};
 /// Fills every parameter as torchvision does before training, and freezes what the configuration
 /// freezes.
 pub(super) fn initialize(model: MaskRcnn, config: &ModelConfig, seed: u64) -> MaskRcnn {
-    model.map(&mut Initializer { path: ModulePath::default(), config, seed })
+    model.map(&mut Initializer {
+        path: ModulePath::default(),
+        config,
+        seed,
+    })
 }
 
 struct Initializer<'a> {
@@ -51,9 +55,8 @@ impl ModuleMapper for Initializer<'_> {
             })
             .collect();
         let trained = is_trained(&name, self.config);
-        let param = param.map(|old| {
-            Tensor::from_data(TensorData::new(values, shape), &old.device()).detach()
-        });
+        let param = param
+            .map(|old| Tensor::from_data(TensorData::new(values, shape), &old.device()).detach());
         param.set_require_grad(trained)
     }
 }
@@ -73,6 +76,8 @@ fn fill(name: &str, shape: &[usize]) -> Fill {
         // Kaiming uniform with a = 1 over the inputs: torchvision's FPN and linear layers.
         "weight" if name.contains("fpn.") => Fill::Uniform((3.0 / fan_in).sqrt()),
         "weight" if name.contains("box_head") => Fill::Uniform((3.0 / fan_in).sqrt()),
+        // As Detectron2: torchvision's Kaiming would start narrow heads at logits of tens.
+        "weight" if name.contains("mask_fcn_logits") => Fill::Normal(0.001),
         // A transposed 2x2 convolution with stride 2 sums over its input channels, axis 0.
         "weight" if name.contains("conv5_mask") => Fill::Normal((2.0 / shape[0] as f64).sqrt()),
         "weight" => Fill::Normal((2.0 / fan_out).sqrt()),

@@ -62,7 +62,10 @@ pub struct Linear {
 impl Linear {
     /// A zero layer.
     pub fn new(input: usize, output: usize, device: &Device) -> Self {
-        Self { weight: zeros([output, input], device), bias: zeros([output], device) }
+        Self {
+            weight: zeros([output, input], device),
+            bias: zeros([output], device),
+        }
     }
 
     /// `[n, in]` -> `[n, out]`.

@@ -17,14 +17,18 @@ pub(super) fn new_mask_head(config: &ModelConfig, device: &Device) -> MaskHead {
         let bias = config.head_norm == NormKind::None;
         let conv = Conv2d::new([input, channels], 3, 1, bias, device);
         input = channels;
-        (conv, Norm::new(config.head_norm, channels, false, config, device))
+        (
+            conv,
+            Norm::new(config.head_norm, channels, false, config, device),
+        )
     };
     config.mask_head.convs.iter().map(block).collect()
 }
 
 /// Pooled regions `[r, c, p, p]` -> `[r, convs.last, p, p]`.
 pub(super) fn mask_head_forward(head: &MaskHead, pooled: Tensor<4>) -> Tensor<4> {
-    head.iter().fold(pooled, |x, block| relu(conv_norm(block, x)))
+    head.iter()
+        .fold(pooled, |x, block| relu(conv_norm(block, x)))
 }
 
 /// Up-sampling and the class-wise masks.
@@ -51,7 +55,8 @@ impl MaskPredictor {
 
     /// `[r, c, p, p]` -> mask logits `[r, k, 2p, 2p]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.mask_fcn_logits.forward(relu(self.conv5_mask.forward(x)))
+        self.mask_fcn_logits
+            .forward(relu(self.conv5_mask.forward(x)))
     }
 }
 
@@ -69,9 +74,23 @@ impl Deconv2x2 {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [r, _, h, w] = x.dims();
         let [input, output, _, _] = self.weight.dims();
-        let weight = self.weight.val().permute([1, 2, 3, 0]).reshape([output * 4, input, 1, 1]);
-        let bias = self.bias.val().reshape([output, 1]).expand([output, 4]).reshape([output * 4]);
-        let x = module::conv2d(x, weight, Some(bias), ConvOptions::new([1, 1], [0, 0], [1, 1], 1));
+        let weight = self
+            .weight
+            .val()
+            .permute([1, 2, 3, 0])
+            .reshape([output * 4, input, 1, 1]);
+        let bias = self
+            .bias
+            .val()
+            .reshape([output, 1])
+            .expand([output, 4])
+            .reshape([output * 4]);
+        let x = module::conv2d(
+            x,
+            weight,
+            Some(bias),
+            ConvOptions::new([1, 1], [0, 0], [1, 1], 1),
+        );
         x.reshape([r, output, 2, 2, h, w])
             .permute([0, 1, 4, 2, 5, 3])
             .reshape([r, output, h * 2, w * 2])
@@ -81,13 +100,19 @@ impl Deconv2x2 {
 /// The masks of the detected classes: `logits [r, k, s, s]`, row-major -> probabilities `[r][s * s]`.
 pub fn mask_probabilities(logits: &[f32], classes: usize, labels: &[usize]) -> Vec<Vec<f32>> {
     let regions = labels.len();
-    let cells = if regions == 0 { 0 } else { logits.len() / regions / classes };
+    let cells = if regions == 0 {
+        0
+    } else {
+        logits.len() / regions / classes
+    };
     labels
         .iter()
         .enumerate()
         .map(|(region, label)| {
             let mask = &logits[(region * classes + label) * cells..][..cells];
-            mask.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect()
+            mask.iter()
+                .map(|logit| 1.0 / (1.0 + (-logit).exp()))
+                .collect()
         })
         .collect()
 }

@@ -148,7 +148,10 @@ impl PackedPyramid {
             .collect();
         let rows = TensorData::new(rows, [rois.len(), 6]);
         let rois = Tensor::from_data(rows, &self.cells.device());
-        let align = RoiAlignParams { output: [bins, bins], ..self.align.clone() };
+        let align = RoiAlignParams {
+            output: [bins, bins],
+            ..self.align.clone()
+        };
         roi_align(self.cells.clone(), rois, &align)
     }
 }

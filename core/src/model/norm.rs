@@ -22,7 +22,6 @@ pub struct Norm {
 
 #[derive(Clone, Debug)]
 struct Rule {
-    kind: NormKind,
     groups: usize,
     epsilon: f64,
     momentum: f64,
@@ -40,11 +39,9 @@ impl Norm {
         device: &Device,
     ) -> Option<Self> {
         let batch = matches!(kind, NormKind::FrozenBn | NormKind::BatchNorm);
-        let running = |value: f32| {
-            batch.then(|| RunningState::new(Tensor::full([channels], value, device)))
-        };
+        let running =
+            |value: f32| batch.then(|| RunningState::new(Tensor::full([channels], value, device)));
         let rule = Rule {
-            kind,
             groups: largest_divisor(channels, config.norm_groups),
             epsilon: config.norm_eps,
             momentum: config.norm_momentum,
@@ -111,7 +108,10 @@ impl Norm {
 
 /// The largest number of groups up to `groups` that divides `channels`.
 fn largest_divisor(channels: usize, groups: usize) -> usize {
-    (1..=groups.clamp(1, channels.max(1))).rev().find(|g| channels % g == 0).unwrap_or(1)
+    (1..=groups.clamp(1, channels.max(1)))
+        .rev()
+        .find(|g| channels % g == 0)
+        .unwrap_or(1)
 }
 
 /// Convolution, optional norm: torchvision's `Conv2dNormActivation` without its activation.

@@ -51,6 +51,9 @@ pub fn filter_proposals(
     batched_nms(&boxes, &scores, &levels, config.nms_iou)
         .into_iter()
         .take(post_nms)
-        .map(|kept| Proposal { bbox: boxes[kept], score: scores[kept] })
+        .map(|kept| Proposal {
+            bbox: boxes[kept],
+            score: scores[kept],
+        })
         .collect()
 }

@@ -24,7 +24,11 @@ impl ResNet {
         let stem_frozen = config.freeze_at > 0;
         let mut input = config.width;
         let mut stage = |index: usize| {
-            let build = BlockBuilder { config, device, frozen: config.freeze_at > index + 1 };
+            let build = BlockBuilder {
+                config,
+                device,
+                frozen: config.freeze_at > index + 1,
+            };
             let width = config.width << index;
             let blocks = (0..config.backbone.blocks()[index]).map(|block| {
                 let stride = if block == 0 && index > 0 { 2 } else { 1 };
@@ -47,7 +51,9 @@ impl ResNet {
     /// Picture `[n, 3, h, w]` -> C2, C3, C4, C5 at strides 4, 8, 16, 32.
     pub fn forward(&self, x: Tensor<4>) -> [Tensor<4>; 4] {
         let x = relu(normed(&self.conv1, &self.bn1, x));
-        let pool = MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]);
+        let pool = MaxPoolOptions::new([3, 3])
+            .with_stride([2, 2])
+            .with_padding([1, 1]);
         let x = module::max_pool2d(x, pool);
         let stage = |blocks: &[Block], x| blocks.iter().fold(x, |x, block| block.forward(x));
         let c2 = stage(&self.layer1, x);
@@ -128,6 +134,12 @@ impl BlockBuilder<'_> {
     }
 
     fn norm(&self, channels: usize) -> Option<Norm> {
-        Norm::new(self.config.norm, channels, self.frozen, self.config, self.device)
+        Norm::new(
+            self.config.norm,
+            channels,
+            self.frozen,
+            self.config,
+            self.device,
+        )
     }
 }

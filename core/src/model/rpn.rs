@@ -46,9 +46,16 @@ impl Rpn {
 
     /// One level `[n, c, h, w]` -> logits `[n, a, h, w]` and deltas `[n, 4a, h, w]`.
     pub fn level(&self, feature: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
-        let hidden =
-            self.head.conv.iter().flatten().fold(feature, |x, conv| relu(conv.forward(x)));
-        (self.head.cls_logits.forward(hidden.clone()), self.head.bbox_pred.forward(hidden))
+        let hidden = self
+            .head
+            .conv
+            .iter()
+            .flatten()
+            .fold(feature, |x, conv| relu(conv.forward(x)));
+        (
+            self.head.cls_logits.forward(hidden.clone()),
+            self.head.bbox_pred.forward(hidden),
+        )
     }
 
     /// The pyramid P2-P6 -> one logit and four deltas an anchor.
@@ -67,6 +74,10 @@ impl Rpn {
             deltas.push(level_deltas.reshape([n, h * w * anchors, 4]));
             grids.push((h, w));
         }
-        RpnOutput { objectness: Tensor::cat(objectness, 1), deltas: Tensor::cat(deltas, 1), grids }
+        RpnOutput {
+            objectness: Tensor::cat(objectness, 1),
+            deltas: Tensor::cat(deltas, 1),
+            grids,
+        }
     }
 }

@@ -20,7 +20,9 @@ const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 260.0;
 /// Left, top, right and bottom margins of a panel.
 const MARGIN: [f64; 4] = [52.0, 30.0, 12.0, 34.0];
-const COLOURS: [&str; 6] = ["#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b"];
+const COLOURS: [&str; 6] = [
+    "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b",
+];
 
 /// The panels in rows of `columns`.
 pub fn render_svg(panels: &[Panel], columns: usize) -> String {
@@ -32,9 +34,16 @@ pub fn render_svg(panels: &[Panel], columns: usize) -> String {
          font-family='sans-serif' font-size='11'><rect width='100%' height='100%' fill='white'/>"
     );
     for (index, panel) in panels.iter().enumerate() {
-        let (x, y) = ((index % columns) as f64 * WIDTH, (index / columns) as f64 * HEIGHT);
+        let (x, y) = (
+            (index % columns) as f64 * WIDTH,
+            (index / columns) as f64 * HEIGHT,
+        );
         // Writing to a string cannot fail.
-        let _ = write!(svg, "<g transform='translate({x} {y})'>{}</g>", draw_panel(panel));
+        let _ = write!(
+            svg,
+            "<g transform='translate({x} {y})'>{}</g>",
+            draw_panel(panel)
+        );
     }
     svg.push_str("</svg>\n");
     svg
@@ -42,13 +51,24 @@ pub fn render_svg(panels: &[Panel], columns: usize) -> String {
 
 fn draw_panel(panel: &Panel) -> String {
     let finite = |points: &[(f64, f64)]| -> Vec<(f64, f64)> {
-        points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect()
+        points
+            .iter()
+            .copied()
+            .filter(|(x, y)| x.is_finite() && y.is_finite())
+            .collect()
     };
-    let curves: Vec<(&str, Vec<(f64, f64)>)> =
-        panel.curves.iter().map(|(name, points)| (name.as_str(), finite(points))).collect();
+    let curves: Vec<(&str, Vec<(f64, f64)>)> = panel
+        .curves
+        .iter()
+        .map(|(name, points)| (name.as_str(), finite(points)))
+        .collect();
     let all = || curves.iter().flat_map(|(_, points)| points);
     let x_axis = Axis::new(all().map(|p| p.0), MARGIN[0], WIDTH - MARGIN[2]);
-    let y_axis = Axis::new(all().map(|p| p.1).chain([0.0]), HEIGHT - MARGIN[3], MARGIN[1]);
+    let y_axis = Axis::new(
+        all().map(|p| p.1).chain([0.0]),
+        HEIGHT - MARGIN[3],
+        MARGIN[1],
+    );
     let mut out = format!(
         "<text x='{}' y='18' text-anchor='middle' font-size='13'>{}</text>",
         WIDTH / 2.0,
@@ -65,7 +85,10 @@ fn draw_panel(panel: &Panel) -> String {
         let y = MARGIN[1] + 12.0 + 14.0 * index as f64;
         let x = WIDTH - MARGIN[2] - 4.0;
         let name = escaped(name);
-        let _ = write!(out, "<text x='{x}' y='{y}' text-anchor='end' fill='{colour}'>{name}</text>");
+        let _ = write!(
+            out,
+            "<text x='{x}' y='{y}' text-anchor='end' fill='{colour}'>{name}</text>"
+        );
     }
     out
 }
@@ -77,23 +100,46 @@ fn draw_grid(out: &mut String, x_axis: &Axis, y_axis: &Axis, x_label: &str) {
         let y = y_axis.place(tick);
         let _ = write!(out, "<path d='M{left} {y}H{right}' stroke='#ddd'/>");
         let (x, y) = (left - 5.0, y + 4.0);
-        let _ = write!(out, "<text x='{x}' y='{y}' text-anchor='end'>{}</text>", shown(tick));
+        let _ = write!(
+            out,
+            "<text x='{x}' y='{y}' text-anchor='end'>{}</text>",
+            shown(tick)
+        );
     }
     for tick in x_axis.ticks() {
         let x = x_axis.place(tick);
         let _ = write!(out, "<path d='M{x} {top}V{bottom}' stroke='#eee'/>");
         let y = bottom + 14.0;
-        let _ = write!(out, "<text x='{x}' y='{y}' text-anchor='middle'>{}</text>", shown(tick));
+        let _ = write!(
+            out,
+            "<text x='{x}' y='{y}' text-anchor='middle'>{}</text>",
+            shown(tick)
+        );
     }
     let (x, y) = ((left + right) / 2.0, HEIGHT - 6.0);
     let label = escaped(x_label);
-    let _ = write!(out, "<text x='{x}' y='{y}' text-anchor='middle'>{label}</text>");
-    let _ = write!(out, "<path d='M{left} {top}V{bottom}H{right}' fill='none' stroke='#555'/>");
+    let _ = write!(
+        out,
+        "<text x='{x}' y='{y}' text-anchor='middle'>{label}</text>"
+    );
+    let _ = write!(
+        out,
+        "<path d='M{left} {top}V{bottom}H{right}' fill='none' stroke='#555'/>"
+    );
 }
 
-fn draw_line(out: &mut String, points: &[(f64, f64)], x: &Axis, y: &Axis, colour: &str, opacity: f64) {
-    let places: Vec<String> =
-        points.iter().map(|p| format!("{:.1},{:.1}", x.place(p.0), y.place(p.1))).collect();
+fn draw_line(
+    out: &mut String,
+    points: &[(f64, f64)],
+    x: &Axis,
+    y: &Axis,
+    colour: &str,
+    opacity: f64,
+) {
+    let places: Vec<String> = points
+        .iter()
+        .map(|p| format!("{:.1},{:.1}", x.place(p.0), y.place(p.1)))
+        .collect();
     let _ = write!(
         out,
         "<polyline points='{}' fill='none' stroke='{colour}' stroke-opacity='{opacity}'/>",
@@ -126,11 +172,17 @@ struct Axis {
 
 impl Axis {
     fn new(values: impl Iterator<Item = f64>, from: f64, to: f64) -> Self {
-        let (low, high) =
-            values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| {
+            (l.min(v), h.max(v))
+        });
         let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
         let high = if high - low < 1e-12 { low + 1.0 } else { high };
-        Self { low, high, from, to }
+        Self {
+            low,
+            high,
+            from,
+            to,
+        }
     }
 
     fn place(&self, value: f64) -> f64 {
@@ -142,7 +194,10 @@ impl Axis {
         let rough = (self.high - self.low) / 5.0;
         let power = 10f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power);
-        let step = step.into_iter().find(|step| *step >= rough).unwrap_or(rough);
+        let step = step
+            .into_iter()
+            .find(|step| *step >= rough)
+            .unwrap_or(rough);
         let first = (self.low / step).ceil() as i64;
         let last = (self.high / step).floor() as i64;
         (first..=last).map(|n| n as f64 * step).collect()
@@ -150,8 +205,16 @@ impl Axis {
 }
 
 fn shown(value: f64) -> String {
-    let text = if value.abs() >= 1000.0 { format!("{value:.0}") } else { format!("{value:.4}") };
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').into() } else { text }
+    let text = if value.abs() >= 1000.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.4}")
+    };
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').into()
+    } else {
+        text
+    }
 }
 
 fn escaped(text: &str) -> String {
@@ -170,7 +233,12 @@ mod tests {
             ..Panel::default()
         };
         let many: Vec<(f64, f64)> = (0..200).map(|i| (i as f64, (i % 7) as f64)).collect();
-        let panels = [panel(&[]), panel(&[(1.0, f64::NAN)]), panel(&[(3.0, 2.0)]), panel(&many)];
+        let panels = [
+            panel(&[]),
+            panel(&[(1.0, f64::NAN)]),
+            panel(&[(3.0, 2.0)]),
+            panel(&many),
+        ];
         let svg = render_svg(&panels, 2);
         assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n"));
         assert!(!svg.contains("NaN") && !svg.contains("inf") && svg.contains("a &lt; b"));

@@ -62,9 +62,17 @@ impl Record {
     /// The record of an evaluation.
     pub fn eval(step: usize, metrics: &Metrics) -> Self {
         let named = |values: [f64; 12]| {
-            METRIC_NAMES.iter().map(|name| name.to_string()).zip(values).collect()
+            METRIC_NAMES
+                .iter()
+                .map(|name| name.to_string())
+                .zip(values)
+                .collect()
         };
-        Self::Eval { step, bbox: named(metrics.bbox), mask: named(metrics.segm) }
+        Self::Eval {
+            step,
+            bbox: named(metrics.bbox),
+            mask: named(metrics.segm),
+        }
     }
 }
 
@@ -77,7 +85,9 @@ pub struct MetricsLog {
 impl MetricsLog {
     /// Opens or creates a log.
     pub fn open(path: &Path) -> std::io::Result<Self> {
-        Ok(Self { file: File::options().create(true).append(true).open(path)? })
+        Ok(Self {
+            file: File::options().create(true).append(true).open(path)?,
+        })
     }
 
     /// Appends a line, in one write so that a killed process leaves whole lines.
@@ -113,7 +123,10 @@ pub enum LogError {
 
 /// Reads a log back.
 pub fn read_log(path: &Path) -> Result<Vec<Record>, LogError> {
-    let io_error = |source| LogError::Io { path: path.into(), source };
+    let io_error = |source| LogError::Io {
+        path: path.into(),
+        source,
+    };
     let file = BufReader::new(File::open(path).map_err(io_error)?);
     file.lines()
         .enumerate()
@@ -132,7 +145,13 @@ pub fn curves(records: &[Record]) -> String {
     let mut lines: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
     for record in records {
         match record {
-            Record::Step { step, lr, loss, losses, .. } => {
+            Record::Step {
+                step,
+                lr,
+                loss,
+                losses,
+                ..
+            } => {
                 let x = *step as f64;
                 lines.entry("loss").or_default().push((x, *loss as f64));
                 lines.entry("learning rate").or_default().push((x, *lr));
@@ -141,9 +160,11 @@ pub fn curves(records: &[Record]) -> String {
                 }
             }
             Record::Eval { step, bbox, mask } => {
-                for (name, values, key) in
-                    [("box AP", bbox, "AP"), ("mask AP", mask, "AP"), ("mask AP50", mask, "AP50")]
-                {
+                for (name, values, key) in [
+                    ("box AP", bbox, "AP"),
+                    ("mask AP", mask, "AP"),
+                    ("mask AP50", mask, "AP50"),
+                ] {
                     let value = values.get(key).copied().unwrap_or(f64::NAN);
                     lines.entry(name).or_default().push((*step as f64, value));
                 }

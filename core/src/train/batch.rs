@@ -44,16 +44,26 @@ impl TrainSample {
         for instance in sample.instances.iter().filter(|instance| !instance.crowd) {
             let [x1, y1, x2, y2] = instance.bbox;
             let width = original.1 as f32;
-            let bbox = if flip { [width - x2, y1, width - x1, y2] } else { instance.bbox };
+            let bbox = if flip {
+                [width - x2, y1, width - x1, y2]
+            } else {
+                instance.bbox
+            };
             let bbox = boxes::resize(&bbox, original, size);
             // A box that vanishes would give infinite deltas.
             if bbox[2] > bbox[0] && bbox[3] > bbox[1] {
                 truth.boxes.push(bbox);
                 truth.labels.push(instance.label);
-                truth.masks.push(TruthMask::new(&instance.mask, picture, flip));
+                truth
+                    .masks
+                    .push(TruthMask::new(&instance.mask, picture, flip));
             }
         }
-        Self { image_id: sample.image_id, planes, truth }
+        Self {
+            image_id: sample.image_id,
+            planes,
+            truth,
+        }
     }
 }
 
@@ -77,10 +87,19 @@ impl Batch {
     pub fn new(samples: Vec<TrainSample>, divisor: u32) -> Self {
         let planes: Vec<&Planes> = samples.iter().map(|sample| &sample.planes).collect();
         let (values, shape) = stack(&planes, divisor);
-        let sizes = planes.iter().map(|p| (p.height as u32, p.width as u32)).collect();
+        let sizes = planes
+            .iter()
+            .map(|p| (p.height as u32, p.width as u32))
+            .collect();
         let image_ids = samples.iter().map(|sample| sample.image_id).collect();
         let truths = samples.into_iter().map(|sample| sample.truth).collect();
-        Self { values, shape, sizes, truths, image_ids }
+        Self {
+            values,
+            shape,
+            sizes,
+            truths,
+            image_ids,
+        }
     }
 
     /// The pictures on `device`, `[n, 3, h, w]`.

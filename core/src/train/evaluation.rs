@@ -66,12 +66,21 @@ pub fn truth_and_prediction(
     let names = |label: usize| dataset.classes.name(label);
     let image = decode(&sample.path)?;
     let truth: Vec<Detection> = sample.instances.iter().map(as_detection).collect();
-    let confident: Vec<Detection> =
-        detections.iter().filter(|d| d.score >= DRAWN_SCORE).cloned().collect();
-    let without_scores = OverlayOptions { scores: false, ..OverlayOptions::default() };
+    let confident: Vec<Detection> = detections
+        .iter()
+        .filter(|d| d.score >= DRAWN_SCORE)
+        .cloned()
+        .collect();
+    let without_scores = OverlayOptions {
+        scores: false,
+        ..OverlayOptions::default()
+    };
     let truth = draw(&image, &truth, &names, &without_scores);
     let predicted = draw(&image, &confident, &names, &OverlayOptions::default());
-    Ok(side_by_side(&[("truth", &truth), ("prediction", &predicted)]))
+    Ok(side_by_side(&[
+        ("truth", &truth),
+        ("prediction", &predicted),
+    ]))
 }
 
 /// Writes [`truth_and_prediction`] of the first `count` pictures to `folder/ID.png`.
@@ -81,7 +90,10 @@ pub fn draw_predictions(
     found: &[(u64, Vec<Detection>)],
     count: usize,
 ) -> Result<(), TrainError> {
-    let io_error = |path: &Path, source| TrainError::Io { path: path.into(), source };
+    let io_error = |path: &Path, source| TrainError::Io {
+        path: path.into(),
+        source,
+    };
     std::fs::create_dir_all(folder).map_err(|source| io_error(folder, source))?;
     for (image_id, detections) in found.iter().take(count) {
         let Some(sample) = dataset.samples.iter().find(|s| s.image_id == *image_id) else {

@@ -41,7 +41,9 @@ pub struct Loader {
 impl Loader {
     /// Starts at step `first` of the configured run.
     pub fn start(dataset: Arc<Dataset>, config: &Config, first: usize) -> Result<Self, LoadError> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(config.data.workers).build()?;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(config.data.workers)
+            .build()?;
         let plan = Plan {
             stream: Stream::named("loader", config.train.seed),
             batch_size: config.train.batch_size,
@@ -108,7 +110,10 @@ impl Plan {
     fn read(&self, sample: &Sample, flip: bool) -> Result<TrainSample, LoadError> {
         let image = decode(&sample.path)?;
         if let Some(reason) = size_mismatch(sample, image.dimensions()) {
-            return Err(LoadError::Size { path: sample.path.clone(), reason });
+            return Err(LoadError::Size {
+                path: sample.path.clone(),
+                reason,
+            });
         }
         Ok(TrainSample::new(image, sample, &self.image, flip))
     }
@@ -143,8 +148,9 @@ mod tests {
         for count in [1, 2, 3, 10, 100, 257] {
             for epoch in 0..3 {
                 let stream = Stream::named("loader", 1).fork(epoch);
-                let mut seen: Vec<usize> =
-                    (0..count).map(|place| shuffled(stream, count, place)).collect();
+                let mut seen: Vec<usize> = (0..count)
+                    .map(|place| shuffled(stream, count, place))
+                    .collect();
                 seen.sort_unstable();
                 assert_eq!(seen, (0..count).collect::<Vec<_>>());
             }

@@ -20,8 +20,13 @@ pub struct Losses {
 
 impl Losses {
     /// The names in the order of [`Losses::values`].
-    pub const NAMES: [&'static str; 5] =
-        ["loss_classifier", "loss_box_reg", "loss_mask", "loss_objectness", "loss_rpn_box_reg"];
+    pub const NAMES: [&'static str; 5] = [
+        "loss_classifier",
+        "loss_box_reg",
+        "loss_mask",
+        "loss_objectness",
+        "loss_rpn_box_reg",
+    ];
 
     /// What is minimised: the sum.
     pub fn total(&self) -> Tensor<1> {
@@ -34,7 +39,13 @@ impl Losses {
 
     /// All five as one tensor `[5]`, for a single read.
     pub fn values(&self) -> Tensor<1> {
-        let all = [&self.classifier, &self.box_reg, &self.mask, &self.objectness, &self.rpn_box_reg];
+        let all = [
+            &self.classifier,
+            &self.box_reg,
+            &self.mask,
+            &self.objectness,
+            &self.rpn_box_reg,
+        ];
         Tensor::cat(all.into_iter().cloned().collect(), 0)
     }
 }
@@ -94,7 +105,9 @@ pub fn box_losses(
     let chosen = log_softmax(logits, 1).gather(1, class).reshape([regions]);
     let classifier = (chosen.neg() * weights.clone()).sum() / count;
 
-    let columns = labels.iter().flat_map(|&label| (0..4).map(move |i| (label * 4 + i) as i32));
+    let columns = labels
+        .iter()
+        .flat_map(|&label| (0..4).map(move |i| (label * 4 + i) as i32));
     let predicted = deltas.gather(1, index(columns.collect()));
     let is_object: Vec<f32> = labels.iter().map(|&label| f32::from(label > 0)).collect();
     let is_object = Tensor::<1>::from_floats(is_object.as_slice(), &device) * weights;
@@ -120,5 +133,9 @@ pub fn mask_loss(
     let chosen = logits.reshape([regions, classes, cells]).gather(1, index);
     let loss = bce_with_logits(chosen.reshape([regions, cells]), targets).sum();
     // No object: exactly 0, but with a gradient (of 0) for every parameter.
-    if count == 0 { loss * 0.0 } else { loss / (count * cells) as f64 }
+    if count == 0 {
+        loss * 0.0
+    } else {
+        loss / (count * cells) as f64
+    }
 }

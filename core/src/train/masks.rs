@@ -31,9 +31,18 @@ impl TruthMask {
         let window = |taps: Vec<usize>, first: usize, count: usize| -> (usize, Vec<usize>) {
             let inside = |source: &usize| (first..first + count).contains(source);
             let start = taps.iter().position(&inside).unwrap_or(0);
-            (start, taps.into_iter().filter(inside).map(|source| source - first).collect())
+            (
+                start,
+                taps.into_iter()
+                    .filter(inside)
+                    .map(|source| source - first)
+                    .collect(),
+            )
         };
-        let x_taps = nearest_taps(picture.1, original.1).into_iter().map(from_x).collect();
+        let x_taps = nearest_taps(picture.1, original.1)
+            .into_iter()
+            .map(from_x)
+            .collect();
         let (x, x_taps) = window(x_taps, left, columns);
         let (y, y_taps) = window(nearest_taps(picture.0, original.0), top, rows);
         let cells = y_taps
@@ -41,13 +50,24 @@ impl TruthMask {
             .flat_map(|row| x_taps.iter().map(move |column| row * columns + column))
             .map(|cell| u8::from(source[cell] != 0))
             .collect();
-        Self { x, y, width: x_taps.len(), height: y_taps.len(), cells, picture }
+        Self {
+            x,
+            y,
+            width: x_taps.len(),
+            height: y_taps.len(),
+            cells,
+            picture,
+        }
     }
 
     fn at(&self, row: usize, column: usize) -> f32 {
         let (row, column) = (row.wrapping_sub(self.y), column.wrapping_sub(self.x));
         let inside = row < self.height && column < self.width;
-        if inside { self.cells[row * self.width + column] as f32 } else { 0.0 }
+        if inside {
+            self.cells[row * self.width + column] as f32
+        } else {
+            0.0
+        }
     }
 }
 
@@ -59,9 +79,16 @@ pub fn project_mask(mask: &TruthMask, roi: &Bbox, side: usize) -> Vec<f32> {
     let columns = axis_taps(roi[0], roi[2] - roi[0], side, width, 0, false);
     let cell = |rows: &[(usize, f32)], columns: &[(usize, f32)]| -> f32 {
         let row_sum = |row: usize| -> f32 {
-            columns.iter().map(|&(column, weight)| weight * mask.at(row, column)).sum()
+            columns
+                .iter()
+                .map(|&(column, weight)| weight * mask.at(row, column))
+                .sum()
         };
-        rows.iter().map(|&(row, weight)| weight * row_sum(row)).sum()
+        rows.iter()
+            .map(|&(row, weight)| weight * row_sum(row))
+            .sum()
     };
-    rows.iter().flat_map(|row| columns.iter().map(move |column| cell(row, column))).collect()
+    rows.iter()
+        .flat_map(|row| columns.iter().map(move |column| cell(row, column)))
+        .collect()
 }

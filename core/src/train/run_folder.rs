@@ -65,5 +65,8 @@ pub fn free_name(path: &Path) -> PathBuf {
     if is_free(path) {
         return path.to_path_buf();
     }
-    (2..).map(numbered).find(|path| is_free(path)).unwrap_or_else(|| path.to_path_buf())
+    (2..)
+        .map(numbered)
+        .find(|path| is_free(path))
+        .unwrap_or_else(|| path.to_path_buf())
 }

@@ -12,7 +12,11 @@ pub fn learning_rate(step: usize, config: &TrainConfig) -> f64 {
     };
     let decay = match config.schedule {
         Schedule::Multistep => {
-            let passed = config.milestones.iter().filter(|&&milestone| step >= milestone).count();
+            let passed = config
+                .milestones
+                .iter()
+                .filter(|&&milestone| step >= milestone)
+                .count();
             config.gamma.powi(passed as i32)
         }
         Schedule::Cosine => {
@@ -40,8 +44,12 @@ mod tests {
         assert!((rate(0) - 0.1).abs() < 1e-12 && (rate(5) - 0.55).abs() < 1e-12);
         assert_eq!([rate(10), rate(19)], [1.0, 1.0]);
         assert!((rate(20) - 0.1).abs() < 1e-12 && (rate(30) - 0.01).abs() < 1e-12);
-        let cosine =
-            TrainConfig { schedule: Schedule::Cosine, warmup_steps: 0, steps: 100, ..config };
+        let cosine = TrainConfig {
+            schedule: Schedule::Cosine,
+            warmup_steps: 0,
+            steps: 100,
+            ..config
+        };
         assert!((learning_rate(50, &cosine) - 0.5).abs() < 1e-12);
         assert!(learning_rate(100, &cosine) < 1e-12);
     }

@@ -41,11 +41,23 @@ impl Trainer {
             });
         }
         set_classes(&mut config, &train)?;
-        let folder = RunFolder::create(folder, &config)
-            .map_err(|source| TrainError::Io { path: folder.into(), source })?;
+        let folder = RunFolder::create(folder, &config).map_err(|source| TrainError::Io {
+            path: folder.into(),
+            source,
+        })?;
         let device = device.clone();
         let (train, val) = (Arc::new(train), Arc::new(val));
-        Ok((Self { config, train, val, folder, device, protocol }, problems))
+        Ok((
+            Self {
+                config,
+                train,
+                val,
+                folder,
+                device,
+                protocol,
+            },
+            problems,
+        ))
     }
 }
 
@@ -58,9 +70,13 @@ fn drop_broken_pictures(
     if on_problem == OnProblem::Refuse && !broken.is_empty() {
         return Err(DataError::refused(&dataset.annotations, &broken));
     }
-    dataset.samples.retain(|s| broken.iter().all(|p| p.image_id != Some(s.image_id)));
+    dataset
+        .samples
+        .retain(|s| broken.iter().all(|p| p.image_id != Some(s.image_id)));
     if dataset.samples.is_empty() {
-        return Err(DataError::Empty { path: dataset.annotations.clone() });
+        return Err(DataError::Empty {
+            path: dataset.annotations.clone(),
+        });
     }
     Ok(broken)
 }

@@ -27,7 +27,12 @@ pub struct StepOutcome {
 impl Sgd {
     /// An optimizer without velocity; `clip_norm` 0 does not clip.
     pub fn new(momentum: f64, weight_decay: f64, clip_norm: f64) -> Self {
-        Self { momentum, weight_decay, clip_norm, velocity: HashMap::new() }
+        Self {
+            momentum,
+            weight_decay,
+            clip_norm,
+            velocity: HashMap::new(),
+        }
     }
 
     /// Moves every trained parameter against its gradient. A gradient that is not finite moves nothing.
@@ -39,12 +44,33 @@ impl Sgd {
     ) -> (MaskRcnn, StepOutcome) {
         let grad_norm = gradient_norm(&model, gradients);
         if !grad_norm.is_finite() {
-            return (model, StepOutcome { grad_norm, applied: false });
+            return (
+                model,
+                StepOutcome {
+                    grad_norm,
+                    applied: false,
+                },
+            );
         }
         let too_long = self.clip_norm > 0.0 && grad_norm as f64 > self.clip_norm;
-        let scale = if too_long { self.clip_norm / grad_norm as f64 } else { 1.0 };
-        let model = model.map(&mut Update { sgd: self, gradients, learning_rate, scale });
-        (model, StepOutcome { grad_norm, applied: true })
+        let scale = if too_long {
+            self.clip_norm / grad_norm as f64
+        } else {
+            1.0
+        };
+        let model = model.map(&mut Update {
+            sgd: self,
+            gradients,
+            learning_rate,
+            scale,
+        });
+        (
+            model,
+            StepOutcome {
+                grad_norm,
+                applied: true,
+            },
+        )
     }
 }
 
@@ -58,7 +84,10 @@ struct Update<'a> {
 impl ModuleMapper for Update<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let value = param.val();
-        let Some(gradient) = value.grad(self.gradients).filter(|_| value.is_require_grad()) else {
+        let Some(gradient) = value
+            .grad(self.gradients)
+            .filter(|_| value.is_require_grad())
+        else {
             return param;
         };
         let shape = value.shape();
@@ -77,12 +106,18 @@ impl ModuleMapper for Update<'_> {
 
 /// The length of all gradients together.
 fn gradient_norm(model: &MaskRcnn, gradients: &Gradients) -> f32 {
-    let mut norm = Norm { gradients, squares: Vec::new() };
+    let mut norm = Norm {
+        gradients,
+        squares: Vec::new(),
+    };
     model.visit(&mut norm);
     if norm.squares.is_empty() {
         return 0.0;
     }
-    Tensor::cat(norm.squares, 0).sum().sqrt().into_scalar::<f32>()
+    Tensor::cat(norm.squares, 0)
+        .sum()
+        .sqrt()
+        .into_scalar::<f32>()
 }
 
 struct Norm<'a> {

@@ -38,7 +38,12 @@ pub fn forward_losses(
     let config = model.config();
     let rpn: Vec<RpnTargets> = per_image(batch, |image| {
         let stream = stream.fork(2 * image as u64);
-        rpn_targets(&anchors.boxes, &batch.truths[image].boxes, &config.rpn, stream)
+        rpn_targets(
+            &anchors.boxes,
+            &batch.truths[image].boxes,
+            &config.rpn,
+            stream,
+        )
     });
     let roi: Vec<RoiTargets> = per_image(batch, |image| {
         let stream = stream.fork(2 * image as u64 + 1);
@@ -49,8 +54,21 @@ pub fn forward_losses(
     let packed = model.pack(&pyramid);
     let (classifier, box_reg, regions) = box_part(model, &packed, &roi, device);
     let (mask, objects) = mask_part(model, &packed, &roi, batch, device);
-    let losses = Losses { classifier, box_reg, mask, objectness, rpn_box_reg };
-    Ok((losses, StepCounts { anchors, regions, objects }))
+    let losses = Losses {
+        classifier,
+        box_reg,
+        mask,
+        objectness,
+        rpn_box_reg,
+    };
+    Ok((
+        losses,
+        StepCounts {
+            anchors,
+            regions,
+            objects,
+        },
+    ))
 }
 
 fn per_image<T: Send>(batch: &Batch, work: impl Fn(usize) -> T + Sync + Send) -> Vec<T> {
@@ -87,9 +105,16 @@ fn rpn_part(
         let values: Vec<f32> = targets.iter().flat_map(|t| of(t).iter().copied()).collect();
         Tensor::<2>::from_data(TensorData::new(values, [images, anchors]), device)
     };
-    let deltas: Vec<f32> = targets.iter().flat_map(|t| t.deltas.iter().copied()).collect();
+    let deltas: Vec<f32> = targets
+        .iter()
+        .flat_map(|t| t.deltas.iter().copied())
+        .collect();
     let deltas = Tensor::from_data(TensorData::new(deltas, [images, anchors, 4]), device);
-    let count = targets.iter().flat_map(|t| &t.sampled).filter(|&&s| s > 0.0).count();
+    let count = targets
+        .iter()
+        .flat_map(|t| &t.sampled)
+        .filter(|&&s| s > 0.0)
+        .count();
     let (labels, sampled) = (rows(|t| &t.labels), rows(|t| &t.sampled));
     let scores = [output.objectness, labels, sampled, rows(|t| &t.objects)];
     let (objectness, box_reg) = rpn_losses(scores, [output.deltas, deltas], count);

@@ -26,11 +26,18 @@ pub fn rpn_targets(
     config: &RpnConfig,
     stream: Stream,
 ) -> RpnTargets {
-    let matcher =
-        Matcher { fg_iou: config.fg_iou, bg_iou: config.bg_iou, allow_low_quality: true };
+    let matcher = Matcher {
+        fg_iou: config.fg_iou,
+        bg_iou: config.bg_iou,
+        allow_low_quality: true,
+    };
     let matches = matcher.match_boxes(truth, anchors);
-    let sampled =
-        sample_balanced(&matches, config.batch_per_image, config.positive_fraction, stream);
+    let sampled = sample_balanced(
+        &matches,
+        config.batch_per_image,
+        config.positive_fraction,
+        stream,
+    );
     let coder = BoxCoder { weights: [1.0; 4] };
     let zeros = || vec![0.0; anchors.len()];
     let mut targets = RpnTargets {
@@ -75,19 +82,30 @@ pub fn roi_targets(
     stream: Stream,
 ) -> RoiTargets {
     let candidates: Vec<Bbox> = proposals.iter().chain(&truth.boxes).copied().collect();
-    let matcher =
-        Matcher { fg_iou: config.fg_iou, bg_iou: config.bg_iou, allow_low_quality: false };
+    let matcher = Matcher {
+        fg_iou: config.fg_iou,
+        bg_iou: config.bg_iou,
+        allow_low_quality: false,
+    };
     let matches = matcher.match_boxes(&truth.boxes, &candidates);
-    let sampled =
-        sample_balanced(&matches, config.batch_per_image, config.positive_fraction, stream);
-    let coder = BoxCoder { weights: config.box_weights };
+    let sampled = sample_balanced(
+        &matches,
+        config.batch_per_image,
+        config.positive_fraction,
+        stream,
+    );
+    let coder = BoxCoder {
+        weights: config.box_weights,
+    };
     let mut targets = RoiTargets::default();
     for index in sampled.all() {
         let roi = candidates[index];
         let (label, matched, deltas) = match matches[index] {
-            Match::Object(object) => {
-                (truth.labels[object], object, coder.encode(&truth.boxes[object], &roi))
-            }
+            Match::Object(object) => (
+                truth.labels[object],
+                object,
+                coder.encode(&truth.boxes[object], &roi),
+            ),
             _ => (0, 0, [0.0; 4]),
         };
         targets.rois.push(roi);

@@ -153,11 +153,7 @@ impl Trainer {
     /// Trains to the last step (or until told to stop), evaluating on the way and at the end.
     ///
     /// Where a step fails, the weights before it are in `last.safetensors`.
-    pub fn run(
-        &self,
-        model: MaskRcnn,
-        observer: &mut dyn Observer,
-    ) -> Result<Metrics, TrainError> {
+    pub fn run(&self, model: MaskRcnn, observer: &mut dyn Observer) -> Result<Metrics, TrainError> {
         let mut run = Run::start(self, model)?;
         let steps = self.config.train.steps;
         let loader = Loader::start(self.train.clone(), &self.config, 0)?;
@@ -175,11 +171,19 @@ impl Trainer {
     }
 
     fn save(&self, model: &MaskRcnn, path: &Path) -> Result<(), TrainError> {
-        Ok(weights::save(path, model, &self.config, &self.train.classes)?)
+        Ok(weights::save(
+            path,
+            model,
+            &self.config,
+            &self.train.classes,
+        )?)
     }
 
     fn io_error(&self, source: std::io::Error) -> TrainError {
-        TrainError::Io { path: self.folder.path().into(), source }
+        TrainError::Io {
+            path: self.folder.path().into(),
+            source,
+        }
     }
 }
 
@@ -208,7 +212,10 @@ impl<'a> Run<'a> {
             sampling: Stream::named("sampling", config.seed),
             step: 0,
             best: f64::NEG_INFINITY,
-            log: trainer.folder.metrics().map_err(|source| trainer.io_error(source))?,
+            log: trainer
+                .folder
+                .metrics()
+                .map_err(|source| trainer.io_error(source))?,
             records: Vec::new(),
         })
     }
@@ -246,10 +253,18 @@ impl<'a> Run<'a> {
             images_per_second: 0.0,
             data_wait: 0.0,
         };
-        report.losses.iter_mut().zip(values.iter::<f32>()).for_each(|(l, v)| *l = v);
+        report
+            .losses
+            .iter_mut()
+            .zip(values.iter::<f32>())
+            .for_each(|(l, v)| *l = v);
         if !outcome.applied || !report.loss().is_finite() {
             let (step, loss, image_ids) = (report.step, report.loss(), batch.image_ids.clone());
-            return Err(TrainError::NotFinite { step, loss, image_ids });
+            return Err(TrainError::NotFinite {
+                step,
+                loss,
+                image_ids,
+            });
         }
         self.model = model;
         Ok(report)
@@ -257,24 +272,40 @@ impl<'a> Run<'a> {
 
     /// Saves, evaluates on the validation set, draws curves and pictures.
     fn evaluate(&mut self, observer: &mut dyn Observer) -> Result<Metrics, TrainError> {
-        let Trainer { config, val, folder, device, protocol, .. } = self.trainer;
+        let Trainer {
+            config,
+            val,
+            folder,
+            device,
+            protocol,
+            ..
+        } = self.trainer;
         self.trainer.save(&self.model, &folder.last())?;
         let predictor = Predictor::new(&self.model, config.clone(), val.classes.clone(), device);
         let mut progress = |done, all| observer.on_eval_progress(done, all);
         let (metrics, found) = evaluate_model(&predictor, val, *protocol, &mut progress)?;
-        draw_predictions(&folder.val_predictions(), val, &found, config.train.val_pictures)?;
+        draw_predictions(
+            &folder.val_predictions(),
+            val,
+            &found,
+            config.train.val_pictures,
+        )?;
         if metrics.mask_ap() > self.best {
             self.best = metrics.mask_ap();
             self.trainer.save(&self.model, &folder.best())?;
         }
         self.record(Record::eval(self.step, &metrics))?;
-        folder.draw_curves(&self.records).map_err(|source| self.trainer.io_error(source))?;
+        folder
+            .draw_curves(&self.records)
+            .map_err(|source| self.trainer.io_error(source))?;
         observer.on_eval(self.step, &metrics);
         Ok(metrics)
     }
 
     fn record(&mut self, record: Record) -> Result<(), TrainError> {
-        self.log.append(&record).map_err(|source| self.trainer.io_error(source))?;
+        self.log
+            .append(&record)
+            .map_err(|source| self.trainer.io_error(source))?;
         self.records.push(record);
         Ok(())
     }

@@ -38,7 +38,11 @@ impl<B: Backend + RoiAlignOps, C: CheckpointStrategy> RoiAlignOps for Autodiff<B
         let guard = pyramid.node();
         let rois = rois.into_primitive();
         let pooled = B::roi_align(pyramid.into_primitive(), rois.clone(), params.clone());
-        match RoiAlignBackward.prepare::<C>([guard]).compute_bound().stateful() {
+        match RoiAlignBackward
+            .prepare::<C>([guard])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish((rois, params, images), pooled),
             OpsKind::UnTracked(prep) => prep.finish(pooled),
         }

@@ -33,8 +33,7 @@ mod flex {
             let grad = grad.to_contiguous();
             let rois = rois.to_contiguous();
             let channels = grad.layout().shape()[1];
-            let gradient =
-                cpu::backward(floats(&grad), channels, floats(&rois), &params, images);
+            let gradient = cpu::backward(floats(&grad), channels, floats(&rois), &params, images);
             FlexTensor::from_data(gradient)
         }
     }
@@ -84,7 +83,8 @@ mod cube {
     }
 
     fn floats(data: &TensorData) -> &[f32] {
-        data.as_slice::<f32>().expect("roi_align casts its inputs to f32")
+        data.as_slice::<f32>()
+            .expect("roi_align casts its inputs to f32")
     }
 }
 

@@ -61,19 +61,24 @@ pub fn backward(
     let cells = params.cells();
     let mut gradient = vec![0.0f32; images * cells * channels];
     if channels > 0 && !rois.is_empty() {
-        let regions: Vec<Region> = rois.par_chunks(6).map(|roi| Region::new(roi, params)).collect();
+        let regions: Vec<Region> = rois
+            .par_chunks(6)
+            .map(|roi| Region::new(roi, params))
+            .collect();
         let mut by_bin = vec![0.0f32; grad.len()];
         by_bin
             .par_chunks_mut(channels * bins)
             .zip(grad.par_chunks(channels * bins))
             .for_each(|(out, grad)| transpose(grad, channels, bins, out));
-        bands(&mut gradient, params, images, channels).into_par_iter().for_each(|band| {
-            for (region, grad) in regions.iter().zip(by_bin.chunks(channels * bins)) {
-                if region.image == band.image && std::ptr::eq(region.level, band.level) {
-                    region.spread(grad, channels, band.first_row, band.cells);
+        bands(&mut gradient, params, images, channels)
+            .into_par_iter()
+            .for_each(|band| {
+                for (region, grad) in regions.iter().zip(by_bin.chunks(channels * bins)) {
+                    if region.image == band.image && std::ptr::eq(region.level, band.level) {
+                        region.spread(grad, channels, band.first_row, band.cells);
+                    }
                 }
-            }
-        });
+            });
     }
     TensorData::new(gradient, [images, cells, channels])
 }
@@ -102,7 +107,12 @@ fn bands<'a>(
                 let rows = BAND_ROWS.min(level.height - first_row);
                 let (cells, rest) = gradient.split_at_mut(rows * level.width * channels);
                 gradient = rest;
-                bands.push(Band { image, level, first_row, cells });
+                bands.push(Band {
+                    image,
+                    level,
+                    first_row,
+                    cells,
+                });
             }
         }
     }
@@ -116,7 +126,14 @@ impl<'a> Region<'a> {
         let [x1, y1, x2, y2] = [2, 3, 4, 5].map(|i| roi[i] * level.scale - offset);
         let [height, width] = params.output;
         let axis = |from: f32, to: f32, bins, length| {
-            axis_taps(from, to - from, bins, length, params.sampling_ratio, params.aligned)
+            axis_taps(
+                from,
+                to - from,
+                bins,
+                length,
+                params.sampling_ratio,
+                params.aligned,
+            )
         };
         Self {
             image: roi[0] as usize,
@@ -192,9 +209,8 @@ pub fn axis_taps(
         .map(|index| {
             let mut taps: Vec<Tap> = Vec::with_capacity(4);
             for sample in 0..samples {
-                let position = from
-                    + index as f32 * bin
-                    + (sample as f32 + 0.5) * bin / samples as f32;
+                let position =
+                    from + index as f32 * bin + (sample as f32 + 0.5) * bin / samples as f32;
                 add_sample(&mut taps, position, size, 1.0 / samples as f32);
             }
             taps

@@ -65,7 +65,10 @@ pub trait RoiAlignOps: Backend {
 impl RoiAlignParams {
     /// Cells of all levels together.
     pub fn cells(&self) -> usize {
-        self.levels.iter().map(|level| level.height * level.width).sum()
+        self.levels
+            .iter()
+            .map(|level| level.height * level.width)
+            .sum()
     }
 }
 
@@ -86,8 +89,18 @@ pub fn pack_pyramid(features: &[Tensor<4>], scales: &[f32]) -> (Tensor<3>, Vec<P
     let mut offset = 0;
     for (feature, &scale) in features.iter().zip(scales) {
         let [n, c, height, width] = feature.dims();
-        packed.push(feature.clone().permute([0, 2, 3, 1]).reshape([n, height * width, c]));
-        levels.push(PyramidLevel { height, width, offset, scale });
+        packed.push(
+            feature
+                .clone()
+                .permute([0, 2, 3, 1])
+                .reshape([n, height * width, c]),
+        );
+        levels.push(PyramidLevel {
+            height,
+            width,
+            offset,
+            scale,
+        });
         offset += height * width;
     }
     (Tensor::cat(packed, 1), levels)
@@ -120,5 +133,9 @@ pub fn roi_align(pyramid: Tensor<3>, rois: Tensor<2>, params: &RoiAlignParams) -
 }
 
 fn to_f32<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    if tensor.dtype() == DType::F32 { tensor } else { tensor.cast(FloatDType::F32) }
+    if tensor.dtype() == DType::F32 {
+        tensor
+    } else {
+        tensor.cast(FloatDType::F32)
+    }
 }

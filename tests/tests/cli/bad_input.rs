@@ -8,7 +8,12 @@ const ANNOTATIONS: &str = "shapes/annotations/instances_train.json";
 
 /// Eight rendered pictures, of which every kind of damage has its own.
 fn damaged(at: &Path) {
-    cli_ok(at, &["dataset", "shapes", "--out", "shapes", "--train", "8", "--val", "2"]);
+    cli_ok(
+        at,
+        &[
+            "dataset", "shapes", "--out", "shapes", "--train", "8", "--val", "2",
+        ],
+    );
     let path = at.join(ANNOTATIONS);
     let text = std::fs::read_to_string(&path).expect("annotations");
     let mut file: Value = serde_json::from_str(&text).expect("JSON");
@@ -66,7 +71,9 @@ fn check_lists_file_id_reason_and_fix() {
         ("annotation 9008", "no area"),
     ];
     for (what, reason) in wanted {
-        let line = text.lines().find(|line| line.starts_with("error: ") && line.contains(what));
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("error: ") && line.contains(what));
         let line = line.unwrap_or_else(|| panic!("nothing said of {what}:\n{text}"));
         assert!(line.contains(reason), "{line}");
         // File first, fix last.
@@ -80,7 +87,12 @@ fn train_refuses_or_skips() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     damaged(at);
-    let mut train = vec!["train", "--config=quickstart", "--data=shapes", "--backend=cpu"];
+    let mut train = vec![
+        "train",
+        "--config=quickstart",
+        "--data=shapes",
+        "--backend=cpu",
+    ];
     train.extend(SMALL);
     let refused = cli_error(at, &train);
     assert!(refused.contains("instances_train.json") && refused.contains("dataset check"));
@@ -96,14 +108,25 @@ fn train_refuses_or_skips() {
 fn a_json_cut_in_half_is_named_with_its_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    cli_ok(at, &["dataset", "shapes", "--out", "shapes", "--train", "2", "--val", "1"]);
+    cli_ok(
+        at,
+        &[
+            "dataset", "shapes", "--out", "shapes", "--train", "2", "--val", "1",
+        ],
+    );
     let text = std::fs::read_to_string(at.join(ANNOTATIONS)).expect("annotations");
     std::fs::write(at.join(ANNOTATIONS), &text[..text.len() / 2]).expect("half of it");
     let output = cli(at, &["dataset", "check", "shapes"]);
     let found = shown(&output);
     assert_eq!(output.status.code(), Some(1), "{found}");
-    assert!(found.contains("instances_train.json") && found.contains("line 1"), "{found}");
-    assert!(found.contains("val: 1 pictures"), "the other split is still checked: {found}");
+    assert!(
+        found.contains("instances_train.json") && found.contains("line 1"),
+        "{found}"
+    );
+    assert!(
+        found.contains("val: 1 pictures"),
+        "the other split is still checked: {found}"
+    );
     let refused = cli_error(at, &["train", "--data=shapes", "--backend=cpu"]);
     assert!(refused.contains("instances_train.json"), "{refused}");
 }
@@ -112,11 +135,21 @@ fn a_json_cut_in_half_is_named_with_its_line() {
 fn a_truncated_picture_alone_is_refused_before_anything_is_written() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    cli_ok(at, &["dataset", "shapes", "--out", "shapes", "--train", "2", "--val", "1"]);
+    cli_ok(
+        at,
+        &[
+            "dataset", "shapes", "--out", "shapes", "--train", "2", "--val", "1",
+        ],
+    );
     let picture = at.join("shapes/train/000001.png");
     let bytes = std::fs::read(&picture).expect("a picture");
     std::fs::write(&picture, &bytes[..bytes.len() / 2]).expect("half of it");
-    let mut train = vec!["train", "--config=quickstart", "--data=shapes", "--backend=cpu"];
+    let mut train = vec![
+        "train",
+        "--config=quickstart",
+        "--data=shapes",
+        "--backend=cpu",
+    ];
     train.extend(SMALL);
     let refused = cli_error(at, &train);
     assert!(refused.contains("000001.png"), "{refused}");
@@ -133,8 +166,19 @@ fn mistakes_on_the_command_line_say_what_to_do() {
         (&["train", "--backend=cpu"], "--data DIR"),
         (&["train", "--data=nowhere", "--backend=cpu"], "nowhere"),
         (&["train", "--config=none.toml", "--data=."], "none.toml"),
-        (&["train", "--config=quickstart", "--data=.", "--set=train.stepz=1"], "train.stepz"),
-        (&["eval", "--weights=none.safetensors", "--backend=cpu"], "none.safetensors"),
+        (
+            &[
+                "train",
+                "--config=quickstart",
+                "--data=.",
+                "--set=train.stepz=1",
+            ],
+            "train.stepz",
+        ),
+        (
+            &["eval", "--weights=none.safetensors", "--backend=cpu"],
+            "none.safetensors",
+        ),
         (&["predict", "none.jpg", "--backend=cpu"], "none.jpg"),
         (&["dataset", "check", "nowhere"], "nowhere"),
     ];
@@ -144,5 +188,8 @@ fn mistakes_on_the_command_line_say_what_to_do() {
     }
     std::fs::write(at.join("bad.safetensors"), b"not weights").expect("a file");
     let error = cli_error(at, &["eval", "--weights=bad.safetensors", "--backend=cpu"]);
-    assert!(error.contains("bad.safetensors") && error.contains("safetensors file"), "{error}");
+    assert!(
+        error.contains("bad.safetensors") && error.contains("safetensors file"),
+        "{error}"
+    );
 }

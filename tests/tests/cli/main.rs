@@ -21,7 +21,10 @@ pub fn cli(folder: &Path, args: &[&str]) -> Output {
 pub fn cli_ok(folder: &Path, args: &[&str]) -> String {
     let output = cli(folder, args);
     let text = shown(&output);
-    assert!(output.status.success(), "mrcnn-cli {args:?} failed:\n{text}");
+    assert!(
+        output.status.success(),
+        "mrcnn-cli {args:?} failed:\n{text}"
+    );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -44,9 +47,16 @@ pub fn shown(output: &Output) -> String {
 /// The binary: `cargo test --workspace` builds it beside the tests.
 fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("the test has a path");
-    let folder = test.parent().and_then(Path::parent).expect("target/PROFILE/deps");
+    let folder = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("target/PROFILE/deps");
     let binary = folder.join(format!("mrcnn-cli{}", std::env::consts::EXE_SUFFIX));
-    assert!(binary.is_file(), "{} is missing: run `cargo test --workspace`", binary.display());
+    assert!(
+        binary.is_file(),
+        "{} is missing: run `cargo test --workspace`",
+        binary.display()
+    );
     binary
 }
 

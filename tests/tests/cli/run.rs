@@ -12,27 +12,56 @@ fn read(path: &Path) -> String {
 fn the_whole_road() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    cli_ok(at, &["dataset", "shapes", "--out", "shapes", "--train", "6", "--val", "4"]);
+    cli_ok(
+        at,
+        &[
+            "dataset", "shapes", "--out", "shapes", "--train", "6", "--val", "4",
+        ],
+    );
     let report = cli_ok(at, &["dataset", "check", "shapes"]);
-    assert!(report.contains("train: 6 pictures") && report.contains("0 errors"), "{report}");
+    assert!(
+        report.contains("train: 6 pictures") && report.contains("0 errors"),
+        "{report}"
+    );
 
-    let mut train =
-        vec!["train", "--config=quickstart", "--data=shapes", "--out=run", "--backend=cpu"];
+    let mut train = vec![
+        "train",
+        "--config=quickstart",
+        "--data=shapes",
+        "--out=run",
+        "--backend=cpu",
+    ];
     train.extend(SMALL);
     train.push("--set=train.eval_every=2");
     let table = cli_ok(at, &train);
-    assert!(table.contains("AP50") && table.contains("mask area"), "{table}");
+    assert!(
+        table.contains("AP50") && table.contains("mask area"),
+        "{table}"
+    );
     run_folder_is_whole(&at.join("run"));
 
     let weights = "--weights=run/best.safetensors";
     let table = cli_ok(at, &["eval", weights, "--backend=cpu", "--json=found.json"]);
-    assert_eq!(table.lines().filter(|l| l.trim_start().starts_with('A')).count(), 12, "{table}");
+    assert_eq!(
+        table
+            .lines()
+            .filter(|l| l.trim_start().starts_with('A'))
+            .count(),
+        12,
+        "{table}"
+    );
     serde_json::from_str::<Vec<Value>>(&read(&at.join("found.json"))).expect("COCO results");
     let table = cli_ok(at, &["eval", weights, "--backend=cpu", "--area=box"]);
     assert!(table.contains("box area"), "{table}");
 
-    let predict =
-        ["predict", "shapes/val", "shapes/train/*.png", "--backend=cpu", "--score=0", weights];
+    let predict = [
+        "predict",
+        "shapes/val",
+        "shapes/train/*.png",
+        "--backend=cpu",
+        "--score=0",
+        weights,
+    ];
     let table = cli_ok(at, &predict);
     assert_eq!(table.matches(".png").count(), 10, "{table}");
     let records: Vec<Value> =
@@ -40,13 +69,18 @@ fn the_whole_road() {
     for record in &records {
         assert!(record["segmentation"]["counts"].is_string() && record["file_name"].is_string());
     }
-    let overlays = std::fs::read_dir(at.join("runs/predict")).expect("a folder").count();
+    let overlays = std::fs::read_dir(at.join("runs/predict"))
+        .expect("a folder")
+        .count();
     assert_eq!(overlays, 11);
 }
 
 fn run_folder_is_whole(run: &Path) {
     let args = read(&run.join("args.toml"));
-    assert!(args.contains("steps = 3") && args.contains("num_classes = 5"), "{args}");
+    assert!(
+        args.contains("steps = 3") && args.contains("num_classes = 5"),
+        "{args}"
+    );
     let lines: Vec<Value> = read(&run.join("metrics.jsonl"))
         .lines()
         .map(|line| serde_json::from_str(line).expect("a line of JSON"))
@@ -54,7 +88,12 @@ fn run_folder_is_whole(run: &Path) {
     let of_kind = |kind: &str| lines.iter().filter(|line| line["kind"] == kind).count();
     assert_eq!((of_kind("step"), of_kind("eval")), (3, 2));
     assert!(lines[0]["loss_mask"].as_f64().is_some_and(f64::is_finite));
-    for file in ["last.safetensors", "best.safetensors", "curves.svg", "val_predictions/1.png"] {
+    for file in [
+        "last.safetensors",
+        "best.safetensors",
+        "curves.svg",
+        "val_predictions/1.png",
+    ] {
         assert!(run.join(file).is_file(), "{file} is missing");
     }
 }
@@ -63,7 +102,12 @@ fn run_folder_is_whole(run: &Path) {
 fn a_seed_repeats_a_run_and_a_name_in_use_is_kept() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    cli_ok(at, &["dataset", "shapes", "--out", "shapes", "--train", "4", "--val", "1"]);
+    cli_ok(
+        at,
+        &[
+            "dataset", "shapes", "--out", "shapes", "--train", "4", "--val", "1",
+        ],
+    );
     let train = |seed: &str| {
         let mut args = vec!["train", "--config=quickstart", "--data=shapes", "--out=run"];
         args.extend(["--backend=cpu", "--seed", seed]);
@@ -90,7 +134,10 @@ fn quickstart_runs_from_an_empty_folder() {
     let mut args = vec!["quickstart", "--backend=cpu", "--out=quick"];
     args.extend(SMALL);
     let text = cli_ok(folder.path(), &args);
-    assert!(text.contains("before training") && text.contains("after training"), "{text}");
+    assert!(
+        text.contains("before training") && text.contains("after training"),
+        "{text}"
+    );
     let picture = image::open(folder.path().join("quick/predictions.png")).expect("a picture");
     assert!(picture.width() > 256);
 }

@@ -9,8 +9,12 @@ use mrcnn_tests::golden::{Golden, pair};
 
 #[test]
 fn deltas_encode_and_decode() {
-    let Some(golden) = Golden::open("boxes") else { return };
-    let clip = golden.json["bbox_xform_clip"].as_f64().expect("bbox_xform_clip");
+    let Some(golden) = Golden::open("boxes") else {
+        return;
+    };
+    let clip = golden.json["bbox_xform_clip"]
+        .as_f64()
+        .expect("bbox_xform_clip");
     assert!((BOX_CLIP as f64 - clip).abs() < 1e-6);
     for family in ["rpn", "roi"] {
         let get = |key: &str| golden.get(&format!("{family}.{key}"));
@@ -24,7 +28,12 @@ fn deltas_encode_and_decode() {
             .flat_map(|(target, reference)| coder.encode(target, reference))
             .collect();
         let wanted = get("encoded").f32();
-        assert_close(family, &encoded, &wanted, 1e-6 * magnitude(&wanted).max(1.0));
+        assert_close(
+            family,
+            &encoded,
+            &wanted,
+            1e-6 * magnitude(&wanted).max(1.0),
+        );
 
         let deltas = get("deltas").f32();
         let columns = deltas.len() / proposals.len();
@@ -48,7 +57,9 @@ fn deltas_encode_and_decode() {
 
 #[test]
 fn clipping_filtering_iou_and_resizing() {
-    let Some(golden) = Golden::open("boxes") else { return };
+    let Some(golden) = Golden::open("boxes") else {
+        return;
+    };
     let (height, width) = pair(&golden.json["clip_size_hw"]);
     let clipped: Vec<f32> = golden
         .get("clip.in")
@@ -75,16 +86,25 @@ fn clipping_filtering_iou_and_resizing() {
         .collect();
     assert_close("iou", &iou, &golden.get("iou.out").f32(), 1e-6);
 
-    let (from, to) = (pair(&golden.json["resize_from_hw"]), pair(&golden.json["resize_to_hw"]));
-    let resized: Vec<f32> =
-        golden.get("resize.in").boxes().iter().flat_map(|b| boxes::resize(b, from, to)).collect();
+    let (from, to) = (
+        pair(&golden.json["resize_from_hw"]),
+        pair(&golden.json["resize_to_hw"]),
+    );
+    let resized: Vec<f32> = golden
+        .get("resize.in")
+        .boxes()
+        .iter()
+        .flat_map(|b| boxes::resize(b, from, to))
+        .collect();
     // One f32 product of a coordinate below a few thousand.
     assert_close("resize", &resized, &golden.get("resize.out").f32(), 5e-4);
 }
 
 #[test]
 fn anchors_of_every_size() {
-    let Some(golden) = Golden::open("anchors") else { return };
+    let Some(golden) = Golden::open("anchors") else {
+        return;
+    };
     let rpn = RpnConfig::default();
     let cells: Vec<f32> = rpn
         .anchor_sizes
@@ -103,13 +123,23 @@ fn anchors_of_every_size() {
             .collect();
         let padded = (height as usize, width as usize);
         let anchors = Anchors::new(padded, &grids, &rpn.anchor_sizes, &rpn.anchor_ratios);
-        let counts: Vec<usize> =
-            levels.iter().map(|l| l["count"].as_u64().expect("count") as usize).collect();
+        let counts: Vec<usize> = levels
+            .iter()
+            .map(|l| l["count"].as_u64().expect("count") as usize)
+            .collect();
         assert_eq!(anchors.per_level, counts, "{}", case.name());
         assert_eq!(anchors.boxes.len(), case.number("total") as usize);
         let sum: f64 = anchors.boxes.iter().flatten().map(|&v| v as f64).sum();
-        let sum_abs: f64 = anchors.boxes.iter().flatten().map(|&v| v.abs() as f64).sum();
-        assert_eq!((sum, sum_abs), (case.number("checksum_sum"), case.number("checksum_abs")));
+        let sum_abs: f64 = anchors
+            .boxes
+            .iter()
+            .flatten()
+            .map(|&v| v.abs() as f64)
+            .sum();
+        assert_eq!(
+            (sum, sum_abs),
+            (case.number("checksum_sum"), case.number("checksum_abs"))
+        );
         let wanted = golden.get(case.name()).boxes();
         match golden.find(&format!("{}.idx", case.name())) {
             Some(index) => {
@@ -123,7 +153,9 @@ fn anchors_of_every_size() {
 
 #[test]
 fn matcher_with_and_without_low_quality() {
-    let Some(golden) = Golden::open("matcher") else { return };
+    let Some(golden) = Golden::open("matcher") else {
+        return;
+    };
     for case in golden.cases() {
         let quality = case.get("q");
         let (rows, columns) = (quality.shape[0], quality.shape[1]);
@@ -150,7 +182,9 @@ fn code(found: &Match) -> f64 {
 
 #[test]
 fn pyramid_levels_at_the_boundaries() {
-    let Some(golden) = Golden::open("level_mapper") else { return };
+    let Some(golden) = Golden::open("level_mapper") else {
+        return;
+    };
     let limit = |key: &str| golden.json[key].as_i64().expect("a level") as i32;
     let (k_min, k_max) = (limit("k_min"), limit("k_max"));
     let found: Vec<usize> = golden

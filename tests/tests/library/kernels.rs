@@ -49,28 +49,47 @@ fn roi_align_case(case: &Case<'_>, device: &Device) {
     let out = roi_align(cells, rois_on(&rows, |_| 0, &device), &params);
     let wanted = case.get("out").f32();
     let name = format!("{} forward on {device:?}", case.name());
-    assert_close(&name, &floats(out.clone()), &wanted, ROUNDING * magnitude(&wanted).max(1.0));
+    assert_close(
+        &name,
+        &floats(out.clone()),
+        &wanted,
+        ROUNDING * magnitude(&wanted).max(1.0),
+    );
 
     let grad_out = tensor4(case.get("grad_out"), &device.clone().without_autodiff());
     let gradients = (out * Tensor::from_inner(grad_out)).sum().backward();
-    let gradient = feature.grad(&gradients).expect("the feature has a gradient");
+    let gradient = feature
+        .grad(&gradients)
+        .expect("the feature has a gradient");
     assert_eq!(gradient.dims(), [n, c, h, w]);
     let wanted = case.get("grad_feat").f32();
     let name = format!("{} backward on {device:?}", case.name());
-    assert_close(&name, &floats(gradient), &wanted, ROUNDING * magnitude(&wanted).max(1.0));
+    assert_close(
+        &name,
+        &floats(gradient),
+        &wanted,
+        ROUNDING * magnitude(&wanted).max(1.0),
+    );
 }
 
 #[test]
 fn roi_align_forward_and_backward() {
-    let Some(golden) = Golden::open("roi_align") else { return };
+    let Some(golden) = Golden::open("roi_align") else {
+        return;
+    };
     for (_, device) in mrcnn_tests::devices() {
-        golden.cases().iter().for_each(|case| roi_align_case(case, &device));
+        golden
+            .cases()
+            .iter()
+            .for_each(|case| roi_align_case(case, &device));
     }
 }
 
 #[test]
 fn roi_align_over_a_pyramid() {
-    let Some(golden) = Golden::open("multiscale_roi_align") else { return };
+    let Some(golden) = Golden::open("multiscale_roi_align") else {
+        return;
+    };
     let scales = golden.get("scales").f32();
     let levels = golden.get("levels").indices();
     let boxes = [golden.get("boxes0").boxes(), golden.get("boxes1").boxes()];
@@ -81,24 +100,36 @@ fn roi_align_over_a_pyramid() {
         .flat_map(|(image, &[x1, y1, x2, y2])| [image, x1, y1, x2, y2])
         .collect();
     for (_, device) in mrcnn_tests::devices() {
-        let features: Vec<Tensor<4>> =
-            (0..4).map(|level| tensor4(golden.get(&format!("feat{level}")), &device)).collect();
+        let features: Vec<Tensor<4>> = (0..4)
+            .map(|level| tensor4(golden.get(&format!("feat{level}")), &device))
+            .collect();
         let (cells, table) = pack_pyramid(&features, &scales);
         let rois = rois_on(&rows, |roi| levels[roi], &device);
         for bins in [7, 14] {
             let levels: Vec<PyramidLevel> = table.clone();
-            let params =
-                RoiAlignParams { output: [bins; 2], sampling_ratio: 2, aligned: false, levels };
+            let params = RoiAlignParams {
+                output: [bins; 2],
+                sampling_ratio: 2,
+                aligned: false,
+                levels,
+            };
             let found = floats(roi_align(cells.clone(), rois.clone(), &params));
             let wanted = golden.get(&format!("out{bins}")).f32();
-            assert_close(&format!("{bins} bins on {device:?}"), &found, &wanted, ROUNDING);
+            assert_close(
+                &format!("{bins} bins on {device:?}"),
+                &found,
+                &wanted,
+                ROUNDING,
+            );
         }
     }
 }
 
 #[test]
 fn nms_keeps_what_torchvision_keeps() {
-    let Some(golden) = Golden::open("nms") else { return };
+    let Some(golden) = Golden::open("nms") else {
+        return;
+    };
     for case in golden.cases() {
         let boxes = case.get("boxes").boxes();
         let scores = case.get("scores").f32();
@@ -112,7 +143,12 @@ fn nms_keeps_what_torchvision_keeps() {
         let note = case.json["note"].as_str().unwrap_or_default();
         if note.contains("compare as sets per score") {
             // torch's last sort is not stable: boxes of one score come in any order.
-            assert_eq!(per_score(&found, &scores), per_score(&wanted, &scores), "{}", case.name());
+            assert_eq!(
+                per_score(&found, &scores),
+                per_score(&wanted, &scores),
+                "{}",
+                case.name()
+            );
         } else {
             assert_eq!(found, wanted, "{}: {note}", case.name());
         }
@@ -128,7 +164,9 @@ fn per_score(kept: &[usize], scores: &[f32]) -> Vec<usize> {
 
 #[test]
 fn masks_are_pasted_as_torchvision_does() {
-    let Some(golden) = Golden::open("paste_masks") else { return };
+    let Some(golden) = Golden::open("paste_masks") else {
+        return;
+    };
     for case in golden.cases() {
         let (height, width) = (case.number("h") as usize, case.number("w") as usize);
         let size = case.number("mask_size") as usize;
@@ -151,7 +189,12 @@ fn masks_are_pasted_as_torchvision_does() {
             }
             let wanted = &wanted[index * height * width..][..height * width];
             // Bilinear weights of coordinates up to 100: 24 bits less 7.
-            assert_close(&format!("{} mask {index}", case.name()), &picture, wanted, 1e-5);
+            assert_close(
+                &format!("{} mask {index}", case.name()),
+                &picture,
+                wanted,
+                1e-5,
+            );
         }
     }
 }

@@ -13,7 +13,9 @@ use vernier_mask::Rle;
 
 #[test]
 fn output_sizes() {
-    let Some(golden) = Golden::open("resize_table") else { return };
+    let Some(golden) = Golden::open("resize_table") else {
+        return;
+    };
     let rows = golden.json["rows"].as_array().expect("rows");
     assert!(!rows.is_empty());
     for row in rows {
@@ -24,27 +26,48 @@ fn output_sizes() {
 }
 
 fn transform_case(case: &Case<'_>) {
-    let (min_size, max_size) = (case.number("min_size") as u32, case.number("max_size") as u32);
-    let config = ImageConfig { min_size, max_size, ..ImageConfig::default() };
+    let (min_size, max_size) = (
+        case.number("min_size") as u32,
+        case.number("max_size") as u32,
+    );
+    let config = ImageConfig {
+        min_size,
+        max_size,
+        ..ImageConfig::default()
+    };
     let inputs = case.json["in_hw"].as_array().expect("sizes");
     let mut resized = Vec::new();
     for (index, size) in inputs.iter().enumerate() {
         let from = pair(size);
         let to = output_size(from.0, from.1, min_size, max_size);
-        assert_eq!(to, pair(&case.json["out_hw"][index]), "{} picture {index}", case.name());
+        assert_eq!(
+            to,
+            pair(&case.json["out_hw"][index]),
+            "{} picture {index}",
+            case.name()
+        );
         let planes = normalized(case.get(&format!("img{index}")), &config);
         resized.push(resize_bilinear(&planes, to));
         let boxes = case.get(&format!("boxes{index}")).boxes();
-        let found: Vec<f32> = boxes.iter().flat_map(|b| boxes::resize(b, from, to)).collect();
+        let found: Vec<f32> = boxes
+            .iter()
+            .flat_map(|b| boxes::resize(b, from, to))
+            .collect();
         let wanted = case.get(&format!("boxes_out{index}")).f32();
-        assert_close(&format!("{} boxes {index}", case.name()), &found, &wanted, 1e-4);
+        assert_close(
+            &format!("{} boxes {index}", case.name()),
+            &found,
+            &wanted,
+            1e-4,
+        );
         masks_case(case, index, from, to);
     }
     let (values, shape) = stack(&resized.iter().collect::<Vec<_>>(), config.size_divisor);
     let wanted = case.get("batch");
     assert_eq!(shape.to_vec(), wanted.shape, "{}", case.name());
-    // Two bilinear weights and a division by the deviation of values up to 3: a few last bits.
-    assert_close(case.name(), &values, &wanted.f32(), 1e-5);
+    // torch's bilinear weights are rounded otherwise: 1e-6 of a coordinate up to 100, times slopes
+    // between noisy pixels of up to 5 deviations. Its own f32-vs-f64 noise here is 9.6e-5.
+    assert_close(case.name(), &values, &wanted.f32(), 5e-5);
 }
 
 fn normalized(image: &Stored, config: &ImageConfig) -> Planes {
@@ -55,7 +78,11 @@ fn normalized(image: &Stored, config: &ImageConfig) -> Planes {
         .flat_map(|(c, plane)| plane.iter().map(move |v| (c, v)))
         .map(|(c, v)| (v - config.mean[c]) / config.std[c])
         .collect();
-    Planes { values, height, width }
+    Planes {
+        values,
+        height,
+        width,
+    }
 }
 
 fn masks_case(case: &Case<'_>, index: usize, from: (u32, u32), to: (u32, u32)) {
@@ -67,7 +94,8 @@ fn masks_case(case: &Case<'_>, index: usize, from: (u32, u32), to: (u32, u32)) {
         .chunks(cells)
         .flat_map(|mask| {
             let columns = &columns;
-            rows.iter().flat_map(move |row| columns.iter().map(move |c| mask[row * width + c]))
+            rows.iter()
+                .flat_map(move |row| columns.iter().map(move |c| mask[row * width + c]))
         })
         .collect();
     let wanted = case.get(&format!("masks_out{index}")).f32();
@@ -76,13 +104,17 @@ fn masks_case(case: &Case<'_>, index: usize, from: (u32, u32), to: (u32, u32)) {
 
 #[test]
 fn pictures_boxes_and_masks_are_transformed() {
-    let Some(golden) = Golden::open("transform") else { return };
+    let Some(golden) = Golden::open("transform") else {
+        return;
+    };
     golden.cases().iter().for_each(transform_case);
 }
 
 #[test]
 fn proposals_are_filtered() {
-    let Some(golden) = Golden::open("rpn_filter") else { return };
+    let Some(golden) = Golden::open("rpn_filter") else {
+        return;
+    };
     let json = &golden.json;
     let number = |key: &str| json[key].as_f64().expect("a number");
     let grids: Vec<(usize, usize)> = json["grids"]
@@ -102,7 +134,12 @@ fn proposals_are_filtered() {
     assert_eq!(anchors.boxes, golden.get("anchors").boxes());
     let count = anchors.boxes.len();
     let (objectness, deltas) = (golden.get("objectness").f32(), golden.get("deltas").f32());
-    for (image, size) in json["image_sizes"].as_array().expect("sizes").iter().enumerate() {
+    for (image, size) in json["image_sizes"]
+        .as_array()
+        .expect("sizes")
+        .iter()
+        .enumerate()
+    {
         let found = filter_proposals(
             &objectness[image * count..][..count],
             &deltas[image * count * 4..][..count * 4],
@@ -113,14 +150,26 @@ fn proposals_are_filtered() {
         );
         let boxes: Vec<f32> = found.iter().flat_map(|p| p.bbox).collect();
         let scores: Vec<f32> = found.iter().map(|p| p.score).collect();
-        assert_close("boxes", &boxes, &golden.get(&format!("boxes{image}")).f32(), 1e-3);
-        assert_close("scores", &scores, &golden.get(&format!("scores{image}")).f32(), 1e-6);
+        assert_close(
+            "boxes",
+            &boxes,
+            &golden.get(&format!("boxes{image}")).f32(),
+            1e-3,
+        );
+        assert_close(
+            "scores",
+            &scores,
+            &golden.get(&format!("scores{image}")).f32(),
+            1e-6,
+        );
     }
 }
 
 #[test]
 fn detections_are_postprocessed() {
-    let Some(golden) = Golden::open("roi_postprocess") else { return };
+    let Some(golden) = Golden::open("roi_postprocess") else {
+        return;
+    };
     let json = &golden.json;
     let config = RoiConfig {
         score_threshold: json["score_thresh"].as_f64().expect("score_thresh") as f32,
@@ -132,7 +181,12 @@ fn detections_are_postprocessed() {
     let classes = logits.shape[1];
     let (logits, deltas) = (logits.f32(), deltas.f32());
     let mut first = 0;
-    for (image, size) in json["image_sizes"].as_array().expect("sizes").iter().enumerate() {
+    for (image, size) in json["image_sizes"]
+        .as_array()
+        .expect("sizes")
+        .iter()
+        .enumerate()
+    {
         let rois = golden.get(&format!("prop{image}")).boxes();
         let found = postprocess(
             &logits[first * classes..][..rois.len() * classes],
@@ -146,18 +200,34 @@ fn detections_are_postprocessed() {
         assert_eq!(labels, golden.get(&format!("labels{image}")).indices());
         let boxes: Vec<f32> = found.iter().flat_map(|d| d.bbox).collect();
         let scores: Vec<f32> = found.iter().map(|d| d.score).collect();
-        assert_close("boxes", &boxes, &golden.get(&format!("boxes{image}")).f32(), 1e-3);
-        assert_close("scores", &scores, &golden.get(&format!("scores{image}")).f32(), 1e-6);
+        assert_close(
+            "boxes",
+            &boxes,
+            &golden.get(&format!("boxes{image}")).f32(),
+            1e-3,
+        );
+        assert_close(
+            "scores",
+            &scores,
+            &golden.get(&format!("scores{image}")).f32(),
+            1e-6,
+        );
     }
     assert!(postprocess(&[], &[], &[], (100, 100), &config).is_empty());
 }
 
 #[test]
 fn targets_are_assigned() {
-    let Some(golden) = Golden::open("assign_targets") else { return };
+    let Some(golden) = Golden::open("assign_targets") else {
+        return;
+    };
     let (truth, anchors) = (golden.get("gt").boxes(), golden.get("anchors").boxes());
     let rpn = RpnConfig::default();
-    let matcher = Matcher { fg_iou: rpn.fg_iou, bg_iou: rpn.bg_iou, allow_low_quality: true };
+    let matcher = Matcher {
+        fg_iou: rpn.fg_iou,
+        bg_iou: rpn.bg_iou,
+        allow_low_quality: true,
+    };
     let label = |found: &Match| match found {
         Match::Object(_) => 1.0,
         Match::Background => 0.0,
@@ -172,19 +242,32 @@ fn targets_are_assigned() {
             assert_eq!(truth[*index], *wanted);
         }
     }
-    let empty: Vec<f64> = matcher.match_boxes(&[], &anchors).iter().map(label).collect();
+    let empty: Vec<f64> = matcher
+        .match_boxes(&[], &anchors)
+        .iter()
+        .map(label)
+        .collect();
     assert_eq!(empty, golden.get("rpn_labels_empty").values);
 
     let roi = RoiConfig::default();
-    let matcher = Matcher { fg_iou: roi.fg_iou, bg_iou: roi.bg_iou, allow_low_quality: false };
+    let matcher = Matcher {
+        fg_iou: roi.fg_iou,
+        bg_iou: roi.bg_iou,
+        allow_low_quality: false,
+    };
     let matches = matcher.match_boxes(&truth, &golden.get("proposals").boxes());
     let truth_labels = golden.get("gt_labels").indices();
-    let (wanted, matched) =
-        (golden.get("roi_labels").indices(), golden.get("roi_matched").indices());
+    let (wanted, matched) = (
+        golden.get("roi_labels").indices(),
+        golden.get("roi_matched").indices(),
+    );
     for (index, found) in matches.iter().enumerate() {
         match found {
             Match::Object(object) => {
-                assert_eq!((truth_labels[*object], *object), (wanted[index], matched[index]));
+                assert_eq!(
+                    (truth_labels[*object], *object),
+                    (wanted[index], matched[index])
+                );
             }
             _ => assert_eq!(wanted[index], 0, "proposal {index}"),
         }
@@ -192,13 +275,21 @@ fn targets_are_assigned() {
 }
 
 fn joined(golden: &Golden, key: &str) -> Vec<f32> {
-    [0, 1].iter().flat_map(|i| golden.get(&format!("{key}{i}")).f32()).collect()
+    [0, 1]
+        .iter()
+        .flat_map(|i| golden.get(&format!("{key}{i}")).f32())
+        .collect()
 }
 
 #[test]
 fn box_losses_and_their_gradients() {
-    let Some(golden) = Golden::open("losses") else { return };
-    let labels: Vec<usize> = joined(&golden, "labels").iter().map(|&v| v as usize).collect();
+    let Some(golden) = Golden::open("losses") else {
+        return;
+    };
+    let labels: Vec<usize> = joined(&golden, "labels")
+        .iter()
+        .map(|&v| v as usize)
+        .collect();
     let targets = joined(&golden, "reg_targets");
     let count = labels.len();
     for (_, device) in mrcnn_tests::devices() {
@@ -211,13 +302,27 @@ fn box_losses_and_their_gradients() {
         let (logits, deltas) = (leaf("cls_logits"), leaf("box_regression"));
         let targets = Tensor::from_data(TensorData::new(targets.clone(), [count, 4]), &device);
         let weights = Tensor::ones([count], &device);
-        let (class, boxes) =
-            box_losses(logits.clone(), deltas.clone(), &labels, targets, weights, count);
+        let (class, boxes) = box_losses(
+            logits.clone(),
+            deltas.clone(),
+            &labels,
+            targets,
+            weights,
+            count,
+        );
         close("loss_classifier", class.clone(), &golden);
         close("loss_box_reg", boxes.clone(), &golden);
         let gradients = (class + boxes).backward();
-        close("grad_cls", logits.grad(&gradients).expect("gradient"), &golden);
-        close("grad_box", deltas.grad(&gradients).expect("gradient"), &golden);
+        close(
+            "grad_cls",
+            logits.grad(&gradients).expect("gradient"),
+            &golden,
+        );
+        close(
+            "grad_box",
+            deltas.grad(&gradients).expect("gradient"),
+            &golden,
+        );
     }
 }
 
@@ -229,7 +334,9 @@ fn close<const D: usize>(key: &str, found: Tensor<D>, golden: &Golden) {
 
 #[test]
 fn mask_targets_loss_and_gradient() {
-    let Some(golden) = Golden::open("losses") else { return };
+    let Some(golden) = Golden::open("losses") else {
+        return;
+    };
     let side = golden.get("mask_targets").shape[1];
     let (mut targets, mut labels) = (Vec::new(), Vec::new());
     for image in 0..2 {
@@ -251,7 +358,12 @@ fn mask_targets_loss_and_gradient() {
             labels.push(truth_labels[object]);
         }
     }
-    assert_close("mask targets", &targets, &golden.get("mask_targets").f32(), 1e-5);
+    assert_close(
+        "mask targets",
+        &targets,
+        &golden.get("mask_targets").f32(),
+        1e-5,
+    );
     for (_, device) in mrcnn_tests::devices() {
         let device = device.autodiff();
         let stored = golden.get("mask_logits");
@@ -261,6 +373,10 @@ fn mask_targets_loss_and_gradient() {
         let targets = Tensor::from_data(data, &device);
         let loss = mask_loss(logits.clone(), &labels, targets, labels.len());
         close("loss_mask", loss.clone(), &golden);
-        close("grad_mask", logits.grad(&loss.backward()).expect("gradient"), &golden);
+        close(
+            "grad_mask",
+            logits.grad(&loss.backward()).expect("gradient"),
+            &golden,
+        );
     }
 }

@@ -16,7 +16,10 @@ use vernier_mask::Rle;
 fn config(json: &Value) -> Config {
     let number = |key: &str| json[key].as_f64().unwrap_or_else(|| panic!("no {key}"));
     let count = |key: &str| number(key) as usize;
-    let mut config = Config { model: recipe::r50_config(number("frozen_bn_eps")), ..Config::default() };
+    let mut config = Config {
+        model: recipe::r50_config(number("frozen_bn_eps")),
+        ..Config::default()
+    };
     config.model.freeze_at = 5 - count("trainable_backbone_layers");
     config.model.rpn = RpnConfig {
         pre_nms_train: count("rpn_pre_nms_top_n_train"),
@@ -35,7 +38,11 @@ fn config(json: &Value) -> Config {
         ..RoiConfig::default()
     };
     let (min_size, max_size) = (count("min_size") as u32, count("max_size") as u32);
-    config.image = ImageConfig { min_size, max_size, ..ImageConfig::default() };
+    config.image = ImageConfig {
+        min_size,
+        max_size,
+        ..ImageConfig::default()
+    };
     config
 }
 
@@ -58,7 +65,13 @@ fn sample(target: &Value, config: &ImageConfig) -> TrainSample {
         }
     });
     let instances = instances.collect();
-    let sample = Sample { image_id: 0, path, width, height, instances };
+    let sample = Sample {
+        image_id: 0,
+        path,
+        width,
+        height,
+        instances,
+    };
     TrainSample::new(image, &sample, config, false)
 }
 
@@ -88,22 +101,33 @@ impl ModuleVisitor for Norms<'_> {
 
 #[test]
 fn losses_and_gradients_equal_torchvision() {
-    let Some(golden) = Golden::open("train_step") else { return };
+    let Some(golden) = Golden::open("train_step") else {
+        return;
+    };
     let json = &golden.json;
     let config = config(&json["config"]);
     let device = Device::flex().autodiff();
     let seed = json["config"]["seed"].as_u64().expect("seed");
     let model = recipe::model(&config.model, seed, &device);
     let targets = json["targets"].as_array().expect("targets");
-    let samples = targets.iter().map(|target| sample(target, &config.image)).collect();
+    let samples = targets
+        .iter()
+        .map(|target| sample(target, &config.image))
+        .collect();
     let batch = Batch::new(samples, config.image.size_divisor);
 
     // The quotas exceed the candidates: every one is sampled, whatever the stream.
     let stream = Stream::named("any", 0);
     let (losses, counts) = forward_losses(&model, &batch, stream, &device).expect("a step");
     let wanted = &json["float32"];
-    assert_eq!(wanted["n_box_samples"].as_u64(), Some(counts.regions as u64));
-    assert_eq!(wanted["n_mask_samples"].as_u64(), Some(counts.objects as u64));
+    assert_eq!(
+        wanted["n_box_samples"].as_u64(),
+        Some(counts.regions as u64)
+    );
+    assert_eq!(
+        wanted["n_mask_samples"].as_u64(),
+        Some(counts.objects as u64)
+    );
     let values: Vec<f64> = losses.values().inner().into_data().iter::<f64>().collect();
     for (name, found) in Losses::NAMES.iter().zip(values) {
         let wanted = wanted["losses"][name].as_f64().expect("a loss");
@@ -113,7 +137,11 @@ fn losses_and_gradients_equal_torchvision() {
     }
 
     let gradients = losses.total().backward();
-    let mut norms = Norms { path: Vec::new(), gradients: &gradients, norms: BTreeMap::new() };
+    let mut norms = Norms {
+        path: Vec::new(),
+        gradients: &gradients,
+        norms: BTreeMap::new(),
+    };
     model.visit(&mut norms);
     // torch's f32 norms are themselves up to 5e-4 from its f64 ones: the truth is f64.
     let wanted = json["float64"]["grads"].as_object().expect("grads");
@@ -125,8 +153,20 @@ fn losses_and_gradients_equal_torchvision() {
     for (name, found) in &norms.norms {
         let wanted = wanted[name]["norm"].as_f64().expect("a norm");
         let error = (found - wanted).abs() / wanted;
-        assert!(error < 1e-3, "{name}: gradient norm {found}, wanted {wanted}");
-        worst = if error > worst.0 { (error, name) } else { worst };
+        assert!(
+            error < 1e-3,
+            "{name}: gradient norm {found}, wanted {wanted}"
+        );
+        worst = if error > worst.0 {
+            (error, name)
+        } else {
+            worst
+        };
     }
-    println!("{} gradient norms, worst relative error {:.1e} ({})", names.len(), worst.0, worst.1);
+    println!(
+        "{} gradient norms, worst relative error {:.1e} ({})",
+        names.len(),
+        worst.0,
+        worst.1
+    );
 }

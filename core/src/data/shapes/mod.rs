@@ -33,7 +33,14 @@ pub struct ShapesSpec {
 
 impl Default for ShapesSpec {
     fn default() -> Self {
-        Self { train: 600, val: 100, size_min: 128, size_max: 192, max_objects: 6, seed: 0 }
+        Self {
+            train: 600,
+            val: 100,
+            size_min: 128,
+            size_max: 192,
+            max_objects: 6,
+            seed: 0,
+        }
     }
 }
 
@@ -45,15 +52,19 @@ pub fn render(out: &Path, spec: &ShapesSpec) -> Result<(), DataError> {
         create(&out.join("annotations"))?;
         let scenes = render_split(&folder, split, count, spec)?;
         let text = annotations(&scenes).to_string();
-        let path = out.join("annotations").join(format!("instances_{split}.json"));
+        let path = out
+            .join("annotations")
+            .join(format!("instances_{split}.json"));
         std::fs::write(&path, text).map_err(|source| DataError::Io { path, source })?;
     }
     Ok(())
 }
 
 fn create(folder: &Path) -> Result<(), DataError> {
-    std::fs::create_dir_all(folder)
-        .map_err(|source| DataError::Io { path: folder.into(), source })
+    std::fs::create_dir_all(folder).map_err(|source| DataError::Io {
+        path: folder.into(),
+        source,
+    })
 }
 
 /// Renders and saves the pictures of a split, a thread a core; returns their sizes and instances.
@@ -108,9 +119,12 @@ fn annotations(scenes: &[((u32, u32), Vec<SceneInstance>)]) -> serde_json::Value
             json!({"id": index + 1, "file_name": file_name(index), "width": width, "height": height})
         })
         .collect();
-    let instances = scenes.iter().enumerate().flat_map(|(index, (_, instances))| {
-        instances.iter().map(move |instance| (index + 1, instance))
-    });
+    let instances = scenes
+        .iter()
+        .enumerate()
+        .flat_map(|(index, (_, instances))| {
+            instances.iter().map(move |instance| (index + 1, instance))
+        });
     let annotations: Vec<_> = instances
         .enumerate()
         .map(|(index, (image_id, instance))| {

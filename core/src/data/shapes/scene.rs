@@ -43,8 +43,9 @@ pub fn scene(split: &str, index: u64, spec: &ShapesSpec) -> Scene {
     let (width, height) = (side(1), side(2));
     let mut pixels = ground(stream.fork(3), width, height);
     let count = 2 + stream.bits(4) % (spec.max_objects.max(2) as u64 - 1);
-    let shapes: Vec<Shape> =
-        (0..count).map(|i| Shape::random(stream.fork(100 + i), width, height)).collect();
+    let shapes: Vec<Shape> = (0..count)
+        .map(|i| Shape::random(stream.fork(100 + i), width, height))
+        .collect();
     // The topmost shape of each pixel, from 1; 0 is the ground.
     let mut owner = vec![0usize; (width * height) as usize];
     let mut full_area = Vec::with_capacity(shapes.len());
@@ -60,8 +61,10 @@ pub fn scene(split: &str, index: u64, spec: &ShapesSpec) -> Scene {
             let visible: Vec<u8> = owner.iter().map(|&o| u8::from(o == number + 1)).collect();
             let area = visible.iter().map(|&v| v as usize).sum::<usize>();
             let mask = Rle::from_row_major_raster_bytes(&visible, height, width).ok()?;
-            (area >= MIN_PIXELS && area * 4 >= full)
-                .then_some(SceneInstance { label: shape.label, mask })
+            (area >= MIN_PIXELS && area * 4 >= full).then_some(SceneInstance {
+                label: shape.label,
+                mask,
+            })
         })
         .collect();
     Scene { image, instances }
@@ -72,8 +75,15 @@ const MIN_PIXELS: usize = 60;
 
 fn ground(stream: Stream, width: u32, height: u32) -> Vec<[f32; 3]> {
     let texture = Texture::new(stream.fork(0));
-    let colour = hue(stream.uniform(1) as f32, 0.25, 0.25 + 0.45 * stream.uniform(2) as f32);
-    let slope = (stream.uniform(3) as f32 - 0.5, stream.uniform(4) as f32 - 0.5);
+    let colour = hue(
+        stream.uniform(1) as f32,
+        0.25,
+        0.25 + 0.45 * stream.uniform(2) as f32,
+    );
+    let slope = (
+        stream.uniform(3) as f32 - 0.5,
+        stream.uniform(4) as f32 - 0.5,
+    );
     let contrast = 0.08 + 0.14 * stream.uniform(5) as f32;
     let pixel = |index: u32| {
         let (x, y) = ((index % width) as f32, (index / width) as f32);
@@ -109,7 +119,10 @@ impl Shape {
 
     /// Whether a point lies inside.
     fn contains(&self, x: f32, y: f32) -> bool {
-        let (dx, dy) = ((x - self.centre.0) / self.radius, (y - self.centre.1) / self.radius);
+        let (dx, dy) = (
+            (x - self.centre.0) / self.radius,
+            (y - self.centre.1) / self.radius,
+        );
         let u = dx * self.rotation.0 + dy * self.rotation.1;
         let v = dy * self.rotation.0 - dx * self.rotation.1;
         match self.label {
@@ -219,7 +232,10 @@ mod tests {
         let (a, b) = (scene("train", 3, &spec), scene("train", 3, &spec));
         assert_eq!(a.image, b.image);
         assert_ne!(a.image, scene("val", 3, &spec).image);
-        assert_ne!(a.image, scene("train", 3, &ShapesSpec { seed: 1, ..spec }).image);
+        assert_ne!(
+            a.image,
+            scene("train", 3, &ShapesSpec { seed: 1, ..spec }).image
+        );
     }
 
     #[test]
