@@ -11,7 +11,7 @@ pub use model::{
     RpnConfig,
 };
 pub use overrides::ConfigError;
-pub use training::{DataConfig, Schedule, TrainConfig};
+pub use training::{DataConfig, OptimizerKind, Schedule, TrainConfig};
 
 use serde::{Deserialize, Serialize};
 

@@ -45,6 +45,16 @@ pub enum Schedule {
     Cosine,
 }
 
+/// What moves the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// Stochastic gradient descent with momentum: the recipe of every published Mask R-CNN.
+    Sgd,
+    /// Adam with decoupled weight decay: learns faster from scratch.
+    Adamw,
+}
+
 /// The recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -53,9 +63,11 @@ pub struct TrainConfig {
     pub steps: usize,
     /// Pictures a step.
     pub batch_size: usize,
+    /// What moves the weights.
+    pub optimizer: OptimizerKind,
     /// Learning rate after the warm-up, for `batch_size` pictures.
     pub learning_rate: f64,
-    /// Momentum of SGD.
+    /// Momentum of SGD; AdamW's first decay rate.
     pub momentum: f64,
     /// Weight decay, on every trained parameter as torchvision does.
     pub weight_decay: f64,
@@ -86,6 +98,7 @@ impl Default for TrainConfig {
         Self {
             steps: 90_000,
             batch_size: 16,
+            optimizer: OptimizerKind::Sgd,
             learning_rate: 0.02,
             momentum: 0.9,
             weight_decay: 1e-4,

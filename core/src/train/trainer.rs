@@ -4,9 +4,9 @@ use super::batch::Batch;
 use super::evaluation::{draw_predictions, evaluate_model};
 use super::loader::{LoadError, Loader};
 use super::losses::Losses;
+use super::optimizer::Optimizer;
 use super::run_folder::RunFolder;
 use super::schedule::learning_rate;
-use super::sgd::Sgd;
 use super::step::forward_losses;
 use crate::config::Config;
 use crate::data::{DataError, Dataset};
@@ -192,7 +192,7 @@ struct Run<'a> {
     trainer: &'a Trainer,
     device: Device,
     model: MaskRcnn,
-    sgd: Sgd,
+    optimizer: Optimizer,
     sampling: Stream,
     /// Steps done.
     step: usize,
@@ -208,7 +208,7 @@ impl<'a> Run<'a> {
             trainer,
             device: trainer.device.clone().autodiff(),
             model,
-            sgd: Sgd::new(config.momentum, config.weight_decay, config.clip_norm),
+            optimizer: Optimizer::new(config),
             sampling: Stream::named("sampling", config.seed),
             step: 0,
             best: f64::NEG_INFINITY,
@@ -244,7 +244,7 @@ impl<'a> Run<'a> {
         let (losses, _) = forward_losses(&self.model, batch, stream, &self.device)?;
         let values = losses.values().inner().try_into_data()?;
         let gradients = losses.total().backward();
-        let (model, outcome) = self.sgd.step(self.model.clone(), &gradients, rate);
+        let (model, outcome) = self.optimizer.step(self.model.clone(), &gradients, rate);
         let mut report = StepReport {
             step: self.step + 1,
             losses: [0.0; 5],

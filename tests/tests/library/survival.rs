@@ -8,7 +8,7 @@ use mrcnn_core::config::NormKind;
 use mrcnn_core::data::{Classes, Instance, Sample};
 use mrcnn_core::predict::Predictor;
 use mrcnn_core::random::Stream;
-use mrcnn_core::train::{Batch, Losses, Sgd, TrainSample, forward_losses};
+use mrcnn_core::train::{Batch, Losses, Optimizer, TrainSample, forward_losses};
 use vernier_mask::Rle;
 
 /// A network small enough to train in a moment.
@@ -73,7 +73,7 @@ fn train(config: &Config, pictures: &[(RgbImage, Vec<[f32; 4]>)], device: &Devic
     let stream = Stream::named("test", 0);
     let (losses, _) = forward_losses(&model, &batch, stream, &device).expect("a step");
     let gradients = losses.total().backward();
-    let (_, outcome) = Sgd::new(0.9, 1e-4, 0.0).step(model, &gradients, 0.01);
+    let (_, outcome) = Optimizer::new(&config.train).step(model, &gradients, 0.01);
     assert!(outcome.applied, "gradient norm {}", outcome.grad_norm);
     losses.values().inner().into_data().iter::<f32>().collect()
 }

@@ -1,0 +1,223 @@
+//! The optimizers: SGD with momentum as torch's, and AdamW (Loshchilov and Hutter, 2017).
+
+use crate::config::{OptimizerKind, TrainConfig};
+use crate::model::MaskRcnn;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Gradients, Tensor};
+use std::collections::HashMap;
+
+/// An optimizer and its state, one entry a trained parameter.
+#[derive(Debug)]
+pub struct Optimizer {
+    kind: OptimizerKind,
+    momentum: f64,
+    weight_decay: f64,
+    clip_norm: f64,
+    steps: i32,
+    state: HashMap<ParamId, Moments>,
+}
+
+/// Flat, in the order of the parameter's elements.
+#[derive(Debug)]
+struct Moments {
+    /// SGD's velocity, AdamW's mean of the gradient.
+    first: Tensor<1>,
+    /// AdamW's mean of the squared gradient.
+    second: Option<Tensor<1>>,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepOutcome {
+    /// Length of the whole gradient before clipping.
+    pub grad_norm: f32,
+    /// False where the gradient was not finite: the weights are as before.
+    pub applied: bool,
+}
+
+/// AdamW's decay of the mean squared gradient, and what keeps its root from 0.
+const BETA2: f64 = 0.999;
+const EPSILON: f64 = 1e-8;
+
+impl Optimizer {
+    /// An optimizer that has not moved yet.
+    pub fn new(config: &TrainConfig) -> Self {
+        Self {
+            kind: config.optimizer,
+            momentum: config.momentum,
+            weight_decay: config.weight_decay,
+            clip_norm: config.clip_norm,
+            steps: 0,
+            state: HashMap::new(),
+        }
+    }
+
+    /// Moves every trained parameter against its gradient. A gradient that is not finite moves nothing.
+    pub fn step(
+        &mut self,
+        model: MaskRcnn,
+        gradients: &Gradients,
+        learning_rate: f64,
+    ) -> (MaskRcnn, StepOutcome) {
+        let grad_norm = gradient_norm(&model, gradients);
+        if !grad_norm.is_finite() {
+            return (model, StepOutcome { grad_norm, applied: false });
+        }
+        self.steps += 1;
+        let too_long = self.clip_norm > 0.0 && grad_norm as f64 > self.clip_norm;
+        let scale = if too_long { self.clip_norm / grad_norm as f64 } else { 1.0 };
+        let model = model.map(&mut Update { optimizer: self, gradients, learning_rate, scale });
+        (model, StepOutcome { grad_norm, applied: true })
+    }
+
+    /// How far a parameter moves for a gradient, both flat.
+    fn delta(
+        &mut self,
+        id: ParamId,
+        value: Tensor<1>,
+        gradient: Tensor<1>,
+        rate: f64,
+    ) -> Tensor<1> {
+        let old = self.state.remove(&id);
+        let (moments, delta) = match self.kind {
+            OptimizerKind::Sgd => self.sgd(old, value, gradient, rate),
+            OptimizerKind::Adamw => self.adamw(old, value, gradient, rate),
+        };
+        self.state.insert(id, moments);
+        delta
+    }
+
+    /// torch's SGD without dampening: `g += wd * p; v = mu * v + g; p -= lr * v`.
+    fn sgd(
+        &self,
+        old: Option<Moments>,
+        value: Tensor<1>,
+        gradient: Tensor<1>,
+        rate: f64,
+    ) -> (Moments, Tensor<1>) {
+        let gradient = gradient + value * self.weight_decay;
+        let first = match old {
+            Some(old) => old.first * self.momentum + gradient,
+            None => gradient,
+        };
+        (Moments { first: first.clone(), second: None }, first * rate)
+    }
+
+    /// `p -= lr * (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + wd * p)`; `b1` is the momentum.
+    fn adamw(
+        &self,
+        old: Option<Moments>,
+        value: Tensor<1>,
+        gradient: Tensor<1>,
+        rate: f64,
+    ) -> (Moments, Tensor<1>) {
+        let beta1 = self.momentum;
+        let squared = gradient.clone().square() * (1.0 - BETA2);
+        let gradient = gradient * (1.0 - beta1);
+        let (first, second) = match old {
+            Some(Moments { first, second: Some(second) }) => {
+                (first * beta1 + gradient, second * BETA2 + squared)
+            }
+            _ => (gradient, squared),
+        };
+        let mean = first.clone() / (1.0 - beta1.powi(self.steps));
+        let root = (second.clone() / (1.0 - BETA2.powi(self.steps))).sqrt() + EPSILON;
+        let delta = (mean / root + value * self.weight_decay) * rate;
+        (Moments { first, second: Some(second) }, delta)
+    }
+}
+
+struct Update<'a> {
+    optimizer: &'a mut Optimizer,
+    gradients: &'a Gradients,
+    learning_rate: f64,
+    scale: f64,
+}
+
+impl ModuleMapper for Update<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let value = param.val();
+        let Some(gradient) = value.grad(self.gradients).filter(|_| value.is_require_grad()) else {
+            return param;
+        };
+        let shape = value.shape();
+        let count = [shape.num_elements()];
+        let value = value.inner();
+        let gradient = gradient.reshape(count) * self.scale;
+        let flat = value.clone().reshape(count);
+        let delta = self.optimizer.delta(param.id, flat, gradient, self.learning_rate);
+        let moved = value - delta.reshape(shape);
+        param.map(|_| Tensor::from_inner(moved).require_grad())
+    }
+}
+
+/// The length of all gradients together.
+fn gradient_norm(model: &MaskRcnn, gradients: &Gradients) -> f32 {
+    let mut norm = Norm { gradients, squares: Vec::new() };
+    model.visit(&mut norm);
+    if norm.squares.is_empty() {
+        return 0.0;
+    }
+    Tensor::cat(norm.squares, 0).sum().sqrt().into_scalar::<f32>()
+}
+
+struct Norm<'a> {
+    gradients: &'a Gradients,
+    squares: Vec<Tensor<1>>,
+}
+
+impl ModuleVisitor for Norm<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = param.val().grad(self.gradients) {
+            self.squares.push(gradient.square().sum());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    /// The values after each of three steps on `p = 1`, gradients 0.5, -0.2, 0.1.
+    fn steps(kind: OptimizerKind) -> Vec<f32> {
+        let config = TrainConfig { optimizer: kind, weight_decay: 0.1, ..TrainConfig::default() };
+        let mut optimizer = Optimizer::new(&config);
+        let id = ParamId::new();
+        let tensor = |v: f32| Tensor::<1>::from_floats([v], &Device::flex());
+        let mut value = tensor(1.0);
+        let mut found = Vec::new();
+        for gradient in [0.5, -0.2, 0.1] {
+            optimizer.steps += 1;
+            let delta = optimizer.delta(id, value.clone(), tensor(gradient), 0.1);
+            value = value - delta;
+            found.push(value.clone().into_scalar::<f32>());
+        }
+        found
+    }
+
+    #[test]
+    fn sgd_follows_its_formula() {
+        // v: 0.6, 0.434, 0.5808...; by hand.
+        let (mut p, mut v) = (1.0f64, 0.0);
+        for (found, g) in steps(OptimizerKind::Sgd).into_iter().zip([0.5, -0.2, 0.1]) {
+            v = 0.9 * v + g + 0.1 * p;
+            p -= 0.1 * v;
+            assert!((found as f64 - p).abs() < 1e-6, "{found}, wanted {p}");
+        }
+    }
+
+    #[test]
+    fn adamw_follows_its_formula() {
+        let (mut p, mut m, mut v) = (1.0f64, 0.0, 0.0);
+        for (t, (found, g)) in
+            (1..).zip(steps(OptimizerKind::Adamw).into_iter().zip([0.5f64, -0.2, 0.1]))
+        {
+            m = 0.9 * m + 0.1 * g;
+            v = 0.999 * v + 0.001 * g * g;
+            let step = m / (1.0 - 0.9f64.powi(t)) / ((v / (1.0 - 0.999f64.powi(t))).sqrt() + 1e-8);
+            p -= 0.1 * (step + 0.1 * p);
+            assert!((found as f64 - p).abs() < 1e-5, "{found}, wanted {p}");
+        }
+    }
+}
