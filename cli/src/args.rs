@@ -228,7 +228,7 @@ pub struct ShapesArgs {
     #[arg(long, num_args = 2, value_names = ["MIN", "MAX"], default_values_t = [128, 192])]
     pub size: Vec<u32>,
     /// Most shapes a picture
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 5)]
     pub objects: usize,
     /// Seed; the same one gives the same pictures
     #[arg(long, default_value_t = 0)]

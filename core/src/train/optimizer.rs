@@ -61,13 +61,34 @@ impl Optimizer {
     ) -> (MaskRcnn, StepOutcome) {
         let grad_norm = gradient_norm(&model, gradients);
         if !grad_norm.is_finite() {
-            return (model, StepOutcome { grad_norm, applied: false });
+            return (
+                model,
+                StepOutcome {
+                    grad_norm,
+                    applied: false,
+                },
+            );
         }
         self.steps += 1;
         let too_long = self.clip_norm > 0.0 && grad_norm as f64 > self.clip_norm;
-        let scale = if too_long { self.clip_norm / grad_norm as f64 } else { 1.0 };
-        let model = model.map(&mut Update { optimizer: self, gradients, learning_rate, scale });
-        (model, StepOutcome { grad_norm, applied: true })
+        let scale = if too_long {
+            self.clip_norm / grad_norm as f64
+        } else {
+            1.0
+        };
+        let model = model.map(&mut Update {
+            optimizer: self,
+            gradients,
+            learning_rate,
+            scale,
+        });
+        (
+            model,
+            StepOutcome {
+                grad_norm,
+                applied: true,
+            },
+        )
     }
 
     /// How far a parameter moves for a gradient, both flat.
@@ -100,7 +121,13 @@ impl Optimizer {
             Some(old) => old.first * self.momentum + gradient,
             None => gradient,
         };
-        (Moments { first: first.clone(), second: None }, first * rate)
+        (
+            Moments {
+                first: first.clone(),
+                second: None,
+            },
+            first * rate,
+        )
     }
 
     /// `p -= lr * (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + wd * p)`; `b1` is the momentum.
@@ -115,15 +142,22 @@ impl Optimizer {
         let squared = gradient.clone().square() * (1.0 - BETA2);
         let gradient = gradient * (1.0 - beta1);
         let (first, second) = match old {
-            Some(Moments { first, second: Some(second) }) => {
-                (first * beta1 + gradient, second * BETA2 + squared)
-            }
+            Some(Moments {
+                first,
+                second: Some(second),
+            }) => (first * beta1 + gradient, second * BETA2 + squared),
             _ => (gradient, squared),
         };
         let mean = first.clone() / (1.0 - beta1.powi(self.steps));
         let root = (second.clone() / (1.0 - BETA2.powi(self.steps))).sqrt() + EPSILON;
         let delta = (mean / root + value * self.weight_decay) * rate;
-        (Moments { first, second: Some(second) }, delta)
+        (
+            Moments {
+                first,
+                second: Some(second),
+            },
+            delta,
+        )
     }
 }
 
@@ -137,7 +171,10 @@ struct Update<'a> {
 impl ModuleMapper for Update<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let value = param.val();
-        let Some(gradient) = value.grad(self.gradients).filter(|_| value.is_require_grad()) else {
+        let Some(gradient) = value
+            .grad(self.gradients)
+            .filter(|_| value.is_require_grad())
+        else {
             return param;
         };
         let shape = value.shape();
@@ -145,7 +182,9 @@ impl ModuleMapper for Update<'_> {
         let value = value.inner();
         let gradient = gradient.reshape(count) * self.scale;
         let flat = value.clone().reshape(count);
-        let delta = self.optimizer.delta(param.id, flat, gradient, self.learning_rate);
+        let delta = self
+            .optimizer
+            .delta(param.id, flat, gradient, self.learning_rate);
         let moved = value - delta.reshape(shape);
         param.map(|_| Tensor::from_inner(moved).require_grad())
     }
@@ -153,12 +192,18 @@ impl ModuleMapper for Update<'_> {
 
 /// The length of all gradients together.
 fn gradient_norm(model: &MaskRcnn, gradients: &Gradients) -> f32 {
-    let mut norm = Norm { gradients, squares: Vec::new() };
+    let mut norm = Norm {
+        gradients,
+        squares: Vec::new(),
+    };
     model.visit(&mut norm);
     if norm.squares.is_empty() {
         return 0.0;
     }
-    Tensor::cat(norm.squares, 0).sum().sqrt().into_scalar::<f32>()
+    Tensor::cat(norm.squares, 0)
+        .sum()
+        .sqrt()
+        .into_scalar::<f32>()
 }
 
 struct Norm<'a> {
@@ -181,7 +226,11 @@ mod tests {
 
     /// The values after each of three steps on `p = 1`, gradients 0.5, -0.2, 0.1.
     fn steps(kind: OptimizerKind) -> Vec<f32> {
-        let config = TrainConfig { optimizer: kind, weight_decay: 0.1, ..TrainConfig::default() };
+        let config = TrainConfig {
+            optimizer: kind,
+            weight_decay: 0.1,
+            ..TrainConfig::default()
+        };
         let mut optimizer = Optimizer::new(&config);
         let id = ParamId::new();
         let tensor = |v: f32| Tensor::<1>::from_floats([v], &Device::flex());
@@ -210,9 +259,11 @@ mod tests {
     #[test]
     fn adamw_follows_its_formula() {
         let (mut p, mut m, mut v) = (1.0f64, 0.0, 0.0);
-        for (t, (found, g)) in
-            (1..).zip(steps(OptimizerKind::Adamw).into_iter().zip([0.5f64, -0.2, 0.1]))
-        {
+        for (t, (found, g)) in (1..).zip(
+            steps(OptimizerKind::Adamw)
+                .into_iter()
+                .zip([0.5f64, -0.2, 0.1]),
+        ) {
             m = 0.9 * m + 0.1 * g;
             v = 0.999 * v + 0.001 * g * g;
             let step = m / (1.0 - 0.9f64.powi(t)) / ((v / (1.0 - 0.999f64.powi(t))).sqrt() + 1e-8);

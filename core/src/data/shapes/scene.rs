@@ -73,6 +73,9 @@ pub fn scene(split: &str, index: u64, spec: &ShapesSpec) -> Scene {
 /// Shapes with fewer visible pixels, or less than a quarter of them, are not labelled.
 const MIN_PIXELS: usize = 60;
 
+/// Shapes lean by up to half of this to either side, in radians.
+const MAX_TILT: f32 = 1.2;
+
 fn ground(stream: Stream, width: u32, height: u32) -> Vec<[f32; 3]> {
     let texture = Texture::new(stream.fork(0));
     let colour = hue(
@@ -97,7 +100,8 @@ fn ground(stream: Stream, width: u32, height: u32) -> Vec<[f32; 3]> {
 impl Shape {
     fn random(stream: Stream, width: u32, height: u32) -> Self {
         let side = width.min(height) as f32;
-        let angle = stream.uniform(0) as f32 * std::f32::consts::TAU;
+        // Things stand more or less upright in photographs.
+        let angle = (stream.uniform(0) as f32 - 0.5) * MAX_TILT;
         let colour = hue(
             stream.uniform(1) as f32,
             0.55 + 0.4 * stream.uniform(2) as f32,
@@ -109,7 +113,7 @@ impl Shape {
                 (0.1 + 0.8 * stream.uniform(5) as f32) * width as f32,
                 (0.1 + 0.8 * stream.uniform(6) as f32) * height as f32,
             ),
-            radius: (0.09 + 0.17 * stream.uniform(7) as f32) * side,
+            radius: (0.12 + 0.15 * stream.uniform(7) as f32) * side,
             rotation: (angle.cos(), angle.sin()),
             colour,
             texture: Texture::new(stream.fork(8)),
@@ -128,9 +132,9 @@ impl Shape {
         match self.label {
             1 => u * u + v * v <= 1.0,
             2 => u.abs().max(v.abs()) <= 0.82,
-            // Equilateral, its corners on the unit circle.
-            3 => v >= -0.5 && v <= 1.0 - 3f32.sqrt() * u.abs(),
-            _ => in_star(u, v),
+            // Equilateral, its corners on the unit circle, one of them up.
+            3 => v <= 0.5 && -v <= 1.0 - 3f32.sqrt() * u.abs(),
+            _ => in_star(-v, u),
         }
     }
 
