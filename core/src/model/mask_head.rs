@@ -99,12 +99,8 @@ impl Deconv2x2 {
 
 /// The masks of the detected classes: `logits [r, k, s, s]`, row-major -> probabilities `[r][s * s]`.
 pub fn mask_probabilities(logits: &[f32], classes: usize, labels: &[usize]) -> Vec<Vec<f32>> {
-    let regions = labels.len();
-    let cells = if regions == 0 {
-        0
-    } else {
-        logits.len() / regions / classes
-    };
+    let masks = labels.len() * classes;
+    let cells = logits.len().checked_div(masks).unwrap_or(0);
     labels
         .iter()
         .enumerate()

@@ -110,7 +110,7 @@ impl Norm {
 fn largest_divisor(channels: usize, groups: usize) -> usize {
     (1..=groups.clamp(1, channels.max(1)))
         .rev()
-        .find(|g| channels % g == 0)
+        .find(|g| channels.is_multiple_of(*g))
         .unwrap_or(1)
 }
 

@@ -163,7 +163,7 @@ impl Trainer {
                 return Err(error);
             }
             let every = self.config.train.eval_every;
-            if every > 0 && run.step % every == 0 && run.step < steps {
+            if every > 0 && run.step.is_multiple_of(every) && run.step < steps {
                 run.evaluate(observer)?;
             }
         }

@@ -33,7 +33,10 @@ fn roi_align_case(case: &Case<'_>, device: &Device) {
     let feature = tensor4(case.get("feat"), &device).require_grad();
     let [n, c, h, w] = feature.dims();
     let pooled = |i: usize| case.json["pooled"][i].as_u64().expect("pooled size") as usize;
-    let (cells, levels) = pack_pyramid(&[feature.clone()], &[case.number("spatial_scale") as f32]);
+    let (cells, levels) = pack_pyramid(
+        std::slice::from_ref(&feature),
+        &[case.number("spatial_scale") as f32],
+    );
     let params = RoiAlignParams {
         output: [pooled(0), pooled(1)],
         sampling_ratio: case.number("sampling_ratio") as usize,

@@ -67,13 +67,16 @@ fn create(folder: &Path) -> Result<(), DataError> {
     })
 }
 
+/// Width and height of a saved picture, and its shapes.
+type Rendered = ((u32, u32), Vec<SceneInstance>);
+
 /// Renders and saves the pictures of a split, a thread a core; returns their sizes and instances.
 fn render_split(
     folder: &Path,
     split: &str,
     count: usize,
     spec: &ShapesSpec,
-) -> Result<Vec<((u32, u32), Vec<SceneInstance>)>, DataError> {
+) -> Result<Vec<Rendered>, DataError> {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut done = Vec::new();
@@ -111,7 +114,7 @@ fn file_name(index: usize) -> String {
     format!("{index:06}.png")
 }
 
-fn annotations(scenes: &[((u32, u32), Vec<SceneInstance>)]) -> serde_json::Value {
+fn annotations(scenes: &[Rendered]) -> serde_json::Value {
     let images: Vec<_> = scenes
         .iter()
         .enumerate()

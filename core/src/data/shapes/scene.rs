@@ -117,7 +117,7 @@ impl Shape {
             rotation: (angle.cos(), angle.sin()),
             colour,
             texture: Texture::new(stream.fork(8)),
-            shadow: stream.bits(9) % 2 == 0,
+            shadow: stream.bits(9).is_multiple_of(2),
         }
     }
 
