@@ -5,10 +5,10 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-/// The folder of the golden values.
+/// The folder of the golden values; a relative `MRCNN_GOLDEN` is taken from the repository's root.
 pub fn folder() -> PathBuf {
-    let named = std::env::var_os("MRCNN_GOLDEN").map(PathBuf::from);
-    named.unwrap_or_else(|| crate::root().join("../shared/golden"))
+    let named = std::env::var_os("MRCNN_GOLDEN").map_or("../shared/golden".into(), PathBuf::from);
+    crate::root().join(named)
 }
 
 /// A stored tensor; integers and bytes are widened to f64, which holds them exactly.

@@ -113,7 +113,7 @@ impl Shape {
                 (0.1 + 0.8 * stream.uniform(5) as f32) * width as f32,
                 (0.1 + 0.8 * stream.uniform(6) as f32) * height as f32,
             ),
-            radius: (0.12 + 0.15 * stream.uniform(7) as f32) * side,
+            radius: (0.09 + 0.15 * stream.uniform(7) as f32) * side,
             rotation: (angle.cos(), angle.sin()),
             colour,
             texture: Texture::new(stream.fork(8)),
