@@ -11,6 +11,7 @@ pub mod recipe;
 use burn::tensor::Device;
 use mrcnn_backends::{BackendKind, select};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The repository's root.
 pub fn root() -> &'static Path {
@@ -25,8 +26,25 @@ pub fn shared_data(name: &str) -> Option<PathBuf> {
     found(path.is_dir(), "data", &path.display().to_string()).then_some(path)
 }
 
+/// The devices of a test, in its turn: two tests at once on one adapter would spoil each other's
+/// tuning of kernels, which takes minutes on a software adapter.
+pub struct Devices {
+    list: std::vec::IntoIter<(BackendKind, Device)>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Iterator for Devices {
+    type Item = (BackendKind, Device);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.list.next()
+    }
+}
+
 /// flex, and the wgpu adapter if there is one.
-pub fn devices() -> Vec<(BackendKind, Device)> {
+pub fn devices() -> Devices {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut devices = vec![(BackendKind::Cpu, Device::flex())];
     match select(BackendKind::Wgpu) {
         Ok(selected) => devices.push((BackendKind::Wgpu, selected.device)),
@@ -34,7 +52,10 @@ pub fn devices() -> Vec<(BackendKind, Device)> {
             found(false, "wgpu", &error.to_string());
         }
     }
-    devices
+    Devices {
+        list: devices.into_iter(),
+        _turn: turn,
+    }
 }
 
 /// Whether `what` is there; where it is not, says that tests are skipped, or fails if it is required.
