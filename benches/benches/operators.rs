@@ -1,7 +1,7 @@
 //! The detection operators on the processor at the sizes of a COCO picture (800x1344, R50-FPN).
 //!
-//! `cargo bench -p mrcnn-benches`. Each line is printed with its floor: the bytes that must move at
-//! `MEMORY_GB_S`, or the floating-point operations, whichever takes longer is noted in RESULTS.md.
+//! `cargo bench -p mrcnn-benches`. RoIAlign is printed as bytes of its output a second: the least that
+//! must be written.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use mrcnn_core::random::Stream;

@@ -14,7 +14,8 @@ pub struct Progress {
     eval: Option<ProgressBar>,
     steps: usize,
     started: Instant,
-    pictures: f64,
+    /// Running mean of the pictures a second.
+    rate: f64,
     /// Running mean of the loss, so that the number can be read.
     loss: Option<f32>,
     /// A line every so many steps, without a terminal.
@@ -45,7 +46,7 @@ impl Progress {
             eval: None,
             steps,
             started,
-            pictures: 0.0,
+            rate: 0.0,
             loss: None,
             line_every,
             stop,
@@ -67,16 +68,15 @@ impl Observer for Progress {
             .loss
             .map_or(report.loss(), |old| 0.95 * old + 0.05 * report.loss());
         self.loss = Some(loss);
-        // Time of this step times its rate: its pictures.
         let rate = report.images_per_second;
-        self.pictures = if self.pictures == 0.0 {
+        self.rate = if self.rate == 0.0 {
             rate
         } else {
-            0.9 * self.pictures + 0.1 * rate
+            0.9 * self.rate + 0.1 * rate
         };
         let text = format!(
             "loss {loss:.3} lr {:.5} {:.2} images/s",
-            report.learning_rate, self.pictures
+            report.learning_rate, self.rate
         );
         if self
             .line_every
