@@ -106,6 +106,7 @@ impl Config {
             ("image.min_size", self.image.min_size as usize),
             ("image.max_size", self.image.max_size as usize),
             ("train.batch_size", self.train.batch_size),
+            ("train.replicas", self.train.replicas),
             ("train.steps", self.train.steps),
         ];
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
@@ -138,6 +139,22 @@ impl Config {
                 "model.freeze_at",
                 model.freeze_at,
                 "must be 0 to 5",
+            ));
+        }
+        if self.train.replicas > self.train.batch_size {
+            return Err(invalid(
+                "train.replicas",
+                self.train.replicas,
+                "must not exceed train.batch_size: each replica needs a picture",
+            ));
+        }
+        let norms = [model.norm, model.head_norm];
+        if self.train.replicas > 1 && norms.contains(&NormKind::BatchNorm) {
+            return Err(invalid(
+                "train.replicas",
+                self.train.replicas,
+                "batch_norm's running statistics are those of one model: set model.norm to \
+                 group_norm, or replicas to 1",
             ));
         }
         if !(self.train.learning_rate >= 0.0 && self.train.learning_rate.is_finite()) {

@@ -63,6 +63,9 @@ pub struct TrainConfig {
     pub steps: usize,
     /// Pictures a step.
     pub batch_size: usize,
+    /// Copies of the model that share a batch side by side on one device, their gradients averaged: 2
+    /// or more fill a processor's cores where the model is small.
+    pub replicas: usize,
     /// What moves the weights.
     pub optimizer: OptimizerKind,
     /// Learning rate after the warm-up, for `batch_size` pictures.
@@ -98,6 +101,7 @@ impl Default for TrainConfig {
         Self {
             steps: 90_000,
             batch_size: 16,
+            replicas: 1,
             optimizer: OptimizerKind::Sgd,
             learning_rate: 0.02,
             momentum: 0.9,

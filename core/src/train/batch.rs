@@ -106,4 +106,50 @@ impl Batch {
     pub fn images(&self, device: &Device) -> Tensor<4> {
         Tensor::from_data(TensorData::new(self.values.clone(), self.shape), device)
     }
+
+    /// Cuts the batch into `parts` of equal size, the first ones of one picture more; never an empty
+    /// one. Padding stays.
+    pub fn split(self, parts: usize) -> Vec<Self> {
+        let pictures = self.image_ids.len();
+        let parts = parts.clamp(1, pictures.max(1));
+        let [_, channels, height, width] = self.shape;
+        let mut values = self.values.into_iter();
+        let (mut sizes, mut truths) = (self.sizes.into_iter(), self.truths.into_iter());
+        let mut image_ids = self.image_ids.into_iter();
+        let mut take = |part: usize| {
+            let count = pictures / parts + usize::from(part < pictures % parts);
+            let elements = count * channels * height * width;
+            Self {
+                values: values.by_ref().take(elements).collect(),
+                shape: [count, channels, height, width],
+                sizes: sizes.by_ref().take(count).collect(),
+                truths: truths.by_ref().take(count).collect(),
+                image_ids: image_ids.by_ref().take(count).collect(),
+            }
+        };
+        (0..parts).map(&mut take).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_split_batch_keeps_every_picture() {
+        let batch = Batch {
+            values: (0..5 * 12).map(|v| v as f32).collect(),
+            shape: [5, 3, 2, 2],
+            sizes: (1..=5).map(|h| (h, 2)).collect(),
+            truths: vec![Truth::default(); 5],
+            image_ids: (10..15).collect(),
+        };
+        let parts = batch.clone().split(2);
+        let ids: Vec<_> = parts.iter().map(|part| part.image_ids.clone()).collect();
+        assert_eq!(ids, [vec![10, 11, 12], vec![13, 14]]);
+        assert_eq!(parts[1].shape, [2, 3, 2, 2]);
+        assert_eq!(parts[1].values, batch.values[36..]);
+        assert_eq!(parts[1].sizes, [(4, 2), (5, 2)]);
+        assert_eq!(batch.split(9).len(), 5);
+    }
 }

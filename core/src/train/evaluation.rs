@@ -1,7 +1,7 @@
 //! Evaluating a model on a data set, and drawing what it found beside the truth.
 
+use super::error::TrainError;
 use super::loader::LoadError;
-use super::trainer::TrainError;
 use crate::data::{Dataset, Instance, OnProblem, Sample};
 use crate::detection::Detection;
 use crate::eval::{AreaProtocol, Metrics, evaluate};

@@ -1,11 +1,14 @@
 //! Training: targets, losses, optimizer, data loading and the loop around them.
 
 pub mod batch;
+mod error;
 mod evaluation;
+mod gradients;
 mod loader;
 pub mod losses;
 mod masks;
 mod optimizer;
+mod replicas;
 mod run_folder;
 mod schedule;
 mod setup;
@@ -14,13 +17,16 @@ mod targets;
 mod trainer;
 
 pub use batch::{Batch, TrainSample, Truth};
+pub use error::TrainError;
 pub use evaluation::{DatasetDetections, draw_predictions, evaluate_model, truth_and_prediction};
+pub use gradients::ParamGradients;
 pub use loader::{LoadError, Loader};
 pub use losses::Losses;
 pub use masks::{TruthMask, project_mask};
 pub use optimizer::{Optimizer, StepOutcome};
+pub use replicas::Replicas;
 pub use run_folder::{RunFolder, free_name};
 pub use schedule::learning_rate;
 pub use step::{StepCounts, forward_losses};
 pub use targets::{RoiTargets, RpnTargets, roi_targets, rpn_targets};
-pub use trainer::{Observer, StepReport, TrainError, Trainer};
+pub use trainer::{Observer, StepReport, Trainer};

@@ -1,9 +1,10 @@
 //! The optimizers: SGD with momentum as torch's, and AdamW (Loshchilov and Hutter, 2017).
 
+use super::gradients::ParamGradients;
 use crate::config::{OptimizerKind, TrainConfig};
 use crate::model::MaskRcnn;
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Gradients, Tensor};
+use burn::module::{Module, ModuleMapper, Param, ParamId};
+use burn::tensor::Tensor;
 use std::collections::HashMap;
 
 /// An optimizer and its state, one entry a trained parameter.
@@ -56,10 +57,10 @@ impl Optimizer {
     pub fn step(
         &mut self,
         model: MaskRcnn,
-        gradients: &Gradients,
+        gradients: ParamGradients,
         learning_rate: f64,
     ) -> (MaskRcnn, StepOutcome) {
-        let grad_norm = gradient_norm(&model, gradients);
+        let grad_norm = gradients.norm();
         if !grad_norm.is_finite() {
             return (
                 model,
@@ -78,7 +79,7 @@ impl Optimizer {
         };
         let model = model.map(&mut Update {
             optimizer: self,
-            gradients,
+            gradients: gradients.by_id(),
             learning_rate,
             scale,
         });
@@ -163,59 +164,27 @@ impl Optimizer {
 
 struct Update<'a> {
     optimizer: &'a mut Optimizer,
-    gradients: &'a Gradients,
+    gradients: HashMap<ParamId, Tensor<1>>,
     learning_rate: f64,
     scale: f64,
 }
 
 impl ModuleMapper for Update<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let value = param.val();
-        let Some(gradient) = value
-            .grad(self.gradients)
-            .filter(|_| value.is_require_grad())
-        else {
+        let Some(mut gradient) = self.gradients.remove(&param.id) else {
             return param;
         };
+        if self.scale != 1.0 {
+            gradient = gradient * self.scale;
+        }
+        let value = param.val().inner();
         let shape = value.shape();
-        let count = [shape.num_elements()];
-        let value = value.inner();
-        let gradient = gradient.reshape(count) * self.scale;
-        let flat = value.clone().reshape(count);
+        let flat = value.clone().reshape([shape.num_elements()]);
         let delta = self
             .optimizer
             .delta(param.id, flat, gradient, self.learning_rate);
         let moved = value - delta.reshape(shape);
         param.map(|_| Tensor::from_inner(moved).require_grad())
-    }
-}
-
-/// The length of all gradients together.
-fn gradient_norm(model: &MaskRcnn, gradients: &Gradients) -> f32 {
-    let mut norm = Norm {
-        gradients,
-        squares: Vec::new(),
-    };
-    model.visit(&mut norm);
-    if norm.squares.is_empty() {
-        return 0.0;
-    }
-    Tensor::cat(norm.squares, 0)
-        .sum()
-        .sqrt()
-        .into_scalar::<f32>()
-}
-
-struct Norm<'a> {
-    gradients: &'a Gradients,
-    squares: Vec<Tensor<1>>,
-}
-
-impl ModuleVisitor for Norm<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = param.val().grad(self.gradients) {
-            self.squares.push(gradient.square().sum());
-        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! From a configuration to a run that is ready to start; everything that can be refused is refused
 //! here, before anything is written.
 
+use super::error::TrainError;
 use super::run_folder::RunFolder;
-use super::trainer::{TrainError, Trainer};
+use super::trainer::Trainer;
 use crate::config::Config;
 use crate::data::{DataError, Dataset, OnProblem, Problem, check_pictures};
 use crate::eval::AreaProtocol;

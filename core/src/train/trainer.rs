@@ -1,93 +1,26 @@
 //! The training loop: batches, steps, evaluations, checkpoints.
 
 use super::batch::Batch;
+use super::error::TrainError;
 use super::evaluation::{draw_predictions, evaluate_model};
 use super::loader::{LoadError, Loader};
 use super::losses::Losses;
 use super::optimizer::Optimizer;
+use super::replicas::Replicas;
 use super::run_folder::RunFolder;
 use super::schedule::learning_rate;
-use super::step::forward_losses;
 use crate::config::Config;
-use crate::data::{DataError, Dataset};
-use crate::eval::{AreaProtocol, EvalError, Metrics};
+use crate::data::Dataset;
+use crate::eval::{AreaProtocol, Metrics};
 use crate::model::MaskRcnn;
-use crate::predict::{PredictError, Predictor};
+use crate::predict::Predictor;
 use crate::random::Stream;
 use crate::report::{MetricsLog, Record};
-use crate::weights::{self, WeightsError};
-use burn::tensor::{Device, ExecutionError};
-use std::path::{Path, PathBuf};
+use crate::weights;
+use burn::tensor::Device;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
-use thiserror::Error;
-
-/// Why training stopped.
-#[derive(Debug, Error)]
-pub enum TrainError {
-    /// The data set cannot be used.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// The splits name different classes.
-    #[error("{path}: its categories {val:?} are not those of the training split, {train:?}")]
-    Classes {
-        /// Names in the training split.
-        train: Vec<String>,
-        /// Names in the validation split.
-        val: Vec<String>,
-        /// The validation split's annotations.
-        path: PathBuf,
-    },
-    /// The configuration wants another number of classes.
-    #[error(
-        "{path}: {found} classes with the background, model.num_classes is {configured}; set it to \
-         0 to take them from the data"
-    )]
-    ClassCount {
-        /// `model.num_classes`.
-        configured: usize,
-        /// Classes in the data.
-        found: usize,
-        /// The training split's annotations.
-        path: PathBuf,
-    },
-    /// A batch could not be read.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The device failed.
-    #[error("the device failed: {0}; try a smaller train.batch_size or image.min_size")]
-    Device(#[from] ExecutionError),
-    /// A loss or gradient is not finite.
-    #[error(
-        "step {step}: the loss or its gradient is not finite (loss {loss}, pictures {image_ids:?}); \
-         lower train.learning_rate, lengthen train.warmup_steps or set train.clip_norm=5"
-    )]
-    NotFinite {
-        /// The step.
-        step: usize,
-        /// The sum of the losses.
-        loss: f32,
-        /// The pictures of the batch.
-        image_ids: Vec<u64>,
-    },
-    /// The run folder cannot be written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// Weights cannot be written.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-    /// Evaluation failed.
-    #[error(transparent)]
-    Eval(#[from] EvalError),
-    /// Prediction failed.
-    #[error(transparent)]
-    Predict(#[from] PredictError),
-}
 
 /// What a step did.
 #[derive(Clone, Debug, PartialEq)]
@@ -192,6 +125,7 @@ struct Run<'a> {
     trainer: &'a Trainer,
     device: Device,
     model: MaskRcnn,
+    replicas: Replicas,
     optimizer: Optimizer,
     sampling: Stream,
     /// Steps done.
@@ -208,6 +142,7 @@ impl<'a> Run<'a> {
             trainer,
             device: trainer.device.clone().autodiff(),
             model,
+            replicas: Replicas::new(config.replicas)?,
             optimizer: Optimizer::new(config),
             sampling: Stream::named("sampling", config.seed),
             step: 0,
@@ -228,38 +163,36 @@ impl<'a> Run<'a> {
         let started = Instant::now();
         let batch = loader.next_batch().unwrap_or(Err(LoadError::NothingLeft))?;
         let waited = started.elapsed().as_secs_f64();
-        let mut report = self.update(&batch)?;
+        let pictures = batch.image_ids.len();
+        let mut report = self.update(batch)?;
         self.step += 1;
         let seconds = started.elapsed().as_secs_f64();
-        report.images_per_second = batch.image_ids.len() as f64 / seconds;
+        report.images_per_second = pictures as f64 / seconds;
         report.data_wait = waited / seconds;
         observer.on_step(&report);
         self.record(Record::step(&report, &Losses::NAMES))
     }
 
     /// Moves the weights by one batch; times are left 0.
-    fn update(&mut self, batch: &Batch) -> Result<StepReport, TrainError> {
-        let rate = learning_rate(self.step, &self.trainer.config.train);
+    fn update(&mut self, batch: Batch) -> Result<StepReport, TrainError> {
+        let config = &self.trainer.config.train;
+        let rate = learning_rate(self.step, config);
         let stream = self.sampling.fork(self.step as u64);
-        let (losses, _) = forward_losses(&self.model, batch, stream, &self.device)?;
-        let values = losses.values().inner().try_into_data()?;
-        let gradients = losses.total().backward();
-        let (model, outcome) = self.optimizer.step(self.model.clone(), &gradients, rate);
-        let mut report = StepReport {
+        let image_ids = batch.image_ids.clone();
+        let (losses, gradients) =
+            self.replicas
+                .losses_and_gradients(&self.model, batch, stream, &self.device)?;
+        let (model, outcome) = self.optimizer.step(self.model.clone(), gradients, rate);
+        let report = StepReport {
             step: self.step + 1,
-            losses: [0.0; 5],
+            losses,
             learning_rate: rate,
             grad_norm: outcome.grad_norm,
             images_per_second: 0.0,
             data_wait: 0.0,
         };
-        report
-            .losses
-            .iter_mut()
-            .zip(values.iter::<f32>())
-            .for_each(|(l, v)| *l = v);
         if !outcome.applied || !report.loss().is_finite() {
-            let (step, loss, image_ids) = (report.step, report.loss(), batch.image_ids.clone());
+            let (step, loss) = (report.step, report.loss());
             return Err(TrainError::NotFinite {
                 step,
                 loss,

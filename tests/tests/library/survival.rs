@@ -8,7 +8,7 @@ use mrcnn_core::config::NormKind;
 use mrcnn_core::data::{Classes, Instance, Sample};
 use mrcnn_core::predict::Predictor;
 use mrcnn_core::random::Stream;
-use mrcnn_core::train::{Batch, Losses, Optimizer, TrainSample, forward_losses};
+use mrcnn_core::train::{Batch, Losses, Optimizer, Replicas, TrainSample};
 use vernier_mask::Rle;
 
 /// A network small enough to train in a moment.
@@ -71,11 +71,13 @@ fn train(config: &Config, pictures: &[(RgbImage, Vec<[f32; 4]>)], device: &Devic
         .collect();
     let batch = Batch::new(samples, config.image.size_divisor);
     let stream = Stream::named("test", 0);
-    let (losses, _) = forward_losses(&model, &batch, stream, &device).expect("a step");
-    let gradients = losses.total().backward();
-    let (_, outcome) = Optimizer::new(&config.train).step(model, &gradients, 0.01);
+    let (losses, gradients) = Replicas::new(1)
+        .expect("threads")
+        .losses_and_gradients(&model, batch, stream, &device)
+        .expect("a step");
+    let (_, outcome) = Optimizer::new(&config.train).step(model, gradients, 0.01);
     assert!(outcome.applied, "gradient norm {}", outcome.grad_norm);
-    losses.values().inner().into_data().iter::<f32>().collect()
+    losses.to_vec()
 }
 
 fn predict(config: &Config, image: &RgbImage, device: &Device) -> usize {

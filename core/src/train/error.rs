@@ -1,0 +1,80 @@
+//! Why training stopped.
+
+use super::loader::LoadError;
+use crate::data::DataError;
+use crate::eval::EvalError;
+use crate::predict::PredictError;
+use crate::weights::WeightsError;
+use burn::tensor::ExecutionError;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Why training stopped.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    /// The data set cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The splits name different classes.
+    #[error("{path}: its categories {val:?} are not those of the training split, {train:?}")]
+    Classes {
+        /// Names in the training split.
+        train: Vec<String>,
+        /// Names in the validation split.
+        val: Vec<String>,
+        /// The validation split's annotations.
+        path: PathBuf,
+    },
+    /// The configuration wants another number of classes.
+    #[error(
+        "{path}: {found} classes with the background, model.num_classes is {configured}; set it to \
+         0 to take them from the data"
+    )]
+    ClassCount {
+        /// `model.num_classes`.
+        configured: usize,
+        /// Classes in the data.
+        found: usize,
+        /// The training split's annotations.
+        path: PathBuf,
+    },
+    /// The replicas' threads cannot be started.
+    #[error("cannot start the threads of train.replicas: {0}; try fewer")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+    /// A batch could not be read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The device failed.
+    #[error("the device failed: {0}; try a smaller train.batch_size or image.min_size")]
+    Device(#[from] ExecutionError),
+    /// A loss or gradient is not finite.
+    #[error(
+        "step {step}: the loss or its gradient is not finite (loss {loss}, pictures {image_ids:?}); \
+         lower train.learning_rate, lengthen train.warmup_steps or set train.clip_norm=5"
+    )]
+    NotFinite {
+        /// The step.
+        step: usize,
+        /// The sum of the losses.
+        loss: f32,
+        /// The pictures of the batch.
+        image_ids: Vec<u64>,
+    },
+    /// The run folder cannot be written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Weights cannot be written.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// Evaluation failed.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    /// Prediction failed.
+    #[error(transparent)]
+    Predict(#[from] PredictError),
+}

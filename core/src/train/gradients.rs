@@ -1,0 +1,79 @@
+//! The gradients of a step, by parameter; of several replicas, their mean.
+
+use crate::model::MaskRcnn;
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Gradients, Tensor};
+use std::collections::HashMap;
+
+/// Gradients of the trained parameters, flat, in the order in which the model names them.
+#[derive(Clone, Debug, Default)]
+pub struct ParamGradients(Vec<(ParamId, Tensor<1>)>);
+
+impl ParamGradients {
+    /// Takes the gradients of the parameters of `model` that need one.
+    pub fn of(model: &MaskRcnn, gradients: &Gradients) -> Self {
+        let mut collect = Collect {
+            gradients,
+            found: Vec::new(),
+        };
+        model.visit(&mut collect);
+        Self(collect.found)
+    }
+
+    /// The mean of replicas of one model; each counts by its weight, and the weights sum to 1.
+    ///
+    /// Summed in the order given, so that two runs are bit-equal.
+    pub fn mean(parts: Vec<(Self, f64)>) -> Self {
+        let mut parts = parts.into_iter();
+        let Some((Self(mut sum), weight)) = parts.next() else {
+            return Self::default();
+        };
+        if weight != 1.0 {
+            sum = sum.into_iter().map(|(id, g)| (id, g * weight)).collect();
+        }
+        for (Self(part), weight) in parts {
+            let mut part: HashMap<_, _> = part.into_iter().collect();
+            for (id, gradient) in &mut sum {
+                if let Some(other) = part.remove(id) {
+                    *gradient = gradient.clone() + other * weight;
+                }
+            }
+        }
+        Self(sum)
+    }
+
+    /// The length of all gradients together.
+    pub fn norm(&self) -> f32 {
+        if self.0.is_empty() {
+            return 0.0;
+        }
+        let squares = self.0.iter().map(|(_, g)| g.clone().square().sum());
+        Tensor::cat(squares.collect(), 0)
+            .sum()
+            .sqrt()
+            .into_scalar::<f32>()
+    }
+
+    /// The gradient of each parameter.
+    pub fn by_id(self) -> HashMap<ParamId, Tensor<1>> {
+        self.0.into_iter().collect()
+    }
+}
+
+struct Collect<'a> {
+    gradients: &'a Gradients,
+    found: Vec<(ParamId, Tensor<1>)>,
+}
+
+impl ModuleVisitor for Collect<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val();
+        if !value.is_require_grad() {
+            return;
+        }
+        if let Some(gradient) = value.grad(self.gradients) {
+            let count = gradient.shape().num_elements();
+            self.found.push((param.id, gradient.reshape([count])));
+        }
+    }
+}
