@@ -3,6 +3,8 @@
 mod boxes;
 mod kernels;
 mod model;
+mod replicas;
+mod small;
 mod stages;
 mod survival;
 mod train_step;
