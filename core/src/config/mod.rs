@@ -2,6 +2,7 @@
 //!
 //! Defaults are torchvision's `maskrcnn_resnet50_fpn`.
 
+mod check;
 mod model;
 mod overrides;
 mod training;

@@ -1,6 +1,6 @@
 //! Bad data: listed by `dataset check`, refused or skipped by `train`, never a panic.
 
-use crate::{SMALL, cli, cli_error, cli_ok, shown};
+use crate::{cli, cli_error, cli_ok, render_shapes, shown, train_args};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -8,12 +8,7 @@ const ANNOTATIONS: &str = "shapes/annotations/instances_train.json";
 
 /// Eight rendered pictures, of which every kind of damage has its own.
 fn damaged(at: &Path) {
-    cli_ok(
-        at,
-        &[
-            "dataset", "shapes", "--out", "shapes", "--train", "8", "--val", "2",
-        ],
-    );
+    render_shapes(at, 8, 2);
     let path = at.join(ANNOTATIONS);
     let text = std::fs::read_to_string(&path).expect("annotations");
     let mut file: Value = serde_json::from_str(&text).expect("JSON");
@@ -87,13 +82,7 @@ fn train_refuses_or_skips() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     damaged(at);
-    let mut train = vec![
-        "train",
-        "--config=quickstart",
-        "--data=shapes",
-        "--backend=cpu",
-    ];
-    train.extend(SMALL);
+    let mut train = train_args();
     let refused = cli_error(at, &train);
     assert!(refused.contains("instances_train.json") && refused.contains("dataset check"));
     assert!(!at.join("runs").exists(), "a refused run leaves no folder");
@@ -108,12 +97,7 @@ fn train_refuses_or_skips() {
 fn a_json_cut_in_half_is_named_with_its_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    cli_ok(
-        at,
-        &[
-            "dataset", "shapes", "--out", "shapes", "--train", "2", "--val", "1",
-        ],
-    );
+    render_shapes(at, 2, 1);
     let text = std::fs::read_to_string(at.join(ANNOTATIONS)).expect("annotations");
     std::fs::write(at.join(ANNOTATIONS), &text[..text.len() / 2]).expect("half of it");
     let output = cli(at, &["dataset", "check", "shapes"]);
@@ -135,22 +119,11 @@ fn a_json_cut_in_half_is_named_with_its_line() {
 fn a_truncated_picture_alone_is_refused_before_anything_is_written() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    cli_ok(
-        at,
-        &[
-            "dataset", "shapes", "--out", "shapes", "--train", "2", "--val", "1",
-        ],
-    );
+    render_shapes(at, 2, 1);
     let picture = at.join("shapes/train/000001.png");
     let bytes = std::fs::read(&picture).expect("a picture");
     std::fs::write(&picture, &bytes[..bytes.len() / 2]).expect("half of it");
-    let mut train = vec![
-        "train",
-        "--config=quickstart",
-        "--data=shapes",
-        "--backend=cpu",
-    ];
-    train.extend(SMALL);
+    let mut train = train_args();
     let refused = cli_error(at, &train);
     assert!(refused.contains("000001.png"), "{refused}");
     assert!(!at.join("runs").exists());

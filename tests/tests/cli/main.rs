@@ -73,3 +73,24 @@ pub const SMALL: [&str; 10] = [
     "--set=train.steps=3",
     "--set=train.val_pictures=2",
 ];
+
+/// Arguments of a short training run on `shapes/`.
+pub fn train_args() -> Vec<&'static str> {
+    let mut args = vec![
+        "train",
+        "--config=quickstart",
+        "--data=shapes",
+        "--backend=cpu",
+    ];
+    args.extend(SMALL);
+    args
+}
+
+/// Renders `train` and `val` pictures into `shapes/`.
+pub fn render_shapes(at: &Path, train: usize, val: usize) {
+    let [train, val] = [train, val].map(|count| count.to_string());
+    let args = [
+        "dataset", "shapes", "--out", "shapes", "--train", &train, "--val", &val,
+    ];
+    cli_ok(at, &args);
+}

@@ -1,6 +1,6 @@
 //! Rendering, training, evaluating, predicting: what each command leaves behind.
 
-use crate::{SMALL, cli_ok};
+use crate::{SMALL, cli_ok, render_shapes, train_args};
 use serde_json::Value;
 use std::path::Path;
 
@@ -12,27 +12,15 @@ fn read(path: &Path) -> String {
 fn the_whole_road() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    cli_ok(
-        at,
-        &[
-            "dataset", "shapes", "--out", "shapes", "--train", "6", "--val", "4",
-        ],
-    );
+    render_shapes(at, 6, 4);
     let report = cli_ok(at, &["dataset", "check", "shapes"]);
     assert!(
         report.contains("train: 6 pictures") && report.contains("0 errors"),
         "{report}"
     );
 
-    let mut train = vec![
-        "train",
-        "--config=quickstart",
-        "--data=shapes",
-        "--out=run",
-        "--backend=cpu",
-    ];
-    train.extend(SMALL);
-    train.push("--set=train.eval_every=2");
+    let mut train = train_args();
+    train.extend(["--out=run", "--set=train.eval_every=2"]);
     let table = cli_ok(at, &train);
     assert!(
         table.contains("AP50") && table.contains("mask area"),
@@ -102,16 +90,10 @@ fn run_folder_is_whole(run: &Path) {
 fn a_seed_repeats_a_run_and_a_name_in_use_is_kept() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    cli_ok(
-        at,
-        &[
-            "dataset", "shapes", "--out", "shapes", "--train", "4", "--val", "1",
-        ],
-    );
+    render_shapes(at, 4, 1);
     let train = |seed: &str| {
-        let mut args = vec!["train", "--config=quickstart", "--data=shapes", "--out=run"];
-        args.extend(["--backend=cpu", "--seed", seed]);
-        args.extend(SMALL);
+        let mut args = train_args();
+        args.extend(["--out=run", "--seed", seed]);
         cli_ok(at, &args);
     };
     for seed in ["5", "5", "6"] {

@@ -38,7 +38,7 @@ impl Default for ShapesSpec {
             val: 100,
             size_min: 128,
             size_max: 192,
-            max_objects: 6,
+            max_objects: 5,
             seed: 0,
         }
     }

@@ -1,0 +1,125 @@
+//! What the types of a configuration cannot say.
+
+use super::{Config, ConfigError, NormKind};
+
+impl Config {
+    /// Refuses values that make no sense, alone or together.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let model = &self.model;
+        let positive = [
+            ("model.width", model.width),
+            ("model.fpn_channels", model.fpn_channels),
+            ("model.box_head.pool", model.box_head.pool),
+            ("model.box_head.hidden", model.box_head.hidden),
+            ("model.mask_head.pool", model.mask_head.pool),
+            ("model.mask_head.hidden", model.mask_head.hidden),
+            ("model.norm_groups", model.norm_groups),
+            ("image.size_divisor", self.image.size_divisor as usize),
+            ("image.min_size", self.image.min_size as usize),
+            ("image.max_size", self.image.max_size as usize),
+            ("train.batch_size", self.train.batch_size),
+            ("train.replicas", self.train.replicas),
+            ("train.steps", self.train.steps),
+        ];
+        if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
+            return Err(invalid(key, 0, "must be at least 1"));
+        }
+        if model.rpn.anchor_sizes.len() != 5 {
+            let count = model.rpn.anchor_sizes.len();
+            return Err(invalid(
+                "model.rpn.anchor_sizes",
+                count,
+                "needs one size for each of P2-P6",
+            ));
+        }
+        if model.rpn.anchor_ratios.is_empty() {
+            return Err(invalid(
+                "model.rpn.anchor_ratios",
+                "[]",
+                "needs at least one ratio",
+            ));
+        }
+        if model.norm == NormKind::None {
+            return Err(invalid(
+                "model.norm",
+                "none",
+                "the backbone needs a normalisation",
+            ));
+        }
+        if model.freeze_at > 5 {
+            return Err(invalid(
+                "model.freeze_at",
+                model.freeze_at,
+                "must be 0 to 5",
+            ));
+        }
+        if self.train.replicas > self.train.batch_size {
+            return Err(invalid(
+                "train.replicas",
+                self.train.replicas,
+                "must not exceed train.batch_size: each replica needs a picture",
+            ));
+        }
+        let norms = [model.norm, model.head_norm];
+        if self.train.replicas > 1 && norms.contains(&NormKind::BatchNorm) {
+            return Err(invalid(
+                "train.replicas",
+                self.train.replicas,
+                "batch_norm's running statistics are those of one model: set model.norm to \
+                 group_norm, or replicas to 1",
+            ));
+        }
+        if !(self.train.learning_rate >= 0.0 && self.train.learning_rate.is_finite()) {
+            let rate = self.train.learning_rate;
+            return Err(invalid(
+                "train.learning_rate",
+                rate,
+                "must be finite and not negative",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn invalid(key: &'static str, value: impl ToString, reason: &'static str) -> ConfigError {
+    ConfigError::Value {
+        key,
+        value: value.to_string(),
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_without_sense_is_named_with_its_reason() {
+        for (overrides, wanted) in [
+            (
+                ["train.steps=0", "train.seed=1"],
+                "train.steps = 0: must be at least 1",
+            ),
+            (["model.norm=none", "train.seed=1"], "model.norm"),
+            (["model.freeze_at=6", "train.seed=1"], "must be 0 to 5"),
+            (
+                ["train.learning_rate=-1", "train.seed=1"],
+                "train.learning_rate = -1",
+            ),
+            (
+                ["train.batch_size=1", "train.replicas=2"],
+                "must not exceed train.batch_size",
+            ),
+            (
+                ["model.norm=batch_norm", "train.replicas=2"],
+                "group_norm, or replicas to 1",
+            ),
+        ] {
+            let config = Config::default()
+                .with(&overrides.map(String::from))
+                .unwrap();
+            let message = config.check().unwrap_err().to_string();
+            assert!(message.contains(wanted), "{message}, wanted {wanted}");
+        }
+    }
+}
