@@ -116,7 +116,7 @@ impl Batch {
         let mut values = self.values.into_iter();
         let (mut sizes, mut truths) = (self.sizes.into_iter(), self.truths.into_iter());
         let mut image_ids = self.image_ids.into_iter();
-        let mut take = |part: usize| {
+        let take = |part: usize| {
             let count = pictures / parts + usize::from(part < pictures % parts);
             let elements = count * channels * height * width;
             Self {
@@ -127,7 +127,7 @@ impl Batch {
                 image_ids: image_ids.by_ref().take(count).collect(),
             }
         };
-        (0..parts).map(&mut take).collect()
+        (0..parts).map(take).collect()
     }
 }
 

@@ -32,7 +32,7 @@ impl Replicas {
     ///
     /// The batch is cut into as many parts as there are replicas (of equal size, or one picture more),
     /// each done with an autodiff graph of its own. A small model's operations are too short to share
-    /// out among cores: two replicas on two cores are 1.6 times as fast as one model on both. The
+    /// out among cores: two replicas on two cores are 1.4 times as fast as one model on both. The
     /// result does not depend on how the threads run.
     pub fn losses_and_gradients(
         &self,
