@@ -28,8 +28,12 @@ pub fn shared_data(name: &str) -> Option<PathBuf> {
 
 /// The devices of a test, in its turn: two tests at once on one adapter would spoil each other's
 /// tuning of kernels, which takes minutes on a software adapter.
+///
+/// Dropped, it waits for what they still have to do: lavapipe aborts a process that exits while it
+/// compiles a shader.
 pub struct Devices {
     list: std::vec::IntoIter<(BackendKind, Device)>,
+    used: Vec<Device>,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -37,7 +41,19 @@ impl Iterator for Devices {
     type Item = (BackendKind, Device);
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.list.next()
+        let next = self.list.next()?;
+        self.used.push(next.1.clone());
+        Some(next)
+    }
+}
+
+impl Drop for Devices {
+    fn drop(&mut self) {
+        for device in &self.used {
+            if let Err(error) = device.sync() {
+                eprintln!("{device:?} failed after the test: {error}");
+            }
+        }
     }
 }
 
@@ -54,6 +70,7 @@ pub fn devices() -> Devices {
     }
     Devices {
         list: devices.into_iter(),
+        used: Vec::new(),
         _turn: turn,
     }
 }
