@@ -25,12 +25,10 @@ impl ParamGradients {
     /// Summed in the order given, so that two runs are bit-equal.
     pub fn mean(parts: Vec<(Self, f64)>) -> Self {
         let mut parts = parts.into_iter();
-        let Some((Self(mut sum), weight)) = parts.next() else {
+        let Some((Self(first), weight)) = parts.next() else {
             return Self::default();
         };
-        if weight != 1.0 {
-            sum = sum.into_iter().map(|(id, g)| (id, g * weight)).collect();
-        }
+        let mut sum: Vec<_> = first.into_iter().map(|(id, g)| (id, g * weight)).collect();
         for (Self(part), weight) in parts {
             let mut part: HashMap<_, _> = part.into_iter().collect();
             for (id, gradient) in &mut sum {
