@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::convert::ConvertArgs;
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mrcnn_backends::{BackendKind, Selected, select};
@@ -36,6 +37,8 @@ pub enum Command {
     /// Find objects in pictures.
     #[command(after_help = PREDICT_EXAMPLES)]
     Predict(PredictArgs),
+    /// Read weights of torchvision, Detectron2 or TensorFlow; write ours or torchvision's.
+    Convert(ConvertArgs),
     /// Render or check a data set.
     Dataset {
         #[command(subcommand)]
@@ -77,7 +80,8 @@ pub struct TrainArgs {
     /// Run folder; a number is added where it exists
     #[arg(long, value_name = "DIR", default_value = "runs/train")]
     pub out: PathBuf,
-    /// Weights to start from, written by `train` with the same model and classes
+    /// Weights to start from: ours, torchvision's (a detector or a ResNet), Detectron2's or
+    /// TensorFlow's; without --config their settings are taken too
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     /// Seed of everything random (train.seed)
@@ -98,9 +102,18 @@ Examples:
   mrcnn-cli train --config my.toml --backend cuda --set train.learning_rate=0.01 --seed 3";
 
 impl TrainArgs {
-    /// The configuration: the file or preset, then `--data`, `--seed` and `--set`.
-    pub fn config(&self) -> Result<Config> {
-        let mut config = load_config(self.config.as_deref())?;
+    /// The configuration: the file or preset, else that of the weights; then `--data`, `--seed` and
+    /// `--set`.
+    pub fn config(&self, weights: Option<&Config>) -> Result<Config> {
+        let mut config = match (&self.config, weights) {
+            (None, Some(weights)) => {
+                let mut config = weights.clone();
+                // The data's.
+                config.model.num_classes = 0;
+                config
+            }
+            (name, _) => load_config(name.as_deref())?,
+        };
         if let Some(dir) = &self.data {
             config.data.dir = dir.clone();
         }
@@ -118,9 +131,12 @@ impl TrainArgs {
 
 #[derive(Debug, Args)]
 pub struct EvalArgs {
-    /// Weights written by `train`
-    #[arg(long, value_name = "FILE")]
-    pub weights: PathBuf,
+    /// Weights of `train` or `convert`, or what `convert` reads
+    #[arg(long, value_name = "FILE", required_unless_present = "results")]
+    pub weights: Option<PathBuf>,
+    /// Evaluates COCO results JSON, of any program, in place of weights
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["weights", "json"])]
+    pub results: Option<PathBuf>,
     /// Data set folder; else the one in the weights' configuration
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
@@ -140,14 +156,15 @@ pub struct EvalArgs {
 const EVAL_EXAMPLES: &str = "\
 Examples:
   mrcnn-cli eval --weights runs/train/best.safetensors --data shapes
-  mrcnn-cli eval --weights w.safetensors --data coco --split val --area box --json detections.json";
+  mrcnn-cli eval --weights w.safetensors --data coco --split val --area box --json detections.json
+  mrcnn-cli eval --results detections.json --data coco";
 
 #[derive(Debug, Args)]
 pub struct PredictArgs {
     /// Pictures, folders of pictures, or patterns such as 'photos/**/*.jpg'
     #[arg(required = true, value_name = "PICTURES")]
     pub pictures: Vec<String>,
-    /// Weights written by `train`; else the newest best.safetensors under runs/
+    /// Weights of `train` or `convert`, or what `convert` reads; else the newest best.safetensors under runs/
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     /// Folder for the overlays and detections.json; a number is added where it exists
@@ -156,15 +173,28 @@ pub struct PredictArgs {
     /// Detections with a lower score are left out
     #[arg(long, default_value_t = 0.5)]
     pub score: f32,
+    /// What is printed; the files are written either way
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: PrintFormat,
     #[command(flatten)]
     pub model: ModelArgs,
+}
+
+/// What `predict` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PrintFormat {
+    /// A line a picture
+    Table,
+    /// COCO results with compressed RLE masks, as in detections.json
+    Json,
 }
 
 const PREDICT_EXAMPLES: &str = "\
 Examples:
   mrcnn-cli predict photo.jpg
   mrcnn-cli predict photos 'more/**/*.png' --weights best.safetensors --score 0.7
-  mrcnn-cli predict photo.jpg --set image.min_size=400 --backend wgpu";
+  mrcnn-cli predict photo.jpg --set image.min_size=400 --backend wgpu
+  mrcnn-cli predict photo.jpg --format json | jq '.[].bbox'";
 
 /// What `eval` and `predict` share.
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! `mrcnn-cli`: a thin shell around `mrcnn-core`.
 
 mod args;
+mod convert;
 mod dataset;
 mod eval;
 mod predict;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Dataset { command } => dataset::run(&command),
     };
     match result {

@@ -1,9 +1,10 @@
 //! `mrcnn-cli predict`.
 
-use crate::args::PredictArgs;
+use crate::args::{PredictArgs, PrintFormat};
 use anyhow::{Context, Result, anyhow, bail};
 use mrcnn_core::Detection;
 use mrcnn_core::data::detections_json;
+use mrcnn_core::image::RgbImage;
 use mrcnn_core::image::decode::decode;
 use mrcnn_core::image::overlay::{OverlayOptions, draw};
 use mrcnn_core::predict::Predictor;
@@ -22,9 +23,12 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let predictor = Predictor::load(&weights, config, overrides, &backend.device)?;
     eprintln!("weights: {}", weights.display());
     let out = free_folder(&args.out)?;
+    let table = args.format == PrintFormat::Table;
+    if table {
+        println!("{:<40} {:>11} {:>8}  detections", "picture", "size", "ms");
+    }
     let mut records = Vec::new();
     let mut failed = 0;
-    println!("{:<40} {:>11} {:>8}  detections", "picture", "size", "ms");
     for (index, path) in pictures.iter().enumerate() {
         let image = match decode(path) {
             Ok(image) => image,
@@ -36,35 +40,58 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         };
         let started = Instant::now();
         let mut found = predictor.predict(&image)?;
-        let milliseconds = started.elapsed().as_millis();
         found.retain(|detection| detection.score >= args.score);
-        let size = format!("{}x{}", image.width(), image.height());
-        let shown = shorten(&path.display().to_string(), 40);
-        println!(
-            "{shown:<40} {size:>11} {milliseconds:>8}  {}",
-            summary(&found, &predictor)
-        );
-        let names = |label: usize| predictor.classes().name(label);
-        let overlay = draw(&image, &found, &names, &OverlayOptions::default());
-        let file = out.join(overlay_name(path, index));
-        overlay
-            .save(&file)
-            .with_context(|| file.display().to_string())?;
-        records.extend(detections_json(
-            index as u64 + 1,
-            Some(path),
+        if table {
+            println!("{}", row(path, &image, started, &found, &predictor));
+        }
+        draw_overlay(
+            &out.join(overlay_name(path, index)),
+            &image,
             &found,
-            predictor.classes(),
-        ));
+            &predictor,
+        )?;
+        let id = index as u64 + 1;
+        records.extend(detections_json(id, Some(path), &found, predictor.classes()));
     }
     let json = out.join("detections.json");
-    std::fs::write(&json, serde_json::to_string(&records)?)
-        .with_context(|| json.display().to_string())?;
-    println!("overlays and detections.json in {}", out.display());
+    let text = serde_json::to_string(&records)?;
+    std::fs::write(&json, &text).with_context(|| json.display().to_string())?;
+    match args.format {
+        PrintFormat::Table => println!("overlays and detections.json in {}", out.display()),
+        PrintFormat::Json => println!("{text}"),
+    }
     if failed > 0 {
         bail!("{failed} of {} pictures could not be read", pictures.len());
     }
     Ok(())
+}
+
+/// A picture's line of the table.
+fn row(
+    path: &Path,
+    image: &RgbImage,
+    started: Instant,
+    found: &[Detection],
+    predictor: &Predictor,
+) -> String {
+    let milliseconds = started.elapsed().as_millis();
+    let size = format!("{}x{}", image.width(), image.height());
+    let shown = shorten(&path.display().to_string(), 40);
+    let summary = summary(found, predictor);
+    format!("{shown:<40} {size:>11} {milliseconds:>8}  {summary}")
+}
+
+fn draw_overlay(
+    file: &Path,
+    image: &RgbImage,
+    found: &[Detection],
+    predictor: &Predictor,
+) -> Result<()> {
+    let names = |label: usize| predictor.classes().name(label);
+    let overlay = draw(image, found, &names, &OverlayOptions::default());
+    overlay
+        .save(file)
+        .with_context(|| file.display().to_string())
 }
 
 /// `circle 0.99, circle 0.87, star 0.61`, at most five of them.

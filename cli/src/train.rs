@@ -8,14 +8,26 @@ use mrcnn_core::train::Trainer;
 use mrcnn_core::weights;
 
 pub fn run(args: &TrainArgs) -> Result<()> {
-    let config = args.config()?;
+    let start = args.weights.as_deref().map(weights::load).transpose()?;
+    let config = args.config(start.as_ref().map(|start| &start.config))?;
+    for difference in start
+        .iter()
+        .flat_map(|start| config.differences(&start.config))
+    {
+        eprintln!("warning: {difference}");
+    }
     let backend = args.backend.select()?;
     let (trainer, problems) =
         Trainer::prepare(config, &args.out, &backend.device, args.area.into())?;
     warn(&problems);
     let mut model = trainer.new_model();
-    if let Some(path) = &args.weights {
-        model = weights::load_state_dict(model, weights::load(path)?.tensors, path)?;
+    if let (Some(path), Some(start)) = (&args.weights, start) {
+        let transfer = weights::transfer(model, start.tensors, path)?;
+        model = transfer.model;
+        if !transfer.fresh.is_empty() {
+            let count = transfer.fresh.len();
+            eprintln!("{count} tensors start anew ({}, ...)", transfer.fresh[0]);
+        }
     }
     let folder = trainer.folder.path().display();
     eprintln!(

@@ -6,6 +6,8 @@
 
 pub mod boxes;
 pub mod config;
+#[cfg(feature = "convert")]
+pub mod convert;
 pub mod data;
 pub mod detection;
 #[cfg(feature = "train")]

@@ -46,7 +46,7 @@ const MASKS_AT_ONCE: usize = 128;
 const MASK_THRESHOLD: f32 = 0.5;
 
 impl Predictor {
-    /// Reads weights that `mrcnn-cli train` wrote. `config` replaces the configuration stored with
+    /// Reads weights, as [`weights::load`] does. `config` replaces the configuration stored with
     /// them; `overrides` change it (`image.min_size=400`).
     pub fn load(
         path: &Path,
@@ -55,6 +55,16 @@ impl Predictor {
         device: &Device,
     ) -> Result<Self, PredictError> {
         let checkpoint = weights::load(path)?;
+        if !checkpoint
+            .tensors
+            .keys()
+            .any(|name| name.starts_with("roi_heads."))
+        {
+            return Err(PredictError::Weights(WeightsError::Unsupported {
+                path: path.into(),
+                reason: "it has a backbone only: train it with `mrcnn-cli train --weights`".into(),
+            }));
+        }
         let mut config = config.unwrap_or(checkpoint.config).with(overrides)?;
         if config.model.num_classes == 0 {
             config.model.num_classes = checkpoint.classes.len() + 1;

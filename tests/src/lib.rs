@@ -7,6 +7,8 @@
 pub mod close;
 pub mod golden;
 pub mod recipe;
+pub mod tensorflow_file;
+pub mod torch_file;
 
 use burn::tensor::Device;
 use mrcnn_backends::{BackendKind, select};

@@ -12,34 +12,36 @@ pub struct Anchors {
 }
 
 /// The anchors of size `size` pixels about the origin, one a ratio (height over width), with equal
-/// areas, rounded to whole pixels as torchvision does.
-pub fn cell_anchors(size: f32, ratios: &[f32]) -> Vec<Bbox> {
+/// areas; `rounded` to whole pixels as torchvision does, or not, as Detectron2.
+pub fn cell_anchors(size: f32, ratios: &[f32], rounded: bool) -> Vec<Bbox> {
+    let side = |v: f32| if rounded { v.round_ties_even() } else { v };
     ratios
         .iter()
         .map(|ratio| {
             let height_ratio = ratio.sqrt();
             let width = (1.0 / height_ratio) * size;
             let height = height_ratio * size;
-            [-width, -height, width, height].map(|v| (v / 2.0).round_ties_even())
+            [-width, -height, width, height].map(|v| side(v / 2.0))
         })
         .collect()
 }
 
 impl Anchors {
     /// Anchors for a picture of `padded = (height, width)` pixels with feature maps `grids`
-    /// `(rows, columns)`; `sizes` gives one anchor size a level.
+    /// `(rows, columns)`; the other arguments as in [`cell_anchors`], with one size a level.
     pub fn new(
         padded: (usize, usize),
         grids: &[(usize, usize)],
         sizes: &[f32],
         ratios: &[f32],
+        rounded: bool,
     ) -> Self {
         let mut boxes = Vec::new();
         let mut per_level = Vec::with_capacity(grids.len());
         for (&(rows, columns), &size) in grids.iter().zip(sizes) {
             let stride_y = (padded.0 / rows.max(1)) as f32;
             let stride_x = (padded.1 / columns.max(1)) as f32;
-            let cells = cell_anchors(size, ratios);
+            let cells = cell_anchors(size, ratios, rounded);
             for row in 0..rows {
                 for column in 0..columns {
                     let (x, y) = (column as f32 * stride_x, row as f32 * stride_y);

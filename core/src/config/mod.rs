@@ -3,13 +3,15 @@
 //! Defaults are torchvision's `maskrcnn_resnet50_fpn`.
 
 mod check;
+mod compare;
+mod image;
 mod model;
 mod overrides;
 mod training;
 
+pub use image::{ChannelOrder, ImageConfig};
 pub use model::{
-    Backbone, BoxHeadConfig, ImageConfig, MaskHeadConfig, ModelConfig, NormKind, RoiConfig,
-    RpnConfig,
+    Backbone, BoxHeadConfig, MaskHeadConfig, ModelConfig, NormKind, RoiConfig, RpnConfig,
 };
 pub use overrides::ConfigError;
 pub use training::{DataConfig, OptimizerKind, Schedule, TrainConfig};

@@ -70,6 +70,9 @@ pub struct ModelConfig {
     pub norm_momentum: f64,
     /// Groups of group norm.
     pub norm_groups: usize,
+    /// Whether a bottleneck strides in its first 1x1 convolution (Detectron2's MSRA backbones) and not
+    /// in its 3x3 one (v1.5, torchvision).
+    pub stride_in_1x1: bool,
     /// Frozen parts: 0 nothing, 1 the stem, 2 the stem and the first stage, up to 5.
     pub freeze_at: usize,
     /// Channels of every FPN level.
@@ -96,6 +99,7 @@ impl Default for ModelConfig {
             norm_eps: 1e-5,
             norm_momentum: 0.1,
             norm_groups: 32,
+            stride_in_1x1: false,
             freeze_at: 2,
             fpn_channels: 256,
             num_classes: 0,
@@ -115,6 +119,8 @@ pub struct RpnConfig {
     pub anchor_sizes: Vec<f32>,
     /// Heights over widths of the anchors at each place.
     pub anchor_ratios: Vec<f32>,
+    /// Whether anchors are rounded to whole pixels (torchvision: true, Detectron2: false).
+    pub round_anchors: bool,
     /// IoU from which an anchor is an object.
     pub fg_iou: f32,
     /// IoU below which an anchor is background.
@@ -142,6 +148,7 @@ impl Default for RpnConfig {
         Self {
             anchor_sizes: vec![32.0, 64.0, 128.0, 256.0, 512.0],
             anchor_ratios: vec![0.5, 1.0, 2.0],
+            round_anchors: true,
             fg_iou: 0.7,
             bg_iou: 0.3,
             batch_per_image: 256,
@@ -236,34 +243,6 @@ impl Default for MaskHeadConfig {
             pool: 14,
             convs: vec![256; 4],
             hidden: 256,
-        }
-    }
-}
-
-/// How pictures become tensors (torchvision's `GeneralizedRCNNTransform`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ImageConfig {
-    /// Length of the shorter side in pixels after resizing.
-    pub min_size: u32,
-    /// Largest length of the longer side.
-    pub max_size: u32,
-    /// Mean of R, G, B in `0..=1`.
-    pub mean: [f32; 3],
-    /// Standard deviation of R, G, B.
-    pub std: [f32; 3],
-    /// Batches are padded to a multiple of this.
-    pub size_divisor: u32,
-}
-
-impl Default for ImageConfig {
-    fn default() -> Self {
-        Self {
-            min_size: 800,
-            max_size: 1333,
-            mean: [0.485, 0.456, 0.406],
-            std: [0.229, 0.224, 0.225],
-            size_divisor: 32,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! A data set: pictures with their instances, classes mapped from the file.
 
 use super::check::{Problem, Severity};
+use super::classes::Classes;
 use super::reader::read_split;
-use super::splits::find_splits;
+use super::splits::find_split;
 use crate::boxes::Bbox;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -83,54 +84,6 @@ impl DataError {
     }
 }
 
-/// The classes of a data set: labels `1..=len` for its category ids, in ascending order of the ids.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Classes {
-    /// Name of label `i + 1`.
-    pub names: Vec<String>,
-    /// Category id of label `i + 1`.
-    pub ids: Vec<u64>,
-}
-
-impl Classes {
-    /// The label of a category id.
-    pub fn label_of(&self, category_id: u64) -> Option<usize> {
-        self.ids
-            .iter()
-            .position(|&id| id == category_id)
-            .map(|index| index + 1)
-    }
-
-    /// The name of a label; `background` for 0, `class N` where there is none.
-    pub fn name(&self, label: usize) -> String {
-        match label.checked_sub(1) {
-            None => "background".into(),
-            Some(index) => self
-                .names
-                .get(index)
-                .cloned()
-                .unwrap_or(format!("class {label}")),
-        }
-    }
-
-    /// The category id of a label.
-    pub fn category_id(&self, label: usize) -> Option<u64> {
-        label
-            .checked_sub(1)
-            .and_then(|index| self.ids.get(index).copied())
-    }
-
-    /// Number of classes without the background.
-    pub fn len(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// Whether there is no class.
-    pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
-    }
-}
-
 /// One object of a picture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Instance {
@@ -181,17 +134,8 @@ impl Dataset {
         name: &str,
         on_problem: OnProblem,
     ) -> Result<(Self, Vec<Problem>), DataError> {
-        let splits = find_splits(dir)?;
-        // Roboflow says `valid`; a folder with a single annotation file is every split.
-        let also = if name == "val" { "valid" } else { name };
-        let split = [name, also, "all"]
-            .iter()
-            .find_map(|wanted| splits.iter().find(|split| split.name == *wanted))
-            .ok_or_else(|| DataError::NotFound {
-                dir: dir.into(),
-                wanted: format!(" for split `{name}`"),
-            })?;
-        let (dataset, problems) = read_split(split)?;
+        let split = find_split(dir, name)?;
+        let (dataset, problems) = read_split(&split)?;
         let errors: Vec<Problem> = problems
             .iter()
             .filter(|p| p.severity == Severity::Error)

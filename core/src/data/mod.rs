@@ -1,6 +1,7 @@
 //! Data sets in COCO format: reading, checking, and the embedded one.
 
 mod check;
+mod classes;
 mod coco;
 mod dataset;
 mod reader;
@@ -12,6 +13,7 @@ mod splits;
 pub use check::{Problem, Report, Severity, SplitSummary, check};
 #[cfg(feature = "train")]
 pub(crate) use check::{check_pictures, size_mismatch};
+pub use classes::Classes;
 pub use coco::{DetectionRecord, RleRecord, detections_json};
-pub use dataset::{Classes, DataError, Dataset, Instance, OnProblem, Sample};
-pub use splits::{Split, find_splits};
+pub use dataset::{DataError, Dataset, Instance, OnProblem, Sample};
+pub use splits::{Split, find_split, find_splits};

@@ -1,8 +1,9 @@
 //! Reading a split: every annotation is checked, what is bad is left out and named.
 
 use super::check::{Problem, Severity};
+use super::classes::Classes;
 use super::coco::{self, CocoAnnotation, CocoCategory, CocoImage};
-use super::dataset::{Classes, DataError, Dataset, Instance, Sample};
+use super::dataset::{DataError, Dataset, Instance, Sample};
 use super::segmentation;
 use super::splits::Split;
 use crate::boxes::Bbox;

@@ -14,6 +14,21 @@ pub struct Split {
     pub images: PathBuf,
 }
 
+/// The split `name` of a folder; Roboflow says `valid` for `val`, and a folder with a single
+/// annotation file is every split.
+pub fn find_split(dir: &Path, name: &str) -> Result<Split, DataError> {
+    let splits = find_splits(dir)?;
+    let also = if name == "val" { "valid" } else { name };
+    [name, also, "all"]
+        .iter()
+        .find_map(|wanted| splits.iter().find(|split| split.name == *wanted))
+        .cloned()
+        .ok_or_else(|| DataError::NotFound {
+            dir: dir.into(),
+            wanted: format!(" for split `{name}`"),
+        })
+}
+
 /// Every split in a folder, by the common layouts; a JSON file is a split of its own.
 pub fn find_splits(dir: &Path) -> Result<Vec<Split>, DataError> {
     let io_error = |source| DataError::Io {

@@ -1,79 +1,51 @@
 //! COCO evaluation, by `hotcoco` (bit-equal to pycocotools).
 
+mod metrics;
+
+pub use metrics::{AreaProtocol, METRIC_NAMES, Metrics};
+
 use crate::data::{Classes, Dataset, RleRecord};
 use crate::detection::Detection;
 use hotcoco::{Annotation, COCO, COCOeval, Category, Image, IouType, Segmentation};
-use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
 
 /// Why an evaluation failed.
 #[derive(Debug, Error)]
-#[error("COCO evaluation failed: {0}; check the data with `mrcnn-cli dataset check DIR`")]
-pub struct EvalError(#[from] hotcoco::Error);
-
-/// By which area masks are sorted into small, medium and large.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AreaProtocol {
-    /// The mask's own area, as Detectron2 reports.
-    #[default]
-    Mask,
-    /// The area of the detection's box, as pycocotools does when a result has both, and as the
-    /// reference system reports. Changes only the mask numbers by size.
-    Box,
+pub enum EvalError {
+    /// The evaluation refused its input.
+    #[error("COCO evaluation failed: {0}; check the data with `mrcnn-cli dataset check DIR`")]
+    Coco(#[from] hotcoco::Error),
+    /// A results file cannot be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A results file is not a list of COCO results.
+    #[error(
+        "{path}: {source}; a list of COCO results is wanted: image_id, category_id, score, ..."
+    )]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with line and column.
+        source: serde_json::Error,
+    },
 }
 
-/// Names of the 12 numbers in COCO's order.
-pub const METRIC_NAMES: [&str; 12] = [
-    "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
-];
-
-/// The 12 numbers for boxes and the 12 for masks; -1 where there is no ground truth.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Metrics {
-    /// Box numbers, in the order of [`METRIC_NAMES`].
-    pub bbox: [f64; 12],
-    /// Mask numbers.
-    pub segm: [f64; 12],
-    /// How masks were sorted by size.
+/// What is evaluated, and how.
+#[derive(Clone, Debug, Default)]
+pub struct EvalOptions {
+    /// How masks are sorted by size.
     pub protocol: AreaProtocol,
-}
-
-impl Metrics {
-    /// Mask AP over IoU 0.50 to 0.95.
-    pub fn mask_ap(&self) -> f64 {
-        self.segm[0]
-    }
-
-    /// Box AP over IoU 0.50 to 0.95.
-    pub fn box_ap(&self) -> f64 {
-        self.bbox[0]
-    }
-}
-
-impl fmt::Display for Metrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:>6}  {:>6}  {:>6}", "", "box", "mask")?;
-        for (index, name) in METRIC_NAMES.iter().enumerate() {
-            let [bbox, segm] = [self.bbox, self.segm].map(|values| shown(values[index]));
-            writeln!(f, "{name:>6}  {bbox:>6}  {segm:>6}")?;
-        }
-        let protocol = match self.protocol {
-            AreaProtocol::Mask => "mask area (as Detectron2)",
-            AreaProtocol::Box => "box area (as pycocotools with boxes in the results)",
-        };
-        write!(f, "sizes s, m, l of the masks by {protocol}")
-    }
-}
-
-fn shown(value: f64) -> String {
-    if value < 0.0 {
-        "-".into()
-    } else {
-        format!("{value:.3}")
-    }
+    /// The pictures that count; empty for all.
+    pub image_ids: Vec<u64>,
+    /// Whether all classes are taken for one (pycocotools' `useCats = 0`).
+    pub class_agnostic: bool,
 }
 
 /// Evaluates the detections of pictures (by image id) against a data set.
@@ -85,28 +57,84 @@ pub fn evaluate(
     protocol: AreaProtocol,
 ) -> Result<Metrics, EvalError> {
     let truth = Arc::new(COCO::from_dataset(ground_truth(dataset)));
-    let image_ids: Vec<u64> = detections.iter().map(|(id, _)| *id).collect();
-    let run = |kind: IouType| -> Result<[f64; 12], EvalError> {
-        let results = results(detections, &dataset.classes, kind, protocol);
-        let mut eval = COCOeval::new(truth.clone(), truth.load_res_anns(results)?, kind);
-        eval.params.img_ids = image_ids.clone();
-        eval.evaluate()?;
-        eval.accumulate();
-        // Fills the numbers; `run` would print them too.
-        eval.summarize_lines();
-        let mut numbers = [-1.0; 12];
+    let options = EvalOptions {
+        protocol,
+        image_ids: detections.iter().map(|(id, _)| *id).collect(),
+        class_agnostic: false,
+    };
+    metrics(&truth, &results(detections, &dataset.classes), &options)
+}
+
+/// Evaluates a COCO results file against a COCO annotation file, both as they are.
+pub fn evaluate_files(
+    annotations: &Path,
+    results: &Path,
+    options: &EvalOptions,
+) -> Result<Metrics, EvalError> {
+    let truth = Arc::new(COCO::new(annotations)?);
+    let text = std::fs::read_to_string(results).map_err(|source| EvalError::Io {
+        path: results.into(),
+        source,
+    })?;
+    let results: Vec<Annotation> =
+        serde_json::from_str(&text).map_err(|source| EvalError::Json {
+            path: results.into(),
+            source,
+        })?;
+    metrics(&truth, &results, options)
+}
+
+/// The 12 numbers for boxes and the 12 for masks.
+fn metrics(
+    truth: &Arc<COCO>,
+    results: &[Annotation],
+    options: &EvalOptions,
+) -> Result<Metrics, EvalError> {
+    let numbers = |kind| -> Result<[f64; 12], EvalError> {
+        let eval = accumulate(truth, results, kind, options)?;
         let stats = eval.stats().unwrap_or_default();
-        numbers
-            .iter_mut()
-            .zip(stats)
-            .for_each(|(number, stat)| *number = *stat);
-        Ok(numbers)
+        Ok(std::array::from_fn(|index| {
+            stats.get(index).copied().unwrap_or(-1.0)
+        }))
     };
     Ok(Metrics {
-        bbox: run(IouType::Bbox)?,
-        segm: run(IouType::Segm)?,
-        protocol,
+        bbox: numbers(IouType::Bbox)?,
+        segm: numbers(IouType::Segm)?,
+        protocol: options.protocol,
     })
+}
+
+/// Runs the evaluation of boxes or of masks, for its numbers and its precision and recall arrays.
+///
+/// Results may have a box, a mask or both; the other of `kind` is left out, but for the box where
+/// masks are sorted by the area of boxes.
+pub fn accumulate(
+    truth: &Arc<COCO>,
+    results: &[Annotation],
+    kind: IouType,
+    options: &EvalOptions,
+) -> Result<COCOeval, EvalError> {
+    let keep_box = kind == IouType::Bbox || options.protocol == AreaProtocol::Box;
+    let results = results.iter().cloned().map(|mut result| {
+        if kind == IouType::Bbox {
+            result.segmentation = None;
+        }
+        if !keep_box {
+            result.bbox = None;
+        }
+        result
+    });
+    let results = truth.load_res_anns(results.collect())?;
+    let mut eval = COCOeval::new(truth.clone(), results, kind);
+    eval.params.use_cats = !options.class_agnostic;
+    if !options.image_ids.is_empty() {
+        eval.params.img_ids = options.image_ids.clone();
+    }
+    eval.evaluate()?;
+    eval.accumulate();
+    // Fills the numbers; `run` would print them too.
+    eval.summarize_lines();
+    Ok(eval)
 }
 
 fn ground_truth(dataset: &Dataset) -> hotcoco::Dataset {
@@ -153,22 +181,15 @@ fn ground_truth(dataset: &Dataset) -> hotcoco::Dataset {
     }
 }
 
-fn results(
-    detections: &[(u64, Vec<Detection>)],
-    classes: &Classes,
-    kind: IouType,
-    protocol: AreaProtocol,
-) -> Vec<Annotation> {
-    let masks = kind == IouType::Segm;
-    let boxes = !masks || protocol == AreaProtocol::Box;
+fn results(detections: &[(u64, Vec<Detection>)], classes: &Classes) -> Vec<Annotation> {
     let all = detections
         .iter()
         .flat_map(|(id, found)| found.iter().map(move |d| (*id, d)));
     all.map(|(image_id, detection)| Annotation {
         image_id,
         category_id: classes.category_id(detection.label).unwrap_or_default(),
-        bbox: boxes.then(|| xywh(detection.bbox)),
-        segmentation: masks.then(|| segmentation(&detection.mask)),
+        bbox: Some(xywh(detection.bbox)),
+        segmentation: Some(segmentation(&detection.mask)),
         score: Some(detection.score as f64),
         ..Default::default()
     })

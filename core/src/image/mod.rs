@@ -3,3 +3,6 @@
 pub mod decode;
 pub mod overlay;
 pub mod transform;
+
+/// A decoded picture, 8 bits a channel.
+pub use ::image::RgbImage;

@@ -10,7 +10,7 @@ use vernier_mask::Rle;
 /// A picture as three planes, `[3, height, width]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Planes {
-    /// Row-major values of R, then G, then B.
+    /// Row-major values of one plane after the other, in the configured order.
     pub values: Vec<f32>,
     /// Rows.
     pub height: usize,
@@ -32,7 +32,8 @@ pub fn output_size(height: u32, width: u32, min_size: u32, max_size: u32) -> (u3
 pub fn normalize(image: &RgbImage, config: &ImageConfig) -> Planes {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let mut values = vec![0.0; 3 * height * width];
-    for (channel, plane) in values.chunks_mut((height * width).max(1)).enumerate() {
+    let planes = values.chunks_mut((height * width).max(1));
+    for (channel, plane) in config.channels.planes().into_iter().zip(planes) {
         let (mean, std) = (config.mean[channel], config.std[channel]);
         let table: [f32; 256] = std::array::from_fn(|v| (v as f32 / 255.0 - mean) / std);
         for (value, pixel) in plane.iter_mut().zip(image.as_raw().chunks_exact(3)) {

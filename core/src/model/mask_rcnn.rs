@@ -96,7 +96,13 @@ impl MaskRcnn {
     /// The anchors for padded pictures `(height, width)` and feature maps `grids`.
     pub fn anchors(&self, padded: (usize, usize), grids: &[(usize, usize)]) -> Anchors {
         let rpn = &self.config.rpn;
-        Anchors::new(padded, grids, &rpn.anchor_sizes, &rpn.anchor_ratios)
+        Anchors::new(
+            padded,
+            grids,
+            &rpn.anchor_sizes,
+            &rpn.anchor_ratios,
+            rpn.round_anchors,
+        )
     }
 
     /// Packs P2 to P5 for [`Self::boxes`] and [`Self::masks`]; done once for both.

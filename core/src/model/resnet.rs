@@ -1,4 +1,5 @@
-//! ResNet (He et al., 2015), v1.5: the stride of a bottleneck is in its 3x3 convolution.
+//! ResNet (He et al., 2015), v1.5: the stride of a bottleneck is in its 3x3 convolution, unless the
+//! configuration says otherwise.
 
 use super::layers::Conv2d;
 use super::norm::Norm;
@@ -115,8 +116,13 @@ impl BlockBuilder<'_> {
         let output = width * self.config.backbone.expansion();
         let bottleneck = output != width;
         let (first, second) = if bottleneck { (1, 3) } else { (3, 3) };
-        // A bottleneck strides in its 3x3 convolution, a basic block in its first.
-        let (stride1, stride2) = if bottleneck { (1, stride) } else { (stride, 1) };
+        // v1.5: a bottleneck strides in its 3x3 convolution; a basic block has no other than its first.
+        let first_strides = !bottleneck || self.config.stride_in_1x1;
+        let (stride1, stride2) = if first_strides {
+            (stride, 1)
+        } else {
+            (1, stride)
+        };
         Block {
             conv1: self.conv([input, width], first, stride1),
             bn1: self.norm(width),

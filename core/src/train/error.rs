@@ -25,6 +25,16 @@ pub enum TrainError {
         /// The validation split's annotations.
         path: PathBuf,
     },
+    /// The data set has classes that the weights do not know.
+    #[error("{path}: its categories {data:?} are not all among those of the weights, {model:?}")]
+    UnknownClasses {
+        /// Names in the data set.
+        data: Vec<String>,
+        /// Names that the weights know.
+        model: Vec<String>,
+        /// The data set's annotations.
+        path: PathBuf,
+    },
     /// The configuration wants another number of classes.
     #[error(
         "{path}: {found} classes with the background, model.num_classes is {configured}; set it to \

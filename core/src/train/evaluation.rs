@@ -16,14 +16,28 @@ pub type DatasetDetections = Vec<(u64, Vec<Detection>)>;
 
 /// Evaluates a model on a data set and returns the detections too.
 ///
-/// `progress` is told how many pictures are done, of how many.
+/// `progress` is told how many pictures are done, of how many. The model may know more classes than
+/// the data set; what it finds of those is left out.
 pub fn evaluate_model(
     predictor: &Predictor,
     dataset: &Dataset,
     protocol: AreaProtocol,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(Metrics, DatasetDetections), TrainError> {
-    let found = predict_dataset(predictor, dataset, progress)?;
+    let labels = predictor.classes().labels_in(&dataset.classes);
+    let labels = labels.ok_or_else(|| TrainError::UnknownClasses {
+        path: dataset.annotations.clone(),
+        data: dataset.classes.names.clone(),
+        model: predictor.classes().names.clone(),
+    })?;
+    let mut found = predict_dataset(predictor, dataset, progress)?;
+    for (_, detections) in &mut found {
+        detections.retain_mut(|detection| {
+            let label = labels.get(detection.label).copied().flatten();
+            detection.label = label.unwrap_or_default();
+            label.is_some()
+        });
+    }
     Ok((evaluate(dataset, &found, protocol)?, found))
 }
 

@@ -16,7 +16,7 @@ use crate::model::MaskRcnn;
 use crate::predict::Predictor;
 use crate::random::Stream;
 use crate::report::{MetricsLog, Record};
-use crate::weights;
+use crate::weights::{self, TrainingRecord};
 use burn::tensor::Device;
 use std::path::Path;
 use std::sync::Arc;
@@ -92,7 +92,7 @@ impl Trainer {
         let loader = Loader::start(self.train.clone(), &self.config, 0)?;
         while run.step < steps && !observer.should_stop() {
             if let Err(error) = run.train_step(&loader, observer) {
-                self.save(&run.model, &self.folder.last())?;
+                run.save(&self.folder.last(), None)?;
                 return Err(error);
             }
             let every = self.config.train.eval_every;
@@ -101,15 +101,6 @@ impl Trainer {
             }
         }
         run.evaluate(observer)
-    }
-
-    fn save(&self, model: &MaskRcnn, path: &Path) -> Result<(), TrainError> {
-        Ok(weights::save(
-            path,
-            model,
-            &self.config,
-            &self.train.classes,
-        )?)
     }
 
     fn io_error(&self, source: std::io::Error) -> TrainError {
@@ -213,7 +204,7 @@ impl<'a> Run<'a> {
             protocol,
             ..
         } = self.trainer;
-        self.trainer.save(&self.model, &folder.last())?;
+        self.save(&folder.last(), None)?;
         let predictor = Predictor::new(&self.model, config.clone(), val.classes.clone(), device);
         let mut progress = |done, all| observer.on_eval_progress(done, all);
         let (metrics, found) = evaluate_model(&predictor, val, *protocol, &mut progress)?;
@@ -225,7 +216,7 @@ impl<'a> Run<'a> {
         )?;
         if metrics.mask_ap() > self.best {
             self.best = metrics.mask_ap();
-            self.trainer.save(&self.model, &folder.best())?;
+            self.save(&folder.best(), Some(&metrics))?;
         }
         self.record(Record::eval(self.step, &metrics))?;
         folder
@@ -233,6 +224,24 @@ impl<'a> Run<'a> {
             .map_err(|source| self.trainer.io_error(source))?;
         observer.on_eval(self.step, &metrics);
         Ok(metrics)
+    }
+
+    fn save(&self, path: &Path, metrics: Option<&Metrics>) -> Result<(), TrainError> {
+        let (config, classes) = (&self.trainer.config, &self.trainer.train.classes);
+        let record = TrainingRecord {
+            version: env!("CARGO_PKG_VERSION").into(),
+            step: self.step,
+            pictures: self.trainer.train.samples.len(),
+            box_ap: metrics.map(Metrics::box_ap),
+            mask_ap: metrics.map(Metrics::mask_ap),
+        };
+        Ok(weights::save(
+            path,
+            &self.model,
+            config,
+            classes,
+            Some(record),
+        )?)
     }
 
     fn record(&mut self, record: Record) -> Result<(), TrainError> {

@@ -25,7 +25,7 @@ fn photos_at_r50_fpn_full_size() {
         ids: (1..=90).collect(),
     };
     let weights = at.join("recipe.safetensors");
-    save(&weights, &model, &config, &classes).expect("weights");
+    save(&weights, &model, &config, &classes, None).expect("weights");
 
     let mut photos: Vec<String> = std::fs::read_dir(data.join("images"))
         .expect("photos")

@@ -109,7 +109,7 @@ fn anchors_of_every_size() {
     let cells: Vec<f32> = rpn
         .anchor_sizes
         .iter()
-        .flat_map(|&size| cell_anchors(size, &rpn.anchor_ratios))
+        .flat_map(|&size| cell_anchors(size, &rpn.anchor_ratios, true))
         .flatten()
         .collect();
     assert_eq!(cells, golden.get("cell_anchors").f32());
@@ -122,7 +122,7 @@ fn anchors_of_every_size() {
             .map(|(rows, columns)| (rows as usize, columns as usize))
             .collect();
         let padded = (height as usize, width as usize);
-        let anchors = Anchors::new(padded, &grids, &rpn.anchor_sizes, &rpn.anchor_ratios);
+        let anchors = Anchors::new(padded, &grids, &rpn.anchor_sizes, &rpn.anchor_ratios, true);
         let counts: Vec<usize> = levels
             .iter()
             .map(|l| l["count"].as_u64().expect("count") as usize)

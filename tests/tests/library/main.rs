@@ -1,6 +1,9 @@
 //! The library against torchvision's numbers, and against what a user may throw at it.
 
 mod boxes;
+mod coco_eval;
+mod convert;
+mod eval_mode;
 mod kernels;
 mod model;
 mod replicas;

@@ -139,7 +139,13 @@ fn proposals_are_filtered() {
         ..RpnConfig::default()
     };
     let padded = (padded.0 as usize, padded.1 as usize);
-    let anchors = Anchors::new(padded, &grids, &config.anchor_sizes, &config.anchor_ratios);
+    let anchors = Anchors::new(
+        padded,
+        &grids,
+        &config.anchor_sizes,
+        &config.anchor_ratios,
+        true,
+    );
     assert_eq!(anchors.boxes, golden.get("anchors").boxes());
     let count = anchors.boxes.len();
     let (objectness, deltas) = (golden.get("objectness").f32(), golden.get("deltas").f32());

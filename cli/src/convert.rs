@@ -1,0 +1,156 @@
+//! `mrcnn-cli convert`.
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
+use mrcnn_backends::{BackendKind, select};
+use mrcnn_core::MaskRcnn;
+use mrcnn_core::convert::{Format, ImportOptions, Imported, export_torchvision, import};
+use mrcnn_core::data::Classes;
+use mrcnn_core::weights::{Checkpoint, StoredAs, load_state_dict, transfer};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ConvertArgs {
+    /// Weights: torchvision .pth or .safetensors, Detectron2 .pkl or .pth, a TensorFlow checkpoint
+    /// (PREFIX or PREFIX.index), or ours
+    #[arg(value_name = "FILE")]
+    input: PathBuf,
+    /// Who is to read the result
+    #[arg(long, value_enum, default_value = "mrcnn")]
+    to: Target,
+    /// File to write; else INPUT.mrcnn.safetensors or INPUT.torchvision.safetensors
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Number format; f16 halves the file and rounds to 11 bits
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: Dtype,
+    /// Class names: a text file with one a line, or a COCO JSON file; else COCO's where they fit
+    #[arg(long, value_name = "FILE")]
+    classes: Option<PathBuf>,
+    /// Changes one setting of the result, e.g. --set model.norm_eps=0; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  mrcnn-cli convert maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth
+  mrcnn-cli convert model_final_f10217.pkl --out d2.safetensors
+  mrcnn-cli convert resnet-nhwc-2018-02-07/model.ckpt-112603
+  mrcnn-cli convert runs/train/best.safetensors --to torchvision --dtype f16";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Target {
+    /// This program: configuration and class names in the file
+    Mrcnn,
+    /// torchvision: `load_state_dict(load_file(FILE), strict=True)`
+    Torchvision,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Dtype {
+    F32,
+    F16,
+}
+
+impl From<Dtype> for StoredAs {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::F16 => Self::F16,
+        }
+    }
+}
+
+pub fn run(args: &ConvertArgs) -> Result<()> {
+    let out = args.out.clone().unwrap_or_else(|| output_name(args));
+    ensure!(
+        !out.exists(),
+        "{}: it exists; give another --out or remove it",
+        out.display()
+    );
+    let classes = args.classes.as_deref().map(Classes::read).transpose()?;
+    let mut imported = import(&args.input, &ImportOptions { classes })?;
+    let config = imported.checkpoint.config.with(&args.set)?;
+    imported.checkpoint.config = config;
+    describe(&imported);
+    check(&imported.checkpoint, &args.input)?;
+    let checkpoint = &imported.checkpoint;
+    match args.to {
+        Target::Mrcnn => {
+            checkpoint.save(&out, args.dtype.into())?;
+            let settings = out.with_extension("toml");
+            std::fs::write(&settings, toml::to_string(&checkpoint.config)?)
+                .with_context(|| settings.display().to_string())?;
+            println!(
+                "settings: {} (a copy; the weights hold them)",
+                settings.display()
+            );
+        }
+        Target::Torchvision => {
+            for difference in export_torchvision(&out, checkpoint, args.dtype.into())? {
+                println!("tell torchvision: {difference}");
+            }
+        }
+    }
+    let size = out.metadata().map_or(0, |metadata| metadata.len());
+    println!("weights:  {} ({:.1} MB)", out.display(), size as f64 / 1e6);
+    if imported.format == Format::Backbone {
+        println!(
+            "train on: mrcnn-cli train --weights {} --data DIR",
+            out.display()
+        );
+    }
+    Ok(())
+}
+
+fn describe(imported: &Imported) {
+    let model = &imported.checkpoint.config.model;
+    let count = imported.checkpoint.tensors.len();
+    println!("format:   {}, {count} tensors", imported.format);
+    let backbone = format!("{:?}", model.backbone).to_lowercase();
+    match model.num_classes {
+        0 => println!("network:  {backbone} without detection heads"),
+        classes => println!("network:  {backbone}, {classes} classes with the background"),
+    }
+    for note in &imported.notes {
+        println!("note:     {note}");
+    }
+    if let Some(first) = imported.ignored.first() {
+        let count = imported.ignored.len();
+        println!("left out: {count} entries that are no weights of the network ({first}, ...)");
+    }
+}
+
+/// Refuses weights that do not fill the network that they describe.
+fn check(checkpoint: &Checkpoint, path: &Path) -> Result<()> {
+    let device = select(BackendKind::Cpu)?.device;
+    let tensors = checkpoint.tensors.clone();
+    let mut config = checkpoint.config.clone();
+    if config.model.num_classes == 0 {
+        config.model.num_classes = 2;
+        config.check()?;
+        transfer(MaskRcnn::new(&config.model, 0, &device), tensors, path)?;
+    } else {
+        config.check()?;
+        load_state_dict(MaskRcnn::new(&config.model, 0, &device), tensors, path)?;
+    }
+    Ok(())
+}
+
+/// `weights.pth` -> `weights.mrcnn.safetensors`, beside it.
+fn output_name(args: &ConvertArgs) -> PathBuf {
+    let name = args.input.file_name().unwrap_or_default().to_string_lossy();
+    let known = [".safetensors", ".pth", ".pt", ".pkl", ".index"];
+    let stem = known
+        .iter()
+        .find_map(|extension| name.strip_suffix(extension));
+    let target = match args.to {
+        Target::Mrcnn => "mrcnn",
+        Target::Torchvision => "torchvision",
+    };
+    let stem = stem.unwrap_or(&name);
+    args.input
+        .with_file_name(format!("{stem}.{target}.safetensors"))
+}

@@ -1,0 +1,65 @@
+//! Settings that weights were made with.
+
+use super::Config;
+use toml::Value;
+
+/// What a network computes with; other values spoil its weights without any error.
+const BOUND_TO_WEIGHTS: [&str; 13] = [
+    "image.channels",
+    "image.mean",
+    "image.std",
+    "model.norm",
+    "model.head_norm",
+    "model.norm_eps",
+    "model.stride_in_1x1",
+    "model.rpn.anchor_sizes",
+    "model.rpn.anchor_ratios",
+    "model.rpn.round_anchors",
+    "model.roi.aligned",
+    "model.roi.sampling_ratio",
+    "model.roi.box_weights",
+];
+
+impl Config {
+    /// Where this configuration differs from the one that weights were made with, in settings that
+    /// are bound to the weights. One line each, for a warning.
+    pub fn differences(&self, made_with: &Self) -> Vec<String> {
+        let values = [self, made_with].map(Value::try_from);
+        let [Ok(ours), Ok(theirs)] = values else {
+            return Vec::new();
+        };
+        let differing = BOUND_TO_WEIGHTS.iter().filter_map(|key| {
+            let (ours, theirs) = (at(&ours, key)?, at(&theirs, key)?);
+            (ours != theirs)
+                .then(|| format!("{key} = {ours}, and the weights were made with {theirs}"))
+        });
+        differing.collect()
+    }
+}
+
+fn at<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
+    key.split('.')
+        .try_fold(value, |value, part| value.get(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_bound_to_weights_is_compared() {
+        let plain = Config::default();
+        assert!(
+            BOUND_TO_WEIGHTS
+                .iter()
+                .all(|key| { at(&Value::try_from(&plain).unwrap(), key).is_some() })
+        );
+        let set = ["image.channels=bgr", "train.seed=5"].map(String::from);
+        let other = plain.clone().with(&set).unwrap();
+        let found = plain.differences(&other);
+        assert_eq!(
+            found,
+            [r#"image.channels = "rgb", and the weights were made with "bgr""#]
+        );
+    }
+}

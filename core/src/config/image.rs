@@ -1,0 +1,55 @@
+//! How pictures become tensors.
+
+use serde::{Deserialize, Serialize};
+
+/// Order of a picture's planes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChannelOrder {
+    /// Red first: torchvision.
+    #[default]
+    Rgb,
+    /// Blue first: Detectron2's models with an MSRA backbone.
+    Bgr,
+}
+
+impl ChannelOrder {
+    /// Which of R, G, B each plane holds.
+    pub fn planes(self) -> [usize; 3] {
+        match self {
+            Self::Rgb => [0, 1, 2],
+            Self::Bgr => [2, 1, 0],
+        }
+    }
+}
+
+/// How pictures become tensors (torchvision's `GeneralizedRCNNTransform`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImageConfig {
+    /// Length of the shorter side in pixels after resizing.
+    pub min_size: u32,
+    /// Largest length of the longer side.
+    pub max_size: u32,
+    /// Order of the planes: what the backbone was trained with.
+    pub channels: ChannelOrder,
+    /// Mean of R, G, B in `0..=1`.
+    pub mean: [f32; 3],
+    /// Standard deviation of R, G, B.
+    pub std: [f32; 3],
+    /// Batches are padded to a multiple of this.
+    pub size_divisor: u32,
+}
+
+impl Default for ImageConfig {
+    fn default() -> Self {
+        Self {
+            min_size: 800,
+            max_size: 1333,
+            channels: ChannelOrder::Rgb,
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+            size_divisor: 32,
+        }
+    }
+}

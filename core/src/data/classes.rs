@@ -1,0 +1,149 @@
+//! Classes: labels, names and category ids.
+
+use super::dataset::DataError;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// The classes of a data set: labels `1..=len` for its category ids, in ascending order of the ids.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Classes {
+    /// Name of label `i + 1`.
+    pub names: Vec<String>,
+    /// Category id of label `i + 1`.
+    pub ids: Vec<u64>,
+}
+
+impl Classes {
+    /// The label of a category id.
+    pub fn label_of(&self, category_id: u64) -> Option<usize> {
+        self.ids
+            .iter()
+            .position(|&id| id == category_id)
+            .map(|index| index + 1)
+    }
+
+    /// The name of a label; `background` for 0, `class N` where there is none.
+    pub fn name(&self, label: usize) -> String {
+        match label.checked_sub(1) {
+            None => "background".into(),
+            Some(index) => self
+                .names
+                .get(index)
+                .cloned()
+                .unwrap_or(format!("class {label}")),
+        }
+    }
+
+    /// The category id of a label.
+    pub fn category_id(&self, label: usize) -> Option<u64> {
+        label
+            .checked_sub(1)
+            .and_then(|index| self.ids.get(index).copied())
+    }
+
+    /// Number of classes without the background.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there is no class.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// For each label of these classes, from 0, its label in `others`; the background stays 0.
+    ///
+    /// None where a class of `others`, by category id and name, is not among these.
+    pub fn labels_in(&self, others: &Self) -> Option<Vec<Option<usize>>> {
+        let all_known = others.ids.iter().zip(&others.names).all(|(&id, name)| {
+            let label = self.label_of(id);
+            label.is_some_and(|label| self.names.get(label - 1) == Some(name))
+        });
+        let labels = self.ids.iter().map(|&id| others.label_of(id));
+        all_known.then(|| [Some(0)].into_iter().chain(labels).collect())
+    }
+
+    /// Reads classes from a text file with one name a line, which get the ids 1, 2, ..., or from the
+    /// `categories` of a COCO JSON file, in ascending order of their ids.
+    pub fn read(path: &Path) -> Result<Self, DataError> {
+        let text = std::fs::read_to_string(path).map_err(|source| DataError::Io {
+            path: path.into(),
+            source,
+        })?;
+        let is_json = path
+            .extension()
+            .is_some_and(|extension| extension == "json");
+        let mut pairs: Vec<(u64, String)> = if is_json {
+            let file: Categories =
+                serde_json::from_str(&text).map_err(|error| DataError::Json {
+                    path: path.into(),
+                    reason: error.to_string(),
+                })?;
+            file.categories
+                .into_iter()
+                .map(|c| (c.id, c.name))
+                .collect()
+        } else {
+            let names = text.lines().map(str::trim).filter(|line| !line.is_empty());
+            (1..).zip(names.map(String::from)).collect()
+        };
+        pairs.sort();
+        let (ids, names) = pairs.into_iter().unzip();
+        Ok(Self { names, ids })
+    }
+}
+
+#[derive(Deserialize)]
+struct Categories {
+    categories: Vec<Category>,
+}
+
+#[derive(Deserialize)]
+struct Category {
+    id: u64,
+    name: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn classes(pairs: &[(u64, &str)]) -> Classes {
+        let (ids, names) = pairs
+            .iter()
+            .map(|&(id, name)| (id, name.to_string()))
+            .unzip();
+        Classes { names, ids }
+    }
+
+    #[test]
+    fn labels_follow_ids_and_names() {
+        let model = classes(&[(1, "person"), (2, "unused 2"), (3, "car")]);
+        let data = classes(&[(1, "person"), (3, "car")]);
+        let labels = model.labels_in(&data).unwrap();
+        assert_eq!(labels, [Some(0), Some(1), None, Some(2)]);
+        assert_eq!(model.labels_in(&classes(&[(1, "car")])), None);
+        assert_eq!(data.labels_in(&model), None);
+    }
+
+    #[test]
+    fn names_are_read_from_lines_and_from_coco() {
+        let folder = tempfile::tempdir().unwrap();
+        let (lines, json) = (folder.path().join("a.txt"), folder.path().join("b.json"));
+        std::fs::write(&lines, "cat\n\n dog \n").unwrap();
+        std::fs::write(
+            &json,
+            r#"{"categories":[{"id":7,"name":"b"},{"id":2,"name":"a"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            Classes::read(&lines).unwrap(),
+            classes(&[(1, "cat"), (2, "dog")])
+        );
+        assert_eq!(
+            Classes::read(&json).unwrap(),
+            classes(&[(2, "a"), (7, "b")])
+        );
+        assert!(Classes::read(&folder.path().join("none")).is_err());
+    }
+}

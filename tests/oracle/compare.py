@@ -1,0 +1,232 @@
+"""Compares `mrcnn-cli` with torchvision: detections of R50-FPN, one training step, weights out.
+
+    pip install torch torchvision safetensors
+    cargo build --release -p mrcnn-cli
+    python tests/oracle/compare.py target/release/mrcnn-cli [--backend cpu|wgpu|cuda]
+
+Needs no weights and no pictures: weights come from a recipe, pictures from `dataset shapes`. Prints
+each comparison with its largest error and what is allowed; the exit status is 1 if one fails.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import recipe
+
+SEED = 7
+SIZE = dict(min_size=320, max_size=512)
+LEARNING_RATE = 0.01
+# Quotas that no picture fills: every candidate is sampled, so that no random choice differs.
+SAMPLING = dict(
+    rpn_fg_iou_thresh=0.5,
+    rpn_bg_iou_thresh=0.3,
+    box_fg_iou_thresh=0.3,
+    box_bg_iou_thresh=0.2,
+    rpn_batch_size_per_image=10**6,
+    rpn_positive_fraction=0.5,
+    box_batch_size_per_image=10**6,
+    box_positive_fraction=0.5,
+    rpn_pre_nms_top_n_train=200,
+    rpn_post_nms_top_n_train=1000,
+)
+SETTINGS = [
+    "model.norm_eps=1e-5",
+    f"image.min_size={SIZE['min_size']}",
+    f"image.max_size={SIZE['max_size']}",
+    "model.rpn.fg_iou=0.5",
+    "model.rpn.bg_iou=0.3",
+    "model.roi.fg_iou=0.3",
+    "model.roi.bg_iou=0.2",
+    "model.rpn.batch_per_image=1000000",
+    "model.roi.batch_per_image=1000000",
+    "model.roi.positive_fraction=0.5",
+    "model.rpn.pre_nms_train=200",
+    "model.rpn.post_nms_train=1000",
+    "train.optimizer=sgd",
+    "train.steps=1",
+    "train.batch_size=2",
+    "train.warmup_steps=0",
+    f"train.learning_rate={LEARNING_RATE}",
+    "train.weight_decay=0.0001",
+    "train.flip=0",
+]
+
+
+class Report:
+    """What was compared; keeps whether all held."""
+
+    def __init__(self):
+        self.holds = True
+
+    def check(self, what, error, allowed):
+        fine = bool(error <= allowed)
+        self.holds &= fine
+        print(f"{'ok  ' if fine else 'FAIL'} {what}: error {error:.2g}, allowed {allowed:g}")
+
+    def equal(self, what, ours, theirs):
+        fine = ours == theirs
+        self.holds &= fine
+        print(f"{'ok  ' if fine else 'FAIL'} {what}" + ("" if fine else f": {ours} != {theirs}"))
+
+
+def run(*arguments):
+    done = subprocess.run([str(a) for a in arguments], capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, arguments))}\n{done.stderr}")
+    return done.stdout
+
+
+def settings(names):
+    return [part for name in names for part in ("--set", name)]
+
+
+def picture(path):
+    return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1) / 255.0
+
+
+def decode_rle(record):
+    """COCO's compressed run lengths, column by column."""
+    height, width = record["size"]
+    counts, position, text = [], 0, record["counts"].encode()
+    while position < len(text):
+        value, shift, more = 0, 0, True
+        while more:
+            char = text[position] - 48
+            value |= (char & 0x1F) << shift
+            more = bool(char & 0x20)
+            position, shift = position + 1, shift + 5
+        if char & 0x10:
+            value |= -1 << shift
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+    flat = np.repeat(np.arange(len(counts)) % 2, counts).astype(np.uint8)
+    return flat.reshape(width, height).T
+
+
+def iou(a, b):
+    union = np.logical_or(a, b).sum()
+    return np.logical_and(a, b).sum() / union if union else 1.0
+
+
+def detections(cli, folder, pictures, tolerance, backend, report):
+    """91 classes in eval mode, from picture files to pasted masks."""
+    network = recipe.model(SEED, 91, **SIZE).eval()
+    torch.save(network.state_dict(), folder / "coco.pth")
+    run(cli, "convert", folder / "coco.pth", "--out", folder / "coco.safetensors",
+        *settings(["model.norm_eps=1e-5", *SETTINGS[1:3]]))
+    run(cli, "convert", folder / "coco.safetensors", "--to", "torchvision",
+        "--out", folder / "coco_back.safetensors")
+    back = load_file(folder / "coco_back.safetensors")
+    same = all(torch.equal(back.pop(name), value) for name, value in network.state_dict().items())
+    report.equal(".pth to ours to torchvision, every bit", (same, len(back)), (True, 0))
+    found = json.loads(run(cli, "predict", *pictures, "--weights", folder / "coco.safetensors",
+                           "--format", "json", "--score", "0.05", "--backend", backend,
+                           "--out", folder / "predictions"))
+    with torch.no_grad():
+        wanted = network([picture(path) for path in pictures])
+    for index, theirs in enumerate(wanted):
+        ours = [record for record in found if record["image_id"] == index + 1]
+        name = f"{pictures[index].name}: {len(ours)} detections"
+        labels = [record["category_id"] for record in ours]
+        report.equal(f"{name}, labels in order", labels, theirs["labels"].tolist())
+        if labels != theirs["labels"].tolist() or not ours:
+            continue
+        boxes = torch.tensor([r["bbox"] for r in ours])
+        boxes[:, 2:] += boxes[:, :2]
+        report.check(f"{name}, boxes in pixels", (boxes - theirs["boxes"]).abs().max(), tolerance["boxes"])
+        scores = torch.tensor([r["score"] for r in ours])
+        report.check(f"{name}, scores", (scores - theirs["scores"]).abs().max(), tolerance["scores"])
+        masks = (theirs["masks"][:, 0] > 0.5).numpy()
+        worst = min(iou(decode_rle(r["segmentation"]), mask) for r, mask in zip(ours, masks))
+        report.check(f"{name}, 1 - IoU of the worst mask", 1 - worst, 0.01)
+
+
+def target(annotations):
+    boxes = torch.tensor([a["bbox"] for a in annotations], dtype=torch.float32)
+    boxes[:, 2:] += boxes[:, :2]
+    masks = np.stack([decode_rle(a["segmentation"]) for a in annotations])
+    labels = torch.tensor([a["category_id"] for a in annotations])
+    return dict(boxes=boxes, labels=labels, masks=torch.from_numpy(masks))
+
+
+def training_step(cli, folder, data, coco, tolerance, backend, report):
+    """The five losses of a batch of two, and every parameter after one step of SGD."""
+    classes = len(coco["categories"]) + 1
+    network = recipe.model(SEED, classes, **SIZE, **SAMPLING).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    torch.save(before, folder / "shapes.pth")
+    run(cli, "train", "--weights", folder / "shapes.pth", "--data", data, "--backend", backend,
+        "--out", folder / "run", *settings(SETTINGS))
+
+    pictures = [picture(data / "train" / image["file_name"]) for image in coco["images"]]
+    targets = [target([a for a in coco["annotations"] if a["image_id"] == image["id"]])
+               for image in coco["images"]]
+    losses = network(pictures, targets)
+    trained = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=LEARNING_RATE, momentum=0.9, weight_decay=1e-4)
+    sum(losses.values()).backward()
+    optimizer.step()
+
+    with open(folder / "run" / "metrics.jsonl") as lines:
+        step = json.loads(next(lines))
+    for name, value in losses.items():
+        value = value.item()
+        report.check(f"training step: {name} {value:.5f}, relative",
+                     abs(step[name] - value) / value, tolerance["losses"])
+    ours = load_file(folder / "run" / "last.safetensors")
+    theirs = network.state_dict()
+    report.equal("training step: names of tensors", sorted(ours), sorted(theirs))
+    moved, still = [], 0
+    for name, value in theirs.items():
+        change = value - before[name]
+        if change.norm() == 0:
+            still += int(torch.equal(ours[name], before[name]))
+        else:
+            moved.append(((ours[name] - value).norm() / change.norm()).item())
+    report.equal("training step: frozen tensors unchanged", still + len(moved), len(theirs))
+    report.check(f"training step: change of {len(moved)} tensors, relative", max(moved), tolerance["change"])
+
+    run(cli, "convert", folder / "run" / "last.safetensors", "--to", "torchvision",
+        "--out", folder / "back.safetensors")
+    network.load_state_dict(load_file(folder / "back.safetensors"), strict=True)
+    same = all(torch.equal(network.state_dict()[name], value) for name, value in ours.items())
+    report.equal("weights out: load_state_dict(strict=True), every bit", same, True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cli", type=pathlib.Path)
+    parser.add_argument("--backend", default="cpu", choices=["cpu", "wgpu", "cuda"])
+    arguments = parser.parse_args()
+    on_cpu = arguments.backend == "cpu"
+    # torch's own f32 is 1.5e-3 px, 9e-6 and 5e-4 (gradient norms) from f64; the relative error of a
+    # whole gradient is larger than that of its norm. GPUs sum in other orders.
+    tolerance = dict(
+        boxes=0.05 if on_cpu else 0.5,
+        scores=1e-4 if on_cpu else 1e-3,
+        losses=1e-4 if on_cpu else 1e-3,
+        change=5e-3 if on_cpu else 2e-2,
+    )
+    report = Report()
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        data = folder / "data"
+        run(arguments.cli, "dataset", "shapes", "--out", data, "--train", 2, "--val", 2,
+            "--size", 240, 320, "--seed", SEED)
+        coco = json.loads(next(data.glob("**/*train*.json")).read_text())
+        pictures = sorted((data / "val").glob("*.png"))
+        detections(arguments.cli, folder, pictures, tolerance, arguments.backend, report)
+        training_step(arguments.cli, folder, data, coco, tolerance, arguments.backend, report)
+    sys.exit(0 if report.holds else 1)
+
+
+if __name__ == "__main__":
+    main()

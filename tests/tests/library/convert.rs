@@ -1,0 +1,523 @@
+//! Weights of other systems, in and out, with files made as those systems make them.
+
+use burn::tensor::{Device, TensorData};
+use mrcnn_core::MaskRcnn;
+use mrcnn_core::config::{ChannelOrder, ModelConfig};
+use mrcnn_core::convert::{Format, ImportOptions, Imported, export_torchvision, import};
+use mrcnn_core::weights::{StateDict, StoredAs, load_state_dict, transfer};
+use mrcnn_tests::torch_file::{self, Named};
+use mrcnn_tests::{recipe, tensorflow_file};
+use safetensors::tensor::{Dtype, SafeTensors};
+use std::path::Path;
+
+/// A narrow ResNet-50-FPN with 5 classes, and its recipe weights.
+fn small() -> (ModelConfig, StateDict) {
+    let mut config = ModelConfig {
+        width: 4,
+        fpn_channels: 8,
+        num_classes: 6,
+        ..ModelConfig::default()
+    };
+    config.box_head.hidden = 12;
+    config.mask_head.convs = vec![8; 4];
+    config.mask_head.hidden = 8;
+    let model = MaskRcnn::new(&config, 0, &Device::flex());
+    (config, recipe::tensors(&model, 3))
+}
+
+fn named(tensors: &StateDict, rename: impl Fn(&str) -> String) -> Vec<Named> {
+    let tensors = tensors.iter();
+    tensors
+        .map(|(name, data)| {
+            (
+                rename(name),
+                data.shape().to_vec(),
+                data.iter::<f32>().collect(),
+            )
+        })
+        .collect()
+}
+
+/// torchvision's names of before 0.13.
+fn old_name(name: &str) -> String {
+    let mut name = name.replace("rpn.head.conv.0.0", "rpn.head.conv");
+    for level in 0..4 {
+        for blocks in ["inner_blocks", "layer_blocks"] {
+            name = name.replace(
+                &format!("{blocks}.{level}.0."),
+                &format!("{blocks}.{level}."),
+            );
+        }
+        let (ours, theirs) = (
+            format!("mask_head.{level}.0."),
+            format!("mask_head.mask_fcn{}.", level + 1),
+        );
+        name = name.replace(&ours, &theirs);
+    }
+    name
+}
+
+fn written(folder: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, bytes).expect("a file");
+    path
+}
+
+#[track_caller]
+fn read(path: &Path) -> Imported {
+    import(path, &ImportOptions::default()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[track_caller]
+fn assert_same(found: &StateDict, wanted: &StateDict) {
+    let names = |dict: &StateDict| dict.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(found), names(wanted));
+    for (name, data) in found {
+        assert_eq!(data, &wanted[name], "{name}");
+    }
+}
+
+/// At full size and in both formats of torch: 178 MB, every bit.
+#[test]
+fn torchvisions_weights_go_through_bit_equal() {
+    let config = recipe::r50_config(0.0);
+    let model = MaskRcnn::new(&config, 0, &Device::flex());
+    let wanted = recipe::tensors(&model, 5);
+    let mut tensors = named(&wanted, old_name);
+    // What a BatchNorm2d counts is no weight.
+    tensors.push((
+        "backbone.body.bn1.num_batches_tracked".into(),
+        vec![],
+        vec![3.0],
+    ));
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, bytes) in [
+        ("zipped.pth", torch_file::zipped(&tensors)),
+        ("legacy.pth", torch_file::legacy(&tensors)),
+    ] {
+        let path = written(folder.path(), name, &bytes);
+        drop(bytes);
+        let mut imported = read(&path);
+        assert_eq!(imported.format, Format::Torchvision);
+        let counted = imported
+            .checkpoint
+            .tensors
+            .remove("backbone.body.bn1.num_batches_tracked");
+        assert!(counted.is_some());
+        assert_eq!(
+            imported.checkpoint.config.model, config,
+            "eps 0: published COCO weights"
+        );
+        assert_eq!(imported.checkpoint.classes.name(90), "toothbrush");
+        assert_same(&imported.checkpoint.tensors, &wanted);
+
+        let out = folder.path().join("out.safetensors");
+        let told = export_torchvision(&out, &imported.checkpoint, StoredAs::F32);
+        assert_eq!(told.expect("a file"), ["batch norm's eps = 0"]);
+        let bytes = std::fs::read(&out).expect("a file");
+        let file = SafeTensors::deserialize(&bytes).expect("safetensors");
+        assert_eq!(file.len(), wanted.len());
+        for (name, data) in &wanted {
+            let view = file.tensor(name).expect("a tensor of torchvision's name");
+            assert_eq!(
+                (view.shape(), view.dtype()),
+                (&data.shape()[..], Dtype::F32)
+            );
+            assert_eq!(view.data(), data.as_bytes(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn our_files_hold_all_that_prediction_needs() {
+    let (config, wanted) = small();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = written(
+        folder.path(),
+        "small.pth",
+        &torch_file::zipped(&named(&wanted, str::to_string)),
+    );
+    let imported = read(&path);
+    assert_eq!(imported.checkpoint.config.model, config);
+    for (name, stored_as) in [("f32", StoredAs::F32), ("f16", StoredAs::F16)] {
+        let path = folder.path().join(format!("{name}.safetensors"));
+        imported.checkpoint.save(&path, stored_as).expect("a file");
+        let again = read(&path);
+        assert_eq!(again.format, Format::Own);
+        assert_eq!(again.checkpoint.config, imported.checkpoint.config);
+        assert_eq!(again.checkpoint.classes, imported.checkpoint.classes);
+        for (name, data) in &again.checkpoint.tensors {
+            let pairs = data.iter::<f32>().zip(wanted[name].iter::<f32>());
+            for (found, wanted) in pairs {
+                // Half an ulp of 11 bits, and the smallest half.
+                let allowed = match stored_as {
+                    StoredAs::F32 => 0.0,
+                    StoredAs::F16 => wanted.abs() / 2048.0 + 6e-8,
+                };
+                assert!(
+                    (found - wanted).abs() <= allowed,
+                    "{name}: {found}, {wanted}"
+                );
+            }
+        }
+    }
+    let halves = |name: &str| {
+        std::fs::metadata(folder.path().join(name))
+            .expect("a file")
+            .len()
+    };
+    assert!(halves("f16.safetensors") < halves("f32.safetensors") * 6 / 10);
+}
+
+/// Detectron2's name of one of ours.
+fn detectron2_name(name: &str) -> String {
+    if let Some(rest) = name.strip_prefix("backbone.body.") {
+        let rest = rest
+            .replace("downsample.0", "shortcut")
+            .replace("downsample.1", "shortcut.norm");
+        let rest = match rest.strip_prefix("layer") {
+            Some(rest) => {
+                let (stage, rest) = rest.split_once('.').expect("a block");
+                let stage: usize = stage.parse().expect("a stage");
+                format!("res{}.{rest}", stage + 1)
+            }
+            None => format!("stem.{rest}"),
+        };
+        let rest = (1..4).fold(rest, |rest, i| {
+            rest.replace(&format!("bn{i}"), &format!("conv{i}.norm"))
+        });
+        return format!("backbone.bottom_up.{rest}");
+    }
+    let mut name = old_name(name);
+    for level in 0..4 {
+        let theirs = level + 2;
+        name = name
+            .replace(
+                &format!("fpn.inner_blocks.{level}"),
+                &format!("fpn_lateral{theirs}"),
+            )
+            .replace(
+                &format!("fpn.layer_blocks.{level}"),
+                &format!("fpn_output{theirs}"),
+            );
+    }
+    for (ours, theirs) in [
+        ("rpn.head.conv", "proposal_generator.rpn_head.conv"),
+        (
+            "rpn.head.cls_logits",
+            "proposal_generator.rpn_head.objectness_logits",
+        ),
+        (
+            "rpn.head.bbox_pred",
+            "proposal_generator.rpn_head.anchor_deltas",
+        ),
+        ("box_head.fc6", "box_head.fc1"),
+        ("box_head.fc7", "box_head.fc2"),
+        ("mask_predictor.conv5_mask", "mask_head.deconv"),
+        ("mask_predictor.mask_fcn_logits", "mask_head.predictor"),
+    ] {
+        name = name.replace(ours, theirs);
+    }
+    name
+}
+
+/// The background last among the scores, and absent from boxes and masks.
+fn background_last((name, mut shape, mut values): Named) -> Named {
+    let row = values.len() / shape.first().copied().unwrap_or(1).max(1);
+    if name.contains("cls_score") {
+        values.rotate_left(row);
+    } else if name.contains("box_predictor.bbox_pred") {
+        shape[0] -= 4;
+        values.drain(..4 * row);
+    } else if name.contains("mask_head.predictor") {
+        shape[0] -= 1;
+        values.drain(..row);
+    }
+    (name, shape, values)
+}
+
+/// Rows of the background's boxes and masks, which Detectron2 does not have, are zero.
+fn without_background(mut tensors: StateDict) -> StateDict {
+    for (name, rows) in [
+        ("roi_heads.box_predictor.bbox_pred", 4),
+        ("roi_heads.mask_predictor.mask_fcn_logits", 1),
+    ] {
+        for kind in ["weight", "bias"] {
+            let data = tensors
+                .get_mut(&format!("{name}.{kind}"))
+                .expect("a predictor");
+            let shape = data.shape().to_vec();
+            let mut values: Vec<f32> = data.iter::<f32>().collect();
+            let row = values.len() / shape[0];
+            values[..rows * row].fill(0.0);
+            *data = TensorData::new(values, shape);
+        }
+    }
+    tensors
+}
+
+#[test]
+fn detectron2s_weights_and_settings_are_taken() {
+    let (config, tensors) = small();
+    let wanted = without_background(tensors.clone());
+    let theirs: Vec<Named> = named(&tensors, detectron2_name)
+        .into_iter()
+        .map(background_last)
+        .collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    let pickled = written(folder.path(), "d2.pkl", &torch_file::arrays(&theirs));
+    let mut with_pixels = theirs.clone();
+    with_pixels.extend([
+        (
+            "pixel_mean".into(),
+            vec![3, 1, 1],
+            vec![123.675, 116.28, 103.53],
+        ),
+        (
+            "pixel_std".into(),
+            vec![3, 1, 1],
+            vec![58.395, 57.12, 57.375],
+        ),
+    ]);
+    let saved = written(folder.path(), "d2.pth", &torch_file::zipped(&with_pixels));
+    for (path, channels, in_1x1, std) in [
+        (pickled, ChannelOrder::Bgr, true, 1.0),
+        (saved, ChannelOrder::Rgb, false, 58.395),
+    ] {
+        let imported = read(&path);
+        assert_eq!(imported.format, Format::Detectron2);
+        let found = imported.checkpoint.config;
+        assert_eq!(found.image.channels, channels);
+        assert!(
+            (found.image.mean[0] * 255.0 - 123.675).abs() < 1e-4,
+            "red comes first"
+        );
+        assert!((found.image.std[0] * 255.0 - std).abs() < 1e-4);
+        let model = &found.model;
+        assert_eq!(model.stride_in_1x1, in_1x1);
+        assert!(model.roi.aligned && !model.rpn.round_anchors && model.roi.sampling_ratio == 0);
+        assert_eq!(
+            (model.width, model.num_classes),
+            (config.width, config.num_classes)
+        );
+        assert_same(&imported.checkpoint.tensors, &wanted);
+    }
+}
+
+/// Our tensors as the reference system stores them.
+fn tensorflow_variable((name, shape, values): Named) -> Named {
+    let name = tensorflow_name(&name);
+    let turned = |order: &[usize], shape: &[usize], values: &[f32]| -> (Vec<usize>, Vec<f32>) {
+        let new: Vec<usize> = order.iter().map(|&axis| shape[axis]).collect();
+        let mut turned = vec![0.0; values.len()];
+        for (place, &value) in values.iter().enumerate() {
+            let mut rest = place;
+            let mut index = vec![0; shape.len()];
+            for axis in (0..shape.len()).rev() {
+                index[axis] = rest % shape[axis];
+                rest /= shape[axis];
+            }
+            let at = order
+                .iter()
+                .zip(&new)
+                .fold(0, |at, (&axis, size)| at * size + index[axis]);
+            turned[at] = value;
+        }
+        (new, turned)
+    };
+    let (shape, values) = if name.contains("fc6/kernel") {
+        let wide = [shape[0], shape[1] / 49, 7, 7];
+        let (_, values) = turned(&[2, 3, 1, 0], &wide, &values);
+        (vec![shape[1], shape[0]], values)
+    } else {
+        match shape.len() {
+            4 => turned(&[2, 3, 1, 0], &shape, &values),
+            2 => turned(&[1, 0], &shape, &values),
+            _ => (shape, values),
+        }
+    };
+    if !name.contains("rpn-box") && !name.contains("box-predict") {
+        return (name, shape, values);
+    }
+    // dx, dy, dw, dh -> dy, dx, dh, dw; the deltas are the last axis.
+    let swapped = values
+        .chunks(2)
+        .flat_map(|pair| [pair[1], pair[0]])
+        .collect();
+    (name, shape, swapped)
+}
+
+fn tensorflow_name(name: &str) -> String {
+    let name = name
+        .replace("running_mean", "moving_mean")
+        .replace("running_var", "moving_variance");
+    let (layer, kind) = name.rsplit_once('.').expect("a layer");
+    let is_norm = layer.contains("bn") || layer.contains("downsample.1");
+    let kind = match kind {
+        "weight" if is_norm => "gamma",
+        "weight" => "kernel",
+        "bias" if is_norm => "beta",
+        other => other,
+    };
+    if let Some(body) = layer.strip_prefix("backbone.body.") {
+        let number = match layer_number(body) {
+            0 => String::new(),
+            number => format!("_{number}"),
+        };
+        let layer = if is_norm {
+            "batch_normalization"
+        } else {
+            "conv2d"
+        };
+        return format!("resnet50/{layer}{number}/{kind}");
+    }
+    let mut layer = layer.to_string();
+    for level in 0..4 {
+        layer = layer
+            .replace(
+                &format!("backbone.fpn.inner_blocks.{level}.0"),
+                &format!("fpn/l{}", level + 2),
+            )
+            .replace(
+                &format!("backbone.fpn.layer_blocks.{level}.0"),
+                &format!("fpn/post_hoc_d{}", level + 2),
+            )
+            .replace(
+                &format!("roi_heads.mask_head.{level}.0"),
+                &format!("mask_head/mask-conv-l{level}"),
+            );
+    }
+    for (ours, theirs) in [
+        ("rpn.head.conv.0.0", "rpn_head/rpn"),
+        ("rpn.head.cls_logits", "rpn_head/rpn-class"),
+        ("rpn.head.bbox_pred", "rpn_head/rpn-box"),
+        ("roi_heads.box_head.", "box_head/"),
+        (
+            "roi_heads.box_predictor.cls_score",
+            "box_head/class-predict",
+        ),
+        ("roi_heads.box_predictor.bbox_pred", "box_head/box-predict"),
+        (
+            "roi_heads.mask_predictor.conv5_mask",
+            "mask_head/conv5-mask",
+        ),
+        (
+            "roi_heads.mask_predictor.mask_fcn_logits",
+            "mask_head/mask_fcn_logits",
+        ),
+    ] {
+        layer = layer.replace(ours, theirs);
+    }
+    format!("{layer}/{kind}")
+}
+
+/// The place of a layer among the convolutions, projections before the block's own.
+fn layer_number(body: &str) -> usize {
+    let Some(rest) = body.strip_prefix("layer") else {
+        return 0;
+    };
+    let parts: Vec<&str> = rest.split('.').collect();
+    let number = |part: &str| part.parse::<usize>().expect("a number");
+    let (stage, block) = (number(parts[0]) - 1, number(parts[1]));
+    let before: usize = [3, 4, 6, 3][..stage]
+        .iter()
+        .map(|blocks| 3 * blocks + 1)
+        .sum();
+    let inner = match parts[2] {
+        "downsample" => return before + 1,
+        layer => number(&layer[layer.len() - 1..]),
+    };
+    before + 1 + 3 * block + inner
+}
+
+#[test]
+fn the_reference_systems_checkpoints_are_taken() {
+    let (config, wanted) = small();
+    let mut variables: Vec<Named> = named(&wanted, str::to_string)
+        .into_iter()
+        .map(tensorflow_variable)
+        .collect();
+    variables.push(("global_step".into(), vec![], vec![1.0]));
+    variables.push((
+        "resnet50/conv2d/kernel/Momentum".into(),
+        vec![2],
+        vec![1.0; 2],
+    ));
+    let folder = tempfile::tempdir().expect("a folder");
+    let prefix = folder.path().join("model.ckpt-112603");
+    tensorflow_file::write(&prefix, &variables);
+    for path in [
+        prefix.clone(),
+        folder.path().join("model.ckpt-112603.index"),
+    ] {
+        let imported = read(&path);
+        assert_eq!(imported.format, Format::TensorFlow);
+        assert_same(&imported.checkpoint.tensors, &wanted);
+        let model = imported.checkpoint.config.model;
+        assert_eq!(
+            (model.norm_eps, model.num_classes),
+            (1e-4, config.num_classes)
+        );
+        assert_eq!(imported.ignored.len(), 2);
+    }
+    // One byte of the numbers is another one.
+    let data = folder.path().join("model.ckpt-112603.data-00000-of-00001");
+    let mut bytes = std::fs::read(&data).expect("the numbers");
+    bytes[100] ^= 1;
+    std::fs::write(&data, &bytes).expect("the numbers");
+    let error = import(&prefix, &ImportOptions::default()).expect_err("a checksum");
+    assert!(error.to_string().contains("damaged (checksum)"), "{error}");
+}
+
+#[test]
+fn a_classification_resnet_becomes_a_backbone() {
+    let (config, tensors) = small();
+    let body: StateDict = tensors
+        .iter()
+        .filter(|(name, _)| name.starts_with("backbone.body."))
+        .map(|(name, data)| (name.clone(), data.clone()))
+        .collect();
+    let mut theirs = named(&body, |name| name.replace("backbone.body.", ""));
+    theirs.push(("fc.weight".into(), vec![2, 3], vec![1.0; 6]));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = written(folder.path(), "resnet50.pth", &torch_file::legacy(&theirs));
+    let imported = read(&path);
+    assert_eq!(imported.format, Format::Backbone);
+    assert_same(&imported.checkpoint.tensors, &body);
+
+    let fresh = MaskRcnn::new(&config, 7, &Device::flex());
+    let before = mrcnn_core::weights::state_dict(&fresh);
+    let transfer = transfer(fresh, imported.checkpoint.tensors, &path).expect("a backbone");
+    let after = mrcnn_core::weights::state_dict(&transfer.model);
+    for (name, data) in &after {
+        let wanted = body.get(name).unwrap_or(&before[name]);
+        assert_eq!(data, wanted, "{name}");
+        assert_eq!(transfer.fresh.contains(name), !body.contains_key(name));
+    }
+}
+
+#[test]
+fn other_classes_start_anew_and_other_names_are_listed() {
+    let (config, tensors) = small();
+    let path = Path::new("weights.pth");
+    let mut fewer = config.clone();
+    fewer.num_classes = 3;
+    let fresh = || MaskRcnn::new(&fewer, 7, &Device::flex());
+    let moved = transfer(fresh(), tensors.clone(), path).expect("weights of other classes");
+    assert_eq!(moved.fresh.len(), 6, "{:?}", moved.fresh);
+    let error = load_state_dict(fresh(), tensors.clone(), path).expect_err("other classes");
+    assert!(error.to_string().contains("the model wants"), "{error}");
+
+    let mut misnamed = tensors;
+    let data = misnamed
+        .remove("rpn.head.cls_logits.bias")
+        .expect("a tensor");
+    misnamed.insert("rpn.head.cls_logit.bias".into(), data);
+    let error = load_state_dict(MaskRcnn::new(&config, 7, &Device::flex()), misnamed, path);
+    let message = error.expect_err("a wrong name").to_string();
+    let hint = "rpn.head.cls_logits.bias is missing (the closest is rpn.head.cls_logit.bias)";
+    assert!(
+        message.contains("weights.pth") && message.contains(hint),
+        "{message}"
+    );
+}

@@ -1,0 +1,136 @@
+//! R50-FPN in eval mode on two real photos against torchvision, from the file to the detections.
+
+use burn::tensor::{Tensor, TensorData};
+use mrcnn_backends::BackendKind;
+use mrcnn_core::boxes::resize;
+use mrcnn_core::config::{Config, ImageConfig};
+use mrcnn_core::convert::numbered;
+use mrcnn_core::image::decode::decode;
+use mrcnn_core::image::transform::{Planes, prepare, stack};
+use mrcnn_core::predict::{Found, Predictor};
+use mrcnn_tests::close::{assert_close, max_abs_error};
+use mrcnn_tests::golden::Golden;
+use mrcnn_tests::recipe;
+
+/// What may differ: pixels, scores, mask logits.
+struct Tolerance {
+    boxes: f64,
+    scores: f64,
+    logits: f64,
+}
+
+/// torch's own f32 is 1.5e-3 px and 9e-6 from f64; sums in another order may be as far off again,
+/// and a GPU's are of other instructions.
+fn tolerance(kind: BackendKind) -> Tolerance {
+    match kind {
+        BackendKind::Cpu => Tolerance {
+            boxes: 0.05,
+            scores: 1e-4,
+            logits: 1e-3,
+        },
+        _ => Tolerance {
+            boxes: 0.5,
+            scores: 1e-3,
+            logits: 1e-2,
+        },
+    }
+}
+
+#[test]
+fn photos_give_torchvisions_detections() {
+    let Some(golden) = Golden::open("model_eval") else {
+        return;
+    };
+    let json = &golden.json["config"];
+    let number = |key: &str| json[key].as_f64().unwrap_or_else(|| panic!("no {key}"));
+    let config = Config {
+        model: recipe::r50_config(number("frozen_bn_eps")),
+        image: ImageConfig {
+            min_size: number("min_size") as u32,
+            max_size: number("max_size") as u32,
+            ..ImageConfig::default()
+        },
+        ..Config::default()
+    };
+    let images = golden.json["images"].as_array().expect("images").iter();
+    let photos: Vec<_> = images
+        .map(|image| {
+            let file = image["file"].as_str().expect("file");
+            let path = mrcnn_tests::golden::folder().join("images").join(file);
+            decode(&path).expect("a photo")
+        })
+        .collect();
+    let planes: Vec<Planes> = photos.iter().map(|p| prepare(p, &config.image)).collect();
+    for (kind, device) in mrcnn_tests::devices() {
+        let model = recipe::model(&config.model, number("seed") as u64, &device);
+        let predictor = Predictor::new(&model, config.clone(), numbered(90), &device);
+        let found = pollster::block_on(predictor.detect(&planes)).expect("detections");
+
+        let references: Vec<&Planes> = planes.iter().collect();
+        let (values, shape) = stack(&references, config.image.size_divisor);
+        let input = Tensor::from_data(TensorData::new(values, shape), &device);
+        let packed = model.pack(&model.pyramid(input));
+        for (index, found) in found.iter().enumerate() {
+            let (photo, planes) = (&photos[index], &planes[index]);
+            let sizes = [
+                (planes.height as u32, planes.width as u32),
+                (photo.height(), photo.width()),
+            ];
+            compare(&golden, kind, index, found, sizes);
+
+            let wanted = golden.get(&format!("det{index}.mask_logits_top20"));
+            let best = &found[..wanted.shape[0]];
+            let rois: Vec<_> = best.iter().map(|f| (index, f.scored.bbox)).collect();
+            let logits = model.masks(&packed, &rois);
+            let [_, classes, side, _] = logits.dims();
+            let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
+            let of_label: Vec<f32> = best
+                .iter()
+                .zip(logits.chunks(classes * side * side))
+                .flat_map(|(f, all)| &all[f.scored.label * side * side..][..side * side])
+                .copied()
+                .collect();
+            let what = format!("{kind} photo {index}: mask logits");
+            report(&what, &of_label, &wanted.f32(), tolerance(kind).logits);
+        }
+    }
+}
+
+/// Labels in order, boxes in the pixels of the photo, scores.
+fn compare(
+    golden: &Golden,
+    kind: BackendKind,
+    index: usize,
+    found: &[Found],
+    [resized, original]: [(u32, u32); 2],
+) {
+    let stored = |key: &str| golden.get(&format!("det{index}.{key}"));
+    let labels: Vec<usize> = found.iter().map(|f| f.scored.label).collect();
+    assert_eq!(labels, stored("labels").indices(), "{kind} photo {index}");
+    let boxes: Vec<f32> = found
+        .iter()
+        .flat_map(|f| resize(&f.scored.bbox, resized, original))
+        .collect();
+    let scores: Vec<f32> = found.iter().map(|f| f.scored.score).collect();
+    let allowed = tolerance(kind);
+    let what = |part: &str| format!("{kind} photo {index}: {part}");
+    report(
+        &what("boxes"),
+        &boxes,
+        &stored("boxes").f32(),
+        allowed.boxes,
+    );
+    report(
+        &what("scores"),
+        &scores,
+        &stored("scores").f32(),
+        allowed.scores,
+    );
+}
+
+#[track_caller]
+fn report(what: &str, found: &[f32], wanted: &[f32], allowed: f64) {
+    let error = max_abs_error(found, wanted).0;
+    println!("{what}: error {error:.1e}, allowed {allowed:.1e}");
+    assert_close(what, found, wanted, allowed);
+}
