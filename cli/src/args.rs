@@ -80,6 +80,9 @@ pub struct TrainArgs {
     /// Run folder; a number is added where it exists
     #[arg(long, value_name = "DIR", default_value = "runs/train")]
     pub out: PathBuf,
+    /// Go on with the run in this folder from its newest checkpoint, by its args.toml
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "data", "out", "weights", "seed"])]
+    pub resume: Option<PathBuf>,
     /// Weights to start from: ours, torchvision's (a detector or a ResNet), Detectron2's or
     /// TensorFlow's; without --config their settings are taken too
     #[arg(long, value_name = "FILE")]
@@ -90,7 +93,7 @@ pub struct TrainArgs {
     #[command(flatten)]
     pub backend: BackendArgs,
     #[command(flatten)]
-    overrides: OverrideArgs,
+    pub overrides: OverrideArgs,
     /// How masks are sorted by size
     #[arg(long, value_enum, default_value = "mask")]
     pub area: Area,
@@ -99,7 +102,8 @@ pub struct TrainArgs {
 const TRAIN_EXAMPLES: &str = "\
 Examples:
   mrcnn-cli train --config quickstart --data shapes
-  mrcnn-cli train --config my.toml --backend cuda --set train.learning_rate=0.01 --seed 3";
+  mrcnn-cli train --config my.toml --backend cuda --set train.learning_rate=0.01 --seed 3
+  mrcnn-cli train --resume runs/train";
 
 impl TrainArgs {
     /// The configuration: the file or preset, else that of the weights; then `--data`, `--seed` and

@@ -8,7 +8,7 @@ use mrcnn_core::data::shapes::{self, ShapesSpec};
 use mrcnn_core::eval::{AreaProtocol, Metrics};
 use mrcnn_core::image::overlay::stacked;
 use mrcnn_core::predict::Predictor;
-use mrcnn_core::train::{Trainer, evaluate_model, truth_and_prediction};
+use mrcnn_core::train::{Outcome, Trainer, evaluate_model, truth_and_prediction};
 use std::path::Path;
 use std::time::Instant;
 
@@ -48,7 +48,15 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     );
 
     eprintln!("3/4 training {} steps", trainer.config.train.steps);
-    let after = trainer.run(model, &mut Progress::new(trainer.config.train.steps))?;
+    let mut progress = Progress::new(trainer.config.train.steps);
+    let after = match trainer.run(model, &mut progress)? {
+        Outcome::Finished(metrics) => metrics,
+        Outcome::Stopped(_) => {
+            let run = trainer.folder.path().display();
+            println!("stopped; go on: mrcnn-cli train --resume {run}");
+            return Ok(());
+        }
+    };
 
     let best = trainer.folder.best();
     let predictor = Predictor::load(&best, None, &[], &backend.device)?;

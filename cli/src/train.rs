@@ -3,11 +3,18 @@
 use crate::args::TrainArgs;
 use crate::progress::Progress;
 use anyhow::Result;
-use mrcnn_core::data::Problem;
-use mrcnn_core::train::Trainer;
+use mrcnn_core::train::{Outcome, Trainer};
 use mrcnn_core::weights;
+use std::path::Path;
 
 pub fn run(args: &TrainArgs) -> Result<()> {
+    match &args.resume {
+        Some(folder) => resume(args, folder),
+        None => start(args),
+    }
+}
+
+fn start(args: &TrainArgs) -> Result<()> {
     let start = args.weights.as_deref().map(weights::load).transpose()?;
     let config = args.config(start.as_ref().map(|start| &start.config))?;
     for difference in start
@@ -19,7 +26,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let backend = args.backend.select()?;
     let (trainer, problems) =
         Trainer::prepare(config, &args.out, &backend.device, args.area.into())?;
-    warn(&problems);
+    warn(problems.iter().map(ToString::to_string));
     let mut model = trainer.new_model();
     if let (Some(path), Some(start)) = (&args.weights, start) {
         let transfer = weights::transfer(model, start.tensors, path)?;
@@ -29,27 +36,57 @@ pub fn run(args: &TrainArgs) -> Result<()> {
             eprintln!("{count} tensors start anew ({}, ...)", transfer.fresh[0]);
         }
     }
-    let folder = trainer.folder.path().display();
-    eprintln!(
-        "training on {} pictures, evaluating on {}, results in {folder}",
-        trainer.train.samples.len(),
-        trainer.val.samples.len()
-    );
+    announce(&trainer);
     let mut progress = Progress::new(trainer.config.train.steps);
-    let metrics = trainer.run(model, &mut progress)?;
-    println!("{metrics}\n\nweights:  {folder}/best.safetensors, {folder}/last.safetensors");
-    println!("curves:   {folder}/curves.svg\npictures: {folder}/val_predictions/");
+    let outcome = trainer.run(model, &mut progress)?;
+    report(&trainer, outcome);
     Ok(())
 }
 
-/// Tells what was left out of a data set.
-fn warn(problems: &[Problem]) {
-    const SHOWN: usize = 10;
-    for problem in problems.iter().take(SHOWN) {
-        eprintln!("{problem}");
+fn resume(args: &TrainArgs, folder: &Path) -> Result<()> {
+    let backend = args.backend.select()?;
+    let (overrides, protocol) = (&args.overrides.set, args.area.into());
+    let (trainer, saved, said) = Trainer::resume(folder, overrides, &backend.device, protocol)?;
+    warn(said.into_iter());
+    announce(&trainer);
+    eprintln!("from {}", saved.folder.display());
+    let mut progress = Progress::new(trainer.config.train.steps);
+    let outcome = trainer.go_on(saved, &mut progress)?;
+    report(&trainer, outcome);
+    Ok(())
+}
+
+fn announce(trainer: &Trainer) {
+    eprintln!(
+        "training on {} pictures, evaluating on {}, results in {}",
+        trainer.train.samples.len(),
+        trainer.val.samples.len(),
+        trainer.folder.path().display()
+    );
+}
+
+fn report(trainer: &Trainer, outcome: Outcome) {
+    let folder = trainer.folder.path().display();
+    match outcome {
+        Outcome::Finished(metrics) => {
+            println!("{metrics}\n\nweights:  {folder}/best.safetensors, {folder}/last.safetensors");
+            println!("curves:   {folder}/curves.svg\npictures: {folder}/val_predictions/");
+        }
+        Outcome::Stopped(checkpoint) => {
+            println!("stopped; saved {}", checkpoint.display());
+            println!("go on:    mrcnn-cli train --resume {folder}");
+        }
     }
-    if problems.len() > SHOWN {
-        let more = problems.len() - SHOWN;
+}
+
+/// Tells what was left out of a data set, or is broken.
+fn warn(lines: impl ExactSizeIterator<Item = String>) {
+    const SHOWN: usize = 10;
+    let more = lines.len().saturating_sub(SHOWN);
+    for line in lines.take(SHOWN) {
+        eprintln!("{line}");
+    }
+    if more > 0 {
         eprintln!("... and {more} more: see `mrcnn-cli dataset check DIR`");
     }
 }

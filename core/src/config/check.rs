@@ -20,6 +20,7 @@ impl Config {
             ("train.batch_size", self.train.batch_size),
             ("train.replicas", self.train.replicas),
             ("train.steps", self.train.steps),
+            ("train.keep_checkpoints", self.train.keep_checkpoints),
         ];
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(invalid(key, 0, "must be at least 1"));
@@ -75,6 +76,13 @@ impl Config {
                 "train.learning_rate",
                 rate,
                 "must be finite and not negative",
+            ));
+        }
+        if !(0.0..1.0).contains(&self.train.ema) {
+            return Err(invalid(
+                "train.ema",
+                self.train.ema,
+                "must be at least 0 (off) and below 1",
             ));
         }
         Ok(())

@@ -90,6 +90,12 @@ pub struct TrainConfig {
     pub flip: f64,
     /// Steps between evaluations; 0 evaluates at the end only.
     pub eval_every: usize,
+    /// Steps between checkpoints; each evaluation and the end make one too. 0 makes only those.
+    pub checkpoint_every: usize,
+    /// Checkpoints kept, the newest.
+    pub keep_checkpoints: usize,
+    /// Decay of the averaged weights that are evaluated and saved, e.g. 0.999; 0 is off.
+    pub ema: f64,
     /// Pictures of the validation set drawn into `val_predictions/`.
     pub val_pictures: usize,
     /// Seed of everything random.
@@ -114,6 +120,9 @@ impl Default for TrainConfig {
             clip_norm: 0.0,
             flip: 0.5,
             eval_every: 0,
+            checkpoint_every: 1000,
+            keep_checkpoints: 2,
+            ema: 0.0,
             val_pictures: 16,
             seed: 0,
         }

@@ -80,21 +80,38 @@ impl Record {
 #[derive(Debug)]
 pub struct MetricsLog {
     file: File,
+    bytes: u64,
 }
 
 impl MetricsLog {
     /// Opens or creates a log.
     pub fn open(path: &Path) -> std::io::Result<Self> {
-        Ok(Self {
-            file: File::options().create(true).append(true).open(path)?,
-        })
+        let file = File::options().create(true).append(true).open(path)?;
+        let bytes = file.metadata()?.len();
+        Ok(Self { file, bytes })
+    }
+
+    /// Opens a log and cuts it to its first `bytes`.
+    pub fn cut(path: &Path, bytes: u64) -> std::io::Result<Self> {
+        let mut log = Self::open(path)?;
+        log.bytes = log.bytes.min(bytes);
+        log.file.set_len(log.bytes)?;
+        Ok(log)
+    }
+
+    /// Its length in bytes, all of them on the disk.
+    pub fn synced_length(&self) -> std::io::Result<u64> {
+        self.file.sync_data()?;
+        Ok(self.bytes)
     }
 
     /// Appends a line, in one write so that a killed process leaves whole lines.
     pub fn append(&mut self, record: &Record) -> std::io::Result<()> {
         let mut line = serde_json::to_string(record)?;
         line.push('\n');
-        self.file.write_all(line.as_bytes())
+        self.file.write_all(line.as_bytes())?;
+        self.bytes += line.len() as u64;
+        Ok(())
     }
 }
 

@@ -1,9 +1,12 @@
 //! Why training stopped.
 
+use super::checkpoint::CheckpointError;
 use super::loader::LoadError;
+use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::eval::EvalError;
 use crate::predict::PredictError;
+use crate::report::LogError;
 use crate::weights::WeightsError;
 use burn::tensor::ExecutionError;
 use std::path::PathBuf;
@@ -12,6 +15,9 @@ use thiserror::Error;
 /// Why training stopped.
 #[derive(Debug, Error)]
 pub enum TrainError {
+    /// The configuration of a run that goes on cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The data set cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -78,6 +84,12 @@ pub enum TrainError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A checkpoint cannot be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The metrics log of a run that goes on is broken.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// Weights cannot be written.
     #[error(transparent)]
     Weights(#[from] WeightsError),

@@ -1,6 +1,8 @@
 //! Training: targets, losses, optimizer, data loading and the loop around them.
 
 pub mod batch;
+mod checkpoint;
+mod ema;
 mod error;
 mod evaluation;
 mod gradients;
@@ -8,7 +10,9 @@ mod loader;
 pub mod losses;
 mod masks;
 mod optimizer;
+mod optimizer_state;
 mod replicas;
+mod run;
 mod run_folder;
 mod schedule;
 mod setup;
@@ -17,6 +21,8 @@ mod targets;
 mod trainer;
 
 pub use batch::{Batch, TrainSample, Truth};
+pub use checkpoint::{CheckpointError, Progress, Saved, newest as newest_checkpoint};
+pub use ema::Ema;
 pub use error::TrainError;
 pub use evaluation::{DatasetDetections, draw_predictions, evaluate_model, truth_and_prediction};
 pub use gradients::ParamGradients;
@@ -29,4 +35,4 @@ pub use run_folder::{RunFolder, free_name};
 pub use schedule::learning_rate;
 pub use step::{StepCounts, forward_losses};
 pub use targets::{RoiTargets, RpnTargets, roi_targets, rpn_targets};
-pub use trainer::{Observer, StepReport, Trainer};
+pub use trainer::{Observer, Outcome, StepReport, Trainer};

@@ -14,17 +14,17 @@ pub struct Optimizer {
     momentum: f64,
     weight_decay: f64,
     clip_norm: f64,
-    steps: i32,
-    state: HashMap<ParamId, Moments>,
+    pub(super) steps: i32,
+    pub(super) state: HashMap<ParamId, Moments>,
 }
 
 /// Flat, in the order of the parameter's elements.
 #[derive(Debug)]
-struct Moments {
+pub(super) struct Moments {
     /// SGD's velocity, AdamW's mean of the gradient.
-    first: Tensor<1>,
+    pub(super) first: Tensor<1>,
     /// AdamW's mean of the squared gradient.
-    second: Option<Tensor<1>>,
+    pub(super) second: Option<Tensor<1>>,
 }
 
 /// What a step did.

@@ -1,7 +1,8 @@
 //! The folder of a run: arguments, metrics, weights, pictures, curves.
 
+use super::error::TrainError;
 use crate::config::Config;
-use crate::report::{MetricsLog, Record, curves};
+use crate::report::{Record, curves};
 use std::path::{Path, PathBuf};
 
 /// A run's folder, never one that already holds a run.
@@ -12,12 +13,24 @@ pub struct RunFolder {
 
 impl RunFolder {
     /// Creates `path`; where it exists and is not empty, `path-2`, `path-3` and so on.
-    pub fn create(path: &Path, config: &Config) -> std::io::Result<Self> {
+    pub fn create(path: &Path, config: &Config) -> Result<Self, TrainError> {
         let path = free_name(path);
-        std::fs::create_dir_all(&path)?;
-        let text = toml::to_string(config).map_err(std::io::Error::other)?;
-        std::fs::write(path.join("args.toml"), text)?;
-        Ok(Self { path })
+        std::fs::create_dir_all(&path).map_err(|source| io_error(&path, source))?;
+        Self::open(&path, config)
+    }
+
+    /// The folder of a run that goes on, with the configuration that it goes on with.
+    pub fn open(path: &Path, config: &Config) -> Result<Self, TrainError> {
+        let args = Self::args(path);
+        let text = toml::to_string(config).map_err(std::io::Error::other);
+        text.and_then(|text| std::fs::write(&args, text))
+            .map_err(|source| io_error(&args, source))?;
+        Ok(Self { path: path.into() })
+    }
+
+    /// The configuration of a run.
+    pub fn args(path: &Path) -> PathBuf {
+        path.join("args.toml")
     }
 
     /// The folder.
@@ -40,14 +53,31 @@ impl RunFolder {
         self.path.join("val_predictions")
     }
 
+    /// Checkpoints to go on from.
+    pub fn checkpoints(&self) -> PathBuf {
+        Self::checkpoints_in(&self.path)
+    }
+
+    /// Checkpoints of the run in a folder.
+    pub fn checkpoints_in(path: &Path) -> PathBuf {
+        path.join("checkpoints")
+    }
+
     /// The metrics log.
-    pub fn metrics(&self) -> std::io::Result<MetricsLog> {
-        MetricsLog::open(&self.path.join("metrics.jsonl"))
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
     }
 
     /// Draws the curves so far.
     pub fn draw_curves(&self, records: &[Record]) -> std::io::Result<()> {
         std::fs::write(self.path.join("curves.svg"), curves(records))
+    }
+}
+
+fn io_error(path: &Path, source: std::io::Error) -> TrainError {
+    TrainError::Io {
+        path: path.into(),
+        source,
     }
 }
 

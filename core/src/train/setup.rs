@@ -1,6 +1,7 @@
 //! From a configuration to a run that is ready to start; everything that can be refused is refused
 //! here, before anything is written.
 
+use super::checkpoint::{Saved, newest as newest_checkpoint};
 use super::error::TrainError;
 use super::run_folder::RunFolder;
 use super::trainer::Trainer;
@@ -18,10 +19,40 @@ impl Trainer {
     /// Returns what was left out or is doubtful too. With `data.on_problem = "refuse"` a bad
     /// annotation or picture is an error.
     pub fn prepare(
-        mut config: Config,
+        config: Config,
         folder: &Path,
         device: &Device,
         protocol: AreaProtocol,
+    ) -> Result<(Self, Vec<Problem>), TrainError> {
+        Self::with_folder(config, device, protocol, |config| {
+            RunFolder::create(folder, config)
+        })
+    }
+
+    /// Opens a run that ended early, with its newest whole checkpoint for [`Self::go_on`].
+    ///
+    /// Its configuration is that of the folder's `args.toml` with `overrides`; the strings are about
+    /// checkpoints that are broken.
+    pub fn resume(
+        folder: &Path,
+        overrides: &[String],
+        device: &Device,
+        protocol: AreaProtocol,
+    ) -> Result<(Self, Saved, Vec<String>), TrainError> {
+        let config = Config::load(Some(&RunFolder::args(folder)), overrides)?;
+        let (saved, mut said) = newest_checkpoint(&RunFolder::checkpoints_in(folder))?;
+        let (trainer, problems) = Self::with_folder(config, device, protocol, |config| {
+            RunFolder::open(folder, config)
+        })?;
+        said.extend(problems.iter().map(Problem::to_string));
+        Ok((trainer, saved, said))
+    }
+
+    fn with_folder(
+        mut config: Config,
+        device: &Device,
+        protocol: AreaProtocol,
+        folder: impl Fn(&Config) -> Result<RunFolder, TrainError>,
     ) -> Result<(Self, Vec<Problem>), TrainError> {
         let data = config.data.clone();
         let mut problems = Vec::new();
@@ -42,10 +73,7 @@ impl Trainer {
             });
         }
         set_classes(&mut config, &train)?;
-        let folder = RunFolder::create(folder, &config).map_err(|source| TrainError::Io {
-            path: folder.into(),
-            source,
-        })?;
+        let folder = folder(&config)?;
         let device = device.clone();
         let (train, val) = (Arc::new(train), Arc::new(val));
         Ok((

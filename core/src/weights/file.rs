@@ -80,6 +80,21 @@ pub fn save(
 impl Checkpoint {
     /// Writes the file as [`save`] does.
     pub fn save(&self, path: &Path, stored_as: StoredAs) -> Result<(), WeightsError> {
+        write_tensors(path, &self.tensors, stored_as, self.header(path)?)
+    }
+
+    /// The f32 file as bytes.
+    #[cfg(feature = "train")]
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, WeightsError> {
+        let path = Path::new("weights.safetensors");
+        let header = Some(self.header(path)?);
+        serialize(&self.tensors, header).map_err(|source| WeightsError::Io {
+            path: path.into(),
+            source,
+        })
+    }
+
+    fn header(&self, path: &Path) -> Result<HashMap<String, String>, WeightsError> {
         let header_error = |key, reason: String| WeightsError::Header {
             path: path.into(),
             key,
@@ -98,8 +113,32 @@ impl Checkpoint {
             let text = serde_json::to_string(training).map_err(json_error("training"))?;
             header.insert("training".into(), text);
         }
-        write_tensors(path, &self.tensors, stored_as, header)
+        Ok(header)
     }
+}
+
+/// Tensors alone as the bytes of a safetensors file, f32.
+#[cfg(feature = "train")]
+pub(crate) fn to_bytes(tensors: &StateDict) -> std::io::Result<Vec<u8>> {
+    serialize(tensors, None)
+}
+
+#[cfg(feature = "train")]
+fn serialize(
+    tensors: &StateDict,
+    header: Option<HashMap<String, String>>,
+) -> std::io::Result<Vec<u8>> {
+    let stored_as = StoredAs::F32;
+    let views = tensors
+        .iter()
+        .map(|(name, data)| (name, Stored { data, stored_as }));
+    safetensors::serialize(views, header).map_err(|error| std::io::Error::other(error.to_string()))
+}
+
+/// The tensors of a file's bytes; `name` is named in errors.
+#[cfg(feature = "train")]
+pub(crate) fn from_bytes(name: &Path, bytes: &[u8]) -> Result<StateDict, WeightsError> {
+    TensorFile::open(name, std::io::Cursor::new(bytes))?.read()
 }
 
 /// Writes tensors and header texts as safetensors, by way of a temporary file.

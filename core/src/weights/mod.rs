@@ -7,6 +7,8 @@ mod loading;
 
 pub use error::WeightsError;
 pub use file::{Checkpoint, StoredAs, TrainingRecord, save, write_tensors};
+#[cfg(feature = "train")]
+pub(crate) use file::{from_bytes, to_bytes};
 #[cfg(feature = "convert")]
 pub(crate) use file::{is_own, open, read_own};
 pub use floats::FloatType;

@@ -1,7 +1,9 @@
 //! The built binary, end to end.
 
 mod bad_input;
+mod convert;
 mod predict;
+mod resume;
 mod run;
 
 use std::path::{Path, PathBuf};
@@ -45,7 +47,7 @@ pub fn shown(output: &Output) -> String {
 }
 
 /// The binary: `cargo test --workspace` builds it beside the tests.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("the test has a path");
     let folder = test
         .parent()

@@ -1,0 +1,240 @@
+//! A run under way: its weights, its optimizer, its log.
+
+use super::batch::Batch;
+use super::checkpoint::{CheckpointError, Progress, Saved, Snapshot};
+use super::ema::Ema;
+use super::error::TrainError;
+use super::evaluation::{draw_predictions, evaluate_model};
+use super::loader::{LoadError, Loader};
+use super::losses::Losses;
+use super::optimizer::Optimizer;
+use super::replicas::Replicas;
+use super::schedule::learning_rate;
+use super::trainer::{Observer, StepReport, Trainer};
+use crate::eval::Metrics;
+use crate::model::MaskRcnn;
+use crate::predict::Predictor;
+use crate::random::Stream;
+use crate::report::{MetricsLog, Record, read_log};
+use crate::weights::{self, TrainingRecord, load_state_dict};
+use burn::tensor::Device;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// A run under way.
+pub(super) struct Run<'a> {
+    trainer: &'a Trainer,
+    device: Device,
+    model: MaskRcnn,
+    replicas: Replicas,
+    optimizer: Optimizer,
+    sampling: Stream,
+    ema: Option<Ema>,
+    /// Steps done.
+    pub(super) step: usize,
+    best: Option<f64>,
+    log: MetricsLog,
+    records: Vec<Record>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn start(trainer: &'a Trainer, model: MaskRcnn) -> Result<Self, TrainError> {
+        let config = &trainer.config.train;
+        let log = MetricsLog::open(&trainer.folder.metrics());
+        let ema = (config.ema > 0.0).then(|| Ema::new(&model, config.ema));
+        Ok(Self {
+            trainer,
+            device: trainer.device.clone().autodiff(),
+            model,
+            replicas: Replicas::new(config.replicas)?,
+            optimizer: Optimizer::new(config),
+            sampling: Stream::named("sampling", config.seed),
+            ema,
+            step: 0,
+            best: None,
+            log: log.map_err(|source| trainer.io_error(source))?,
+            records: Vec::new(),
+        })
+    }
+
+    /// The run as it was when `saved` was written.
+    pub(super) fn resume(trainer: &'a Trainer, saved: Saved) -> Result<Self, TrainError> {
+        let Saved {
+            folder, progress, ..
+        } = saved;
+        let misfit = |reason| CheckpointError::Misfit {
+            path: folder.clone(),
+            reason,
+        };
+        let model = load_state_dict(trainer.new_model(), saved.weights, &folder)?;
+        let mut run = Self::start(trainer, model)?;
+        run.optimizer
+            .load_state_dict(
+                &run.model,
+                saved.optimizer,
+                progress.optimizer_steps,
+                &trainer.device,
+            )
+            .map_err(misfit)?;
+        if let (Some(_), Some(averaged)) = (&run.ema, saved.ema) {
+            let averaged = load_state_dict(run.model.clone(), averaged, &folder)?;
+            run.ema = Some(Ema::new(&averaged, trainer.config.train.ema));
+        }
+        let log = trainer.folder.metrics();
+        run.log = MetricsLog::cut(&log, progress.metrics_bytes)
+            .map_err(|source| trainer.io_error(source))?;
+        run.records = read_log(&log)?;
+        (run.step, run.best) = (progress.step, progress.best);
+        Ok(run)
+    }
+
+    pub(super) fn train_step(
+        &mut self,
+        loader: &Loader,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let started = Instant::now();
+        let batch = loader.next_batch().unwrap_or(Err(LoadError::NothingLeft))?;
+        let waited = started.elapsed().as_secs_f64();
+        let pictures = batch.image_ids.len();
+        let mut report = self.update(batch)?;
+        self.step += 1;
+        let seconds = started.elapsed().as_secs_f64();
+        report.images_per_second = pictures as f64 / seconds;
+        report.data_wait = waited / seconds;
+        observer.on_step(&report);
+        self.record(Record::step(&report, &Losses::NAMES))
+    }
+
+    /// Moves the weights by one batch; times are left 0.
+    fn update(&mut self, batch: Batch) -> Result<StepReport, TrainError> {
+        let config = &self.trainer.config.train;
+        let rate = learning_rate(self.step, config);
+        let stream = self.sampling.fork(self.step as u64);
+        let image_ids = batch.image_ids.clone();
+        let (losses, gradients) =
+            self.replicas
+                .losses_and_gradients(&self.model, batch, stream, &self.device)?;
+        let (model, outcome) = self.optimizer.step(self.model.clone(), gradients, rate);
+        let report = StepReport {
+            step: self.step + 1,
+            losses,
+            learning_rate: rate,
+            grad_norm: outcome.grad_norm,
+            images_per_second: 0.0,
+            data_wait: 0.0,
+        };
+        if !outcome.applied || !report.loss().is_finite() {
+            let (step, loss) = (report.step, report.loss());
+            return Err(TrainError::NotFinite {
+                step,
+                loss,
+                image_ids,
+            });
+        }
+        self.model = model;
+        if let Some(ema) = &mut self.ema {
+            ema.update(&self.model, self.step + 1);
+        }
+        Ok(report)
+    }
+
+    /// Saves, evaluates on the validation set, draws curves and pictures.
+    pub(super) fn evaluate(&mut self, observer: &mut dyn Observer) -> Result<Metrics, TrainError> {
+        let Trainer {
+            config,
+            val,
+            folder,
+            device,
+            protocol,
+            ..
+        } = self.trainer;
+        self.save(&folder.last(), None)?;
+        let model = self.averaged();
+        let predictor = Predictor::new(&model, config.clone(), val.classes.clone(), device);
+        let mut progress = |done, all| observer.on_eval_progress(done, all);
+        let (metrics, found) = evaluate_model(&predictor, val, *protocol, &mut progress)?;
+        draw_predictions(
+            &folder.val_predictions(),
+            val,
+            &found,
+            config.train.val_pictures,
+        )?;
+        if self.best.is_none_or(|best| metrics.mask_ap() > best) {
+            self.best = Some(metrics.mask_ap());
+            self.save(&folder.best(), Some(&metrics))?;
+        }
+        self.record(Record::eval(self.step, &metrics))?;
+        folder
+            .draw_curves(&self.records)
+            .map_err(|source| self.trainer.io_error(source))?;
+        observer.on_eval(self.step, &metrics);
+        Ok(metrics)
+    }
+
+    /// The model that predicts: the averaged weights, where `train.ema` is on.
+    fn averaged(&self) -> MaskRcnn {
+        let averaged = self.ema.as_ref().map(|ema| ema.apply(&self.model));
+        averaged.unwrap_or_else(|| self.model.clone())
+    }
+
+    pub(super) fn save(&self, path: &Path, metrics: Option<&Metrics>) -> Result<(), TrainError> {
+        let (config, classes) = (&self.trainer.config, &self.trainer.train.classes);
+        let training = Some(self.training(metrics));
+        Ok(weights::save(
+            path,
+            &self.averaged(),
+            config,
+            classes,
+            training,
+        )?)
+    }
+
+    fn training(&self, metrics: Option<&Metrics>) -> TrainingRecord {
+        TrainingRecord {
+            version: env!("CARGO_PKG_VERSION").into(),
+            step: self.step,
+            pictures: self.trainer.train.samples.len(),
+            box_ap: metrics.map(Metrics::box_ap),
+            mask_ap: metrics.map(Metrics::mask_ap),
+        }
+    }
+
+    /// Writes a checkpoint of the present step.
+    pub(super) fn checkpoint(&self) -> Result<PathBuf, TrainError> {
+        let Trainer { config, train, .. } = self.trainer;
+        let pictures = train.samples.len();
+        let seen = self.step * config.train.batch_size;
+        let log = self.log.synced_length();
+        let progress = Progress {
+            version: env!("CARGO_PKG_VERSION").into(),
+            step: self.step,
+            optimizer_steps: self.optimizer.steps,
+            seed: config.train.seed,
+            epoch: seen / pictures,
+            index: seen % pictures,
+            best: self.best,
+            metrics_bytes: log.map_err(|source| self.trainer.io_error(source))?,
+        };
+        let averaged = self.ema.as_ref().map(|ema| ema.apply(&self.model));
+        let snapshot = Snapshot {
+            progress: &progress,
+            model: &self.model,
+            optimizer: &self.optimizer,
+            ema: averaged.as_ref(),
+            config,
+            classes: &train.classes,
+            training: self.training(None),
+        };
+        let keep = config.train.keep_checkpoints;
+        Ok(snapshot.write(&self.trainer.folder.checkpoints(), keep)?)
+    }
+
+    fn record(&mut self, record: Record) -> Result<(), TrainError> {
+        self.log
+            .append(&record)
+            .map_err(|source| self.trainer.io_error(source))?;
+        self.records.push(record);
+        Ok(())
+    }
+}

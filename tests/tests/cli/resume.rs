@@ -1,0 +1,198 @@
+//! Runs that end early: killed, stopped, or beside damage, and gone on with.
+
+use crate::{cli, cli_error, cli_ok, render_shapes, shown, train_args};
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const STEPS: usize = 12;
+
+fn arguments(out: &str) -> Vec<String> {
+    let mut args: Vec<String> = train_args().into_iter().map(String::from).collect();
+    args.extend([
+        format!("--out={out}"),
+        format!("--set=train.steps={STEPS}"),
+        "--set=train.checkpoint_every=3".into(),
+        "--set=train.replicas=2".into(),
+        "--set=train.ema=0.9".into(),
+    ]);
+    args
+}
+
+/// The losses of every step, as they are written: equal text is equal bits.
+fn losses(run: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).expect("a log");
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line of JSON"));
+    let steps = lines.filter(|line: &Value| line["kind"] == "step");
+    steps
+        .map(|line| {
+            let keys = ["step", "loss_classifier", "loss_box_reg", "loss_mask"];
+            let more = ["loss_objectness", "loss_rpn_box_reg", "lr", "grad_norm"];
+            let values = keys.iter().chain(&more).map(|key| line[key].to_string());
+            values.collect::<Vec<_>>().join(" ")
+        })
+        .collect()
+}
+
+fn tensors(file: &Path) -> Vec<u8> {
+    let bytes = std::fs::read(file).expect("weights");
+    let header = u64::from_le_bytes(*bytes.first_chunk().expect("a header")) as usize;
+    bytes[8 + header..].to_vec()
+}
+
+/// Kills a training run once its log has `lines` lines and a bit of time has passed.
+fn kill_after(at: &Path, out: &str, lines: usize, more: Duration) {
+    let mut child = Command::new(crate::binary())
+        .args(arguments(out))
+        .current_dir(at)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a process");
+    let log = at.join(out).join("metrics.jsonl");
+    let count = || std::fs::read_to_string(&log).map_or(0, |text| text.lines().count());
+    let started = Instant::now();
+    while count() < lines && started.elapsed() < Duration::from_secs(120) {
+        sleep(Duration::from_millis(2));
+    }
+    sleep(more);
+    child.kill().expect("SIGKILL");
+    child.wait().expect("its end");
+}
+
+#[test]
+fn a_killed_run_goes_on_bit_equal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    render_shapes(at, 5, 1);
+    let args = arguments("whole");
+    cli_ok(at, &args.iter().map(String::as_str).collect::<Vec<_>>());
+    let wanted = losses(&at.join("whole"));
+    assert_eq!(wanted.len(), STEPS);
+    let mut cut = 0;
+    for attempt in 0..10 {
+        // Anywhere after the first checkpoint, in the middle of a step or of writing.
+        let out = format!("killed{attempt}");
+        let lines = 4 + attempt % (STEPS - 4);
+        kill_after(at, &out, lines, Duration::from_millis(attempt as u64 * 7));
+        cut += usize::from(!at.join(&out).join("best.safetensors").exists());
+        cli_ok(at, &["train", "--backend=cpu", "--resume", &out]);
+        assert_eq!(losses(&at.join(&out)), wanted, "killed after {lines} steps");
+        for file in [
+            "last.safetensors",
+            "checkpoints/00000012/optimizer.safetensors",
+        ] {
+            let [found, wanted] = [&out, "whole"].map(|run| tensors(&at.join(run).join(file)));
+            assert!(found == wanted, "{out}: {file} differs");
+        }
+    }
+    assert!(
+        cut >= 5,
+        "only {cut} of 10 runs were killed before their end"
+    );
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named_and_the_one_before_it_taken() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    render_shapes(at, 4, 1);
+    let args = arguments("run");
+    cli_ok(at, &args.iter().map(String::as_str).collect::<Vec<_>>());
+    let checkpoints = at.join("run/checkpoints");
+    let weights = |step: &str| checkpoints.join(step).join("weights.safetensors");
+    let damage = |step: &str| {
+        let mut bytes = std::fs::read(weights(step)).expect("weights");
+        let place = bytes.len() / 2;
+        bytes[place] ^= 1;
+        std::fs::write(weights(step), bytes).expect("weights");
+    };
+    assert!(!weights("00000006").exists(), "two are kept");
+    damage("00000012");
+    let resume = ["train", "--backend=cpu", "--resume=run"];
+    let output = cli(at, &resume);
+    let text = shown(&output);
+    assert!(output.status.success(), "{text}");
+    let said = "00000012: weights.safetensors is damaged (checksum)";
+    assert!(text.contains(said) && text.contains("00000009"), "{text}");
+    assert_eq!(losses(&at.join("run")).len(), STEPS);
+
+    damage("00000012");
+    damage("00000009");
+    let error = cli_error(at, &resume);
+    assert!(error.contains("no whole checkpoint"), "{error}");
+    let error = cli_error(at, &["train", "--backend=cpu", "--resume=nowhere"]);
+    assert!(error.contains("nowhere"), "{error}");
+}
+
+/// A finished run can be lengthened; the numbers of the averaged weights are saved.
+#[test]
+fn a_finished_run_can_go_further() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    render_shapes(at, 4, 1);
+    let args = arguments("run");
+    cli_ok(at, &args.iter().map(String::as_str).collect::<Vec<_>>());
+    let before = losses(&at.join("run"));
+    let more = [
+        "train",
+        "--backend=cpu",
+        "--resume=run",
+        "--set=train.steps=14",
+    ];
+    cli_ok(at, &more);
+    let after = losses(&at.join("run"));
+    assert_eq!(after.len(), 14);
+    assert_eq!(after[..12], before);
+    let [raw, averaged] = [
+        "checkpoints/00000014/weights.safetensors",
+        "last.safetensors",
+    ]
+    .map(|file| tensors(&at.join("run").join(file)));
+    assert!(raw != averaged, "train.ema changes what is saved");
+}
+
+/// Ctrl-C saves and leaves.
+#[cfg(unix)]
+#[test]
+fn an_interrupt_saves_a_checkpoint() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    render_shapes(at, 4, 1);
+    let mut args = arguments("run");
+    args.push("--set=train.steps=100000".into());
+    args.push("--set=train.checkpoint_every=0".into());
+    let child = Command::new(crate::binary())
+        .args(&args)
+        .current_dir(at)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a process");
+    let log = at.join("run/metrics.jsonl");
+    let started = Instant::now();
+    while std::fs::read_to_string(&log).map_or(0, |text| text.lines().count()) < 2 {
+        assert!(
+            started.elapsed() < Duration::from_secs(120),
+            "no step in two minutes"
+        );
+        sleep(Duration::from_millis(20));
+    }
+    let pid = child.id().to_string();
+    let status = Command::new("kill").args(["-INT", &pid]).status();
+    assert!(status.expect("kill").success());
+    let output = child.wait_with_output().expect("its end");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    assert!(
+        text.contains("go on:    mrcnn-cli train --resume run"),
+        "{text}"
+    );
+    let steps = losses(&at.join("run")).len();
+    let checkpoint = at.join(format!("run/checkpoints/{steps:08}/manifest.json"));
+    assert!(checkpoint.is_file(), "{} is missing", checkpoint.display());
+}
