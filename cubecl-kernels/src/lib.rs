@@ -7,11 +7,13 @@
 //!
 //! Features: `flex` (CPU), `wgpu`, `cuda`, `fusion`.
 
+pub mod conv3x3;
 mod nms;
 mod paste;
 pub mod roi_align;
 mod topk;
 
+pub use conv3x3::conv3x3;
 pub use nms::{batched_nms, nms};
 pub use paste::{PastedMask, expand_box, paste_mask};
 pub use roi_align::{PyramidLevel, RoiAlignParams, pack_pyramid, roi_align};

@@ -3,6 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, module};
+use mrcnn_kernels::conv3x3;
 
 /// 2-D convolution with square kernels.
 #[derive(Module, Debug)]
@@ -44,6 +45,9 @@ impl Conv2d {
         weight: Tensor<4>,
         bias: Option<Tensor<1>>,
     ) -> Tensor<4> {
+        if weight.dims()[2] == 3 {
+            return conv3x3(x, weight, bias, self.stride, false);
+        }
         let padding = weight.dims()[2] / 2;
         let options = ConvOptions::new([self.stride; 2], [padding; 2], [1, 1], 1);
         module::conv2d(x, weight, bias, options)

@@ -1,0 +1,115 @@
+//! The gradient rule. The ReLU's mask is read off the output; the bias sums what passes it.
+
+use super::Conv3x3Ops;
+use burn::backend::Autodiff;
+use burn::backend::autodiff::{
+    NodeId,
+    checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+    grads::Gradients,
+    ops::{Backward, Ops, OpsKind},
+};
+use burn::backend::{Backend, tensor::FloatTensor};
+
+#[derive(Debug)]
+struct Conv3x3Backward;
+
+#[derive(Clone, Debug)]
+struct State<T> {
+    x: NodeId,
+    weight: NodeId,
+    bias: NodeId,
+    /// The output, where a ReLU follows.
+    rectified: Option<T>,
+    stride: usize,
+}
+
+impl<B: Backend + Conv3x3Ops> Backward<B, 3> for Conv3x3Backward {
+    type State = State<FloatTensor<B>>;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 3>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let State {
+            x,
+            weight,
+            bias,
+            rectified,
+            stride,
+        } = ops.state;
+        let mut retrieve = |node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node);
+        let (x, weight, bias) = (retrieve(x), retrieve(weight), retrieve(bias));
+        let grad = grads.consume::<B>(&ops.node);
+        let grad = match rectified {
+            Some(output) => B::relu_backward(output, grad),
+            None => grad,
+        };
+        let [node_x, node_weight, node_bias] = ops.parents;
+        if let Some(node) = node_x {
+            let gradient =
+                B::conv3x3_input_gradient(x.clone(), weight.clone(), grad.clone(), stride);
+            grads.register::<B>(node.id, gradient);
+        }
+        if let Some(node) = node_weight {
+            let gradient = B::conv3x3_weight_gradient(x.clone(), weight, grad.clone(), stride);
+            grads.register::<B>(node.id, gradient);
+        }
+        if let Some(node) = node_bias {
+            grads.register::<B>(node.id, B::conv2d_bias_backward(x, bias, grad));
+        }
+    }
+}
+
+impl<B: Backend + Conv3x3Ops, C: CheckpointStrategy> Conv3x3Ops for Autodiff<B, C> {
+    fn conv3x3(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        stride: usize,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        let forward = |x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>| {
+            let (x, weight) = (x.into_primitive(), weight.into_primitive());
+            B::conv3x3(x, weight, bias.into_primitive(), stride, relu)
+        };
+        match Conv3x3Backward
+            .prepare::<C>([x.node(), weight.node(), bias.node()])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(mut prep) => {
+                let nodes = [&x, &weight, &bias].map(|tensor| prep.checkpoint(tensor));
+                let output = forward(x, weight, bias);
+                let state = State {
+                    x: nodes[0],
+                    weight: nodes[1],
+                    bias: nodes[2],
+                    rectified: relu.then(|| output.clone()),
+                    stride,
+                };
+                prep.finish(state, output)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(forward(x, weight, bias)),
+        }
+    }
+
+    fn conv3x3_input_gradient(
+        _x: FloatTensor<Self>,
+        _weight: FloatTensor<Self>,
+        _grad: FloatTensor<Self>,
+        _stride: usize,
+    ) -> FloatTensor<Self> {
+        panic!("conv3x3 has no second derivative")
+    }
+
+    fn conv3x3_weight_gradient(
+        _x: FloatTensor<Self>,
+        _weight: FloatTensor<Self>,
+        _grad: FloatTensor<Self>,
+        _stride: usize,
+    ) -> FloatTensor<Self> {
+        panic!("conv3x3 has no second derivative")
+    }
+}

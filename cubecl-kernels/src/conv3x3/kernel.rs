@@ -1,0 +1,424 @@
+//! The forward kernel: an implicit GEMM of output pixels by output channels over taps and input
+//! channels. With the weights transposed it is the gradient of the input, too.
+
+use cubecl::prelude::*;
+
+/// The vectors of the tiles, whatever the width of the tensors' own.
+pub type Four = Const<4>;
+
+/// How a cube cuts its tile. A unit owns `rows` pixels by `vectors` vectors of four channels,
+/// interleaved with its neighbours' so that neighbours read neighbouring vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tiling {
+    /// Units along the channels.
+    pub units_x: usize,
+    /// Units along the pixels.
+    pub units_y: usize,
+    /// Pixels a unit.
+    pub rows: usize,
+    /// Vectors of output channels a unit.
+    pub vectors: usize,
+    /// Vectors of input channels a step of the reduction.
+    pub depth: usize,
+}
+
+impl Tiling {
+    /// Units of a cube.
+    pub const fn units(&self) -> usize {
+        self.units_x * self.units_y
+    }
+
+    /// Pixels of the tile.
+    pub const fn pixels(&self) -> usize {
+        self.units_y * self.rows
+    }
+
+    /// Vectors of output channels of the tile.
+    pub const fn outputs(&self) -> usize {
+        self.units_x * self.vectors
+    }
+
+    /// Vectors from pixel to pixel in shared memory; odd, so that pixels lie in different banks.
+    pub const fn pitch(&self) -> usize {
+        self.depth + 1
+    }
+
+    /// Vectors of the input tile that each unit loads.
+    pub const fn input_loads(&self) -> usize {
+        self.pixels() * self.depth / self.units()
+    }
+
+    /// Vectors of the weight tile that each unit loads.
+    pub const fn weight_loads(&self) -> usize {
+        4 * self.depth * self.outputs() / self.units()
+    }
+}
+
+/// One spatial axis: which outputs a launch computes, and which inputs each tap reads.
+///
+/// Output `p` of the launch is `p * output_stride + phase` of the tensor. Its tap `t` reads input
+/// `p * input_stride + shift + t * shift_step` with row `tap + t * tap_step` of the 3x3 weights.
+#[derive(CubeLaunch, CubeType, Clone, Copy)]
+pub struct Axis {
+    /// Outputs that the launch computes.
+    pub count: u32,
+    /// Size of the input.
+    pub input: u32,
+    /// Size of the output.
+    pub output: u32,
+    /// From input to input.
+    pub input_stride: i32,
+    /// From output to output.
+    pub output_stride: u32,
+    /// The first output.
+    pub phase: u32,
+    /// Taps of the 3x3 weights that reach these outputs.
+    pub taps: u32,
+    /// The first tap.
+    pub tap: u32,
+    /// From tap to tap.
+    pub tap_step: u32,
+    /// What the first tap reads, from the output's own place.
+    pub shift: i32,
+    /// From tap to tap.
+    pub shift_step: i32,
+}
+
+/// Channels, and how the packed weights pad them.
+#[derive(CubeLaunch, CubeType, Clone, Copy)]
+pub struct Channels {
+    /// Channels of the input.
+    pub input: u32,
+    /// Channels of the output.
+    pub output: u32,
+    /// Steps of the reduction a tap.
+    pub steps: u32,
+    /// Vectors of output channels of the packed weights.
+    pub pitch: u32,
+}
+
+/// Where the inputs of a unit's share of the input tile begin, for the centre of the window.
+#[derive(CubeType)]
+struct Origins {
+    rows: Array<i32>,
+    cols: Array<i32>,
+    images: Array<u32>,
+}
+
+/// `input [n, h, w, c]`, `weight [9, c, o]` packed, `bias [o]` -> `output [n, h', w', o]`.
+#[cube(launch_unchecked)]
+pub fn convolve<E: Float, NI: Size, NO: Size>(
+    input: &[Vector<E, NI>],
+    weight: &[Vector<E, Four>],
+    bias: &[Vector<E, NO>],
+    output: &mut [Vector<E, NO>],
+    rows: &Axis,
+    cols: &Axis,
+    channels: &Channels,
+    pixels: u32,
+    #[comptime] tiling: Tiling,
+    #[comptime] relu: bool,
+    #[define(E)] _dtype: ElemType,
+) {
+    let mut input_tile =
+        Shared::<[Vector<f32, Four>]>::new_slice(comptime!(tiling.pixels() * tiling.pitch()));
+    let mut weight_tile =
+        Shared::<[Vector<f32, Four>]>::new_slice(comptime!(4 * tiling.depth * tiling.outputs()));
+    let mut sums = Array::<Vector<f32, Four>>::new(comptime!(tiling.rows * tiling.vectors));
+
+    let first_pixel = (CUBE_POS_Z * CUBE_COUNT_Y + CUBE_POS_Y) * comptime!(tiling.pixels() as u32);
+    let first_vector = CUBE_POS_X * comptime!(tiling.outputs() as u32);
+    let origins = origins(first_pixel, pixels, rows, cols, tiling);
+    let steps = channels.steps;
+
+    for tap_y in 0..rows.taps {
+        let shift_y = rows.shift + tap_y as i32 * rows.shift_step;
+        let tap_row = (rows.tap + tap_y * rows.tap_step) * 3;
+        for tap_x in 0..cols.taps {
+            let shift_x = cols.shift + tap_x as i32 * cols.shift_step;
+            let tap = tap_row + cols.tap + tap_x * cols.tap_step;
+            for step in 0..steps {
+                stage_input(
+                    input,
+                    &mut input_tile,
+                    &origins,
+                    shift_y,
+                    shift_x,
+                    step,
+                    rows,
+                    cols,
+                    channels,
+                    tiling,
+                );
+                let first_row = (tap * steps + step) * comptime!(4 * tiling.depth as u32);
+                stage_weight(
+                    weight,
+                    &mut weight_tile,
+                    first_row,
+                    first_vector,
+                    channels.pitch,
+                    tiling,
+                );
+                sync_cube();
+                multiply(&input_tile, &weight_tile, &mut sums, tiling);
+                sync_cube();
+            }
+        }
+    }
+    write(
+        output,
+        bias,
+        &sums,
+        first_pixel,
+        first_vector,
+        pixels,
+        rows,
+        cols,
+        channels,
+        tiling,
+        relu,
+    );
+}
+
+#[cube]
+fn origins(
+    first_pixel: u32,
+    pixels: u32,
+    rows: &Axis,
+    cols: &Axis,
+    #[comptime] tiling: Tiling,
+) -> Origins {
+    let loads = comptime!(tiling.input_loads());
+    let mut row_origins = Array::<i32>::new(loads);
+    let mut col_origins = Array::<i32>::new(loads);
+    let mut images = Array::<u32>::new(loads);
+    let first = first_pixel + UNIT_POS / comptime!(tiling.depth as u32);
+    #[unroll]
+    for load in 0..loads {
+        let pixel = first + comptime!((load * tiling.units() / tiling.depth) as u32);
+        let row = pixel / cols.count;
+        let image = row / rows.count;
+        // A pixel past the last lies so far down that no tap reads it.
+        let row_in_image = select(pixel < pixels, (row % rows.count) as i32, 1i32 << 28);
+        row_origins[load] = row_in_image * rows.input_stride;
+        col_origins[load] = (pixel % cols.count) as i32 * cols.input_stride;
+        images[load] = image * rows.input * cols.input;
+    }
+    Origins {
+        rows: row_origins,
+        cols: col_origins,
+        images,
+    }
+}
+
+#[cube]
+fn stage_input<E: Float, N: Size>(
+    input: &[Vector<E, N>],
+    tile: &mut Shared<[Vector<f32, Four>]>,
+    origins: &Origins,
+    shift_y: i32,
+    shift_x: i32,
+    step: u32,
+    rows: &Axis,
+    cols: &Axis,
+    channels: &Channels,
+    #[comptime] tiling: Tiling,
+) {
+    let depth = comptime!(tiling.depth as u32);
+    let vector = UNIT_POS % depth;
+    let first = UNIT_POS / depth;
+    let channel = (step * depth + vector) * 4;
+    #[unroll]
+    for load in 0..comptime!(tiling.input_loads()) {
+        // Below zero wraps to far above the size.
+        let row = (origins.rows[load] + shift_y) as u32;
+        let col = (origins.cols[load] + shift_x) as u32;
+        let mut value = Vector::<f32, Four>::new(0.0f32);
+        if row < rows.input && col < cols.input {
+            let pixel = origins.images[load] + row * cols.input + col;
+            value = read_four(input, pixel * channels.input, channel, channels.input);
+        }
+        let pixel = first + comptime!((load * tiling.units() / tiling.depth) as u32);
+        tile[(pixel * comptime!(tiling.pitch() as u32) + vector) as usize] = value;
+    }
+}
+
+/// Four channels from `channel` on of what begins at `offset`; zero from `channels` on.
+#[cube]
+pub fn read_four<E: Float, N: Size>(
+    values: &[Vector<E, N>],
+    offset: u32,
+    channel: u32,
+    channels: u32,
+) -> Vector<f32, Four> {
+    let lanes = N::value().comptime();
+    let mut four = Vector::<f32, Four>::new(0.0f32);
+    #[unroll]
+    for part in 0..comptime!(4 / lanes) {
+        let first = channel + comptime!((part * lanes) as u32);
+        if first < channels {
+            let value = values[((offset + first) / comptime!(lanes as u32)) as usize];
+            #[unroll]
+            for lane in 0..lanes {
+                four.insert(
+                    comptime!(part * lanes + lane),
+                    f32::cast_from(value.extract(lane)),
+                );
+            }
+        }
+    }
+    four
+}
+
+#[cube]
+fn stage_weight<E: Float>(
+    weight: &[Vector<E, Four>],
+    tile: &mut Shared<[Vector<f32, Four>]>,
+    first_row: u32,
+    first_vector: u32,
+    pitch: u32,
+    #[comptime] tiling: Tiling,
+) {
+    let outputs = comptime!(tiling.outputs() as u32);
+    #[unroll]
+    for load in 0..comptime!(tiling.weight_loads()) {
+        let index = UNIT_POS + comptime!((load * tiling.units()) as u32);
+        let offset = (first_row + index / outputs) * pitch + first_vector + index % outputs;
+        tile[index as usize] = Vector::cast_from(weight[offset as usize]);
+    }
+}
+
+#[cube]
+fn multiply(
+    input_tile: &Shared<[Vector<f32, Four>]>,
+    weight_tile: &Shared<[Vector<f32, Four>]>,
+    sums: &mut Array<Vector<f32, Four>>,
+    #[comptime] tiling: Tiling,
+) {
+    let mut inputs = Array::<Vector<f32, Four>>::new(tiling.rows);
+    for step in 0..comptime!(tiling.depth as u32) {
+        #[unroll]
+        for row in 0..tiling.rows {
+            let pixel = UNIT_POS_Y + comptime!((row * tiling.units_y) as u32);
+            inputs[row] = input_tile[(pixel * comptime!(tiling.pitch() as u32) + step) as usize];
+        }
+        #[unroll]
+        for lane in 0..4usize {
+            let weight_row =
+                (step * 4 + comptime!(lane as u32)) * comptime!(tiling.outputs() as u32);
+            #[unroll]
+            for vector in 0..tiling.vectors {
+                let column = UNIT_POS_X + comptime!((vector * tiling.units_x) as u32);
+                let weight = weight_tile[(weight_row + column) as usize];
+                #[unroll]
+                for row in 0..tiling.rows {
+                    let input = Vector::new(inputs[row].extract(lane));
+                    sums[comptime!(row * tiling.vectors + vector)] += input * weight;
+                }
+            }
+        }
+    }
+}
+
+#[cube]
+fn write<E: Float, N: Size>(
+    output: &mut [Vector<E, N>],
+    bias: &[Vector<E, N>],
+    sums: &Array<Vector<f32, Four>>,
+    first_pixel: u32,
+    first_vector: u32,
+    pixels: u32,
+    rows: &Axis,
+    cols: &Axis,
+    channels: &Channels,
+    #[comptime] tiling: Tiling,
+    #[comptime] relu: bool,
+) {
+    #[unroll]
+    for row in 0..tiling.rows {
+        let pixel = first_pixel + UNIT_POS_Y + comptime!((row * tiling.units_y) as u32);
+        if pixel < pixels {
+            let line = pixel / cols.count;
+            let y = line % rows.count * rows.output_stride + rows.phase;
+            let x = pixel % cols.count * cols.output_stride + cols.phase;
+            let place = (line / rows.count * rows.output + y) * cols.output + x;
+            #[unroll]
+            for vector in 0..tiling.vectors {
+                let column =
+                    first_vector + UNIT_POS_X + comptime!((vector * tiling.units_x) as u32);
+                write_four(
+                    output,
+                    bias,
+                    sums[comptime!(row * tiling.vectors + vector)],
+                    place * channels.output,
+                    column * 4,
+                    channels.output,
+                    relu,
+                );
+            }
+        }
+    }
+}
+
+#[cube]
+fn write_four<E: Float, N: Size>(
+    output: &mut [Vector<E, N>],
+    bias: &[Vector<E, N>],
+    four: Vector<f32, Four>,
+    offset: u32,
+    channel: u32,
+    channels: u32,
+    #[comptime] relu: bool,
+) {
+    let lanes = N::value().comptime();
+    #[unroll]
+    for part in 0..comptime!(4 / lanes) {
+        let first = channel + comptime!((part * lanes) as u32);
+        if first < channels {
+            let mut value = Vector::<f32, N>::new(0.0f32);
+            #[unroll]
+            for lane in 0..lanes {
+                value.insert(lane, four.extract(comptime!(part * lanes + lane)));
+            }
+            value += Vector::cast_from(bias[(first / comptime!(lanes as u32)) as usize]);
+            if relu {
+                value = max(value, Vector::new(0.0f32));
+            }
+            output[((offset + first) / comptime!(lanes as u32)) as usize] =
+                Vector::cast_from(value);
+        }
+    }
+}
+
+/// Packs `weight [o, c, 3, 3]`, of any layout, densely as `[9, rows, pitch]` vectors of output
+/// channels, padded with zeros, so that a tile of it is read without bounds.
+///
+/// `flip` turns the window by half a circle, as the gradient of the input wants it.
+#[cube(launch_unchecked)]
+pub fn pack<E: Float>(
+    weight: &Tensor<E>,
+    packed: &mut [Vector<E, Four>],
+    rows: u32,
+    pitch: u32,
+    #[comptime] flip: bool,
+    #[define(E)] _dtype: ElemType,
+) {
+    let vector = ABSOLUTE_POS_X;
+    let row = ABSOLUTE_POS_Y;
+    if vector < pitch && row < rows {
+        let tap = CUBE_POS_Z as usize;
+        let source = if flip { 8 - tap } else { tap };
+        let offset = row as usize * weight.stride(1)
+            + source / 3 * weight.stride(2)
+            + source % 3 * weight.stride(3);
+        let mut four = Vector::<E, Four>::new(E::from_int(0));
+        #[unroll]
+        for lane in 0..4usize {
+            let output = vector as usize * 4 + lane;
+            if output < weight.shape(0) && (row as usize) < weight.shape(1) {
+                four.insert(lane, weight[offset + output * weight.stride(0)]);
+            }
+        }
+        packed[((tap as u32 * rows + row) * pitch + vector) as usize] = four;
+    }
+}

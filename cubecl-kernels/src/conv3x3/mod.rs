@@ -1,0 +1,136 @@
+//! 3x3 convolution with padding 1, for devices whose matrix units Burn cannot use.
+//!
+//! On such devices (all of WebGPU, f32 on older cards) Burn has only its direct kernel, which reads
+//! every operand from global memory. Here the convolution is an implicit GEMM of pixels by channels
+//! on channels-last data: tiles in shared memory, a block of outputs in each unit's registers.
+//! Sums are f32 whatever the storage, in a fixed order: two runs agree bit for bit.
+
+mod autodiff;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod cube;
+#[cfg(feature = "flex")]
+mod flex;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod kernel;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod weight_gradient;
+
+use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
+use burn::tensor::{Shape, Tensor, ops::ConvOptions};
+
+/// The convolution as a backend operation; use [`conv3x3`].
+#[backend_extension(
+    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
+    Flex: cfg(feature = "flex"),
+    Autodiff,
+    Fusion: cfg(feature = "fusion"),
+)]
+pub trait Conv3x3Ops: Backend {
+    /// `x [n, c, h, w]`, `weight [o, c, 3, 3]`, `bias [o]` -> `[n, o, h', w']`.
+    #[fusion(dtype = x, shape = output_shape(x, weight, stride))]
+    fn conv3x3(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        stride: usize,
+        relu: bool,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of `x`, of which only the shape matters, from `grad [n, o, h', w']`.
+    #[fusion(dtype = grad, shape = x)]
+    fn conv3x3_input_gradient(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        stride: usize,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of `weight`, of which only the shape matters, from `grad [n, o, h', w']`.
+    #[fusion(dtype = grad, shape = weight)]
+    fn conv3x3_weight_gradient(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        stride: usize,
+    ) -> FloatTensor<Self>;
+}
+
+/// 3x3 convolution with padding 1, then `max(., 0)` if `relu`: `[n, o, h', w']`.
+///
+/// * `x` - `[n, c, h, w]`.
+/// * `weight` - `[o, c, 3, 3]`.
+/// * `bias` - `[o]`.
+/// * `stride` - 1 or 2; `h'` is `ceil(h / stride)`.
+///
+/// All of one dtype. Equals `conv2d` with torch's layout of the weights, and is differentiable in
+/// all three tensors. On GPUs `x` is best channels-last, as every convolution leaves it, and so is
+/// the result.
+///
+/// # Panics
+///
+/// If the shapes or dtypes do not fit together, or `stride` is neither 1 nor 2.
+pub fn conv3x3(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    stride: usize,
+    relu: bool,
+) -> Tensor<4> {
+    let [_, c, ..] = x.dims();
+    let [o, inputs, kh, kw] = weight.dims();
+    assert_eq!(
+        (inputs, kh, kw),
+        (c, 3, 3),
+        "conv3x3: the weight of {c} channels is [o, {c}, 3, 3], not {:?}",
+        weight.dims()
+    );
+    assert!(
+        stride == 1 || stride == 2,
+        "conv3x3: the stride is 1 or 2, not {stride}"
+    );
+    let dtype = x.dtype();
+    let bias = bias.unwrap_or_else(|| zeros_like(&x, o));
+    assert_eq!(bias.dims(), [o], "conv3x3: one bias an output channel");
+    assert_eq!(
+        (weight.dtype(), bias.dtype()),
+        (dtype, dtype),
+        "conv3x3: weight and bias have the dtype of x"
+    );
+    Tensor::from_dispatch(<Dispatch as Conv3x3Ops>::conv3x3(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+        stride,
+        relu,
+    ))
+}
+
+fn zeros_like(x: &Tensor<4>, channels: usize) -> Tensor<1> {
+    Tensor::zeros([channels], (&x.device(), x.dtype()))
+}
+
+fn output_shape(x: &Shape, weight: &Shape, stride: &usize) -> Shape {
+    Shape::new([
+        x[0],
+        weight[0],
+        x[2].div_ceil(*stride),
+        x[3].div_ceil(*stride),
+    ])
+}
+
+/// The same convolution for Burn's `conv2d`.
+fn options(stride: usize) -> ConvOptions<2> {
+    ConvOptions::new([stride; 2], [1, 1], [1, 1], 1)
+}
+
+/// The same convolution by Burn's own operations.
+fn burn_conv3x3<B: Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    bias: FloatTensor<B>,
+    stride: usize,
+    relu: bool,
+) -> FloatTensor<B> {
+    let output = B::conv2d(x, weight, Some(bias), options(stride));
+    if relu { B::relu(output) } else { output }
+}

@@ -1,0 +1,297 @@
+//! conv3x3 on the GPU adapter against Burn's convolution and its gradients on the processor.
+//!
+//! Most data are small whole numbers: every sum is then exact in f32 whatever its order, so that the
+//! two must agree bit for bit. Fractions are compared within a bound on what rounding can do.
+
+mod adapter;
+
+use burn::tensor::{
+    DType, Device, FloatDType, Tensor, TensorData, activation, module, ops::ConvOptions,
+};
+use mrcnn_kernels::conv3x3;
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    n: usize,
+    c: usize,
+    o: usize,
+    h: usize,
+    w: usize,
+    stride: usize,
+    bias: bool,
+    relu: bool,
+}
+
+/// Data of a case: input, weights, bias, and the gradient of the output.
+struct Data {
+    x: TensorData,
+    weight: TensorData,
+    bias: TensorData,
+    grad: TensorData,
+}
+
+/// Output, and the gradients of input, weights and bias.
+type Results = [Vec<f32>; 4];
+
+const NAMES: [&str; 4] = [
+    "output",
+    "gradient of x",
+    "gradient of weight",
+    "gradient of bias",
+];
+
+/// Knuth's linear congruential generator: the cases are the same on every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % end
+    }
+
+    fn pick(&mut self, choices: &[usize]) -> usize {
+        choices[self.below(choices.len())]
+    }
+
+    fn whole(&mut self, largest: i32) -> f32 {
+        (self.below(2 * largest as usize + 1) as i32 - largest) as f32
+    }
+
+    fn fraction(&mut self) -> f32 {
+        self.below(1 << 16) as f32 / (1 << 15) as f32 - 1.0
+    }
+}
+
+fn cases(random: &mut Random, count: usize) -> Vec<Case> {
+    const CHANNELS: [usize; 8] = [1, 3, 4, 5, 8, 16, 64, 256];
+    const SIZES: [usize; 10] = [1, 2, 3, 7, 8, 9, 16, 17, 33, 64];
+    /// Multiply-adds: what the processor does in some ten milliseconds.
+    const WORK: usize = 20_000_000;
+    let mut draw = || Case {
+        n: 1 + random.below(3),
+        c: random.pick(&CHANNELS),
+        o: random.pick(&CHANNELS),
+        h: random.pick(&SIZES),
+        w: random.pick(&SIZES),
+        stride: 1 + random.below(2),
+        bias: random.below(2) == 0,
+        relu: random.below(2) == 0,
+    };
+    std::iter::repeat_with(&mut draw)
+        .filter(|case| 9 * case.n * case.c * case.o * case.h * case.w <= WORK)
+        .take(count)
+        .collect()
+}
+
+impl Case {
+    fn output(&self) -> [usize; 4] {
+        let [h, w] = [self.h, self.w].map(|size| size.div_ceil(self.stride));
+        [self.n, self.o, h, w]
+    }
+
+    fn data(&self, mut value: impl FnMut() -> f32) -> Data {
+        let mut draw = |shape: &[usize]| {
+            let values: Vec<f32> = (0..shape.iter().product()).map(|_| value()).collect();
+            TensorData::new(values, shape.to_vec())
+        };
+        Data {
+            x: draw(&[self.n, self.c, self.h, self.w]),
+            weight: draw(&[self.o, self.c, 3, 3]),
+            bias: draw(&[self.o]),
+            grad: draw(&self.output()),
+        }
+    }
+
+    /// Terms of the longest sum behind each result.
+    fn terms(&self) -> [usize; 4] {
+        let [n, o, h, w] = self.output();
+        [9 * self.c + 1, 9 * o, n * h * w, n * h * w]
+    }
+}
+
+/// Runs `conv` and its gradients, in `dtype`, on `device`.
+fn run(
+    case: &Case,
+    data: &Data,
+    device: &Device,
+    dtype: FloatDType,
+    conv: impl Fn(Tensor<4>, Tensor<4>, Option<Tensor<1>>) -> Tensor<4>,
+) -> Results {
+    let device = device.clone().autodiff();
+    let options: (&Device, DType) = (&device, dtype.into());
+    let x = Tensor::<4>::from_data(data.x.clone(), options).require_grad();
+    let weight = Tensor::<4>::from_data(data.weight.clone(), options).require_grad();
+    let bias = Tensor::<1>::from_data(data.bias.clone(), options).require_grad();
+    let grad = Tensor::<4>::from_data(data.grad.clone(), options);
+    let output = conv(x.clone(), weight.clone(), case.bias.then(|| bias.clone()));
+    assert_eq!(output.dims(), case.output(), "{case:?}");
+    let gradients = (output.clone() * grad).sum().backward();
+    let bias_gradient = bias.grad(&gradients).map(floats).unwrap_or_default();
+    [
+        floats(output),
+        floats(x.grad(&gradients).expect("x is tracked")),
+        floats(weight.grad(&gradients).expect("the weight is tracked")),
+        bias_gradient,
+    ]
+}
+
+fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor
+        .into_data()
+        .convert::<f32>()
+        .try_into_vec()
+        .expect("f32")
+}
+
+fn ours(case: &Case, data: &Data, device: &Device, dtype: FloatDType) -> Results {
+    run(case, data, device, dtype, |x, weight, bias| {
+        conv3x3(x, weight, bias, case.stride, case.relu)
+    })
+}
+
+fn burns(case: &Case, data: &Data) -> Results {
+    run(
+        case,
+        data,
+        &Device::flex(),
+        FloatDType::F32,
+        |x, weight, bias| {
+            let options = ConvOptions::new([case.stride; 2], [1, 1], [1, 1], 1);
+            let output = module::conv2d(x, weight, bias, options);
+            if case.relu {
+                activation::relu(output)
+            } else {
+                output
+            }
+        },
+    )
+}
+
+fn assert_equal(case: &Case, got: &Results, want: &Results) {
+    for ((got, want), name) in got.iter().zip(want).zip(NAMES) {
+        assert_eq!(got.len(), want.len(), "{name} of {case:?}");
+        for (place, (got, want)) in got.iter().zip(want).enumerate() {
+            // By value: the sign of a zero may differ.
+            assert!(
+                got == want,
+                "{name} of {case:?} at {place}: {got}, not {want}"
+            );
+        }
+    }
+}
+
+#[test]
+fn whole_numbers_agree_to_the_bit() {
+    let Some(adapter) = adapter::adapter() else {
+        return;
+    };
+    let mut random = Random(1);
+    for case in cases(&mut random, 150) {
+        let data = case.data(|| random.whole(3));
+        let got = ours(&case, &data, &adapter.device, FloatDType::F32);
+        assert_equal(&case, &got, &burns(&case, &data));
+    }
+}
+
+#[test]
+fn the_processor_runs_burns_convolution() {
+    let mut random = Random(2);
+    for case in cases(&mut random, 30) {
+        let data = case.data(|| random.fraction());
+        let got = ours(&case, &data, &Device::flex(), FloatDType::F32);
+        assert_equal(&case, &got, &burns(&case, &data));
+    }
+}
+
+#[test]
+fn fractions_agree_within_rounding() {
+    let Some(adapter) = adapter::adapter() else {
+        return;
+    };
+    let mut random = Random(3);
+    for mut case in cases(&mut random, 40) {
+        // A sum near zero may round to either side of it, and take its gradient along.
+        case.relu = false;
+        let data = case.data(|| random.fraction());
+        let got = ours(&case, &data, &adapter.device, FloatDType::F32);
+        let want = burns(&case, &data);
+        for (i, terms) in case.terms().into_iter().enumerate() {
+            // A term is at most 1, and so a partial sum of `terms` of them rounds by half of
+            // `terms * EPSILON` at most; that it does so in one direction does not happen.
+            let bound = terms as f32 * f32::EPSILON;
+            for (got, want) in got[i].iter().zip(&want[i]) {
+                let name = NAMES[i];
+                assert!(
+                    (got - want).abs() <= bound,
+                    "{name} of {case:?}: {got}, not {want}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn two_runs_agree_to_the_bit() {
+    let Some(adapter) = adapter::adapter() else {
+        return;
+    };
+    let mut random = Random(4);
+    let mut cases = cases(&mut random, 8);
+    // Enough pixels for the gradient of the weights to be split.
+    cases.push(Case {
+        n: 2,
+        c: 16,
+        o: 8,
+        h: 64,
+        w: 33,
+        stride: 1,
+        bias: true,
+        relu: true,
+    });
+    for case in cases {
+        let data = case.data(|| random.fraction());
+        let once = ours(&case, &data, &adapter.device, FloatDType::F32);
+        let again = ours(&case, &data, &adapter.device, FloatDType::F32);
+        let bits = |results: &Results| {
+            results
+                .clone()
+                .map(|r| r.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+        };
+        assert_eq!(bits(&once), bits(&again), "{case:?}");
+    }
+}
+
+/// Whole numbers up to 2048, and even ones to 4096, are exact in f16: results stay the same. Sums do
+/// not: 2048 ones and one more are 2048 in f16.
+#[test]
+fn halves_are_summed_in_full() {
+    let Some(adapter) = adapter::adapter() else {
+        return;
+    };
+    if !adapter.device.supports_dtype(FloatDType::F16) {
+        eprintln!("SKIPPED: the adapter has no f16");
+        return;
+    }
+    let mut random = Random(5);
+    let wide = Case {
+        n: 1,
+        c: 256,
+        o: 8,
+        h: 5,
+        w: 6,
+        stride: 1,
+        bias: false,
+        relu: false,
+    };
+    let ones = wide.data(|| 1.0);
+    let got = ours(&wide, &ones, &adapter.device, FloatDType::F16);
+    assert_equal(&wide, &got, &burns(&wide, &ones));
+    for case in cases(&mut random, 40) {
+        let data = case.data(|| random.whole(1));
+        let got = ours(&case, &data, &adapter.device, FloatDType::F16);
+        assert_equal(&case, &got, &burns(&case, &data));
+    }
+}
