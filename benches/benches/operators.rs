@@ -4,60 +4,20 @@
 //! must be written.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use mrcnn_core::random::Stream;
+use mrcnn_benches::{boxes, levels, rois, values};
 use mrcnn_kernels::roi_align::cpu;
-use mrcnn_kernels::{PyramidLevel, RoiAlignParams, batched_nms, paste_mask, top_k};
+use mrcnn_kernels::{RoiAlignParams, batched_nms, paste_mask, top_k};
 use std::hint::black_box;
-
-/// P2 to P5 of an 800x1344 picture.
-fn levels() -> Vec<PyramidLevel> {
-    let mut offset = 0;
-    [4usize, 8, 16, 32]
-        .into_iter()
-        .map(|stride| {
-            let (height, width) = (800 / stride, 1344 / stride);
-            let level = PyramidLevel {
-                height,
-                width,
-                offset,
-                scale: 1.0 / stride as f32,
-            };
-            offset += height * width;
-            level
-        })
-        .collect()
-}
-
-fn boxes(count: usize) -> Vec<[f32; 4]> {
-    let stream = Stream::named("boxes", 0);
-    (0..count as u64)
-        .map(|i| {
-            let u = |k: u64| stream.uniform(4 * i + k) as f32;
-            let (x, y) = (u(0) * 1200.0, u(1) * 700.0);
-            let (w, h) = (8.0 * (40.0f32).powf(u(2)), 8.0 * (40.0f32).powf(u(3)));
-            [x, y, (x + w).min(1344.0), (y + h).min(800.0)]
-        })
-        .collect()
-}
 
 fn roi_align(c: &mut Criterion) {
     let channels = 256;
     let levels = levels();
     let cells: usize = levels.iter().map(|l| l.height * l.width).sum();
-    let stream = Stream::named("features", 0);
-    let pyramid: Vec<f32> = (0..(cells * channels) as u64)
-        .map(|i| stream.uniform(i) as f32)
-        .collect();
+    let pyramid = values("features", cells * channels);
     let mut group = c.benchmark_group("roi_align");
     group.sample_size(10);
     for (count, bins) in [(1000, 7), (100, 14)] {
-        let rois: Vec<f32> = boxes(count)
-            .iter()
-            .flat_map(|&[x1, y1, x2, y2]| {
-                let level = mrcnn_core::boxes::pyramid_level(&[x1, y1, x2, y2], 2, 5);
-                [0.0, level as f32, x1, y1, x2, y2]
-            })
-            .collect();
+        let rois = rois(count);
         let params = RoiAlignParams {
             output: [bins; 2],
             sampling_ratio: 2,
@@ -82,8 +42,7 @@ fn roi_align(c: &mut Criterion) {
 
 fn selection(c: &mut Criterion) {
     let mut group = c.benchmark_group("selection");
-    let stream = Stream::named("scores", 0);
-    let scores: Vec<f32> = (0..200_000).map(|i| stream.uniform(i) as f32).collect();
+    let scores = values("scores", 200_000);
     group.bench_function("top_k 1000 of 200000", |b| {
         b.iter(|| top_k(black_box(&scores), 1000));
     });

@@ -1,1 +1,55 @@
-//! Benchmarks: see `benches/` and `RESULTS.md`.
+//! Benchmarks: see `benches/` and `RESULTS.md`. Here are the inputs that several of them share.
+
+use mrcnn_core::random::Stream;
+use mrcnn_kernels::PyramidLevel;
+
+/// P2 to P5 of an 800x1344 picture.
+pub fn levels() -> Vec<PyramidLevel> {
+    let mut offset = 0;
+    [4usize, 8, 16, 32]
+        .into_iter()
+        .map(|stride| {
+            let (height, width) = (800 / stride, 1344 / stride);
+            let level = PyramidLevel {
+                height,
+                width,
+                offset,
+                scale: 1.0 / stride as f32,
+            };
+            offset += height * width;
+            level
+        })
+        .collect()
+}
+
+/// Boxes of 8 to 320 pixels a side in an 800x1344 picture.
+pub fn boxes(count: usize) -> Vec<[f32; 4]> {
+    let stream = Stream::named("boxes", 0);
+    (0..count as u64)
+        .map(|i| {
+            let u = |k: u64| stream.uniform(4 * i + k) as f32;
+            let (x, y) = (u(0) * 1200.0, u(1) * 700.0);
+            let (w, h) = (8.0 * (40.0f32).powf(u(2)), 8.0 * (40.0f32).powf(u(3)));
+            [x, y, (x + w).min(1344.0), (y + h).min(800.0)]
+        })
+        .collect()
+}
+
+/// [`boxes`] as rows `[image, level, x1, y1, x2, y2]` of [`levels`].
+pub fn rois(count: usize) -> Vec<f32> {
+    boxes(count)
+        .iter()
+        .flat_map(|&[x1, y1, x2, y2]| {
+            let level = mrcnn_core::boxes::pyramid_level(&[x1, y1, x2, y2], 2, 5);
+            [0.0, level as f32, x1, y1, x2, y2]
+        })
+        .collect()
+}
+
+/// `count` numbers below 1.
+pub fn values(name: &str, count: usize) -> Vec<f32> {
+    let stream = Stream::named(name, 0);
+    (0..count as u64)
+        .map(|i| stream.uniform(i) as f32)
+        .collect()
+}

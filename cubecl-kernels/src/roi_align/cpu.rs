@@ -22,7 +22,7 @@ struct Region<'a> {
 /// `pyramid [n, cells, c]`, `rois [r, 6]` -> `[r, c, h, w]`.
 pub fn forward(
     pyramid: &[f32],
-    [_, cells, channels]: [usize; 3],
+    [images, cells, channels]: [usize; 3],
     rois: &[f32],
     params: &RoiAlignParams,
 ) -> TensorData {
@@ -36,7 +36,9 @@ pub fn forward(
         .for_each_init(
             || vec![0.0f32; channels * bins],
             |scratch, (out, roi)| {
-                let region = Region::new(roi, params);
+                let Some(region) = Region::new(roi, params, images) else {
+                    return;
+                };
                 let image = &pyramid[region.image * cells * channels..][..cells * channels];
                 scratch.fill(0.0);
                 region.pool(image, channels, scratch);
@@ -61,9 +63,9 @@ pub fn backward(
     let cells = params.cells();
     let mut gradient = vec![0.0f32; images * cells * channels];
     if channels > 0 && !rois.is_empty() {
-        let regions: Vec<Region> = rois
+        let regions: Vec<Option<Region>> = rois
             .par_chunks(6)
-            .map(|roi| Region::new(roi, params))
+            .map(|roi| Region::new(roi, params, images))
             .collect();
         let mut by_bin = vec![0.0f32; grad.len()];
         by_bin
@@ -74,6 +76,7 @@ pub fn backward(
             .into_par_iter()
             .for_each(|band| {
                 for (region, grad) in regions.iter().zip(by_bin.chunks(channels * bins)) {
+                    let Some(region) = region else { continue };
                     if region.image == band.image && std::ptr::eq(region.level, band.level) {
                         region.spread(grad, channels, band.first_row, band.cells);
                     }
@@ -120,10 +123,16 @@ fn bands<'a>(
 }
 
 impl<'a> Region<'a> {
-    fn new(roi: &[f32], params: &'a RoiAlignParams) -> Self {
-        let level = &params.levels[roi[1] as usize];
+    /// `None` for a region that pools nothing: see [`super::roi_align`].
+    fn new(roi: &[f32], params: &'a RoiAlignParams, images: usize) -> Option<Self> {
+        let image = index_below(roi[0], images)?;
+        let level = &params.levels[index_below(roi[1], params.levels.len())?];
         let offset = if params.aligned { 0.5 } else { 0.0 };
-        let [x1, y1, x2, y2] = [2, 3, 4, 5].map(|i| roi[i] * level.scale - offset);
+        let corners = [2, 3, 4, 5].map(|i| roi[i] * level.scale - offset);
+        if !corners.iter().all(|c| c.abs() <= MAX_COORDINATE) {
+            return None;
+        }
+        let [x1, y1, x2, y2] = corners;
         let [height, width] = params.output;
         let axis = |from: f32, to: f32, bins, length| {
             axis_taps(
@@ -135,12 +144,12 @@ impl<'a> Region<'a> {
                 params.aligned,
             )
         };
-        Self {
-            image: roi[0] as usize,
+        Some(Self {
+            image,
             level,
             rows: axis(y1, y2, height, level.height),
             columns: axis(x1, x2, width, level.width),
-        }
+        })
     }
 
     /// Adds the bins `[bins, c]` of one image `[cells, c]`.
@@ -181,6 +190,11 @@ impl<'a> Region<'a> {
     }
 }
 
+/// An index stored as a float, if it is one of `count`.
+fn index_below(value: f32, count: usize) -> Option<usize> {
+    (value >= 0.0 && value < count as f32).then_some(value as usize)
+}
+
 #[inline]
 fn add_scaled(target: &mut [f32], source: &[f32], weight: f32) {
     for (target, source) in target.iter_mut().zip(source) {
@@ -203,7 +217,7 @@ pub fn axis_taps(
     let bin = length / bins as f32;
     let samples = match sampling_ratio {
         0 => (bin.ceil().max(0.0) as usize).min(MAX_SAMPLES),
-        ratio => ratio,
+        ratio => ratio.min(MAX_SAMPLES),
     };
     (0..bins)
         .map(|index| {
@@ -218,9 +232,13 @@ pub fn axis_taps(
         .collect()
 }
 
-/// A box cannot be larger than the picture it came from; this only stops a broken one (1e30 px) from
-/// looping for ever in adaptive sampling.
-const MAX_SAMPLES: usize = 1 << 14;
+/// Samples a bin and axis at most: a box cannot be larger than the picture it came from, and a
+/// broken one must not loop for ever in adaptive sampling.
+pub(super) const MAX_SAMPLES: usize = 1 << 14;
+
+/// Cells from the origin beyond which a box pools nothing. No picture reaches as far, and samples
+/// of a larger box would lie where rounding puts them.
+pub(super) const MAX_COORDINATE: f32 = 65536.0;
 
 fn add_sample(taps: &mut Vec<Tap>, position: f32, size: usize, weight: f32) {
     let inside = position >= -1.0 && position <= size as f32;

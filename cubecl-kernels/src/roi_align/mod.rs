@@ -4,8 +4,17 @@
 //! every level and a sample's channels lie side by side.
 
 mod autodiff;
-mod backends;
 pub mod cpu;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod cube;
+#[cfg(feature = "flex")]
+mod flex;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod gradient;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod kernel;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod region;
 
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::{DType, FloatDType, Shape, Tensor};
@@ -17,7 +26,7 @@ pub struct PyramidLevel {
     pub height: usize,
     /// Columns of the feature map.
     pub width: usize,
-    /// First of the level's cells in the packed tensor.
+    /// First of the level's cells in the packed tensor: the levels follow each other.
     pub offset: usize,
     /// Feature cells a pixel, e.g. 1/4 for P2.
     pub scale: f32,
@@ -112,30 +121,33 @@ pub fn pack_pyramid(features: &[Tensor<4>], scales: &[f32]) -> (Tensor<3>, Vec<P
 /// * `rois` - `[r, 6]`: image index, level index, then `x1, y1, x2, y2` in pixels of the input
 ///   picture. Rois are constants: no gradient flows into them.
 ///
-/// Equals torchvision's `roi_align` (Mask R-CNN, section 3) applied level by level. Half-precision
-/// features are read as f32 and rounded once at the end. The gradient is summed in a fixed order, so
-/// two runs agree bit for bit.
+/// Equals torchvision's `roi_align` (Mask R-CNN, section 3) applied level by level. A roi pools
+/// nothing (zeros, and no gradient) if its box is not finite or lies more than 65536 cells away, or
+/// if its image or level is none of the pyramid's. Half-precision features are summed in f32 and
+/// rounded once at the end. The gradient is summed in a fixed order, so two runs agree bit for bit.
+///
+/// # Panics
+///
+/// If `params.levels` does not describe the cells of `pyramid`, or a row of `rois` has not 6 values.
 pub fn roi_align(pyramid: Tensor<3>, rois: Tensor<2>, params: &RoiAlignParams) -> Tensor<4> {
-    let dtype = pyramid.dtype();
-    let pyramid = to_f32(pyramid);
-    let rois = to_f32(rois);
+    assert_eq!(
+        pyramid.dims()[1],
+        params.cells(),
+        "cells of the pyramid and of its levels"
+    );
+    assert_eq!(
+        rois.dims()[1],
+        6,
+        "values a roi: image, level, x1, y1, x2, y2"
+    );
+    let rois = match rois.dtype() {
+        DType::F32 => rois,
+        _ => rois.cast(FloatDType::F32),
+    };
     let pooled = <Dispatch as RoiAlignOps>::roi_align(
         pyramid.into_dispatch(),
         rois.into_dispatch(),
         params.clone(),
     );
-    let pooled = Tensor::<4>::from_dispatch(pooled);
-    match dtype {
-        DType::F16 => pooled.cast(FloatDType::F16),
-        DType::BF16 => pooled.cast(FloatDType::BF16),
-        _ => pooled,
-    }
-}
-
-fn to_f32<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    if tensor.dtype() == DType::F32 {
-        tensor
-    } else {
-        tensor.cast(FloatDType::F32)
-    }
+    Tensor::from_dispatch(pooled)
 }

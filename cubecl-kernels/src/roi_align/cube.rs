@@ -1,0 +1,208 @@
+//! RoIAlign on the GPU backends: the launches. Nothing is read back.
+
+use super::cpu::MAX_SAMPLES;
+use super::gradient::{GROUP, GROUP_WORDS, TILE, gather_gradient, mark_tiles};
+use super::kernel::pool_regions;
+use super::region::{Level, LevelLaunch, RECORD, locate_regions};
+use super::{RoiAlignOps, RoiAlignParams};
+use burn::backend::cubecl::dtype_to_storage_type;
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::{DType, Shape};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::{empty_device_contiguous_dtype, zeros_client};
+use burn_cubecl::ops::{permute_nchw_to_nhwc, permute_nhwc_to_nchw};
+use burn_cubecl::{CubeBackend, tensor::CubeTensor};
+use cubecl::{calculate_cube_count_elemwise, prelude::*};
+
+/// Units in a cube: what WebGPU allows everywhere.
+const UNITS: u32 = 256;
+
+impl RoiAlignOps for CubeBackend {
+    fn roi_align(
+        pyramid: FloatTensor<Self>,
+        rois: FloatTensor<Self>,
+        params: RoiAlignParams,
+    ) -> FloatTensor<Self> {
+        let pyramid = into_contiguous(pyramid);
+        let [images, cells, channels] = pyramid.meta.shape().dims();
+        let [height, width] = params.output;
+        let count = rois.meta.shape()[0];
+        let pooled = empty_like(&pyramid, [count, height, width, channels], pyramid.dtype);
+        if pooled.meta.num_elements() > 0 {
+            let records = locate(rois, &params, images, cells);
+            let shares = Shares::of(channels);
+            let units = count * height * width * shares.count;
+            let (cubes, cube) = elementwise(&pooled, units);
+            let dtype = dtype_to_storage_type(pooled.dtype);
+            // SAFETY: records hold cells of the pyramid, and units beyond the output stop.
+            unsafe {
+                pool_regions::launch_unchecked(
+                    &pooled.client,
+                    cubes,
+                    cube,
+                    pyramid
+                        .required_address_type()
+                        .max(pooled.required_address_type()),
+                    shares.vector,
+                    pyramid.clone().into_buffer_arg(),
+                    records.into_buffer_arg(),
+                    pooled.clone().into_buffer_arg(),
+                    [height, width, shares.count].into_iter().collect(),
+                    shares.count,
+                    units,
+                    shares.per_unit,
+                    dtype,
+                );
+            }
+        }
+        permute_nhwc_to_nchw(pooled)
+    }
+
+    fn roi_align_backward(
+        grad: FloatTensor<Self>,
+        rois: FloatTensor<Self>,
+        params: RoiAlignParams,
+        images: usize,
+    ) -> FloatTensor<Self> {
+        let grad = into_contiguous(permute_nchw_to_nhwc(grad));
+        let [count, height, width, channels] = grad.meta.shape().dims();
+        let cells = params.cells();
+        let shape = [images, cells, channels];
+        if grad.meta.num_elements() == 0 || shape.contains(&0) {
+            return zeros_client(grad.client, grad.device, Shape::new(shape), grad.dtype);
+        }
+        let gradient = empty_like(&grad, shape, grad.dtype);
+        let records = locate(rois, &params, images, cells);
+        let tiles = params.levels.iter().map(tiles).sum::<usize>();
+        let groups = count.div_ceil(GROUP as usize);
+        let marks = empty_like(&grad, [images * tiles, groups, GROUP_WORDS], DType::U32);
+        let shares = Shares::of(channels);
+        // SAFETY: marks name regions of `grad` only, and units beyond the tiles or the maps stop.
+        unsafe {
+            let units = images * tiles * groups;
+            let (cubes, cube) = elementwise(&grad, units);
+            mark_tiles::launch_unchecked(
+                &grad.client,
+                cubes,
+                cube,
+                records.clone().into_buffer_arg(),
+                marks.clone().into_buffer_arg(),
+                levels(&params),
+                count as u32,
+                groups as u32,
+                tiles as u32,
+                cells as u32,
+                height as u32,
+                width as u32,
+                units as u32,
+            );
+            let units = images * tiles * (TILE * TILE) as usize * shares.count;
+            let (cubes, cube) = elementwise(&grad, units);
+            gather_gradient::launch_unchecked(
+                &grad.client,
+                cubes,
+                cube,
+                grad.required_address_type()
+                    .max(gradient.required_address_type()),
+                shares.vector,
+                grad.clone().into_buffer_arg(),
+                records.into_buffer_arg(),
+                marks.into_buffer_arg(),
+                gradient.clone().into_buffer_arg(),
+                levels(&params),
+                shares.count,
+                shares.count,
+                groups as u32,
+                tiles as u32,
+                cells as u32,
+                height as u32,
+                width as u32,
+                units,
+                shares.per_unit,
+                dtype_to_storage_type(gradient.dtype),
+            );
+        }
+        gradient
+    }
+}
+
+/// The records of all regions.
+fn locate(rois: CubeTensor, params: &RoiAlignParams, images: usize, cells: usize) -> CubeTensor {
+    let rois = into_contiguous(rois);
+    let count = rois.meta.shape()[0];
+    let records = empty_like(&rois, [count, RECORD], DType::U32);
+    let (cubes, cube) = elementwise(&rois, count);
+    // SAFETY: units beyond the regions stop.
+    unsafe {
+        locate_regions::launch_unchecked(
+            &rois.client,
+            cubes,
+            cube,
+            rois.clone().into_buffer_arg(),
+            records.clone().into_buffer_arg(),
+            levels(params),
+            count as u32,
+            images as u32,
+            cells as u32,
+            params.output[0] as u32,
+            params.output[1] as u32,
+            params.sampling_ratio.min(MAX_SAMPLES) as u32,
+            params.aligned,
+        );
+    }
+    records
+}
+
+fn levels(params: &RoiAlignParams) -> SequenceArg<Level> {
+    let mut first_tile = 0;
+    params
+        .levels
+        .iter()
+        .map(|level| {
+            let launch = LevelLaunch::new(
+                level.height as u32,
+                level.width as u32,
+                level.offset as u32,
+                first_tile as u32,
+                level.scale,
+            );
+            first_tile += tiles(level);
+            launch
+        })
+        .collect()
+}
+
+fn tiles(level: &super::PyramidLevel) -> usize {
+    level.height.div_ceil(TILE as usize) * level.width.div_ceil(TILE as usize)
+}
+
+/// How the channels of a cell are shared out: `count` units take `per_unit` vectors each.
+struct Shares {
+    vector: VectorSize,
+    per_unit: usize,
+    count: usize,
+}
+
+impl Shares {
+    fn of(channels: usize) -> Self {
+        let vector = if channels.is_multiple_of(4) { 4 } else { 1 };
+        let vectors = channels / vector;
+        let divides = |n: &usize| vectors.is_multiple_of(*n);
+        let per_unit = [8, 4, 2].into_iter().find(divides).unwrap_or(1);
+        Self {
+            vector,
+            per_unit,
+            count: vectors / per_unit,
+        }
+    }
+}
+
+fn elementwise(on: &CubeTensor, units: usize) -> (CubeCount, CubeDim) {
+    let cube = CubeDim::new_1d(UNITS);
+    (calculate_cube_count_elemwise(&on.client, units, cube), cube)
+}
+
+fn empty_like<const D: usize>(like: &CubeTensor, shape: [usize; D], dtype: DType) -> CubeTensor {
+    let (client, device) = (like.client.clone(), like.device.clone());
+    empty_device_contiguous_dtype(client, device, Shape::new(shape), dtype)
+}

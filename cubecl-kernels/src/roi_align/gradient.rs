@@ -1,0 +1,240 @@
+//! The backward kernels, in gather form: every vector of channels of every cell is summed by one
+//! unit in the order of the regions and their bins. No atomics, and the same bits in every run.
+//!
+//! A cell must not walk all regions, so the maps are cut into square tiles, and a first kernel marks
+//! the regions that reach each tile.
+
+use super::region::{ABSENT, Axis, COLUMNS, Level, RECORD, ROWS};
+use cubecl::{prelude::*, std::FastDivmod};
+
+/// Cells a side of a tile: small enough that a region which reaches a tile touches most of its cells.
+pub(super) const TILE: u32 = 8;
+
+/// The marks of a tile are words of 32 regions in groups, each after a word that says which are not
+/// zero: few words to scan, and few regions for one unit to mark.
+const WORDS: u32 = 8;
+pub(super) const GROUP: u32 = WORDS * 32;
+pub(super) const GROUP_WORDS: usize = WORDS as usize + 1;
+
+/// A tile's place: the first cell of its level in its image, and its first row and column there.
+#[derive(CubeType)]
+struct Tile {
+    first_cell: u32,
+    height: u32,
+    width: u32,
+    row: u32,
+    column: u32,
+}
+
+#[cube]
+impl Tile {
+    /// `tiles` is their number in an image of `cells` cells.
+    fn locate(tile: u32, levels: &Sequence<Level>, tiles: u32, cells: u32) -> Tile {
+        let image = tile / tiles;
+        let within = tile % tiles;
+        let mut height = 0u32;
+        let mut width = 0u32;
+        let mut first_cell = 0u32;
+        let mut first_tile = 0u32;
+        let level_count = comptime![levels.len()];
+        #[unroll]
+        for i in 0..level_count {
+            let level = levels.index(i);
+            if within >= level.first_tile {
+                height = level.height;
+                width = level.width;
+                first_cell = level.first_cell;
+                first_tile = level.first_tile;
+            }
+        }
+        let tiles_across = width.div_ceil(TILE);
+        let index = within - first_tile;
+        Tile {
+            first_cell: image * cells + first_cell,
+            height,
+            width,
+            row: index / tiles_across * TILE,
+            column: index % tiles_across * TILE,
+        }
+    }
+}
+
+/// Marks the regions that reach each tile: `marks [tiles of all images, groups, GROUP_WORDS]`. One
+/// unit for each tile and group.
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn mark_tiles(
+    records: &[u32],
+    marks: &mut [u32],
+    levels: Sequence<Level>,
+    count: u32,
+    groups: u32,
+    tiles: u32,
+    cells: u32,
+    bins_y: u32,
+    bins_x: u32,
+    units: u32,
+) {
+    if ABSOLUTE_POS >= units as usize {
+        terminate!();
+    }
+    let unit = ABSOLUTE_POS as u32;
+    let tile = Tile::locate(unit / groups, &levels, tiles, cells);
+    let group = unit % groups;
+    let at = ABSOLUTE_POS * GROUP_WORDS;
+    let mut filled = 0u32;
+    for word in 0..WORDS {
+        let first = group * GROUP + word * 32;
+        let end = (first + 32).min(count);
+        let mut bits = 0u32;
+        for region in first..end {
+            if reaches(records, region, &tile, bins_y, bins_x) {
+                bits |= 1u32 << (region - first);
+            }
+        }
+        marks[at + 1 + word as usize] = bits;
+        if bits != 0 {
+            filled |= 1u32 << word;
+        }
+    }
+    marks[at] = filled;
+}
+
+/// Whether a sample of a region may lie within a cell of a tile.
+#[cube]
+fn reaches(records: &[u32], region: u32, tile: &Tile, bins_y: u32, bins_x: u32) -> bool {
+    let record = region as usize * RECORD;
+    let first_cell = records[record];
+    let mut near = false;
+    // Levels without cells share their first cell with the next, but have no tiles.
+    if first_cell != ABSENT && first_cell == tile.first_cell {
+        let rows = Axis::read(records, record + ROWS);
+        let columns = Axis::read(records, record + COLUMNS);
+        near = spans(&rows, bins_y, tile.row) && spans(&columns, bins_x, tile.column);
+    }
+    near
+}
+
+#[cube]
+fn spans(axis: &Axis, bins: u32, first: u32) -> bool {
+    let from = axis.from;
+    let to = from + f32::cast_from(bins) * axis.bin;
+    // A sample reaches less than one cell; half a cell more is for rounding.
+    let low = f32::cast_from(first) - 1.5f32;
+    let high = low + comptime![TILE as f32 + 2.0f32];
+    from.max(to) >= low && from.min(to) <= high
+}
+
+/// `grad [r, bins_y, bins_x, c]`, `records`, `marks` -> `gradient [images, cells, c]`, summed in f32.
+/// One unit for each share of the vectors (see [`super::kernel`]) of each cell of each tile.
+#[cube(launch_unchecked, address_type = "dynamic")]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn gather_gradient<E: Float, N: Size>(
+    grad: &[Vector<E, N>],
+    records: &[u32],
+    marks: &[u32],
+    gradient: &mut [Vector<E, N>],
+    levels: Sequence<Level>,
+    shares: FastDivmod<usize>,
+    share_count: usize,
+    groups: u32,
+    tiles: u32,
+    cells: u32,
+    bins_y: u32,
+    bins_x: u32,
+    units: usize,
+    #[comptime] per_unit: usize,
+    #[define(E)] _dtype: ElemType,
+) {
+    if ABSOLUTE_POS >= units {
+        terminate!();
+    }
+    let (cell, share) = shares.div_mod(ABSOLUTE_POS);
+    let cell = cell as u32;
+    let tile_index = cell / comptime![TILE * TILE];
+    let tile = Tile::locate(tile_index, &levels, tiles, cells);
+    let row = tile.row + cell % comptime![TILE * TILE] / TILE;
+    let column = tile.column + cell % TILE;
+    if row >= tile.height || column >= tile.width {
+        terminate!();
+    }
+
+    let mut sums = Array::<Vector<f32, N>>::new(per_unit);
+    #[unroll]
+    for k in 0..per_unit {
+        sums[k] = Vector::new(0.0f32);
+    }
+    for group in 0..groups {
+        let at = (tile_index * groups + group) as usize * GROUP_WORDS;
+        let mut words = marks[at];
+        while words != 0 {
+            let word = words.find_first_set() - 1;
+            words &= words - 1;
+            let mut bits = marks[at + 1 + word as usize];
+            while bits != 0 {
+                let bit = bits.find_first_set() - 1;
+                bits &= bits - 1;
+                let region = group * GROUP + word * 32 + bit;
+                gather_region::<E, N>(
+                    grad,
+                    records,
+                    region,
+                    row,
+                    column,
+                    bins_y,
+                    bins_x,
+                    share,
+                    share_count,
+                    per_unit,
+                    &mut sums,
+                );
+            }
+        }
+    }
+    let cell = (tile.first_cell + row * tile.width + column) as usize;
+    let at = cell * share_count * per_unit + share;
+    #[unroll]
+    for k in 0..per_unit {
+        gradient[at + k * share_count] = Vector::cast_from(sums[k]);
+    }
+}
+
+/// Adds what the bins of one region give to a cell.
+#[cube]
+#[allow(clippy::too_many_arguments)]
+fn gather_region<E: Float, N: Size>(
+    grad: &[Vector<E, N>],
+    records: &[u32],
+    region: u32,
+    row: u32,
+    column: u32,
+    bins_y: u32,
+    bins_x: u32,
+    share: usize,
+    share_count: usize,
+    #[comptime] per_unit: usize,
+    sums: &mut Array<Vector<f32, N>>,
+) {
+    let record = region as usize * RECORD;
+    let rows = Axis::read(records, record + ROWS);
+    let columns = Axis::read(records, record + COLUMNS);
+    let (first_y, end_y) = rows.bins_at(row, bins_y);
+    let (first_x, end_x) = columns.bins_at(column, bins_x);
+    for bin_y in first_y..end_y {
+        let down = rows.weight(bin_y, row);
+        if down != 0.0f32 {
+            for bin_x in first_x..end_x {
+                let weight = down * columns.weight(bin_x, column);
+                if weight != 0.0f32 {
+                    let bin = ((region * bins_y + bin_y) * bins_x + bin_x) as usize;
+                    let at = bin * share_count * per_unit + share;
+                    #[unroll]
+                    for k in 0..per_unit {
+                        let value = Vector::<f32, N>::cast_from(grad[at + k * share_count]);
+                        sums[k] += value * Vector::new(weight);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The forward kernel.
+//!
+//! A unit pools one bin. What it must know of the bin costs more than a vector of channels, so it
+//! takes a share of the vectors: `per_unit` of them, `share_count` apart, so that neighbouring units
+//! read neighbouring vectors.
+
+use super::region::{ABSENT, Axis, COLUMNS, RECORD, ROWS};
+use cubecl::{prelude::*, std::FastDivmod};
+
+/// `pyramid [images, cells, c]`, `records` -> `pooled [r, bins_y, bins_x, c]`, summed in f32.
+///
+/// `shape` is `[bins_y, bins_x, share_count]`, `units` its product with the regions.
+#[cube(launch_unchecked, address_type = "dynamic")]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn pool_regions<E: Float, N: Size>(
+    pyramid: &[Vector<E, N>],
+    records: &[u32],
+    pooled: &mut [Vector<E, N>],
+    shape: Sequence<FastDivmod<usize>>,
+    share_count: usize,
+    units: usize,
+    #[comptime] per_unit: usize,
+    #[define(E)] _dtype: ElemType,
+) {
+    if ABSOLUTE_POS >= units {
+        terminate!();
+    }
+    let (bin, share) = shape[2].div_mod(ABSOLUTE_POS);
+    let (row, column) = shape[1].div_mod(bin);
+    let (region, row) = shape[0].div_mod(row);
+    let record = region * RECORD;
+    let first_cell = records[record];
+
+    let mut sums = Array::<Vector<f32, N>>::new(per_unit);
+    #[unroll]
+    for k in 0..per_unit {
+        sums[k] = Vector::new(0.0f32);
+    }
+    if first_cell != ABSENT {
+        let rows = Axis::read(records, record + ROWS);
+        let columns = Axis::read(records, record + COLUMNS);
+        let map = first_cell as usize * share_count * per_unit + share;
+        pool_bin::<E, N>(
+            pyramid,
+            &rows,
+            &columns,
+            row as u32,
+            column as u32,
+            map,
+            share_count,
+            per_unit,
+            &mut sums,
+        );
+    }
+    let at = bin * share_count * per_unit + share;
+    #[unroll]
+    for k in 0..per_unit {
+        pooled[at + k * share_count] = Vector::cast_from(sums[k]);
+    }
+}
+
+/// Adds the cells that a bin reads, each once; `map` is where the share of the level begins.
+#[cube]
+#[allow(clippy::too_many_arguments)]
+fn pool_bin<E: Float, N: Size>(
+    pyramid: &[Vector<E, N>],
+    rows: &Axis,
+    columns: &Axis,
+    row: u32,
+    column: u32,
+    map: usize,
+    share_count: usize,
+    #[comptime] per_unit: usize,
+    sums: &mut Array<Vector<f32, N>>,
+) {
+    let (first_y, end_y) = rows.cells_of(row);
+    let (first_x, end_x) = columns.cells_of(column);
+    for y in first_y..end_y {
+        let down = rows.weight(row, y);
+        if down != 0.0f32 {
+            for x in first_x..end_x {
+                let weight = down * columns.weight(column, x);
+                if weight != 0.0f32 {
+                    let cell = (y * columns.size + x) as usize;
+                    let at = map + cell * share_count * per_unit;
+                    #[unroll]
+                    for k in 0..per_unit {
+                        let value = Vector::<f32, N>::cast_from(pyramid[at + k * share_count]);
+                        sums[k] += value * Vector::new(weight);
+                    }
+                }
+            }
+        }
+    }
+}
