@@ -146,11 +146,15 @@ impl Predictor {
             .collect();
 
         let pyramid = self.model.pyramid(images);
-        let proposals = self
-            .proposals(&pyramid, (shape[2], shape[3]), &sizes)
-            .await?;
         let packed = self.model.pack(&pyramid);
-        let boxes = self.scored_boxes(&packed, &proposals, &sizes).await?;
+        let padded = (shape[2], shape[3]);
+        let boxes = if self.model.selects_on_device(&self.device) {
+            let found = self.model.detect(&pyramid, &packed, padded, &sizes);
+            found.read().await?
+        } else {
+            let proposals = self.proposals(&pyramid, padded, &sizes).await?;
+            self.scored_boxes(&packed, &proposals, &sizes).await?
+        };
         self.with_masks(&packed, boxes).await
     }
 

@@ -1,20 +1,45 @@
-//! The detection operators that Burn lacks: multi-level RoIAlign with its gradient, non-maximum
-//! suppression, top-k selection and mask pasting.
+//! The detection operators that Burn lacks: multi-level RoIAlign with its gradient, box decoding,
+//! non-maximum suppression, top-k selection and mask pasting.
 //!
-//! RoIAlign is a Burn operator (`Tensor` in, `Tensor` out, differentiable, on every backend); the
-//! others work on host slices, because what they decide (which boxes survive) has a length that
-//! depends on the data. The CPU version of each is the oracle that GPU kernels are tested against.
+//! Operators on tensors run on every backend with static shapes: what is selected stands in fixed
+//! slots, and a slot whose score is minus infinity is empty. [`top_k`], [`nms`], [`batched_nms`] and
+//! [`paste_mask`] work on host slices and return as much as there is. The CPU version of each is the
+//! oracle that GPU kernels are tested against.
 //!
 //! Features: `flex` (CPU), `wgpu`, `cuda`, `fusion`.
 
 pub mod conv3x3;
+mod decode;
+#[cfg(feature = "flex")]
+mod flex;
 mod nms;
 mod paste;
 pub mod roi_align;
-mod topk;
+mod top_k;
+
+use burn::tensor::{DType, FloatDType, Tensor};
 
 pub use conv3x3::conv3x3;
-pub use nms::{batched_nms, nms};
+pub use decode::{BoxDecoding, decode_box, decode_boxes};
+pub use nms::{batched_nms, nms, nms_sorted};
 pub use paste::{PastedMask, expand_box, paste_mask};
 pub use roi_align::{PyramidLevel, RoiAlignParams, pack_pyramid, roi_align};
-pub use topk::top_k;
+pub use top_k::{MAX_TOP_K, top_k, top_k_segments};
+
+/// The dtype of selection, whatever the network computes in.
+fn to_f32<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    match tensor.dtype() {
+        DType::F32 => tensor,
+        _ => tensor.cast(FloatDType::F32),
+    }
+}
+
+/// Whether `device` runs [`top_k_segments`], [`nms_sorted`] and [`decode_boxes`] as GPU kernels. Where
+/// it does not, selection on host slices is as fast and has no limits.
+pub fn has_selection_kernels(device: &burn::tensor::Device) -> bool {
+    match device.as_dispatch() {
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        burn::backend::DispatchDevice::Cube(_) => true,
+        _ => false,
+    }
+}

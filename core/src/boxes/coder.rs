@@ -1,6 +1,7 @@
 //! The box delta coder (R-CNN, appendix C): `dx, dy` relative to the size, `dw, dh` in log space.
 
 use super::Bbox;
+use mrcnn_kernels::decode_box;
 
 /// Largest `dw`, `dh` that is decoded: `ln(1000 / 16)`, so that a diverged delta cannot overflow.
 pub const BOX_CLIP: f32 = 4.135_166_6;
@@ -34,20 +35,7 @@ impl BoxCoder {
 
     /// The box that `deltas` make of `reference`.
     pub fn decode(&self, deltas: &[f32], reference: &Bbox) -> Bbox {
-        let [wx, wy, ww, wh] = self.weights;
-        let width = reference[2] - reference[0];
-        let height = reference[3] - reference[1];
-        let centre_x = reference[0] + 0.5 * width;
-        let centre_y = reference[1] + 0.5 * height;
-        let x = deltas[0] / wx * width + centre_x;
-        let y = deltas[1] / wy * height + centre_y;
-        let half_width = 0.5 * ((deltas[2] / ww).min(BOX_CLIP).exp() * width);
-        let half_height = 0.5 * ((deltas[3] / wh).min(BOX_CLIP).exp() * height);
-        [
-            x - half_width,
-            y - half_height,
-            x + half_width,
-            y + half_height,
-        ]
+        let deltas = [deltas[0], deltas[1], deltas[2], deltas[3]];
+        decode_box(&deltas, reference, self.weights, BOX_CLIP)
     }
 }

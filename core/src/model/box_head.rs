@@ -111,7 +111,7 @@ pub fn postprocess(
 }
 
 /// Detections with a shorter side, in pixels, are dropped.
-const MIN_SIDE: f32 = 1e-2;
+pub(super) const MIN_SIDE: f32 = 1e-2;
 
 fn softmax(logits: &[f32]) -> Vec<f32> {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);

@@ -6,11 +6,12 @@ use super::init::initialize;
 use super::mask_head::{MaskHead, MaskPredictor, mask_head_forward, new_mask_head};
 use super::resnet::ResNet;
 use super::rpn::{Rpn, RpnOutput};
+use super::slots::{DetectionSlots, filter_proposal_slots, picture_sizes, postprocess_slots};
 use crate::boxes::{Anchors, Bbox, pyramid_level};
-use crate::config::{BoxHeadConfig, MaskHeadConfig, ModelConfig};
+use crate::config::{BoxHeadConfig, MaskHeadConfig, ModelConfig, RpnConfig};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use mrcnn_kernels::{RoiAlignParams, pack_pyramid, roi_align};
+use mrcnn_kernels::{MAX_TOP_K, RoiAlignParams, has_selection_kernels, pack_pyramid, roi_align};
 
 /// Mask R-CNN with a ResNet-FPN backbone.
 #[derive(Module, Debug)]
@@ -121,7 +122,54 @@ impl MaskRcnn {
     /// Class logits `[r, k]` and box deltas `[r, 4k]` of `rois`, which must not be empty.
     pub fn boxes(&self, pyramid: &PackedPyramid, rois: &[Roi]) -> (Tensor<2>, Tensor<2>) {
         let BoxHeadConfig { pool, .. } = self.config.box_head;
-        let pooled = pyramid.pool(rois, pool);
+        self.box_part(pyramid.pool(rois, pool))
+    }
+
+    /// The detected boxes of every picture, found on the device with nothing read.
+    ///
+    /// * `padded` - height and width of the padded pictures; `sizes` - those without padding.
+    /// * Selection's limits must fit [`selects_on_device`](Self::selects_on_device).
+    ///
+    /// Returns [`DetectionSlots`].
+    pub fn detect(
+        &self,
+        pyramid: &[Tensor<4>],
+        packed: &PackedPyramid,
+        padded: (usize, usize),
+        sizes: &[(u32, u32)],
+    ) -> DetectionSlots {
+        let RpnConfig {
+            pre_nms_test,
+            post_nms_test,
+            ..
+        } = self.config.rpn;
+        let device = packed.cells.device();
+        let sizes = picture_sizes(sizes, &device);
+        let output = self.propose(pyramid);
+        let anchors = self.anchors(padded, &output.grids);
+        let proposals = filter_proposal_slots(
+            output.objectness,
+            output.deltas,
+            &anchors,
+            sizes.clone(),
+            &self.config.rpn,
+            [pre_nms_test, post_nms_test],
+        );
+        let pooled = packed.pool_rows(proposals.rois(POOLED_LEVELS), self.config.box_head.pool);
+        let (logits, deltas) = self.box_part(pooled);
+        postprocess_slots(logits, deltas, &proposals, sizes, &self.config.roi)
+    }
+
+    /// Whether [`Self::detect`] serves this device and configuration: a GPU, and limits that its
+    /// selection can hold. The processor is faster with the host's selection.
+    pub fn selects_on_device(&self, device: &Device) -> bool {
+        let ModelConfig { rpn, roi, .. } = &self.config;
+        let limits = [rpn.pre_nms_test, rpn.post_nms_test, roi.max_detections];
+        let limits_fit = limits.iter().all(|limit| (1..=MAX_TOP_K).contains(limit));
+        limits_fit && has_selection_kernels(device)
+    }
+
+    fn box_part(&self, pooled: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
         let features = self.roi_heads.box_head.forward(pooled);
         self.roi_heads.box_predictor.forward(features)
     }
@@ -142,6 +190,15 @@ pub struct PackedPyramid {
 }
 
 impl PackedPyramid {
+    /// RoIAlign of `rois [r, 6]`, rows as [`roi_align`] takes them: `[r, c, bins, bins]`.
+    fn pool_rows(&self, rois: Tensor<2>, bins: usize) -> Tensor<4> {
+        let align = RoiAlignParams {
+            output: [bins, bins],
+            ..self.align.clone()
+        };
+        roi_align(self.cells.clone(), rois, &align)
+    }
+
     /// RoIAlign of `rois`, each from the level that fits its size: `[r, c, bins, bins]`.
     pub fn pool(&self, rois: &[Roi], bins: usize) -> Tensor<4> {
         let (k_min, k_max) = POOLED_LEVELS;
@@ -153,11 +210,6 @@ impl PackedPyramid {
             })
             .collect();
         let rows = TensorData::new(rows, [rois.len(), 6]);
-        let rois = Tensor::from_data(rows, &self.cells.device());
-        let align = RoiAlignParams {
-            output: [bins, bins],
-            ..self.align.clone()
-        };
-        roi_align(self.cells.clone(), rois, &align)
+        self.pool_rows(Tensor::from_data(rows, &self.cells.device()), bins)
     }
 }

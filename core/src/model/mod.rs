@@ -13,6 +13,7 @@ mod norm;
 mod proposals;
 mod resnet;
 mod rpn;
+mod slots;
 
 pub use box_head::{BoxHead, BoxPredictor, ScoredBox, postprocess};
 pub use fpn::Fpn;
@@ -23,3 +24,6 @@ pub use norm::Norm;
 pub use proposals::{Proposal, filter_proposals};
 pub use resnet::ResNet;
 pub use rpn::{Rpn, RpnOutput};
+pub use slots::{
+    BoxSlots, DetectionSlots, filter_proposal_slots, picture_sizes, postprocess_slots,
+};

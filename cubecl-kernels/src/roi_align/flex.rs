@@ -1,6 +1,7 @@
 //! RoIAlign on flex, whose buffers lie on the host: the CPU version, in f32.
 
 use super::{RoiAlignOps, RoiAlignParams, cpu};
+use crate::flex::floats;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::{Flex, tensor::FloatTensor};
 use burn::tensor::{DType, FloatDType, Shape};
@@ -43,11 +44,6 @@ fn cast(tensor: FlexTensor, dtype: DType) -> FlexTensor {
 
 fn contiguous_f32(tensor: FlexTensor) -> FlexTensor {
     cast(tensor, DType::F32).to_contiguous()
-}
-
-fn floats(tensor: &FlexTensor) -> &[f32] {
-    let start = tensor.layout().start_offset();
-    &tensor.storage::<f32>()[start..start + tensor.layout().num_elements()]
 }
 
 fn dims<const D: usize>(shape: &Shape) -> [usize; D] {

@@ -16,8 +16,9 @@ mod kernel;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod region;
 
+use crate::to_f32;
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
-use burn::tensor::{DType, FloatDType, Shape, Tensor};
+use burn::tensor::{Shape, Tensor};
 
 /// Where one level of the pyramid lies in the packed tensor, and its scale.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,13 +141,9 @@ pub fn roi_align(pyramid: Tensor<3>, rois: Tensor<2>, params: &RoiAlignParams) -
         6,
         "values a roi: image, level, x1, y1, x2, y2"
     );
-    let rois = match rois.dtype() {
-        DType::F32 => rois,
-        _ => rois.cast(FloatDType::F32),
-    };
     let pooled = <Dispatch as RoiAlignOps>::roi_align(
         pyramid.into_dispatch(),
-        rois.into_dispatch(),
+        to_f32(rois).into_dispatch(),
         params.clone(),
     );
     Tensor::from_dispatch(pooled)

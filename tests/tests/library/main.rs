@@ -7,6 +7,7 @@ mod eval_mode;
 mod kernels;
 mod model;
 mod replicas;
+mod slots;
 mod small;
 mod stages;
 mod survival;

@@ -112,7 +112,11 @@ fn pictures_boxes_and_masks_are_transformed() {
 
 /// Boxes of a picture and their scores, best first. A thousandth of a pixel and 1e-6 are the rounding
 /// of exp and sigmoid in f32.
-fn ranked_boxes_equal(golden: &Golden, image: usize, found: impl Iterator<Item = ([f32; 4], f32)>) {
+pub(crate) fn ranked_boxes_equal(
+    golden: &Golden,
+    image: usize,
+    found: impl Iterator<Item = ([f32; 4], f32)>,
+) {
     let (boxes, scores): (Vec<_>, Vec<_>) = found.unzip();
     let wanted = |key: &str| golden.get(&format!("{key}{image}")).f32();
     assert_close("boxes", boxes.as_flattened(), &wanted("boxes"), 1e-3);

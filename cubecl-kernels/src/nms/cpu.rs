@@ -1,6 +1,7 @@
-//! Greedy non-maximum suppression, within one class or per class.
+//! Greedy non-maximum suppression on host memory, within one class or per class.
 
-use crate::topk::descending;
+use crate::top_k::descending;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// Indices of the boxes that survive, best score first.
@@ -30,6 +31,47 @@ pub fn batched_nms(
         .into_values()
         .flat_map(|group| suppress(boxes, by_score(scores, group), iou_threshold));
     by_score(scores, kept)
+}
+
+/// The scores of the slots that survive within their group of `k`, minus infinity elsewhere.
+///
+/// `boxes [g, k, 4]`, `scores [g, k]`, row-major, best first; minus infinity and NaN mark empty slots.
+pub fn nms_sorted(boxes: &[f32], scores: &[f32], k: usize, iou_threshold: f64) -> Vec<f32> {
+    let boxes = boxes.as_chunks::<4>().0;
+    let mut kept = vec![f32::NEG_INFINITY; scores.len()];
+    kept.par_chunks_mut(k.max(1))
+        .zip(boxes.par_chunks(k.max(1)))
+        .zip(scores.par_chunks(k.max(1)))
+        .for_each(|((kept, boxes), scores)| {
+            let filled = (0..k).filter(|&slot| scores[slot] > f32::NEG_INFINITY);
+            for slot in suppress(boxes, filled.collect(), iou_threshold) {
+                kept[slot] = scores[slot];
+            }
+        });
+    kept
+}
+
+#[cfg(feature = "flex")]
+mod flex {
+    use crate::flex::floats;
+    use crate::nms::NmsOps;
+    use burn::backend::Flex;
+    use burn::backend::tensor::FloatTensor;
+    use burn::tensor::TensorData;
+    use burn_flex::FlexTensor;
+
+    impl NmsOps for Flex {
+        fn nms_sorted(
+            boxes: FloatTensor<Self>,
+            scores: FloatTensor<Self>,
+            iou_threshold: f64,
+        ) -> FloatTensor<Self> {
+            let (boxes, scores) = (boxes.to_contiguous(), scores.to_contiguous());
+            let shape = scores.layout().shape().clone();
+            let kept = super::nms_sorted(floats(&boxes), floats(&scores), shape[1], iou_threshold);
+            FlexTensor::from_data(TensorData::new(kept, shape))
+        }
+    }
 }
 
 fn by_score(scores: &[f32], indices: impl IntoIterator<Item = usize>) -> Vec<usize> {

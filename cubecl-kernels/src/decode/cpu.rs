@@ -1,0 +1,120 @@
+//! Box decoding on host memory.
+
+use super::BoxDecoding;
+
+/// The box `[x1, y1, x2, y2]` that `deltas` make of `reference` (R-CNN, appendix C).
+///
+/// * `deltas` - `dx, dy` relative to the reference's size, `dw, dh` in log space, each times its
+///   weight.
+/// * `max_log_scale` - larger `dw`, `dh`, and NaN, count as this.
+pub fn decode_box(
+    deltas: &[f32; 4],
+    reference: &[f32; 4],
+    [wx, wy, ww, wh]: [f32; 4],
+    max_log_scale: f32,
+) -> [f32; 4] {
+    let width = reference[2] - reference[0];
+    let height = reference[3] - reference[1];
+    let x = deltas[0] / wx * width + (reference[0] + 0.5 * width);
+    let y = deltas[1] / wy * height + (reference[1] + 0.5 * height);
+    let half_width = 0.5 * ((deltas[2] / ww).min(max_log_scale).exp() * width);
+    let half_height = 0.5 * ((deltas[3] / wh).min(max_log_scale).exp() * height);
+    [
+        x - half_width,
+        y - half_height,
+        x + half_width,
+        y + half_height,
+    ]
+}
+
+/// The pictures' tensors, row-major; shapes as in [`super::decode_boxes`].
+pub struct Pictures<'a> {
+    /// `[n, deltas_total, 4]`.
+    pub deltas: &'a [f32],
+    /// `[n or 1, references_total, 4]`.
+    pub references: &'a [f32],
+    /// `[n, slots]`.
+    pub scores: &'a [f32],
+    /// `[n, slots]`.
+    pub indices: &'a [i32],
+    /// `[n, 2]`.
+    pub sizes: &'a [f32],
+    /// References a picture.
+    pub references_total: usize,
+}
+
+/// Boxes `[n, slots, 4]` and scores `[n, slots]`.
+pub fn decode_boxes(pictures: &Pictures<'_>, params: &BoxDecoding) -> (Vec<f32>, Vec<f32>) {
+    let deltas = pictures.deltas.as_chunks::<4>().0;
+    let references = pictures.references.as_chunks::<4>().0;
+    let sizes = pictures.sizes.as_chunks::<2>().0;
+    let slots = pictures.scores.len() / sizes.len().max(1);
+    let deltas_total = deltas.len() / sizes.len().max(1);
+    let is_shared = references.len() == pictures.references_total;
+    let mut boxes = vec![[0.0; 4]; pictures.scores.len()];
+    let mut kept = vec![f32::NEG_INFINITY; pictures.scores.len()];
+    for (slot, (&score, &index)) in pictures.scores.iter().zip(pictures.indices).enumerate() {
+        let Ok(index) = usize::try_from(index) else {
+            continue;
+        };
+        let picture = slot / slots;
+        let first = if is_shared { 0 } else { picture };
+        let reference = first * pictures.references_total + index % pictures.references_total;
+        let decoded = decode_box(
+            &deltas[picture * deltas_total + index],
+            &references[reference],
+            params.weights,
+            params.max_log_scale,
+        );
+        let finite = score.is_finite() && decoded.iter().all(|v| v.is_finite());
+        let [height, width] = sizes[picture];
+        let [x1, x2] = [decoded[0], decoded[2]].map(|x| x.clamp(0.0, width));
+        let [y1, y2] = [decoded[1], decoded[3]].map(|y| y.clamp(0.0, height));
+        if finite && x2 - x1 >= params.min_size && y2 - y1 >= params.min_size {
+            boxes[slot] = [x1, y1, x2, y2];
+            kept[slot] = score;
+        }
+    }
+    (boxes.into_flattened(), kept)
+}
+
+#[cfg(feature = "flex")]
+mod flex {
+    use super::{BoxDecoding, Pictures};
+    use crate::decode::DecodeOps;
+    use crate::flex::{floats, integers};
+    use burn::backend::Flex;
+    use burn::backend::tensor::{FloatTensor, IntTensor};
+    use burn::tensor::TensorData;
+    use burn_flex::FlexTensor;
+
+    impl DecodeOps for Flex {
+        fn decode_boxes(
+            deltas: FloatTensor<Self>,
+            references: FloatTensor<Self>,
+            scores: FloatTensor<Self>,
+            indices: IntTensor<Self>,
+            sizes: FloatTensor<Self>,
+            params: BoxDecoding,
+        ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+            let [deltas, references, scores, sizes] =
+                [deltas, references, scores, sizes].map(|tensor| tensor.to_contiguous());
+            let indices = indices.to_contiguous();
+            let pictures = Pictures {
+                deltas: floats(&deltas),
+                references: floats(&references),
+                scores: floats(&scores),
+                indices: integers(&indices),
+                sizes: floats(&sizes),
+                references_total: references.layout().shape()[1],
+            };
+            let (boxes, kept) = super::decode_boxes(&pictures, &params);
+            let shape = scores.layout().shape();
+            let [n, slots] = [shape[0], shape[1]];
+            (
+                FlexTensor::from_data(TensorData::new(boxes, [n, slots, 4])),
+                FlexTensor::from_data(TensorData::new(kept, [n, slots])),
+            )
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! From box deltas to boxes within their picture, on the device.
+
+mod cpu;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod cube;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod kernel;
+
+pub use cpu::decode_box;
+
+use crate::to_f32;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, backend_extension};
+use burn::tensor::{Int, IntDType, Tensor};
+
+/// How deltas become boxes and which boxes count.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BoxDecoding {
+    /// Multipliers of `dx, dy, dw, dh`.
+    pub weights: [f32; 4],
+    /// Largest `dw`, `dh` that is decoded.
+    pub max_log_scale: f32,
+    /// Boxes with a shorter side, in pixels, are dropped.
+    pub min_size: f32,
+}
+
+/// Box decoding as a backend operation; use [`decode_boxes`].
+#[backend_extension(
+    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
+    Flex: cfg(feature = "flex"),
+    Autodiff,
+    Fusion: cfg(feature = "fusion"),
+)]
+pub trait DecodeOps: Backend {
+    /// Boxes `[n, slots, 4]` and scores `[n, slots]`; inputs as in [`decode_boxes`].
+    #[fusion(meta = boxes_and_scores)]
+    fn decode_boxes(
+        deltas: FloatTensor<Self>,
+        references: FloatTensor<Self>,
+        scores: FloatTensor<Self>,
+        indices: IntTensor<Self>,
+        sizes: FloatTensor<Self>,
+        params: BoxDecoding,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+}
+
+#[cfg(feature = "fusion")]
+use burn::backend::fusion::custom::TensorSpec;
+
+#[cfg(feature = "fusion")]
+fn boxes_and_scores(
+    _deltas: &TensorSpec,
+    _references: &TensorSpec,
+    scores: &TensorSpec,
+    _indices: &TensorSpec,
+    _sizes: &TensorSpec,
+    _params: &BoxDecoding,
+) -> (TensorSpec, TensorSpec) {
+    let shape = [scores.shape[0], scores.shape[1], 4];
+    (TensorSpec::new(shape.into(), scores.dtype), scores.clone())
+}
+
+impl<B: Backend + DecodeOps, C: CheckpointStrategy> DecodeOps for Autodiff<B, C> {
+    fn decode_boxes(
+        deltas: FloatTensor<Self>,
+        references: FloatTensor<Self>,
+        scores: FloatTensor<Self>,
+        indices: IntTensor<Self>,
+        sizes: FloatTensor<Self>,
+        params: BoxDecoding,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let [deltas, references, scores, sizes] =
+            [deltas, references, scores, sizes].map(|tensor| tensor.into_primitive());
+        let (boxes, scores) = B::decode_boxes(deltas, references, scores, indices, sizes, params);
+        (Self::from_inner(boxes), Self::from_inner(scores))
+    }
+}
+
+/// The boxes of the candidates that `indices` names, cut to their picture, and their scores.
+///
+/// * `deltas` - `[n, d, 4]`, see [`decode_box`].
+/// * `references` - `[n, r, 4]`, or `[1, r, 4]` for all pictures, in pixels: deltas `i` belong to
+///   reference `i % r`, so `d` may hold one run of deltas a class.
+/// * `scores`, `indices` - `[n, slots]`: each slot's score, and which deltas it takes; -1 marks an
+///   empty slot.
+/// * `sizes` - `[n, 2]`: height and width of each picture in pixels, without padding.
+///
+/// Returns boxes `[n, slots, 4]` in pixels and scores `[n, slots]`. A slot is empty, zeros with the
+/// score minus infinity, where it was empty, where its score or a corner is not finite, and where a
+/// side of the cut box is shorter than `params.min_size`. No gradient flows.
+///
+/// Panics where the shapes do not fit each other.
+pub fn decode_boxes(
+    deltas: Tensor<3>,
+    references: Tensor<3>,
+    scores: Tensor<2>,
+    indices: Tensor<2, Int>,
+    sizes: Tensor<2>,
+    params: &BoxDecoding,
+) -> (Tensor<3>, Tensor<2>) {
+    let [n, slots] = scores.dims();
+    assert_eq!(indices.dims(), [n, slots], "an index a score");
+    assert_eq!(sizes.dims(), [n, 2], "a size a picture");
+    assert!(deltas.dims()[0] == n && [1, n].contains(&references.dims()[0]));
+    let (boxes, scores) = <Dispatch as DecodeOps>::decode_boxes(
+        to_f32(deltas).into_dispatch(),
+        to_f32(references).into_dispatch(),
+        to_f32(scores).into_dispatch(),
+        indices.cast(IntDType::I32).into_dispatch(),
+        to_f32(sizes).into_dispatch(),
+        *params,
+    );
+    (Tensor::from_dispatch(boxes), Tensor::from_dispatch(scores))
+}

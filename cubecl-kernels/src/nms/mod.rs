@@ -1,0 +1,77 @@
+//! Greedy non-maximum suppression: on host slices with results of any length, and on the device
+//! within groups of fixed slots.
+
+mod cpu;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod cube;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod kernel;
+
+pub use cpu::{batched_nms, nms};
+
+use crate::to_f32;
+use crate::top_k::MAX_TOP_K;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, backend_extension};
+use burn::tensor::Tensor;
+
+/// Suppression as a backend operation; use [`nms_sorted`].
+#[backend_extension(
+    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
+    Flex: cfg(feature = "flex"),
+    Autodiff,
+    Fusion: cfg(feature = "fusion"),
+)]
+pub trait NmsOps: Backend {
+    /// `boxes [g, k, 4]`, `scores [g, k]` -> scores `[g, k]`.
+    #[fusion(dtype = scores, shape = scores)]
+    fn nms_sorted(
+        boxes: FloatTensor<Self>,
+        scores: FloatTensor<Self>,
+        iou_threshold: f64,
+    ) -> FloatTensor<Self>;
+}
+
+impl<B: Backend + NmsOps, C: CheckpointStrategy> NmsOps for Autodiff<B, C> {
+    fn nms_sorted(
+        boxes: FloatTensor<Self>,
+        scores: FloatTensor<Self>,
+        iou_threshold: f64,
+    ) -> FloatTensor<Self> {
+        let (boxes, scores) = (boxes.into_primitive(), scores.into_primitive());
+        Self::from_inner(B::nms_sorted(boxes, scores, iou_threshold))
+    }
+}
+
+/// The scores of the slots that survive suppression within their group, minus infinity elsewhere.
+///
+/// * `boxes` - `[g, k, 4]`: `x1, y1, x2, y2`, finite, in any one unit; `k` at most `MAX_TOP_K`.
+/// * `scores` - `[g, k]`, slots best first as `top_k_segments` returns them: the order of the slots
+///   decides, the scores only say which are filled. Minus infinity and NaN mark empty slots, which
+///   neither survive nor suppress.
+/// * `iou_threshold` - as in [`nms`]: a box goes where its ratio with a better survivor is *greater*.
+///   A ratio that is NaN, of two boxes without area, suppresses nothing.
+///
+/// No gradient flows. Backends agree wherever division rounds correctly (CUDA, lavapipe, the
+/// processor); WebGPU allows an error of 2.5 units in the last place of the ratio.
+///
+/// Panics where the shapes do not fit each other.
+pub fn nms_sorted(boxes: Tensor<3>, scores: Tensor<2>, iou_threshold: f64) -> Tensor<2> {
+    let [groups, k] = scores.dims();
+    assert_eq!(
+        boxes.dims(),
+        [groups, k, 4],
+        "boxes and scores must pair up"
+    );
+    assert!(
+        k <= MAX_TOP_K && groups <= u16::MAX as usize,
+        "{groups} groups of {k} slots; at most 65535 groups of {MAX_TOP_K}"
+    );
+    let kept = <Dispatch as NmsOps>::nms_sorted(
+        to_f32(boxes).into_dispatch(),
+        to_f32(scores).into_dispatch(),
+        iou_threshold,
+    );
+    Tensor::from_dispatch(kept)
+}

@@ -1,0 +1,160 @@
+//! Top-k on the devices of CubeCL: wgpu and CUDA.
+
+use super::TopKOps;
+use super::kernel::{EMPTY, MAX_ORDER, UNITS, select_best, sort_best};
+use burn::backend::TensorMetadata;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::tensor::{DType, Shape};
+use burn_cubecl::{
+    CubeBackend, kernel::into_contiguous, ops::numeric::empty_device_dtype, tensor::CubeTensor,
+};
+use cubecl::prelude::*;
+use std::ops::Range;
+
+/// Longer segments are cut, so that several cubes share them: the best of every piece first, then
+/// the best of those.
+const PIECE: usize = 16_384;
+
+/// A row of the kernel's table: where a cube reads and writes.
+struct Job {
+    candidates: Range<usize>,
+    slots: Range<usize>,
+}
+
+impl TopKOps for CubeBackend {
+    fn top_k_segments(
+        scores: FloatTensor<Self>,
+        segments: Vec<Range<usize>>,
+        k: usize,
+    ) -> (FloatTensor<Self>, IntTensor<Self>) {
+        let scores = into_contiguous(scores);
+        let [rows, total] = [scores.shape()[0], scores.shape()[1]];
+        assert!(
+            total <= MAX_ORDER as usize,
+            "top-k ranks at most {MAX_ORDER} scores a row, not {total}"
+        );
+        let slots = |segment: usize| segment * k..(segment + 1) * k;
+        let shape = [rows, segments.len(), k];
+        let indices = if segments.iter().any(|segment| segment.len() > PIECE) {
+            let (pieces, lists) = cut(&segments, k);
+            let candidates = select(&scores, None, &pieces, Shape::new([rows, list_end(&lists)]));
+            let jobs = lists.into_iter().enumerate().map(|(s, candidates)| Job {
+                candidates,
+                slots: slots(s),
+            });
+            select(
+                &scores,
+                Some(candidates),
+                &Vec::from_iter(jobs),
+                Shape::new(shape),
+            )
+        } else {
+            let jobs = segments.into_iter().enumerate().map(|(s, candidates)| Job {
+                candidates,
+                slots: slots(s),
+            });
+            select(&scores, None, &Vec::from_iter(jobs), Shape::new(shape))
+        };
+        sort(scores, indices)
+    }
+}
+
+/// Cuts segments into pieces of which the `k` best are listed; and where each segment's lists lie.
+fn cut(segments: &[Range<usize>], k: usize) -> (Vec<Job>, Vec<Range<usize>>) {
+    let mut jobs = Vec::new();
+    let mut listed = 0;
+    let lists = segments
+        .iter()
+        .map(|segment| {
+            let first = listed;
+            for start in segment.clone().step_by(PIECE) {
+                let candidates = start..segment.end.min(start + PIECE);
+                let slots = listed..listed + k.min(candidates.len());
+                listed = slots.end;
+                jobs.push(Job { candidates, slots });
+            }
+            first..listed
+        })
+        .collect();
+    (jobs, lists)
+}
+
+fn list_end(lists: &[Range<usize>]) -> usize {
+    lists.last().map_or(0, |list| list.end)
+}
+
+/// Runs the jobs on every row of `scores`, over the listed candidates or over the scores themselves.
+fn select(
+    scores: &CubeTensor,
+    candidates: Option<CubeTensor>,
+    jobs: &[Job],
+    shape: Shape,
+) -> CubeTensor {
+    let client = scores.client.clone();
+    let [rows, total] = [scores.shape()[0], scores.shape()[1]];
+    let selected_total = shape.num_elements() / rows.max(1);
+    let selected = empty_device_dtype(client.clone(), scores.device.clone(), shape, DType::I32);
+    if rows * jobs.len() == 0 {
+        return selected;
+    }
+    let table: Vec<u32> = jobs
+        .iter()
+        .flat_map(|job| {
+            let (from, to) = (&job.candidates, &job.slots);
+            [from.start, from.len(), to.start, to.len()].map(|v| v as u32)
+        })
+        .collect();
+    let segments = client.create_from_slice(u32::as_bytes(&table));
+    let listed = candidates.is_some();
+    let candidates_total = candidates.as_ref().map_or(0, |list| list.shape()[1]);
+    // Every binding needs a buffer of its own, be it one that is not read.
+    let candidates = match candidates {
+        Some(list) => list.into_buffer_arg(),
+        None => unsafe { BufferArg::from_raw_parts(client.empty(size_of::<u32>()), 1) },
+    };
+    // SAFETY: the jobs lie within the rows of `scores`, `candidates` and `selected`.
+    unsafe {
+        select_best::launch_unchecked(
+            &client,
+            CubeCount::Static(jobs.len() as u32, rows as u32, 1),
+            CubeDim::new_1d(UNITS),
+            scores.clone().into_buffer_arg(),
+            BufferArg::from_raw_parts(segments, table.len()),
+            candidates,
+            selected.clone().into_buffer_arg(),
+            total as u32,
+            candidates_total as u32,
+            selected_total as u32,
+            listed,
+        );
+    }
+    selected
+}
+
+/// `indices [n, segments, k]`, sorted best first, and their scores.
+fn sort(scores: CubeTensor, indices: CubeTensor) -> (CubeTensor, CubeTensor) {
+    let client = scores.client.clone();
+    let shape = indices.shape();
+    let [rows, segments, k] = [shape[0], shape[1], shape[2]];
+    let total = scores.shape()[1];
+    let best = empty_device_dtype(client.clone(), scores.device.clone(), shape, DType::F32);
+    if rows * segments > 0 {
+        // SAFETY: the indices are `EMPTY` or lie within a row of `scores`.
+        unsafe {
+            sort_best::launch_unchecked(
+                &client,
+                CubeCount::Static(segments as u32, rows as u32, 1),
+                CubeDim::new_1d(UNITS),
+                scores.into_buffer_arg(),
+                indices.clone().into_buffer_arg(),
+                best.clone().into_buffer_arg(),
+                total as u32,
+                k as u32,
+                k.next_power_of_two() as u32,
+            );
+        }
+    }
+    (best, indices)
+}
+
+const _: () = assert!(EMPTY as i32 == -1);

@@ -1,0 +1,104 @@
+//! The k best scores of every segment, on the device: static shapes, no read.
+
+mod cpu;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod cube;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(crate) mod kernel;
+
+pub(crate) use cpu::descending;
+pub use cpu::top_k;
+
+use crate::to_f32;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, backend_extension};
+use burn::tensor::{Int, Tensor};
+use std::ops::Range;
+
+/// Largest `k` of [`top_k_segments`]: what a GPU sorts in the 16 KiB of shared memory that every
+/// WebGPU device has.
+pub const MAX_TOP_K: usize = 2048;
+
+/// Top-k as a backend operation; use [`top_k_segments`].
+#[backend_extension(
+    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
+    Flex: cfg(feature = "flex"),
+    Autodiff,
+    Fusion: cfg(feature = "fusion"),
+)]
+pub trait TopKOps: Backend {
+    /// `scores [n, total]` -> scores and i32 indices `[n, segments, k]`.
+    #[fusion(meta = best_slots)]
+    fn top_k_segments(
+        scores: FloatTensor<Self>,
+        segments: Vec<Range<usize>>,
+        k: usize,
+    ) -> (FloatTensor<Self>, IntTensor<Self>);
+}
+
+#[cfg(feature = "fusion")]
+use burn::backend::fusion::custom::TensorSpec;
+
+#[cfg(feature = "fusion")]
+fn best_slots(
+    scores: &TensorSpec,
+    segments: &[Range<usize>],
+    k: &usize,
+) -> (TensorSpec, TensorSpec) {
+    use burn::tensor::{DType, Shape};
+    let shape = Shape::new([scores.shape[0], segments.len(), *k]);
+    (
+        TensorSpec::new(shape.clone(), scores.dtype),
+        TensorSpec::new(shape, DType::I32),
+    )
+}
+
+impl<B: Backend + TopKOps, C: CheckpointStrategy> TopKOps for Autodiff<B, C> {
+    fn top_k_segments(
+        scores: FloatTensor<Self>,
+        segments: Vec<Range<usize>>,
+        k: usize,
+    ) -> (FloatTensor<Self>, IntTensor<Self>) {
+        let (best, indices) = B::top_k_segments(scores.into_primitive(), segments, k);
+        (Self::from_inner(best), indices)
+    }
+}
+
+/// The `k` best scores of each segment of each row, best first, and their places in the row.
+///
+/// * `scores` - `[n, total]`; `total` at most 4,194,303.
+/// * `segments` - ranges of `0..total`, of any length; they may overlap. At most 65,535, and as many
+///   rows.
+/// * `k` - `1..=MAX_TOP_K`.
+///
+/// Returns scores and i32 indices, both `[n, segments, k]`. Equal scores keep their order; NaN ranks
+/// lowest, behind minus infinity, as in [`top_k`]. Slots beyond a segment's length hold minus
+/// infinity and index -1. No gradient flows. Every backend returns the same bits.
+///
+/// Panics where `k` or a segment is out of range: they are chosen by the program, not by its user.
+pub fn top_k_segments(
+    scores: Tensor<2>,
+    segments: &[Range<usize>],
+    k: usize,
+) -> (Tensor<3>, Tensor<3, Int>) {
+    let [rows, total] = scores.dims();
+    assert!(
+        (1..=MAX_TOP_K).contains(&k),
+        "top-k keeps 1 to {MAX_TOP_K} slots, not {k}"
+    );
+    assert!(
+        rows.max(segments.len()) <= u16::MAX as usize,
+        "{rows} rows of {} segments; at most 65535 of each",
+        segments.len()
+    );
+    for segment in segments {
+        assert!(
+            segment.start <= segment.end && segment.end <= total,
+            "segment {segment:?} lies outside of the {total} scores of a row"
+        );
+    }
+    let (best, indices) =
+        <Dispatch as TopKOps>::top_k_segments(to_f32(scores).into_dispatch(), segments.to_vec(), k);
+    (Tensor::from_dispatch(best), Tensor::from_dispatch(indices))
+}
