@@ -138,7 +138,7 @@ pub struct DetectionSlots {
 }
 
 impl DetectionSlots {
-    /// The filled slots of each picture, in one read.
+    /// The filled slots of each picture, in one read. Errs where the device fails.
     pub async fn read(self) -> Result<Vec<Vec<ScoredBox>>, ExecutionError> {
         let [_, slots] = self.labels.dims();
         let columns = vec![

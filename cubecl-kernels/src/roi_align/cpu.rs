@@ -4,12 +4,11 @@
 //! a few row weights and a few column weights. Samples that read the same cell are merged first:
 //! small boxes, whose bins are narrower than a cell, read 4 cells a bin instead of 16.
 
+use super::taps::MAX_COORDINATE;
+pub use super::taps::{Tap, axis_taps};
 use super::{PyramidLevel, RoiAlignParams};
 use burn::tensor::TensorData;
 use rayon::prelude::*;
-
-/// A cell of one axis and its weight in a bin.
-pub type Tap = (usize, f32);
 
 /// A region's image, level and the taps of each bin row and bin column.
 struct Region<'a> {
@@ -199,66 +198,6 @@ fn index_below(value: f32, count: usize) -> Option<usize> {
 fn add_scaled(target: &mut [f32], source: &[f32], weight: f32) {
     for (target, source) in target.iter_mut().zip(source) {
         *target += weight * source;
-    }
-}
-
-/// The cells and weights that each of `bins` bins of `[from, from + length)` reads on an axis of
-/// `size` cells; `sampling_ratio` and `aligned` as in [`RoiAlignParams`]. Samples beyond one cell
-/// outside the map count as zero.
-pub fn axis_taps(
-    from: f32,
-    length: f32,
-    bins: usize,
-    size: usize,
-    sampling_ratio: usize,
-    aligned: bool,
-) -> Vec<Vec<Tap>> {
-    let length = if aligned { length } else { length.max(1.0) };
-    let bin = length / bins as f32;
-    let samples = match sampling_ratio {
-        0 => (bin.ceil().max(0.0) as usize).min(MAX_SAMPLES),
-        ratio => ratio.min(MAX_SAMPLES),
-    };
-    (0..bins)
-        .map(|index| {
-            let mut taps: Vec<Tap> = Vec::with_capacity(4);
-            for sample in 0..samples {
-                let position =
-                    from + index as f32 * bin + (sample as f32 + 0.5) * bin / samples as f32;
-                add_sample(&mut taps, position, size, 1.0 / samples as f32);
-            }
-            taps
-        })
-        .collect()
-}
-
-/// Samples a bin and axis at most: a box cannot be larger than the picture it came from, and a
-/// broken one must not loop for ever in adaptive sampling.
-pub(super) const MAX_SAMPLES: usize = 1 << 14;
-
-/// Cells from the origin beyond which a box pools nothing. No picture reaches as far, and samples
-/// of a larger box would lie where rounding puts them.
-pub(super) const MAX_COORDINATE: f32 = 65536.0;
-
-fn add_sample(taps: &mut Vec<Tap>, position: f32, size: usize, weight: f32) {
-    let inside = position >= -1.0 && position <= size as f32;
-    if !inside || size == 0 {
-        return;
-    }
-    let position = position.max(0.0);
-    let low = position as usize;
-    if low >= size - 1 {
-        return merge(taps, size - 1, weight);
-    }
-    let fraction = position - low as f32;
-    merge(taps, low, (1.0 - fraction) * weight);
-    merge(taps, low + 1, fraction * weight);
-}
-
-fn merge(taps: &mut Vec<Tap>, cell: usize, weight: f32) {
-    match taps.iter_mut().rev().find(|(known, _)| *known == cell) {
-        Some((_, sum)) => *sum += weight,
-        None => taps.push((cell, weight)),
     }
 }
 

@@ -1,9 +1,9 @@
 //! RoIAlign on the GPU backends: the launches. Nothing is read back.
 
-use super::cpu::MAX_SAMPLES;
 use super::gradient::{GROUP, GROUP_WORDS, TILE, gather_gradient, mark_tiles};
 use super::kernel::pool_regions;
 use super::region::{Level, LevelLaunch, RECORD, locate_regions};
+use super::taps::MAX_SAMPLES;
 use super::{RoiAlignOps, RoiAlignParams};
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::tensor::FloatTensor;

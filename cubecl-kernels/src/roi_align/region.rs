@@ -1,6 +1,6 @@
 //! What both kernels know of a region: where its bins' samples lie on the two axes of its level.
 
-use super::cpu::{MAX_COORDINATE, MAX_SAMPLES};
+use super::taps::{MAX_COORDINATE, MAX_SAMPLES};
 use cubecl::prelude::*;
 
 /// One level of the pyramid.

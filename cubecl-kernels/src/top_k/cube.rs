@@ -1,7 +1,8 @@
 //! Top-k on the devices of CubeCL: wgpu and CUDA.
 
 use super::TopKOps;
-use super::kernel::{EMPTY, MAX_ORDER, UNITS, select_best, sort_best};
+use super::kernel::{EMPTY, MAX_ORDER, UNITS, select_best};
+use super::sort::sort_best;
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::{DType, Shape};
@@ -33,28 +34,24 @@ impl TopKOps for CubeBackend {
             total <= MAX_ORDER as usize,
             "top-k ranks at most {MAX_ORDER} scores a row, not {total}"
         );
-        let slots = |segment: usize| segment * k..(segment + 1) * k;
-        let shape = [rows, segments.len(), k];
-        let indices = if segments.iter().any(|segment| segment.len() > PIECE) {
+        let shape = Shape::new([rows, segments.len(), k]);
+        let (lists, candidates) = if segments.iter().any(|segment| segment.len() > PIECE) {
             let (pieces, lists) = cut(&segments, k);
-            let candidates = select(&scores, None, &pieces, Shape::new([rows, list_end(&lists)]));
-            let jobs = lists.into_iter().enumerate().map(|(s, candidates)| Job {
-                candidates,
-                slots: slots(s),
-            });
-            select(
-                &scores,
-                Some(candidates),
-                &Vec::from_iter(jobs),
-                Shape::new(shape),
-            )
+            let listed = lists.last().map_or(0, |list| list.end);
+            let candidates = select(&scores, None, &pieces, Shape::new([rows, listed]));
+            (lists, Some(candidates))
         } else {
-            let jobs = segments.into_iter().enumerate().map(|(s, candidates)| Job {
-                candidates,
-                slots: slots(s),
-            });
-            select(&scores, None, &Vec::from_iter(jobs), Shape::new(shape))
+            (segments, None)
         };
+        let jobs: Vec<Job> = lists
+            .into_iter()
+            .enumerate()
+            .map(|(segment, candidates)| Job {
+                candidates,
+                slots: segment * k..(segment + 1) * k,
+            })
+            .collect();
+        let indices = select(&scores, candidates, &jobs, shape);
         sort(scores, indices)
     }
 }
@@ -77,10 +74,6 @@ fn cut(segments: &[Range<usize>], k: usize) -> (Vec<Job>, Vec<Range<usize>>) {
         })
         .collect();
     (jobs, lists)
-}
-
-fn list_end(lists: &[Range<usize>]) -> usize {
-    lists.last().map_or(0, |list| list.end)
 }
 
 /// Runs the jobs on every row of `scores`, over the listed candidates or over the scores themselves.

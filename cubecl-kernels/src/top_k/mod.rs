@@ -5,6 +5,8 @@ mod cpu;
 mod cube;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub(crate) mod kernel;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod sort;
 
 pub(crate) use cpu::descending;
 pub use cpu::top_k;
