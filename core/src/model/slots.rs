@@ -10,6 +10,7 @@ use crate::config::{RoiConfig, RpnConfig};
 use burn::tensor::{Device, ExecutionError, Int, Tensor, TensorData, activation::softmax};
 use mrcnn_kernels::{BoxDecoding, decode_boxes, nms_sorted, top_k_segments};
 use std::ops::Range;
+use std::slice;
 
 /// Scored boxes of several pictures.
 #[derive(Clone, Debug)]
@@ -40,7 +41,8 @@ impl BoxSlots {
     /// The `k` best slots of each picture, and where they were, `[n, k]` (-1 for empty slots).
     fn best(self, k: usize) -> (Self, Tensor<2, Int>) {
         let [n, slots] = self.scores.dims();
-        let (scores, places) = top_k_segments(self.scores, &[0..slots], k);
+        let all = 0..slots;
+        let (scores, places) = top_k_segments(self.scores, slice::from_ref(&all), k);
         let places = places.reshape([n, k]);
         let corners = places.clone().clamp_min(0).unsqueeze_dim::<3>(2);
         let best = Self {

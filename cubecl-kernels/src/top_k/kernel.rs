@@ -8,6 +8,10 @@
     clippy::too_many_arguments,
     reason = "a kernel takes its buffers and their sizes one by one"
 )]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "CubeCL unrolls loops over ranges only"
+)]
 
 use cubecl::prelude::*;
 
