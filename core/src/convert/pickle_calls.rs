@@ -208,9 +208,9 @@ impl Tensor {
         if self.shape.contains(&0) {
             return Ok(());
         }
-        let reach = self.shape.iter().zip(&self.strides);
-        let last = reach.fold(Some(self.offset), |sum, (&size, &stride)| {
-            sum?.checked_add((size as u64 - 1).checked_mul(stride)?)
+        let mut reach = self.shape.iter().zip(&self.strides);
+        let last = reach.try_fold(self.offset, |sum, (&size, &stride)| {
+            sum.checked_add((size as u64 - 1).checked_mul(stride)?)
         });
         match last {
             Some(last) if last < self.storage.count => Ok(()),

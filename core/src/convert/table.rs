@@ -9,8 +9,11 @@ const MAGIC: u64 = 0xdb47_7524_8b80_fb57;
 /// After each block: its compression and its checksum.
 const TRAILER: usize = 5;
 
+/// A key and its value.
+pub type Entry = (Vec<u8>, Vec<u8>);
+
 /// All keys with their values, in order.
-pub fn read(bytes: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
+pub fn read(bytes: &[u8]) -> Result<Vec<Entry>, String> {
     let start = bytes.len().checked_sub(FOOTER).ok_or("it is too short")?;
     let mut footer = &bytes[start..];
     if footer[FOOTER - 8..] != MAGIC.to_le_bytes() {
@@ -51,10 +54,7 @@ fn varint(bytes: &mut &[u8]) -> Result<usize, String> {
 }
 
 /// The entries of a block; keys share the start of the one before them.
-fn block(
-    bytes: &[u8],
-    (offset, length): (usize, usize),
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
+fn block(bytes: &[u8], (offset, length): (usize, usize)) -> Result<Vec<Entry>, String> {
     let end = offset
         .checked_add(length)
         .and_then(|end| end.checked_add(TRAILER));

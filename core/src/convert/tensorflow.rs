@@ -49,6 +49,9 @@ pub struct Dim {
     pub size: i64,
 }
 
+/// Numbers, row-major, and their shape.
+pub type Values = (Vec<f32>, Vec<usize>);
+
 /// A checkpoint whose index was read.
 pub struct Bundle {
     prefix: PathBuf,
@@ -130,7 +133,7 @@ impl Bundle {
     }
 
     /// The numbers and the shape of a variable; nothing if it does not hold floating-point numbers.
-    pub fn read(&self, name: &str) -> Result<Option<(Vec<f32>, Vec<usize>)>, String> {
+    pub fn read(&self, name: &str) -> Result<Option<Values>, String> {
         let Some(entry) = self.entries.get(name) else {
             return Ok(None);
         };

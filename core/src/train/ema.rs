@@ -111,8 +111,7 @@ mod tests {
         ema.update(&moved, 2);
         // d = 2/11, then 3/12.
         let kept = 2.0 / 11.0 * 3.0 / 12.0;
-        let [start, wanted, found] =
-            [&start, &moved, &ema.apply(&start)].map(|model| state_dict(model));
+        let [start, wanted, found] = [&start, &moved, &ema.apply(&start)].map(state_dict);
         for (name, found) in found {
             let pairs = start[&name].iter::<f64>().zip(wanted[&name].iter::<f64>());
             for (found, (start, moved)) in found.iter::<f64>().zip(pairs) {
