@@ -1,5 +1,6 @@
 //! The detection operators that Burn lacks: multi-level RoIAlign with its gradient, box decoding,
-//! non-maximum suppression, top-k selection and mask pasting.
+//! non-maximum suppression, top-k selection and mask pasting; and a 3x3 convolution for devices where
+//! Burn has only its direct kernel.
 //!
 //! Operators on tensors run on every backend with static shapes: what is selected stands in fixed
 //! slots, and a slot whose score is minus infinity is empty. [`top_k`], [`nms`], [`batched_nms`] and
