@@ -1,5 +1,8 @@
 //! Choosing a device: what was asked for, what this build can do, what this machine has.
 
+#[cfg(feature = "comm")]
+pub mod comm;
+
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -76,11 +79,17 @@ pub struct Selected {
 
 /// Finds the device for `kind`.
 pub fn select(kind: BackendKind) -> Result<Selected, BackendError> {
+    select_nth(kind, 0)
+}
+
+/// Finds the device for `kind` of the process `local_rank` of this machine: each has a CUDA card of its
+/// own, and what else there is they share.
+pub fn select_nth(kind: BackendKind, local_rank: usize) -> Result<Selected, BackendError> {
     match kind {
         BackendKind::Cpu => cpu(),
         BackendKind::Wgpu => wgpu(),
-        BackendKind::Cuda => cuda(),
-        BackendKind::Auto => cuda()
+        BackendKind::Cuda => cuda(local_rank),
+        BackendKind::Auto => cuda(local_rank)
             .or_else(|_| wgpu_card())
             .or_else(|_| cpu())
             .or_else(|_| wgpu()),
@@ -153,13 +162,17 @@ fn wgpu() -> Result<Selected, BackendError> {
 use wgpu as wgpu_card;
 
 #[cfg(feature = "cuda")]
-fn cuda() -> Result<Selected, BackendError> {
+fn cuda(number: usize) -> Result<Selected, BackendError> {
     use burn::tensor::DeviceType;
-    if Device::enumerate(DeviceType::Cuda).is_empty() {
-        let help = "it needs an NVIDIA card and its driver (see nvidia-smi)";
+    let cards = Device::enumerate(DeviceType::Cuda).len();
+    if number >= cards {
+        let help = match cards {
+            0 => "it needs an NVIDIA card and its driver (see nvidia-smi)",
+            _ => "there are more processes on this machine than cards (see nvidia-smi)",
+        };
         return Err(BackendError::NoDevice(BackendKind::Cuda, help));
     }
-    let device = Device::cuda(0);
+    let device = Device::cuda(number);
     let name = device
         .identity()
         .map_or("unnamed card".into(), |identity| identity.name);
@@ -171,7 +184,7 @@ fn cuda() -> Result<Selected, BackendError> {
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda() -> Result<Selected, BackendError> {
+fn cuda(_number: usize) -> Result<Selected, BackendError> {
     Err(BackendError::NotBuilt(BackendKind::Cuda, "cuda"))
 }
 

@@ -1,9 +1,10 @@
 //! The command line.
 
 use crate::convert::ConvertArgs;
+use crate::ranks::RankArgs;
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use mrcnn_backends::{BackendKind, Selected, select};
+use mrcnn_backends::{BackendKind, Selected, select_nth};
 use mrcnn_core::Config;
 use mrcnn_core::eval::AreaProtocol;
 use std::path::{Path, PathBuf};
@@ -56,8 +57,20 @@ pub struct BackendArgs {
 impl BackendArgs {
     /// Finds the device and says which it is.
     pub fn select(&self) -> Result<Selected> {
-        let selected = select(self.backend.parse::<BackendKind>()?)?;
-        eprintln!("backend: {} ({})", selected.kind, selected.name);
+        self.select_as(self.kind()?, 0, true)
+    }
+
+    /// What was asked for.
+    pub fn kind(&self) -> Result<BackendKind> {
+        Ok(self.backend.parse()?)
+    }
+
+    /// Finds the device of the process `local_rank` of this machine; `say` says which it is.
+    pub fn select_as(&self, kind: BackendKind, local_rank: usize, say: bool) -> Result<Selected> {
+        let selected = select_nth(kind, local_rank)?;
+        if say {
+            eprintln!("backend: {} ({})", selected.kind, selected.name);
+        }
         Ok(selected)
     }
 }
@@ -93,6 +106,8 @@ pub struct TrainArgs {
     #[command(flatten)]
     pub backend: BackendArgs,
     #[command(flatten)]
+    pub ranks: RankArgs,
+    #[command(flatten)]
     pub overrides: OverrideArgs,
     /// How masks are sorted by size
     #[arg(long, value_enum, default_value = "mask")]
@@ -103,6 +118,8 @@ const TRAIN_EXAMPLES: &str = "\
 Examples:
   mrcnn-cli train --config quickstart --data shapes
   mrcnn-cli train --config my.toml --backend cuda --set train.learning_rate=0.01 --seed 3
+  mrcnn-cli train --config my.toml --gpus 8
+  mpirun -np 4 mrcnn-cli train --config my.toml --backend cpu
   mrcnn-cli train --resume runs/train";
 
 impl TrainArgs {
@@ -152,6 +169,8 @@ pub struct EvalArgs {
     pub json: Option<PathBuf>,
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub ranks: RankArgs,
     /// How masks are sorted by size
     #[arg(long, value_enum, default_value = "mask")]
     pub area: Area,

@@ -2,16 +2,25 @@
 
 use crate::args::EvalArgs;
 use crate::progress::bar;
+use crate::ranks::together;
 use anyhow::{Context, Result, bail};
+use indicatif::ProgressBar;
+use mrcnn_backends::Selected;
+use mrcnn_backends::comm::Communicator;
 use mrcnn_core::data::{Dataset, detections_json, find_split};
 use mrcnn_core::eval::{EvalOptions, evaluate_files};
 use mrcnn_core::predict::Predictor;
-use mrcnn_core::train::evaluate_model;
+use mrcnn_core::train::evaluate_over_ranks;
+use serde_json::value::RawValue;
 use std::path::Path;
 
 pub fn run(args: &EvalArgs) -> Result<()> {
     match (&args.weights, &args.results) {
-        (Some(weights), _) => evaluate_weights(args, weights),
+        (Some(_), _) if args.ranks.supervised()? => Ok(()),
+        (Some(weights), _) => {
+            let (backend, comm) = args.ranks.join(&args.model.backend)?;
+            together(&*comm, || evaluate_weights(args, weights, &backend, &*comm))
+        }
         (None, Some(results)) => evaluate_results(args, results),
         (None, None) => bail!("give --weights FILE or --results FILE"),
     }
@@ -38,8 +47,13 @@ fn evaluate_results(args: &EvalArgs, results: &Path) -> Result<()> {
     Ok(())
 }
 
-fn evaluate_weights(args: &EvalArgs, weights: &Path) -> Result<()> {
-    let backend = args.model.backend.select()?;
+fn evaluate_weights(
+    args: &EvalArgs,
+    weights: &Path,
+    backend: &Selected,
+    comm: &dyn Communicator,
+) -> Result<()> {
+    let lead = comm.rank() == 0;
     let config = args.model.config()?;
     let overrides = &args.model.overrides.set;
     let predictor = Predictor::load(weights, config, overrides, &backend.device)?;
@@ -47,23 +61,46 @@ fn evaluate_weights(args: &EvalArgs, weights: &Path) -> Result<()> {
     let dir = args.data.as_ref().unwrap_or(&data.dir);
     let split = args.split.as_ref().unwrap_or(&data.val);
     let (dataset, problems) = Dataset::open(dir, split, data.on_problem)?;
-    problems.iter().for_each(|problem| eprintln!("{problem}"));
-    let bar = bar(
-        dataset.samples.len(),
-        "evaluating {bar:30} {pos}/{len} ETA {eta}",
-    );
-    let mut progress = |done, _| bar.set_position(done as u64);
-    let (metrics, found) = evaluate_model(&predictor, &dataset, args.area.into(), &mut progress)?;
+    let bar = match lead {
+        true => bar(
+            dataset.samples.len(),
+            "evaluating {bar:30} {pos}/{len} ETA {eta}",
+        ),
+        false => ProgressBar::hidden(),
+    };
+    if lead {
+        problems.iter().for_each(|problem| eprintln!("{problem}"));
+    }
+    // Of this rank's share, which is about as large as the others'.
+    let mut progress = |done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    };
+    let protocol = args.area.into();
+    let (metrics, found) =
+        evaluate_over_ranks(comm, &predictor, &dataset, protocol, &mut progress)?;
     bar.finish_and_clear();
-    if let Some(path) = &args.json {
-        let records: Vec<_> = found
+    let records: Vec<_> = match &args.json {
+        Some(_) => found
             .iter()
             .flat_map(|(id, found)| detections_json(*id, None, found, &dataset.classes))
-            .collect();
+            .collect(),
+        None => Vec::new(),
+    };
+    let shares = comm.all_gather_bytes(&serde_json::to_vec(&(found.len(), records))?)?;
+    if !lead {
+        return Ok(());
+    }
+    let (mut pictures, mut records) = (0, Vec::new());
+    for share in &shares {
+        let (count, more): (usize, Vec<Box<RawValue>>) = serde_json::from_slice(share)?;
+        pictures += count;
+        records.extend(more);
+    }
+    if let Some(path) = &args.json {
         let text = serde_json::to_string(&records)?;
         std::fs::write(path, text).with_context(|| path.display().to_string())?;
     }
-    let pictures = found.len();
     println!(
         "{pictures} pictures of {}\n{metrics}",
         dataset.annotations.display()

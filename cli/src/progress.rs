@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 pub struct Progress {
     bar: ProgressBar,
     eval: Option<ProgressBar>,
+    lead: bool,
     steps: usize,
     started: Instant,
     /// Running mean of the pictures a second.
@@ -24,26 +25,33 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A bar over `steps`. The first Ctrl-C ends the run after saving, the second at once.
-    pub fn new(steps: usize) -> Self {
+    /// A bar over `steps`; of several ranks only the lead shows it. The first Ctrl-C ends the run after
+    /// saving, the second at once.
+    pub fn new(steps: usize, lead: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        let bar = bar(steps, "{bar:30} {pos}/{len} {msg} ETA {eta}");
+        let bar = match lead {
+            true => bar(steps, "{bar:30} {pos}/{len} {msg} ETA {eta}"),
+            false => ProgressBar::hidden(),
+        };
         let stop = Arc::new(AtomicBool::new(false));
         let flag = stop.clone();
         let handler = ctrlc::set_handler(move || {
             if flag.swap(true, Ordering::SeqCst) {
                 std::process::exit(130);
             }
-            eprintln!("\nstopping after this step; Ctrl-C again quits at once");
+            if lead {
+                eprintln!("\nstopping after this step; Ctrl-C again quits at once");
+            }
         });
         if let Err(error) = handler {
             eprintln!("warning: Ctrl-C will not save: {error}");
         }
-        let line_every = (!terminal).then(|| (steps / 20).max(1));
+        let line_every = (lead && !terminal).then(|| (steps / 20).max(1));
         let started = Instant::now();
         Self {
             bar,
             eval: None,
+            lead,
             steps,
             started,
             rate: 0.0,
@@ -91,6 +99,9 @@ impl Observer for Progress {
     }
 
     fn on_eval_progress(&mut self, done: usize, all: usize) {
+        if !self.lead {
+            return;
+        }
         let eval = self
             .eval
             .get_or_insert_with(|| bar(all, "evaluating {bar:30} {pos}/{len}"));
@@ -98,6 +109,9 @@ impl Observer for Progress {
     }
 
     fn on_eval(&mut self, step: usize, metrics: &Metrics) {
+        if !self.lead {
+            return;
+        }
         if let Some(eval) = self.eval.take() {
             eval.finish_and_clear();
         }

@@ -3,6 +3,7 @@
 use crate::args::{PRESETS, QuickstartArgs};
 use crate::progress::Progress;
 use anyhow::{Context, Result};
+use mrcnn_backends::comm::Single;
 use mrcnn_core::Config;
 use mrcnn_core::data::shapes::{self, ShapesSpec};
 use mrcnn_core::eval::{AreaProtocol, Metrics};
@@ -10,6 +11,7 @@ use mrcnn_core::image::overlay::stacked;
 use mrcnn_core::predict::Predictor;
 use mrcnn_core::train::{Outcome, Trainer, evaluate_model, truth_and_prediction};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 pub fn run(args: &QuickstartArgs) -> Result<()> {
@@ -35,7 +37,8 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     config.check()?;
     let backend = args.backend.select()?;
     let protocol = AreaProtocol::default();
-    let (trainer, _) = Trainer::prepare(config, &out.join("run"), &backend.device, protocol)?;
+    let (run, alone) = (out.join("run"), Arc::new(Single));
+    let (trainer, _) = Trainer::prepare(config, &run, &backend.device, protocol, alone)?;
 
     let model = trainer.new_model();
     let classes = trainer.val.classes.clone();
@@ -48,7 +51,7 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     );
 
     eprintln!("3/4 training {} steps", trainer.config.train.steps);
-    let mut progress = Progress::new(trainer.config.train.steps);
+    let mut progress = Progress::new(trainer.config.train.steps, true);
     let after = match trainer.run(model, &mut progress)? {
         Outcome::Finished(metrics) => metrics,
         Outcome::Stopped(_) => {

@@ -2,61 +2,88 @@
 
 use crate::args::TrainArgs;
 use crate::progress::Progress;
+use crate::ranks::together;
 use anyhow::Result;
+use mrcnn_backends::Selected;
+use mrcnn_backends::comm::Communicator;
 use mrcnn_core::train::{Outcome, Trainer};
 use mrcnn_core::weights;
 use std::path::Path;
+use std::sync::Arc;
 
 pub fn run(args: &TrainArgs) -> Result<()> {
-    match &args.resume {
-        Some(folder) => resume(args, folder),
-        None => start(args),
+    if args.ranks.supervised()? {
+        return Ok(());
     }
+    let (backend, comm) = args.ranks.join(&args.backend)?;
+    together(&*comm, || match &args.resume {
+        Some(folder) => resume(args, folder, &backend, comm.clone()),
+        None => start(args, &backend, comm.clone()),
+    })
 }
 
-fn start(args: &TrainArgs) -> Result<()> {
+fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> Result<()> {
+    let lead = comm.rank() == 0;
     let start = args.weights.as_deref().map(weights::load).transpose()?;
     let config = args.config(start.as_ref().map(|start| &start.config))?;
     for difference in start
         .iter()
         .flat_map(|start| config.differences(&start.config))
+        .filter(|_| lead)
     {
         eprintln!("warning: {difference}");
     }
-    let backend = args.backend.select()?;
-    let (trainer, problems) =
-        Trainer::prepare(config, &args.out, &backend.device, args.area.into())?;
+    let (device, protocol) = (&backend.device, args.area.into());
+    let (trainer, problems) = Trainer::prepare(config, &args.out, device, protocol, comm)?;
     warn(problems.iter().map(ToString::to_string));
     let mut model = trainer.new_model();
     if let (Some(path), Some(start)) = (&args.weights, start) {
         let transfer = weights::transfer(model, start.tensors, path)?;
         model = transfer.model;
-        if !transfer.fresh.is_empty() {
+        if lead && !transfer.fresh.is_empty() {
             let count = transfer.fresh.len();
             eprintln!("{count} tensors start anew ({}, ...)", transfer.fresh[0]);
         }
     }
     announce(&trainer);
-    let mut progress = Progress::new(trainer.config.train.steps);
+    let mut progress = Progress::new(trainer.config.train.steps, lead);
     let outcome = trainer.run(model, &mut progress)?;
     report(&trainer, outcome);
     Ok(())
 }
 
-fn resume(args: &TrainArgs, folder: &Path) -> Result<()> {
-    let backend = args.backend.select()?;
+fn resume(
+    args: &TrainArgs,
+    folder: &Path,
+    backend: &Selected,
+    comm: Arc<dyn Communicator>,
+) -> Result<()> {
+    let lead = comm.rank() == 0;
     let (overrides, protocol) = (&args.overrides.set, args.area.into());
-    let (trainer, saved, said) = Trainer::resume(folder, overrides, &backend.device, protocol)?;
+    let (trainer, saved, said) =
+        Trainer::resume(folder, overrides, &backend.device, protocol, comm)?;
     warn(said.into_iter());
     announce(&trainer);
-    eprintln!("from {}", saved.folder.display());
-    let mut progress = Progress::new(trainer.config.train.steps);
+    if lead {
+        eprintln!("from {}", saved.folder.display());
+    }
+    let mut progress = Progress::new(trainer.config.train.steps, lead);
     let outcome = trainer.go_on(saved, &mut progress)?;
     report(&trainer, outcome);
     Ok(())
 }
 
 fn announce(trainer: &Trainer) {
+    if trainer.comm.rank() > 0 {
+        return;
+    }
+    let (ranks, batch) = (trainer.comm.world_size(), trainer.config.train.batch_size);
+    if ranks > batch {
+        let idle = ranks - batch;
+        eprintln!(
+            "warning: train.batch_size={batch} leaves {idle} of {ranks} ranks without pictures"
+        );
+    }
     eprintln!(
         "training on {} pictures, evaluating on {}, results in {}",
         trainer.train.samples.len(),
@@ -66,6 +93,9 @@ fn announce(trainer: &Trainer) {
 }
 
 fn report(trainer: &Trainer, outcome: Outcome) {
+    if trainer.comm.rank() > 0 {
+        return;
+    }
     let folder = trainer.folder.path().display();
     match outcome {
         Outcome::Finished(metrics) => {

@@ -14,7 +14,7 @@ pub use model::{
     Backbone, BoxHeadConfig, MaskHeadConfig, ModelConfig, NormKind, RoiConfig, RpnConfig,
 };
 pub use overrides::ConfigError;
-pub use training::{DataConfig, OptimizerKind, Schedule, TrainConfig};
+pub use training::{DataConfig, OptimizerKind, Schedule, TrainConfig, Wire};
 
 use serde::{Deserialize, Serialize};
 

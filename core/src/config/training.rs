@@ -55,13 +55,23 @@ pub enum OptimizerKind {
     Adamw,
 }
 
+/// As what gradients are sent between ranks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wire {
+    /// As they are.
+    F32,
+    /// Half the bytes (NCCL only); gradients below 6e-8 become 0, above 65504 the step is refused.
+    F16,
+}
+
 /// The recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
     /// Steps of the optimizer in all.
     pub steps: usize,
-    /// Pictures a step.
+    /// Pictures a step, of all ranks together.
     pub batch_size: usize,
     /// Copies of the model that share a batch side by side on one device, their gradients averaged: 2
     /// or more fill a processor's cores where the model is small.
@@ -98,6 +108,10 @@ pub struct TrainConfig {
     pub ema: f64,
     /// Pictures of the validation set drawn into `val_predictions/`.
     pub val_pictures: usize,
+    /// As what several ranks send their gradients.
+    pub wire: Wire,
+    /// Steps between checks that all ranks hold the same weights; 0 is off.
+    pub check_ranks: usize,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -124,6 +138,8 @@ impl Default for TrainConfig {
             keep_checkpoints: 2,
             ema: 0.0,
             val_pictures: 16,
+            wire: Wire::F32,
+            check_ranks: 500,
             seed: 0,
         }
     }

@@ -1,10 +1,12 @@
 //! COCO evaluation, by `hotcoco` (bit-equal to pycocotools).
 
 mod metrics;
+mod shard;
 
 pub use metrics::{AreaProtocol, METRIC_NAMES, Metrics};
+pub use shard::EvalShard;
 
-use crate::data::{Classes, Dataset, RleRecord};
+use crate::data::{Classes, Dataset, RleRecord, Sample};
 use crate::detection::Detection;
 use hotcoco::{Annotation, COCO, COCOeval, Category, Image, IouType, Segmentation};
 use std::path::{Path, PathBuf};
@@ -90,18 +92,20 @@ fn metrics(
     results: &[Annotation],
     options: &EvalOptions,
 ) -> Result<Metrics, EvalError> {
-    let numbers = |kind| -> Result<[f64; 12], EvalError> {
-        let eval = accumulate(truth, results, kind, options)?;
-        let stats = eval.stats().unwrap_or_default();
-        Ok(std::array::from_fn(|index| {
-            stats.get(index).copied().unwrap_or(-1.0)
-        }))
+    let count = |kind| -> Result<[f64; 12], EvalError> {
+        Ok(numbers(&accumulate(truth, results, kind, options)?))
     };
     Ok(Metrics {
-        bbox: numbers(IouType::Bbox)?,
-        segm: numbers(IouType::Segm)?,
+        bbox: count(IouType::Bbox)?,
+        segm: count(IouType::Segm)?,
         protocol: options.protocol,
     })
+}
+
+/// The 12 numbers of an evaluation.
+fn numbers(eval: &COCOeval) -> [f64; 12] {
+    let stats = eval.stats().unwrap_or_default();
+    std::array::from_fn(|index| stats.get(index).copied().unwrap_or(-1.0))
 }
 
 /// Runs the evaluation of boxes or of masks, for its numbers and its precision and recall arrays.
@@ -114,17 +118,7 @@ pub fn accumulate(
     kind: IouType,
     options: &EvalOptions,
 ) -> Result<COCOeval, EvalError> {
-    let keep_box = kind == IouType::Bbox || options.protocol == AreaProtocol::Box;
-    let results = results.iter().cloned().map(|mut result| {
-        if kind == IouType::Bbox {
-            result.segmentation = None;
-        }
-        if !keep_box {
-            result.bbox = None;
-        }
-        result
-    });
-    let results = truth.load_res_anns(results.collect())?;
+    let results = truth.load_res_anns(of_kind(results, kind, options.protocol))?;
     let mut eval = COCOeval::new(truth.clone(), results, kind);
     eval.params.use_cats = !options.class_agnostic;
     if !options.image_ids.is_empty() {
@@ -137,48 +131,72 @@ pub fn accumulate(
     Ok(eval)
 }
 
+/// Results without what the evaluation of boxes or masks is not to see.
+fn of_kind(results: &[Annotation], kind: IouType, protocol: AreaProtocol) -> Vec<Annotation> {
+    let keep_box = kind == IouType::Bbox || protocol == AreaProtocol::Box;
+    let strip = |mut result: Annotation| {
+        if kind == IouType::Bbox {
+            result.segmentation = None;
+        }
+        if !keep_box {
+            result.bbox = None;
+        }
+        result
+    };
+    results.iter().cloned().map(strip).collect()
+}
+
 fn ground_truth(dataset: &Dataset) -> hotcoco::Dataset {
-    let classes = &dataset.classes;
-    let categories = classes.ids.iter().zip(&classes.names);
-    let instances = dataset.samples.iter().flat_map(|sample| {
-        sample
-            .instances
-            .iter()
-            .map(move |instance| (sample.image_id, instance))
-    });
     hotcoco::Dataset {
-        images: dataset
-            .samples
-            .iter()
-            .map(|s| Image {
-                id: s.image_id,
-                height: s.height,
-                width: s.width,
-                ..Default::default()
-            })
-            .collect(),
-        categories: categories
-            .map(|(&id, name)| Category {
-                id,
-                name: name.clone(),
-                ..Default::default()
-            })
-            .collect(),
-        annotations: instances
-            .enumerate()
-            .map(|(index, (image_id, instance))| Annotation {
-                id: index as u64 + 1,
-                image_id,
-                category_id: classes.category_id(instance.label).unwrap_or_default(),
-                bbox: Some(xywh(instance.bbox)),
-                area: Some(instance.area),
-                segmentation: Some(segmentation(&instance.mask)),
-                iscrowd: instance.crowd,
-                ..Default::default()
-            })
-            .collect(),
+        images: images(dataset.samples.iter()),
+        categories: categories(&dataset.classes),
+        annotations: annotations(dataset.samples.iter(), &dataset.classes),
         ..Default::default()
     }
+}
+
+fn images<'a>(samples: impl Iterator<Item = &'a Sample>) -> Vec<Image> {
+    let image = |sample: &Sample| Image {
+        id: sample.image_id,
+        height: sample.height,
+        width: sample.width,
+        ..Default::default()
+    };
+    samples.map(image).collect()
+}
+
+fn categories(classes: &Classes) -> Vec<Category> {
+    let named = classes.ids.iter().zip(&classes.names);
+    named
+        .map(|(&id, name)| Category {
+            id,
+            name: name.clone(),
+            ..Default::default()
+        })
+        .collect()
+}
+
+fn annotations<'a>(
+    samples: impl Iterator<Item = &'a Sample>,
+    classes: &Classes,
+) -> Vec<Annotation> {
+    let instances = samples.flat_map(|sample| {
+        let instances = sample.instances.iter();
+        instances.map(move |instance| (sample.image_id, instance))
+    });
+    instances
+        .enumerate()
+        .map(|(index, (image_id, instance))| Annotation {
+            id: index as u64 + 1,
+            image_id,
+            category_id: classes.category_id(instance.label).unwrap_or_default(),
+            bbox: Some(xywh(instance.bbox)),
+            area: Some(instance.area),
+            segmentation: Some(segmentation(&instance.mask)),
+            iscrowd: instance.crowd,
+            ..Default::default()
+        })
+        .collect()
 }
 
 fn results(detections: &[(u64, Vec<Detection>)], classes: &Classes) -> Vec<Annotation> {

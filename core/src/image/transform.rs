@@ -108,12 +108,19 @@ pub fn nearest_taps(to: usize, from: usize) -> Vec<usize> {
 ///
 /// Returns the values and their shape `[n, 3, h, w]`.
 pub fn stack(images: &[&Planes], divisor: u32) -> (Vec<f32>, [usize; 4]) {
-    let divisor = divisor as usize;
-    let side = |of: fn(&Planes) -> usize| {
-        let largest = images.iter().map(|image| of(image)).max().unwrap_or(1);
-        largest.max(1).div_ceil(divisor) * divisor
-    };
-    let (height, width) = (side(|p| p.height), side(|p| p.width));
+    let sizes = images.iter().map(|p| (p.height as u32, p.width as u32));
+    stack_to(images, padded_size(sizes, divisor))
+}
+
+/// Height and width that hold every picture, rounded up to `divisor`.
+pub fn padded_size(sizes: impl Iterator<Item = (u32, u32)>, divisor: u32) -> (usize, usize) {
+    let (height, width) = sizes.fold((1, 1), |(h, w), size| (h.max(size.0), w.max(size.1)));
+    let side = |length: u32| (length.div_ceil(divisor) * divisor) as usize;
+    (side(height), side(width))
+}
+
+/// Stacks pictures, zero-padded right and bottom to `(height, width)`, none of them larger.
+pub fn stack_to(images: &[&Planes], (height, width): (usize, usize)) -> (Vec<f32>, [usize; 4]) {
     let mut values = vec![0.0; images.len() * 3 * height * width];
     for (image, target) in images.iter().zip(values.chunks_mut(3 * height * width)) {
         let planes = image.values.chunks(image.height * image.width);

@@ -4,7 +4,9 @@ use super::masks::TruthMask;
 use crate::boxes::{self, Bbox};
 use crate::config::ImageConfig;
 use crate::data::Sample;
-use crate::image::transform::{Planes, normalize, output_size, resize_bilinear, stack};
+use crate::image::transform::{
+    Planes, normalize, output_size, padded_size, resize_bilinear, stack_to,
+};
 use ::image::RgbImage;
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -80,13 +82,27 @@ pub struct Batch {
     pub truths: Vec<Truth>,
     /// Ids of the pictures.
     pub image_ids: Vec<u64>,
+    /// Which picture of the step each one is: decides what is sampled of it, whoever trains on it.
+    pub places: Vec<usize>,
 }
 
 impl Batch {
     /// Stacks prepared pictures; their sides are padded to a multiple of `divisor`.
     pub fn new(samples: Vec<TrainSample>, divisor: u32) -> Self {
+        let sizes = samples.iter().map(|sample| {
+            let Planes { height, width, .. } = sample.planes;
+            (height as u32, width as u32)
+        });
+        let size = padded_size(sizes, divisor);
+        Self::of_share(samples.into_iter().enumerate().collect(), size)
+    }
+
+    /// Stacks a rank's share of a step's pictures, each with its place in the step, padded to
+    /// `(height, width)` as the whole step is. It may be empty.
+    pub fn of_share(samples: Vec<(usize, TrainSample)>, size: (usize, usize)) -> Self {
+        let (places, samples): (Vec<_>, Vec<_>) = samples.into_iter().unzip();
         let planes: Vec<&Planes> = samples.iter().map(|sample| &sample.planes).collect();
-        let (values, shape) = stack(&planes, divisor);
+        let (values, shape) = stack_to(&planes, size);
         let sizes = planes
             .iter()
             .map(|p| (p.height as u32, p.width as u32))
@@ -99,6 +115,7 @@ impl Batch {
             sizes,
             truths,
             image_ids,
+            places,
         }
     }
 
@@ -108,7 +125,7 @@ impl Batch {
     }
 
     /// Cuts the batch into `parts` of equal size, the first ones of one picture more; never an empty
-    /// one. Padding stays.
+    /// one. Padding stays; each part counts its places anew.
     pub fn split(self, parts: usize) -> Vec<Self> {
         let pictures = self.image_ids.len();
         let parts = parts.clamp(1, pictures.max(1));
@@ -125,6 +142,7 @@ impl Batch {
                 sizes: sizes.by_ref().take(count).collect(),
                 truths: truths.by_ref().take(count).collect(),
                 image_ids: image_ids.by_ref().take(count).collect(),
+                places: (0..count).collect(),
             }
         };
         (0..parts).map(take).collect()
@@ -143,6 +161,7 @@ mod tests {
             sizes: (1..=5).map(|h| (h, 2)).collect(),
             truths: vec![Truth::default(); 5],
             image_ids: (10..15).collect(),
+            places: (0..5).collect(),
         };
         let parts = batch.clone().split(2);
         let ids: Vec<_> = parts.iter().map(|part| part.image_ids.clone()).collect();

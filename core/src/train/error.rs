@@ -9,6 +9,7 @@ use crate::predict::PredictError;
 use crate::report::LogError;
 use crate::weights::WeightsError;
 use burn::tensor::ExecutionError;
+use mrcnn_backends::comm::CommError;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -57,6 +58,17 @@ pub enum TrainError {
     /// The replicas' threads cannot be started.
     #[error("cannot start the threads of train.replicas: {0}; try fewer")]
     Threads(#[from] rayon::ThreadPoolBuildError),
+    /// A setting that several ranks cannot have.
+    #[error("{key}: {reason}")]
+    Ranks {
+        /// The setting.
+        key: &'static str,
+        /// Why, and what to do.
+        reason: &'static str,
+    },
+    /// The ranks cannot work together.
+    #[error(transparent)]
+    Comm(#[from] CommError),
     /// A batch could not be read.
     #[error(transparent)]
     Load(#[from] LoadError),

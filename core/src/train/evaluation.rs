@@ -2,13 +2,15 @@
 
 use super::error::TrainError;
 use super::loader::LoadError;
+use super::ranks::{Rank, gather_numbers};
 use crate::data::{Dataset, Instance, OnProblem, Sample};
 use crate::detection::Detection;
-use crate::eval::{AreaProtocol, Metrics, evaluate};
+use crate::eval::{AreaProtocol, EvalShard, Metrics, evaluate};
 use crate::image::decode::decode;
 use crate::image::overlay::{OverlayOptions, draw, side_by_side};
 use crate::predict::Predictor;
 use ::image::RgbImage;
+use mrcnn_backends::comm::Communicator;
 use std::path::Path;
 
 /// Detections by the id of their picture.
@@ -24,13 +26,89 @@ pub fn evaluate_model(
     protocol: AreaProtocol,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(Metrics, DatasetDetections), TrainError> {
+    let found = predict_samples(predictor, dataset, &dataset.samples, progress)?;
+    Ok((evaluate(dataset, &found, protocol)?, found))
+}
+
+/// As [`evaluate_model`], by all ranks together: the same numbers bit for bit, on every rank.
+///
+/// Each rank predicts and matches a stretch of the data set, rank 0 the first one, and gets its own
+/// detections back. `progress` is about the rank's stretch.
+pub fn evaluate_over_ranks(
+    comm: &dyn Communicator,
+    predictor: &Predictor,
+    dataset: &Dataset,
+    protocol: AreaProtocol,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<(Metrics, DatasetDetections), TrainError> {
+    if comm.is_alone() {
+        return evaluate_model(predictor, dataset, protocol, progress);
+    }
+    // Whole batches: which pictures share one decides how they are padded.
+    let pictures = dataset.samples.len();
+    let batches = Rank::of(comm).share(pictures.div_ceil(EVAL_BATCH));
+    let [first, end] = [batches.start, batches.end].map(|b| (b * EVAL_BATCH).min(pictures));
+    let samples = &dataset.samples[first..end];
+    let found = predict_samples(predictor, dataset, samples, progress)?;
+
+    let mut shard = EvalShard::new(&dataset.classes, protocol)?;
+    // A picture that could not be read does not count.
+    let mut read = found.iter().map(|(id, _)| id).peekable();
+    let samples = samples
+        .iter()
+        .filter(|sample| read.next_if(|id| **id == sample.image_id).is_some());
+    let samples: Vec<&Sample> = samples.collect();
+    for (samples, found) in samples.chunks(EVAL_BATCH).zip(found.chunks(EVAL_BATCH)) {
+        shard.add(samples, found, &dataset.classes)?;
+    }
+    let shards = comm.all_gather_bytes(&shard.to_bytes())?;
+    let metrics = match comm.rank() {
+        0 => {
+            for other in &shards[1..] {
+                shard.merge(other)?;
+            }
+            Some(shard.metrics())
+        }
+        _ => None,
+    };
+    Ok((of_rank_0(comm, metrics, protocol)?, found))
+}
+
+/// Rank 0's numbers on every rank.
+fn of_rank_0(
+    comm: &dyn Communicator,
+    metrics: Option<Metrics>,
+    protocol: AreaProtocol,
+) -> Result<Metrics, TrainError> {
+    let mine = metrics.map_or([0; 24], |metrics| {
+        let mut numbers = metrics.bbox.into_iter().chain(metrics.segm);
+        std::array::from_fn(|_| numbers.next().unwrap_or_default().to_bits())
+    });
+    let numbers = gather_numbers(comm, mine)?[0].map(f64::from_bits);
+    Ok(Metrics {
+        bbox: std::array::from_fn(|i| numbers[i]),
+        segm: std::array::from_fn(|i| numbers[12 + i]),
+        protocol,
+    })
+}
+
+/// Pictures predicted at a time.
+const EVAL_BATCH: usize = 4;
+
+/// Detections of some pictures of a data set, labelled as it labels.
+fn predict_samples(
+    predictor: &Predictor,
+    dataset: &Dataset,
+    samples: &[Sample],
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<DatasetDetections, TrainError> {
     let labels = predictor.classes().labels_in(&dataset.classes);
     let labels = labels.ok_or_else(|| TrainError::UnknownClasses {
         path: dataset.annotations.clone(),
         data: dataset.classes.names.clone(),
         model: predictor.classes().names.clone(),
     })?;
-    let mut found = predict_dataset(predictor, dataset, progress)?;
+    let mut found = predict_all(predictor, samples, progress)?;
     for (_, detections) in &mut found {
         detections.retain_mut(|detection| {
             let label = labels.get(detection.label).copied().flatten();
@@ -38,20 +116,18 @@ pub fn evaluate_model(
             label.is_some()
         });
     }
-    Ok((evaluate(dataset, &found, protocol)?, found))
+    Ok(found)
 }
 
-/// Pictures predicted at a time.
-const EVAL_BATCH: usize = 4;
-
-fn predict_dataset(
+fn predict_all(
     predictor: &Predictor,
-    dataset: &Dataset,
+    samples: &[Sample],
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<DatasetDetections, TrainError> {
     let on_problem = predictor.config().data.on_problem;
-    let mut found = Vec::with_capacity(dataset.samples.len());
-    for (index, samples) in dataset.samples.chunks(EVAL_BATCH).enumerate() {
+    let all = samples.len();
+    let mut found = Vec::with_capacity(all);
+    for (index, samples) in samples.chunks(EVAL_BATCH).enumerate() {
         let mut images = Vec::with_capacity(samples.len());
         for sample in samples {
             match decode(&sample.path) {
@@ -63,7 +139,7 @@ fn predict_dataset(
         let references: Vec<_> = images.iter().map(|(_, image)| image).collect();
         let detections = predictor.predict_batch(&references)?;
         found.extend(images.iter().map(|(id, _)| *id).zip(detections));
-        progress(index * EVAL_BATCH + samples.len(), dataset.samples.len());
+        progress(index * EVAL_BATCH + samples.len(), all);
     }
     Ok(found)
 }

@@ -20,6 +20,27 @@ impl ParamGradients {
         Self(collect.found)
     }
 
+    /// Zeros for every parameter of `model` that is trained: those of no picture.
+    pub fn zeros(model: &MaskRcnn) -> Self {
+        let mut zeros = Zeros(Vec::new());
+        model.visit(&mut zeros);
+        Self(zeros.0)
+    }
+
+    /// The tensors by themselves, for [`Self::with`].
+    pub(super) fn tensors(&self) -> Vec<Tensor<1>> {
+        self.0
+            .iter()
+            .map(|(_, gradient)| gradient.clone())
+            .collect()
+    }
+
+    /// The same parameters with other gradients, in the same order.
+    pub(super) fn with(self, tensors: impl Iterator<Item = Tensor<1>>) -> Self {
+        let ids = self.0.into_iter().map(|(id, _)| id);
+        Self(ids.zip(tensors).collect())
+    }
+
     /// The mean of replicas of one model; each counts by its weight, and the weights sum to 1.
     ///
     /// Summed in the order given, so that two runs are bit-equal.
@@ -55,6 +76,19 @@ impl ParamGradients {
     /// The gradient of each parameter.
     pub fn by_id(self) -> HashMap<ParamId, Tensor<1>> {
         self.0.into_iter().collect()
+    }
+}
+
+struct Zeros(Vec<(ParamId, Tensor<1>)>);
+
+impl ModuleVisitor for Zeros {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val();
+        if value.is_require_grad() {
+            let count = value.shape().num_elements();
+            let zeros = value.inner().zeros_like().reshape([count]);
+            self.0.push((param.id, zeros));
+        }
     }
 }
 

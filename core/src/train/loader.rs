@@ -1,9 +1,11 @@
 //! Batches prepared in the background, in an order that is a function of the seed.
 
 use super::batch::{Batch, TrainSample};
+use super::ranks::Rank;
 use crate::config::{Config, ImageConfig};
 use crate::data::{Dataset, OnProblem, Sample, size_mismatch};
 use crate::image::decode::{DecodeError, decode};
+use crate::image::transform::{output_size, padded_size};
 use crate::random::Stream;
 use rayon::prelude::*;
 use std::path::PathBuf;
@@ -39,14 +41,20 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Starts at step `first` of the configured run.
-    pub fn start(dataset: Arc<Dataset>, config: &Config, first: usize) -> Result<Self, LoadError> {
+    /// Starts at step `first` of the configured run, on `rank`'s share of each step's pictures.
+    pub fn start(
+        dataset: Arc<Dataset>,
+        config: &Config,
+        first: usize,
+        rank: Rank,
+    ) -> Result<Self, LoadError> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(config.data.workers)
             .build()?;
         let plan = Plan {
             stream: Stream::named("loader", config.train.seed),
             batch_size: config.train.batch_size,
+            rank,
             flip: config.train.flip,
             on_problem: config.data.on_problem,
             image: config.image.clone(),
@@ -74,6 +82,7 @@ impl Loader {
 struct Plan {
     stream: Stream,
     batch_size: usize,
+    rank: Rank,
     flip: f64,
     on_problem: OnProblem,
     image: ImageConfig,
@@ -81,22 +90,47 @@ struct Plan {
 
 impl Plan {
     fn batch(&self, dataset: &Dataset, step: usize) -> Result<Batch, LoadError> {
-        let count = dataset.samples.len();
-        let positions = step * self.batch_size..(step + 1) * self.batch_size;
-        let samples: Result<Vec<Option<TrainSample>>, LoadError> = positions
+        let places = self.rank.share(self.batch_size);
+        let samples: Result<Vec<Option<(usize, TrainSample)>>, LoadError> = places
             .into_par_iter()
-            .map(|position| {
-                let (epoch, place) = (position / count, position % count);
-                let index = shuffled(self.stream.fork(epoch as u64), count, place);
+            .map(|place| {
+                let position = step * self.batch_size + place;
                 let flip = self.stream.fork(!(position as u64)).uniform(0) < self.flip;
-                self.sample(&dataset.samples[index], flip)
+                let sample = self.sample(self.at(dataset, position), flip)?;
+                Ok(sample.map(|sample| (place, sample)))
             })
             .collect();
-        let samples: Vec<TrainSample> = samples?.into_iter().flatten().collect();
-        if samples.is_empty() {
+        let samples: Vec<_> = samples?.into_iter().flatten().collect();
+        // Several ranks find out together whether any of them has a picture.
+        if samples.is_empty() && self.rank.world == 1 {
             return Err(LoadError::NothingLeft);
         }
-        Ok(Batch::new(samples, self.image.size_divisor))
+        Ok(Batch::of_share(samples, self.padded_size(dataset, step)))
+    }
+
+    /// What comes at `position` of the endless order of pictures.
+    fn at<'a>(&self, dataset: &'a Dataset, position: usize) -> &'a Sample {
+        let count = dataset.samples.len();
+        let (epoch, place) = (position / count, position % count);
+        let index = shuffled(self.stream.fork(epoch as u64), count, place);
+        &dataset.samples[index]
+    }
+
+    /// Height and width of the whole step, whichever part of it this rank has: padding changes what a
+    /// network computes near the border.
+    fn padded_size(&self, dataset: &Dataset, step: usize) -> (usize, usize) {
+        let ImageConfig {
+            min_size,
+            max_size,
+            size_divisor,
+            ..
+        } = self.image;
+        let positions = step * self.batch_size..(step + 1) * self.batch_size;
+        let sizes = positions.map(|position| {
+            let sample = self.at(dataset, position);
+            output_size(sample.height, sample.width, min_size, max_size)
+        });
+        padded_size(sizes, size_divisor)
     }
 
     fn sample(&self, sample: &Sample, flip: bool) -> Result<Option<TrainSample>, LoadError> {

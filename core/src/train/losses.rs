@@ -37,6 +37,17 @@ impl Losses {
             + self.rpn_box_reg.clone()
     }
 
+    /// Each loss times its factor, in the order of [`Losses::NAMES`].
+    pub fn scaled(self, by: [f64; 5]) -> Self {
+        Self {
+            classifier: self.classifier * by[0],
+            box_reg: self.box_reg * by[1],
+            mask: self.mask * by[2],
+            objectness: self.objectness * by[3],
+            rpn_box_reg: self.rpn_box_reg * by[4],
+        }
+    }
+
     /// All five as one tensor `[5]`, for a single read.
     pub fn values(&self) -> Tensor<1> {
         let all = [

@@ -4,10 +4,11 @@ use super::batch::Batch;
 use super::checkpoint::{CheckpointError, Progress, Saved, Snapshot};
 use super::ema::Ema;
 use super::error::TrainError;
-use super::evaluation::{draw_predictions, evaluate_model};
+use super::evaluation::{draw_predictions, evaluate_over_ranks};
 use super::loader::{LoadError, Loader};
 use super::losses::Losses;
 use super::optimizer::Optimizer;
+use super::ranks;
 use super::replicas::Replicas;
 use super::schedule::learning_rate;
 use super::trainer::{Observer, StepReport, Trainer};
@@ -33,14 +34,17 @@ pub(super) struct Run<'a> {
     /// Steps done.
     pub(super) step: usize,
     best: Option<f64>,
-    log: MetricsLog,
+    /// Rank 0's.
+    log: Option<MetricsLog>,
     records: Vec<Record>,
 }
 
 impl<'a> Run<'a> {
     pub(super) fn start(trainer: &'a Trainer, model: MaskRcnn) -> Result<Self, TrainError> {
         let config = &trainer.config.train;
-        let log = MetricsLog::open(&trainer.folder.metrics());
+        let lead = trainer.comm.rank() == 0;
+        let log = lead.then(|| MetricsLog::open(&trainer.folder.metrics()));
+        let model = ranks::same_weights(&*trainer.comm, model, &trainer.device)?;
         let ema = (config.ema > 0.0).then(|| Ema::new(&model, config.ema));
         Ok(Self {
             trainer,
@@ -52,7 +56,7 @@ impl<'a> Run<'a> {
             ema,
             step: 0,
             best: None,
-            log: log.map_err(|source| trainer.io_error(source))?,
+            log: log.transpose().map_err(|source| trainer.io_error(source))?,
             records: Vec::new(),
         })
     }
@@ -80,12 +84,19 @@ impl<'a> Run<'a> {
             let averaged = load_state_dict(run.model.clone(), averaged, &folder)?;
             run.ema = Some(Ema::new(&averaged, trainer.config.train.ema));
         }
-        let log = trainer.folder.metrics();
-        run.log = MetricsLog::cut(&log, progress.metrics_bytes)
-            .map_err(|source| trainer.io_error(source))?;
-        run.records = read_log(&log)?;
+        if run.leads() {
+            let log = trainer.folder.metrics();
+            let cut = MetricsLog::cut(&log, progress.metrics_bytes);
+            run.log = Some(cut.map_err(|source| trainer.io_error(source))?);
+            run.records = read_log(&log)?;
+        }
         (run.step, run.best) = (progress.step, progress.best);
         Ok(run)
+    }
+
+    /// Whether this is the rank that writes.
+    fn leads(&self) -> bool {
+        self.trainer.comm.rank() == 0
     }
 
     pub(super) fn train_step(
@@ -96,7 +107,10 @@ impl<'a> Run<'a> {
         let started = Instant::now();
         let batch = loader.next_batch().unwrap_or(Err(LoadError::NothingLeft))?;
         let waited = started.elapsed().as_secs_f64();
-        let pictures = batch.image_ids.len();
+        let pictures = match self.trainer.comm.is_alone() {
+            true => batch.image_ids.len(),
+            false => self.trainer.config.train.batch_size,
+        };
         let mut report = self.update(batch)?;
         self.step += 1;
         let seconds = started.elapsed().as_secs_f64();
@@ -112,9 +126,14 @@ impl<'a> Run<'a> {
         let rate = learning_rate(self.step, config);
         let stream = self.sampling.fork(self.step as u64);
         let image_ids = batch.image_ids.clone();
-        let (losses, gradients) =
-            self.replicas
-                .losses_and_gradients(&self.model, batch, stream, &self.device)?;
+        let (model, device) = (&self.model, &self.device);
+        let comm = &*self.trainer.comm;
+        let (losses, gradients) = match comm.is_alone() {
+            true => self
+                .replicas
+                .losses_and_gradients(model, batch, stream, device)?,
+            false => ranks::losses_and_gradients(comm, model, &batch, stream, device, config.wire)?,
+        };
         let (model, outcome) = self.optimizer.step(self.model.clone(), gradients, rate);
         let report = StepReport {
             step: self.step + 1,
@@ -133,6 +152,9 @@ impl<'a> Run<'a> {
             });
         }
         self.model = model;
+        if config.check_ranks > 0 && report.step.is_multiple_of(config.check_ranks) {
+            ranks::weights_must_agree(comm, &self.model, report.step)?;
+        }
         if let Some(ema) = &mut self.ema {
             ema.update(&self.model, self.step + 1);
         }
@@ -147,27 +169,33 @@ impl<'a> Run<'a> {
             folder,
             device,
             protocol,
+            comm,
             ..
         } = self.trainer;
         self.save(&folder.last(), None)?;
         let model = self.averaged();
         let predictor = Predictor::new(&model, config.clone(), val.classes.clone(), device);
         let mut progress = |done, all| observer.on_eval_progress(done, all);
-        let (metrics, found) = evaluate_model(&predictor, val, *protocol, &mut progress)?;
-        draw_predictions(
-            &folder.val_predictions(),
-            val,
-            &found,
-            config.train.val_pictures,
-        )?;
+        let (metrics, found) =
+            evaluate_over_ranks(&**comm, &predictor, val, *protocol, &mut progress)?;
+        if self.leads() {
+            draw_predictions(
+                &folder.val_predictions(),
+                val,
+                &found,
+                config.train.val_pictures,
+            )?;
+        }
         if self.best.is_none_or(|best| metrics.mask_ap() > best) {
             self.best = Some(metrics.mask_ap());
             self.save(&folder.best(), Some(&metrics))?;
         }
         self.record(Record::eval(self.step, &metrics))?;
-        folder
-            .draw_curves(&self.records)
-            .map_err(|source| self.trainer.io_error(source))?;
+        if self.leads() {
+            folder
+                .draw_curves(&self.records)
+                .map_err(|source| self.trainer.io_error(source))?;
+        }
         observer.on_eval(self.step, &metrics);
         Ok(metrics)
     }
@@ -179,6 +207,9 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn save(&self, path: &Path, metrics: Option<&Metrics>) -> Result<(), TrainError> {
+        if !self.leads() {
+            return Ok(());
+        }
         let (config, classes) = (&self.trainer.config, &self.trainer.train.classes);
         let training = Some(self.training(metrics));
         Ok(weights::save(
@@ -203,9 +234,12 @@ impl<'a> Run<'a> {
     /// Writes a checkpoint of the present step.
     pub(super) fn checkpoint(&self) -> Result<PathBuf, TrainError> {
         let Trainer { config, train, .. } = self.trainer;
+        let Some(log) = &self.log else {
+            return Ok(self.trainer.folder.checkpoints());
+        };
         let pictures = train.samples.len();
         let seen = self.step * config.train.batch_size;
-        let log = self.log.synced_length();
+        let log = log.synced_length();
         let progress = Progress {
             version: env!("CARGO_PKG_VERSION").into(),
             step: self.step,
@@ -231,10 +265,11 @@ impl<'a> Run<'a> {
     }
 
     fn record(&mut self, record: Record) -> Result<(), TrainError> {
-        self.log
-            .append(&record)
-            .map_err(|source| self.trainer.io_error(source))?;
-        self.records.push(record);
+        if let Some(log) = &mut self.log {
+            log.append(&record)
+                .map_err(|source| self.trainer.io_error(source))?;
+            self.records.push(record);
+        }
         Ok(())
     }
 }

@@ -28,6 +28,11 @@ impl RunFolder {
         Ok(Self { path: path.into() })
     }
 
+    /// A run whose folder another rank keeps: nothing is created here.
+    pub fn of_another(path: &Path) -> Self {
+        Self { path: path.into() }
+    }
+
     /// The configuration of a run.
     pub fn args(path: &Path) -> PathBuf {
         path.join("args.toml")

@@ -37,7 +37,7 @@ pub fn forward_losses(
 
     let config = model.config();
     let rpn: Vec<RpnTargets> = per_image(batch, |image| {
-        let stream = stream.fork(2 * image as u64);
+        let stream = stream.fork(2 * batch.places[image] as u64);
         rpn_targets(
             &anchors.boxes,
             &batch.truths[image].boxes,
@@ -46,7 +46,7 @@ pub fn forward_losses(
         )
     });
     let roi: Vec<RoiTargets> = per_image(batch, |image| {
-        let stream = stream.fork(2 * image as u64 + 1);
+        let stream = stream.fork(2 * batch.places[image] as u64 + 1);
         roi_targets(&proposals[image], &batch.truths[image], &config.roi, stream)
     });
 

@@ -3,6 +3,7 @@
 use super::checkpoint::Saved;
 use super::error::TrainError;
 use super::loader::Loader;
+use super::ranks::{self, Rank};
 use super::run::Run;
 use super::run_folder::RunFolder;
 use crate::config::Config;
@@ -10,6 +11,7 @@ use crate::data::Dataset;
 use crate::eval::{AreaProtocol, Metrics};
 use crate::model::MaskRcnn;
 use burn::tensor::Device;
+use mrcnn_backends::comm::Communicator;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -65,6 +67,8 @@ pub struct Trainer {
     pub device: Device,
     /// How masks are sorted by size.
     pub protocol: AreaProtocol,
+    /// The ranks that share each step's pictures; rank 0 writes.
+    pub comm: Arc<dyn Communicator>,
 }
 
 impl Trainer {
@@ -100,10 +104,13 @@ impl Trainer {
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError> {
         let config = &self.config.train;
-        let loader = Loader::start(self.train.clone(), &self.config, run.step)?;
+        let rank = Rank::of(&*self.comm);
+        let loader = Loader::start(self.train.clone(), &self.config, run.step, rank)?;
         while run.step < config.steps {
-            if observer.should_stop() {
-                return Ok(Outcome::Stopped(run.checkpoint()?));
+            if ranks::agree_to_stop(&*self.comm, run.step, observer.should_stop())? {
+                let saved = run.checkpoint()?;
+                self.comm.barrier()?;
+                return Ok(Outcome::Stopped(saved));
             }
             if let Err(error) = run.train_step(&loader, observer) {
                 run.save(&self.folder.last(), None)?;
@@ -120,6 +127,8 @@ impl Trainer {
         }
         let metrics = run.evaluate(observer)?;
         run.checkpoint()?;
+        // No rank leaves before rank 0 has written all.
+        self.comm.barrier()?;
         Ok(Outcome::Finished(metrics))
     }
 }

@@ -1,0 +1,101 @@
+//! Many tensors as few messages: a message's fixed cost is paid once a bucket.
+
+use burn::tensor::{DType, Tensor};
+use std::ops::Range;
+
+/// A bucket is closed once it holds this many bytes (the size that torch's DDP takes).
+const BUCKET_BYTES: usize = 25 << 20;
+
+/// Rank `rank`'s part of `count` things: `world` parts of equal size, the first ones of one more;
+/// empty where there are more ranks than things.
+pub fn share(count: usize, rank: usize, world: usize) -> Range<usize> {
+    let world = world.max(1);
+    let start = |rank: usize| rank * (count / world) + rank.min(count % world);
+    start(rank)..start(rank + 1)
+}
+
+/// Which tensors go into one message: neighbours of one type, up to about [`BUCKET_BYTES`].
+pub(super) fn buckets(sizes: &[(DType, usize)]) -> Vec<Range<usize>> {
+    let mut found: Vec<Range<usize>> = Vec::new();
+    let mut bytes = 0;
+    for (index, &(dtype, length)) in sizes.iter().enumerate() {
+        match found.last_mut() {
+            Some(last) if bytes < BUCKET_BYTES && sizes[last.start].0 == dtype => {
+                last.end = index + 1;
+            }
+            _ => {
+                found.push(index..index + 1);
+                bytes = 0;
+            }
+        }
+        bytes += length * dtype.size();
+    }
+    found
+}
+
+/// Runs `exchange` on each bucket, a flat tensor, and takes its result apart again.
+pub(super) fn by_bucket<E>(
+    tensors: Vec<Tensor<1>>,
+    mut exchange: impl FnMut(Tensor<1>) -> Result<Tensor<1>, E>,
+) -> Result<Vec<Tensor<1>>, E> {
+    let sizes: Vec<(DType, usize)> = tensors.iter().map(|t| (t.dtype(), t.dims()[0])).collect();
+    let mut tensors = tensors.into_iter();
+    let mut found = Vec::with_capacity(sizes.len());
+    for bucket in buckets(&sizes) {
+        let flat = exchange(Tensor::cat(
+            tensors.by_ref().take(bucket.len()).collect(),
+            0,
+        ))?;
+        let mut start = 0;
+        for &(_, length) in &sizes[bucket] {
+            found.push(flat.clone().slice([start..start + length]));
+            start += length;
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[test]
+    fn shares_cover_everything_once() {
+        for count in [0, 1, 3, 4, 7, 16] {
+            for world in [1, 2, 3, 4, 8] {
+                let parts: Vec<_> = (0..world).map(|rank| share(count, rank, world)).collect();
+                let all: Vec<usize> = parts.iter().cloned().flatten().collect();
+                assert_eq!(all, (0..count).collect::<Vec<_>>());
+                let sizes: Vec<_> = parts.iter().map(|part| part.len()).collect();
+                assert!(sizes[0] - sizes[world - 1] <= 1, "{sizes:?}");
+            }
+        }
+        assert!(share(2, 3, 4).is_empty());
+    }
+
+    #[test]
+    fn buckets_are_full_and_of_one_type() {
+        let mb = |n: usize| (DType::F32, n << 18);
+        assert_eq!(buckets(&[mb(10), mb(10), mb(10), mb(1)]), [0..3, 3..4]);
+        assert_eq!(buckets(&[mb(100), mb(1), mb(1)]), [0..1, 1..3]);
+        assert_eq!(
+            buckets(&[mb(1), (DType::F16, 4), mb(1)]),
+            [0..1, 1..2, 2..3]
+        );
+        assert!(buckets(&[]).is_empty());
+    }
+
+    #[cfg(feature = "flex")]
+    #[test]
+    fn a_bucket_comes_apart_as_it_was() {
+        let device = Device::flex();
+        let tensors: Vec<Tensor<1>> = [3, 1, 5]
+            .map(|n| Tensor::arange(0..n, &device).float())
+            .into();
+        let twice = by_bucket::<()>(tensors.clone(), |flat| Ok(flat * 2.0)).unwrap();
+        for (found, given) in twice.into_iter().zip(tensors) {
+            assert_eq!(found.into_data(), (given * 2.0).into_data());
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! NCCL, between NVIDIA cards: device memory to device memory, without the host.
+//!
+//! The library is loaded at run time. It works on memory of CubeCL's tensors, on a stream of its own:
+//! CubeCL's streams are not to be had, so the host waits for the one before the other.
+
+use super::buckets::by_bucket;
+use super::launch::Launch;
+use super::{CommError, Communicator, Watch};
+use burn::tensor::{DType, Tensor};
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{Cube, CubeBackend};
+use cubecl::cuda::CudaRuntime;
+use cubecl::prelude::Runtime;
+use cudarc::driver::{CudaContext, CudaStream, DevicePtr, DevicePtrMut, DriverError};
+use cudarc::nccl::result::{self, NcclError};
+use cudarc::nccl::sys::{self, ncclComm_t, ncclDataType_t, ncclRedOp_t};
+use std::ffi::c_void;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Bytes of the id by which ranks find each other.
+pub(super) const ID_BYTES: usize = 128;
+
+/// A new run's id, made by rank 0.
+pub(super) fn unique_id() -> Result<[u8; ID_BYTES], CommError> {
+    must_be_there()?;
+    let id = result::get_uniqueid().map_err(failed("ncclGetUniqueId"))?;
+    Ok(id.internal.map(|byte| byte as u8))
+}
+
+fn must_be_there() -> Result<(), CommError> {
+    // SAFETY: loads the library, whose initialisers are NVIDIA's.
+    match unsafe { sys::is_culib_present() } {
+        true => Ok(()),
+        false => Err(CommError::NoNccl),
+    }
+}
+
+fn failed(call: &'static str) -> impl Fn(NcclError) -> CommError {
+    move |NcclError(code)| CommError::Nccl {
+        call,
+        reason: format!("{code:?}"),
+    }
+}
+
+fn driver_failed(call: &'static str) -> impl Fn(DriverError) -> CommError {
+    move |error| CommError::Nccl {
+        call,
+        reason: error.to_string(),
+    }
+}
+
+/// One card of several, each with a process of its own.
+pub struct Nccl {
+    rank: usize,
+    world: usize,
+    /// One call at a time.
+    comm: Mutex<Comm>,
+    stream: Arc<CudaStream>,
+    watch: Watch,
+    /// Carries bytes of the host where the ranks were started by MPI.
+    mpi: Option<Box<dyn Communicator>>,
+}
+
+struct Comm(ncclComm_t);
+
+// SAFETY: NCCL's communicators may be used from any thread, one at a time; the mutex sees to that.
+unsafe impl Send for Comm {}
+
+impl Nccl {
+    /// Joins the other ranks, which must come within `limit`. The card is that of the local rank.
+    pub(super) fn start(
+        launch: &Launch,
+        id: [u8; ID_BYTES],
+        mpi: Option<Box<dyn Communicator>>,
+        limit: Duration,
+    ) -> Result<Self, CommError> {
+        must_be_there()?;
+        let (rank, world) = (launch.rank, launch.world_size);
+        let context = CudaContext::new(launch.local_rank).map_err(driver_failed("cuCtx"))?;
+        let stream = context.new_stream().map_err(driver_failed("cuStream"))?;
+        let watch = Watch::start(rank, world, limit);
+        let id = sys::ncclUniqueId {
+            internal: id.map(|byte| byte as _),
+        };
+        let mut comm: ncclComm_t = std::ptr::null_mut();
+        {
+            let _waiting = watch.waiting("ncclCommInitRank");
+            // SAFETY: `comm` is written before it is read; the context is this thread's.
+            unsafe { result::comm_init_rank(&mut comm, world as i32, id, rank as i32) }
+                .map_err(failed("ncclCommInitRank"))?;
+        }
+        Ok(Self {
+            rank,
+            world,
+            comm: Mutex::new(Comm(comm)),
+            stream,
+            watch,
+            mpi,
+        })
+    }
+
+    fn comm(&self) -> Result<MutexGuard<'_, Comm>, CommError> {
+        let context = self.stream.context();
+        context.bind_to_thread().map_err(driver_failed("cuCtx"))?;
+        Ok(self.comm.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Runs `call` on the memory of `flat`, in place.
+    ///
+    /// `flat` must be a tensor of its own: what shares its memory changes too.
+    fn in_place(
+        &self,
+        name: &'static str,
+        flat: Tensor<1>,
+        call: impl FnOnce(Buffer, ncclComm_t, sys::cudaStream_t) -> Result<(), NcclError>,
+    ) -> Result<Tensor<1>, CommError> {
+        let dtype = match flat.dtype() {
+            DType::F32 => ncclDataType_t::ncclFloat32,
+            DType::F16 => ncclDataType_t::ncclFloat16,
+            dtype => {
+                return Err(CommError::DType {
+                    name: "NCCL",
+                    dtype,
+                    help: "gradients are f32 or f16",
+                });
+            }
+        };
+        let cube = cube_tensor(flat.clone())?;
+        // What computes it must be done: NCCL's stream does not wait for CubeCL's.
+        flat.device().sync()?;
+        let resource = cube
+            .client
+            .get_resource::<<CudaRuntime as Runtime>::Server>(cube.handle.clone())
+            .map_err(|error| CommError::Nccl {
+                call: "finding a tensor's memory",
+                reason: format!("{error:?}"),
+            })?;
+        let buffer = Buffer {
+            pointer: resource.resource().ptr as *mut c_void,
+            count: flat.dims()[0],
+            dtype,
+        };
+        let comm = self.comm()?;
+        let _waiting = self.watch.waiting(name);
+        call(buffer, comm.0, self.stream.cu_stream().cast()).map_err(failed(name))?;
+        self.finish(name)?;
+        Ok(flat)
+    }
+
+    fn finish(&self, call: &'static str) -> Result<(), CommError> {
+        self.stream.synchronize().map_err(driver_failed(call))
+    }
+
+    /// Bytes of equal number from every rank, one after the other.
+    fn gather(&self, mine: &[u8]) -> Result<Vec<u8>, CommError> {
+        const NAME: &str = "ncclAllGather";
+        let comm = self.comm()?;
+        let _waiting = self.watch.waiting(NAME);
+        let cuda = driver_failed(NAME);
+        let from = self.stream.clone_htod(mine).map_err(&cuda)?;
+        let mut to = self
+            .stream
+            .alloc_zeros::<u8>(mine.len() * self.world)
+            .map_err(&cuda)?;
+        {
+            let (from, _read) = from.device_ptr(&self.stream);
+            let (to, _written) = to.device_ptr_mut(&self.stream);
+            // SAFETY: `to` holds `world` times what `from` holds; both live until the stream is done.
+            unsafe {
+                result::all_gather(
+                    from as *const c_void,
+                    to as *mut c_void,
+                    mine.len(),
+                    ncclDataType_t::ncclUint8,
+                    comm.0,
+                    self.stream.cu_stream().cast(),
+                )
+            }
+            .map_err(failed(NAME))?;
+        }
+        let bytes = self.stream.clone_dtoh(&to).map_err(&cuda)?;
+        self.finish(NAME)?;
+        Ok(bytes)
+    }
+}
+
+/// A tensor's memory on the card.
+struct Buffer {
+    pointer: *mut c_void,
+    count: usize,
+    dtype: ncclDataType_t,
+}
+
+/// CubeCL's side of a tensor, everything before it launched.
+fn cube_tensor(tensor: Tensor<1>) -> Result<CubeTensor, CommError> {
+    let found = tensor.try_into_primitive::<Cube>();
+    let found = found.map_err(|error| CommError::Nccl {
+        call: "finding a tensor's memory",
+        reason: format!("{error:?}"),
+    })?;
+    #[cfg(feature = "fusion")]
+    let found = found
+        .client
+        .clone()
+        .resolve_tensor_float::<CubeBackend>(found);
+    Ok(found)
+}
+
+impl Communicator for Nccl {
+    fn name(&self) -> &'static str {
+        "nccl"
+    }
+
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn world_size(&self) -> usize {
+        self.world
+    }
+
+    fn all_reduce_mean(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, CommError> {
+        let part = 1.0 / self.world as f64;
+        by_bucket(tensors, |flat| {
+            // Divided before it is summed, so that f16 does not overflow; and a tensor of its own.
+            self.in_place("ncclAllReduce", flat * part, |buffer, comm, stream| {
+                let Buffer {
+                    pointer,
+                    count,
+                    dtype,
+                } = buffer;
+                let sum = ncclRedOp_t::ncclSum;
+                // SAFETY: the memory is held by the tensor and is `count` of `dtype`.
+                unsafe { result::all_reduce(pointer, pointer, count, dtype, sum, comm, stream) }
+                    .map(drop)
+            })
+        })
+    }
+
+    fn broadcast(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, CommError> {
+        by_bucket(tensors, |flat| {
+            // A tensor of its own.
+            self.in_place("ncclBroadcast", flat * 1.0, |buffer, comm, stream| {
+                let Buffer {
+                    pointer,
+                    count,
+                    dtype,
+                } = buffer;
+                // SAFETY: the memory is held by the tensor and is `count` of `dtype`.
+                unsafe { result::broadcast(pointer, pointer, count, dtype, 0, comm, stream) }
+                    .map(drop)
+            })
+        })
+    }
+
+    fn barrier(&self) -> Result<(), CommError> {
+        self.gather(&[0]).map(drop)
+    }
+
+    fn all_gather_bytes(&self, mine: &[u8]) -> Result<Vec<Vec<u8>>, CommError> {
+        if let Some(mpi) = &self.mpi {
+            return mpi.all_gather_bytes(mine);
+        }
+        let lengths = self.gather(&(mine.len() as u64).to_le_bytes())?;
+        let lengths: Vec<usize> = lengths
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|length| u64::from_le_bytes(*length) as usize)
+            .collect();
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        if longest == 0 {
+            return Ok(vec![Vec::new(); self.world]);
+        }
+        let mut padded = mine.to_vec();
+        padded.resize(longest, 0);
+        let all = self.gather(&padded)?;
+        let parts = all.chunks(longest).zip(lengths);
+        Ok(parts
+            .map(|(part, length)| part[..length].to_vec())
+            .collect())
+    }
+
+    fn mark(&self, place: &str) {
+        self.watch.mark(place);
+        if let Some(mpi) = &self.mpi {
+            mpi.mark(place);
+        }
+    }
+
+    fn abort(&self) -> ! {
+        match &self.mpi {
+            Some(mpi) => mpi.abort(),
+            // The supervisor, torchrun or Kubernetes ends the others.
+            None => std::process::exit(1),
+        }
+    }
+}
+
+impl Drop for Nccl {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        if let Ok(comm) = self.comm() {
+            // SAFETY: nothing uses it after this. It would only fail where the card is lost.
+            let _ = unsafe { result::comm_destroy(comm.0) };
+        }
+    }
+}
+
+impl fmt::Debug for Nccl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Nccl(rank {} of {})", self.rank, self.world)
+    }
+}

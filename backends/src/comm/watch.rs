@@ -1,0 +1,112 @@
+//! Noticing that the other ranks do not come: a collective call of MPI or NCCL waits for ever.
+
+use std::process;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The exit status of a process that has waited too long (`EX_TEMPFAIL`).
+const GAVE_UP: i32 = 75;
+
+/// The other ranks' time to say where they wait, before the first one ends the job.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// Ends the process once it has waited for the other ranks for too long, and says where.
+#[derive(Debug)]
+pub struct Watch(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    /// `rank 1 of 4 (host, pid 12)`.
+    who: String,
+    place: String,
+    /// The collective call that is waited in; none while the rank computes.
+    call: Option<&'static str>,
+    since: Instant,
+    /// Said already that this rank computes for long.
+    said: bool,
+}
+
+/// A collective call under way; over when dropped.
+#[derive(Debug)]
+pub struct Waiting<'a>(&'a Watch);
+
+impl Watch {
+    /// Watches this process, `rank` of `world`, for waits longer than `limit`.
+    pub fn start(rank: usize, world: usize, limit: Duration) -> Self {
+        let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+        let host = match host.trim() {
+            "" => "unknown host",
+            host => host,
+        };
+        let state = Arc::new(Mutex::new(State {
+            who: format!("rank {rank} of {world} ({host}, pid {})", process::id()),
+            place: "start".into(),
+            call: None,
+            since: Instant::now(),
+            said: false,
+        }));
+        let watched = Arc::downgrade(&state);
+        thread::spawn(move || watch(&watched, limit));
+        Self(state)
+    }
+
+    /// Where the run is from now on.
+    pub fn mark(&self, place: &str) {
+        self.state().place = place.into();
+    }
+
+    /// Says that a collective call begins.
+    pub fn waiting(&self, call: &'static str) -> Waiting<'_> {
+        self.enter(Some(call));
+        Waiting(self)
+    }
+
+    fn enter(&self, call: Option<&'static str>) {
+        let mut state = self.state();
+        (state.call, state.since, state.said) = (call, Instant::now(), false);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.enter(None);
+    }
+}
+
+fn watch(state: &Weak<Mutex<State>>, limit: Duration) {
+    let pause = (limit / 20).clamp(Duration::from_millis(10), Duration::from_secs(5));
+    loop {
+        thread::sleep(pause);
+        let Some(state) = state.upgrade() else { return };
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = state.since.elapsed();
+        if since < limit {
+            continue;
+        }
+        let (who, place, seconds) = (&state.who, &state.place, since.as_secs());
+        match state.call {
+            Some(call) => {
+                eprintln!(
+                    "error: {who} has waited {seconds} s in {call} for the other ranks, at {place}; \
+                     ranks that do not say this are dead, stopped or slow (--comm-timeout)"
+                );
+                drop(state);
+                thread::sleep(LAST_WORDS);
+                process::exit(GAVE_UP);
+            }
+            None if !state.said => {
+                eprintln!(
+                    "warning: {who} has computed for {seconds} s since its last exchange, at \
+                     {place}; the others wait for it"
+                );
+                state.said = true;
+            }
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! `--gpus N`: one worker process a card on this machine, ended together.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+use thiserror::Error;
+
+/// Why the workers did not finish.
+#[derive(Debug, Error)]
+pub enum WorkersError {
+    /// A worker cannot be started.
+    #[error("worker {rank} cannot be started: {source}")]
+    Start {
+        /// Its rank.
+        rank: usize,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A worker failed; the others were stopped.
+    #[error(
+        "worker {rank} ended with {status}; the others were stopped. The end of {log}:\n{tail}"
+    )]
+    Died {
+        /// Its rank.
+        rank: usize,
+        /// How it ended.
+        status: ExitStatus,
+        /// What it printed.
+        log: PathBuf,
+        /// The last lines of it.
+        tail: String,
+    },
+    /// A worker cannot be watched.
+    #[error("worker {rank}: {source}")]
+    Wait {
+        /// Its rank.
+        rank: usize,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The commands of `count` workers that run this program with `arguments`, one rank each, as torchrun
+/// would start them on this machine.
+pub fn worker_commands(count: usize, arguments: &[String]) -> io::Result<Vec<Command>> {
+    let program = std::env::current_exe()?;
+    // Free now; NCCL's exchange happens within seconds.
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let command = |rank: usize| {
+        let mut command = Command::new(&program);
+        command
+            .args(arguments)
+            .env("RANK", rank.to_string())
+            .env("LOCAL_RANK", rank.to_string())
+            .env("WORLD_SIZE", count.to_string())
+            .env("MASTER_ADDR", "127.0.0.1")
+            .env("MASTER_PORT", port.to_string());
+        command
+    };
+    Ok((0..count).map(command).collect())
+}
+
+/// Runs the workers to their end. Worker 0 prints here; what the others print is in `logs/rank-N.log`.
+/// Where one fails, the others are killed.
+pub fn supervise(commands: Vec<Command>, logs: &Path) -> Result<(), WorkersError> {
+    let mut workers = Workers(Vec::with_capacity(commands.len()));
+    for (rank, command) in commands.into_iter().enumerate() {
+        let worker = start(rank, command, logs);
+        let worker = worker.map_err(|source| WorkersError::Start { rank, source })?;
+        workers.0.push(worker);
+    }
+    loop {
+        let mut running = false;
+        for (rank, worker) in workers.0.iter_mut().enumerate() {
+            match worker.child.try_wait() {
+                Ok(None) => running = true,
+                Ok(Some(status)) if status.success() => {}
+                Ok(Some(status)) => {
+                    return Err(WorkersError::Died {
+                        rank,
+                        status,
+                        tail: tail(&worker.log),
+                        log: worker.log.clone(),
+                    });
+                }
+                Err(source) => return Err(WorkersError::Wait { rank, source }),
+            }
+        }
+        if !running {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(50));
+    }
+}
+
+struct Worker {
+    child: Child,
+    log: PathBuf,
+}
+
+/// Killed when dropped: no way out leaves one behind.
+struct Workers(Vec<Worker>);
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for worker in &mut self.0 {
+            // It may have ended by itself.
+            let _ = worker.child.kill();
+            let _ = worker.child.wait();
+        }
+    }
+}
+
+fn start(rank: usize, mut command: Command, logs: &Path) -> io::Result<Worker> {
+    let log = logs.join(format!("rank-{rank}.log"));
+    command.stdin(Stdio::null());
+    if rank > 0 {
+        std::fs::create_dir_all(logs)?;
+        let file = File::create(&log)?;
+        command.stdout(file.try_clone()?).stderr(file);
+    }
+    Ok(Worker {
+        child: command.spawn()?,
+        log,
+    })
+}
+
+/// The last lines of a log.
+fn tail(log: &Path) -> String {
+    const BYTES: u64 = 4096;
+    const LINES: usize = 20;
+    let read = || -> io::Result<String> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(BYTES)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    match read() {
+        Ok(text) => {
+            let lines: Vec<&str> = text.lines().collect();
+            lines[lines.len().saturating_sub(LINES)..].join("\n")
+        }
+        Err(_) => "(it printed above)".into(),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    fn folder(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("mrcnn-workers-{name}-{}", std::process::id()))
+    }
+
+    #[test]
+    fn one_that_dies_stops_all() {
+        let logs = folder("dies");
+        let started = Instant::now();
+        let commands = vec![
+            shell("exec sleep 60"),
+            shell("echo first; echo the card fell off >&2; exit 3"),
+            shell("exec sleep 60"),
+        ];
+        let error = supervise(commands, &logs).unwrap_err().to_string();
+        assert!(started.elapsed() < Duration::from_secs(30));
+        for wanted in [
+            "worker 1",
+            "exit status: 3",
+            "rank-1.log",
+            "the card fell off",
+        ] {
+            assert!(error.contains(wanted), "{error}");
+        }
+        std::fs::remove_dir_all(logs).unwrap();
+    }
+
+    #[test]
+    fn all_that_finish_are_waited_for() {
+        let logs = folder("finish");
+        let commands = vec![shell("true"), shell("sleep 0.3; echo done")];
+        supervise(commands, &logs).unwrap();
+        let log = std::fs::read_to_string(logs.join("rank-1.log")).unwrap();
+        assert_eq!(log, "done\n");
+        std::fs::remove_dir_all(logs).unwrap();
+    }
+
+    #[test]
+    fn workers_know_who_they_are() {
+        let commands = worker_commands(2, &["train".into()]).unwrap();
+        let second: Vec<_> = commands[1].get_envs().collect();
+        let has = |name: &str, value: &str| {
+            second
+                .iter()
+                .any(|(key, found)| *key == name && found.is_some_and(|found| found == value))
+        };
+        assert!(has("RANK", "1") && has("WORLD_SIZE", "2") && has("LOCAL_RANK", "1"));
+        assert!(has("MASTER_ADDR", "127.0.0.1"));
+    }
+}

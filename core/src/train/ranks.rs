@@ -1,0 +1,264 @@
+//! One step by several ranks: the same losses and gradients as by one process with the whole batch.
+
+use super::batch::Batch;
+use super::error::TrainError;
+use super::gradients::ParamGradients;
+use super::loader::LoadError;
+use super::step::{StepCounts, forward_losses};
+use crate::config::{Config, NormKind, Wire};
+use crate::model::MaskRcnn;
+use crate::random::Stream;
+use crate::weights::{StateDict, load_state_dict, state_dict};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use mrcnn_backends::comm::{self, CommError, Communicator};
+use std::ops::Range;
+use std::path::Path;
+
+/// Which of the processes of a run one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rank {
+    /// From 0.
+    pub rank: usize,
+    /// How many there are.
+    pub world: usize,
+}
+
+impl Rank {
+    /// A process that is alone.
+    pub const SINGLE: Self = Self { rank: 0, world: 1 };
+
+    /// The rank of a communicator.
+    pub fn of(comm: &dyn Communicator) -> Self {
+        Self {
+            rank: comm.rank(),
+            world: comm.world_size(),
+        }
+    }
+
+    /// This rank's part of `count` things in order: parts of equal size, the first ones of one more.
+    pub fn share(self, count: usize) -> Range<usize> {
+        comm::share(count, self.rank, self.world)
+    }
+}
+
+/// Refuses what only one process can do.
+pub(super) fn check(config: &Config, comm: &dyn Communicator) -> Result<(), TrainError> {
+    if comm.is_alone() {
+        return Ok(());
+    }
+    let refused = |key, reason| Err(TrainError::Ranks { key, reason });
+    if config.train.replicas > 1 {
+        return refused(
+            "train.replicas",
+            "replicas share one process: set it to 1 and start as many ranks more",
+        );
+    }
+    let norms = [config.model.norm, config.model.head_norm];
+    if comm.world_size() > 1 && norms.contains(&NormKind::BatchNorm) {
+        return refused(
+            "model.norm",
+            "batch_norm's statistics are those of one process: set it to group_norm or frozen_bn",
+        );
+    }
+    if config.train.wire == Wire::F16 && comm.name() != "nccl" {
+        return refused("train.wire", "only NCCL sends f16: set it to f32");
+    }
+    Ok(())
+}
+
+/// The five losses of the whole step and its gradients, on every rank.
+///
+/// `batch` is this rank's share, perhaps empty. As each rank's losses are divided by its own samples,
+/// they count by their share of the samples of all ranks.
+pub(super) fn losses_and_gradients(
+    comm: &dyn Communicator,
+    model: &MaskRcnn,
+    batch: &Batch,
+    stream: Stream,
+    device: &Device,
+    wire: Wire,
+) -> Result<([f32; 5], ParamGradients), TrainError> {
+    let (losses, counts) = match batch.image_ids.is_empty() {
+        true => (None, StepCounts::default()),
+        false => {
+            let (losses, counts) = forward_losses(model, batch, stream, device)?;
+            (Some(losses), counts)
+        }
+    };
+    let factors = factors(comm, counts, batch.image_ids.len())?;
+    let (values, gradients) = match losses {
+        Some(losses) => {
+            let losses = losses.scaled(factors);
+            let values = losses.values().inner();
+            let gradients = losses.total().backward();
+            (values, ParamGradients::of(model, &gradients))
+        }
+        // The others wait in the same calls.
+        None => {
+            let zeros = Tensor::<1>::zeros([5], &device.clone().inner());
+            (zeros, ParamGradients::zeros(model))
+        }
+    };
+    let (values, gradients) = mean(comm, values, gradients, wire)?;
+    let mut found = [0.0; 5];
+    let values = values.try_into_data()?;
+    found
+        .iter_mut()
+        .zip(values.iter::<f32>())
+        .for_each(|(loss, value)| *loss = value);
+    Ok((found, gradients))
+}
+
+/// By what this rank's losses are multiplied, so that their mean over the ranks is the step's.
+fn factors(
+    comm: &dyn Communicator,
+    counts: StepCounts,
+    pictures: usize,
+) -> Result<[f64; 5], TrainError> {
+    let StepCounts {
+        anchors,
+        regions,
+        objects,
+    } = counts;
+    let mine = [pictures, anchors, regions, objects].map(|count| count as u64);
+    let mut all = [0u64; 4];
+    for theirs in gather_numbers(comm, mine)? {
+        for (sum, count) in all.iter_mut().zip(theirs) {
+            *sum += count;
+        }
+    }
+    if all[0] == 0 {
+        return Err(LoadError::NothingLeft.into());
+    }
+    let world = comm.world_size() as f64;
+    let [_, anchors, regions, objects] =
+        std::array::from_fn(|i| mine[i] as f64 * world / all[i].max(1) as f64);
+    Ok([regions, regions, objects, anchors, anchors])
+}
+
+/// Whether any rank wants to stop before step `step` (from 0); refuses ranks that are at other steps.
+pub(super) fn agree_to_stop(
+    comm: &dyn Communicator,
+    step: usize,
+    stop: bool,
+) -> Result<bool, CommError> {
+    if comm.is_alone() {
+        return Ok(stop);
+    }
+    comm.mark(&format!("step {}", step + 1));
+    let all = gather_numbers(comm, [step as u64, u64::from(stop)])?;
+    let ranks: Vec<usize> = (0..all.len())
+        .filter(|&rank| all[rank][0] != all[0][0])
+        .collect();
+    if !ranks.is_empty() {
+        return Err(CommError::Differs {
+            ranks,
+            what: format!(
+                "steps ({:?})",
+                all.iter().map(|[step, _]| step).collect::<Vec<_>>()
+            ),
+            help: "start them all from one checkpoint",
+        });
+    }
+    Ok(all.iter().any(|&[_, stop]| stop != 0))
+}
+
+/// A few numbers of every rank, in the order of the ranks.
+pub(super) fn gather_numbers<const N: usize>(
+    comm: &dyn Communicator,
+    mine: [u64; N],
+) -> Result<Vec<[u64; N]>, CommError> {
+    let bytes: Vec<u8> = mine
+        .iter()
+        .flat_map(|number| number.to_le_bytes())
+        .collect();
+    let all = comm.all_gather_bytes(&bytes)?;
+    let numbers = |bytes: &Vec<u8>| {
+        std::array::from_fn(|i| {
+            let bytes = bytes.get(8 * i..).and_then(|rest| rest.first_chunk());
+            u64::from_le_bytes(bytes.copied().unwrap_or_default())
+        })
+    };
+    Ok(all.iter().map(numbers).collect())
+}
+
+fn mean(
+    comm: &dyn Communicator,
+    values: Tensor<1>,
+    gradients: ParamGradients,
+    wire: Wire,
+) -> Result<(Tensor<1>, ParamGradients), CommError> {
+    // The losses come first: with f32 on the wire they need no bucket of their own.
+    let mut tensors = vec![values];
+    tensors.extend(gradients.tensors().into_iter().map(|tensor| match wire {
+        Wire::F32 => tensor,
+        Wire::F16 => tensor.cast(FloatDType::F16),
+    }));
+    let means = comm.all_reduce_mean(tensors)?;
+    let mut means = means.into_iter().map(|tensor| match wire {
+        Wire::F32 => tensor,
+        Wire::F16 => tensor.cast(FloatDType::F32),
+    });
+    let values = means.next().expect("as many tensors as were given");
+    Ok((values, gradients.with(means)))
+}
+
+/// Rank 0's weights on every rank.
+pub(super) fn same_weights(
+    comm: &dyn Communicator,
+    model: MaskRcnn,
+    device: &Device,
+) -> Result<MaskRcnn, TrainError> {
+    if comm.is_alone() {
+        return Ok(model);
+    }
+    let state = state_dict(&model);
+    let flat = state.values().map(|data| {
+        let values: Vec<f32> = data.iter::<f32>().collect();
+        Tensor::<1>::from_floats(values.as_slice(), device)
+    });
+    let flat = comm.broadcast(flat.collect())?;
+    let mut same = StateDict::new();
+    for ((name, old), tensor) in state.into_iter().zip(flat) {
+        let values: Vec<f32> = tensor.try_into_data()?.iter::<f32>().collect();
+        same.insert(name, TensorData::new(values, old.shape().clone()));
+    }
+    Ok(load_state_dict(model, same, Path::new("rank 0's weights"))?)
+}
+
+/// Refuses ranks whose `bytes` are not those of rank 0.
+pub(super) fn must_agree(
+    comm: &dyn Communicator,
+    what: &str,
+    help: &'static str,
+    bytes: &[u8],
+) -> Result<(), CommError> {
+    let hashes = gather_numbers(comm, [u64::from(crc32c::crc32c(bytes)), bytes.len() as u64])?;
+    let differs = |&rank: &usize| hashes[rank] != hashes[0];
+    let ranks: Vec<usize> = (0..hashes.len()).filter(differs).collect();
+    match ranks.is_empty() {
+        true => Ok(()),
+        false => Err(CommError::Differs {
+            ranks,
+            what: what.into(),
+            help,
+        }),
+    }
+}
+
+/// Refuses weights that have come apart.
+pub(super) fn weights_must_agree(
+    comm: &dyn Communicator,
+    model: &MaskRcnn,
+    step: usize,
+) -> Result<(), CommError> {
+    if comm.is_alone() {
+        return Ok(());
+    }
+    let mut bytes = Vec::new();
+    for data in state_dict(model).values() {
+        bytes.extend(crc32c::crc32c(data.as_bytes()).to_le_bytes());
+    }
+    let help = "the ranks' machines compute differently: resume from a checkpoint before this step";
+    must_agree(comm, &format!("weights after step {step}"), help, &bytes)
+}

@@ -1,0 +1,157 @@
+//! Several ranks do what one process does.
+
+use crate::{
+    binary, cli, cli_ok, loss_difference, records, render_shapes, shown, train, weight_difference,
+};
+
+/// Losses and weights: sums over the pictures of a batch are done in another order, and f32 rounds each
+/// differently by 6e-8 at most of its size; 20 steps of a small learning rate keep it below this.
+const TOLERANCE: f64 = 1e-5;
+
+#[test]
+fn ranks_train_as_one_process() {
+    let Some(binary) = binary() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    // 7 pictures by 4 a step: an epoch ends within a batch. 9 pictures are 3 batches of evaluation: of
+    // 4 ranks one has none.
+    render_shapes(&binary, at, 7, 9);
+    let args = ["--set=train.steps=20", "--set=train.eval_every=10"];
+    let run = |ranks: usize, out: &str| {
+        let out = format!("--out={out}");
+        cli_ok(&binary, ranks, at, &train(&[&args[..], &[&out]].concat()));
+    };
+    run(1, "one");
+    for (ranks, out) in [(2, "two"), (4, "four")] {
+        run(ranks, out);
+        let [wanted, found] = ["one", out].map(|run| at.join(run));
+        let losses = loss_difference(&wanted, &found);
+        let files = ["last.safetensors"; 1];
+        for file in files {
+            let weights = weight_difference(&wanted.join(file), &found.join(file));
+            println!("{ranks} ranks: losses {losses:.1e}, weights {weights:.1e}");
+            assert!(losses <= TOLERANCE, "{ranks} ranks: losses differ by {losses}");
+            assert!(weights <= TOLERANCE, "{ranks} ranks: weights differ by {weights}");
+        }
+    }
+}
+
+/// Evaluation by any number of ranks, more than there are pictures too, gives the same text.
+#[test]
+fn ranks_evaluate_bit_equal() {
+    let Some(binary) = binary() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    render_shapes(&binary, at, 4, 10);
+    cli_ok(&binary, 1, at, &train(&["--out=run", "--set=train.steps=3"]));
+    let eval = |ranks: usize, area: &str| {
+        let json = format!("found-{ranks}-{area}.json");
+        let (json_arg, area) = (format!("--json={json}"), format!("--area={area}"));
+        let weights = "--weights=run/best.safetensors";
+        let args = ["eval", weights, "--backend=cpu", &json_arg, &area];
+        let table = cli_ok(&binary, ranks, at, &args);
+        let found = std::fs::read(at.join(json)).expect("detections");
+        (table, found)
+    };
+    for area in ["mask", "box"] {
+        let wanted = eval(1, area);
+        assert!(wanted.0.contains("10 pictures") && wanted.1.len() > 1000);
+        for ranks in [2, 3, 12] {
+            let found = eval(ranks, area);
+            assert_eq!(found.0, wanted.0, "{ranks} ranks");
+            assert!(found.1 == wanted.1, "{ranks} ranks: other detections");
+        }
+    }
+}
+
+/// The evaluations of a training run too, to the last bit, where the weights are the same.
+#[test]
+fn evaluation_while_training_is_bit_equal() {
+    let Some(binary) = binary() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    render_shapes(&binary, at, 4, 9);
+    // A rate of almost 0 leaves the weights as they began.
+    let args = ["--set=train.steps=2", "--set=train.learning_rate=1e-30", "--set=train.weight_decay=0"];
+    for (ranks, out) in [(1, "--out=one"), (3, "--out=three")] {
+        cli_ok(&binary, ranks, at, &train(&[&args[..], &[out]].concat()));
+    }
+    let [wanted, found] = ["one", "three"].map(|run| records(&at.join(run), "eval"));
+    assert_eq!(wanted.len(), 1);
+    assert_eq!(found, wanted);
+}
+
+/// Fewer pictures than ranks, pictures without objects, a batch smaller than the ranks.
+#[test]
+fn uneven_and_empty_shares_change_nothing() {
+    let Some(binary) = binary() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    render_shapes(&binary, at, 3, 1);
+    without_objects(at, 2);
+    let args = ["--set=train.steps=6", "--set=train.batch_size=3"];
+    for (ranks, out) in [(1, "one"), (2, "two"), (5, "five")] {
+        let out_arg = format!("--out={out}");
+        let output = cli(&binary, ranks, at, &train(&[&args[..], &[&out_arg]].concat()));
+        let text = shown(&output);
+        assert!(output.status.success(), "{text}");
+        let warned = text.contains("leaves 2 of 5 ranks without pictures");
+        assert_eq!(warned, ranks == 5, "{text}");
+        let [wanted, found] = ["one", out].map(|run| at.join(run));
+        let losses = loss_difference(&wanted, &found);
+        assert!(losses <= TOLERANCE, "{ranks} ranks: losses differ by {losses}");
+    }
+}
+
+/// Takes the objects of all pictures but the first `but`.
+fn without_objects(at: &std::path::Path, but: u64) {
+    let path = ["shapes/annotations_train.json", "shapes/annotations/instances_train.json"]
+        .map(|name| at.join(name))
+        .into_iter()
+        .find(|path| path.is_file())
+        .expect("annotations");
+    let text = std::fs::read_to_string(&path).expect("annotations");
+    let mut file: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let kept: Vec<u64> = file["images"]
+        .as_array()
+        .expect("images")
+        .iter()
+        .filter_map(|image| image["id"].as_u64())
+        .take(but as usize)
+        .collect();
+    let annotations = file["annotations"].as_array_mut().expect("annotations");
+    let before = annotations.len();
+    annotations.retain(|a| kept.contains(&a["image_id"].as_u64().expect("an id")));
+    assert!(annotations.len() < before);
+    std::fs::write(&path, file.to_string()).expect("annotations");
+}
+
+#[test]
+fn what_ranks_cannot_do_is_refused_by_name() {
+    let Some(binary) = binary() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    render_shapes(&binary, at, 4, 1);
+    for (setting, wanted) in [
+        ("--set=train.replicas=2", "train.replicas: "),
+        ("--set=model.norm=batch_norm", "model.norm: "),
+        ("--set=train.wire=f16", "train.wire: "),
+    ] {
+        let output = cli(&binary, 2, at, &train(&["--out=run", setting]));
+        let text = shown(&output);
+        assert!(!output.status.success() && text.contains(wanted), "{text}");
+    }
+    // Ranks with other arguments: nothing may be trained.
+    let common: Vec<String> = train(&["--out=run"]).iter().map(|a| a.to_string()).collect();
+    let mut command = crate::mpirun();
+    for seed in ["1", "2"] {
+        if seed == "2" {
+            command.arg(":");
+        }
+        command.args(["-np", "1"]).arg(&binary).args(&common).args(["--seed", seed]);
+    }
+    let output = command.current_dir(at).output().expect("mpirun");
+    let text = shown(&output);
+    assert!(!output.status.success(), "{text}");
+    assert!(text.contains("ranks [1] have other settings than rank 0"), "{text}");
+}

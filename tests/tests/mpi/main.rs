@@ -1,0 +1,168 @@
+//! Several ranks under `mpirun`, through a binary that was built with the feature `mpi`.
+//!
+//! `MRCNN_MPI_BINARY` names it (`.ci/mpi` builds it and sets that); without it these tests say that
+//! they are skipped.
+
+mod equality;
+mod hosts;
+mod survival;
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The binary to run, if there is one.
+pub fn binary() -> Option<PathBuf> {
+    let Some(binary) = std::env::var_os("MRCNN_MPI_BINARY").map(PathBuf::from) else {
+        eprintln!("SKIPPED: MRCNN_MPI_BINARY is not set: run .ci/mpi");
+        return None;
+    };
+    assert!(binary.is_file(), "{} is missing", binary.display());
+    Some(binary)
+}
+
+/// `mpirun` that may start more ranks than there are cores, as root, one thread a rank.
+pub fn mpirun() -> Command {
+    let mut command = Command::new("mpirun");
+    command
+        .args(["--oversubscribe", "--bind-to", "none"])
+        .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
+        .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+    one_thread(&mut command);
+    command
+}
+
+pub fn one_thread(command: &mut Command) {
+    command
+        .env("RAYON_NUM_THREADS", "1")
+        .env("OMP_NUM_THREADS", "1");
+}
+
+/// `mrcnn-cli` on `ranks` ranks; on 1 without `mpirun`.
+pub fn cli(binary: &Path, ranks: usize, at: &Path, args: &[&str]) -> Output {
+    let mut command = match ranks {
+        1 => Command::new(binary),
+        _ => {
+            let mut command = mpirun();
+            command.args(["-np", &ranks.to_string()]).arg(binary);
+            command
+        }
+    };
+    one_thread(&mut command);
+    let output = command.args(args).current_dir(at).output();
+    output.expect("mpirun: apt-get install openmpi-bin")
+}
+
+/// As [`cli`], must succeed; its standard output.
+#[track_caller]
+pub fn cli_ok(binary: &Path, ranks: usize, at: &Path, args: &[&str]) -> String {
+    let output = cli(binary, ranks, at, args);
+    let text = shown(&output);
+    assert!(output.status.success(), "{ranks} x {args:?}:\n{text}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Both streams of a finished command.
+pub fn shown(output: &Output) -> String {
+    let [out, err] = [&output.stdout, &output.stderr].map(|b| String::from_utf8_lossy(b));
+    format!("{out}\n{err}")
+}
+
+/// Renders `train` and `val` pictures into `shapes/`.
+pub fn render_shapes(binary: &Path, at: &Path, train: usize, val: usize) {
+    let [train, val] = [train, val].map(|count| count.to_string());
+    let args = [
+        "dataset", "shapes", "--out", "shapes", "--train", &train, "--val", &val,
+    ];
+    cli_ok(binary, 1, at, &args);
+}
+
+/// A network small enough to train in seconds, one replica; SGD, since AdamW divides rounding errors
+/// of gradients near 0 by gradients near 0.
+pub const TRAIN: [&str; 17] = [
+    "train",
+    "--config=quickstart",
+    "--data=shapes",
+    "--backend=cpu",
+    "--set=model.width=8",
+    "--set=model.fpn_channels=16",
+    "--set=model.box_head.hidden=32",
+    "--set=model.mask_head.convs=[16]",
+    "--set=model.mask_head.hidden=16",
+    "--set=model.rpn.pre_nms_test=100",
+    "--set=model.rpn.post_nms_test=50",
+    "--set=train.val_pictures=2",
+    "--set=train.replicas=1",
+    "--set=train.optimizer=sgd",
+    "--set=train.learning_rate=0.002",
+    "--set=train.check_ranks=5",
+    "--set=train.batch_size=4",
+];
+
+/// [`TRAIN`] and more.
+pub fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&TRAIN, more].concat()
+}
+
+/// The lines of a run's log, of one kind.
+pub fn records(run: &Path, kind: &str) -> Vec<Value> {
+    let path = run.join("metrics.jsonl");
+    let text =
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line of JSON"));
+    lines.filter(|line: &Value| line["kind"] == kind).collect()
+}
+
+/// The largest relative difference of two runs' losses, over all steps.
+#[track_caller]
+pub fn loss_difference(run: &Path, other: &Path) -> f64 {
+    let (run, other) = (records(run, "step"), records(other, "step"));
+    assert_eq!(run.len(), other.len());
+    let mut largest = 0.0f64;
+    for (a, b) in run.iter().zip(&other) {
+        assert_eq!((&a["step"], &a["lr"]), (&b["step"], &b["lr"]));
+        for key in [
+            "loss_classifier",
+            "loss_box_reg",
+            "loss_mask",
+            "loss_objectness",
+            "loss_rpn_box_reg",
+        ] {
+            let [a, b] = [a, b].map(|record| record[key].as_f64().expect("a loss"));
+            largest = largest.max((a - b).abs() / a.abs().max(1e-6));
+        }
+    }
+    largest
+}
+
+/// The largest difference of two files' tensors, each by the length of the tensor.
+#[track_caller]
+pub fn weight_difference(file: &Path, other: &Path) -> f64 {
+    let [file, other] = [file, other].map(|path| {
+        let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
+        let values = |data: &[u8]| -> Vec<f64> {
+            let (floats, _) = data.as_chunks::<4>();
+            floats.iter().map(|f| f64::from(f32::from_le_bytes(*f))).collect()
+        };
+        let mut found: Vec<(String, Vec<f64>)> = tensors
+            .iter()
+            .map(|(name, view)| (name.to_string(), values(view.data())))
+            .collect();
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        found
+    });
+    assert_eq!(file.len(), other.len());
+    let length = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let mut largest = 0.0f64;
+    for ((name, a), (other_name, b)) in file.iter().zip(&other) {
+        assert_eq!(name, other_name);
+        let difference = length(&mut a.iter().zip(b).map(|(a, b)| a - b));
+        // A tensor that is all 0, as untrained biases are, is compared as it is.
+        let size = length(&mut a.iter().copied()).max(1e-3);
+        largest = largest.max(difference / size);
+    }
+    largest
+}
