@@ -6,14 +6,6 @@ use std::ops::Range;
 /// A bucket is closed once it holds this many bytes (the size that torch's DDP takes).
 const BUCKET_BYTES: usize = 25 << 20;
 
-/// Rank `rank`'s part of `count` things: `world` parts of equal size, the first ones of one more;
-/// empty where there are more ranks than things.
-pub fn share(count: usize, rank: usize, world: usize) -> Range<usize> {
-    let world = world.max(1);
-    let start = |rank: usize| rank * (count / world) + rank.min(count % world);
-    start(rank)..start(rank + 1)
-}
-
 /// Which tensors go into one message: neighbours of one type, up to about [`BUCKET_BYTES`].
 pub(super) fn buckets(sizes: &[(DType, usize)]) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
@@ -58,21 +50,8 @@ pub(super) fn by_bucket<E>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "flex")]
     use burn::tensor::Device;
-
-    #[test]
-    fn shares_cover_everything_once() {
-        for count in [0, 1, 3, 4, 7, 16] {
-            for world in [1, 2, 3, 4, 8] {
-                let parts: Vec<_> = (0..world).map(|rank| share(count, rank, world)).collect();
-                let all: Vec<usize> = parts.iter().cloned().flatten().collect();
-                assert_eq!(all, (0..count).collect::<Vec<_>>());
-                let sizes: Vec<_> = parts.iter().map(|part| part.len()).collect();
-                assert!(sizes[0] - sizes[world - 1] <= 1, "{sizes:?}");
-            }
-        }
-        assert!(share(2, 3, 4).is_empty());
-    }
 
     #[test]
     fn buckets_are_full_and_of_one_type() {

@@ -4,6 +4,7 @@
 //! where it is alone, MPI under `mpirun` or `srun` (feature `mpi`, processor and wgpu devices), NCCL
 //! between NVIDIA cards (feature `cuda`).
 
+#[cfg(any(feature = "mpi", feature = "cuda", test))]
 mod buckets;
 mod error;
 mod launch;
@@ -12,20 +13,22 @@ mod mpi;
 #[cfg(feature = "cuda")]
 mod nccl;
 mod rendezvous;
+mod share;
 mod single;
 mod watch;
 mod workers;
 
-pub use buckets::share;
 pub use error::CommError;
 pub use launch::{Launch, connect};
 pub use rendezvous::exchange_id;
+pub use share::share;
 pub use single::Single;
 pub use watch::{Waiting, Watch};
 pub use workers::{WorkersError, supervise, worker_commands};
 
 use burn::tensor::Tensor;
 use std::fmt;
+use std::time::Duration;
 
 /// What the processes of a run do together. Every rank must make the same calls in the same order.
 pub trait Communicator: fmt::Debug + Send + Sync {
@@ -54,6 +57,9 @@ pub trait Communicator: fmt::Debug + Send + Sync {
 
     /// Says where the run is (`step 12`), for the report of a rank that has waited too long.
     fn mark(&self, place: &str);
+
+    /// Time spent in these calls so far, waiting for the other ranks and sending.
+    fn waited(&self) -> Duration;
 
     /// Ends this process so that the others end too, where they can be reached.
     fn abort(&self) -> !;

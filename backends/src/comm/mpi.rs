@@ -130,6 +130,10 @@ impl Communicator for Mpi {
         self.watch.mark(place);
     }
 
+    fn waited(&self) -> Duration {
+        self.watch.waited()
+    }
+
     fn abort(&self) -> ! {
         SimpleCommunicator::world().abort(1)
     }

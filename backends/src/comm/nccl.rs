@@ -290,6 +290,11 @@ impl Communicator for Nccl {
         }
     }
 
+    fn waited(&self) -> Duration {
+        let mpi = self.mpi.as_ref().map(|mpi| mpi.waited());
+        self.watch.waited() + mpi.unwrap_or_default()
+    }
+
     fn abort(&self) -> ! {
         match &self.mpi {
             Some(mpi) => mpi.abort(),

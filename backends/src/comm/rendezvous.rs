@@ -2,7 +2,9 @@
 
 use super::CommError;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+#[cfg(any(feature = "cuda", test))]
+use std::net::{Ipv4Addr, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -14,7 +16,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Where rank 0 listens, from `MASTER_ADDR` and `MASTER_PORT` (29500, as torchrun's).
 ///
 /// Rank 0 itself listens on every address of its host: `MASTER_ADDR` may be that of a service before it.
-#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+#[cfg(any(feature = "cuda", test))]
 pub(super) fn master(
     rank: usize,
     get: &dyn Fn(&str) -> Option<String>,

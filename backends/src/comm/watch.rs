@@ -23,6 +23,8 @@ struct State {
     /// The collective call that is waited in; none while the rank computes.
     call: Option<&'static str>,
     since: Instant,
+    /// In all calls that are over.
+    waited: Duration,
     /// Said already that this rank computes for long.
     said: bool,
 }
@@ -44,6 +46,7 @@ impl Watch {
             place: "start".into(),
             call: None,
             since: Instant::now(),
+            waited: Duration::ZERO,
             said: false,
         }));
         let watched = Arc::downgrade(&state);
@@ -62,8 +65,16 @@ impl Watch {
         Waiting(self)
     }
 
+    /// Time spent in collective calls so far.
+    pub fn waited(&self) -> Duration {
+        self.state().waited
+    }
+
     fn enter(&self, call: Option<&'static str>) {
         let mut state = self.state();
+        if state.call.is_some() {
+            state.waited += state.since.elapsed();
+        }
         (state.call, state.since, state.said) = (call, Instant::now(), false);
     }
 

@@ -31,6 +31,9 @@ pub enum Record {
         images_per_second: f64,
         /// Share of the step spent waiting for data.
         data_wait: f64,
+        /// Share of the step that rank 0 spent exchanging with the other ranks.
+        #[serde(default)]
+        exchange: f64,
     },
     /// After an evaluation.
     Eval {
@@ -56,6 +59,7 @@ impl Record {
             grad_norm: report.grad_norm,
             images_per_second: report.images_per_second,
             data_wait: report.data_wait,
+            exchange: report.exchange,
         }
     }
 

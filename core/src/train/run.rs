@@ -105,6 +105,7 @@ impl<'a> Run<'a> {
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
         let started = Instant::now();
+        let exchanged = self.trainer.comm.waited();
         let batch = loader.next_batch().unwrap_or(Err(LoadError::NothingLeft))?;
         let waited = started.elapsed().as_secs_f64();
         let pictures = match self.trainer.comm.is_alone() {
@@ -116,6 +117,8 @@ impl<'a> Run<'a> {
         let seconds = started.elapsed().as_secs_f64();
         report.images_per_second = pictures as f64 / seconds;
         report.data_wait = waited / seconds;
+        let exchanged = self.trainer.comm.waited() - exchanged;
+        report.exchange = exchanged.as_secs_f64() / seconds;
         observer.on_step(&report);
         self.record(Record::step(&report, &Losses::NAMES))
     }
@@ -142,6 +145,7 @@ impl<'a> Run<'a> {
             grad_norm: outcome.grad_norm,
             images_per_second: 0.0,
             data_wait: 0.0,
+            exchange: 0.0,
         };
         if !outcome.applied || !report.loss().is_finite() {
             let (step, loss) = (report.step, report.loss());

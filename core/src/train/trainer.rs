@@ -30,6 +30,8 @@ pub struct StepReport {
     pub images_per_second: f64,
     /// Share of the step spent waiting for data.
     pub data_wait: f64,
+    /// Share of the step spent exchanging with the other ranks, waiting for the slowest included.
+    pub exchange: f64,
 }
 
 impl StepReport {

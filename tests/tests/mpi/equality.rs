@@ -1,8 +1,6 @@
 //! Several ranks do what one process does.
 
-use crate::{
-    binary, cli, cli_ok, loss_difference, records, render_shapes, shown, train, weight_difference,
-};
+use crate::{binary, cli, cli_ok, distance, loss_difference, records, render_shapes, shown, train};
 
 /// Losses and weights: sums over the pictures of a batch are done in another order, and f32 rounds each
 /// differently by 6e-8 at most of its size; 20 steps of a small learning rate keep it below this.
@@ -22,17 +20,33 @@ fn ranks_train_as_one_process() {
         cli_ok(&binary, ranks, at, &train(&[&args[..], &[&out]].concat()));
     };
     run(1, "one");
+    let start = [
+        "--set=train.steps=1",
+        "--set=train.learning_rate=1e-30",
+        "--out=start",
+    ];
+    cli_ok(&binary, 1, at, &train(&start));
+    let last = |run: &str| at.join(run).join("last.safetensors");
+    let moved = distance(&last("one"), &last("start"));
+    assert!(moved > 1e-4, "20 steps moved the weights by {moved}");
     for (ranks, out) in [(2, "two"), (4, "four")] {
         run(ranks, out);
-        let [wanted, found] = ["one", out].map(|run| at.join(run));
-        let losses = loss_difference(&wanted, &found);
-        let files = ["last.safetensors"; 1];
-        for file in files {
-            let weights = weight_difference(&wanted.join(file), &found.join(file));
-            println!("{ranks} ranks: losses {losses:.1e}, weights {weights:.1e}");
-            assert!(losses <= TOLERANCE, "{ranks} ranks: losses differ by {losses}");
-            assert!(weights <= TOLERANCE, "{ranks} ranks: weights differ by {weights}");
-        }
+        let losses = loss_difference(&at.join("one"), &at.join(out));
+        let weights = distance(&last("one"), &last(out));
+        println!("{ranks} ranks: losses {losses:.1e}, weights {weights:.1e}, moved {moved:.1e}");
+        assert!(
+            losses <= TOLERANCE,
+            "{ranks} ranks: losses differ by {losses}"
+        );
+        assert!(
+            weights <= TOLERANCE,
+            "{ranks} ranks: weights differ by {weights}"
+        );
+        // By how far they went, too: a unit of ReLU that turns on a step earlier moves 1e-4 of it.
+        assert!(
+            weights <= 1e-3 * moved,
+            "{ranks} ranks went {weights} elsewhere"
+        );
     }
 }
 
@@ -43,7 +57,12 @@ fn ranks_evaluate_bit_equal() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(&binary, at, 4, 10);
-    cli_ok(&binary, 1, at, &train(&["--out=run", "--set=train.steps=3"]));
+    cli_ok(
+        &binary,
+        1,
+        at,
+        &train(&["--out=run", "--set=train.steps=3"]),
+    );
     let eval = |ranks: usize, area: &str| {
         let json = format!("found-{ranks}-{area}.json");
         let (json_arg, area) = (format!("--json={json}"), format!("--area={area}"));
@@ -72,7 +91,11 @@ fn evaluation_while_training_is_bit_equal() {
     let at = folder.path();
     render_shapes(&binary, at, 4, 9);
     // A rate of almost 0 leaves the weights as they began.
-    let args = ["--set=train.steps=2", "--set=train.learning_rate=1e-30", "--set=train.weight_decay=0"];
+    let args = [
+        "--set=train.steps=2",
+        "--set=train.learning_rate=1e-30",
+        "--set=train.weight_decay=0",
+    ];
     for (ranks, out) in [(1, "--out=one"), (3, "--out=three")] {
         cli_ok(&binary, ranks, at, &train(&[&args[..], &[out]].concat()));
     }
@@ -92,24 +115,35 @@ fn uneven_and_empty_shares_change_nothing() {
     let args = ["--set=train.steps=6", "--set=train.batch_size=3"];
     for (ranks, out) in [(1, "one"), (2, "two"), (5, "five")] {
         let out_arg = format!("--out={out}");
-        let output = cli(&binary, ranks, at, &train(&[&args[..], &[&out_arg]].concat()));
+        let output = cli(
+            &binary,
+            ranks,
+            at,
+            &train(&[&args[..], &[&out_arg]].concat()),
+        );
         let text = shown(&output);
         assert!(output.status.success(), "{text}");
         let warned = text.contains("leaves 2 of 5 ranks without pictures");
         assert_eq!(warned, ranks == 5, "{text}");
         let [wanted, found] = ["one", out].map(|run| at.join(run));
         let losses = loss_difference(&wanted, &found);
-        assert!(losses <= TOLERANCE, "{ranks} ranks: losses differ by {losses}");
+        assert!(
+            losses <= TOLERANCE,
+            "{ranks} ranks: losses differ by {losses}"
+        );
     }
 }
 
 /// Takes the objects of all pictures but the first `but`.
 fn without_objects(at: &std::path::Path, but: u64) {
-    let path = ["shapes/annotations_train.json", "shapes/annotations/instances_train.json"]
-        .map(|name| at.join(name))
-        .into_iter()
-        .find(|path| path.is_file())
-        .expect("annotations");
+    let path = [
+        "shapes/annotations_train.json",
+        "shapes/annotations/instances_train.json",
+    ]
+    .map(|name| at.join(name))
+    .into_iter()
+    .find(|path| path.is_file())
+    .expect("annotations");
     let text = std::fs::read_to_string(&path).expect("annotations");
     let mut file: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let kept: Vec<u64> = file["images"]
@@ -142,16 +176,26 @@ fn what_ranks_cannot_do_is_refused_by_name() {
         assert!(!output.status.success() && text.contains(wanted), "{text}");
     }
     // Ranks with other arguments: nothing may be trained.
-    let common: Vec<String> = train(&["--out=run"]).iter().map(|a| a.to_string()).collect();
+    let common: Vec<String> = train(&["--out=run"])
+        .iter()
+        .map(|a| a.to_string())
+        .collect();
     let mut command = crate::mpirun();
     for seed in ["1", "2"] {
         if seed == "2" {
             command.arg(":");
         }
-        command.args(["-np", "1"]).arg(&binary).args(&common).args(["--seed", seed]);
+        command
+            .args(["-np", "1"])
+            .arg(&binary)
+            .args(&common)
+            .args(["--seed", seed]);
     }
     let output = command.current_dir(at).output().expect("mpirun");
     let text = shown(&output);
     assert!(!output.status.success(), "{text}");
-    assert!(text.contains("ranks [1] have other settings than rank 0"), "{text}");
+    assert!(
+        text.contains("ranks [1] have other settings than rank 0"),
+        "{text}"
+    );
 }

@@ -86,9 +86,16 @@ fn two_hosts_train_as_one_process() {
     outer
         .args(["--host", "10.77.0.1:1,10.77.0.2:1", "-np", "2"])
         .args(["--mca", "plm_rsh_agent", &agent.display().to_string()])
-        .args(["--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "10.77.0.0/24"])
+        .args([
+            "--mca",
+            "btl",
+            "tcp,self",
+            "--mca",
+            "btl_tcp_if_include",
+            "10.77.0.0/24",
+        ])
         .args(["--mca", "oob_tcp_if_include", "10.77.0.0/24"])
-        .args(["-x", "RAYON_NUM_THREADS", "--tag-output"])
+        .args(["-x", "RAYON_NUM_THREADS", "--display-map"])
         .arg(&binary)
         .args(&args)
         .arg("--out=two")
@@ -97,6 +104,22 @@ fn two_hosts_train_as_one_process() {
     let text = shown(&output);
     assert!(output.status.success(), "{text}");
     assert!(text.contains("2 ranks over mpi"), "{text}");
+    // The gradients went over the cable: 20 steps of them, far more than starting takes.
+    let counter = "cat /sys/class/net/mrcnn-b/statistics/rx_bytes";
+    let mut read = Command::new("ip");
+    read.args(["netns", "exec", &hosts.0[1]])
+        .args(counter.split(' '));
+    let received = String::from_utf8(read.output().expect("ip netns exec").stdout);
+    let received: u64 = received
+        .expect("a number")
+        .trim()
+        .parse()
+        .expect("a number");
+    println!("{received} bytes came to the second host");
+    assert!(
+        received > 2_000_000,
+        "only {received} bytes came to the second host"
+    );
     let losses = loss_difference(&at.join("one"), &at.join("two"));
     assert!(losses <= 1e-5, "losses differ by {losses}");
 }

@@ -1,8 +1,7 @@
 //! Ranks that die, hang, or are another number when the run goes on.
 
 use crate::{
-    binary, cli, cli_ok, loss_difference, mpirun, records, render_shapes, shown, train,
-    weight_difference,
+    binary, cli, cli_ok, distance, loss_difference, mpirun, records, render_shapes, shown, train,
 };
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,7 +11,11 @@ use std::time::{Duration, Instant};
 /// Starts 2 ranks that train for ever, and waits until `lines` steps are done.
 fn endless(binary: &Path, at: &Path, out: &str, more: &[&str], lines: usize) -> Child {
     let out_arg = format!("--out={out}");
-    let endless = ["--set=train.steps=100000", "--set=train.checkpoint_every=3", &out_arg];
+    let endless = [
+        "--set=train.steps=100000",
+        "--set=train.checkpoint_every=3",
+        &out_arg,
+    ];
     let child = mpirun()
         .args(["-np", "2"])
         .arg(binary)
@@ -26,7 +29,10 @@ fn endless(binary: &Path, at: &Path, out: &str, more: &[&str], lines: usize) -> 
     let count = || std::fs::read_to_string(&log).map_or(0, |text| text.lines().count());
     let started = Instant::now();
     while count() < lines {
-        assert!(started.elapsed() < Duration::from_secs(120), "no {lines} steps");
+        assert!(
+            started.elapsed() < Duration::from_secs(120),
+            "no {lines} steps"
+        );
         sleep(Duration::from_millis(10));
     }
     child
@@ -34,12 +40,16 @@ fn endless(binary: &Path, at: &Path, out: &str, more: &[&str], lines: usize) -> 
 
 /// The process of a rank: a child of mpirun with that rank in its environment.
 fn process_of(rank: usize, mpirun: u32) -> u32 {
-    let children = Command::new("pgrep").args(["-P", &mpirun.to_string()]).output();
+    let children = Command::new("pgrep")
+        .args(["-P", &mpirun.to_string()])
+        .output();
     let children = String::from_utf8(children.expect("pgrep").stdout).expect("numbers");
     let wanted = format!("OMPI_COMM_WORLD_RANK={rank}");
     let is_rank = |pid: &u32| {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|&b| b == 0).any(|line| line == wanted.as_bytes())
+        environment
+            .split(|&b| b == 0)
+            .any(|line| line == wanted.as_bytes())
     };
     let mut children = children.lines().filter_map(|line| line.parse().ok());
     children.find(is_rank).expect("a rank")
@@ -84,7 +94,12 @@ fn a_killed_rank_ends_the_job_and_the_run_goes_on() {
             let resume = format!("--resume={out}");
             let (from, to) = (records(&at.join(&out), "step").len(), steps.max(10));
             let last = format!("--set=train.steps={}", from + to);
-            cli_ok(&binary, ranks, at, &["train", "--backend=cpu", &resume, &last]);
+            cli_ok(
+                &binary,
+                ranks,
+                at,
+                &["train", "--backend=cpu", &resume, &last],
+            );
         }
     }
 }
@@ -96,7 +111,8 @@ fn another_number_of_ranks_goes_on_with_the_same_pictures() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(&binary, at, 7, 1);
-    let settings = ["--set=train.ema=0.9", "--set=train.checkpoint_every=100"];
+    // A schedule that does not know the last step: the runs end at different ones.
+    let settings = ["--set=train.ema=0.9", "--set=train.schedule=multistep"];
     let start = |ranks: usize, out: &str, steps: usize| {
         let (out, steps) = (format!("--out={out}"), format!("--set=train.steps={steps}"));
         let args = train(&[&settings[..], &[&out, &steps]].concat());
@@ -111,11 +127,15 @@ fn another_number_of_ranks_goes_on_with_the_same_pictures() {
     }
     let [whole, parts] = ["whole", "parts"].map(|run| at.join(run));
     let losses = loss_difference(&whole, &parts);
-    // The learning rate follows from the step alone only where the schedule does not know the end.
     assert!(losses <= 1e-5, "losses differ by {losses}");
-    for file in ["last.safetensors", "checkpoints/00000018/optimizer.safetensors"] {
-        let difference = weight_difference(&whole.join(file), &parts.join(file));
-        assert!(difference <= 1e-4, "{file} differs by {difference}");
+    // Momenta are sums of gradients: a unit of ReLU that turns on a step earlier shows in them.
+    for (file, limit) in [
+        ("last.safetensors", 1e-5),
+        ("checkpoints/00000018/weights.safetensors", 1e-5),
+        ("checkpoints/00000018/optimizer.safetensors", 1e-3),
+    ] {
+        let apart = distance(&whole.join(file), &parts.join(file));
+        assert!(apart <= limit, "{file} differs by {apart}");
     }
 }
 
@@ -130,9 +150,11 @@ fn a_rank_that_hangs_is_reported() {
     signal("-STOP", stopped);
     let (success, text) = wait(child, Duration::from_secs(90));
     assert!(!success, "{text}");
-    let said = "rank 0 of 2 (";
-    assert!(text.contains(said) && text.contains("for the other ranks, at step"), "{text}");
-    assert!(!text.contains("rank 1 of 2 ("), "the stopped rank cannot say anything: {text}");
+    // mpirun wakes the stopped rank to end it: what comes after its first line does not count.
+    let said = text.split("-----").next().unwrap_or_default();
+    assert!(said.contains("rank 0 of 2 ("), "{text}");
+    assert!(said.contains("for the other ranks, at step"), "{text}");
+    assert!(!said.contains("rank 1 of 2 ("), "{text}");
 }
 
 /// SIGINT at one rank stops all of them after the same step, with a checkpoint.
@@ -146,7 +168,10 @@ fn an_interrupt_at_one_rank_saves_for_all() {
     signal("-INT", process_of(1, child.id()));
     let (success, text) = wait(child, Duration::from_secs(60));
     assert!(success, "{text}");
-    assert!(text.contains("go on:    mrcnn-cli train --resume run"), "{text}");
+    assert!(
+        text.contains("go on:    mrcnn-cli train --resume run"),
+        "{text}"
+    );
     let steps = records(&at.join("run"), "step").len();
     let manifest = at.join(format!("run/checkpoints/{steps:08}/manifest.json"));
     assert!(manifest.is_file(), "{} is missing", manifest.display());
@@ -160,17 +185,34 @@ fn an_error_of_one_rank_ends_all() {
     let at = folder.path();
     render_shapes(&binary, at, 7, 1);
     // Found while training: the pictures are not checked before.
-    let picture = std::fs::read_dir(at.join("shapes/train")).expect("pictures").next();
+    let picture = std::fs::read_dir(at.join("shapes/train"))
+        .expect("pictures")
+        .next();
     let picture = picture.expect("a picture").expect("a picture").path();
     std::fs::write(&picture, b"no picture").expect("a file");
-    let args = train(&["--out=run", "--set=data.check_pictures=false", "--set=train.steps=20"]);
+    let args = train(&[
+        "--out=run",
+        "--set=data.check_pictures=false",
+        "--set=train.steps=20",
+    ]);
     let output = cli(&binary, 2, at, &args);
     let text = shown(&output);
-    let name = picture.file_name().expect("a name").to_string_lossy().into_owned();
+    let name = picture
+        .file_name()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned();
     assert!(!output.status.success(), "{text}");
-    assert!(text.contains("error: rank ") && text.contains(&name), "{text}");
+    assert!(
+        text.contains("error: rank ") && text.contains(&name),
+        "{text}"
+    );
     // Left out, it is left out wherever it falls: the ranks go on together, as one process does.
-    let skip = ["--set=data.check_pictures=false", "--set=data.on_problem=skip", "--set=train.steps=8"];
+    let skip = [
+        "--set=data.check_pictures=false",
+        "--set=data.on_problem=skip",
+        "--set=train.steps=8",
+    ];
     for (ranks, out) in [(1, "--out=one"), (3, "--out=three")] {
         cli_ok(&binary, ranks, at, &train(&[&skip[..], &[out]].concat()));
     }
