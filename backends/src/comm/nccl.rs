@@ -10,8 +10,8 @@ use burn::tensor::{DType, Tensor};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{Cube, CubeBackend};
 use cubecl::cuda::CudaRuntime;
-use cubecl::prelude::Runtime;
-use cudarc::driver::{CudaContext, CudaStream, DevicePtr, DevicePtrMut, DriverError};
+use cubecl_runtime::runtime::Runtime;
+use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DriverError};
 use cudarc::nccl::result::{self, NcclError};
 use cudarc::nccl::sys::{self, ncclComm_t, ncclDataType_t, ncclRedOp_t};
 use std::ffi::c_void;
@@ -159,7 +159,7 @@ impl Nccl {
         let comm = self.comm()?;
         let _waiting = self.watch.waiting(NAME);
         let cuda = driver_failed(NAME);
-        let from = self.stream.clone_htod(mine).map_err(&cuda)?;
+        let from: CudaSlice<u8> = self.stream.clone_htod(mine).map_err(&cuda)?;
         let mut to = self
             .stream
             .alloc_zeros::<u8>(mine.len() * self.world)
