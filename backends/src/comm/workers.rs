@@ -21,18 +21,14 @@ pub enum WorkersError {
         source: io::Error,
     },
     /// A worker failed; the others were stopped.
-    #[error(
-        "worker {rank} ended with {status}; the others were stopped. The end of {log}:\n{tail}"
-    )]
+    #[error("worker {rank} ended with {status}; the others were stopped. {said}")]
     Died {
         /// Its rank.
         rank: usize,
         /// How it ended.
         status: ExitStatus,
-        /// What it printed.
-        log: PathBuf,
-        /// The last lines of it.
-        tail: String,
+        /// Where its output is, and the last lines of it.
+        said: String,
     },
     /// A worker cannot be watched.
     #[error("worker {rank}: {source}")]
@@ -83,8 +79,7 @@ pub fn supervise(commands: Vec<Command>, logs: &Path) -> Result<(), WorkersError
                     return Err(WorkersError::Died {
                         rank,
                         status,
-                        tail: tail(&worker.log),
-                        log: worker.log.clone(),
+                        said: said(worker.log.as_deref()),
                     });
                 }
                 Err(source) => return Err(WorkersError::Wait { rank, source }),
@@ -99,7 +94,8 @@ pub fn supervise(commands: Vec<Command>, logs: &Path) -> Result<(), WorkersError
 
 struct Worker {
     child: Child,
-    log: PathBuf,
+    /// None for worker 0, which prints here.
+    log: Option<PathBuf>,
 }
 
 /// Killed when dropped: no way out leaves one behind.
@@ -116,11 +112,11 @@ impl Drop for Workers {
 }
 
 fn start(rank: usize, mut command: Command, logs: &Path) -> io::Result<Worker> {
-    let log = logs.join(format!("rank-{rank}.log"));
     command.stdin(Stdio::null());
-    if rank > 0 {
+    let log = (rank > 0).then(|| logs.join(format!("rank-{rank}.log")));
+    if let Some(log) = &log {
         std::fs::create_dir_all(logs)?;
-        let file = File::create(&log)?;
+        let file = File::create(log)?;
         command.stdout(file.try_clone()?).stderr(file);
     }
     Ok(Worker {
@@ -129,25 +125,29 @@ fn start(rank: usize, mut command: Command, logs: &Path) -> io::Result<Worker> {
     })
 }
 
-/// The last lines of a log.
-fn tail(log: &Path) -> String {
+/// The end of what a worker said.
+fn said(log: Option<&Path>) -> String {
+    let Some(log) = log else {
+        return "What it said is above".into();
+    };
+    match tail(log) {
+        Ok(tail) => format!("The end of {}:\n{tail}", log.display()),
+        Err(error) => format!("{}: {error}", log.display()),
+    }
+}
+
+/// The last lines of a file.
+fn tail(path: &Path) -> io::Result<String> {
     const BYTES: u64 = 4096;
     const LINES: usize = 20;
-    let read = || -> io::Result<String> {
-        let mut file = File::open(log)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(BYTES)))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    match read() {
-        Ok(text) => {
-            let lines: Vec<&str> = text.lines().collect();
-            lines[lines.len().saturating_sub(LINES)..].join("\n")
-        }
-        Err(_) => "(it printed above)".into(),
-    }
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(BYTES)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    Ok(lines[lines.len().saturating_sub(LINES)..].join("\n"))
 }
 
 #[cfg(all(test, unix))]

@@ -3,6 +3,7 @@
 mod bad_input;
 mod convert;
 mod predict;
+mod ranks;
 mod resume;
 mod run;
 
