@@ -44,6 +44,7 @@ pub fn evaluate_over_ranks(
     if comm.is_alone() {
         return evaluate_model(predictor, dataset, protocol, progress);
     }
+    comm.mark("evaluation");
     // Whole batches: which pictures share one decides how they are padded.
     let pictures = dataset.samples.len();
     let batches = Rank::of(comm).share(pictures.div_ceil(EVAL_BATCH));

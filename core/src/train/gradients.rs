@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 /// Gradients of the trained parameters, flat, in the order in which the model names them.
 #[derive(Clone, Debug, Default)]
-pub struct ParamGradients(Vec<(ParamId, Tensor<1>)>);
+pub struct ParamGradients(Vec<(ParamId, Tensor<1>)>, Option<f32>);
 
 impl ParamGradients {
     /// Takes the gradients of the parameters of `model` that need one.
@@ -17,14 +17,14 @@ impl ParamGradients {
             found: Vec::new(),
         };
         model.visit(&mut collect);
-        Self(collect.found)
+        Self(collect.found, None)
     }
 
     /// Zeros for every parameter of `model` that is trained: those of no picture.
     pub fn zeros(model: &MaskRcnn) -> Self {
         let mut zeros = Zeros(Vec::new());
         model.visit(&mut zeros);
-        Self(zeros.0)
+        Self(zeros.0, None)
     }
 
     /// The tensors by themselves, for [`Self::with`].
@@ -38,7 +38,13 @@ impl ParamGradients {
     /// The same parameters with other gradients, in the same order.
     pub(super) fn with(self, tensors: impl Iterator<Item = Tensor<1>>) -> Self {
         let ids = self.0.into_iter().map(|(id, _)| id);
-        Self(ids.zip(tensors).collect())
+        Self(ids.zip(tensors).collect(), None)
+    }
+
+    /// The same gradients with a length that another rank measured. Two cards may sum in another order,
+    /// and weights that are clipped by different lengths come apart.
+    pub(super) fn with_norm(self, norm: f32) -> Self {
+        Self(self.0, Some(norm))
     }
 
     /// The mean of replicas of one model; each counts by its weight, and the weights sum to 1.
@@ -46,11 +52,11 @@ impl ParamGradients {
     /// Summed in the order given, so that two runs are bit-equal.
     pub fn mean(parts: Vec<(Self, f64)>) -> Self {
         let mut parts = parts.into_iter();
-        let Some((Self(first), weight)) = parts.next() else {
+        let Some((Self(first, _), weight)) = parts.next() else {
             return Self::default();
         };
         let mut sum: Vec<_> = first.into_iter().map(|(id, g)| (id, g * weight)).collect();
-        for (Self(part), weight) in parts {
+        for (Self(part, _), weight) in parts {
             let mut part: HashMap<_, _> = part.into_iter().collect();
             for (id, gradient) in &mut sum {
                 if let Some(other) = part.remove(id) {
@@ -58,11 +64,14 @@ impl ParamGradients {
                 }
             }
         }
-        Self(sum)
+        Self(sum, None)
     }
 
     /// The length of all gradients together.
     pub fn norm(&self) -> f32 {
+        if let Some(norm) = self.1 {
+            return norm;
+        }
         if self.0.is_empty() {
             return 0.0;
         }

@@ -106,7 +106,9 @@ pub(super) fn losses_and_gradients(
         .iter_mut()
         .zip(values.iter::<f32>())
         .for_each(|(loss, value)| *loss = value);
-    Ok((found, gradients))
+    let norms = gather_numbers(comm, [u64::from(gradients.norm().to_bits())])?;
+    let norm = f32::from_bits(norms[0][0] as u32);
+    Ok((found, gradients.with_norm(norm)))
 }
 
 /// By what this rank's losses are multiplied, so that their mean over the ranks is the step's.
