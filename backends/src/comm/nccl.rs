@@ -321,3 +321,17 @@ impl fmt::Debug for Nccl {
         write!(f, "Nccl(rank {} of {})", self.rank, self.world)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_library_is_one_clear_error() {
+        match unique_id() {
+            Err(error) => assert!(error.to_string().contains("libnccl.so.2"), "{error}"),
+            // It is installed here.
+            Ok(id) => assert!(id.iter().any(|&byte| byte != 0)),
+        }
+    }
+}
