@@ -73,7 +73,8 @@ impl Watch {
     fn enter(&self, call: Option<&'static str>) {
         let mut state = self.state();
         if state.call.is_some() {
-            state.waited += state.since.elapsed();
+            let waited = state.since.elapsed();
+            state.waited += waited;
         }
         (state.call, state.since, state.said) = (call, Instant::now(), false);
     }
