@@ -2,6 +2,7 @@
 
 use super::batch::Batch;
 use super::losses::{Losses, box_losses, mask_loss, rpn_losses};
+use super::slots::slot_losses;
 use super::targets::{RoiTargets, RpnTargets, roi_targets, rpn_targets};
 use crate::boxes::{Anchors, Bbox};
 use crate::model::{MaskRcnn, PackedPyramid, Roi, RpnOutput, filter_proposals};
@@ -18,6 +19,20 @@ pub struct StepCounts {
     pub regions: usize,
     /// Objects among the regions, which get a mask loss.
     pub objects: usize,
+}
+
+/// The losses of a batch: where the device matches and samples, by [`slot_losses`], else by
+/// [`forward_losses`].
+pub fn step_losses(
+    model: &MaskRcnn,
+    batch: &Batch,
+    stream: Stream,
+    device: &Device,
+) -> Result<Losses, ExecutionError> {
+    if model.trains_on_device(device) {
+        return Ok(slot_losses(model, batch, stream, device));
+    }
+    Ok(forward_losses(model, batch, stream, device)?.0)
 }
 
 /// Runs the model on a batch and compares it with the truth.
@@ -47,7 +62,14 @@ pub fn forward_losses(
     });
     let roi: Vec<RoiTargets> = per_image(batch, |image| {
         let stream = stream.fork(2 * image as u64 + 1);
-        roi_targets(&proposals[image], &batch.truths[image], &config.roi, stream)
+        let slots = config.rpn.post_nms_train;
+        roi_targets(
+            &proposals[image],
+            slots,
+            &batch.truths[image],
+            &config.roi,
+            stream,
+        )
     });
 
     let (objectness, rpn_box_reg, anchors) = rpn_part(output, &rpn, device);
