@@ -55,8 +55,8 @@ impl MaskRcnn {
         initialize(Self::unfilled(config, device), config, seed)
     }
 
-    /// A model for [`crate::weights::load_state_dict`]: parameters have shapes and no values yet,
-    /// since 44 million random numbers that nobody uses take seconds in a browser.
+    /// A model for [`crate::weights::load_state_dict`], its parameters zero: 44 million random numbers
+    /// that nobody uses take seconds in a browser.
     pub(crate) fn unfilled(config: &ModelConfig, device: &Device) -> Self {
         Self {
             backbone: BackboneFpn {

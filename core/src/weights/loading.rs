@@ -166,11 +166,6 @@ impl<F: Fn(&str) -> bool> ModuleMapper for Loader<F> {
             self.misshapen.push(problem);
             return param;
         }
-        if !param.is_initialized() {
-            let id = param.id;
-            let filled = Tensor::from_data(data, &param.lazy_device());
-            return param.transform_for_load(filled, id);
-        }
         let trained = param.val().is_require_grad();
         param
             .map(|old| Tensor::from_data(data, &old.device()).detach())
