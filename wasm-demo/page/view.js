@@ -36,6 +36,7 @@ export function fit() {
   const scale = Math.min(room / width, tall / height);
   $("picture").style.width = `${Math.floor(width * scale)}px`;
   $("picture").style.height = `${Math.floor(height * scale)}px`;
+  keepChipsInside();
 }
 addEventListener("resize", fit);
 
@@ -64,16 +65,24 @@ export function showDetections(detections, { width, height }) {
   const chips = detections.map((found, index) => {
     const chip = document.createElement("span");
     chip.textContent = `${found.name} ${found.score.toFixed(2)}`;
-    const [x1, y1, x2] = found.box;
-    const atRight = x1 > width * 0.82;
-    chip.style.left = `${(100 * (atRight ? x2 : Math.max(0, x1))) / width}%`;
+    const [x1, y1] = found.box;
+    chip.style.left = `${(100 * Math.max(0, x1)) / width}%`;
     chip.style.top = `${(100 * Math.max(0, y1)) / height}%`;
-    chip.classList.toggle("inside", y1 < height * 0.06 && !atRight);
-    chip.classList.toggle("left", atRight);
+    chip.classList.toggle("inside", y1 < height * 0.06);
     return mark(chip, found, index);
   });
   $("chips").replaceChildren(...chips.reverse());
+  keepChipsInside();
   list(detections);
+}
+
+/** Names at the right border move to the left until they are whole. */
+function keepChipsInside() {
+  const room = $("chips").clientWidth;
+  const chips = [...$("chips").children];
+  for (const chip of chips) chip.style.marginLeft = "0";
+  const beyond = chips.map((chip) => chip.offsetLeft + chip.offsetWidth - room);
+  for (const [i, chip] of chips.entries()) chip.style.marginLeft = `${-Math.max(0, beyond[i])}px`;
 }
 
 function mark(element, found, index) {

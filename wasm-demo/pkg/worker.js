@@ -33,9 +33,10 @@ function describe(error, code) {
   }
   if (error instanceof WebAssembly.RuntimeError || lastPanic) {
     // The module cannot go on after this. Where there is no panic, allocation failed.
-    return lastPanic
+    const isMemory = !lastPanic || /capacity overflow|allocation of \d+ bytes/.test(lastPanic);
+    return !isMemory
       ? { code: "crashed", message: lastPanic.split("\n").slice(0, 3).join(" ") }
-      : { code: "out-of-memory", message: `the tab has not enough memory (${error.message})` };
+      : { code: "out-of-memory", message: `the tab has not enough memory (${lastPanic?.split("\n").at(-1) ?? error.message})` };
   }
   return { code, message: error?.message ?? String(error) };
 }
