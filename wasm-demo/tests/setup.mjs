@@ -14,10 +14,17 @@ export const DIST = join(DEMO, "dist");
 export const WEIGHTS = join(DIST, "model/shapes.safetensors");
 
 const target = process.env.CARGO_TARGET_DIR ?? join(DEMO, "../target");
-const CLI = process.env.MRCNN_CLI ?? join(target, "release/mrcnn-cli");
+
+/** A native program of the workspace. */
+export function program(name) {
+  const path = join(target, "release", name);
+  if (!existsSync(path)) throw new Error(`${path}: build it (cargo build --release --workspace --bins)`);
+  return path;
+}
+
+const CLI = process.env.MRCNN_CLI ?? program("mrcnn-cli");
 
 export function cli(...args) {
-  if (!existsSync(CLI)) throw new Error(`${CLI}: build it (cargo build --release -p mrcnn-cli) or set MRCNN_CLI`);
   return execFileSync(CLI, args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], maxBuffer: 1 << 28 });
 }
 
