@@ -8,7 +8,7 @@ import { hideError, showError, showProgress } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const parameters = new URLSearchParams(location.search);
-const EXAMPLES = ["examples/1.png", "examples/2.png", "examples/3.png"];
+const EXAMPLES = ["examples/1.webp", "examples/2.webp", "examples/3.webp"];
 /** Lower scores than the slider asks for are computed too, so that it moves without a new run. */
 const COMPUTED_SCORE = 0.3;
 

@@ -40,7 +40,7 @@ describe("WebGPU by SwiftShader", () => {
 
   test("the page loads the model again on the processor", async () => {
     page = await openPage(chromium.browser);
-    await page.goto(`${chromium.url}?backend=webgpu&picture=examples/1.png`);
+    await page.goto(`${chromium.url}?backend=webgpu&picture=examples/1.webp`);
     await page.waitForFunction(() => document.body.dataset.done === "1", null, { timeout: 300_000 });
     const first = await page.locator("#summary").textContent();
     await page.workers().at(-1).evaluate(() => globalThis.mrcnnDevice.destroy());

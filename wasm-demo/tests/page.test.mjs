@@ -204,7 +204,7 @@ describe("a camera", () => {
 describe("a phone", () => {
   for (const colorScheme of ["light", "dark"]) {
     test(`nothing is wider than 360 pixels, ${colorScheme}`, async () => {
-      await open("?picture=examples/1.png", { viewport: { width: 360, height: 740 }, colorScheme });
+      await open("?picture=examples/1.webp", { viewport: { width: 360, height: 740 }, colorScheme });
       await found();
       const wide = await page.evaluate(() => document.documentElement.scrollWidth);
       assert.ok(wide <= 360, `the page is ${wide} pixels wide`);
