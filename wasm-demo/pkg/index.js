@@ -50,6 +50,12 @@ export class MaskRcnn {
     if (!(data instanceof Uint8ClampedArray)) {
       throw new MaskRcnnError("argument", "predict takes ImageData; toImageData makes it");
     }
+    if (!(scoreThreshold >= 0 && scoreThreshold <= 1)) {
+      throw new MaskRcnnError("argument", `scoreThreshold is in 0..1, not ${scoreThreshold}`);
+    }
+    if (!(Number.isInteger(maxDetections) && maxDetections >= 0)) {
+      throw new MaskRcnnError("argument", `maxDetections is a whole number, not ${maxDetections}`);
+    }
     const request = { type: "predict", data, width, height, scoreThreshold, maxDetections };
     const { detections, timings } = await this.#connection.ask(request);
     return {

@@ -77,6 +77,19 @@ for (const backend of ["cpu", "webgpu"]) {
       assertEqual(found, expected.slice(0, 2), "the two best");
     });
 
+    test("arguments that make no sense are refused, and the model goes on", async () => {
+      const codes = await page.evaluate(() => Promise.all([
+        model.predict("photo.png"),
+        model.predict(new ImageData(8, 8), { scoreThreshold: 50 }),
+        model.predict(new ImageData(8, 8), { maxDetections: -1 }),
+        model.predict({ data: new Uint8ClampedArray(12), width: 2, height: 2 }),
+        model.predict({ data: new Uint8ClampedArray(0), width: 0, height: 9 }),
+      ].map((promise) => promise.then(() => "none", ({ code }) => code))));
+      assert.deepEqual(codes, ["argument", "argument", "argument", "failed", "failed"]);
+      const { found } = await predict(page, cases[1].picture, { scoreThreshold: cases[1].threshold });
+      assert.equal(found.length, 1);
+    });
+
     test("nothing went wrong unseen", () => assert.deepEqual(page.errors.filter((e) => !e.includes("404")), []));
   });
 }
