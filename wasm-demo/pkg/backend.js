@@ -44,8 +44,8 @@ async function findAdapter() {
 /**
  * Watches every device that is opened from now on.
  *
- * @param {(reason: string, message: string) => void} onLost
- * @param {(message: string) => void} onError errors that no scope caught: invalid work, no memory
+ * @param {(info: GPUDeviceLostInfo) => void} onLost
+ * @param {(error: GPUError) => void} onError errors that no scope caught: invalid work, no memory
  */
 export function watchDevices(onLost, onError) {
   if (typeof GPUAdapter === "undefined") return;
@@ -53,7 +53,7 @@ export function watchDevices(onLost, onError) {
   GPUAdapter.prototype.requestDevice = async function (descriptor) {
     const device = await requestDevice.call(this, descriptor);
     globalThis.mrcnnDevice = device;
-    device.lost.then(({ reason, message }) => onLost(reason, message));
+    device.lost.then(onLost);
     device.addEventListener("uncapturederror", ({ error }) => onError(error));
     return device;
   };

@@ -138,11 +138,6 @@ class Connection {
       }
       case "crash":
         this.#fail(new MaskRcnnError(message.code, message.message));
-        break;
-      case "lost": {
-        const why = message.message || message.reason || "no reason given";
-        this.#fail(new MaskRcnnError("device-lost", `the GPU was lost (${why}); load the model again`));
-      }
     }
   }
 

@@ -11,8 +11,11 @@ globalThis.mrcnnPanicked = (text) => {
   lastPanic = text;
 };
 
+const lostMessage = ({ reason, message }) =>
+  `the GPU was lost (${message || reason || "no reason given"}); load the model again`;
+
 watchDevices(
-  (reason, message) => postMessage({ type: "lost", reason, message }),
+  (info) => postMessage({ type: "crash", code: "device-lost", message: lostMessage(info) }),
   (error) => {
     gpuError = error;
     console.error(`mrcnn-web: ${error.message}`);
@@ -20,7 +23,13 @@ watchDevices(
 );
 
 /** An error as a message: words of the module, or what is known of its end. */
-function describe(error, code) {
+async function describe(error, code) {
+  // What runs on a device that goes away fails in many ways, a little before or after the news.
+  const lost = await Promise.race([
+    globalThis.mrcnnDevice?.lost,
+    new Promise((resolve) => setTimeout(resolve, globalThis.mrcnnDevice ? 200 : 0)),
+  ]);
+  if (lost) return { code: "device-lost", message: lostMessage(lost) };
   if (gpuError) {
     const isMemory = typeof GPUOutOfMemoryError !== "undefined" && gpuError instanceof GPUOutOfMemoryError;
     return {
@@ -42,13 +51,13 @@ function describe(error, code) {
 }
 
 // A panic in a resumed future reaches nobody's promise.
-addEventListener("error", (event) => {
+addEventListener("error", async (event) => {
   event.preventDefault();
-  postMessage({ type: "crash", ...describe(event.error ?? event, "crashed") });
+  postMessage({ type: "crash", ...(await describe(event.error ?? event, "crashed")) });
 });
-addEventListener("unhandledrejection", (event) => {
+addEventListener("unhandledrejection", async (event) => {
   event.preventDefault();
-  postMessage({ type: "crash", ...describe(event.reason, "crashed") });
+  postMessage({ type: "crash", ...(await describe(event.reason, "crashed")) });
 });
 
 const actions = {
@@ -67,7 +76,7 @@ const actions = {
       model = await Model.load(new Uint8Array(bytes), name, choice.backend, overrides);
     } catch (error) {
       const isBackend = error?.message?.startsWith("WebGPU did not start");
-      throw describe(error, isBackend ? "no-webgpu" : "weights");
+      throw await describe(error, isBackend ? "no-webgpu" : "weights");
     }
     progress("compile");
     const [minSize, maxSize] = model.inputSize();
@@ -92,7 +101,7 @@ addEventListener("message", ({ data: request }) => {
       postMessage({ type: "done", id, value }, bitmaps);
     } catch (error) {
       const known = error?.code && error?.message && !(error instanceof Error);
-      postMessage({ type: "error", id, ...(known ? error : describe(error, "failed")) });
+      postMessage({ type: "error", id, ...(known ? error : await describe(error, "failed")) });
       gpuError = undefined;
     }
   });
