@@ -134,7 +134,7 @@ describe("a picture", () => {
 
 describe("errors in words", () => {
   const error = async (pattern) => {
-    await page.waitForSelector("#error:not([hidden])", { timeout: 60_000 });
+    await page.waitForSelector("#error:not([hidden])", { timeout: 180_000 });
     assert.match(await text("#error-text"), pattern);
   };
   beforeEach(() => open());
