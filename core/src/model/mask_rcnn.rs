@@ -54,7 +54,13 @@ impl MaskRcnn {
     ///
     /// `config.num_classes` counts the background and must be set.
     pub fn new(config: &ModelConfig, seed: u64, device: &Device) -> Self {
-        let model = Self {
+        initialize(Self::unfilled(config, device), config, seed)
+    }
+
+    /// A model for [`crate::weights::load_state_dict`], its parameters zero: 44 million random numbers
+    /// that nobody uses take seconds in a browser.
+    pub(crate) fn unfilled(config: &ModelConfig, device: &Device) -> Self {
+        Self {
             backbone: BackboneFpn {
                 body: ResNet::new(config, device),
                 fpn: Fpn::new(config, device),
@@ -67,8 +73,7 @@ impl MaskRcnn {
                 mask_predictor: MaskPredictor::new(config, device),
             },
             config: config.clone(),
-        };
-        initialize(model, config, seed)
+        }
     }
 
     /// The network's configuration.

@@ -1,9 +1,9 @@
 //! The operators of `mrcnn-kernels`, each golden case; RoIAlign on every device.
 
-use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Tensor, TensorData, module};
+use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_kernels::{
-    PyramidLevel, RoiAlignParams, batched_nms, expand_box, nms, pack_pyramid, paste_mask, roi_align,
+    PyramidLevel, RoiAlignParams, batched_nms, conv1x1, expand_box, nms, pack_pyramid, paste_mask,
+    roi_align,
 };
 use mrcnn_tests::close::{assert_close, magnitude};
 use mrcnn_tests::golden::{Case, Golden, Stored};
@@ -240,8 +240,7 @@ fn one_by_one_convolutions_have_their_gradients() {
             // Channels last, as every convolution leaves its output.
             let x = Tensor::<4>::from_data(x, &device).permute([0, 2, 3, 1]);
             let x = x.reshape([n, h, w, inputs]).permute([0, 3, 1, 2]);
-            let options = ConvOptions::new([1, 1], [0, 0], [1, 1], 1);
-            let out = module::conv2d(x, weight.clone(), None, options);
+            let out = conv1x1(x, weight.clone(), None, 1);
             out.permute([0, 2, 3, 1]).reshape([n, h * w * outputs])
         });
         let scores = Tensor::cat(scores.collect(), 1);
