@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::convert::ConvertArgs;
+use crate::recipe::RecipeArgs;
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mrcnn_backends::{BackendKind, Selected, select};
@@ -71,7 +72,8 @@ pub struct OverrideArgs {
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// TOML file, or a preset: quickstart, nuclei, r50_fpn_1x_coco
+    /// TOML file, or a preset: quickstart, nuclei, r50_fpn_1x_coco, r50_fpn_3x_coco,
+    /// r50_fpn_reference
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
     /// Data set folder (data.dir)
@@ -91,9 +93,11 @@ pub struct TrainArgs {
     #[arg(long)]
     seed: Option<u64>,
     #[command(flatten)]
+    recipe: RecipeArgs,
+    #[command(flatten)]
     pub backend: BackendArgs,
     #[command(flatten)]
-    pub overrides: OverrideArgs,
+    overrides: OverrideArgs,
     /// How masks are sorted by size
     #[arg(long, value_enum, default_value = "mask")]
     pub area: Area,
@@ -103,9 +107,17 @@ const TRAIN_EXAMPLES: &str = "\
 Examples:
   mrcnn-cli train --config quickstart --data shapes
   mrcnn-cli train --config my.toml --backend cuda --set train.learning_rate=0.01 --seed 3
+  mrcnn-cli train --weights resnet50.pth --data mine --epochs 20 --eval-every 500 --patience 5
   mrcnn-cli train --resume runs/train";
 
 impl TrainArgs {
+    /// Everything that changes a setting, `--set` last.
+    pub fn overrides(&self) -> Vec<String> {
+        let mut overrides = self.recipe.overrides();
+        overrides.extend(self.overrides.set.iter().cloned());
+        overrides
+    }
+
     /// The configuration: the file or preset, else that of the weights; then `--data`, `--seed` and
     /// `--set`.
     pub fn config(&self, weights: Option<&Config>) -> Result<Config> {
@@ -122,7 +134,7 @@ impl TrainArgs {
             config.data.dir = dir.clone();
         }
         config.train.seed = self.seed.unwrap_or(config.train.seed);
-        let config = config.with(&self.overrides.set)?;
+        let config = config.with(&self.overrides())?;
         config.check()?;
         if config.data.dir.as_os_str().is_empty() {
             return Err(anyhow!(
@@ -288,12 +300,20 @@ impl From<Area> for AreaProtocol {
 }
 
 /// Presets by name, from `configs/`.
-pub const PRESETS: [(&str, &str); 3] = [
+pub const PRESETS: [(&str, &str); 5] = [
     ("quickstart", include_str!("../../configs/quickstart.toml")),
     ("nuclei", include_str!("../../configs/nuclei.toml")),
     (
         "r50_fpn_1x_coco",
         include_str!("../../configs/r50_fpn_1x_coco.toml"),
+    ),
+    (
+        "r50_fpn_3x_coco",
+        include_str!("../../configs/r50_fpn_3x_coco.toml"),
+    ),
+    (
+        "r50_fpn_reference",
+        include_str!("../../configs/r50_fpn_reference.toml"),
     ),
 ];
 

@@ -7,6 +7,7 @@ mod eval;
 mod predict;
 mod progress;
 mod quickstart;
+mod recipe;
 mod train;
 
 use args::{Cli, Command};

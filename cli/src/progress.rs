@@ -113,6 +113,13 @@ impl Observer for Progress {
         }
     }
 
+    fn on_early_stop(&mut self, step: usize, evaluations: usize) {
+        let line =
+            format!("step {step}: no better mask AP in {evaluations} evaluations, stopping early");
+        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.finish_and_clear();
+    }
+
     fn should_stop(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
     }

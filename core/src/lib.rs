@@ -8,6 +8,8 @@ pub mod boxes;
 pub mod config;
 #[cfg(feature = "convert")]
 pub mod convert;
+#[cfg(any(feature = "convert", feature = "train"))]
+mod crc;
 pub mod data;
 pub mod detection;
 #[cfg(feature = "train")]

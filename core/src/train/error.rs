@@ -65,7 +65,7 @@ pub enum TrainError {
     Device(#[from] ExecutionError),
     /// A loss or gradient is not finite.
     #[error(
-        "step {step}: the loss or its gradient is not finite (loss {loss}, pictures {image_ids:?}); \
+        "step {step}: the loss or its gradient is not finite (loss {loss}, pictures {image_ids:?}){dump}; \
          lower train.learning_rate, lengthen train.warmup_steps or set train.clip_norm=5"
     )]
     NotFinite {
@@ -75,6 +75,8 @@ pub enum TrainError {
         loss: f32,
         /// The pictures of the batch.
         image_ids: Vec<u64>,
+        /// Where the batch was written.
+        dump: String,
     },
     /// The run folder cannot be written.
     #[error("{path}: {source}")]

@@ -1,6 +1,7 @@
 //! The training loop: steps, evaluations, checkpoints.
 
 use super::checkpoint::Saved;
+use super::dump::dump_batch;
 use super::error::TrainError;
 use super::loader::Loader;
 use super::run::Run;
@@ -28,6 +29,12 @@ pub struct StepReport {
     pub images_per_second: f64,
     /// Share of the step spent waiting for data.
     pub data_wait: f64,
+    /// Duration of the step, data included.
+    pub seconds: f64,
+    /// Bytes of the process.
+    pub memory: u64,
+    /// Bytes reserved on the device, where it has memory of its own.
+    pub device_memory: Option<u64>,
 }
 
 impl StepReport {
@@ -45,6 +52,8 @@ pub trait Observer {
     fn on_eval_progress(&mut self, _done: usize, _all: usize) {}
     /// After every evaluation: steps done, and the COCO numbers.
     fn on_eval(&mut self, step: usize, metrics: &Metrics);
+    /// Before the last evaluation's results are written, where `train.patience` ends the run early.
+    fn on_early_stop(&mut self, _step: usize, _evaluations: usize) {}
     /// Asked before every step; true ends the run, which saves a checkpoint first.
     fn should_stop(&self) -> bool {
         false
@@ -107,20 +116,58 @@ impl Trainer {
             }
             if let Err(error) = run.train_step(&loader, observer) {
                 run.save(&self.folder.last(), None)?;
-                return Err(error);
+                return Err(self.with_dump(error, run.step));
             }
             let due = |every: usize| every > 0 && run.step.is_multiple_of(every);
             let (evaluate, save) = (due(config.eval_every), due(config.checkpoint_every));
             if run.step < config.steps && (evaluate || save) {
                 if evaluate {
-                    run.evaluate(observer)?;
+                    let metrics = run.evaluate(observer)?;
+                    if config.patience > 0 && run.stale >= config.patience {
+                        observer.on_early_stop(run.step, run.stale);
+                        return self.finish(run, metrics);
+                    }
                 }
                 run.checkpoint()?;
             }
         }
         let metrics = run.evaluate(observer)?;
+        self.finish(run, metrics)
+    }
+
+    fn finish(&self, mut run: Run<'_>, metrics: Metrics) -> Result<Outcome, TrainError> {
+        run.finish(&metrics)?;
         run.checkpoint()?;
         Ok(Outcome::Finished(metrics))
+    }
+
+    /// Where a loss is not finite, writes the batch of step `step`, which is a function of the seed.
+    fn with_dump(&self, error: TrainError, step: usize) -> TrainError {
+        let TrainError::NotFinite {
+            step: at,
+            loss,
+            image_ids,
+            ..
+        } = error
+        else {
+            return error;
+        };
+        let folder = self.folder.not_finite(at);
+        let again = Loader::start(self.train.clone(), &self.config, step);
+        let batch = again.ok().and_then(|loader| loader.next_batch()?.ok());
+        let image = &self.config.image;
+        let written = batch.map(|batch| dump_batch(&folder, &batch, &self.train, image));
+        let dump = match written {
+            Some(Ok(())) => format!("; the batch is in {}", folder.display()),
+            Some(Err(error)) => format!("; the batch cannot be written: {error}"),
+            None => "; the batch cannot be read again".into(),
+        };
+        TrainError::NotFinite {
+            step: at,
+            loss,
+            image_ids,
+            dump,
+        }
     }
 }
 
