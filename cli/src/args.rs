@@ -1,6 +1,8 @@
 //! The command line.
 
+use crate::benchmark::BenchmarkArgs;
 use crate::convert::ConvertArgs;
+use crate::doctor::DoctorArgs;
 use crate::recipe::RecipeArgs;
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -20,6 +22,7 @@ pub struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   mrcnn-cli quickstart
+  mrcnn-cli doctor
   mrcnn-cli dataset check ~/my_coco
   mrcnn-cli train --config nuclei --data ~/nuclei --out runs/nuclei
   mrcnn-cli eval --weights runs/nuclei/best.safetensors --data ~/nuclei
@@ -45,6 +48,10 @@ pub enum Command {
         #[command(subcommand)]
         command: DatasetCommand,
     },
+    /// Time training or inference: pictures a second, percentiles of the steps.
+    Benchmark(BenchmarkArgs),
+    /// What this machine and this build have, what is picked and why, what to install.
+    Doctor(DoctorArgs),
 }
 
 #[derive(Debug, Args)]
@@ -196,12 +203,12 @@ pub struct PredictArgs {
     pub model: ModelArgs,
 }
 
-/// What `predict` prints.
+/// What `predict` and `doctor` print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PrintFormat {
-    /// A line a picture
+    /// Lines for people
     Table,
-    /// COCO results with compressed RLE masks, as in detections.json
+    /// For programs; of `predict` COCO results, as in detections.json
     Json,
 }
 
@@ -318,7 +325,7 @@ pub const PRESETS: [(&str, &str); 5] = [
 ];
 
 /// A file, a preset where no such file exists, or the defaults.
-fn load_config(name: Option<&str>) -> Result<Config> {
+pub fn load_config(name: Option<&str>) -> Result<Config> {
     let Some(name) = name else {
         return Ok(Config::default());
     };

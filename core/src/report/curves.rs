@@ -32,6 +32,7 @@ pub fn render_svg(panels: &[Panel], columns: usize) -> String {
     let (width, height) = (columns as f64 * WIDTH, rows as f64 * HEIGHT);
     let mut svg = format!(
         "<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' \
+         viewBox='0 0 {width} {height}' \
          font-family='sans-serif' font-size='11'><rect width='100%' height='100%' fill='white'/>"
     );
     for (index, panel) in panels.iter().enumerate() {

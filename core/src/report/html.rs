@@ -114,5 +114,6 @@ th{color:#5b6577;font-weight:600}th:first-child,td:first-child{text-align:left}\
 .bar{display:inline-block;height:.7rem;border-radius:3px;background:#3b76d6;vertical-align:middle}\
 .bar.red{background:#d65a3b}td.barcell{text-align:left;width:240px}\
 .matrix td{text-align:center;min-width:2.2rem}.matrix th{max-width:9rem}\
-.wide svg{max-width:100%;height:auto}figure{margin:0 0 1.2rem}figure img{max-width:100%;\
-border-radius:6px}figcaption{color:#5b6577;margin-bottom:.3rem}pre{font-size:12.5px}";
+.wide svg{width:100%;max-width:1000px;height:auto}.narrow svg{width:100%;max-width:640px;\
+height:auto}.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(440px,1fr));\
+gap:1.2rem}figure{margin:0}figure img{width:100%;border-radius:6px}figcaption{color:#5b6577;margin-bottom:.3rem}pre{font-size:12.5px}";

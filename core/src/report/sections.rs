@@ -169,7 +169,10 @@ pub fn precision_recall(classes: &[ClassResult]) -> String {
         0 => String::new(),
         left => format!("<p class='note'>{left} classes with fewer objects are not drawn.</p>"),
     };
-    format!("<div class='wide'>{}</div>{note}", render_svg(&[panel], 1))
+    format!(
+        "<div class='narrow'>{}</div>{note}",
+        render_svg(&[panel], 1)
+    )
 }
 
 /// Bars of the kinds of errors.
@@ -286,5 +289,6 @@ pub fn pictures(pictures: &[(String, RgbImage)]) -> String {
              <img alt='{caption}' src='data:image/jpeg;base64,{data}'></figure>"
         )
     };
-    pictures.iter().map(figure).collect()
+    let figures: String = pictures.iter().map(figure).collect();
+    format!("<div class='grid'>{figures}</div>")
 }

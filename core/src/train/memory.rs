@@ -1,7 +1,7 @@
 //! Memory of this process, of the machine and of the device.
 
 use burn::tensor::Device;
-use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+use sysinfo::{CpuRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 /// Reads how much memory this process and its device use.
 #[derive(Debug)]
@@ -48,4 +48,35 @@ impl MemoryMeter {
 /// Bytes that a device with memory of its own has reserved.
 pub fn device_memory(device: &Device) -> Option<u64> {
     device.memory_pool_usage().map(|usage| usage.bytes_reserved)
+}
+
+/// The machine: system, processor, memory; a name and a text each.
+pub fn machine() -> Vec<(&'static str, String)> {
+    let mut system = System::new();
+    system.refresh_memory();
+    system.refresh_cpu_list(CpuRefreshKind::nothing());
+    let kernel = System::kernel_version().unwrap_or_default();
+    let os = System::long_os_version().unwrap_or_else(|| std::env::consts::OS.into());
+    let name = system
+        .cpus()
+        .first()
+        .map(|cpu| cpu.brand().trim().to_string());
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    let (total, available) = (system.total_memory(), system.available_memory());
+    vec![
+        (
+            "system",
+            format!("{os}, kernel {kernel}, {}", std::env::consts::ARCH),
+        ),
+        ("cores", format!("{cores}, {}", name.unwrap_or_default())),
+        (
+            "memory",
+            format!(
+                "{:.1} GB, {:.1} GB available",
+                gigabytes(total),
+                gigabytes(available)
+            ),
+        ),
+    ]
 }

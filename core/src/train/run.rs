@@ -26,7 +26,7 @@ use std::time::Instant;
 pub(super) struct Run<'a> {
     trainer: &'a Trainer,
     device: Device,
-    model: MaskRcnn,
+    pub(super) model: MaskRcnn,
     replicas: Replicas,
     optimizer: Optimizer,
     sampling: Stream,

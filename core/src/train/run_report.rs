@@ -97,10 +97,19 @@ impl Trainer {
                 "time",
                 format!("{:.1} minutes of steps and evaluations", seconds / 60.0),
             ),
-            ("device", format!("{:?}", self.device)),
+            ("device", device_name(&self.device)),
             ("seed", train.seed.to_string()),
             ("version", env!("CARGO_PKG_VERSION").into()),
         ];
         facts.map(|(name, value)| (name.into(), value)).into()
     }
+}
+
+/// `Flex(Cpu)` of `Device<Flex(Cpu)>`.
+fn device_name(device: &burn::tensor::Device) -> String {
+    let text = format!("{device:?}");
+    let inner = text
+        .strip_prefix("Device<")
+        .and_then(|t| t.strip_suffix('>'));
+    inner.unwrap_or(&text).into()
 }

@@ -3,7 +3,10 @@
 use super::checkpoint::Saved;
 use super::dump::dump_batch;
 use super::error::TrainError;
+use super::error::is_out_of_memory;
 use super::loader::Loader;
+use super::memory::{MemoryMeter, device_memory};
+use super::memory_plan::MemoryPlan;
 use super::run::Run;
 use super::run_folder::RunFolder;
 use crate::config::Config;
@@ -46,6 +49,8 @@ impl StepReport {
 
 /// Follows a training run.
 pub trait Observer {
+    /// Before the first step: what the run will need in memory, and a warning where it may not be there.
+    fn on_plan(&mut self, _plan: &MemoryPlan, _warning: Option<&str>) {}
     /// After every step.
     fn on_step(&mut self, report: &StepReport);
     /// During an evaluation: pictures done, of how many.
@@ -109,6 +114,12 @@ impl Trainer {
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError> {
         let config = &self.config.train;
+        let plan = MemoryPlan::new(&run.model, &self.config, &self.train);
+        // A device with memory of its own does not say how much of it is free.
+        let machine = device_memory(&self.device).is_none();
+        let available = MemoryMeter::default().available().filter(|_| machine);
+        let warning = available.and_then(|bytes| plan.warning(bytes));
+        observer.on_plan(&plan, warning.as_deref());
         let loader = Loader::start(self.train.clone(), &self.config, run.step)?;
         while run.step < config.steps {
             if observer.should_stop() {
@@ -116,7 +127,15 @@ impl Trainer {
             }
             if let Err(error) = run.train_step(&loader, observer) {
                 run.save(&self.folder.last(), None)?;
-                return Err(self.with_dump(error, run.step));
+                return Err(match error {
+                    TrainError::Device(source) if is_out_of_memory(&source) => {
+                        TrainError::OutOfMemory {
+                            source,
+                            plan: plan.to_string(),
+                        }
+                    }
+                    error => self.with_dump(error, run.step),
+                });
             }
             let due = |every: usize| every > 0 && run.step.is_multiple_of(every);
             let (evaluate, save) = (due(config.eval_every), due(config.checkpoint_every));

@@ -2,6 +2,9 @@
 
 mod bad_input;
 mod convert;
+mod evidence;
+mod modes;
+mod options;
 mod predict;
 mod resume;
 mod run;
