@@ -77,6 +77,24 @@ fn formats(device: &Device) -> Vec<&'static str> {
         .collect()
 }
 
+/// What an NVIDIA card's matrix units compute in, by the architecture in `ptx_sm90`.
+fn matrix_units(target: &str) -> &'static str {
+    let digits = |text: &str| {
+        text.chars()
+            .take_while(char::is_ascii_digit)
+            .collect::<String>()
+    };
+    let number = target
+        .split("sm")
+        .nth(1)
+        .map(|rest| digits(rest.trim_start_matches('_')));
+    match number.and_then(|number| number.parse::<u32>().ok()) {
+        Some(80..) => "matrix units for f16, bf16 and TF32 (f32 rounded to 11 bits)",
+        Some(70..) => "matrix units for f16 only",
+        _ => "no matrix units",
+    }
+}
+
 fn facts(kind: BackendKind, devices: Vec<DeviceFacts>) -> BackendFacts {
     let missing = devices.is_empty().then(|| match select(kind) {
         Err(error) => error.to_string(),
@@ -129,7 +147,7 @@ fn wgpu() -> BackendFacts {
 #[cfg(feature = "wgpu")]
 fn adapters() -> Vec<(String, String)> {
     let instance = ::wgpu::Instance::new(::wgpu::InstanceDescriptor::new_without_display_handle());
-    let all = pollster::block_on(instance.enumerate_adapters(::wgpu::Backends::all()));
+    let all = pollster::block_on(instance.enumerate_adapters(::wgpu::Backends::PRIMARY));
     let info = all.iter().map(|adapter| adapter.get_info());
     info.map(|i| {
         (
@@ -270,7 +288,16 @@ impl fmt::Display for Diagnosis {
                 )?;
                 let driver = device.driver.as_ref().map(|d| format!("driver: {d}"));
                 let target = device.target.as_ref().map(|t| format!("kernels for: {t}"));
-                for line in [driver, target].into_iter().flatten() {
+                let is_cuda = backend.kind == BackendKind::Cuda;
+                let units = device
+                    .target
+                    .as_deref()
+                    .filter(|_| is_cuda)
+                    .map(matrix_units);
+                for line in [driver, target, units.map(String::from)]
+                    .into_iter()
+                    .flatten()
+                {
                     writeln!(f, "         {line}")?;
                 }
             }
@@ -288,52 +315,4 @@ impl fmt::Display for Diagnosis {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn device(is_card: bool) -> DeviceFacts {
-        DeviceFacts {
-            name: "a".into(),
-            driver: None,
-            formats: vec!["f32"],
-            target: None,
-            is_card,
-        }
-    }
-
-    fn backend(kind: BackendKind, devices: Vec<DeviceFacts>) -> BackendFacts {
-        BackendFacts {
-            kind,
-            devices,
-            missing: None,
-        }
-    }
-
-    #[test]
-    fn every_case_has_a_reason_and_advice() {
-        let none = [
-            backend(BackendKind::Cuda, vec![]),
-            backend(BackendKind::Wgpu, vec![]),
-        ];
-        let card = ["NVIDIA H100, 570.1, 81559 MiB".to_string()];
-        assert!(advice(&none, &card)[0].contains("libnvrtc"));
-        let software = [
-            backend(BackendKind::Cuda, vec![]),
-            backend(BackendKind::Wgpu, vec![device(false)]),
-        ];
-        assert!(advice(&software, &[])[0].contains("Vulkan driver"));
-        assert!(reason(Some(BackendKind::Cpu), &software).contains("software adapter"));
-        let real = [backend(BackendKind::Wgpu, vec![device(true)])];
-        assert_eq!(advice(&real, &[]), ["nothing is missing"]);
-        assert!(reason(Some(BackendKind::Wgpu), &real).contains("has a card"));
-    }
-
-    #[cfg(feature = "flex")]
-    #[test]
-    fn the_processor_computes_in_f32() {
-        let found = diagnose();
-        let cpu = found.backends.iter().find(|b| b.kind == BackendKind::Cpu);
-        assert!(cpu.unwrap().devices[0].formats.contains(&"f32"));
-        assert!(found.picked.is_some() && found.to_string().contains("picked"));
-    }
-}
+mod tests;

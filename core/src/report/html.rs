@@ -1,7 +1,7 @@
 //! `report.html`: one file without scripts that needs no network.
 
 use super::record::Record;
-use super::sections;
+use super::{exhibits, sections};
 use crate::eval::{Analysis, Metrics};
 use ::image::RgbImage;
 use std::fmt::Write;
@@ -70,13 +70,13 @@ pub fn render_html(report: &RunReport) -> String {
         "Confusion",
         "Objects (rows) and what confident detections took them for (columns), masks at IoU 0.5. \
          Last column: missed. Last row: detections of nothing.",
-        &sections::confusion(&report.analysis.confusion),
+        &exhibits::confusion(&report.analysis.confusion),
     );
     section(
         &mut html,
         "Worst pictures",
         "Those with the most mistakes among confident detections; truth left, prediction right.",
-        &sections::pictures(&report.worst),
+        &exhibits::pictures(&report.worst),
     );
     let settings = sections::escaped(report.settings);
     section(

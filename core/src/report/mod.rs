@@ -3,6 +3,7 @@
 mod csv;
 mod curves;
 mod dllogger;
+mod exhibits;
 mod html;
 mod journal;
 mod metrics_log;

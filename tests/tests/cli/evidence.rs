@@ -1,22 +1,26 @@
 //! What a run tells about itself: logs, tables, TensorBoard, the report; how it stops early or badly.
 
-use crate::{cli, cli_error, cli_ok, render_shapes, shown, train_args};
+use crate::{cli_ok, render_shapes, shown, train_args};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-fn read(path: &Path) -> String {
+pub fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn records(run: &Path, kind: &str) -> Vec<Value> {
+pub fn records(run: &Path, kind: &str) -> Vec<Value> {
     let lines = read(&run.join("metrics.jsonl"));
-    let all = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let all = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
     all.filter(|record| record["kind"] == kind).collect()
 }
 
 fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+    value
+        .as_f64()
+        .unwrap_or_else(|| panic!("{value} is no number"))
 }
 
 #[test]
@@ -47,13 +51,22 @@ fn every_number_is_logged_everywhere() {
             .map(|name| number(&eval["val_loss"][format!("loss_{name}")]))
             .sum();
         let loss = number(&eval["val_loss"]["loss"]);
-        assert!((loss - parts).abs() < 1e-9 * loss && loss > 0.0, "{loss}, {parts}");
+        assert!(
+            (loss - parts).abs() < 1e-9 * loss && loss > 0.0,
+            "{loss}, {parts}"
+        );
         assert!(number(&eval["mask"]["AP"]) >= 0.0 && number(&eval["box"]["AP"]) >= 0.0);
     }
 
     let table = read(&run.join("steps.csv"));
-    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split(',').collect()).collect();
-    let column = rows[0].iter().position(|name| *name == "loss_mask").expect("a column");
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split(',').collect())
+        .collect();
+    let column = rows[0]
+        .iter()
+        .position(|name| *name == "loss_mask")
+        .expect("a column");
     let third: f64 = rows[3][column].parse().expect("a number");
     // f32 written as f64.
     assert!((third - number(&steps[2]["loss_mask"])).abs() < 1e-6);
@@ -65,7 +78,9 @@ fn every_number_is_logged_everywhere() {
         .map(|line| serde_json::from_str(line.strip_prefix("DLLL ").expect("DLLL")).expect("JSON"))
         .collect();
     assert!(dll.iter().any(|line| line["step"] == "PARAMETER"));
-    let second = dll.iter().find(|line| line["step"] == serde_json::json!([0, 2]));
+    let second = dll
+        .iter()
+        .find(|line| line["step"] == serde_json::json!([0, 2]));
     let second = second.expect("step 2 of epoch 0");
     assert_eq!(second["data"]["mask_rcnn_loss"], steps[1]["loss_mask"]);
     let last = dll.last().expect("a line");
@@ -76,7 +91,9 @@ fn every_number_is_logged_everywhere() {
 /// A Python that has TensorBoard: that of `MRCNN_PYTHON`, or of a virtual environment made for it.
 fn tensorboard() -> Option<PathBuf> {
     let has = |python: &Path| {
-        let output = Command::new(python).args(["-c", "import tensorboard"]).output();
+        let output = Command::new(python)
+            .args(["-c", "import tensorboard"])
+            .output();
         output.is_ok_and(|output| output.status.success())
     };
     let given = std::env::var_os("MRCNN_PYTHON").map_or("python3".into(), PathBuf::from);
@@ -89,7 +106,10 @@ fn tensorboard() -> Option<PathBuf> {
     if has(&python) {
         return Some(python);
     }
-    let made = Command::new(&given).args(["-m", "venv"]).arg(&folder).output();
+    let made = Command::new(&given)
+        .args(["-m", "venv"])
+        .arg(&folder)
+        .output();
     let packages = ["-m", "pip", "install", "-q", "tensorboard", "setuptools"];
     let installed = Command::new(&python).args(packages).output();
     if has(&python) {
@@ -122,7 +142,15 @@ fn tensorboard_reads_the_events_of_a_run_that_went_on() {
     cli_ok(at, &train);
     // As if it had been killed after step 3: step 3 is done again, and its first events are void.
     std::fs::remove_dir_all(at.join("run/checkpoints/00000003")).expect("a checkpoint");
-    cli_ok(at, &["train", "--resume=run", "--backend=cpu", "--set=train.steps=5"]);
+    cli_ok(
+        at,
+        &[
+            "train",
+            "--resume=run",
+            "--backend=cpu",
+            "--set=train.steps=5",
+        ],
+    );
     let run = at.join("run");
     let output = Command::new(python)
         .args(["-c", READER])
@@ -134,11 +162,20 @@ fn tensorboard_reads_the_events_of_a_run_that_went_on() {
         let lines = text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
         lines
             .filter(|parts| parts[0] == tag)
-            .map(|parts| (parts[1].parse().expect("a step"), parts[2].parse().expect("a value")))
+            .map(|parts| {
+                (
+                    parts[1].parse().expect("a step"),
+                    parts[2].parse().expect("a value"),
+                )
+            })
             .collect()
     };
     let wanted: Vec<(usize, f64)> = (1..)
-        .zip(records(&run, "step").iter().map(|step| number(&step["loss"])))
+        .zip(
+            records(&run, "step")
+                .iter()
+                .map(|step| number(&step["loss"])),
+        )
         .collect();
     let found = of("train/loss");
     assert_eq!(found.len(), 5, "{text}");
@@ -147,7 +184,10 @@ fn tensorboard_reads_the_events_of_a_run_that_went_on() {
         assert!(step == at && (loss - logged).abs() < 1e-6 * loss, "{text}");
     }
     assert_eq!(of("val/mask_AP50").len(), 1, "that of step 5: {text}");
-    assert!(!of("train/lr").is_empty() && !of("val/loss_mask").is_empty(), "{text}");
+    assert!(
+        !of("train/lr").is_empty() && !of("val/loss_mask").is_empty(),
+        "{text}"
+    );
 }
 
 #[test]
@@ -178,7 +218,10 @@ fn the_report_is_one_file_with_everything_in_it() {
     // An untrained network misses every object.
     assert_eq!(html.matches("data:image/jpeg;base64,").count(), 2);
     // Three evaluations: a header and three rows.
-    let table = html.split("<h2>Evaluations</h2>").nth(1).expect("the table");
+    let table = html
+        .split("<h2>Evaluations</h2>")
+        .nth(1)
+        .expect("the table");
     let table = table.split("</table>").next().expect("its end");
     assert_eq!(table.matches("<tr").count(), 4, "{table}");
     for network in ["<script", "<link", "src='http", "@import", "url("] {
@@ -187,62 +230,15 @@ fn the_report_is_one_file_with_everything_in_it() {
 
     train.extend(["--set=log.report=false", "--set=log.tensorboard=false"]);
     let mut without: Vec<&str> = train.into_iter().filter(|a| *a != "--out=run").collect();
-    without.extend(["--out=quiet", "--set=log.csv=false", "--set=train.val_loss_pictures=0"]);
+    without.extend([
+        "--out=quiet",
+        "--set=log.csv=false",
+        "--set=train.val_loss_pictures=0",
+    ]);
     cli_ok(at, &without);
     for file in ["report.html", "tensorboard", "steps.csv", "dllogger.json"] {
         assert!(!at.join("quiet").join(file).exists(), "{file}");
     }
     let eval = &records(&at.join("quiet"), "eval")[0];
     assert_eq!(eval["val_loss"], serde_json::json!({}));
-}
-
-/// Without a better mask AP the run ends early, with its report, and a later one goes on counting.
-#[test]
-fn patience_ends_a_run_that_gets_no_better() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let at = folder.path();
-    render_shapes(at, 4, 1);
-    let mut train = train_args();
-    train.retain(|arg| !arg.contains("train.steps"));
-    train.extend(["--out=run", "--eval-every=1", "--patience=3", "--set=train.steps=50"]);
-    train.extend(["--set=train.learning_rate=0", "--set=train.lr_batch=0"]);
-    let output = cli(at, &train);
-    let text = shown(&output);
-    assert!(output.status.success(), "{text}");
-    let said = "step 4: no better mask AP in 3 evaluations, stopping early";
-    assert!(text.contains(said), "{text}");
-    let run = at.join("run");
-    assert_eq!(records(&run, "eval").len(), 4, "the first and three more");
-    assert!(run.join("report.html").is_file());
-    let progress = read(&run.join("checkpoints/00000004/progress.json"));
-    assert!(progress.contains("\"stale\": 3"), "{progress}");
-}
-
-#[test]
-fn a_loss_that_is_not_finite_names_and_writes_its_batch() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let at = folder.path();
-    render_shapes(at, 4, 1);
-    let mut train = train_args();
-    train.extend(["--out=run", "--set=train.learning_rate=1e30", "--set=train.clip_norm=0"]);
-    train.push("--set=train.warmup_steps=0");
-    let error = cli_error(at, &train);
-    assert!(error.contains("step 2: the loss or its gradient is not finite"), "{error}");
-    let dump = at.join("run/not_finite_00000002");
-    let listed: Vec<Value> = serde_json::from_str(&read(&dump.join("batch.json"))).expect("JSON");
-    assert_eq!(listed.len(), 2);
-    let ids: Vec<String> = listed.iter().map(|picture| picture["image_id"].to_string()).collect();
-    assert!(error.contains(&format!("pictures [{}]", ids.join(", "))), "{error}");
-    for picture in &listed {
-        let id = &picture["image_id"];
-        let image = image::open(dump.join(format!("{id}.png"))).expect("a picture");
-        let side = |key: &str| picture[key].as_u64().expect("a side") as u32;
-        assert_eq!((image.width(), image.height()), (side("width"), side("height")));
-        assert!(picture["file"].as_str().is_some_and(|file| at.join(file).is_file()));
-        let boxes = picture["boxes"].as_array().expect("boxes");
-        assert_eq!(boxes.len(), picture["labels"].as_array().expect("labels").len());
-    }
-    let tensors = std::fs::read(dump.join("batch.safetensors")).expect("tensors");
-    let tensors = safetensors::SafeTensors::deserialize(&tensors).expect("tensors");
-    assert_eq!(tensors.tensor("images").expect("the pictures").shape()[..2], [2, 3]);
 }

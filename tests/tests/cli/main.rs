@@ -8,6 +8,7 @@ mod options;
 mod predict;
 mod resume;
 mod run;
+mod stopping;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

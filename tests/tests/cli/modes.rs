@@ -25,7 +25,11 @@ fn benchmarks_time_both_modes_on_both_kinds_of_data() {
             let text = std::fs::read_to_string(at.join("found.json")).expect("JSON");
             let found: Value = serde_json::from_str(&text).expect("JSON");
             assert_eq!(found["mode"], mode);
-            let source = if data.is_empty() { "rendered" } else { "shapes" };
+            let source = if data.is_empty() {
+                "rendered"
+            } else {
+                "shapes"
+            };
             assert_eq!(found["data"], source);
             let results = found["results"].as_array().expect("results");
             assert_eq!(results.len(), 2);
@@ -40,7 +44,10 @@ fn benchmarks_time_both_modes_on_both_kinds_of_data() {
                 assert!((speed * ms("mean") / 1e3 / batch as f64 - 1.0).abs() < 1e-6);
                 let waited = result["data_wait"].as_f64().expect("a share");
                 assert!((0.0..1.0).contains(&waited));
-                assert!(!data.is_empty() || waited < 0.01, "rendered pictures cost none");
+                assert!(
+                    !data.is_empty() || waited < 0.01,
+                    "rendered pictures cost none"
+                );
             }
         }
     }
@@ -50,14 +57,24 @@ fn benchmarks_time_both_modes_on_both_kinds_of_data() {
 fn doctor_names_the_processor_and_what_is_picked() {
     let folder = tempfile::tempdir().expect("a folder");
     let text = cli_ok(folder.path(), &["doctor"]);
-    for wanted in ["system", "memory", "cpu      processor", "f32", "picked", "advice"] {
+    for wanted in [
+        "system",
+        "memory",
+        "cpu      processor",
+        "f32",
+        "picked",
+        "advice",
+    ] {
         assert!(text.contains(wanted), "{wanted} is missing: {text}");
     }
     let json = cli_ok(folder.path(), &["doctor", "--format=json"]);
     let found: Value = serde_json::from_str(&json).expect("JSON");
     let backends = found["backends"].as_array().expect("backends");
     assert_eq!(backends.len(), 3);
-    let cpu = backends.iter().find(|backend| backend["kind"] == "cpu").expect("cpu");
+    let cpu = backends
+        .iter()
+        .find(|backend| backend["kind"] == "cpu")
+        .expect("cpu");
     assert!(cpu["devices"][0]["formats"].to_string().contains("f32"));
     let picked = found["picked"].as_str().expect("a backend");
     assert!(["cpu", "wgpu", "cuda"].contains(&picked));

@@ -6,6 +6,8 @@ mod convert;
 mod eval_mode;
 mod kernels;
 mod model;
+mod overfit;
+mod recipes;
 mod replicas;
 mod slots;
 mod small;

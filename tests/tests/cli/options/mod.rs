@@ -40,11 +40,16 @@ fn options(command: &[&str]) -> BTreeSet<String> {
     let text = help(command);
     let words = text.lines().filter_map(|line| {
         let line = line.trim_start();
-        let long = line.strip_prefix("-h, ").or(line.strip_prefix("-V, ")).unwrap_or(line);
+        let long = line
+            .strip_prefix("-h, ")
+            .or(line.strip_prefix("-V, "))
+            .unwrap_or(line);
         let word = long.split([' ', '=', ',']).next()?;
         word.starts_with("--").then(|| word.to_string())
     });
-    words.filter(|word| word != "--help" && word != "--version").collect()
+    words
+        .filter(|word| word != "--help" && word != "--version")
+        .collect()
 }
 
 /// Every command that has no commands below it.
@@ -144,27 +149,39 @@ fn text(path: &Path) -> String {
 /// A key of a run's `args.toml`, as written.
 fn setting(run: &Path, key: &str) -> String {
     let args = text(&run.join("args.toml"));
-    let line = args.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
+    let line = args
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
     line.unwrap_or_else(|| panic!("no {key} in {args}")).into()
 }
 
 /// The losses of a run's steps.
 fn losses(run: &Path) -> Vec<f64> {
     let lines = text(&run.join("metrics.jsonl"));
-    let records = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let records = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
     let steps = records.filter(|record| record["kind"] == "step");
-    steps.map(|step| step["loss"].as_f64().expect("a loss")).collect()
+    steps
+        .map(|step| step["loss"].as_f64().expect("a loss"))
+        .collect()
 }
 
 fn evaluations(run: &Path) -> usize {
-    text(&run.join("metrics.jsonl")).matches("\"kind\":\"eval\"").count()
+    text(&run.join("metrics.jsonl"))
+        .matches("\"kind\":\"eval\"")
+        .count()
 }
 
 /// The numbers of a tensor in a weights file.
 fn tensor(file: &Path, name: &str) -> Vec<u8> {
     let bytes = std::fs::read(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
-    tensors.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}")).data().to_vec()
+    tensors
+        .tensor(name)
+        .unwrap_or_else(|e| panic!("{name}: {e}"))
+        .data()
+        .to_vec()
 }
 
 fn json(path: &Path) -> Value {

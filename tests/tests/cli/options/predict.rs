@@ -7,7 +7,10 @@ use std::path::Path;
 /// `eval` of the base run with more arguments.
 fn eval(at: &Path, more: &[&str]) -> String {
     let mut args = vec!["eval", "--backend=cpu"];
-    if !more.iter().any(|arg| arg.starts_with("--weights") || arg.starts_with("--results")) {
+    if !more
+        .iter()
+        .any(|arg| arg.starts_with("--weights") || arg.starts_with("--results"))
+    {
         args.push("--weights=base/last.safetensors");
     }
     args.extend(more);
@@ -56,7 +59,12 @@ pub const EVAL: Table = &[
     }),
     ("--config", |at| {
         // Another network: the weights do not fit.
-        let args = ["eval", "--backend=cpu", "--weights=base/last.safetensors", "--config=nuclei"];
+        let args = [
+            "eval",
+            "--backend=cpu",
+            "--weights=base/last.safetensors",
+            "--config=nuclei",
+        ];
         assert!(cli_error(at, &args).contains("base/last.safetensors"));
     }),
     ("--backend", |at| {
@@ -67,7 +75,11 @@ pub const EVAL: Table = &[
         eval(at, &["--json=many.json"]);
         eval(at, &["--json=few.json", "--set=model.roi.max_detections=1"]);
         let count = |file: &str| json(&at.join(file)).as_array().expect("a list").len();
-        assert!(count("few.json") <= 2 && count("many.json") > 2, "{}", count("many.json"));
+        assert!(
+            count("few.json") <= 2 && count("many.json") > 2,
+            "{}",
+            count("many.json")
+        );
     }),
     ("--area", |at| {
         assert!(eval(at, &["--area=box"]).contains("by box area"));
@@ -77,7 +89,12 @@ pub const EVAL: Table = &[
 
 pub const PREDICT: Table = &[
     ("--weights", |at| {
-        let args = ["predict", "shapes/val", "--backend=cpu", "--weights=none.safetensors"];
+        let args = [
+            "predict",
+            "shapes/val",
+            "--backend=cpu",
+            "--weights=none.safetensors",
+        ];
         assert!(cli_error(at, &args).contains("none.safetensors"));
     }),
     ("--out", |at| {
@@ -89,7 +106,12 @@ pub const PREDICT: Table = &[
         assert!(!all.is_empty() && sure.is_empty());
     }),
     ("--format", |at| {
-        let args = ["predict", "shapes/val", "--backend=cpu", "--weights=base/last.safetensors"];
+        let args = [
+            "predict",
+            "shapes/val",
+            "--backend=cpu",
+            "--weights=base/last.safetensors",
+        ];
         let table = cli_ok(at, &args);
         let mut args = args.to_vec();
         args.push("--format=json");
@@ -97,11 +119,22 @@ pub const PREDICT: Table = &[
     }),
     ("--config", |at| {
         let weights = "--weights=base/last.safetensors";
-        let args = ["predict", "shapes/val", "--backend=cpu", weights, "--config=nuclei"];
+        let args = [
+            "predict",
+            "shapes/val",
+            "--backend=cpu",
+            weights,
+            "--config=nuclei",
+        ];
         assert!(cli_error(at, &args).contains("base/last.safetensors"));
     }),
     ("--backend", |at| {
-        let args = ["predict", "shapes/val", "--weights=base/last.safetensors", "--backend=cuda"];
+        let args = [
+            "predict",
+            "shapes/val",
+            "--weights=base/last.safetensors",
+            "--backend=cuda",
+        ];
         assert!(cli_error(at, &args).contains("cuda backend"));
     }),
     ("--set", |at| {

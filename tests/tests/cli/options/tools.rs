@@ -37,7 +37,11 @@ pub const QUICKSTART: Table = &[
 /// Converts a run that torchvision could load.
 fn convert(at: &Path, more: &[&str]) -> String {
     if !at.join("tv/best.safetensors").exists() {
-        trained(at, "tv", &["--set=model.norm=frozen_bn", "--set=model.head_norm=none"]);
+        trained(
+            at,
+            "tv",
+            &["--set=model.norm=frozen_bn", "--set=model.head_norm=none"],
+        );
     }
     let mut args = vec!["convert", "tv/best.safetensors"];
     args.extend(more);
@@ -62,7 +66,12 @@ pub const CONVERT: Table = &[
         // Without its header it has no names.
         convert(at, &["--to=torchvision", "--out=bare.safetensors"]);
         std::fs::write(at.join("names.txt"), "one\ntwo\nthree\nfour\n").expect("names");
-        let args = ["convert", "bare.safetensors", "--classes=names.txt", "--out=named.safetensors"];
+        let args = [
+            "convert",
+            "bare.safetensors",
+            "--classes=names.txt",
+            "--out=named.safetensors",
+        ];
         cli_ok(at, &args);
         let header = std::fs::read(at.join("named.safetensors")).expect("weights");
         assert!(String::from_utf8_lossy(&header[..20_000]).contains("three"));
@@ -85,7 +94,12 @@ fn shapes(at: &Path, out: &str, more: &[&str]) -> [serde_json::Value; 2] {
     }
     args.extend(more);
     cli_ok(at, &args);
-    let file = |split| json(&at.join(out).join(format!("annotations/instances_{split}.json")));
+    let file = |split| {
+        json(
+            &at.join(out)
+                .join(format!("annotations/instances_{split}.json")),
+        )
+    };
     [file("train"), file("val")]
 }
 
@@ -106,7 +120,13 @@ pub const SHAPES: Table = &[
     }),
     ("--size", |at| {
         let [train, _] = shapes(at, "size", &["--size", "64", "64"]);
-        assert!(train["images"].as_array().expect("a list").iter().all(|i| i["width"] == 64));
+        assert!(
+            train["images"]
+                .as_array()
+                .expect("a list")
+                .iter()
+                .all(|i| i["width"] == 64)
+        );
     }),
     ("--objects", |at| {
         let few = shapes(at, "few", &["--train=20", "--objects=2"]);
@@ -151,13 +171,17 @@ pub const BENCHMARK: Table = &[
         let found = benchmark(at, &["--weights=base/last.safetensors"]);
         assert_eq!(found["model"]["num_classes"], 5);
     }),
-    ("--data", |at| assert_eq!(benchmark(at, &["--data=shapes"])["data"], "shapes")),
+    ("--data", |at| {
+        assert_eq!(benchmark(at, &["--data=shapes"])["data"], "shapes")
+    }),
     ("--batch-size", |at| {
         let found = benchmark(at, &["--batch-size=2,1"]);
         assert_eq!(found["results"][0]["batch_size"], 2);
         assert_eq!(found["results"][1]["batch_size"], 1);
     }),
-    ("--warmup", |at| assert_eq!(benchmark(at, &["--warmup=2"])["warmup"], 2)),
+    ("--warmup", |at| {
+        assert_eq!(benchmark(at, &["--warmup=2"])["warmup"], 2)
+    }),
     ("--steps", |at| {
         let found = benchmark(at, &["--steps=3"]);
         let ms = &found["results"][0]["step_ms"];
@@ -174,7 +198,10 @@ pub const BENCHMARK: Table = &[
         assert!(error.contains("cuda backend"), "{error}");
     }),
     ("--set", |at| {
-        assert_eq!(benchmark(at, &["--set=image.max_size=160"])["image"]["max_size"], 160);
+        assert_eq!(
+            benchmark(at, &["--set=image.max_size=160"])["image"]["max_size"],
+            160
+        );
     }),
 ];
 

@@ -6,7 +6,11 @@ use crate::{cli_error, cli_ok, render_shapes};
 pub const TRAIN: Table = &[
     ("--config", |at| {
         // The nuclei preset, made as small as the others.
-        let small = ["--config=nuclei", "--set=image.min_size=96", "--set=image.max_size=128"];
+        let small = [
+            "--config=nuclei",
+            "--set=image.min_size=96",
+            "--set=image.max_size=128",
+        ];
         let run = trained(at, "config", &small);
         assert_eq!(setting(&run, "warmup_steps"), "100");
         assert_eq!(setting(&at.join("base"), "warmup_steps"), "50");
@@ -19,10 +23,20 @@ pub const TRAIN: Table = &[
         assert_eq!(setting(&run, "dir"), "\"elsewhere/shapes\"");
         assert!(losses(&run) != losses(&at.join("base")));
     }),
-    ("--out", |at| assert!(trained(at, "out", &[]).join("metrics.jsonl").is_file())),
+    ("--out", |at| {
+        assert!(trained(at, "out", &[]).join("metrics.jsonl").is_file())
+    }),
     ("--resume", |at| {
         let run = trained(at, "resume", &[]);
-        cli_ok(at, &["train", "--resume=resume", "--backend=cpu", "--set=train.steps=4"]);
+        cli_ok(
+            at,
+            &[
+                "train",
+                "--resume=resume",
+                "--backend=cpu",
+                "--set=train.steps=4",
+            ],
+        );
         assert_eq!(losses(&run).len(), 4);
     }),
     ("--weights", |at| {
@@ -43,11 +57,18 @@ pub const TRAIN: Table = &[
         assert_eq!(setting(&run, "warmup_steps"), "167");
     }),
     ("--eval-every", |at| {
-        assert_eq!(evaluations(&trained(at, "eval-every", &["--eval-every=1"])), 3);
+        assert_eq!(
+            evaluations(&trained(at, "eval-every", &["--eval-every=1"])),
+            3
+        );
         assert_eq!(evaluations(&at.join("base")), 1);
     }),
     ("--patience", |at| {
-        let still = ["--eval-every=1", "--patience=1", "--set=train.learning_rate=0"];
+        let still = [
+            "--eval-every=1",
+            "--patience=1",
+            "--set=train.learning_rate=0",
+        ];
         assert_eq!(losses(&trained(at, "patience", &still)).len(), 2);
     }),
     ("--freeze-at", |at| {
@@ -57,12 +78,14 @@ pub const TRAIN: Table = &[
             let of = |name: &str| tensor(&weights, &format!("backbone.body.{name}.weight"));
             (of("conv1"), of("layer1.0.conv1"), of("layer2.0.conv1"))
         };
-        let [none, one, two] = ["0", "1", "2"].map(|n| {
-            stem(&format!("freeze{n}"), &format!("--freeze-at={n}"))
-        });
+        let [none, one, two] =
+            ["0", "1", "2"].map(|n| stem(&format!("freeze{n}"), &format!("--freeze-at={n}")));
         let start = trained(at, "start", &["--set=train.learning_rate=0"]);
         let start = |name: &str| {
-            tensor(&start.join("last.safetensors"), &format!("backbone.body.{name}.weight"))
+            tensor(
+                &start.join("last.safetensors"),
+                &format!("backbone.body.{name}.weight"),
+            )
         };
         let [stem, first, second] = ["conv1", "layer1.0.conv1", "layer2.0.conv1"].map(start);
         assert!(none.0 != stem && none.1 != first && none.2 != second);
@@ -70,12 +93,20 @@ pub const TRAIN: Table = &[
         assert!(two.0 == stem && two.1 == first && two.2 != second);
     }),
     ("--finetune-bn", |at| {
-        let common = ["--freeze-at=1", "--set=train.replicas=1", "--set=model.norm=frozen_bn"];
+        let common = [
+            "--freeze-at=1",
+            "--set=train.replicas=1",
+            "--set=model.norm=frozen_bn",
+        ];
         let frozen = trained(at, "frozen", &common);
         // --set comes last and would win.
         let tuned = trained(at, "tuned", &[common[0], common[1], "--finetune-bn"]);
         assert_eq!(setting(&tuned, "norm"), "\"batch_norm\"");
-        for (name, learns) in [("bn1", false), ("layer1.0.bn1", true), ("layer4.1.bn2", true)] {
+        for (name, learns) in [
+            ("bn1", false),
+            ("layer1.0.bn1", true),
+            ("layer4.1.bn2", true),
+        ] {
             for part in ["weight", "running_mean", "running_var"] {
                 let name = format!("backbone.body.{name}.{part}");
                 let [a, b] = [&frozen, &tuned].map(|r| tensor(&r.join("last.safetensors"), &name));
@@ -88,7 +119,15 @@ pub const TRAIN: Table = &[
     }),
     ("--backend", |at| {
         // The tests' build has no CUDA.
-        let error = cli_error(at, &["train", "--config=quickstart", "--data=shapes", "--backend=cuda"]);
+        let error = cli_error(
+            at,
+            &[
+                "train",
+                "--config=quickstart",
+                "--data=shapes",
+                "--backend=cuda",
+            ],
+        );
         assert!(error.contains("cuda backend"), "{error}");
     }),
     ("--set", |at| {
