@@ -118,12 +118,12 @@ impl Record {
                 device_memory_mb,
                 ..
             } => {
-                let mut all = vec![("train/loss".to_string(), *loss as f64)];
+                let mut all = vec![("train/loss".to_string(), short(*loss))];
                 let parts = losses.iter();
-                all.extend(parts.map(|(name, value)| (format!("train/{name}"), *value as f64)));
+                all.extend(parts.map(|(name, value)| (format!("train/{name}"), short(*value))));
                 let others = [
                     ("lr", Some(*lr)),
-                    ("grad_norm", Some(*grad_norm as f64)),
+                    ("grad_norm", Some(short(*grad_norm))),
                     ("images_per_second", Some(*images_per_second)),
                     ("data_wait", Some(*data_wait)),
                     ("seconds", Some(*seconds)),
@@ -158,6 +158,11 @@ impl Record {
             }
         }
     }
+}
+
+/// The f64 that is written with the digits of an f32 and no more.
+fn short(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(value as f64)
 }
 
 fn megabytes(bytes: u64) -> f64 {

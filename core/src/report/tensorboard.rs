@@ -38,8 +38,9 @@ struct Summary {
 struct Value {
     #[prost(string, tag = "1")]
     tag: String,
-    #[prost(float, tag = "2")]
-    simple_value: f32,
+    /// Of a `oneof`: a 0 that is not written would be no value.
+    #[prost(float, optional, tag = "2")]
+    simple_value: Option<f32>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -94,7 +95,7 @@ impl EventFile {
         let values = record.scalars().into_iter();
         let value = values.map(|(tag, value)| Value {
             tag,
-            simple_value: value as f32,
+            simple_value: Some(value as f32),
         });
         self.write(&Event {
             wall_time: now(),

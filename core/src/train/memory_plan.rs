@@ -229,10 +229,7 @@ fn activations(config: &Config, [n, _, height, width]: [usize; 4]) -> u64 {
     let masks = 2 * fpn as u64 * area + kept * convs * area + 8 * head.hidden as u64 * area;
     let masks = objects * (masks + 3 * logits);
     // Gradients of the largest layer on their way, and a convolution's work space.
-    let work = WORK
-        * largest
-            .max(rois as u64 * pooled)
-            .max(objects * 4 * area * head.hidden as u64);
+    let work = WORK * largest.max(rois as u64 * pooled);
     n as u64 * FLOAT * (sum + boxes + masks + work)
 }
 

@@ -39,18 +39,20 @@ const PRESETS: [(&str, &[&str]); 4] = [
 /// One test, so that no other allocates beside it.
 #[test]
 fn a_step_takes_what_was_planned() {
+    let mut wrong = Vec::new();
     for (preset, more) in PRESETS {
         let (planned, measured) = step(preset, more);
         let ratio = planned / measured;
         println!(
             "{preset} {more:?}: planned {planned:.0} MB, measured {measured:.0} MB, {ratio:.2}"
         );
-        // Layers are counted, work spaces guessed: what is asked is to tell 2 GB from 4.
-        assert!(
-            (1.0 / 1.5..1.5).contains(&ratio),
-            "{preset} {more:?}: {ratio:.2}"
-        );
+        // Layers are counted, work spaces guessed, and a picture need not have as many objects as
+        // regions are sampled for: what is asked is to tell 2 GB from 4.
+        if !(1.0 / 1.5..1.5).contains(&ratio) {
+            wrong.push(format!("{preset} {more:?}: {ratio:.2}"));
+        }
     }
+    assert!(wrong.is_empty(), "{wrong:?}");
 }
 
 /// Megabytes of the second step, planned and measured.

@@ -107,7 +107,7 @@ fn decay_and_bias_gradients_reach_whom_they_should() {
                 ]
                 .iter()
                 .any(|part| name.contains(part))
-                || (name.contains("mask_head") && name.contains(".1."));
+                || (name.contains("mask_head") && name.rsplit('.').nth(1) == Some("1"));
             let is_bias = name.ends_with(".bias");
             let decays = match scope {
                 DecayScope::All => true,

@@ -4,7 +4,7 @@ mod predict;
 mod tools;
 mod train;
 
-use crate::{SMALL, cli_ok, render_shapes, train_args};
+use crate::{cli_ok, render_shapes, train_args};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
