@@ -6,6 +6,7 @@ mod dump;
 mod ema;
 mod error;
 mod evaluation;
+mod failure;
 mod gradients;
 mod loader;
 pub mod losses;

@@ -1,11 +1,8 @@
 //! The training loop: steps, evaluations, checkpoints.
 
 use super::checkpoint::Saved;
-use super::dump::dump_batch;
 use super::error::TrainError;
-use super::error::is_out_of_memory;
 use super::loader::Loader;
-use super::memory::{MemoryMeter, device_memory};
 use super::memory_plan::MemoryPlan;
 use super::run::Run;
 use super::run_folder::RunFolder;
@@ -114,12 +111,7 @@ impl Trainer {
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError> {
         let config = &self.config.train;
-        let plan = MemoryPlan::new(&run.model, &self.config, &self.train);
-        // A device with memory of its own does not say how much of it is free.
-        let machine = device_memory(&self.device).is_none();
-        let available = MemoryMeter::default().available().filter(|_| machine);
-        let warning = available.and_then(|bytes| plan.warning(bytes));
-        observer.on_plan(&plan, warning.as_deref());
+        let plan = self.plan(&run.model, observer);
         let loader = Loader::start(self.train.clone(), &self.config, run.step)?;
         while run.step < config.steps {
             if observer.should_stop() {
@@ -127,15 +119,7 @@ impl Trainer {
             }
             if let Err(error) = run.train_step(&loader, observer) {
                 run.save(&self.folder.last(), None)?;
-                return Err(match error {
-                    TrainError::Device(source) if is_out_of_memory(&source) => {
-                        TrainError::OutOfMemory {
-                            source,
-                            plan: plan.to_string(),
-                        }
-                    }
-                    error => self.with_dump(error, run.step),
-                });
+                return Err(self.explained(error, run.step, &plan));
             }
             let due = |every: usize| every > 0 && run.step.is_multiple_of(every);
             let (evaluate, save) = (due(config.eval_every), due(config.checkpoint_every));
@@ -158,35 +142,6 @@ impl Trainer {
         run.finish(&metrics)?;
         run.checkpoint()?;
         Ok(Outcome::Finished(metrics))
-    }
-
-    /// Where a loss is not finite, writes the batch of step `step`, which is a function of the seed.
-    fn with_dump(&self, error: TrainError, step: usize) -> TrainError {
-        let TrainError::NotFinite {
-            step: at,
-            loss,
-            image_ids,
-            ..
-        } = error
-        else {
-            return error;
-        };
-        let folder = self.folder.not_finite(at);
-        let again = Loader::start(self.train.clone(), &self.config, step);
-        let batch = again.ok().and_then(|loader| loader.next_batch()?.ok());
-        let image = &self.config.image;
-        let written = batch.map(|batch| dump_batch(&folder, &batch, &self.train, image));
-        let dump = match written {
-            Some(Ok(())) => format!("; the batch is in {}", folder.display()),
-            Some(Err(error)) => format!("; the batch cannot be written: {error}"),
-            None => "; the batch cannot be read again".into(),
-        };
-        TrainError::NotFinite {
-            step: at,
-            loss,
-            image_ids,
-            dump,
-        }
     }
 }
 

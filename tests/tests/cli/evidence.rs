@@ -88,35 +88,25 @@ fn every_number_is_logged_everywhere() {
     assert_eq!(last["step"], serde_json::json!([]));
 }
 
-/// A Python that has TensorBoard: that of `MRCNN_PYTHON`, or of a virtual environment made for it.
+/// A Python that has TensorBoard: that of `MRCNN_PYTHON`, or of the virtual environment that `.ci/run`
+/// makes in `~/.cache/mrcnn-tensorboard`.
 fn tensorboard() -> Option<PathBuf> {
-    let has = |python: &Path| {
+    let has = |python: &PathBuf| {
         let output = Command::new(python)
             .args(["-c", "import tensorboard"])
             .output();
         output.is_ok_and(|output| output.status.success())
     };
     let given = std::env::var_os("MRCNN_PYTHON").map_or("python3".into(), PathBuf::from);
-    if has(&given) {
-        return Some(given);
-    }
-    let home = std::env::var_os("HOME").map(PathBuf::from)?;
-    let folder = home.join(".cache/mrcnn-tensorboard");
-    let python = folder.join("bin/python");
-    if has(&python) {
-        return Some(python);
-    }
-    let made = Command::new(&given)
-        .args(["-m", "venv"])
-        .arg(&folder)
-        .output();
-    let packages = ["-m", "pip", "install", "-q", "tensorboard", "setuptools"];
-    let installed = Command::new(&python).args(packages).output();
-    if has(&python) {
-        return Some(python);
-    }
-    eprintln!("SKIPPED: TensorBoard cannot be installed: {made:?} {installed:?}");
-    None
+    let home = std::env::var_os("HOME")
+        .map(PathBuf::from)
+        .unwrap_or_default();
+    let made = home.join(".cache/mrcnn-tensorboard/bin/python");
+    let python = [given, made].into_iter().find(has);
+    let help = "no Python has TensorBoard: python3 -m venv ~/.cache/mrcnn-tensorboard, and its pip \
+                install tensorboard setuptools";
+    mrcnn_tests::found(python.is_some(), "tensorboard", help);
+    python
 }
 
 const READER: &str = "
