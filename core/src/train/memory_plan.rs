@@ -40,8 +40,9 @@ impl MemoryPlan {
     /// Plans a run of `model` on `dataset`.
     ///
     /// Activations are counted layer by layer: what the backward pass needs of each part that learns.
-    /// Held to the peak measured on the processor within a factor of 1.5 by a test; a GPU's tuning of
-    /// kernels takes more for a while.
+    /// As many objects are counted as regions may be sampled for, so pictures of few objects need less.
+    /// A test holds two small presets to the peak measured on the processor within a factor of 1.5; a
+    /// GPU's tuning of kernels takes more for a while.
     pub fn new(model: &MaskRcnn, config: &Config, dataset: &Dataset) -> Self {
         let mut count = Count::default();
         model.visit(&mut count);

@@ -13,27 +13,10 @@ use std::path::Path;
 #[global_allocator]
 static PEAK: PeakAlloc = PeakAlloc;
 
-const PRESETS: [(&str, &[&str]); 4] = [
+/// Small ones, which take seconds.
+const PRESETS: [(&str, &[&str]); 2] = [
     ("quickstart", &["train.replicas=1"]),
     ("nuclei", &["train.batch_size=2"]),
-    // R50 at a quarter of its width and at full width, as the recipes train it.
-    (
-        "r50_fpn_1x_coco",
-        &[
-            "model.width=16",
-            "image.min_size=320",
-            "image.max_size=416",
-            "train.batch_size=2",
-        ],
-    ),
-    (
-        "r50_fpn_1x_coco",
-        &[
-            "image.min_size=320",
-            "image.max_size=416",
-            "train.batch_size=1",
-        ],
-    ),
 ];
 
 /// One test, so that no other allocates beside it.
