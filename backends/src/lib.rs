@@ -1,5 +1,11 @@
 //! Choosing a device: what was asked for, what this build can do, what this machine has.
 
+#[cfg(not(target_family = "wasm"))]
+mod doctor;
+
+#[cfg(not(target_family = "wasm"))]
+pub use doctor::{BackendFacts, DeviceFacts, Diagnosis, diagnose};
+
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use std::fmt;

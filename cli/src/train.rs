@@ -45,8 +45,8 @@ fn start(args: &TrainArgs) -> Result<()> {
 
 fn resume(args: &TrainArgs, folder: &Path) -> Result<()> {
     let backend = args.backend.select()?;
-    let (overrides, protocol) = (&args.overrides.set, args.area.into());
-    let (trainer, saved, said) = Trainer::resume(folder, overrides, &backend.device, protocol)?;
+    let (overrides, protocol) = (args.overrides(), args.area.into());
+    let (trainer, saved, said) = Trainer::resume(folder, &overrides, &backend.device, protocol)?;
     warn(said.into_iter());
     announce(&trainer);
     eprintln!("from {}", saved.folder.display());
@@ -57,6 +57,14 @@ fn resume(args: &TrainArgs, folder: &Path) -> Result<()> {
 }
 
 fn announce(trainer: &Trainer) {
+    let train = &trainer.config.train;
+    let (rate, scaled) = (train.learning_rate, train.scaled_learning_rate());
+    if rate != scaled {
+        let (batch, reference) = (train.batch_size, train.lr_batch);
+        eprintln!(
+            "learning rate {rate} x {batch}/{reference} = {scaled} (train.lr_batch=0 keeps it)"
+        );
+    }
     eprintln!(
         "training on {} pictures, evaluating on {}, results in {}",
         trainer.train.samples.len(),
@@ -71,6 +79,9 @@ fn report(trainer: &Trainer, outcome: Outcome) {
         Outcome::Finished(metrics) => {
             println!("{metrics}\n\nweights:  {folder}/best.safetensors, {folder}/last.safetensors");
             println!("curves:   {folder}/curves.svg\npictures: {folder}/val_predictions/");
+            if trainer.config.log.report {
+                println!("report:   {folder}/report.html");
+            }
         }
         Outcome::Stopped(checkpoint) => {
             println!("stopped; saved {}", checkpoint.display());

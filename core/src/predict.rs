@@ -4,7 +4,7 @@ use crate::boxes::{self, Bbox};
 use crate::config::{Config, ConfigError};
 use crate::data::Classes;
 use crate::detection::Detection;
-use crate::image::transform::{Planes, prepare, stack, to_rle};
+use crate::image::transform::{Planes, prepare, stack_at_least, to_rle};
 use crate::model::{
     MaskRcnn, PackedPyramid, ScoredBox, filter_proposals, mask_probabilities, postprocess,
 };
@@ -169,7 +169,9 @@ impl Predictor {
         planes: &[Planes],
     ) -> Result<(PackedPyramid, Vec<Vec<ScoredBox>>), PredictError> {
         let references: Vec<&Planes> = planes.iter().collect();
-        let (values, shape) = stack(&references, self.config.image.size_divisor);
+        let image = &self.config.image;
+        let (values, shape) =
+            stack_at_least(&references, image.size_divisor, image.smallest_batch());
         let images = Tensor::from_data(TensorData::new(values, shape), &self.device);
         let sizes: Vec<(u32, u32)> = planes
             .iter()

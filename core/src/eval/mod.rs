@@ -1,7 +1,9 @@
 //! COCO evaluation, by `hotcoco` (bit-equal to pycocotools).
 
+mod analysis;
 mod metrics;
 
+pub use analysis::{Analysis, ClassResult, Confusion, ErrorKind, PictureErrors, analyse};
 pub use metrics::{AreaProtocol, METRIC_NAMES, Metrics};
 
 use crate::data::{Classes, Dataset, RleRecord};

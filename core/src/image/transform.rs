@@ -49,12 +49,7 @@ pub fn normalize(image: &RgbImage, config: &ImageConfig) -> Planes {
 
 /// Resizes and normalises a picture for the model.
 pub fn prepare(image: &RgbImage, config: &ImageConfig) -> Planes {
-    let size = output_size(
-        image.height(),
-        image.width(),
-        config.min_size,
-        config.max_size,
-    );
+    let size = config.resized(image.height(), image.width());
     resize_bilinear(&normalize(image, config), size)
 }
 
@@ -108,12 +103,21 @@ pub fn nearest_taps(to: usize, from: usize) -> Vec<usize> {
 ///
 /// Returns the values and their shape `[n, 3, h, w]`.
 pub fn stack(images: &[&Planes], divisor: u32) -> (Vec<f32>, [usize; 4]) {
+    stack_at_least(images, divisor, (1, 1))
+}
+
+/// As [`stack`], with at least `least` rows and columns.
+pub fn stack_at_least(
+    images: &[&Planes],
+    divisor: u32,
+    least: (usize, usize),
+) -> (Vec<f32>, [usize; 4]) {
     let divisor = divisor as usize;
-    let side = |of: fn(&Planes) -> usize| {
+    let side = |of: fn(&Planes) -> usize, least: usize| {
         let largest = images.iter().map(|image| of(image)).max().unwrap_or(1);
-        largest.max(1).div_ceil(divisor) * divisor
+        largest.max(least).div_ceil(divisor) * divisor
     };
-    let (height, width) = (side(|p| p.height), side(|p| p.width));
+    let (height, width) = (side(|p| p.height, least.0), side(|p| p.width, least.1));
     let mut values = vec![0.0; images.len() * 3 * height * width];
     for (image, target) in images.iter().zip(values.chunks_mut(3 * height * width)) {
         let planes = image.values.chunks(image.height * image.width);

@@ -96,7 +96,12 @@ impl Plan {
         if samples.is_empty() {
             return Err(LoadError::NothingLeft);
         }
-        Ok(Batch::new(samples, self.image.size_divisor))
+        let image = &self.image;
+        Ok(Batch::at_least(
+            samples,
+            image.size_divisor,
+            image.smallest_batch(),
+        ))
     }
 
     fn sample(&self, sample: &Sample, flip: bool) -> Result<Option<TrainSample>, LoadError> {

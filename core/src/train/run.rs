@@ -4,18 +4,19 @@ use super::batch::Batch;
 use super::checkpoint::{CheckpointError, Progress, Saved, Snapshot};
 use super::ema::Ema;
 use super::error::TrainError;
-use super::evaluation::{draw_predictions, evaluate_model};
+use super::evaluation::{DatasetDetections, draw_predictions, evaluate_model};
 use super::loader::{LoadError, Loader};
-use super::losses::Losses;
+use super::memory::{MemoryMeter, device_memory};
 use super::optimizer::Optimizer;
 use super::replicas::Replicas;
 use super::schedule::learning_rate;
 use super::trainer::{Observer, StepReport, Trainer};
+use super::val_loss::validation_losses;
 use crate::eval::Metrics;
 use crate::model::MaskRcnn;
 use crate::predict::Predictor;
 use crate::random::Stream;
-use crate::report::{MetricsLog, Record, read_log};
+use crate::report::{Journal, Record};
 use crate::weights::{self, TrainingRecord, load_state_dict};
 use burn::tensor::Device;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ use std::time::Instant;
 pub(super) struct Run<'a> {
     trainer: &'a Trainer,
     device: Device,
-    model: MaskRcnn,
+    pub(super) model: MaskRcnn,
     replicas: Replicas,
     optimizer: Optimizer,
     sampling: Stream,
@@ -33,14 +34,28 @@ pub(super) struct Run<'a> {
     /// Steps done.
     pub(super) step: usize,
     best: Option<f64>,
-    log: MetricsLog,
-    records: Vec<Record>,
+    /// Evaluations since the best one.
+    pub(super) stale: usize,
+    journal: Journal,
+    memory: MemoryMeter,
+    /// What the last evaluation found.
+    found: DatasetDetections,
 }
 
 impl<'a> Run<'a> {
     pub(super) fn start(trainer: &'a Trainer, model: MaskRcnn) -> Result<Self, TrainError> {
+        let pictures = trainer.train.samples.len();
+        let journal = Journal::start(trainer.folder.path(), &trainer.config, pictures);
+        let journal = journal.map_err(|source| trainer.io_error(source))?;
+        Self::with_journal(trainer, model, journal)
+    }
+
+    fn with_journal(
+        trainer: &'a Trainer,
+        model: MaskRcnn,
+        journal: Journal,
+    ) -> Result<Self, TrainError> {
         let config = &trainer.config.train;
-        let log = MetricsLog::open(&trainer.folder.metrics());
         let ema = (config.ema > 0.0).then(|| Ema::new(&model, config.ema));
         Ok(Self {
             trainer,
@@ -52,8 +67,10 @@ impl<'a> Run<'a> {
             ema,
             step: 0,
             best: None,
-            log: log.map_err(|source| trainer.io_error(source))?,
-            records: Vec::new(),
+            stale: 0,
+            journal,
+            memory: MemoryMeter::default(),
+            found: Vec::new(),
         })
     }
 
@@ -67,7 +84,13 @@ impl<'a> Run<'a> {
             reason,
         };
         let model = load_state_dict(trainer.new_model(), saved.weights, &folder)?;
-        let mut run = Self::start(trainer, model)?;
+        let journal = Journal::resume(
+            trainer.folder.path(),
+            &trainer.config,
+            trainer.train.samples.len(),
+            progress.metrics_bytes,
+        )?;
+        let mut run = Self::with_journal(trainer, model, journal)?;
         run.optimizer
             .load_state_dict(
                 &run.model,
@@ -80,11 +103,7 @@ impl<'a> Run<'a> {
             let averaged = load_state_dict(run.model.clone(), averaged, &folder)?;
             run.ema = Some(Ema::new(&averaged, trainer.config.train.ema));
         }
-        let log = trainer.folder.metrics();
-        run.log = MetricsLog::cut(&log, progress.metrics_bytes)
-            .map_err(|source| trainer.io_error(source))?;
-        run.records = read_log(&log)?;
-        (run.step, run.best) = (progress.step, progress.best);
+        (run.step, run.best, run.stale) = (progress.step, progress.best, progress.stale);
         Ok(run)
     }
 
@@ -102,11 +121,14 @@ impl<'a> Run<'a> {
         let seconds = started.elapsed().as_secs_f64();
         report.images_per_second = pictures as f64 / seconds;
         report.data_wait = waited / seconds;
+        report.seconds = seconds;
+        report.memory = self.memory.process();
+        report.device_memory = device_memory(&self.trainer.device);
         observer.on_step(&report);
-        self.record(Record::step(&report, &Losses::NAMES))
+        self.record(Record::step(&report))
     }
 
-    /// Moves the weights by one batch; times are left 0.
+    /// Moves the weights by one batch; times and memory are left 0.
     fn update(&mut self, batch: Batch) -> Result<StepReport, TrainError> {
         let config = &self.trainer.config.train;
         let rate = learning_rate(self.step, config);
@@ -123,6 +145,9 @@ impl<'a> Run<'a> {
             grad_norm: outcome.grad_norm,
             images_per_second: 0.0,
             data_wait: 0.0,
+            seconds: 0.0,
+            memory: 0,
+            device_memory: None,
         };
         if !outcome.applied || !report.loss().is_finite() {
             let (step, loss) = (report.step, report.loss());
@@ -130,6 +155,7 @@ impl<'a> Run<'a> {
                 step,
                 loss,
                 image_ids,
+                dump: String::new(),
             });
         }
         self.model = model;
@@ -149,8 +175,10 @@ impl<'a> Run<'a> {
             protocol,
             ..
         } = self.trainer;
+        let started = Instant::now();
         self.save(&folder.last(), None)?;
         let model = self.averaged();
+        let val_losses = validation_losses(&model, val, config, device)?;
         let predictor = Predictor::new(&model, config.clone(), val.classes.clone(), device);
         let mut progress = |done, all| observer.on_eval_progress(done, all);
         let (metrics, found) = evaluate_model(&predictor, val, *protocol, &mut progress)?;
@@ -160,16 +188,29 @@ impl<'a> Run<'a> {
             &found,
             config.train.val_pictures,
         )?;
+        self.found = found;
+        self.stale += 1;
         if self.best.is_none_or(|best| metrics.mask_ap() > best) {
-            self.best = Some(metrics.mask_ap());
+            (self.best, self.stale) = (Some(metrics.mask_ap()), 0);
             self.save(&folder.best(), Some(&metrics))?;
         }
-        self.record(Record::eval(self.step, &metrics))?;
-        folder
-            .draw_curves(&self.records)
-            .map_err(|source| self.trainer.io_error(source))?;
+        let seconds = started.elapsed().as_secs_f64();
+        self.record(Record::eval(self.step, &metrics, val_losses, seconds))?;
+        let drawn = self.journal.draw();
+        drawn.map_err(|source| self.trainer.io_error(source))?;
         observer.on_eval(self.step, &metrics);
         Ok(metrics)
+    }
+
+    /// Ends the logs and writes the report.
+    pub(super) fn finish(&mut self, metrics: &Metrics) -> Result<(), TrainError> {
+        let ended = self.journal.finish();
+        ended.map_err(|source| self.trainer.io_error(source))?;
+        if self.trainer.config.log.report {
+            let records = self.journal.records();
+            self.trainer.write_report(metrics, &self.found, records)?;
+        }
+        Ok(())
     }
 
     /// The model that predicts: the averaged weights, where `train.ema` is on.
@@ -205,7 +246,7 @@ impl<'a> Run<'a> {
         let Trainer { config, train, .. } = self.trainer;
         let pictures = train.samples.len();
         let seen = self.step * config.train.batch_size;
-        let log = self.log.synced_length();
+        let log = self.journal.synced_length();
         let progress = Progress {
             version: env!("CARGO_PKG_VERSION").into(),
             step: self.step,
@@ -214,6 +255,7 @@ impl<'a> Run<'a> {
             epoch: seen / pictures,
             index: seen % pictures,
             best: self.best,
+            stale: self.stale,
             metrics_bytes: log.map_err(|source| self.trainer.io_error(source))?,
         };
         let averaged = self.ema.as_ref().map(|ema| ema.apply(&self.model));
@@ -231,10 +273,7 @@ impl<'a> Run<'a> {
     }
 
     fn record(&mut self, record: Record) -> Result<(), TrainError> {
-        self.log
-            .append(&record)
-            .map_err(|source| self.trainer.io_error(source))?;
-        self.records.push(record);
-        Ok(())
+        let written = self.journal.append(record);
+        written.map_err(|source| self.trainer.io_error(source))
     }
 }

