@@ -2,6 +2,11 @@
 
 #[cfg(feature = "comm")]
 pub mod comm;
+#[cfg(not(target_family = "wasm"))]
+mod doctor;
+
+#[cfg(not(target_family = "wasm"))]
+pub use doctor::{BackendFacts, DeviceFacts, Diagnosis, diagnose};
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};

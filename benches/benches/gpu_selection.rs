@@ -9,7 +9,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mrcnn_backends::{BackendKind, select};
 use mrcnn_core::boxes::Anchors;
 use mrcnn_core::config::RpnConfig;
-use mrcnn_core::model::{filter_proposal_slots, filter_proposals, picture_sizes};
+use mrcnn_core::model::{AnchorSlots, filter_proposal_slots, filter_proposals, picture_sizes};
 use mrcnn_core::random::Stream;
 use mrcnn_kernels::{batched_nms, nms_sorted, top_k, top_k_segments};
 use std::hint::black_box;
@@ -160,12 +160,13 @@ fn proposals(c: &mut Criterion, device: &Device) {
             black_box(boxes);
         });
     });
+    let uploaded = AnchorSlots::from_host(&anchors, device);
     group.bench_function("kernels", |b| {
         b.iter(|| {
             let found = filter_proposal_slots(
                 objectness.clone(),
                 deltas.clone(),
-                &anchors,
+                &uploaded,
                 picture_sizes(&[(800, 1344)], device),
                 &config,
                 [K, K],

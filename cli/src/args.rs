@@ -1,7 +1,10 @@
 //! The command line.
 
+use crate::benchmark::BenchmarkArgs;
 use crate::convert::ConvertArgs;
+use crate::doctor::DoctorArgs;
 use crate::ranks::RankArgs;
+use crate::recipe::RecipeArgs;
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mrcnn_backends::{BackendKind, Selected, select_nth};
@@ -20,6 +23,7 @@ pub struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   mrcnn-cli quickstart
+  mrcnn-cli doctor
   mrcnn-cli dataset check ~/my_coco
   mrcnn-cli train --config nuclei --data ~/nuclei --out runs/nuclei
   mrcnn-cli eval --weights runs/nuclei/best.safetensors --data ~/nuclei
@@ -45,6 +49,10 @@ pub enum Command {
         #[command(subcommand)]
         command: DatasetCommand,
     },
+    /// Time training or inference: pictures a second, percentiles of the steps.
+    Benchmark(BenchmarkArgs),
+    /// What this machine and this build have, what is picked and why, what to install.
+    Doctor(DoctorArgs),
 }
 
 #[derive(Debug, Args)]
@@ -84,7 +92,8 @@ pub struct OverrideArgs {
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// TOML file, or a preset: quickstart, nuclei, r50_fpn_1x_coco
+    /// TOML file, or a preset: quickstart, nuclei, r50_fpn_1x_coco, r50_fpn_3x_coco,
+    /// r50_fpn_reference
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
     /// Data set folder (data.dir)
@@ -104,11 +113,13 @@ pub struct TrainArgs {
     #[arg(long)]
     seed: Option<u64>,
     #[command(flatten)]
+    recipe: RecipeArgs,
+    #[command(flatten)]
     pub backend: BackendArgs,
     #[command(flatten)]
     pub ranks: RankArgs,
     #[command(flatten)]
-    pub overrides: OverrideArgs,
+    overrides: OverrideArgs,
     /// How masks are sorted by size
     #[arg(long, value_enum, default_value = "mask")]
     pub area: Area,
@@ -118,11 +129,19 @@ const TRAIN_EXAMPLES: &str = "\
 Examples:
   mrcnn-cli train --config quickstart --data shapes
   mrcnn-cli train --config my.toml --backend cuda --set train.learning_rate=0.01 --seed 3
+  mrcnn-cli train --weights resnet50.pth --data mine --epochs 20 --eval-every 500 --patience 5
   mrcnn-cli train --config my.toml --gpus 8
   mpirun -np 4 mrcnn-cli train --config my.toml --backend cpu
   mrcnn-cli train --resume runs/train";
 
 impl TrainArgs {
+    /// Everything that changes a setting, `--set` last.
+    pub fn overrides(&self) -> Vec<String> {
+        let mut overrides = self.recipe.overrides();
+        overrides.extend(self.overrides.set.iter().cloned());
+        overrides
+    }
+
     /// The configuration: the file or preset, else that of the weights; then `--data`, `--seed` and
     /// `--set`.
     pub fn config(&self, weights: Option<&Config>) -> Result<Config> {
@@ -139,7 +158,7 @@ impl TrainArgs {
             config.data.dir = dir.clone();
         }
         config.train.seed = self.seed.unwrap_or(config.train.seed);
-        let config = config.with(&self.overrides.set)?;
+        let config = config.with(&self.overrides())?;
         config.check()?;
         if config.data.dir.as_os_str().is_empty() {
             return Err(anyhow!(
@@ -203,12 +222,12 @@ pub struct PredictArgs {
     pub model: ModelArgs,
 }
 
-/// What `predict` prints.
+/// What `predict` and `doctor` print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PrintFormat {
-    /// A line a picture
+    /// Lines for people
     Table,
-    /// COCO results with compressed RLE masks, as in detections.json
+    /// For programs; of `predict` COCO results, as in detections.json
     Json,
 }
 
@@ -307,17 +326,25 @@ impl From<Area> for AreaProtocol {
 }
 
 /// Presets by name, from `configs/`.
-pub const PRESETS: [(&str, &str); 3] = [
+pub const PRESETS: [(&str, &str); 5] = [
     ("quickstart", include_str!("../../configs/quickstart.toml")),
     ("nuclei", include_str!("../../configs/nuclei.toml")),
     (
         "r50_fpn_1x_coco",
         include_str!("../../configs/r50_fpn_1x_coco.toml"),
     ),
+    (
+        "r50_fpn_3x_coco",
+        include_str!("../../configs/r50_fpn_3x_coco.toml"),
+    ),
+    (
+        "r50_fpn_reference",
+        include_str!("../../configs/r50_fpn_reference.toml"),
+    ),
 ];
 
 /// A file, a preset where no such file exists, or the defaults.
-fn load_config(name: Option<&str>) -> Result<Config> {
+pub fn load_config(name: Option<&str>) -> Result<Config> {
     let Some(name) = name else {
         return Ok(Config::default());
     };

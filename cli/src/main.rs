@@ -1,13 +1,16 @@
 //! `mrcnn-cli`: a thin shell around `mrcnn-core`.
 
 mod args;
+mod benchmark;
 mod convert;
 mod dataset;
+mod doctor;
 mod eval;
 mod predict;
 mod progress;
 mod quickstart;
 mod ranks;
+mod recipe;
 mod train;
 
 use args::{Cli, Command};
@@ -27,6 +30,8 @@ fn main() -> ExitCode {
         Command::Predict(args) => predict::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Dataset { command } => dataset::run(&command),
+        Command::Benchmark(args) => benchmark::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

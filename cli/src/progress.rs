@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 use mrcnn_core::eval::Metrics;
-use mrcnn_core::train::{Observer, StepReport};
+use mrcnn_core::train::{MemoryPlan, Observer, StepReport};
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,6 +71,16 @@ pub fn bar(length: usize, template: &str) -> ProgressBar {
 }
 
 impl Observer for Progress {
+    fn on_plan(&mut self, plan: &MemoryPlan, warning: Option<&str>) {
+        if !self.lead {
+            return;
+        }
+        eprintln!("{plan}");
+        if let Some(warning) = warning {
+            eprintln!("warning: {warning}");
+        }
+    }
+
     fn on_step(&mut self, report: &StepReport) {
         let loss = self
             .loss
@@ -125,6 +135,16 @@ impl Observer for Progress {
         if step >= self.steps {
             self.bar.finish_and_clear();
         }
+    }
+
+    fn on_early_stop(&mut self, step: usize, evaluations: usize) {
+        if !self.lead {
+            return;
+        }
+        let line =
+            format!("step {step}: no better mask AP in {evaluations} evaluations, stopping early");
+        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.finish_and_clear();
     }
 
     fn should_stop(&self) -> bool {

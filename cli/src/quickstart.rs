@@ -74,6 +74,9 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
         picture.display()
     );
     println!("run:     {}", trainer.folder.path().display());
+    if trainer.config.log.report {
+        println!("report:  {}", trainer.folder.report().display());
+    }
     println!(
         "next:    mrcnn-cli predict {}",
         trainer.config.data.dir.join("val").display()

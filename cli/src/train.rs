@@ -59,9 +59,9 @@ fn resume(
     comm: Arc<dyn Communicator>,
 ) -> Result<()> {
     let lead = comm.rank() == 0;
-    let (overrides, protocol) = (&args.overrides.set, args.area.into());
+    let (overrides, protocol) = (args.overrides(), args.area.into());
     let (trainer, saved, said) =
-        Trainer::resume(folder, overrides, &backend.device, protocol, comm)?;
+        Trainer::resume(folder, &overrides, &backend.device, protocol, comm)?;
     warn(said.into_iter());
     announce(&trainer);
     if lead {
@@ -77,11 +77,19 @@ fn announce(trainer: &Trainer) {
     if trainer.comm.rank() > 0 {
         return;
     }
-    let (ranks, batch) = (trainer.comm.world_size(), trainer.config.train.batch_size);
+    let train = &trainer.config.train;
+    let (ranks, batch) = (trainer.comm.world_size(), train.batch_size);
     if ranks > batch {
         let idle = ranks - batch;
         eprintln!(
             "warning: train.batch_size={batch} leaves {idle} of {ranks} ranks without pictures"
+        );
+    }
+    let (rate, scaled) = (train.learning_rate, train.scaled_learning_rate());
+    if rate != scaled {
+        let reference = train.lr_batch;
+        eprintln!(
+            "learning rate {rate} x {batch}/{reference} = {scaled} (train.lr_batch=0 keeps it)"
         );
     }
     eprintln!(
@@ -101,6 +109,9 @@ fn report(trainer: &Trainer, outcome: Outcome) {
         Outcome::Finished(metrics) => {
             println!("{metrics}\n\nweights:  {folder}/best.safetensors, {folder}/last.safetensors");
             println!("curves:   {folder}/curves.svg\npictures: {folder}/val_predictions/");
+            if trainer.config.log.report {
+                println!("report:   {folder}/report.html");
+            }
         }
         Outcome::Stopped(checkpoint) => {
             println!("stopped; saved {}", checkpoint.display());

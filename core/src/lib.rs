@@ -2,12 +2,16 @@
 //! on CPU (`flex`), any GPU through wgpu, and CUDA.
 //!
 //! Data walks one way: [`image`] -> [`model`] (backbone, FPN, RPN, RoI heads) -> [`predict`] ->
-//! [`detection`]; training adds [`data`], [`train`], [`eval`] and [`report`] (feature `train`).
+//! [`detection`]; training adds [`data`], [`train`], [`eval`], [`report`] and [`benchmark`] (feature `train`).
 
+#[cfg(feature = "train")]
+pub mod benchmark;
 pub mod boxes;
 pub mod config;
 #[cfg(feature = "convert")]
 pub mod convert;
+#[cfg(any(feature = "convert", feature = "train"))]
+mod crc;
 pub mod data;
 pub mod detection;
 #[cfg(feature = "train")]

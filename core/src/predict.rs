@@ -4,11 +4,11 @@ use crate::boxes::{self, Bbox};
 use crate::config::{Config, ConfigError};
 use crate::data::Classes;
 use crate::detection::Detection;
-use crate::image::transform::{Planes, prepare, stack, to_rle};
+use crate::image::transform::{Planes, prepare, stack_at_least, to_rle};
 use crate::model::{
     MaskRcnn, PackedPyramid, ScoredBox, filter_proposals, mask_probabilities, postprocess,
 };
-use crate::weights::{self, WeightsError};
+use crate::weights::{self, Checkpoint, WeightsError};
 use ::image::RgbImage;
 use burn::module::Module;
 use burn::tensor::{Device, ExecutionError, Tensor, TensorData};
@@ -54,7 +54,28 @@ impl Predictor {
         overrides: &[String],
         device: &Device,
     ) -> Result<Self, PredictError> {
-        let checkpoint = weights::load(path)?;
+        Self::from_checkpoint(weights::load(path)?, path, config, overrides, device)
+    }
+
+    /// As [`Self::load`], from the bytes of a file that [`weights::save`] wrote; `name` stands for
+    /// the file in errors.
+    pub fn from_bytes(
+        bytes: &[u8],
+        name: &Path,
+        overrides: &[String],
+        device: &Device,
+    ) -> Result<Self, PredictError> {
+        let checkpoint = weights::load_bytes(bytes, name)?;
+        Self::from_checkpoint(checkpoint, name, None, overrides, device)
+    }
+
+    fn from_checkpoint(
+        checkpoint: Checkpoint,
+        path: &Path,
+        config: Option<Config>,
+        overrides: &[String],
+        device: &Device,
+    ) -> Result<Self, PredictError> {
         if !checkpoint
             .tensors
             .keys()
@@ -70,7 +91,7 @@ impl Predictor {
             config.model.num_classes = checkpoint.classes.len() + 1;
         }
         config.check()?;
-        let model = MaskRcnn::new(&config.model, 0, device);
+        let model = MaskRcnn::unfilled(&config.model, device);
         let model = weights::load_state_dict(model, checkpoint.tensors, path)?;
         Ok(Self::new(&model, config, checkpoint.classes, device))
     }
@@ -137,8 +158,20 @@ impl Predictor {
         if planes.is_empty() {
             return Ok(Vec::new());
         }
+        let (packed, boxes) = self.find_boxes(planes).await?;
+        self.find_masks(&packed, boxes).await
+    }
+
+    /// The first stage of [`Self::detect`]: the boxes of each of `planes`, best first, with the
+    /// features that [`Self::find_masks`] needs. `planes` must not be empty.
+    pub async fn find_boxes(
+        &self,
+        planes: &[Planes],
+    ) -> Result<(PackedPyramid, Vec<Vec<ScoredBox>>), PredictError> {
         let references: Vec<&Planes> = planes.iter().collect();
-        let (values, shape) = stack(&references, self.config.image.size_divisor);
+        let image = &self.config.image;
+        let (values, shape) =
+            stack_at_least(&references, image.size_divisor, image.smallest_batch());
         let images = Tensor::from_data(TensorData::new(values, shape), &self.device);
         let sizes: Vec<(u32, u32)> = planes
             .iter()
@@ -155,7 +188,7 @@ impl Predictor {
             let proposals = self.proposals(&pyramid, padded, &sizes).await?;
             self.scored_boxes(&packed, &proposals, &sizes).await?
         };
-        self.with_masks(&packed, boxes).await
+        Ok((packed, boxes))
     }
 
     async fn proposals(
@@ -213,7 +246,9 @@ impl Predictor {
             .collect())
     }
 
-    async fn with_masks(
+    /// The second stage of [`Self::detect`]: the masks of `boxes`, which may be fewer than were
+    /// found (better scores, say). Where a picture has none, nothing is computed for it.
+    pub async fn find_masks(
         &self,
         packed: &PackedPyramid,
         boxes: Vec<Vec<ScoredBox>>,
@@ -254,8 +289,9 @@ pub struct Found {
 }
 
 impl Found {
-    /// The detection in the original picture; sizes are `(height, width)`.
-    fn into_detection(self, resized: (u32, u32), original: (u32, u32)) -> Detection {
+    /// The detection in the original picture, its mask pasted; sizes are `(height, width)` of the
+    /// prepared and of the original picture.
+    pub fn into_detection(self, resized: (u32, u32), original: (u32, u32)) -> Detection {
         let bbox = boxes::resize(&self.scored.bbox, resized, original);
         let (height, width) = (original.0 as usize, original.1 as usize);
         let pasted = paste_mask(&self.mask, self.side, bbox, width, height);

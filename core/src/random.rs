@@ -4,6 +4,8 @@
 //! order of evaluation, and after a resumed run. The mixing function is SplitMix64 (Steele et al.,
 //! 2014).
 
+use mrcnn_kernels::mix;
+
 /// A stream of random numbers, addressed by index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stream(u64);
@@ -17,6 +19,11 @@ impl Stream {
     /// A stream of its own for `index`: a step, an image, a shard.
     pub fn fork(self, index: u64) -> Self {
         Self(mix(self.0 ^ mix(index)))
+    }
+
+    /// The stream as a seed of the kernels' generator: its bits are those of [`Self::bits`].
+    pub fn seed(self) -> u64 {
+        self.0
     }
 
     /// 64 random bits.
@@ -40,13 +47,6 @@ fn fnv1a64(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3)
     })
-}
-
-fn mix(z: u64) -> u64 {
-    let z = z.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

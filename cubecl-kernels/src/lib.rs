@@ -1,6 +1,6 @@
 //! The detection operators that Burn lacks: multi-level RoIAlign with its gradient, box decoding,
-//! non-maximum suppression, top-k selection and mask pasting; and a 3x3 convolution for devices where
-//! Burn has only its direct kernel.
+//! non-maximum suppression, top-k selection, matching, sampling, mask targets and pasting; and
+//! convolutions where Burn's are slow or wrong.
 //!
 //! Operators on tensors run on every backend with static shapes: what is selected stands in fixed
 //! slots, and a slot whose score is minus infinity is empty. [`top_k`], [`nms`], [`batched_nms`] and
@@ -9,22 +9,30 @@
 //!
 //! Features: `flex` (CPU), `wgpu`, `cuda`, `fusion`.
 
+mod conv1x1;
 pub mod conv3x3;
 mod decode;
 #[cfg(feature = "flex")]
 mod flex;
+mod mask_targets;
+mod matching;
 mod nms;
 mod paste;
 pub mod roi_align;
+mod sampling;
 mod top_k;
 
 use burn::tensor::{DType, FloatDType, Tensor};
 
+pub use conv1x1::conv1x1;
 pub use conv3x3::conv3x3;
 pub use decode::{BoxDecoding, decode_box, decode_boxes};
+pub use mask_targets::{BitMasks, MaskWindow, mask_target, mask_targets};
+pub use matching::{BACKGROUND, IGNORED, MatchThresholds, iou, match_boxes, match_by};
 pub use nms::{batched_nms, nms, nms_sorted};
 pub use paste::{PastedMask, expand_box, paste_mask};
 pub use roi_align::{PyramidLevel, RoiAlignParams, pack_pyramid, roi_align};
+pub use sampling::{mix, sampling_key, sampling_scores};
 pub use top_k::{MAX_TOP_K, top_k, top_k_segments};
 
 /// The dtype of selection, whatever the network computes in.

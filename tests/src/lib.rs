@@ -2,7 +2,7 @@
 //!
 //! The golden values are read from the folder named by `MRCNN_GOLDEN`, else `../shared/golden` beside
 //! the repository. Without them the tests that need them say so and pass, unless `MRCNN_REQUIRE`
-//! names `golden`. It may name `wgpu` and `data` too, separated by commas; CI sets it.
+//! names `golden`. It may name `wgpu`, `data` and `tensorboard` too, separated by commas; CI sets it.
 
 pub mod close;
 pub mod golden;
@@ -78,7 +78,7 @@ pub fn devices() -> Devices {
 }
 
 /// Whether `what` is there; where it is not, says that tests are skipped, or fails if it is required.
-fn found(is_there: bool, what: &str, detail: &str) -> bool {
+pub fn found(is_there: bool, what: &str, detail: &str) -> bool {
     if !is_there {
         let required = std::env::var("MRCNN_REQUIRE").unwrap_or_default();
         let required = required.split(',').any(|name| name.trim() == what);

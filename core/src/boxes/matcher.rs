@@ -1,6 +1,7 @@
 //! Matching anchors or proposals to ground-truth boxes by IoU (Faster R-CNN, section 3.1.2).
 
 use super::{Bbox, iou};
+use mrcnn_kernels::{BACKGROUND, IGNORED, MatchThresholds, match_by};
 
 /// What a box was matched to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,44 +32,27 @@ impl Matcher {
     }
 
     /// Matches `columns` candidates to `rows` ground truths by `quality(row, column)`.
-    ///
-    /// Quality is evaluated twice rather than kept as a matrix: 300,000 anchors against hundreds of
-    /// objects would not fit in memory.
     pub fn match_by(
         &self,
         rows: usize,
         columns: usize,
         quality: impl Fn(usize, usize) -> f32,
     ) -> Vec<Match> {
-        let mut row_best = vec![f32::NEG_INFINITY; rows];
-        let mut best: Vec<(f32, usize)> = Vec::with_capacity(columns);
-        for column in 0..columns {
-            let mut winner = (f32::NEG_INFINITY, 0);
-            for (row, row_best) in row_best.iter_mut().enumerate() {
-                let value = quality(row, column);
-                *row_best = row_best.max(value);
-                if value > winner.0 {
-                    winner = (value, row);
-                }
-            }
-            best.push(winner);
-        }
-        let claimed = |column: usize| {
-            self.allow_low_quality && (0..rows).any(|row| quality(row, column) == row_best[row])
+        let matches = match_by(rows, columns, &self.thresholds(), quality);
+        let found = |index| match index {
+            BACKGROUND => Match::Background,
+            IGNORED => Match::Ignored,
+            index => Match::Object(index as usize),
         };
-        best.iter()
-            .enumerate()
-            .map(|(column, &(value, row))| self.decide(value, row, || claimed(column)))
-            .collect()
+        matches.into_iter().map(found).collect()
     }
 
-    fn decide(&self, value: f32, row: usize, claimed: impl Fn() -> bool) -> Match {
-        if value >= self.fg_iou || (value > f32::NEG_INFINITY && claimed()) {
-            Match::Object(row)
-        } else if value < self.bg_iou {
-            Match::Background
-        } else {
-            Match::Ignored
+    /// The thresholds as the operator on tensors, [`mrcnn_kernels::match_boxes`], takes them.
+    pub fn thresholds(&self) -> MatchThresholds {
+        MatchThresholds {
+            fg_iou: self.fg_iou,
+            bg_iou: self.bg_iou,
+            allow_low_quality: self.allow_low_quality,
         }
     }
 }

@@ -10,6 +10,7 @@ mod sampler;
 pub use anchors::{Anchors, cell_anchors};
 pub use coder::{BOX_CLIP, BoxCoder};
 pub use matcher::{Match, Matcher};
+pub use mrcnn_kernels::iou;
 pub use sampler::{Sampled, sample_balanced};
 
 /// A box `[x1, y1, x2, y2]` in pixels.
@@ -18,14 +19,6 @@ pub type Bbox = [f32; 4];
 /// Area in square pixels; negative sides give what the product gives.
 pub fn area(bbox: &Bbox) -> f32 {
     (bbox[2] - bbox[0]) * (bbox[3] - bbox[1])
-}
-
-/// Intersection over union; NaN where both boxes have no area, as in torchvision's `box_iou`.
-pub fn iou(a: &Bbox, b: &Bbox) -> f32 {
-    let width = (a[2].min(b[2]) - a[0].max(b[0])).max(0.0);
-    let height = (a[3].min(b[3]) - a[1].max(b[1])).max(0.0);
-    let intersection = width * height;
-    intersection / (area(a) + area(b) - intersection)
 }
 
 /// The box cut to a picture of `height x width` pixels.

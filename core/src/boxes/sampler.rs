@@ -2,6 +2,7 @@
 
 use super::Match;
 use crate::random::Stream;
+use mrcnn_kernels::sampling_key;
 
 /// Which candidates take part in a training step; both lists ascend.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl Sampled {
 /// Samples `count` of `matches`, at most `positive_fraction` of them objects, the rest background.
 ///
 /// Each candidate's chance is a function of `stream` and its index alone, so the sample does not
-/// depend on the order of evaluation.
+/// depend on the order of evaluation, and is that of [`mrcnn_kernels::sampling_scores`].
 pub fn sample_balanced(
     matches: &[Match],
     count: usize,
@@ -57,8 +58,9 @@ pub fn sample_balanced(
 
 /// The `count` candidates with the smallest random keys, ascending.
 fn draw(mut candidates: Vec<usize>, count: usize, stream: Stream) -> Vec<usize> {
+    let seed = stream.seed();
     if count < candidates.len() {
-        candidates.select_nth_unstable_by_key(count, |&i| (stream.bits(i as u64), i));
+        candidates.select_nth_unstable_by_key(count, |&i| (sampling_key(seed, i as u64), i));
         candidates.truncate(count);
         candidates.sort_unstable();
     }

@@ -85,6 +85,20 @@ impl Config {
                 "must be at least 0 (off) and below 1",
             ));
         }
+        if !(self.train.epochs >= 0.0 && self.train.epochs < 1e6) {
+            return Err(invalid(
+                "train.epochs",
+                self.train.epochs,
+                "must be 0 (off) or a number of passes",
+            ));
+        }
+        if !(self.train.bias_gradient > 0.0 && self.train.bias_gradient.is_finite()) {
+            return Err(invalid(
+                "train.bias_gradient",
+                self.train.bias_gradient,
+                "must be above 0; 1 leaves the gradients as they are",
+            ));
+        }
         Ok(())
     }
 }
@@ -103,7 +117,9 @@ mod tests {
 
     #[test]
     fn a_value_without_sense_is_named_with_its_reason() {
-        let cases: [(&[&str], &str); 6] = [
+        let cases: [(&[&str], &str); 8] = [
+            (&["train.epochs=-1"], "train.epochs = -1"),
+            (&["train.bias_gradient=0"], "train.bias_gradient = 0"),
             (&["train.steps=0"], "train.steps = 0: must be at least 1"),
             (&["model.norm=none"], "model.norm"),
             (&["model.freeze_at=6"], "must be 0 to 5"),

@@ -30,11 +30,19 @@ impl Config {
         };
         let differing = BOUND_TO_WEIGHTS.iter().filter_map(|key| {
             let (ours, theirs) = (at(&ours, key)?, at(&theirs, key)?);
-            (ours != theirs)
+            (ours != theirs && !both_batch_norm(ours, theirs))
                 .then(|| format!("{key} = {ours}, and the weights were made with {theirs}"))
         });
         differing.collect()
     }
+}
+
+/// Batch norm that learns starts from a frozen one as from its own.
+fn both_batch_norm(ours: &Value, theirs: &Value) -> bool {
+    let kinds = [ours, theirs].map(|value| value.as_str().unwrap_or_default());
+    kinds
+        .iter()
+        .all(|kind| ["frozen_bn", "batch_norm"].contains(kind))
 }
 
 fn at<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
@@ -54,7 +62,12 @@ mod tests {
                 .iter()
                 .all(|key| { at(&Value::try_from(&plain).unwrap(), key).is_some() })
         );
-        let set = ["image.channels=bgr", "train.seed=5"].map(String::from);
+        let set = [
+            "image.channels=bgr",
+            "train.seed=5",
+            "model.norm=batch_norm",
+        ]
+        .map(String::from);
         let other = plain.clone().with(&set).unwrap();
         let found = plain.differences(&other);
         assert_eq!(

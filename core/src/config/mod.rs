@@ -5,16 +5,18 @@
 mod check;
 mod compare;
 mod image;
+mod logging;
 mod model;
 mod overrides;
 mod training;
 
-pub use image::{ChannelOrder, ImageConfig};
+pub use image::{ChannelOrder, Fit, ImageConfig};
+pub use logging::LogConfig;
 pub use model::{
     Backbone, BoxHeadConfig, MaskHeadConfig, ModelConfig, NormKind, RoiConfig, RpnConfig,
 };
 pub use overrides::ConfigError;
-pub use training::{DataConfig, OptimizerKind, Schedule, TrainConfig, Wire};
+pub use training::{DataConfig, DecayScope, OptimizerKind, Schedule, TrainConfig, Wire};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,4 +32,6 @@ pub struct Config {
     pub data: DataConfig,
     /// The recipe.
     pub train: TrainConfig,
+    /// What a run writes about itself.
+    pub log: LogConfig,
 }

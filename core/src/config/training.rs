@@ -65,12 +65,27 @@ pub enum Wire {
     F16,
 }
 
+/// Which parameters decay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecayScope {
+    /// Every trained parameter: torchvision.
+    All,
+    /// All but the scales and shifts of norms: Detectron2.
+    WithoutNorms,
+    /// Weights of convolutions and linear layers, no biases and no norms: the reference system.
+    Weights,
+}
+
 /// The recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
     /// Steps of the optimizer in all.
     pub steps: usize,
+    /// Stretches the schedule (`steps`, `warmup_steps`, `milestones`, `eval_every`) so that it makes so
+    /// many passes over the training set; 0 leaves it.
+    pub epochs: f64,
     /// Pictures a step, of all ranks together.
     pub batch_size: usize,
     /// Copies of the model that share a batch side by side on one device, their gradients averaged: 2
@@ -78,12 +93,20 @@ pub struct TrainConfig {
     pub replicas: usize,
     /// What moves the weights.
     pub optimizer: OptimizerKind,
-    /// Learning rate after the warm-up, for `batch_size` pictures.
+    /// Learning rate after the warm-up, for `lr_batch` pictures a step.
     pub learning_rate: f64,
+    /// With another `batch_size` the learning rate is scaled in proportion (Goyal et al., 2017); 0
+    /// takes it as it is.
+    pub lr_batch: usize,
     /// Momentum of SGD; AdamW's first decay rate.
     pub momentum: f64,
-    /// Weight decay, on every trained parameter as torchvision does.
+    /// Weight decay.
     pub weight_decay: f64,
+    /// Which parameters decay.
+    pub decay: DecayScope,
+    /// Gradients of biases, the norms' among them, are multiplied by this: 2 in Caffe's Detectron and
+    /// the reference system.
+    pub bias_gradient: f64,
     /// Steps of linear warm-up.
     pub warmup_steps: usize,
     /// Learning rate at step 0 over the full one.
@@ -100,6 +123,10 @@ pub struct TrainConfig {
     pub flip: f64,
     /// Steps between evaluations; 0 evaluates at the end only.
     pub eval_every: usize,
+    /// Ends the run after so many evaluations without a better mask AP; 0 never does.
+    pub patience: usize,
+    /// Pictures of the validation set whose losses are computed at each evaluation, at most; 0 is off.
+    pub val_loss_pictures: usize,
     /// Steps between checkpoints; each evaluation and the end make one too. 0 makes only those.
     pub checkpoint_every: usize,
     /// Checkpoints kept, the newest.
@@ -120,12 +147,16 @@ impl Default for TrainConfig {
     fn default() -> Self {
         Self {
             steps: 90_000,
+            epochs: 0.0,
             batch_size: 16,
             replicas: 1,
             optimizer: OptimizerKind::Sgd,
             learning_rate: 0.02,
+            lr_batch: 16,
             momentum: 0.9,
             weight_decay: 1e-4,
+            decay: DecayScope::All,
+            bias_gradient: 1.0,
             warmup_steps: 1000,
             warmup_factor: 0.001,
             schedule: Schedule::Multistep,
@@ -134,6 +165,8 @@ impl Default for TrainConfig {
             clip_norm: 0.0,
             flip: 0.5,
             eval_every: 0,
+            patience: 0,
+            val_loss_pictures: 500,
             checkpoint_every: 1000,
             keep_checkpoints: 2,
             ema: 0.0,
@@ -142,5 +175,68 @@ impl Default for TrainConfig {
             check_ranks: 500,
             seed: 0,
         }
+    }
+}
+
+impl TrainConfig {
+    /// The learning rate after the warm-up, for this `batch_size`.
+    pub fn scaled_learning_rate(&self) -> f64 {
+        match self.lr_batch {
+            0 => self.learning_rate,
+            reference => self.learning_rate * self.batch_size as f64 / reference as f64,
+        }
+    }
+
+    /// Turns `epochs` into steps, for a training set of `pictures`.
+    pub fn resolve_epochs(&mut self, pictures: usize) {
+        if self.epochs <= 0.0 {
+            return;
+        }
+        let wanted = self.epochs * pictures as f64 / self.batch_size as f64;
+        let factor = wanted / self.steps as f64;
+        let stretched = |steps: usize| (steps as f64 * factor).round() as usize;
+        self.milestones = self.milestones.iter().map(|&m| stretched(m)).collect();
+        self.warmup_steps = stretched(self.warmup_steps);
+        if self.eval_every > 0 {
+            self.eval_every = stretched(self.eval_every).max(1);
+        }
+        self.steps = stretched(self.steps).max(1);
+        self.epochs = 0.0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_follows_the_batch() {
+        let mut config = TrainConfig::default();
+        assert_eq!(config.scaled_learning_rate(), 0.02);
+        config.batch_size = 4;
+        assert_eq!(config.scaled_learning_rate(), 0.005);
+        config.lr_batch = 0;
+        assert_eq!(config.scaled_learning_rate(), 0.02);
+    }
+
+    #[test]
+    fn epochs_stretch_the_whole_schedule() {
+        // The reference system's 8-GPU schedule becomes its 1-GPU one.
+        let mut config = TrainConfig {
+            steps: 45_000,
+            batch_size: 4,
+            warmup_steps: 1000,
+            milestones: vec![30_000, 40_000],
+            eval_every: 3696,
+            epochs: 45_000.0 * 32.0 / 118_287.0,
+            ..TrainConfig::default()
+        };
+        config.resolve_epochs(118_287);
+        assert_eq!(config.steps, 360_000);
+        assert_eq!(config.milestones, [240_000, 320_000]);
+        assert_eq!((config.warmup_steps, config.eval_every), (8000, 29_568));
+        let resolved = config.clone();
+        config.resolve_epochs(10);
+        assert_eq!(config, resolved, "resolved once");
     }
 }

@@ -3,6 +3,8 @@
 //! Read here and not by the `sstable` crate (which the tests write with), because that one trusts
 //! lengths and panics on a damaged file. Source: leveldb/doc/table_format.md.
 
+use crate::crc::masked_crc;
+
 /// Bytes at the end of a table: two block handles, padding, the magic number.
 const FOOTER: usize = 48;
 const MAGIC: u64 = 0xdb47_7524_8b80_fb57;
@@ -92,9 +94,3 @@ fn block(bytes: &[u8], (offset, length): (usize, usize)) -> Result<Vec<Entry>, S
 
 /// Names of variables are shorter; a longer one could be repeated for every entry.
 const LONGEST_KEY: usize = 4096;
-
-/// The checksum of `bytes` as a table stores it.
-pub fn masked_crc(bytes: &[u8]) -> [u8; 4] {
-    let crc = crc32c::crc32c(bytes);
-    crc.rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
-}

@@ -3,6 +3,7 @@
 //! Source: tensorflow/core/protobuf/tensor_bundle.proto.
 
 use super::table;
+use crate::crc::masked_crc;
 use crate::weights::FloatType;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -154,7 +155,7 @@ impl Bundle {
             return Err(format!("{name} {shape:?} has {} bytes", entry.size));
         }
         let bytes = self.bytes(name, entry)?;
-        if table::masked_crc(&bytes) != entry.crc32c.to_le_bytes() {
+        if masked_crc(&bytes) != entry.crc32c.to_le_bytes() {
             return Err(format!("{name} is damaged (checksum)"));
         }
         Ok(Some((stored.decode(&bytes), shape)))

@@ -1,8 +1,10 @@
 //! COCO evaluation, by `hotcoco` (bit-equal to pycocotools).
 
+mod analysis;
 mod metrics;
 mod shard;
 
+pub use analysis::{Analysis, ClassResult, Confusion, ErrorKind, PictureErrors, analyse};
 pub use metrics::{AreaProtocol, METRIC_NAMES, Metrics};
 pub use shard::EvalShard;
 

@@ -49,12 +49,7 @@ pub fn normalize(image: &RgbImage, config: &ImageConfig) -> Planes {
 
 /// Resizes and normalises a picture for the model.
 pub fn prepare(image: &RgbImage, config: &ImageConfig) -> Planes {
-    let size = output_size(
-        image.height(),
-        image.width(),
-        config.min_size,
-        config.max_size,
-    );
+    let size = config.resized(image.height(), image.width());
     resize_bilinear(&normalize(image, config), size)
 }
 
@@ -108,14 +103,30 @@ pub fn nearest_taps(to: usize, from: usize) -> Vec<usize> {
 ///
 /// Returns the values and their shape `[n, 3, h, w]`.
 pub fn stack(images: &[&Planes], divisor: u32) -> (Vec<f32>, [usize; 4]) {
-    let sizes = images.iter().map(|p| (p.height as u32, p.width as u32));
-    stack_to(images, padded_size(sizes, divisor))
+    stack_at_least(images, divisor, (1, 1))
 }
 
-/// Height and width that hold every picture, rounded up to `divisor`.
-pub fn padded_size(sizes: impl Iterator<Item = (u32, u32)>, divisor: u32) -> (usize, usize) {
-    let (height, width) = sizes.fold((1, 1), |(h, w), size| (h.max(size.0), w.max(size.1)));
-    let side = |length: u32| (length.div_ceil(divisor) * divisor) as usize;
+/// As [`stack`], with at least `least` rows and columns.
+pub fn stack_at_least(
+    images: &[&Planes],
+    divisor: u32,
+    least: (usize, usize),
+) -> (Vec<f32>, [usize; 4]) {
+    let sizes = images.iter().map(|p| (p.height as u32, p.width as u32));
+    stack_to(images, padded_size(sizes, divisor, least))
+}
+
+/// Height and width that hold every picture and `least`, rounded up to `divisor`.
+pub fn padded_size(
+    sizes: impl Iterator<Item = (u32, u32)>,
+    divisor: u32,
+    least: (usize, usize),
+) -> (usize, usize) {
+    let largest = |(h, w): (usize, usize), (height, width): (u32, u32)| {
+        (h.max(height as usize), w.max(width as usize))
+    };
+    let (height, width) = sizes.fold(least, largest);
+    let side = |length: usize| length.max(1).next_multiple_of(divisor as usize);
     (side(height), side(width))
 }
 

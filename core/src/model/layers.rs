@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, module};
-use mrcnn_kernels::conv3x3;
+use mrcnn_kernels::{conv1x1, conv3x3};
 
 /// 2-D convolution with square kernels.
 #[derive(Module, Debug)]
@@ -45,12 +45,14 @@ impl Conv2d {
         weight: Tensor<4>,
         bias: Option<Tensor<1>>,
     ) -> Tensor<4> {
-        if weight.dims()[2] == 3 {
-            return conv3x3(x, weight, bias, self.stride, false);
+        match weight.dims()[2] {
+            1 => conv1x1(x, weight, bias, self.stride),
+            3 => conv3x3(x, weight, bias, self.stride, false),
+            side => {
+                let options = ConvOptions::new([self.stride; 2], [side / 2; 2], [1, 1], 1);
+                module::conv2d(x, weight, bias, options)
+            }
         }
-        let padding = weight.dims()[2] / 2;
-        let options = ConvOptions::new([self.stride; 2], [padding; 2], [1, 1], 1);
-        module::conv2d(x, weight, bias, options)
     }
 }
 

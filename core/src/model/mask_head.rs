@@ -4,8 +4,8 @@ use super::layers::{Conv2d, zeros};
 use super::norm::{Norm, conv_norm};
 use crate::config::{ModelConfig, NormKind};
 use burn::module::{Module, Param};
-use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Tensor, activation::relu, module};
+use burn::tensor::{Device, Tensor, activation::relu};
+use mrcnn_kernels::conv1x1;
 
 /// The convolutions of the head, each followed by a ReLU.
 pub type MaskHead = Vec<(Conv2d, Option<Norm>)>;
@@ -85,12 +85,7 @@ impl Deconv2x2 {
             .reshape([output, 1])
             .expand([output, 4])
             .reshape([output * 4]);
-        let x = module::conv2d(
-            x,
-            weight,
-            Some(bias),
-            ConvOptions::new([1, 1], [0, 0], [1, 1], 1),
-        );
+        let x = conv1x1(x, weight, Some(bias), 1);
         x.reshape([r, output, 2, 2, h, w])
             .permute([0, 1, 4, 2, 5, 3])
             .reshape([r, output, h * 2, w * 2])

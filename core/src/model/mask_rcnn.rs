@@ -6,7 +6,9 @@ use super::init::initialize;
 use super::mask_head::{MaskHead, MaskPredictor, mask_head_forward, new_mask_head};
 use super::resnet::ResNet;
 use super::rpn::{Rpn, RpnOutput};
-use super::slots::{DetectionSlots, filter_proposal_slots, picture_sizes, postprocess_slots};
+use super::slots::{
+    AnchorSlots, DetectionSlots, filter_proposal_slots, picture_sizes, postprocess_slots, roi_rows,
+};
 use crate::boxes::{Anchors, Bbox, pyramid_level};
 use crate::config::{BoxHeadConfig, MaskHeadConfig, ModelConfig, RpnConfig};
 use burn::module::Module;
@@ -52,7 +54,13 @@ impl MaskRcnn {
     ///
     /// `config.num_classes` counts the background and must be set.
     pub fn new(config: &ModelConfig, seed: u64, device: &Device) -> Self {
-        let model = Self {
+        initialize(Self::unfilled(config, device), config, seed)
+    }
+
+    /// A model for [`crate::weights::load_state_dict`], its parameters zero: 44 million random numbers
+    /// that nobody uses take seconds in a browser.
+    pub(crate) fn unfilled(config: &ModelConfig, device: &Device) -> Self {
+        Self {
             backbone: BackboneFpn {
                 body: ResNet::new(config, device),
                 fpn: Fpn::new(config, device),
@@ -65,8 +73,7 @@ impl MaskRcnn {
                 mask_predictor: MaskPredictor::new(config, device),
             },
             config: config.clone(),
-        };
-        initialize(model, config, seed)
+        }
     }
 
     /// The network's configuration.
@@ -146,7 +153,7 @@ impl MaskRcnn {
         let device = packed.cells.device();
         let sizes = picture_sizes(sizes, &device);
         let output = self.propose(pyramid);
-        let anchors = self.anchors(padded, &output.grids);
+        let anchors = AnchorSlots::new(padded, &output.grids, &self.config.rpn, &device);
         let proposals = filter_proposal_slots(
             output.objectness,
             output.deltas,
@@ -155,18 +162,46 @@ impl MaskRcnn {
             &self.config.rpn,
             [pre_nms_test, post_nms_test],
         );
-        let pooled = packed.pool_rows(proposals.rois(POOLED_LEVELS), self.config.box_head.pool);
-        let (logits, deltas) = self.box_part(pooled);
+        let (logits, deltas) = self.boxes_of_slots(packed, proposals.boxes.clone());
         postprocess_slots(logits, deltas, &proposals, sizes, &self.config.roi)
+    }
+
+    /// [`Self::boxes`] of regions in slots `[n, slots, 4]`, pixels of the resized pictures.
+    pub fn boxes_of_slots(
+        &self,
+        pyramid: &PackedPyramid,
+        slots: Tensor<3>,
+    ) -> (Tensor<2>, Tensor<2>) {
+        self.box_part(pyramid.pool_slots(slots, self.config.box_head.pool))
+    }
+
+    /// [`Self::masks`] of regions in slots `[n, slots, 4]`, pixels of the resized pictures.
+    pub fn masks_of_slots(&self, pyramid: &PackedPyramid, slots: Tensor<3>) -> Tensor<4> {
+        self.mask_part(pyramid.pool_slots(slots, self.config.mask_head.pool))
+    }
+
+    /// Whether a GPU matches and samples for training ([`crate::train`]), and the limits of it fit.
+    pub fn trains_on_device(&self, device: &Device) -> bool {
+        let ModelConfig { rpn, roi, .. } = &self.config;
+        fits_selection(
+            [
+                rpn.pre_nms_train,
+                rpn.post_nms_train,
+                rpn.batch_per_image,
+                roi.batch_per_image,
+            ],
+            device,
+        )
     }
 
     /// Whether [`Self::detect`] serves this device and configuration: a GPU, and limits that its
     /// selection can hold. The processor is faster with the host's selection.
     pub fn selects_on_device(&self, device: &Device) -> bool {
         let ModelConfig { rpn, roi, .. } = &self.config;
-        let limits = [rpn.pre_nms_test, rpn.post_nms_test, roi.max_detections];
-        let limits_fit = limits.iter().all(|limit| (1..=MAX_TOP_K).contains(limit));
-        limits_fit && has_selection_kernels(device)
+        fits_selection(
+            [rpn.pre_nms_test, rpn.post_nms_test, roi.max_detections],
+            device,
+        )
     }
 
     fn box_part(&self, pooled: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
@@ -177,9 +212,19 @@ impl MaskRcnn {
     /// Mask logits `[r, k, 2p, 2p]` of `rois`, which must not be empty.
     pub fn masks(&self, pyramid: &PackedPyramid, rois: &[Roi]) -> Tensor<4> {
         let MaskHeadConfig { pool, .. } = self.config.mask_head;
-        let features = mask_head_forward(&self.roi_heads.mask_head, pyramid.pool(rois, pool));
+        self.mask_part(pyramid.pool(rois, pool))
+    }
+
+    fn mask_part(&self, pooled: Tensor<4>) -> Tensor<4> {
+        let features = mask_head_forward(&self.roi_heads.mask_head, pooled);
         self.roi_heads.mask_predictor.forward(features)
     }
+}
+
+/// Whether `device` has kernels that select as many as each of `limits`.
+fn fits_selection<const N: usize>(limits: [usize; N], device: &Device) -> bool {
+    let limits_fit = limits.iter().all(|limit| (1..=MAX_TOP_K).contains(limit));
+    limits_fit && has_selection_kernels(&device.clone().inner())
 }
 
 /// P2 to P5 as one channels-last tensor, ready for RoIAlign.
@@ -197,6 +242,15 @@ impl PackedPyramid {
             ..self.align.clone()
         };
         roi_align(self.cells.clone(), rois, &align)
+    }
+
+    /// RoIAlign of regions `[n, slots, 4]`: `[n * slots, c, bins, bins]`. No gradient flows to them.
+    fn pool_slots(&self, slots: Tensor<3>, bins: usize) -> Tensor<4> {
+        let mut rows = roi_rows(slots, POOLED_LEVELS);
+        if self.cells.device().is_autodiff() && !rows.device().is_autodiff() {
+            rows = Tensor::from_inner(rows);
+        }
+        self.pool_rows(rows, bins)
     }
 
     /// RoIAlign of `rois`, each from the level that fits its size: `[r, c, bins, bins]`.

@@ -25,5 +25,6 @@ pub use proposals::{Proposal, filter_proposals};
 pub use resnet::ResNet;
 pub use rpn::{Rpn, RpnOutput};
 pub use slots::{
-    BoxSlots, DetectionSlots, filter_proposal_slots, picture_sizes, postprocess_slots,
+    AnchorSlots, BoxSlots, DetectionSlots, filter_proposal_slots, picture_sizes, postprocess_slots,
+    roi_rows,
 };

@@ -5,7 +5,7 @@
 //! oracles and what the processor runs.
 
 use super::box_head::{MIN_SIDE, ScoredBox};
-use crate::boxes::{Anchors, BOX_CLIP};
+use crate::boxes::{Anchors, BOX_CLIP, cell_anchors};
 use crate::config::{RoiConfig, RpnConfig};
 use burn::tensor::{Device, ExecutionError, Int, Tensor, TensorData, activation::softmax};
 use mrcnn_kernels::{BoxDecoding, decode_boxes, nms_sorted, top_k_segments};
@@ -53,24 +53,76 @@ impl BoxSlots {
     }
 }
 
-impl BoxSlots {
-    /// The slots as `[n * slots, 6]` rows for RoIAlign: picture, level, box. Levels as
-    /// [`crate::boxes::pyramid_level`] gives them.
-    pub fn rois(&self, (k_min, k_max): (i32, i32)) -> Tensor<2> {
-        let [n, slots, _] = self.boxes.dims();
-        let corner = |i: usize| self.boxes.clone().narrow(2, i, 1);
-        let side = ((corner(2) - corner(0)) * (corner(3) - corner(1))).sqrt();
-        // A box is pooled from level k or a coarser one where its side is 224 * 2^(k - 4) pixels or
-        // more: comparisons round alike on every device, logarithms do not.
-        let levels = (k_min + 1..=k_max)
-            .map(|k| 224.0 * (k as f32 - 4.0 - 1e-6).exp2())
-            .map(|smallest| side.clone().greater_equal_elem(smallest).float())
-            .fold(side.zeros_like(), |sum, is_coarser| sum + is_coarser);
-        let pictures: Vec<f32> = (0..n).map(|picture| picture as f32).collect();
-        let pictures = TensorData::new(pictures, [n, 1, 1]);
-        let pictures = Tensor::<3>::from_data(pictures, &side.device()).expand([n, slots, 1]);
-        Tensor::cat(vec![pictures, levels, self.boxes.clone()], 2).reshape([n * slots, 6])
+/// The anchors of one padded picture size on a device; the host's version is [`Anchors`].
+#[derive(Clone, Debug)]
+pub struct AnchorSlots {
+    /// `[1, a, 4]`, in the order of [`Anchors`].
+    pub boxes: Tensor<3>,
+    /// Anchors of each level.
+    pub per_level: Vec<usize>,
+}
+
+impl AnchorSlots {
+    /// Anchors for a picture of `padded = (height, width)` pixels with feature maps `grids` `(rows,
+    /// columns)`. Made on the device: 270,000 anchors of a large picture are 4 MB to upload.
+    pub fn new(
+        padded: (usize, usize),
+        grids: &[(usize, usize)],
+        config: &RpnConfig,
+        device: &Device,
+    ) -> Self {
+        let levels = grids.iter().zip(&config.anchor_sizes);
+        let levels = levels.map(|(&(rows, columns), &size)| {
+            let cells = cell_anchors(size, &config.anchor_ratios, config.round_anchors);
+            let ratios = cells.len();
+            let cells = TensorData::new(cells.into_flattened(), [1, 1, ratios, 4]);
+            let axis = |count: usize, length: usize| {
+                let stride = (length / count.max(1)) as f32;
+                Tensor::<1, Int>::arange(0..count as i64, device).float() * stride
+            };
+            let shape = [rows, columns, 1, 1];
+            let y = axis(rows, padded.0).reshape([rows, 1, 1, 1]).expand(shape);
+            let x = axis(columns, padded.1).reshape([1, columns, 1, 1]);
+            let x = x.expand(shape);
+            let shifts = Tensor::cat(vec![x.clone(), y.clone(), x, y], 3);
+            let boxes = shifts.expand([rows, columns, ratios, 4])
+                + Tensor::<4>::from_data(cells, device).expand([rows, columns, ratios, 4]);
+            boxes.reshape([1, rows * columns * ratios, 4])
+        });
+        let levels: Vec<Tensor<3>> = levels.collect();
+        Self {
+            per_level: levels.iter().map(|boxes| boxes.dims()[1]).collect(),
+            boxes: Tensor::cat(levels, 1),
+        }
     }
+
+    /// The host's anchors, uploaded.
+    pub fn from_host(anchors: &Anchors, device: &Device) -> Self {
+        let corners = anchors.boxes.as_flattened().to_vec();
+        let corners = TensorData::new(corners, [1, anchors.boxes.len(), 4]);
+        Self {
+            boxes: Tensor::from_data(corners, device),
+            per_level: anchors.per_level.clone(),
+        }
+    }
+}
+
+/// Boxes `[n, slots, 4]` as `[n * slots, 6]` rows for RoIAlign: picture, level `k_min..=k_max`
+/// counted from `k_min`, box. Levels as [`crate::boxes::pyramid_level`] gives them.
+pub fn roi_rows(boxes: Tensor<3>, (k_min, k_max): (i32, i32)) -> Tensor<2> {
+    let [n, slots, _] = boxes.dims();
+    let corner = |i: usize| boxes.clone().narrow(2, i, 1);
+    let side = ((corner(2) - corner(0)) * (corner(3) - corner(1))).sqrt();
+    // A box is pooled from level k or a coarser one where its side is 224 * 2^(k - 4) pixels or
+    // more: comparisons round alike on every device, logarithms do not.
+    let levels = (k_min + 1..=k_max)
+        .map(|k| 224.0 * (k as f32 - 4.0 - 1e-6).exp2())
+        .map(|smallest| side.clone().greater_equal_elem(smallest).float())
+        .fold(side.zeros_like(), |sum, is_coarser| sum + is_coarser);
+    let pictures: Vec<f32> = (0..n).map(|picture| picture as f32).collect();
+    let pictures = TensorData::new(pictures, [n, 1, 1]);
+    let pictures = Tensor::<3>::from_data(pictures, &side.device()).expand([n, slots, 1]);
+    Tensor::cat(vec![pictures, levels, boxes], 2).reshape([n * slots, 6])
 }
 
 /// Pictures' sizes (height, width) in pixels as `[n, 2]`.
@@ -90,7 +142,7 @@ pub fn picture_sizes(sizes: &[(u32, u32)], device: &Device) -> Tensor<2> {
 pub fn filter_proposal_slots(
     objectness: Tensor<2>,
     deltas: Tensor<3>,
-    anchors: &Anchors,
+    anchors: &AnchorSlots,
     sizes: Tensor<2>,
     config: &RpnConfig,
     [pre_nms, post_nms]: [usize; 2],
@@ -106,11 +158,7 @@ pub fn filter_proposal_slots(
         min_size: config.min_size,
     };
     let indices = indices.reshape([n, slots]);
-    let corners = TensorData::new(
-        anchors.boxes.as_flattened().to_vec(),
-        [1, anchors.boxes.len(), 4],
-    );
-    let anchors = Tensor::from_data(corners, &scores.device());
+    let anchors = anchors.boxes.clone();
     let (boxes, scores) = decode_boxes(deltas, anchors, scores, indices, sizes, &decoding);
     let proposals = BoxSlots { boxes, scores };
     proposals

@@ -20,8 +20,9 @@ const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 260.0;
 /// Left, top, right and bottom margins of a panel.
 const MARGIN: [f64; 4] = [52.0, 30.0, 12.0, 34.0];
-const COLOURS: [&str; 6] = [
-    "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b",
+const COLOURS: [&str; 10] = [
+    "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#e377c2", "#17a2b8",
+    "#7f7f7f", "#9a9a00",
 ];
 
 /// The panels in rows of `columns`.
@@ -31,6 +32,7 @@ pub fn render_svg(panels: &[Panel], columns: usize) -> String {
     let (width, height) = (columns as f64 * WIDTH, rows as f64 * HEIGHT);
     let mut svg = format!(
         "<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' \
+         viewBox='0 0 {width} {height}' \
          font-family='sans-serif' font-size='11'><rect width='100%' height='100%' fill='white'/>"
     );
     for (index, panel) in panels.iter().enumerate() {
@@ -136,8 +138,11 @@ fn draw_line(
     colour: &str,
     opacity: f64,
 ) {
+    // More than the panel has pixels are not seen.
+    let every = points.len().div_ceil(MOST_POINTS).max(1);
     let places: Vec<String> = points
         .iter()
+        .step_by(every)
         .map(|p| format!("{:.1},{:.1}", x.place(p.0), y.place(p.1)))
         .collect();
     let _ = write!(
@@ -146,6 +151,9 @@ fn draw_line(
         places.join(" ")
     );
 }
+
+/// Points of a line that are drawn.
+const MOST_POINTS: usize = 800;
 
 /// Longer lines are drawn twice: raw and smoothed.
 const SMOOTHED_FROM: usize = 50;

@@ -1,84 +1,10 @@
 //! `metrics.jsonl`: one JSON object a line, a step or an evaluation.
 
-use super::curves::{Panel, render_svg};
-use crate::eval::{METRIC_NAMES, Metrics};
-use crate::train::StepReport;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use super::record::Record;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
-
-/// One line of the log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub enum Record {
-    /// After a step.
-    Step {
-        /// Steps done.
-        step: usize,
-        /// Learning rate.
-        lr: f64,
-        /// The sum of the losses.
-        loss: f32,
-        /// `loss_classifier`, `loss_box_reg`, `loss_mask`, `loss_objectness`, `loss_rpn_box_reg`.
-        #[serde(flatten)]
-        losses: BTreeMap<String, f32>,
-        /// Length of the gradient of all parameters.
-        grad_norm: f32,
-        /// Pictures a second.
-        images_per_second: f64,
-        /// Share of the step spent waiting for data.
-        data_wait: f64,
-        /// Share of the step that rank 0 spent exchanging with the other ranks.
-        #[serde(default)]
-        exchange: f64,
-    },
-    /// After an evaluation.
-    Eval {
-        /// Steps done.
-        step: usize,
-        /// The 12 box numbers by name.
-        #[serde(rename = "box")]
-        bbox: BTreeMap<String, f64>,
-        /// The 12 mask numbers by name.
-        mask: BTreeMap<String, f64>,
-    },
-}
-
-impl Record {
-    /// The record of a step; `names` are those of its losses.
-    pub fn step(report: &StepReport, names: &[&str; 5]) -> Self {
-        let losses = names.iter().map(|name| name.to_string()).zip(report.losses);
-        Self::Step {
-            step: report.step,
-            lr: report.learning_rate,
-            loss: report.loss(),
-            losses: losses.collect(),
-            grad_norm: report.grad_norm,
-            images_per_second: report.images_per_second,
-            data_wait: report.data_wait,
-            exchange: report.exchange,
-        }
-    }
-
-    /// The record of an evaluation.
-    pub fn eval(step: usize, metrics: &Metrics) -> Self {
-        let named = |values: [f64; 12]| {
-            METRIC_NAMES
-                .iter()
-                .map(|name| name.to_string())
-                .zip(values)
-                .collect()
-        };
-        Self::Eval {
-            step,
-            bbox: named(metrics.bbox),
-            mask: named(metrics.segm),
-        }
-    }
-}
 
 /// A log that is appended to.
 #[derive(Debug)]
@@ -159,53 +85,4 @@ pub fn read_log(path: &Path) -> Result<Vec<Record>, LogError> {
             })
         })
         .collect()
-}
-
-/// Losses, learning rate and AP as an SVG.
-pub fn curves(records: &[Record]) -> String {
-    let mut lines: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
-    for record in records {
-        match record {
-            Record::Step {
-                step,
-                lr,
-                loss,
-                losses,
-                ..
-            } => {
-                let x = *step as f64;
-                lines.entry("loss").or_default().push((x, *loss as f64));
-                lines.entry("learning rate").or_default().push((x, *lr));
-                for (name, value) in losses {
-                    lines.entry(name).or_default().push((x, *value as f64));
-                }
-            }
-            Record::Eval { step, bbox, mask } => {
-                for (name, values, key) in [
-                    ("box AP", bbox, "AP"),
-                    ("mask AP", mask, "AP"),
-                    ("mask AP50", mask, "AP50"),
-                ] {
-                    let value = values.get(key).copied().unwrap_or(f64::NAN);
-                    lines.entry(name).or_default().push((*step as f64, value));
-                }
-            }
-        }
-    }
-    let panel = |title: &str, of: &dyn Fn(&str) -> bool| Panel {
-        title: title.into(),
-        x_label: "step".into(),
-        curves: lines
-            .iter()
-            .filter(|(name, _)| of(name))
-            .map(|(name, points)| (name.to_string(), points.clone()))
-            .collect(),
-    };
-    let panels = [
-        panel("loss", &|name| name == "loss"),
-        panel("loss by part", &|name| name.starts_with("loss_")),
-        panel("average precision", &|name| name.contains(" AP")),
-        panel("learning rate", &|name| name == "learning rate"),
-    ];
-    render_svg(&panels, 2)
 }

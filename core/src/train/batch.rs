@@ -4,9 +4,7 @@ use super::masks::TruthMask;
 use crate::boxes::{self, Bbox};
 use crate::config::ImageConfig;
 use crate::data::Sample;
-use crate::image::transform::{
-    Planes, normalize, output_size, padded_size, resize_bilinear, stack_to,
-};
+use crate::image::transform::{Planes, normalize, padded_size, resize_bilinear, stack_to};
 use ::image::RgbImage;
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -39,7 +37,7 @@ impl TrainSample {
             ::image::imageops::flip_horizontal_in_place(&mut image);
         }
         let original = (image.height(), image.width());
-        let size = output_size(original.0, original.1, config.min_size, config.max_size);
+        let size = config.resized(original.0, original.1);
         let planes = resize_bilinear(&normalize(&image, config), size);
         let picture = (size.0 as usize, size.1 as usize);
         let mut truth = Truth::default();
@@ -89,11 +87,16 @@ pub struct Batch {
 impl Batch {
     /// Stacks prepared pictures; their sides are padded to a multiple of `divisor`.
     pub fn new(samples: Vec<TrainSample>, divisor: u32) -> Self {
+        Self::at_least(samples, divisor, (1, 1))
+    }
+
+    /// As [`Self::new`], with at least `least` rows and columns.
+    pub fn at_least(samples: Vec<TrainSample>, divisor: u32, least: (usize, usize)) -> Self {
         let sizes = samples.iter().map(|sample| {
             let Planes { height, width, .. } = sample.planes;
             (height as u32, width as u32)
         });
-        let size = padded_size(sizes, divisor);
+        let size = padded_size(sizes, divisor, least);
         Self::of_share(samples.into_iter().enumerate().collect(), size)
     }
 

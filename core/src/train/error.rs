@@ -2,6 +2,7 @@
 
 use super::checkpoint::CheckpointError;
 use super::loader::LoadError;
+use super::memory_plan::LOWER;
 use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::eval::EvalError;
@@ -75,9 +76,17 @@ pub enum TrainError {
     /// The device failed.
     #[error("the device failed: {0}; try a smaller train.batch_size or image.min_size")]
     Device(#[from] ExecutionError),
+    /// The device has too little memory.
+    #[error("the device ran out of memory: {source}\n{plan}\n{LOWER}")]
+    OutOfMemory {
+        /// What the device said.
+        source: ExecutionError,
+        /// What was planned.
+        plan: String,
+    },
     /// A loss or gradient is not finite.
     #[error(
-        "step {step}: the loss or its gradient is not finite (loss {loss}, pictures {image_ids:?}); \
+        "step {step}: the loss or its gradient is not finite (loss {loss}, pictures {image_ids:?}){dump}; \
          lower train.learning_rate, lengthen train.warmup_steps or set train.clip_norm=5"
     )]
     NotFinite {
@@ -87,6 +96,8 @@ pub enum TrainError {
         loss: f32,
         /// The pictures of the batch.
         image_ids: Vec<u64>,
+        /// Where the batch was written.
+        dump: String,
     },
     /// The run folder cannot be written.
     #[error("{path}: {source}")]
@@ -111,4 +122,46 @@ pub enum TrainError {
     /// Prediction failed.
     #[error(transparent)]
     Predict(#[from] PredictError),
+}
+
+/// Whether the device failed for want of memory; the backends say it in words only.
+pub(super) fn is_out_of_memory(error: &ExecutionError) -> bool {
+    let text = format!("{error} {error:?}").to_lowercase();
+    let signs = [
+        "out of memory",
+        "outofmemory",
+        "out_of_memory",
+        "bufferTooBig",
+        "too large",
+    ];
+    signs.iter().any(|sign| text.contains(&sign.to_lowercase()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn want_of_memory_is_told_from_other_failures() {
+        let failed = |reason: &str| ExecutionError::WithContext {
+            reason: reason.into(),
+        };
+        for reason in [
+            "CUDA_ERROR_OUT_OF_MEMORY, 2",
+            "wgpu error: Out of Memory",
+            "can't allocate buffer of size 999: BufferTooBig(999)",
+        ] {
+            assert!(is_out_of_memory(&failed(reason)), "{reason}");
+        }
+        assert!(!is_out_of_memory(&failed("the device was lost")));
+        let message = TrainError::OutOfMemory {
+            source: failed("Out of memory"),
+            plan: "memory plan: 3 GB".into(),
+        };
+        let message = message.to_string();
+        assert!(
+            message.contains("3 GB") && message.contains("train.batch_size"),
+            "{message}"
+        );
+    }
 }

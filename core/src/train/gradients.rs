@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 /// Gradients of the trained parameters, flat, in the order in which the model names them.
 #[derive(Clone, Debug, Default)]
-pub struct ParamGradients(Vec<(ParamId, Tensor<1>)>, Option<f32>);
+pub struct ParamGradients(pub(super) Vec<(ParamId, Tensor<1>)>, pub(super) Option<f32>);
 
 impl ParamGradients {
     /// Takes the gradients of the parameters of `model` that need one.

@@ -5,7 +5,7 @@ use super::ranks::Rank;
 use crate::config::{Config, ImageConfig};
 use crate::data::{Dataset, OnProblem, Sample, size_mismatch};
 use crate::image::decode::{DecodeError, decode};
-use crate::image::transform::{output_size, padded_size};
+use crate::image::transform::padded_size;
 use crate::random::Stream;
 use rayon::prelude::*;
 use std::path::PathBuf;
@@ -119,18 +119,12 @@ impl Plan {
     /// Height and width of the whole step, whichever part of it this rank has: padding changes what a
     /// network computes near the border.
     fn padded_size(&self, dataset: &Dataset, step: usize) -> (usize, usize) {
-        let ImageConfig {
-            min_size,
-            max_size,
-            size_divisor,
-            ..
-        } = self.image;
         let positions = step * self.batch_size..(step + 1) * self.batch_size;
         let sizes = positions.map(|position| {
             let sample = self.at(dataset, position);
-            output_size(sample.height, sample.width, min_size, max_size)
+            self.image.resized(sample.height, sample.width)
         });
-        padded_size(sizes, size_divisor)
+        padded_size(sizes, self.image.size_divisor, self.image.smallest_batch())
     }
 
     fn sample(&self, sample: &Sample, flip: bool) -> Result<Option<TrainSample>, LoadError> {

@@ -2,7 +2,7 @@
 
 use crate::boxes::Bbox;
 use crate::image::transform::nearest_taps;
-use mrcnn_kernels::roi_align::cpu::axis_taps;
+use mrcnn_kernels::{BitMasks, MaskWindow, mask_target};
 use vernier_mask::Rle;
 
 /// The window of a resized picture that an object's mask covers; memory goes with the object, not
@@ -75,20 +75,24 @@ impl TruthMask {
 /// RoIAlign with adaptive sampling, torchvision's `project_masks_on_boxes`.
 pub fn project_mask(mask: &TruthMask, roi: &Bbox, side: usize) -> Vec<f32> {
     let (height, width) = mask.picture;
-    let rows = axis_taps(roi[1], roi[3] - roi[1], side, height, 0, false);
-    let columns = axis_taps(roi[0], roi[2] - roi[0], side, width, 0, false);
-    let cell = |rows: &[(usize, f32)], columns: &[(usize, f32)]| -> f32 {
-        let row_sum = |row: usize| -> f32 {
-            columns
-                .iter()
-                .map(|&(column, weight)| weight * mask.at(row, column))
-                .sum()
-        };
-        rows.iter()
-            .map(|&(row, weight)| weight * row_sum(row))
-            .sum()
-    };
-    rows.iter()
-        .flat_map(|row| columns.iter().map(move |column| cell(row, column)))
-        .collect()
+    mask_target(roi, side, (width, height), |row, column| {
+        mask.at(row, column)
+    })
+}
+
+/// The masks of a batch with `slots` a picture, as the operator on tensors takes them.
+pub fn bit_masks<'a>(pictures: impl Iterator<Item = &'a [TruthMask]>, slots: usize) -> BitMasks {
+    let mut table = BitMasks::default();
+    for (picture, masks) in pictures.enumerate() {
+        for mask in &masks[..masks.len().min(slots)] {
+            let window = MaskWindow {
+                origin: (mask.x, mask.y),
+                size: (mask.width, mask.height),
+                picture: (mask.picture.1, mask.picture.0),
+            };
+            table.push(window, &mask.cells);
+        }
+        table.pad((picture + 1) * slots);
+    }
+    table
 }

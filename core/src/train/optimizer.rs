@@ -1,7 +1,7 @@
 //! The optimizers: SGD with momentum as torch's, and AdamW (Loshchilov and Hutter, 2017).
 
 use super::gradients::ParamGradients;
-use crate::config::{OptimizerKind, TrainConfig};
+use crate::config::{DecayScope, OptimizerKind, TrainConfig};
 use crate::model::MaskRcnn;
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::Tensor;
@@ -13,6 +13,8 @@ pub struct Optimizer {
     kind: OptimizerKind,
     momentum: f64,
     weight_decay: f64,
+    decay: DecayScope,
+    bias_gradient: f64,
     clip_norm: f64,
     pub(super) steps: i32,
     pub(super) state: HashMap<ParamId, Moments>,
@@ -47,6 +49,8 @@ impl Optimizer {
             kind: config.optimizer,
             momentum: config.momentum,
             weight_decay: config.weight_decay,
+            decay: config.decay,
+            bias_gradient: config.bias_gradient,
             clip_norm: config.clip_norm,
             steps: 0,
             state: HashMap::new(),
@@ -82,6 +86,7 @@ impl Optimizer {
             gradients: gradients.by_id(),
             learning_rate,
             scale,
+            path: Vec::new(),
         });
         (
             model,
@@ -98,15 +103,32 @@ impl Optimizer {
         id: ParamId,
         value: Tensor<1>,
         gradient: Tensor<1>,
-        rate: f64,
+        [rate, decay]: [f64; 2],
     ) -> Tensor<1> {
         let old = self.state.remove(&id);
         let (moments, delta) = match self.kind {
-            OptimizerKind::Sgd => self.sgd(old, value, gradient, rate),
-            OptimizerKind::Adamw => self.adamw(old, value, gradient, rate),
+            OptimizerKind::Sgd => self.sgd(old, value, gradient, [rate, decay]),
+            OptimizerKind::Adamw => self.adamw(old, value, gradient, [rate, decay]),
         };
         self.state.insert(id, moments);
         delta
+    }
+
+    /// The weight decay of a parameter and the factor of its gradient, by its place in the model.
+    fn rule(&self, place: &Place) -> (f64, f64) {
+        let decays = match self.decay {
+            DecayScope::All => true,
+            DecayScope::WithoutNorms => !place.in_norm,
+            DecayScope::Weights => !place.in_norm && !place.is_bias,
+        };
+        (
+            if decays { self.weight_decay } else { 0.0 },
+            if place.is_bias {
+                self.bias_gradient
+            } else {
+                1.0
+            },
+        )
     }
 
     /// torch's SGD without dampening: `g += wd * p; v = mu * v + g; p -= lr * v`.
@@ -115,9 +137,9 @@ impl Optimizer {
         old: Option<Moments>,
         value: Tensor<1>,
         gradient: Tensor<1>,
-        rate: f64,
+        [rate, decay]: [f64; 2],
     ) -> (Moments, Tensor<1>) {
-        let gradient = gradient + value * self.weight_decay;
+        let gradient = gradient + value * decay;
         let first = match old {
             Some(old) => old.first * self.momentum + gradient,
             None => gradient,
@@ -137,7 +159,7 @@ impl Optimizer {
         old: Option<Moments>,
         value: Tensor<1>,
         gradient: Tensor<1>,
-        rate: f64,
+        [rate, decay]: [f64; 2],
     ) -> (Moments, Tensor<1>) {
         let beta1 = self.momentum;
         let squared = gradient.clone().square() * (1.0 - BETA2);
@@ -151,7 +173,7 @@ impl Optimizer {
         };
         let mean = first.clone() / (1.0 - beta1.powi(self.steps));
         let root = (second.clone() / (1.0 - BETA2.powi(self.steps))).sqrt() + EPSILON;
-        let delta = (mean / root + value * self.weight_decay) * rate;
+        let delta = (mean / root + value * decay) * rate;
         (
             Moments {
                 first,
@@ -162,82 +184,53 @@ impl Optimizer {
     }
 }
 
+/// Where a parameter is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Place {
+    in_norm: bool,
+    is_bias: bool,
+}
+
 struct Update<'a> {
     optimizer: &'a mut Optimizer,
     gradients: HashMap<ParamId, Tensor<1>>,
     learning_rate: f64,
     scale: f64,
+    path: Vec<Place>,
 }
 
 impl ModuleMapper for Update<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.push(Place {
+            in_norm: container == "Struct:Norm",
+            is_bias: name == "bias",
+        });
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(mut gradient) = self.gradients.remove(&param.id) else {
             return param;
         };
-        if self.scale != 1.0 {
-            gradient = gradient * self.scale;
+        let place = self.path.last().copied().unwrap_or_default();
+        let (decay, factor) = self.optimizer.rule(&place);
+        let scale = self.scale * factor;
+        if scale != 1.0 {
+            gradient = gradient * scale;
         }
         let value = param.val().inner();
         let shape = value.shape();
         let flat = value.clone().reshape([shape.num_elements()]);
         let delta = self
             .optimizer
-            .delta(param.id, flat, gradient, self.learning_rate);
+            .delta(param.id, flat, gradient, [self.learning_rate, decay]);
         let moved = value - delta.reshape(shape);
         param.map(|_| Tensor::from_inner(moved).require_grad())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use burn::tensor::Device;
-
-    /// The values after each of three steps on `p = 1`, gradients 0.5, -0.2, 0.1.
-    fn steps(kind: OptimizerKind) -> Vec<f32> {
-        let config = TrainConfig {
-            optimizer: kind,
-            weight_decay: 0.1,
-            ..TrainConfig::default()
-        };
-        let mut optimizer = Optimizer::new(&config);
-        let id = ParamId::new();
-        let tensor = |v: f32| Tensor::<1>::from_floats([v], &Device::flex());
-        let mut value = tensor(1.0);
-        let mut found = Vec::new();
-        for gradient in [0.5, -0.2, 0.1] {
-            optimizer.steps += 1;
-            let delta = optimizer.delta(id, value.clone(), tensor(gradient), 0.1);
-            value = value - delta;
-            found.push(value.clone().into_scalar::<f32>());
-        }
-        found
-    }
-
-    #[test]
-    fn sgd_follows_its_formula() {
-        // v: 0.6, 0.434, 0.5808...; by hand.
-        let (mut p, mut v) = (1.0f64, 0.0);
-        for (found, g) in steps(OptimizerKind::Sgd).into_iter().zip([0.5, -0.2, 0.1]) {
-            v = 0.9 * v + g + 0.1 * p;
-            p -= 0.1 * v;
-            assert!((found as f64 - p).abs() < 1e-6, "{found}, wanted {p}");
-        }
-    }
-
-    #[test]
-    fn adamw_follows_its_formula() {
-        let (mut p, mut m, mut v) = (1.0f64, 0.0, 0.0);
-        for (t, (found, g)) in (1..).zip(
-            steps(OptimizerKind::Adamw)
-                .into_iter()
-                .zip([0.5f64, -0.2, 0.1]),
-        ) {
-            m = 0.9 * m + 0.1 * g;
-            v = 0.999 * v + 0.001 * g * g;
-            let step = m / (1.0 - 0.9f64.powi(t)) / ((v / (1.0 - 0.999f64.powi(t))).sqrt() + 1e-8);
-            p -= 0.1 * (step + 0.1 * p);
-            assert!((found as f64 - p).abs() < 1e-5, "{found}, wanted {p}");
-        }
-    }
-}
+mod tests;

@@ -57,7 +57,7 @@ impl Optimizer {
 }
 
 /// Every parameter's name and id.
-fn names(model: &MaskRcnn) -> Vec<(String, ParamId)> {
+pub(super) fn names(model: &MaskRcnn) -> Vec<(String, ParamId)> {
     let mut names = Names::default();
     model.visit(&mut names);
     names.found

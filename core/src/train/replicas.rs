@@ -5,7 +5,7 @@
 
 use super::batch::Batch;
 use super::gradients::ParamGradients;
-use super::step::forward_losses;
+use super::step::step_losses;
 use crate::model::MaskRcnn;
 use crate::random::Stream;
 use burn::module::Module;
@@ -83,7 +83,7 @@ fn one_replica(
     stream: Stream,
     device: &Device,
 ) -> Result<([f32; 5], ParamGradients), ExecutionError> {
-    let (losses, _) = forward_losses(model, batch, stream, device)?;
+    let losses = step_losses(model, batch, stream, device)?;
     let values = losses.values().inner().try_into_data()?;
     let mut found = [0.0; 5];
     found

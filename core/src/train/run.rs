@@ -4,19 +4,21 @@ use super::batch::Batch;
 use super::checkpoint::{CheckpointError, Progress, Saved, Snapshot};
 use super::ema::Ema;
 use super::error::TrainError;
-use super::evaluation::{draw_predictions, evaluate_over_ranks};
+use super::evaluation::{DatasetDetections, draw_predictions, evaluate_over_ranks};
+use super::gathered::detections_of_all;
 use super::loader::{LoadError, Loader};
-use super::losses::Losses;
+use super::memory::{MemoryMeter, device_memory};
 use super::optimizer::Optimizer;
 use super::ranks;
 use super::replicas::Replicas;
 use super::schedule::learning_rate;
 use super::trainer::{Observer, StepReport, Trainer};
+use super::val_loss::validation_losses;
 use crate::eval::Metrics;
 use crate::model::MaskRcnn;
 use crate::predict::Predictor;
 use crate::random::Stream;
-use crate::report::{MetricsLog, Record, read_log};
+use crate::report::{Journal, Record};
 use crate::weights::{self, TrainingRecord, load_state_dict};
 use burn::tensor::Device;
 use std::path::{Path, PathBuf};
@@ -26,7 +28,7 @@ use std::time::Instant;
 pub(super) struct Run<'a> {
     trainer: &'a Trainer,
     device: Device,
-    model: MaskRcnn,
+    pub(super) model: MaskRcnn,
     replicas: Replicas,
     optimizer: Optimizer,
     sampling: Stream,
@@ -34,16 +36,32 @@ pub(super) struct Run<'a> {
     /// Steps done.
     pub(super) step: usize,
     best: Option<f64>,
+    /// Evaluations since the best one.
+    pub(super) stale: usize,
     /// Rank 0's.
-    log: Option<MetricsLog>,
-    records: Vec<Record>,
+    journal: Option<Journal>,
+    memory: MemoryMeter,
+    /// What this rank found in the last evaluation.
+    found: DatasetDetections,
 }
 
 impl<'a> Run<'a> {
     pub(super) fn start(trainer: &'a Trainer, model: MaskRcnn) -> Result<Self, TrainError> {
-        let config = &trainer.config.train;
+        let pictures = trainer.train.samples.len();
         let lead = trainer.comm.rank() == 0;
-        let log = lead.then(|| MetricsLog::open(&trainer.folder.metrics()));
+        let journal =
+            lead.then(|| Journal::start(trainer.folder.path(), &trainer.config, pictures));
+        let journal = journal.transpose();
+        let journal = journal.map_err(|source| trainer.io_error(source))?;
+        Self::with_journal(trainer, model, journal)
+    }
+
+    fn with_journal(
+        trainer: &'a Trainer,
+        model: MaskRcnn,
+        journal: Option<Journal>,
+    ) -> Result<Self, TrainError> {
+        let config = &trainer.config.train;
         let model = ranks::same_weights(&*trainer.comm, model, &trainer.device)?;
         let ema = (config.ema > 0.0).then(|| Ema::new(&model, config.ema));
         Ok(Self {
@@ -56,8 +74,10 @@ impl<'a> Run<'a> {
             ema,
             step: 0,
             best: None,
-            log: log.transpose().map_err(|source| trainer.io_error(source))?,
-            records: Vec::new(),
+            stale: 0,
+            journal,
+            memory: MemoryMeter::default(),
+            found: Vec::new(),
         })
     }
 
@@ -71,7 +91,17 @@ impl<'a> Run<'a> {
             reason,
         };
         let model = load_state_dict(trainer.new_model(), saved.weights, &folder)?;
-        let mut run = Self::start(trainer, model)?;
+        let lead = trainer.comm.rank() == 0;
+        let journal = lead.then(|| {
+            Journal::resume(
+                trainer.folder.path(),
+                &trainer.config,
+                trainer.train.samples.len(),
+                progress.metrics_bytes,
+            )
+        });
+        let journal = journal.transpose()?;
+        let mut run = Self::with_journal(trainer, model, journal)?;
         run.optimizer
             .load_state_dict(
                 &run.model,
@@ -84,13 +114,7 @@ impl<'a> Run<'a> {
             let averaged = load_state_dict(run.model.clone(), averaged, &folder)?;
             run.ema = Some(Ema::new(&averaged, trainer.config.train.ema));
         }
-        if run.leads() {
-            let log = trainer.folder.metrics();
-            let cut = MetricsLog::cut(&log, progress.metrics_bytes);
-            run.log = Some(cut.map_err(|source| trainer.io_error(source))?);
-            run.records = read_log(&log)?;
-        }
-        (run.step, run.best) = (progress.step, progress.best);
+        (run.step, run.best, run.stale) = (progress.step, progress.best, progress.stale);
         Ok(run)
     }
 
@@ -119,11 +143,14 @@ impl<'a> Run<'a> {
         report.data_wait = waited / seconds;
         let exchanged = self.trainer.comm.waited() - exchanged;
         report.exchange = exchanged.as_secs_f64() / seconds;
+        report.seconds = seconds;
+        report.memory = self.memory.process();
+        report.device_memory = device_memory(&self.trainer.device);
         observer.on_step(&report);
-        self.record(Record::step(&report, &Losses::NAMES))
+        self.record(Record::step(&report))
     }
 
-    /// Moves the weights by one batch; times are left 0.
+    /// Moves the weights by one batch; times and memory are left 0.
     fn update(&mut self, batch: Batch) -> Result<StepReport, TrainError> {
         let config = &self.trainer.config.train;
         let rate = learning_rate(self.step, config);
@@ -146,6 +173,9 @@ impl<'a> Run<'a> {
             images_per_second: 0.0,
             data_wait: 0.0,
             exchange: 0.0,
+            seconds: 0.0,
+            memory: 0,
+            device_memory: None,
         };
         if !outcome.applied || !report.loss().is_finite() {
             let (step, loss) = (report.step, report.loss());
@@ -153,6 +183,7 @@ impl<'a> Run<'a> {
                 step,
                 loss,
                 image_ids,
+                dump: String::new(),
             });
         }
         self.model = model;
@@ -176,8 +207,10 @@ impl<'a> Run<'a> {
             comm,
             ..
         } = self.trainer;
+        let started = Instant::now();
         self.save(&folder.last(), None)?;
         let model = self.averaged();
+        let val_losses = validation_losses(&**comm, &model, val, config, device)?;
         let predictor = Predictor::new(&model, config.clone(), val.classes.clone(), device);
         let mut progress = |done, all| observer.on_eval_progress(done, all);
         let (metrics, found) =
@@ -190,18 +223,37 @@ impl<'a> Run<'a> {
                 config.train.val_pictures,
             )?;
         }
+        self.found = found;
+        self.stale += 1;
         if self.best.is_none_or(|best| metrics.mask_ap() > best) {
-            self.best = Some(metrics.mask_ap());
+            (self.best, self.stale) = (Some(metrics.mask_ap()), 0);
             self.save(&folder.best(), Some(&metrics))?;
         }
-        self.record(Record::eval(self.step, &metrics))?;
-        if self.leads() {
-            folder
-                .draw_curves(&self.records)
-                .map_err(|source| self.trainer.io_error(source))?;
-        }
+        let seconds = started.elapsed().as_secs_f64();
+        self.record(Record::eval(self.step, &metrics, val_losses, seconds))?;
+        let drawn = self.journal.as_ref().map_or(Ok(()), Journal::draw);
+        drawn.map_err(|source| self.trainer.io_error(source))?;
         observer.on_eval(self.step, &metrics);
         Ok(metrics)
+    }
+
+    /// Ends the logs and writes the report.
+    pub(super) fn finish(&mut self, metrics: &Metrics) -> Result<(), TrainError> {
+        let report = self.trainer.config.log.report;
+        if report {
+            let mine = std::mem::take(&mut self.found);
+            self.found = detections_of_all(&*self.trainer.comm, mine)?;
+        }
+        let Some(journal) = &mut self.journal else {
+            return Ok(());
+        };
+        let ended = journal.finish();
+        ended.map_err(|source| self.trainer.io_error(source))?;
+        if report {
+            let records = journal.records();
+            self.trainer.write_report(metrics, &self.found, records)?;
+        }
+        Ok(())
     }
 
     /// The model that predicts: the averaged weights, where `train.ema` is on.
@@ -238,12 +290,12 @@ impl<'a> Run<'a> {
     /// Writes a checkpoint of the present step.
     pub(super) fn checkpoint(&self) -> Result<PathBuf, TrainError> {
         let Trainer { config, train, .. } = self.trainer;
-        let Some(log) = &self.log else {
+        let Some(journal) = &self.journal else {
             return Ok(self.trainer.folder.checkpoints());
         };
         let pictures = train.samples.len();
         let seen = self.step * config.train.batch_size;
-        let log = log.synced_length();
+        let log = journal.synced_length();
         let progress = Progress {
             version: env!("CARGO_PKG_VERSION").into(),
             step: self.step,
@@ -252,6 +304,7 @@ impl<'a> Run<'a> {
             epoch: seen / pictures,
             index: seen % pictures,
             best: self.best,
+            stale: self.stale,
             metrics_bytes: log.map_err(|source| self.trainer.io_error(source))?,
         };
         let averaged = self.ema.as_ref().map(|ema| ema.apply(&self.model));
@@ -269,11 +322,8 @@ impl<'a> Run<'a> {
     }
 
     fn record(&mut self, record: Record) -> Result<(), TrainError> {
-        if let Some(log) = &mut self.log {
-            log.append(&record)
-                .map_err(|source| self.trainer.io_error(source))?;
-            self.records.push(record);
-        }
-        Ok(())
+        let written = self.journal.as_mut().map(|journal| journal.append(record));
+        let written = written.unwrap_or(Ok(()));
+        written.map_err(|source| self.trainer.io_error(source))
     }
 }

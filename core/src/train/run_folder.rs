@@ -2,7 +2,6 @@
 
 use super::error::TrainError;
 use crate::config::Config;
-use crate::report::{Record, curves};
 use std::path::{Path, PathBuf};
 
 /// A run's folder, never one that already holds a run.
@@ -73,9 +72,14 @@ impl RunFolder {
         self.path.join("metrics.jsonl")
     }
 
-    /// Draws the curves so far.
-    pub fn draw_curves(&self, records: &[Record]) -> std::io::Result<()> {
-        std::fs::write(self.path.join("curves.svg"), curves(records))
+    /// The report at the end.
+    pub fn report(&self) -> PathBuf {
+        self.path.join("report.html")
+    }
+
+    /// The batch of a step whose loss was not finite.
+    pub fn not_finite(&self, step: usize) -> PathBuf {
+        free_name(&self.path.join(format!("not_finite_{step:08}")))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::config::{Schedule, TrainConfig};
 
-/// Learning rate at `step` (from 0): linear warm-up, then the schedule.
+/// Learning rate at `step` (from 0): linear warm-up, then the schedule; scaled to the batch.
 pub fn learning_rate(step: usize, config: &TrainConfig) -> f64 {
     let warmup = if step < config.warmup_steps {
         let progress = step as f64 / config.warmup_steps as f64;
@@ -24,7 +24,7 @@ pub fn learning_rate(step: usize, config: &TrainConfig) -> f64 {
             0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos())
         }
     };
-    config.learning_rate * warmup * decay
+    config.scaled_learning_rate() * warmup * decay
 }
 
 #[cfg(test)]

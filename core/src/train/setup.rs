@@ -98,6 +98,7 @@ impl Trainer {
             });
         }
         set_classes(&mut config, &train)?;
+        config.train.resolve_epochs(train.samples.len());
         if !comm.is_alone() {
             must_be_equal(&*comm, &config, &train, &val)?;
         }

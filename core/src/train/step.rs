@@ -2,6 +2,7 @@
 
 use super::batch::Batch;
 use super::losses::{Losses, box_losses, mask_loss, rpn_losses};
+use super::slots::slot_losses;
 use super::targets::{RoiTargets, RpnTargets, roi_targets, rpn_targets};
 use crate::boxes::{Anchors, Bbox};
 use crate::model::{MaskRcnn, PackedPyramid, Roi, RpnOutput, filter_proposals};
@@ -18,6 +19,20 @@ pub struct StepCounts {
     pub regions: usize,
     /// Objects among the regions, which get a mask loss.
     pub objects: usize,
+}
+
+/// The losses of a batch: where the device matches and samples, by [`slot_losses`], else by
+/// [`forward_losses`]. Several ranks need the counts of [`forward_losses`], and take it on every device.
+pub fn step_losses(
+    model: &MaskRcnn,
+    batch: &Batch,
+    stream: Stream,
+    device: &Device,
+) -> Result<Losses, ExecutionError> {
+    if model.trains_on_device(device) {
+        return Ok(slot_losses(model, batch, stream, device));
+    }
+    Ok(forward_losses(model, batch, stream, device)?.0)
 }
 
 /// Runs the model on a batch and compares it with the truth.
@@ -47,7 +62,14 @@ pub fn forward_losses(
     });
     let roi: Vec<RoiTargets> = per_image(batch, |image| {
         let stream = stream.fork(2 * batch.places[image] as u64 + 1);
-        roi_targets(&proposals[image], &batch.truths[image], &config.roi, stream)
+        let slots = config.rpn.post_nms_train;
+        roi_targets(
+            &proposals[image],
+            slots,
+            &batch.truths[image],
+            &config.roi,
+            stream,
+        )
     });
 
     let (objectness, rpn_box_reg, anchors) = rpn_part(output, &rpn, device);
@@ -83,8 +105,8 @@ fn training_proposals(
 ) -> Result<Vec<Vec<Bbox>>, ExecutionError> {
     let rpn = &model.config().rpn;
     let read = |data: TensorData| -> Vec<f32> { data.convert::<f32>().iter::<f32>().collect() };
-    let objectness = read(output.objectness.clone().inner().try_into_data()?);
-    let deltas = read(output.deltas.clone().inner().try_into_data()?);
+    let objectness = read(untracked(output.objectness.clone()).try_into_data()?);
+    let deltas = read(untracked(output.deltas.clone()).try_into_data()?);
     let count = anchors.boxes.len();
     let limits = [rpn.pre_nms_train, rpn.post_nms_train];
     Ok(per_image(batch, |i| {
@@ -93,6 +115,15 @@ fn training_proposals(
         let kept = filter_proposals(objectness, deltas, anchors, batch.sizes[i], rpn, limits);
         kept.into_iter().map(|proposal| proposal.bbox).collect()
     }))
+}
+
+/// Without its graph; validation has none.
+fn untracked<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    if tensor.device().is_autodiff() {
+        tensor.inner()
+    } else {
+        tensor
+    }
 }
 
 fn rpn_part(

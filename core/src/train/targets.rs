@@ -75,19 +75,26 @@ pub struct RoiTargets {
 }
 
 /// Matches and samples the proposals of one picture, the objects' own boxes among them.
+///
+/// The objects stand behind `slots` proposals, whether there are as many or not: what is sampled is
+/// decided by the index of a candidate, and is so the same where proposals stand in fixed slots.
 pub fn roi_targets(
     proposals: &[Bbox],
+    slots: usize,
     truth: &Truth,
     config: &RoiConfig,
     stream: Stream,
 ) -> RoiTargets {
-    let candidates: Vec<Bbox> = proposals.iter().chain(&truth.boxes).copied().collect();
+    let padding = slots.saturating_sub(proposals.len());
+    let empty = vec![[0.0; 4]; padding];
+    let candidates = [proposals, &empty, &truth.boxes].concat();
     let matcher = Matcher {
         fg_iou: config.fg_iou,
         bg_iou: config.bg_iou,
         allow_low_quality: false,
     };
-    let matches = matcher.match_boxes(&truth.boxes, &candidates);
+    let mut matches = matcher.match_boxes(&truth.boxes, &candidates);
+    matches[proposals.len()..][..padding].fill(Match::Ignored);
     let sampled = sample_balanced(
         &matches,
         config.batch_per_image,

@@ -3,6 +3,7 @@
 use super::checkpoint::Saved;
 use super::error::TrainError;
 use super::loader::Loader;
+use super::memory_plan::MemoryPlan;
 use super::ranks::{self, Rank};
 use super::run::Run;
 use super::run_folder::RunFolder;
@@ -32,6 +33,12 @@ pub struct StepReport {
     pub data_wait: f64,
     /// Share of the step spent exchanging with the other ranks, waiting for the slowest included.
     pub exchange: f64,
+    /// Duration of the step, data included.
+    pub seconds: f64,
+    /// Bytes of the process.
+    pub memory: u64,
+    /// Bytes reserved on the device, where it has memory of its own.
+    pub device_memory: Option<u64>,
 }
 
 impl StepReport {
@@ -43,12 +50,16 @@ impl StepReport {
 
 /// Follows a training run.
 pub trait Observer {
+    /// Before the first step: what the run will need in memory, and a warning where it may not be there.
+    fn on_plan(&mut self, _plan: &MemoryPlan, _warning: Option<&str>) {}
     /// After every step.
     fn on_step(&mut self, report: &StepReport);
     /// During an evaluation: pictures done, of how many.
     fn on_eval_progress(&mut self, _done: usize, _all: usize) {}
     /// After every evaluation: steps done, and the COCO numbers.
     fn on_eval(&mut self, step: usize, metrics: &Metrics);
+    /// Before the last evaluation's results are written, where `train.patience` ends the run early.
+    fn on_early_stop(&mut self, _step: usize, _evaluations: usize) {}
     /// Asked before every step; true ends the run, which saves a checkpoint first.
     fn should_stop(&self) -> bool {
         false
@@ -106,6 +117,7 @@ impl Trainer {
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError> {
         let config = &self.config.train;
+        let plan = self.plan(&run.model, observer);
         let rank = Rank::of(&*self.comm);
         let loader = Loader::start(self.train.clone(), &self.config, run.step, rank)?;
         while run.step < config.steps {
@@ -116,18 +128,27 @@ impl Trainer {
             }
             if let Err(error) = run.train_step(&loader, observer) {
                 run.save(&self.folder.last(), None)?;
-                return Err(error);
+                return Err(self.explained(error, run.step, &plan));
             }
             let due = |every: usize| every > 0 && run.step.is_multiple_of(every);
             let (evaluate, save) = (due(config.eval_every), due(config.checkpoint_every));
             if run.step < config.steps && (evaluate || save) {
                 if evaluate {
-                    run.evaluate(observer)?;
+                    let metrics = run.evaluate(observer)?;
+                    if config.patience > 0 && run.stale >= config.patience {
+                        observer.on_early_stop(run.step, run.stale);
+                        return self.finish(run, metrics);
+                    }
                 }
                 run.checkpoint()?;
             }
         }
         let metrics = run.evaluate(observer)?;
+        self.finish(run, metrics)
+    }
+
+    fn finish(&self, mut run: Run<'_>, metrics: Metrics) -> Result<Outcome, TrainError> {
+        run.finish(&metrics)?;
         run.checkpoint()?;
         // No rank leaves before rank 0 has written all.
         self.comm.barrier()?;

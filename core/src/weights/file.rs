@@ -342,6 +342,7 @@ pub(crate) fn open(path: &Path) -> Result<TensorFile<File>, WeightsError> {
 }
 
 /// Whether the header is one that [`save`] writes.
+#[cfg(feature = "convert")]
 pub(crate) fn is_own(texts: &HashMap<String, String>) -> bool {
     texts.get("format").is_some_and(|format| format == "mrcnn")
 }

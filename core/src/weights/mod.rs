@@ -81,5 +81,10 @@ pub fn load(path: &Path) -> Result<Checkpoint, WeightsError> {
     file::read_own(file::open(path)?)
 }
 
+/// As [`load`], from the bytes of a file that [`save`] wrote; `name` stands for the file in errors.
+pub fn load_bytes(bytes: &[u8], name: &Path) -> Result<Checkpoint, WeightsError> {
+    file::read_own(file::TensorFile::open(name, std::io::Cursor::new(bytes))?)
+}
+
 /// torch counts batches in a buffer that nothing reads.
 pub(crate) const TRACKED: &str = "num_batches_tracked";

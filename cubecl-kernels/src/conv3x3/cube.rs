@@ -1,7 +1,9 @@
 //! Launches of the kernels, and when they are chosen over Burn's.
 
-use super::kernel::{Axis, AxisLaunch, ChannelsLaunch, Tiling, convolve, pack};
-use super::weight_gradient::{GradientSizesLaunch, GradientTiling, accumulate, reduce};
+use super::layer::{Layer, forward_axis, gather_axis, width};
+use super::packing::packed;
+use super::tiling::{GradientTiling, Tiling};
+use super::weight_gradient::{GradientSizesLaunch, accumulate, reduce};
 use super::{Conv3x3Ops, burn_conv3x3, options};
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::ModuleOps;
@@ -15,24 +17,6 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::client::Client;
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
-
-/// 64 pixels by 64 channels; 9 KiB of shared memory.
-const TILING: Tiling = Tiling {
-    units_x: 8,
-    units_y: 8,
-    rows: 8,
-    vectors: 2,
-    depth: 4,
-};
-
-/// 64 input channels by 64 output channels; 8 KiB of shared memory.
-const GRADIENT_TILING: GradientTiling = GradientTiling {
-    units_x: 8,
-    units_y: 8,
-    rows: 2,
-    vectors: 2,
-    depth: 16,
-};
 
 impl Conv3x3Ops for CubeBackend {
     fn conv3x3(
@@ -49,12 +33,14 @@ impl Conv3x3Ops for CubeBackend {
         let [o, ..] = weight.meta.shape().dims::<4>();
         let [rows, cols] = [h, w].map(|size| forward_axis(size, stride));
         let output = empty_like(&x, [n, rows.output as usize, cols.output as usize, o]);
+        let tiling = Tiling::new(&x.client, o);
         let layer = Layer {
             input: channels_last(x),
-            weight: packed(weight, false),
+            weight: packed(weight, false, &tiling),
             bias: into_contiguous(bias),
             channels: [c, o],
             relu,
+            tiling,
         };
         layer.launch(&output, rows, cols);
         permute_nhwc_to_nchw(output)
@@ -73,12 +59,14 @@ impl Conv3x3Ops for CubeBackend {
         let [_, o, grad_rows, grad_cols] = grad.meta.shape().dims();
         let gradient = empty_like(&grad, [n, h, w, c]);
         let (client, device) = (grad.client.clone(), grad.device.clone());
+        let tiling = Tiling::new(&client, c);
         let layer = Layer {
-            weight: packed(permute(weight, &[1, 0, 2, 3]), stride == 1),
+            weight: packed(permute(weight, &[1, 0, 2, 3]), stride == 1, &tiling),
             bias: zeros_client(client, device, Shape::new([c]), grad.dtype),
             input: channels_last(grad),
             channels: [o, c],
             relu: false,
+            tiling,
         };
         if stride == 1 {
             layer.launch(&gradient, forward_axis(h, 1), forward_axis(w, 1));
@@ -129,61 +117,11 @@ fn has_matrix_units(client: &Client, dtype: DType) -> bool {
     instructions.any(|instruction| instruction.a_type == element)
 }
 
-/// One convolution but for its output: `input [n, h, w, c]`, `weight` packed, `bias [o]`.
-struct Layer {
-    input: CubeTensor,
-    weight: CubeTensor,
-    bias: CubeTensor,
-    /// Channels of the input and of the output.
-    channels: [usize; 2],
-    relu: bool,
-}
-
-impl Layer {
-    /// Computes the places of `output [n, h', w', o]` that the axes name.
-    fn launch(&self, output: &CubeTensor, rows: Axis, cols: Axis) {
-        let [n, ..] = self.input.meta.shape().dims::<4>();
-        let pixels = n * rows.count as usize * cols.count as usize;
-        let [_, padded, pitch] = self.weight.meta.shape().dims();
-        let [input, out] = self.channels;
-        let tiles = pixels.div_ceil(TILING.pixels());
-        let Some(cube_count) = cube_count(pitch / (4 * TILING.outputs()), tiles) else {
-            return;
-        };
-        // SAFETY: every read is of a packed weight, or checked against the sizes given here.
-        unsafe {
-            convolve::launch_unchecked(
-                &output.client,
-                cube_count,
-                CubeDim::new_2d(TILING.units_x as u32, TILING.units_y as u32),
-                width(input),
-                width(out),
-                self.input.clone().into_buffer_arg(),
-                self.weight.clone().into_buffer_arg(),
-                self.bias.clone().into_buffer_arg(),
-                output.clone().into_buffer_arg(),
-                axis_launch(rows),
-                axis_launch(cols),
-                ChannelsLaunch::new(
-                    input as u32,
-                    out as u32,
-                    (padded / (4 * TILING.depth)) as u32,
-                    (pitch / 4) as u32,
-                ),
-                pixels as u32,
-                TILING,
-                self.relu,
-                dtype_to_storage_type(output.dtype),
-            )
-        }
-    }
-}
-
 fn weight_gradient(x: CubeTensor, grad: CubeTensor, stride: usize) -> CubeTensor {
     let [n, c, h, w] = x.meta.shape().dims();
     let [_, o, rows, cols] = grad.meta.shape().dims();
     let (client, device, dtype) = (grad.client.clone(), grad.device.clone(), grad.dtype);
-    let tiling = GRADIENT_TILING;
+    let tiling = GradientTiling::new(&client, o);
     let tiles = [
         o.div_ceil(4 * tiling.outputs()),
         (9 * c.div_ceil(4)).div_ceil(tiling.inputs()),
@@ -255,97 +193,6 @@ fn share(pixels: usize, tiles: usize, padded: usize, depth: usize) -> usize {
     pixels.div_ceil(splits).max(LEAST).next_multiple_of(depth)
 }
 
-/// `weight [o, c, 3, 3]` as `[9, c, o]`, both padded for the tiles.
-fn packed(weight: CubeTensor, flip: bool) -> CubeTensor {
-    let [o, c, ..] = weight.meta.shape().dims::<4>();
-    let rows = c.next_multiple_of(4 * TILING.depth);
-    let pitch = o.next_multiple_of(4 * TILING.outputs());
-    let (client, device) = (weight.client.clone(), weight.device.clone());
-    let shape = Shape::new([9, rows, pitch]);
-    let packed = empty_device_contiguous_dtype(client, device, shape, weight.dtype);
-    let dtype = dtype_to_storage_type(weight.dtype);
-    // SAFETY: the kernel stays within both shapes.
-    unsafe {
-        pack::launch_unchecked(
-            &packed.client,
-            CubeCount::Static(pitch.div_ceil(64) as u32, rows.div_ceil(4) as u32, 9),
-            CubeDim::new_2d(16, 4),
-            weight.into_tensor_arg(),
-            packed.clone().into_buffer_arg(),
-            rows as u32,
-            (pitch / 4) as u32,
-            flip,
-            dtype,
-        )
-    }
-    packed
-}
-
-/// Output `p` reads inputs `p * stride - 1` to `p * stride + 1`.
-fn forward_axis(input: usize, stride: usize) -> Axis {
-    let output = input.div_ceil(stride) as u32;
-    Axis {
-        count: output,
-        input: input as u32,
-        output,
-        input_stride: stride as i32,
-        output_stride: 1,
-        phase: 0,
-        taps: 3,
-        tap: 0,
-        tap_step: 1,
-        shift: -1,
-        shift_step: 1,
-    }
-}
-
-/// The gradient of inputs `2 p + phase` at stride 2: even ones are under the middle tap of output
-/// `p` only, odd ones under the first of `p + 1` and the last of `p`.
-fn gather_axis(size: usize, grad: usize, phase: u32) -> Axis {
-    Axis {
-        count: (size as u32 + 1 - phase) / 2,
-        input: grad as u32,
-        output: size as u32,
-        input_stride: 1,
-        output_stride: 2,
-        phase,
-        taps: 1 + phase,
-        tap: 1 - phase,
-        tap_step: 2,
-        shift: phase as i32,
-        shift_step: -1,
-    }
-}
-
-fn axis_launch(axis: Axis) -> AxisLaunch {
-    AxisLaunch::new(
-        axis.count,
-        axis.input,
-        axis.output,
-        axis.input_stride,
-        axis.output_stride,
-        axis.phase,
-        axis.taps,
-        axis.tap,
-        axis.tap_step,
-        axis.shift,
-        axis.shift_step,
-    )
-}
-
-/// `x` cubes by `tiles`, the latter over two dimensions: WebGPU allows 65535 in each.
-fn cube_count(x: usize, tiles: usize) -> Option<CubeCount> {
-    if tiles == 0 {
-        return None;
-    }
-    let z = tiles.div_ceil(65535);
-    Some(CubeCount::Static(
-        x as u32,
-        tiles.div_ceil(z) as u32,
-        z as u32,
-    ))
-}
-
 fn channels_last(tensor: CubeTensor) -> CubeTensor {
     into_contiguous(permute_nchw_to_nhwc(tensor))
 }
@@ -353,9 +200,4 @@ fn channels_last(tensor: CubeTensor) -> CubeTensor {
 fn empty_like(tensor: &CubeTensor, shape: [usize; 4]) -> CubeTensor {
     let (client, device) = (tensor.client.clone(), tensor.device.clone());
     empty_device_contiguous_dtype(client, device, Shape::new(shape), tensor.dtype)
-}
-
-/// Channels a load: four where they divide the channels.
-fn width(channels: usize) -> usize {
-    if channels.is_multiple_of(4) { 4 } else { 1 }
 }

@@ -1,58 +1,9 @@
 //! The forward kernel: an implicit GEMM of output pixels by output channels over taps and input
 //! channels. With the weights transposed it is the gradient of the input, too.
 
+use super::access::{Four, read_four, write_four};
+use super::tiling::Tiling;
 use cubecl::prelude::*;
-
-/// The vectors of the tiles, whatever the width of the tensors' own.
-pub type Four = Const<4>;
-
-/// How a cube cuts its tile. A unit owns `rows` pixels by `vectors` vectors of four channels,
-/// interleaved with its neighbours' so that neighbours read neighbouring vectors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Tiling {
-    /// Units along the channels.
-    pub units_x: usize,
-    /// Units along the pixels.
-    pub units_y: usize,
-    /// Pixels a unit.
-    pub rows: usize,
-    /// Vectors of output channels a unit.
-    pub vectors: usize,
-    /// Vectors of input channels a step of the reduction.
-    pub depth: usize,
-}
-
-impl Tiling {
-    /// Units of a cube.
-    pub const fn units(&self) -> usize {
-        self.units_x * self.units_y
-    }
-
-    /// Pixels of the tile.
-    pub const fn pixels(&self) -> usize {
-        self.units_y * self.rows
-    }
-
-    /// Vectors of output channels of the tile.
-    pub const fn outputs(&self) -> usize {
-        self.units_x * self.vectors
-    }
-
-    /// Vectors from pixel to pixel in shared memory; odd, so that pixels lie in different banks.
-    pub const fn pitch(&self) -> usize {
-        self.depth + 1
-    }
-
-    /// Vectors of the input tile that each unit loads.
-    pub const fn input_loads(&self) -> usize {
-        self.pixels() * self.depth / self.units()
-    }
-
-    /// Vectors of the weight tile that each unit loads.
-    pub const fn weight_loads(&self) -> usize {
-        4 * self.depth * self.outputs() / self.units()
-    }
-}
 
 /// One spatial axis: which outputs a launch computes, and which inputs each tap reads.
 ///
@@ -126,8 +77,8 @@ pub fn convolve<E: Float, NI: Size, NO: Size>(
         Shared::<[Vector<f32, Four>]>::new_slice(comptime!(4 * tiling.depth * tiling.outputs()));
     let mut sums = Array::<Vector<f32, Four>>::new(comptime!(tiling.rows * tiling.vectors));
 
-    let first_pixel = (CUBE_POS_Z * CUBE_COUNT_Y + CUBE_POS_Y) * comptime!(tiling.pixels() as u32);
-    let first_vector = CUBE_POS_X * comptime!(tiling.outputs() as u32);
+    let first_pixel = (CUBE_POS_Z * CUBE_COUNT_X + CUBE_POS_X) * comptime!(tiling.pixels() as u32);
+    let first_vector = CUBE_POS_Y * comptime!(tiling.outputs() as u32);
     let origins = origins(first_pixel, pixels, rows, cols, tiling);
     let steps = channels.steps;
 
@@ -243,33 +194,6 @@ fn stage_input<E: Float, N: Size>(
     }
 }
 
-/// Four channels from `channel` on of what begins at `offset`; zero from `channels` on.
-#[cube]
-pub fn read_four<E: Float, N: Size>(
-    values: &[Vector<E, N>],
-    offset: u32,
-    channel: u32,
-    channels: u32,
-) -> Vector<f32, Four> {
-    let lanes = N::value().comptime();
-    let mut four = Vector::<f32, Four>::new(0.0f32);
-    #[unroll]
-    for part in 0..comptime!(4 / lanes) {
-        let first = channel + comptime!((part * lanes) as u32);
-        if first < channels {
-            let value = values[((offset + first) / comptime!(lanes as u32)) as usize];
-            #[unroll]
-            for lane in 0..lanes {
-                four.insert(
-                    comptime!(part * lanes + lane),
-                    f32::cast_from(value.extract(lane)),
-                );
-            }
-        }
-    }
-    four
-}
-
 #[cube]
 fn stage_weight<E: Float>(
     weight: &[Vector<E, Four>],
@@ -296,6 +220,7 @@ fn multiply(
     #[comptime] tiling: Tiling,
 ) {
     let mut inputs = Array::<Vector<f32, Four>>::new(tiling.rows);
+    let mut weights = Array::<Vector<f32, Four>>::new(4usize);
     for step in 0..comptime!(tiling.depth as u32) {
         #[unroll]
         for row in 0..tiling.rows {
@@ -303,17 +228,20 @@ fn multiply(
             inputs[row] = input_tile[(pixel * comptime!(tiling.pitch() as u32) + step) as usize];
         }
         #[unroll]
-        for lane in 0..4usize {
-            let weight_row =
-                (step * 4 + comptime!(lane as u32)) * comptime!(tiling.outputs() as u32);
+        for vector in 0..tiling.vectors {
+            let column = UNIT_POS_X + comptime!((vector * tiling.units_x) as u32);
             #[unroll]
-            for vector in 0..tiling.vectors {
-                let column = UNIT_POS_X + comptime!((vector * tiling.units_x) as u32);
-                let weight = weight_tile[(weight_row + column) as usize];
+            for lane in 0..4usize {
+                let line = step * 4 + comptime!(lane as u32);
+                weights[lane] =
+                    weight_tile[(line * comptime!(tiling.outputs() as u32) + column) as usize];
+            }
+            #[unroll]
+            for row in 0..tiling.rows {
+                let sum = comptime!(row * tiling.vectors + vector);
                 #[unroll]
-                for row in 0..tiling.rows {
-                    let input = Vector::new(inputs[row].extract(lane));
-                    sums[comptime!(row * tiling.vectors + vector)] += input * weight;
+                for lane in 0..4usize {
+                    sums[sum] += Vector::new(inputs[row].extract(lane)) * weights[lane];
                 }
             }
         }
@@ -357,68 +285,5 @@ fn write<E: Float, N: Size>(
                 );
             }
         }
-    }
-}
-
-#[cube]
-fn write_four<E: Float, N: Size>(
-    output: &mut [Vector<E, N>],
-    bias: &[Vector<E, N>],
-    four: Vector<f32, Four>,
-    offset: u32,
-    channel: u32,
-    channels: u32,
-    #[comptime] relu: bool,
-) {
-    let lanes = N::value().comptime();
-    #[unroll]
-    for part in 0..comptime!(4 / lanes) {
-        let first = channel + comptime!((part * lanes) as u32);
-        if first < channels {
-            let mut value = Vector::<f32, N>::new(0.0f32);
-            #[unroll]
-            for lane in 0..lanes {
-                value.insert(lane, four.extract(comptime!(part * lanes + lane)));
-            }
-            value += Vector::cast_from(bias[(first / comptime!(lanes as u32)) as usize]);
-            if relu {
-                value = max(value, Vector::new(0.0f32));
-            }
-            output[((offset + first) / comptime!(lanes as u32)) as usize] =
-                Vector::cast_from(value);
-        }
-    }
-}
-
-/// Packs `weight [o, c, 3, 3]`, of any layout, densely as `[9, rows, pitch]` vectors of output
-/// channels, padded with zeros, so that a tile of it is read without bounds.
-///
-/// `flip` turns the window by half a circle, as the gradient of the input wants it.
-#[cube(launch_unchecked)]
-pub fn pack<E: Float>(
-    weight: &Tensor<E>,
-    packed: &mut [Vector<E, Four>],
-    rows: u32,
-    pitch: u32,
-    #[comptime] flip: bool,
-    #[define(E)] _dtype: ElemType,
-) {
-    let vector = ABSOLUTE_POS_X;
-    let row = ABSOLUTE_POS_Y;
-    if vector < pitch && row < rows {
-        let tap = CUBE_POS_Z as usize;
-        let source = if flip { 8 - tap } else { tap };
-        let offset = row as usize * weight.stride(1)
-            + source / 3 * weight.stride(2)
-            + source % 3 * weight.stride(3);
-        let mut four = Vector::<E, Four>::new(E::from_int(0));
-        #[unroll]
-        for lane in 0..4usize {
-            let output = vector as usize * 4 + lane;
-            if output < weight.shape(0) && (row as usize) < weight.shape(1) {
-                four.insert(lane, weight[offset + output * weight.stride(0)]);
-            }
-        }
-        packed[((tap as u32 * rows + row) * pitch + vector) as usize] = four;
     }
 }

@@ -5,6 +5,8 @@
 //! on channels-last data: tiles in shared memory, a block of outputs in each unit's registers.
 //! Sums are f32 whatever the storage, in a fixed order: two runs agree bit for bit.
 
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod access;
 mod autodiff;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube;
@@ -12,6 +14,14 @@ mod cube;
 mod flex;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod kernel;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod layer;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod packing;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod places;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod tiling;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod weight_gradient;
 

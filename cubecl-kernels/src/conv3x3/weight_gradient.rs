@@ -1,51 +1,10 @@
 //! The gradient of the weights: an implicit GEMM of (tap, input channel) by output channel over all
 //! pixels. The pixels are split between cubes, whose partial sums are then added in a fixed order.
 
-use super::kernel::{Four, read_four};
+use super::access::{Four, read_four};
+use super::places::{Places, advance, places};
+use super::tiling::GradientTiling;
 use cubecl::prelude::*;
-
-/// How a cube cuts its tile of the gradient. A unit owns `rows` vectors of four input channels by
-/// `vectors` vectors of four output channels, interleaved with its neighbours'.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct GradientTiling {
-    /// Units along the output channels.
-    pub units_x: usize,
-    /// Units along the taps and input channels.
-    pub units_y: usize,
-    /// Vectors of input channels a unit.
-    pub rows: usize,
-    /// Vectors of output channels a unit.
-    pub vectors: usize,
-    /// Pixels a step of the reduction.
-    pub depth: usize,
-}
-
-impl GradientTiling {
-    /// Units of a cube.
-    pub const fn units(&self) -> usize {
-        self.units_x * self.units_y
-    }
-
-    /// Vectors of input channels of the tile.
-    pub const fn inputs(&self) -> usize {
-        self.units_y * self.rows
-    }
-
-    /// Vectors of output channels of the tile.
-    pub const fn outputs(&self) -> usize {
-        self.units_x * self.vectors
-    }
-
-    /// Vectors of the input tile that each unit loads.
-    pub const fn input_loads(&self) -> usize {
-        self.inputs() * self.depth / self.units()
-    }
-
-    /// Vectors of the tile of output gradients that each unit loads.
-    pub const fn grad_loads(&self) -> usize {
-        self.outputs() * self.depth / self.units()
-    }
-}
 
 /// Sizes of the convolution, and how far apart the pixels of two steps lie.
 #[derive(CubeLaunch, CubeType, Clone, Copy)]
@@ -69,14 +28,6 @@ pub struct GradientSizes {
     pub step_images: u32,
     pub step_rows: u32,
     pub step_cols: u32,
-}
-
-/// Places in the output, as (image, row, column), of the pixels that a unit loads.
-#[derive(CubeType)]
-struct Places {
-    images: Array<u32>,
-    rows: Array<u32>,
-    cols: Array<u32>,
 }
 
 /// What a unit reads of the input: channels from `channel` on under one tap.
@@ -166,24 +117,6 @@ fn column(
 }
 
 #[cube]
-fn places(start: u32, sizes: &GradientSizes, #[comptime] tiling: GradientTiling) -> Places {
-    let loads = comptime!(tiling.input_loads());
-    let mut images = Array::<u32>::new(loads);
-    let mut rows = Array::<u32>::new(loads);
-    let mut cols = Array::<u32>::new(loads);
-    #[unroll]
-    for load in 0..loads {
-        let index = UNIT_POS + comptime!((load * tiling.units()) as u32);
-        let pixel = start + index / comptime!(tiling.inputs() as u32);
-        let line = pixel / sizes.output_cols;
-        images[load] = line / sizes.output_rows;
-        rows[load] = line % sizes.output_rows;
-        cols[load] = pixel % sizes.output_cols;
-    }
-    Places { images, rows, cols }
-}
-
-#[cube]
 fn stage_input<E: Float, N: Size>(
     input: &[Vector<E, N>],
     tile: &mut Shared<[Vector<f32, Four>]>,
@@ -209,18 +142,6 @@ fn stage_input<E: Float, N: Size>(
         tile[index as usize] = value;
         advance(places, load, sizes);
     }
-}
-
-/// Moves a place on by a step: a sum of numbers in mixed radix, so no division.
-#[cube]
-fn advance(places: &mut Places, #[comptime] load: usize, sizes: &GradientSizes) {
-    let col = places.cols[load] + sizes.step_cols;
-    let carry = u32::cast_from(col >= sizes.output_cols);
-    places.cols[load] = col - carry * sizes.output_cols;
-    let row = places.rows[load] + sizes.step_rows + carry;
-    let carry = u32::cast_from(row >= sizes.output_rows);
-    places.rows[load] = row - carry * sizes.output_rows;
-    places.images[load] = places.images[load] + sizes.step_images + carry;
 }
 
 #[cube]
@@ -254,25 +175,36 @@ fn multiply(
     sums: &mut Array<Vector<f32, Four>>,
     #[comptime] tiling: GradientTiling,
 ) {
-    let mut grads = Array::<Vector<f32, Four>>::new(tiling.vectors);
-    for step in 0..comptime!(tiling.depth as u32) {
-        #[unroll]
-        for vector in 0..tiling.vectors {
-            let column = UNIT_POS_X + comptime!((vector * tiling.units_x) as u32);
-            grads[vector] =
-                grad_tile[(step * comptime!(tiling.outputs() as u32) + column) as usize];
-        }
+    let mut inputs = Array::<Vector<f32, Four>>::new(comptime!(4 * tiling.rows));
+    let mut grads = Array::<Vector<f32, Four>>::new(4usize);
+    for step in 0..comptime!(tiling.depth as u32 / 4) {
         #[unroll]
         for row in 0..tiling.rows {
             let line = UNIT_POS_Y + comptime!((row * tiling.units_y) as u32);
-            let inputs = input_tile[(step * comptime!(tiling.inputs() as u32) + line) as usize];
             #[unroll]
-            for lane in 0..4usize {
-                let input = Vector::new(inputs.extract(lane));
+            for part in 0..4usize {
+                let pixel = step * 4 + comptime!(part as u32);
+                inputs[comptime!(row * 4 + part)] =
+                    input_tile[(pixel * comptime!(tiling.inputs() as u32) + line) as usize];
+            }
+        }
+        #[unroll]
+        for vector in 0..tiling.vectors {
+            let column = UNIT_POS_X + comptime!((vector * tiling.units_x) as u32);
+            #[unroll]
+            for part in 0..4usize {
+                let pixel = step * 4 + comptime!(part as u32);
+                grads[part] =
+                    grad_tile[(pixel * comptime!(tiling.outputs() as u32) + column) as usize];
+            }
+            // A sum takes its four pixels in a row, so that it stays in a register meanwhile.
+            #[unroll]
+            for line in 0..comptime!(4 * tiling.rows) {
+                let sum = comptime!(line * tiling.vectors + vector);
                 #[unroll]
-                for vector in 0..tiling.vectors {
-                    sums[comptime!((row * 4 + lane) * tiling.vectors + vector)] +=
-                        input * grads[vector];
+                for part in 0..4usize {
+                    let input = inputs[comptime!(line / 4 * 4 + part)];
+                    sums[sum] += Vector::new(input.extract(comptime!(line % 4))) * grads[part];
                 }
             }
         }

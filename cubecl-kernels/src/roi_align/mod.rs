@@ -15,7 +15,7 @@ mod gradient;
 mod kernel;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod region;
-mod taps;
+pub(crate) mod taps;
 
 use crate::to_f32;
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};

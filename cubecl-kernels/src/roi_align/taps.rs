@@ -35,7 +35,7 @@ pub fn axis_taps(
 
 /// Samples a bin and axis at most: a box cannot be larger than the picture it came from, and a
 /// broken one must not loop for ever in adaptive sampling.
-pub(super) const MAX_SAMPLES: usize = 1 << 14;
+pub(crate) const MAX_SAMPLES: usize = 1 << 14;
 
 /// Cells from the origin beyond which a box pools nothing. No picture reaches as far, and samples
 /// of a larger box would lie where rounding puts them.

@@ -2,10 +2,14 @@
 
 mod bad_input;
 mod convert;
+mod evidence;
+mod modes;
+mod options;
 mod predict;
 mod ranks;
 mod resume;
 mod run;
+mod stopping;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

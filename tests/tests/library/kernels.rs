@@ -2,7 +2,8 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_kernels::{
-    PyramidLevel, RoiAlignParams, batched_nms, expand_box, nms, pack_pyramid, paste_mask, roi_align,
+    PyramidLevel, RoiAlignParams, batched_nms, conv1x1, expand_box, nms, pack_pyramid, paste_mask,
+    roi_align,
 };
 use mrcnn_tests::close::{assert_close, magnitude};
 use mrcnn_tests::golden::{Case, Golden, Stored};
@@ -199,5 +200,54 @@ fn masks_are_pasted_as_torchvision_does() {
                 1e-5,
             );
         }
+    }
+}
+
+/// The RPN's 1x1 convolutions over the levels of a pyramid, whose gradients are parts of one tensor.
+#[test]
+fn one_by_one_convolutions_have_their_gradients() {
+    // Whole numbers: sums are exact in any order.
+    let whole = |count: usize, salt: usize| -> Vec<f32> {
+        let draw = |i: usize| (((i + salt) as u32).wrapping_mul(2_654_435_761) >> 29) as f32;
+        (0..count).map(|i| draw(i) - 4.0).collect()
+    };
+    let (n, inputs, outputs) = (2, 16, 3);
+    let levels = [(24, 32), (12, 16), (6, 8), (3, 4), (2, 2)];
+    let total: usize = levels.iter().map(|(h, w)| h * w * outputs).sum();
+    let grad = whole(n * total, 7);
+    let maps: Vec<Vec<f32>> = levels
+        .iter()
+        .map(|(h, w)| whole(n * inputs * h * w, h + w))
+        .collect();
+    let mut wanted = vec![0.0f32; outputs * inputs];
+    let mut first = 0;
+    for ((h, w), map) in levels.iter().zip(&maps) {
+        for (image, cell) in (0..n).flat_map(|image| (0..h * w).map(move |cell| (image, cell))) {
+            for weight in 0..outputs * inputs {
+                let (o, i) = (weight / inputs, weight % inputs);
+                let g = grad[image * total + first + cell * outputs + o];
+                wanted[weight] += g * map[(image * inputs + i) * h * w + cell];
+            }
+        }
+        first += h * w * outputs;
+    }
+    for (kind, device) in mrcnn_tests::devices() {
+        let device = device.autodiff();
+        let weight = TensorData::new(whole(outputs * inputs, 3), [outputs, inputs, 1, 1]);
+        let weight = Tensor::<4>::from_data(weight, &device).require_grad();
+        let scores = levels.iter().zip(&maps).map(|(&(h, w), map)| {
+            let x = TensorData::new(map.clone(), [n, inputs, h, w]);
+            // Channels last, as every convolution leaves its output.
+            let x = Tensor::<4>::from_data(x, &device).permute([0, 2, 3, 1]);
+            let x = x.reshape([n, h, w, inputs]).permute([0, 3, 1, 2]);
+            let out = conv1x1(x, weight.clone(), None, 1);
+            out.permute([0, 2, 3, 1]).reshape([n, h * w * outputs])
+        });
+        let scores = Tensor::cat(scores.collect(), 1);
+        let grad = TensorData::new(grad.clone(), [n, total]);
+        let gradients = (scores * Tensor::from_data(grad, &device)).sum().backward();
+        let found = weight.grad(&gradients).expect("a gradient").into_data();
+        let found: Vec<f32> = found.iter().collect();
+        assert_eq!(found, wanted, "{kind}");
     }
 }

@@ -5,8 +5,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_core::boxes::{Anchors, Bbox, pyramid_level};
 use mrcnn_core::config::{RoiConfig, RpnConfig};
 use mrcnn_core::model::{
-    BoxSlots, DetectionSlots, ScoredBox, filter_proposal_slots, filter_proposals, picture_sizes,
-    postprocess, postprocess_slots,
+    AnchorSlots, BoxSlots, DetectionSlots, ScoredBox, filter_proposal_slots, filter_proposals,
+    picture_sizes, postprocess, postprocess_slots, roi_rows,
 };
 use mrcnn_core::random::Stream;
 use mrcnn_tests::close::assert_close;
@@ -61,11 +61,14 @@ fn proposals_of_torchvision() {
     let anchors = Anchors::new(padded, &grids, levels, ratios, true);
     let shape = [sizes.len(), anchors.boxes.len()];
     for (_, device) in mrcnn_tests::devices() {
+        let made = AnchorSlots::new(padded, &grids, &config, &device);
+        assert_eq!(made.per_level, anchors.per_level);
+        assert_eq!(floats(made.boxes.clone()), anchors.boxes.as_flattened());
         let deltas = golden.get("deltas").f32();
         let found = filter_proposal_slots(
             tensor(golden.get("objectness").f32(), shape, &device),
             tensor(deltas, [shape[0], shape[1], 4], &device),
-            &anchors,
+            &made,
             picture_sizes(&sizes, &device),
             &config,
             [number("pre_nms") as usize, number("post_nms") as usize],
@@ -191,11 +194,12 @@ fn proposals_of_the_host_with_broken_numbers() {
         .for_each(|v| *v = f32::NAN);
     let deltas = broken_noise(Stream::named("deltas", 0), n * count * 4, 0.5);
     for (_, device) in mrcnn_tests::devices() {
+        let uploaded = AnchorSlots::from_host(&anchors, &device);
         for limits in [[300, 200], [50, 400], [2000, 1]] {
             let found = filter_proposal_slots(
                 tensor(objectness.clone(), [n, count], &device),
                 tensor(deltas.clone(), [n, count, 4], &device),
-                &anchors,
+                &uploaded,
                 picture_sizes(&sizes, &device),
                 &config,
                 limits,
@@ -265,11 +269,8 @@ fn slots_are_pooled_from_the_level_of_their_size() {
     boxes.push([0.0; 4]);
     let count = boxes.len() / 2;
     for (_, device) in mrcnn_tests::devices() {
-        let slots = BoxSlots {
-            boxes: tensor(boxes.as_flattened().to_vec(), [2, count, 4], &device),
-            scores: tensor(vec![0.5; 2 * count], [2, count], &device),
-        };
-        let rows = floats(slots.rois((2, 5)));
+        let slots = tensor(boxes.as_flattened().to_vec(), [2, count, 4], &device);
+        let rows = floats(roi_rows(slots, (2, 5)));
         for (i, (row, bbox)) in rows.as_chunks::<6>().0.iter().zip(&boxes).enumerate() {
             let level = pyramid_level(bbox, 2, 5) as f32;
             assert_eq!(row[..2], [(i / count) as f32, level], "{bbox:?}");

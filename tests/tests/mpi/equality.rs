@@ -83,7 +83,8 @@ fn ranks_evaluate_bit_equal() {
     }
 }
 
-/// The evaluations of a training run too, to the last bit, where the weights are the same.
+/// The evaluations of a training run too, its validation losses and what its report is made of, to the last
+/// bit, where the weights are the same.
 #[test]
 fn evaluation_while_training_is_bit_equal() {
     let Some(binary) = binary() else { return };
@@ -99,9 +100,27 @@ fn evaluation_while_training_is_bit_equal() {
     for (ranks, out) in [(1, "--out=one"), (3, "--out=three")] {
         cli_ok(&binary, ranks, at, &train(&[&args[..], &[out]].concat()));
     }
-    let [wanted, found] = ["one", "three"].map(|run| records(&at.join(run), "eval"));
+    let [wanted, found] = ["one", "three"].map(|run| {
+        let mut records = records(&at.join(run), "eval");
+        for record in &mut records {
+            record["seconds"].take();
+        }
+        records
+    });
     assert_eq!(wanted.len(), 1);
+    assert!(wanted[0]["val_loss"]["loss_mask"].is_number());
     assert_eq!(found, wanted);
+    let [wanted, found] = ["one", "three"].map(|run| worst_pictures(&at.join(run)));
+    assert!(wanted.len() > 4, "more than the first rank's: {wanted:?}");
+    assert_eq!(found, wanted);
+}
+
+/// What a run's report says of the worst pictures of the whole validation set.
+fn worst_pictures(run: &std::path::Path) -> Vec<String> {
+    let text = std::fs::read_to_string(run.join("report.html")).expect("a report");
+    let parts = text.split(['<', '>']);
+    let captions = parts.filter(|part| part.contains(" found, ") && part.contains(" missed, "));
+    captions.map(ToString::to_string).collect()
 }
 
 /// Fewer pictures than ranks, pictures without objects, a batch smaller than the ranks.

@@ -32,6 +32,9 @@ pub struct Progress {
     pub index: usize,
     /// The best mask AP so far, if there was an evaluation.
     pub best: Option<f64>,
+    /// Evaluations since then.
+    #[serde(default)]
+    pub stale: usize,
     /// Length of `metrics.jsonl` in bytes; what follows is of steps that will be done again.
     pub metrics_bytes: u64,
 }

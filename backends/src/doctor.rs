@@ -1,0 +1,318 @@
+//! What this machine and this build have, what is picked and why, and what to install.
+
+use crate::{BackendError, BackendKind, select};
+use burn::tensor::{DType, Device};
+use serde::Serialize;
+use std::fmt;
+use std::process::Command;
+
+/// A device of a backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceFacts {
+    /// What it calls itself.
+    pub name: String,
+    /// Driver and its version, where one is known.
+    pub driver: Option<String>,
+    /// Number formats that tensors can have.
+    pub formats: Vec<&'static str>,
+    /// What its kernels are compiled for, e.g. `ptx_sm90`.
+    pub target: Option<String>,
+    /// False for a processor that plays a card.
+    pub is_card: bool,
+}
+
+/// A backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BackendFacts {
+    /// Which.
+    pub kind: BackendKind,
+    /// Its devices.
+    pub devices: Vec<DeviceFacts>,
+    /// Why there are none.
+    pub missing: Option<String>,
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Diagnosis {
+    /// Every backend.
+    pub backends: Vec<BackendFacts>,
+    /// What `--backend auto` takes.
+    pub picked: Option<BackendKind>,
+    /// Why.
+    pub reason: String,
+    /// NVIDIA's cards as their driver names them: name, driver version, memory.
+    pub nvidia: Vec<String>,
+    /// What to do for more.
+    pub advice: Vec<String>,
+}
+
+/// Looks at every backend. Opens every device: seconds.
+pub fn diagnose() -> Diagnosis {
+    let backends = vec![cuda(), wgpu(), cpu()];
+    let nvidia = nvidia_cards();
+    let picked = select(BackendKind::Auto).ok().map(|selected| selected.kind);
+    let reason = reason(picked, &backends);
+    let advice = advice(&backends, &nvidia);
+    Diagnosis {
+        backends,
+        picked,
+        reason,
+        nvidia,
+        advice,
+    }
+}
+
+const FORMATS: [(&str, DType); 3] = [
+    ("f32", DType::F32),
+    ("f16", DType::F16),
+    ("bf16", DType::BF16),
+];
+
+fn formats(device: &Device) -> Vec<&'static str> {
+    let known = FORMATS.iter();
+    known
+        .filter(|(_, dtype)| device.supports_dtype(*dtype))
+        .map(|(name, _)| *name)
+        .collect()
+}
+
+/// What an NVIDIA card's matrix units compute in, by the architecture in `ptx_sm90`.
+fn matrix_units(target: &str) -> &'static str {
+    let digits = |text: &str| {
+        text.chars()
+            .take_while(char::is_ascii_digit)
+            .collect::<String>()
+    };
+    let number = target
+        .split("sm")
+        .nth(1)
+        .map(|rest| digits(rest.trim_start_matches('_')));
+    match number.and_then(|number| number.parse::<u32>().ok()) {
+        Some(80..) => "matrix units for f16, bf16 and TF32 (f32 rounded to 11 bits)",
+        Some(70..) => "matrix units for f16 only",
+        _ => "no matrix units",
+    }
+}
+
+fn facts(kind: BackendKind, devices: Vec<DeviceFacts>) -> BackendFacts {
+    let missing = devices.is_empty().then(|| match select(kind) {
+        Err(error) => error.to_string(),
+        Ok(_) => BackendError::NoDevice(kind, "none is listed").to_string(),
+    });
+    BackendFacts {
+        kind,
+        devices,
+        missing,
+    }
+}
+
+fn cpu() -> BackendFacts {
+    let device = select(BackendKind::Cpu).ok().map(|selected| DeviceFacts {
+        name: selected.name,
+        driver: None,
+        formats: formats(&selected.device),
+        target: None,
+        is_card: false,
+    });
+    facts(BackendKind::Cpu, device.into_iter().collect())
+}
+
+#[cfg(feature = "wgpu")]
+fn wgpu() -> BackendFacts {
+    use burn::tensor::DeviceType;
+    let adapters = adapters();
+    let describe = |device: Device| {
+        let identity = device.identity();
+        let name = identity
+            .as_ref()
+            .map_or("unnamed".into(), |i| i.name.clone());
+        let driver = adapters.iter().find(|(adapter, _)| *adapter == name);
+        DeviceFacts {
+            driver: driver.map(|(_, driver)| driver.clone()),
+            formats: formats(&device),
+            target: identity.as_ref().map(|i| i.fingerprint.clone()),
+            is_card: identity.is_some_and(|i| i.physical.is_some()),
+            name,
+        }
+    };
+    let devices = Device::enumerate(DeviceType::Wgpu).into_vec();
+    facts(
+        BackendKind::Wgpu,
+        devices.into_iter().map(describe).collect(),
+    )
+}
+
+/// Name and driver of every adapter.
+#[cfg(feature = "wgpu")]
+fn adapters() -> Vec<(String, String)> {
+    let instance = ::wgpu::Instance::new(::wgpu::InstanceDescriptor::new_without_display_handle());
+    let all = pollster::block_on(instance.enumerate_adapters(::wgpu::Backends::PRIMARY));
+    let info = all.iter().map(|adapter| adapter.get_info());
+    info.map(|i| {
+        (
+            i.name,
+            format!("{:?}, {} {}", i.backend, i.driver, i.driver_info),
+        )
+    })
+    .collect()
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn wgpu() -> BackendFacts {
+    facts(BackendKind::Wgpu, Vec::new())
+}
+
+#[cfg(feature = "cuda")]
+fn cuda() -> BackendFacts {
+    use burn::tensor::DeviceType;
+    let driver = nvidia_driver();
+    let describe = |device: Device| {
+        let identity = device.identity();
+        DeviceFacts {
+            name: identity
+                .as_ref()
+                .map_or("unnamed".into(), |i| i.name.clone()),
+            driver: driver.clone(),
+            formats: formats(&device),
+            target: identity.map(|i| i.fingerprint),
+            is_card: true,
+        }
+    };
+    let devices = Device::enumerate(DeviceType::Cuda).into_vec();
+    facts(
+        BackendKind::Cuda,
+        devices.into_iter().map(describe).collect(),
+    )
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda() -> BackendFacts {
+    facts(BackendKind::Cuda, Vec::new())
+}
+
+#[cfg(feature = "cuda")]
+fn nvidia_driver() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;
+    text.lines().next().map(String::from)
+}
+
+/// What `nvidia-smi` says; nothing without a driver.
+fn nvidia_cards() -> Vec<String> {
+    let query = [
+        "--query-gpu=name,driver_version,memory.total",
+        "--format=csv,noheader",
+    ];
+    let output = Command::new("nvidia-smi").args(query).output();
+    let Ok(output) = output else {
+        return Vec::new();
+    };
+    if !output.status.success() {
+        return Vec::new();
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(|line| line.trim().to_string()).collect()
+}
+
+fn reason(picked: Option<BackendKind>, backends: &[BackendFacts]) -> String {
+    let has_card = |kind: BackendKind| {
+        let of_kind = backends.iter().find(|backend| backend.kind == kind);
+        of_kind.is_some_and(|backend| backend.devices.iter().any(|device| device.is_card))
+    };
+    let software = backends
+        .iter()
+        .any(|b| b.kind == BackendKind::Wgpu && !b.devices.is_empty());
+    match picked {
+        Some(BackendKind::Cuda) => "an NVIDIA card and its driver are there".into(),
+        Some(BackendKind::Wgpu) if has_card(BackendKind::Wgpu) => {
+            "there is no CUDA device, and wgpu has a card".into()
+        }
+        Some(BackendKind::Wgpu) => "this build has no processor backend".into(),
+        Some(_) if software => {
+            "wgpu has only a software adapter, which is slower than the processor itself".into()
+        }
+        Some(_) => "there is no card that this build can use".into(),
+        None => "this build has no backend that works here".into(),
+    }
+}
+
+fn advice(backends: &[BackendFacts], nvidia: &[String]) -> Vec<String> {
+    let of = |kind: BackendKind| backends.iter().find(|backend| backend.kind == kind);
+    let devices = |kind| of(kind).map_or(&[][..], |backend| &backend.devices);
+    let mut advice = Vec::new();
+    let no_cuda = devices(BackendKind::Cuda).is_empty();
+    if !nvidia.is_empty() && no_cuda {
+        advice.push(if cfg!(feature = "cuda") {
+            "there is an NVIDIA card, and CUDA does not open it: update the driver (nvidia-smi \
+             names it) and install CUDA's run-time compiler (libnvrtc)"
+                .into()
+        } else {
+            "there is an NVIDIA card: build with `cargo build --release -p mrcnn-cli --features \
+             cuda`, and install CUDA's run-time compiler (libnvrtc)"
+                .into()
+        });
+    }
+    let wgpu = devices(BackendKind::Wgpu);
+    if cfg!(feature = "wgpu") && wgpu.is_empty() {
+        advice.push(
+            "there is no adapter for wgpu: install the driver of your card with Vulkan (Debian: \
+             apt-get install mesa-vulkan-drivers for AMD, Intel and a software adapter)"
+                .into(),
+        );
+    }
+    if !wgpu.is_empty() && wgpu.iter().all(|device| !device.is_card) {
+        advice.push(
+            "wgpu has only a software adapter: if there is a card, install its Vulkan driver"
+                .into(),
+        );
+    }
+    if advice.is_empty() {
+        advice.push("nothing is missing".into());
+    }
+    advice
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for backend in &self.backends {
+            if let Some(missing) = &backend.missing {
+                writeln!(f, "{:<8} {missing}", backend.kind.to_string())?;
+            }
+            for device in &backend.devices {
+                let formats = device.formats.join(", ");
+                writeln!(
+                    f,
+                    "{:<8} {}: {formats}",
+                    backend.kind.to_string(),
+                    device.name
+                )?;
+                let driver = device.driver.as_ref().map(|d| format!("driver: {d}"));
+                let target = device.target.as_ref().map(|t| format!("kernels for: {t}"));
+                let is_cuda = backend.kind == BackendKind::Cuda;
+                let units = device
+                    .target
+                    .as_deref()
+                    .filter(|_| is_cuda)
+                    .map(matrix_units);
+                for line in [driver, target, units.map(String::from)]
+                    .into_iter()
+                    .flatten()
+                {
+                    writeln!(f, "         {line}")?;
+                }
+            }
+        }
+        for card in &self.nvidia {
+            writeln!(f, "NVIDIA   {card}")?;
+        }
+        let picked = self.picked.map_or("none".into(), |kind| kind.to_string());
+        writeln!(f, "picked   {picked}: {}", self.reason)?;
+        for line in &self.advice {
+            writeln!(f, "advice   {line}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,54 @@
+use super::*;
+
+fn device(is_card: bool) -> DeviceFacts {
+    DeviceFacts {
+        name: "a".into(),
+        driver: None,
+        formats: vec!["f32"],
+        target: None,
+        is_card,
+    }
+}
+
+fn backend(kind: BackendKind, devices: Vec<DeviceFacts>) -> BackendFacts {
+    BackendFacts {
+        kind,
+        devices,
+        missing: None,
+    }
+}
+
+#[test]
+fn every_case_has_a_reason_and_advice() {
+    let none = [
+        backend(BackendKind::Cuda, vec![]),
+        backend(BackendKind::Wgpu, vec![]),
+    ];
+    let card = ["NVIDIA H100, 570.1, 81559 MiB".to_string()];
+    assert!(advice(&none, &card)[0].contains("libnvrtc"));
+    let software = [
+        backend(BackendKind::Cuda, vec![]),
+        backend(BackendKind::Wgpu, vec![device(false)]),
+    ];
+    assert!(advice(&software, &[])[0].contains("Vulkan driver"));
+    assert!(reason(Some(BackendKind::Cpu), &software).contains("software adapter"));
+    let real = [backend(BackendKind::Wgpu, vec![device(true)])];
+    assert_eq!(advice(&real, &[]), ["nothing is missing"]);
+    assert!(reason(Some(BackendKind::Wgpu), &real).contains("has a card"));
+}
+
+#[test]
+fn matrix_units_follow_the_architecture() {
+    assert!(matrix_units("ptx_sm90").contains("TF32"));
+    assert!(matrix_units("cuda_sm_75").contains("f16 only"));
+    assert_eq!(matrix_units("ptx_sm61"), "no matrix units");
+}
+
+#[cfg(feature = "flex")]
+#[test]
+fn the_processor_computes_in_f32() {
+    let found = diagnose();
+    let cpu = found.backends.iter().find(|b| b.kind == BackendKind::Cpu);
+    assert!(cpu.unwrap().devices[0].formats.contains(&"f32"));
+    assert!(found.picked.is_some() && found.to_string().contains("picked"));
+}

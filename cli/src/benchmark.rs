@@ -1,0 +1,124 @@
+//! `mrcnn-cli benchmark`.
+
+use crate::args::{BackendArgs, OverrideArgs, load_config};
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use mrcnn_core::MaskRcnn;
+use mrcnn_core::benchmark::{BenchmarkSpec, Mode, benchmark};
+use mrcnn_core::weights;
+use serde_json::json;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct BenchmarkArgs {
+    /// What is timed
+    #[arg(value_enum)]
+    mode: What,
+    /// TOML file or preset; else the settings of the weights, or torchvision's R50-FPN
+    #[arg(long, value_name = "FILE")]
+    config: Option<String>,
+    /// Weights; else random ones
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Data set folder (its training split), reading included; else rendered pictures that cost none
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Pictures a step; several with commas: 1,2,4
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1")]
+    batch_size: Vec<usize>,
+    /// Steps that are not counted: kernels are tuned in them
+    #[arg(long, default_value_t = 5)]
+    warmup: usize,
+    /// Steps that are counted; percentiles of few are coarse
+    #[arg(long, default_value_t = 20)]
+    steps: usize,
+    /// Writes the results as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    backend: BackendArgs,
+    #[command(flatten)]
+    overrides: OverrideArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum What {
+    /// Forward, losses, backward, optimizer
+    Train,
+    /// From a picture to detections with masks
+    Inference,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  mrcnn-cli benchmark inference --batch-size 1,2,4
+  mrcnn-cli benchmark train --config quickstart --batch-size 4 --steps 100 --json train.json
+  mrcnn-cli benchmark train --config nuclei --data ~/nuclei --backend wgpu";
+
+pub fn run(args: &BenchmarkArgs) -> Result<()> {
+    let start = args.weights.as_deref().map(weights::load).transpose()?;
+    let config = match (&args.config, &start) {
+        (None, Some(start)) => start.config.clone(),
+        (name, _) => load_config(name.as_deref())?,
+    };
+    let config = config.with(&args.overrides.set)?;
+    config.check()?;
+    let backend = args.backend.select()?;
+    let model = match (start, &args.weights) {
+        (Some(start), Some(path)) => {
+            let device = backend.device.clone().autodiff();
+            let model = MaskRcnn::new(&config.model, config.train.seed, &device);
+            Some(weights::transfer(model, start.tensors, path)?.model)
+        }
+        _ => None,
+    };
+    let spec = BenchmarkSpec {
+        mode: match args.mode {
+            What::Train => Mode::Train,
+            What::Inference => Mode::Inference,
+        },
+        batch_sizes: args.batch_size.clone(),
+        warmup: args.warmup,
+        steps: args.steps,
+        data: args.data.clone(),
+    };
+    let mut said = |line: &str| eprintln!("{line}");
+    let results = benchmark(&spec, &config, model, &backend.device, &mut said)?;
+    println!(
+        "{:>6} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10}",
+        "batch", "images/s", "mean ms", "p50", "p90", "p95", "p99", "max", "data wait"
+    );
+    for result in &results {
+        let t = &result.step_ms;
+        println!(
+            "{:>6} {:>9.2} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1}%",
+            result.batch_size,
+            result.images_per_second,
+            t.mean,
+            t.p50,
+            t.p90,
+            t.p95,
+            t.p99,
+            t.max,
+            100.0 * result.data_wait
+        );
+    }
+    if let Some(path) = &args.json {
+        let text = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "mode": spec.mode,
+            "backend": backend.kind,
+            "device": backend.name,
+            "data": spec.data.as_ref().map_or("rendered".into(), |d| d.display().to_string()),
+            "warmup": spec.warmup,
+            "steps": spec.steps,
+            "image": config.image,
+            "model": config.model,
+            "results": results,
+        });
+        let text = serde_json::to_string_pretty(&text)?;
+        std::fs::write(path, text).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}

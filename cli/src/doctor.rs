@@ -1,0 +1,37 @@
+//! `mrcnn-cli doctor`.
+
+use crate::args::PrintFormat;
+use anyhow::Result;
+use clap::Args;
+use mrcnn_backends::diagnose;
+use mrcnn_core::train::machine;
+use serde_json::json;
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// What is printed
+    #[arg(long, value_enum, default_value = "table")]
+    format: PrintFormat,
+}
+
+pub fn run(args: &DoctorArgs) -> Result<()> {
+    let (machine, diagnosis) = (machine(), diagnose());
+    match args.format {
+        PrintFormat::Table => {
+            println!("mrcnn    {}", env!("CARGO_PKG_VERSION"));
+            for (name, value) in machine {
+                println!("{name:<8} {value}");
+            }
+            print!("{diagnosis}");
+        }
+        PrintFormat::Json => {
+            let mut value = serde_json::to_value(diagnosis)?;
+            value["version"] = json!(env!("CARGO_PKG_VERSION"));
+            for (name, text) in machine {
+                value["machine"][name] = json!(text);
+            }
+            println!("{}", serde_json::to_string_pretty(&value)?);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! The recipe's most wanted settings as options of `train`.
+
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub struct RecipeArgs {
+    /// Passes over the training set: stretches the schedule to them (train.epochs)
+    #[arg(long, value_name = "N")]
+    epochs: Option<f64>,
+    /// Steps between evaluations, 0 for one at the end (train.eval_every)
+    #[arg(long, value_name = "STEPS")]
+    eval_every: Option<usize>,
+    /// Ends the run after so many evaluations without a better mask AP (train.patience)
+    #[arg(long, value_name = "EVALUATIONS")]
+    patience: Option<usize>,
+    /// Frozen parts: 0 none, 1 the stem, 2 the first stage too, up to 5 (model.freeze_at)
+    #[arg(long, value_name = "PARTS")]
+    freeze_at: Option<usize>,
+    /// Batch norm learns in the parts that are not frozen (model.norm = "batch_norm")
+    #[arg(long)]
+    finetune_bn: bool,
+}
+
+impl RecipeArgs {
+    /// The same as `--set` would say.
+    pub fn overrides(&self) -> Vec<String> {
+        let number = |key: &str, value: Option<usize>| Some(format!("{key}={}", value?));
+        let given = [
+            self.epochs.map(|epochs| format!("train.epochs={epochs}")),
+            number("train.eval_every", self.eval_every),
+            number("train.patience", self.patience),
+            number("model.freeze_at", self.freeze_at),
+            self.finetune_bn.then(|| "model.norm=batch_norm".into()),
+        ];
+        given.into_iter().flatten().collect()
+    }
+}

@@ -1,0 +1,248 @@
+//! How fast training and inference are, with percentiles that are percentiles.
+
+mod synthetic;
+mod timing;
+
+pub use synthetic::synthetic_pictures;
+pub use timing::{Percentiles, Timing};
+
+use crate::config::{Config, ConfigError};
+use crate::data::{DataError, Dataset, OnProblem, Sample};
+use crate::image::decode::decode;
+use crate::model::MaskRcnn;
+use crate::predict::{PredictError, Predictor};
+use crate::random::Stream;
+use crate::train::{
+    Batch, LoadError, Loader, MemoryMeter, Optimizer, Rank, Replicas, TrainError, TrainSample,
+    device_memory,
+};
+use ::image::RgbImage;
+use burn::tensor::Device;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+use thiserror::Error;
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Forward, losses, backward, optimizer.
+    Train,
+    /// From pictures to detections with masks in the pictures' pixels.
+    Inference,
+}
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct BenchmarkSpec {
+    /// What is timed.
+    pub mode: Mode,
+    /// Pictures a step, one result each.
+    pub batch_sizes: Vec<usize>,
+    /// Steps that are not counted.
+    pub warmup: usize,
+    /// Steps that are.
+    pub steps: usize,
+    /// A data set's folder; none for rendered pictures, which cost no reading.
+    pub data: Option<PathBuf>,
+}
+
+/// Why a benchmark failed.
+#[derive(Debug, Error)]
+pub enum BenchmarkError {
+    /// Nothing to time.
+    #[error("{0} must be at least 1")]
+    Zero(&'static str),
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data set.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A step.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// A picture.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A prediction.
+    #[error(transparent)]
+    Predict(#[from] PredictError),
+}
+
+/// The result of one batch size.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BenchmarkResult {
+    /// Pictures a step.
+    pub batch_size: usize,
+    /// Pictures a second over all counted steps.
+    pub images_per_second: f64,
+    /// Milliseconds of a step, data included.
+    pub step_ms: Percentiles,
+    /// Share of the time spent waiting for data.
+    pub data_wait: f64,
+    /// Millions of bytes of the process after the last step.
+    pub memory_mb: f64,
+    /// Millions of bytes reserved on the device, where it has its own.
+    pub device_memory_mb: Option<f64>,
+}
+
+/// Classes of the rendered pictures and the background.
+const SYNTHETIC_CLASSES: usize = 5;
+
+/// A step so small that random weights stay as they are; the optimizer does all its work.
+const LEARNING_RATE: f64 = 1e-6;
+
+/// Times every batch size of `spec` with the network of `config`. `model` is trained or predicts, if
+/// given; else one with random weights. `said` is told what goes on.
+pub fn benchmark(
+    spec: &BenchmarkSpec,
+    config: &Config,
+    model: Option<MaskRcnn>,
+    device: &Device,
+    said: &mut dyn FnMut(&str),
+) -> Result<Vec<BenchmarkResult>, BenchmarkError> {
+    if spec.steps == 0 {
+        return Err(BenchmarkError::Zero("the number of steps"));
+    }
+    if spec.batch_sizes.is_empty() || spec.batch_sizes.contains(&0) {
+        return Err(BenchmarkError::Zero("a batch size"));
+    }
+    let mut config = config.clone();
+    let data = match &spec.data {
+        Some(dir) => Some(Arc::new(
+            Dataset::open(dir, &config.data.train, OnProblem::Skip)?.0,
+        )),
+        None => None,
+    };
+    if config.model.num_classes == 0 {
+        let classes = data.as_ref().map(|data| data.classes.len() + 1);
+        config.model.num_classes = classes.unwrap_or(SYNTHETIC_CLASSES);
+    }
+    config.train.replicas = match spec.mode {
+        Mode::Train => config.train.replicas,
+        Mode::Inference => 1,
+    };
+    let tracked = device.clone().autodiff();
+    let new = || MaskRcnn::new(&config.model, config.train.seed, &tracked);
+    let model = model.unwrap_or_else(new);
+    let mut results = Vec::new();
+    for &batch_size in &spec.batch_sizes {
+        let mut config = config.clone();
+        config.train.batch_size = batch_size;
+        config.train.replicas = config.train.replicas.min(batch_size);
+        config.train.steps = spec.warmup + spec.steps;
+        config.check()?;
+        said(&format!(
+            "batch size {batch_size}: {} + {} steps",
+            spec.warmup, spec.steps
+        ));
+        let mut timing = Timing::new(spec.warmup);
+        match spec.mode {
+            Mode::Train => train(&config, &model, data.clone(), &tracked, &mut timing)?,
+            Mode::Inference => inference(&config, &model, data.as_deref(), device, &mut timing)?,
+        }
+        results.push(BenchmarkResult {
+            batch_size,
+            images_per_second: timing.per_second(batch_size),
+            step_ms: timing.percentiles(),
+            data_wait: timing.data_wait(),
+            memory_mb: MemoryMeter::default().process() as f64 / 1e6,
+            device_memory_mb: device_memory(device).map(|bytes| bytes as f64 / 1e6),
+        });
+    }
+    Ok(results)
+}
+
+fn train(
+    config: &Config,
+    model: &MaskRcnn,
+    data: Option<Arc<Dataset>>,
+    device: &Device,
+    timing: &mut Timing,
+) -> Result<(), BenchmarkError> {
+    let replicas = Replicas::new(config.train.replicas).map_err(TrainError::from)?;
+    let mut optimizer = Optimizer::new(&config.train);
+    let mut model = model.clone();
+    let loader = data
+        .map(|data| Loader::start(data, config, 0, Rank::SINGLE))
+        .transpose()?;
+    let synthetic = match &loader {
+        Some(_) => None,
+        None => Some(synthetic_batch(config)),
+    };
+    for step in 0..config.train.steps {
+        let copy = synthetic.clone();
+        let started = Instant::now();
+        let batch = match (copy, &loader) {
+            (Some(batch), _) => batch,
+            (None, Some(loader)) => loader.next_batch().unwrap_or(Err(LoadError::NothingLeft))?,
+            (None, None) => return Err(LoadError::NothingLeft.into()),
+        };
+        let waited = started.elapsed();
+        let stream = Stream::named("benchmark", config.train.seed).fork(step as u64);
+        let found = replicas.losses_and_gradients(&model, batch, stream, device);
+        let (_, gradients) = found.map_err(TrainError::from)?;
+        (model, _) = optimizer.step(model, gradients, LEARNING_RATE);
+        device.sync().map_err(TrainError::from)?;
+        timing.add(started.elapsed(), waited);
+    }
+    Ok(())
+}
+
+fn synthetic_batch(config: &Config) -> Batch {
+    let (pictures, dataset) =
+        synthetic_pictures(config.train.batch_size, config.model.num_classes - 1);
+    let samples = pictures.into_iter().zip(&dataset.samples);
+    let samples =
+        samples.map(|(image, sample)| TrainSample::new(image, sample, &config.image, false));
+    let image = &config.image;
+    Batch::at_least(
+        samples.collect(),
+        image.size_divisor,
+        image.smallest_batch(),
+    )
+}
+
+fn inference(
+    config: &Config,
+    model: &MaskRcnn,
+    data: Option<&Dataset>,
+    device: &Device,
+    timing: &mut Timing,
+) -> Result<(), BenchmarkError> {
+    let batch_size = config.train.batch_size;
+    let (pictures, rendered) = match data {
+        Some(_) => (Vec::new(), None),
+        None => {
+            let (pictures, dataset) = synthetic_pictures(batch_size, config.model.num_classes - 1);
+            (pictures, Some(dataset))
+        }
+    };
+    let dataset = match (data, &rendered) {
+        (Some(data), _) | (None, Some(data)) => data,
+        (None, None) => return Ok(()),
+    };
+    let predictor = Predictor::new(model, config.clone(), dataset.classes.clone(), device);
+    let mut next = dataset.samples.iter().cycle();
+    for _ in 0..config.train.steps {
+        let started = Instant::now();
+        let read: Vec<RgbImage> = match data {
+            Some(_) => {
+                let samples: Vec<&Sample> = next.by_ref().take(batch_size).collect();
+                let images = samples.iter().map(|sample| decode(&sample.path));
+                images.collect::<Result<_, _>>().map_err(LoadError::from)?
+            }
+            None => Vec::new(),
+        };
+        let waited = started.elapsed();
+        let images: Vec<&RgbImage> = if data.is_some() { &read } else { &pictures }
+            .iter()
+            .collect();
+        predictor.predict_batch(&images)?;
+        timing.add(started.elapsed(), waited);
+    }
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! What lies behind the 12 numbers: classes, curves, confusions, kinds of errors, the worst pictures.
+
+use super::{AreaProtocol, EvalError, EvalOptions, accumulate, ground_truth, results};
+use crate::data::Dataset;
+use crate::detection::Detection;
+use hotcoco::{Annotation, COCO, COCOeval, IouType};
+use std::sync::Arc;
+
+/// An evaluation in detail; masks decide, at IoU 0.5 where nothing else is said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Analysis {
+    /// Every class, in the order of the data set.
+    pub classes: Vec<ClassResult>,
+    /// Who was taken for whom, among detections with a score of [`CONFIDENT`] or more.
+    pub confusion: Confusion,
+    /// TIDE's errors (Bolya et al., 2020), the costliest first.
+    pub errors: Vec<ErrorKind>,
+    /// Every picture, the one with the most mistakes first, among detections with a score of
+    /// [`CONFIDENT`] or more.
+    pub pictures: Vec<PictureErrors>,
+}
+
+/// Weaker detections are no mistakes: COCO's numbers count them by rank only.
+pub const CONFIDENT: f64 = 0.5;
+
+/// How a class was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassResult {
+    /// Its name.
+    pub name: String,
+    /// Its objects, without crowds.
+    pub objects: usize,
+    /// Box AP; none without objects.
+    pub box_ap: Option<f64>,
+    /// Mask AP.
+    pub mask_ap: Option<f64>,
+    /// Mask AP at IoU 0.5.
+    pub mask_ap50: Option<f64>,
+    /// Precision of the masks at IoU 0.5 at the recalls 0, 0.01, ..., 1.
+    pub precision: Vec<f64>,
+}
+
+/// A confusion matrix.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Confusion {
+    /// Classes, then the background.
+    pub names: Vec<String>,
+    /// Objects of a class (row) found as a class (column). In the last column those that were missed,
+    /// in the last row detections of nothing.
+    pub counts: Vec<Vec<u64>>,
+}
+
+/// A kind of error.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ErrorKind {
+    /// What is wrong.
+    pub name: &'static str,
+    /// How often.
+    pub count: u64,
+    /// Mask AP50 that mending all of them would give.
+    pub delta_ap: f64,
+}
+
+/// The mistakes on a picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PictureErrors {
+    /// Its id.
+    pub image_id: u64,
+    /// Objects that were found.
+    pub found: u32,
+    /// Objects that were missed.
+    pub missed: u32,
+    /// Detections that match no object.
+    pub wrong: u32,
+}
+
+/// TIDE's names and what they say.
+const KINDS: [(&str, &str); 6] = [
+    ("Cls", "right place, wrong class"),
+    ("Loc", "right class, wrong place"),
+    ("Both", "wrong class and place"),
+    ("Dupe", "found twice"),
+    ("Bkg", "nothing there"),
+    ("Miss", "missed"),
+];
+
+/// Looks into the detections of pictures (by image id) of a data set.
+pub fn analyse(
+    dataset: &Dataset,
+    detections: &[(u64, Vec<Detection>)],
+    protocol: AreaProtocol,
+) -> Result<Analysis, EvalError> {
+    let truth = Arc::new(COCO::from_dataset(ground_truth(dataset)));
+    let options = EvalOptions {
+        protocol,
+        image_ids: detections.iter().map(|(id, _)| *id).collect(),
+        class_agnostic: false,
+    };
+    let all = results(detections, &dataset.classes);
+    let run = |found: &[Annotation], kind| accumulate(&truth, found, kind, &options);
+    let (boxes, masks) = (run(&all, IouType::Bbox)?, run(&all, IouType::Segm)?);
+    let is_confident = |found: &&Annotation| found.score.unwrap_or_default() >= CONFIDENT;
+    let confident: Vec<Annotation> = all.iter().filter(is_confident).cloned().collect();
+    let confident = run(&confident, IouType::Segm)?;
+    Ok(Analysis {
+        classes: classes(dataset, &options.image_ids, &boxes, &masks),
+        confusion: confusion(&confident),
+        errors: errors(&masks)?,
+        pictures: pictures(&confident)?,
+    })
+}
+
+fn classes(
+    dataset: &Dataset,
+    image_ids: &[u64],
+    boxes: &COCOeval,
+    masks: &COCOeval,
+) -> Vec<ClassResult> {
+    let seen = dataset.samples.iter();
+    let seen = seen.filter(|sample| image_ids.contains(&sample.image_id));
+    let objects: Vec<usize> = seen
+        .flat_map(|sample| &sample.instances)
+        .filter(|instance| !instance.crowd)
+        .map(|instance| instance.label)
+        .collect();
+    let named = dataset.classes.ids.iter().zip(&dataset.classes.names);
+    let result = |(index, (&id, name)): (usize, (&u64, &String))| ClassResult {
+        name: name.clone(),
+        objects: objects.iter().filter(|&&label| label == index + 1).count(),
+        box_ap: mean(&precisions(boxes, id, None)),
+        mask_ap: mean(&precisions(masks, id, None)),
+        mask_ap50: mean(&precisions(masks, id, Some(0))),
+        precision: precisions(masks, id, Some(0)),
+    };
+    named.enumerate().map(result).collect()
+}
+
+/// Precisions of a class over all recalls, at one IoU threshold or all; all sizes, the most detections.
+fn precisions(eval: &COCOeval, category: u64, threshold: Option<usize>) -> Vec<f64> {
+    let Some(found) = eval.accumulated() else {
+        return Vec::new();
+    };
+    let Some(class) = found.cat_ids.iter().position(|&id| id == category) else {
+        return Vec::new();
+    };
+    let shape = &found.shape;
+    let thresholds = match threshold {
+        Some(one) => one..one + 1,
+        None => 0..shape.t,
+    };
+    let at = |t: usize, r: usize| {
+        let index = found.precision_idx(t, r, class, 0, shape.m.saturating_sub(1));
+        found.precision.get(index).copied().unwrap_or(-1.0)
+    };
+    thresholds
+        .flat_map(|t| (0..shape.r).map(move |r| at(t, r)))
+        .collect()
+}
+
+/// The mean of what was measured.
+fn mean(values: &[f64]) -> Option<f64> {
+    let measured: Vec<f64> = values.iter().copied().filter(|v| *v >= 0.0).collect();
+    let count = measured.len();
+    (count > 0).then(|| measured.iter().sum::<f64>() / count as f64)
+}
+
+fn confusion(eval: &COCOeval) -> Confusion {
+    let matrix = eval.confusion_matrix(0.5, None, None);
+    let all = matrix.num_cats + 1;
+    let row = |row: usize| (0..all).map(|column| matrix.get(row, column)).collect();
+    let mut names = matrix.cat_names.clone();
+    names.push("background".into());
+    Confusion {
+        names,
+        counts: (0..all).map(row).collect(),
+    }
+}
+
+fn errors(eval: &COCOeval) -> Result<Vec<ErrorKind>, EvalError> {
+    let found = eval.tide_errors(0.5, 0.1)?;
+    let kind = |(key, name): (&str, &'static str)| ErrorKind {
+        name,
+        count: found.counts.get(key).copied().unwrap_or_default(),
+        delta_ap: found.delta_ap.get(key).copied().unwrap_or_default(),
+    };
+    let mut errors: Vec<ErrorKind> = KINDS.into_iter().map(kind).collect();
+    errors.sort_by(|a, b| b.delta_ap.total_cmp(&a.delta_ap));
+    Ok(errors)
+}
+
+fn pictures(eval: &COCOeval) -> Result<Vec<PictureErrors>, EvalError> {
+    let found = eval.image_diagnostics(0.5, CONFIDENT)?;
+    let mut pictures: Vec<PictureErrors> = found
+        .images
+        .iter()
+        .map(|(&image_id, summary)| PictureErrors {
+            image_id,
+            found: summary.tp,
+            missed: summary.fn_count,
+            wrong: summary.fp,
+        })
+        .collect();
+    pictures.sort_by_key(|p| (std::cmp::Reverse(p.missed + p.wrong), p.image_id));
+    Ok(pictures)
+}
+
+#[cfg(test)]
+mod tests;

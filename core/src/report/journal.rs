@@ -1,0 +1,117 @@
+//! All the files that a run writes about itself while it runs.
+
+use super::csv::csv;
+use super::dllogger::DllLog;
+use super::metrics_log::{LogError, MetricsLog, read_log};
+use super::plots::curves;
+use super::record::Record;
+use super::tensorboard::EventFile;
+use crate::config::Config;
+use std::io::Result;
+use std::path::{Path, PathBuf};
+
+/// The log of a run under way, and what is derived from it.
+#[derive(Debug)]
+pub struct Journal {
+    folder: PathBuf,
+    csv: bool,
+    log: MetricsLog,
+    events: Option<EventFile>,
+    dll: Option<DllLog>,
+    records: Vec<Record>,
+}
+
+impl Journal {
+    /// Starts in a run's folder; `pictures` are those of an epoch.
+    pub fn start(folder: &Path, config: &Config, pictures: usize) -> Result<Self> {
+        let log = MetricsLog::open(&metrics(folder))?;
+        Self::with(folder, config, pictures, log, Vec::new())
+    }
+
+    /// Goes on after the first `bytes` of `metrics.jsonl`; what follows is cut off.
+    pub fn resume(
+        folder: &Path,
+        config: &Config,
+        pictures: usize,
+        bytes: u64,
+    ) -> std::result::Result<Self, LogError> {
+        let path = metrics(folder);
+        let io = |source| LogError::Io {
+            path: path.clone(),
+            source,
+        };
+        let log = MetricsLog::cut(&path, bytes).map_err(io)?;
+        let records = read_log(&path)?;
+        Self::with(folder, config, pictures, log, records).map_err(io)
+    }
+
+    fn with(
+        folder: &Path,
+        config: &Config,
+        pictures: usize,
+        log: MetricsLog,
+        records: Vec<Record>,
+    ) -> Result<Self> {
+        let step = records.last().map_or(0, Record::at);
+        let tensorboard = config.log.tensorboard;
+        let events = tensorboard.then(|| EventFile::create(&folder.join("tensorboard"), step));
+        let dll = config.log.dllogger;
+        let dll = dll.then(|| DllLog::open(&folder.join("dllogger.json"), config, pictures));
+        Ok(Self {
+            folder: folder.into(),
+            csv: config.log.csv,
+            log,
+            events: events.transpose()?,
+            dll: dll.transpose()?,
+            records,
+        })
+    }
+
+    /// Adds a record to every file.
+    pub fn append(&mut self, record: Record) -> Result<()> {
+        self.log.append(&record)?;
+        if let Some(events) = &mut self.events {
+            events.append(&record)?;
+        }
+        if let Some(dll) = &mut self.dll {
+            dll.append(&record)?;
+        }
+        self.records.push(record);
+        Ok(())
+    }
+
+    /// Writes the tables and the curves of the records so far.
+    pub fn draw(&self) -> Result<()> {
+        std::fs::write(self.folder.join("curves.svg"), curves(&self.records))?;
+        if self.csv {
+            let [steps, evaluations] = csv(&self.records);
+            std::fs::write(self.folder.join("steps.csv"), steps)?;
+            std::fs::write(self.folder.join("evaluations.csv"), evaluations)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the logs that have an end.
+    pub fn finish(&mut self) -> Result<()> {
+        let last = self.records.iter().rev();
+        let last = last.clone().find(|r| matches!(r, Record::Eval { .. }));
+        match (&mut self.dll, last) {
+            (Some(dll), Some(record)) => dll.finish(record),
+            _ => Ok(()),
+        }
+    }
+
+    /// Every record so far.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// Length of `metrics.jsonl` in bytes, all of them on the disk.
+    pub fn synced_length(&self) -> Result<u64> {
+        self.log.synced_length()
+    }
+}
+
+fn metrics(folder: &Path) -> PathBuf {
+    folder.join("metrics.jsonl")
+}

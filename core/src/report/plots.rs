@@ -1,0 +1,70 @@
+//! The diagrams of a run.
+
+use super::curves::{Panel, render_svg};
+use super::record::Record;
+use std::collections::BTreeMap;
+
+type Lines = BTreeMap<String, Vec<(f64, f64)>>;
+
+/// Losses, AP, learning rate and speed of a run as an SVG.
+pub fn curves(records: &[Record]) -> String {
+    let mut lines = Lines::new();
+    for record in records {
+        for (name, value) in record.scalars() {
+            // -1 says that there is nothing to measure.
+            if value >= 0.0 {
+                let points = lines.entry(name).or_default();
+                points.push((record.at() as f64, value));
+            }
+        }
+    }
+    let loss = [("train", "train/loss"), ("validation", "val/loss")];
+    let parts: Vec<(String, String)> = lines
+        .keys()
+        .filter_map(|name| Some((name.strip_prefix("train/loss_")?.into(), name.clone())))
+        .collect();
+    let parts: Vec<(&str, &str)> = parts
+        .iter()
+        .map(|(a, b)| (a.as_str(), b.as_str()))
+        .collect();
+    let precision = [
+        ("box AP", "val/box_AP"),
+        ("mask AP", "val/mask_AP"),
+        ("mask AP50", "val/mask_AP50"),
+    ];
+    let memory = [
+        ("process", "train/memory_mb"),
+        ("device", "train/device_memory_mb"),
+    ];
+    let panels = [
+        panel(&lines, "loss", &loss),
+        panel(&lines, "loss by part, training", &parts),
+        panel(&lines, "average precision, validation", &precision),
+        panel(&lines, "learning rate", &[("", "train/lr")]),
+        panel(&lines, "length of the gradient", &[("", "train/grad_norm")]),
+        panel(
+            &lines,
+            "pictures a second",
+            &[("", "train/images_per_second")],
+        ),
+        panel(
+            &lines,
+            "share of the step waiting for data",
+            &[("", "train/data_wait")],
+        ),
+        panel(&lines, "memory, MB", &memory),
+    ];
+    render_svg(&panels, 2)
+}
+
+fn panel(lines: &Lines, title: &str, named: &[(&str, &str)]) -> Panel {
+    let curves = named.iter().filter_map(|(label, key)| {
+        let points = lines.get(*key)?;
+        Some((label.to_string(), points.clone()))
+    });
+    Panel {
+        title: title.into(),
+        x_label: "step".into(),
+        curves: curves.collect(),
+    }
+}

@@ -1,0 +1,176 @@
+//! What is recorded of a run: a step, an evaluation.
+
+use crate::eval::{METRIC_NAMES, Metrics};
+use crate::train::{Losses, StepReport};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One line of the log; `docs/metrics.md` documents the keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Record {
+    /// After a step.
+    Step {
+        /// Steps done.
+        step: usize,
+        /// Learning rate.
+        lr: f64,
+        /// The sum of the losses.
+        loss: f32,
+        /// `loss_classifier`, `loss_box_reg`, `loss_mask`, `loss_objectness`, `loss_rpn_box_reg`.
+        #[serde(flatten)]
+        losses: BTreeMap<String, f32>,
+        /// Length of the gradient of all parameters.
+        grad_norm: f32,
+        /// Pictures a second.
+        images_per_second: f64,
+        /// Share of the step spent waiting for data.
+        data_wait: f64,
+        /// Share of the step that rank 0 spent exchanging with the other ranks.
+        #[serde(default)]
+        exchange: f64,
+        /// Duration of the step.
+        #[serde(default)]
+        seconds: f64,
+        /// Memory of the process, in millions of bytes.
+        #[serde(default)]
+        memory_mb: f64,
+        /// Memory reserved on the device, in millions of bytes, where it has its own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device_memory_mb: Option<f64>,
+    },
+    /// After an evaluation.
+    Eval {
+        /// Steps done.
+        step: usize,
+        /// The 12 box numbers by name.
+        #[serde(rename = "box")]
+        bbox: BTreeMap<String, f64>,
+        /// The 12 mask numbers by name.
+        mask: BTreeMap<String, f64>,
+        /// `loss` and its parts on the validation set; empty where they are off.
+        #[serde(default)]
+        val_loss: BTreeMap<String, f64>,
+        /// Duration of the evaluation.
+        #[serde(default)]
+        seconds: f64,
+    },
+}
+
+impl Record {
+    /// The record of a step.
+    pub fn step(report: &StepReport) -> Self {
+        let losses = Losses::NAMES.iter().map(ToString::to_string);
+        Self::Step {
+            step: report.step,
+            lr: report.learning_rate,
+            loss: report.loss(),
+            losses: losses.zip(report.losses).collect(),
+            grad_norm: report.grad_norm,
+            images_per_second: report.images_per_second,
+            data_wait: report.data_wait,
+            exchange: report.exchange,
+            seconds: report.seconds,
+            memory_mb: megabytes(report.memory),
+            device_memory_mb: report.device_memory.map(megabytes),
+        }
+    }
+
+    /// The record of an evaluation; `val_losses` in the order of [`Losses::NAMES`].
+    pub fn eval(
+        step: usize,
+        metrics: &Metrics,
+        val_losses: Option<[f64; 5]>,
+        seconds: f64,
+    ) -> Self {
+        let named = |values: [f64; 12]| {
+            let names = METRIC_NAMES.iter().map(ToString::to_string);
+            names.zip(values).collect()
+        };
+        let parts = val_losses.iter().flat_map(|losses| {
+            let all = [("loss", losses.iter().sum())].into_iter();
+            all.chain(Losses::NAMES.into_iter().zip(*losses))
+        });
+        Self::Eval {
+            step,
+            bbox: named(metrics.bbox),
+            mask: named(metrics.segm),
+            val_loss: parts.map(|(name, value)| (name.into(), value)).collect(),
+            seconds,
+        }
+    }
+
+    /// Steps done.
+    pub fn at(&self) -> usize {
+        match self {
+            Self::Step { step, .. } | Self::Eval { step, .. } => *step,
+        }
+    }
+
+    /// Every number by name: `train/loss`, `val/loss`, `val/mask_AP`, ...
+    pub fn scalars(&self) -> Vec<(String, f64)> {
+        match self {
+            Self::Step {
+                lr,
+                loss,
+                losses,
+                grad_norm,
+                images_per_second,
+                data_wait,
+                exchange,
+                seconds,
+                memory_mb,
+                device_memory_mb,
+                ..
+            } => {
+                let mut all = vec![("train/loss".to_string(), short(*loss))];
+                let parts = losses.iter();
+                all.extend(parts.map(|(name, value)| (format!("train/{name}"), short(*value))));
+                let others = [
+                    ("lr", Some(*lr)),
+                    ("grad_norm", Some(short(*grad_norm))),
+                    ("images_per_second", Some(*images_per_second)),
+                    ("data_wait", Some(*data_wait)),
+                    ("exchange", Some(*exchange)),
+                    ("seconds", Some(*seconds)),
+                    ("memory_mb", Some(*memory_mb)),
+                    ("device_memory_mb", *device_memory_mb),
+                ];
+                let others = others.into_iter();
+                all.extend(others.filter_map(|(name, v)| Some((format!("train/{name}"), v?))));
+                all
+            }
+            Self::Eval {
+                bbox,
+                mask,
+                val_loss,
+                seconds,
+                ..
+            } => {
+                let of = |kind: &str, values: &BTreeMap<String, f64>| -> Vec<(String, f64)> {
+                    let named = values.iter();
+                    named
+                        .map(|(name, value)| (format!("val/{kind}{name}"), *value))
+                        .collect()
+                };
+                let seconds = vec![("val/seconds".into(), *seconds)];
+                [
+                    of("box_", bbox),
+                    of("mask_", mask),
+                    of("", val_loss),
+                    seconds,
+                ]
+                .concat()
+            }
+        }
+    }
+}
+
+/// The f64 that is written with the digits of an f32 and no more.
+fn short(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(value as f64)
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    (bytes as f64 / 1e5).round() / 10.0
+}

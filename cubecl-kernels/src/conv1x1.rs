@@ -1,0 +1,82 @@
+//! 1x1 convolution as a matrix product where Burn's own is slow or wrong.
+//!
+//! Burn times its kernels at run time and so finds that a 1x1 convolution is a matrix product. A
+//! browser cannot wait for such timings, and without them Burn has only its direct kernel.
+//!
+//! On GPUs, Burn 0.22.1 gets the gradient of the weights wrong where the input is channels-last and
+//! the gradient of the output is a part of a larger tensor, as those of the RPN's levels are: it
+//! reads the parts of other levels. The gradients of a matrix product are right.
+
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Slice, Tensor, module};
+
+/// Whether Burn cannot time its kernels here.
+const UNTUNED: bool = cfg!(target_family = "wasm");
+
+/// 1x1 convolution: `[n, o, h', w']`.
+///
+/// * `x` - `[n, c, h, w]`.
+/// * `weight` - `[o, c, 1, 1]`.
+/// * `bias` - `[o]`.
+/// * `stride` - 1 or more; `h'` is `ceil(h / stride)`.
+///
+/// All of one dtype. Equals `conv2d` with torch's layout of the weights.
+pub fn conv1x1(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    stride: usize,
+) -> Tensor<4> {
+    let device = x.device();
+    if (UNTUNED || device.is_autodiff()) && crate::has_selection_kernels(&device.inner()) {
+        return by_matmul(x, weight, bias, stride);
+    }
+    let options = ConvOptions::new([stride; 2], [0; 2], [1; 2], 1);
+    module::conv2d(x, weight, bias, options)
+}
+
+/// Pixels by channels times the weights: on channels-last data, as convolutions leave it, nothing is
+/// moved before or after.
+fn by_matmul(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, stride: usize) -> Tensor<4> {
+    let [o, c, ..] = weight.dims();
+    let x = x.permute([0, 2, 3, 1]);
+    let x = match stride {
+        1 => x,
+        _ => {
+            let every = Slice::with_step(0, None, stride as isize);
+            x.slice([Slice::full(), every, every, Slice::full()])
+        }
+    };
+    let [n, h, w, _] = x.dims();
+    let product = x
+        .reshape([n * h * w, c])
+        .matmul(weight.reshape([o, c]).transpose());
+    let output = match bias {
+        Some(bias) => product + bias.unsqueeze(),
+        None => product,
+    };
+    output.reshape([n, h, w, o]).permute([0, 3, 1, 2])
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, Distribution};
+
+    #[test]
+    fn the_product_is_the_convolution() {
+        let device = Device::flex();
+        let random = |shape| Tensor::<4>::random(shape, Distribution::Uniform(-1.0, 1.0), &device);
+        for (size, stride) in [([2, 5, 7, 6], 1), ([1, 3, 9, 8], 2), ([1, 1, 1, 1], 2)] {
+            let x = random(size);
+            let weight = random([4, size[1], 1, 1]);
+            let bias = random([4, 1, 1, 1]).reshape([4]);
+            let expected = conv1x1(x.clone(), weight.clone(), Some(bias.clone()), stride);
+            let product = by_matmul(x, weight, Some(bias), stride);
+            assert_eq!(product.dims(), expected.dims());
+            let difference = (product - expected).abs().max().into_scalar::<f32>();
+            // Sums of up to five products of numbers below 1, in another order.
+            assert!(difference < 1e-5, "{size:?}, stride {stride}: {difference}");
+        }
+    }
+}

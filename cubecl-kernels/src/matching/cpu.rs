@@ -1,0 +1,92 @@
+//! Matching on host memory.
+
+use super::{BACKGROUND, IGNORED, MatchThresholds};
+
+/// Matches `columns` candidates to `rows` ground truths by `quality(row, column)`: a row,
+/// [`BACKGROUND`] or [`IGNORED`] each.
+///
+/// Quality is evaluated twice rather than kept as a matrix: 300,000 anchors against hundreds of
+/// objects would not fit in memory. NaN is no quality at all.
+pub fn match_by(
+    rows: usize,
+    columns: usize,
+    thresholds: &MatchThresholds,
+    quality: impl Fn(usize, usize) -> f32,
+) -> Vec<i32> {
+    let mut row_best = vec![f32::NEG_INFINITY; rows];
+    let mut best: Vec<(f32, usize)> = Vec::with_capacity(columns);
+    for column in 0..columns {
+        let mut winner = (f32::NEG_INFINITY, 0);
+        for (row, row_best) in row_best.iter_mut().enumerate() {
+            let value = quality(row, column);
+            *row_best = row_best.max(value);
+            if value > winner.0 {
+                winner = (value, row);
+            }
+        }
+        best.push(winner);
+    }
+    let claimed = |column: usize| (0..rows).any(|row| quality(row, column) == row_best[row]);
+    let decide = |(column, &(value, row)): (usize, &(f32, usize))| {
+        let is_claimed =
+            || thresholds.allow_low_quality && value > f32::NEG_INFINITY && claimed(column);
+        if value >= thresholds.fg_iou || is_claimed() {
+            row as i32
+        } else if value < thresholds.bg_iou {
+            BACKGROUND
+        } else {
+            IGNORED
+        }
+    };
+    best.iter().enumerate().map(decide).collect()
+}
+
+/// Intersection over union of `[x1, y1, x2, y2]`; NaN where both boxes have no area, as in
+/// torchvision's `box_iou`.
+pub fn iou(a: &[f32; 4], b: &[f32; 4]) -> f32 {
+    let area = |b: &[f32; 4]| (b[2] - b[0]) * (b[3] - b[1]);
+    let width = (a[2].min(b[2]) - a[0].max(b[0])).max(0.0);
+    let height = (a[3].min(b[3]) - a[1].max(b[1])).max(0.0);
+    let intersection = width * height;
+    intersection / (area(a) + area(b) - intersection)
+}
+
+#[cfg(feature = "flex")]
+mod flex {
+    use super::{iou, match_by};
+    use crate::flex::{floats, integers};
+    use crate::matching::{MatchOps, MatchThresholds};
+    use burn::backend::Flex;
+    use burn::backend::tensor::{FloatTensor, IntTensor};
+    use burn::tensor::TensorData;
+    use burn_flex::FlexTensor;
+
+    impl MatchOps for Flex {
+        fn match_boxes(
+            boxes: FloatTensor<Self>,
+            truth: FloatTensor<Self>,
+            counts: IntTensor<Self>,
+            thresholds: MatchThresholds,
+        ) -> IntTensor<Self> {
+            let [boxes, truth, counts] =
+                [boxes, truth, counts].map(|tensor| tensor.to_contiguous());
+            let shape = truth.layout().shape();
+            let [n, slots] = [shape[0], shape[1]];
+            let shape = boxes.layout().shape();
+            let [pictures, total] = [shape[0], shape[1]];
+            let (boxes, truth) = (floats(&boxes), floats(&truth));
+            let (boxes, truth) = (boxes.as_chunks().0, truth.as_chunks().0);
+            let mut matches = Vec::with_capacity(n * total);
+            for (picture, &count) in integers(&counts).iter().enumerate() {
+                let first = if pictures == 1 { 0 } else { picture };
+                let boxes = &boxes[first * total..][..total];
+                let count = usize::try_from(count).unwrap_or(0).min(slots);
+                let truth = &truth[picture * slots..][..count];
+                matches.extend(match_by(count, total, &thresholds, |t, b| {
+                    iou(&truth[t], &boxes[b])
+                }));
+            }
+            FlexTensor::from_data(TensorData::new(matches, [n, total]))
+        }
+    }
+}

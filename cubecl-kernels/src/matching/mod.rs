@@ -1,0 +1,112 @@
+//! Matching boxes to ground truth by IoU (Faster R-CNN, section 3.1.2), on the device.
+
+mod cpu;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod cube;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod kernel;
+
+pub use cpu::{iou, match_by};
+
+use crate::to_f32;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
+use burn::tensor::{Int, IntDType, Tensor};
+
+/// What [`match_boxes`] says of a box that is background.
+pub const BACKGROUND: i32 = -1;
+
+/// What [`match_boxes`] says of a box between the thresholds.
+pub const IGNORED: i32 = -2;
+
+/// When a box is an object and when it is background.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MatchThresholds {
+    /// IoU from which a box is an object.
+    pub fg_iou: f32,
+    /// IoU below which a box is background.
+    pub bg_iou: f32,
+    /// Whether each ground truth also claims the boxes that overlap it most, however little.
+    pub allow_low_quality: bool,
+}
+
+/// Matching as a backend operation; use [`match_boxes`].
+#[backend_extension(
+    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
+    Flex: cfg(feature = "flex"),
+    Autodiff,
+    Fusion: cfg(feature = "fusion"),
+)]
+pub trait MatchOps: Backend {
+    /// `[n, b]`; inputs as in [`match_boxes`].
+    #[fusion(meta = a_match_a_box)]
+    fn match_boxes(
+        boxes: FloatTensor<Self>,
+        truth: FloatTensor<Self>,
+        counts: IntTensor<Self>,
+        thresholds: MatchThresholds,
+    ) -> IntTensor<Self>;
+}
+
+#[cfg(feature = "fusion")]
+use burn::backend::fusion::custom::TensorSpec;
+
+#[cfg(feature = "fusion")]
+fn a_match_a_box(
+    boxes: &TensorSpec,
+    truth: &TensorSpec,
+    _counts: &TensorSpec,
+    _thresholds: &MatchThresholds,
+) -> TensorSpec {
+    let shape = [truth.shape[0], boxes.shape[1]];
+    TensorSpec::new(shape.into(), burn::tensor::DType::I32)
+}
+
+impl<B: Backend + MatchOps, C: CheckpointStrategy> MatchOps for Autodiff<B, C> {
+    fn match_boxes(
+        boxes: FloatTensor<Self>,
+        truth: FloatTensor<Self>,
+        counts: IntTensor<Self>,
+        thresholds: MatchThresholds,
+    ) -> IntTensor<Self> {
+        B::match_boxes(
+            boxes.into_primitive(),
+            truth.into_primitive(),
+            counts,
+            thresholds,
+        )
+    }
+}
+
+/// Matches each box to the ground truth of its picture that it overlaps most.
+///
+/// * `boxes` - `[n, b, 4]`, or `[1, b, 4]` for all pictures, in pixels.
+/// * `truth` - `[n, t, 4]`, of which the first `counts [n]` are there.
+///
+/// Returns `[n, b]`: the index of an object, [`BACKGROUND`] or [`IGNORED`]. Of ground truths with
+/// the same IoU the first wins. IoUs are computed twice, tile by tile; there is never a matrix of
+/// them, which 300,000 anchors and hundreds of objects would not leave room for. Boxes have finite
+/// corners and `x2 >= x1`, `y2 >= y1`; a pair without area does not overlap.
+///
+/// Panics where the shapes do not fit each other.
+pub fn match_boxes(
+    boxes: Tensor<3>,
+    truth: Tensor<3>,
+    counts: Tensor<1, Int>,
+    thresholds: &MatchThresholds,
+) -> Tensor<2, Int> {
+    let [n, slots, corners] = truth.dims();
+    assert!(
+        n <= u16::MAX as usize && slots > 0,
+        "{n} pictures, {slots} slots"
+    );
+    assert_eq!((corners, counts.dims()), (4, [n]), "a count a picture");
+    assert!([1, n].contains(&boxes.dims()[0]) && boxes.dims()[2] == 4);
+    Tensor::from_dispatch(<Dispatch as MatchOps>::match_boxes(
+        to_f32(boxes).into_dispatch(),
+        to_f32(truth).into_dispatch(),
+        counts.cast(IntDType::I32).into_dispatch(),
+        *thresholds,
+    ))
+}

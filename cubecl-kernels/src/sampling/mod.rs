@@ -1,0 +1,64 @@
+//! Random scores for balanced sampling of objects and background, on the device.
+
+mod cpu;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod cube;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod kernel;
+
+pub use cpu::{mix, sampling_key};
+
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, backend_extension};
+use burn::tensor::{Device, Int, IntDType, Tensor, TensorData};
+
+/// The scores as a backend operation; use [`sampling_scores`].
+#[backend_extension(
+    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
+    Flex: cfg(feature = "flex"),
+    Autodiff,
+    Fusion: cfg(feature = "fusion"),
+)]
+pub trait SamplingOps: Backend {
+    /// `matches [n, b]`, `seeds [n, 2]` -> `[n, 2b]`.
+    #[fusion(meta = two_a_match)]
+    fn sampling_scores(matches: IntTensor<Self>, seeds: IntTensor<Self>) -> FloatTensor<Self>;
+}
+
+#[cfg(feature = "fusion")]
+use burn::backend::fusion::custom::TensorSpec;
+
+#[cfg(feature = "fusion")]
+fn two_a_match(matches: &TensorSpec, _seeds: &TensorSpec) -> TensorSpec {
+    let shape = [matches.shape[0], 2 * matches.shape[1]];
+    TensorSpec::new(shape.into(), burn::tensor::DType::F32)
+}
+
+impl<B: Backend + SamplingOps, C: CheckpointStrategy> SamplingOps for Autodiff<B, C> {
+    fn sampling_scores(matches: IntTensor<Self>, seeds: IntTensor<Self>) -> FloatTensor<Self> {
+        Self::from_inner(B::sampling_scores(matches, seeds))
+    }
+}
+
+/// A score in `(0, 1]` for each candidate: drawing the best is drawing at random.
+///
+/// * `matches` - `[n, b]`, as [`crate::match_boxes`] gives them.
+/// * `seeds` - one a picture.
+///
+/// Returns `[n, 2b]`: the scores of the objects, then those of the background; minus infinity for
+/// what is not of the kind. A score is a function of seed and index alone (a counter-based generator,
+/// [`mix`]), the same bits on every device, in any order of evaluation.
+pub fn sampling_scores(matches: Tensor<2, Int>, seeds: &[u64], device: &Device) -> Tensor<2> {
+    let [n, _] = matches.dims();
+    assert_eq!(seeds.len(), n, "a seed a picture");
+    let words: Vec<i32> = seeds
+        .iter()
+        .flat_map(|seed| [(seed >> 32) as i32, *seed as i32])
+        .collect();
+    let seeds = Tensor::<2, Int>::from_data(TensorData::new(words, [n, 2]), device);
+    Tensor::from_dispatch(<Dispatch as SamplingOps>::sampling_scores(
+        matches.cast(IntDType::I32).into_dispatch(),
+        seeds.cast(IntDType::I32).into_dispatch(),
+    ))
+}

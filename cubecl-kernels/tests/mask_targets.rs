@@ -1,0 +1,174 @@
+//! Mask targets on the wgpu adapter against the processor.
+
+mod adapter;
+mod random;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use mrcnn_kernels::{BitMasks, MaskWindow, mask_target, mask_targets};
+use random::Random;
+
+/// Weights of a target's samples add up to one, each rounded: 30 samples an axis, and positions up
+/// to 2,000 pixels rounded to 1e-4 pixels.
+const TOLERANCE: f32 = 1e-3;
+
+struct Mask {
+    window: MaskWindow,
+    cells: Vec<u8>,
+}
+
+impl Mask {
+    fn draw(random: &mut Random, picture: (usize, usize)) -> Self {
+        let within = |random: &mut Random, limit: usize| {
+            let from = random.below(limit);
+            let side = random.below(limit - from + 1);
+            (
+                from,
+                if random.below(4) == 0 {
+                    limit - from
+                } else {
+                    side
+                },
+            )
+        };
+        let (x, width) = within(random, picture.0);
+        let (y, height) = within(random, picture.1);
+        let density = random.pick(&[0, 1, 5, 9, 10]);
+        let cells = (0..width * height).map(|_| u8::from(random.below(10) < density));
+        Self {
+            cells: cells.collect(),
+            window: MaskWindow {
+                origin: (x, y),
+                size: (width, height),
+                picture,
+            },
+        }
+    }
+
+    fn at(&self, row: usize, column: usize) -> f32 {
+        let MaskWindow { origin, size, .. } = self.window;
+        let (x, y) = (column.wrapping_sub(origin.0), row.wrapping_sub(origin.1));
+        if x < size.0 && y < size.1 {
+            f32::from(self.cells[y * size.0 + x])
+        } else {
+            0.0
+        }
+    }
+}
+
+/// Boxes within, beyond, far from and without area in a picture; quarters of a pixel, so that no
+/// sample lies a rounding from the picture's edge, where its weight jumps.
+fn roi(random: &mut Random, (width, height): (usize, usize)) -> [f32; 4] {
+    let mut at = |limit: usize| random.below(4 * limit + 80) as f32 / 4.0 - 10.0 + 0.125;
+    let (x, y, w, h) = (at(width), at(height), at(width), at(height));
+    match random.below(10) {
+        0 => [x, y, x, y],
+        1 => [x + 1e6, y, x + 1e6 + w.abs(), y + h.abs()],
+        2 => [x, y, x - w.abs(), y - h.abs()],
+        _ => [x, y, x + w.abs(), y + h.abs()],
+    }
+}
+
+#[test]
+fn the_adapter_projects_as_the_processor() {
+    let Some(adapter) = adapter::adapter() else {
+        return;
+    };
+    let mut random = Random(11);
+    let (mut cases, mut partial) = (0, 0);
+    for (n, slots, masks, side) in [
+        (40, 64, 3, 7),
+        (30, 100, 7, 14),
+        (1, 257, 1, 28),
+        (25, 200, 2, 3),
+    ] {
+        let sizes: Vec<(usize, usize)> = (0..n)
+            .map(|_| {
+                (
+                    random.pick(&[1, 31, 32, 33, 90]),
+                    random.pick(&[1, 2, 40, 77]),
+                )
+            })
+            .collect();
+        let drawn: Vec<Mask> = (0..n * masks)
+            .map(|mask| Mask::draw(&mut random, sizes[mask / masks]))
+            .collect();
+        let mut table = BitMasks::default();
+        drawn
+            .iter()
+            .for_each(|mask| table.push(mask.window, &mask.cells));
+        let rois: Vec<[f32; 4]> = (0..n * slots)
+            .map(|region| roi(&mut random, sizes[region / slots]))
+            .collect();
+        let matched: Vec<i32> = (0..n * slots)
+            .map(|_| random.below(masks + 1) as i32 - 1)
+            .collect();
+        let targets = |device: &Device| -> Vec<f32> {
+            let rois = TensorData::new(rois.as_flattened().to_vec(), [n, slots, 4]);
+            let matched = TensorData::new(matched.clone(), [n, slots]);
+            let found = mask_targets(
+                Tensor::from_data(rois, device),
+                Tensor::from_data(matched, device),
+                table.upload(n, device),
+                side,
+            );
+            found.into_data().iter::<f32>().collect()
+        };
+        let (found, flex) = (targets(&adapter.device), targets(&Device::flex()));
+        for region in 0..n * slots {
+            let wanted = match usize::try_from(matched[region]) {
+                Err(_) => vec![0.0; side * side],
+                Ok(matched) => {
+                    let mask = &drawn[region / slots * masks + matched];
+                    let picture = mask.window.picture;
+                    mask_target(&rois[region], side, picture, |y, x| mask.at(y, x))
+                }
+            };
+            let cells = region * side * side..(region + 1) * side * side;
+            assert_eq!(flex[cells.clone()], wanted, "region {region} on flex");
+            for (found, wanted) in found[cells].iter().zip(&wanted) {
+                partial += usize::from((0.1..0.9).contains(wanted));
+                assert!(
+                    (found - wanted).abs() < TOLERANCE,
+                    "{found}, not {wanted}: {:?} of {:?}",
+                    rois[region],
+                    sizes[region / slots]
+                );
+            }
+        }
+        cases += n * slots;
+    }
+    assert!(
+        cases >= 10_000 && partial > 1000,
+        "{cases} cases, {partial} partial cells"
+    );
+}
+
+#[test]
+fn a_full_mask_gives_ones_and_none_gives_zeros() {
+    let device = Device::flex();
+    let mut table = BitMasks::default();
+    let window = MaskWindow {
+        origin: (10, 10),
+        size: (20, 20),
+        picture: (50, 50),
+    };
+    table.push(window, &[1; 400]);
+    table.pad(4);
+    let rois = Tensor::<3>::from_data(
+        [[
+            [12.0f32, 12., 27., 27.],
+            [31., 31., 40., 40.],
+            [12., 12., 27., 27.],
+        ]],
+        &device,
+    );
+    let matched = Tensor::from_data([[0, 0, -1]], &device);
+    let found = mask_targets(rois, matched, table.upload(1, &device), 2).into_data();
+    let found: Vec<f32> = found.iter().collect();
+    for (found, wanted) in found
+        .iter()
+        .zip([1., 1., 1., 1., 0., 0., 0., 0., 0., 0., 0., 0.])
+    {
+        assert!((found - wanted).abs() < 1e-6, "{found}, not {wanted}");
+    }
+}

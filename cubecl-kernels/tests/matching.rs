@@ -1,0 +1,173 @@
+//! Matching and sampling scores on the wgpu adapter against the processor, bit for bit.
+//!
+//! Corners are whole numbers, so that areas are exact and an IoU is rounded once, in its division:
+//! both must then find the same, equal IoUs and all.
+
+mod adapter;
+mod random;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use mrcnn_kernels::{
+    BACKGROUND, IGNORED, MatchThresholds, match_boxes, sampling_key, sampling_scores,
+};
+use random::Random;
+
+const THRESHOLDS: [MatchThresholds; 2] = [
+    MatchThresholds {
+        fg_iou: 0.7,
+        bg_iou: 0.3,
+        allow_low_quality: true,
+    },
+    MatchThresholds {
+        fg_iou: 0.5,
+        bg_iou: 0.5,
+        allow_low_quality: false,
+    },
+];
+
+/// Some pictures: boxes a picture, and ground truths of each.
+struct Pictures {
+    total: usize,
+    slots: usize,
+    shared: bool,
+    boxes: Vec<f32>,
+    truth: Vec<f32>,
+    counts: Vec<i32>,
+}
+
+/// Small, large, huge and empty boxes, many of them equal.
+fn bbox(random: &mut Random) -> [f32; 4] {
+    let reach = random.pick(&[4, 16, 300, 2000]);
+    let [x, y, w, h] = [0; 4].map(|_| random.below(reach) as f32);
+    match random.below(12) {
+        0 => [x, y, x, y + h],
+        1 => [x - 1000.0, y - 1000.0, x + 1000.0, y + 1000.0],
+        2 => [x, y, x, y],
+        _ => [x, y, x + w, y + h],
+    }
+}
+
+fn pictures(random: &mut Random, n: usize, total: usize, slots: usize) -> Pictures {
+    let shared = random.below(2) == 0;
+    let pictures = if shared { 1 } else { n };
+    let mut draw = |count: usize| -> Vec<f32> { (0..count).flat_map(|_| bbox(random)).collect() };
+    let (boxes, truth) = (draw(pictures * total), draw(n * slots));
+    let counts = (0..n).map(|_| random.below(slots + 1) as i32).collect();
+    Pictures {
+        total,
+        slots,
+        shared,
+        boxes,
+        truth,
+        counts,
+    }
+}
+
+fn matches(pictures: &Pictures, thresholds: &MatchThresholds, device: &Device) -> Vec<i32> {
+    let n = pictures.counts.len();
+    let first = if pictures.shared { 1 } else { n };
+    let boxes = TensorData::new(pictures.boxes.clone(), [first, pictures.total, 4]);
+    let truth = TensorData::new(pictures.truth.clone(), [n, pictures.slots, 4]);
+    let found = match_boxes(
+        Tensor::from_data(boxes, device),
+        Tensor::from_data(truth, device),
+        Tensor::from_data(TensorData::new(pictures.counts.clone(), [n]), device),
+        thresholds,
+    );
+    found.into_data().iter::<i32>().collect()
+}
+
+#[test]
+fn the_adapter_matches_as_the_processor() {
+    let Some(adapter) = adapter::adapter() else {
+        return;
+    };
+    let mut random = Random(5);
+    let mut kinds = [0usize; 3];
+    let mut cases = 0;
+    let mut sizes = vec![(1, 65_536, 300), (1, 65_536, 1)];
+    for total in [1, 2, 31, 255, 256, 257, 600] {
+        for slots in [1, 2, 63, 64, 65, 257] {
+            let n = if slots > 100 { 100 } else { 290 };
+            sizes.push((n, total, slots));
+        }
+    }
+    for (n, total, slots) in sizes {
+        let pictures = pictures(&mut random, n, total, slots);
+        for thresholds in &THRESHOLDS {
+            let found = matches(&pictures, thresholds, &adapter.device);
+            let wanted = matches(&pictures, thresholds, &Device::flex());
+            assert!(
+                found == wanted,
+                "{n} pictures, {total} boxes, {slots} slots"
+            );
+            for found in found {
+                match found {
+                    IGNORED => kinds[2] += 1,
+                    BACKGROUND => kinds[1] += 1,
+                    index => {
+                        assert!((0..slots as i32).contains(&index));
+                        kinds[0] += 1;
+                    }
+                }
+            }
+        }
+        cases += n;
+    }
+    assert!(cases >= 10_000, "{cases} cases");
+    assert!(kinds.iter().all(|&kind| kind > 1000), "{kinds:?}");
+}
+
+#[test]
+fn the_best_overlap_is_claimed_and_ties_go_to_the_first() {
+    let device = Device::flex();
+    let found = |counts: [i32; 1]| -> Vec<i32> {
+        let truth = [[0., 0., 4., 4.], [0., 0., 4., 4.], [100., 100., 101., 110.]];
+        let boxes = [[0., 0., 4., 4.], [2., 0., 6., 4.], [100., 100., 110., 110.]];
+        let found = match_boxes(
+            Tensor::<3>::from_data([boxes], &device),
+            Tensor::<3>::from_data([truth], &device),
+            Tensor::<1, Int>::from_data(counts, &device),
+            &THRESHOLDS[0],
+        );
+        found.into_data().iter::<i32>().collect()
+    };
+    // The third box overlaps the third object by a tenth only, but most.
+    assert_eq!(found([3]), [0, IGNORED, 2]);
+    assert_eq!(found([2]), [0, IGNORED, BACKGROUND]);
+    assert_eq!(found([0]), [BACKGROUND; 3]);
+}
+
+#[test]
+fn sampling_scores_are_the_same_bits_everywhere() {
+    let Some(adapter) = adapter::adapter() else {
+        return;
+    };
+    let mut random = Random(9);
+    for (n, total) in [(1, 1), (3, 255), (2, 257), (1, 65_536), (40, 256)] {
+        let seeds: Vec<u64> = (0..n)
+            .map(|i| if i == 0 { u64::MAX - 3 } else { random.bits() })
+            .collect();
+        let matches: Vec<i32> = (0..n * total)
+            .map(|_| random.below(5) as i32 + IGNORED)
+            .collect();
+        let scores = |device: &Device| -> Vec<u32> {
+            let matches = TensorData::new(matches.clone(), [n, total]);
+            let matches = Tensor::<2, Int>::from_data(matches, device);
+            let scores = sampling_scores(matches, &seeds, device).into_data();
+            scores.iter::<f32>().map(f32::to_bits).collect()
+        };
+        let found = scores(&adapter.device);
+        assert!(found == scores(&Device::flex()), "{n} pictures of {total}");
+        for (candidate, &kind) in matches.iter().enumerate() {
+            let (picture, index) = (candidate / total, candidate % total);
+            let key = sampling_key(seeds[picture], index as u64);
+            let score = (1.0 - key as f32 / 16_777_216.0).to_bits();
+            let none = f32::NEG_INFINITY.to_bits();
+            let objects = if kind >= 0 { score } else { none };
+            let background = if kind == BACKGROUND { score } else { none };
+            let row = &found[picture * 2 * total..][..2 * total];
+            assert_eq!([row[index], row[total + index]], [objects, background]);
+        }
+    }
+}

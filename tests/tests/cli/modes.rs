@@ -1,0 +1,83 @@
+//! `benchmark` and `doctor`.
+
+use crate::{SMALL, cli_ok, render_shapes};
+use serde_json::Value;
+
+fn benchmark<'a>(mode: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut args = vec!["benchmark", mode, "--config=quickstart", "--backend=cpu"];
+    args.extend(SMALL);
+    args.extend(["--warmup=1", "--steps=4", "--json=found.json"]);
+    args.extend(more);
+    args
+}
+
+#[test]
+fn benchmarks_time_both_modes_on_both_kinds_of_data() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    render_shapes(at, 4, 1);
+    for mode in ["train", "inference"] {
+        for data in [&[][..], &["--data=shapes"]] {
+            let mut more = vec!["--batch-size=1,3"];
+            more.extend(data);
+            let table = cli_ok(at, &benchmark(mode, &more));
+            assert_eq!(table.lines().count(), 3, "{table}");
+            let text = std::fs::read_to_string(at.join("found.json")).expect("JSON");
+            let found: Value = serde_json::from_str(&text).expect("JSON");
+            assert_eq!(found["mode"], mode);
+            let source = if data.is_empty() {
+                "rendered"
+            } else {
+                "shapes"
+            };
+            assert_eq!(found["data"], source);
+            let results = found["results"].as_array().expect("results");
+            assert_eq!(results.len(), 2);
+            for (result, batch) in results.iter().zip([1, 3]) {
+                assert_eq!(result["batch_size"], batch);
+                let ms = |key: &str| result["step_ms"][key].as_f64().expect("milliseconds");
+                let ranks = ["min", "p50", "p90", "p95", "p99", "max"].map(ms);
+                assert!(ranks.is_sorted() && ranks[0] > 0.0, "{ranks:?}");
+                assert!((ranks[0]..=ranks[5]).contains(&ms("mean")));
+                // Images a second are those of the mean step.
+                let speed = result["images_per_second"].as_f64().expect("a speed");
+                assert!((speed * ms("mean") / 1e3 / batch as f64 - 1.0).abs() < 1e-6);
+                let waited = result["data_wait"].as_f64().expect("a share");
+                assert!((0.0..1.0).contains(&waited));
+                assert!(
+                    !data.is_empty() || waited < 0.01,
+                    "rendered pictures cost none"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn doctor_names_the_processor_and_what_is_picked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = cli_ok(folder.path(), &["doctor"]);
+    for wanted in [
+        "system",
+        "memory",
+        "cpu      processor",
+        "f32",
+        "picked",
+        "advice",
+    ] {
+        assert!(text.contains(wanted), "{wanted} is missing: {text}");
+    }
+    let json = cli_ok(folder.path(), &["doctor", "--format=json"]);
+    let found: Value = serde_json::from_str(&json).expect("JSON");
+    let backends = found["backends"].as_array().expect("backends");
+    assert_eq!(backends.len(), 3);
+    let cpu = backends
+        .iter()
+        .find(|backend| backend["kind"] == "cpu")
+        .expect("cpu");
+    assert!(cpu["devices"][0]["formats"].to_string().contains("f32"));
+    let picked = found["picked"].as_str().expect("a backend");
+    assert!(["cpu", "wgpu", "cuda"].contains(&picked));
+    let line = format!("picked   {picked}: ");
+    assert!(text.contains(&line), "{text}");
+}

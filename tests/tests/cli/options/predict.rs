@@ -1,0 +1,158 @@
+//! The options of `eval` and `predict`.
+
+use super::{Table, json};
+use crate::{cli, cli_error, cli_ok, render_shapes, shown};
+use std::path::Path;
+
+/// `eval` of the base run with more arguments.
+fn eval(at: &Path, more: &[&str]) -> String {
+    let mut args = vec!["eval", "--backend=cpu"];
+    if !more
+        .iter()
+        .any(|arg| arg.starts_with("--weights") || arg.starts_with("--results"))
+    {
+        args.push("--weights=base/last.safetensors");
+    }
+    args.extend(more);
+    cli_ok(at, &args)
+}
+
+/// The detections of the base run with more arguments, on the pictures of the validation set.
+fn found(at: &Path, out: &str, more: &[&str]) -> Vec<serde_json::Value> {
+    let out_arg = format!("--out={out}");
+    let mut args = vec!["predict", "shapes/val", "--backend=cpu", &out_arg];
+    if !more.iter().any(|arg| arg.starts_with("--weights")) {
+        args.push("--weights=base/last.safetensors");
+    }
+    if !more.iter().any(|arg| arg.starts_with("--score")) {
+        args.push("--score=0");
+    }
+    args.extend(more);
+    cli_ok(at, &args);
+    let records = json(&at.join(out).join("detections.json"));
+    records.as_array().expect("a list").clone()
+}
+
+pub const EVAL: Table = &[
+    ("--weights", |at| {
+        let error = cli_error(at, &["eval", "--backend=cpu", "--weights=none.safetensors"]);
+        assert!(error.contains("none.safetensors"), "{error}");
+    }),
+    ("--results", |at| {
+        std::fs::write(at.join("none.json"), "[]").expect("results");
+        let told = eval(at, &["--results=none.json", "--data=shapes"]);
+        assert!(told.contains("none.json against"), "{told}");
+    }),
+    ("--data", |at| {
+        let other = at.join("other");
+        std::fs::create_dir_all(&other).expect("a folder");
+        render_shapes(&other, 1, 3);
+        assert!(eval(at, &["--data=other/shapes"]).starts_with("3 pictures of other"));
+        assert!(eval(at, &[]).starts_with("2 pictures of shapes"));
+    }),
+    ("--split", |at| {
+        assert!(eval(at, &["--split=train"]).starts_with("4 pictures of"));
+    }),
+    ("--json", |at| {
+        eval(at, &["--json=found.json"]);
+        assert!(json(&at.join("found.json")).is_array());
+    }),
+    ("--config", |at| {
+        // Another network: the weights do not fit.
+        let args = [
+            "eval",
+            "--backend=cpu",
+            "--weights=base/last.safetensors",
+            "--config=nuclei",
+        ];
+        assert!(cli_error(at, &args).contains("base/last.safetensors"));
+    }),
+    ("--backend", |at| {
+        let args = ["eval", "--weights=base/last.safetensors", "--backend=cuda"];
+        assert!(cli_error(at, &args).contains("cuda backend"));
+    }),
+    ("--set", |at| {
+        eval(at, &["--json=many.json"]);
+        eval(at, &["--json=few.json", "--set=model.roi.max_detections=1"]);
+        let count = |file: &str| json(&at.join(file)).as_array().expect("a list").len();
+        assert!(
+            count("few.json") <= 2 && count("many.json") > 2,
+            "{}",
+            count("many.json")
+        );
+    }),
+    ("--gpus", |at| {
+        // The tests' build has no CUDA; --backend=cpu is what each of the two processes refuses.
+        let weights = "--weights=base/last.safetensors";
+        let error = cli_error(at, &["eval", weights, "--backend=cpu", "--gpus=2"]);
+        assert!(error.contains("use mpirun"), "{error}");
+        assert!(error.contains("the others were stopped"), "{error}");
+    }),
+    ("--comm-timeout", |at| {
+        // That it ends a rank which waits is held in tests/tests/mpi: this build knows one rank.
+        let weights = "--weights=base/last.safetensors";
+        let output = cli(at, &["eval", weights, "--comm-timeout=0"]);
+        assert!(shown(&output).contains("0 is not in 1.."), "{output:?}");
+        assert!(eval(at, &["--comm-timeout=1"]).contains("pictures of"));
+    }),
+    ("--area", |at| {
+        assert!(eval(at, &["--area=box"]).contains("by box area"));
+        assert!(eval(at, &[]).contains("by mask area"));
+    }),
+];
+
+pub const PREDICT: Table = &[
+    ("--weights", |at| {
+        let args = [
+            "predict",
+            "shapes/val",
+            "--backend=cpu",
+            "--weights=none.safetensors",
+        ];
+        assert!(cli_error(at, &args).contains("none.safetensors"));
+    }),
+    ("--out", |at| {
+        found(at, "there", &[]);
+        assert!(at.join("there/0001_000000.png").is_file());
+    }),
+    ("--score", |at| {
+        let (all, sure) = (found(at, "all", &[]), found(at, "sure", &["--score=1.1"]));
+        assert!(!all.is_empty() && sure.is_empty());
+    }),
+    ("--format", |at| {
+        let args = [
+            "predict",
+            "shapes/val",
+            "--backend=cpu",
+            "--weights=base/last.safetensors",
+        ];
+        let table = cli_ok(at, &args);
+        let mut args = args.to_vec();
+        args.push("--format=json");
+        assert!(table.contains("picture") && cli_ok(at, &args).starts_with('['));
+    }),
+    ("--config", |at| {
+        let weights = "--weights=base/last.safetensors";
+        let args = [
+            "predict",
+            "shapes/val",
+            "--backend=cpu",
+            weights,
+            "--config=nuclei",
+        ];
+        assert!(cli_error(at, &args).contains("base/last.safetensors"));
+    }),
+    ("--backend", |at| {
+        let args = [
+            "predict",
+            "shapes/val",
+            "--weights=base/last.safetensors",
+            "--backend=cuda",
+        ];
+        assert!(cli_error(at, &args).contains("cuda backend"));
+    }),
+    ("--set", |at| {
+        let one = found(at, "one", &["--set=model.roi.max_detections=1"]);
+        assert!(one.len() <= 2 && found(at, "more", &[]).len() > 2);
+    }),
+];

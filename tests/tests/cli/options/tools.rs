@@ -1,0 +1,211 @@
+//! The options of the commands around training.
+
+use super::{Table, json, setting, text, trained};
+use crate::{SMALL, cli_error, cli_ok};
+use std::path::Path;
+
+fn quickstart(at: &Path, out: &str, more: &[&str]) {
+    let out = format!("--out={out}");
+    let mut args = vec!["quickstart", "--backend=cpu", &out];
+    args.extend(SMALL);
+    args.extend(["--set=train.steps=1"]);
+    args.extend(more);
+    cli_ok(at, &args);
+}
+
+pub const QUICKSTART: Table = &[
+    ("--out", |at| {
+        quickstart(at, "quick", &[]);
+        assert!(at.join("quick/predictions.png").is_file());
+    }),
+    ("--seed", |at| {
+        quickstart(at, "other", &["--seed=9"]);
+        assert_eq!(setting(&at.join("other/run"), "seed"), "9");
+        let first = "data/train/000000.png";
+        let [a, b] = ["quick", "other"].map(|out| std::fs::read(at.join(out).join(first)));
+        assert!(a.expect("a picture") != b.expect("a picture"));
+    }),
+    ("--backend", |at| {
+        assert!(cli_error(at, &["quickstart", "--backend=cuda"]).contains("cuda backend"));
+    }),
+    ("--set", |at| {
+        quickstart(at, "set", &["--set=train.flip=0.25"]);
+        assert_eq!(setting(&at.join("set/run"), "flip"), "0.25");
+    }),
+];
+
+/// Converts a run that torchvision could load.
+fn convert(at: &Path, more: &[&str]) -> String {
+    if !at.join("tv/best.safetensors").exists() {
+        trained(
+            at,
+            "tv",
+            &["--set=model.norm=frozen_bn", "--set=model.head_norm=none"],
+        );
+    }
+    let mut args = vec!["convert", "tv/best.safetensors"];
+    args.extend(more);
+    cli_ok(at, &args)
+}
+
+pub const CONVERT: Table = &[
+    ("--to", |at| {
+        let told = convert(at, &["--to=torchvision", "--out=to.safetensors"]);
+        assert!(told.contains("tell torchvision"), "{told}");
+    }),
+    ("--out", |at| {
+        convert(at, &["--out=out.safetensors"]);
+        assert!(at.join("out.safetensors").is_file());
+    }),
+    ("--dtype", |at| {
+        convert(at, &["--dtype=f16", "--out=half.safetensors"]);
+        let size = |file: &str| at.join(file).metadata().expect("a file").len();
+        assert!(size("half.safetensors") < size("out.safetensors") * 6 / 10);
+    }),
+    ("--classes", |at| {
+        // Without its header it has no names.
+        convert(at, &["--to=torchvision", "--out=bare.safetensors"]);
+        std::fs::write(at.join("names.txt"), "one\ntwo\nthree\nfour\n").expect("names");
+        let args = [
+            "convert",
+            "bare.safetensors",
+            "--classes=names.txt",
+            "--out=named.safetensors",
+        ];
+        cli_ok(at, &args);
+        let header = std::fs::read(at.join("named.safetensors")).expect("weights");
+        assert!(String::from_utf8_lossy(&header[..20_000]).contains("three"));
+    }),
+    ("--set", |at| {
+        convert(at, &["--set=model.norm_eps=0.5", "--out=eps.safetensors"]);
+        assert!(text(&at.join("eps.toml")).contains("norm_eps = 0.5"));
+    }),
+];
+
+/// Renders and returns the annotations of a split.
+fn shapes(at: &Path, out: &str, more: &[&str]) -> [serde_json::Value; 2] {
+    let out_arg = format!("--out={out}");
+    let mut args = vec!["dataset", "shapes", &out_arg];
+    for few in ["--train=3", "--val=1"] {
+        let name = few.split('=').next().unwrap_or_default();
+        if !more.iter().any(|arg| arg.starts_with(name)) {
+            args.push(few);
+        }
+    }
+    args.extend(more);
+    cli_ok(at, &args);
+    let file = |split| {
+        json(
+            &at.join(out)
+                .join(format!("annotations/instances_{split}.json")),
+        )
+    };
+    [file("train"), file("val")]
+}
+
+fn count(file: &serde_json::Value, what: &str) -> usize {
+    file[what].as_array().expect("a list").len()
+}
+
+pub const SHAPES: Table = &[
+    ("--out", |at| {
+        shapes(at, "rendered", &[]);
+        assert!(at.join("rendered/train/000000.png").is_file());
+    }),
+    ("--train", |at| {
+        assert_eq!(count(&shapes(at, "train", &["--train=5"])[0], "images"), 5);
+    }),
+    ("--val", |at| {
+        assert_eq!(count(&shapes(at, "val", &["--val=4"])[1], "images"), 4);
+    }),
+    ("--size", |at| {
+        let [train, _] = shapes(at, "size", &["--size", "64", "64"]);
+        assert!(
+            train["images"]
+                .as_array()
+                .expect("a list")
+                .iter()
+                .all(|i| i["width"] == 64)
+        );
+    }),
+    ("--objects", |at| {
+        let few = shapes(at, "few", &["--train=20", "--objects=2"]);
+        let many = shapes(at, "many", &["--train=20", "--objects=9"]);
+        assert!(count(&few[0], "annotations") <= 40);
+        assert!(count(&many[0], "annotations") > count(&few[0], "annotations"));
+    }),
+    ("--seed", |at| {
+        shapes(at, "seeded", &["--seed=3"]);
+        let first = "train/000000.png";
+        let [a, b] = ["rendered", "seeded"].map(|out| std::fs::read(at.join(out).join(first)));
+        assert!(a.expect("a picture") != b.expect("a picture"));
+    }),
+];
+
+/// The JSON of a short benchmark.
+fn benchmark(at: &Path, more: &[&str]) -> serde_json::Value {
+    let given = |name: &str| more.iter().any(|arg| arg.starts_with(name));
+    let mut args = vec!["benchmark", "inference", "--backend=cpu"];
+    if !given("--config") && !given("--weights") {
+        args.push("--config=quickstart");
+    }
+    args.extend(SMALL);
+    for usual in ["--warmup=0", "--steps=1", "--json=timed.json"] {
+        let name = usual.split('=').next().unwrap_or_default();
+        if !given(name) {
+            args.push(usual);
+        }
+    }
+    args.extend(more);
+    cli_ok(at, &args);
+    let file = more.iter().find_map(|arg| arg.strip_prefix("--json="));
+    json(&at.join(file.unwrap_or("timed.json")))
+}
+
+pub const BENCHMARK: Table = &[
+    ("--config", |at| {
+        let found = benchmark(at, &["--config=nuclei", "--set=image.min_size=96"]);
+        assert_eq!(found["model"]["roi"]["max_detections"], 300);
+    }),
+    ("--weights", |at| {
+        let found = benchmark(at, &["--weights=base/last.safetensors"]);
+        assert_eq!(found["model"]["num_classes"], 5);
+    }),
+    ("--data", |at| {
+        assert_eq!(benchmark(at, &["--data=shapes"])["data"], "shapes")
+    }),
+    ("--batch-size", |at| {
+        let found = benchmark(at, &["--batch-size=2,1"]);
+        assert_eq!(found["results"][0]["batch_size"], 2);
+        assert_eq!(found["results"][1]["batch_size"], 1);
+    }),
+    ("--warmup", |at| {
+        assert_eq!(benchmark(at, &["--warmup=2"])["warmup"], 2)
+    }),
+    ("--steps", |at| {
+        let found = benchmark(at, &["--steps=3"]);
+        let ms = &found["results"][0]["step_ms"];
+        assert!(ms["min"] != ms["max"], "three steps: {ms}");
+        let ms = benchmark(at, &[])["results"][0]["step_ms"].clone();
+        assert_eq!(ms["min"], ms["max"], "one step");
+    }),
+    ("--json", |at| {
+        benchmark(at, &["--json=elsewhere.json"]);
+        assert!(at.join("elsewhere.json").is_file());
+    }),
+    ("--backend", |at| {
+        let error = cli_error(at, &["benchmark", "train", "--backend=cuda"]);
+        assert!(error.contains("cuda backend"), "{error}");
+    }),
+    ("--set", |at| {
+        assert_eq!(
+            benchmark(at, &["--set=image.max_size=160"])["image"]["max_size"],
+            160
+        );
+    }),
+];
+
+pub const DOCTOR: Table = &[("--format", |at| {
+    assert!(cli_ok(at, &["doctor", "--format=json"]).starts_with('{'));
+    assert!(cli_ok(at, &["doctor"]).starts_with("mrcnn"));
+})];

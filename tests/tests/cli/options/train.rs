@@ -1,0 +1,158 @@
+//! The options of `train`.
+
+use super::{Table, evaluations, losses, setting, tensor, text, trained};
+use crate::{cli, cli_error, cli_ok, render_shapes, shown};
+
+pub const TRAIN: Table = &[
+    ("--config", |at| {
+        // The nuclei preset, made as small as the others.
+        let small = [
+            "--config=nuclei",
+            "--set=image.min_size=96",
+            "--set=image.max_size=128",
+        ];
+        let run = trained(at, "config", &small);
+        assert_eq!(setting(&run, "warmup_steps"), "100");
+        assert_eq!(setting(&at.join("base"), "warmup_steps"), "50");
+    }),
+    ("--data", |at| {
+        let other = at.join("elsewhere");
+        std::fs::create_dir_all(&other).expect("a folder");
+        render_shapes(&other, 5, 1);
+        let run = trained(at, "data", &["--data=elsewhere/shapes"]);
+        assert_eq!(setting(&run, "dir"), "\"elsewhere/shapes\"");
+        assert!(losses(&run) != losses(&at.join("base")));
+    }),
+    ("--out", |at| {
+        assert!(trained(at, "out", &[]).join("metrics.jsonl").is_file())
+    }),
+    ("--resume", |at| {
+        let run = trained(at, "resume", &[]);
+        cli_ok(
+            at,
+            &[
+                "train",
+                "--resume=resume",
+                "--backend=cpu",
+                "--set=train.steps=4",
+            ],
+        );
+        assert_eq!(losses(&run).len(), 4);
+    }),
+    ("--weights", |at| {
+        let run = trained(at, "weights", &["--weights=base/last.safetensors"]);
+        let (first, fresh) = (losses(&run)[0], losses(&at.join("base"))[0]);
+        assert!(first != fresh, "{first}: it started anew");
+    }),
+    ("--seed", |at| {
+        let run = trained(at, "seed", &["--seed=7"]);
+        assert!(losses(&run) != losses(&at.join("base")));
+        assert_eq!(setting(&run, "seed"), "7");
+    }),
+    ("--epochs", |at| {
+        // Four pictures, two a step: five passes are ten steps.
+        let run = trained(at, "epochs", &["--epochs=5"]);
+        assert_eq!(losses(&run).len(), 10);
+        // 50 of 3 steps, stretched.
+        assert_eq!(setting(&run, "warmup_steps"), "167");
+    }),
+    ("--eval-every", |at| {
+        assert_eq!(
+            evaluations(&trained(at, "eval-every", &["--eval-every=1"])),
+            3
+        );
+        assert_eq!(evaluations(&at.join("base")), 1);
+    }),
+    ("--patience", |at| {
+        let still = [
+            "--eval-every=1",
+            "--patience=1",
+            "--set=train.learning_rate=0",
+        ];
+        assert_eq!(losses(&trained(at, "patience", &still)).len(), 2);
+    }),
+    ("--freeze-at", |at| {
+        let stem = |out: &str, parts: &str| {
+            let args = [parts, "--set=train.warmup_steps=0"];
+            let weights = trained(at, out, &args).join("last.safetensors");
+            let of = |name: &str| tensor(&weights, &format!("backbone.body.{name}.weight"));
+            (of("conv1"), of("layer1.0.conv1"), of("layer2.0.conv1"))
+        };
+        let [none, one, two] =
+            ["0", "1", "2"].map(|n| stem(&format!("freeze{n}"), &format!("--freeze-at={n}")));
+        let start = trained(at, "start", &["--set=train.learning_rate=0"]);
+        let start = |name: &str| {
+            tensor(
+                &start.join("last.safetensors"),
+                &format!("backbone.body.{name}.weight"),
+            )
+        };
+        let [stem, first, second] = ["conv1", "layer1.0.conv1", "layer2.0.conv1"].map(start);
+        assert!(none.0 != stem && none.1 != first && none.2 != second);
+        assert!(one.0 == stem && one.1 != first && one.2 != second);
+        assert!(two.0 == stem && two.1 == first && two.2 != second);
+    }),
+    ("--finetune-bn", |at| {
+        let common = [
+            "--freeze-at=1",
+            "--set=train.replicas=1",
+            "--set=model.norm=frozen_bn",
+        ];
+        let frozen = trained(at, "frozen", &common);
+        // --set comes last and would win.
+        let tuned = trained(at, "tuned", &[common[0], common[1], "--finetune-bn"]);
+        assert_eq!(setting(&tuned, "norm"), "\"batch_norm\"");
+        for (name, learns) in [
+            ("bn1", false),
+            ("layer1.0.bn1", true),
+            ("layer4.1.bn2", true),
+        ] {
+            for part in ["weight", "running_mean", "running_var"] {
+                let name = format!("backbone.body.{name}.{part}");
+                let [a, b] = [&frozen, &tuned].map(|r| tensor(&r.join("last.safetensors"), &name));
+                assert_eq!(a != b, learns, "{name}");
+            }
+        }
+        // What was trained so goes on from frozen weights, without a warning.
+        let start = "--weights=frozen/last.safetensors";
+        trained(at, "on", &[start, common[0], common[1], "--finetune-bn"]);
+    }),
+    ("--backend", |at| {
+        // The tests' build has no CUDA.
+        let error = cli_error(
+            at,
+            &[
+                "train",
+                "--config=quickstart",
+                "--data=shapes",
+                "--backend=cuda",
+            ],
+        );
+        assert!(error.contains("cuda backend"), "{error}");
+    }),
+    ("--gpus", |at| {
+        // The tests' build has no CUDA; --backend=cpu is what each of the two processes refuses.
+        let mut args = crate::train_args();
+        args.extend(["--out=gpus", "--gpus=2"]);
+        let error = cli_error(at, &args);
+        assert!(error.contains("use mpirun"), "{error}");
+        assert!(error.contains("the others were stopped"), "{error}");
+    }),
+    ("--comm-timeout", |at| {
+        // That it ends a rank which waits is held in tests/tests/mpi: this build knows one rank.
+        let output = cli(at, &["train", "--data=shapes", "--comm-timeout=0"]);
+        assert!(shown(&output).contains("0 is not in 1.."), "{output:?}");
+        trained(at, "patient", &["--comm-timeout=1"]);
+    }),
+    ("--set", |at| {
+        let run = trained(at, "set", &["--set=train.steps=2", "--set=train.flip=0"]);
+        assert_eq!(losses(&run).len(), 2);
+        assert_eq!(setting(&run, "flip"), "0.0");
+    }),
+    ("--area", |at| {
+        let mut args = crate::train_args();
+        args.extend(["--out=area", "--area=box"]);
+        assert!(cli_ok(at, &args).contains("box area"));
+        assert!(text(&at.join("area/metrics.jsonl")).contains("\"kind\":\"eval\""));
+    }),
+];

@@ -1,0 +1,87 @@
+//! How a run ends before its last step: out of patience, or at a loss that is not finite.
+
+use crate::evidence::{read, records};
+use crate::{cli, cli_error, render_shapes, shown, train_args};
+use serde_json::Value;
+
+/// Without a better mask AP the run ends early, with its report, and a later one goes on counting.
+#[test]
+fn patience_ends_a_run_that_gets_no_better() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    render_shapes(at, 4, 1);
+    let mut train = train_args();
+    train.retain(|arg| !arg.contains("train.steps"));
+    train.extend([
+        "--out=run",
+        "--eval-every=1",
+        "--patience=3",
+        "--set=train.steps=50",
+    ]);
+    train.extend(["--set=train.learning_rate=0", "--set=train.lr_batch=0"]);
+    let output = cli(at, &train);
+    let text = shown(&output);
+    assert!(output.status.success(), "{text}");
+    let said = "step 4: no better mask AP in 3 evaluations, stopping early";
+    assert!(text.contains(said), "{text}");
+    let run = at.join("run");
+    assert_eq!(records(&run, "eval").len(), 4, "the first and three more");
+    assert!(run.join("report.html").is_file());
+    let progress = read(&run.join("checkpoints/00000004/progress.json"));
+    assert!(progress.contains("\"stale\": 3"), "{progress}");
+}
+
+#[test]
+fn a_loss_that_is_not_finite_names_and_writes_its_batch() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    render_shapes(at, 4, 1);
+    let mut train = train_args();
+    train.extend([
+        "--out=run",
+        "--set=train.learning_rate=1e30",
+        "--set=train.clip_norm=0",
+    ]);
+    train.push("--set=train.warmup_steps=0");
+    let error = cli_error(at, &train);
+    assert!(
+        error.contains("step 2: the loss or its gradient is not finite"),
+        "{error}"
+    );
+    let dump = at.join("run/not_finite_00000002");
+    let listed: Vec<Value> = serde_json::from_str(&read(&dump.join("batch.json"))).expect("JSON");
+    assert_eq!(listed.len(), 2);
+    let ids: Vec<String> = listed
+        .iter()
+        .map(|picture| picture["image_id"].to_string())
+        .collect();
+    assert!(
+        error.contains(&format!("pictures [{}]", ids.join(", "))),
+        "{error}"
+    );
+    for picture in &listed {
+        let id = &picture["image_id"];
+        let image = image::open(dump.join(format!("{id}.png"))).expect("a picture");
+        let side = |key: &str| picture[key].as_u64().expect("a side") as u32;
+        assert_eq!(
+            (image.width(), image.height()),
+            (side("width"), side("height"))
+        );
+        assert!(
+            picture["file"]
+                .as_str()
+                .is_some_and(|file| at.join(file).is_file())
+        );
+        let boxes = picture["boxes"].as_array().expect("boxes");
+        assert_eq!(
+            boxes.len(),
+            picture["labels"].as_array().expect("labels").len()
+        );
+    }
+    let tensors = std::fs::read(dump.join("batch.safetensors")).expect("tensors");
+    let tensors = safetensors::SafeTensors::deserialize(&tensors).expect("tensors");
+    assert_eq!(
+        tensors.tensor("images").expect("the pictures").shape()[..2],
+        [2, 3]
+    );
+}

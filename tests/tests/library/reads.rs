@@ -1,0 +1,118 @@
+//! What is read back from a GPU: nothing between the upload of pictures and their detections.
+//!
+//! wgpu-core logs every mapping of a buffer; an operator that fell back to the processor, or a
+//! synchronous read, would map one.
+
+use super::small::{config, picture, sample};
+use burn::tensor::{Device, Tensor};
+use log::{LevelFilter, Log, Metadata, Record};
+use mrcnn_backends::BackendKind;
+use mrcnn_core::MaskRcnn;
+use mrcnn_core::image::transform::{prepare, stack};
+use mrcnn_core::random::Stream;
+use mrcnn_core::train::{Batch, TrainSample, slot_losses};
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+static READS: AtomicUsize = AtomicUsize::new(0);
+
+struct CountsReads;
+
+impl Log for CountsReads {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("wgpu_core")
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let line = record.args().to_string();
+            if std::env::var("SHOW").is_ok() {
+                eprintln!("LOG {line}");
+            }
+            if line.starts_with("Buffer::map_async") {
+                READS.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// How many buffers `work` and all that was asked of `device` before its end map.
+pub fn reads_of<T>(device: &Device, work: impl FnOnce() -> T) -> (T, usize) {
+    static LOGGER: Once = Once::new();
+    LOGGER.call_once(|| log::set_logger(&CountsReads).expect("the only logger"));
+    let settle = || device.sync().expect("the device is alive");
+    settle();
+    log::set_max_level(LevelFilter::Trace);
+    let before = READS.load(Ordering::SeqCst);
+    let result = work();
+    settle();
+    let after = READS.load(Ordering::SeqCst);
+    log::set_max_level(LevelFilter::Off);
+    (result, after - before)
+}
+
+fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
+#[test]
+fn nothing_is_read_before_the_detections() {
+    let config = config();
+    let pictures = [(128, 96), (96, 96)].map(|(w, h)| prepare(&picture(w, h), &config.image));
+    let (values, shape) = stack(&[&pictures[0], &pictures[1]], config.image.size_divisor);
+    let sizes = pictures
+        .each_ref()
+        .map(|p| (p.height as u32, p.width as u32));
+    for (kind, device) in mrcnn_tests::devices() {
+        if kind == BackendKind::Cpu {
+            continue;
+        }
+        let model = MaskRcnn::new(&config.model, 1, &device);
+        assert!(model.selects_on_device(&device));
+        let detect = || {
+            let data = burn::tensor::TensorData::new(values.clone(), shape);
+            let pyramid = model.pyramid(Tensor::from_data(data, &device));
+            let packed = model.pack(&pyramid);
+            let found = model.detect(&pyramid, &packed, (shape[2], shape[3]), &sizes);
+            let masks = model.masks_of_slots(&packed, found.boxes.boxes.clone());
+            (found, masks)
+        };
+        // Tuning reads clocks: the first pass does not count.
+        detect();
+        let ((found, masks), reads) = reads_of(&device, detect);
+        assert_eq!(reads, 0, "{kind}: buffers read before the detections");
+        let (_, reads) = reads_of(&device, || pollster::block_on(found.read()));
+        assert_eq!(reads, 1, "{kind}: reads of the detections");
+        let (_, reads) = reads_of(&device, || floats(masks));
+        assert_eq!(reads, 1, "{kind}: reads of the masks");
+    }
+}
+
+#[test]
+fn nothing_is_read_during_a_training_step() {
+    let config = config();
+    let image = picture(128, 96);
+    let sample = sample(&image, &[[8.0, 10.0, 60.0, 70.0], [50.0, 20.0, 90.0, 88.0]]);
+    let sample = TrainSample::new(image, &sample, &config.image, false);
+    let batch = Batch::new(vec![sample.clone(), sample], config.image.size_divisor);
+    for (kind, device) in mrcnn_tests::devices() {
+        if kind == BackendKind::Cpu {
+            continue;
+        }
+        let device = device.autodiff();
+        let model = MaskRcnn::new(&config.model, 1, &device);
+        let step = || {
+            let losses = slot_losses(&model, &batch, Stream::named("reads", 0), &device);
+            let gradients = losses.total().backward();
+            (losses.values(), gradients)
+        };
+        step();
+        let ((losses, _gradients), reads) = reads_of(&device, step);
+        assert_eq!(reads, 0, "{kind}: buffers read during a step");
+        let (losses, reads) = reads_of(&device, || floats(losses.inner()));
+        assert_eq!(reads, 1, "{kind}: reads of the losses");
+        assert!(losses.iter().all(|loss| loss.is_finite()));
+    }
+}

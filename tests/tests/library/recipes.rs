@@ -1,0 +1,108 @@
+//! The recipes in `configs/` against what they follow.
+
+use mrcnn_core::Config;
+use mrcnn_core::benchmark::synthetic_pictures;
+use mrcnn_core::config::{DecayScope, NormKind};
+use mrcnn_core::train::{Batch, TrainSample, learning_rate};
+
+fn preset(name: &str, overrides: &[&str]) -> Config {
+    let file = mrcnn_tests::root().join(format!("configs/{name}.toml"));
+    let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+    Config::load(Some(&file), &overrides).expect("a preset")
+}
+
+/// COCO 2017's training pictures, as the reference system counts them.
+const COCO: usize = 118_287;
+
+#[test]
+fn the_reference_recipe_is_the_references() {
+    let config = preset("r50_fpn_reference", &[]);
+    let rate = |step| learning_rate(step, &config.train);
+    let epoch = COCO / 32;
+    assert_eq!(config.train.steps, 12 * epoch);
+    assert_eq!(rate(0), 0.0);
+    assert!((rate(555) - 0.04 * 555.0 / 1109.0).abs() < 1e-12);
+    // 0.00125 a picture until epoch 8, a tenth of it until epoch 10, then a hundredth.
+    for (step, wanted) in [
+        (1109, 0.04),
+        (8 * epoch - 1, 0.04),
+        (8 * epoch, 0.004),
+        (10 * epoch - 1, 0.004),
+        (10 * epoch, 0.0004),
+    ] {
+        assert!(
+            (rate(step) - wanted).abs() < 1e-12,
+            "step {step}: {}",
+            rate(step)
+        );
+    }
+    let (model, train) = (&config.model, &config.train);
+    assert_eq!((model.norm, model.freeze_at), (NormKind::FrozenBn, 2));
+    assert_eq!(
+        (model.roi.batch_per_image, model.roi.positive_fraction),
+        (512, 0.25)
+    );
+    assert_eq!(
+        (train.decay, train.bias_gradient),
+        (DecayScope::Weights, 2.0)
+    );
+
+    // One card with 4 pictures: the schedule of its 1-GPU script, in epochs.
+    let mut one = preset(
+        "r50_fpn_reference",
+        &["train.batch_size=4", "train.epochs=12"],
+    );
+    one.train.resolve_epochs(COCO);
+    assert!((one.train.scaled_learning_rate() - 0.005).abs() < 1e-12);
+    assert_eq!(one.train.steps, 12 * COCO / 4);
+    let passes = |step: usize| step as f64 * 4.0 / COCO as f64;
+    for (step, wanted) in one.train.milestones.iter().zip([8.0, 10.0]) {
+        // 3,696 steps of 32 are 15 pictures short of an epoch.
+        assert!((passes(*step) - wanted).abs() < 1e-3, "{}", passes(*step));
+    }
+}
+
+#[test]
+fn the_reference_pads_every_batch_to_its_box() {
+    let config = preset("r50_fpn_reference", &[]);
+    let (pictures, dataset) = synthetic_pictures(2, 4);
+    let samples = pictures.into_iter().zip(&dataset.samples);
+    let samples = samples.map(|(image, s)| TrainSample::new(image, s, &config.image, false));
+    let image = &config.image;
+    let batch = Batch::at_least(
+        samples.collect(),
+        image.size_divisor,
+        image.smallest_batch(),
+    );
+    assert_eq!(batch.shape, [2, 3, 832, 1344]);
+    for (&(height, width), truth) in batch.sizes.iter().zip(&batch.truths) {
+        assert!(
+            height == 832 || width == 1344,
+            "{height}x{width} fills the box"
+        );
+        let inside = |b: &[f32; 4]| b[2] <= width as f32 + 1e-2 && b[3] <= height as f32 + 1e-2;
+        assert!(truth.boxes.iter().all(inside), "boxes follow the picture");
+    }
+}
+
+#[test]
+fn the_coco_recipes_are_detectron2s() {
+    for (name, steps, milestones) in [
+        ("r50_fpn_1x_coco", 90_000, [60_000, 80_000]),
+        ("r50_fpn_3x_coco", 270_000, [210_000, 250_000]),
+    ] {
+        let config = preset(name, &[]);
+        assert_eq!(config.train.steps, steps);
+        let rate = |step| learning_rate(step, &config.train);
+        assert!((rate(0) - 0.02 * 0.001).abs() < 1e-12 && (rate(1000) - 0.02).abs() < 1e-12);
+        for (milestone, wanted) in milestones.into_iter().zip([0.002, 0.0002]) {
+            assert!(
+                (rate(milestone) - wanted).abs() < 1e-12,
+                "{name}: {}",
+                rate(milestone)
+            );
+        }
+        assert_eq!(config.model.freeze_at, 2);
+        assert_eq!(config.train.decay, DecayScope::WithoutNorms);
+    }
+}

@@ -1,0 +1,101 @@
+//! The training step in slots is the host's: the same samples, losses and gradients.
+
+use super::small::{config, picture, sample};
+use burn::module::list_param_ids;
+use burn::tensor::Device;
+use mrcnn_backends::BackendKind;
+use mrcnn_core::random::Stream;
+use mrcnn_core::train::{
+    Batch, Losses, ParamGradients, TrainSample, Truth, forward_losses, slot_losses,
+};
+use mrcnn_core::{Config, MaskRcnn};
+use mrcnn_tests::close::{magnitude, max_abs_error};
+
+/// Pictures without objects, with one, and with more than 16: the slots of the ground truth double.
+fn batches(config: &Config) -> Vec<Batch> {
+    let two = vec![[8.0, 10.0, 60.0, 70.0], [50.0, 20.0, 90.0, 88.0]];
+    let many: Vec<[f32; 4]> = (0..37)
+        .map(|i| {
+            let (x, y) = ((i * 13 % 90) as f32, (i * 29 % 70) as f32);
+            [x, y, x + 6.0 + (i % 9) as f32, y + 5.0 + (i % 14) as f32]
+        })
+        .collect();
+    let pictures = |all: &[(u32, u32, &[[f32; 4]])]| {
+        let samples = all.iter().map(|&(width, height, boxes)| {
+            let image = picture(width, height);
+            let sample = sample(&image, boxes);
+            TrainSample::new(image, &sample, &config.image, false)
+        });
+        Batch::new(samples.collect(), config.image.size_divisor)
+    };
+    let empty = pictures(&[(96, 96, &[])]);
+    assert_eq!(empty.truths, [Truth::default()]);
+    vec![
+        pictures(&[(128, 96, &two), (96, 96, &two[..1])]),
+        pictures(&[(100, 90, &many), (96, 120, &[])]),
+        empty,
+    ]
+}
+
+type Step = ([f64; 5], Vec<Vec<f32>>);
+
+fn outcome(model: &MaskRcnn, losses: &Losses) -> Step {
+    let values: Vec<f64> = losses.values().inner().into_data().iter::<f64>().collect();
+    let gradients = ParamGradients::of(model, &losses.total().backward());
+    let mut gradients = gradients.by_id();
+    // Ids differ from model to model, their order does not.
+    let ids = list_param_ids(model).into_iter();
+    let gradients = ids.filter_map(|id| gradients.remove(&id));
+    let gradients = gradients.map(|gradient| gradient.into_data().iter::<f32>().collect());
+    (values.try_into().expect("five"), gradients.collect())
+}
+
+/// Losses are sums in another order: 1e-5 relative. A gradient is compared by its largest value.
+fn assert_same(what: &str, found: &Step, wanted: &Step, tolerance: f64) {
+    for ((name, found), wanted) in Losses::NAMES.iter().zip(found.0).zip(wanted.0) {
+        let error = (found - wanted).abs();
+        assert!(
+            error <= 1e-5 * wanted.abs(),
+            "{what} {name}: {found}, not {wanted}"
+        );
+    }
+    assert_eq!(found.1.len(), wanted.1.len(), "{what}: parameters");
+    let mut worst = 0.0f64;
+    for (found, wanted) in found.1.iter().zip(&wanted.1) {
+        let error = max_abs_error(found, wanted).0 / f64::from(magnitude(wanted)).max(1e-3);
+        worst = worst.max(error);
+    }
+    println!("{what}: gradients within {worst:.1e} of their largest values");
+    assert!(worst < tolerance, "{what}: a gradient is off by {worst}");
+}
+
+#[test]
+fn slots_follow_the_host() {
+    let config = config();
+    let host = Device::flex().autodiff();
+    let wanted: Vec<Step> = batches(&config)
+        .iter()
+        .enumerate()
+        .map(|(seed, batch)| {
+            let model = MaskRcnn::new(&config.model, 1, &host);
+            let stream = Stream::named("slots", seed as u64);
+            let (losses, _) = forward_losses(&model, batch, stream, &host).expect("a step");
+            outcome(&model, &losses)
+        })
+        .collect();
+    for (kind, device) in mrcnn_tests::devices() {
+        let device = device.autodiff();
+        // A software adapter tunes the kernels of every shape for minutes: the last one is left out.
+        let count = if kind == BackendKind::Cpu { 3 } else { 2 };
+        let batches = batches(&config).into_iter().take(count);
+        for (seed, (batch, wanted)) in batches.zip(&wanted).enumerate() {
+            let model = MaskRcnn::new(&config.model, 1, &device);
+            let stream = Stream::named("slots", seed as u64);
+            let losses = slot_losses(&model, &batch, stream, &device);
+            let found = outcome(&model, &losses);
+            // Another device rounds the activations themselves differently.
+            let tolerance = 2e-3;
+            assert_same(&format!("{kind} batch {seed}"), &found, wanted, tolerance);
+        }
+    }
+}

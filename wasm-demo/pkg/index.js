@@ -1,0 +1,148 @@
+// Mask R-CNN in the browser. The model lives in a worker, so that the page stays responsive.
+
+import { MaskRcnnError } from "./errors.js";
+import { readWeights } from "./weights.js";
+
+export { MaskRcnnError } from "./errors.js";
+export { clearWeightsCache } from "./weights.js";
+export { toCoco, toImageData } from "./pictures.js";
+
+/** After these the worker's module is in no state to go on. */
+const FATAL = new Set(["crashed", "device-lost", "out-of-memory"]);
+
+/** Failures of a GPU that the processor would not have. */
+const GPU_ONLY = new Set(["no-webgpu", "gpu", "crashed", "device-lost", "out-of-memory", "failed"]);
+
+export class MaskRcnn {
+  #connection;
+
+  /** Use `MaskRcnn.load`. */
+  constructor(connection, loaded) {
+    this.#connection = connection;
+    this.backend = loaded.backend;
+    this.reason = loaded.reason;
+    this.adapter = loaded.adapter;
+    this.classes = loaded.classes;
+    this.inputSize = { min: loaded.minSize, max: loaded.maxSize };
+    this.lost = connection.lost;
+  }
+
+  static async load(source, options = {}) {
+    const { backend = "auto", overrides = [], cache = true, name, onProgress = () => {} } = options;
+    if (!["auto", "webgpu", "cpu"].includes(backend)) {
+      throw new MaskRcnnError("argument", `backend is "auto", "webgpu" or "cpu", not ${backend}`);
+    }
+    const weights = await readWeights(source, { name, cache, onProgress });
+    const request = { type: "load", overrides, ...weights };
+    try {
+      return await start({ ...request, backend }, onProgress);
+    } catch (error) {
+      if (backend !== "auto" || !GPU_ONLY.has(error.code)) throw error;
+      // A fresh worker: after a crash the old one is in no state to go on.
+      const model = await start({ ...request, backend: "cpu" }, onProgress);
+      model.reason = `WebGPU failed: ${error.message}`;
+      return model;
+    }
+  }
+
+  async predict(image, { scoreThreshold = 0.5, maxDetections = 100 } = {}) {
+    const { data, width, height } = image ?? {};
+    if (!(data instanceof Uint8ClampedArray)) {
+      throw new MaskRcnnError("argument", "predict takes ImageData; toImageData makes it");
+    }
+    if (!(scoreThreshold >= 0 && scoreThreshold <= 1)) {
+      throw new MaskRcnnError("argument", `scoreThreshold is in 0..1, not ${scoreThreshold}`);
+    }
+    if (!(Number.isInteger(maxDetections) && maxDetections >= 0)) {
+      throw new MaskRcnnError("argument", `maxDetections is a whole number, not ${maxDetections}`);
+    }
+    const request = { type: "predict", data, width, height, scoreThreshold, maxDetections };
+    const { detections, timings } = await this.#connection.ask(request);
+    return {
+      width,
+      height,
+      detections: detections.map(({ rle, bitmap, ...rest }) => ({ ...rest, mask: { rle, bitmap } })),
+      timings,
+    };
+  }
+
+  dispose() {
+    this.#connection.end(new MaskRcnnError("disposed", "the model was disposed of"));
+  }
+}
+
+async function start(request, onProgress) {
+  const connection = new Connection();
+  try {
+    const model = new MaskRcnn(connection, await connection.ask(request, onProgress));
+    onProgress({ stage: "ready" });
+    return model;
+  } catch (error) {
+    connection.end(error);
+    throw error;
+  }
+}
+
+/** A worker, and who waits for its answers. */
+class Connection {
+  #worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+  #waiting = new Map();
+  #next = 0;
+  #over;
+  #tellLost;
+
+  constructor() {
+    this.lost = new Promise((resolve) => (this.#tellLost = resolve));
+    this.#worker.onmessage = ({ data }) => this.#hear(data);
+    this.#worker.onerror = (event) => {
+      const message = event.message || "its script or the .wasm file could not be loaded";
+      this.#fail(new MaskRcnnError("crashed", `the worker failed: ${message}`));
+    };
+  }
+
+  ask(request, onProgress = () => {}) {
+    if (this.#over) return Promise.reject(this.#over);
+    const id = this.#next++;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject, onProgress });
+      this.#worker.postMessage({ ...request, id });
+    });
+  }
+
+  end(error) {
+    this.#over ??= error;
+    this.#worker.terminate();
+    for (const { reject } of this.#waiting.values()) reject(this.#over);
+    this.#waiting.clear();
+  }
+
+  #hear(message) {
+    const waiting = this.#waiting.get(message.id);
+    switch (message.type) {
+      case "progress":
+        waiting?.onProgress(message.progress);
+        break;
+      case "done":
+        this.#waiting.delete(message.id);
+        waiting?.resolve(message.value);
+        break;
+      case "error": {
+        const error = new MaskRcnnError(message.code, message.message);
+        if (FATAL.has(error.code)) {
+          this.#fail(error);
+        } else {
+          this.#waiting.delete(message.id);
+          waiting?.reject(error);
+        }
+        break;
+      }
+      case "crash":
+        this.#fail(new MaskRcnnError(message.code, message.message));
+    }
+  }
+
+  #fail(error) {
+    this.end(error);
+    this.#tellLost(error);
+  }
+}

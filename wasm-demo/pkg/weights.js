@@ -1,0 +1,94 @@
+// Getting the weights: bytes as they are, a file, or a URL with progress and a cache.
+
+import { MaskRcnnError } from "./errors.js";
+
+const CACHE = "mrcnn-weights";
+
+/**
+ * @param {string | URL | ArrayBuffer | Uint8Array | Blob} source
+ * @returns {Promise<{ name: string, bytes: ArrayBuffer }>}
+ */
+export async function readWeights(source, { name, cache, onProgress }) {
+  if (source instanceof ArrayBuffer) return { name: name ?? "weights", bytes: source };
+  if (ArrayBuffer.isView(source)) {
+    const { buffer, byteOffset, byteLength } = source;
+    return { name: name ?? "weights", bytes: buffer.slice(byteOffset, byteOffset + byteLength) };
+  }
+  if (source instanceof Blob) {
+    return { name: name ?? source.name ?? "weights", bytes: await source.arrayBuffer() };
+  }
+  if (typeof source === "string" || source instanceof URL) {
+    const url = new URL(source, globalThis.location?.href);
+    const file = decodeURIComponent(url.pathname.split("/").pop()) || "weights";
+    return { name: name ?? file, bytes: await fetchWeights(url.href, cache, onProgress) };
+  }
+  throw new MaskRcnnError("argument", "weights are a URL, a Blob, an ArrayBuffer or a Uint8Array");
+}
+
+async function fetchWeights(url, cache, onProgress) {
+  // Without a secure context (http:// on another machine) there is no cache.
+  const store = cache && globalThis.caches ? await caches.open(CACHE).catch(() => null) : null;
+  const stored = await store?.match(url);
+  if (stored) {
+    const bytes = await stored.arrayBuffer();
+    if (await isCurrent(url, stored)) {
+      const all = bytes.byteLength;
+      onProgress({ stage: "download", loaded: all, total: all, cached: true });
+      return bytes;
+    }
+  }
+  const response = await fetch(url).catch((error) => {
+    throw new MaskRcnnError("download", `${url} could not be fetched (${error.message})`);
+  });
+  if (!response.ok) {
+    throw new MaskRcnnError("download", `${url}: the server answered ${response.status}`);
+  }
+  const bytes = await readAll(response, onProgress);
+  if (store) {
+    const headers = { "content-type": "application/octet-stream" };
+    for (const key of ["etag", "last-modified"]) {
+      if (response.headers.get(key)) headers[key] = response.headers.get(key);
+    }
+    // A full disk is no reason to fail: the weights are here.
+    await store.put(url, new Response(bytes, { headers })).catch(() => {});
+  }
+  return bytes;
+}
+
+/** Whether the server still has what was stored; it counts as current where nobody can say. */
+async function isCurrent(url, stored) {
+  const key = ["etag", "last-modified"].find((key) => stored.headers.get(key));
+  if (!key) return true;
+  const head = await fetch(url, { method: "HEAD", cache: "no-cache" }).catch(() => null);
+  return !head?.ok || head.headers.get(key) === stored.headers.get(key);
+}
+
+async function readAll(response, onProgress) {
+  const length = Number(response.headers.get("content-length"));
+  // Of a compressed answer the length says nothing about what comes out.
+  const total = response.headers.get("content-encoding") || !length ? undefined : length;
+  const reader = response.body.getReader();
+  const chunks = [];
+  let loaded = 0;
+  for (;;) {
+    const { done, value } = await reader.read().catch((error) => {
+      throw new MaskRcnnError("download", `the download broke off (${error.message})`);
+    });
+    if (done) break;
+    chunks.push(value);
+    loaded += value.length;
+    onProgress({ stage: "download", loaded, total });
+  }
+  const bytes = new Uint8Array(loaded);
+  let place = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, place);
+    place += chunk.length;
+  }
+  return bytes.buffer;
+}
+
+/** Forgets all stored weights. */
+export async function clearWeightsCache() {
+  await globalThis.caches?.delete(CACHE);
+}

@@ -1,0 +1,108 @@
+// The worker that holds the model. index.js starts it and speaks with it.
+
+import init, { Model } from "./mrcnn_web.js";
+import { choose, watchDevices } from "./backend.js";
+
+let model;
+let lastPanic;
+let gpuError;
+
+globalThis.mrcnnPanicked = (text) => {
+  lastPanic = text;
+};
+
+const lostMessage = ({ reason, message }) =>
+  `the GPU was lost (${message || reason || "no reason given"}); load the model again`;
+
+watchDevices(
+  (info) => postMessage({ type: "crash", code: "device-lost", message: lostMessage(info) }),
+  (error) => {
+    gpuError = error;
+    console.error(`mrcnn-web: ${error.message}`);
+  },
+);
+
+/** An error as a message: words of the module, or what is known of its end. */
+async function describe(error, code) {
+  // What runs on a device that goes away fails in many ways, a little before or after the news.
+  const lost = await Promise.race([
+    globalThis.mrcnnDevice?.lost,
+    new Promise((resolve) => setTimeout(resolve, globalThis.mrcnnDevice ? 200 : 0)),
+  ]);
+  if (lost) return { code: "device-lost", message: lostMessage(lost) };
+  if (gpuError) {
+    const isMemory = typeof GPUOutOfMemoryError !== "undefined" && gpuError instanceof GPUOutOfMemoryError;
+    return {
+      code: isMemory ? "out-of-memory" : "gpu",
+      message: isMemory ? "the GPU has not enough memory for this picture size" : gpuError.message,
+    };
+  }
+  if (error instanceof RangeError) {
+    return { code: "out-of-memory", message: `the tab has not enough memory (${error.message})` };
+  }
+  if (error instanceof WebAssembly.RuntimeError || lastPanic) {
+    // The module cannot go on after this. Where there is no panic, allocation failed.
+    const isMemory = !lastPanic || /capacity overflow|allocation of \d+ bytes/.test(lastPanic);
+    return !isMemory
+      ? { code: "crashed", message: lastPanic.split("\n").slice(0, 3).join(" ") }
+      : { code: "out-of-memory", message: `the tab has not enough memory (${lastPanic?.split("\n").at(-1) ?? error.message})` };
+  }
+  return { code, message: error?.message ?? String(error) };
+}
+
+// A panic in a resumed future reaches nobody's promise.
+addEventListener("error", async (event) => {
+  event.preventDefault();
+  postMessage({ type: "crash", ...(await describe(event.error ?? event, "crashed")) });
+});
+addEventListener("unhandledrejection", async (event) => {
+  event.preventDefault();
+  postMessage({ type: "crash", ...(await describe(event.reason, "crashed")) });
+});
+
+const actions = {
+  async load({ id, bytes, name, backend, overrides }) {
+    const progress = (stage) => postMessage({ type: "progress", id, progress: { stage } });
+    let choice;
+    try {
+      choice = await choose(backend);
+    } catch (error) {
+      throw { code: "no-webgpu", message: error.message };
+    }
+    progress("code");
+    await init();
+    progress("read");
+    try {
+      model = await Model.load(new Uint8Array(bytes), name, choice.backend, overrides);
+    } catch (error) {
+      const isBackend = error?.message?.startsWith("WebGPU did not start");
+      throw await describe(error, isBackend ? "no-webgpu" : "weights");
+    }
+    progress("compile");
+    const [minSize, maxSize] = model.inputSize();
+    await model.warmUp(minSize, minSize);
+    return { ...choice, classes: model.classes(), minSize, maxSize };
+  },
+
+  async predict({ data, width, height, scoreThreshold, maxDetections }) {
+    return model.predict(data, width, height, scoreThreshold, maxDetections);
+  },
+};
+
+// One after the other: two pictures at once would need the memory of both.
+let queue = Promise.resolve();
+addEventListener("message", ({ data: request }) => {
+  queue = queue.then(async () => {
+    const { id } = request;
+    try {
+      const value = await actions[request.type](request);
+      if (gpuError) throw gpuError;
+      const bitmaps = value.detections?.map(({ bitmap }) => bitmap.data.buffer) ?? [];
+      postMessage({ type: "done", id, value }, bitmaps);
+    } catch (error) {
+      const known = error?.code && error?.message && !(error instanceof Error);
+      postMessage({ type: "error", id, ...(known ? error : await describe(error, "failed")) });
+      gpuError = undefined;
+    }
+  });
+});

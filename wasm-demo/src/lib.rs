@@ -1,0 +1,161 @@
+//! The model in a browser: what the worker of the npm package `mrcnn-web` calls.
+//!
+//! The package's `index.js` is the interface for people; this is the one beneath it. All reads are
+//! asynchronous: a worker cannot wait for its GPU.
+
+mod device;
+mod output;
+mod panic;
+
+use js_sys::Uint8ClampedArray;
+use mrcnn_core::boxes::Bbox;
+use mrcnn_core::image::RgbImage;
+use mrcnn_core::image::transform::{Planes, prepare};
+use mrcnn_core::model::ScoredBox;
+use mrcnn_core::{Detection, Predictor};
+use output::Timings;
+use std::path::Path;
+use wasm_bindgen::prelude::*;
+
+/// Pictures with more pixels are refused: their masks would not fit in the memory of a tab.
+const MAX_PIXELS: u64 = 50_000_000;
+
+unsafe extern "C" {
+    /// Runs the constructors of statics: CubeCL registers its operations in them.
+    fn __wasm_call_ctors();
+}
+
+/// Runs before all else.
+#[wasm_bindgen(start)]
+fn start() {
+    // SAFETY: made by the linker, called once, before anything uses what it sets up. That it is called
+    // here keeps the linker from calling it at every entry into the module, which takes 3 ms each.
+    unsafe { __wasm_call_ctors() };
+    panic::report_to_console();
+}
+
+/// A loaded model.
+#[wasm_bindgen]
+pub struct Model {
+    predictor: Predictor,
+}
+
+#[wasm_bindgen]
+impl Model {
+    /// Reads the bytes of weights that `mrcnn-cli train` or `convert` wrote.
+    ///
+    /// `name` stands for the file in errors; `backend` is `webgpu` or `cpu`; `overrides` change the
+    /// configuration stored in the weights (`image.min_size=320`).
+    pub async fn load(
+        bytes: Vec<u8>,
+        name: String,
+        backend: String,
+        overrides: Vec<String>,
+    ) -> Result<Model, JsError> {
+        let device = device::open(&backend).await?;
+        let predictor = Predictor::from_bytes(&bytes, Path::new(&name), &overrides, &device)?;
+        Ok(Self { predictor })
+    }
+
+    /// Class names and category ids by label: index 0 is label 1.
+    pub fn classes(&self) -> JsValue {
+        output::classes(self.predictor.classes())
+    }
+
+    /// The shorter side that pictures are resized to, and what the longer one may not exceed.
+    #[wasm_bindgen(js_name = inputSize)]
+    pub fn input_size(&self) -> Vec<u32> {
+        let image = &self.predictor.config().image;
+        vec![image.min_size, image.max_size]
+    }
+
+    /// Runs every stage once on a grey picture of `width x height` pixels, so that the first real
+    /// one finds its kernels compiled.
+    #[wasm_bindgen(js_name = warmUp)]
+    pub async fn warm_up(&self, width: u32, height: u32) -> Result<(), JsError> {
+        let grey = RgbImage::from_pixel(width, height, [128; 3].into());
+        let planes = prepare(&grey, &self.predictor.config().image);
+        let bbox: Bbox = [0.0, 0.0, planes.width as f32, planes.height as f32];
+        let (features, _) = self
+            .predictor
+            .find_boxes(std::slice::from_ref(&planes))
+            .await?;
+        // A grey picture has no objects: one is made up for the mask head.
+        let object = ScoredBox {
+            bbox,
+            label: 1,
+            score: 1.0,
+        };
+        self.predictor
+            .find_masks(&features, vec![vec![object]])
+            .await?;
+        Ok(())
+    }
+
+    /// The detections of one picture, best first.
+    ///
+    /// `rgba` has four bytes a pixel, row by row; transparency is ignored. Detections need
+    /// `score_threshold`; there are at most `max_detections`.
+    pub async fn predict(
+        &self,
+        rgba: Uint8ClampedArray,
+        width: u32,
+        height: u32,
+        score_threshold: f32,
+        max_detections: usize,
+    ) -> Result<JsValue, JsError> {
+        let mut timings = Timings::start();
+        let image = picture(&rgba, width, height)?;
+        let planes = prepare(&image, &self.predictor.config().image);
+        timings.end("prepare");
+        let (features, found) = self
+            .predictor
+            .find_boxes(std::slice::from_ref(&planes))
+            .await?;
+        let mut boxes = found.into_iter().next().unwrap_or_default();
+        boxes.retain(|found| found.score >= score_threshold);
+        boxes.truncate(max_detections);
+        timings.end("boxes");
+        let found = self.predictor.find_masks(&features, vec![boxes]).await?;
+        timings.end("masks");
+        let sizes = sizes(&planes, &image);
+        let detections: Vec<Detection> = found
+            .into_iter()
+            .flatten()
+            .map(|found| found.into_detection(sizes.0, sizes.1))
+            .collect();
+        let detections = output::detections(&detections, self.predictor.classes());
+        timings.end("paste");
+        Ok(output::result(detections, timings))
+    }
+}
+
+/// `(height, width)` of the prepared and of the original picture.
+fn sizes(planes: &Planes, image: &RgbImage) -> ((u32, u32), (u32, u32)) {
+    (
+        (planes.height as u32, planes.width as u32),
+        (image.height(), image.width()),
+    )
+}
+
+fn picture(rgba: &Uint8ClampedArray, width: u32, height: u32) -> Result<RgbImage, JsError> {
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels == 0 || pixels > MAX_PIXELS {
+        return Err(JsError::new(&format!(
+            "a picture of {width}x{height} pixels; 1 to {} megapixels are read",
+            MAX_PIXELS / 1_000_000
+        )));
+    }
+    if u64::from(rgba.length()) != 4 * pixels {
+        return Err(JsError::new(&format!(
+            "{width}x{height} pixels need {} bytes of RGBA, there are {}",
+            4 * pixels,
+            rgba.length()
+        )));
+    }
+    let rgba = rgba.to_vec();
+    let rgb = rgba.as_chunks::<4>().0.iter();
+    let rgb = rgb.flat_map(|&[r, g, b, _]| [r, g, b]).collect();
+    RgbImage::from_raw(width, height, rgb)
+        .ok_or_else(|| JsError::new("the picture's size and its bytes differ"))
+}

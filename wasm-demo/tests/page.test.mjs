@@ -1,0 +1,216 @@
+// The page, driven as a person would, on the processor: what it says and does does not depend on the GPU.
+
+import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, beforeEach, describe, test } from "node:test";
+import { assertEqual } from "./compare.mjs";
+import { nativeDetections, openBrowser, openPage, render, temporary, WEIGHTS } from "./setup.mjs";
+
+const folder = temporary();
+let chromium;
+let page;
+let picture;
+let expected;
+
+before(async () => {
+  const pictures = render(folder, { count: 12, objects: 8 });
+  const all = nativeDetections(folder, pictures, { score: 0.3 });
+  const best = all.reduce((a, b, i) => (b.length > all[a].length ? i : a), 0);
+  [picture, expected] = [pictures[best], all[best]];
+  chromium = await openBrowser({ webgpu: false });
+});
+after(() => chromium?.close());
+
+async function open(query = "", options = {}) {
+  await page?.close();
+  page = await openPage(chromium.browser, options);
+  await page.goto(chromium.url + query);
+}
+
+const text = (selector) => page.locator(selector).innerText();
+const objects = () => page.locator("#objects button").count();
+
+async function drop(file, name, type) {
+  const base64 = readFileSync(file).toString("base64");
+  const data = await page.evaluateHandle(({ base64, name, type }) => {
+    const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([bytes], name, { type }));
+    return transfer;
+  }, { base64, name, type });
+  await page.dispatchEvent("#drop", "dragover", { dataTransfer: data });
+  await page.dispatchEvent("#drop", "drop", { dataTransfer: data });
+}
+
+async function download(button) {
+  const [file] = await Promise.all([page.waitForEvent("download"), page.click(button)]);
+  return { name: file.suggestedFilename(), bytes: readFileSync(await file.path()) };
+}
+
+async function found() {
+  await page.waitForFunction(() => document.body.dataset.done, null, { timeout: 60_000 });
+}
+
+describe("a picture", () => {
+  before(() => open());
+
+  test("without WebGPU the page takes the processor and says why", async () => {
+    await page.waitForSelector("#backend:not([hidden])");
+    assert.match(await text("#backend"), /Processor/);
+    assert.match(await page.locator("#model-facts").textContent(), /WebGPU found no GPU|offers no WebGPU/);
+    assert.match(await page.locator("#model-facts").textContent(), /circle, square, triangle, star/);
+  });
+
+  test("is dropped, and its objects are drawn, listed and announced", async () => {
+    await drop(picture, "scene.png", "image/png");
+    await found();
+    const shown = expected.filter(({ score }) => score >= 0.5).length;
+    assert.equal(await objects(), shown);
+    assert.equal(await page.locator("#overlay path").count(), shown);
+    assert.match(await page.locator("#summary").textContent(), new RegExp(`^${shown} object`));
+    assert.match(await text("#total"), /\d m?s$/);
+  });
+
+  test("the slider shows more and fewer", async () => {
+    const threshold = (expected[1].score + expected[2].score) / 2;
+    await page.locator("#score").fill(threshold.toFixed(2));
+    const above = expected.filter(({ score }) => score >= Number(threshold.toFixed(2))).length;
+    assert.equal(await objects(), above);
+    await page.locator("#score").focus();
+    await page.keyboard.press("Home");
+    await page.keyboard.press("End");
+    assert.equal(await text("#score-value"), "0.99");
+    await page.locator("#score").fill("0.3");
+    assert.equal(await objects(), expected.length);
+  });
+
+  test("COCO JSON equals the native program's", async () => {
+    const { name, bytes } = await download("#save-coco");
+    assert.equal(name, "scene.coco.json");
+    const records = JSON.parse(bytes).map(({ bbox: [x, y, w, h], category_id, score, segmentation }) => (
+      { box: [x, y, x + w, y + h], label: category_id, score, rle: segmentation }));
+    assertEqual(records, expected, "downloaded JSON");
+  });
+
+  test("the overlay is a PNG", async () => {
+    const { name, bytes } = await download("#save-overlay");
+    assert.equal(name, "scene.overlay.png");
+    assert.equal(bytes.subarray(1, 4).toString(), "PNG");
+    const sides = [bytes.readUInt32BE(16), bytes.readUInt32BE(20)];
+    assert.equal(Math.max(...sides), 800, "enlarged to be readable");
+  });
+
+  test("pointing and arrow keys single out an object", async () => {
+    await page.hover("#objects li:nth-child(2) button");
+    assert.equal(await page.locator("#overlay g.single").count(), 1);
+    assert.ok(await page.locator("body.singled").count());
+    await page.mouse.move(2, 2);
+    assert.equal(await page.locator("body.singled").count(), 0);
+    await page.focus("#objects li:nth-child(1) button");
+    await page.keyboard.press("ArrowDown");
+    assert.equal(await page.locator("#objects li:nth-child(2) button.single").count(), 1);
+    const label = await page.locator("#objects li:nth-child(2) button").getAttribute("aria-label");
+    assert.match(label, /^(circle|square|triangle|star), score 0\.\d\d$/);
+  });
+
+  test("weights come from the cache the second time", async () => {
+    const requests = [];
+    page.on("request", (request) => requests.push(`${request.method()} ${request.url()}`));
+    await page.reload();
+    await page.waitForSelector("#backend:not([hidden])");
+    const weights = requests.filter((line) => line.endsWith(".safetensors"));
+    assert.deepEqual(weights.map((line) => line.split(" ")[0]), ["HEAD"]);
+  });
+
+  test("examples are there, and nothing went wrong unseen", async () => {
+    assert.equal(await page.locator("#examples button").count(), 3);
+    await page.click("#examples button:nth-child(2)");
+    await found();
+    assert.ok((await objects()) > 0);
+    assert.deepEqual(page.errors, []);
+  });
+});
+
+describe("errors in words", () => {
+  const error = async (pattern) => {
+    await page.waitForSelector("#error:not([hidden])", { timeout: 180_000 });
+    assert.match(await text("#error-text"), pattern);
+  };
+  beforeEach(() => open());
+
+  test("not a picture", async () => {
+    const file = join(folder, "notes.png");
+    writeFileSync(file, "no picture");
+    await drop(file, "notes.png", "image/png");
+    await error(/Not a picture: notes\.png .* PNG, JPEG/);
+    await page.click("#error-close");
+    await page.waitForSelector("#error", { state: "hidden" });
+  });
+
+  test("a file that holds no weights, then good ones by file", async () => {
+    const file = join(folder, "wrong.safetensors");
+    writeFileSync(file, readFileSync(WEIGHTS).subarray(0, 5000));
+    await page.click("details summary");
+    await page.setInputFiles("#weights-file", file);
+    await page.click("#model-form button[type=submit]");
+    await error(/These weights cannot be used: wrong\.safetensors.*header/);
+    await page.setInputFiles("#weights-file", WEIGHTS);
+    await page.click("#model-form button[type=submit]");
+    await page.waitForSelector("#backend:not([hidden])");
+    assert.ok(await page.locator("#error[hidden]").count());
+  });
+
+  test("weights that are not there", async () => {
+    await open("?weights=none.safetensors");
+    await error(/The download failed: .*none\.safetensors.* 404/);
+  });
+
+  test("WebGPU is asked for and not there", async () => {
+    await open("?backend=webgpu");
+    await error(/No WebGPU: .*Choose/);
+  });
+
+  test("out of memory is told, and the page goes on", async () => {
+    await page.waitForSelector("#backend:not([hidden])");
+    await page.click("details summary");
+    // A picture of 12,000 pixels a side has 1.7 GB as f32, and is there more than twice: a module has 4 GB.
+    await page.fill("#size", "12000");
+    await page.evaluate(() => document.getElementById("size").removeAttribute("max"));
+    await page.click("#model-form button[type=submit]");
+    await error(/Out of memory: .*smaller side/);
+    await page.fill("#size", "");
+    await page.click("#model-form button[type=submit]");
+    await page.waitForSelector("#error", { state: "hidden" });
+    await page.waitForSelector("#backend:not([hidden])");
+  });
+});
+
+describe("a camera", () => {
+  before(() => open());
+
+  test("gives live masks until it is stopped", async () => {
+    await page.waitForSelector("#backend:not([hidden])");
+    await page.click("#webcam");
+    await page.waitForFunction(() => Number(document.body.dataset.done) >= 4, null, { timeout: 60_000 });
+    assert.match(await text("#total"), /pictures\/s/);
+    await page.click("#webcam");
+    await page.waitForFunction(() => document.getElementById("webcam").textContent === "Webcam");
+    assert.equal(await page.locator("#webcam").getAttribute("aria-pressed"), "false");
+    assert.deepEqual(page.errors, []);
+  });
+});
+
+describe("a phone", () => {
+  for (const colorScheme of ["light", "dark"]) {
+    test(`nothing is wider than 360 pixels, ${colorScheme}`, async () => {
+      await open("?picture=examples/1.webp", { viewport: { width: 360, height: 740 }, colorScheme });
+      await found();
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+      assert.ok(wide <= 360, `the page is ${wide} pixels wide`);
+      if (process.env.MRCNN_SCREENSHOTS) {
+        await page.screenshot({ path: join(process.env.MRCNN_SCREENSHOTS, `phone-${colorScheme}.png`), fullPage: true });
+      }
+    });
+  }
+});
