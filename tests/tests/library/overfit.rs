@@ -2,6 +2,7 @@
 //! evaluating shows here.
 
 use burn::tensor::Device;
+use mrcnn_backends::comm::Single;
 use mrcnn_core::Config;
 use mrcnn_core::data::{Dataset, OnProblem};
 use mrcnn_core::eval::{AreaProtocol, Metrics};
@@ -102,6 +103,7 @@ fn eight_photos_are_learnt_by_heart() {
         val: photos,
         device: Device::flex(),
         protocol: AreaProtocol::Mask,
+        comm: Arc::new(Single),
     };
     let outcome = trainer.run(trainer.new_model(), &mut Lines).expect("a run");
     let Outcome::Finished(metrics) = outcome else {
