@@ -21,9 +21,13 @@ const IOU: f64 = 0.7;
 
 /// The anchors of P2 to P6.
 fn anchors(config: &RpnConfig) -> Anchors {
-    let grids = [4, 8, 16, 32, 64].map(|stride: usize| (800usize.div_ceil(stride), 1344 / stride));
     let (sizes, ratios) = (&config.anchor_sizes, &config.anchor_ratios);
-    Anchors::new((800, 1344), &grids, sizes, ratios, true)
+    Anchors::new((800, 1344), &grids(), sizes, ratios, true)
+}
+
+/// Rows and columns of P2 to P6.
+fn grids() -> [(usize, usize); 5] {
+    [4, 8, 16, 32, 64].map(|stride: usize| (800usize.div_ceil(stride), 1344 / stride))
 }
 
 fn segments(anchors: &Anchors) -> Vec<Range<usize>> {
@@ -160,13 +164,13 @@ fn proposals(c: &mut Criterion, device: &Device) {
             black_box(boxes);
         });
     });
-    let uploaded = AnchorSlots::from_host(&anchors, device);
+    let made = AnchorSlots::new((800, 1344), &grids(), &config, device);
     group.bench_function("kernels", |b| {
         b.iter(|| {
             let found = filter_proposal_slots(
                 objectness.clone(),
                 deltas.clone(),
-                &uploaded,
+                &made,
                 picture_sizes(&[(800, 1344)], device),
                 &config,
                 [K, K],

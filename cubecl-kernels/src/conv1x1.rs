@@ -28,7 +28,7 @@ pub fn conv1x1(
     stride: usize,
 ) -> Tensor<4> {
     let device = x.device();
-    if (UNTUNED || device.is_autodiff()) && crate::has_selection_kernels(&device.inner()) {
+    if (UNTUNED || device.is_autodiff()) && crate::has_selection_kernels(&device) {
         return by_matmul(x, weight, bias, stride);
     }
     let options = ConvOptions::new([stride; 2], [0; 2], [1; 2], 1);

@@ -1,25 +1,13 @@
 //! Suppression within groups of slots, on the processor and on the wgpu adapter, against [`nms`].
 
 mod adapter;
+mod random;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_kernels::{nms, nms_sorted};
-
-/// SplitMix64.
-struct Random(u64);
+use random::Random;
 
 impl Random {
-    fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.bits() % limit as u64) as usize
-    }
-
     fn uniform(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / 16_777_216.0
     }

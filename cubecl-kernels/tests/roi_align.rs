@@ -2,13 +2,15 @@
 
 mod adapter;
 mod boxes;
+mod random;
 
 use adapter::{Adapter, adapter};
-use boxes::{KINDS, Random, WILD, levels, reach, rois};
+use boxes::{KINDS, WILD, levels, reach, rois};
 use burn::backend::Dispatch;
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use mrcnn_kernels::roi_align::{RoiAlignOps, cpu};
 use mrcnn_kernels::{RoiAlignParams, roi_align};
+use random::Random;
 
 /// Sums of weighted values up to 1, in another order.
 const SUMMED: f32 = 2e-6;

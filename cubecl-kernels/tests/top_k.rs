@@ -1,26 +1,14 @@
 //! Top-k of segments, on the processor and on the wgpu adapter, against [`top_k`] slot by slot.
 
 mod adapter;
+mod random;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_kernels::{MAX_TOP_K, top_k, top_k_segments};
+use random::Random;
 use std::ops::Range;
 
-/// SplitMix64.
-struct Random(u64);
-
 impl Random {
-    fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.bits() % limit as u64) as usize
-    }
-
     /// Scores of one of the kinds that a selection can stumble over.
     fn scores(&mut self, count: usize) -> Vec<f32> {
         let odd = [

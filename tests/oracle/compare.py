@@ -58,6 +58,8 @@ SETTINGS = [
     "train.batch_size=2",
     "train.warmup_steps=0",
     f"train.learning_rate={LEARNING_RATE}",
+    # The rate as it is, whatever the batch.
+    "train.lr_batch=0",
     "train.weight_decay=0.0001",
     "train.flip=0",
 ]

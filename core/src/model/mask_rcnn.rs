@@ -224,7 +224,7 @@ impl MaskRcnn {
 /// Whether `device` has kernels that select as many as each of `limits`.
 fn fits_selection<const N: usize>(limits: [usize; N], device: &Device) -> bool {
     let limits_fit = limits.iter().all(|limit| (1..=MAX_TOP_K).contains(limit));
-    limits_fit && has_selection_kernels(&device.clone().inner())
+    limits_fit && has_selection_kernels(device)
 }
 
 /// P2 to P5 as one channels-last tensor, ready for RoIAlign.

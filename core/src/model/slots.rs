@@ -5,7 +5,7 @@
 //! oracles and what the processor runs.
 
 use super::box_head::{MIN_SIDE, ScoredBox};
-use crate::boxes::{Anchors, BOX_CLIP, cell_anchors};
+use crate::boxes::{BOX_CLIP, cell_anchors};
 use crate::config::{RoiConfig, RpnConfig};
 use burn::tensor::{Device, ExecutionError, Int, Tensor, TensorData, activation::softmax};
 use mrcnn_kernels::{BoxDecoding, decode_boxes, nms_sorted, top_k_segments};
@@ -53,10 +53,10 @@ impl BoxSlots {
     }
 }
 
-/// The anchors of one padded picture size on a device; the host's version is [`Anchors`].
+/// The anchors of one padded picture size on a device; the host's version is [`crate::boxes::Anchors`].
 #[derive(Clone, Debug)]
 pub struct AnchorSlots {
-    /// `[1, a, 4]`, in the order of [`Anchors`].
+    /// `[1, a, 4]`, in the order of [`crate::boxes::Anchors`].
     pub boxes: Tensor<3>,
     /// Anchors of each level.
     pub per_level: Vec<usize>,
@@ -93,16 +93,6 @@ impl AnchorSlots {
         Self {
             per_level: levels.iter().map(|boxes| boxes.dims()[1]).collect(),
             boxes: Tensor::cat(levels, 1),
-        }
-    }
-
-    /// The host's anchors, uploaded.
-    pub fn from_host(anchors: &Anchors, device: &Device) -> Self {
-        let corners = anchors.boxes.as_flattened().to_vec();
-        let corners = TensorData::new(corners, [1, anchors.boxes.len(), 4]);
-        Self {
-            boxes: Tensor::from_data(corners, device),
-            per_level: anchors.per_level.clone(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Matching on host memory.
 
 use super::{BACKGROUND, IGNORED, MatchThresholds};
+use crate::nms::overlap;
 
 /// Matches `columns` candidates to `rows` ground truths by `quality(row, column)`: a row,
 /// [`BACKGROUND`] or [`IGNORED`] each.
@@ -45,10 +46,7 @@ pub fn match_by(
 /// torchvision's `box_iou`.
 pub fn iou(a: &[f32; 4], b: &[f32; 4]) -> f32 {
     let area = |b: &[f32; 4]| (b[2] - b[0]) * (b[3] - b[1]);
-    let width = (a[2].min(b[2]) - a[0].max(b[0])).max(0.0);
-    let height = (a[3].min(b[3]) - a[1].max(b[1])).max(0.0);
-    let intersection = width * height;
-    intersection / (area(a) + area(b) - intersection)
+    overlap(a, area(a), b, area(b))
 }
 
 #[cfg(feature = "flex")]

@@ -99,8 +99,9 @@ fn suppress(boxes: &[[f32; 4]], order: Vec<usize>, iou_threshold: f64) -> Vec<us
     kept
 }
 
+/// Intersection over union of boxes whose areas are known.
 #[inline]
-fn overlap(a: &[f32; 4], area_a: f32, b: &[f32; 4], area_b: f32) -> f32 {
+pub(crate) fn overlap(a: &[f32; 4], area_a: f32, b: &[f32; 4], area_b: f32) -> f32 {
     let width = (a[2].min(b[2]) - a[0].max(b[0])).max(0.0);
     let height = (a[3].min(b[3]) - a[1].max(b[1])).max(0.0);
     let intersection = width * height;

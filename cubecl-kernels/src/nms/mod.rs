@@ -7,6 +7,7 @@ mod cube;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod kernel;
 
+pub(crate) use cpu::overlap;
 pub use cpu::{batched_nms, nms};
 
 use crate::to_f32;

@@ -1,27 +1,9 @@
 //! Random regions of every kind for RoIAlign, without those that rounding alone decides.
 
+use crate::random::Random;
 use mrcnn_kernels::{PyramidLevel, RoiAlignParams};
 
-/// Splitmix64.
-pub struct Random(pub u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, count: usize) -> usize {
-        (self.next() % count as u64) as usize
-    }
-
-    fn between(&mut self, low: f32, high: f32) -> f32 {
-        low + (high - low) * (self.next() >> 40) as f32 / (1u64 << 24) as f32
-    }
-
     pub fn values(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| self.between(-1.0, 1.0)).collect()
     }

@@ -223,10 +223,10 @@ fn one_by_one_convolutions_have_their_gradients() {
     let mut first = 0;
     for ((h, w), map) in levels.iter().zip(&maps) {
         for (image, cell) in (0..n).flat_map(|image| (0..h * w).map(move |cell| (image, cell))) {
-            for weight in 0..outputs * inputs {
+            for (weight, sum) in wanted.iter_mut().enumerate() {
                 let (o, i) = (weight / inputs, weight % inputs);
                 let g = grad[image * total + first + cell * outputs + o];
-                wanted[weight] += g * map[(image * inputs + i) * h * w + cell];
+                *sum += g * map[(image * inputs + i) * h * w + cell];
             }
         }
         first += h * w * outputs;

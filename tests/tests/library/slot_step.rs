@@ -62,7 +62,7 @@ fn assert_same(what: &str, found: &Step, wanted: &Step, tolerance: f64) {
     assert_eq!(found.1.len(), wanted.1.len(), "{what}: parameters");
     let mut worst = 0.0f64;
     for (found, wanted) in found.1.iter().zip(&wanted.1) {
-        let error = max_abs_error(found, wanted).0 / f64::from(magnitude(wanted)).max(1e-3);
+        let error = max_abs_error(found, wanted).0 / magnitude(wanted).max(1e-3);
         worst = worst.max(error);
     }
     println!("{what}: gradients within {worst:.1e} of their largest values");

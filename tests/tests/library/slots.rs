@@ -194,12 +194,12 @@ fn proposals_of_the_host_with_broken_numbers() {
         .for_each(|v| *v = f32::NAN);
     let deltas = broken_noise(Stream::named("deltas", 0), n * count * 4, 0.5);
     for (_, device) in mrcnn_tests::devices() {
-        let uploaded = AnchorSlots::from_host(&anchors, &device);
+        let made = AnchorSlots::new((160, 224), &grids, &config, &device);
         for limits in [[300, 200], [50, 400], [2000, 1]] {
             let found = filter_proposal_slots(
                 tensor(objectness.clone(), [n, count], &device),
                 tensor(deltas.clone(), [n, count, 4], &device),
-                &uploaded,
+                &made,
                 picture_sizes(&sizes, &device),
                 &config,
                 limits,

@@ -1,0 +1,155 @@
+"""Everything that a GPU is asked about mrcnn, beside PyTorch, in one call.
+
+    cargo build --release --workspace --all-targets --features mrcnn-cli/cuda    # elsewhere
+    python benches/gpu/run.py --binary mrcnn-cli [--kernels DIR] [--out results.json]
+
+Parity with torchvision (`tests/oracle/compare.py`), the kernel benches (criterion binaries in DIR), and
+inference and training of R50-FPN at 800x1344, each batch size and precision beside torchvision, eager
+and compiled. Prints ratios; a number above 1 is ours ahead. Needs no Rust toolchain, only the binaries,
+torch and torchvision. `--dry-run` does the same on the processor with small pictures, in minutes.
+"""
+
+import argparse
+import datetime
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+# What `mrcnn-cli` computes in today: f32, which Burn rounds to TF32 where the card has it.
+OURS = "f32"
+PEER = ["f32", "tf32", "f16", "bf16"]
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--binary", default="mrcnn-cli", help="mrcnn-cli built with the feature cuda")
+    parser.add_argument("--kernels", type=pathlib.Path, help="folder of built gpu_* criterion benches")
+    parser.add_argument("--batch-sizes", default="1,2,4,8,16")
+    parser.add_argument("--backend", default="cuda")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--out", type=pathlib.Path, help="writes all figures as JSON")
+    parser.add_argument("--dry-run", action="store_true", help="small, on the processor")
+    args = parser.parse_args()
+    args.size, args.device, args.warmup = (800, 1344), "cuda", 5
+    args.precisions, args.compiled = PEER, [False, True]
+    if args.dry_run:
+        args.size, args.device, args.warmup = (64, 96), "cpu", 1
+        args.backend, args.steps, args.batch_sizes = "cpu", 2, "1,2"
+        args.precisions, args.compiled = ["f32"], [False]
+    return args
+
+
+def run(command, **options):
+    """The finished command; its error output goes to ours."""
+    return subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True, **options)
+
+
+def card():
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        return run(query).stdout.strip()
+    except FileNotFoundError:
+        return "no NVIDIA driver"
+
+
+def parity(args):
+    command = [sys.executable, ROOT / "tests/oracle/compare.py", args.binary]
+    done = run([*command, "--backend", args.backend])
+    print(done.stdout)
+    return {"passed": done.returncode == 0, "report": done.stdout.splitlines()}
+
+
+def kernels(args):
+    """The output of each bench: times beside bytes or floating-point operations."""
+    found = {}
+    for bench in sorted(args.kernels.glob("gpu_*")) if args.kernels else []:
+        if bench.suffix == "" and bench.is_file():
+            print(f"== {bench.name}")
+            done = run([bench, "--bench"])
+            print(done.stdout)
+            found[bench.name] = done.stdout.splitlines()
+    return found
+
+
+def ours(args, mode):
+    """Pictures a second by batch size; None where it failed, out of memory for one."""
+    found = {}
+    for size in args.batch_sizes.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            out = pathlib.Path(folder) / "result.json"
+            command = [args.binary, "benchmark", mode, "--backend", args.backend, "--json", out]
+            command += ["--batch-size", size, "--warmup", args.warmup, "--steps", args.steps]
+            command += ["--set", f"image.min_size={min(args.size)}"]
+            command += ["--set", f"image.max_size={max(args.size)}"]
+            done = run(command)
+            if done.returncode == 0:
+                found[size] = json.loads(out.read_text())["results"][0]["images_per_second"]
+            else:
+                found[size] = None
+    return found
+
+
+def peer(args, mode, precision, compiled):
+    found = {}
+    for size in args.batch_sizes.split(","):
+        command = [sys.executable, HERE / "torch_peer.py", mode, "--device", args.device]
+        command += ["--batch-size", size, "--dtype", precision, "--steps", args.steps]
+        command += ["--height", args.size[0], "--width", args.size[1], "--warmup", args.warmup]
+        done = run(command + (["--compile"] if compiled else []))
+        line = done.stdout.splitlines()[-1:] if done.returncode == 0 else []
+        found[size] = json.loads(line[0])["images_per_second"] if line else None
+    return found
+
+
+def table(title, mine, others):
+    """Rows of pictures a second and ours over theirs."""
+    sizes = list(mine)
+    shown = lambda value: "failed" if value is None else f"{value:.2f}"
+    print(f"\n{title}, images/s (ratio of ours to theirs)")
+    print(f"{'':>24}" + "".join(f"{'batch ' + size:>18}" for size in sizes))
+    print(f"{'mrcnn ' + OURS:>24}" + "".join(f"{shown(mine[size]):>18}" for size in sizes))
+    for name, row in others.items():
+        cells = []
+        for size in sizes:
+            both = mine[size] is not None and row[size] is not None
+            ratio = f" ({mine[size] / row[size]:.2f})" if both else ""
+            cells.append(f"{shown(row[size]) + ratio:>18}")
+        print(f"{name:>24}" + "".join(cells))
+
+
+def throughput(args, mode):
+    mine = ours(args, mode)
+    others = {}
+    for precision in args.precisions:
+        for compiled in args.compiled:
+            name = f"torch {precision} {'compiled' if compiled else 'eager'}"
+            others[name] = peer(args, mode, precision, compiled)
+    height, width = args.size
+    table(f"{mode} of R50-FPN at {height}x{width}", mine, others)
+    return {"mrcnn": mine, "torch": others}
+
+
+def main():
+    args = arguments()
+    results = {"date": datetime.date.today().isoformat(), "card": card(), "command": sys.argv}
+    print(f"{results['date']}, {results['card']}")
+    results["parity"] = parity(args)
+    results["kernels"] = kernels(args)
+    for mode in ["inference", "train"]:
+        results[mode] = throughput(args, mode)
+    if args.out:
+        args.out.write_text(json.dumps(results, indent=2))
+    figures = [results[mode]["mrcnn"] for mode in ["inference", "train"]]
+    is_whole = all(value is not None for row in figures for value in row.values())
+    if args.dry_run:
+        torch = [row for mode in ["inference", "train"] for row in results[mode]["torch"].values()]
+        is_whole = is_whole and all(value is not None for row in torch for value in row.values())
+    sys.exit(0 if results["parity"]["passed"] and is_whole else 1)
+
+
+if __name__ == "__main__":
+    main()
