@@ -40,7 +40,7 @@ pub(super) fn by_bucket<E>(
         ))?;
         let mut start = 0;
         for &(_, length) in &sizes[bucket] {
-            found.push(flat.clone().slice([start..start + length]));
+            found.push(flat.clone().narrow(0, start, length));
             start += length;
         }
     }
