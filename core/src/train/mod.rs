@@ -1,6 +1,7 @@
 //! Training: targets, losses, optimizer, data loading and the loop around them.
 
 pub mod batch;
+mod builder;
 mod checkpoint;
 mod dump;
 mod ema;
@@ -31,6 +32,7 @@ mod trainer;
 mod val_loss;
 
 pub use batch::{Batch, TrainSample, Truth};
+pub use builder::TrainerBuilder;
 pub use checkpoint::{CheckpointError, Progress, Saved, newest as newest_checkpoint};
 pub use dump::dump_batch;
 pub use ema::Ema;
