@@ -33,6 +33,8 @@ CMD ["help"]
 
 # The last stage is what a build without --target makes.
 FROM debian:bookworm-slim AS cpu
+# The newest libvulkan1 is the one with the fixes.
+# hadolint ignore=DL3008
 RUN apt-get update && \
     apt-get install --yes --no-install-recommends libvulkan1 && \
     rm -rf /var/lib/apt/lists/* && \
