@@ -1,6 +1,6 @@
 //! Weights, pictures and what the library finds in them alone.
 
-use image::codecs::png::PngEncoder;
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, GrayImage, ImageEncoder, ImageFormat, Rgb, RgbImage};
 use mrcnn_core::config::{Backbone, Config, NormKind};
 use mrcnn_core::data::{Classes, DetectionRecord};
@@ -80,7 +80,8 @@ pub fn good_pictures(weights: &Path) -> Vec<Picture> {
 pub fn bomb() -> Vec<u8> {
     let image = GrayImage::new(10_000, 10_000);
     let mut bytes = Vec::new();
-    let encoder = PngEncoder::new(&mut bytes);
+    let encoder =
+        PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, FilterType::NoFilter);
     encoder
         .write_image(&image, 10_000, 10_000, ExtendedColorType::L8)
         .expect("a picture");
