@@ -58,7 +58,7 @@ impl MaskRuns {
 
     /// Adds the next columns of the window: rows of bits, each column from a word of its own, as
     /// `mrcnn_kernels::paste_bits` and `paste_masks` give them.
-    pub fn add(&mut self, words: impl ExactSizeIterator<Item = u32>) {
+    pub fn add(&mut self, words: impl Iterator<Item = u32>) {
         let (height, rows) = (self.size.0, self.window.size.1);
         let (left, top) = self.window.origin;
         let column_words = rows.div_ceil(32).max(1);
