@@ -6,6 +6,7 @@ mod convert;
 mod dataset;
 mod doctor;
 mod eval;
+mod interrupt;
 mod predict;
 mod progress;
 mod quickstart;
