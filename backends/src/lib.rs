@@ -4,6 +4,7 @@
 pub mod comm;
 #[cfg(not(target_family = "wasm"))]
 mod doctor;
+pub mod failure;
 
 #[cfg(not(target_family = "wasm"))]
 pub use doctor::{BackendFacts, DeviceFacts, Diagnosis, diagnose};

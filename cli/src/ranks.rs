@@ -2,6 +2,7 @@
 
 use crate::args::BackendArgs;
 use crate::interrupt::handed_on;
+use crate::told;
 use anyhow::{Result, bail};
 use clap::Args;
 use mrcnn_backends::comm::{Communicator, Launch, connect, supervise, worker_commands};
@@ -68,7 +69,7 @@ pub fn together(comm: &dyn Communicator, work: impl FnOnce() -> Result<()>) -> R
     let result = work();
     match result {
         Err(error) if comm.world_size() > 1 => {
-            eprintln!("error: rank {}: {error:#}", comm.rank());
+            eprintln!("error: rank {}: {}", comm.rank(), told(&error));
             comm.abort()
         }
         result => result,

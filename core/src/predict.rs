@@ -12,6 +12,7 @@ use crate::weights::{self, Checkpoint, WeightsError};
 use ::image::RgbImage;
 use burn::module::Module;
 use burn::tensor::{Device, ExecutionError, Tensor, TensorData};
+use mrcnn_backends::failure::caught;
 use mrcnn_kernels::paste_mask;
 use std::path::Path;
 use thiserror::Error;
@@ -124,7 +125,7 @@ impl Predictor {
 
     /// Detections of each picture. The pictures are padded to one size: similar ones go together.
     pub fn predict_batch(&self, images: &[&RgbImage]) -> Result<Vec<Vec<Detection>>, PredictError> {
-        pollster::block_on(self.predict_batch_async(images))
+        caught(|| pollster::block_on(self.predict_batch_async(images)))
     }
 
     /// As [`Self::predict_batch`], without blocking.

@@ -13,6 +13,7 @@ use crate::eval::{AreaProtocol, Metrics};
 use crate::model::MaskRcnn;
 use burn::tensor::Device;
 use mrcnn_backends::comm::Communicator;
+use mrcnn_backends::failure::caught;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -93,7 +94,8 @@ impl Trainer {
 
     /// Trains to the last step (or until told to stop), evaluating on the way and at the end.
     ///
-    /// Where a step fails, the weights before it are in `last.safetensors`.
+    /// Where a step fails, the weights before it are in `last.safetensors`, if the device still gives
+    /// them; checkpoints stay.
     pub fn run(&self, model: MaskRcnn, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
         self.to_the_end(Run::start(self, model)?, observer)
     }
@@ -126,15 +128,16 @@ impl Trainer {
                 self.comm.barrier()?;
                 return Ok(Outcome::Stopped(saved));
             }
-            if let Err(error) = run.train_step(&loader, observer) {
-                run.save(&self.folder.last(), None)?;
+            if let Err(error) = caught(|| run.train_step(&loader, observer)) {
+                // A device that has failed may not give them any more; the step's error is what is told.
+                let _ = caught(|| run.save(&self.folder.last(), None));
                 return Err(self.explained(error, run.step, &plan));
             }
             let due = |every: usize| every > 0 && run.step.is_multiple_of(every);
             let (evaluate, save) = (due(config.eval_every), due(config.checkpoint_every));
             if run.step < config.steps && (evaluate || save) {
                 if evaluate {
-                    let metrics = run.evaluate(observer)?;
+                    let metrics = caught(|| run.evaluate(observer))?;
                     if config.patience > 0 && run.stale >= config.patience {
                         observer.on_early_stop(run.step, run.stale);
                         return self.finish(run, metrics);
@@ -143,7 +146,7 @@ impl Trainer {
                 run.checkpoint()?;
             }
         }
-        let metrics = run.evaluate(observer)?;
+        let metrics = caught(|| run.evaluate(observer))?;
         self.finish(run, metrics)
     }
 
