@@ -14,7 +14,7 @@ use crate::predict::{PredictError, Predictor};
 use crate::random::Stream;
 use crate::train::{
     Batch, LoadError, Loader, MemoryMeter, Optimizer, Rank, Replicas, TrainError, TrainSample,
-    device_memory,
+    accumulated_losses_and_gradients, device_memory,
 };
 use ::image::RgbImage;
 use burn::tensor::Device;
@@ -121,10 +121,9 @@ pub fn benchmark(
         let classes = data.as_ref().map(|data| data.classes.len() + 1);
         config.model.num_classes = classes.unwrap_or(SYNTHETIC_CLASSES);
     }
-    config.train.replicas = match spec.mode {
-        Mode::Train => config.train.replicas,
-        Mode::Inference => 1,
-    };
+    if spec.mode == Mode::Inference {
+        (config.train.replicas, config.train.accumulate) = (1, 1);
+    }
     let tracked = device.clone().autodiff();
     let new = || MaskRcnn::new(&config.model, config.train.seed, &tracked);
     let model = model.unwrap_or_else(new);
@@ -183,7 +182,10 @@ fn train(
         };
         let waited = started.elapsed();
         let stream = Stream::named("benchmark", config.train.seed).fork(step as u64);
-        let found = replicas.losses_and_gradients(&model, batch, stream, device);
+        let found = match config.train.accumulate {
+            1 => replicas.losses_and_gradients(&model, batch, stream, device),
+            n => accumulated_losses_and_gradients(&model, batch, n, stream, device),
+        };
         let (_, gradients) = found.map_err(TrainError::from)?;
         (model, _) = optimizer.step(model, gradients, LEARNING_RATE);
         device.sync().map_err(TrainError::from)?;

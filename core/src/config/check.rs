@@ -18,6 +18,7 @@ impl Config {
             ("image.min_size", self.image.min_size as usize),
             ("image.max_size", self.image.max_size as usize),
             ("train.batch_size", self.train.batch_size),
+            ("train.accumulate", self.train.accumulate),
             ("train.replicas", self.train.replicas),
             ("train.steps", self.train.steps),
             ("train.keep_checkpoints", self.train.keep_checkpoints),
@@ -70,6 +71,23 @@ impl Config {
                  group_norm, or replicas to 1",
             ));
         }
+        if self.train.accumulate > 1 {
+            let refused = |reason| Err(invalid("train.accumulate", self.train.accumulate, reason));
+            if !self.train.batch_size.is_multiple_of(self.train.accumulate) {
+                return refused("must divide train.batch_size: micro-batches are of one size");
+            }
+            if self.train.replicas > 1 {
+                return refused(
+                    "replicas divide their losses by their own samples: set train.replicas to 1",
+                );
+            }
+            if norms.contains(&NormKind::BatchNorm) {
+                return refused(
+                    "batch_norm's statistics would be a micro-batch's: set model.norm to \
+                     group_norm or frozen_bn, or accumulate to 1",
+                );
+            }
+        }
         if !(self.train.learning_rate >= 0.0 && self.train.learning_rate.is_finite()) {
             let rate = self.train.learning_rate;
             return Err(invalid(
@@ -117,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_value_without_sense_is_named_with_its_reason() {
-        let cases: [(&[&str], &str); 8] = [
+        let cases: [(&[&str], &str); 11] = [
             (&["train.epochs=-1"], "train.epochs = -1"),
             (&["train.bias_gradient=0"], "train.bias_gradient = 0"),
             (&["train.steps=0"], "train.steps = 0: must be at least 1"),
@@ -127,6 +145,18 @@ mod tests {
             (
                 &["train.batch_size=1", "train.replicas=2"],
                 "must not exceed train.batch_size",
+            ),
+            (
+                &["train.batch_size=4", "train.accumulate=3"],
+                "train.accumulate = 3: must divide train.batch_size",
+            ),
+            (
+                &["train.accumulate=2", "train.replicas=2"],
+                "set train.replicas to 1",
+            ),
+            (
+                &["train.accumulate=2", "model.norm=batch_norm"],
+                "or accumulate to 1",
             ),
             (
                 &["model.norm=batch_norm", "train.replicas=2"],

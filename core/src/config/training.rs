@@ -88,6 +88,9 @@ pub struct TrainConfig {
     pub epochs: f64,
     /// Pictures a step, of all ranks together.
     pub batch_size: usize,
+    /// Micro-batches that a step's pictures are done in, one after the other: the update is the whole
+    /// batch's, the memory a part's; costs a forward pass of the backbone more. Divides `batch_size`.
+    pub accumulate: usize,
     /// Copies of the model that share a batch side by side on one device, their gradients averaged: 2
     /// or more fill a processor's cores where the model is small.
     pub replicas: usize,
@@ -149,6 +152,7 @@ impl Default for TrainConfig {
             steps: 90_000,
             epochs: 0.0,
             batch_size: 16,
+            accumulate: 1,
             replicas: 1,
             optimizer: OptimizerKind::Sgd,
             learning_rate: 0.02,

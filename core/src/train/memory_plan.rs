@@ -15,7 +15,7 @@ const FLOAT: u64 = 4;
 pub struct MemoryPlan {
     /// The weights.
     pub parameters: u64,
-    /// A gradient for each trained weight and replica.
+    /// A gradient for each trained weight and replica; two with micro-batches.
     pub gradients: u64,
     /// The optimizer's moments.
     pub optimizer: u64,
@@ -50,10 +50,12 @@ impl MemoryPlan {
             OptimizerKind::Sgd => 1,
             OptimizerKind::Adamw => 2,
         };
+        // With micro-batches, those of the present one and the sum of those before.
+        let gradients = config.train.replicas.max(config.train.accumulate.min(2));
         let averaged = if config.train.ema > 0.0 { count.all } else { 0 };
         Self {
             parameters: count.all * FLOAT,
-            gradients: count.trained * FLOAT * config.train.replicas as u64,
+            gradients: count.trained * FLOAT * gradients as u64,
             optimizer: count.trained * FLOAT * moments,
             averaged: averaged * FLOAT,
             buckets: buckets(config, dataset),
@@ -79,7 +81,8 @@ impl MemoryPlan {
 }
 
 /// Settings that lower the memory of a run.
-pub const LOWER: &str = "lower train.batch_size (the learning rate follows), image.max_size, \
+pub const LOWER: &str = "lower train.batch_size (the learning rate follows) or raise \
+                         train.accumulate (it does not), lower image.max_size, \
                          image.min_size, model.roi.batch_per_image or model.rpn.post_nms_train, or \
                          freeze more (--freeze-at)";
 
@@ -146,7 +149,8 @@ fn buckets(config: &Config, dataset: &Dataset) -> Vec<Bucket> {
         let height = those().map(|size| size.0).max()? as usize;
         let width = those().map(|size| size.1).max()? as usize;
         let (height, width) = (up(height.max(least.0)), up(width.max(least.1)));
-        let shape = [config.train.batch_size, 3, height, width];
+        let pictures = config.train.batch_size.div_ceil(config.train.accumulate);
+        let shape = [pictures, 3, height, width];
         Some(Bucket {
             name,
             shape,

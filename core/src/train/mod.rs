@@ -1,7 +1,9 @@
 //! Training: targets, losses, optimizer, data loading and the loop around them.
 
+mod accumulate;
 pub mod batch;
 mod checkpoint;
+mod counts;
 mod dump;
 mod ema;
 mod error;
@@ -24,14 +26,17 @@ mod run_folder;
 mod run_report;
 mod schedule;
 mod setup;
+mod slot_samples;
 mod slots;
 mod step;
 mod targets;
 mod trainer;
 mod val_loss;
 
+pub use accumulate::accumulated_losses_and_gradients;
 pub use batch::{Batch, TrainSample, Truth};
 pub use checkpoint::{CheckpointError, Progress, Saved, newest as newest_checkpoint};
+pub use counts::StepCounts;
 pub use dump::dump_batch;
 pub use ema::Ema;
 pub use error::TrainError;
@@ -50,7 +55,7 @@ pub use replicas::Replicas;
 pub use run_folder::{RunFolder, free_name};
 pub use schedule::learning_rate;
 pub use slots::slot_losses;
-pub use step::{StepCounts, forward_losses, step_losses};
+pub use step::{forward_losses, step_losses};
 pub use targets::{RoiTargets, RpnTargets, roi_targets, rpn_targets};
 pub use trainer::{Observer, Outcome, StepReport, Trainer};
 pub use val_loss::validation_losses;

@@ -1,5 +1,6 @@
 //! The library against torchvision's numbers, and against what a user may throw at it.
 
+mod accumulate;
 mod boxes;
 mod coco_eval;
 mod convert;
