@@ -1,4 +1,5 @@
 //! Choosing a device: what was asked for, what this build can do, what this machine has.
+#![warn(missing_docs)]
 
 #[cfg(feature = "comm")]
 pub mod comm;

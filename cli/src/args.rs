@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mrcnn_backends::{BackendKind, Selected, select_nth};
 use mrcnn_core::Config;
+use mrcnn_core::config::PRESETS;
 use mrcnn_core::eval::AreaProtocol;
 use std::path::{Path, PathBuf};
 
@@ -324,24 +325,6 @@ impl From<Area> for AreaProtocol {
         }
     }
 }
-
-/// Presets by name, from `configs/`.
-pub const PRESETS: [(&str, &str); 5] = [
-    ("quickstart", include_str!("../../configs/quickstart.toml")),
-    ("nuclei", include_str!("../../configs/nuclei.toml")),
-    (
-        "r50_fpn_1x_coco",
-        include_str!("../../configs/r50_fpn_1x_coco.toml"),
-    ),
-    (
-        "r50_fpn_3x_coco",
-        include_str!("../../configs/r50_fpn_3x_coco.toml"),
-    ),
-    (
-        "r50_fpn_reference",
-        include_str!("../../configs/r50_fpn_reference.toml"),
-    ),
-];
 
 /// A file, a preset where no such file exists, or the defaults.
 pub fn load_config(name: Option<&str>) -> Result<Config> {

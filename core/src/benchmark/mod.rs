@@ -8,7 +8,6 @@ pub use timing::{Percentiles, Timing};
 
 use crate::config::{Config, ConfigError};
 use crate::data::{DataError, Dataset, OnProblem, Sample};
-use crate::image::decode::decode;
 use crate::model::MaskRcnn;
 use crate::predict::{PredictError, Predictor};
 use crate::random::Stream;
@@ -234,7 +233,7 @@ fn inference(
         let read: Vec<RgbImage> = match data {
             Some(_) => {
                 let samples: Vec<&Sample> = next.by_ref().take(batch_size).collect();
-                let images = samples.iter().map(|sample| decode(&sample.path));
+                let images = samples.iter().map(|sample| sample.image());
                 images.collect::<Result<_, _>>().map_err(LoadError::from)?
             }
             None => Vec::new(),

@@ -8,6 +8,7 @@ mod image;
 mod logging;
 mod model;
 mod overrides;
+mod presets;
 mod training;
 
 pub use image::{ChannelOrder, Fit, ImageConfig};
@@ -16,6 +17,7 @@ pub use model::{
     Backbone, BoxHeadConfig, MaskHeadConfig, ModelConfig, NormKind, RoiConfig, RpnConfig,
 };
 pub use overrides::ConfigError;
+pub use presets::PRESETS;
 pub use training::{DataConfig, DecayScope, OptimizerKind, Schedule, TrainConfig, Wire};
 
 use serde::{Deserialize, Serialize};

@@ -10,6 +10,7 @@ use crate::predict::PredictError;
 use crate::report::LogError;
 use crate::weights::WeightsError;
 use burn::tensor::ExecutionError;
+use mrcnn_backends::BackendError;
 use mrcnn_backends::comm::CommError;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -67,6 +68,9 @@ pub enum TrainError {
         /// Why, and what to do.
         reason: &'static str,
     },
+    /// There is no device for the backend.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
     /// The ranks cannot work together.
     #[error(transparent)]
     Comm(#[from] CommError),

@@ -4,7 +4,7 @@ use super::batch::{Batch, TrainSample};
 use super::ranks::Rank;
 use crate::config::{Config, ImageConfig};
 use crate::data::{Dataset, OnProblem, Sample, size_mismatch};
-use crate::image::decode::{DecodeError, decode};
+use crate::image::decode::DecodeError;
 use crate::image::transform::padded_size;
 use crate::random::Stream;
 use rayon::prelude::*;
@@ -136,7 +136,7 @@ impl Plan {
     }
 
     fn read(&self, sample: &Sample, flip: bool) -> Result<TrainSample, LoadError> {
-        let image = decode(&sample.path)?;
+        let image = sample.image()?;
         if let Some(reason) = size_mismatch(sample, image.dimensions()) {
             return Err(LoadError::Size {
                 path: sample.path.clone(),

@@ -2,6 +2,7 @@
 
 mod accumulate;
 pub mod batch;
+mod builder;
 mod checkpoint;
 mod counts;
 mod dump;
@@ -35,6 +36,7 @@ mod val_loss;
 
 pub use accumulate::accumulated_losses_and_gradients;
 pub use batch::{Batch, TrainSample, Truth};
+pub use builder::TrainerBuilder;
 pub use checkpoint::{CheckpointError, Progress, Saved, newest as newest_checkpoint};
 pub use counts::StepCounts;
 pub use dump::dump_batch;

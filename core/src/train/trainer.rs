@@ -49,16 +49,16 @@ impl StepReport {
     }
 }
 
-/// Follows a training run.
+/// Follows a training run: logs it, stops it. Each method does nothing unless it is written.
 pub trait Observer {
     /// Before the first step: what the run will need in memory, and a warning where it may not be there.
     fn on_plan(&mut self, _plan: &MemoryPlan, _warning: Option<&str>) {}
     /// After every step.
-    fn on_step(&mut self, report: &StepReport);
+    fn on_step(&mut self, _report: &StepReport) {}
     /// During an evaluation: pictures done, of how many.
     fn on_eval_progress(&mut self, _done: usize, _all: usize) {}
     /// After every evaluation: steps done, and the COCO numbers.
-    fn on_eval(&mut self, step: usize, metrics: &Metrics);
+    fn on_eval(&mut self, _step: usize, _metrics: &Metrics) {}
     /// Before the last evaluation's results are written, where `train.patience` ends the run early.
     fn on_early_stop(&mut self, _step: usize, _evaluations: usize) {}
     /// Asked before every step; true ends the run, which saves a checkpoint first.
@@ -67,7 +67,10 @@ pub trait Observer {
     }
 }
 
-/// A training run, from [`Trainer::prepare`].
+/// Follows nothing.
+impl Observer for () {}
+
+/// A training run, from [`Trainer::builder`].
 pub struct Trainer {
     /// The configuration, `model.num_classes` set.
     pub config: Config,

@@ -8,6 +8,8 @@ mod eval_mode;
 mod kernels;
 mod model;
 mod overfit;
+mod own_data;
+mod prediction;
 mod reads;
 mod recipes;
 mod replicas;

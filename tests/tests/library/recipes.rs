@@ -1,4 +1,4 @@
-//! The recipes in `configs/` against what they follow.
+//! The recipes in `core/configs/` against what they follow.
 
 use mrcnn_core::Config;
 use mrcnn_core::benchmark::synthetic_pictures;
@@ -6,7 +6,7 @@ use mrcnn_core::config::{DecayScope, NormKind};
 use mrcnn_core::train::{Batch, TrainSample, learning_rate};
 
 fn preset(name: &str, overrides: &[&str]) -> Config {
-    let file = mrcnn_tests::root().join(format!("configs/{name}.toml"));
+    let file = mrcnn_tests::root().join(format!("core/configs/{name}.toml"));
     let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
     Config::load(Some(&file), &overrides).expect("a preset")
 }
