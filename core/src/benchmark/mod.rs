@@ -1,8 +1,10 @@
 //! How fast training and inference are, with percentiles that are percentiles.
 
+mod graph;
 mod synthetic;
 mod timing;
 
+pub use graph::{GraphResult, benchmark_graph};
 pub use synthetic::synthetic_pictures;
 pub use timing::{Percentiles, Timing};
 
@@ -69,6 +71,21 @@ pub enum BenchmarkError {
     /// A prediction.
     #[error(transparent)]
     Predict(#[from] PredictError),
+    /// The device cannot record this network's inference.
+    #[error(
+        "{0} does not record inference as a graph: use a CUDA device (--backend cuda), or leave \
+         --graph out"
+    )]
+    NoGraph(String),
+    /// A graph is of no use.
+    #[error(
+        "batch size {batch_size}: the replayed graph finds other boxes than the launched kernels; \
+         leave --graph out"
+    )]
+    GraphDiffers {
+        /// Pictures a step.
+        batch_size: usize,
+    },
 }
 
 /// The result of one batch size.

@@ -2,6 +2,7 @@
 
 pub mod decode;
 pub mod overlay;
+pub mod paste;
 pub mod transform;
 
 /// A decoded picture, 8 bits a channel.

@@ -1,11 +1,9 @@
-//! Pictures to tensors and masks to the picture: resizing, normalising, padding, run lengths.
+//! Pictures to tensors: resizing, normalising, padding.
 //!
 //! Follows torchvision's `GeneralizedRCNNTransform`.
 
 use crate::config::ImageConfig;
 use ::image::RgbImage;
-use mrcnn_kernels::PastedMask;
-use vernier_mask::Rle;
 
 /// A picture as three planes, `[3, height, width]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -144,43 +142,6 @@ pub fn stack_to(images: &[&Planes], (height, width): (usize, usize)) -> (Vec<f32
     (values, [images.len(), 3, height, width])
 }
 
-/// The cells of a pasted mask above `threshold`, as run lengths over a `height x width` picture.
-pub fn to_rle(mask: &PastedMask, threshold: f32, height: usize, width: usize) -> Rle {
-    let mut runs = Runs::default();
-    runs.add(false, mask.x * height);
-    for column in 0..mask.width {
-        runs.add(false, mask.y);
-        for row in 0..mask.height {
-            runs.add(mask.probabilities[row * mask.width + column] > threshold, 1);
-        }
-        runs.add(false, height - mask.y - mask.height);
-    }
-    runs.add(false, (width - mask.x - mask.width) * height);
-    runs.counts.push(runs.length);
-    Rle::from_counts(height as u32, width as u32, runs.counts)
-}
-
-/// Run lengths in the making; background comes first.
-#[derive(Default)]
-struct Runs {
-    counts: Vec<u32>,
-    value: bool,
-    length: u32,
-}
-
-impl Runs {
-    fn add(&mut self, value: bool, cells: usize) {
-        if cells == 0 {
-            return;
-        }
-        if value != self.value {
-            self.counts.push(std::mem::take(&mut self.length));
-            self.value = value;
-        }
-        self.length += cells as u32;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,39 +151,5 @@ mod tests {
         assert_eq!(output_size(1, 1, 800, 1333), (800, 800));
         assert_eq!(output_size(60, 4000, 800, 1333), (19, 1333));
         assert_eq!(output_size(1, 60000, 800, 1333), (1, 1333));
-    }
-
-    #[test]
-    fn run_lengths_are_those_of_the_whole_picture() {
-        // Windows that touch each border, among them the whole picture.
-        for (x, y, width, height) in [
-            (0, 0, 4, 5),
-            (1, 1, 2, 3),
-            (2, 0, 2, 5),
-            (0, 2, 4, 3),
-            (3, 4, 1, 1),
-        ] {
-            for pattern in 0..64u32 {
-                let probabilities: Vec<f32> = (0..width * height)
-                    .map(|i| ((pattern >> (i % 6)) & 1) as f32)
-                    .collect();
-                let mut whole = vec![0u8; 20];
-                for row in 0..height {
-                    for column in 0..width {
-                        whole[(y + row) * 4 + x + column] =
-                            probabilities[row * width + column] as u8;
-                    }
-                }
-                let mask = PastedMask {
-                    x,
-                    y,
-                    width,
-                    height,
-                    probabilities,
-                };
-                let rle = to_rle(&mask, 0.5, 5, 4);
-                assert_eq!(rle.to_row_major_raster_bytes(), whole);
-            }
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Tensor, module};
+use burn::tensor::{Device, Tensor, activation::relu, module};
 use mrcnn_kernels::{conv1x1, conv3x3};
 
 /// 2-D convolution with square kernels.
@@ -35,24 +35,32 @@ impl Conv2d {
     /// `[n, in, h, w]` -> `[n, out, h / stride, w / stride]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let bias = self.bias.as_ref().map(Param::val);
-        self.forward_with(x, self.weight.val(), bias)
+        self.forward_with(x, self.weight.val(), bias, false)
     }
 
-    /// The same convolution with other weights: a norm folded in.
+    /// [`Self::forward`] and a ReLU, in one pass over the output where there is a kernel for both.
+    pub fn rectified(&self, x: Tensor<4>) -> Tensor<4> {
+        let bias = self.bias.as_ref().map(Param::val);
+        self.forward_with(x, self.weight.val(), bias, true)
+    }
+
+    /// The same convolution with other weights: a norm folded in. A ReLU follows if `rectify`.
     pub fn forward_with(
         &self,
         x: Tensor<4>,
         weight: Tensor<4>,
         bias: Option<Tensor<1>>,
+        rectify: bool,
     ) -> Tensor<4> {
-        match weight.dims()[2] {
+        let output = match weight.dims()[2] {
             1 => conv1x1(x, weight, bias, self.stride),
-            3 => conv3x3(x, weight, bias, self.stride, false),
+            3 => return conv3x3(x, weight, bias, self.stride, rectify),
             side => {
                 let options = ConvOptions::new([self.stride; 2], [side / 2; 2], [1, 1], 1);
                 module::conv2d(x, weight, bias, options)
             }
-        }
+        };
+        if rectify { relu(output) } else { output }
     }
 }
 

@@ -2,7 +2,7 @@
 //! configuration says otherwise.
 
 use super::layers::Conv2d;
-use super::norm::Norm;
+use super::norm::{Norm, conv_norm};
 use crate::config::ModelConfig;
 use burn::module::Module;
 use burn::tensor::ops::MaxPoolOptions;
@@ -51,7 +51,7 @@ impl ResNet {
 
     /// Picture `[n, 3, h, w]` -> C2, C3, C4, C5 at strides 4, 8, 16, 32.
     pub fn forward(&self, x: Tensor<4>) -> [Tensor<4>; 4] {
-        let x = relu(normed(&self.conv1, &self.bn1, x));
+        let x = conv_norm(&self.conv1, &self.bn1, x, true);
         let pool = MaxPoolOptions::new([3, 3])
             .with_stride([2, 2])
             .with_padding([1, 1]);
@@ -85,23 +85,16 @@ struct Block {
 impl Block {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let shortcut = match &self.downsample {
-            Some((conv, norm)) => normed(conv, norm, x.clone()),
+            Some((conv, norm)) => conv_norm(conv, norm, x.clone(), false),
             None => x.clone(),
         };
-        let x = relu(normed(&self.conv1, &self.bn1, x));
-        let x = normed(&self.conv2, &self.bn2, x);
+        let x = conv_norm(&self.conv1, &self.bn1, x, true);
+        let x = conv_norm(&self.conv2, &self.bn2, x, self.conv3.is_some());
         let x = match &self.conv3 {
-            Some(conv3) => normed(conv3, &self.bn3, relu(x)),
+            Some(conv3) => conv_norm(conv3, &self.bn3, x, false),
             None => x,
         };
         relu(x + shortcut)
-    }
-}
-
-fn normed(conv: &Conv2d, norm: &Option<Norm>, x: Tensor<4>) -> Tensor<4> {
-    match norm {
-        Some(norm) => norm.after(conv, x),
-        None => conv.forward(x),
     }
 }
 

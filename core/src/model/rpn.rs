@@ -3,7 +3,7 @@
 use super::layers::Conv2d;
 use crate::config::ModelConfig;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, activation::relu};
+use burn::tensor::{Device, Tensor};
 
 /// The network; its parameters are under `rpn.head`.
 #[derive(Module, Debug)]
@@ -51,7 +51,7 @@ impl Rpn {
             .conv
             .iter()
             .flatten()
-            .fold(feature, |x, conv| relu(conv.forward(x)));
+            .fold(feature, |x, conv| conv.rectified(x));
         (
             self.head.cls_logits.forward(hidden.clone()),
             self.head.bbox_pred.forward(hidden),

@@ -218,10 +218,11 @@ fn detections_equal(
     let rois: Vec<_> = best.iter().map(|d| (0, d.bbox)).collect();
     let labels: Vec<usize> = best.iter().map(|d| d.label).collect();
     let logits = model.masks(&packed, &rois);
-    let [_, classes, side, _] = logits.dims();
-    let masks = mask_probabilities(&floats(logits), classes, &labels);
+    let [_, _, side, _] = logits.dims();
+    let masks = floats(mask_probabilities(logits, &labels));
+    let masks = masks.chunks(side * side);
     for ((detection, mask), wanted) in best.iter().zip(masks).zip(wanted.chunks(height * width)) {
-        let picture = pasted(&mask, side, detection.bbox, width, height);
+        let picture = pasted(mask, side, detection.bbox, width, height);
         assert_close("mask", &picture, wanted, mask_error);
     }
 }

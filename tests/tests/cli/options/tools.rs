@@ -189,6 +189,20 @@ pub const BENCHMARK: Table = &[
         let ms = benchmark(at, &[])["results"][0]["step_ms"].clone();
         assert_eq!(ms["min"], ms["max"], "one step");
     }),
+    ("--graph", |at| {
+        let mut args = vec![
+            "benchmark",
+            "inference",
+            "--backend=cpu",
+            "--config=quickstart",
+        ];
+        args.extend(SMALL);
+        args.push("--graph");
+        let error = cli_error(at, &args);
+        assert!(error.contains("does not record"), "{error}");
+        let error = cli_error(at, &["benchmark", "train", "--backend=cpu", "--graph"]);
+        assert!(error.contains("inference only"), "{error}");
+    }),
     ("--json", |at| {
         benchmark(at, &["--json=elsewhere.json"]);
         assert!(at.join("elsewhere.json").is_file());
