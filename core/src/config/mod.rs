@@ -2,6 +2,7 @@
 //!
 //! Defaults are torchvision's `maskrcnn_resnet50_fpn`.
 
+mod augment;
 mod check;
 mod compare;
 mod image;
@@ -10,6 +11,7 @@ mod model;
 mod overrides;
 mod training;
 
+pub use augment::AugmentConfig;
 pub use image::{ChannelOrder, Fit, ImageConfig};
 pub use logging::LogConfig;
 pub use model::{
@@ -32,6 +34,8 @@ pub struct Config {
     pub data: DataConfig,
     /// The recipe.
     pub train: TrainConfig,
+    /// How training pictures are varied.
+    pub augment: AugmentConfig,
     /// What a run writes about itself.
     pub log: LogConfig,
 }

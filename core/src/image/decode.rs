@@ -52,7 +52,15 @@ pub fn decode_bytes(bytes: &[u8], name: &Path) -> Result<RgbImage, DecodeError> 
 
 /// Width and height in pixels, EXIF orientation applied, without decoding the pixels.
 pub fn dimensions(path: &Path) -> Result<(u32, u32), DecodeError> {
-    let mut decoder = decoder(open(path)?, path)?;
+    oriented(decoder(open(path)?, path)?)
+}
+
+/// As [`dimensions`], from memory; `name` stands for the file in errors.
+pub fn dimensions_of(bytes: &[u8], name: &Path) -> Result<(u32, u32), DecodeError> {
+    oriented(decoder(Cursor::new(bytes), name)?)
+}
+
+fn oriented(mut decoder: impl ImageDecoder) -> Result<(u32, u32), DecodeError> {
     let (width, height) = decoder.dimensions();
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     Ok(if is_turned(orientation) {

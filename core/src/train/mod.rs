@@ -1,6 +1,8 @@
 //! Training: targets, losses, optimizer, data loading and the loop around them.
 
+pub mod augment;
 pub mod batch;
+mod buckets;
 mod checkpoint;
 mod dump;
 mod ema;
@@ -17,6 +19,7 @@ mod memory;
 mod memory_plan;
 mod optimizer;
 mod optimizer_state;
+mod order;
 mod ranks;
 mod replicas;
 mod run;
@@ -24,12 +27,14 @@ mod run_folder;
 mod run_report;
 mod schedule;
 mod setup;
+mod shown;
 mod slots;
 mod step;
 mod targets;
 mod trainer;
 mod val_loss;
 
+pub use augment::Augment;
 pub use batch::{Batch, TrainSample, Truth};
 pub use checkpoint::{CheckpointError, Progress, Saved, newest as newest_checkpoint};
 pub use dump::dump_batch;
@@ -49,6 +54,7 @@ pub use ranks::Rank;
 pub use replicas::Replicas;
 pub use run_folder::{RunFolder, free_name};
 pub use schedule::learning_rate;
+pub use shown::{draw_truth, picture, preview};
 pub use slots::slot_losses;
 pub use step::{StepCounts, forward_losses, step_losses};
 pub use targets::{RoiTargets, RpnTargets, roi_targets, rpn_targets};
