@@ -2,6 +2,7 @@
 
 use crate::benchmark::BenchmarkArgs;
 use crate::convert::ConvertArgs;
+use crate::dataset::{DatasetConvertArgs, PreviewArgs};
 use crate::doctor::DoctorArgs;
 use crate::ranks::RankArgs;
 use crate::recipe::RecipeArgs;
@@ -45,7 +46,7 @@ pub enum Command {
     Predict(PredictArgs),
     /// Read weights of torchvision, Detectron2 or TensorFlow; write ours or torchvision's.
     Convert(ConvertArgs),
-    /// Render or check a data set.
+    /// Render, convert, check or look at a data set.
     Dataset {
         #[command(subcommand)]
         command: DatasetCommand,
@@ -284,6 +285,10 @@ pub enum DatasetCommand {
         /// Data set folder
         dir: PathBuf,
     },
+    /// Turn LVIS, Pascal VOC, YOLO-seg or the reference system's TFRecords into a COCO folder.
+    Convert(DatasetConvertArgs),
+    /// Draw training pictures as the network sees them: after augmentation, with boxes and masks.
+    Preview(PreviewArgs),
 }
 
 #[derive(Debug, Args)]

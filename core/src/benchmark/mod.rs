@@ -14,7 +14,7 @@ use crate::model::MaskRcnn;
 use crate::predict::{PredictError, Predictor};
 use crate::random::Stream;
 use crate::train::{
-    Batch, LoadError, Loader, MemoryMeter, Optimizer, Rank, Replicas, TrainError, TrainSample,
+    Augment, Batch, LoadError, Loader, MemoryMeter, Optimizer, Rank, Replicas, TrainError,
     accumulated_losses_and_gradients, device_memory,
 };
 use ::image::RgbImage;
@@ -213,9 +213,11 @@ fn train(
 fn synthetic_batch(config: &Config) -> Batch {
     let (pictures, dataset) =
         synthetic_pictures(config.train.batch_size, config.model.num_classes - 1);
-    let samples = pictures.into_iter().zip(&dataset.samples);
+    let augment = Augment::new(config);
+    let stream = Stream::named("benchmark pictures", config.train.seed);
+    let samples = (0..).zip(pictures).zip(&dataset.samples);
     let samples =
-        samples.map(|(image, sample)| TrainSample::new(image, sample, &config.image, false));
+        samples.map(|((index, image), sample)| augment.prepare(image, sample, stream.fork(index)));
     let image = &config.image;
     Batch::at_least(
         samples.collect(),

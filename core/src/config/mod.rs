@@ -2,6 +2,7 @@
 //!
 //! Defaults are torchvision's `maskrcnn_resnet50_fpn`.
 
+mod augment;
 mod check;
 mod compare;
 mod image;
@@ -11,6 +12,7 @@ mod overrides;
 mod presets;
 mod training;
 
+pub use augment::AugmentConfig;
 pub use image::{ChannelOrder, Fit, ImageConfig};
 pub use logging::LogConfig;
 pub use model::{
@@ -34,6 +36,8 @@ pub struct Config {
     pub data: DataConfig,
     /// The recipe.
     pub train: TrainConfig,
+    /// How training pictures are varied.
+    pub augment: AugmentConfig,
     /// What a run writes about itself.
     pub log: LogConfig,
 }

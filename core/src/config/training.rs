@@ -18,8 +18,15 @@ pub struct DataConfig {
     pub on_problem: OnProblem,
     /// Whether every picture is decoded once before training starts.
     pub check_pictures: bool,
-    /// Threads that decode and resize; 0 takes one a core.
+    /// Threads that decode, augment and resize; 0 takes one a core.
     pub workers: usize,
+    /// Batches that are in the making or wait for the training step, at most. Each takes the memory of its
+    /// padded pictures.
+    pub prefetch: usize,
+    /// Most shapes that batches are padded to: pictures are grouped by their aspect ratio, so that
+    /// shapes repeat and little is padding (3 to 5 are good); 0 is off, and a batch is padded to its
+    /// largest picture.
+    pub buckets: usize,
 }
 
 impl Default for DataConfig {
@@ -31,6 +38,8 @@ impl Default for DataConfig {
             on_problem: OnProblem::Refuse,
             check_pictures: true,
             workers: 0,
+            prefetch: 2,
+            buckets: 0,
         }
     }
 }

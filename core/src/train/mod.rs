@@ -1,7 +1,9 @@
 //! Training: targets, losses, optimizer, data loading and the loop around them.
 
 mod accumulate;
+pub mod augment;
 pub mod batch;
+mod buckets;
 mod builder;
 mod checkpoint;
 mod counts;
@@ -20,6 +22,7 @@ mod memory;
 mod memory_plan;
 mod optimizer;
 mod optimizer_state;
+mod order;
 mod ranks;
 mod replicas;
 mod run;
@@ -27,6 +30,7 @@ mod run_folder;
 mod run_report;
 mod schedule;
 mod setup;
+mod shown;
 mod slot_samples;
 mod slots;
 mod step;
@@ -35,6 +39,7 @@ mod trainer;
 mod val_loss;
 
 pub use accumulate::accumulated_losses_and_gradients;
+pub use augment::Augment;
 pub use batch::{Batch, TrainSample, Truth};
 pub use builder::TrainerBuilder;
 pub use checkpoint::{CheckpointError, Progress, Saved, newest as newest_checkpoint};
@@ -56,6 +61,7 @@ pub use ranks::Rank;
 pub use replicas::Replicas;
 pub use run_folder::{RunFolder, free_name};
 pub use schedule::learning_rate;
+pub use shown::{draw_truth, picture, preview};
 pub use slots::slot_losses;
 pub use step::{forward_losses, step_losses};
 pub use targets::{RoiTargets, RpnTargets, roi_targets, rpn_targets};

@@ -17,6 +17,11 @@ fn arguments(out: &str) -> Vec<String> {
         "--set=train.checkpoint_every=3".into(),
         "--set=train.replicas=2".into(),
         "--set=train.ema=0.9".into(),
+        // What is done to a picture is a function of the seed and its place in the run.
+        "--set=augment.min_sizes=[96, 112, 128]".into(),
+        "--set=augment.photometric=0.5".into(),
+        "--set=augment.copy_paste=0.5".into(),
+        "--set=data.buckets=3".into(),
     ]);
     args
 }
