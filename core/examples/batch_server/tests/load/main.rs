@@ -5,6 +5,7 @@ mod pictures;
 mod process;
 
 use client::{Manner, answer, connect, head, post};
+use mrcnn_core::Rle;
 use mrcnn_core::data::DetectionRecord;
 use pictures::{Picture, bomb, good_pictures, weights};
 use process::Server;
@@ -188,13 +189,29 @@ fn what_was_accepted_is_answered_after_the_signal_and_nothing_else() {
     assert!(server.end().contains("stopped: 4 pictures"));
 }
 
+/// IoU of two masks of one picture.
+fn overlap(a: &DetectionRecord, b: &DetectionRecord) -> f64 {
+    assert_eq!(a.segmentation.size, b.segmentation.size);
+    let [a, b] = [a, b].map(|record| {
+        let [height, width] = record.segmentation.size;
+        let counts = record.segmentation.counts.as_bytes();
+        Rle::from_string_bytes(counts, height, width).expect("a mask")
+    });
+    let shared = a.intersect_area(&b).expect("one size");
+    match a.area() + b.area() - shared {
+        0 => 1.0,
+        union => shared as f64 / union as f64,
+    }
+}
+
 impl Picture {
     fn check(&self, server: std::net::SocketAddr, index: usize) {
         let answer = post(server, index, &self.bytes, Manner::Well);
         self.must_be(&answer.expect("an answer"), index);
     }
 
-    /// The answer is what the library finds in the picture alone.
+    /// The answer is what the library finds in the picture alone. Not to the bit: in a batch a product has
+    /// another height and may be summed in another order, and a pixel at the threshold falls either way.
     #[track_caller]
     fn must_be(&self, answer: &client::Answer, index: usize) {
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -210,7 +227,7 @@ impl Picture {
                 .zip(wanted.bbox)
                 .map(|(a, b)| (a - b).abs());
             assert!(moved.fold(0.0, f32::max) < 1e-3);
-            assert_eq!(found.segmentation.size, wanted.segmentation.size);
+            assert!(overlap(found, wanted) > 0.999);
         }
     }
 }
