@@ -1,8 +1,8 @@
 //! Pictures a second that the loader prepares, for `benches/loader/run.py`; prints one line of JSON.
 //!
 //! `loader batches DIR PASSES WORKERS` reads a data set so many times: decode, flip, resize to
-//! 800/1333, normalise, masks, batches of 2. `loader resize ROUNDS` times the resizing of a picture of
-//! noise beside fast_image_resize.
+//! 800/1333, normalise, masks, batches of 2. `loader decode DIR ROUNDS` only decodes it. `loader resize
+//! ROUNDS` times the resizing of a picture of noise beside fast_image_resize.
 
 use fast_image_resize::images::Image;
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
@@ -10,6 +10,7 @@ use mrcnn_core::Config;
 use mrcnn_core::config::ImageConfig;
 use mrcnn_core::data::{Dataset, OnProblem};
 use mrcnn_core::image::RgbImage;
+use mrcnn_core::image::decode::decode;
 use mrcnn_core::image::transform::{Planes, prepare};
 use mrcnn_core::random::Stream;
 use mrcnn_core::train::{Loader, Rank};
@@ -24,8 +25,9 @@ fn main() -> Result<(), Failure> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
         ["batches", dir, passes, workers] => batches(dir, passes.parse()?, workers.parse()?),
+        ["decode", dir, rounds] => decode_all(dir, rounds.parse()?),
         ["resize", rounds] => resize(rounds.parse()?),
-        _ => Err("loader batches DIR PASSES WORKERS | loader resize ROUNDS".into()),
+        _ => Err("loader batches DIR PASSES WORKERS | decode DIR ROUNDS | resize ROUNDS".into()),
     }
 }
 
@@ -64,6 +66,21 @@ fn batches(dir: &str, passes: usize, workers: usize) -> Result<(), Failure> {
         "{{\"pictures\": {pictures}, \"seconds\": {seconds:.3}, \"cpu_seconds\": {used:.2}, \
          \"objects\": {objects}, \"sum\": {sum:.3}}}"
     );
+    Ok(())
+}
+
+fn decode_all(dir: &str, rounds: usize) -> Result<(), Failure> {
+    let (dataset, _) = Dataset::open(Path::new(dir), "train", OnProblem::Skip)?;
+    let mut fastest = f64::MAX;
+    for _ in 0..rounds {
+        let used = cpu_seconds();
+        for sample in &dataset.samples {
+            std::hint::black_box(decode(&sample.path)?);
+        }
+        fastest = fastest.min(cpu_seconds() - used);
+    }
+    let ms = fastest * 1e3 / dataset.samples.len() as f64;
+    println!("{{\"decode_ms\": {ms:.2}}}");
     Ok(())
 }
 

@@ -48,7 +48,12 @@ def main():
         per_core = best(name, "cpu_seconds")
         ratio = best("ours", "cpu_seconds") / per_core
         print(f"| {name} | {best(name, 'seconds'):.1f} | {per_core:.1f} | {ratio:.2f} |")
-    print(json.dumps({"resize": measured([args.binary, "resize", 20]), "runs": found}))
+    decoded = {
+        "ours": measured([args.binary, "decode", args.folder, 5]),
+        "libjpeg-turbo": measured([sys.executable, PEER, args.folder, 5, 0, "--only-decode"]),
+    }
+    resized = measured([args.binary, "resize", 20])
+    print(json.dumps({"decode": decoded, "resize": resized, "runs": found}, indent=1))
 
 
 if __name__ == "__main__":

@@ -487,3 +487,58 @@ fn the_references_shards_come_back() {
     assert!(fault(&record(&example(&[]))).contains("no image/encoded"));
     assert!(fault(&record(b"\xff\xff\xff")).contains("record 1"));
 }
+
+/// Bytes turned, cut and doubled at random: an error or a data set, never a panic.
+#[test]
+fn damaged_sources_do_not_panic() {
+    use mrcnn_core::random::Stream;
+    let (folder, samples) = shapes();
+    let at = folder.path();
+    let record = record(&coco_record(&samples[0], 1));
+    create_dir_all(at.join("shards")).expect("a folder");
+    yolo(
+        &at.join("yolo"),
+        "train: images/train\nnames: {0: cat, 1: dog}\n",
+    );
+    let voc = at.join("voc");
+    for part in ["Annotations", "JPEGImages", "SegmentationObject"] {
+        create_dir_all(voc.join(part)).expect("a folder");
+    }
+    std::fs::copy(&samples[0].path, voc.join("JPEGImages/a.png")).expect("a copy");
+    object_numbers(&samples[0], &voc.join("SegmentationObject/a.png"));
+    write(voc.join("Annotations/a.xml"), voc_xml(&samples[0], "a")).expect("XML");
+    let sources = [
+        (Format::Tfrecord, "shards", "shards/train-0-of-1.tfrecord"),
+        (Format::Yolo, "yolo", "yolo/data.yaml"),
+        (Format::Yolo, "yolo", "yolo/labels/train/a.txt"),
+        (Format::Voc, "voc", "voc/Annotations/a.xml"),
+        (Format::Voc, "voc", "voc/SegmentationObject/a.png"),
+    ];
+    write(at.join("shards/train-0-of-1.tfrecord"), &record).expect("a shard");
+    let mut refused = [0; 5];
+    for (number, (format, source, file)) in sources.into_iter().enumerate() {
+        let whole = std::fs::read(at.join(file)).expect("a file");
+        for attempt in 0..60 {
+            let stream = Stream::named(file, attempt);
+            let place = (stream.bits(0) % whole.len() as u64) as usize;
+            let mut bytes = whole.clone();
+            match attempt % 3 {
+                0 => bytes[place] = stream.bits(1) as u8,
+                1 => bytes.truncate(place),
+                _ => bytes.extend_from_within(place..),
+            }
+            write(at.join(file), bytes).expect("a file");
+            let out = at.join(format!("out-{number}-{attempt}"));
+            match import(&spec(format, &at.join(source), &out)) {
+                Ok(_) => drop(Dataset::open(&out, "train", OnProblem::Skip)),
+                Err(error) => {
+                    refused[number] += 1;
+                    assert_eq!(error.to_string().lines().count(), 1, "{error}");
+                }
+            }
+        }
+        write(at.join(file), whole).expect("a file");
+    }
+    println!("of 60 each, refused: {refused:?}");
+    assert!(refused.iter().all(|count| *count >= 5), "{refused:?}");
+}

@@ -91,7 +91,7 @@ fn picture(folder: &Path, image: &Image) -> Option<PathBuf> {
     ];
     let names = names
         .into_iter()
-        .filter(|name| !name.is_empty() && !name.contains(".."));
+        .filter(|name| !name.is_empty() && !name.contains("..") && !name.starts_with('/'));
     names
         .map(|name| folder.join(name))
         .find(|path| path.is_file())

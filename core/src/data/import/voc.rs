@@ -105,7 +105,9 @@ fn add(
     objects: &[&Annotation],
     writer: &mut Writer,
 ) -> Result<(), ImportError> {
-    let path = source.join("JPEGImages").join(&image.file_name);
+    // Whatever the XML file says, it is a picture of this folder.
+    let name = Path::new(&image.file_name).file_name().unwrap_or_default();
+    let path = source.join("JPEGImages").join(name);
     let masks = source
         .join("SegmentationObject")
         .join(format!("{}.png", stem(image)));
