@@ -1,9 +1,11 @@
 //! Choosing a device: what was asked for, what this build can do, what this machine has.
+#![warn(missing_docs)]
 
 #[cfg(feature = "comm")]
 pub mod comm;
 #[cfg(not(target_family = "wasm"))]
 mod doctor;
+pub mod failure;
 
 #[cfg(not(target_family = "wasm"))]
 pub use doctor::{BackendFacts, DeviceFacts, Diagnosis, diagnose};

@@ -2,6 +2,7 @@
 
 use crate::benchmark::BenchmarkArgs;
 use crate::convert::ConvertArgs;
+use crate::dataset::{DatasetConvertArgs, PreviewArgs};
 use crate::doctor::DoctorArgs;
 use crate::ranks::RankArgs;
 use crate::recipe::RecipeArgs;
@@ -9,6 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mrcnn_backends::{BackendKind, Selected, select_nth};
 use mrcnn_core::Config;
+use mrcnn_core::config::PRESETS;
 use mrcnn_core::eval::AreaProtocol;
 use std::path::{Path, PathBuf};
 
@@ -44,7 +46,7 @@ pub enum Command {
     Predict(PredictArgs),
     /// Read weights of torchvision, Detectron2 or TensorFlow; write ours or torchvision's.
     Convert(ConvertArgs),
-    /// Render or check a data set.
+    /// Render, convert, check or look at a data set.
     Dataset {
         #[command(subcommand)]
         command: DatasetCommand,
@@ -283,6 +285,10 @@ pub enum DatasetCommand {
         /// Data set folder
         dir: PathBuf,
     },
+    /// Turn LVIS, Pascal VOC, YOLO-seg or the reference system's TFRecords into a COCO folder.
+    Convert(DatasetConvertArgs),
+    /// Draw training pictures as the network sees them: after augmentation, with boxes and masks.
+    Preview(PreviewArgs),
 }
 
 #[derive(Debug, Args)]
@@ -324,24 +330,6 @@ impl From<Area> for AreaProtocol {
         }
     }
 }
-
-/// Presets by name, from `configs/`.
-pub const PRESETS: [(&str, &str); 5] = [
-    ("quickstart", include_str!("../../configs/quickstart.toml")),
-    ("nuclei", include_str!("../../configs/nuclei.toml")),
-    (
-        "r50_fpn_1x_coco",
-        include_str!("../../configs/r50_fpn_1x_coco.toml"),
-    ),
-    (
-        "r50_fpn_3x_coco",
-        include_str!("../../configs/r50_fpn_3x_coco.toml"),
-    ),
-    (
-        "r50_fpn_reference",
-        include_str!("../../configs/r50_fpn_reference.toml"),
-    ),
-];
 
 /// A file, a preset where no such file exists, or the defaults.
 pub fn load_config(name: Option<&str>) -> Result<Config> {

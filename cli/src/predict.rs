@@ -2,12 +2,8 @@
 
 use crate::args::{PredictArgs, PrintFormat};
 use anyhow::{Context, Result, anyhow, bail};
-use mrcnn_core::Detection;
-use mrcnn_core::data::detections_json;
-use mrcnn_core::image::RgbImage;
 use mrcnn_core::image::decode::decode;
-use mrcnn_core::image::overlay::{OverlayOptions, draw};
-use mrcnn_core::predict::Predictor;
+use mrcnn_core::{Prediction, Predictor};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
@@ -18,9 +14,15 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         None => newest_weights(Path::new("runs"))?,
     };
     let backend = args.model.backend.select()?;
-    let config = args.model.config()?;
-    let overrides = &args.model.overrides.set;
-    let predictor = Predictor::load(&weights, config, overrides, &backend.device)?;
+    let mut builder = Predictor::builder()
+        .weights(&weights)
+        .overrides(&args.model.overrides.set)
+        .device(&backend.device)
+        .score(args.score);
+    if let Some(config) = args.model.config()? {
+        builder = builder.config(config);
+    }
+    let predictor = builder.build()?;
     eprintln!("weights: {}", weights.display());
     let out = free_folder(&args.out)?;
     let table = args.format == PrintFormat::Table;
@@ -39,19 +41,18 @@ pub fn run(args: &PredictArgs) -> Result<()> {
             }
         };
         let started = Instant::now();
-        let mut found = predictor.predict(&image)?;
-        found.retain(|detection| detection.score >= args.score);
+        let found = predictor.predict(&image)?;
         if table {
-            println!("{}", row(path, &image, started, &found, &predictor));
+            println!("{}", row(path, started, &found));
         }
-        draw_overlay(
-            &out.join(overlay_name(path, index)),
-            &image,
-            &found,
-            &predictor,
-        )?;
-        let id = index as u64 + 1;
-        records.extend(detections_json(id, Some(path), &found, predictor.classes()));
+        let overlay = out.join(overlay_name(path, index));
+        let drawn = found.draw(&image).save(&overlay);
+        drawn.with_context(|| overlay.display().to_string())?;
+        let file_name = Some(path.display().to_string());
+        for mut record in found.to_coco(index as u64 + 1) {
+            record.file_name.clone_from(&file_name);
+            records.push(record);
+        }
     }
     let json = out.join("detections.json");
     let text = serde_json::to_string(&records)?;
@@ -67,38 +68,23 @@ pub fn run(args: &PredictArgs) -> Result<()> {
 }
 
 /// A picture's line of the table.
-fn row(
-    path: &Path,
-    image: &RgbImage,
-    started: Instant,
-    found: &[Detection],
-    predictor: &Predictor,
-) -> String {
+fn row(path: &Path, started: Instant, found: &Prediction) -> String {
     let milliseconds = started.elapsed().as_millis();
-    let size = format!("{}x{}", image.width(), image.height());
+    let size = format!("{}x{}", found.width, found.height);
     let shown = shorten(&path.display().to_string(), 40);
-    let summary = summary(found, predictor);
-    format!("{shown:<40} {size:>11} {milliseconds:>8}  {summary}")
-}
-
-fn draw_overlay(
-    file: &Path,
-    image: &RgbImage,
-    found: &[Detection],
-    predictor: &Predictor,
-) -> Result<()> {
-    let names = |label: usize| predictor.classes().name(label);
-    let overlay = draw(image, found, &names, &OverlayOptions::default());
-    overlay
-        .save(file)
-        .with_context(|| file.display().to_string())
+    format!(
+        "{shown:<40} {size:>11} {milliseconds:>8}  {}",
+        summary(found)
+    )
 }
 
 /// `circle 0.99, circle 0.87, star 0.61`, at most five of them.
-fn summary(found: &[Detection], predictor: &Predictor) -> String {
+fn summary(found: &Prediction) -> String {
     const SHOWN: usize = 5;
-    let one = |d: &Detection| format!("{} {:.2}", predictor.classes().name(d.label), d.score);
-    let mut text: Vec<String> = found.iter().take(SHOWN).map(one).collect();
+    let objects = found.iter().take(SHOWN);
+    let mut text: Vec<String> = objects
+        .map(|object| format!("{} {:.2}", object.name, object.score))
+        .collect();
     if found.len() > SHOWN {
         text.push(format!("and {} more", found.len() - SHOWN));
     }

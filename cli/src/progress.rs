@@ -1,5 +1,6 @@
 //! Progress on the terminal, or a line now and then where there is none.
 
+use crate::interrupt::stop_flag;
 use indicatif::{ProgressBar, ProgressStyle};
 use mrcnn_core::eval::Metrics;
 use mrcnn_core::train::{MemoryPlan, Observer, StepReport};
@@ -25,27 +26,14 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A bar over `steps`; of several ranks only the lead shows it. The first Ctrl-C ends the run after
-    /// saving, the second at once.
+    /// A bar over `steps`; of several ranks only the lead shows it. The first Ctrl-C or SIGTERM ends the
+    /// run after saving, the second at once.
     pub fn new(steps: usize, lead: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = match lead {
             true => bar(steps, "{bar:30} {pos}/{len} {msg} ETA {eta}"),
             false => ProgressBar::hidden(),
         };
-        let stop = Arc::new(AtomicBool::new(false));
-        let flag = stop.clone();
-        let handler = ctrlc::set_handler(move || {
-            if flag.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
-            }
-            if lead {
-                eprintln!("\nstopping after this step; Ctrl-C again quits at once");
-            }
-        });
-        if let Err(error) = handler {
-            eprintln!("warning: Ctrl-C will not save: {error}");
-        }
         let line_every = (lead && !terminal).then(|| (steps / 20).max(1));
         let started = Instant::now();
         Self {
@@ -57,7 +45,7 @@ impl Progress {
             rate: 0.0,
             loss: None,
             line_every,
-            stop,
+            stop: stop_flag(lead),
         }
     }
 }

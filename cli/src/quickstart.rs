@@ -1,6 +1,6 @@
 //! `mrcnn-cli quickstart`: the whole road on rendered shapes.
 
-use crate::args::{PRESETS, QuickstartArgs};
+use crate::args::QuickstartArgs;
 use crate::progress::Progress;
 use anyhow::{Context, Result};
 use mrcnn_backends::comm::Single;
@@ -30,7 +30,7 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     );
     shapes::render(&data, &spec)?;
 
-    let mut config = Config::parse(PRESETS[0].1, Path::new("quickstart.toml"), &[])?;
+    let mut config = Config::preset("quickstart")?;
     config.data.dir = data;
     config.train.seed = args.seed;
     let config = config.with(&args.overrides.set)?;
@@ -96,9 +96,13 @@ const ROWS: usize = 4;
 fn draw(predictor: &Predictor, trainer: &Trainer, path: &Path) -> Result<()> {
     let mut rows = Vec::new();
     for sample in trainer.val.samples.iter().take(ROWS) {
-        let image = mrcnn_core::image::decode::decode(&sample.path)?;
+        let image = sample.image()?;
         let found = predictor.predict(&image)?;
-        rows.push(truth_and_prediction(sample, &found, &trainer.val)?);
+        rows.push(truth_and_prediction(
+            sample,
+            &found.detections,
+            &trainer.val,
+        )?);
     }
     stacked(&rows)
         .save(path)

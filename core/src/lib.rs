@@ -1,8 +1,89 @@
 //! Mask R-CNN on [Burn](https://burn.dev): the model, its training and evaluation, and prediction,
 //! on CPU (`flex`), any GPU through wgpu, and CUDA.
 //!
-//! Data walks one way: [`image`] -> [`model`] (backbone, FPN, RPN, RoI heads) -> [`predict`] ->
-//! [`detection`]; training adds [`data`], [`train`], [`eval`], [`report`] and [`benchmark`] (feature `train`).
+//! # Predicting
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # std::env::set_current_dir(folder.path())?;
+//! # let small = [
+//! #     "model.backbone=resnet18", "model.width=8", "model.fpn_channels=16", "model.num_classes=3",
+//! #     "model.box_head.hidden=32", "model.mask_head.convs=[16]", "model.mask_head.hidden=16",
+//! #     "image.min_size=96",
+//! # ];
+//! # let config = mrcnn_core::Config::default().with(&small)?;
+//! # let device = mrcnn_core::backends::select(mrcnn_core::BackendKind::Auto)?.device;
+//! # let model = mrcnn_core::MaskRcnn::new(&config.model, 1, &device);
+//! # let classes = mrcnn_core::data::Classes { names: vec!["cat".into()], ids: vec![1] };
+//! # mrcnn_core::weights::save("best.safetensors".as_ref(), &model, &config, &classes, None)?;
+//! # mrcnn_core::image::RgbImage::new(64, 48).save("photo.png")?;
+//! use mrcnn_core::{Predictor, image::decode::decode};
+//!
+//! let predictor = Predictor::builder().weights("best.safetensors").build()?;
+//! let image = decode("photo.png")?;
+//! let found = predictor.predict(&image)?;
+//! for object in &found {
+//!     println!("{} {:.2} {:?}", object.name, object.score, object.bbox);
+//! }
+//! # let coco = serde_json::to_string(&found.to_coco(1))?;
+//! # assert!(coco.starts_with('['));
+//! found.draw(&image).save("found.png")?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Prediction`] has boxes in pixels of the picture, class names, scores and masks
+//! ([`Detection::mask`] as run lengths, [`Detection::bitmap`], [`Detection::polygons`]), and gives COCO
+//! results. [`Predictor::predict_batch`] takes several pictures; the `_async` twins do not block. A
+//! predictor can be shared between threads.
+//!
+//! # Training
+//!
+//! `train::Trainer` trains on COCO files, or on what implements [`data::DatasetSource`]; a
+//! `train::Observer` follows it and may stop it. The examples `finetune_coco` and `custom_dataset` are
+//! whole programs. [`model`] shows how to use the network part by part.
+//!
+//! # The way of the data
+//!
+//! ```text
+//! file ── image::decode ──▶ RgbImage ── image::transform ──▶ [n, 3, h, w]
+//!                                                                │
+//!            ┌──────────────────────── model::MaskRcnn ──────────▼──────────────┐
+//!            │  backbone: ResNet ─▶ FPN ─▶ P2..P6 ──▶ rpn ─▶ proposals          │
+//!            │                              │                    │              │
+//!            │                              └──── RoIAlign ◀─────┘              │
+//!            │                                       │                          │
+//!            │                      roi_heads: boxes ─▶ NMS ─▶ masks            │
+//!            └───────────────────────────────────────┬──────────────────────────┘
+//!                                                    ▼
+//!         Predictor ──▶ Prediction: Detection { bbox, label, score, mask } ─▶ COCO, drawing
+//!
+//! data::Dataset ──▶ train::Trainer ──▶ run folder: weights, metrics, report        (feature `train`)
+//!                        └── eval: COCO's 12 + 12 numbers
+//! ```
+//!
+//! # Features
+//!
+//! | feature | what it adds | default |
+//! |---|---|---|
+//! | `flex` | the processor, plain Rust; the only backend that needs no driver | yes |
+//! | `wgpu` | any GPU through Vulkan, Metal, DirectX 12 or WebGPU | yes |
+//! | `cuda` | NVIDIA GPUs; kernels are compiled by NVRTC at run time | no |
+//! | `fusion` | Burn fuses elementwise operations on wgpu and CUDA | yes |
+//! | `train` | training, evaluation, reports, the rendered data set, timing | yes |
+//! | `convert` | weights of torchvision, Detectron2 and TensorFlow | yes |
+//! | `mpi` | ranks that talk over MPI; needs Open MPI or MPICH and libclang to build | no |
+//!
+//! At least one of `flex`, `wgpu` and `cuda` is needed to compute. Only to predict, on the processor:
+//! `mrcnn-core = { version = "0.1", default-features = false, features = ["flex"] }`.
+//!
+//! With `cuda`, a program outside this repository must take the repository's `backends/cubecl-llvm` as a
+//! `[patch.crates-io]` of `cubecl-llvm`, or its build downloads an LLVM that nothing uses.
+//!
+//! Rust 1.95 or newer. Compiles to `wasm32-unknown-unknown` without `train` and `mpi`; there the device
+//! is given and the `_async` methods are used.
+#![warn(missing_docs)]
 
 #[cfg(feature = "train")]
 pub mod benchmark;
@@ -19,6 +100,7 @@ pub mod eval;
 pub mod image;
 pub mod model;
 pub mod predict;
+pub mod prediction;
 pub mod random;
 #[cfg(feature = "train")]
 pub mod report;
@@ -30,3 +112,13 @@ pub use config::Config;
 pub use detection::Detection;
 pub use model::MaskRcnn;
 pub use predict::Predictor;
+pub use prediction::Prediction;
+
+/// The crate that computes, of the one version that fits: tensors, devices, modules.
+pub use burn;
+pub use burn::tensor::Device;
+/// Choosing a device, and processes that train together.
+pub use mrcnn_backends as backends;
+pub use mrcnn_backends::BackendKind;
+/// A mask as run lengths, column by column: COCO's form.
+pub use vernier_mask::Rle;

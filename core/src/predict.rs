@@ -1,20 +1,29 @@
 //! Prediction: pictures in, detections in the pixels of the original pictures out.
 
+mod builder;
+
+pub use builder::{PredictorBuilder, WeightsSource};
+
 use crate::boxes::{self, Bbox};
 use crate::config::{Config, ConfigError};
 use crate::data::Classes;
 use crate::detection::Detection;
 use crate::image::paste::{MaskRuns, pasted};
-use crate::image::transform::{Planes, prepare, stack_at_least};
+use crate::image::transform::{Planes, padded_size, prepare, stack_at_least};
 use crate::model::{
     MaskRcnn, PackedPyramid, ScoredBox, filter_proposals, mask_probabilities, postprocess,
 };
+use crate::prediction::Prediction;
 use crate::weights::{self, Checkpoint, WeightsError};
 use ::image::RgbImage;
 use burn::module::Module;
 use burn::tensor::{Device, ExecutionError, Tensor, TensorData};
+use mrcnn_backends::BackendError;
+use mrcnn_backends::failure::caught;
 use mrcnn_kernels::{PasteWindow, paste_bits};
+use std::borrow::Borrow;
 use std::path::Path;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Why a prediction failed.
@@ -29,6 +38,25 @@ pub enum PredictError {
     /// The configuration cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// There is no device for the backend.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The builder was given no weights.
+    #[error("no weights: give the builder .weights(path) or .weights(bytes)")]
+    NoWeights,
+    /// The builder was given a threshold that is no number.
+    #[error("the score is NaN; give a number from 0 (everything) to 1")]
+    Score,
+    /// A picture without pixels.
+    #[error("picture {index} of the batch has {width}x{height} pixels; at least 1x1 is needed")]
+    EmptyPicture {
+        /// Its place in the batch.
+        index: usize,
+        /// Columns.
+        width: u32,
+        /// Rows.
+        height: u32,
+    },
 }
 
 /// A trained model with all that prediction needs.
@@ -36,7 +64,7 @@ pub enum PredictError {
 pub struct Predictor {
     model: MaskRcnn,
     config: Config,
-    classes: Classes,
+    classes: Arc<Classes>,
     device: Device,
 }
 
@@ -47,6 +75,11 @@ const MASKS_AT_ONCE: usize = 128;
 const MASK_THRESHOLD: f32 = 0.5;
 
 impl Predictor {
+    /// Weights are all that must be given: `Predictor::builder().weights("best.safetensors").build()?`.
+    pub fn builder<'a>() -> PredictorBuilder<'a> {
+        PredictorBuilder::default()
+    }
+
     /// Reads weights, as [`weights::load`] does. `config` replaces the configuration stored with
     /// them; `overrides` change it (`image.min_size=400`).
     pub fn load(
@@ -103,7 +136,7 @@ impl Predictor {
         Self {
             model: model.valid(),
             config,
-            classes,
+            classes: Arc::new(classes),
             device,
         }
     }
@@ -118,36 +151,72 @@ impl Predictor {
         &self.config
     }
 
-    /// Detections of one picture, best first. Blocks; in a browser use [`Self::predict_batch_async`].
-    pub fn predict(&self, image: &RgbImage) -> Result<Vec<Detection>, PredictError> {
-        Ok(self.predict_batch(&[image])?.pop().unwrap_or_default())
+    /// Height and width of the tensor that a picture becomes, padding included. Pictures for which they
+    /// are equal are predicted in one batch as they are alone, up to rounding.
+    pub fn input_size(&self, width: u32, height: u32) -> (usize, usize) {
+        let image = &self.config.image;
+        let size = image.resized(height, width);
+        padded_size(
+            [size].into_iter(),
+            image.size_divisor,
+            image.smallest_batch(),
+        )
     }
 
-    /// Detections of each picture. The pictures are padded to one size: similar ones go together.
-    pub fn predict_batch(&self, images: &[&RgbImage]) -> Result<Vec<Vec<Detection>>, PredictError> {
-        pollster::block_on(self.predict_batch_async(images))
+    /// What is in one picture. Blocks; in a browser use [`Self::predict_async`].
+    pub fn predict(&self, image: &RgbImage) -> Result<Prediction, PredictError> {
+        caught(|| pollster::block_on(self.predict_async(image)))
+    }
+
+    /// As [`Self::predict`], without blocking.
+    pub async fn predict_async(&self, image: &RgbImage) -> Result<Prediction, PredictError> {
+        let found = self.predict_batch_async(&[image]).await?.pop();
+        Ok(found.unwrap_or_else(|| self.prediction(image, Vec::new())))
+    }
+
+    /// What is in each picture. They are padded to one size, which costs time and moves scores a little
+    /// near the border: pictures of one [`Self::input_size`] go together best.
+    pub fn predict_batch(
+        &self,
+        images: &[impl Borrow<RgbImage>],
+    ) -> Result<Vec<Prediction>, PredictError> {
+        caught(|| pollster::block_on(self.predict_batch_async(images)))
     }
 
     /// As [`Self::predict_batch`], without blocking.
     pub async fn predict_batch_async(
         &self,
-        images: &[&RgbImage],
-    ) -> Result<Vec<Vec<Detection>>, PredictError> {
+        images: &[impl Borrow<RgbImage>],
+    ) -> Result<Vec<Prediction>, PredictError> {
+        let images: Vec<&RgbImage> = images.iter().map(Borrow::borrow).collect();
+        if let Some(index) = images.iter().position(|image| image.is_empty()) {
+            let (width, height) = images[index].dimensions();
+            return Err(PredictError::EmptyPicture {
+                index,
+                width,
+                height,
+            });
+        }
         let planes: Vec<Planes> = images
             .iter()
             .map(|image| prepare(image, &self.config.image))
             .collect();
-        let sizes: Vec<(u32, u32)> = planes
-            .iter()
-            .map(|p| (p.height as u32, p.width as u32))
-            .collect();
         if planes.is_empty() {
             return Ok(Vec::new());
         }
+        let prepared = planes.iter().map(|p| (p.height as u32, p.width as u32));
         let originals = images.iter().map(|image| (image.height(), image.width()));
-        let sizes: Vec<_> = sizes.into_iter().zip(originals).collect();
+        let sizes: Vec<_> = prepared.zip(originals).collect();
         let (packed, boxes) = self.find_boxes(&planes).await?;
-        self.find_detections(&packed, boxes, &sizes).await
+        let found = self.find_detections(&packed, boxes, &sizes).await?;
+        let per_image = images.iter().zip(found);
+        Ok(per_image
+            .map(|(image, found)| self.prediction(image, found))
+            .collect())
+    }
+
+    fn prediction(&self, image: &RgbImage, detections: Vec<Detection>) -> Prediction {
+        Prediction::new(image.dimensions(), detections, self.classes.clone())
     }
 
     /// Boxes and mask probabilities in the pixels of prepared pictures.

@@ -8,6 +8,7 @@
 //! oracle that GPU kernels are tested against.
 //!
 //! Features: `flex` (CPU), `wgpu`, `cuda`, `fusion`.
+#![warn(missing_docs)]
 
 mod conv1x1;
 pub mod conv3x3;

@@ -22,6 +22,17 @@ pub fn root() -> &'static Path {
         .expect("the crate lies in the repository")
 }
 
+/// A built example of `mrcnn-core`: `cargo test --workspace` builds it beside the tests.
+pub fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the test has a path");
+    let folder = test.parent().and_then(Path::parent);
+    let folder = folder.expect("target/PROFILE/deps").join("examples");
+    let path = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    let missing = "is missing: run `cargo test --workspace`";
+    assert!(path.is_file(), "{} {missing}", path.display());
+    path
+}
+
 /// A folder of real data in `../shared/data`, if it is there.
 pub fn shared_data(name: &str) -> Option<PathBuf> {
     let path = root().join("../shared/data").join(name);

@@ -10,13 +10,12 @@ pub use timing::{Percentiles, Timing};
 
 use crate::config::{Config, ConfigError};
 use crate::data::{DataError, Dataset, OnProblem, Sample};
-use crate::image::decode::decode;
 use crate::model::MaskRcnn;
 use crate::predict::{PredictError, Predictor};
 use crate::random::Stream;
 use crate::train::{
-    Batch, LoadError, Loader, MemoryMeter, Optimizer, Rank, Replicas, TrainError, TrainSample,
-    device_memory,
+    Augment, Batch, LoadError, Loader, MemoryMeter, Optimizer, Rank, Replicas, TrainError,
+    accumulated_losses_and_gradients, device_memory,
 };
 use ::image::RgbImage;
 use burn::tensor::Device;
@@ -138,10 +137,9 @@ pub fn benchmark(
         let classes = data.as_ref().map(|data| data.classes.len() + 1);
         config.model.num_classes = classes.unwrap_or(SYNTHETIC_CLASSES);
     }
-    config.train.replicas = match spec.mode {
-        Mode::Train => config.train.replicas,
-        Mode::Inference => 1,
-    };
+    if spec.mode == Mode::Inference {
+        (config.train.replicas, config.train.accumulate) = (1, 1);
+    }
     let tracked = device.clone().autodiff();
     let new = || MaskRcnn::new(&config.model, config.train.seed, &tracked);
     let model = model.unwrap_or_else(new);
@@ -200,7 +198,10 @@ fn train(
         };
         let waited = started.elapsed();
         let stream = Stream::named("benchmark", config.train.seed).fork(step as u64);
-        let found = replicas.losses_and_gradients(&model, batch, stream, device);
+        let found = match config.train.accumulate {
+            1 => replicas.losses_and_gradients(&model, batch, stream, device),
+            n => accumulated_losses_and_gradients(&model, batch, n, stream, device),
+        };
         let (_, gradients) = found.map_err(TrainError::from)?;
         (model, _) = optimizer.step(model, gradients, LEARNING_RATE);
         device.sync().map_err(TrainError::from)?;
@@ -212,9 +213,11 @@ fn train(
 fn synthetic_batch(config: &Config) -> Batch {
     let (pictures, dataset) =
         synthetic_pictures(config.train.batch_size, config.model.num_classes - 1);
-    let samples = pictures.into_iter().zip(&dataset.samples);
+    let augment = Augment::new(config);
+    let stream = Stream::named("benchmark pictures", config.train.seed);
+    let samples = (0..).zip(pictures).zip(&dataset.samples);
     let samples =
-        samples.map(|(image, sample)| TrainSample::new(image, sample, &config.image, false));
+        samples.map(|((index, image), sample)| augment.prepare(image, sample, stream.fork(index)));
     let image = &config.image;
     Batch::at_least(
         samples.collect(),
@@ -249,7 +252,7 @@ fn inference(
         let read: Vec<RgbImage> = match data {
             Some(_) => {
                 let samples: Vec<&Sample> = next.by_ref().take(batch_size).collect();
-                let images = samples.iter().map(|sample| decode(&sample.path));
+                let images = samples.iter().map(|sample| sample.image());
                 images.collect::<Result<_, _>>().map_err(LoadError::from)?
             }
             None => Vec::new(),

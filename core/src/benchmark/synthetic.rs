@@ -31,13 +31,12 @@ pub fn synthetic_pictures(count: usize, classes: usize) -> (Vec<RgbImage>, Datas
                 crowd: false,
             }
         });
-        samples.push(Sample {
-            image_id: index + 1,
-            path: PathBuf::new(),
-            width: scene.image.width(),
-            height: scene.image.height(),
-            instances: instances.collect(),
-        });
+        samples.push(Sample::new(
+            index + 1,
+            PathBuf::new(),
+            scene.image.dimensions(),
+            instances.collect(),
+        ));
         images.push(scene.image);
     }
     let dataset = Dataset {

@@ -2,20 +2,24 @@
 //!
 //! Defaults are torchvision's `maskrcnn_resnet50_fpn`.
 
+mod augment;
 mod check;
 mod compare;
 mod image;
 mod logging;
 mod model;
 mod overrides;
+mod presets;
 mod training;
 
+pub use augment::AugmentConfig;
 pub use image::{ChannelOrder, Fit, ImageConfig};
 pub use logging::LogConfig;
 pub use model::{
     Backbone, BoxHeadConfig, MaskHeadConfig, ModelConfig, NormKind, RoiConfig, RpnConfig,
 };
 pub use overrides::ConfigError;
+pub use presets::PRESETS;
 pub use training::{DataConfig, DecayScope, OptimizerKind, Schedule, TrainConfig, Wire};
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +36,8 @@ pub struct Config {
     pub data: DataConfig,
     /// The recipe.
     pub train: TrainConfig,
+    /// How training pictures are varied.
+    pub augment: AugmentConfig,
     /// What a run writes about itself.
     pub log: LogConfig,
 }

@@ -38,6 +38,14 @@ pub enum ConfigError {
         /// What may have been meant.
         hint: String,
     },
+    /// There is no preset of that name.
+    #[error("{name}: no such preset; there are {known}")]
+    UnknownPreset {
+        /// The name as given.
+        name: String,
+        /// The names that there are.
+        known: String,
+    },
     /// A value makes no sense.
     #[error("{key} = {value}: {reason}")]
     Value {
@@ -74,16 +82,16 @@ impl Config {
     }
 
     /// This configuration with `key=value` overrides; values are TOML, bare words are strings.
-    pub fn with(&self, overrides: &[String]) -> Result<Self, ConfigError> {
+    pub fn with(&self, overrides: &[impl AsRef<str>]) -> Result<Self, ConfigError> {
         let set_error = |error: String| ConfigError::Parse {
             path: "--set".into(),
             message: error,
         };
         let mut table = Table::try_from(self).map_err(|error| set_error(error.to_string()))?;
-        for text in overrides {
+        for text in overrides.iter().map(AsRef::as_ref) {
             let (key, value) = text
                 .split_once('=')
-                .ok_or_else(|| ConfigError::Override { text: text.clone() })?;
+                .ok_or_else(|| ConfigError::Override { text: text.into() })?;
             set(&mut table, key.trim(), parse_value(value.trim()))?;
         }
         table

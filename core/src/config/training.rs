@@ -18,8 +18,15 @@ pub struct DataConfig {
     pub on_problem: OnProblem,
     /// Whether every picture is decoded once before training starts.
     pub check_pictures: bool,
-    /// Threads that decode and resize; 0 takes one a core.
+    /// Threads that decode, augment and resize; 0 takes one a core.
     pub workers: usize,
+    /// Batches that are in the making or wait for the training step, at most. Each takes the memory of its
+    /// padded pictures.
+    pub prefetch: usize,
+    /// Most shapes that batches are padded to: pictures are grouped by their aspect ratio, so that
+    /// shapes repeat and little is padding (3 to 5 are good); 0 is off, and a batch is padded to its
+    /// largest picture.
+    pub buckets: usize,
 }
 
 impl Default for DataConfig {
@@ -31,6 +38,8 @@ impl Default for DataConfig {
             on_problem: OnProblem::Refuse,
             check_pictures: true,
             workers: 0,
+            prefetch: 2,
+            buckets: 0,
         }
     }
 }
@@ -88,6 +97,9 @@ pub struct TrainConfig {
     pub epochs: f64,
     /// Pictures a step, of all ranks together.
     pub batch_size: usize,
+    /// Micro-batches that a step's pictures are done in, one after the other: the update is the whole
+    /// batch's, the memory a part's; costs a forward pass of the backbone more. Divides `batch_size`.
+    pub accumulate: usize,
     /// Copies of the model that share a batch side by side on one device, their gradients averaged: 2
     /// or more fill a processor's cores where the model is small.
     pub replicas: usize,
@@ -149,6 +161,7 @@ impl Default for TrainConfig {
             steps: 90_000,
             epochs: 0.0,
             batch_size: 16,
+            accumulate: 1,
             replicas: 1,
             optimizer: OptimizerKind::Sgd,
             learning_rate: 0.02,

@@ -3,7 +3,6 @@
 use super::dataset::{DataError, Dataset, Sample};
 use super::reader::read_split;
 use super::splits::{Split, find_splits};
-use crate::image::decode;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -214,7 +213,7 @@ fn picture_problem(sample: &Sample) -> Option<Problem> {
         reason,
         fix: fix.into(),
     };
-    match decode::decode(&sample.path) {
+    match sample.image() {
         Err(error) => Some(problem(
             error.to_string(),
             "replace the file or delete its entry",

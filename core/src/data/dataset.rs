@@ -3,6 +3,7 @@
 use super::check::{Problem, Severity};
 use super::classes::Classes;
 use super::reader::read_split;
+use super::source::Origin;
 use super::splits::find_split;
 use crate::boxes::Bbox;
 use serde::{Deserialize, Serialize};
@@ -106,7 +107,7 @@ pub struct Instance {
 pub struct Sample {
     /// Id in the annotation file.
     pub image_id: u64,
-    /// The file.
+    /// The file, or what stands for it in messages.
     pub path: PathBuf,
     /// Columns.
     pub width: u32,
@@ -114,6 +115,8 @@ pub struct Sample {
     pub height: u32,
     /// Objects, crowds among them.
     pub instances: Vec<Instance>,
+    /// Where [`Sample::image`] gets the pixels.
+    pub origin: Origin,
 }
 
 /// A split of a data set.

@@ -107,13 +107,7 @@ impl Reader<'_> {
                     height,
                     ..
                 } = image;
-                samples.push(Sample {
-                    image_id,
-                    path,
-                    width,
-                    height,
-                    instances: Vec::new(),
-                });
+                samples.push(Sample::new(image_id, path, (width, height), Vec::new()));
             }
         }
         samples

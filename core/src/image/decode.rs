@@ -27,6 +27,14 @@ pub enum DecodeError {
         /// What is wrong.
         reason: String,
     },
+    /// A [`DatasetSource`](crate::data::DatasetSource) could not give the picture.
+    #[error("{path}: its data set cannot give the picture: {reason}")]
+    Source {
+        /// What stands for the picture.
+        path: PathBuf,
+        /// What the source said.
+        reason: String,
+    },
     /// The picture has no pixels or too many.
     #[error("{path}: {width}x{height} pixels; 1 to 100 megapixels are read")]
     Size {
@@ -41,7 +49,8 @@ pub enum DecodeError {
 
 /// Reads a picture as RGB: EXIF orientation applied, grey widened, 16 bits cut to 8, transparency
 /// dropped.
-pub fn decode(path: &Path) -> Result<RgbImage, DecodeError> {
+pub fn decode(path: impl AsRef<Path>) -> Result<RgbImage, DecodeError> {
+    let path = path.as_ref();
     decode_from(open(path)?, path)
 }
 
@@ -52,7 +61,16 @@ pub fn decode_bytes(bytes: &[u8], name: &Path) -> Result<RgbImage, DecodeError> 
 
 /// Width and height in pixels, EXIF orientation applied, without decoding the pixels.
 pub fn dimensions(path: &Path) -> Result<(u32, u32), DecodeError> {
-    let mut decoder = decoder(open(path)?, path)?;
+    oriented(decoder(open(path)?, path)?)
+}
+
+/// As [`dimensions`], from memory: what to ask before a picture of a stranger is decoded. `name` stands
+/// for the file in errors.
+pub fn dimensions_bytes(bytes: &[u8], name: &Path) -> Result<(u32, u32), DecodeError> {
+    oriented(decoder(Cursor::new(bytes), name)?)
+}
+
+fn oriented(mut decoder: impl ImageDecoder) -> Result<(u32, u32), DecodeError> {
     let (width, height) = decoder.dimensions();
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     Ok(if is_turned(orientation) {
@@ -156,6 +174,8 @@ mod tests {
         let file = tempfile::NamedTempFile::with_suffix(".jpg").unwrap();
         std::fs::write(file.path(), &bytes).unwrap();
         assert_eq!(dimensions(file.path()).unwrap(), (10, 20));
+        let name = Path::new("turned.jpg");
+        assert_eq!(dimensions_bytes(&bytes, name).unwrap(), (10, 20));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::slots::{
     AnchorSlots, DetectionSlots, filter_proposal_slots, picture_sizes, postprocess_slots, roi_rows,
 };
 use crate::boxes::{Anchors, Bbox, pyramid_level};
-use crate::config::{BoxHeadConfig, MaskHeadConfig, ModelConfig, RpnConfig};
+use crate::config::{BoxHeadConfig, MaskHeadConfig, ModelConfig, RoiConfig, RpnConfig};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_kernels::{MAX_TOP_K, RoiAlignParams, has_selection_kernels, pack_pyramid, roi_align};
@@ -18,9 +18,12 @@ use mrcnn_kernels::{MAX_TOP_K, RoiAlignParams, has_selection_kernels, pack_pyram
 /// Mask R-CNN with a ResNet-FPN backbone.
 #[derive(Module, Debug)]
 pub struct MaskRcnn {
-    backbone: BackboneFpn,
-    rpn: Rpn,
-    roi_heads: RoiHeads,
+    /// Pictures -> P2 to P6.
+    pub backbone: BackboneFpn,
+    /// P2 to P6 -> objectness and deltas of the anchors.
+    pub rpn: Rpn,
+    /// Pooled regions -> classes, boxes and masks.
+    pub roi_heads: RoiHeads,
     #[module(skip)]
     config: ModelConfig,
 }
@@ -37,10 +40,34 @@ pub struct BackboneFpn {
 /// Box and mask heads.
 #[derive(Module, Debug)]
 pub struct RoiHeads {
-    box_head: BoxHead,
-    box_predictor: BoxPredictor,
+    /// Two fully connected layers.
+    pub box_head: BoxHead,
+    /// Classes and box deltas.
+    pub box_predictor: BoxPredictor,
     mask_head: MaskHead,
     mask_predictor: MaskPredictor,
+}
+
+impl BackboneFpn {
+    /// Normalised pictures `[n, 3, h, w]`, sides a multiple of 32 -> P2 to P6, `[n, c, h, w]` at strides
+    /// 4 to 64.
+    pub fn forward(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
+        self.fpn.forward(self.body.forward(images))
+    }
+}
+
+impl RoiHeads {
+    /// Pooled regions `[r, c, p, p]`, `p` of the box head -> class logits `[r, k]`, the background
+    /// first, and box deltas `[r, 4k]`.
+    pub fn boxes(&self, pooled: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
+        self.box_predictor.forward(self.box_head.forward(pooled))
+    }
+
+    /// Pooled regions `[r, c, p, p]`, `p` of the mask head -> mask logits `[r, k, 2p, 2p]`.
+    pub fn masks(&self, pooled: Tensor<4>) -> Tensor<4> {
+        self.mask_predictor
+            .forward(mask_head_forward(&self.mask_head, pooled))
+    }
 }
 
 /// A region to pool: the picture it lies in, and its box in pixels of the resized picture.
@@ -115,21 +142,13 @@ impl MaskRcnn {
 
     /// Packs P2 to P5 for [`Self::boxes`] and [`Self::masks`]; done once for both.
     pub fn pack(&self, pyramid: &[Tensor<4>]) -> PackedPyramid {
-        let scales = [0.25, 0.125, 0.0625, 0.03125];
-        let (cells, levels) = pack_pyramid(&pyramid[..4], &scales);
-        let align = RoiAlignParams {
-            output: [0, 0],
-            sampling_ratio: self.config.roi.sampling_ratio,
-            aligned: self.config.roi.aligned,
-            levels,
-        };
-        PackedPyramid { cells, align }
+        PackedPyramid::new(pyramid, &self.config.roi)
     }
 
     /// Class logits `[r, k]` and box deltas `[r, 4k]` of `rois`, which must not be empty.
     pub fn boxes(&self, pyramid: &PackedPyramid, rois: &[Roi]) -> (Tensor<2>, Tensor<2>) {
         let BoxHeadConfig { pool, .. } = self.config.box_head;
-        self.box_part(pyramid.pool(rois, pool))
+        self.roi_heads.boxes(pyramid.pool(rois, pool))
     }
 
     /// The detected boxes of every picture, found on the device with nothing read.
@@ -172,12 +191,14 @@ impl MaskRcnn {
         pyramid: &PackedPyramid,
         slots: Tensor<3>,
     ) -> (Tensor<2>, Tensor<2>) {
-        self.box_part(pyramid.pool_slots(slots, self.config.box_head.pool))
+        let pooled = pyramid.pool_slots(slots, self.config.box_head.pool);
+        self.roi_heads.boxes(pooled)
     }
 
     /// [`Self::masks`] of regions in slots `[n, slots, 4]`, pixels of the resized pictures.
     pub fn masks_of_slots(&self, pyramid: &PackedPyramid, slots: Tensor<3>) -> Tensor<4> {
-        self.mask_part(pyramid.pool_slots(slots, self.config.mask_head.pool))
+        let pooled = pyramid.pool_slots(slots, self.config.mask_head.pool);
+        self.roi_heads.masks(pooled)
     }
 
     /// Whether a GPU matches and samples for training ([`crate::train`]), and the limits of it fit.
@@ -204,20 +225,10 @@ impl MaskRcnn {
         )
     }
 
-    fn box_part(&self, pooled: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
-        let features = self.roi_heads.box_head.forward(pooled);
-        self.roi_heads.box_predictor.forward(features)
-    }
-
     /// Mask logits `[r, k, 2p, 2p]` of `rois`, which must not be empty.
     pub fn masks(&self, pyramid: &PackedPyramid, rois: &[Roi]) -> Tensor<4> {
         let MaskHeadConfig { pool, .. } = self.config.mask_head;
-        self.mask_part(pyramid.pool(rois, pool))
-    }
-
-    fn mask_part(&self, pooled: Tensor<4>) -> Tensor<4> {
-        let features = mask_head_forward(&self.roi_heads.mask_head, pooled);
-        self.roi_heads.mask_predictor.forward(features)
+        self.roi_heads.masks(pyramid.pool(rois, pool))
     }
 }
 
@@ -235,6 +246,20 @@ pub struct PackedPyramid {
 }
 
 impl PackedPyramid {
+    /// Packs P2 to P5 `[n, c, h, w]`, at strides 4 to 32 of the resized pictures; what follows is left
+    /// out. Fewer than four levels are an error of the program: it panics.
+    pub fn new(pyramid: &[Tensor<4>], roi: &RoiConfig) -> Self {
+        let scales = [0.25, 0.125, 0.0625, 0.03125];
+        let (cells, levels) = pack_pyramid(&pyramid[..4], &scales);
+        let align = RoiAlignParams {
+            output: [0, 0],
+            sampling_ratio: roi.sampling_ratio,
+            aligned: roi.aligned,
+            levels,
+        };
+        Self { cells, align }
+    }
+
     /// RoIAlign of `rois [r, 6]`, rows as [`roi_align`] takes them: `[r, c, bins, bins]`.
     fn pool_rows(&self, rois: Tensor<2>, bins: usize) -> Tensor<4> {
         let align = RoiAlignParams {

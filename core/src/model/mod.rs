@@ -2,6 +2,39 @@
 //!
 //! Parameter names are torchvision's (`backbone.body.layer1.0.conv1.weight`), so weights map without
 //! a table.
+//!
+//! The parts work alone: the backbone for features of another task, the heads on features and regions
+//! of another network.
+//!
+//! ```
+//! use mrcnn_core::burn::tensor::Tensor;
+//! use mrcnn_core::model::{MaskRcnn, PackedPyramid};
+//! use mrcnn_core::{BackendKind, Config, backends::select};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = select(BackendKind::Auto)?.device;
+//! let small = ["model.backbone=resnet18", "model.width=8", "model.fpn_channels=16"];
+//! let heads = ["model.num_classes=3", "model.box_head.hidden=32", "model.mask_head.convs=[16]"];
+//! let config = Config::default().with(&small)?.with(&heads)?.model;
+//! let MaskRcnn { backbone, roi_heads, .. } = MaskRcnn::new(&config, 0, &device);
+//!
+//! // The backbone alone: C2 to C5, or P2 to P6.
+//! let images = Tensor::zeros([1, 3, 64, 96], &device);
+//! let c5 = backbone.body.forward(images.clone())[3].clone();
+//! assert_eq!(c5.dims(), [1, 64, 2, 3]);
+//! let pyramid = backbone.forward(images);
+//! assert_eq!(pyramid[0].dims(), [1, 16, 16, 24]);
+//!
+//! // The heads alone, on two regions of picture 0 in pixels.
+//! let packed = PackedPyramid::new(&pyramid, &config.roi);
+//! let rois = [(0, [4.0, 4.0, 40.0, 30.0]), (0, [10.0, 0.0, 90.0, 60.0])];
+//! let (logits, deltas) = roi_heads.boxes(packed.pool(&rois, config.box_head.pool));
+//! assert_eq!((logits.dims(), deltas.dims()), ([2, 3], [2, 12]));
+//! let masks = roi_heads.masks(packed.pool(&rois, config.mask_head.pool));
+//! assert_eq!(masks.dims(), [2, 3, 28, 28]);
+//! # Ok(())
+//! # }
+//! ```
 
 mod box_head;
 mod fpn;

@@ -6,7 +6,6 @@ use super::ranks::{Rank, gather_numbers};
 use crate::data::{Dataset, Instance, OnProblem, Sample};
 use crate::detection::Detection;
 use crate::eval::{AreaProtocol, EvalShard, Metrics, evaluate};
-use crate::image::decode::decode;
 use crate::image::overlay::{OverlayOptions, draw, side_by_side};
 use crate::predict::Predictor;
 use ::image::RgbImage;
@@ -131,14 +130,15 @@ fn predict_all(
     for (index, samples) in samples.chunks(EVAL_BATCH).enumerate() {
         let mut images = Vec::with_capacity(samples.len());
         for sample in samples {
-            match decode(&sample.path) {
+            match sample.image() {
                 Ok(image) => images.push((sample.image_id, image)),
                 Err(_) if on_problem == OnProblem::Skip => {}
                 Err(error) => return Err(LoadError::from(error).into()),
             }
         }
         let references: Vec<_> = images.iter().map(|(_, image)| image).collect();
-        let detections = predictor.predict_batch(&references)?;
+        let predictions = predictor.predict_batch(&references)?;
+        let detections = predictions.into_iter().map(|found| found.detections);
         found.extend(images.iter().map(|(id, _)| *id).zip(detections));
         progress(index * EVAL_BATCH + samples.len(), all);
     }
@@ -155,7 +155,7 @@ pub fn truth_and_prediction(
     dataset: &Dataset,
 ) -> Result<RgbImage, LoadError> {
     let names = |label: usize| dataset.classes.name(label);
-    let image = decode(&sample.path)?;
+    let image = sample.image()?;
     let truth: Vec<Detection> = sample.instances.iter().map(as_detection).collect();
     let confident: Vec<Detection> = detections
         .iter()

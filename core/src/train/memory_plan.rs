@@ -1,5 +1,7 @@
 //! What a run will need in memory, told before its first step.
 
+use super::augment::Augment;
+use super::loader;
 use crate::config::{Config, NormKind, OptimizerKind};
 use crate::data::Dataset;
 use crate::model::{MaskRcnn, ResNet};
@@ -15,7 +17,7 @@ const FLOAT: u64 = 4;
 pub struct MemoryPlan {
     /// The weights.
     pub parameters: u64,
-    /// A gradient for each trained weight and replica.
+    /// A gradient for each trained weight and replica; two with micro-batches.
     pub gradients: u64,
     /// The optimizer's moments.
     pub optimizer: u64,
@@ -28,7 +30,7 @@ pub struct MemoryPlan {
 /// Batches of one shape.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bucket {
-    /// `wide`, `upright` or `mixed`.
+    /// `wide`, `upright` or `mixed`; `bucket` with `data.buckets`.
     pub name: &'static str,
     /// `[n, 3, h, w]`.
     pub shape: [usize; 4],
@@ -50,10 +52,12 @@ impl MemoryPlan {
             OptimizerKind::Sgd => 1,
             OptimizerKind::Adamw => 2,
         };
+        // With micro-batches, those of the present one and the sum of those before.
+        let gradients = config.train.replicas.max(config.train.accumulate.min(2));
         let averaged = if config.train.ema > 0.0 { count.all } else { 0 };
         Self {
             parameters: count.all * FLOAT,
-            gradients: count.trained * FLOAT * config.train.replicas as u64,
+            gradients: count.trained * FLOAT * gradients as u64,
             optimizer: count.trained * FLOAT * moments,
             averaged: averaged * FLOAT,
             buckets: buckets(config, dataset),
@@ -79,9 +83,10 @@ impl MemoryPlan {
 }
 
 /// Settings that lower the memory of a run.
-pub const LOWER: &str = "lower train.batch_size (the learning rate follows), image.max_size, \
-                         image.min_size, model.roi.batch_per_image or model.rpn.post_nms_train, or \
-                         freeze more (--freeze-at)";
+pub const LOWER: &str = "lower train.batch_size (the learning rate follows) or raise \
+                         train.accumulate (it does not), lower image.max_size, image.min_size, \
+                         augment.min_sizes, model.roi.batch_per_image or \
+                         model.rpn.post_nms_train, or freeze more (--freeze-at)";
 
 impl fmt::Display for MemoryPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -133,10 +138,25 @@ impl ModuleVisitor for Count {
 
 /// The shapes that the pictures of a data set make.
 fn buckets(config: &Config, dataset: &Dataset) -> Vec<Bucket> {
+    if let Some(buckets) = loader::buckets(dataset, config) {
+        let planned = buckets.shapes().into_iter().map(|(height, width)| {
+            let shape = [config.train.batch_size, 3, height, width];
+            let activations = activations(config, shape);
+            Bucket {
+                name: "bucket",
+                shape,
+                activations,
+            }
+        });
+        let mut planned: Vec<Bucket> = planned.collect();
+        planned.sort_by_key(|bucket| bucket.activations);
+        return planned;
+    }
+    let augment = Augment::new(config);
     let sizes: Vec<(u32, u32)> = dataset
         .samples
         .iter()
-        .map(|sample| config.image.resized(sample.height, sample.width))
+        .map(|sample| augment.largest((sample.height, sample.width)))
         .collect();
     let divisor = config.image.size_divisor as usize;
     let least = config.image.smallest_batch();
@@ -146,7 +166,8 @@ fn buckets(config: &Config, dataset: &Dataset) -> Vec<Bucket> {
         let height = those().map(|size| size.0).max()? as usize;
         let width = those().map(|size| size.1).max()? as usize;
         let (height, width) = (up(height.max(least.0)), up(width.max(least.1)));
-        let shape = [config.train.batch_size, 3, height, width];
+        let pictures = config.train.batch_size.div_ceil(config.train.accumulate);
+        let shape = [pictures, 3, height, width];
         Some(Bucket {
             name,
             shape,

@@ -5,6 +5,7 @@
 
 use super::batch::Batch;
 use super::gradients::ParamGradients;
+use super::losses::read_losses;
 use super::step::step_losses;
 use crate::model::MaskRcnn;
 use crate::random::Stream;
@@ -84,12 +85,7 @@ fn one_replica(
     device: &Device,
 ) -> Result<([f32; 5], ParamGradients), ExecutionError> {
     let losses = step_losses(model, batch, stream, device)?;
-    let values = losses.values().inner().try_into_data()?;
-    let mut found = [0.0; 5];
-    found
-        .iter_mut()
-        .zip(values.iter::<f32>())
-        .for_each(|(loss, value)| *loss = value);
+    let found = read_losses(losses.values().inner())?;
     let gradients = losses.total().backward();
     Ok((found, ParamGradients::of(model, &gradients)))
 }

@@ -1,5 +1,6 @@
 //! A run under way: its weights, its optimizer, its log.
 
+use super::accumulate::accumulated_losses_and_gradients;
 use super::batch::Batch;
 use super::checkpoint::{CheckpointError, Progress, Saved, Snapshot};
 use super::ema::Ema;
@@ -158,11 +159,12 @@ impl<'a> Run<'a> {
         let image_ids = batch.image_ids.clone();
         let (model, device) = (&self.model, &self.device);
         let comm = &*self.trainer.comm;
-        let (losses, gradients) = match comm.is_alone() {
-            true => self
+        let (losses, gradients) = match (comm.is_alone(), config.accumulate) {
+            (true, 1) => self
                 .replicas
                 .losses_and_gradients(model, batch, stream, device)?,
-            false => ranks::losses_and_gradients(comm, model, &batch, stream, device, config.wire)?,
+            (true, n) => accumulated_losses_and_gradients(model, batch, n, stream, device)?,
+            (false, _) => ranks::losses_and_gradients(comm, model, batch, stream, device, config)?,
         };
         let (model, outcome) = self.optimizer.step(self.model.clone(), gradients, rate);
         let report = StepReport {

@@ -1,6 +1,7 @@
 //! From a configuration to a run that is ready to start; everything that can be refused is refused
 //! here, before anything is written.
 
+use super::builder::TrainerBuilder;
 use super::checkpoint::{Saved, newest as newest_checkpoint};
 use super::error::TrainError;
 use super::handout;
@@ -12,6 +13,7 @@ use crate::data::{DataError, Dataset, OnProblem, Problem, check_pictures};
 use crate::eval::AreaProtocol;
 use burn::tensor::Device;
 use mrcnn_backends::comm::Communicator;
+use mrcnn_backends::select_nth;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,9 +22,8 @@ impl Trainer {
     /// Opens both splits, decodes every picture once (unless `data.check_pictures` is off), takes
     /// `model.num_classes` from the data where it is 0, and creates the run folder.
     ///
-    /// Returns what was left out or is doubtful too. With `data.on_problem = "refuse"` a bad
-    /// annotation or picture is an error. Several ranks of `comm` share the decoding, must have the
-    /// same configuration and data, and rank 0 creates the folder.
+    /// As [`TrainerBuilder`], which has more choices. Several ranks of `comm` share the decoding, must
+    /// have the same configuration and data, and rank 0 creates the folder.
     pub fn prepare(
         config: Config,
         folder: &Path,
@@ -30,11 +31,8 @@ impl Trainer {
         protocol: AreaProtocol,
         comm: Arc<dyn Communicator>,
     ) -> Result<(Self, Vec<Problem>), TrainError> {
-        let lead = comm.rank() == 0;
-        Self::with_folder(config, device, protocol, comm, |config| match lead {
-            true => RunFolder::create(folder, config),
-            false => Ok(RunFolder::of_another(folder)),
-        })
+        let builder = Self::builder(config).folder(folder).device(device);
+        builder.area(protocol).comm(comm).build()
     }
 
     /// Opens a run that ended early, with its newest whole checkpoint for [`Self::go_on`].
@@ -49,47 +47,81 @@ impl Trainer {
         protocol: AreaProtocol,
         comm: Arc<dyn Communicator>,
     ) -> Result<(Self, Saved, Vec<String>), TrainError> {
-        let lead = comm.rank() == 0;
+        let builder = Self::builder(Config::default())
+            .folder(folder)
+            .device(device);
+        builder.area(protocol).comm(comm).resume(overrides)
+    }
+}
+
+impl TrainerBuilder {
+    /// Checks everything, opens the data, and creates the run folder: where there is one of that name
+    /// already, one with a number.
+    ///
+    /// Returns what was left out of the data or is doubtful too. With `data.on_problem = "refuse"` a
+    /// bad annotation or picture is an error.
+    pub fn build(self) -> Result<(Trainer, Vec<Problem>), TrainError> {
+        self.config.check()?;
+        let lead = self.comm.rank() == 0;
+        self.finish(|folder, config| match lead {
+            true => RunFolder::create(folder, config),
+            false => Ok(RunFolder::of_another(folder)),
+        })
+    }
+
+    /// Opens the run in the folder as it was left, as [`Trainer::resume`] does; data that were given
+    /// must be given again.
+    pub fn resume(
+        mut self,
+        overrides: &[String],
+    ) -> Result<(Trainer, Saved, Vec<String>), TrainError> {
+        let folder = &self.folder;
+        let (comm, lead) = (&*self.comm, self.comm.rank() == 0);
         let (config, saved, mut said) = match lead {
             true => {
                 let config = Config::load(Some(&RunFolder::args(folder)), overrides)?;
                 let (saved, said) = newest_checkpoint(&RunFolder::checkpoints_in(folder))?;
-                handout::give(&*comm, &config, &saved)?;
+                handout::give(comm, &config, &saved)?;
                 (config, saved, said)
             }
             false => {
-                let (config, saved) = handout::take(&*comm, folder)?;
+                let (config, saved) = handout::take(comm, folder)?;
                 (config, saved, Vec::new())
             }
         };
-        let (trainer, problems) =
-            Self::with_folder(config, device, protocol, comm, |config| match lead {
-                true => RunFolder::open(folder, config),
-                false => Ok(RunFolder::of_another(folder)),
-            })?;
+        self.config = config;
+        let (trainer, problems) = self.finish(|folder, config| match lead {
+            true => RunFolder::open(folder, config),
+            false => Ok(RunFolder::of_another(folder)),
+        })?;
         said.extend(problems.iter().map(Problem::to_string));
         Ok((trainer, saved, said))
     }
 
-    fn with_folder(
-        mut config: Config,
-        device: &Device,
-        protocol: AreaProtocol,
-        comm: Arc<dyn Communicator>,
-        folder: impl Fn(&Config) -> Result<RunFolder, TrainError>,
-    ) -> Result<(Self, Vec<Problem>), TrainError> {
-        ranks::check(&config, &*comm)?;
-        let data = config.data.clone();
-        let mut problems = Vec::new();
-        let mut open = |split: &str| -> Result<Dataset, TrainError> {
-            let (mut dataset, found) = Dataset::open(&data.dir, split, data.on_problem)?;
+    fn finish(
+        mut self,
+        folder: impl Fn(&Path, &Config) -> Result<RunFolder, TrainError>,
+    ) -> Result<(Trainer, Vec<Problem>), TrainError> {
+        let (config, comm) = (&mut self.config, &*self.comm);
+        ranks::check(config, comm)?;
+        let device = match self.device {
+            Some(device) => device,
+            None => select_nth(self.backend, comm.rank())?.device,
+        };
+        let (data, mut problems) = (config.data.clone(), Vec::new());
+        let mut open = |split: &str, source| -> Result<Dataset, TrainError> {
+            let (mut dataset, found) = match source {
+                Some(source) => Dataset::from_source(source, data.on_problem)?,
+                None => Dataset::open(&data.dir, split, data.on_problem)?,
+            };
             problems.extend(found);
             if data.check_pictures {
-                problems.extend(drop_broken_pictures(&mut dataset, data.on_problem, &*comm)?);
+                problems.extend(drop_broken_pictures(&mut dataset, data.on_problem, comm)?);
             }
             Ok(dataset)
         };
-        let (train, val) = (open(&data.train)?, open(&data.val)?);
+        let train = open(&data.train, self.train)?;
+        let val = open(&data.val, self.val)?;
         if train.classes != val.classes {
             return Err(TrainError::Classes {
                 train: train.classes.names,
@@ -97,26 +129,21 @@ impl Trainer {
                 path: val.annotations,
             });
         }
-        set_classes(&mut config, &train)?;
+        set_classes(config, &train)?;
         config.train.resolve_epochs(train.samples.len());
         if !comm.is_alone() {
-            must_be_equal(&*comm, &config, &train, &val)?;
+            must_be_equal(comm, config, &train, &val)?;
         }
-        let folder = folder(&config)?;
-        let device = device.clone();
-        let (train, val) = (Arc::new(train), Arc::new(val));
-        Ok((
-            Self {
-                config,
-                train,
-                val,
-                folder,
-                device,
-                protocol,
-                comm,
-            },
-            problems,
-        ))
+        let trainer = Trainer {
+            folder: folder(&self.folder, config)?,
+            config: self.config,
+            train: Arc::new(train),
+            val: Arc::new(val),
+            device,
+            protocol: self.protocol,
+            comm: self.comm,
+        };
+        Ok((trainer, problems))
     }
 }
 

@@ -13,6 +13,7 @@ use crate::eval::{AreaProtocol, Metrics};
 use crate::model::MaskRcnn;
 use burn::tensor::Device;
 use mrcnn_backends::comm::Communicator;
+use mrcnn_backends::failure::caught;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -48,16 +49,16 @@ impl StepReport {
     }
 }
 
-/// Follows a training run.
+/// Follows a training run: logs it, stops it. Each method does nothing unless it is written.
 pub trait Observer {
     /// Before the first step: what the run will need in memory, and a warning where it may not be there.
     fn on_plan(&mut self, _plan: &MemoryPlan, _warning: Option<&str>) {}
     /// After every step.
-    fn on_step(&mut self, report: &StepReport);
+    fn on_step(&mut self, _report: &StepReport) {}
     /// During an evaluation: pictures done, of how many.
     fn on_eval_progress(&mut self, _done: usize, _all: usize) {}
     /// After every evaluation: steps done, and the COCO numbers.
-    fn on_eval(&mut self, step: usize, metrics: &Metrics);
+    fn on_eval(&mut self, _step: usize, _metrics: &Metrics) {}
     /// Before the last evaluation's results are written, where `train.patience` ends the run early.
     fn on_early_stop(&mut self, _step: usize, _evaluations: usize) {}
     /// Asked before every step; true ends the run, which saves a checkpoint first.
@@ -66,7 +67,10 @@ pub trait Observer {
     }
 }
 
-/// A training run, from [`Trainer::prepare`].
+/// Follows nothing.
+impl Observer for () {}
+
+/// A training run, from [`Trainer::builder`].
 pub struct Trainer {
     /// The configuration, `model.num_classes` set.
     pub config: Config,
@@ -93,7 +97,8 @@ impl Trainer {
 
     /// Trains to the last step (or until told to stop), evaluating on the way and at the end.
     ///
-    /// Where a step fails, the weights before it are in `last.safetensors`.
+    /// Where a step fails, the weights before it are in `last.safetensors`, if the device still gives
+    /// them; checkpoints stay.
     pub fn run(&self, model: MaskRcnn, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
         self.to_the_end(Run::start(self, model)?, observer)
     }
@@ -126,15 +131,16 @@ impl Trainer {
                 self.comm.barrier()?;
                 return Ok(Outcome::Stopped(saved));
             }
-            if let Err(error) = run.train_step(&loader, observer) {
-                run.save(&self.folder.last(), None)?;
+            if let Err(error) = caught(|| run.train_step(&loader, observer)) {
+                // A device that has failed may not give them any more; the step's error is what is told.
+                let _ = caught(|| run.save(&self.folder.last(), None));
                 return Err(self.explained(error, run.step, &plan));
             }
             let due = |every: usize| every > 0 && run.step.is_multiple_of(every);
             let (evaluate, save) = (due(config.eval_every), due(config.checkpoint_every));
             if run.step < config.steps && (evaluate || save) {
                 if evaluate {
-                    let metrics = run.evaluate(observer)?;
+                    let metrics = caught(|| run.evaluate(observer))?;
                     if config.patience > 0 && run.stale >= config.patience {
                         observer.on_early_stop(run.step, run.stale);
                         return self.finish(run, metrics);
@@ -143,7 +149,7 @@ impl Trainer {
                 run.checkpoint()?;
             }
         }
-        let metrics = run.evaluate(observer)?;
+        let metrics = caught(|| run.evaluate(observer))?;
         self.finish(run, metrics)
     }
 

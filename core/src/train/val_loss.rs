@@ -8,7 +8,6 @@ use super::ranks::Rank;
 use super::step::forward_losses;
 use crate::config::Config;
 use crate::data::{Dataset, OnProblem};
-use crate::image::decode::decode;
 use crate::model::MaskRcnn;
 use crate::random::Stream;
 use burn::module::Module;
@@ -40,7 +39,7 @@ pub fn validation_losses(
         let samples = &dataset.samples[index * BATCH..count.min((index + 1) * BATCH)];
         let mut prepared = Vec::with_capacity(samples.len());
         for sample in samples {
-            match decode(&sample.path) {
+            match sample.image() {
                 Ok(image) => prepared.push(TrainSample::new(image, sample, &config.image, false)),
                 Err(_) if config.data.on_problem == OnProblem::Skip => {}
                 Err(error) => return Err(LoadError::from(error).into()),

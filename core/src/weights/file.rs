@@ -83,9 +83,8 @@ impl Checkpoint {
         write_tensors(path, &self.tensors, stored_as, self.header(path)?)
     }
 
-    /// The f32 file as bytes.
-    #[cfg(feature = "train")]
-    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, WeightsError> {
+    /// The f32 file as bytes, for [`crate::weights::load_bytes`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>, WeightsError> {
         let path = Path::new("weights.safetensors");
         let header = Some(self.header(path)?);
         serialize(&self.tensors, header).map_err(|source| WeightsError::Io {
@@ -123,7 +122,6 @@ pub(crate) fn to_bytes(tensors: &StateDict) -> std::io::Result<Vec<u8>> {
     serialize(tensors, None)
 }
 
-#[cfg(feature = "train")]
 fn serialize(
     tensors: &StateDict,
     header: Option<HashMap<String, String>>,

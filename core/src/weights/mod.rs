@@ -74,7 +74,8 @@ impl ModuleVisitor for Collector {
 /// Reads weights with what is needed to use them.
 ///
 /// A file that [`save`] wrote; with the feature `convert` also what [`crate::convert::import`] reads.
-pub fn load(path: &Path) -> Result<Checkpoint, WeightsError> {
+pub fn load(path: impl AsRef<Path>) -> Result<Checkpoint, WeightsError> {
+    let path = path.as_ref();
     #[cfg(feature = "convert")]
     return Ok(crate::convert::import(path, &Default::default())?.checkpoint);
     #[cfg(not(feature = "convert"))]

@@ -121,6 +121,7 @@ fn zeros_like(x: &Tensor<4>, channels: usize) -> Tensor<1> {
     Tensor::zeros([channels], (&x.device(), x.dtype()))
 }
 
+#[cfg_attr(not(feature = "fusion"), allow(dead_code))]
 fn output_shape(x: &Shape, weight: &Shape, stride: &usize) -> Shape {
     Shape::new([
         x[0],

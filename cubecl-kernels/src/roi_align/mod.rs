@@ -83,10 +83,12 @@ impl RoiAlignParams {
     }
 }
 
+#[cfg_attr(not(feature = "fusion"), allow(dead_code))]
 fn pooled_shape(pyramid: &Shape, rois: &Shape, params: &RoiAlignParams) -> Shape {
     Shape::new([rois[0], pyramid[2], params.output[0], params.output[1]])
 }
 
+#[cfg_attr(not(feature = "fusion"), allow(dead_code))]
 fn gradient_shape(grad: &Shape, params: &RoiAlignParams, images: &usize) -> Shape {
     Shape::new([*images, params.cells(), grad[1]])
 }

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_backends::BackendKind;
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::config::ImageConfig;
-use mrcnn_core::image::transform::{Planes, normalize, output_size, resize_bilinear};
+use mrcnn_core::image::transform::{Planes, prepare};
 use mrcnn_core::model::{filter_proposals, mask_probabilities, postprocess};
 use mrcnn_core::random::Stream;
 use mrcnn_core::weights::state_dict;
@@ -253,13 +253,7 @@ fn real_photos_reach_the_model_as_in_torchvision() {
         let file = image["file"].as_str().expect("file");
         let path = mrcnn_tests::golden::folder().join("images").join(file);
         let image = mrcnn_core::image::decode::decode(&path).expect("a picture");
-        let size = output_size(
-            image.height(),
-            image.width(),
-            config.min_size,
-            config.max_size,
-        );
-        let planes = resize_bilinear(&normalize(&image, &config), size);
+        let planes = prepare(&image, &config);
         sum += planes.values.iter().map(|&v| v as f64).sum::<f64>();
         count += 1.0;
     }

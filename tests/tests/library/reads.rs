@@ -139,7 +139,8 @@ fn predictions_are_detections_pasted_on_the_host() {
             for (found, predicted) in found.into_iter().zip(&predicted[index]) {
                 let found = found.into_detection(resized, original);
                 assert_eq!(found.label, predicted.label, "{kind}");
-                let [a, b] = [&found, predicted].map(|d| d.mask.to_row_major_raster_bytes());
+                let [a, b] =
+                    [&found, predicted.detection].map(|d| d.mask.to_row_major_raster_bytes());
                 pixels += a.iter().map(|&cell| u64::from(cell)).sum::<u64>();
                 off += a.iter().zip(&b).filter(|(a, b)| a != b).count() as u64;
             }

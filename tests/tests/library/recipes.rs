@@ -1,4 +1,4 @@
-//! The recipes in `configs/` against what they follow.
+//! The recipes in `core/configs/` against what they follow.
 
 use mrcnn_core::Config;
 use mrcnn_core::benchmark::synthetic_pictures;
@@ -6,7 +6,7 @@ use mrcnn_core::config::{DecayScope, NormKind};
 use mrcnn_core::train::{Batch, TrainSample, learning_rate};
 
 fn preset(name: &str, overrides: &[&str]) -> Config {
-    let file = mrcnn_tests::root().join(format!("configs/{name}.toml"));
+    let file = mrcnn_tests::root().join(format!("core/configs/{name}.toml"));
     let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
     Config::load(Some(&file), &overrides).expect("a preset")
 }
@@ -104,5 +104,6 @@ fn the_coco_recipes_are_detectron2s() {
         }
         assert_eq!(config.model.freeze_at, 2);
         assert_eq!(config.train.decay, DecayScope::WithoutNorms);
+        assert_eq!(config.augment.min_sizes, [640, 672, 704, 736, 768, 800]);
     }
 }

@@ -47,11 +47,5 @@ pub fn sample(image: &RgbImage, boxes: &[[f32; 4]]) -> Sample {
         }
     });
     let instances = instances.collect();
-    Sample {
-        image_id: 1,
-        path: "synthetic".into(),
-        width,
-        height,
-        instances,
-    }
+    Sample::new(1, "synthetic", (width, height), instances)
 }

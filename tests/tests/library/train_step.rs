@@ -64,14 +64,7 @@ fn sample(target: &Value, config: &ImageConfig) -> TrainSample {
             crowd: false,
         }
     });
-    let instances = instances.collect();
-    let sample = Sample {
-        image_id: 0,
-        path,
-        width,
-        height,
-        instances,
-    };
+    let sample = Sample::new(0, path, (width, height), instances.collect());
     TrainSample::new(image, &sample, config, false)
 }
 

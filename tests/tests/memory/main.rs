@@ -42,7 +42,7 @@ fn a_step_takes_what_was_planned() {
 fn step(preset: &str, more: &[&str]) -> (f64, f64) {
     let mut overrides: Vec<String> = more.iter().map(ToString::to_string).collect();
     overrides.push("model.num_classes=5".into());
-    let file = mrcnn_tests::root().join(format!("configs/{preset}.toml"));
+    let file = mrcnn_tests::root().join(format!("core/configs/{preset}.toml"));
     let config = Config::load(Some(Path::new(&file)), &overrides).expect("a preset");
     let (pictures, dataset) = synthetic_pictures(config.train.batch_size, 4);
     let samples = pictures.into_iter().zip(&dataset.samples);

@@ -28,15 +28,12 @@ fn pets() -> Dataset {
         area: 400.0,
         crowd: false,
     };
-    let sample = |image_id| Sample {
-        image_id,
-        path: PathBuf::new(),
-        width: 100,
-        height: 100,
-        instances: vec![
+    let sample = |image_id| {
+        let instances = vec![
             instance(1, square(10.0, 10.0, 20.0)),
             instance(2, square(60.0, 60.0, 20.0)),
-        ],
+        ];
+        Sample::new(image_id, PathBuf::new(), (100, 100), instances)
     };
     Dataset {
         annotations: PathBuf::new(),

@@ -56,6 +56,24 @@ pub const TRAIN: Table = &[
         // 50 of 3 steps, stretched.
         assert_eq!(setting(&run, "warmup_steps"), "167");
     }),
+    ("--accumulate", |at| {
+        let started = |out: &str, more: &[&str]| {
+            let mut args = crate::train_args();
+            args.extend(["--set=train.replicas=1", out]);
+            args.extend(more);
+            let output = cli(at, &args);
+            assert!(output.status.success(), "{}", shown(&output));
+            shown(&output)
+        };
+        // The memory plan has half the pictures, the first loss is the same.
+        assert!(started("--out=whole", &[]).contains(" 2 x "));
+        assert!(started("--out=parts", &["--accumulate=2"]).contains(" 1 x "));
+        let [whole, parts] = ["whole", "parts"].map(|out| losses(&at.join(out))[0]);
+        assert!((whole - parts).abs() < 1e-3 * whole, "{whole}, {parts}");
+        let args = [&crate::train_args()[..], &["--accumulate=2"]].concat();
+        let error = cli_error(at, &args);
+        assert!(error.contains("set train.replicas to 1"), "{error}");
+    }),
     ("--eval-every", |at| {
         assert_eq!(
             evaluations(&trained(at, "eval-every", &["--eval-every=1"])),

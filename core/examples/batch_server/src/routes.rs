@@ -1,0 +1,61 @@
+//! `POST /predict` and `GET /health`.
+
+use crate::batcher::Queue;
+use crate::limits::Limits;
+use crate::refusal::Refusal;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, FromRequest, Query, Request, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use mrcnn_core::data::DetectionRecord;
+use mrcnn_core::image::decode::dimensions_bytes;
+use serde::Deserialize;
+use std::path::Path;
+use std::sync::Arc;
+
+struct Server {
+    queue: Queue,
+    limits: Limits,
+}
+
+/// The server's routes.
+pub fn router(queue: Queue, limits: &Limits) -> Router {
+    let limits = limits.clone();
+    Router::new()
+        .route("/predict", post(predict))
+        .route("/health", get(|| async { "ok" }))
+        .layer(DefaultBodyLimit::max(limits.bytes))
+        .with_state(Arc::new(Server { queue, limits }))
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    /// Comes back in every result.
+    #[serde(default)]
+    image_id: u64,
+}
+
+/// A picture's bytes -> its objects in COCO's results format.
+async fn predict(
+    State(server): State<Arc<Server>>,
+    Query(asked): Query<Asked>,
+    request: Request,
+) -> Result<Json<Vec<DetectionRecord>>, Refusal> {
+    let body = Bytes::from_request(request, &server);
+    let bytes = match tokio::time::timeout(server.limits.body, body).await {
+        Err(_) => return Err(Refusal::Slow),
+        Ok(Err(error)) => return Err(Refusal::Body(error.status(), error.body_text())),
+        Ok(Ok(bytes)) => bytes,
+    };
+    // By the header alone: a few bytes can claim gigabytes.
+    let size = dimensions_bytes(&bytes, Path::new("the picture"));
+    let size = size.map_err(Refusal::of_header)?;
+    let (pixels, most) = (u64::from(size.0) * u64::from(size.1), server.limits.pixels);
+    if pixels > most {
+        let (width, height) = size;
+        let error = format!("{width}x{height} pixels; at most {most} are taken");
+        return Err(Refusal::Pixels(error));
+    }
+    let found = server.queue.predict(bytes, size).await?;
+    Ok(Json(found.to_coco(asked.image_id)))
+}

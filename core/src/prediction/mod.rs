@@ -1,0 +1,164 @@
+//! What is found in a picture: objects with names, scores, boxes and masks, as COCO results or drawn.
+
+mod polygon;
+
+pub use polygon::{Corner, Polygon};
+
+use crate::data::{Classes, DetectionRecord, detections_json};
+use crate::detection::Detection;
+use crate::image::overlay::{OverlayOptions, draw};
+use ::image::RgbImage;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// What was found in one picture, in its pixels, best first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
+    /// Columns of the picture.
+    pub width: u32,
+    /// Rows of the picture.
+    pub height: u32,
+    /// The objects, best first.
+    pub detections: Vec<Detection>,
+    classes: Arc<Classes>,
+}
+
+impl Prediction {
+    /// Detections of a picture of `width x height` pixels, labelled as `classes` does.
+    pub fn new(
+        (width, height): (u32, u32),
+        detections: Vec<Detection>,
+        classes: Arc<Classes>,
+    ) -> Self {
+        Self {
+            width,
+            height,
+            detections,
+            classes,
+        }
+    }
+
+    /// The objects with the names of their classes, best first.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Object<'_>> {
+        self.detections.iter().map(|detection| Object {
+            name: self.classes.name(detection.label),
+            detection,
+        })
+    }
+
+    /// How many objects were found.
+    pub fn len(&self) -> usize {
+        self.detections.len()
+    }
+
+    /// Whether nothing was found.
+    pub fn is_empty(&self) -> bool {
+        self.detections.is_empty()
+    }
+
+    /// Class names and category ids.
+    pub fn classes(&self) -> &Classes {
+        &self.classes
+    }
+
+    /// The objects in COCO's results format: `[x, y, width, height]` in pixels, category ids of the
+    /// weights, masks as compressed RLE. Serializes to what pycocotools' `loadRes` takes.
+    pub fn to_coco(&self, image_id: u64) -> Vec<DetectionRecord> {
+        detections_json(image_id, None, &self.detections, &self.classes)
+    }
+
+    /// The picture with masks, boxes, names and scores drawn. `image` is the one that was predicted:
+    /// onto one of another size no masks are drawn.
+    pub fn draw(&self, image: &RgbImage) -> RgbImage {
+        self.draw_with(image, &OverlayOptions::default())
+    }
+
+    /// As [`Self::draw`], with a choice of what is drawn.
+    pub fn draw_with(&self, image: &RgbImage, options: &OverlayOptions) -> RgbImage {
+        let name = |label| self.classes.name(label);
+        draw(image, &self.detections, &name, options)
+    }
+}
+
+/// An object of a [`Prediction`]: a [`Detection`] and the name of its class.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object<'a> {
+    /// Name of the class; `class N` where the weights do not name it.
+    pub name: String,
+    /// Box, label, score and mask.
+    pub detection: &'a Detection,
+}
+
+impl Deref for Object<'_> {
+    type Target = Detection;
+
+    fn deref(&self) -> &Detection {
+        self.detection
+    }
+}
+
+impl<'a> IntoIterator for &'a Prediction {
+    type Item = Object<'a>;
+    type IntoIter = Box<dyn Iterator<Item = Object<'a>> + 'a>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        Box::new(self.iter())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vernier_mask::Rle;
+
+    fn prediction() -> Prediction {
+        let detection = |label, score| Detection {
+            bbox: [2.0, 3.0, 7.0, 9.0],
+            label,
+            score,
+            mask: Rle::from_bbox([2.0, 3.0, 5.0, 6.0], 20, 30).unwrap(),
+        };
+        let classes = Classes {
+            names: vec!["cat".into()],
+            ids: vec![17],
+        };
+        let detections = vec![detection(1, 0.9), detection(2, 0.4)];
+        Prediction::new((30, 20), detections, Arc::new(classes))
+    }
+
+    #[test]
+    fn objects_have_the_names_of_their_labels() {
+        let found = prediction();
+        let names: Vec<String> = found.iter().map(|object| object.name).collect();
+        assert_eq!(names, ["cat", "class 2"]);
+        let scores: Vec<f32> = (&found).into_iter().map(|object| object.score).collect();
+        assert_eq!(scores, [0.9, 0.4]);
+    }
+
+    #[test]
+    fn coco_results_have_category_ids_and_widths() {
+        let json = serde_json::to_value(prediction().to_coco(5)).unwrap();
+        assert_eq!(json[0]["image_id"], 5);
+        assert_eq!(json[0]["category_id"], 17);
+        assert_eq!(json[0]["bbox"], serde_json::json!([2.0, 3.0, 5.0, 6.0]));
+        assert_eq!(json[0]["segmentation"]["size"], serde_json::json!([20, 30]));
+        assert!(json[0].get("file_name").is_none());
+    }
+
+    #[test]
+    fn what_is_drawn_can_be_chosen() {
+        let (found, image) = (prediction(), RgbImage::new(30, 20));
+        let drawn = found.draw(&image);
+        assert_ne!(drawn, image);
+        let nothing = OverlayOptions {
+            opacity: 0.0,
+            boxes: false,
+            labels: false,
+            scores: false,
+        };
+        // The outline of a mask is drawn at any opacity; its inside is not.
+        let outlines = found.draw_with(&image, &nothing);
+        assert_eq!(outlines.get_pixel(4, 6), image.get_pixel(4, 6));
+        assert_ne!(drawn.get_pixel(4, 6), image.get_pixel(4, 6));
+    }
+}

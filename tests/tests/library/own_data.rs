@@ -1,0 +1,152 @@
+//! Training on a source of one's own, followed and stopped by an observer.
+
+use super::small::{config, picture};
+use burn::tensor::Device;
+use image::RgbImage;
+use mrcnn_core::Rle;
+use mrcnn_core::config::Config;
+use mrcnn_core::data::{Classes, DatasetSource, Instance, Sample, SourceError};
+use mrcnn_core::eval::Metrics;
+use mrcnn_core::train::{Observer, Outcome, StepReport, TrainError, Trainer};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Pictures in memory, each with one box; counts how often pixels are asked for.
+#[derive(Default)]
+struct Boxes {
+    asked: AtomicUsize,
+    broken: bool,
+}
+
+impl DatasetSource for Boxes {
+    fn name(&self) -> String {
+        "boxes".into()
+    }
+
+    fn classes(&self) -> Classes {
+        Classes {
+            names: vec!["odd".into(), "even".into()],
+            ids: vec![3, 9],
+        }
+    }
+
+    fn len(&self) -> usize {
+        4
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample, SourceError> {
+        let mask = Rle::from_bbox([10.0, 8.0, 30.0, 20.0], 60, 80)?;
+        let instances = vec![Instance::new(1 + index % 2, mask)];
+        let name = format!("box {index}");
+        Ok(Sample::new(index as u64 + 5, name, (80, 60), instances))
+    }
+
+    fn picture(&self, index: usize) -> Result<RgbImage, SourceError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        match self.broken && index == 2 {
+            true => Err("out of paper".into()),
+            false => Ok(picture(80, 60)),
+        }
+    }
+}
+
+/// Counts what it is told; stops after some steps.
+struct StopsAfter {
+    steps: usize,
+    seen: usize,
+    evaluations: usize,
+}
+
+impl Observer for StopsAfter {
+    fn on_step(&mut self, report: &StepReport) {
+        assert!(report.loss().is_finite());
+        self.seen = report.step;
+    }
+
+    fn on_eval(&mut self, _step: usize, _metrics: &Metrics) {
+        self.evaluations += 1;
+    }
+
+    fn should_stop(&self) -> bool {
+        self.seen == self.steps
+    }
+}
+
+fn stops_after(steps: usize) -> StopsAfter {
+    StopsAfter {
+        steps,
+        seen: 0,
+        evaluations: 0,
+    }
+}
+
+fn recipe() -> Config {
+    let mut config = config();
+    config.model.num_classes = 0;
+    (config.train.steps, config.train.batch_size) = (4, 2);
+    config.log.report = false;
+    config
+}
+
+fn trainer(folder: &Path, source: &Arc<Boxes>) -> Result<Trainer, TrainError> {
+    let builder = Trainer::builder(recipe())
+        .folder(folder)
+        .device(&Device::flex())
+        .data(source.clone(), source.clone());
+    Ok(builder.build()?.0)
+}
+
+#[test]
+fn a_run_on_ones_own_pictures_is_stopped_and_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path().join("run");
+    let source = Arc::new(Boxes::default());
+    let run = trainer(&at, &source).expect("a trainer");
+    assert_eq!(run.config.model.num_classes, 3);
+    let checked = source.asked.load(Ordering::SeqCst);
+    assert_eq!(checked, 8, "each picture of both splits is decoded once");
+    let mut watch = stops_after(2);
+    let outcome = run.run(run.new_model(), &mut watch).expect("a run");
+    let Outcome::Stopped(checkpoint) = outcome else {
+        panic!("the observer stops it: {outcome:?}");
+    };
+    assert!(checkpoint.is_dir());
+    assert_eq!((watch.seen, watch.evaluations), (2, 0));
+    assert!(source.asked.load(Ordering::SeqCst) > checked);
+
+    let builder = Trainer::builder(Config::default())
+        .folder(&at)
+        .device(&Device::flex())
+        .data(source.clone(), source.clone());
+    let (run, saved, said) = builder.resume(&[]).expect("the run");
+    assert!(said.is_empty(), "{said:?}");
+    let mut watch = stops_after(9);
+    let outcome = run.go_on(saved, &mut watch).expect("a run");
+    assert!(matches!(outcome, Outcome::Finished(_)));
+    assert_eq!((watch.seen, watch.evaluations), (4, 1));
+    assert!(run.folder.best().is_file());
+
+    // From these weights to a model of the same classes: nothing starts from noise.
+    let transfer = run.model_from(&run.folder.best()).expect("a model");
+    assert!(transfer.fresh.is_empty(), "{:?}", transfer.fresh);
+    // Nobody needs to watch.
+    let again = trainer(&folder.path().join("again"), &source).expect("a trainer");
+    again.run(transfer.model, &mut ()).expect("a run");
+}
+
+#[test]
+fn a_picture_that_the_source_cannot_give_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = Arc::new(Boxes {
+        broken: true,
+        ..Boxes::default()
+    });
+    let error = trainer(&folder.path().join("run"), &source);
+    let error = error.err().expect("a refusal").to_string();
+    assert!(
+        error.contains("box 2") && error.contains("out of paper"),
+        "{error}"
+    );
+    assert!(!folder.path().join("run").exists());
+}
