@@ -18,8 +18,8 @@ use crate::weights::{self, Checkpoint, WeightsError};
 use ::image::RgbImage;
 use burn::module::Module;
 use burn::tensor::{Device, ExecutionError, Tensor, TensorData};
-use mrcnn_backends::BackendError;
 use mrcnn_backends::failure::caught;
+use mrcnn_backends::{BackendError, PrecisionError, Resolved};
 use mrcnn_kernels::{PasteWindow, paste_bits};
 use std::borrow::Borrow;
 use std::path::Path;
@@ -41,6 +41,9 @@ pub enum PredictError {
     /// There is no device for the backend.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// The device does not compute in the precision that was asked for.
+    #[error(transparent)]
+    Precision(#[from] PrecisionError),
     /// The builder was given no weights.
     #[error("no weights: give the builder .weights(path) or .weights(bytes)")]
     NoWeights,
@@ -139,6 +142,13 @@ impl Predictor {
             classes: Arc::new(classes),
             device,
         }
+    }
+
+    /// The same predictor with activations in another precision; those of [`Self::load`] are f32, those of
+    /// [`Self::new`] as in the model.
+    pub fn with_precision(mut self, precision: Resolved) -> Self {
+        self.model = self.model.with_precision(precision);
+        self
     }
 
     /// Class names and category ids.

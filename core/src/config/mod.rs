@@ -20,7 +20,9 @@ pub use model::{
 };
 pub use overrides::ConfigError;
 pub use presets::PRESETS;
-pub use training::{DataConfig, DecayScope, OptimizerKind, Schedule, TrainConfig, Wire};
+pub use training::{
+    AutoScale, DataConfig, DecayScope, LossScale, OptimizerKind, Schedule, TrainConfig, Wire,
+};
 
 use serde::{Deserialize, Serialize};
 

@@ -12,6 +12,7 @@ mod kernels;
 mod model;
 mod overfit;
 mod own_data;
+mod precision;
 mod prediction;
 mod reads;
 mod recipes;
