@@ -5,9 +5,12 @@
 pub mod comm;
 #[cfg(not(target_family = "wasm"))]
 mod doctor;
+pub mod failure;
+mod precision;
 
 #[cfg(not(target_family = "wasm"))]
 pub use doctor::{BackendFacts, DeviceFacts, Diagnosis, diagnose};
+pub use precision::{Precision, PrecisionError, Resolved};
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};

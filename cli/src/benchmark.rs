@@ -1,13 +1,15 @@
 //! `mrcnn-cli benchmark`.
 
 use crate::args::{BackendArgs, OverrideArgs, load_config};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
+use mrcnn_backends::Selected;
 use mrcnn_core::MaskRcnn;
-use mrcnn_core::benchmark::{BenchmarkSpec, Mode, benchmark};
+use mrcnn_core::benchmark::{BenchmarkSpec, Mode, benchmark, benchmark_graph};
+use mrcnn_core::config::Config;
 use mrcnn_core::weights;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -33,6 +35,10 @@ pub struct BenchmarkArgs {
     /// Steps that are counted; percentiles of few are coarse
     #[arg(long, default_value_t = 20)]
     steps: usize,
+    /// Times inference without reading and pasting, launched kernel by kernel and replayed as a
+    /// recorded graph (CUDA)
+    #[arg(long, conflicts_with = "data")]
+    graph: bool,
     /// Writes the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -53,10 +59,15 @@ enum What {
 const EXAMPLES: &str = "\
 Examples:
   mrcnn-cli benchmark inference --batch-size 1,2,4
+  mrcnn-cli benchmark inference --backend cuda --graph --batch-size 1,4,16
   mrcnn-cli benchmark train --config quickstart --batch-size 4 --steps 100 --json train.json
   mrcnn-cli benchmark train --config nuclei --data ~/nuclei --backend wgpu";
 
 pub fn run(args: &BenchmarkArgs) -> Result<()> {
+    ensure!(
+        !(args.graph && matches!(args.mode, What::Train)),
+        "--graph records inference only: mrcnn-cli benchmark inference --graph"
+    );
     let start = args.weights.as_deref().map(weights::load).transpose()?;
     let config = match (&args.config, &start) {
         (None, Some(start)) => start.config.clone(),
@@ -65,6 +76,7 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
     let config = config.with(&args.overrides.set)?;
     config.check()?;
     let backend = args.backend.select()?;
+    let precision = args.backend.precision(&backend, true)?;
     let model = match (start, &args.weights) {
         (Some(start), Some(path)) => {
             let device = backend.device.clone().autodiff();
@@ -73,6 +85,9 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
         }
         _ => None,
     };
+    if args.graph {
+        return graph(args, &config, model, &backend);
+    }
     let spec = BenchmarkSpec {
         mode: match args.mode {
             What::Train => Mode::Train,
@@ -82,6 +97,7 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
         warmup: args.warmup,
         steps: args.steps,
         data: args.data.clone(),
+        precision,
     };
     let mut said = |line: &str| eprintln!("{line}");
     let results = benchmark(&spec, &config, model, &backend.device, &mut said)?;
@@ -104,19 +120,66 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
             100.0 * result.data_wait
         );
     }
-    if let Some(path) = &args.json {
-        let text = json!({
+    write_json(
+        args.json.as_deref(),
+        json!({
             "version": env!("CARGO_PKG_VERSION"),
             "mode": spec.mode,
             "backend": backend.kind,
             "device": backend.name,
+            "precision": precision.precision(),
             "data": spec.data.as_ref().map_or("rendered".into(), |d| d.display().to_string()),
             "warmup": spec.warmup,
             "steps": spec.steps,
             "image": config.image,
             "model": config.model,
             "results": results,
-        });
+        }),
+    )
+}
+
+/// The table of [`benchmark_graph`].
+fn graph(
+    args: &BenchmarkArgs,
+    config: &Config,
+    model: Option<MaskRcnn>,
+    backend: &Selected,
+) -> Result<()> {
+    let mut said = |line: &str| eprintln!("{line}");
+    let steps = [args.warmup, args.steps];
+    let sizes = &args.batch_size;
+    let results = benchmark_graph(config, model, steps, sizes, &backend.device, &mut said)?;
+    println!(
+        "{:>6} {:>11} {:>17} {:>17} {:>7}",
+        "batch", "padded", "launched p50 ms", "replayed p50 ms", "ratio"
+    );
+    for result in &results {
+        let (launched, replayed) = (result.launched_ms.p50, result.replayed_ms.p50);
+        println!(
+            "{:>6} {:>11} {launched:>17.1} {replayed:>17.1} {:>7.2}",
+            result.batch_size,
+            format!("{}x{}", result.padded.0, result.padded.1),
+            launched / replayed
+        );
+    }
+    write_json(
+        args.json.as_deref(),
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "mode": "graph",
+            "backend": backend.kind,
+            "device": backend.name,
+            "warmup": args.warmup,
+            "steps": args.steps,
+            "image": config.image,
+            "model": config.model,
+            "results": results,
+        }),
+    )
+}
+
+fn write_json(path: Option<&Path>, text: serde_json::Value) -> Result<()> {
+    if let Some(path) = path {
         let text = serde_json::to_string_pretty(&text)?;
         std::fs::write(path, text).with_context(|| path.display().to_string())?;
     }

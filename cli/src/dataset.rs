@@ -1,5 +1,11 @@
 //! `mrcnn-cli dataset`.
 
+mod convert;
+mod preview;
+
+pub use convert::DatasetConvertArgs;
+pub use preview::PreviewArgs;
+
 use crate::args::{DatasetCommand, ShapesArgs};
 use anyhow::{Result, bail, ensure};
 use mrcnn_core::data::{check, shapes};
@@ -9,6 +15,8 @@ pub fn run(command: &DatasetCommand) -> Result<()> {
     match command {
         DatasetCommand::Shapes(args) => render(args),
         DatasetCommand::Check { dir } => check_folder(dir),
+        DatasetCommand::Convert(args) => convert::run(args),
+        DatasetCommand::Preview(args) => preview::run(args),
     }
 }
 

@@ -14,10 +14,12 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         None => newest_weights(Path::new("runs"))?,
     };
     let backend = args.model.backend.select()?;
+    let precision = args.model.backend.precision(&backend, true)?;
     let mut builder = Predictor::builder()
         .weights(&weights)
         .overrides(&args.model.overrides.set)
         .device(&backend.device)
+        .precision(precision.precision())
         .score(args.score);
     if let Some(config) = args.model.config()? {
         builder = builder.config(config);

@@ -1,5 +1,6 @@
 //! Progress on the terminal, or a line now and then where there is none.
 
+use crate::interrupt::stop_flag;
 use indicatif::{ProgressBar, ProgressStyle};
 use mrcnn_core::eval::Metrics;
 use mrcnn_core::train::{MemoryPlan, Observer, StepReport};
@@ -25,27 +26,14 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A bar over `steps`; of several ranks only the lead shows it. The first Ctrl-C ends the run after
-    /// saving, the second at once.
+    /// A bar over `steps`; of several ranks only the lead shows it. The first Ctrl-C or SIGTERM ends the
+    /// run after saving, the second at once.
     pub fn new(steps: usize, lead: bool) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = match lead {
             true => bar(steps, "{bar:30} {pos}/{len} {msg} ETA {eta}"),
             false => ProgressBar::hidden(),
         };
-        let stop = Arc::new(AtomicBool::new(false));
-        let flag = stop.clone();
-        let handler = ctrlc::set_handler(move || {
-            if flag.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
-            }
-            if lead {
-                eprintln!("\nstopping after this step; Ctrl-C again quits at once");
-            }
-        });
-        if let Err(error) = handler {
-            eprintln!("warning: Ctrl-C will not save: {error}");
-        }
         let line_every = (lead && !terminal).then(|| (steps / 20).max(1));
         let started = Instant::now();
         Self {
@@ -57,7 +45,7 @@ impl Progress {
             rate: 0.0,
             loss: None,
             line_every,
-            stop,
+            stop: stop_flag(lead),
         }
     }
 }
@@ -82,10 +70,18 @@ impl Observer for Progress {
     }
 
     fn on_step(&mut self, report: &StepReport) {
-        let loss = self
-            .loss
-            .map_or(report.loss(), |old| 0.95 * old + 0.05 * report.loss());
-        self.loss = Some(loss);
+        if let (true, Some(scale)) = (report.skipped && self.lead, report.loss_scale) {
+            let step = report.step;
+            let line = format!("step {step}: overflow with a loss scale of {scale}, skipped");
+            self.bar.suspend(|| eprintln!("{line}"));
+        }
+        let now = report.loss();
+        let loss = match self.loss {
+            Some(old) if now.is_finite() => 0.95 * old + 0.05 * now,
+            Some(old) => old,
+            None => now,
+        };
+        self.loss = Some(loss).filter(|loss| loss.is_finite());
         let rate = report.images_per_second;
         self.rate = if self.rate == 0.0 {
             rate

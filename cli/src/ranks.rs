@@ -1,7 +1,9 @@
 //! Several processes: starting them, joining them, ending together.
 
 use crate::args::BackendArgs;
-use anyhow::{Context, Result, bail};
+use crate::interrupt::handed_on;
+use crate::told;
+use anyhow::{Result, bail};
 use clap::Args;
 use mrcnn_backends::comm::{Communicator, Launch, connect, supervise, worker_commands};
 use mrcnn_backends::{BackendKind, Selected};
@@ -35,11 +37,11 @@ impl RankArgs {
             }
             return Ok(false);
         }
-        // Ctrl-C reaches the processes too: they save and end, and this one waits for them.
-        ctrlc::set_handler(|| ()).context("cannot catch Ctrl-C")?;
+        // Ctrl-C reaches the processes too, SIGTERM is handed on: they save and end, and this one waits.
+        let stop = handed_on()?;
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         let logs = std::env::temp_dir().join(format!("mrcnn-{}", std::process::id()));
-        supervise(worker_commands(gpus.into(), &arguments)?, &logs)?;
+        supervise(worker_commands(gpus.into(), &arguments)?, &logs, &stop)?;
         Ok(true)
     }
 
@@ -67,7 +69,7 @@ pub fn together(comm: &dyn Communicator, work: impl FnOnce() -> Result<()>) -> R
     let result = work();
     match result {
         Err(error) if comm.world_size() > 1 => {
-            eprintln!("error: rank {}: {error:#}", comm.rank());
+            eprintln!("error: rank {}: {}", comm.rank(), told(&error));
             comm.abort()
         }
         result => result,

@@ -7,6 +7,9 @@ pub struct RecipeArgs {
     /// Passes over the training set: stretches the schedule to them (train.epochs)
     #[arg(long, value_name = "N")]
     epochs: Option<f64>,
+    /// Micro-batches a step: the update of the whole batch in the memory of a part (train.accumulate)
+    #[arg(long, value_name = "N")]
+    accumulate: Option<usize>,
     /// Steps between evaluations, 0 for one at the end (train.eval_every)
     #[arg(long, value_name = "STEPS")]
     eval_every: Option<usize>,
@@ -27,6 +30,7 @@ impl RecipeArgs {
         let number = |key: &str, value: Option<usize>| Some(format!("{key}={}", value?));
         let given = [
             self.epochs.map(|epochs| format!("train.epochs={epochs}")),
+            number("train.accumulate", self.accumulate),
             number("train.eval_every", self.eval_every),
             number("train.patience", self.patience),
             number("model.freeze_at", self.freeze_at),

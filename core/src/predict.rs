@@ -8,7 +8,8 @@ use crate::boxes::{self, Bbox};
 use crate::config::{Config, ConfigError};
 use crate::data::Classes;
 use crate::detection::Detection;
-use crate::image::transform::{Planes, padded_size, prepare, stack_at_least, to_rle};
+use crate::image::paste::{MaskRuns, pasted};
+use crate::image::transform::{Planes, padded_size, prepare, stack_at_least};
 use crate::model::{
     MaskRcnn, PackedPyramid, ScoredBox, filter_proposals, mask_probabilities, postprocess,
 };
@@ -17,8 +18,9 @@ use crate::weights::{self, Checkpoint, WeightsError};
 use ::image::RgbImage;
 use burn::module::Module;
 use burn::tensor::{Device, ExecutionError, Tensor, TensorData};
-use mrcnn_backends::BackendError;
-use mrcnn_kernels::paste_mask;
+use mrcnn_backends::failure::caught;
+use mrcnn_backends::{BackendError, PrecisionError, Resolved};
+use mrcnn_kernels::{PasteWindow, paste_bits};
 use std::borrow::Borrow;
 use std::path::Path;
 use std::sync::Arc;
@@ -39,6 +41,9 @@ pub enum PredictError {
     /// There is no device for the backend.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// The device does not compute in the precision that was asked for.
+    #[error(transparent)]
+    Precision(#[from] PrecisionError),
     /// The builder was given no weights.
     #[error("no weights: give the builder .weights(path) or .weights(bytes)")]
     NoWeights,
@@ -139,6 +144,13 @@ impl Predictor {
         }
     }
 
+    /// The same predictor with activations in another precision; those of [`Self::load`] are f32, those of
+    /// [`Self::new`] as in the model.
+    pub fn with_precision(mut self, precision: Resolved) -> Self {
+        self.model = self.model.with_precision(precision);
+        self
+    }
+
     /// Class names and category ids.
     pub fn classes(&self) -> &Classes {
         &self.classes
@@ -163,7 +175,7 @@ impl Predictor {
 
     /// What is in one picture. Blocks; in a browser use [`Self::predict_async`].
     pub fn predict(&self, image: &RgbImage) -> Result<Prediction, PredictError> {
-        pollster::block_on(self.predict_async(image))
+        caught(|| pollster::block_on(self.predict_async(image)))
     }
 
     /// As [`Self::predict`], without blocking.
@@ -178,7 +190,7 @@ impl Predictor {
         &self,
         images: &[impl Borrow<RgbImage>],
     ) -> Result<Vec<Prediction>, PredictError> {
-        pollster::block_on(self.predict_batch_async(images))
+        caught(|| pollster::block_on(self.predict_batch_async(images)))
     }
 
     /// As [`Self::predict_batch`], without blocking.
@@ -199,18 +211,17 @@ impl Predictor {
             .iter()
             .map(|image| prepare(image, &self.config.image))
             .collect();
-        let sizes: Vec<(u32, u32)> = planes
-            .iter()
-            .map(|p| (p.height as u32, p.width as u32))
-            .collect();
-        let found = self.detect(&planes).await?;
-        let per_image = found.into_iter().zip(sizes).zip(images);
+        if planes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let prepared = planes.iter().map(|p| (p.height as u32, p.width as u32));
+        let originals = images.iter().map(|image| (image.height(), image.width()));
+        let sizes: Vec<_> = prepared.zip(originals).collect();
+        let (packed, boxes) = self.find_boxes(&planes).await?;
+        let found = self.find_detections(&packed, boxes, &sizes).await?;
+        let per_image = images.iter().zip(found);
         Ok(per_image
-            .map(|((found, size), image)| {
-                let original = (image.height(), image.width());
-                let pasted = found.into_iter().map(|f| f.into_detection(size, original));
-                self.prediction(image, pasted.collect())
-            })
+            .map(|(image, found)| self.prediction(image, found))
             .collect())
     }
 
@@ -319,27 +330,70 @@ impl Predictor {
         boxes: Vec<Vec<ScoredBox>>,
     ) -> Result<Vec<Vec<Found>>, PredictError> {
         let mut found: Vec<Vec<Found>> = boxes.iter().map(|_| Vec::new()).collect();
-        let all: Vec<(usize, ScoredBox)> = boxes
-            .into_iter()
-            .enumerate()
-            .flat_map(|(image, boxes)| boxes.into_iter().map(move |b| (image, b)))
-            .collect();
-        for some in all.chunks(MASKS_AT_ONCE) {
-            let rois: Vec<(usize, Bbox)> = some.iter().map(|(i, b)| (*i, b.bbox)).collect();
-            let labels: Vec<usize> = some.iter().map(|(_, b)| b.label).collect();
-            let logits = self.model.masks(packed, &rois);
-            let [_, classes, side, _] = logits.dims();
-            let masks = mask_probabilities(&floats(logits).await?, classes, &labels);
-            for ((image, scored), mask) in some.iter().zip(masks) {
+        for some in with_pictures(boxes).chunks(MASKS_AT_ONCE) {
+            let masks = self.mask_probabilities(packed, some);
+            let side = masks.dims()[1];
+            let masks = floats(masks).await?;
+            for ((image, scored), mask) in some.iter().zip(masks.chunks(side * side)) {
                 found[*image].push(Found {
                     scored: *scored,
-                    mask,
+                    mask: mask.to_vec(),
                     side,
                 });
             }
         }
         Ok(found)
     }
+
+    /// The second stage of a prediction: the detections of `boxes` (see [`Self::find_masks`]), their
+    /// masks pasted on the device; `sizes` are those of the prepared and of the original pictures,
+    /// `(height, width)`. What is read is a bit a pixel of the boxes.
+    pub async fn find_detections(
+        &self,
+        packed: &PackedPyramid,
+        boxes: Vec<Vec<ScoredBox>>,
+        sizes: &[((u32, u32), (u32, u32))],
+    ) -> Result<Vec<Vec<Detection>>, PredictError> {
+        let mut found: Vec<Vec<Detection>> = boxes.iter().map(|_| Vec::new()).collect();
+        for some in with_pictures(boxes).chunks(MASKS_AT_ONCE) {
+            let masks = self.mask_probabilities(packed, some);
+            let places = some.iter().map(|(image, scored)| {
+                let (resized, original) = sizes[*image];
+                (boxes::resize(&scored.bbox, resized, original), original)
+            });
+            let places: Vec<(Bbox, (u32, u32))> = places.collect();
+            let masks = pasted(masks, &places, MASK_THRESHOLD).await?;
+            for (((image, scored), (bbox, _)), mask) in some.iter().zip(places).zip(masks) {
+                found[*image].push(Detection {
+                    bbox,
+                    label: scored.label,
+                    score: scored.score,
+                    mask,
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Of each box its label's mask, `[boxes, side, side]`.
+    fn mask_probabilities(
+        &self,
+        packed: &PackedPyramid,
+        boxes: &[(usize, ScoredBox)],
+    ) -> Tensor<3> {
+        let rois: Vec<(usize, Bbox)> = boxes.iter().map(|(i, b)| (*i, b.bbox)).collect();
+        let labels: Vec<usize> = boxes.iter().map(|(_, b)| b.label).collect();
+        mask_probabilities(self.model.masks(packed, &rois), &labels)
+    }
+}
+
+/// Each box with the index of its picture.
+fn with_pictures(boxes: Vec<Vec<ScoredBox>>) -> Vec<(usize, ScoredBox)> {
+    let pictures = boxes.into_iter().enumerate();
+    let of_picture = |(image, boxes): (usize, Vec<ScoredBox>)| {
+        boxes.into_iter().map(move |scored| (image, scored))
+    };
+    pictures.flat_map(of_picture).collect()
 }
 
 /// A detection in the pixels of the resized picture, its mask not yet pasted.
@@ -359,12 +413,14 @@ impl Found {
     pub fn into_detection(self, resized: (u32, u32), original: (u32, u32)) -> Detection {
         let bbox = boxes::resize(&self.scored.bbox, resized, original);
         let (height, width) = (original.0 as usize, original.1 as usize);
-        let pasted = paste_mask(&self.mask, self.side, bbox, width, height);
+        let window = PasteWindow::new(bbox, self.side, width, height);
+        let mut runs = MaskRuns::new(window, (height, width));
+        runs.add(paste_bits(&self.mask, &window, MASK_THRESHOLD).into_iter());
         Detection {
             bbox,
             label: self.scored.label,
             score: self.scored.score,
-            mask: to_rle(&pasted, MASK_THRESHOLD, height, width),
+            mask: runs.finish(),
         }
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! Operators on tensors run on every backend with static shapes: what is selected stands in fixed
 //! slots, and a slot whose score is minus infinity is empty. [`top_k`], [`nms`], [`batched_nms`] and
-//! [`paste_mask`] work on host slices and return as much as there is. The CPU version of each is the
+//! [`paste_bits`] work on host slices and return as much as there is. The CPU version of each is the
 //! oracle that GPU kernels are tested against.
 //!
 //! Features: `flex` (CPU), `wgpu`, `cuda`, `fusion`.
@@ -31,7 +31,9 @@ pub use decode::{BoxDecoding, decode_box, decode_boxes};
 pub use mask_targets::{BitMasks, MaskWindow, mask_target, mask_targets};
 pub use matching::{BACKGROUND, IGNORED, MatchThresholds, iou, match_boxes, match_by};
 pub use nms::{batched_nms, nms, nms_sorted};
-pub use paste::{PastedMask, expand_box, paste_mask};
+pub use paste::{
+    PasteBatch, PasteWindow, PastedMask, expand_box, paste_bits, paste_mask, paste_masks,
+};
 pub use roi_align::{PyramidLevel, RoiAlignParams, pack_pyramid, roi_align};
 pub use sampling::{mix, sampling_key, sampling_scores};
 pub use top_k::{MAX_TOP_K, top_k, top_k_segments};

@@ -4,11 +4,13 @@
 //! two must agree bit for bit. Fractions are compared within a bound on what rounding can do.
 
 mod adapter;
+mod random;
 
 use burn::tensor::{
     DType, Device, FloatDType, Tensor, TensorData, activation, module, ops::ConvOptions,
 };
 use mrcnn_kernels::conv3x3;
+use random::Random;
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
@@ -39,31 +41,6 @@ const NAMES: [&str; 4] = [
     "gradient of weight",
     "gradient of bias",
 ];
-
-/// Knuth's linear congruential generator: the cases are the same on every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        (self.0 >> 33) as usize % end
-    }
-
-    fn pick(&mut self, choices: &[usize]) -> usize {
-        choices[self.below(choices.len())]
-    }
-
-    fn whole(&mut self, largest: i32) -> f32 {
-        (self.below(2 * largest as usize + 1) as i32 - largest) as f32
-    }
-
-    fn fraction(&mut self) -> f32 {
-        self.below(1 << 16) as f32 / (1 << 15) as f32 - 1.0
-    }
-}
 
 fn cases(random: &mut Random, count: usize) -> Vec<Case> {
     const CHANNELS: [usize; 8] = [1, 3, 4, 5, 8, 16, 64, 256];
@@ -196,11 +173,57 @@ fn whole_numbers_agree_to_the_bit() {
     }
 }
 
+/// A case is a picture: its output and the gradient of its input. The gradients of weights and bias
+/// are sums over the pictures of a round.
+#[test]
+fn ten_thousand_random_pictures() {
+    let Some(adapter) = adapter::adapter() else {
+        return;
+    };
+    const CHANNELS: [usize; 7] = [1, 3, 4, 5, 8, 12, 16];
+    const SIZES: [[usize; 2]; 12] = [
+        [1, 1],
+        [1, 255],
+        [16, 16],
+        [257, 1],
+        [2, 3],
+        [7, 9],
+        [8, 8],
+        [3, 17],
+        [33, 2],
+        [5, 31],
+        [256, 256],
+        [13, 6],
+    ];
+    random::cases("conv3x3", |random, round| {
+        let [h, w] = SIZES[round % SIZES.len()];
+        let n = match h * w {
+            65_536 => 1,
+            _ => [100, 255, 256, 257, 1, 64][round / SIZES.len() % 6],
+        };
+        let [c, o] = [0; 2].map(|_| random.pick(&CHANNELS));
+        let case = Case {
+            n,
+            c,
+            o,
+            h,
+            w,
+            stride: 1 + random.below(2),
+            bias: random.below(2) == 0,
+            relu: random.below(2) == 0,
+        };
+        let data = case.data(|| random.whole(3));
+        let got = ours(&case, &data, &adapter.device, FloatDType::F32);
+        assert_equal(&case, &got, &burns(&case, &data));
+        n
+    });
+}
+
 #[test]
 fn the_processor_runs_burns_convolution() {
     let mut random = Random(2);
     for case in cases(&mut random, 30) {
-        let data = case.data(|| random.fraction());
+        let data = case.data(|| random.between(-1.0, 1.0));
         let got = ours(&case, &data, &Device::flex(), FloatDType::F32);
         assert_equal(&case, &got, &burns(&case, &data));
     }
@@ -215,7 +238,7 @@ fn fractions_agree_within_rounding() {
     for mut case in cases(&mut random, 40) {
         // A sum near zero may round to either side of it, and take its gradient along.
         case.relu = false;
-        let data = case.data(|| random.fraction());
+        let data = case.data(|| random.between(-1.0, 1.0));
         let got = ours(&case, &data, &adapter.device, FloatDType::F32);
         let want = burns(&case, &data);
         for (i, terms) in case.terms().into_iter().enumerate() {
@@ -252,7 +275,7 @@ fn two_runs_agree_to_the_bit() {
         relu: true,
     });
     for case in cases {
-        let data = case.data(|| random.fraction());
+        let data = case.data(|| random.between(-1.0, 1.0));
         let once = ours(&case, &data, &adapter.device, FloatDType::F32);
         let again = ours(&case, &data, &adapter.device, FloatDType::F32);
         let bits = |results: &Results| {

@@ -1,118 +1,166 @@
-//! Box decoding on the wgpu adapter against the processor, broken numbers among the inputs.
+//! Box decoding on the processor and the wgpu adapter, slot by slot against [`decode_box`].
 
 mod adapter;
+mod random;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use mrcnn_kernels::{BoxDecoding, decode_box, decode_boxes};
+use random::Random;
 
-const PARAMS: BoxDecoding = BoxDecoding {
-    weights: [10.0, 10.0, 5.0, 5.0],
-    max_log_scale: 4.135_166_6,
-    min_size: 1.0,
-};
+const PARAMS: [BoxDecoding; 2] = [
+    BoxDecoding {
+        weights: [10.0, 10.0, 5.0, 5.0],
+        max_log_scale: 4.135_166_6,
+        min_size: 1.0,
+    },
+    BoxDecoding {
+        weights: [1.0; 4],
+        max_log_scale: 4.135_166_6,
+        min_size: 0.0,
+    },
+];
 
-/// Pictures, slots a picture, deltas a picture, references a picture.
-const SHAPE: [usize; 4] = [3, 700, 900, 300];
+/// `exp` and division may be a few units in the last place off, of boxes up to 1e5 pixels.
+const TOLERANCE: f32 = 1e-2;
 
-/// A repeatable value in `0..1`.
-fn noise(index: usize) -> f32 {
-    ((index as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / 16_777_216.0
+/// The inputs of a launch.
+struct Batch {
+    /// Pictures, slots a picture, deltas a picture, pictures with references of their own, references.
+    shape: [usize; 5],
+    deltas: Vec<f32>,
+    references: Vec<f32>,
+    scores: Vec<f32>,
+    indices: Vec<i32>,
+    /// Height and width.
+    sizes: Vec<f32>,
 }
 
-fn deltas(index: usize) -> f32 {
-    match index % 97 {
+/// A delta, one in twenty broken or huge.
+fn delta(random: &mut Random) -> f32 {
+    match random.below(100) {
         0 => f32::NAN,
         1 => f32::INFINITY,
         2 => f32::NEG_INFINITY,
         3 => 1e38,
         4 => -1e38,
-        _ => 30.0 * noise(index) - 15.0,
+        5..50 => random.between(-15.0, 15.0),
+        _ => random.between(-1.0, 1.0),
     }
 }
 
-fn references(index: usize) -> f32 {
-    let corner = index % 4 / 2;
-    400.0 * noise(index) + corner as f32 * (noise(index + 9) - 0.1) * 200.0
+/// A box; points, lines, inverted and huge ones among them.
+fn reference(random: &mut Random) -> [f32; 4] {
+    let [x, y] = [0; 2].map(|_| random.between(0.0, 400.0));
+    let [w, h] = [0; 2].map(|_| random.between(-20.0, 180.0));
+    match random.below(20) {
+        0 => [x, y, x, y],
+        1 => [x, y, x, y + h],
+        2 => [x - 1e4, y - 1e4, x + 1e4, y + 1e4],
+        _ => [x, y, x + w, y + h],
+    }
 }
 
-fn scores(index: usize) -> f32 {
-    match index % 31 {
+fn batch(random: &mut Random, n: usize, slots: usize) -> Batch {
+    let own = random.pick(&[1, n]);
+    let references = random.pick(&[1, 255, 300]);
+    let deltas = references * random.pick(&[1, 3]);
+    let score = |random: &mut Random| match random.below(31) {
         0 => f32::NAN,
         1 => f32::INFINITY,
         2 => f32::NEG_INFINITY,
-        _ => noise(index),
-    }
-}
-
-fn tensor<const D: usize>(
-    shape: [usize; D],
-    value: fn(usize) -> f32,
-    device: &Device,
-) -> Tensor<D> {
-    let values: Vec<f32> = (0..shape.iter().product()).map(value).collect();
-    Tensor::from_data(TensorData::new(values, shape), device)
-}
-
-fn decoded(pictures: usize, device: &Device) -> (Vec<f32>, Vec<f32>) {
-    let [n, slots, d, r] = SHAPE;
-    let indices: Vec<i32> = (0..n * slots)
-        .map(|i| (noise(i) * (d as f32 + 50.0)) as i32 - 50)
-        .map(|i| i.max(-1))
-        .collect();
-    let indices = Tensor::<2, Int>::from_data(TensorData::new(indices, [n, slots]), device);
-    let sizes = TensorData::new(vec![480.0, 640.0, 100.0, 50.0, 1.0, 2000.0], [n, 2]);
-    let (boxes, kept) = decode_boxes(
-        tensor([n, d, 4], deltas, device),
-        tensor([pictures, r, 4], references, device),
-        tensor([n, slots], scores, device),
-        indices,
-        Tensor::from_data(sizes, device),
-        &PARAMS,
-    );
-    (
-        boxes.into_data().iter::<f32>().collect(),
-        kept.into_data().iter::<f32>().collect(),
-    )
-}
-
-#[test]
-fn the_adapter_decodes_as_the_processor() {
-    let Some(adapter) = adapter::adapter() else {
-        return;
+        _ => random.between(0.0, 1.0),
     };
-    for pictures in [1, SHAPE[0]] {
-        let (wanted_boxes, wanted) = decoded(pictures, &Device::flex());
-        let (boxes, kept) = decoded(pictures, &adapter.device);
-        assert_eq!(kept, wanted);
-        let filled = wanted.iter().filter(|score| score.is_finite()).count();
-        assert!(filled > 300 && filled < 1800, "{filled}");
-        for (found, wanted) in boxes.iter().zip(&wanted_boxes) {
-            // exp and division may be a few units in the last place off, of boxes up to 1e5 pixels.
-            assert!((found - wanted).abs() < 1e-2, "{found}, not {wanted}");
-        }
+    Batch {
+        shape: [n, slots, deltas, own, references],
+        deltas: (0..n * deltas * 4).map(|_| delta(random)).collect(),
+        references: (0..own * references)
+            .flat_map(|_| reference(random))
+            .collect(),
+        scores: (0..n * slots).map(|_| score(random)).collect(),
+        indices: (0..n * slots)
+            .map(|_| random.below(deltas + deltas / 16 + 1).min(deltas) as i32)
+            .map(|index| if index == deltas as i32 { -1 } else { index })
+            .collect(),
+        sizes: (0..2 * n)
+            .map(|_| random.pick(&[1.0, 50.0, 480.0, 2000.0]))
+            .collect(),
+    }
+}
+
+impl Batch {
+    /// Boxes and scores as a device decodes them.
+    fn decoded(&self, params: &BoxDecoding, device: &Device) -> (Vec<[f32; 4]>, Vec<f32>) {
+        let [n, slots, deltas, own, references] = self.shape;
+        let tensor = |values: &[f32], shape| {
+            Tensor::<3>::from_data(TensorData::new(values.to_vec(), shape), device)
+        };
+        let indices = TensorData::new(self.indices.clone(), [n, slots]);
+        let (boxes, kept) = decode_boxes(
+            tensor(&self.deltas, [n, deltas, 4]),
+            tensor(&self.references, [own, references, 4]),
+            tensor(&self.scores, [1, n, slots]).reshape([n, slots]),
+            Tensor::<2, Int>::from_data(indices, device),
+            tensor(&self.sizes, [1, n, 2]).reshape([n, 2]),
+            params,
+        );
+        let boxes: Vec<f32> = boxes.into_data().iter::<f32>().collect();
+        let kept = kept.into_data().iter::<f32>().collect();
+        (boxes.as_chunks::<4>().0.to_vec(), kept)
+    }
+
+    /// The cut box of a slot, if all of it is finite.
+    fn expected(&self, slot: usize, params: &BoxDecoding) -> Option<[f32; 4]> {
+        let [_, slots, deltas, own, references] = self.shape;
+        let index = usize::try_from(self.indices[slot]).ok()?;
+        let picture = slot / slots;
+        let place = if own == 1 { 0 } else { picture } * references + index % references;
+        let delta = self.deltas.as_chunks::<4>().0[picture * deltas + index];
+        let reference = self.references.as_chunks::<4>().0[place];
+        let decoded = decode_box(&delta, &reference, params.weights, params.max_log_scale);
+        let is_finite = self.scores[slot].is_finite() && decoded.iter().all(|v| v.is_finite());
+        let [height, width] = self.sizes.as_chunks::<2>().0[picture];
+        let limits = [width, height, width, height];
+        is_finite.then(|| [0, 1, 2, 3].map(|i| decoded[i].clamp(0.0, limits[i])))
     }
 }
 
 #[test]
-fn slots_take_their_own_deltas_and_reference() {
-    let (boxes, kept) = decoded(SHAPE[0], &Device::flex());
-    let [n, slots, d, r] = SHAPE;
+fn ten_thousand_random_boxes() {
+    let adapter = adapter::adapter();
+    let flex = Device::flex();
+    let card = adapter
+        .iter()
+        .map(|adapter| ("wgpu", &adapter.device, TOLERANCE));
+    let devices: Vec<_> = std::iter::once(("flex", &flex, 0.0)).chain(card).collect();
     let mut filled = 0;
-    for slot in 0..n * slots {
-        let index = (noise(slot) * (d as f32 + 50.0)) as i32 - 50;
-        if kept[slot] == f32::NEG_INFINITY {
-            assert_eq!(boxes[slot * 4..][..4], [0.0; 4]);
-            continue;
+    random::cases("decoding", |random, round| {
+        let slots = [700, 1, 255, 256, 257, 1000, 65_536][round % 7];
+        let n = if slots > 1000 { 1 } else { 3 };
+        let (batch, params) = (batch(random, n, slots), &PARAMS[round % 2]);
+        for &(name, device, tolerance) in &devices {
+            let (boxes, kept) = batch.decoded(params, device);
+            for slot in 0..n * slots {
+                let wanted = batch.expected(slot, params);
+                let shorter = wanted.map(|[x1, y1, x2, y2]| (x2 - x1).min(y2 - y1));
+                let is_kept = shorter.is_some_and(|side| side >= params.min_size);
+                let near = shorter.is_some_and(|side| (side - params.min_size).abs() < tolerance);
+                let found = kept[slot] != f32::NEG_INFINITY;
+                let what = format!("{name}: slot {slot} of {:?}, {wanted:?}", batch.shape);
+                assert!(found == is_kept || near, "{what}: kept is {found}");
+                let score = if found {
+                    batch.scores[slot]
+                } else {
+                    f32::NEG_INFINITY
+                };
+                assert_eq!(kept[slot], score, "{what}");
+                let wanted = wanted.filter(|_| found).unwrap_or_default();
+                for (found, wanted) in boxes[slot].iter().zip(wanted) {
+                    assert!((found - wanted).abs() <= tolerance, "{what}: {found}");
+                }
+                filled += usize::from(found);
+            }
         }
-        filled += 1;
-        let (picture, index) = (slot / slots, index as usize);
-        let delta = [0, 1, 2, 3].map(|i| deltas((picture * d + index) * 4 + i));
-        let reference = [0, 1, 2, 3].map(|i| references((picture * r + index % r) * 4 + i));
-        let bbox = decode_box(&delta, &reference, PARAMS.weights, PARAMS.max_log_scale);
-        let [height, width] = [[480.0, 640.0], [100.0, 50.0], [1.0, 2000.0]][picture];
-        let limits = [width, height, width, height];
-        let clipped = [0, 1, 2, 3].map(|i| bbox[i].clamp(0.0, limits[i]));
-        assert_eq!(boxes[slot * 4..][..4], clipped);
-    }
-    assert!(filled > 300);
+        n * slots
+    });
+    println!("{filled} boxes kept");
 }

@@ -64,40 +64,48 @@ fn roi(random: &mut Random, (width, height): (usize, usize)) -> [f32; 4] {
         0 => [x, y, x, y],
         1 => [x + 1e6, y, x + 1e6 + w.abs(), y + h.abs()],
         2 => [x, y, x - w.abs(), y - h.abs()],
+        3 if random.below(30) == 0 => [x - 400.0, y - 300.0, x + 400.0, y + 300.0],
         _ => [x, y, x + w.abs(), y + h.abs()],
     }
 }
+
+/// Pictures, regions a picture, masks a picture, cells a side.
+const SIZES: [(usize, usize, usize, usize); 8] = [
+    (40, 64, 3, 7),
+    (30, 100, 7, 14),
+    (1, 255, 1, 28),
+    (1, 256, 1, 28),
+    (1, 257, 1, 28),
+    (25, 200, 2, 3),
+    (1, 1, 1, 28),
+    (1, 65_536, 2, 1),
+];
 
 #[test]
 fn the_adapter_projects_as_the_processor() {
     let Some(adapter) = adapter::adapter() else {
         return;
     };
-    let mut random = Random(11);
-    let (mut cases, mut partial) = (0, 0);
-    for (n, slots, masks, side) in [
-        (40, 64, 3, 7),
-        (30, 100, 7, 14),
-        (1, 257, 1, 28),
-        (25, 200, 2, 3),
-    ] {
+    let mut partial = 0;
+    random::cases("mask targets", |random, round| {
+        let (n, slots, masks, side) = SIZES[round % SIZES.len()];
         let sizes: Vec<(usize, usize)> = (0..n)
             .map(|_| {
                 (
-                    random.pick(&[1, 31, 32, 33, 90]),
-                    random.pick(&[1, 2, 40, 77]),
+                    random.pick(&[1, 31, 32, 33, if slots > 1000 { 2 } else { 90 }]),
+                    random.pick(&[1, 2, 40, if slots > 1000 { 2 } else { 77 }]),
                 )
             })
             .collect();
         let drawn: Vec<Mask> = (0..n * masks)
-            .map(|mask| Mask::draw(&mut random, sizes[mask / masks]))
+            .map(|mask| Mask::draw(random, sizes[mask / masks]))
             .collect();
         let mut table = BitMasks::default();
         drawn
             .iter()
             .for_each(|mask| table.push(mask.window, &mask.cells));
         let rois: Vec<[f32; 4]> = (0..n * slots)
-            .map(|region| roi(&mut random, sizes[region / slots]))
+            .map(|region| roi(random, sizes[region / slots]))
             .collect();
         let matched: Vec<i32> = (0..n * slots)
             .map(|_| random.below(masks + 1) as i32 - 1)
@@ -135,12 +143,9 @@ fn the_adapter_projects_as_the_processor() {
                 );
             }
         }
-        cases += n * slots;
-    }
-    assert!(
-        cases >= 10_000 && partial > 1000,
-        "{cases} cases, {partial} partial cells"
-    );
+        n * slots
+    });
+    println!("{partial} partial cells");
 }
 
 #[test]

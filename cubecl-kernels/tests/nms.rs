@@ -7,63 +7,50 @@ use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_kernels::{nms, nms_sorted};
 use random::Random;
 
-impl Random {
-    fn uniform(&mut self) -> f32 {
-        (self.bits() >> 40) as f32 / 16_777_216.0
-    }
-
-    /// Boxes of one of the kinds that suppression can stumble over.
-    fn boxes(&mut self, count: usize) -> Vec<[f32; 4]> {
-        let kind = self.below(6);
-        let mut cell = |side: usize| self.below(side) as f32;
+/// Boxes of one of the kinds that suppression can stumble over.
+fn boxes(random: &mut Random, count: usize) -> Vec<[f32; 4]> {
+    let kind = random.below(6);
+    let spread = random.pick(&[20.0, 100.0, 1000.0]);
+    let equal = [1.0, 2.0, 3.0, 4.0];
+    let mut draw = || {
+        let mut cell = |side: usize| random.below(side) as f32;
         match kind {
             // Small whole numbers: many ratios are equal, many equal the threshold.
-            0 => (0..count)
-                .map(|_| [cell(4), cell(4), 4.0 + cell(4), 4.0 + cell(4)])
-                .collect(),
+            0 => [cell(4), cell(4), 4.0 + cell(4), 4.0 + cell(4)],
             // Lines, points and inverted boxes among others.
-            1 => (0..count)
-                .map(|_| [cell(6), cell(6), cell(6), cell(6)])
-                .collect(),
-            2 => vec![[1.0, 2.0, 3.0, 4.0]; count],
+            1 => [cell(6), cell(6), cell(6), cell(6)],
+            2 => equal,
             // Areas beyond f32.
-            3 => (0..count)
-                .map(|_| {
-                    [
-                        -1e30 * cell(3),
-                        -1e30 * cell(3),
-                        1e30 * cell(3),
-                        1e20 * cell(3),
-                    ]
-                })
-                .collect(),
+            3 => [
+                -1e30 * cell(3),
+                -1e30 * cell(3),
+                1e30 * cell(3),
+                1e20 * cell(3),
+            ],
             // From dense to sparse.
             _ => {
-                let spread = [20.0, 100.0, 1000.0][self.below(3)];
-                let mut uniform = || self.uniform();
-                (0..count)
-                    .map(|_| {
-                        let (x, y) = (spread * uniform(), spread * uniform());
-                        let (w, h) = (1.0 + 40.0 * uniform(), 1.0 + 40.0 * uniform());
-                        [x, y, x + w, y + h]
-                    })
-                    .collect()
+                let mut uniform = || random.between(0.0, 1.0);
+                let (x, y) = (spread * uniform(), spread * uniform());
+                let (w, h) = (1.0 + 40.0 * uniform(), 1.0 + 40.0 * uniform());
+                [x, y, x + w, y + h]
             }
         }
-    }
+    };
+    (0..count).map(|_| draw()).collect()
+}
 
-    /// Falling scores with empty slots among and behind them.
-    fn scores(&mut self, count: usize) -> Vec<f32> {
-        let filled = self.below(count + 1);
-        let filled = if self.below(2) == 0 { count } else { filled };
-        (0..count)
-            .map(|slot| match self.below(10) {
-                _ if slot >= filled => f32::NEG_INFINITY,
-                0 => [f32::NEG_INFINITY, f32::NAN][self.below(2)],
-                _ => (count - slot) as f32 / 3.0,
-            })
-            .collect()
-    }
+/// Falling scores, the first infinite at times, with empty slots among and behind them.
+fn scores(random: &mut Random, count: usize) -> Vec<f32> {
+    let filled = random.below(count + 1);
+    let filled = if random.below(2) == 0 { count } else { filled };
+    (0..count)
+        .map(|slot| match random.below(10) {
+            _ if slot >= filled => f32::NEG_INFINITY,
+            0 => random.pick(&[f32::NEG_INFINITY, f32::NAN]),
+            1 if slot == 0 => f32::INFINITY,
+            _ => (count - slot) as f32 / 3.0,
+        })
+        .collect()
 }
 
 /// The survivors' scores as [`nms`] chooses them.
@@ -82,9 +69,9 @@ fn expected(boxes: &[[f32; 4]], scores: &[f32], threshold: f64) -> Vec<f32> {
 
 /// Compares every device with the oracle on `groups` random groups of `k` slots.
 fn check(random: &mut Random, groups: usize, k: usize, devices: &[Device]) {
-    let threshold = [0.0, 0.3, 0.5, 0.6, 0.7, 1.0][random.below(6)];
-    let boxes: Vec<Vec<[f32; 4]>> = (0..groups).map(|_| random.boxes(k)).collect();
-    let scores: Vec<Vec<f32>> = (0..groups).map(|_| random.scores(k)).collect();
+    let threshold = random.pick(&[0.0, 0.3, 0.5, 0.6, 0.7, 1.0]);
+    let boxes: Vec<Vec<[f32; 4]>> = (0..groups).map(|_| boxes(random, k)).collect();
+    let scores: Vec<Vec<f32>> = (0..groups).map(|_| scores(random, k)).collect();
     for device in devices {
         let values = boxes.concat().into_flattened();
         let kept = nms_sorted(
@@ -112,22 +99,34 @@ fn devices(adapter: &Option<adapter::Adapter>) -> Vec<Device> {
     std::iter::once(Device::flex()).chain(card).collect()
 }
 
+/// Groups and slots of each; 65,536 boxes in all in two of them.
+const SIZES: [(usize, usize); 15] = [
+    (500, 1),
+    (500, 2),
+    (500, 31),
+    (32, 2048),
+    (500, 32),
+    (500, 33),
+    (256, 256),
+    (500, 64),
+    (60, 255),
+    (60, 257),
+    (500, 70),
+    (500, 100),
+    (6, 1000),
+    (4, 2047),
+    (700, 9),
+];
+
 #[test]
 fn ten_thousand_random_groups() {
     let adapter = adapter::adapter();
     let devices = devices(&adapter);
-    let mut random = Random(1);
-    for round in 0..20 {
-        check(
-            &mut random,
-            500,
-            [1, 2, 31, 32, 33, 64, 70, 100][round % 8],
-            &devices,
-        );
-    }
-    for k in [255, 256, 257, 1000, 2047, 2048] {
-        check(&mut random, 6, k, &devices);
-    }
+    random::cases("NMS", |random, round| {
+        let (groups, k) = SIZES[round % SIZES.len()];
+        check(random, groups, k, &devices);
+        groups
+    });
 }
 
 #[test]

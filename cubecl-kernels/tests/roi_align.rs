@@ -44,30 +44,39 @@ fn forward_equals_the_cpu_version() {
     let Some(Adapter { device, .. }) = &adapter() else {
         return;
     };
-    let mut random = Random(1);
-    let mut cases = 0;
-    for (index, (output, sampling_ratio, aligned)) in settings().enumerate() {
-        for (column, channels) in CHANNELS.into_iter().enumerate() {
-            let images = 1 + index % 3;
-            // Counts at the edges of a cube of 256 units, where the features are small.
-            let counts = [1, 22, 255, 256, 257];
-            let count = if channels > 8 {
-                22
-            } else {
-                counts[(index + column) % counts.len()]
-            };
-            let params = RoiAlignParams {
-                output,
-                sampling_ratio,
-                aligned,
-                levels: levels(1 + index % 4),
-            };
-            cases += count;
-            forward_case(&mut random, images, channels, count, &params, device);
-        }
-    }
-    println!("{cases} regions");
-    assert!(cases >= 10_000);
+    let settings: Vec<_> = settings().collect();
+    random::cases("RoIAlign forward", |random, round| {
+        let (output, sampling_ratio, aligned) = settings[round % settings.len()];
+        let channels = CHANNELS[round % CHANNELS.len()];
+        // Counts at the edges of a cube of 256 units, where the features are small.
+        let count = match channels {
+            0..=8 => [1, 22, 255, 256, 257][round % 5],
+            _ => 22,
+        };
+        let params = RoiAlignParams {
+            output,
+            sampling_ratio,
+            aligned,
+            levels: levels(1 + round % 4),
+        };
+        forward_case(random, 1 + round % 3, channels, count, &params, device);
+        count
+    });
+}
+
+#[test]
+fn as_many_regions_as_there_are() {
+    let Some(Adapter { device, .. }) = &adapter() else {
+        return;
+    };
+    let params = RoiAlignParams {
+        output: [1, 1],
+        sampling_ratio: 1,
+        aligned: true,
+        levels: levels(4),
+    };
+    forward_case(&mut Random(5), 3, 1, 65_536, &params, device);
+    backward_case(&mut Random(6), 3, 1, 65_536, WILD, &params, device);
 }
 
 fn forward_case(
@@ -109,31 +118,30 @@ fn backward_equals_the_cpu_version_and_itself() {
     let Some(Adapter { device, .. }) = &adapter() else {
         return;
     };
-    let mut random = Random(2);
-    let mut cases = 0;
-    for (index, (output, sampling_ratio, aligned)) in settings().enumerate() {
-        let channels = CHANNELS[index % CHANNELS.len()];
-        let count = [1, 60, 255, 256, 257, 1100][index % 6].min(20_000 / (channels * output[0]));
+    let settings: Vec<_> = settings().collect();
+    random::cases("RoIAlign backward", |random, round| {
+        let (output, sampling_ratio, aligned) = settings[round % settings.len()];
+        let channels = CHANNELS[round % CHANNELS.len()];
+        let count = [60, 255, 256, 257, 1100, 1][round % 6].min(20_000 / (channels * output[0]));
         let params = RoiAlignParams {
             output,
             sampling_ratio,
             aligned,
-            levels: levels(1 + index % 4),
+            levels: levels(1 + round % 4),
         };
         // Far boxes in every other case: their weights are less exact.
-        let kinds = if index % 2 == 0 { WILD } else { KINDS };
-        cases += count;
+        let kinds = if round % 2 == 0 { WILD } else { KINDS };
         backward_case(
-            &mut random,
-            1 + index % 3,
+            random,
+            1 + round % 3,
             channels,
             count,
             kinds,
             &params,
             device,
         );
-    }
-    println!("{cases} regions");
+        count
+    });
 }
 
 #[allow(clippy::too_many_arguments)]

@@ -11,8 +11,8 @@ export const colour = (label) => `oklch(0.76 0.17 ${(label * 137.5 + 60) % 360})
 const STAGES = [
   ["prepare", "Resize and normalise", "#8f83f7"],
   ["boxes", "Backbone and boxes", "#3fb6a8"],
-  ["masks", "Mask head", "#f2a65a"],
-  ["paste", "Masks to full size", "#e0699f"],
+  ["masks", "Mask head and pasting", "#f2a65a"],
+  ["paste", "Bitmaps", "#e0699f"],
 ];
 
 /** Shows the picture's pixels, scaled to the frame. */

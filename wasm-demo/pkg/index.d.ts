@@ -78,9 +78,9 @@ export interface Timings {
   prepare: number;
   /** Backbone, proposals and box head, until the boxes are read. */
   boxes: number;
-  /** Mask head, until the masks are read. */
+  /** Mask head and pasting, until the masks are read. */
   masks: number;
-  /** Masks to the size of the picture, run lengths, bitmaps. */
+  /** Bitmaps and run lengths for JavaScript. */
   paste: number;
   total: number;
 }

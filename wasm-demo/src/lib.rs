@@ -86,8 +86,10 @@ impl Model {
             label: 1,
             score: 1.0,
         };
+        let size = (planes.height as u32, planes.width as u32);
+        let sizes = [(size, (height, width))];
         self.predictor
-            .find_masks(&features, vec![vec![object]])
+            .find_detections(&features, vec![vec![object]], &sizes)
             .await?;
         Ok(())
     }
@@ -116,14 +118,13 @@ impl Model {
         boxes.retain(|found| found.score >= score_threshold);
         boxes.truncate(max_detections);
         timings.end("boxes");
-        let found = self.predictor.find_masks(&features, vec![boxes]).await?;
+        let sizes = [sizes(&planes, &image)];
+        let found = self
+            .predictor
+            .find_detections(&features, vec![boxes], &sizes)
+            .await?;
         timings.end("masks");
-        let sizes = sizes(&planes, &image);
-        let detections: Vec<Detection> = found
-            .into_iter()
-            .flatten()
-            .map(|found| found.into_detection(sizes.0, sizes.1))
-            .collect();
+        let detections: Vec<Detection> = found.into_iter().flatten().collect();
         let detections = output::detections(&detections, self.predictor.classes());
         timings.end("paste");
         Ok(output::result(detections, timings))

@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 use thiserror::Error;
@@ -61,15 +62,25 @@ pub fn worker_commands(count: usize, arguments: &[String]) -> io::Result<Vec<Com
 }
 
 /// Runs the workers to their end. Worker 0 prints here; what the others print is in `logs/rank-N.log`.
-/// Where one fails, the others are killed.
-pub fn supervise(commands: Vec<Command>, logs: &Path) -> Result<(), WorkersError> {
+/// Where one fails, the others are killed. Once `stop` is raised, they are asked to end (SIGTERM; where
+/// there is none, the system's own way has to reach them).
+pub fn supervise(
+    commands: Vec<Command>,
+    logs: &Path,
+    stop: &AtomicBool,
+) -> Result<(), WorkersError> {
     let mut workers = Workers(Vec::with_capacity(commands.len()));
     for (rank, command) in commands.into_iter().enumerate() {
         let worker = start(rank, command, logs);
         let worker = worker.map_err(|source| WorkersError::Start { rank, source })?;
         workers.0.push(worker);
     }
+    let mut asked = false;
     loop {
+        if !asked && stop.load(Ordering::SeqCst) {
+            asked = true;
+            workers.0.iter_mut().for_each(Worker::ask_to_end);
+        }
         let mut running = false;
         for (rank, worker) in workers.0.iter_mut().enumerate() {
             match worker.child.try_wait() {
@@ -96,6 +107,17 @@ struct Worker {
     child: Child,
     /// None for worker 0, which prints here.
     log: Option<PathBuf>,
+}
+
+impl Worker {
+    fn ask_to_end(&mut self) {
+        #[cfg(unix)]
+        if let (Ok(None), Ok(pid)) = (self.child.try_wait(), i32::try_from(self.child.id())) {
+            use nix::sys::signal::{Signal, kill};
+            // It may have ended by itself.
+            let _ = kill(nix::unistd::Pid::from_raw(pid), Signal::SIGTERM);
+        }
+    }
 }
 
 /// Killed when dropped: no way out leaves one behind.
@@ -174,7 +196,9 @@ mod tests {
             shell("echo first; echo the card fell off >&2; exit 3"),
             shell("exec sleep 60"),
         ];
-        let error = supervise(commands, &logs).unwrap_err().to_string();
+        let error = supervise(commands, &logs, &AtomicBool::new(false))
+            .unwrap_err()
+            .to_string();
         assert!(started.elapsed() < Duration::from_secs(30));
         for wanted in [
             "worker 1",
@@ -191,9 +215,35 @@ mod tests {
     fn all_that_finish_are_waited_for() {
         let logs = folder("finish");
         let commands = vec![shell("true"), shell("sleep 0.3; echo done")];
-        supervise(commands, &logs).unwrap();
+        supervise(commands, &logs, &AtomicBool::new(false)).unwrap();
         let log = std::fs::read_to_string(logs.join("rank-1.log")).unwrap();
         assert_eq!(log, "done\n");
+        std::fs::remove_dir_all(logs).unwrap();
+    }
+
+    #[test]
+    fn all_are_asked_to_end() {
+        let logs = folder("stop");
+        let script = "trap 'echo saved; exit 0' TERM; echo up; while :; do sleep 0.05; done";
+        let commands = vec![
+            shell("trap 'exit 0' TERM; while :; do sleep 0.05; done"),
+            shell(script),
+        ];
+        let stop = AtomicBool::new(false);
+        let log = logs.join("rank-1.log");
+        let said = || std::fs::read_to_string(&log).unwrap_or_default();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !said().contains("up") {
+                    sleep(Duration::from_millis(5));
+                }
+                // The other shell has had as long to set its trap.
+                sleep(Duration::from_millis(200));
+                stop.store(true, Ordering::SeqCst);
+            });
+            supervise(commands, &logs, &stop).unwrap();
+        });
+        assert_eq!(said(), "up\nsaved\n");
         std::fs::remove_dir_all(logs).unwrap();
     }
 

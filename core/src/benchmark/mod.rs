@@ -1,8 +1,10 @@
 //! How fast training and inference are, with percentiles that are percentiles.
 
+mod graph;
 mod synthetic;
 mod timing;
 
+pub use graph::{GraphResult, benchmark_graph};
 pub use synthetic::synthetic_pictures;
 pub use timing::{Percentiles, Timing};
 
@@ -12,11 +14,12 @@ use crate::model::MaskRcnn;
 use crate::predict::{PredictError, Predictor};
 use crate::random::Stream;
 use crate::train::{
-    Batch, LoadError, Loader, MemoryMeter, Optimizer, Rank, Replicas, TrainError, TrainSample,
-    device_memory,
+    Augment, Batch, LoadError, Loader, LossScaler, MemoryMeter, Optimizer, Rank, Replicas,
+    TrainError, accumulated_losses_and_gradients, device_memory,
 };
 use ::image::RgbImage;
 use burn::tensor::Device;
+use mrcnn_backends::Resolved;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,6 +49,8 @@ pub struct BenchmarkSpec {
     pub steps: usize,
     /// A data set's folder; none for rendered pictures, which cost no reading.
     pub data: Option<PathBuf>,
+    /// What activations are in.
+    pub precision: Resolved,
 }
 
 /// Why a benchmark failed.
@@ -69,6 +74,21 @@ pub enum BenchmarkError {
     /// A prediction.
     #[error(transparent)]
     Predict(#[from] PredictError),
+    /// The device cannot record this network's inference.
+    #[error(
+        "{0} does not record inference as a graph: use a CUDA device (--backend cuda), or leave \
+         --graph out"
+    )]
+    NoGraph(String),
+    /// A graph is of no use.
+    #[error(
+        "batch size {batch_size}: the replayed graph finds other boxes than the launched kernels; \
+         leave --graph out"
+    )]
+    GraphDiffers {
+        /// Pictures a step.
+        batch_size: usize,
+    },
 }
 
 /// The result of one batch size.
@@ -120,13 +140,12 @@ pub fn benchmark(
         let classes = data.as_ref().map(|data| data.classes.len() + 1);
         config.model.num_classes = classes.unwrap_or(SYNTHETIC_CLASSES);
     }
-    config.train.replicas = match spec.mode {
-        Mode::Train => config.train.replicas,
-        Mode::Inference => 1,
-    };
+    if spec.mode == Mode::Inference {
+        (config.train.replicas, config.train.accumulate) = (1, 1);
+    }
     let tracked = device.clone().autodiff();
     let new = || MaskRcnn::new(&config.model, config.train.seed, &tracked);
-    let model = model.unwrap_or_else(new);
+    let model = model.unwrap_or_else(new).with_precision(spec.precision);
     let mut results = Vec::new();
     for &batch_size in &spec.batch_sizes {
         let mut config = config.clone();
@@ -140,7 +159,10 @@ pub fn benchmark(
         ));
         let mut timing = Timing::new(spec.warmup);
         match spec.mode {
-            Mode::Train => train(&config, &model, data.clone(), &tracked, &mut timing)?,
+            Mode::Train => {
+                let scaler = LossScaler::new(&config.train, spec.precision);
+                train(&config, &model, data.clone(), &tracked, scaler, &mut timing)?
+            }
             Mode::Inference => inference(&config, &model, data.as_deref(), device, &mut timing)?,
         }
         results.push(BenchmarkResult {
@@ -160,6 +182,7 @@ fn train(
     model: &MaskRcnn,
     data: Option<Arc<Dataset>>,
     device: &Device,
+    mut scaler: LossScaler,
     timing: &mut Timing,
 ) -> Result<(), BenchmarkError> {
     let replicas = Replicas::new(config.train.replicas).map_err(TrainError::from)?;
@@ -182,9 +205,21 @@ fn train(
         };
         let waited = started.elapsed();
         let stream = Stream::named("benchmark", config.train.seed).fork(step as u64);
-        let found = replicas.losses_and_gradients(&model, batch, stream, device);
+        let found = match config.train.accumulate {
+            1 => replicas.losses_and_gradients(&model, batch, stream, device, scaler.factor()),
+            n => {
+                accumulated_losses_and_gradients(&model, batch, n, stream, device, scaler.factor())
+            }
+        };
         let (_, gradients) = found.map_err(TrainError::from)?;
-        (model, _) = optimizer.step(model, gradients, LEARNING_RATE);
+        let (moved, outcome) = optimizer.step(model, gradients, LEARNING_RATE);
+        model = moved;
+        // A step that is skipped is timed like the others.
+        if outcome.applied {
+            scaler.applied();
+        } else {
+            scaler.overflowed();
+        }
         device.sync().map_err(TrainError::from)?;
         timing.add(started.elapsed(), waited);
     }
@@ -194,9 +229,11 @@ fn train(
 fn synthetic_batch(config: &Config) -> Batch {
     let (pictures, dataset) =
         synthetic_pictures(config.train.batch_size, config.model.num_classes - 1);
-    let samples = pictures.into_iter().zip(&dataset.samples);
+    let augment = Augment::new(config);
+    let stream = Stream::named("benchmark pictures", config.train.seed);
+    let samples = (0..).zip(pictures).zip(&dataset.samples);
     let samples =
-        samples.map(|(image, sample)| TrainSample::new(image, sample, &config.image, false));
+        samples.map(|((index, image), sample)| augment.prepare(image, sample, stream.fork(index)));
     let image = &config.image;
     Batch::at_least(
         samples.collect(),

@@ -1,6 +1,6 @@
 //! What the types of a configuration cannot say.
 
-use super::{Config, ConfigError, NormKind};
+use super::{Config, ConfigError, LossScale, NormKind};
 
 impl Config {
     /// Refuses values that make no sense, alone or together.
@@ -17,9 +17,12 @@ impl Config {
             ("image.size_divisor", self.image.size_divisor as usize),
             ("image.min_size", self.image.min_size as usize),
             ("image.max_size", self.image.max_size as usize),
+            ("data.prefetch", self.data.prefetch),
             ("train.batch_size", self.train.batch_size),
+            ("train.accumulate", self.train.accumulate),
             ("train.replicas", self.train.replicas),
             ("train.steps", self.train.steps),
+            ("train.loss_scale_period", self.train.loss_scale_period),
             ("train.keep_checkpoints", self.train.keep_checkpoints),
         ];
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
@@ -70,12 +73,55 @@ impl Config {
                  group_norm, or replicas to 1",
             ));
         }
+        if self.train.accumulate > 1 {
+            let refused = |reason| Err(invalid("train.accumulate", self.train.accumulate, reason));
+            if !self.train.batch_size.is_multiple_of(self.train.accumulate) {
+                return refused("must divide train.batch_size: micro-batches are of one size");
+            }
+            if self.train.replicas > 1 {
+                return refused(
+                    "replicas divide their losses by their own samples: set train.replicas to 1",
+                );
+            }
+            if norms.contains(&NormKind::BatchNorm) {
+                return refused(
+                    "batch_norm's statistics would be a micro-batch's: set model.norm to \
+                     group_norm or frozen_bn, or accumulate to 1",
+                );
+            }
+        }
         if !(self.train.learning_rate >= 0.0 && self.train.learning_rate.is_finite()) {
             let rate = self.train.learning_rate;
             return Err(invalid(
                 "train.learning_rate",
                 rate,
                 "must be finite and not negative",
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.train.flip) {
+            return Err(invalid(
+                "train.flip",
+                self.train.flip,
+                "must be a chance from 0 to 1",
+            ));
+        }
+        if let Some((key, value, reason)) = self.augment.fault(&self.image) {
+            return Err(invalid(key, value, reason));
+        }
+        if self.data.buckets > MOST_BUCKETS {
+            return Err(invalid(
+                "data.buckets",
+                self.data.buckets,
+                "must be 0 (off) to 64; 3 to 5 are meant",
+            ));
+        }
+        if let LossScale::From(scale) = self.train.loss_scale
+            && !(scale == 0.0 || (1.0..f64::from(f32::MAX)).contains(&scale))
+        {
+            return Err(invalid(
+                "train.loss_scale",
+                scale,
+                "must be auto, 0 (off) or a finite number from 1 on",
             ));
         }
         if !(0.0..1.0).contains(&self.train.ema) {
@@ -103,6 +149,9 @@ impl Config {
     }
 }
 
+/// More shapes than that are what having none is.
+const MOST_BUCKETS: usize = 64;
+
 fn invalid(key: &'static str, value: impl ToString, reason: &'static str) -> ConfigError {
     ConfigError::Value {
         key,
@@ -117,16 +166,56 @@ mod tests {
 
     #[test]
     fn a_value_without_sense_is_named_with_its_reason() {
-        let cases: [(&[&str], &str); 8] = [
+        let cases: [(&[&str], &str); 24] = [
             (&["train.epochs=-1"], "train.epochs = -1"),
+            (&["train.loss_scale=0.5"], "train.loss_scale = 0.5"),
             (&["train.bias_gradient=0"], "train.bias_gradient = 0"),
             (&["train.steps=0"], "train.steps = 0: must be at least 1"),
             (&["model.norm=none"], "model.norm"),
             (&["model.freeze_at=6"], "must be 0 to 5"),
             (&["train.learning_rate=-1"], "train.learning_rate = -1"),
+            (&["train.flip=1.5"], "train.flip = 1.5"),
+            (
+                &["data.prefetch=0"],
+                "data.prefetch = 0: must be at least 1",
+            ),
+            (&["data.buckets=65"], "data.buckets = 65"),
+            (
+                &["augment.min_sizes=[640, 0]"],
+                "augment.min_sizes = [640, 0]",
+            ),
+            (
+                &["augment.min_sizes=[640]", "image.fit=box"],
+                "use augment.scale_jitter",
+            ),
+            (
+                &["augment.min_sizes=[640]", "augment.scale_jitter=[0.5, 2]"],
+                "leave one of them out",
+            ),
+            (&["augment.scale_jitter=[0.5]"], "a smallest and a largest"),
+            (
+                &["augment.scale_jitter=[2, 1]"],
+                "augment.scale_jitter = [2.0, 1.0]",
+            ),
+            (&["augment.jitter_size=512"], "does nothing without"),
+            (&["augment.copy_paste=2"], "augment.copy_paste = 2"),
+            (&["augment.contrast=nan"], "augment.contrast = NaN"),
+            (&["augment.hue=0.6"], "half a turn"),
             (
                 &["train.batch_size=1", "train.replicas=2"],
                 "must not exceed train.batch_size",
+            ),
+            (
+                &["train.batch_size=4", "train.accumulate=3"],
+                "train.accumulate = 3: must divide train.batch_size",
+            ),
+            (
+                &["train.accumulate=2", "train.replicas=2"],
+                "set train.replicas to 1",
+            ),
+            (
+                &["train.accumulate=2", "model.norm=batch_norm"],
+                "or accumulate to 1",
             ),
             (
                 &["model.norm=batch_norm", "train.replicas=2"],

@@ -2,6 +2,7 @@
 //!
 //! Defaults are torchvision's `maskrcnn_resnet50_fpn`.
 
+mod augment;
 mod check;
 mod compare;
 mod image;
@@ -11,6 +12,7 @@ mod overrides;
 mod presets;
 mod training;
 
+pub use augment::AugmentConfig;
 pub use image::{ChannelOrder, Fit, ImageConfig};
 pub use logging::LogConfig;
 pub use model::{
@@ -18,7 +20,9 @@ pub use model::{
 };
 pub use overrides::ConfigError;
 pub use presets::PRESETS;
-pub use training::{DataConfig, DecayScope, OptimizerKind, Schedule, TrainConfig, Wire};
+pub use training::{
+    AutoScale, DataConfig, DecayScope, LossScale, OptimizerKind, Schedule, TrainConfig, Wire,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +38,8 @@ pub struct Config {
     pub data: DataConfig,
     /// The recipe.
     pub train: TrainConfig,
+    /// How training pictures are varied.
+    pub augment: AugmentConfig,
     /// What a run writes about itself.
     pub log: LogConfig,
 }

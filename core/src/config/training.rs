@@ -1,6 +1,7 @@
 //! The recipe's configuration.
 
 use crate::data::OnProblem;
+use mrcnn_backends::Precision;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -18,8 +19,15 @@ pub struct DataConfig {
     pub on_problem: OnProblem,
     /// Whether every picture is decoded once before training starts.
     pub check_pictures: bool,
-    /// Threads that decode and resize; 0 takes one a core.
+    /// Threads that decode, augment and resize; 0 takes one a core.
     pub workers: usize,
+    /// Batches that are in the making or wait for the training step, at most. Each takes the memory of its
+    /// padded pictures.
+    pub prefetch: usize,
+    /// Most shapes that batches are padded to: pictures are grouped by their aspect ratio, so that
+    /// shapes repeat and little is padding (3 to 5 are good); 0 is off, and a batch is padded to its
+    /// largest picture.
+    pub buckets: usize,
 }
 
 impl Default for DataConfig {
@@ -31,6 +39,8 @@ impl Default for DataConfig {
             on_problem: OnProblem::Refuse,
             check_pictures: true,
             workers: 0,
+            prefetch: 2,
+            buckets: 0,
         }
     }
 }
@@ -65,6 +75,24 @@ pub enum Wire {
     F16,
 }
 
+/// By what losses are multiplied before the backward pass, so that small gradients are no zeros in f16.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum LossScale {
+    /// The factor that a run starts with; 0 is off, in f16 too.
+    From(f64),
+    /// See [`AutoScale`].
+    Auto(AutoScale),
+}
+
+/// From 65536 where the precision is f16, else off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AutoScale {
+    /// The only one.
+    Auto,
+}
+
 /// Which parameters decay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -88,6 +116,9 @@ pub struct TrainConfig {
     pub epochs: f64,
     /// Pictures a step, of all ranks together.
     pub batch_size: usize,
+    /// Micro-batches that a step's pictures are done in, one after the other: the update is the whole
+    /// batch's, the memory a part's; costs a forward pass of the backbone more. Divides `batch_size`.
+    pub accumulate: usize,
     /// Copies of the model that share a batch side by side on one device, their gradients averaged: 2
     /// or more fill a processor's cores where the model is small.
     pub replicas: usize,
@@ -117,6 +148,14 @@ pub struct TrainConfig {
     pub milestones: Vec<usize>,
     /// By how much.
     pub gamma: f64,
+    /// What activations are kept in and multiplied in; `auto` follows the device, and the run's
+    /// `args.toml` has what was taken.
+    pub precision: Precision,
+    /// Where the loss scale starts: `auto` (65536 in f16, else off), a number, or 0 (off). It is halved at
+    /// an overflow, whose step is skipped.
+    pub loss_scale: LossScale,
+    /// Steps without overflow after which the loss scale is doubled.
+    pub loss_scale_period: usize,
     /// Gradients longer than this (all parameters together) are scaled back; 0 is off.
     pub clip_norm: f64,
     /// Chance of a horizontal flip.
@@ -149,6 +188,7 @@ impl Default for TrainConfig {
             steps: 90_000,
             epochs: 0.0,
             batch_size: 16,
+            accumulate: 1,
             replicas: 1,
             optimizer: OptimizerKind::Sgd,
             learning_rate: 0.02,
@@ -162,6 +202,9 @@ impl Default for TrainConfig {
             schedule: Schedule::Multistep,
             milestones: vec![60_000, 80_000],
             gamma: 0.1,
+            precision: Precision::Auto,
+            loss_scale: LossScale::Auto(AutoScale::Auto),
+            loss_scale_period: 2000,
             clip_norm: 0.0,
             flip: 0.5,
             eval_every: 0,

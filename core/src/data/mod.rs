@@ -4,6 +4,8 @@ mod check;
 mod classes;
 mod coco;
 mod dataset;
+#[cfg(feature = "train")]
+pub mod import;
 mod reader;
 mod segmentation;
 #[cfg(feature = "train")]

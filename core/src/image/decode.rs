@@ -61,17 +61,16 @@ pub fn decode_bytes(bytes: &[u8], name: &Path) -> Result<RgbImage, DecodeError> 
 
 /// Width and height in pixels, EXIF orientation applied, without decoding the pixels.
 pub fn dimensions(path: &Path) -> Result<(u32, u32), DecodeError> {
-    dimensions_from(open(path)?, path)
+    oriented(decoder(open(path)?, path)?)
 }
 
 /// As [`dimensions`], from memory: what to ask before a picture of a stranger is decoded. `name` stands
 /// for the file in errors.
 pub fn dimensions_bytes(bytes: &[u8], name: &Path) -> Result<(u32, u32), DecodeError> {
-    dimensions_from(Cursor::new(bytes), name)
+    oriented(decoder(Cursor::new(bytes), name)?)
 }
 
-fn dimensions_from<R: BufRead + Seek>(reader: R, path: &Path) -> Result<(u32, u32), DecodeError> {
-    let mut decoder = decoder(reader, path)?;
+fn oriented(mut decoder: impl ImageDecoder) -> Result<(u32, u32), DecodeError> {
     let (width, height) = decoder.dimensions();
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     Ok(if is_turned(orientation) {

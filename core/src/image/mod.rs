@@ -2,7 +2,12 @@
 
 pub mod decode;
 pub mod overlay;
+pub mod paste;
+mod placement;
+mod resize;
 pub mod transform;
+
+pub use placement::Placement;
 
 /// A decoded picture, 8 bits a channel.
 pub use ::image::RgbImage;

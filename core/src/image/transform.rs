@@ -1,103 +1,10 @@
-//! Pictures to tensors and masks to the picture: resizing, normalising, padding, run lengths.
+//! Pictures to tensors: resizing, normalising, padding.
 //!
 //! Follows torchvision's `GeneralizedRCNNTransform`.
 
-use crate::config::ImageConfig;
-use ::image::RgbImage;
-use mrcnn_kernels::PastedMask;
-use vernier_mask::Rle;
-
-/// A picture as three planes, `[3, height, width]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Planes {
-    /// Row-major values of one plane after the other, in the configured order.
-    pub values: Vec<f32>,
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
-}
-
-/// Height and width after resizing: the shorter side becomes `min_size` unless the longer one would
-/// exceed `max_size`; truncated as torchvision does, at least 1.
-pub fn output_size(height: u32, width: u32, min_size: u32, max_size: u32) -> (u32, u32) {
-    let shorter = height.min(width).max(1) as f64;
-    let longer = height.max(width).max(1) as f64;
-    let scale = (min_size as f64 / shorter).min(max_size as f64 / longer);
-    let side = |length: u32| ((length as f64 * scale) as u32).max(1);
-    (side(height), side(width))
-}
-
-/// The picture as planes with mean 0 and deviation 1, per the configuration.
-pub fn normalize(image: &RgbImage, config: &ImageConfig) -> Planes {
-    let (width, height) = (image.width() as usize, image.height() as usize);
-    let mut values = vec![0.0; 3 * height * width];
-    let planes = values.chunks_mut((height * width).max(1));
-    for (channel, plane) in config.channels.planes().into_iter().zip(planes) {
-        let (mean, std) = (config.mean[channel], config.std[channel]);
-        let table: [f32; 256] = std::array::from_fn(|v| (v as f32 / 255.0 - mean) / std);
-        for (value, pixel) in plane.iter_mut().zip(image.as_raw().chunks_exact(3)) {
-            *value = table[pixel[channel] as usize];
-        }
-    }
-    Planes {
-        values,
-        height,
-        width,
-    }
-}
-
-/// Resizes and normalises a picture for the model.
-pub fn prepare(image: &RgbImage, config: &ImageConfig) -> Planes {
-    let size = config.resized(image.height(), image.width());
-    resize_bilinear(&normalize(image, config), size)
-}
-
-/// Bilinear resizing to `(height, width)` without aligned corners or anti-aliasing.
-pub fn resize_bilinear(planes: &Planes, (height, width): (u32, u32)) -> Planes {
-    let (height, width) = (height as usize, width as usize);
-    if (height, width) == (planes.height, planes.width) {
-        return planes.clone();
-    }
-    let rows = bilinear_taps(height, planes.height);
-    let columns = bilinear_taps(width, planes.width);
-    let mut values = Vec::with_capacity(3 * height * width);
-    for plane in planes.values.chunks(planes.height * planes.width) {
-        for &(top, bottom, y) in &rows {
-            let upper = &plane[top * planes.width..][..planes.width];
-            let lower = &plane[bottom * planes.width..][..planes.width];
-            values.extend(columns.iter().map(|&(left, right, x)| {
-                (1.0 - y) * ((1.0 - x) * upper[left] + x * upper[right])
-                    + y * ((1.0 - x) * lower[left] + x * lower[right])
-            }));
-        }
-    }
-    Planes {
-        values,
-        height,
-        width,
-    }
-}
-
-/// For each of `to` target cells: its two source cells and the weight of the second.
-fn bilinear_taps(to: usize, from: usize) -> Vec<(usize, usize, f32)> {
-    let scale = from as f32 / to as f32;
-    (0..to)
-        .map(|target| {
-            let position = ((target as f32 + 0.5) * scale - 0.5).max(0.0);
-            let low = (position as usize).min(from - 1);
-            (low, (low + 1).min(from - 1), position - low as f32)
-        })
-        .collect()
-}
-
-/// The source cell of each of `to` target cells in nearest-neighbour resizing, as torch rounds.
-pub fn nearest_taps(to: usize, from: usize) -> Vec<usize> {
-    let scale = from as f32 / to as f32;
-    (0..to)
-        .map(|target| ((target as f32 * scale) as usize).min(from.saturating_sub(1)))
-        .collect()
-}
+pub use super::resize::{
+    Planes, nearest_taps, output_size, prepare, prepare_window, resize_bilinear,
+};
 
 /// Stacks pictures, zero-padded right and bottom to the largest, rounded up to `divisor`.
 ///
@@ -144,43 +51,6 @@ pub fn stack_to(images: &[&Planes], (height, width): (usize, usize)) -> (Vec<f32
     (values, [images.len(), 3, height, width])
 }
 
-/// The cells of a pasted mask above `threshold`, as run lengths over a `height x width` picture.
-pub fn to_rle(mask: &PastedMask, threshold: f32, height: usize, width: usize) -> Rle {
-    let mut runs = Runs::default();
-    runs.add(false, mask.x * height);
-    for column in 0..mask.width {
-        runs.add(false, mask.y);
-        for row in 0..mask.height {
-            runs.add(mask.probabilities[row * mask.width + column] > threshold, 1);
-        }
-        runs.add(false, height - mask.y - mask.height);
-    }
-    runs.add(false, (width - mask.x - mask.width) * height);
-    runs.counts.push(runs.length);
-    Rle::from_counts(height as u32, width as u32, runs.counts)
-}
-
-/// Run lengths in the making; background comes first.
-#[derive(Default)]
-struct Runs {
-    counts: Vec<u32>,
-    value: bool,
-    length: u32,
-}
-
-impl Runs {
-    fn add(&mut self, value: bool, cells: usize) {
-        if cells == 0 {
-            return;
-        }
-        if value != self.value {
-            self.counts.push(std::mem::take(&mut self.length));
-            self.value = value;
-        }
-        self.length += cells as u32;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,39 +60,5 @@ mod tests {
         assert_eq!(output_size(1, 1, 800, 1333), (800, 800));
         assert_eq!(output_size(60, 4000, 800, 1333), (19, 1333));
         assert_eq!(output_size(1, 60000, 800, 1333), (1, 1333));
-    }
-
-    #[test]
-    fn run_lengths_are_those_of_the_whole_picture() {
-        // Windows that touch each border, among them the whole picture.
-        for (x, y, width, height) in [
-            (0, 0, 4, 5),
-            (1, 1, 2, 3),
-            (2, 0, 2, 5),
-            (0, 2, 4, 3),
-            (3, 4, 1, 1),
-        ] {
-            for pattern in 0..64u32 {
-                let probabilities: Vec<f32> = (0..width * height)
-                    .map(|i| ((pattern >> (i % 6)) & 1) as f32)
-                    .collect();
-                let mut whole = vec![0u8; 20];
-                for row in 0..height {
-                    for column in 0..width {
-                        whole[(y + row) * 4 + x + column] =
-                            probabilities[row * width + column] as u8;
-                    }
-                }
-                let mask = PastedMask {
-                    x,
-                    y,
-                    width,
-                    height,
-                    probabilities,
-                };
-                let rle = to_rle(&mask, 0.5, 5, 4);
-                assert_eq!(rle.to_row_major_raster_bytes(), whole);
-            }
-        }
     }
 }

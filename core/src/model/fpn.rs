@@ -38,7 +38,7 @@ impl Fpn {
         let mut laterals = features
             .into_iter()
             .zip(&self.inner_blocks)
-            .map(|(c, block)| conv_norm(block, c))
+            .map(|(c, (conv, norm))| conv_norm(conv, norm, c, false))
             .collect::<Vec<_>>();
         for level in (0..3).rev() {
             let [_, _, h, w] = laterals[level].dims();
@@ -48,7 +48,7 @@ impl Fpn {
         let mut pyramid: Vec<_> = laterals
             .into_iter()
             .zip(&self.layer_blocks)
-            .map(|(inner, block)| conv_norm(block, inner))
+            .map(|(inner, (conv, norm))| conv_norm(conv, norm, inner, false))
             .collect();
         pyramid.push(every_second(pyramid[3].clone()));
         pyramid

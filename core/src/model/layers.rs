@@ -1,8 +1,11 @@
 //! Convolution and linear layers with torch's weight layouts.
+//!
+//! Parameters are f32. A layer computes in the format of what it is given: its parameters are rounded to it
+//! where they meet it, and their gradients come back as f32.
 
 use burn::module::{Module, Param};
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Tensor, module};
+use burn::tensor::{Device, FloatDType, Tensor, activation::relu, module};
 use mrcnn_kernels::{conv1x1, conv3x3};
 
 /// 2-D convolution with square kernels.
@@ -35,24 +38,33 @@ impl Conv2d {
     /// `[n, in, h, w]` -> `[n, out, h / stride, w / stride]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let bias = self.bias.as_ref().map(Param::val);
-        self.forward_with(x, self.weight.val(), bias)
+        self.forward_with(x, self.weight.val(), bias, false)
     }
 
-    /// The same convolution with other weights: a norm folded in.
+    /// [`Self::forward`] and a ReLU, in one pass over the output where there is a kernel for both.
+    pub fn rectified(&self, x: Tensor<4>) -> Tensor<4> {
+        let bias = self.bias.as_ref().map(Param::val);
+        self.forward_with(x, self.weight.val(), bias, true)
+    }
+
+    /// The same convolution with other weights: a norm folded in. A ReLU follows if `rectify`.
     pub fn forward_with(
         &self,
         x: Tensor<4>,
         weight: Tensor<4>,
         bias: Option<Tensor<1>>,
+        rectify: bool,
     ) -> Tensor<4> {
-        match weight.dims()[2] {
+        let (weight, bias) = (like(weight, &x), bias.map(|bias| like(bias, &x)));
+        let output = match weight.dims()[2] {
             1 => conv1x1(x, weight, bias, self.stride),
-            3 => conv3x3(x, weight, bias, self.stride, false),
+            3 => return conv3x3(x, weight, bias, self.stride, rectify),
             side => {
                 let options = ConvOptions::new([self.stride; 2], [side / 2; 2], [1, 1], 1);
                 module::conv2d(x, weight, bias, options)
             }
-        }
+        };
+        if rectify { relu(output) } else { output }
     }
 }
 
@@ -76,8 +88,29 @@ impl Linear {
 
     /// `[n, in]` -> `[n, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze()
+        let weight = like(self.weight.val(), &x).transpose();
+        let bias = like(self.bias.val(), &x);
+        x.matmul(weight) + bias.unsqueeze()
     }
+}
+
+/// `tensor` in the format of `x`. Burn itself does not check: it panics on a mixture or, on GPUs, reads
+/// one format as the other.
+pub(super) fn like<const D: usize, const E: usize>(tensor: Tensor<D>, x: &Tensor<E>) -> Tensor<D> {
+    to(tensor, x.dtype().into())
+}
+
+/// `tensor` as `format`; differentiable.
+pub(super) fn to<const D: usize>(tensor: Tensor<D>, format: FloatDType) -> Tensor<D> {
+    match FloatDType::from(tensor.dtype()) == format {
+        true => tensor,
+        false => tensor.cast(format),
+    }
+}
+
+/// `tensor` as f32.
+pub(super) fn full<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    to(tensor, FloatDType::F32)
 }
 
 /// A trainable zero parameter.

@@ -1,10 +1,10 @@
 //! The mask head: convolutions, a 2x up-sampling, one mask a class.
 
-use super::layers::{Conv2d, zeros};
+use super::layers::{Conv2d, full, like, zeros};
 use super::norm::{Norm, conv_norm};
 use crate::config::{ModelConfig, NormKind};
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, activation::relu};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData, activation::relu};
 use mrcnn_kernels::conv1x1;
 
 /// The convolutions of the head, each followed by a ReLU.
@@ -28,7 +28,7 @@ pub(super) fn new_mask_head(config: &ModelConfig, device: &Device) -> MaskHead {
 /// Pooled regions `[r, c, p, p]` -> `[r, convs.last, p, p]`.
 pub(super) fn mask_head_forward(head: &MaskHead, pooled: Tensor<4>) -> Tensor<4> {
     head.iter()
-        .fold(pooled, |x, block| relu(conv_norm(block, x)))
+        .fold(pooled, |x, (conv, norm)| conv_norm(conv, norm, x, true))
 }
 
 /// Up-sampling and the class-wise masks.
@@ -53,10 +53,10 @@ impl MaskPredictor {
         }
     }
 
-    /// `[r, c, p, p]` -> mask logits `[r, k, 2p, 2p]`.
+    /// `[r, c, p, p]` -> mask logits `[r, k, 2p, 2p]`, f32.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.mask_fcn_logits
-            .forward(relu(self.conv5_mask.forward(x)))
+        let hidden = relu(self.conv5_mask.forward(x));
+        full(self.mask_fcn_logits.forward(hidden))
     }
 }
 
@@ -85,6 +85,7 @@ impl Deconv2x2 {
             .reshape([output, 1])
             .expand([output, 4])
             .reshape([output * 4]);
+        let (weight, bias) = (like(weight, &x), like(bias, &x));
         let x = conv1x1(x, weight, Some(bias), 1);
         x.reshape([r, output, 2, 2, h, w])
             .permute([0, 1, 4, 2, 5, 3])
@@ -92,18 +93,14 @@ impl Deconv2x2 {
     }
 }
 
-/// The masks of the detected classes: `logits [r, k, s, s]`, row-major -> probabilities `[r][s * s]`.
-pub fn mask_probabilities(logits: &[f32], classes: usize, labels: &[usize]) -> Vec<Vec<f32>> {
-    let masks = labels.len() * classes;
-    let cells = logits.len().checked_div(masks).unwrap_or(0);
-    labels
-        .iter()
-        .enumerate()
-        .map(|(region, label)| {
-            let mask = &logits[(region * classes + label) * cells..][..cells];
-            mask.iter()
-                .map(|logit| 1.0 / (1.0 + (-logit).exp()))
-                .collect()
-        })
-        .collect()
+/// The masks of the detected classes, on the device: logits `[r, k, s, s]` and `r` labels ->
+/// probabilities `[r, s, s]`, f32.
+pub fn mask_probabilities(logits: Tensor<4>, labels: &[usize]) -> Tensor<3> {
+    let [r, _, s, _] = logits.dims();
+    let labels: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
+    let labels = TensorData::new(labels, [r, 1, 1, 1]);
+    let labels = Tensor::<4, Int>::from_data(labels, &logits.device());
+    let masks = logits.gather(1, labels.expand([r, 1, s, s]));
+    let masks = masks.reshape([r, s, s]).cast(FloatDType::F32);
+    (masks.neg().exp() + 1.0).recip()
 }

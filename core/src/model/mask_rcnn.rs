@@ -12,7 +12,8 @@ use super::slots::{
 use crate::boxes::{Anchors, Bbox, pyramid_level};
 use crate::config::{BoxHeadConfig, MaskHeadConfig, ModelConfig, RoiConfig, RpnConfig};
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use mrcnn_backends::Resolved;
 use mrcnn_kernels::{MAX_TOP_K, RoiAlignParams, has_selection_kernels, pack_pyramid, roi_align};
 
 /// Mask R-CNN with a ResNet-FPN backbone.
@@ -26,6 +27,9 @@ pub struct MaskRcnn {
     pub roi_heads: RoiHeads,
     #[module(skip)]
     config: ModelConfig,
+    /// Of the activations behind the stem.
+    #[module(skip)]
+    format: FloatDType,
 }
 
 /// ResNet and FPN.
@@ -50,9 +54,10 @@ pub struct RoiHeads {
 
 impl BackboneFpn {
     /// Normalised pictures `[n, 3, h, w]`, sides a multiple of 32 -> P2 to P6, `[n, c, h, w]` at strides
-    /// 4 to 64.
+    /// 4 to 64, in the format of the pictures.
     pub fn forward(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
-        self.fpn.forward(self.body.forward(images))
+        let format = images.dtype().into();
+        self.fpn.forward(self.body.forward(images, format))
     }
 }
 
@@ -100,7 +105,20 @@ impl MaskRcnn {
                 mask_predictor: MaskPredictor::new(config, device),
             },
             config: config.clone(),
+            format: FloatDType::F32,
         }
+    }
+
+    /// The same weights, which stay f32, with activations in the format of `precision`. The stem, statistics
+    /// of norms and what the heads say are f32 in every precision.
+    pub fn with_precision(mut self, precision: Resolved) -> Self {
+        self.format = precision.format();
+        self
+    }
+
+    /// The format of the activations behind the stem.
+    pub fn format(&self) -> FloatDType {
+        self.format
     }
 
     /// The network's configuration.
@@ -110,7 +128,7 @@ impl MaskRcnn {
 
     /// Normalised pictures `[n, 3, h, w]`, sides a multiple of 32 -> C2 to C5.
     pub fn body(&self, images: Tensor<4>) -> [Tensor<4>; 4] {
-        self.backbone.body.forward(images)
+        self.backbone.body.forward(images, self.format)
     }
 
     /// Normalised pictures `[n, 3, h, w]`, sides a multiple of 32 -> P2 to P6.

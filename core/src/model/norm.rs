@@ -1,9 +1,9 @@
 //! Normalisation: frozen batch norm folded into the convolution, batch norm, group norm.
 
-use super::layers::{Conv2d, zeros};
+use super::layers::{Conv2d, full, like, zeros};
 use crate::config::{ModelConfig, NormKind};
 use burn::module::{Module, Param, RunningState};
-use burn::tensor::{Device, Tensor, module};
+use burn::tensor::{Device, Tensor, activation::relu, module};
 
 /// Normalisation of a convolution's output, with torch's parameter names.
 #[derive(Module, Debug)]
@@ -56,20 +56,29 @@ impl Norm {
         })
     }
 
-    /// Convolution and norm, `[n, in, h, w]` -> `[n, out, h', w']`.
+    /// Convolution and norm, then a ReLU if `rectify`: `[n, in, h, w]` -> `[n, out, h', w']`, in the format
+    /// of `x`.
     ///
-    /// Fixed statistics are folded: `conv(x, W * s) + b` reads the activation once instead of twice.
-    pub fn after(&self, conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
-        match (&self.running_mean, &self.running_var) {
+    /// Fixed statistics are folded: `conv(x, W * s) + b` reads the activation once instead of twice. Others
+    /// are taken and applied in f32.
+    pub fn after(&self, conv: &Conv2d, x: Tensor<4>, rectify: bool) -> Tensor<4> {
+        let output = match (&self.running_mean, &self.running_var) {
             (Some(mean), Some(var)) if self.rule.frozen || !x.device().is_autodiff() => {
                 let scale = self.weight.val() / (var.value() + self.rule.epsilon).sqrt();
                 let shift = self.bias.val() - mean.value() * scale.clone();
                 let weight = conv.weight.val() * scale.reshape([-1, 1, 1, 1]);
-                conv.forward_with(x, weight, Some(shift))
+                return conv.forward_with(x, weight, Some(shift), rectify);
             }
-            (Some(mean), Some(var)) => self.batch_norm(conv.forward(x), mean, var),
-            _ => self.group_norm(conv.forward(x)),
-        }
+            (Some(mean), Some(var)) => {
+                let y = conv.forward(x.clone());
+                like(self.batch_norm(full(y), mean, var), &x)
+            }
+            _ => {
+                let y = conv.forward(x.clone());
+                like(self.group_norm(full(y)), &x)
+            }
+        };
+        if rectify { relu(output) } else { output }
     }
 
     fn batch_norm(
@@ -114,10 +123,16 @@ fn largest_divisor(channels: usize, groups: usize) -> usize {
         .unwrap_or(1)
 }
 
-/// Convolution, optional norm: torchvision's `Conv2dNormActivation` without its activation.
-pub(super) fn conv_norm(layer: &(Conv2d, Option<Norm>), x: Tensor<4>) -> Tensor<4> {
-    match &layer.1 {
-        Some(norm) => norm.after(&layer.0, x),
-        None => layer.0.forward(x),
+/// Convolution, optional norm and, if `rectify`, ReLU: torchvision's `Conv2dNormActivation`.
+pub(super) fn conv_norm(
+    conv: &Conv2d,
+    norm: &Option<Norm>,
+    x: Tensor<4>,
+    rectify: bool,
+) -> Tensor<4> {
+    match norm {
+        Some(norm) => norm.after(conv, x, rectify),
+        None if rectify => conv.rectified(x),
+        None => conv.forward(x),
     }
 }

@@ -4,7 +4,7 @@ use super::{PredictError, Predictor};
 use crate::config::Config;
 use crate::weights::{self, Checkpoint, WeightsError};
 use burn::tensor::Device;
-use mrcnn_backends::{BackendKind, select};
+use mrcnn_backends::{BackendKind, Precision, Resolved, select};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
@@ -92,6 +92,7 @@ pub struct PredictorBuilder<'a> {
     overrides: Vec<String>,
     backend: BackendKind,
     device: Option<Device>,
+    precision: Option<Precision>,
     score: Option<f32>,
 }
 
@@ -127,6 +128,13 @@ impl<'a> PredictorBuilder<'a> {
         self
     }
 
+    /// What activations are kept and multiplied in; [`Precision::Auto`] unless said. In a browser f32
+    /// unless said.
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.precision = Some(precision);
+        self
+    }
+
     /// Detections with a lower score are not looked for: `model.roi.score_threshold`, 0.05 unless the
     /// weights say otherwise. Above 1 nothing is found.
     pub fn score(mut self, score: f32) -> Self {
@@ -137,7 +145,7 @@ impl<'a> PredictorBuilder<'a> {
     /// Reads the weights and puts them onto the device.
     ///
     /// Fails where there are no weights, they are not of a Mask R-CNN or do not fit the configuration,
-    /// a setting makes no sense, or there is no device.
+    /// a setting makes no sense, there is no device, or it has not the precision.
     pub fn build(self) -> Result<Predictor, PredictError> {
         let mut overrides = self.overrides;
         if let Some(score) = self.score {
@@ -153,6 +161,13 @@ impl<'a> PredictorBuilder<'a> {
             Some(device) => device,
             None => select(self.backend)?.device,
         };
-        Predictor::from_checkpoint(checkpoint, &name, self.config, &overrides, &device)
+        let precision = match self.precision {
+            // Nothing can wait for the device's answer there.
+            None if cfg!(target_family = "wasm") => Resolved::F32,
+            asked => asked.unwrap_or_default().resolve(&device)?,
+        };
+        let predictor =
+            Predictor::from_checkpoint(checkpoint, &name, self.config, &overrides, &device)?;
+        Ok(predictor.with_precision(precision))
     }
 }

@@ -150,10 +150,22 @@ fn draw_line(
         "<polyline points='{}' fill='none' stroke='{colour}' stroke-opacity='{opacity}'/>",
         places.join(" ")
     );
+    if points.len() <= MARKED_UP_TO {
+        for p in points {
+            let (x, y) = (x.place(p.0), y.place(p.1));
+            let _ = write!(
+                out,
+                "<circle cx='{x:.1}' cy='{y:.1}' r='2.5' fill='{colour}'/>"
+            );
+        }
+    }
 }
 
 /// Points of a line that are drawn.
 const MOST_POINTS: usize = 800;
+
+/// Shorter lines get a dot a point: a single evaluation has no line.
+const MARKED_UP_TO: usize = 20;
 
 /// Longer lines are drawn twice: raw and smoothed.
 const SMOOTHED_FROM: usize = 50;
@@ -251,6 +263,7 @@ mod tests {
         assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n"));
         assert!(!svg.contains("NaN") && !svg.contains("inf") && svg.contains("a &lt; b"));
         assert_eq!(svg.matches("<polyline").count(), 5);
+        assert_eq!(svg.matches("<circle").count(), 1, "a single point is seen");
         render_svg(&[], 2);
     }
 }

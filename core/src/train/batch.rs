@@ -1,10 +1,11 @@
 //! A training batch: prepared pictures with their ground truth.
 
 use super::masks::TruthMask;
-use crate::boxes::{self, Bbox};
+use crate::boxes::Bbox;
 use crate::config::ImageConfig;
 use crate::data::Sample;
-use crate::image::transform::{Planes, normalize, padded_size, resize_bilinear, stack_to};
+use crate::image::Placement;
+use crate::image::transform::{Planes, padded_size, prepare_window, stack_to};
 use ::image::RgbImage;
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -32,39 +33,54 @@ pub struct TrainSample {
 
 impl TrainSample {
     /// Prepares a decoded picture, mirrored if `flip`.
-    pub fn new(mut image: RgbImage, sample: &Sample, config: &ImageConfig, flip: bool) -> Self {
-        if flip {
-            ::image::imageops::flip_horizontal_in_place(&mut image);
-        }
+    pub fn new(image: RgbImage, sample: &Sample, config: &ImageConfig, flip: bool) -> Self {
         let original = (image.height(), image.width());
-        let size = config.resized(original.0, original.1);
-        let planes = resize_bilinear(&normalize(&image, config), size);
-        let picture = (size.0 as usize, size.1 as usize);
+        let resized = config.resized(original.0, original.1);
+        let placement = Placement::whole(original, resized, flip);
+        Self::placed(&image, sample, config, &placement)
+    }
+
+    /// The part of a decoded picture that `placement` shows.
+    ///
+    /// An object that it cuts gets the box of what is left of its mask; one of which nothing is left, or
+    /// which became smaller than a pixel in a picture that is not shown whole, is no truth.
+    pub fn placed(
+        image: &RgbImage,
+        sample: &Sample,
+        config: &ImageConfig,
+        placement: &Placement,
+    ) -> Self {
         let mut truth = Truth::default();
         for instance in sample.instances.iter().filter(|instance| !instance.crowd) {
-            let [x1, y1, x2, y2] = instance.bbox;
-            let width = original.1 as f32;
-            let bbox = if flip {
-                [width - x2, y1, width - x1, y2]
-            } else {
-                instance.bbox
-            };
-            let bbox = boxes::resize(&bbox, original, size);
+            let mut bbox = placement.place(&instance.bbox);
+            let mask = TruthMask::placed(&instance.mask, placement);
+            if !placement.is_whole() {
+                let Some(bounds) = mask.bounds() else {
+                    continue;
+                };
+                if is_cut(&bbox, placement) {
+                    bbox = bounds;
+                }
+            }
             // A box that vanishes would give infinite deltas.
             if bbox[2] > bbox[0] && bbox[3] > bbox[1] {
                 truth.boxes.push(bbox);
                 truth.labels.push(instance.label);
-                truth
-                    .masks
-                    .push(TruthMask::new(&instance.mask, picture, flip));
+                truth.masks.push(mask);
             }
         }
         Self {
             image_id: sample.image_id,
-            planes,
+            planes: prepare_window(image, config, placement),
             truth,
         }
     }
+}
+
+/// Whether a box reaches over its window.
+fn is_cut(bbox: &Bbox, placement: &Placement) -> bool {
+    let (height, width) = (placement.size.0 as f32, placement.size.1 as f32);
+    bbox[0] < 0.0 || bbox[1] < 0.0 || bbox[2] > width || bbox[3] > height
 }
 
 /// Pictures that are trained on together.

@@ -1,11 +1,10 @@
 //! The batch at which a loss was not finite, for who looks for the reason.
 
 use super::batch::Batch;
+use super::shown::draw_truth;
 use crate::config::ImageConfig;
 use crate::data::Dataset;
-use crate::image::overlay::{OverlayOptions, draw};
 use crate::weights::to_bytes;
-use ::image::{Rgb, RgbImage};
 use burn::tensor::TensorData;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -14,7 +13,7 @@ use std::path::Path;
 
 /// Writes into `folder`: `batch.safetensors` (`images [n, 3, h, w]` as the model got them, and the
 /// `boxes [k, 4]` of each picture), `batch.json` (ids, files, boxes and labels), and each picture with
-/// its boxes as it was after resizing and flipping.
+/// its boxes and masks as it was after augmentation.
 pub fn dump_batch(
     folder: &Path,
     batch: &Batch,
@@ -40,43 +39,11 @@ pub fn dump_batch(
             "boxes": truth.boxes,
             "labels": truth.labels,
         }));
-        let boxes = truth.boxes.iter().zip(&truth.labels);
-        let drawn: Vec<_> = boxes.map(|(bbox, label)| outline(*bbox, *label)).collect();
-        let options = OverlayOptions {
-            scores: false,
-            ..OverlayOptions::default()
-        };
-        let names = |label: usize| dataset.classes.name(label);
-        let picture = draw(&picture(batch, index, config), &drawn, &names, &options);
+        let picture = draw_truth(batch, index, &dataset.classes, config);
         let path = folder.join(format!("{id}.png"));
         picture.save(path).map_err(Error::other)?;
     }
     let text = serde_json::to_string_pretty(&pictures)?;
     std::fs::write(folder.join("batch.json"), text)?;
     std::fs::write(folder.join("batch.safetensors"), to_bytes(&tensors)?)
-}
-
-fn outline(bbox: crate::boxes::Bbox, label: usize) -> crate::Detection {
-    crate::Detection {
-        bbox,
-        label,
-        score: 1.0,
-        mask: vernier_mask::Rle::empty(0, 0),
-    }
-}
-
-/// A picture of the batch as pixels again.
-fn picture(batch: &Batch, index: usize, config: &ImageConfig) -> RgbImage {
-    let [_, _, rows, columns] = batch.shape;
-    let (height, width) = batch.sizes[index];
-    let planes = &batch.values[index * 3 * rows * columns..][..3 * rows * columns];
-    RgbImage::from_fn(width, height, |x, y| {
-        let mut pixel = [0; 3];
-        for (plane, channel) in config.channels.planes().into_iter().enumerate() {
-            let value = planes[(plane * rows + y as usize) * columns + x as usize];
-            let (mean, std) = (config.mean[channel], config.std[channel]);
-            pixel[channel] = ((value * std + mean) * 255.0).round().clamp(0.0, 255.0) as u8;
-        }
-        Rgb(pixel)
-    })
 }

@@ -12,6 +12,7 @@ use crate::weights::WeightsError;
 use burn::tensor::ExecutionError;
 use mrcnn_backends::BackendError;
 use mrcnn_backends::comm::CommError;
+use mrcnn_backends::{Precision, PrecisionError};
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -81,10 +82,10 @@ pub enum TrainError {
     #[error("the device failed: {0}; try a smaller train.batch_size or image.min_size")]
     Device(#[from] ExecutionError),
     /// The device has too little memory.
-    #[error("the device ran out of memory: {source}\n{plan}\n{LOWER}")]
+    #[error("the device ran out of memory: {reason}\n{plan}\n{LOWER}")]
     OutOfMemory {
         /// What the device said.
-        source: ExecutionError,
+        reason: String,
         /// What was planned.
         plan: String,
     },
@@ -103,6 +104,26 @@ pub enum TrainError {
         /// Where the batch was written.
         dump: String,
     },
+    /// The precision overflows at every loss scale.
+    #[error(
+        "step {step}: {skipped} steps in a row overflowed in {precision}, with a loss scale of \
+         {scale} at last: train with --precision bf16 or f32, or lower train.learning_rate{dump}"
+    )]
+    Overflow {
+        /// The step.
+        step: usize,
+        /// Steps without a good one between.
+        skipped: usize,
+        /// What activations are in.
+        precision: Precision,
+        /// The scale of the last one.
+        scale: f64,
+        /// Where its batch was written.
+        dump: String,
+    },
+    /// The device cannot compute so.
+    #[error(transparent)]
+    Precision(#[from] PrecisionError),
     /// The run folder cannot be written.
     #[error("{path}: {source}")]
     Io {
@@ -128,38 +149,14 @@ pub enum TrainError {
     Predict(#[from] PredictError),
 }
 
-/// Whether the device failed for want of memory; the backends say it in words only.
-pub(super) fn is_out_of_memory(error: &ExecutionError) -> bool {
-    let text = format!("{error} {error:?}").to_lowercase();
-    let signs = [
-        "out of memory",
-        "outofmemory",
-        "out_of_memory",
-        "bufferTooBig",
-        "too large",
-    ];
-    signs.iter().any(|sign| text.contains(&sign.to_lowercase()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn want_of_memory_is_told_from_other_failures() {
-        let failed = |reason: &str| ExecutionError::WithContext {
-            reason: reason.into(),
-        };
-        for reason in [
-            "CUDA_ERROR_OUT_OF_MEMORY, 2",
-            "wgpu error: Out of Memory",
-            "can't allocate buffer of size 999: BufferTooBig(999)",
-        ] {
-            assert!(is_out_of_memory(&failed(reason)), "{reason}");
-        }
-        assert!(!is_out_of_memory(&failed("the device was lost")));
+    fn want_of_memory_says_what_was_planned_and_what_to_lower() {
         let message = TrainError::OutOfMemory {
-            source: failed("Out of memory"),
+            reason: "Out of memory".into(),
             plan: "memory plan: 3 GB".into(),
         };
         let message = message.to_string();

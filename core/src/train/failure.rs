@@ -1,13 +1,14 @@
 //! What a run says of its memory before its first step, and of a step that failed.
 
 use super::dump::dump_batch;
-use super::error::{TrainError, is_out_of_memory};
+use super::error::TrainError;
 use super::loader::Loader;
 use super::memory::{MemoryMeter, device_memory};
 use super::memory_plan::MemoryPlan;
 use super::ranks::Rank;
 use super::trainer::{Observer, Trainer};
 use crate::model::MaskRcnn;
+use mrcnn_backends::failure::out_of_memory;
 
 impl Trainer {
     /// Tells what the run will need (of several ranks, this one), with a warning where the machine has less.
@@ -33,9 +34,12 @@ impl Trainer {
         plan: &MemoryPlan,
     ) -> TrainError {
         match error {
-            TrainError::Device(source) if is_out_of_memory(&source) => TrainError::OutOfMemory {
-                source,
-                plan: plan.to_string(),
+            TrainError::Device(source) => match out_of_memory(&source) {
+                Some(reason) => TrainError::OutOfMemory {
+                    reason,
+                    plan: plan.to_string(),
+                },
+                None => TrainError::Device(source),
             },
             TrainError::NotFinite {
                 step: at,
@@ -46,6 +50,19 @@ impl Trainer {
                 step: at,
                 loss,
                 image_ids,
+                dump: self.dumped(step, at),
+            },
+            TrainError::Overflow {
+                step: at,
+                skipped,
+                precision,
+                scale,
+                ..
+            } => TrainError::Overflow {
+                step: at,
+                skipped,
+                precision,
+                scale,
                 dump: self.dumped(step, at),
             },
             other => other,

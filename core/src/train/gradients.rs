@@ -47,6 +47,29 @@ impl ParamGradients {
         Self(self.0, Some(norm))
     }
 
+    /// The gradients of losses that were multiplied by `scale`, divided by it.
+    pub(super) fn unscaled(self, scale: f64) -> Self {
+        if scale == 1.0 {
+            return self;
+        }
+        let unscaled = self.0.into_iter();
+        let unscaled = unscaled.map(|(id, gradient)| (id, gradient * (1.0 / scale)));
+        Self(unscaled.collect(), None)
+    }
+
+    /// The sums of both, parameter by parameter.
+    pub(super) fn plus(self, other: Self) -> Self {
+        let mut other = other.by_id();
+        let sum = self.0.into_iter().map(|(id, gradient)| {
+            let sum = match other.remove(&id) {
+                Some(other) => gradient + other,
+                None => gradient,
+            };
+            (id, sum)
+        });
+        Self(sum.collect(), None)
+    }
+
     /// The mean of replicas of one model; each counts by its weight, and the weights sum to 1.
     ///
     /// Summed in the order given, so that two runs are bit-equal.

@@ -1,6 +1,9 @@
 //! Batches prepared in the background, in an order that is a function of the seed.
 
+use super::augment::Augment;
 use super::batch::{Batch, TrainSample};
+use super::buckets::{Buckets, Shape};
+use super::order::Order;
 use super::ranks::Rank;
 use crate::config::{Config, ImageConfig};
 use crate::data::{Dataset, OnProblem, Sample, size_mismatch};
@@ -35,9 +38,10 @@ pub enum LoadError {
     Threads(#[from] rayon::ThreadPoolBuildError),
 }
 
-/// Prepares batches ahead of the training step, at most two of them.
+/// Prepares batches ahead of the training step, several at once on `data.workers` threads; at most
+/// `data.prefetch` wait.
 pub struct Loader {
-    batches: Receiver<Result<Batch, LoadError>>,
+    batches: Receiver<Receiver<Result<Batch, LoadError>>>,
 }
 
 impl Loader {
@@ -50,24 +54,24 @@ impl Loader {
     ) -> Result<Self, LoadError> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(config.data.workers)
+            // A panic is told on standard error and ends the batch; rayon would end the process.
+            .panic_handler(|_| {})
             .build()?;
-        let plan = Plan {
-            stream: Stream::named("loader", config.train.seed),
-            batch_size: config.train.batch_size,
-            rank,
-            flip: config.train.flip,
-            on_problem: config.data.on_problem,
-            image: config.image.clone(),
-        };
+        let plan = Arc::new(Plan::new(dataset, config, rank));
         let steps = config.train.steps;
-        let (sender, batches) = sync_channel(2);
+        // A batch in the making counts: it is in the channel before it is begun.
+        let (sender, batches) = sync_channel(config.data.prefetch);
         std::thread::spawn(move || {
             for step in first..steps {
-                let batch = pool.install(|| plan.batch(&dataset, step));
+                let (done, batch) = sync_channel(1);
+                let plan = plan.clone();
                 // The training loop has ended early: nobody is waiting any more.
                 if sender.send(batch).is_err() {
                     return;
                 }
+                pool.spawn_fifo(move || {
+                    let _ = done.send(plan.batch(step));
+                });
             }
         });
         Ok(Self { batches })
@@ -75,28 +79,59 @@ impl Loader {
 
     /// The next batch; `None` after the last step.
     pub fn next_batch(&self) -> Option<Result<Batch, LoadError>> {
-        self.batches.recv().ok()
+        self.batches.recv().ok()?.recv().ok()
     }
 }
 
+/// The buckets of the training pictures, where they are asked for.
+pub(super) fn buckets(dataset: &Dataset, config: &Config) -> Option<Buckets> {
+    let (augment, image) = (Augment::new(config), &config.image);
+    let shape = |sample: &Sample| {
+        let largest = augment.largest((sample.height, sample.width));
+        padded_size(
+            [largest].into_iter(),
+            image.size_divisor,
+            image.smallest_batch(),
+        )
+    };
+    let shapes = || dataset.samples.iter().map(shape).collect::<Vec<_>>();
+    (config.data.buckets > 0).then(|| Buckets::new(&shapes(), config.data.buckets))
+}
+
 struct Plan {
+    dataset: Arc<Dataset>,
     stream: Stream,
+    order: Order,
     batch_size: usize,
     rank: Rank,
-    flip: f64,
+    augment: Augment,
     on_problem: OnProblem,
     image: ImageConfig,
 }
 
 impl Plan {
-    fn batch(&self, dataset: &Dataset, step: usize) -> Result<Batch, LoadError> {
+    fn new(dataset: Arc<Dataset>, config: &Config, rank: Rank) -> Self {
+        let stream = Stream::named("loader", config.train.seed);
+        let batch_size = config.train.batch_size;
+        let buckets = buckets(&dataset, config);
+        Self {
+            order: Order::new(stream, dataset.samples.len(), batch_size, buckets),
+            dataset,
+            stream,
+            batch_size,
+            rank,
+            augment: Augment::new(config),
+            on_problem: config.data.on_problem,
+            image: config.image.clone(),
+        }
+    }
+
+    fn batch(&self, step: usize) -> Result<Batch, LoadError> {
         let places = self.rank.share(self.batch_size);
         let samples: Result<Vec<Option<(usize, TrainSample)>>, LoadError> = places
             .into_par_iter()
             .map(|place| {
-                let position = step * self.batch_size + place;
-                let flip = self.stream.fork(!(position as u64)).uniform(0) < self.flip;
-                let sample = self.sample(self.at(dataset, position), flip)?;
+                let sample = self.sample(step * self.batch_size + place)?;
                 Ok(sample.map(|sample| (place, sample)))
             })
             .collect();
@@ -105,88 +140,60 @@ impl Plan {
         if samples.is_empty() && self.rank.world == 1 {
             return Err(LoadError::NothingLeft);
         }
-        Ok(Batch::of_share(samples, self.padded_size(dataset, step)))
+        Ok(Batch::of_share(samples, self.padded_size(step)))
     }
 
-    /// What comes at `position` of the endless order of pictures.
-    fn at<'a>(&self, dataset: &'a Dataset, position: usize) -> &'a Sample {
-        let count = dataset.samples.len();
-        let (epoch, place) = (position / count, position % count);
-        let index = shuffled(self.stream.fork(epoch as u64), count, place);
-        &dataset.samples[index]
+    /// The random numbers of what is done to the picture at `position`.
+    fn numbers(&self, position: usize) -> Stream {
+        self.stream.fork(!(position as u64))
     }
 
     /// Height and width of the whole step, whichever part of it this rank has: padding changes what a
     /// network computes near the border.
-    fn padded_size(&self, dataset: &Dataset, step: usize) -> (usize, usize) {
+    fn padded_size(&self, step: usize) -> Shape {
         let positions = step * self.batch_size..(step + 1) * self.batch_size;
+        if let Some(buckets) = self.order.buckets() {
+            return buckets.shape(positions.map(|position| self.order.at(position)));
+        }
         let sizes = positions.map(|position| {
-            let sample = self.at(dataset, position);
-            self.image.resized(sample.height, sample.width)
+            let sample = &self.dataset.samples[self.order.at(position)];
+            let original = (sample.height, sample.width);
+            self.augment
+                .placement(original, self.numbers(position))
+                .size
         });
         padded_size(sizes, self.image.size_divisor, self.image.smallest_batch())
     }
 
-    fn sample(&self, sample: &Sample, flip: bool) -> Result<Option<TrainSample>, LoadError> {
-        match self.read(sample, flip) {
+    /// The picture at `position`, with what is pasted onto it; none where it is left out.
+    fn sample(&self, position: usize) -> Result<Option<TrainSample>, LoadError> {
+        let stream = self.numbers(position);
+        let Some(mut sample) = self.read(self.order.at(position), stream)? else {
+            return Ok(None);
+        };
+        if let Some(index) = self.augment.source(self.dataset.samples.len(), stream)
+            && let Some(source) = self.read(index, Augment::source_stream(stream))?
+        {
+            self.augment.paste(&mut sample, &source, stream);
+        }
+        Ok(Some(sample))
+    }
+
+    /// A picture without what is pasted onto it; none where it cannot be read and is left out.
+    fn read(&self, index: usize, stream: Stream) -> Result<Option<TrainSample>, LoadError> {
+        let sample = &self.dataset.samples[index];
+        let read = || -> Result<TrainSample, LoadError> {
+            let image = sample.image()?;
+            if let Some(reason) = size_mismatch(sample, image.dimensions()) {
+                let path = sample.path.clone();
+                return Err(LoadError::Size { path, reason });
+            }
+            Ok(self.augment.prepare(image, sample, stream))
+        };
+        match read() {
             Ok(sample) => Ok(Some(sample)),
             Err(_) if self.on_problem == OnProblem::Skip => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    fn read(&self, sample: &Sample, flip: bool) -> Result<TrainSample, LoadError> {
-        let image = sample.image()?;
-        if let Some(reason) = size_mismatch(sample, image.dimensions()) {
-            return Err(LoadError::Size {
-                path: sample.path.clone(),
-                reason,
-            });
-        }
-        Ok(TrainSample::new(image, sample, &self.image, flip))
-    }
-}
-
-/// Which of `count` comes at `place` of an epoch: a keyed permutation that needs no list, so that any
-/// step can be reached at once.
-fn shuffled(stream: Stream, count: usize, place: usize) -> usize {
-    // A Feistel network over the next even power of two, walked until it lands inside.
-    let half_bits = (usize::BITS - (count.max(2) - 1).leading_zeros()).div_ceil(2);
-    let mask = (1u64 << half_bits) - 1;
-    let mut value = place as u64;
-    loop {
-        let (mut left, mut right) = (value >> half_bits, value & mask);
-        for round in 0..4 {
-            let mixed = stream.fork(round).bits(right) & mask;
-            (left, right) = (right, left ^ mixed);
-        }
-        value = (left << half_bits) | right;
-        if (value as usize) < count {
-            return value as usize;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_epoch_visits_every_picture_once() {
-        for count in [1, 2, 3, 10, 100, 257] {
-            for epoch in 0..3 {
-                let stream = Stream::named("loader", 1).fork(epoch);
-                let mut seen: Vec<usize> = (0..count)
-                    .map(|place| shuffled(stream, count, place))
-                    .collect();
-                seen.sort_unstable();
-                assert_eq!(seen, (0..count).collect::<Vec<_>>());
-            }
-        }
-        let order = |epoch| -> Vec<usize> {
-            let stream = Stream::named("loader", 1).fork(epoch);
-            (0..50).map(|place| shuffled(stream, 50, place)).collect()
-        };
-        assert_ne!(order(0), order(1));
     }
 }

@@ -1,7 +1,8 @@
 //! The five losses (torchvision's normalisation).
 
 use burn::tensor::activation::{log_sigmoid, log_softmax};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{ExecutionError, Gradients, Int, Tensor};
+use std::ops::Mul;
 
 /// Scalars, each `[1]`, still on the device.
 #[derive(Clone, Debug)]
@@ -37,14 +38,26 @@ impl Losses {
             + self.rpn_box_reg.clone()
     }
 
-    /// Each loss times its factor, in the order of [`Losses::NAMES`].
-    pub fn scaled(self, by: [f64; 5]) -> Self {
+    /// Each loss times its factor, a number or a tensor `[1]`, in the order of [`Losses::NAMES`].
+    pub fn scaled<F>(self, by: [F; 5]) -> Self
+    where
+        Tensor<1>: Mul<F, Output = Tensor<1>>,
+    {
+        let [classifier, box_reg, mask, objectness, rpn_box_reg] = by;
         Self {
-            classifier: self.classifier * by[0],
-            box_reg: self.box_reg * by[1],
-            mask: self.mask * by[2],
-            objectness: self.objectness * by[3],
-            rpn_box_reg: self.rpn_box_reg * by[4],
+            classifier: self.classifier * classifier,
+            box_reg: self.box_reg * box_reg,
+            mask: self.mask * mask,
+            objectness: self.objectness * objectness,
+            rpn_box_reg: self.rpn_box_reg * rpn_box_reg,
+        }
+    }
+
+    /// The gradients of [`Self::total`] times `scale`, see [`super::LossScaler`].
+    pub fn backward(&self, scale: f64) -> Gradients {
+        match scale == 1.0 {
+            true => self.total().backward(),
+            false => (self.total() * scale).backward(),
         }
     }
 
@@ -59,6 +72,13 @@ impl Losses {
         ];
         Tensor::cat(all.into_iter().cloned().collect(), 0)
     }
+}
+
+/// Reads [`Losses::values`] from the device.
+pub(super) fn read_losses(values: Tensor<1>) -> Result<[f32; 5], ExecutionError> {
+    let values = values.try_into_data()?;
+    let mut read = values.iter::<f32>();
+    Ok(std::array::from_fn(|_| read.next().unwrap_or(f32::NAN)))
 }
 
 /// Where smooth L1 turns from a parabola into a line.

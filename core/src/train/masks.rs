@@ -1,6 +1,7 @@
 //! Ground-truth masks as training targets.
 
 use crate::boxes::Bbox;
+use crate::image::Placement;
 use crate::image::transform::nearest_taps;
 use mrcnn_kernels::{BitMasks, MaskWindow, mask_target};
 use vernier_mask::Rle;
@@ -22,12 +23,19 @@ pub struct TruthMask {
 impl TruthMask {
     /// The mask of an original picture, resized to `picture = (height, width)` by nearest neighbours
     /// as torchvision does, mirrored first if `flip`.
-    pub fn new(mask: &Rle, picture: (usize, usize), flip: bool) -> Self {
+    pub fn new(mask: &Rle, (height, width): (usize, usize), flip: bool) -> Self {
+        let resized = (height as u32, width as u32);
+        Self::placed(mask, &Placement::whole((mask.h, mask.w), resized, flip))
+    }
+
+    /// The part of the mask of an original picture that `placement` shows.
+    pub fn placed(mask: &Rle, placement: &Placement) -> Self {
         let [left, top, columns, rows] = mask.bbox().map(|v| v as usize);
         let mut source = Vec::new();
         mask.decode_bbox_row_major_into(&mut source, mask.bbox());
-        let original = (mask.h as usize, mask.w as usize);
-        let from_x = |x: usize| if flip { original.1 - 1 - x } else { x };
+        let (height, width) = (mask.h as usize, mask.w as usize);
+        let flip = placement.flip;
+        let from_x = |x: usize| if flip { width - 1 - x } else { x };
         let window = |taps: Vec<usize>, first: usize, count: usize| -> (usize, Vec<usize>) {
             let inside = |source: &usize| (first..first + count).contains(source);
             let start = taps.iter().position(&inside).unwrap_or(0);
@@ -39,12 +47,10 @@ impl TruthMask {
                     .collect(),
             )
         };
-        let x_taps = nearest_taps(picture.1, original.1)
-            .into_iter()
-            .map(from_x)
-            .collect();
-        let (x, x_taps) = window(x_taps, left, columns);
-        let (y, y_taps) = window(nearest_taps(picture.0, original.0), top, rows);
+        let x_taps = &nearest_taps(placement.resized.1 as usize, width)[placement.columns()];
+        let y_taps = &nearest_taps(placement.resized.0 as usize, height)[placement.rows()];
+        let (x, x_taps) = window(x_taps.iter().map(|&x| from_x(x)).collect(), left, columns);
+        let (y, y_taps) = window(y_taps.to_vec(), top, rows);
         let cells = y_taps
             .iter()
             .flat_map(|row| x_taps.iter().map(move |column| row * columns + column))
@@ -56,8 +62,87 @@ impl TruthMask {
             width: x_taps.len(),
             height: y_taps.len(),
             cells,
-            picture,
+            picture: (placement.size.0 as usize, placement.size.1 as usize),
         }
+    }
+
+    /// Rows and columns of the pixels inside, row by row.
+    pub fn pixels(&self) -> impl Iterator<Item = (usize, usize)> {
+        let solid = self
+            .cells
+            .iter()
+            .enumerate()
+            .filter(|(_, cell)| **cell != 0);
+        solid.map(|(index, _)| (self.y + index / self.width, self.x + index % self.width))
+    }
+
+    /// Number of pixels inside.
+    pub fn area(&self) -> usize {
+        self.cells.iter().map(|&cell| cell as usize).sum()
+    }
+
+    /// The smallest box around the pixels inside; none where there are none.
+    pub fn bounds(&self) -> Option<Bbox> {
+        let mut pixels = self.pixels();
+        let (top, first) = pixels.next()?;
+        let (mut left, mut right, mut bottom) = (first, first, top);
+        for (row, column) in pixels {
+            (left, right, bottom) = (left.min(column), right.max(column), row);
+        }
+        Some([
+            left as f32,
+            top as f32,
+            right as f32 + 1.0,
+            bottom as f32 + 1.0,
+        ])
+    }
+
+    /// The same pixels in a picture of `(height, width)`; those beyond it are cut off.
+    pub fn framed(&self, (height, width): (usize, usize)) -> Self {
+        let rows = self.height.min(height.saturating_sub(self.y));
+        let columns = self.width.min(width.saturating_sub(self.x));
+        let lines = self.cells.chunks(self.width.max(1)).take(rows);
+        Self {
+            x: self.x,
+            y: self.y,
+            width: columns,
+            height: rows,
+            cells: lines.flat_map(|line| line[..columns].to_vec()).collect(),
+            picture: (height, width),
+        }
+    }
+
+    /// Takes the pixels of `other`, a mask of the same picture, away.
+    pub fn subtract(&mut self, other: &Self) {
+        let rows = self.y.max(other.y)..(self.y + self.height).min(other.y + other.height);
+        let columns = self.x.max(other.x)..(self.x + self.width).min(other.x + other.width);
+        for row in rows {
+            for column in columns.clone() {
+                let above = other.cells[(row - other.y) * other.width + column - other.x];
+                let cell = &mut self.cells[(row - self.y) * self.width + column - self.x];
+                *cell &= 1 - above;
+            }
+        }
+    }
+
+    /// The mask over the whole resized picture, as run lengths.
+    pub fn to_rle(&self) -> Rle {
+        let (height, width) = self.picture;
+        let mut counts = Vec::new();
+        // Runs go down the columns and begin with background.
+        let (mut value, mut length) = (0, 0u32);
+        for column in 0..width {
+            for row in 0..height {
+                let cell = self.at(row, column) as u8;
+                if cell != value {
+                    counts.push(std::mem::take(&mut length));
+                    value = cell;
+                }
+                length += 1;
+            }
+        }
+        counts.push(length);
+        Rle::from_counts(height as u32, width as u32, counts)
     }
 
     fn at(&self, row: usize, column: usize) -> f32 {
@@ -95,4 +180,42 @@ pub fn bit_masks<'a>(pictures: impl Iterator<Item = &'a [TruthMask]>, slots: usi
         table.pad((picture + 1) * slots);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mask(bbox: [f64; 4]) -> TruthMask {
+        let rle = Rle::from_bbox(bbox, 20, 30).expect("a box");
+        TruthMask::new(&rle, (20, 30), false)
+    }
+
+    #[test]
+    fn masks_are_cut_hidden_and_measured() {
+        let mut low = mask([4.0, 5.0, 10.0, 6.0]);
+        assert_eq!(
+            (low.area(), low.bounds()),
+            (60, Some([4.0, 5.0, 14.0, 11.0]))
+        );
+        assert_eq!(
+            low.to_rle(),
+            Rle::from_bbox([4.0, 5.0, 10.0, 6.0], 20, 30).unwrap()
+        );
+        let cut = low.framed((8, 9));
+        assert_eq!((cut.area(), cut.bounds()), (15, Some([4.0, 5.0, 9.0, 8.0])));
+        assert_eq!(low.framed((5, 9)).bounds(), None);
+        assert_eq!(low.framed((40, 60)).bounds(), low.bounds());
+        // From above and from the right; then what is left, and more.
+        low.subtract(&mask([0.0, 0.0, 30.0, 7.0]));
+        low.subtract(&mask([12.0, 0.0, 5.0, 20.0]));
+        assert_eq!(
+            (low.area(), low.bounds()),
+            (32, Some([4.0, 7.0, 12.0, 11.0]))
+        );
+        low.subtract(&mask([20.0, 0.0, 5.0, 5.0]));
+        assert_eq!(low.area(), 32);
+        low.subtract(&mask([0.0, 0.0, 30.0, 20.0]));
+        assert_eq!((low.area(), low.bounds()), (0, None));
+    }
 }

@@ -1,11 +1,13 @@
 //! One step by several ranks: the same losses and gradients as by one process with the whole batch.
 
+use super::accumulate::{host_parts, micro_batches};
 use super::batch::Batch;
+use super::counts::StepCounts;
 use super::error::TrainError;
 use super::gradients::ParamGradients;
 use super::loader::LoadError;
-use super::step::{StepCounts, forward_losses};
-use crate::config::{Config, NormKind, Wire};
+use super::losses::read_losses;
+use crate::config::{Config, NormKind, TrainConfig, Wire};
 use crate::model::MaskRcnn;
 use crate::random::Stream;
 use crate::weights::{StateDict, load_state_dict, state_dict};
@@ -68,74 +70,54 @@ pub(super) fn check(config: &Config, comm: &dyn Communicator) -> Result<(), Trai
 
 /// The five losses of the whole step and its gradients, on every rank.
 ///
-/// `batch` is this rank's share, perhaps empty. As each rank's losses are divided by its own samples,
-/// they count by their share of the samples of all ranks.
+/// `batch` is this rank's share, perhaps empty, done in `train.accumulate` parts. As each part's losses
+/// are divided by its own samples, they count by their share of the samples of all ranks. Gradients are
+/// sent `scale` times as large.
 pub(super) fn losses_and_gradients(
     comm: &dyn Communicator,
     model: &MaskRcnn,
-    batch: &Batch,
+    batch: Batch,
     stream: Stream,
     device: &Device,
-    wire: Wire,
+    config: &TrainConfig,
+    scale: f64,
 ) -> Result<([f32; 5], ParamGradients), TrainError> {
-    let (losses, counts) = match batch.image_ids.is_empty() {
-        true => (None, StepCounts::default()),
-        false => {
-            let (losses, counts) = forward_losses(model, batch, stream, device)?;
-            (Some(losses), counts)
-        }
-    };
-    let factors = factors(comm, counts, batch.image_ids.len())?;
-    let (values, gradients) = match losses {
-        Some(losses) => {
-            let losses = losses.scaled(factors);
-            let values = losses.values().inner();
-            let gradients = losses.total().backward();
-            (values, ParamGradients::of(model, &gradients))
-        }
-        // The others wait in the same calls.
-        None => {
-            let zeros = Tensor::<1>::zeros([5], &device.clone().inner());
-            (zeros, ParamGradients::zeros(model))
-        }
-    };
-    let (values, gradients) = mean(comm, values, gradients, wire)?;
-    let mut found = [0.0; 5];
-    let values = values.try_into_data()?;
-    found
-        .iter_mut()
-        .zip(values.iter::<f32>())
-        .for_each(|(loss, value)| *loss = value);
+    let pictures = batch.image_ids.len();
+    let parts = micro_batches(batch, config.accumulate);
+    // Their mean over the ranks is the step's.
+    let world = comm.world_size() as f64;
+    let whole = |mine| Ok::<_, TrainError>((of_all_ranks(comm, mine, pictures)?, world));
+    let (values, gradients) = host_parts(model, &parts, stream, device, scale, whole)?;
+    let (values, gradients) = mean(comm, values, gradients, config.wire)?;
+    let gradients = gradients.unscaled(scale);
+    let found = read_losses(values)?;
     let norms = gather_numbers(comm, [u64::from(gradients.norm().to_bits())])?;
     let norm = f32::from_bits(norms[0][0] as u32);
     Ok((found, gradients.with_norm(norm)))
 }
 
-/// By what this rank's losses are multiplied, so that their mean over the ranks is the step's.
-fn factors(
+/// The samples of all ranks, of which this one has `mine` in `pictures` pictures.
+fn of_all_ranks(
     comm: &dyn Communicator,
-    counts: StepCounts,
+    mine: StepCounts,
     pictures: usize,
-) -> Result<[f64; 5], TrainError> {
-    let StepCounts {
+) -> Result<StepCounts, TrainError> {
+    let mine = [pictures, mine.anchors, mine.regions, mine.objects].map(|count| count as u64);
+    let mut all = [0; 4];
+    for theirs in gather_numbers(comm, mine)? {
+        for (sum, count) in all.iter_mut().zip(theirs) {
+            *sum += count as usize;
+        }
+    }
+    let [pictures, anchors, regions, objects] = all;
+    if pictures == 0 {
+        return Err(LoadError::NothingLeft.into());
+    }
+    Ok(StepCounts {
         anchors,
         regions,
         objects,
-    } = counts;
-    let mine = [pictures, anchors, regions, objects].map(|count| count as u64);
-    let mut all = [0u64; 4];
-    for theirs in gather_numbers(comm, mine)? {
-        for (sum, count) in all.iter_mut().zip(theirs) {
-            *sum += count;
-        }
-    }
-    if all[0] == 0 {
-        return Err(LoadError::NothingLeft.into());
-    }
-    let world = comm.world_size() as f64;
-    let [_, anchors, regions, objects] =
-        std::array::from_fn(|i| mine[i] as f64 * world / all[i].max(1) as f64);
-    Ok([regions, regions, objects, anchors, anchors])
+    })
 }
 
 /// Whether any rank wants to stop before step `step` (from 0); refuses ranks that are at other steps.

@@ -5,6 +5,7 @@
 
 use super::batch::Batch;
 use super::gradients::ParamGradients;
+use super::losses::read_losses;
 use super::step::step_losses;
 use crate::model::MaskRcnn;
 use crate::random::Stream;
@@ -28,7 +29,8 @@ impl Replicas {
         Ok(Self((0..pools).map(pool).collect::<Result<_, _>>()?))
     }
 
-    /// The five losses (in the order of [`super::Losses::NAMES`]) and the gradients of `batch`.
+    /// The five losses (in the order of [`super::Losses::NAMES`]) and the gradients of `batch`; between the
+    /// backward pass and the end, the gradients are `scale` times as large.
     ///
     /// The batch is cut into as many parts as there are replicas (of equal size, or one picture more),
     /// each done with an autodiff graph of its own. A small model's operations are too short to share
@@ -40,9 +42,10 @@ impl Replicas {
         batch: Batch,
         stream: Stream,
         device: &Device,
+        scale: f64,
     ) -> Result<([f32; 5], ParamGradients), ExecutionError> {
         if self.0.is_empty() {
-            return one_replica(model, &batch, stream, device);
+            return one_replica(model, &batch, stream, device, scale);
         }
         let pictures = batch.image_ids.len();
         let parts = batch.split(self.0.len());
@@ -56,7 +59,7 @@ impl Replicas {
                 // A fork shares the values but not the graph, so that threads do not wait for a lock.
                 let model = model.clone().fork(device);
                 let stream = stream.fork(replica as u64);
-                let work = move || one_replica(&model, &part, stream, device);
+                let work = move || one_replica(&model, &part, stream, device, scale);
                 threads.push(scope.spawn(move || pool.install(work)));
             }
             let join = |thread: thread::ScopedJoinHandle<'_, _>| {
@@ -82,14 +85,10 @@ fn one_replica(
     batch: &Batch,
     stream: Stream,
     device: &Device,
+    scale: f64,
 ) -> Result<([f32; 5], ParamGradients), ExecutionError> {
     let losses = step_losses(model, batch, stream, device)?;
-    let values = losses.values().inner().try_into_data()?;
-    let mut found = [0.0; 5];
-    found
-        .iter_mut()
-        .zip(values.iter::<f32>())
-        .for_each(|(loss, value)| *loss = value);
-    let gradients = losses.total().backward();
-    Ok((found, ParamGradients::of(model, &gradients)))
+    let found = read_losses(losses.values().inner())?;
+    let gradients = losses.backward(scale);
+    Ok((found, ParamGradients::of(model, &gradients).unscaled(scale)))
 }

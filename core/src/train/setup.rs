@@ -108,6 +108,8 @@ impl TrainerBuilder {
             Some(device) => device,
             None => select_nth(self.backend, comm.rank())?.device,
         };
+        let precision = config.train.precision.resolve(&device)?;
+        config.train.precision = precision.precision();
         let (data, mut problems) = (config.data.clone(), Vec::new());
         let mut open = |split: &str, source| -> Result<Dataset, TrainError> {
             let (mut dataset, found) = match source {
@@ -140,6 +142,7 @@ impl TrainerBuilder {
             train: Arc::new(train),
             val: Arc::new(val),
             device,
+            precision,
             protocol: self.protocol,
             comm: self.comm,
         };

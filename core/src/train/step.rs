@@ -1,6 +1,7 @@
 //! One forward pass of training: pictures and truth in, losses out.
 
 use super::batch::Batch;
+use super::counts::StepCounts;
 use super::losses::{Losses, box_losses, mask_loss, rpn_losses};
 use super::slots::slot_losses;
 use super::targets::{RoiTargets, RpnTargets, roi_targets, rpn_targets};
@@ -9,17 +10,6 @@ use crate::model::{MaskRcnn, PackedPyramid, Roi, RpnOutput, filter_proposals};
 use crate::random::Stream;
 use burn::tensor::{Device, ExecutionError, Tensor, TensorData};
 use rayon::prelude::*;
-
-/// How many candidates took part.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StepCounts {
-    /// Sampled anchors.
-    pub anchors: usize,
-    /// Sampled regions.
-    pub regions: usize,
-    /// Objects among the regions, which get a mask loss.
-    pub objects: usize,
-}
 
 /// The losses of a batch: where the device matches and samples, by [`slot_losses`], else by
 /// [`forward_losses`]. Several ranks need the counts of [`forward_losses`], and take it on every device.
@@ -45,52 +35,98 @@ pub fn forward_losses(
     stream: Stream,
     device: &Device,
 ) -> Result<(Losses, StepCounts), ExecutionError> {
-    let pyramid = model.pyramid(batch.images(device));
-    let output = model.propose(&pyramid);
-    let anchors = model.anchors((batch.shape[2], batch.shape[3]), &output.grids);
-    let proposals = training_proposals(model, batch, &output, &anchors)?;
+    let seen = Seen::of(model, batch, device);
+    let targets = Targets::draw(model, batch, &seen.output, stream)?;
+    let losses = target_losses(model, batch, seen, &targets, device);
+    Ok((losses, targets.counts()))
+}
 
-    let config = model.config();
-    let rpn: Vec<RpnTargets> = per_image(batch, |image| {
-        let stream = stream.fork(2 * batch.places[image] as u64);
-        rpn_targets(
-            &anchors.boxes,
-            &batch.truths[image].boxes,
-            &config.rpn,
-            stream,
-        )
-    });
-    let roi: Vec<RoiTargets> = per_image(batch, |image| {
-        let stream = stream.fork(2 * batch.places[image] as u64 + 1);
-        let slots = config.rpn.post_nms_train;
-        roi_targets(
-            &proposals[image],
-            slots,
-            &batch.truths[image],
-            &config.roi,
-            stream,
-        )
-    });
+/// What the parts that see whole pictures make of a batch.
+pub(super) struct Seen {
+    /// P2 to P6.
+    pub(super) pyramid: Vec<Tensor<4>>,
+    pub(super) output: RpnOutput,
+}
 
-    let (objectness, rpn_box_reg, anchors) = rpn_part(output, &rpn, device);
-    let packed = model.pack(&pyramid);
-    let (classifier, box_reg, regions) = box_part(model, &packed, &roi, device);
-    let (mask, objects) = mask_part(model, &packed, &roi, batch, device);
-    let losses = Losses {
+impl Seen {
+    pub(super) fn of(model: &MaskRcnn, batch: &Batch, device: &Device) -> Self {
+        let pyramid = model.pyramid(batch.images(device));
+        let output = model.propose(&pyramid);
+        Self { pyramid, output }
+    }
+}
+
+/// What was sampled of a batch, and what should have been said of it.
+pub(super) struct Targets {
+    rpn: Vec<RpnTargets>,
+    roi: Vec<RoiTargets>,
+}
+
+impl Targets {
+    /// Matches and samples; reads the RPN's output from the device once.
+    pub(super) fn draw(
+        model: &MaskRcnn,
+        batch: &Batch,
+        output: &RpnOutput,
+        stream: Stream,
+    ) -> Result<Self, ExecutionError> {
+        let anchors = model.anchors((batch.shape[2], batch.shape[3]), &output.grids);
+        let proposals = training_proposals(model, batch, output, &anchors)?;
+        let config = model.config();
+        let rpn = per_image(batch, |image| {
+            let stream = stream.fork(2 * batch.places[image] as u64);
+            rpn_targets(
+                &anchors.boxes,
+                &batch.truths[image].boxes,
+                &config.rpn,
+                stream,
+            )
+        });
+        let roi = per_image(batch, |image| {
+            let stream = stream.fork(2 * batch.places[image] as u64 + 1);
+            let slots = config.rpn.post_nms_train;
+            roi_targets(
+                &proposals[image],
+                slots,
+                &batch.truths[image],
+                &config.roi,
+                stream,
+            )
+        });
+        Ok(Self { rpn, roi })
+    }
+
+    pub(super) fn counts(&self) -> StepCounts {
+        let sampled = self.rpn.iter().flat_map(|targets| &targets.sampled);
+        let labels = || self.roi.iter().flat_map(|targets| &targets.labels);
+        StepCounts {
+            anchors: sampled.filter(|&&sampled| sampled > 0.0).count(),
+            regions: labels().count(),
+            objects: labels().filter(|&&label| label > 0).count(),
+        }
+    }
+}
+
+/// The losses of what `targets` sampled, each divided by the number of its samples.
+pub(super) fn target_losses(
+    model: &MaskRcnn,
+    batch: &Batch,
+    seen: Seen,
+    targets: &Targets,
+    device: &Device,
+) -> Losses {
+    let counts = targets.counts();
+    let (objectness, rpn_box_reg) = rpn_part(seen.output, &targets.rpn, counts.anchors, device);
+    let packed = model.pack(&seen.pyramid);
+    let (classifier, box_reg) = box_part(model, &packed, &targets.roi, device);
+    let mask = mask_part(model, &packed, &targets.roi, batch, device);
+    Losses {
         classifier,
         box_reg,
         mask,
         objectness,
         rpn_box_reg,
-    };
-    Ok((
-        losses,
-        StepCounts {
-            anchors,
-            regions,
-            objects,
-        },
-    ))
+    }
 }
 
 fn per_image<T: Send>(batch: &Batch, work: impl Fn(usize) -> T + Sync + Send) -> Vec<T> {
@@ -118,7 +154,7 @@ fn training_proposals(
 }
 
 /// Without its graph; validation has none.
-fn untracked<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+pub(super) fn untracked<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     if tensor.device().is_autodiff() {
         tensor.inner()
     } else {
@@ -129,8 +165,9 @@ fn untracked<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
 fn rpn_part(
     output: RpnOutput,
     targets: &[RpnTargets],
+    count: usize,
     device: &Device,
-) -> (Tensor<1>, Tensor<1>, usize) {
+) -> (Tensor<1>, Tensor<1>) {
     let [images, anchors] = output.objectness.dims();
     let rows = |of: fn(&RpnTargets) -> &Vec<f32>| {
         let values: Vec<f32> = targets.iter().flat_map(|t| of(t).iter().copied()).collect();
@@ -141,15 +178,9 @@ fn rpn_part(
         .flat_map(|t| t.deltas.iter().copied())
         .collect();
     let deltas = Tensor::from_data(TensorData::new(deltas, [images, anchors, 4]), device);
-    let count = targets
-        .iter()
-        .flat_map(|t| &t.sampled)
-        .filter(|&&s| s > 0.0)
-        .count();
     let (labels, sampled) = (rows(|t| &t.labels), rows(|t| &t.sampled));
     let scores = [output.objectness, labels, sampled, rows(|t| &t.objects)];
-    let (objectness, box_reg) = rpn_losses(scores, [output.deltas, deltas], count);
-    (objectness, box_reg, count)
+    rpn_losses(scores, [output.deltas, deltas], count)
 }
 
 /// A region without weight, for batches that sampled none: every head still runs and every parameter
@@ -161,7 +192,7 @@ fn box_part(
     packed: &PackedPyramid,
     targets: &[RoiTargets],
     device: &Device,
-) -> (Tensor<1>, Tensor<1>, usize) {
+) -> (Tensor<1>, Tensor<1>) {
     let mut rois: Vec<Roi> = Vec::new();
     let mut labels = Vec::new();
     let mut deltas: Vec<f32> = Vec::new();
@@ -181,8 +212,7 @@ fn box_part(
     let (logits, predicted) = model.boxes(packed, &rois);
     let targets = Tensor::from_data(TensorData::new(deltas, [rois.len(), 4]), device);
     let weights = Tensor::from_floats(weights.as_slice(), device);
-    let (classifier, box_reg) = box_losses(logits, predicted, &labels, targets, weights, count);
-    (classifier, box_reg, count)
+    box_losses(logits, predicted, &labels, targets, weights, count)
 }
 
 fn mask_part(
@@ -191,7 +221,7 @@ fn mask_part(
     targets: &[RoiTargets],
     batch: &Batch,
     device: &Device,
-) -> (Tensor<1>, usize) {
+) -> Tensor<1> {
     let side = model.config().mask_head.pool * 2;
     let per_image = per_image(batch, |i| targets[i].mask_targets(&batch.truths[i], side));
     let mut rois: Vec<Roi> = Vec::new();
@@ -212,5 +242,5 @@ fn mask_part(
     }
     let logits = model.masks(packed, &rois);
     let masks = Tensor::from_data(TensorData::new(masks, [rois.len(), side * side]), device);
-    (mask_loss(logits, &labels, masks, count), count)
+    mask_loss(logits, &labels, masks, count)
 }

@@ -12,7 +12,9 @@ use crate::data::Dataset;
 use crate::eval::{AreaProtocol, Metrics};
 use crate::model::MaskRcnn;
 use burn::tensor::Device;
+use mrcnn_backends::Resolved;
 use mrcnn_backends::comm::Communicator;
+use mrcnn_backends::failure::caught;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -25,8 +27,12 @@ pub struct StepReport {
     pub losses: [f32; 5],
     /// Learning rate.
     pub learning_rate: f64,
-    /// Length of the gradient.
+    /// Length of the gradient; not finite where the step was skipped for it.
     pub grad_norm: f32,
+    /// By what the loss was multiplied, where it was.
+    pub loss_scale: Option<f64>,
+    /// Whether the loss or its gradient overflowed, and the weights are as before.
+    pub skipped: bool,
     /// Pictures a second, this step, data included.
     pub images_per_second: f64,
     /// Share of the step spent waiting for data.
@@ -81,6 +87,8 @@ pub struct Trainer {
     pub folder: RunFolder,
     /// Where it runs, without autodiff.
     pub device: Device,
+    /// What it computes in there.
+    pub precision: Resolved,
     /// How masks are sorted by size.
     pub protocol: AreaProtocol,
     /// The ranks that share each step's pictures; rank 0 writes.
@@ -91,12 +99,14 @@ impl Trainer {
     /// A model with initial weights for this run.
     pub fn new_model(&self) -> MaskRcnn {
         let device = self.device.clone().autodiff();
-        MaskRcnn::new(&self.config.model, self.config.train.seed, &device)
+        let model = MaskRcnn::new(&self.config.model, self.config.train.seed, &device);
+        model.with_precision(self.precision)
     }
 
     /// Trains to the last step (or until told to stop), evaluating on the way and at the end.
     ///
-    /// Where a step fails, the weights before it are in `last.safetensors`.
+    /// Where a step fails, the weights before it are in `last.safetensors`, if the device still gives
+    /// them; checkpoints stay.
     pub fn run(&self, model: MaskRcnn, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
         self.to_the_end(Run::start(self, model)?, observer)
     }
@@ -129,15 +139,16 @@ impl Trainer {
                 self.comm.barrier()?;
                 return Ok(Outcome::Stopped(saved));
             }
-            if let Err(error) = run.train_step(&loader, observer) {
-                run.save(&self.folder.last(), None)?;
+            if let Err(error) = caught(|| run.train_step(&loader, observer)) {
+                // A device that has failed may not give them any more; the step's error is what is told.
+                let _ = caught(|| run.save(&self.folder.last(), None));
                 return Err(self.explained(error, run.step, &plan));
             }
             let due = |every: usize| every > 0 && run.step.is_multiple_of(every);
             let (evaluate, save) = (due(config.eval_every), due(config.checkpoint_every));
             if run.step < config.steps && (evaluate || save) {
                 if evaluate {
-                    let metrics = run.evaluate(observer)?;
+                    let metrics = caught(|| run.evaluate(observer))?;
                     if config.patience > 0 && run.stale >= config.patience {
                         observer.on_early_stop(run.step, run.stale);
                         return self.finish(run, metrics);
@@ -146,7 +157,7 @@ impl Trainer {
                 run.checkpoint()?;
             }
         }
-        let metrics = run.evaluate(observer)?;
+        let metrics = caught(|| run.evaluate(observer))?;
         self.finish(run, metrics)
     }
 

@@ -248,8 +248,9 @@ fn multiply(
     }
 }
 
+/// Writes a unit's sums.
 #[cube]
-fn write<E: Float, N: Size>(
+pub fn write<E: Float, N: Size>(
     output: &mut [Vector<E, N>],
     bias: &[Vector<E, N>],
     sums: &Array<Vector<f32, Four>>,

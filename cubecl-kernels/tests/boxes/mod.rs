@@ -3,12 +3,6 @@
 use crate::random::Random;
 use mrcnn_kernels::{PyramidLevel, RoiAlignParams};
 
-impl Random {
-    pub fn values(&mut self, count: usize) -> Vec<f32> {
-        (0..count).map(|_| self.between(-1.0, 1.0)).collect()
-    }
-}
-
 /// P2 to P5 of a picture of 104x168 pixels, or the first `count` of them.
 pub fn levels(count: usize) -> Vec<PyramidLevel> {
     let mut offset = 0;

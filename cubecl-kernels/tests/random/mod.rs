@@ -1,7 +1,50 @@
-//! The random numbers of the property tests: the cases are the same on every run.
+//! The random cases of the property tests.
+//!
+//! `MRCNN_CASES` sets how many cases a test draws (10,000), `MRCNN_SEED` where it begins (1): a failure
+//! names the seed of its round, which alone draws those cases again with `MRCNN_CASES=1`.
+
+use std::thread::panicking;
 
 /// SplitMix64.
 pub struct Random(pub u64);
+
+/// Runs `round` until it has checked enough cases; it is told the round's number, which seeds its
+/// numbers, and returns how many cases it checked.
+#[allow(dead_code, reason = "each test uses some")]
+pub fn cases(test: &str, mut round: impl FnMut(&mut Random, usize) -> usize) {
+    let (wanted, mut seed) = (setting("MRCNN_CASES", 10_000), setting("MRCNN_SEED", 1));
+    let mut done = 0;
+    while done < wanted {
+        let _named = Named { test, seed };
+        done += round(&mut Random(mrcnn_kernels::mix(seed as u64)), seed);
+        seed += 1;
+    }
+    println!("{test}: {done} cases");
+}
+
+fn setting(name: &str, default: usize) -> usize {
+    match std::env::var(name) {
+        Ok(value) => value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is a whole number, not `{value}`")),
+        Err(_) => default,
+    }
+}
+
+/// Says how to draw the cases of a round again, should it fail.
+struct Named<'a> {
+    test: &'a str,
+    seed: usize,
+}
+
+impl Drop for Named<'_> {
+    fn drop(&mut self) {
+        if panicking() {
+            let Self { test, seed } = self;
+            eprintln!("{test}: MRCNN_SEED={seed} MRCNN_CASES=1 draws these cases again");
+        }
+    }
+}
 
 #[allow(dead_code, reason = "each test uses some")]
 impl Random {
@@ -21,7 +64,17 @@ impl Random {
         low + (high - low) * (self.bits() >> 40) as f32 / (1u64 << 24) as f32
     }
 
-    pub fn pick(&mut self, choices: &[usize]) -> usize {
+    /// A whole number of magnitude up to `largest`.
+    pub fn whole(&mut self, largest: i32) -> f32 {
+        (self.below(2 * largest as usize + 1) as i32 - largest) as f32
+    }
+
+    /// Numbers in -1..1.
+    pub fn values(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.between(-1.0, 1.0)).collect()
+    }
+
+    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
     }
 }

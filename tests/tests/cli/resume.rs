@@ -17,6 +17,11 @@ fn arguments(out: &str) -> Vec<String> {
         "--set=train.checkpoint_every=3".into(),
         "--set=train.replicas=2".into(),
         "--set=train.ema=0.9".into(),
+        // What is done to a picture is a function of the seed and its place in the run.
+        "--set=augment.min_sizes=[96, 112, 128]".into(),
+        "--set=augment.photometric=0.5".into(),
+        "--set=augment.copy_paste=0.5".into(),
+        "--set=data.buckets=3".into(),
     ]);
     args
 }
@@ -156,10 +161,17 @@ fn a_finished_run_can_go_further() {
     assert!(raw != averaged, "train.ema changes what is saved");
 }
 
-/// Ctrl-C saves and leaves.
+/// Ctrl-C saves and leaves, and so does a scheduler's SIGTERM.
 #[cfg(unix)]
 #[test]
-fn an_interrupt_saves_a_checkpoint() {
+fn a_signal_saves_a_checkpoint() {
+    for signal in ["-INT", "-TERM"] {
+        saves_after(signal);
+    }
+}
+
+#[cfg(unix)]
+fn saves_after(signal: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(at, 4, 1);
@@ -183,11 +195,11 @@ fn an_interrupt_saves_a_checkpoint() {
         sleep(Duration::from_millis(20));
     }
     let pid = child.id().to_string();
-    let status = Command::new("kill").args(["-INT", &pid]).status();
+    let status = Command::new("kill").args([signal, &pid]).status();
     assert!(status.expect("kill").success());
     let output = child.wait_with_output().expect("its end");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}");
+    assert!(output.status.success(), "{signal}: {text}");
     assert!(
         text.contains("go on:    mrcnn-cli train --resume run"),
         "{text}"

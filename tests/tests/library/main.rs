@@ -1,13 +1,18 @@
 //! The library against torchvision's numbers, and against what a user may throw at it.
 
+mod accumulate;
+mod augment;
 mod boxes;
+mod buckets;
 mod coco_eval;
 mod convert;
 mod eval_mode;
+mod formats;
 mod kernels;
 mod model;
 mod overfit;
 mod own_data;
+mod precision;
 mod prediction;
 mod reads;
 mod recipes;

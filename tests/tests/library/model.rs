@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_backends::BackendKind;
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::config::ImageConfig;
-use mrcnn_core::image::transform::{Planes, normalize, output_size, resize_bilinear};
+use mrcnn_core::image::transform::{Planes, prepare};
 use mrcnn_core::model::{filter_proposals, mask_probabilities, postprocess};
 use mrcnn_core::random::Stream;
 use mrcnn_core::weights::state_dict;
@@ -218,10 +218,11 @@ fn detections_equal(
     let rois: Vec<_> = best.iter().map(|d| (0, d.bbox)).collect();
     let labels: Vec<usize> = best.iter().map(|d| d.label).collect();
     let logits = model.masks(&packed, &rois);
-    let [_, classes, side, _] = logits.dims();
-    let masks = mask_probabilities(&floats(logits), classes, &labels);
+    let [_, _, side, _] = logits.dims();
+    let masks = floats(mask_probabilities(logits, &labels));
+    let masks = masks.chunks(side * side);
     for ((detection, mask), wanted) in best.iter().zip(masks).zip(wanted.chunks(height * width)) {
-        let picture = pasted(&mask, side, detection.bbox, width, height);
+        let picture = pasted(mask, side, detection.bbox, width, height);
         assert_close("mask", &picture, wanted, mask_error);
     }
 }
@@ -252,13 +253,7 @@ fn real_photos_reach_the_model_as_in_torchvision() {
         let file = image["file"].as_str().expect("file");
         let path = mrcnn_tests::golden::folder().join("images").join(file);
         let image = mrcnn_core::image::decode::decode(&path).expect("a picture");
-        let size = output_size(
-            image.height(),
-            image.width(),
-            config.min_size,
-            config.max_size,
-        );
-        let planes = resize_bilinear(&normalize(&image, &config), size);
+        let planes = prepare(&image, &config);
         sum += planes.values.iter().map(|&v| v as f64).sum::<f64>();
         count += 1.0;
     }

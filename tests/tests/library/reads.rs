@@ -8,6 +8,8 @@ use burn::tensor::{Device, Tensor};
 use log::{LevelFilter, Log, Metadata, Record};
 use mrcnn_backends::BackendKind;
 use mrcnn_core::MaskRcnn;
+use mrcnn_core::Predictor;
+use mrcnn_core::convert::numbered;
 use mrcnn_core::image::transform::{prepare, stack};
 use mrcnn_core::random::Stream;
 use mrcnn_core::train::{Batch, TrainSample, slot_losses};
@@ -114,5 +116,44 @@ fn nothing_is_read_during_a_training_step() {
         let (losses, reads) = reads_of(&device, || floats(losses.inner()));
         assert_eq!(reads, 1, "{kind}: reads of the losses");
         assert!(losses.iter().all(|loss| loss.is_finite()));
+    }
+}
+
+#[test]
+fn predictions_are_detections_pasted_on_the_host() {
+    let config = config();
+    let pictures = [picture(300, 190), picture(160, 160)];
+    let planes = pictures.each_ref().map(|p| prepare(p, &config.image));
+    for (kind, device) in mrcnn_tests::devices() {
+        let model = MaskRcnn::new(&config.model, 1, &device);
+        let predictor = Predictor::new(&model, config.clone(), numbered(2), &device);
+        let found = pollster::block_on(predictor.detect(&planes)).expect("detections");
+        let images: Vec<_> = pictures.iter().collect();
+        let predicted = predictor.predict_batch(&images).expect("detections");
+        let (mut pixels, mut off) = (0u64, 0u64);
+        for (index, found) in found.into_iter().enumerate() {
+            let resized = (planes[index].height as u32, planes[index].width as u32);
+            let original = (pictures[index].height(), pictures[index].width());
+            assert_eq!(found.len(), predicted[index].len(), "{kind}");
+            assert!(found.len() > 3, "{kind}: {} detections", found.len());
+            for (found, predicted) in found.into_iter().zip(&predicted[index]) {
+                let found = found.into_detection(resized, original);
+                assert_eq!(found.label, predicted.label, "{kind}");
+                let [a, b] =
+                    [&found, predicted.detection].map(|d| d.mask.to_row_major_raster_bytes());
+                pixels += a.iter().map(|&cell| u64::from(cell)).sum::<u64>();
+                off += a.iter().zip(&b).filter(|(a, b)| a != b).count() as u64;
+            }
+        }
+        println!("{kind}: {off} of {pixels} pixels differ");
+        assert!(pixels > 1000, "{kind}: {pixels} pixels");
+        // Equal to the bit on the processor. A GPU's kernels may be chosen anew in between, and round
+        // otherwise at the threshold.
+        let allowed = if kind == BackendKind::Cpu {
+            0
+        } else {
+            pixels / 1000
+        };
+        assert!(off <= allowed, "{kind}: {off} of {pixels} pixels differ");
     }
 }

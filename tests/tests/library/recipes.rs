@@ -104,5 +104,6 @@ fn the_coco_recipes_are_detectron2s() {
         }
         assert_eq!(config.model.freeze_at, 2);
         assert_eq!(config.train.decay, DecayScope::WithoutNorms);
+        assert_eq!(config.augment.min_sizes, [640, 672, 704, 736, 768, 800]);
     }
 }

@@ -15,11 +15,12 @@ fn ranks_train_as_one_process() {
     // 4 ranks one has none.
     render_shapes(&binary, at, 7, 9);
     let args = ["--set=train.steps=20", "--set=train.eval_every=10"];
-    let run = |ranks: usize, out: &str| {
+    let run = |ranks: usize, out: &str, accumulate: &str| {
         let out = format!("--out={out}");
-        cli_ok(&binary, ranks, at, &train(&[&args[..], &[&out]].concat()));
+        let more = [&args[..], &[&out, accumulate]].concat();
+        cli_ok(&binary, ranks, at, &train(&more));
     };
-    run(1, "one");
+    run(1, "one", "--accumulate=1");
     let start = [
         "--set=train.steps=1",
         "--set=train.learning_rate=1e-30",
@@ -29,8 +30,13 @@ fn ranks_train_as_one_process() {
     let last = |run: &str| at.join(run).join("last.safetensors");
     let moved = distance(&last("one"), &last("start"));
     assert!(moved > 1e-4, "20 steps moved the weights by {moved}");
-    for (ranks, out) in [(2, "two"), (4, "four")] {
-        run(ranks, out);
+    // Each rank's share in micro-batches too.
+    for (ranks, out, accumulate) in [
+        (2, "two", "--accumulate=1"),
+        (4, "four", "--accumulate=1"),
+        (2, "parts", "--accumulate=2"),
+    ] {
+        run(ranks, out, accumulate);
         let losses = loss_difference(&at.join("one"), &at.join(out));
         let weights = distance(&last("one"), &last(out));
         println!("{ranks} ranks: losses {losses:.1e}, weights {weights:.1e}, moved {moved:.1e}");

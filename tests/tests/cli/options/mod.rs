@@ -1,5 +1,6 @@
 //! Every option of every command has a case that shows that it changes something.
 
+mod data;
 mod predict;
 mod tools;
 mod train;
@@ -16,7 +17,7 @@ type Case = fn(&Path);
 type Table = &'static [(&'static str, Case)];
 
 /// Every command with its table.
-const COMMANDS: [(&[&str], Table); 9] = [
+const COMMANDS: [(&[&str], Table); 11] = [
     (&["quickstart"], tools::QUICKSTART),
     (&["train"], train::TRAIN),
     (&["eval"], predict::EVAL),
@@ -24,6 +25,8 @@ const COMMANDS: [(&[&str], Table); 9] = [
     (&["convert"], tools::CONVERT),
     (&["dataset", "shapes"], tools::SHAPES),
     (&["dataset", "check"], &[]),
+    (&["dataset", "convert"], data::CONVERT),
+    (&["dataset", "preview"], data::PREVIEW),
     (&["benchmark"], tools::BENCHMARK),
     (&["doctor"], tools::DOCTOR),
 ];
@@ -120,6 +123,8 @@ fn options_of_the_other_commands() {
         tools::QUICKSTART,
         tools::CONVERT,
         tools::SHAPES,
+        data::CONVERT,
+        data::PREVIEW,
         tools::BENCHMARK,
         tools::DOCTOR,
     ] {

@@ -28,6 +28,10 @@ pub const QUICKSTART: Table = &[
     ("--backend", |at| {
         assert!(cli_error(at, &["quickstart", "--backend=cuda"]).contains("cuda backend"));
     }),
+    ("--precision", |at| {
+        quickstart(at, "half", &["--precision=bf16"]);
+        assert_eq!(setting(&at.join("half/run"), "precision"), "\"bf16\"");
+    }),
     ("--set", |at| {
         quickstart(at, "set", &["--set=train.flip=0.25"]);
         assert_eq!(setting(&at.join("set/run"), "flip"), "0.25");
@@ -189,9 +193,27 @@ pub const BENCHMARK: Table = &[
         let ms = benchmark(at, &[])["results"][0]["step_ms"].clone();
         assert_eq!(ms["min"], ms["max"], "one step");
     }),
+    ("--graph", |at| {
+        let mut args = vec![
+            "benchmark",
+            "inference",
+            "--backend=cpu",
+            "--config=quickstart",
+        ];
+        args.extend(SMALL);
+        args.push("--graph");
+        let error = cli_error(at, &args);
+        assert!(error.contains("does not record"), "{error}");
+        let error = cli_error(at, &["benchmark", "train", "--backend=cpu", "--graph"]);
+        assert!(error.contains("inference only"), "{error}");
+    }),
     ("--json", |at| {
         benchmark(at, &["--json=elsewhere.json"]);
         assert!(at.join("elsewhere.json").is_file());
+    }),
+    ("--precision", |at| {
+        assert_eq!(benchmark(at, &["--precision=f16"])["precision"], "f16");
+        assert_eq!(benchmark(at, &[])["precision"], "f32");
     }),
     ("--backend", |at| {
         let error = cli_error(at, &["benchmark", "train", "--backend=cuda"]);
@@ -207,5 +229,8 @@ pub const BENCHMARK: Table = &[
 
 pub const DOCTOR: Table = &[("--format", |at| {
     assert!(cli_ok(at, &["doctor", "--format=json"]).starts_with('{'));
-    assert!(cli_ok(at, &["doctor"]).starts_with("mrcnn"));
+    let table = cli_ok(at, &["doctor"]);
+    assert!(
+        table.starts_with("mrcnn") && table.contains("--precision f32, f16, bf16; auto is f32")
+    );
 })];

@@ -56,6 +56,24 @@ pub const TRAIN: Table = &[
         // 50 of 3 steps, stretched.
         assert_eq!(setting(&run, "warmup_steps"), "167");
     }),
+    ("--accumulate", |at| {
+        let started = |out: &str, more: &[&str]| {
+            let mut args = crate::train_args();
+            args.extend(["--set=train.replicas=1", out]);
+            args.extend(more);
+            let output = cli(at, &args);
+            assert!(output.status.success(), "{}", shown(&output));
+            shown(&output)
+        };
+        // The memory plan has half the pictures, the first loss is the same.
+        assert!(started("--out=whole", &[]).contains(" 2 x "));
+        assert!(started("--out=parts", &["--accumulate=2"]).contains(" 1 x "));
+        let [whole, parts] = ["whole", "parts"].map(|out| losses(&at.join(out))[0]);
+        assert!((whole - parts).abs() < 1e-3 * whole, "{whole}, {parts}");
+        let args = [&crate::train_args()[..], &["--accumulate=2"]].concat();
+        let error = cli_error(at, &args);
+        assert!(error.contains("set train.replicas to 1"), "{error}");
+    }),
     ("--eval-every", |at| {
         assert_eq!(
             evaluations(&trained(at, "eval-every", &["--eval-every=1"])),
@@ -129,6 +147,21 @@ pub const TRAIN: Table = &[
             ],
         );
         assert!(error.contains("cuda backend"), "{error}");
+    }),
+    ("--precision", |at| {
+        let run = trained(at, "half", &["--precision=f16"]);
+        assert_eq!(setting(&run, "precision"), "\"f16\"");
+        let base = at.join("base");
+        assert_eq!(setting(&base, "precision"), "\"f32\"", "what auto took");
+        let (half, whole) = (losses(&run), losses(&base));
+        assert!(half != whole && (half[0] - whole[0]).abs() < 0.02 * whole[0]);
+        assert!(text(&run.join("metrics.jsonl")).contains("\"loss_scale\":"));
+        assert!(!text(&base.join("metrics.jsonl")).contains("loss_scale"));
+        let mut args = crate::train_args();
+        args.extend(["--out=refused", "--precision=tf32"]);
+        let error = cli_error(at, &args);
+        assert!(error.contains("precision tf32 on the processor"), "{error}");
+        assert!(error.contains("take f32"), "{error}");
     }),
     ("--gpus", |at| {
         // The tests' build has no CUDA; --backend=cpu is what each of the two processes refuses.

@@ -1,0 +1,75 @@
+//! `mrcnn-cli dataset convert`.
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use mrcnn_core::data::import::{Format, ImportSpec, import};
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct DatasetConvertArgs {
+    /// What SOURCE is
+    #[arg(long, value_enum)]
+    from: From,
+    /// lvis: the JSON file. voc: the folder with Annotations, JPEGImages, SegmentationObject. yolo: the
+    /// folder with data.yaml. tfrecord: the folder with the shards
+    source: PathBuf,
+    /// lvis: folder with COCO's pictures (train2017/, val2017/)
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
+    /// Reads this split only; with lvis names the split, else the file's name does
+    #[arg(long, value_name = "NAME")]
+    split: Option<String>,
+    /// COCO folder to write: OUT/SPLIT/ and OUT/annotations/instances_SPLIT.json
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum From {
+    /// COCO JSON whose pictures are named by coco_url
+    Lvis,
+    /// Pascal VOC with object masks
+    Voc,
+    /// Text files of polygons
+    Yolo,
+    /// Shards of the reference system (create_coco_tf_record.py)
+    Tfrecord,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  mrcnn-cli dataset convert --from voc VOCdevkit/VOC2012 --out voc_coco
+  mrcnn-cli dataset convert --from yolo my_yolo --out my_coco
+  mrcnn-cli dataset convert --from lvis lvis_v1_train.json --images coco --out lvis_coco
+  mrcnn-cli dataset convert --from tfrecord /data/tfrecords --out coco
+
+Pictures are linked to where OUT is on the same disk, else copied. Boxes without a mask are left out and
+counted.";
+
+pub fn run(args: &DatasetConvertArgs) -> Result<()> {
+    let spec = ImportSpec {
+        format: match args.from {
+            From::Lvis => Format::Lvis,
+            From::Voc => Format::Voc,
+            From::Yolo => Format::Yolo,
+            From::Tfrecord => Format::Tfrecord,
+        },
+        source: args.source.clone(),
+        images: args.images.clone(),
+        split: args.split.clone(),
+        out: args.out.clone(),
+    };
+    for split in import(&spec)? {
+        println!(
+            "{}: {} pictures, {} objects",
+            split.split, split.pictures, split.objects
+        );
+        for (reason, count) in &split.left_out {
+            println!("  left out: {count} x {reason}");
+        }
+    }
+    let out = args.out.display();
+    println!("check it: mrcnn-cli dataset check {out}");
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! `mrcnn-cli dataset preview`.
+
+use crate::args::{OverrideArgs, load_config};
+use anyhow::{Context, Result};
+use clap::Args;
+use mrcnn_core::data::{Dataset, OnProblem};
+use mrcnn_core::train::{free_name, preview};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct PreviewArgs {
+    /// Data set folder
+    dir: PathBuf,
+    /// TOML file or preset whose [image], [augment] and [data] count; else the defaults
+    #[arg(long, value_name = "FILE")]
+    config: Option<String>,
+    /// Pictures, the first ones of a run
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    count: usize,
+    /// Seed of the run (train.seed)
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Folder for the pictures; a number is added where it exists
+    #[arg(long, value_name = "DIR", default_value = "runs/preview")]
+    out: PathBuf,
+    #[command(flatten)]
+    overrides: OverrideArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  mrcnn-cli dataset preview shapes --config quickstart --set augment.copy_paste=0.5
+  mrcnn-cli dataset preview coco --set 'augment.scale_jitter=[0.1, 2.0]' --set augment.jitter_size=1024";
+
+pub fn run(args: &PreviewArgs) -> Result<()> {
+    let mut config = load_config(args.config.as_deref())?;
+    config.train.seed = args.seed.unwrap_or(config.train.seed);
+    let config = config.with(&args.overrides.set)?;
+    config.check()?;
+    // What is bad shows in `dataset check`.
+    let (dataset, _) = Dataset::open(&args.dir, &config.data.train, OnProblem::Skip)?;
+    let out = free_name(&args.out);
+    std::fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
+    let mut count = 0;
+    for picture in preview(Arc::new(dataset), &config, args.count)? {
+        let (id, picture) = picture?;
+        let path = out.join(format!("{count:04}_{id}.png"));
+        picture
+            .save(&path)
+            .with_context(|| path.display().to_string())?;
+        count += 1;
+    }
+    println!("{count} pictures in {}", out.display());
+    Ok(())
+}

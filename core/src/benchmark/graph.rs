@@ -1,0 +1,128 @@
+//! Inference of one padded size, launched kernel by kernel and replayed as a recorded graph.
+
+use super::{BenchmarkError, Percentiles, SYNTHETIC_CLASSES, Timing, synthetic_pictures};
+use crate::config::Config;
+use crate::image::transform::{Planes, prepare, stack_at_least};
+use crate::model::{DetectionSlots, MaskRcnn, ScoredBox};
+use crate::predict::PredictError;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData, capture};
+use serde::Serialize;
+use std::time::Instant;
+
+/// The same work launched and replayed: from pictures on the device to the slots of detections and
+/// their mask logits on the device.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GraphResult {
+    /// Pictures a step.
+    pub batch_size: usize,
+    /// Height and width of the padded pictures.
+    pub padded: (usize, usize),
+    /// Milliseconds of a step whose kernels are launched one by one.
+    pub launched_ms: Percentiles,
+    /// Milliseconds of a step that replays the graph.
+    pub replayed_ms: Percentiles,
+}
+
+/// Times both for each of `batch_sizes` rendered pictures. Errs where the device records no graph, or
+/// its replay finds other boxes.
+pub fn benchmark_graph(
+    config: &Config,
+    model: Option<MaskRcnn>,
+    [warmup, steps]: [usize; 2],
+    batch_sizes: &[usize],
+    device: &Device,
+    said: &mut dyn FnMut(&str),
+) -> Result<Vec<GraphResult>, BenchmarkError> {
+    if steps == 0 {
+        return Err(BenchmarkError::Zero("the number of steps"));
+    }
+    if batch_sizes.is_empty() || batch_sizes.contains(&0) {
+        return Err(BenchmarkError::Zero("a batch size"));
+    }
+    let mut config = config.clone();
+    if config.model.num_classes == 0 {
+        config.model.num_classes = SYNTHETIC_CLASSES;
+    }
+    config.check()?;
+    let device = device.clone().without_autodiff();
+    let model = match model {
+        Some(model) => model.valid(),
+        None => MaskRcnn::new(&config.model, config.train.seed, &device),
+    };
+    if !model.selects_on_device(&device) {
+        return Err(BenchmarkError::NoGraph(format!("{device:?}")));
+    }
+    let sizes = batch_sizes.iter().map(|&batch_size| {
+        said(&format!(
+            "batch size {batch_size}: {warmup} + {steps} steps, twice"
+        ));
+        one_size(&config, &model, [warmup, steps], batch_size, &device)
+    });
+    sizes.collect()
+}
+
+fn one_size(
+    config: &Config,
+    model: &MaskRcnn,
+    [warmup, steps]: [usize; 2],
+    batch_size: usize,
+    device: &Device,
+) -> Result<GraphResult, BenchmarkError> {
+    let (pictures, _) = synthetic_pictures(batch_size, config.model.num_classes - 1);
+    let planes: Vec<Planes> = pictures.iter().map(|p| prepare(p, &config.image)).collect();
+    let image = &config.image;
+    let references: Vec<&Planes> = planes.iter().collect();
+    let (values, shape) = stack_at_least(&references, image.size_divisor, image.smallest_batch());
+    let padded = (shape[2], shape[3]);
+    let sizes = planes.iter().map(|p| (p.height as u32, p.width as u32));
+    let sizes: Vec<(u32, u32)> = sizes.collect();
+    let images = Tensor::<4>::from_data(TensorData::new(values, shape), device);
+    let infer = || {
+        let pyramid = model.pyramid(images.clone());
+        let packed = model.pack(&pyramid);
+        let found = model.detect(&pyramid, &packed, padded, &sizes);
+        let masks = model.masks_of_slots(&packed, found.boxes.boxes.clone());
+        (found, masks)
+    };
+    let sync = || device.sync().map_err(PredictError::from);
+
+    let mut launched = Timing::new(warmup);
+    let mut wanted = None;
+    for _ in 0..warmup + steps {
+        let started = Instant::now();
+        let found = infer();
+        sync()?;
+        launched.add(started.elapsed(), Default::default());
+        wanted = Some(found);
+    }
+    let wanted = wanted.map(|(found, _)| read(found)).transpose()?;
+
+    let mut graph = capture(device, infer);
+    if !graph.is_hardware() {
+        return Err(BenchmarkError::NoGraph(format!("{device:?}")));
+    }
+    let mut replayed = Timing::new(warmup);
+    for _ in 0..warmup + steps {
+        let started = Instant::now();
+        // SAFETY: the model, the pictures and the graph outlive the replay, which is waited for, and
+        // nothing else uses them meanwhile.
+        unsafe { graph.replay() };
+        sync()?;
+        replayed.add(started.elapsed(), Default::default());
+    }
+    let found = read(graph.output().0.clone())?;
+    if wanted.is_some_and(|wanted| wanted != found) {
+        return Err(BenchmarkError::GraphDiffers { batch_size });
+    }
+    Ok(GraphResult {
+        batch_size,
+        padded,
+        launched_ms: launched.percentiles(),
+        replayed_ms: replayed.percentiles(),
+    })
+}
+
+fn read(found: DetectionSlots) -> Result<Vec<Vec<ScoredBox>>, BenchmarkError> {
+    Ok(pollster::block_on(found.read()).map_err(PredictError::from)?)
+}

@@ -1,0 +1,115 @@
+//! How training pictures are varied.
+
+use serde::{Deserialize, Serialize};
+
+/// What happens to training pictures beside `train.flip`; all of it is off by default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AugmentConfig {
+    /// Multi-scale training: shorter sides in pixels, one of which each picture gets in place of
+    /// `image.min_size`. Detectron2 takes `[640, 672, 704, 736, 768, 800]`. Empty is off.
+    pub min_sizes: Vec<u32>,
+    /// Large-scale jitter (Ghiasi et al., 2021): the smallest and the largest factor on the size that
+    /// fits the frame, e.g. `[0.1, 2.0]`, or `[0.8, 1.25]` for the gentle one. What sticks out of the
+    /// frame is cut off at a random place, what is missing is padded. Empty is off.
+    pub scale_jitter: Vec<f64>,
+    /// Rows and columns of that frame; 0 takes `image.max_size`. The paper takes 1024.
+    pub jitter_size: u32,
+    /// Chance of each of the four photometric changes (SSD; torchvision's `RandomPhotometricDistort`
+    /// has 0.5); 0 is off.
+    pub photometric: f64,
+    /// Brightness is multiplied by 1 plus or minus up to this.
+    pub brightness: f64,
+    /// Distance from the mean grey is multiplied by 1 plus or minus up to this.
+    pub contrast: f64,
+    /// Distance from the pixel's grey is multiplied by 1 plus or minus up to this.
+    pub saturation: f64,
+    /// The hue is turned by up to this part of a whole turn, either way.
+    pub hue: f64,
+    /// Simple copy-paste (Ghiasi et al., 2021): chance that half of the objects of another picture,
+    /// picked at random, are pasted onto this one; 0 is off.
+    pub copy_paste: f64,
+}
+
+impl Default for AugmentConfig {
+    fn default() -> Self {
+        Self {
+            min_sizes: Vec::new(),
+            scale_jitter: Vec::new(),
+            jitter_size: 0,
+            photometric: 0.0,
+            brightness: 0.125,
+            contrast: 0.5,
+            saturation: 0.5,
+            hue: 0.05,
+            copy_paste: 0.0,
+        }
+    }
+}
+
+/// The largest factor of the jitter.
+const LARGEST_SCALE: f64 = 8.0;
+
+impl AugmentConfig {
+    /// Smallest and largest factor of the scale jitter, where it is on.
+    pub fn jitter(&self) -> Option<(f64, f64)> {
+        match self.scale_jitter[..] {
+            [low, high] => Some((low, high)),
+            _ => None,
+        }
+    }
+
+    /// The key at fault, its value and what it must be, if a value makes no sense.
+    pub(super) fn fault(
+        &self,
+        image: &super::ImageConfig,
+    ) -> Option<(&'static str, String, &'static str)> {
+        let fault = |key, value: String, reason| Some((key, value, reason));
+        let sizes = format!("{:?}", self.min_sizes);
+        if self
+            .min_sizes
+            .iter()
+            .any(|&side| !(1..=image.max_size).contains(&side))
+        {
+            let reason = "needs sides from 1 to image.max_size; [] takes image.min_size";
+            return fault("augment.min_sizes", sizes, reason);
+        }
+        if !self.min_sizes.is_empty() && image.fit == super::Fit::Box {
+            let reason = "picks the shorter side, which image.fit = \"box\" does not have: use \
+                          augment.scale_jitter";
+            return fault("augment.min_sizes", sizes, reason);
+        }
+        if !self.min_sizes.is_empty() && !self.scale_jitter.is_empty() {
+            let reason = "augment.scale_jitter sets the size too: leave one of them out";
+            return fault("augment.min_sizes", sizes, reason);
+        }
+        let range_is_sound =
+            |&(low, high): &(f64, f64)| low > 0.0 && low <= high && high <= LARGEST_SCALE;
+        if !self.scale_jitter.is_empty() && self.jitter().filter(range_is_sound).is_none() {
+            let reason = "needs a smallest and a largest factor, above 0 and up to 8: [0.1, 2.0]";
+            let value = format!("{:?}", self.scale_jitter);
+            return fault("augment.scale_jitter", value, reason);
+        }
+        if self.jitter_size > 0 && self.scale_jitter.is_empty() {
+            let reason = "does nothing without augment.scale_jitter = [0.1, 2.0]";
+            return fault("augment.jitter_size", self.jitter_size.to_string(), reason);
+        }
+        let chances = [
+            ("augment.photometric", self.photometric),
+            ("augment.copy_paste", self.copy_paste),
+            ("augment.brightness", self.brightness),
+            ("augment.contrast", self.contrast),
+            ("augment.saturation", self.saturation),
+        ];
+        for (key, value) in chances {
+            if !(0.0..=1.0).contains(&value) {
+                return fault(key, value.to_string(), "must be 0 (off) to 1");
+            }
+        }
+        if !(0.0..=0.5).contains(&self.hue) {
+            let reason = "must be 0 (off) to 0.5, half a turn either way";
+            return fault("augment.hue", self.hue.to_string(), reason);
+        }
+        None
+    }
+}

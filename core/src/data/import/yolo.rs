@@ -1,0 +1,160 @@
+//! YOLO-seg: a text file a picture, a line an object: `class x1 y1 x2 y2 ...` in parts of the picture.
+//!
+//! hotcoco's converter reads YOLO's boxes (five numbers a line) and no polygons, so polygons are read
+//! here, by its rules: what is wrong is an error with file and line, what has no mask is counted.
+
+use super::data_yaml::DataYaml;
+use super::writer::{Category, Mask, Object, Writer};
+use super::{ImportError, ImportSpec, Imported, is_wanted};
+use crate::image::decode::dimensions;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
+    let data = DataYaml::read(&spec.source)?;
+    let category = |(class, name): (&u64, &String)| Category {
+        id: class + 1,
+        name: name.clone(),
+    };
+    let categories: Vec<Category> = data.names.iter().map(category).collect();
+    let mut imported = Vec::new();
+    for (split, paths) in &data.splits {
+        if !is_wanted(spec, split) {
+            continue;
+        }
+        let mut writer = Writer::new(&spec.out, split)?;
+        for path in paths {
+            for picture in pictures(&data.root, path)? {
+                add(&picture, &data.names, &mut writer)?;
+            }
+        }
+        imported.push(writer.finish(&categories)?);
+    }
+    match imported.is_empty() {
+        true => {
+            let reason = "data.yaml names no such split (train, val, test)";
+            Err(ImportError::source(&spec.source, reason))
+        }
+        false => Ok(imported),
+    }
+}
+
+/// The pictures of a folder, or of a text file that lists them.
+fn pictures(root: &Path, path: &Path) -> Result<Vec<PathBuf>, ImportError> {
+    let found = root.join(path);
+    // Roboflow writes ../train/images for the train/images beside data.yaml.
+    let beside = root.join(path.strip_prefix("..").unwrap_or(path));
+    let found = if found.exists() { found } else { beside };
+    if found.is_file() {
+        let text = std::fs::read_to_string(&found).map_err(|e| ImportError::io(&found, e))?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        return Ok(lines.map(|line| root.join(line)).collect());
+    }
+    let entries = std::fs::read_dir(&found).map_err(|error| ImportError::io(&found, error))?;
+    let is_picture = |path: &PathBuf| {
+        let extension = path
+            .extension()
+            .and_then(|e| e.to_str())
+            .unwrap_or_default();
+        ["jpg", "jpeg", "png", "bmp", "webp"].contains(&extension.to_lowercase().as_str())
+    };
+    let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let mut paths: Vec<PathBuf> = paths.filter(is_picture).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// `images` becomes `labels`, the last one in the path.
+fn label_file(picture: &Path) -> PathBuf {
+    let mut parts: Vec<_> = picture.iter().map(|part| part.to_os_string()).collect();
+    if let Some(part) = parts.iter_mut().rev().find(|part| *part == "images") {
+        *part = "labels".into();
+    }
+    parts.iter().collect::<PathBuf>().with_extension("txt")
+}
+
+fn add(
+    picture: &Path,
+    names: &BTreeMap<u64, String>,
+    writer: &mut Writer,
+) -> Result<(), ImportError> {
+    let size = dimensions(picture)?;
+    let image_id = writer.link(picture, None, size)?;
+    let labels = label_file(picture);
+    // A picture without a file has no objects.
+    if !labels.is_file() {
+        return Ok(());
+    }
+    let text = std::fs::read_to_string(&labels).map_err(|error| ImportError::io(&labels, error))?;
+    for (number, line) in (1..).zip(text.lines()) {
+        let mut numbers = line.split_whitespace();
+        let Some(class) = numbers.next() else {
+            continue;
+        };
+        let fault = |reason: String| ImportError::line(&labels, number, reason);
+        let known = class.parse().ok().filter(|class| names.contains_key(class));
+        let class = known.ok_or_else(|| {
+            fault(format!(
+                "class `{class}` is not among the names of data.yaml"
+            ))
+        })?;
+        let parts: Result<Vec<f64>, ImportError> = numbers
+            .map(|text| {
+                let number = text
+                    .parse::<f64>()
+                    .ok()
+                    .filter(|n| (-0.5..=1.5).contains(n));
+                number
+                    .ok_or_else(|| fault(format!("`{text}` is not a part of the picture (0 to 1)")))
+            })
+            .collect();
+        let parts = parts?;
+        match parts.len() {
+            4 => writer.leave_out("box without a polygon"),
+            length if length < 6 || length % 2 == 1 => {
+                let reason = format!("{length} coordinates; a polygon has at least 3 points");
+                return Err(fault(reason));
+            }
+            _ => match object(image_id, class + 1, &parts, size) {
+                object if object.area > 0.0 => writer.object(object),
+                _ => writer.leave_out("polygon without an area"),
+            },
+        }
+    }
+    Ok(())
+}
+
+fn object(image_id: u64, category_id: u64, parts: &[f64], (width, height): (u32, u32)) -> Object {
+    let scale = [f64::from(width), f64::from(height)];
+    let points: Vec<[f64; 2]> = parts
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .map(|point| [0, 1].map(|axis| (point[axis] * scale[axis]).clamp(0.0, scale[axis])))
+        .collect();
+    let edge = |axis: usize, pick: fn(f64, f64) -> f64| {
+        points
+            .iter()
+            .map(|point| point[axis])
+            .reduce(pick)
+            .unwrap_or(0.0)
+    };
+    let [left, top] = [0, 1].map(|axis| edge(axis, f64::min));
+    let [right, bottom] = [0, 1].map(|axis| edge(axis, f64::max));
+    // The shoelace formula.
+    let next = points.iter().cycle().skip(1);
+    let doubled: f64 = points
+        .iter()
+        .zip(next)
+        .map(|(a, b)| a[0] * b[1] - b[0] * a[1])
+        .sum();
+    Object {
+        id: 0,
+        image_id,
+        category_id,
+        bbox: [left, top, right - left, bottom - top],
+        area: doubled.abs() / 2.0,
+        iscrowd: 0,
+        segmentation: Mask::Polygons(vec![points.concat()]),
+    }
+}

@@ -1,0 +1,203 @@
+//! Resizing and normalising a picture in one pass.
+
+use super::Placement;
+use crate::config::ImageConfig;
+use ::image::RgbImage;
+
+/// A picture as three planes, `[3, height, width]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planes {
+    /// Row-major values of one plane after the other, in the configured order.
+    pub values: Vec<f32>,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+/// Height and width after resizing: the shorter side becomes `min_size` unless the longer one would
+/// exceed `max_size`; truncated as torchvision does, at least 1.
+pub fn output_size(height: u32, width: u32, min_size: u32, max_size: u32) -> (u32, u32) {
+    let shorter = height.min(width).max(1) as f64;
+    let longer = height.max(width).max(1) as f64;
+    let scale = (min_size as f64 / shorter).min(max_size as f64 / longer);
+    let side = |length: u32| ((length as f64 * scale) as u32).max(1);
+    (side(height), side(width))
+}
+
+/// Resizes and normalises a picture for the model.
+pub fn prepare(image: &RgbImage, config: &ImageConfig) -> Planes {
+    let original = (image.height(), image.width());
+    let resized = config.resized(original.0, original.1);
+    prepare_window(image, config, &Placement::whole(original, resized, false))
+}
+
+/// The window of a picture that `placement` shows, resized as [`resize_bilinear`] does and mirrored, with
+/// mean 0 and deviation 1 per the configuration. Beyond the picture it is 0.
+pub fn prepare_window(image: &RgbImage, config: &ImageConfig, placement: &Placement) -> Planes {
+    let tables = config.channels.planes().map(|channel| {
+        let (mean, std) = (config.mean[channel], config.std[channel]);
+        let table: [f32; 256] = std::array::from_fn(|v| (v as f32 / 255.0 - mean) / std);
+        (channel, table)
+    });
+    let width = image.width() as usize;
+    let read = |plane: usize, row: usize, line: &mut [f32]| {
+        let (channel, table) = &tables[plane];
+        let pixels = &image.as_raw()[3 * row * width..3 * (row + 1) * width];
+        for (value, pixel) in line.iter_mut().zip(pixels.as_chunks::<3>().0) {
+            *value = table[pixel[*channel] as usize];
+        }
+    };
+    resize_rows(read, placement)
+}
+
+/// Bilinear resizing to `(height, width)` without aligned corners or anti-aliasing (torch's
+/// `interpolate`).
+pub fn resize_bilinear(planes: &Planes, size: (u32, u32)) -> Planes {
+    let read = |plane: usize, row: usize, line: &mut [f32]| {
+        let start = (plane * planes.height + row) * planes.width;
+        line.copy_from_slice(&planes.values[start..start + planes.width]);
+    };
+    let original = (planes.height as u32, planes.width as u32);
+    resize_rows(read, &Placement::whole(original, size, false))
+}
+
+/// Resizes what `read(plane, row, line)` writes into a line. A row is read, and resized along its
+/// columns, once, where a row of the window first needs it.
+fn resize_rows(read: impl Fn(usize, usize, &mut [f32]), placement: &Placement) -> Planes {
+    let (height, width) = (placement.size.0 as usize, placement.size.1 as usize);
+    let from = (placement.original.0 as usize, placement.original.1 as usize);
+    let rows = &bilinear_taps(placement.resized.0 as usize, from.0)[placement.rows()];
+    let columns = &bilinear_taps(placement.resized.1 as usize, from.1)[placement.columns()];
+    let mirrored = |column: usize| match placement.flip {
+        true => from.1 - 1 - column,
+        false => column,
+    };
+    let columns: Vec<(usize, usize, f32)> = columns
+        .iter()
+        .map(|&(left, right, x)| (mirrored(left), mirrored(right), x))
+        .collect();
+    let mut values = vec![0.0; 3 * height * width];
+    let mut line = vec![0.0; from.1];
+    for plane in 0..3 {
+        let mut held = [0, 1].map(|_| (usize::MAX, vec![0.0; columns.len()]));
+        for (row, &(top, bottom, weight)) in rows.iter().enumerate() {
+            if held[0].0 != top {
+                held.swap(0, 1);
+            }
+            for ((held, resized), wanted) in held.iter_mut().zip([top, bottom]) {
+                if *held == wanted {
+                    continue;
+                }
+                *held = wanted;
+                read(plane, wanted, &mut line);
+                for (value, &(left, right, x)) in resized.iter_mut().zip(&columns) {
+                    *value = (1.0 - x) * line[left] + x * line[right];
+                }
+            }
+            let start = (plane * height + row) * width;
+            let target = &mut values[start..start + columns.len()];
+            let lines = held[0].1.iter().zip(&held[1].1);
+            for (value, (upper, lower)) in target.iter_mut().zip(lines) {
+                *value = (1.0 - weight) * upper + weight * lower;
+            }
+        }
+    }
+    Planes {
+        values,
+        height,
+        width,
+    }
+}
+
+/// For each of `to` target cells: its two source cells and the weight of the second.
+fn bilinear_taps(to: usize, from: usize) -> Vec<(usize, usize, f32)> {
+    let scale = from as f32 / to as f32;
+    (0..to)
+        .map(|target| {
+            let position = ((target as f32 + 0.5) * scale - 0.5).max(0.0);
+            let low = (position as usize).min(from - 1);
+            (low, (low + 1).min(from - 1), position - low as f32)
+        })
+        .collect()
+}
+
+/// The source cell of each of `to` target cells in nearest-neighbour resizing, as torch rounds.
+pub fn nearest_taps(to: usize, from: usize) -> Vec<usize> {
+    let scale = from as f32 / to as f32;
+    (0..to)
+        .map(|target| ((target as f32 * scale) as usize).min(from.saturating_sub(1)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::image::imageops::{crop_imm, flip_horizontal};
+    use ::image::{Rgb, RgbImage};
+
+    fn picture(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| {
+            Rgb([(x * 37 + y * 11) as u8, (y * 53) as u8, (x * y * 7) as u8])
+        })
+    }
+
+    /// What each pixel is by definition, from the four pixels around it.
+    fn pixel(image: &RgbImage, config: &ImageConfig, to: (u32, u32), at: (u32, u32)) -> [f32; 3] {
+        let tap =
+            |to: u32, from: u32, at: u32| bilinear_taps(to as usize, from as usize)[at as usize];
+        let (top, bottom, y) = tap(to.0, image.height(), at.0);
+        let (left, right, x) = tap(to.1, image.width(), at.1);
+        let value = |row: usize, column: usize, c: usize| {
+            let level = image.get_pixel(column as u32, row as u32).0[c];
+            (level as f32 / 255.0 - config.mean[c]) / config.std[c]
+        };
+        [0, 1, 2].map(|c| {
+            let upper = (1.0 - x) * value(top, left, c) + x * value(top, right, c);
+            let lower = (1.0 - x) * value(bottom, left, c) + x * value(bottom, right, c);
+            (1.0 - y) * upper + y * lower
+        })
+    }
+
+    #[test]
+    fn windows_are_parts_of_the_resized_picture() {
+        let config = ImageConfig::default();
+        let image = picture(23, 17);
+        let mirrored = flip_horizontal(&image);
+        for resized in [(17, 23), (40, 61), (9, 30), (60, 8), (1, 1)] {
+            for (flip, image_seen) in [(false, &image), (true, &mirrored)] {
+                let placement = Placement {
+                    original: (17, 23),
+                    flip,
+                    resized,
+                    origin: (resized.0 / 3, resized.1 / 4),
+                    size: (20, 25),
+                };
+                let found = prepare_window(&image, &config, &placement);
+                for row in 0..20u32 {
+                    for column in 0..25u32 {
+                        let at = (row + resized.0 / 3, column + resized.1 / 4);
+                        let inside = at.0 < resized.0 && at.1 < resized.1;
+                        let wanted = match inside {
+                            true => pixel(image_seen, &config, resized, at),
+                            false => [0.0; 3],
+                        };
+                        let index = (row * 25 + column) as usize;
+                        let found = [0, 1, 2].map(|c| found.values[c * 500 + index]);
+                        assert_eq!(found, wanted, "{placement:?} at {row}, {column}");
+                    }
+                }
+            }
+        }
+        // A window of a picture that keeps its size is a crop.
+        let placement = Placement {
+            origin: (3, 5),
+            size: (8, 9),
+            ..Placement::whole((17, 23), (17, 23), false)
+        };
+        let crop = crop_imm(&image, 5, 3, 9, 8).to_image();
+        let found = prepare_window(&image, &config, &placement);
+        let whole = Placement::whole((8, 9), (8, 9), false);
+        assert_eq!(found, prepare_window(&crop, &config, &whole));
+    }
+}

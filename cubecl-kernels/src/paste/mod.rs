@@ -1,0 +1,99 @@
+//! Pasting predicted masks into their boxes of a picture, as bits: no picture of probabilities an
+//! instance.
+
+mod cpu;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod cube;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod kernel;
+mod window;
+
+pub use cpu::{PastedMask, paste_bits, paste_mask};
+pub use window::{PasteBatch, PasteWindow, expand_box};
+
+use crate::to_f32;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
+use burn::tensor::{DType, Int, IntDType, Tensor, TensorData};
+use window::ENTRY;
+
+/// What the kernel is told beside its tensors.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PasteSizes {
+    /// Words of the result.
+    pub words: usize,
+    /// Words of the largest entry of the table.
+    pub largest: usize,
+    /// Probability above which a pixel belongs to the object.
+    pub threshold: f32,
+}
+
+/// Pasting as a backend operation; use [`paste_masks`].
+#[backend_extension(
+    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
+    Flex: cfg(feature = "flex"),
+    Autodiff,
+    Fusion: cfg(feature = "fusion"),
+)]
+pub trait PasteOps: Backend {
+    /// `masks [r, s, s]`, `table [entries, 8]` -> `[words]`.
+    #[fusion(meta = as_many_words)]
+    fn paste_masks(
+        masks: FloatTensor<Self>,
+        table: IntTensor<Self>,
+        sizes: PasteSizes,
+    ) -> IntTensor<Self>;
+}
+
+#[cfg(feature = "fusion")]
+use burn::backend::fusion::custom::TensorSpec;
+
+#[cfg(feature = "fusion")]
+fn as_many_words(_masks: &TensorSpec, _table: &TensorSpec, sizes: &PasteSizes) -> TensorSpec {
+    TensorSpec::new([sizes.words].into(), DType::I32)
+}
+
+impl<B: Backend + PasteOps, C: CheckpointStrategy> PasteOps for Autodiff<B, C> {
+    fn paste_masks(
+        masks: FloatTensor<Self>,
+        table: IntTensor<Self>,
+        sizes: PasteSizes,
+    ) -> IntTensor<Self> {
+        B::paste_masks(masks.into_primitive(), table, sizes)
+    }
+}
+
+/// The masks of a batch, pasted and cut at `threshold`: a bit a pixel of their windows.
+///
+/// * `masks` - probabilities `[r, s, s]`, the masks that the batch's windows were made of.
+/// * `batch` - not empty, see [`PasteBatch::plan`].
+///
+/// Returns the i32 words of the batch's parts one after another, which [`PasteBatch::parts`] tells
+/// apart: each column of a window begins with a word of its own, the lowest bit its top row. A pixel is
+/// 1 where [`paste_mask`] gives more than `threshold`; NaN is 0. No gradient flows.
+///
+/// Panics where the shapes do not fit each other.
+pub fn paste_masks(masks: Tensor<3>, batch: &PasteBatch, threshold: f32) -> Tensor<1, Int> {
+    let [count, side, columns] = masks.dims();
+    assert_eq!(side, columns, "masks are square");
+    assert!(
+        batch.masks_end() <= count && batch.side() == side && batch.words() > 0,
+        "a batch of {} words of masks below {}, {} cells a side, for {count} of {side}",
+        batch.words(),
+        batch.masks_end(),
+        batch.side()
+    );
+    let table = TensorData::new(batch.table(), [batch.len(), ENTRY]);
+    let table = Tensor::<2, Int>::from_data(table, (&masks.device(), DType::I32));
+    let sizes = PasteSizes {
+        words: batch.words(),
+        largest: batch.largest(),
+        threshold,
+    };
+    Tensor::from_dispatch(<Dispatch as PasteOps>::paste_masks(
+        to_f32(masks).into_dispatch(),
+        table.cast(IntDType::I32).into_dispatch(),
+        sizes,
+    ))
+}

@@ -1,0 +1,146 @@
+//! The options of `dataset convert` and `dataset preview`.
+
+use super::{Table, json, text};
+use crate::{cli_error, cli_ok};
+use std::path::Path;
+
+/// `yolo/` with two pictures to train on and one to evaluate on, a triangle each.
+fn yolo(at: &Path) {
+    if at.join("yolo").exists() {
+        return;
+    }
+    for (split, pictures) in [("train", &["a", "b"][..]), ("val", &["c"])] {
+        let [images, labels] =
+            ["images", "labels"].map(|kind| at.join("yolo").join(kind).join(split));
+        for folder in [&images, &labels] {
+            std::fs::create_dir_all(folder).expect("a folder");
+        }
+        for name in pictures {
+            let image = image::RgbImage::new(40, 30);
+            image
+                .save(images.join(format!("{name}.png")))
+                .expect("a picture");
+            let line = "1 0.1 0.1 0.9 0.1 0.5 0.8\n";
+            std::fs::write(labels.join(format!("{name}.txt")), line).expect("labels");
+        }
+    }
+    let yaml = "train: images/train\nval: images/val\nnames: [cat, dog]\n";
+    std::fs::write(at.join("yolo/data.yaml"), yaml).expect("data.yaml");
+}
+
+fn convert(at: &Path, more: &[&str]) -> String {
+    yolo(at);
+    let mut args = vec!["dataset", "convert"];
+    args.extend(more);
+    cli_ok(at, &args)
+}
+
+fn objects(at: &Path, file: &str) -> usize {
+    json(&at.join(file))["annotations"]
+        .as_array()
+        .expect("a list")
+        .len()
+}
+
+pub const CONVERT: Table = &[
+    ("--from", |at| {
+        let told = convert(at, &["--from=yolo", "yolo", "--out=coco"]);
+        assert!(told.contains("train: 2 pictures, 2 objects"), "{told}");
+        yolo(at);
+        let error = cli_error(at, &["dataset", "convert", "--from=voc", "yolo", "--out=x"]);
+        assert!(error.contains("no folder Annotations"), "{error}");
+    }),
+    ("--out", |at| {
+        assert_eq!(objects(at, "coco/annotations/instances_train.json"), 2);
+        let again = ["dataset", "convert", "--from=yolo", "yolo", "--out=coco"];
+        assert!(cli_error(at, &again).contains("give another --out"));
+        // What comes out is taken as it is.
+        let checked = cli_ok(at, &["dataset", "check", "coco"]);
+        assert!(checked.contains("0 errors"), "{checked}");
+    }),
+    ("--split", |at| {
+        convert(at, &["--from=yolo", "yolo", "--out=val", "--split=val"]);
+        assert_eq!(objects(at, "val/annotations/instances_val.json"), 1);
+        assert!(!at.join("val/train").exists());
+    }),
+    ("--images", |at| {
+        let lvis = r#"{"images": [{"id": 7, "width": 40, "height": 30,
+            "coco_url": "http://images.cocodataset.org/train2017/a.png"}],
+            "annotations": [{"id": 1, "image_id": 7, "category_id": 3, "bbox": [4, 3, 32, 21],
+                "area": 336, "segmentation": [[4, 3, 36, 3, 20, 24]]}],
+            "categories": [{"id": 3, "name": "kite", "synonyms": ["kite"], "frequency": "r"}]}"#;
+        std::fs::write(at.join("lvis_v1_train.json"), lvis).expect("JSON");
+        let args = [
+            "dataset",
+            "convert",
+            "--from=lvis",
+            "lvis_v1_train.json",
+            "--out=lvis",
+        ];
+        let error = cli_error(at, &args);
+        assert!(error.contains("--images DIR"), "{error}");
+        convert(
+            at,
+            &[
+                "--from=lvis",
+                "lvis_v1_train.json",
+                "--out=lvis",
+                "--images=yolo/images/train",
+            ],
+        );
+        assert!(text(&at.join("lvis/annotations/instances_train.json")).contains("kite"));
+        assert!(at.join("lvis/train/a.png").is_file());
+    }),
+];
+
+/// The pictures of a preview, by name.
+fn preview(at: &Path, out: &str, more: &[&str]) -> Vec<(String, Vec<u8>)> {
+    let out_arg = format!("--out={out}");
+    let mut args = vec!["dataset", "preview", "shapes", &out_arg];
+    if !more.iter().any(|arg| arg.starts_with("--config")) {
+        args.push("--config=quickstart");
+    }
+    args.extend(more);
+    cli_ok(at, &args);
+    let entries = std::fs::read_dir(at.join(out)).expect("a folder");
+    let mut pictures: Vec<_> = entries
+        .map(|entry| {
+            let path = entry.expect("a file").path();
+            let name = path
+                .file_name()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned();
+            (name, std::fs::read(path).expect("a picture"))
+        })
+        .collect();
+    pictures.sort();
+    pictures
+}
+
+pub const PREVIEW: Table = &[
+    ("--out", |at| assert_eq!(preview(at, "seen", &[]).len(), 16)),
+    ("--count", |at| {
+        let some = preview(at, "some", &["--count=3"]);
+        assert_eq!(some, preview(at, "seen-again", &[])[..3]);
+    }),
+    ("--seed", |at| {
+        assert!(preview(at, "seeded", &["--seed=4"]) != preview(at, "seen-third", &[]));
+    }),
+    ("--set", |at| {
+        let jitter = [
+            "--set=augment.scale_jitter=[0.5, 2]",
+            "--set=augment.jitter_size=96",
+        ];
+        for (_, picture) in preview(at, "jittered", &jitter) {
+            let picture = image::load_from_memory(&picture).expect("a picture");
+            assert_eq!((picture.width(), picture.height()), (96, 96));
+        }
+    }),
+    ("--config", |at| {
+        let large = preview(at, "config", &["--config=r50_fpn_1x_coco", "--count=1"]);
+        let picture = image::load_from_memory(&large[0].1).expect("a picture");
+        let shorter = picture.width().min(picture.height());
+        assert!((640..=800).contains(&shorter), "{shorter}");
+    }),
+];
