@@ -11,7 +11,8 @@ pub struct OverlayOptions {
     pub opacity: f32,
     /// Whether boxes are drawn.
     pub boxes: bool,
-    /// Whether names are drawn.
+    /// Whether names are drawn. Of more than a dozen objects they are not where they would cover more than
+    /// a fifth of the picture.
     pub labels: bool,
     /// Whether scores are drawn beside the names.
     pub scores: bool,
@@ -39,17 +40,19 @@ pub fn draw(
     for (index, detection) in detections.iter().enumerate().rev() {
         draw_mask(&mut canvas, detection, colour(index), options.opacity);
     }
+    let tag = |detection: &Detection| match options.scores {
+        true => format!("{} {:.2}", name_of(detection.label), detection.score),
+        false => name_of(detection.label),
+    };
+    let tags: Vec<String> = detections.iter().map(tag).collect();
+    let labels = options.labels && !crowded(&canvas, &tags);
     for (index, detection) in detections.iter().enumerate().rev() {
         let [x1, y1, x2, y2] = detection.bbox.map(|v| v.clamp(-1e6, 1e6) as i64);
         if options.boxes {
             draw_box(&mut canvas, [x1, y1, x2 - 1, y2 - 1], colour(index));
         }
-        if options.labels {
-            let mut text = name_of(detection.label);
-            if options.scores {
-                text = format!("{text} {:.2}", detection.score);
-            }
-            draw_tag(&mut canvas, x1, y1, &text, colour(index));
+        if labels {
+            draw_tag(&mut canvas, x1, y1, &tags[index], colour(index));
         }
     }
     canvas
@@ -117,16 +120,35 @@ fn draw_box(canvas: &mut RgbImage, [x1, y1, x2, y2]: [i64; 4], colour: [u8; 3]) 
 /// Side of a character in pixels.
 const CHARACTER: i64 = 8;
 
-fn draw_tag(canvas: &mut RgbImage, x: i64, y: i64, text: &str, colour: [u8; 3]) {
-    let scale = if canvas.width().min(canvas.height()) >= 600 {
+/// Pixels of a cell of a character.
+fn text_scale(canvas: &RgbImage) -> i64 {
+    if canvas.width().min(canvas.height()) >= 600 {
         2
     } else {
         1
+    }
+}
+
+/// Width and height of a tag in pixels.
+fn tag_size(text: &str, scale: i64) -> (i64, i64) {
+    let width = text.chars().count() as i64 * CHARACTER * scale + 2;
+    (width, CHARACTER * scale + 2)
+}
+
+/// Whether tags would hide what they name.
+fn crowded(canvas: &RgbImage, tags: &[String]) -> bool {
+    let scale = text_scale(canvas);
+    let area = |text: &String| {
+        let (width, height) = tag_size(text, scale);
+        width * height
     };
-    let (width, height) = (
-        text.chars().count() as i64 * CHARACTER * scale + 2,
-        CHARACTER * scale + 2,
-    );
+    let covered: i64 = tags.iter().map(area).sum();
+    tags.len() > 12 && covered * 5 > i64::from(canvas.width()) * i64::from(canvas.height())
+}
+
+fn draw_tag(canvas: &mut RgbImage, x: i64, y: i64, text: &str, colour: [u8; 3]) {
+    let scale = text_scale(canvas);
+    let (width, height) = tag_size(text, scale);
     // Above the box where there is room, and never outside the picture.
     let x = x.min(canvas.width() as i64 - width).max(0);
     let y = (y - height).min(canvas.height() as i64 - height).max(0);
@@ -238,6 +260,10 @@ mod tests {
         ];
         let odd = odd.map(|bbox| detection(bbox, Rle::empty(1, 1)));
         draw(&tiny, &odd, &name, &OverlayOptions::default());
+        let tags = |count| vec!["nucleus 0.99".to_string(); count];
+        let canvas = RgbImage::new(256, 256);
+        assert!(!crowded(&tiny, &tags(12)) && !crowded(&canvas, &tags(13)));
+        assert!(crowded(&canvas, &tags(14)));
         assert_eq!(draw(&tiny, &[], &name, &OverlayOptions::default()), tiny);
     }
 }
