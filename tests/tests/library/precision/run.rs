@@ -14,7 +14,7 @@ use mrcnn_core::train::{
 
 /// Pictures to train on, and others to evaluate on.
 const TRAIN: usize = 24;
-const EVAL: usize = 8;
+const EVAL: usize = 24;
 const BATCH: usize = 2;
 
 fn config() -> Config {
