@@ -1,6 +1,7 @@
 //! What this machine and this build have, what is picked and why, and what to install.
 
-use crate::{BackendError, BackendKind, select};
+use crate::precision::architecture;
+use crate::{BackendError, BackendKind, Precision, select};
 use burn::tensor::{DType, Device};
 use serde::Serialize;
 use std::fmt;
@@ -15,6 +16,10 @@ pub struct DeviceFacts {
     pub driver: Option<String>,
     /// Number formats that tensors can have.
     pub formats: Vec<&'static str>,
+    /// What `--precision` takes here.
+    pub precisions: Vec<Precision>,
+    /// What `--precision auto` picks, and why.
+    pub auto_precision: String,
     /// What its kernels are compiled for, e.g. `ptx_sm90`.
     pub target: Option<String>,
     /// False for a processor that plays a card.
@@ -79,20 +84,20 @@ fn formats(device: &Device) -> Vec<&'static str> {
 
 /// What an NVIDIA card's matrix units compute in, by the architecture in `ptx_sm90`.
 fn matrix_units(target: &str) -> &'static str {
-    let digits = |text: &str| {
-        text.chars()
-            .take_while(char::is_ascii_digit)
-            .collect::<String>()
-    };
-    let number = target
-        .split("sm")
-        .nth(1)
-        .map(|rest| digits(rest.trim_start_matches('_')));
-    match number.and_then(|number| number.parse::<u32>().ok()) {
+    match architecture(target) {
         Some(80..) => "matrix units for f16, bf16 and TF32 (f32 rounded to 11 bits)",
         Some(70..) => "matrix units for f16 only",
         _ => "no matrix units",
     }
+}
+
+/// What `--precision` takes on a device, and what `auto` picks and why.
+fn precisions(device: &Device) -> (Vec<Precision>, String) {
+    let auto = match Precision::Auto.resolve(device) {
+        Ok(auto) => format!("{}: {}", auto.precision(), auto.reason()),
+        Err(error) => error.to_string(),
+    };
+    (Precision::of(device), auto)
 }
 
 fn facts(kind: BackendKind, devices: Vec<DeviceFacts>) -> BackendFacts {
@@ -108,12 +113,17 @@ fn facts(kind: BackendKind, devices: Vec<DeviceFacts>) -> BackendFacts {
 }
 
 fn cpu() -> BackendFacts {
-    let device = select(BackendKind::Cpu).ok().map(|selected| DeviceFacts {
-        name: selected.name,
-        driver: None,
-        formats: formats(&selected.device),
-        target: None,
-        is_card: false,
+    let device = select(BackendKind::Cpu).ok().map(|selected| {
+        let (precisions, auto_precision) = precisions(&selected.device);
+        DeviceFacts {
+            name: selected.name,
+            driver: None,
+            formats: formats(&selected.device),
+            precisions,
+            auto_precision,
+            target: None,
+            is_card: false,
+        }
     });
     facts(BackendKind::Cpu, device.into_iter().collect())
 }
@@ -128,7 +138,10 @@ fn wgpu() -> BackendFacts {
             .as_ref()
             .map_or("unnamed".into(), |i| i.name.clone());
         let driver = adapters.iter().find(|(adapter, _)| *adapter == name);
+        let (precisions, auto_precision) = precisions(&device);
         DeviceFacts {
+            precisions,
+            auto_precision,
             driver: driver.map(|(_, driver)| driver.clone()),
             formats: formats(&device),
             target: identity.as_ref().map(|i| i.fingerprint.clone()),
@@ -169,7 +182,10 @@ fn cuda() -> BackendFacts {
     let driver = nvidia_driver();
     let describe = |device: Device| {
         let identity = device.identity();
+        let (precisions, auto_precision) = precisions(&device);
         DeviceFacts {
+            precisions,
+            auto_precision,
             name: identity
                 .as_ref()
                 .map_or("unnamed".into(), |i| i.name.clone()),
@@ -286,6 +302,13 @@ impl fmt::Display for Diagnosis {
                     backend.kind.to_string(),
                     device.name
                 )?;
+                let precisions: Vec<String> =
+                    device.precisions.iter().map(Precision::to_string).collect();
+                let precisions = format!(
+                    "--precision {}; auto is {}",
+                    precisions.join(", "),
+                    device.auto_precision
+                );
                 let driver = device.driver.as_ref().map(|d| format!("driver: {d}"));
                 let target = device.target.as_ref().map(|t| format!("kernels for: {t}"));
                 let is_cuda = backend.kind == BackendKind::Cuda;
@@ -294,7 +317,7 @@ impl fmt::Display for Diagnosis {
                     .as_deref()
                     .filter(|_| is_cuda)
                     .map(matrix_units);
-                for line in [driver, target, units.map(String::from)]
+                for line in [Some(precisions), driver, target, units.map(String::from)]
                     .into_iter()
                     .flatten()
                 {

@@ -4,9 +4,11 @@
 pub mod comm;
 #[cfg(not(target_family = "wasm"))]
 mod doctor;
+mod precision;
 
 #[cfg(not(target_family = "wasm"))]
 pub use doctor::{BackendFacts, DeviceFacts, Diagnosis, diagnose};
+pub use precision::{Precision, PrecisionError, Resolved};
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};

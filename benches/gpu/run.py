@@ -19,9 +19,7 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-# What `mrcnn-cli` computes in today: f32, which Burn rounds to TF32 where the card has it.
-OURS = "f32"
-PEER = ["f32", "tf32", "f16", "bf16"]
+PRECISIONS = ["f32", "tf32", "f16", "bf16"]
 
 
 def arguments():
@@ -35,11 +33,11 @@ def arguments():
     parser.add_argument("--dry-run", action="store_true", help="small, on the processor")
     args = parser.parse_args()
     args.size, args.device, args.warmup = (800, 1344), "cuda", 5
-    args.precisions, args.compiled = PEER, [False, True]
+    args.precisions, args.compiled = PRECISIONS, [False, True]
     if args.dry_run:
         args.size, args.device, args.warmup = (64, 96), "cpu", 1
         args.backend, args.steps, args.batch_sizes = "cpu", 2, "1,2"
-        args.precisions, args.compiled = ["f32"], [False]
+        args.precisions, args.compiled = ["f32", "bf16"], [False]
     return args
 
 
@@ -57,10 +55,15 @@ def card():
 
 
 def parity(args):
-    command = [sys.executable, ROOT / "tests/oracle/compare.py", args.binary]
-    done = run([*command, "--backend", args.backend])
-    print(done.stdout)
-    return {"passed": done.returncode == 0, "report": done.stdout.splitlines()}
+    """The comparison with torchvision in every precision."""
+    found = {"passed": True}
+    for precision in available(args):
+        command = [sys.executable, ROOT / "tests/oracle/compare.py", args.binary]
+        done = run([*command, "--backend", args.backend, "--precision", precision])
+        print(f"== parity, {precision}\n{done.stdout}")
+        found[precision] = done.stdout.splitlines()
+        found["passed"] &= done.returncode == 0
+    return found
 
 
 def kernels(args):
@@ -75,7 +78,16 @@ def kernels(args):
     return found
 
 
-def ours(args, mode):
+def available(args):
+    """The precisions that our binary has on this device: f32 without TF32 is not there on all."""
+    done = run([args.binary, "doctor", "--format", "json"])
+    backends = {backend["kind"]: backend for backend in json.loads(done.stdout)["backends"]}
+    devices = backends.get(args.backend, {}).get("devices", [])
+    mine = devices[0]["precisions"] if devices else []
+    return [precision for precision in args.precisions if precision in mine]
+
+
+def ours(args, mode, precision):
     """Pictures a second by batch size; None where it failed, out of memory for one."""
     found = {}
     for size in args.batch_sizes.split(","):
@@ -83,7 +95,7 @@ def ours(args, mode):
             out = pathlib.Path(folder) / "result.json"
             command = [args.binary, "benchmark", mode, "--backend", args.backend, "--json", out]
             command += ["--batch-size", size, "--warmup", args.warmup, "--steps", args.steps]
-            command += ["--set", f"image.min_size={min(args.size)}"]
+            command += ["--precision", precision, "--set", f"image.min_size={min(args.size)}"]
             command += ["--set", f"image.max_size={max(args.size)}"]
             done = run(command)
             if done.returncode == 0:
@@ -105,31 +117,33 @@ def peer(args, mode, precision, compiled):
     return found
 
 
-def table(title, mine, others):
-    """Rows of pictures a second and ours over theirs."""
-    sizes = list(mine)
+def table(title, sizes, mine, others):
+    """Rows of pictures a second; behind theirs, ours of the same precision over theirs."""
     shown = lambda value: "failed" if value is None else f"{value:.2f}"
     print(f"\n{title}, images/s (ratio of ours to theirs)")
     print(f"{'':>24}" + "".join(f"{'batch ' + size:>18}" for size in sizes))
-    print(f"{'mrcnn ' + OURS:>24}" + "".join(f"{shown(mine[size]):>18}" for size in sizes))
+    for precision, row in mine.items():
+        print(f"{'mrcnn ' + precision:>24}" + "".join(f"{shown(row[size]):>18}" for size in sizes))
     for name, row in others.items():
+        our_row = mine.get(name.split()[1], {})
         cells = []
         for size in sizes:
-            both = mine[size] is not None and row[size] is not None
-            ratio = f" ({mine[size] / row[size]:.2f})" if both else ""
+            both = our_row.get(size) is not None and row[size] is not None
+            ratio = f" ({our_row[size] / row[size]:.2f})" if both else ""
             cells.append(f"{shown(row[size]) + ratio:>18}")
         print(f"{name:>24}" + "".join(cells))
 
 
 def throughput(args, mode):
-    mine = ours(args, mode)
+    mine = {precision: ours(args, mode, precision) for precision in available(args)}
     others = {}
     for precision in args.precisions:
         for compiled in args.compiled:
             name = f"torch {precision} {'compiled' if compiled else 'eager'}"
             others[name] = peer(args, mode, precision, compiled)
     height, width = args.size
-    table(f"{mode} of R50-FPN at {height}x{width}", mine, others)
+    sizes = args.batch_sizes.split(",")
+    table(f"{mode} of R50-FPN at {height}x{width}", sizes, mine, others)
     return {"mrcnn": mine, "torch": others}
 
 
@@ -143,8 +157,8 @@ def main():
         results[mode] = throughput(args, mode)
     if args.out:
         args.out.write_text(json.dumps(results, indent=2))
-    figures = [results[mode]["mrcnn"] for mode in ["inference", "train"]]
-    is_whole = all(value is not None for row in figures for value in row.values())
+    figures = [row for mode in ["inference", "train"] for row in results[mode]["mrcnn"].values()]
+    is_whole = bool(figures) and all(value is not None for row in figures for value in row.values())
     if args.dry_run:
         torch = [row for mode in ["inference", "train"] for row in results[mode]["torch"].values()]
         is_whole = is_whole and all(value is not None for row in torch for value in row.values())

@@ -7,7 +7,7 @@ use crate::ranks::RankArgs;
 use crate::recipe::RecipeArgs;
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use mrcnn_backends::{BackendKind, Selected, select_nth};
+use mrcnn_backends::{BackendKind, Precision, Resolved, Selected, select_nth};
 use mrcnn_core::Config;
 use mrcnn_core::eval::AreaProtocol;
 use std::path::{Path, PathBuf};
@@ -60,12 +60,32 @@ pub struct BackendArgs {
     /// What computes: auto takes CUDA, then a wgpu card, then the processor
     #[arg(long, default_value = "auto", value_parser = ["auto", "cpu", "wgpu", "cuda"])]
     backend: String,
+    /// What activations are kept in and multiplied in: auto takes tf32 on CUDA cards from sm80 on, f16
+    /// on sm70 and sm75, else f32; `doctor` lists what a device can do
+    #[arg(long, value_parser = ["auto", "f32", "tf32", "f16", "bf16"])]
+    precision: Option<String>,
 }
 
 impl BackendArgs {
     /// Finds the device and says which it is.
     pub fn select(&self) -> Result<Selected> {
         self.select_as(self.kind()?, 0, true)
+    }
+
+    /// The precision on a device, auto unless one was asked for; `say` says which it is.
+    pub fn precision(&self, backend: &Selected, say: bool) -> Result<Resolved> {
+        let asked: Precision = self.precision.as_deref().unwrap_or("auto").parse()?;
+        let precision = asked.resolve(&backend.device)?;
+        if say {
+            say_precision(precision);
+        }
+        Ok(precision)
+    }
+
+    /// As `--set` would say it.
+    pub fn precision_override(&self) -> Option<String> {
+        let asked = self.precision.as_deref()?;
+        Some(format!("train.precision={asked}"))
     }
 
     /// What was asked for.
@@ -81,6 +101,15 @@ impl BackendArgs {
         }
         Ok(selected)
     }
+}
+
+/// Says which precision was taken and why.
+pub fn say_precision(precision: Resolved) {
+    eprintln!(
+        "precision: {} ({})",
+        precision.precision(),
+        precision.reason()
+    );
 }
 
 #[derive(Debug, Args)]
@@ -138,6 +167,7 @@ impl TrainArgs {
     /// Everything that changes a setting, `--set` last.
     pub fn overrides(&self) -> Vec<String> {
         let mut overrides = self.recipe.overrides();
+        overrides.extend(self.backend.precision_override());
         overrides.extend(self.overrides.set.iter().cloned());
         overrides
     }
@@ -148,8 +178,9 @@ impl TrainArgs {
         let mut config = match (&self.config, weights) {
             (None, Some(weights)) => {
                 let mut config = weights.clone();
-                // The data's.
+                // The data's, and the device's.
                 config.model.num_classes = 0;
+                config.train.precision = Precision::Auto;
                 config
             }
             (name, _) => load_config(name.as_deref())?,

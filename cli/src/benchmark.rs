@@ -65,6 +65,7 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
     let config = config.with(&args.overrides.set)?;
     config.check()?;
     let backend = args.backend.select()?;
+    let precision = args.backend.precision(&backend, true)?;
     let model = match (start, &args.weights) {
         (Some(start), Some(path)) => {
             let device = backend.device.clone().autodiff();
@@ -82,6 +83,7 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
         warmup: args.warmup,
         steps: args.steps,
         data: args.data.clone(),
+        precision,
     };
     let mut said = |line: &str| eprintln!("{line}");
     let results = benchmark(&spec, &config, model, &backend.device, &mut said)?;
@@ -110,6 +112,7 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
             "mode": spec.mode,
             "backend": backend.kind,
             "device": backend.name,
+            "precision": precision.precision(),
             "data": spec.data.as_ref().map_or("rendered".into(), |d| d.display().to_string()),
             "warmup": spec.warmup,
             "steps": spec.steps,

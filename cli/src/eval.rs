@@ -56,7 +56,9 @@ fn evaluate_weights(
     let lead = comm.rank() == 0;
     let config = args.model.config()?;
     let overrides = &args.model.overrides.set;
+    let precision = args.model.backend.precision(backend, lead)?;
     let predictor = Predictor::load(weights, config, overrides, &backend.device)?;
+    let predictor = predictor.with_precision(precision);
     let data = &predictor.config().data;
     let dir = args.data.as_ref().unwrap_or(&data.dir);
     let split = args.split.as_ref().unwrap_or(&data.val);

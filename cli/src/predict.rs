@@ -20,7 +20,9 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let backend = args.model.backend.select()?;
     let config = args.model.config()?;
     let overrides = &args.model.overrides.set;
+    let precision = args.model.backend.precision(&backend, true)?;
     let predictor = Predictor::load(&weights, config, overrides, &backend.device)?;
+    let predictor = predictor.with_precision(precision);
     eprintln!("weights: {}", weights.display());
     let out = free_folder(&args.out)?;
     let table = args.format == PrintFormat::Table;

@@ -82,10 +82,18 @@ impl Observer for Progress {
     }
 
     fn on_step(&mut self, report: &StepReport) {
-        let loss = self
-            .loss
-            .map_or(report.loss(), |old| 0.95 * old + 0.05 * report.loss());
-        self.loss = Some(loss);
+        if let (true, Some(scale)) = (report.skipped && self.lead, report.loss_scale) {
+            let step = report.step;
+            let line = format!("step {step}: overflow with a loss scale of {scale}, skipped");
+            self.bar.suspend(|| eprintln!("{line}"));
+        }
+        let now = report.loss();
+        let loss = match self.loss {
+            Some(old) if now.is_finite() => 0.95 * old + 0.05 * now,
+            Some(old) => old,
+            None => now,
+        };
+        self.loss = Some(loss).filter(|loss| loss.is_finite());
         let rate = report.images_per_second;
         self.rate = if self.rate == 0.0 {
             rate

@@ -33,7 +33,9 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     let mut config = Config::parse(PRESETS[0].1, Path::new("quickstart.toml"), &[])?;
     config.data.dir = data;
     config.train.seed = args.seed;
-    let config = config.with(&args.overrides.set)?;
+    let mut overrides: Vec<String> = args.backend.precision_override().into_iter().collect();
+    overrides.extend(args.overrides.set.iter().cloned());
+    let config = config.with(&overrides)?;
     config.check()?;
     let backend = args.backend.select()?;
     let protocol = AreaProtocol::default();
@@ -63,6 +65,7 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
 
     let best = trainer.folder.best();
     let predictor = Predictor::load(&best, None, &[], &backend.device)?;
+    let predictor = predictor.with_precision(trainer.precision);
     let picture = out.join("predictions.png");
     draw(&predictor, &trainer, &picture)?;
     eprintln!("4/4 predicted with {}", best.display());

@@ -1,6 +1,6 @@
 //! `mrcnn-cli train`.
 
-use crate::args::TrainArgs;
+use crate::args::{TrainArgs, say_precision};
 use crate::progress::Progress;
 use crate::ranks::together;
 use anyhow::Result;
@@ -77,6 +77,7 @@ fn announce(trainer: &Trainer) {
     if trainer.comm.rank() > 0 {
         return;
     }
+    say_precision(trainer.precision);
     let train = &trainer.config.train;
     let (ranks, batch) = (trainer.comm.world_size(), train.batch_size);
     if ranks > batch {

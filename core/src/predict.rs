@@ -12,6 +12,7 @@ use crate::weights::{self, Checkpoint, WeightsError};
 use ::image::RgbImage;
 use burn::module::Module;
 use burn::tensor::{Device, ExecutionError, Tensor, TensorData};
+use mrcnn_backends::Resolved;
 use mrcnn_kernels::paste_mask;
 use std::path::Path;
 use thiserror::Error;
@@ -105,6 +106,13 @@ impl Predictor {
             classes,
             device,
         }
+    }
+
+    /// The same predictor with activations in another precision; those of [`Self::load`] are f32, those of
+    /// [`Self::new`] as in the model.
+    pub fn with_precision(mut self, precision: Resolved) -> Self {
+        self.model = self.model.with_precision(precision);
+        self
     }
 
     /// Class names and category ids.

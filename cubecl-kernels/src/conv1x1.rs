@@ -6,9 +6,11 @@
 //! On GPUs, Burn 0.22.1 gets the gradient of the weights wrong where the input is channels-last and
 //! the gradient of the output is a part of a larger tensor, as those of the RPN's levels are: it
 //! reads the parts of other levels. The gradients of a matrix product are right.
+//!
+//! Burn's direct kernel sums halves in halves, and may be the fastest; its matrix products sum in f32.
 
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Slice, Tensor, module};
+use burn::tensor::{DType, Slice, Tensor, module};
 
 /// Whether Burn cannot time its kernels here.
 const UNTUNED: bool = cfg!(target_family = "wasm");
@@ -21,14 +23,23 @@ const UNTUNED: bool = cfg!(target_family = "wasm");
 /// * `stride` - 1 or more; `h'` is `ceil(h / stride)`.
 ///
 /// All of one dtype. Equals `conv2d` with torch's layout of the weights.
+///
+/// # Panics
+///
+/// If the dtypes differ.
 pub fn conv1x1(
     x: Tensor<4>,
     weight: Tensor<4>,
     bias: Option<Tensor<1>>,
     stride: usize,
 ) -> Tensor<4> {
-    let device = x.device();
-    if (UNTUNED || device.is_autodiff()) && crate::has_selection_kernels(&device) {
+    let (device, dtype) = (x.device(), x.dtype());
+    assert_eq!(weight.dtype(), dtype, "conv1x1: the weight's dtype is x's");
+    if let Some(bias) = &bias {
+        assert_eq!(bias.dtype(), dtype, "conv1x1: the bias's dtype is x's");
+    }
+    let preferred = UNTUNED || device.is_autodiff() || dtype != DType::F32;
+    if preferred && crate::has_selection_kernels(&device) {
         return by_matmul(x, weight, bias, stride);
     }
     let options = ConvOptions::new([stride; 2], [0; 2], [1; 2], 1);

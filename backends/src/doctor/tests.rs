@@ -5,6 +5,8 @@ fn device(is_card: bool) -> DeviceFacts {
         name: "a".into(),
         driver: None,
         formats: vec!["f32"],
+        precisions: vec![Precision::F32],
+        auto_precision: "f32: no other".into(),
         target: None,
         is_card,
     }
@@ -49,6 +51,8 @@ fn matrix_units_follow_the_architecture() {
 fn the_processor_computes_in_f32() {
     let found = diagnose();
     let cpu = found.backends.iter().find(|b| b.kind == BackendKind::Cpu);
-    assert!(cpu.unwrap().devices[0].formats.contains(&"f32"));
+    let cpu = &cpu.unwrap().devices[0];
+    assert!(cpu.formats.contains(&"f32") && cpu.precisions.contains(&Precision::F16));
+    assert!(cpu.auto_precision.starts_with("f32: "));
     assert!(found.picked.is_some() && found.to_string().contains("picked"));
 }

@@ -13,11 +13,12 @@ use crate::model::MaskRcnn;
 use crate::predict::{PredictError, Predictor};
 use crate::random::Stream;
 use crate::train::{
-    Batch, LoadError, Loader, MemoryMeter, Optimizer, Rank, Replicas, TrainError, TrainSample,
-    accumulated_losses_and_gradients, device_memory,
+    Batch, LoadError, Loader, LossScaler, MemoryMeter, Optimizer, Rank, Replicas, TrainError,
+    TrainSample, accumulated_losses_and_gradients, device_memory,
 };
 use ::image::RgbImage;
 use burn::tensor::Device;
+use mrcnn_backends::Resolved;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,6 +48,8 @@ pub struct BenchmarkSpec {
     pub steps: usize,
     /// A data set's folder; none for rendered pictures, which cost no reading.
     pub data: Option<PathBuf>,
+    /// What activations are in.
+    pub precision: Resolved,
 }
 
 /// Why a benchmark failed.
@@ -126,7 +129,7 @@ pub fn benchmark(
     }
     let tracked = device.clone().autodiff();
     let new = || MaskRcnn::new(&config.model, config.train.seed, &tracked);
-    let model = model.unwrap_or_else(new);
+    let model = model.unwrap_or_else(new).with_precision(spec.precision);
     let mut results = Vec::new();
     for &batch_size in &spec.batch_sizes {
         let mut config = config.clone();
@@ -140,7 +143,10 @@ pub fn benchmark(
         ));
         let mut timing = Timing::new(spec.warmup);
         match spec.mode {
-            Mode::Train => train(&config, &model, data.clone(), &tracked, &mut timing)?,
+            Mode::Train => {
+                let scaler = LossScaler::new(&config.train, spec.precision);
+                train(&config, &model, data.clone(), &tracked, scaler, &mut timing)?
+            }
             Mode::Inference => inference(&config, &model, data.as_deref(), device, &mut timing)?,
         }
         results.push(BenchmarkResult {
@@ -160,6 +166,7 @@ fn train(
     model: &MaskRcnn,
     data: Option<Arc<Dataset>>,
     device: &Device,
+    mut scaler: LossScaler,
     timing: &mut Timing,
 ) -> Result<(), BenchmarkError> {
     let replicas = Replicas::new(config.train.replicas).map_err(TrainError::from)?;
@@ -183,11 +190,20 @@ fn train(
         let waited = started.elapsed();
         let stream = Stream::named("benchmark", config.train.seed).fork(step as u64);
         let found = match config.train.accumulate {
-            1 => replicas.losses_and_gradients(&model, batch, stream, device),
-            n => accumulated_losses_and_gradients(&model, batch, n, stream, device),
+            1 => replicas.losses_and_gradients(&model, batch, stream, device, scaler.factor()),
+            n => {
+                accumulated_losses_and_gradients(&model, batch, n, stream, device, scaler.factor())
+            }
         };
         let (_, gradients) = found.map_err(TrainError::from)?;
-        (model, _) = optimizer.step(model, gradients, LEARNING_RATE);
+        let (moved, outcome) = optimizer.step(model, gradients, LEARNING_RATE);
+        model = moved;
+        // A step that is skipped is timed like the others.
+        if outcome.applied {
+            scaler.applied();
+        } else {
+            scaler.overflowed();
+        }
         device.sync().map_err(TrainError::from)?;
         timing.add(started.elapsed(), waited);
     }

@@ -1,6 +1,6 @@
 //! What the types of a configuration cannot say.
 
-use super::{Config, ConfigError, NormKind};
+use super::{Config, ConfigError, LossScale, NormKind};
 
 impl Config {
     /// Refuses values that make no sense, alone or together.
@@ -21,6 +21,7 @@ impl Config {
             ("train.accumulate", self.train.accumulate),
             ("train.replicas", self.train.replicas),
             ("train.steps", self.train.steps),
+            ("train.loss_scale_period", self.train.loss_scale_period),
             ("train.keep_checkpoints", self.train.keep_checkpoints),
         ];
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
@@ -96,6 +97,15 @@ impl Config {
                 "must be finite and not negative",
             ));
         }
+        if let LossScale::From(scale) = self.train.loss_scale
+            && !(scale == 0.0 || (1.0..f64::from(f32::MAX)).contains(&scale))
+        {
+            return Err(invalid(
+                "train.loss_scale",
+                scale,
+                "must be auto, 0 (off) or a finite number from 1 on",
+            ));
+        }
         if !(0.0..1.0).contains(&self.train.ema) {
             return Err(invalid(
                 "train.ema",
@@ -135,8 +145,9 @@ mod tests {
 
     #[test]
     fn a_value_without_sense_is_named_with_its_reason() {
-        let cases: [(&[&str], &str); 11] = [
+        let cases: [(&[&str], &str); 12] = [
             (&["train.epochs=-1"], "train.epochs = -1"),
+            (&["train.loss_scale=0.5"], "train.loss_scale = 0.5"),
             (&["train.bias_gradient=0"], "train.bias_gradient = 0"),
             (&["train.steps=0"], "train.steps = 0: must be at least 1"),
             (&["model.norm=none"], "model.norm"),

@@ -16,7 +16,9 @@ pub use model::{
     Backbone, BoxHeadConfig, MaskHeadConfig, ModelConfig, NormKind, RoiConfig, RpnConfig,
 };
 pub use overrides::ConfigError;
-pub use training::{DataConfig, DecayScope, OptimizerKind, Schedule, TrainConfig, Wire};
+pub use training::{
+    AutoScale, DataConfig, DecayScope, LossScale, OptimizerKind, Schedule, TrainConfig, Wire,
+};
 
 use serde::{Deserialize, Serialize};
 

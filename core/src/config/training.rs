@@ -1,6 +1,7 @@
 //! The recipe's configuration.
 
 use crate::data::OnProblem;
+use mrcnn_backends::Precision;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -65,6 +66,24 @@ pub enum Wire {
     F16,
 }
 
+/// By what losses are multiplied before the backward pass, so that small gradients are no zeros in f16.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum LossScale {
+    /// The factor that a run starts with; 0 is off, in f16 too.
+    From(f64),
+    /// See [`AutoScale`].
+    Auto(AutoScale),
+}
+
+/// From 65536 where the precision is f16, else off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AutoScale {
+    /// The only one.
+    Auto,
+}
+
 /// Which parameters decay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -120,6 +139,14 @@ pub struct TrainConfig {
     pub milestones: Vec<usize>,
     /// By how much.
     pub gamma: f64,
+    /// What activations are kept in and multiplied in; `auto` follows the device, and the run's
+    /// `args.toml` has what was taken.
+    pub precision: Precision,
+    /// Where the loss scale starts: `auto` (65536 in f16, else off), a number, or 0 (off). It is halved at
+    /// an overflow, whose step is skipped.
+    pub loss_scale: LossScale,
+    /// Steps without overflow after which the loss scale is doubled.
+    pub loss_scale_period: usize,
     /// Gradients longer than this (all parameters together) are scaled back; 0 is off.
     pub clip_norm: f64,
     /// Chance of a horizontal flip.
@@ -166,6 +193,9 @@ impl Default for TrainConfig {
             schedule: Schedule::Multistep,
             milestones: vec![60_000, 80_000],
             gamma: 0.1,
+            precision: Precision::Auto,
+            loss_scale: LossScale::Auto(AutoScale::Auto),
+            loss_scale_period: 2000,
             clip_norm: 0.0,
             flip: 0.5,
             eval_every: 0,

@@ -1,6 +1,6 @@
 //! The box head: two fully connected layers, class scores and class-wise box deltas.
 
-use super::layers::Linear;
+use super::layers::{Linear, full};
 use crate::boxes::{self, Bbox, BoxCoder};
 use crate::config::{ModelConfig, RoiConfig};
 use burn::module::Module;
@@ -50,9 +50,10 @@ impl BoxPredictor {
         }
     }
 
-    /// `[r, hidden]` -> class logits `[r, k]` and box deltas `[r, 4k]`, the background first.
+    /// `[r, hidden]` -> class logits `[r, k]` and box deltas `[r, 4k]`, the background first; f32.
     pub fn forward(&self, x: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-        (self.cls_score.forward(x.clone()), self.bbox_pred.forward(x))
+        let logits = self.cls_score.forward(x.clone());
+        (full(logits), full(self.bbox_pred.forward(x)))
     }
 }
 

@@ -1,8 +1,11 @@
 //! Convolution and linear layers with torch's weight layouts.
+//!
+//! Parameters are f32. A layer computes in the format of what it is given: its parameters are rounded to it
+//! where they meet it, and their gradients come back as f32.
 
 use burn::module::{Module, Param};
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Tensor, module};
+use burn::tensor::{Device, FloatDType, Tensor, module};
 use mrcnn_kernels::{conv1x1, conv3x3};
 
 /// 2-D convolution with square kernels.
@@ -45,6 +48,7 @@ impl Conv2d {
         weight: Tensor<4>,
         bias: Option<Tensor<1>>,
     ) -> Tensor<4> {
+        let (weight, bias) = (like(weight, &x), bias.map(|bias| like(bias, &x)));
         match weight.dims()[2] {
             1 => conv1x1(x, weight, bias, self.stride),
             3 => conv3x3(x, weight, bias, self.stride, false),
@@ -76,8 +80,29 @@ impl Linear {
 
     /// `[n, in]` -> `[n, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze()
+        let weight = like(self.weight.val(), &x).transpose();
+        let bias = like(self.bias.val(), &x);
+        x.matmul(weight) + bias.unsqueeze()
     }
+}
+
+/// `tensor` in the format of `x`. Burn itself does not check: it panics on a mixture or, on GPUs, reads
+/// one format as the other.
+pub(super) fn like<const D: usize, const E: usize>(tensor: Tensor<D>, x: &Tensor<E>) -> Tensor<D> {
+    to(tensor, x.dtype().into())
+}
+
+/// `tensor` as `format`; differentiable.
+pub(super) fn to<const D: usize>(tensor: Tensor<D>, format: FloatDType) -> Tensor<D> {
+    match FloatDType::from(tensor.dtype()) == format {
+        true => tensor,
+        false => tensor.cast(format),
+    }
+}
+
+/// `tensor` as f32.
+pub(super) fn full<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    to(tensor, FloatDType::F32)
 }
 
 /// A trainable zero parameter.

@@ -1,6 +1,6 @@
 //! The mask head: convolutions, a 2x up-sampling, one mask a class.
 
-use super::layers::{Conv2d, zeros};
+use super::layers::{Conv2d, full, like, zeros};
 use super::norm::{Norm, conv_norm};
 use crate::config::{ModelConfig, NormKind};
 use burn::module::{Module, Param};
@@ -53,10 +53,10 @@ impl MaskPredictor {
         }
     }
 
-    /// `[r, c, p, p]` -> mask logits `[r, k, 2p, 2p]`.
+    /// `[r, c, p, p]` -> mask logits `[r, k, 2p, 2p]`, f32.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.mask_fcn_logits
-            .forward(relu(self.conv5_mask.forward(x)))
+        let hidden = relu(self.conv5_mask.forward(x));
+        full(self.mask_fcn_logits.forward(hidden))
     }
 }
 
@@ -85,6 +85,7 @@ impl Deconv2x2 {
             .reshape([output, 1])
             .expand([output, 4])
             .reshape([output * 4]);
+        let (weight, bias) = (like(weight, &x), like(bias, &x));
         let x = conv1x1(x, weight, Some(bias), 1);
         x.reshape([r, output, 2, 2, h, w])
             .permute([0, 1, 4, 2, 5, 3])

@@ -12,7 +12,8 @@ use super::slots::{
 use crate::boxes::{Anchors, Bbox, pyramid_level};
 use crate::config::{BoxHeadConfig, MaskHeadConfig, ModelConfig, RpnConfig};
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use mrcnn_backends::Resolved;
 use mrcnn_kernels::{MAX_TOP_K, RoiAlignParams, has_selection_kernels, pack_pyramid, roi_align};
 
 /// Mask R-CNN with a ResNet-FPN backbone.
@@ -23,6 +24,9 @@ pub struct MaskRcnn {
     roi_heads: RoiHeads,
     #[module(skip)]
     config: ModelConfig,
+    /// Of the activations behind the stem.
+    #[module(skip)]
+    format: FloatDType,
 }
 
 /// ResNet and FPN.
@@ -73,7 +77,20 @@ impl MaskRcnn {
                 mask_predictor: MaskPredictor::new(config, device),
             },
             config: config.clone(),
+            format: FloatDType::F32,
         }
+    }
+
+    /// The same weights, which stay f32, with activations in the format of `precision`. The stem, statistics
+    /// of norms and what the heads say are f32 in every precision.
+    pub fn with_precision(mut self, precision: Resolved) -> Self {
+        self.format = precision.format();
+        self
+    }
+
+    /// The format of the activations behind the stem.
+    pub fn format(&self) -> FloatDType {
+        self.format
     }
 
     /// The network's configuration.
@@ -83,7 +100,7 @@ impl MaskRcnn {
 
     /// Normalised pictures `[n, 3, h, w]`, sides a multiple of 32 -> C2 to C5.
     pub fn body(&self, images: Tensor<4>) -> [Tensor<4>; 4] {
-        self.backbone.body.forward(images)
+        self.backbone.body.forward(images, self.format)
     }
 
     /// Normalised pictures `[n, 3, h, w]`, sides a multiple of 32 -> P2 to P6.

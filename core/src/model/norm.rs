@@ -1,6 +1,6 @@
 //! Normalisation: frozen batch norm folded into the convolution, batch norm, group norm.
 
-use super::layers::{Conv2d, zeros};
+use super::layers::{Conv2d, full, like, zeros};
 use crate::config::{ModelConfig, NormKind};
 use burn::module::{Module, Param, RunningState};
 use burn::tensor::{Device, Tensor, module};
@@ -56,9 +56,10 @@ impl Norm {
         })
     }
 
-    /// Convolution and norm, `[n, in, h, w]` -> `[n, out, h', w']`.
+    /// Convolution and norm, `[n, in, h, w]` -> `[n, out, h', w']`, in the format of `x`.
     ///
-    /// Fixed statistics are folded: `conv(x, W * s) + b` reads the activation once instead of twice.
+    /// Fixed statistics are folded: `conv(x, W * s) + b` reads the activation once instead of twice. Others
+    /// are taken and applied in f32.
     pub fn after(&self, conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
         match (&self.running_mean, &self.running_var) {
             (Some(mean), Some(var)) if self.rule.frozen || !x.device().is_autodiff() => {
@@ -67,8 +68,14 @@ impl Norm {
                 let weight = conv.weight.val() * scale.reshape([-1, 1, 1, 1]);
                 conv.forward_with(x, weight, Some(shift))
             }
-            (Some(mean), Some(var)) => self.batch_norm(conv.forward(x), mean, var),
-            _ => self.group_norm(conv.forward(x)),
+            (Some(mean), Some(var)) => {
+                let y = conv.forward(x.clone());
+                like(self.batch_norm(full(y), mean, var), &x)
+            }
+            _ => {
+                let y = conv.forward(x.clone());
+                like(self.group_norm(full(y)), &x)
+            }
         }
     }
 

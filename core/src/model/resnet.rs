@@ -1,12 +1,12 @@
 //! ResNet (He et al., 2015), v1.5: the stride of a bottleneck is in its 3x3 convolution, unless the
 //! configuration says otherwise.
 
-use super::layers::Conv2d;
+use super::layers::{Conv2d, to};
 use super::norm::Norm;
 use crate::config::ModelConfig;
 use burn::module::Module;
 use burn::tensor::ops::MaxPoolOptions;
-use burn::tensor::{Device, Tensor, activation::relu, module};
+use burn::tensor::{Device, FloatDType, Tensor, activation::relu, module};
 
 /// The backbone's body: C2 to C5.
 #[derive(Module, Debug)]
@@ -49,9 +49,10 @@ impl ResNet {
         }
     }
 
-    /// Picture `[n, 3, h, w]` -> C2, C3, C4, C5 at strides 4, 8, 16, 32.
-    pub fn forward(&self, x: Tensor<4>) -> [Tensor<4>; 4] {
-        let x = relu(normed(&self.conv1, &self.bn1, x));
+    /// Picture `[n, 3, h, w]` -> C2, C3, C4, C5 at strides 4, 8, 16, 32, in `format`; the stem computes
+    /// in that of the picture.
+    pub fn forward(&self, x: Tensor<4>, format: FloatDType) -> [Tensor<4>; 4] {
+        let x = to(relu(normed(&self.conv1, &self.bn1, x)), format);
         let pool = MaxPoolOptions::new([3, 3])
             .with_stride([2, 2])
             .with_padding([1, 1]);

@@ -1,6 +1,6 @@
 //! Region proposal network (Ren et al., 2015, section 3.1), shared over the pyramid's levels.
 
-use super::layers::Conv2d;
+use super::layers::{Conv2d, full};
 use crate::config::ModelConfig;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation::relu};
@@ -18,7 +18,7 @@ struct RpnHead {
     bbox_pred: Conv2d,
 }
 
-/// What the network says of every anchor, flattened in the order of `boxes::Anchors`.
+/// What the network says of every anchor, flattened in the order of `boxes::Anchors`; f32.
 #[derive(Clone, Debug)]
 pub struct RpnOutput {
     /// Logit of being an object, `[n, anchors]`.
@@ -44,7 +44,7 @@ impl Rpn {
         }
     }
 
-    /// One level `[n, c, h, w]` -> logits `[n, a, h, w]` and deltas `[n, 4a, h, w]`.
+    /// One level `[n, c, h, w]` -> logits `[n, a, h, w]` and deltas `[n, 4a, h, w]`, both f32.
     pub fn level(&self, feature: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         let hidden = self
             .head
@@ -53,8 +53,8 @@ impl Rpn {
             .flatten()
             .fold(feature, |x, conv| relu(conv.forward(x)));
         (
-            self.head.cls_logits.forward(hidden.clone()),
-            self.head.bbox_pred.forward(hidden),
+            full(self.head.cls_logits.forward(hidden.clone())),
+            full(self.head.bbox_pred.forward(hidden)),
         )
     }
 

@@ -36,7 +36,7 @@ pub fn curves(records: &[Record]) -> String {
         ("process", "train/memory_mb"),
         ("device", "train/device_memory_mb"),
     ];
-    let panels = [
+    let mut panels = vec![
         panel(&lines, "loss", &loss),
         panel(&lines, "loss by part, training", &parts),
         panel(&lines, "average precision, validation", &precision),
@@ -54,6 +54,9 @@ pub fn curves(records: &[Record]) -> String {
         ),
         panel(&lines, "memory, MB", &memory),
     ];
+    if lines.contains_key("train/loss_scale") {
+        panels.push(panel(&lines, "loss scale", &[("", "train/loss_scale")]));
+    }
     render_svg(&panels, 2)
 }
 

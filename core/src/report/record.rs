@@ -2,7 +2,7 @@
 
 use crate::eval::{METRIC_NAMES, Metrics};
 use crate::train::{Losses, StepReport};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
 /// One line of the log; `docs/metrics.md` documents the keys.
@@ -16,12 +16,20 @@ pub enum Record {
         /// Learning rate.
         lr: f64,
         /// The sum of the losses.
+        #[serde(deserialize_with = "number")]
         loss: f32,
         /// `loss_classifier`, `loss_box_reg`, `loss_mask`, `loss_objectness`, `loss_rpn_box_reg`.
-        #[serde(flatten)]
+        #[serde(flatten, deserialize_with = "numbers")]
         losses: BTreeMap<String, f32>,
         /// Length of the gradient of all parameters.
+        #[serde(deserialize_with = "number")]
         grad_norm: f32,
+        /// By what the loss was multiplied, where it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        loss_scale: Option<f64>,
+        /// Whether the weights stayed as they were, because the loss or its gradient overflowed.
+        #[serde(default, skip_serializing_if = "is_false")]
+        skipped: bool,
         /// Pictures a second.
         images_per_second: f64,
         /// Share of the step spent waiting for data.
@@ -67,6 +75,8 @@ impl Record {
             loss: report.loss(),
             losses: losses.zip(report.losses).collect(),
             grad_norm: report.grad_norm,
+            loss_scale: report.loss_scale,
+            skipped: report.skipped,
             images_per_second: report.images_per_second,
             data_wait: report.data_wait,
             exchange: report.exchange,
@@ -107,14 +117,22 @@ impl Record {
         }
     }
 
-    /// Every number by name: `train/loss`, `val/loss`, `val/mask_AP`, ...
+    /// Every finite number by name: `train/loss`, `val/loss`, `val/mask_AP`, ...
     pub fn scalars(&self) -> Vec<(String, f64)> {
+        let mut all = self.numbers();
+        all.retain(|(_, value)| value.is_finite());
+        all
+    }
+
+    fn numbers(&self) -> Vec<(String, f64)> {
         match self {
             Self::Step {
                 lr,
                 loss,
                 losses,
                 grad_norm,
+                loss_scale,
+                skipped,
                 images_per_second,
                 data_wait,
                 exchange,
@@ -129,6 +147,8 @@ impl Record {
                 let others = [
                     ("lr", Some(*lr)),
                     ("grad_norm", Some(short(*grad_norm))),
+                    ("loss_scale", *loss_scale),
+                    ("skipped", loss_scale.map(|_| f64::from(*skipped))),
                     ("images_per_second", Some(*images_per_second)),
                     ("data_wait", Some(*data_wait)),
                     ("exchange", Some(*exchange)),
@@ -166,6 +186,24 @@ impl Record {
     }
 }
 
+/// A number, or what JSON has for one that is not finite.
+fn number<'de, D: Deserializer<'de>>(source: D) -> Result<f32, D::Error> {
+    let number = Option::<f32>::deserialize(source)?;
+    Ok(number.unwrap_or(f32::NAN))
+}
+
+fn numbers<'de, D: Deserializer<'de>>(source: D) -> Result<BTreeMap<String, f32>, D::Error> {
+    let numbers = BTreeMap::<String, Option<f32>>::deserialize(source)?;
+    let numbers = numbers.into_iter();
+    Ok(numbers
+        .map(|(name, number)| (name, number.unwrap_or(f32::NAN)))
+        .collect())
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 /// The f64 that is written with the digits of an f32 and no more.
 fn short(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(value as f64)
@@ -173,4 +211,41 @@ fn short(value: f32) -> f64 {
 
 fn megabytes(bytes: u64) -> f64 {
     (bytes as f64 / 1e5).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A step that overflowed, as its line in the log.
+    #[test]
+    fn numbers_that_are_not_finite_read_back() {
+        let report = StepReport {
+            step: 3,
+            losses: [0.5, f32::NAN, 0.25, f32::INFINITY, 1.0],
+            learning_rate: 0.1,
+            grad_norm: f32::INFINITY,
+            loss_scale: Some(65536.0),
+            skipped: true,
+            images_per_second: 2.0,
+            data_wait: 0.0,
+            exchange: 0.0,
+            seconds: 1.0,
+            memory: 0,
+            device_memory: None,
+        };
+        let line = serde_json::to_string(&Record::step(&report)).unwrap();
+        assert!(line.contains("\"skipped\":true") && line.contains("\"grad_norm\":null"));
+        let record: Record = serde_json::from_str(&line).unwrap();
+        let scalars = record.scalars();
+        let value = |name: &str| scalars.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
+        assert_eq!(value("train/loss_classifier"), Some(0.5));
+        assert_eq!(value("train/loss_box_reg"), None);
+        assert_eq!(
+            (value("train/loss"), value("train/grad_norm")),
+            (None, None)
+        );
+        assert_eq!(value("train/loss_scale"), Some(65536.0));
+        assert_eq!(value("train/skipped"), Some(1.0));
+    }
 }

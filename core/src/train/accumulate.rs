@@ -18,7 +18,8 @@ use burn::module::Module;
 use burn::tensor::{Device, ExecutionError, Tensor};
 
 /// The five losses (in the order of [`Losses::NAMES`]) of `batch` and their gradients, by
-/// `count` micro-batches of equal size, the first ones of one picture more where it does not divide.
+/// `count` micro-batches of equal size, the first ones of one picture more where it does not divide. Until
+/// the end, gradients are `scale` times as large.
 ///
 /// Both are those of the whole batch but for the order of sums in f32. What is sampled is the same where
 /// no two proposals are so alike that another order of sums changes their places. `model` must have no
@@ -29,15 +30,16 @@ pub fn accumulated_losses_and_gradients(
     count: usize,
     stream: Stream,
     device: &Device,
+    scale: f64,
 ) -> Result<([f32; 5], ParamGradients), ExecutionError> {
     let parts = micro_batches(batch, count);
     let (values, gradients) = match model.trains_on_device(device) {
-        true => slot_parts(model, &parts, stream, device)?,
-        false => host_parts(model, &parts, stream, device, |counts| {
+        true => slot_parts(model, &parts, stream, device, scale)?,
+        false => host_parts(model, &parts, stream, device, scale, |counts| {
             Ok::<_, ExecutionError>((counts, 1.0))
         })?,
     };
-    Ok((read_losses(values)?, gradients))
+    Ok((read_losses(values)?, gradients.unscaled(scale)))
 }
 
 /// Cuts a batch; padding and places stay. None of no picture.
@@ -53,19 +55,21 @@ pub(super) fn micro_batches(batch: Batch, count: usize) -> Vec<Batch> {
     parts
 }
 
-/// Losses `[5]` and gradients, matched and sampled on the host. `whole` is told the samples of all
+/// Losses `[5]` and gradients (times `scale`), matched and sampled on the host. `whole` is told the samples of all
 /// `parts` and says how many the step has, and by what its losses are multiplied besides.
 pub(super) fn host_parts<E: From<ExecutionError>>(
     model: &MaskRcnn,
     parts: &[Batch],
     stream: Stream,
     device: &Device,
+    scale: f64,
     whole: impl FnOnce(StepCounts) -> Result<(StepCounts, f64), E>,
 ) -> Result<(Tensor<1>, ParamGradients), E> {
     sum_of_parts(
         model,
         parts,
         device,
+        scale,
         |part, output| Targets::draw(model, part, output, stream),
         |targets: &[Targets]| {
             let counts = targets.iter().map(Targets::counts);
@@ -85,11 +89,13 @@ fn slot_parts(
     parts: &[Batch],
     stream: Stream,
     device: &Device,
+    scale: f64,
 ) -> Result<(Tensor<1>, ParamGradients), ExecutionError> {
     sum_of_parts(
         model,
         parts,
         device,
+        scale,
         |part, output| Ok(Samples::draw(model, part, output, stream)),
         |samples: &[Samples]| {
             let counts = samples.iter().map(Samples::counts);
@@ -112,6 +118,7 @@ fn sum_of_parts<S, W, E: From<ExecutionError>>(
     model: &MaskRcnn,
     parts: &[Batch],
     device: &Device,
+    scale: f64,
     draw: impl Fn(&Batch, &RpnOutput) -> Result<S, ExecutionError>,
     weigh: impl FnOnce(&[S]) -> Result<W, E>,
     losses: impl Fn(&Batch, Seen, &S, &W) -> Losses,
@@ -136,7 +143,7 @@ fn sum_of_parts<S, W, E: From<ExecutionError>>(
     let backward = |part: &Batch, seen: Seen, samples: &S| {
         let losses = losses(part, seen, samples, &weights);
         let values = losses.values().inner();
-        let gradients = losses.total().backward();
+        let gradients = losses.backward(scale);
         (values, ParamGradients::of(model, &gradients))
     };
     let (mut values, mut gradients) = backward(last, seen, &samples[others.len()]);

@@ -11,6 +11,7 @@ use crate::report::LogError;
 use crate::weights::WeightsError;
 use burn::tensor::ExecutionError;
 use mrcnn_backends::comm::CommError;
+use mrcnn_backends::{Precision, PrecisionError};
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -99,6 +100,26 @@ pub enum TrainError {
         /// Where the batch was written.
         dump: String,
     },
+    /// The precision overflows at every loss scale.
+    #[error(
+        "step {step}: {skipped} steps in a row overflowed in {precision}, with a loss scale of \
+         {scale} at last: train with --precision bf16 or f32, or lower train.learning_rate{dump}"
+    )]
+    Overflow {
+        /// The step.
+        step: usize,
+        /// Steps without a good one between.
+        skipped: usize,
+        /// What activations are in.
+        precision: Precision,
+        /// The scale of the last one.
+        scale: f64,
+        /// Where its batch was written.
+        dump: String,
+    },
+    /// The device cannot compute so.
+    #[error(transparent)]
+    Precision(#[from] PrecisionError),
     /// The run folder cannot be written.
     #[error("{path}: {source}")]
     Io {

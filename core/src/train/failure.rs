@@ -48,6 +48,19 @@ impl Trainer {
                 image_ids,
                 dump: self.dumped(step, at),
             },
+            TrainError::Overflow {
+                step: at,
+                skipped,
+                precision,
+                scale,
+                ..
+            } => TrainError::Overflow {
+                step: at,
+                skipped,
+                precision,
+                scale,
+                dump: self.dumped(step, at),
+            },
             other => other,
         }
     }

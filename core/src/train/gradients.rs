@@ -47,6 +47,16 @@ impl ParamGradients {
         Self(self.0, Some(norm))
     }
 
+    /// The gradients of losses that were multiplied by `scale`, divided by it.
+    pub(super) fn unscaled(self, scale: f64) -> Self {
+        if scale == 1.0 {
+            return self;
+        }
+        let unscaled = self.0.into_iter();
+        let unscaled = unscaled.map(|(id, gradient)| (id, gradient * (1.0 / scale)));
+        Self(unscaled.collect(), None)
+    }
+
     /// The sums of both, parameter by parameter.
     pub(super) fn plus(self, other: Self) -> Self {
         let mut other = other.by_id();

@@ -1,7 +1,7 @@
 //! The five losses (torchvision's normalisation).
 
 use burn::tensor::activation::{log_sigmoid, log_softmax};
-use burn::tensor::{ExecutionError, Int, Tensor};
+use burn::tensor::{ExecutionError, Gradients, Int, Tensor};
 use std::ops::Mul;
 
 /// Scalars, each `[1]`, still on the device.
@@ -50,6 +50,14 @@ impl Losses {
             mask: self.mask * mask,
             objectness: self.objectness * objectness,
             rpn_box_reg: self.rpn_box_reg * rpn_box_reg,
+        }
+    }
+
+    /// The gradients of [`Self::total`] times `scale`, see [`super::LossScaler`].
+    pub fn backward(&self, scale: f64) -> Gradients {
+        match scale == 1.0 {
+            true => self.total().backward(),
+            false => (self.total() * scale).backward(),
         }
     }
 

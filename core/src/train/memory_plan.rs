@@ -4,16 +4,16 @@ use crate::config::{Config, NormKind, OptimizerKind};
 use crate::data::Dataset;
 use crate::model::{MaskRcnn, ResNet};
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 use std::fmt;
 
-/// Bytes of a number.
+/// Bytes of an f32.
 const FLOAT: u64 = 4;
 
 /// Bytes that training will need, by what for. An estimate: see [`MemoryPlan::new`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct MemoryPlan {
-    /// The weights.
+    /// The weights, and their copies in the activations' format where that is another.
     pub parameters: u64,
     /// A gradient for each trained weight and replica; two with micro-batches.
     pub gradients: u64,
@@ -53,12 +53,14 @@ impl MemoryPlan {
         // With micro-batches, those of the present one and the sum of those before.
         let gradients = config.train.replicas.max(config.train.accumulate.min(2));
         let averaged = if config.train.ema > 0.0 { count.all } else { 0 };
+        let bytes = bytes(model.format());
+        let copies = if bytes < FLOAT { bytes } else { 0 };
         Self {
-            parameters: count.all * FLOAT,
+            parameters: count.all * (FLOAT + copies),
             gradients: count.trained * FLOAT * gradients as u64,
             optimizer: count.trained * FLOAT * moments,
             averaged: averaged * FLOAT,
-            buckets: buckets(config, dataset),
+            buckets: buckets(config, bytes, dataset),
         }
     }
 
@@ -135,7 +137,7 @@ impl ModuleVisitor for Count {
 }
 
 /// The shapes that the pictures of a data set make.
-fn buckets(config: &Config, dataset: &Dataset) -> Vec<Bucket> {
+fn buckets(config: &Config, bytes: u64, dataset: &Dataset) -> Vec<Bucket> {
     let sizes: Vec<(u32, u32)> = dataset
         .samples
         .iter()
@@ -154,7 +156,7 @@ fn buckets(config: &Config, dataset: &Dataset) -> Vec<Bucket> {
         Some(Bucket {
             name,
             shape,
-            activations: activations(config, shape),
+            activations: activations(config, bytes, shape),
         })
     };
     let found = [
@@ -172,28 +174,43 @@ fn buckets(config: &Config, dataset: &Dataset) -> Vec<Bucket> {
     buckets
 }
 
-/// Copies of a convolution's output that the backward pass of a norm and a ReLU behind it needs.
-fn copies(norm: NormKind) -> u64 {
-    match norm {
-        // The ReLU's output, which is the next layer's input.
-        NormKind::None | NormKind::FrozenBn => 1,
-        NormKind::BatchNorm => 2,
-        // Centred, normalised, and the ReLU's output.
-        NormKind::GroupNorm => 3,
+/// Bytes of an activation.
+fn bytes(format: FloatDType) -> u64 {
+    match format {
+        FloatDType::F16 | FloatDType::BF16 => 2,
+        _ => FLOAT,
     }
 }
 
-fn activations(config: &Config, [n, _, height, width]: [usize; 4]) -> u64 {
+/// Bytes that the backward pass needs of an element of a convolution's output with a norm and a ReLU behind
+/// it; `bytes` of an activation. Norms compute in f32.
+fn kept(norm: NormKind, bytes: u64) -> u64 {
+    match norm {
+        // The ReLU's output, which is the next layer's input.
+        NormKind::None | NormKind::FrozenBn => bytes,
+        NormKind::BatchNorm => FLOAT + bytes,
+        // Centred, normalised, and the ReLU's output.
+        NormKind::GroupNorm => 2 * FLOAT + bytes,
+    }
+}
+
+fn activations(config: &Config, bytes: u64, [n, _, height, width]: [usize; 4]) -> u64 {
     let model = &config.model;
     let cells = |stride: usize| (height.div_ceil(stride) * width.div_ceil(stride)) as u64;
-    let kept = copies(model.norm);
+    let of_norm = kept(model.norm, bytes);
     let (mut sum, mut largest) = (0, 0);
-    let mut layer = |channels: usize, stride: usize, copies: u64, learns: bool| {
+    let mut layer = |channels: usize, stride: usize, bytes_kept: u64, learns: bool| {
         let size = channels as u64 * cells(stride);
-        largest = largest.max(size);
-        sum += if learns { size * copies } else { 0 };
+        largest = largest.max(size * bytes);
+        sum += if learns { size * bytes_kept } else { 0 };
     };
-    layer(model.width, 2, kept, model.freeze_at == 0);
+    // The stem computes in f32.
+    layer(
+        model.width,
+        2,
+        kept(model.norm, FLOAT),
+        model.freeze_at == 0,
+    );
     let channels = ResNet::channels(model);
     for (stage, (&blocks, channels)) in model.backbone.blocks().iter().zip(channels).enumerate() {
         let (width, stride) = (model.width << stage, 4 << stage);
@@ -206,12 +223,13 @@ fn activations(config: &Config, [n, _, height, width]: [usize; 4]) -> u64 {
                 stride
             };
             if model.backbone.expansion() > 1 {
-                layer(width, before, kept, learns);
+                layer(width, before, of_norm, learns);
             }
-            layer(width, stride, kept, learns);
-            layer(channels, stride, kept, learns);
+            layer(width, stride, of_norm, learns);
+            layer(channels, stride, of_norm, learns);
             if block == 0 {
-                layer(channels, stride, kept - 1, learns);
+                // No ReLU of its own.
+                layer(channels, stride, of_norm - bytes, learns);
             }
         }
     }
@@ -220,22 +238,24 @@ fn activations(config: &Config, [n, _, height, width]: [usize; 4]) -> u64 {
         let stride = 4 << level;
         // Lateral, output, their norms; the packed pyramid that regions are pooled from; the RPN's
         // hidden layer.
-        layer(fpn, stride, 2 * copies(model.head_norm) + 2, true);
+        let of_level = 2 * kept(model.head_norm, bytes) + 2 * bytes;
+        layer(fpn, stride, of_level, true);
     }
     let rois = model.roi.batch_per_image;
     let objects = (rois as f64 * model.roi.positive_fraction).ceil() as u64;
     let pooled = (fpn * model.box_head.pool.pow(2)) as u64;
-    let boxes = rois as u64 * (2 * pooled + 4 * model.box_head.hidden as u64);
+    let boxes = rois as u64 * bytes * (2 * pooled + 4 * model.box_head.hidden as u64);
     let head = &model.mask_head;
     let area = head.pool.pow(2) as u64;
     let convs: u64 = head.convs.iter().map(|&c| c as u64).sum();
-    let kept = copies(model.head_norm);
-    let logits = 4 * area * model.num_classes.max(1) as u64;
-    let masks = 2 * fpn as u64 * area + kept * convs * area + 8 * head.hidden as u64 * area;
+    // The loss of the logits is f32.
+    let logits = FLOAT * 4 * area * model.num_classes.max(1) as u64;
+    let features = bytes * (2 * fpn as u64 * area + 8 * head.hidden as u64 * area);
+    let masks = features + kept(model.head_norm, bytes) * convs * area;
     let masks = objects * (masks + 3 * logits);
     // Gradients of the largest layer on their way, and a convolution's work space.
-    let work = WORK * largest.max(rois as u64 * pooled);
-    n as u64 * FLOAT * (sum + boxes + masks + work)
+    let work = WORK * largest.max(rois as u64 * pooled * bytes);
+    n as u64 * (sum + boxes + masks + work)
 }
 
 /// Copies of the largest layer in flight in the backward pass, as measured on the processor.

@@ -38,6 +38,14 @@ pub struct StepOutcome {
     pub applied: bool,
 }
 
+impl StepOutcome {
+    /// Of a step that is not made because its loss is not finite.
+    pub(super) const REFUSED: Self = Self {
+        grad_norm: f32::NAN,
+        applied: false,
+    };
+}
+
 /// AdamW's decay of the mean squared gradient, and what keeps its root from 0.
 const BETA2: f64 = 0.999;
 const EPSILON: f64 = 1e-8;

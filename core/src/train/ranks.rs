@@ -71,7 +71,8 @@ pub(super) fn check(config: &Config, comm: &dyn Communicator) -> Result<(), Trai
 /// The five losses of the whole step and its gradients, on every rank.
 ///
 /// `batch` is this rank's share, perhaps empty, done in `train.accumulate` parts. As each part's losses
-/// are divided by its own samples, they count by their share of the samples of all ranks.
+/// are divided by its own samples, they count by their share of the samples of all ranks. Gradients are
+/// sent `scale` times as large.
 pub(super) fn losses_and_gradients(
     comm: &dyn Communicator,
     model: &MaskRcnn,
@@ -79,14 +80,16 @@ pub(super) fn losses_and_gradients(
     stream: Stream,
     device: &Device,
     config: &TrainConfig,
+    scale: f64,
 ) -> Result<([f32; 5], ParamGradients), TrainError> {
     let pictures = batch.image_ids.len();
     let parts = micro_batches(batch, config.accumulate);
     // Their mean over the ranks is the step's.
     let world = comm.world_size() as f64;
     let whole = |mine| Ok::<_, TrainError>((of_all_ranks(comm, mine, pictures)?, world));
-    let (values, gradients) = host_parts(model, &parts, stream, device, whole)?;
+    let (values, gradients) = host_parts(model, &parts, stream, device, scale, whole)?;
     let (values, gradients) = mean(comm, values, gradients, config.wire)?;
+    let gradients = gradients.unscaled(scale);
     let found = read_losses(values)?;
     let norms = gather_numbers(comm, [u64::from(gradients.norm().to_bits())])?;
     let norm = f32::from_bits(norms[0][0] as u32);

@@ -29,7 +29,8 @@ impl Replicas {
         Ok(Self((0..pools).map(pool).collect::<Result<_, _>>()?))
     }
 
-    /// The five losses (in the order of [`super::Losses::NAMES`]) and the gradients of `batch`.
+    /// The five losses (in the order of [`super::Losses::NAMES`]) and the gradients of `batch`; between the
+    /// backward pass and the end, the gradients are `scale` times as large.
     ///
     /// The batch is cut into as many parts as there are replicas (of equal size, or one picture more),
     /// each done with an autodiff graph of its own. A small model's operations are too short to share
@@ -41,9 +42,10 @@ impl Replicas {
         batch: Batch,
         stream: Stream,
         device: &Device,
+        scale: f64,
     ) -> Result<([f32; 5], ParamGradients), ExecutionError> {
         if self.0.is_empty() {
-            return one_replica(model, &batch, stream, device);
+            return one_replica(model, &batch, stream, device, scale);
         }
         let pictures = batch.image_ids.len();
         let parts = batch.split(self.0.len());
@@ -57,7 +59,7 @@ impl Replicas {
                 // A fork shares the values but not the graph, so that threads do not wait for a lock.
                 let model = model.clone().fork(device);
                 let stream = stream.fork(replica as u64);
-                let work = move || one_replica(&model, &part, stream, device);
+                let work = move || one_replica(&model, &part, stream, device, scale);
                 threads.push(scope.spawn(move || pool.install(work)));
             }
             let join = |thread: thread::ScopedJoinHandle<'_, _>| {
@@ -83,9 +85,10 @@ fn one_replica(
     batch: &Batch,
     stream: Stream,
     device: &Device,
+    scale: f64,
 ) -> Result<([f32; 5], ParamGradients), ExecutionError> {
     let losses = step_losses(model, batch, stream, device)?;
     let found = read_losses(losses.values().inner())?;
-    let gradients = losses.total().backward();
-    Ok((found, ParamGradients::of(model, &gradients)))
+    let gradients = losses.backward(scale);
+    Ok((found, ParamGradients::of(model, &gradients).unscaled(scale)))
 }

@@ -1,19 +1,16 @@
 //! A run under way: its weights, its optimizer, its log.
 
-use super::accumulate::accumulated_losses_and_gradients;
-use super::batch::Batch;
 use super::checkpoint::{CheckpointError, Progress, Saved, Snapshot};
 use super::ema::Ema;
 use super::error::TrainError;
 use super::evaluation::{DatasetDetections, draw_predictions, evaluate_over_ranks};
 use super::gathered::detections_of_all;
-use super::loader::{LoadError, Loader};
-use super::memory::{MemoryMeter, device_memory};
+use super::loss_scale::LossScaler;
+use super::memory::MemoryMeter;
 use super::optimizer::Optimizer;
 use super::ranks;
 use super::replicas::Replicas;
-use super::schedule::learning_rate;
-use super::trainer::{Observer, StepReport, Trainer};
+use super::trainer::{Observer, Trainer};
 use super::val_loss::validation_losses;
 use crate::eval::Metrics;
 use crate::model::MaskRcnn;
@@ -27,13 +24,14 @@ use std::time::Instant;
 
 /// A run under way.
 pub(super) struct Run<'a> {
-    trainer: &'a Trainer,
-    device: Device,
+    pub(super) trainer: &'a Trainer,
+    pub(super) device: Device,
     pub(super) model: MaskRcnn,
-    replicas: Replicas,
-    optimizer: Optimizer,
-    sampling: Stream,
-    ema: Option<Ema>,
+    pub(super) replicas: Replicas,
+    pub(super) optimizer: Optimizer,
+    pub(super) scaler: LossScaler,
+    pub(super) sampling: Stream,
+    pub(super) ema: Option<Ema>,
     /// Steps done.
     pub(super) step: usize,
     best: Option<f64>,
@@ -41,7 +39,7 @@ pub(super) struct Run<'a> {
     pub(super) stale: usize,
     /// Rank 0's.
     journal: Option<Journal>,
-    memory: MemoryMeter,
+    pub(super) memory: MemoryMeter,
     /// What this rank found in the last evaluation.
     found: DatasetDetections,
 }
@@ -71,6 +69,7 @@ impl<'a> Run<'a> {
             model,
             replicas: Replicas::new(config.replicas)?,
             optimizer: Optimizer::new(config),
+            scaler: LossScaler::new(config, trainer.precision),
             sampling: Stream::named("sampling", config.seed),
             ema,
             step: 0,
@@ -115,6 +114,7 @@ impl<'a> Run<'a> {
             let averaged = load_state_dict(run.model.clone(), averaged, &folder)?;
             run.ema = Some(Ema::new(&averaged, trainer.config.train.ema));
         }
+        run.scaler.resume(progress.loss_scale);
         (run.step, run.best, run.stale) = (progress.step, progress.best, progress.stale);
         Ok(run)
     }
@@ -122,80 +122,6 @@ impl<'a> Run<'a> {
     /// Whether this is the rank that writes.
     fn leads(&self) -> bool {
         self.trainer.comm.rank() == 0
-    }
-
-    pub(super) fn train_step(
-        &mut self,
-        loader: &Loader,
-        observer: &mut dyn Observer,
-    ) -> Result<(), TrainError> {
-        let started = Instant::now();
-        let exchanged = self.trainer.comm.waited();
-        let batch = loader.next_batch().unwrap_or(Err(LoadError::NothingLeft))?;
-        let waited = started.elapsed().as_secs_f64();
-        let pictures = match self.trainer.comm.is_alone() {
-            true => batch.image_ids.len(),
-            false => self.trainer.config.train.batch_size,
-        };
-        let mut report = self.update(batch)?;
-        self.step += 1;
-        let seconds = started.elapsed().as_secs_f64();
-        report.images_per_second = pictures as f64 / seconds;
-        report.data_wait = waited / seconds;
-        let exchanged = self.trainer.comm.waited() - exchanged;
-        report.exchange = exchanged.as_secs_f64() / seconds;
-        report.seconds = seconds;
-        report.memory = self.memory.process();
-        report.device_memory = device_memory(&self.trainer.device);
-        observer.on_step(&report);
-        self.record(Record::step(&report))
-    }
-
-    /// Moves the weights by one batch; times and memory are left 0.
-    fn update(&mut self, batch: Batch) -> Result<StepReport, TrainError> {
-        let config = &self.trainer.config.train;
-        let rate = learning_rate(self.step, config);
-        let stream = self.sampling.fork(self.step as u64);
-        let image_ids = batch.image_ids.clone();
-        let (model, device) = (&self.model, &self.device);
-        let comm = &*self.trainer.comm;
-        let (losses, gradients) = match (comm.is_alone(), config.accumulate) {
-            (true, 1) => self
-                .replicas
-                .losses_and_gradients(model, batch, stream, device)?,
-            (true, n) => accumulated_losses_and_gradients(model, batch, n, stream, device)?,
-            (false, _) => ranks::losses_and_gradients(comm, model, batch, stream, device, config)?,
-        };
-        let (model, outcome) = self.optimizer.step(self.model.clone(), gradients, rate);
-        let report = StepReport {
-            step: self.step + 1,
-            losses,
-            learning_rate: rate,
-            grad_norm: outcome.grad_norm,
-            images_per_second: 0.0,
-            data_wait: 0.0,
-            exchange: 0.0,
-            seconds: 0.0,
-            memory: 0,
-            device_memory: None,
-        };
-        if !outcome.applied || !report.loss().is_finite() {
-            let (step, loss) = (report.step, report.loss());
-            return Err(TrainError::NotFinite {
-                step,
-                loss,
-                image_ids,
-                dump: String::new(),
-            });
-        }
-        self.model = model;
-        if config.check_ranks > 0 && report.step.is_multiple_of(config.check_ranks) {
-            ranks::weights_must_agree(comm, &self.model, report.step)?;
-        }
-        if let Some(ema) = &mut self.ema {
-            ema.update(&self.model, self.step + 1);
-        }
-        Ok(report)
     }
 
     /// Saves, evaluates on the validation set, draws curves and pictures.
@@ -307,6 +233,7 @@ impl<'a> Run<'a> {
             index: seen % pictures,
             best: self.best,
             stale: self.stale,
+            loss_scale: self.scaler.state(),
             metrics_bytes: log.map_err(|source| self.trainer.io_error(source))?,
         };
         let averaged = self.ema.as_ref().map(|ema| ema.apply(&self.model));
@@ -323,7 +250,7 @@ impl<'a> Run<'a> {
         Ok(snapshot.write(&self.trainer.folder.checkpoints(), keep)?)
     }
 
-    fn record(&mut self, record: Record) -> Result<(), TrainError> {
+    pub(super) fn record(&mut self, record: Record) -> Result<(), TrainError> {
         let written = self.journal.as_mut().map(|journal| journal.append(record));
         let written = written.unwrap_or(Ok(()));
         written.map_err(|source| self.trainer.io_error(source))

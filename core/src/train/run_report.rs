@@ -98,6 +98,7 @@ impl Trainer {
                 format!("{:.1} minutes of steps and evaluations", seconds / 60.0),
             ),
             ("device", device_name(&self.device)),
+            ("precision", train.precision.to_string()),
             ("seed", train.seed.to_string()),
             ("version", env!("CARGO_PKG_VERSION").into()),
         ];

@@ -79,6 +79,8 @@ impl Trainer {
         folder: impl Fn(&Config) -> Result<RunFolder, TrainError>,
     ) -> Result<(Self, Vec<Problem>), TrainError> {
         ranks::check(&config, &*comm)?;
+        let precision = config.train.precision.resolve(device)?;
+        config.train.precision = precision.precision();
         let data = config.data.clone();
         let mut problems = Vec::new();
         let mut open = |split: &str| -> Result<Dataset, TrainError> {
@@ -112,6 +114,7 @@ impl Trainer {
                 val,
                 folder,
                 device,
+                precision,
                 protocol,
                 comm,
             },

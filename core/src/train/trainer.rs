@@ -12,6 +12,7 @@ use crate::data::Dataset;
 use crate::eval::{AreaProtocol, Metrics};
 use crate::model::MaskRcnn;
 use burn::tensor::Device;
+use mrcnn_backends::Resolved;
 use mrcnn_backends::comm::Communicator;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,8 +26,12 @@ pub struct StepReport {
     pub losses: [f32; 5],
     /// Learning rate.
     pub learning_rate: f64,
-    /// Length of the gradient.
+    /// Length of the gradient; not finite where the step was skipped for it.
     pub grad_norm: f32,
+    /// By what the loss was multiplied, where it was.
+    pub loss_scale: Option<f64>,
+    /// Whether the loss or its gradient overflowed, and the weights are as before.
+    pub skipped: bool,
     /// Pictures a second, this step, data included.
     pub images_per_second: f64,
     /// Share of the step spent waiting for data.
@@ -78,6 +83,8 @@ pub struct Trainer {
     pub folder: RunFolder,
     /// Where it runs, without autodiff.
     pub device: Device,
+    /// What it computes in there.
+    pub precision: Resolved,
     /// How masks are sorted by size.
     pub protocol: AreaProtocol,
     /// The ranks that share each step's pictures; rank 0 writes.
@@ -88,7 +95,8 @@ impl Trainer {
     /// A model with initial weights for this run.
     pub fn new_model(&self) -> MaskRcnn {
         let device = self.device.clone().autodiff();
-        MaskRcnn::new(&self.config.model, self.config.train.seed, &device)
+        let model = MaskRcnn::new(&self.config.model, self.config.train.seed, &device);
+        model.with_precision(self.precision)
     }
 
     /// Trains to the last step (or until told to stop), evaluating on the way and at the end.

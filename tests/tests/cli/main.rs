@@ -5,6 +5,7 @@ mod convert;
 mod evidence;
 mod modes;
 mod options;
+mod precision;
 mod predict;
 mod ranks;
 mod resume;

@@ -43,8 +43,10 @@ fn trained(micro_batches: Option<usize>) -> (Vec<[f32; 5]>, Vec<f64>, Vec<f64>) 
     for step in 0..3 {
         let stream = Stream::named("accumulate", step);
         let found = match micro_batches {
-            None => whole.losses_and_gradients(&model, batch.clone(), stream, &device),
-            Some(n) => accumulated_losses_and_gradients(&model, batch.clone(), n, stream, &device),
+            None => whole.losses_and_gradients(&model, batch.clone(), stream, &device, 1.0),
+            Some(n) => {
+                accumulated_losses_and_gradients(&model, batch.clone(), n, stream, &device, 1.0)
+            }
         };
         let (losses, gradients) = found.expect("a step");
         all.push(losses);

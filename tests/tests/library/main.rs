@@ -8,6 +8,7 @@ mod eval_mode;
 mod kernels;
 mod model;
 mod overfit;
+mod precision;
 mod reads;
 mod recipes;
 mod replicas;

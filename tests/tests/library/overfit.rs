@@ -2,6 +2,7 @@
 //! evaluating shows here.
 
 use burn::tensor::Device;
+use mrcnn_backends::Resolved;
 use mrcnn_backends::comm::Single;
 use mrcnn_core::Config;
 use mrcnn_core::data::{Dataset, OnProblem};
@@ -102,6 +103,7 @@ fn eight_photos_are_learnt_by_heart() {
         train: photos.clone(),
         val: photos,
         device: Device::flex(),
+        precision: Resolved::F32,
         protocol: AreaProtocol::Mask,
         comm: Arc::new(Single),
     };

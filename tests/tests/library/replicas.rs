@@ -29,7 +29,7 @@ fn step(
 ) -> ([f32; 5], ParamGradients) {
     let device = Device::flex().autodiff();
     let replicas = Replicas::new(replicas).expect("threads");
-    let found = replicas.losses_and_gradients(model, batch, stream, &device);
+    let found = replicas.losses_and_gradients(model, batch, stream, &device, 1.0);
     found.expect("a step")
 }
 

@@ -24,7 +24,7 @@ fn train(config: &Config, pictures: &[(RgbImage, Vec<[f32; 4]>)], device: &Devic
     let stream = Stream::named("test", 0);
     let (losses, gradients) = Replicas::new(1)
         .expect("threads")
-        .losses_and_gradients(&model, batch, stream, &device)
+        .losses_and_gradients(&model, batch, stream, &device, 1.0)
         .expect("a step");
     let (_, outcome) = Optimizer::new(&config.train).step(model, gradients, 0.01);
     assert!(outcome.applied, "gradient norm {}", outcome.grad_norm);

@@ -100,7 +100,7 @@ impl ModuleVisitor for Norms<'_> {
 }
 
 /// The configuration and the two photos.
-fn inputs(json: &Value) -> (Config, Batch) {
+pub(super) fn inputs(json: &Value) -> (Config, Batch) {
     let config = config(&json["config"]);
     let targets = json["targets"].as_array().expect("targets").iter();
     let samples = targets
@@ -110,7 +110,7 @@ fn inputs(json: &Value) -> (Config, Batch) {
     (config, batch)
 }
 
-fn seed(json: &Value) -> u64 {
+pub(super) fn seed(json: &Value) -> u64 {
     json["config"]["seed"].as_u64().expect("seed")
 }
 

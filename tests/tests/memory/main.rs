@@ -59,7 +59,7 @@ fn step(preset: &str, more: &[&str]) -> (f64, f64) {
     for step in 0..2 {
         PEAK.reset_peak_usage();
         let stream = Stream::named("memory", step);
-        let found = replicas.losses_and_gradients(&model, batch.clone(), stream, &device);
+        let found = replicas.losses_and_gradients(&model, batch.clone(), stream, &device, 1.0);
         let (_, gradients) = found.expect("a step");
         (model, _) = optimizer.step(model, gradients, 1e-6);
     }

@@ -43,7 +43,7 @@ fn slots_in_parts_are_the_whole() {
     let run = |count: usize| {
         let parts = micro_batches(batch.clone(), count);
         assert_eq!(parts.len(), count);
-        let (values, gradients) = slot_parts(&model, &parts, stream, &device).unwrap();
+        let (values, gradients) = slot_parts(&model, &parts, stream, &device, 1.0).unwrap();
         (read_losses(values).unwrap(), read(&model, gradients))
     };
     let (losses, gradients) = run(1);

@@ -6,6 +6,7 @@
 
 mod folder;
 
+use super::loss_scale::ScaleState;
 use super::optimizer::Optimizer;
 use crate::config::Config;
 use crate::data::Classes;
@@ -35,6 +36,9 @@ pub struct Progress {
     /// Evaluations since then.
     #[serde(default)]
     pub stale: usize,
+    /// The loss scale, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<ScaleState>,
     /// Length of `metrics.jsonl` in bytes; what follows is of steps that will be done again.
     pub metrics_bytes: u64,
 }

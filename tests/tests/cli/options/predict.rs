@@ -1,6 +1,6 @@
 //! The options of `eval` and `predict`.
 
-use super::{Table, json};
+use super::{Table, json, text};
 use crate::{cli, cli_error, cli_ok, render_shapes, shown};
 use std::path::Path;
 
@@ -70,6 +70,18 @@ pub const EVAL: Table = &[
     ("--backend", |at| {
         let args = ["eval", "--weights=base/last.safetensors", "--backend=cuda"];
         assert!(cli_error(at, &args).contains("cuda backend"));
+    }),
+    ("--precision", |at| {
+        let scores = |precision: &str| {
+            let json_file = format!("{precision}.json");
+            let args = [
+                format!("--json={json_file}"),
+                format!("--precision={precision}"),
+            ];
+            eval(at, &args.each_ref().map(String::as_str));
+            text(&at.join(json_file))
+        };
+        assert!(scores("f32") != scores("bf16"));
     }),
     ("--set", |at| {
         eval(at, &["--json=many.json"]);
@@ -150,6 +162,11 @@ pub const PREDICT: Table = &[
             "--backend=cuda",
         ];
         assert!(cli_error(at, &args).contains("cuda backend"));
+    }),
+    ("--precision", |at| {
+        let whole = found(at, "whole-floats", &[]);
+        let half = found(at, "half-floats", &["--precision=f16"]);
+        assert!(!half.is_empty() && half != whole);
     }),
     ("--set", |at| {
         let one = found(at, "one", &["--set=model.roi.max_detections=1"]);

@@ -28,6 +28,10 @@ pub const QUICKSTART: Table = &[
     ("--backend", |at| {
         assert!(cli_error(at, &["quickstart", "--backend=cuda"]).contains("cuda backend"));
     }),
+    ("--precision", |at| {
+        quickstart(at, "half", &["--precision=bf16"]);
+        assert_eq!(setting(&at.join("half/run"), "precision"), "\"bf16\"");
+    }),
     ("--set", |at| {
         quickstart(at, "set", &["--set=train.flip=0.25"]);
         assert_eq!(setting(&at.join("set/run"), "flip"), "0.25");
@@ -193,6 +197,10 @@ pub const BENCHMARK: Table = &[
         benchmark(at, &["--json=elsewhere.json"]);
         assert!(at.join("elsewhere.json").is_file());
     }),
+    ("--precision", |at| {
+        assert_eq!(benchmark(at, &["--precision=f16"])["precision"], "f16");
+        assert_eq!(benchmark(at, &[])["precision"], "f32");
+    }),
     ("--backend", |at| {
         let error = cli_error(at, &["benchmark", "train", "--backend=cuda"]);
         assert!(error.contains("cuda backend"), "{error}");
@@ -207,5 +215,8 @@ pub const BENCHMARK: Table = &[
 
 pub const DOCTOR: Table = &[("--format", |at| {
     assert!(cli_ok(at, &["doctor", "--format=json"]).starts_with('{'));
-    assert!(cli_ok(at, &["doctor"]).starts_with("mrcnn"));
+    let table = cli_ok(at, &["doctor"]);
+    assert!(
+        table.starts_with("mrcnn") && table.contains("--precision f32, f16, bf16; auto is f32")
+    );
 })];

@@ -148,6 +148,21 @@ pub const TRAIN: Table = &[
         );
         assert!(error.contains("cuda backend"), "{error}");
     }),
+    ("--precision", |at| {
+        let run = trained(at, "half", &["--precision=f16"]);
+        assert_eq!(setting(&run, "precision"), "\"f16\"");
+        let base = at.join("base");
+        assert_eq!(setting(&base, "precision"), "\"f32\"", "what auto took");
+        let (half, whole) = (losses(&run), losses(&base));
+        assert!(half != whole && (half[0] - whole[0]).abs() < 0.02 * whole[0]);
+        assert!(text(&run.join("metrics.jsonl")).contains("\"loss_scale\":"));
+        assert!(!text(&base.join("metrics.jsonl")).contains("loss_scale"));
+        let mut args = crate::train_args();
+        args.extend(["--out=refused", "--precision=tf32"]);
+        let error = cli_error(at, &args);
+        assert!(error.contains("precision tf32 on the processor"), "{error}");
+        assert!(error.contains("take f32"), "{error}");
+    }),
     ("--gpus", |at| {
         // The tests' build has no CUDA; --backend=cpu is what each of the two processes refuses.
         let mut args = crate::train_args();

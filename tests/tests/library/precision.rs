@@ -1,0 +1,289 @@
+//! Half precision against f32, layer by layer, on the golden photos and over a training run.
+
+use super::small;
+use super::train_step::{inputs, seed};
+use burn::module::list_param_ids;
+use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor};
+use mrcnn_backends::{BackendKind, Precision, Resolved};
+use mrcnn_core::MaskRcnn;
+use mrcnn_core::config::{Config, NormKind};
+use mrcnn_core::data::Classes;
+use mrcnn_core::model::{Conv2d, Linear, Norm};
+use mrcnn_core::predict::Predictor;
+use mrcnn_core::random::Stream;
+use mrcnn_core::train::{Losses, ParamGradients, forward_losses};
+use mrcnn_kernels::{RoiAlignParams, pack_pyramid, roi_align};
+use mrcnn_tests::close::magnitude;
+use mrcnn_tests::golden::Golden;
+use mrcnn_tests::recipe;
+
+const HALVES: [Precision; 2] = [Precision::F16, Precision::Bf16];
+
+/// Half a unit in the last place: what rounding does to a number of this format, relative.
+fn rounding(precision: Precision) -> f64 {
+    match precision {
+        Precision::F16 => f64::powi(2.0, -11),
+        Precision::Bf16 => f64::powi(2.0, -8),
+        _ => f64::powi(2.0, -24),
+    }
+}
+
+fn resolved(precision: Precision) -> Resolved {
+    precision
+        .resolve(&Device::flex())
+        .expect("the processor has it")
+}
+
+fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().iter::<f32>().collect()
+}
+
+/// Largest difference by the largest magnitude.
+fn error(found: &[f32], wanted: &[f32]) -> f64 {
+    assert_eq!(found.len(), wanted.len());
+    let pairs = found.iter().zip(wanted);
+    let worst = pairs.map(|(f, w)| f64::from((f - w).abs()));
+    worst.fold(0.0, f64::max) / magnitude(wanted)
+}
+
+/// The cosine of the angle between two gradients, all parameters taken as one vector.
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
+        let pairs = a.iter().zip(b);
+        pairs.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+    };
+    assert_eq!(a.len(), b.len());
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// The gradients of losses that were scaled by `scale`, which are scaled back; all parameters as one.
+fn gradient(model: &MaskRcnn, losses: &Losses, scale: f64) -> Vec<f32> {
+    let gradients = ParamGradients::of(model, &losses.backward(scale));
+    let mut gradients = gradients.by_id();
+    let ids = list_param_ids(model).into_iter();
+    let gradients = ids.filter_map(|id| gradients.remove(&id));
+    gradients
+        .flat_map(|gradient| {
+            assert_eq!(gradient.dtype(), DType::F32, "master gradients");
+            floats(gradient * (1.0 / scale))
+        })
+        .collect()
+}
+
+/// A layer takes what it is given, whatever the format, and answers in the same.
+#[test]
+fn layers_compute_in_the_format_of_their_input() {
+    let device = Device::flex().autodiff();
+    let mut config = small::config().model;
+    config.norm_groups = 4;
+    let random = |shape: [usize; 4]| {
+        Tensor::<4>::random(shape, Distribution::Uniform(-1.0, 1.0), &Device::flex())
+    };
+    let x = random([2, 8, 9, 7]);
+    for precision in HALVES {
+        let format = resolved(precision).format();
+        let half = |x: Tensor<4>| Tensor::from_inner(x.cast(format));
+        // Products of numbers rounded once, their sums rounded once; a norm divides by what may be small.
+        let allowed = 8.0 * rounding(precision);
+        for (kernel, stride) in [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)] {
+            let mut conv = Conv2d::new([8, 6], kernel, stride, true, &device);
+            conv.weight = conv
+                .weight
+                .map(|_| Tensor::from_inner(random([6, 8, kernel, kernel])).require_grad());
+            let wanted = conv.forward(Tensor::from_inner(x.clone()));
+            let found = conv.forward(half(x.clone()));
+            assert_eq!(found.dtype(), DType::from(format));
+            let gradients = found.clone().cast(FloatDType::F32).sum().backward();
+            let gradient = conv.weight.val().grad(&gradients).expect("a gradient");
+            assert_eq!(gradient.dtype(), DType::F32);
+            let error = error(&floats(found), &floats(wanted));
+            assert!(
+                error < allowed,
+                "{precision} {kernel}x{kernel}: {error:.1e}"
+            );
+        }
+        for kind in [NormKind::FrozenBn, NormKind::BatchNorm, NormKind::GroupNorm] {
+            let mut conv = Conv2d::new([8, 8], 3, 1, false, &device);
+            conv.weight = conv
+                .weight
+                .map(|_| Tensor::from_inner(random([8, 8, 3, 3])));
+            let norm = || {
+                let mut norm = Norm::new(kind, 8, false, &config, &device).expect("a norm");
+                norm.weight = norm.weight.map(|weight| weight + 1.0);
+                norm
+            };
+            let wanted = norm().after(&conv, Tensor::from_inner(x.clone()));
+            let found = norm().after(&conv, half(x.clone()));
+            assert_eq!(found.dtype(), DType::from(format));
+            let error = error(&floats(found), &floats(wanted));
+            assert!(error < allowed, "{precision} {kind:?}: {error:.1e}");
+        }
+        let mut linear = Linear::new(7, 5, &device);
+        let weight = random([1, 1, 5, 7]).reshape([5, 7]);
+        linear.weight = linear.weight.map(|_| Tensor::from_inner(weight));
+        let rows = x.clone().reshape([144, 7]);
+        let wanted = linear.forward(Tensor::from_inner(rows.clone()));
+        let found = linear.forward(Tensor::from_inner(rows.cast(format)));
+        assert_eq!(found.dtype(), DType::from(format));
+        assert!(error(&floats(found), &floats(wanted)) < allowed);
+
+        let rois = Tensor::<2>::from_floats([[0.0, 0.0, 4.0, 3.0, 25.0, 31.0]], &Device::flex());
+        let pooled = |x: Tensor<4>| {
+            let (cells, levels) = pack_pyramid(&[x], &[0.25]);
+            let params = RoiAlignParams {
+                output: [3, 3],
+                sampling_ratio: 2,
+                aligned: false,
+                levels,
+            };
+            roi_align(cells, rois.clone(), &params)
+        };
+        let (found, wanted) = (pooled(x.clone().cast(format)), pooled(x.clone()));
+        assert_eq!(found.dtype(), DType::from(format));
+        assert!(error(&floats(found), &floats(wanted)) < allowed);
+    }
+}
+
+/// What the heads say is f32 in every precision, and so are losses and gradients.
+#[test]
+fn outputs_are_f32() {
+    let config = small::config();
+    let device = Device::flex();
+    for precision in HALVES {
+        let model = MaskRcnn::new(&config.model, 1, &device);
+        let model = model.with_precision(resolved(precision));
+        let images = Tensor::random([1, 3, 96, 96], Distribution::Uniform(-1.0, 1.0), &device);
+        let pyramid = model.pyramid(images);
+        assert!(
+            pyramid
+                .iter()
+                .all(|p| p.dtype() == DType::from(model.format()))
+        );
+        let output = model.propose(&pyramid);
+        let packed = model.pack(&pyramid);
+        let rois = [(0, [4.0, 4.0, 60.0, 50.0])];
+        let (logits, deltas) = model.boxes(&packed, &rois);
+        let masks = model.masks(&packed, &rois);
+        let dtypes = [
+            output.objectness.dtype(),
+            output.deltas.dtype(),
+            logits.dtype(),
+            deltas.dtype(),
+            masks.dtype(),
+        ];
+        assert_eq!(dtypes, [DType::F32; 5]);
+    }
+}
+
+/// The five losses of R50-FPN on two photos, and the direction of their gradient.
+///
+/// 50 layers with random weights round each activation once more, and where two proposals are alike,
+/// rounding decides which is sampled.
+#[test]
+fn golden_losses_hold_in_halves() {
+    let Some(golden) = Golden::open("train_step") else {
+        return;
+    };
+    let (config, batch) = inputs(&golden.json);
+    let device = Device::flex().autodiff();
+    let step = |precision: Precision, scale: f64| {
+        let model = recipe::model(&config.model, seed(&golden.json), &device);
+        let model = model.with_precision(resolved(precision));
+        let stream = Stream::named("any", 0);
+        let (losses, counts) = forward_losses(&model, &batch, stream, &device).expect("a step");
+        println!("{precision}: {counts:?}");
+        let values: Vec<f64> = losses.values().inner().into_data().iter::<f64>().collect();
+        (values, gradient(&model, &losses, scale))
+    };
+    let (_, whole) = step(Precision::F32, 1.0);
+    let mut wrong = Vec::new();
+    for (precision, scale, allowed, least) in [
+        (Precision::F16, 1024.0, 3e-2, 0.98),
+        (Precision::Bf16, 1.0, 0.15, 0.8),
+    ] {
+        let (values, half) = step(precision, scale);
+        for (name, found) in Losses::NAMES.iter().zip(values) {
+            let wanted = golden.json["float32"]["losses"][name].as_f64();
+            let wanted = wanted.expect("a loss");
+            let error = (found - wanted).abs() / wanted;
+            let line = format!("{precision} {name:>18}: {found:.6}, relative error {error:.1e}");
+            println!("{line}");
+            wrong.extend((error > allowed).then_some(line));
+        }
+        let cosine = cosine(&half, &whole);
+        let line = format!("{precision}: cosine to f32's gradient {cosine:.5}");
+        println!("{line}");
+        wrong.extend((cosine < least).then_some(line));
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+/// Detections in f16 on every device that has it are those of f32.
+#[test]
+fn inference_in_f16_follows_f32() {
+    let config = small::config();
+    let classes = Classes {
+        names: vec!["one".into(), "two".into()],
+        ids: vec![1, 2],
+    };
+    let picture = small::picture(128, 96);
+    for (kind, device) in mrcnn_tests::devices() {
+        let Ok(half) = Precision::F16.resolve(&device) else {
+            assert_eq!(kind, BackendKind::Wgpu, "the processor has f16");
+            println!("{kind} has no f16");
+            continue;
+        };
+        let model = MaskRcnn::new(&config.model, 1, &device);
+        let mut config = config.clone();
+        // Untrained scores are alike: all that is proposed is compared by the features themselves.
+        config.model.roi.max_detections = 100;
+        let predict = |precision: Resolved| {
+            let predictor = Predictor::new(&model, config.clone(), classes.clone(), &device);
+            let predictor = predictor.with_precision(precision);
+            predictor.predict(&picture).expect("detections")
+        };
+        let whole = predict(Resolved::F32);
+        let found = predict(half);
+        assert!(!whole.is_empty());
+        let alike = whole.iter().filter(|wanted| {
+            found.iter().any(|found| {
+                let overlap = mrcnn_kernels::iou(&found.bbox, &wanted.bbox);
+                let score = (found.score - wanted.score).abs();
+                found.label == wanted.label && overlap > 0.9 && score < 0.01
+            })
+        });
+        let (alike, all) = (alike.count(), whole.len());
+        println!("{kind}: {alike} of {all} detections in f16 too");
+        // Of two proposals that overlap, rounding decides which stays.
+        assert!(alike * 10 >= all * 9, "{kind}: {alike} of {all}");
+        let images = |precision: Resolved| {
+            let model = model.clone().with_precision(precision);
+            let values = (0..3 * 96 * 96).map(|i| ((i * 37) % 255) as f32 / 127.5 - 1.0);
+            let values: Vec<f32> = values.collect();
+            let images = Tensor::<1>::from_floats(values.as_slice(), &device);
+            let pyramid = model.pyramid(images.reshape([1, 3, 96, 96]));
+            pyramid.into_iter().map(floats).collect::<Vec<_>>()
+        };
+        for (level, (half, whole)) in (2..).zip(images(half).iter().zip(images(Resolved::F32))) {
+            let error = error(half, &whole);
+            println!("{kind} P{level}: {error:.1e} of its largest value");
+            // Some 20 layers, each rounded once; 10.5 roundings are found.
+            assert!(
+                error < 20.0 * rounding(Precision::F16),
+                "{kind} P{level}: {error}"
+            );
+        }
+    }
+}
+
+/// As [`small::config`] with the recipe of a run of 300 steps.
+fn run_config(batch_size: usize) -> Config {
+    let mut config = small::config();
+    config.model.num_classes = 5;
+    config.model.head_norm = NormKind::GroupNorm;
+    config.train.steps = 300;
+    config.train.batch_size = batch_size;
+    config
+}
+
+mod run;
