@@ -9,11 +9,13 @@ use criterion::{
     BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
 };
 use mrcnn_backends::{BackendKind, select};
+use mrcnn_benches::time;
 use mrcnn_kernels::conv3x3::{Conv3x3Ops, conv3x3};
 use std::time::Duration;
 
 /// Images, channels in and out, rows, columns, stride.
-const SHAPES: [(&str, [usize; 6]); 7] = [
+const SHAPES: [(&str, [usize; 6]); 8] = [
+    ("p5", [1, 256, 256, 25, 34, 1]),
     ("p4", [1, 256, 256, 50, 68, 1]),
     ("p3", [1, 256, 256, 100, 136, 1]),
     ("p2", [1, 256, 256, 200, 272, 1]),
@@ -52,9 +54,11 @@ fn benches(c: &mut Criterion) {
         ));
         let mut compare = |pass: &str, who: &str, operation: &dyn Fn()| {
             group.bench_function(BenchmarkId::new(pass, who), |bench| {
-                bench.iter(|| {
-                    operation();
-                    sync(&device);
+                bench.iter_custom(|times| {
+                    time(times, || {
+                        operation();
+                        sync(&device);
+                    })
                 });
             });
         };

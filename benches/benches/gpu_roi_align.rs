@@ -8,6 +8,7 @@ use burn::backend::Dispatch;
 use burn::tensor::{Device, Tensor, TensorData};
 use criterion::{Bencher, BenchmarkId, Criterion, criterion_group, criterion_main};
 use mrcnn_backends::{BackendKind, select};
+use mrcnn_benches::time;
 use mrcnn_benches::{levels, rois, values};
 use mrcnn_kernels::RoiAlignParams;
 use mrcnn_kernels::roi_align::{RoiAlignOps, cpu};
@@ -100,10 +101,12 @@ impl Case {
     /// Times `run` to the end of the device's work.
     fn time<const D: usize>(&self, bencher: &mut Bencher<'_>, run: impl Fn(&Self) -> Tensor<D>) {
         self.device.sync().expect("the device is alive");
-        bencher.iter(|| {
-            let result = run(self);
-            self.device.sync().expect("the device is alive");
-            result
+        bencher.iter_custom(|times| {
+            time(times, || {
+                let result = run(self);
+                self.device.sync().expect("the device is alive");
+                result
+            })
         });
     }
 }

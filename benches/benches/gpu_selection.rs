@@ -7,6 +7,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mrcnn_backends::{BackendKind, select};
+use mrcnn_benches::time;
 use mrcnn_core::boxes::Anchors;
 use mrcnn_core::config::RpnConfig;
 use mrcnn_core::model::{AnchorSlots, filter_proposal_slots, filter_proposals, picture_sizes};
@@ -67,28 +68,32 @@ fn top_k_of_levels(c: &mut Criterion, device: &Device) {
         .sample_size(20)
         .throughput(Throughput::Bytes(floor as u64));
     group.bench_function("read, processor, upload", |b| {
-        b.iter(|| {
-            let host = read(&scores);
-            let mut best = vec![f32::NEG_INFINITY; LEVELS * K];
-            let mut indices = vec![-1i32; LEVELS * K];
-            for (i, level) in levels.iter().enumerate() {
-                for (slot, found) in top_k(&host[level.clone()], K).into_iter().enumerate() {
-                    best[i * K + slot] = host[level.start + found];
-                    indices[i * K + slot] = (level.start + found) as i32;
+        b.iter_custom(|times| {
+            time(times, || {
+                let host = read(&scores);
+                let mut best = vec![f32::NEG_INFINITY; LEVELS * K];
+                let mut indices = vec![-1i32; LEVELS * K];
+                for (i, level) in levels.iter().enumerate() {
+                    for (slot, found) in top_k(&host[level.clone()], K).into_iter().enumerate() {
+                        best[i * K + slot] = host[level.start + found];
+                        indices[i * K + slot] = (level.start + found) as i32;
+                    }
                 }
-            }
-            let shape = [1, LEVELS, K];
-            let best = Tensor::<3>::from_data(TensorData::new(best, shape), device);
-            let indices = Tensor::<3, Int>::from_data(TensorData::new(indices, shape), device);
-            finish(device);
-            black_box((best, indices));
+                let shape = [1, LEVELS, K];
+                let best = Tensor::<3>::from_data(TensorData::new(best, shape), device);
+                let indices = Tensor::<3, Int>::from_data(TensorData::new(indices, shape), device);
+                finish(device);
+                black_box((best, indices));
+            })
         });
     });
     group.bench_function("kernels", |b| {
-        b.iter(|| {
-            let found = top_k_segments(scores.clone(), &levels, K);
-            finish(device);
-            black_box(found);
+        b.iter_custom(|times| {
+            time(times, || {
+                let found = top_k_segments(scores.clone(), &levels, K);
+                finish(device);
+                black_box(found);
+            })
         });
     });
     group.finish();
@@ -119,22 +124,26 @@ fn nms_of_levels(c: &mut Criterion, device: &Device) {
         .sample_size(20)
         .throughput(Throughput::Bytes(floor as u64));
     group.bench_function("read, processor, upload", |b| {
-        b.iter(|| {
-            let (boxes, scores) = (read(&corners), read(&sorted));
-            let mut kept = vec![f32::NEG_INFINITY; LEVELS * K];
-            for slot in batched_nms(boxes.as_chunks().0, &scores, &levels, IOU) {
-                kept[slot] = scores[slot];
-            }
-            let kept = upload(kept);
-            finish(device);
-            black_box(kept);
+        b.iter_custom(|times| {
+            time(times, || {
+                let (boxes, scores) = (read(&corners), read(&sorted));
+                let mut kept = vec![f32::NEG_INFINITY; LEVELS * K];
+                for slot in batched_nms(boxes.as_chunks().0, &scores, &levels, IOU) {
+                    kept[slot] = scores[slot];
+                }
+                let kept = upload(kept);
+                finish(device);
+                black_box(kept);
+            })
         });
     });
     group.bench_function("kernels", |b| {
-        b.iter(|| {
-            let kept = nms_sorted(corners.clone(), sorted.clone(), IOU);
-            finish(device);
-            black_box(kept);
+        b.iter_custom(|times| {
+            time(times, || {
+                let kept = nms_sorted(corners.clone(), sorted.clone(), IOU);
+                finish(device);
+                black_box(kept);
+            })
         });
     });
     group.finish();
@@ -153,30 +162,34 @@ fn proposals(c: &mut Criterion, device: &Device) {
         .sample_size(20)
         .throughput(Throughput::Bytes(floor as u64));
     group.bench_function("read, processor, upload", |b| {
-        b.iter(|| {
-            let (objectness, deltas) = (read(&objectness), read(&deltas));
-            let size = (800, 1344);
-            let kept = filter_proposals(&objectness, &deltas, &anchors, size, &config, [K, K]);
-            let boxes: Vec<f32> = kept.iter().flat_map(|proposal| proposal.bbox).collect();
-            let boxes = TensorData::new(boxes, [kept.len(), 4]);
-            let boxes = Tensor::<2>::from_data(boxes, device);
-            finish(device);
-            black_box(boxes);
+        b.iter_custom(|times| {
+            time(times, || {
+                let (objectness, deltas) = (read(&objectness), read(&deltas));
+                let size = (800, 1344);
+                let kept = filter_proposals(&objectness, &deltas, &anchors, size, &config, [K, K]);
+                let boxes: Vec<f32> = kept.iter().flat_map(|proposal| proposal.bbox).collect();
+                let boxes = TensorData::new(boxes, [kept.len(), 4]);
+                let boxes = Tensor::<2>::from_data(boxes, device);
+                finish(device);
+                black_box(boxes);
+            })
         });
     });
     let made = AnchorSlots::new((800, 1344), &grids(), &config, device);
     group.bench_function("kernels", |b| {
-        b.iter(|| {
-            let found = filter_proposal_slots(
-                objectness.clone(),
-                deltas.clone(),
-                &made,
-                picture_sizes(&[(800, 1344)], device),
-                &config,
-                [K, K],
-            );
-            finish(device);
-            black_box(found);
+        b.iter_custom(|times| {
+            time(times, || {
+                let found = filter_proposal_slots(
+                    objectness.clone(),
+                    deltas.clone(),
+                    &made,
+                    picture_sizes(&[(800, 1344)], device),
+                    &config,
+                    [K, K],
+                );
+                finish(device);
+                black_box(found);
+            })
         });
     });
     group.finish();

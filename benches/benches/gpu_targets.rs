@@ -8,6 +8,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mrcnn_backends::{BackendKind, select};
+use mrcnn_benches::time;
 use mrcnn_core::boxes::Anchors;
 use mrcnn_core::config::RpnConfig;
 use mrcnn_core::image::paste::pasted;
@@ -85,15 +86,19 @@ impl Bench<'_> {
             .throughput(Throughput::Bytes(bytes as u64));
         let finish = || self.device.sync().expect("the device is alive");
         group.bench_function("before: on the host", |b| {
-            b.iter(|| {
-                black_box(on_host());
-                finish();
+            b.iter_custom(|times| {
+                time(times, || {
+                    black_box(on_host());
+                    finish();
+                })
             });
         });
         group.bench_function("kernels", |b| {
-            b.iter(|| {
-                black_box(kernels());
-                finish();
+            b.iter_custom(|times| {
+                time(times, || {
+                    black_box(kernels());
+                    finish();
+                })
             });
         });
         group.finish();

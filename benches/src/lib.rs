@@ -2,6 +2,26 @@
 
 use mrcnn_core::random::Stream;
 use mrcnn_kernels::PyramidLevel;
+use std::time::{Duration, Instant};
+
+/// How long `times` runs of `work` take, for criterion's `iter_custom`.
+///
+/// With `MRCNN_BENCH_CLOCK=processor` it is the time of this process's threads on processors: on a
+/// software adapter they do the device's work, too, and what runs beside them on a shared machine hardly
+/// matters. Else it is the time on the wall.
+pub fn time<T>(times: u64, mut work: impl FnMut() -> T) -> Duration {
+    let counts_processors =
+        std::env::var("MRCNN_BENCH_CLOCK").is_ok_and(|clock| clock == "processor");
+    let (start, processor) = (Instant::now(), cpu_time::ProcessTime::now());
+    for _ in 0..times {
+        std::hint::black_box(work());
+    }
+    if counts_processors {
+        processor.elapsed()
+    } else {
+        start.elapsed()
+    }
+}
 
 /// P2 to P5 of an 800x1344 picture.
 pub fn levels() -> Vec<PyramidLevel> {

@@ -85,9 +85,6 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
         }
         _ => None,
     };
-    if args.graph {
-        return graph(args, &config, model, &backend);
-    }
     let spec = BenchmarkSpec {
         mode: match args.mode {
             What::Train => Mode::Train,
@@ -99,6 +96,9 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
         data: args.data.clone(),
         precision,
     };
+    if args.graph {
+        return graph(args, &spec, &config, model, &backend);
+    }
     let mut said = |line: &str| eprintln!("{line}");
     let results = benchmark(&spec, &config, model, &backend.device, &mut said)?;
     println!(
@@ -141,14 +141,13 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
 /// The table of [`benchmark_graph`].
 fn graph(
     args: &BenchmarkArgs,
+    spec: &BenchmarkSpec,
     config: &Config,
     model: Option<MaskRcnn>,
     backend: &Selected,
 ) -> Result<()> {
     let mut said = |line: &str| eprintln!("{line}");
-    let steps = [args.warmup, args.steps];
-    let sizes = &args.batch_size;
-    let results = benchmark_graph(config, model, steps, sizes, &backend.device, &mut said)?;
+    let results = benchmark_graph(spec, config, model, &backend.device, &mut said)?;
     println!(
         "{:>6} {:>11} {:>17} {:>17} {:>7}",
         "batch", "padded", "launched p50 ms", "replayed p50 ms", "ratio"
@@ -169,8 +168,9 @@ fn graph(
             "mode": "graph",
             "backend": backend.kind,
             "device": backend.name,
-            "warmup": args.warmup,
-            "steps": args.steps,
+            "precision": spec.precision.precision(),
+            "warmup": spec.warmup,
+            "steps": spec.steps,
             "image": config.image,
             "model": config.model,
             "results": results,

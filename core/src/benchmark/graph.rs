@@ -1,6 +1,8 @@
 //! Inference of one padded size, launched kernel by kernel and replayed as a recorded graph.
 
-use super::{BenchmarkError, Percentiles, SYNTHETIC_CLASSES, Timing, synthetic_pictures};
+use super::{
+    BenchmarkError, BenchmarkSpec, Percentiles, SYNTHETIC_CLASSES, Timing, synthetic_pictures,
+};
 use crate::config::Config;
 use crate::image::transform::{Planes, prepare, stack_at_least};
 use crate::model::{DetectionSlots, MaskRcnn, ScoredBox};
@@ -24,22 +26,16 @@ pub struct GraphResult {
     pub replayed_ms: Percentiles,
 }
 
-/// Times both for each of `batch_sizes` rendered pictures. Errs where the device records no graph, or
-/// its replay finds other boxes.
+/// Times both for each batch size of `spec`, on rendered pictures. Errs where the device records no
+/// graph, or its replay finds other boxes.
 pub fn benchmark_graph(
+    spec: &BenchmarkSpec,
     config: &Config,
     model: Option<MaskRcnn>,
-    [warmup, steps]: [usize; 2],
-    batch_sizes: &[usize],
     device: &Device,
     said: &mut dyn FnMut(&str),
 ) -> Result<Vec<GraphResult>, BenchmarkError> {
-    if steps == 0 {
-        return Err(BenchmarkError::Zero("the number of steps"));
-    }
-    if batch_sizes.is_empty() || batch_sizes.contains(&0) {
-        return Err(BenchmarkError::Zero("a batch size"));
-    }
+    spec.check()?;
     let mut config = config.clone();
     if config.model.num_classes == 0 {
         config.model.num_classes = SYNTHETIC_CLASSES;
@@ -50,12 +46,14 @@ pub fn benchmark_graph(
         Some(model) => model.valid(),
         None => MaskRcnn::new(&config.model, config.train.seed, &device),
     };
+    let model = model.with_precision(spec.precision);
     if !model.selects_on_device(&device) {
         return Err(BenchmarkError::NoGraph(format!("{device:?}")));
     }
-    let sizes = batch_sizes.iter().map(|&batch_size| {
+    let (warmup, steps) = (spec.warmup, spec.steps);
+    let sizes = spec.batch_sizes.iter().map(|&batch_size| {
         said(&format!(
-            "batch size {batch_size}: {warmup} + {steps} steps, twice"
+            "batch size {batch_size}: {warmup} + {steps} steps, launched and replayed"
         ));
         one_size(&config, &model, [warmup, steps], batch_size, &device)
     });

@@ -53,6 +53,18 @@ pub struct BenchmarkSpec {
     pub precision: Resolved,
 }
 
+impl BenchmarkSpec {
+    fn check(&self) -> Result<(), BenchmarkError> {
+        if self.steps == 0 {
+            return Err(BenchmarkError::Zero("the number of steps"));
+        }
+        if self.batch_sizes.is_empty() || self.batch_sizes.contains(&0) {
+            return Err(BenchmarkError::Zero("a batch size"));
+        }
+        Ok(())
+    }
+}
+
 /// Why a benchmark failed.
 #[derive(Debug, Error)]
 pub enum BenchmarkError {
@@ -123,12 +135,7 @@ pub fn benchmark(
     device: &Device,
     said: &mut dyn FnMut(&str),
 ) -> Result<Vec<BenchmarkResult>, BenchmarkError> {
-    if spec.steps == 0 {
-        return Err(BenchmarkError::Zero("the number of steps"));
-    }
-    if spec.batch_sizes.is_empty() || spec.batch_sizes.contains(&0) {
-        return Err(BenchmarkError::Zero("a batch size"));
-    }
+    spec.check()?;
     let mut config = config.clone();
     let data = match &spec.data {
         Some(dir) => Some(Arc::new(

@@ -248,9 +248,8 @@ fn multiply(
     }
 }
 
-/// Writes a unit's sums.
 #[cube]
-pub fn write<E: Float, N: Size>(
+fn write<E: Float, N: Size>(
     output: &mut [Vector<E, N>],
     bias: &[Vector<E, N>],
     sums: &Array<Vector<f32, Four>>,

@@ -1,6 +1,5 @@
 //! Launches of the forward kernel.
 
-use super::direct::convolve_direct;
 use super::kernel::{Axis, AxisLaunch, ChannelsLaunch, convolve};
 use super::tiling::Tiling;
 use burn::backend::cubecl::dtype_to_storage_type;
@@ -31,41 +30,31 @@ impl Layer {
         let Some(cube_count) = cube_count(tiles, pitch / (4 * tiling.outputs())) else {
             return;
         };
-        // The arguments of both kernels are the same, but they are used up by a launch.
-        macro_rules! launch {
-            ($kernel:ident) => {
-                // SAFETY: every read is of a packed weight, or checked against the sizes given here.
-                unsafe {
-                    $kernel::launch_unchecked(
-                        &output.client,
-                        cube_count,
-                        CubeDim::new_2d(tiling.units_x as u32, tiling.units_y as u32),
-                        width(input),
-                        width(out),
-                        self.input.clone().into_buffer_arg(),
-                        self.weight.clone().into_buffer_arg(),
-                        self.bias.clone().into_buffer_arg(),
-                        output.clone().into_buffer_arg(),
-                        axis_launch(rows),
-                        axis_launch(cols),
-                        ChannelsLaunch::new(
-                            input as u32,
-                            out as u32,
-                            (padded / (4 * tiling.depth)) as u32,
-                            (pitch / 4) as u32,
-                        ),
-                        pixels as u32,
-                        tiling,
-                        self.relu,
-                        dtype_to_storage_type(output.dtype),
-                    )
-                }
-            };
-        }
-        if tiling.staged {
-            launch!(convolve)
-        } else {
-            launch!(convolve_direct)
+        // SAFETY: every read is of a packed weight, or checked against the sizes given here.
+        unsafe {
+            convolve::launch_unchecked(
+                &output.client,
+                cube_count,
+                CubeDim::new_2d(tiling.units_x as u32, tiling.units_y as u32),
+                width(input),
+                width(out),
+                self.input.clone().into_buffer_arg(),
+                self.weight.clone().into_buffer_arg(),
+                self.bias.clone().into_buffer_arg(),
+                output.clone().into_buffer_arg(),
+                axis_launch(rows),
+                axis_launch(cols),
+                ChannelsLaunch::new(
+                    input as u32,
+                    out as u32,
+                    (padded / (4 * tiling.depth)) as u32,
+                    (pitch / 4) as u32,
+                ),
+                pixels as u32,
+                tiling,
+                self.relu,
+                dtype_to_storage_type(output.dtype),
+            )
         }
     }
 }

@@ -26,39 +26,19 @@ pub struct Tiling {
     pub rows: usize,
     /// Vectors of output channels a unit.
     pub vectors: usize,
-    /// Vectors of input channels a step of the reduction; one where nothing is staged.
+    /// Vectors of input channels a step of the reduction.
     pub depth: usize,
-    /// Whether operands go through tiles in shared memory.
-    pub staged: bool,
-}
-
-/// TEMPORARY
-fn experiment(outputs: usize) -> Option<Tiling> {
-    let text = std::env::var("CONV_TILING").ok()?;
-    let n: Vec<usize> = text.split(',').map(|v| v.parse().unwrap()).collect();
-    (outputs > 64).then(|| Tiling {
-        units_x: n[0],
-        units_y: n[1],
-        rows: n[2],
-        vectors: n[3],
-        depth: n[4],
-        staged: n[5] == 1,
-    })
 }
 
 impl Tiling {
     /// The tiling of a convolution to `outputs` channels.
     pub fn new(client: &Client, outputs: usize) -> Self {
-        let is_software = is_software(client);
-        if let Some(tiling) = experiment(outputs).filter(|_| is_software) {
-            return tiling;
-        }
-        let [rows, vectors, depth] = match (is_software, outputs) {
+        let [rows, vectors, depth] = match (is_software(client), outputs) {
             (false, _) => [8, 2, 4],
             // Each channel is written on its own: a large block takes minutes to compile.
-            (true, _) if !outputs.is_multiple_of(4) => [4, 1, 1],
+            (true, _) if !outputs.is_multiple_of(4) => [4, 1, 4],
             (true, ..=64) => [16, 2, 1],
-            (true, _) => [16, 4, 1],
+            (true, _) => [24, 4, 1],
         };
         Self {
             units_x: 8,
@@ -66,7 +46,6 @@ impl Tiling {
             rows,
             vectors,
             depth,
-            staged: !is_software,
         }
     }
 
