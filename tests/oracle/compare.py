@@ -244,11 +244,11 @@ def main():
     )
     if arguments.precision != "f32":
         # As tests/tests/library/precision.rs: some twenty roundings in a row, and what they decide among
-        # proposals that are alike.
+        # proposals that are alike. Found on flex: 20 % of the detections in bf16, 2 % in f16.
         rounding = ROUNDING[arguments.precision]
         tolerance = dict(
             scores=20 * rounding,
-            missing=0.2,
+            missing=0.35 if arguments.precision == "bf16" else 0.1,
             losses=20 * rounding,
             change=0.5 if arguments.precision == "bf16" else 0.2,
         )

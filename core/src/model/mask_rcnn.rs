@@ -56,8 +56,7 @@ impl BackboneFpn {
     /// Normalised pictures `[n, 3, h, w]`, sides a multiple of 32 -> P2 to P6, `[n, c, h, w]` at strides
     /// 4 to 64, in the format of the pictures.
     pub fn forward(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
-        let format = images.dtype().into();
-        self.fpn.forward(self.body.forward(images, format))
+        self.fpn.forward(self.body.forward(images))
     }
 }
 
@@ -128,7 +127,7 @@ impl MaskRcnn {
 
     /// Normalised pictures `[n, 3, h, w]`, sides a multiple of 32 -> C2 to C5.
     pub fn body(&self, images: Tensor<4>) -> [Tensor<4>; 4] {
-        self.backbone.body.forward(images, self.format)
+        self.backbone.body.forward_in(images, self.format)
     }
 
     /// Normalised pictures `[n, 3, h, w]`, sides a multiple of 32 -> P2 to P6.

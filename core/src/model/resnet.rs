@@ -49,9 +49,14 @@ impl ResNet {
         }
     }
 
-    /// Picture `[n, 3, h, w]` -> C2, C3, C4, C5 at strides 4, 8, 16, 32, in `format`; the stem computes
-    /// in that of the picture.
-    pub fn forward(&self, x: Tensor<4>, format: FloatDType) -> [Tensor<4>; 4] {
+    /// Picture `[n, 3, h, w]` -> C2, C3, C4, C5 at strides 4, 8, 16, 32, in the format of the picture.
+    pub fn forward(&self, x: Tensor<4>) -> [Tensor<4>; 4] {
+        let format = x.dtype().into();
+        self.forward_in(x, format)
+    }
+
+    /// As [`Self::forward`], in `format`; the stem computes in that of the picture.
+    pub fn forward_in(&self, x: Tensor<4>, format: FloatDType) -> [Tensor<4>; 4] {
         let x = to(conv_norm(&self.conv1, &self.bn1, x, true), format);
         let pool = MaxPoolOptions::new([3, 3])
             .with_stride([2, 2])

@@ -178,7 +178,8 @@ fn outputs_are_f32() {
 /// The five losses of R50-FPN on two photos, and the direction of their gradient.
 ///
 /// 50 layers with random weights round each activation once more, and where two proposals are alike,
-/// rounding decides which is sampled.
+/// rounding decides which is sampled: the RPN's losses, where all anchors are, are within 6e-5 (f16) and
+/// 4e-4 (bf16). Found of the others: 1.4e-2 and 2.8e-2, cosines 0.996 and 0.986; twice that is allowed.
 #[test]
 fn golden_losses_hold_in_halves() {
     let Some(golden) = Golden::open("train_step") else {
@@ -199,7 +200,7 @@ fn golden_losses_hold_in_halves() {
     let mut wrong = Vec::new();
     for (precision, scale, allowed, least) in [
         (Precision::F16, 1024.0, 3e-2, 0.98),
-        (Precision::Bf16, 1.0, 0.15, 0.8),
+        (Precision::Bf16, 1.0, 6e-2, 0.95),
     ] {
         let (values, half) = step(precision, scale);
         for (name, found) in Losses::NAMES.iter().zip(values) {

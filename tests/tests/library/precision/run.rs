@@ -1,21 +1,24 @@
 //! 300 steps on shapes in f16.
 
 use super::{resolved, run_config};
-use burn::module::Module;
 use burn::tensor::Device;
 use mrcnn_backends::Precision;
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::benchmark::synthetic_pictures;
 use mrcnn_core::config::{AutoScale, Config, LossScale, OptimizerKind, Schedule};
 use mrcnn_core::random::Stream;
-use mrcnn_core::train::{
-    Batch, Ema, LossScaler, Optimizer, Replicas, TrainSample, forward_losses, learning_rate,
-};
+use mrcnn_core::train::{Batch, LossScaler, Optimizer, Replicas, TrainSample, learning_rate};
+use std::thread;
 
-/// Pictures to train on, and others to evaluate on.
-const TRAIN: usize = 24;
-const EVAL: usize = 24;
+const PICTURES: usize = 24;
 const BATCH: usize = 2;
+
+/// Steps whose mean is the final loss: single steps have other pictures and samples.
+const LAST: usize = 100;
+
+/// Initial weights and samples. Rounding alone sends a run elsewhere: of five pairs of runs f16's final
+/// loss was 2.4 % below to 1.2 % above f32's, so that the mean of two is compared.
+const SEEDS: [u64; 2] = [1, 2];
 
 fn config() -> Config {
     let mut config = run_config(BATCH);
@@ -29,68 +32,66 @@ fn config() -> Config {
     config
 }
 
-/// Losses on the evaluation pictures after the run, the same samples every time, by averaged weights; how
-/// many steps were skipped.
-fn trained(precision: Precision, samples: &[TrainSample]) -> ([f64; 5], usize) {
+/// The final loss of a run, and how many of its steps were skipped.
+fn trained(precision: Precision, seed: u64, samples: &[TrainSample]) -> (f64, usize) {
     let config = config();
     let precision = resolved(precision);
     let device = Device::flex().autodiff();
-    let mut model = MaskRcnn::new(&config.model, 1, &device).with_precision(precision);
+    let mut model = MaskRcnn::new(&config.model, seed, &device).with_precision(precision);
     let mut optimizer = Optimizer::new(&config.train);
     let mut scaler = LossScaler::new(&config.train, precision);
-    let mut average = Ema::new(&model, 0.98);
     let whole = Replicas::new(1).expect("no threads of its own");
-    let batch_of =
-        |samples: &[TrainSample]| Batch::new(samples.to_vec(), config.image.size_divisor);
-    let mut skipped = 0;
+    let (mut last, mut skipped) = (0.0, 0);
     for step in 0..config.train.steps {
-        let start = step * BATCH % TRAIN;
-        let batch = batch_of(&samples[start..start + BATCH]);
-        let stream = Stream::named("run", step as u64);
+        let start = step * BATCH % PICTURES;
+        let pictures = samples[start..start + BATCH].to_vec();
+        let batch = Batch::new(pictures, config.image.size_divisor);
+        let stream = Stream::named("run", seed).fork(step as u64);
         let found = whole.losses_and_gradients(&model, batch, stream, &device, scaler.factor());
-        let (_, gradients) = found.expect("a step");
+        let (losses, gradients) = found.expect("a step");
+        if step + LAST >= config.train.steps {
+            last += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / LAST as f64;
+        }
         let rate = learning_rate(step, &config.train);
         let (moved, outcome) = optimizer.step(model, gradients, rate);
         model = moved;
         if outcome.applied {
             scaler.applied();
-            average.update(&model, step + 1);
         } else {
             assert!(scaler.overflowed().is_some(), "step {step}: f32 overflowed");
             skipped += 1;
         }
     }
-    let model = average.apply(&model).valid();
-    let mut sums = [0.0; 5];
-    for start in (TRAIN..TRAIN + EVAL).step_by(BATCH) {
-        let batch = batch_of(&samples[start..start + BATCH]);
-        let stream = Stream::named("evaluation", start as u64);
-        let (losses, _) = forward_losses(&model, &batch, stream, &Device::flex()).expect("losses");
-        for (sum, loss) in sums
-            .iter_mut()
-            .zip(losses.values().into_data().iter::<f64>())
-        {
-            *sum += loss / (EVAL / BATCH) as f64;
-        }
-    }
-    (sums, skipped)
+    (last, skipped)
 }
 
 #[test]
 fn a_run_in_f16_follows_f32() {
     let config = config();
-    let (pictures, dataset) = synthetic_pictures(TRAIN + EVAL, 4);
+    let (pictures, dataset) = synthetic_pictures(PICTURES, 4);
     let samples = pictures.into_iter().zip(&dataset.samples);
     let samples: Vec<TrainSample> = samples
         .map(|(image, sample)| TrainSample::new(image, sample, &config.image, false))
         .collect();
-    let (whole, none) = trained(Precision::F32, &samples);
-    let (half, skipped) = trained(Precision::F16, &samples);
-    let sum = |losses: [f64; 5]| losses.iter().sum::<f64>();
-    let (whole_loss, half_loss) = (sum(whole), sum(half));
-    let apart = (half_loss - whole_loss).abs() / whole_loss;
-    println!("f32 {whole:.4?}, f16 {half:.4?}: {apart:.1e} apart, {skipped} steps skipped");
+    let of = |precision: Precision| -> (f64, usize) {
+        let runs = thread::scope(|scope| {
+            let samples = &samples;
+            let start = |seed| scope.spawn(move || trained(precision, seed, samples));
+            let runs = SEEDS.map(start);
+            runs.map(|run| run.join().expect("a run"))
+        });
+        println!("{precision}: {runs:.4?}");
+        let losses = runs.iter().map(|(loss, _)| loss).sum::<f64>();
+        let skipped = runs.iter().map(|(_, skipped)| skipped).sum();
+        (losses / SEEDS.len() as f64, skipped)
+    };
+    let (whole, none) = of(Precision::F32);
+    let (half, skipped) = of(Precision::F16);
+    let apart = (half - whole).abs() / whole;
+    println!("f32 {whole:.4}, f16 {half:.4}: {apart:.1e} apart, {skipped} steps skipped");
     assert_eq!(none, 0);
     assert!(skipped < 20, "{skipped} steps were skipped");
-    assert!(apart < 0.02, "{half_loss} in f16, {whole_loss} in f32");
+    // What f16 may cost. It may gain by luck, as above, but not so much that it learns something else.
+    assert!(half < whole * 1.02, "{half} in f16, {whole} in f32");
+    assert!(apart < 0.06, "{half} in f16, {whole} in f32");
 }
