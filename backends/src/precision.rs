@@ -122,6 +122,8 @@ pub enum PrecisionError {
 
 /// What multiplies matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+// What a build without GPUs cannot have.
+#[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), allow(dead_code))]
 enum Units {
     Processor,
     WebGpu,

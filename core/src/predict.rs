@@ -6,6 +6,7 @@ mod stages;
 
 pub use builder::{PredictorBuilder, WeightsSource};
 pub use found::Found;
+pub use stages::PictureSizes;
 
 use crate::config::{Config, ConfigError};
 use crate::data::Classes;

@@ -105,7 +105,7 @@ fn check(place: &Place, side: usize, mask: &[f32], bits: &[u32], who: &str) {
         );
     }
     // The rows past the last are no pixels.
-    if wanted.height % 32 != 0 {
+    if !wanted.height.is_multiple_of(32) {
         let last = bits.chunks(words.max(1)).filter_map(|column| column.last());
         assert!(last.fold(0, |all, &word| all | word) >> (wanted.height % 32) == 0);
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub struct PreviewArgs {
     /// Data set folder
     dir: PathBuf,
-    /// TOML file or preset whose [image], [augment] and [data] count; else the defaults
+    /// TOML file or preset whose image, augment and data sections count; else the defaults
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
     /// Pictures, the first ones of a run

@@ -11,12 +11,12 @@ use std::sync::Arc;
 pub struct Analysis {
     /// Every class, in the order of the data set.
     pub classes: Vec<ClassResult>,
-    /// Who was taken for whom, among detections with a score of [`CONFIDENT`] or more.
+    /// Who was taken for whom, among detections with a score of 0.5 or more.
     pub confusion: Confusion,
     /// TIDE's errors (Bolya et al., 2020), the costliest first.
     pub errors: Vec<ErrorKind>,
     /// Every picture, the one with the most mistakes first, among detections with a score of
-    /// [`CONFIDENT`] or more.
+    /// 0.5 or more.
     pub pictures: Vec<PictureErrors>,
 }
 

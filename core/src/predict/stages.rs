@@ -12,6 +12,9 @@ use burn::tensor::{ExecutionError, Tensor, TensorData};
 /// Masks are predicted for this many detections at a time, which bounds their memory.
 const MASKS_AT_ONCE: usize = 128;
 
+/// `(height, width)` of a prepared picture and of the original.
+pub type PictureSizes = ((u32, u32), (u32, u32));
+
 impl Predictor {
     /// Boxes and mask probabilities in the pixels of prepared pictures.
     pub async fn detect(&self, planes: &[Planes]) -> Result<Vec<Vec<Found>>, PredictError> {
@@ -136,7 +139,7 @@ impl Predictor {
         &self,
         packed: &PackedPyramid,
         boxes: Vec<Vec<ScoredBox>>,
-        sizes: &[((u32, u32), (u32, u32))],
+        sizes: &[PictureSizes],
     ) -> Result<Vec<Vec<Detection>>, PredictError> {
         let mut found: Vec<Vec<Detection>> = boxes.iter().map(|_| Vec::new()).collect();
         for some in with_pictures(boxes).chunks(MASKS_AT_ONCE) {

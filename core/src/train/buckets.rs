@@ -95,7 +95,7 @@ fn groups(sizes: &[(Shape, usize)], most: usize) -> Vec<Range<usize>> {
     for runs in 0..most.min(n) {
         let mut row = vec![(usize::MAX, 0); n + 1];
         row[0] = (0, 0);
-        for end in 1..=n {
+        for (end, best_of_end) in row.iter_mut().enumerate().skip(1) {
             let (mut shape, mut count) = ((1, 1), 0);
             for start in (0..end).rev() {
                 shape = hull(shape, sizes[start].0);
@@ -106,8 +106,8 @@ fn groups(sizes: &[(Shape, usize)], most: usize) -> Vec<Range<usize>> {
                     _ => best[runs - 1][start].0,
                 };
                 let pixels = before.saturating_add(count * shape.0 * shape.1);
-                if pixels < row[end].0 {
-                    row[end] = (pixels, start);
+                if pixels < best_of_end.0 {
+                    *best_of_end = (pixels, start);
                 }
             }
         }

@@ -136,7 +136,13 @@ mod tests {
 
     /// Two thirds of the pictures are wide.
     fn buckets(count: usize) -> Buckets {
-        let size = |index: usize| if index % 3 == 0 { (96, 64) } else { (64, 96) };
+        let size = |index: usize| {
+            if index.is_multiple_of(3) {
+                (96, 64)
+            } else {
+                (64, 96)
+            }
+        };
         Buckets::new(&(0..count).map(size).collect::<Vec<_>>(), 3)
     }
 

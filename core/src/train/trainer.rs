@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub struct StepReport {
     /// Steps done.
     pub step: usize,
-    /// Losses in the order of [`Losses::NAMES`].
+    /// Losses in the order of [`Losses::NAMES`](super::Losses::NAMES).
     pub losses: [f32; 5],
     /// Learning rate.
     pub learning_rate: f64,

@@ -4,7 +4,7 @@
 pub type Tap = (usize, f32);
 
 /// The cells and weights that each of `bins` bins of `[from, from + length)` reads on an axis of
-/// `size` cells; `sampling_ratio` and `aligned` as in [`RoiAlignParams`]. Samples beyond one cell
+/// `size` cells; `sampling_ratio` and `aligned` as in `RoiAlignParams`. Samples beyond one cell
 /// outside the map count as zero.
 pub fn axis_taps(
     from: f32,

@@ -111,7 +111,7 @@ fn sizes(planes: &[Planes], photos: &[RgbImage]) -> Vec<((u32, u32), (u32, u32))
 fn detect_without_reads(
     predictor: &Predictor,
     planes: &[Planes],
-    sizes: &[((u32, u32), (u32, u32))],
+    sizes: &[mrcnn_core::predict::PictureSizes],
     device: &Device,
     kind: BackendKind,
 ) -> Vec<Vec<Detection>> {

@@ -128,7 +128,7 @@ fn a_run_on_ones_own_pictures_is_stopped_and_goes_on() {
     assert!(run.folder.best().is_file());
 
     // From these weights to a model of the same classes: nothing starts from noise.
-    let transfer = run.model_from(&run.folder.best()).expect("a model");
+    let transfer = run.model_from(run.folder.best()).expect("a model");
     assert!(transfer.fresh.is_empty(), "{:?}", transfer.fresh);
     // Nobody needs to watch.
     let again = trainer(&folder.path().join("again"), &source).expect("a trainer");
