@@ -6,6 +6,7 @@
 
 pub mod close;
 pub mod golden;
+pub mod protobuf;
 pub mod recipe;
 pub mod tensorflow_file;
 pub mod torch_file;

@@ -1,5 +1,6 @@
 //! TensorFlow checkpoints as `tf.train.Saver` writes them; the table by the `sstable` crate.
 
+use crate::protobuf::{field, masked_crc, message};
 use crate::torch_file::Named;
 use sstable::{CompressionType, Options, TableBuilder};
 use std::path::Path;
@@ -38,9 +39,7 @@ fn entry(shape: &[usize], offset: usize, bytes: &[u8]) -> Vec<u8> {
     for &length in shape {
         dims.extend(message(2, &field(1, length as u64)));
     }
-    let crc = crc32c::crc32c(bytes)
-        .rotate_right(15)
-        .wrapping_add(0xa282_ead8);
+    let crc = masked_crc(bytes);
     let mut entry = field(1, 1);
     entry.extend(message(2, &dims));
     entry.extend(field(4, offset as u64));
@@ -48,29 +47,4 @@ fn entry(shape: &[usize], offset: usize, bytes: &[u8]) -> Vec<u8> {
     entry.push(6 << 3 | 5);
     entry.extend(crc.to_le_bytes());
     entry
-}
-
-/// A protobuf integer.
-fn field(tag: u8, value: u64) -> Vec<u8> {
-    let mut bytes = vec![tag << 3];
-    bytes.extend(varint(value));
-    bytes
-}
-
-/// A protobuf message within another.
-fn message(tag: u8, content: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![tag << 3 | 2];
-    bytes.extend(varint(content.len() as u64));
-    bytes.extend(content);
-    bytes
-}
-
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-    bytes
 }
