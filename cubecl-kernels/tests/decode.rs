@@ -20,7 +20,8 @@ const PARAMS: [BoxDecoding; 2] = [
     },
 ];
 
-/// `exp` and division may be a few units in the last place off, of boxes up to 1e5 pixels.
+/// `exp` and division may be a few units in the last place off, of boxes up to 1e5 pixels; the few
+/// larger ones leave the picture, whose border they are cut at.
 const TOLERANCE: f32 = 1e-2;
 
 /// The inputs of a launch.
@@ -133,7 +134,7 @@ fn ten_thousand_random_boxes() {
         .map(|adapter| ("wgpu", &adapter.device, TOLERANCE));
     let devices: Vec<_> = std::iter::once(("flex", &flex, 0.0)).chain(card).collect();
     let mut filled = 0;
-    random::cases("decoding", |random, round| {
+    let done = random::cases("decoding", 7 * PARAMS.len(), |random, round| {
         let slots = [700, 1, 255, 256, 257, 1000, 65_536][round % 7];
         let n = if slots > 1000 { 1 } else { 3 };
         let (batch, params) = (batch(random, n, slots), &PARAMS[round % 2]);
@@ -163,4 +164,5 @@ fn ten_thousand_random_boxes() {
         n * slots
     });
     println!("{filled} boxes kept");
+    assert!(done < random::CASES || filled > 300);
 }

@@ -122,7 +122,7 @@ const SIZES: [(usize, usize); 15] = [
 fn ten_thousand_random_groups() {
     let adapter = adapter::adapter();
     let devices = devices(&adapter);
-    random::cases("NMS", |random, round| {
+    random::cases("NMS", SIZES.len(), |random, round| {
         let (groups, k) = SIZES[round % SIZES.len()];
         check(random, groups, k, &devices);
         groups

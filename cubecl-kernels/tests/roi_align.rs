@@ -45,7 +45,7 @@ fn forward_equals_the_cpu_version() {
         return;
     };
     let settings: Vec<_> = settings().collect();
-    random::cases("RoIAlign forward", |random, round| {
+    random::cases("RoIAlign forward", settings.len(), |random, round| {
         let (output, sampling_ratio, aligned) = settings[round % settings.len()];
         let channels = CHANNELS[round % CHANNELS.len()];
         // Counts at the edges of a cube of 256 units, where the features are small.
@@ -57,7 +57,7 @@ fn forward_equals_the_cpu_version() {
             output,
             sampling_ratio,
             aligned,
-            levels: levels(1 + round % 4),
+            levels: levels(1 + random.below(4)),
         };
         forward_case(random, 1 + round % 3, channels, count, &params, device);
         count
@@ -119,7 +119,7 @@ fn backward_equals_the_cpu_version_and_itself() {
         return;
     };
     let settings: Vec<_> = settings().collect();
-    random::cases("RoIAlign backward", |random, round| {
+    random::cases("RoIAlign backward", settings.len(), |random, round| {
         let (output, sampling_ratio, aligned) = settings[round % settings.len()];
         let channels = CHANNELS[round % CHANNELS.len()];
         let count = [60, 255, 256, 257, 1100, 1][round % 6].min(20_000 / (channels * output[0]));
@@ -127,10 +127,10 @@ fn backward_equals_the_cpu_version_and_itself() {
             output,
             sampling_ratio,
             aligned,
-            levels: levels(1 + round % 4),
+            levels: levels(1 + random.below(4)),
         };
         // Far boxes in every other case: their weights are less exact.
-        let kinds = if round % 2 == 0 { WILD } else { KINDS };
+        let kinds = if random.below(2) == 0 { WILD } else { KINDS };
         backward_case(
             random,
             1 + round % 3,

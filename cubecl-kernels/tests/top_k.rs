@@ -103,7 +103,7 @@ fn devices(adapter: &Option<adapter::Adapter>) -> Vec<Device> {
 fn ten_thousand_random_segments() {
     let adapter = adapter::adapter();
     let devices = devices(&adapter);
-    random::cases("top-k", |random, round| {
+    random::cases("top-k", 8, |random, round| {
         let k = [2048, 1, 777, 2, 17, 100, 256, 300][round % 8];
         let mut counts: Vec<usize> = [0, 1, 255, 256, 257].repeat(10);
         let share = if k > 512 { 60 } else { 550 };

@@ -24,6 +24,8 @@ pub struct PastedMask {
 /// Follows torchvision's `paste_masks_in_image`: one pixel of zero padding, the box grown to match
 /// and truncated to integers, bilinear interpolation without aligned corners. Only the window inside
 /// the picture is computed. [`paste_bits`] is what predictions need.
+///
+/// Panics where the mask has another number of cells.
 pub fn paste_mask(
     mask: &[f32],
     size: usize,
@@ -31,6 +33,7 @@ pub fn paste_mask(
     image_width: usize,
     image_height: usize,
 ) -> PastedMask {
+    assert_eq!(mask.len(), size * size, "a mask of {size} x {size} cells");
     let window = PasteWindow::new(bbox, size, image_width, image_height);
     let (width, height) = window.size;
     let mut probabilities = vec![0.0; width * height];
@@ -55,12 +58,16 @@ pub fn paste_mask(
 /// The pixels of `window` where the `side x side` probabilities `mask` (row-major), pasted as
 /// [`paste_mask`] does, are above `threshold`: a word of up to 32 rows after another, column by
 /// column, the lowest bit the top row. Each column begins with a word of its own.
+///
+/// Panics where the mask has another number of cells.
 pub fn paste_bits(mask: &[f32], window: &PasteWindow, threshold: f32) -> Vec<u32> {
+    let side = window.side();
+    assert_eq!(mask.len(), side * side, "a mask of {side} x {side} cells");
     let (width, height) = window.size;
     let mut words = Vec::with_capacity(width * window.column_words());
     paste_columns(
         mask,
-        window.side(),
+        side,
         window.axes,
         (0..width, height),
         threshold,

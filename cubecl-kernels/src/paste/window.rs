@@ -142,9 +142,10 @@ impl PasteBatch {
     /// Entries a batch: what a launch has cubes for.
     const ENTRIES: usize = 1 << 15;
 
-    /// Cuts `windows`, one a mask, into batches of at most `words` words, or one column where that is
-    /// more. Each mask's columns come in order; a mask may go over several batches.
+    /// Cuts `windows`, one a mask, into batches of at most `words` words ([`Self::WORDS`] where that is
+    /// less: a launch has no cubes for many more), or one column where that is more. Each mask's columns come in order; a mask may go over several batches.
     pub fn plan(windows: &[PasteWindow], words: usize) -> Vec<Self> {
+        let words = words.min(Self::WORDS);
         let mut batches = Vec::new();
         let mut parts: Vec<Part> = Vec::new();
         let mut used = 0;
@@ -203,7 +204,10 @@ impl PasteBatch {
 
     /// The index of each part's mask, and which of the `words` that [`super::paste_masks`] returned are
     /// its columns'.
+    ///
+    /// Panics where they are not as many as [`Self::words`].
     pub fn parts<'a>(&'a self, words: &'a [i32]) -> impl Iterator<Item = (usize, &'a [i32])> {
+        assert_eq!(words.len(), self.words(), "the words of this batch");
         let of_part = |part: &'a Part| (part.mask, &words[part.words()]);
         self.parts.iter().map(of_part)
     }

@@ -8,18 +8,32 @@ use std::thread::panicking;
 /// SplitMix64.
 pub struct Random(pub u64);
 
-/// Runs `round` until it has checked enough cases; it is told the round's number, which seeds its
-/// numbers, and returns how many cases it checked.
+/// Cases of a test, unless `MRCNN_CASES` says otherwise.
 #[allow(dead_code, reason = "each test uses some")]
-pub fn cases(test: &str, mut round: impl FnMut(&mut Random, usize) -> usize) {
-    let (wanted, mut seed) = (setting("MRCNN_CASES", 10_000), setting("MRCNN_SEED", 1));
-    let mut done = 0;
-    while done < wanted {
+pub const CASES: usize = 10_000;
+
+/// Runs `round` until it has checked enough cases; it is told the round's number, which seeds its
+/// numbers, and returns how many cases it checked. Unless `MRCNN_CASES` is set there are `settings`
+/// rounds at least, one for each of the test's settings. Returns how many cases were checked.
+#[allow(dead_code, reason = "each test uses some")]
+pub fn cases(
+    test: &str,
+    settings: usize,
+    mut round: impl FnMut(&mut Random, usize) -> usize,
+) -> usize {
+    let (wanted, first) = (setting("MRCNN_CASES", CASES), setting("MRCNN_SEED", 1));
+    let rounds = match std::env::var_os("MRCNN_CASES") {
+        Some(_) => 0,
+        None => settings,
+    };
+    let (mut done, mut seed) = (0, first);
+    while done < wanted || seed - first < rounds {
         let _named = Named { test, seed };
         done += round(&mut Random(mrcnn_kernels::mix(seed as u64)), seed);
         seed += 1;
     }
     println!("{test}: {done} cases");
+    done
 }
 
 fn setting(name: &str, default: usize) -> usize {
