@@ -243,8 +243,7 @@ def main():
         change=5e-3 if on_cpu else 2e-2,
     )
     if arguments.precision != "f32":
-        # As tests/tests/library/precision.rs: some twenty roundings in a row, and what they decide among
-        # proposals that are alike. Found on flex: 20 % of the detections in bf16, 2 % in f16.
+        # Some twenty roundings in a row, and what they decide among proposals that are alike. Found on flex: 20 % of the detections in bf16, 2 % in f16.
         rounding = ROUNDING[arguments.precision]
         tolerance = dict(
             scores=20 * rounding,

@@ -1,7 +1,7 @@
 //! Runs that end early: killed, stopped, or beside damage, and gone on with.
 
+use crate::evidence::records;
 use crate::{cli, cli_error, cli_ok, render_shapes, shown, train_args};
-use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -28,12 +28,8 @@ fn arguments(out: &str) -> Vec<String> {
 
 /// The losses of every step, as they are written: equal text is equal bits.
 fn losses(run: &Path) -> Vec<String> {
-    let text = std::fs::read_to_string(run.join("metrics.jsonl")).expect("a log");
-    let lines = text
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("a line of JSON"));
-    let steps = lines.filter(|line: &Value| line["kind"] == "step");
-    steps
+    records(run, "step")
+        .iter()
         .map(|line| {
             let keys = ["step", "loss_classifier", "loss_box_reg", "loss_mask"];
             let more = ["loss_objectness", "loss_rpn_box_reg", "lr", "grad_norm"];
@@ -43,7 +39,8 @@ fn losses(run: &Path) -> Vec<String> {
         .collect()
 }
 
-fn tensors(file: &Path) -> Vec<u8> {
+/// What follows the header of a weights file.
+pub fn tensors(file: &Path) -> Vec<u8> {
     let bytes = std::fs::read(file).expect("weights");
     let header = u64::from_le_bytes(*bytes.first_chunk().expect("a header")) as usize;
     bytes[8 + header..].to_vec()

@@ -1,12 +1,14 @@
 //! Half precision against f32, layer by layer, on the golden photos and over a training run.
 
+mod run;
+
 use super::small;
 use super::train_step::{inputs, seed};
 use burn::module::list_param_ids;
 use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor};
 use mrcnn_backends::{BackendKind, Precision, Resolved};
 use mrcnn_core::MaskRcnn;
-use mrcnn_core::config::{Config, NormKind};
+use mrcnn_core::config::NormKind;
 use mrcnn_core::data::Classes;
 use mrcnn_core::model::{Conv2d, Linear, Norm};
 use mrcnn_core::predict::Predictor;
@@ -276,15 +278,3 @@ fn inference_in_f16_follows_f32() {
         }
     }
 }
-
-/// As [`small::config`] with the recipe of a run of 300 steps.
-fn run_config(batch_size: usize) -> Config {
-    let mut config = small::config();
-    config.model.num_classes = 5;
-    config.model.head_norm = NormKind::GroupNorm;
-    config.train.steps = 300;
-    config.train.batch_size = batch_size;
-    config
-}
-
-mod run;

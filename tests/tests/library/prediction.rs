@@ -94,6 +94,11 @@ fn score_and_overrides_change_what_is_found() {
     assert!(found(builder(&bytes).score(1.1)).is_empty());
     let few = builder(&bytes).overrides(["model.roi.max_detections=2"]);
     assert_eq!(found(few.score(0.0)).len(), 2);
+    // A threshold that is set by name holds, whatever the score.
+    let threshold = format!("model.roi.score_threshold={middle:?}");
+    let set = found(builder(&bytes).overrides([threshold]).score(0.0));
+    let above = all.iter().filter(|object| object.score > middle).count();
+    assert_eq!(set.len(), above);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod predict;
 mod tools;
 mod train;
 
+use crate::evidence::records;
 use crate::{cli_ok, render_shapes, train_args};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -162,12 +163,8 @@ fn setting(run: &Path, key: &str) -> String {
 
 /// The losses of a run's steps.
 fn losses(run: &Path) -> Vec<f64> {
-    let lines = text(&run.join("metrics.jsonl"));
-    let records = lines
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    let steps = records.filter(|record| record["kind"] == "step");
-    steps
+    records(run, "step")
+        .iter()
         .map(|step| step["loss"].as_f64().expect("a loss"))
         .collect()
 }

@@ -148,8 +148,12 @@ pub const SHAPES: Table = &[
 
 /// The JSON of a short benchmark.
 fn benchmark(at: &Path, more: &[&str]) -> serde_json::Value {
+    timed(at, "inference", more)
+}
+
+fn timed(at: &Path, mode: &str, more: &[&str]) -> serde_json::Value {
     let given = |name: &str| more.iter().any(|arg| arg.starts_with(name));
-    let mut args = vec!["benchmark", "inference", "--backend=cpu"];
+    let mut args = vec!["benchmark", mode, "--backend=cpu"];
     if !given("--config") && !given("--weights") {
         args.push("--config=quickstart");
     }
@@ -173,6 +177,13 @@ pub const BENCHMARK: Table = &[
     }),
     ("--weights", |at| {
         let found = benchmark(at, &["--weights=base/last.safetensors"]);
+        assert_eq!(found["model"]["num_classes"], 5);
+        // A preset leaves the classes to the data; here they are the weights'.
+        let preset = ["--config=base/args.toml", "--set=model.num_classes=0"];
+        let found = benchmark(
+            at,
+            &[&preset[..], &["--weights=base/last.safetensors"]].concat(),
+        );
         assert_eq!(found["model"]["num_classes"], 5);
     }),
     ("--data", |at| {
@@ -214,6 +225,11 @@ pub const BENCHMARK: Table = &[
     ("--precision", |at| {
         assert_eq!(benchmark(at, &["--precision=f16"])["precision"], "f16");
         assert_eq!(benchmark(at, &[])["precision"], "f32");
+        // Training has its own in the configuration, and the option sets that.
+        let found = timed(at, "train", &["--set=train.precision=bf16"]);
+        assert_eq!(found["precision"], "bf16");
+        let found = timed(at, "train", &["--precision=f16"]);
+        assert_eq!(found["precision"], "f16");
     }),
     ("--backend", |at| {
         let error = cli_error(at, &["benchmark", "train", "--backend=cuda"]);

@@ -1,11 +1,12 @@
 //! 300 steps on shapes in f16.
 
-use super::{resolved, run_config};
+use super::resolved;
+use crate::small;
 use burn::tensor::Device;
 use mrcnn_backends::Precision;
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::benchmark::synthetic_pictures;
-use mrcnn_core::config::{AutoScale, Config, LossScale, OptimizerKind, Schedule};
+use mrcnn_core::config::{AutoScale, Config, LossScale, NormKind, OptimizerKind, Schedule};
 use mrcnn_core::random::Stream;
 use mrcnn_core::train::{Batch, LossScaler, Optimizer, Replicas, TrainSample, learning_rate};
 use std::thread;
@@ -21,7 +22,10 @@ const LAST: usize = 100;
 const SEEDS: [u64; 2] = [1, 2];
 
 fn config() -> Config {
-    let mut config = run_config(BATCH);
+    let mut config = small::config();
+    config.model.num_classes = 5;
+    config.model.head_norm = NormKind::GroupNorm;
+    (config.train.steps, config.train.batch_size) = (300, BATCH);
     config.train.optimizer = OptimizerKind::Adamw;
     (config.train.learning_rate, config.train.lr_batch) = (0.002, 0);
     (config.train.warmup_steps, config.train.warmup_factor) = (30, 0.01);
