@@ -84,15 +84,9 @@ fn decode_all(dir: &str, rounds: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Seconds of all cores that this process has used, on Linux.
+/// Seconds of all cores that this process has used.
 fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks = after_name.split_whitespace().skip(11).take(2);
-    ticks
-        .filter_map(|ticks| ticks.parse::<f64>().ok())
-        .sum::<f64>()
-        / 100.0
+    cpu_time::ProcessTime::now().as_duration().as_secs_f64()
 }
 
 fn resize(rounds: usize) -> Result<(), Failure> {

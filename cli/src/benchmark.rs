@@ -1,9 +1,9 @@
 //! `mrcnn-cli benchmark`.
 
-use crate::args::{BackendArgs, OverrideArgs, load_config};
+use crate::args::{BackendArgs, OverrideArgs, load_config, say_precision};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
-use mrcnn_backends::Selected;
+use mrcnn_backends::{Precision, Selected};
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::benchmark::{BenchmarkSpec, Mode, benchmark, benchmark_graph};
 use mrcnn_core::config::Config;
@@ -69,14 +69,27 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
         "--graph records inference only: mrcnn-cli benchmark inference --graph"
     );
     let start = args.weights.as_deref().map(weights::load).transpose()?;
-    let config = match (&args.config, &start) {
+    let mut config = match (&args.config, &start) {
         (None, Some(start)) => start.config.clone(),
         (name, _) => load_config(name.as_deref())?,
     };
-    let config = config.with(&args.overrides.set)?;
+    if args.config.is_none() {
+        // That of the device where the weights were made.
+        config.train.precision = Precision::Auto;
+    }
+    let mut overrides: Vec<String> = args.backend.precision_override().into_iter().collect();
+    overrides.extend(args.overrides.set.iter().cloned());
+    let mut config = config.with(&overrides)?;
+    if let Some(start) = start.as_ref().filter(|_| config.model.num_classes == 0) {
+        config.model.num_classes = start.classes.len() + 1;
+    }
     config.check()?;
     let backend = args.backend.select()?;
-    let precision = args.backend.precision(&backend, true)?;
+    let precision = match args.mode {
+        What::Train => config.train.precision.resolve(&backend.device)?,
+        What::Inference => args.backend.precision(&backend, false)?,
+    };
+    say_precision(precision);
     let model = match (start, &args.weights) {
         (Some(start), Some(path)) => {
             let device = backend.device.clone().autodiff();

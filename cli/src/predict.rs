@@ -2,6 +2,7 @@
 
 use crate::args::{PredictArgs, PrintFormat};
 use anyhow::{Context, Result, anyhow, bail};
+use mrcnn_core::data::detections_json;
 use mrcnn_core::image::decode::decode;
 use mrcnn_core::{Prediction, Predictor};
 use std::path::{Path, PathBuf};
@@ -43,18 +44,17 @@ pub fn run(args: &PredictArgs) -> Result<()> {
             }
         };
         let started = Instant::now();
-        let found = predictor.predict(&image)?;
+        let mut found = predictor.predict(&image)?;
+        // `--set model.roi.score_threshold` may be lower.
+        found.detections.retain(|found| found.score >= args.score);
         if table {
             println!("{}", row(path, started, &found));
         }
         let overlay = out.join(overlay_name(path, index));
         let drawn = found.draw(&image).save(&overlay);
         drawn.with_context(|| overlay.display().to_string())?;
-        let file_name = Some(path.display().to_string());
-        for mut record in found.to_coco(index as u64 + 1) {
-            record.file_name.clone_from(&file_name);
-            records.push(record);
-        }
+        let (id, detections) = (index as u64 + 1, &found.detections);
+        records.extend(detections_json(id, Some(path), detections, found.classes()));
     }
     let json = out.join("detections.json");
     let text = serde_json::to_string(&records)?;
@@ -183,7 +183,7 @@ fn newest_weights(runs: &Path) -> Result<PathBuf> {
 }
 
 /// Creates the folder, or `-2`, `-3` and so on where it is in use.
-fn free_folder(path: &Path) -> Result<PathBuf> {
+pub fn free_folder(path: &Path) -> Result<PathBuf> {
     let path = mrcnn_core::train::free_name(path);
     std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
     Ok(path)

@@ -7,6 +7,8 @@ mod stages;
 pub use builder::{PredictorBuilder, WeightsSource};
 pub use found::Found;
 pub use stages::PictureSizes;
+#[cfg(feature = "train")]
+pub(crate) use stages::input;
 
 use crate::config::{Config, ConfigError};
 use crate::data::Classes;

@@ -86,8 +86,7 @@ impl Model {
             label: 1,
             score: 1.0,
         };
-        let size = (planes.height as u32, planes.width as u32);
-        let sizes = [(size, (height, width))];
+        let sizes = [sizes(&planes, &grey)];
         self.predictor
             .find_detections(&features, vec![vec![object]], &sizes)
             .await?;

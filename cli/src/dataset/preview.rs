@@ -1,10 +1,11 @@
 //! `mrcnn-cli dataset preview`.
 
 use crate::args::{OverrideArgs, load_config};
+use crate::predict::free_folder;
 use anyhow::{Context, Result};
 use clap::Args;
 use mrcnn_core::data::{Dataset, OnProblem};
-use mrcnn_core::train::{free_name, preview};
+use mrcnn_core::train::preview;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -41,8 +42,7 @@ pub fn run(args: &PreviewArgs) -> Result<()> {
     config.check()?;
     // What is bad shows in `dataset check`.
     let (dataset, _) = Dataset::open(&args.dir, &config.data.train, OnProblem::Skip)?;
-    let out = free_name(&args.out);
-    std::fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
+    let out = free_folder(&args.out)?;
     let mut count = 0;
     for picture in preview(Arc::new(dataset), &config, args.count)? {
         let (id, picture) = picture?;

@@ -4,11 +4,11 @@ use super::{
     BenchmarkError, BenchmarkSpec, Percentiles, SYNTHETIC_CLASSES, Timing, synthetic_pictures,
 };
 use crate::config::Config;
-use crate::image::transform::{Planes, prepare, stack_at_least};
+use crate::image::transform::{Planes, prepare};
 use crate::model::{DetectionSlots, MaskRcnn, ScoredBox};
-use crate::predict::PredictError;
+use crate::predict::{PredictError, input};
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData, capture};
+use burn::tensor::{Device, capture};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -69,13 +69,9 @@ fn one_size(
 ) -> Result<GraphResult, BenchmarkError> {
     let (pictures, _) = synthetic_pictures(batch_size, config.model.num_classes - 1);
     let planes: Vec<Planes> = pictures.iter().map(|p| prepare(p, &config.image)).collect();
-    let image = &config.image;
-    let references: Vec<&Planes> = planes.iter().collect();
-    let (values, shape) = stack_at_least(&references, image.size_divisor, image.smallest_batch());
-    let padded = (shape[2], shape[3]);
-    let sizes = planes.iter().map(|p| (p.height as u32, p.width as u32));
-    let sizes: Vec<(u32, u32)> = sizes.collect();
-    let images = Tensor::<4>::from_data(TensorData::new(values, shape), device);
+    let (images, sizes) = input(&planes, &config.image, device);
+    let [_, _, height, width] = images.dims();
+    let padded = (height, width);
     let infer = || {
         let pyramid = model.pyramid(images.clone());
         let packed = model.pack(&pyramid);

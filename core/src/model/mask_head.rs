@@ -4,7 +4,7 @@ use super::layers::{Conv2d, full, like, zeros};
 use super::norm::{Norm, conv_norm};
 use crate::config::{ModelConfig, NormKind};
 use burn::module::{Module, Param};
-use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData, activation::relu};
+use burn::tensor::{Device, Int, Tensor, TensorData, activation::relu};
 use mrcnn_kernels::conv1x1;
 
 /// The convolutions of the head, each followed by a ReLU.
@@ -101,6 +101,6 @@ pub fn mask_probabilities(logits: Tensor<4>, labels: &[usize]) -> Tensor<3> {
     let labels = TensorData::new(labels, [r, 1, 1, 1]);
     let labels = Tensor::<4, Int>::from_data(labels, &logits.device());
     let masks = logits.gather(1, labels.expand([r, 1, s, s]));
-    let masks = masks.reshape([r, s, s]).cast(FloatDType::F32);
+    let masks = full(masks.reshape([r, s, s]));
     (masks.neg().exp() + 1.0).recip()
 }

@@ -136,7 +136,7 @@ impl<'a> PredictorBuilder<'a> {
     }
 
     /// Detections with a lower score are not looked for: `model.roi.score_threshold`, 0.05 unless the
-    /// weights say otherwise. Above 1 nothing is found.
+    /// weights say otherwise. Above 1 nothing is found. [`Self::overrides`] of that setting come after.
     pub fn score(mut self, score: f32) -> Self {
         self.score = Some(score);
         self
@@ -147,7 +147,7 @@ impl<'a> PredictorBuilder<'a> {
     /// Fails where there are no weights, they are not of a Mask R-CNN or do not fit the configuration,
     /// a setting makes no sense, there is no device, or it has not the precision.
     pub fn build(self) -> Result<Predictor, PredictError> {
-        let mut overrides = self.overrides;
+        let mut overrides = Vec::new();
         if let Some(score) = self.score {
             if score.is_nan() {
                 return Err(PredictError::Score);
@@ -156,6 +156,7 @@ impl<'a> PredictorBuilder<'a> {
             let threshold = score.next_down().max(0.0);
             overrides.push(format!("model.roi.score_threshold={threshold:?}"));
         }
+        overrides.extend(self.overrides);
         let (checkpoint, name) = self.weights.ok_or(PredictError::NoWeights)?.read()?;
         let device = match self.device {
             Some(device) => device,

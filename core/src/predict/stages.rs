@@ -3,11 +3,12 @@
 use super::found::{Found, MASK_THRESHOLD};
 use super::{PredictError, Predictor};
 use crate::boxes::{self, Bbox};
+use crate::config::ImageConfig;
 use crate::detection::Detection;
 use crate::image::paste::pasted;
 use crate::image::transform::{Planes, stack_at_least};
 use crate::model::{PackedPyramid, ScoredBox, filter_proposals, mask_probabilities, postprocess};
-use burn::tensor::{ExecutionError, Tensor, TensorData};
+use burn::tensor::{Device, ExecutionError, Tensor, TensorData};
 
 /// Masks are predicted for this many detections at a time, which bounds their memory.
 const MASKS_AT_ONCE: usize = 128;
@@ -31,19 +32,11 @@ impl Predictor {
         &self,
         planes: &[Planes],
     ) -> Result<(PackedPyramid, Vec<Vec<ScoredBox>>), PredictError> {
-        let references: Vec<&Planes> = planes.iter().collect();
-        let image = &self.config.image;
-        let (values, shape) =
-            stack_at_least(&references, image.size_divisor, image.smallest_batch());
-        let images = Tensor::from_data(TensorData::new(values, shape), &self.device);
-        let sizes: Vec<(u32, u32)> = planes
-            .iter()
-            .map(|p| (p.height as u32, p.width as u32))
-            .collect();
-
+        let (images, sizes) = input(planes, &self.config.image, &self.device);
+        let [_, _, height, width] = images.dims();
+        let padded = (height, width);
         let pyramid = self.model.pyramid(images);
         let packed = self.model.pack(&pyramid);
-        let padded = (shape[2], shape[3]);
         let boxes = if self.model.selects_on_device(&self.device) {
             let found = self.model.detect(&pyramid, &packed, padded, &sizes);
             found.read().await?
@@ -174,6 +167,19 @@ impl Predictor {
     }
 }
 
+/// Pictures padded to one size, `[n, 3, h, w]`, and the `(height, width)` of each within.
+pub(crate) fn input(
+    planes: &[Planes],
+    image: &ImageConfig,
+    device: &Device,
+) -> (Tensor<4>, Vec<(u32, u32)>) {
+    let references: Vec<&Planes> = planes.iter().collect();
+    let (values, shape) = stack_at_least(&references, image.size_divisor, image.smallest_batch());
+    let sizes = planes.iter().map(|p| (p.height as u32, p.width as u32));
+    let images = Tensor::from_data(TensorData::new(values, shape), device);
+    (images, sizes.collect())
+}
+
 /// Each box with the index of its picture.
 fn with_pictures(boxes: Vec<Vec<ScoredBox>>) -> Vec<(usize, ScoredBox)> {
     let pictures = boxes.into_iter().enumerate();
@@ -184,10 +190,5 @@ fn with_pictures(boxes: Vec<Vec<ScoredBox>>) -> Vec<(usize, ScoredBox)> {
 }
 
 async fn floats<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, ExecutionError> {
-    Ok(tensor
-        .into_data_async()
-        .await?
-        .convert::<f32>()
-        .iter::<f32>()
-        .collect())
+    Ok(tensor.into_data_async().await?.iter::<f32>().collect())
 }

@@ -140,7 +140,7 @@ fn training_proposals(
     anchors: &Anchors,
 ) -> Result<Vec<Vec<Bbox>>, ExecutionError> {
     let rpn = &model.config().rpn;
-    let read = |data: TensorData| -> Vec<f32> { data.convert::<f32>().iter::<f32>().collect() };
+    let read = |data: TensorData| -> Vec<f32> { data.iter::<f32>().collect() };
     let objectness = read(untracked(output.objectness.clone()).try_into_data()?);
     let deltas = read(untracked(output.deltas.clone()).try_into_data()?);
     let count = anchors.boxes.len();

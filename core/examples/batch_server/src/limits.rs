@@ -53,6 +53,9 @@ impl Default for Limits {
     }
 }
 
+/// Pictures and connections at most: their places are made at the start.
+const MOST: usize = 1 << 16;
+
 impl Limits {
     pub const HELP: &str = "keys: listen=127.0.0.1:8080 backend=auto score=0.5 batch=8 wait_ms=5 \
         queue=64 connections=128 bytes=8388608 pixels=25000000 head_ms=10000 body_ms=10000 stop_ms=60000";
@@ -71,17 +74,20 @@ impl Limits {
     }
 
     fn set(&mut self, key: &str, value: &str) -> Option<()> {
-        let count = || value.parse().ok().filter(|&count: &usize| count > 0);
+        let count = |most: usize| {
+            let count = value.parse().ok();
+            count.filter(|count| (1..=most).contains(count))
+        };
         let duration = || value.parse().ok().map(Duration::from_millis);
         match key {
             "listen" => self.listen = value.parse().ok()?,
             "backend" => self.backend = value.parse().ok()?,
             "score" => self.score = value.parse().ok()?,
-            "batch" => self.batch = count()?,
+            "batch" => self.batch = count(MOST)?,
             "wait_ms" => self.wait = duration()?,
-            "queue" => self.queue = count()?,
-            "connections" => self.connections = count()?,
-            "bytes" => self.bytes = count()?,
+            "queue" => self.queue = count(MOST)?,
+            "connections" => self.connections = count(MOST)?,
+            "bytes" => self.bytes = count(1 << 30)?,
             "pixels" => self.pixels = value.parse().ok()?,
             "head_ms" => self.head = duration()?,
             "body_ms" => self.body = duration()?,
