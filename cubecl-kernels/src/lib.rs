@@ -9,6 +9,13 @@
 //!
 //! Features: `flex` (CPU), `wgpu`, `cuda`, `fusion`.
 #![warn(missing_docs)]
+// Without flex nothing calls some of the CPU versions; without any backend operators have no implementation
+// that uses what they are given.
+#![cfg_attr(not(feature = "flex"), allow(dead_code))]
+#![cfg_attr(
+    not(any(feature = "flex", feature = "wgpu", feature = "cuda")),
+    allow(unused_variables)
+)]
 
 mod conv1x1;
 pub mod conv3x3;

@@ -73,6 +73,7 @@ impl Model {
     /// one finds its kernels compiled.
     #[wasm_bindgen(js_name = warmUp)]
     pub async fn warm_up(&self, width: u32, height: u32) -> Result<(), JsError> {
+        pixels_of(width, height)?;
         let grey = RgbImage::from_pixel(width, height, [128; 3].into());
         let planes = prepare(&grey, &self.predictor.config().image);
         let bbox: Bbox = [0.0, 0.0, planes.width as f32, planes.height as f32];
@@ -138,14 +139,20 @@ fn sizes(planes: &Planes, image: &RgbImage) -> ((u32, u32), (u32, u32)) {
     )
 }
 
-fn picture(rgba: &Uint8ClampedArray, width: u32, height: u32) -> Result<RgbImage, JsError> {
+/// How many pixels a picture has, if it is one that is read.
+fn pixels_of(width: u32, height: u32) -> Result<u64, JsError> {
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 || pixels > MAX_PIXELS {
         return Err(JsError::new(&format!(
-            "a picture of {width}x{height} pixels; 1 to {} megapixels are read",
+            "a picture of {width}x{height} pixels; 1 pixel to {} megapixels are read",
             MAX_PIXELS / 1_000_000
         )));
     }
+    Ok(pixels)
+}
+
+fn picture(rgba: &Uint8ClampedArray, width: u32, height: u32) -> Result<RgbImage, JsError> {
+    let pixels = pixels_of(width, height)?;
     if u64::from(rgba.length()) != 4 * pixels {
         return Err(JsError::new(&format!(
             "{width}x{height} pixels need {} bytes of RGBA, there are {}",

@@ -28,6 +28,14 @@ impl Config {
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(invalid(key, 0, "must be at least 1"));
         }
+        let sides = [
+            ("image.min_size", self.image.min_size),
+            ("image.max_size", self.image.max_size),
+            ("image.size_divisor", self.image.size_divisor),
+        ];
+        if let Some((key, value)) = sides.into_iter().find(|(_, side)| *side > MOST_PIXELS) {
+            return Err(invalid(key, value, "must be at most 32768 pixels"));
+        }
         if model.rpn.anchor_sizes.len() != 5 {
             let count = model.rpn.anchor_sizes.len();
             return Err(invalid(
@@ -152,6 +160,9 @@ impl Config {
 /// More shapes than that are what having none is.
 const MOST_BUCKETS: usize = 64;
 
+/// Longest side of a resized picture: what is larger overflows memory, if not integers.
+const MOST_PIXELS: u32 = 32768;
+
 fn invalid(key: &'static str, value: impl ToString, reason: &'static str) -> ConfigError {
     ConfigError::Value {
         key,
@@ -166,7 +177,12 @@ mod tests {
 
     #[test]
     fn a_value_without_sense_is_named_with_its_reason() {
-        let cases: [(&[&str], &str); 24] = [
+        let cases: [(&[&str], &str); 26] = [
+            (
+                &["image.max_size=4000000000"],
+                "image.max_size = 4000000000: must be at most 32768 pixels",
+            ),
+            (&["image.size_divisor=32769"], "image.size_divisor = 32769"),
             (&["train.epochs=-1"], "train.epochs = -1"),
             (&["train.loss_scale=0.5"], "train.loss_scale = 0.5"),
             (&["train.bias_gradient=0"], "train.bias_gradient = 0"),

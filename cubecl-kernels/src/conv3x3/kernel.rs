@@ -190,7 +190,10 @@ fn stage_input<E: Float, N: Size>(
             value = read_four(input, pixel * channels.input, channel, channels.input);
         }
         let pixel = first + comptime!((load * tiling.units() / tiling.depth) as u32);
-        tile[(pixel * comptime!(tiling.pitch() as u32) + vector) as usize] = value;
+        let place = (pixel * comptime!(tiling.pitch() as u32) + vector) as usize;
+        if comptime!(tiling.loads_evenly()) || pixel < comptime!(tiling.pixels() as u32) {
+            tile[place] = value;
+        }
     }
 }
 
