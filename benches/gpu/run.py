@@ -87,21 +87,27 @@ def available(args):
     return [precision for precision in args.precisions if precision in mine]
 
 
+def benchmark(args, mode, size, *options):
+    """What `mrcnn-cli benchmark` prints, and its JSON; None for both where it failed, out of memory for
+    one."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = pathlib.Path(folder) / "result.json"
+        command = [args.binary, "benchmark", mode, "--backend", args.backend, "--json", out]
+        command += ["--batch-size", size, "--warmup", args.warmup, "--steps", args.steps]
+        command += ["--set", f"image.min_size={min(args.size)}"]
+        command += ["--set", f"image.max_size={max(args.size)}"]
+        done = run([*command, *options])
+        if done.returncode != 0:
+            return None, None
+        return done.stdout, json.loads(out.read_text())["results"][0]
+
+
 def ours(args, mode, precision):
-    """Pictures a second by batch size; None where it failed, out of memory for one."""
+    """Pictures a second by batch size; None where it failed."""
     found = {}
     for size in args.batch_sizes.split(","):
-        with tempfile.TemporaryDirectory() as folder:
-            out = pathlib.Path(folder) / "result.json"
-            command = [args.binary, "benchmark", mode, "--backend", args.backend, "--json", out]
-            command += ["--batch-size", size, "--warmup", args.warmup, "--steps", args.steps]
-            command += ["--precision", precision, "--set", f"image.min_size={min(args.size)}"]
-            command += ["--set", f"image.max_size={max(args.size)}"]
-            done = run(command)
-            if done.returncode == 0:
-                found[size] = json.loads(out.read_text())["results"][0]["images_per_second"]
-            else:
-                found[size] = None
+        _, result = benchmark(args, mode, size, "--precision", precision)
+        found[size] = result and result["images_per_second"]
     return found
 
 
@@ -110,16 +116,8 @@ def graph(args):
     found = {}
     print("\ninference launched kernel by kernel and replayed as a graph")
     for size in args.batch_sizes.split(","):
-        with tempfile.TemporaryDirectory() as folder:
-            out = pathlib.Path(folder) / "result.json"
-            command = [args.binary, "benchmark", "inference", "--graph", "--backend", args.backend]
-            command += ["--batch-size", size, "--warmup", args.warmup, "--steps", args.steps]
-            command += ["--set", f"image.min_size={min(args.size)}"]
-            command += ["--set", f"image.max_size={max(args.size)}", "--json", out]
-            done = run(command)
-            is_done = done.returncode == 0
-            found[size] = json.loads(out.read_text())["results"][0] if is_done else None
-            print(done.stdout if is_done else f"batch {size}: no graph, see the error above")
+        shown, found[size] = benchmark(args, "inference", size, "--graph")
+        print(shown or f"batch {size}: no graph, see the error above")
     return found
 
 

@@ -43,6 +43,8 @@ pub fn match_pass(
     let count = counts[picture as usize];
     let first_truth = picture * slots;
     let mut tile = Shared::<[f32]>::new_slice(UNITS as usize);
+    // The second pass's: an atomic read a pair costs more than the pair.
+    let mut bests = Shared::<[u32]>::new_slice(TILE as usize);
 
     let base = ((picture * boxes_stride + min(index, total - 1)) * 4) as usize;
     let x1 = boxes[base];
@@ -60,6 +62,10 @@ pub fn match_pass(
         if corner < slots * 4 {
             tile[UNIT_POS as usize] = truth[(first_truth * 4 + corner) as usize];
         }
+        if deciding == 1 && UNIT_POS < TILE && step * TILE + UNIT_POS < slots {
+            let place = first_truth + step * TILE + UNIT_POS;
+            bests[UNIT_POS as usize] = best[place as usize].load();
+        }
         sync_cube();
         for j in 0..TILE {
             let slot = step * TILE + j;
@@ -73,17 +79,19 @@ pub fn match_pass(
                 if union > 0.0f32 {
                     let iou = intersection / union;
                     let bits = u32::reinterpret(iou);
-                    let place = (first_truth + slot) as usize;
                     if iou > best_iou {
                         best_iou = iou;
                         best_truth = slot;
                     }
                     if deciding == 1 {
-                        if bits == best[place].load() {
+                        if bits == bests[j as usize] {
                             is_claimed = true;
                         }
-                    } else if index < total && bits > best[place].load() {
-                        best[place].fetch_max(bits);
+                    } else if index < total && bits > 0 {
+                        let place = (first_truth + slot) as usize;
+                        if bits > best[place].load() {
+                            best[place].fetch_max(bits);
+                        }
                     }
                 }
             }

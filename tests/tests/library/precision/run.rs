@@ -14,20 +14,23 @@ use std::thread;
 const PICTURES: usize = 24;
 const BATCH: usize = 2;
 
-/// Steps whose mean is the final loss: single steps have other pictures and samples.
+/// Steps whose mean is the final loss: single steps have other pictures.
 const LAST: usize = 100;
 
-/// Initial weights and samples. Rounding alone sends a run elsewhere: of five pairs of runs f16's final
-/// loss was 2.4 % below to 1.2 % above f32's, so that the mean of two is compared.
+/// Initial weights and samples.
 const SEEDS: [u64; 2] = [1, 2];
 
+/// Every region is taken, none drawn, and the rate is moderate. Where regions are drawn from proposals,
+/// rounding decides what a step learns from: at five times this rate two runs of f32 whose rates differed by
+/// 1e-6 ended up to 6 % apart. Here such runs end 0.6 % apart, so that 2 % tells something.
 fn config() -> Config {
     let mut config = small::config();
     config.model.num_classes = 5;
     config.model.head_norm = NormKind::GroupNorm;
+    (config.model.roi.batch_per_image, config.model.roi.positive_fraction) = (128, 1.0);
     (config.train.steps, config.train.batch_size) = (300, BATCH);
-    config.train.optimizer = OptimizerKind::Adamw;
-    (config.train.learning_rate, config.train.lr_batch) = (0.002, 0);
+    config.train.optimizer = OptimizerKind::Sgd;
+    (config.train.learning_rate, config.train.lr_batch) = (0.003, 0);
     (config.train.warmup_steps, config.train.warmup_factor) = (30, 0.01);
     config.train.schedule = Schedule::Cosine;
     config.train.weight_decay = 0.01;
@@ -95,7 +98,5 @@ fn a_run_in_f16_follows_f32() {
     println!("f32 {whole:.4}, f16 {half:.4}: {apart:.1e} apart, {skipped} steps skipped");
     assert_eq!(none, 0);
     assert!(skipped < 20, "{skipped} steps were skipped");
-    // What f16 may cost. It may gain by luck, as above, but not so much that it learns something else.
-    assert!(half < whole * 1.02, "{half} in f16, {whole} in f32");
-    assert!(apart < 0.06, "{half} in f16, {whole} in f32");
+    assert!(apart < 0.02, "{half} in f16, {whole} in f32");
 }
