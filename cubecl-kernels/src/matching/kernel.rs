@@ -40,11 +40,9 @@ pub fn match_pass(
 ) {
     let picture = CUBE_POS_Y;
     let index = CUBE_POS_X * UNITS + UNIT_POS;
-    let count = counts[picture as usize];
+    let count = min(counts[picture as usize], slots);
     let first_truth = picture * slots;
     let mut tile = Shared::<[f32]>::new_slice(UNITS as usize);
-    // The second pass's: an atomic read a pair costs more than the pair.
-    let mut bests = Shared::<[u32]>::new_slice(TILE as usize);
 
     let base = ((picture * boxes_stride + min(index, total - 1)) * 4) as usize;
     let x1 = boxes[base];
@@ -62,36 +60,31 @@ pub fn match_pass(
         if corner < slots * 4 {
             tile[UNIT_POS as usize] = truth[(first_truth * 4 + corner) as usize];
         }
-        if deciding == 1 && UNIT_POS < TILE && step * TILE + UNIT_POS < slots {
-            let place = first_truth + step * TILE + UNIT_POS;
-            bests[UNIT_POS as usize] = best[place as usize].load();
-        }
         sync_cube();
-        for j in 0..TILE {
-            let slot = step * TILE + j;
-            if slot < count && slot < slots {
-                let c = (j * 4) as usize;
-                let width = max(min(x2, tile[c + 2]) - max(x1, tile[c]), 0.0f32);
-                let height = max(min(y2, tile[c + 3]) - max(y1, tile[c + 1]), 0.0f32);
-                let intersection = width * height;
-                let other = (tile[c + 2] - tile[c]) * (tile[c + 3] - tile[c + 1]);
-                let union = area + other - intersection;
-                if union > 0.0f32 {
-                    let iou = intersection / union;
-                    let bits = u32::reinterpret(iou);
-                    if iou > best_iou {
-                        best_iou = iou;
-                        best_truth = slot;
+        let first = step * TILE;
+        for j in 0..min(max(count, first) - first, TILE) {
+            let slot = first + j;
+            let c = (j * 4) as usize;
+            let width = max(min(x2, tile[c + 2]) - max(x1, tile[c]), 0.0f32);
+            let height = max(min(y2, tile[c + 3]) - max(y1, tile[c + 1]), 0.0f32);
+            let intersection = width * height;
+            let other = (tile[c + 2] - tile[c]) * (tile[c + 3] - tile[c + 1]);
+            let union = area + other - intersection;
+            if union > 0.0f32 {
+                let iou = intersection / union;
+                let bits = u32::reinterpret(iou);
+                if iou > best_iou {
+                    best_iou = iou;
+                    best_truth = slot;
+                }
+                if deciding == 1 {
+                    if bits == best[(first_truth + slot) as usize].load() {
+                        is_claimed = true;
                     }
-                    if deciding == 1 {
-                        if bits == bests[j as usize] {
-                            is_claimed = true;
-                        }
-                    } else if index < total && bits > 0 {
-                        let place = (first_truth + slot) as usize;
-                        if bits > best[place].load() {
-                            best[place].fetch_max(bits);
-                        }
+                } else if index < total && bits > 0 {
+                    let place = (first_truth + slot) as usize;
+                    if bits > best[place].load() {
+                        best[place].fetch_max(bits);
                     }
                 }
             }

@@ -18,7 +18,7 @@ const BATCH: usize = 2;
 const LAST: usize = 100;
 
 /// Initial weights and samples.
-const SEEDS: [u64; 2] = [1, 2];
+const SEEDS: [u64; 4] = [1, 2, 3, 4];
 
 /// Every region is taken, none drawn, and the rate is moderate. Where regions are drawn from proposals,
 /// rounding decides what a step learns from: at five times this rate two runs of f32 whose rates differed by
@@ -27,7 +27,10 @@ fn config() -> Config {
     let mut config = small::config();
     config.model.num_classes = 5;
     config.model.head_norm = NormKind::GroupNorm;
-    (config.model.roi.batch_per_image, config.model.roi.positive_fraction) = (128, 1.0);
+    (
+        config.model.roi.batch_per_image,
+        config.model.roi.positive_fraction,
+    ) = (128, 1.0);
     (config.train.steps, config.train.batch_size) = (300, BATCH);
     config.train.optimizer = OptimizerKind::Sgd;
     (config.train.learning_rate, config.train.lr_batch) = (0.003, 0);
