@@ -336,7 +336,7 @@ pub struct ShapesArgs {
     /// Smallest and largest side in pixels
     #[arg(long, num_args = 2, value_names = ["MIN", "MAX"], default_values_t = [128, 192])]
     pub size: Vec<u32>,
-    /// Most shapes a picture
+    /// Most shapes a picture, at least 2
     #[arg(long, default_value_t = 5)]
     pub objects: usize,
     /// Seed; the same one gives the same pictures

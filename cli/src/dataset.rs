@@ -27,6 +27,11 @@ fn render(args: &ShapesArgs) -> Result<()> {
         "--size {size_min} {size_max}: give two sides from 32 to 4096, the smaller first"
     );
     ensure!(
+        args.objects >= 2,
+        "--objects {}: a picture has 2 shapes at least",
+        args.objects
+    );
+    ensure!(
         mrcnn_core::train::free_name(&args.out) == args.out,
         "{}: it is not empty; give a new folder",
         args.out.display()

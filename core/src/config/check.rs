@@ -44,6 +44,14 @@ impl Config {
                 "needs one size for each of P2-P6",
             ));
         }
+        let fractions = [
+            ("model.rpn.positive_fraction", model.rpn.positive_fraction),
+            ("model.roi.positive_fraction", model.roi.positive_fraction),
+        ];
+        let is_fraction = |value: f64| (0.0..=1.0).contains(&value);
+        if let Some((key, value)) = fractions.into_iter().find(|(_, v)| !is_fraction(*v)) {
+            return Err(invalid(key, value, "must be a share from 0 to 1"));
+        }
         if model.rpn.anchor_ratios.is_empty() {
             return Err(invalid(
                 "model.rpn.anchor_ratios",
@@ -104,6 +112,13 @@ impl Config {
                 "train.learning_rate",
                 rate,
                 "must be finite and not negative",
+            ));
+        }
+        if !(0.0..1.0).contains(&self.train.momentum) {
+            return Err(invalid(
+                "train.momentum",
+                self.train.momentum,
+                "must be at least 0 and below 1",
             ));
         }
         if !(0.0..=1.0).contains(&self.train.flip) {
@@ -177,7 +192,13 @@ mod tests {
 
     #[test]
     fn a_value_without_sense_is_named_with_its_reason() {
-        let cases: [(&[&str], &str); 26] = [
+        let cases: [(&[&str], &str); 29] = [
+            (&["model.rpn.positive_fraction=1.5"], "a share from 0 to 1"),
+            (
+                &["model.roi.positive_fraction=nan"],
+                "model.roi.positive_fraction = NaN",
+            ),
+            (&["train.momentum=1"], "train.momentum = 1"),
             (
                 &["image.max_size=4000000000"],
                 "image.max_size = 4000000000: must be at most 32768 pixels",

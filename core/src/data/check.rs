@@ -3,7 +3,7 @@
 use super::dataset::{DataError, Dataset, Sample};
 use super::reader::read_split;
 use super::splits::{Split, find_splits};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -114,8 +114,9 @@ pub fn check(dir: &Path) -> Result<Report, DataError> {
             Ok((dataset, mut problems)) => {
                 problems.extend(unused_classes(&split, &dataset));
                 let broken = check_pictures(&dataset.samples);
-                let is_broken = |s: &Sample| broken.iter().any(|p| p.image_id == Some(s.image_id));
-                let usable = dataset.samples.iter().filter(|s| !is_broken(s));
+                let ids: HashSet<u64> = broken.iter().filter_map(|p| p.image_id).collect();
+                let usable = dataset.samples.iter();
+                let usable = usable.filter(|sample| !ids.contains(&sample.image_id));
                 report.splits.push(summary(&split, &dataset, usable));
                 report.problems.extend(problems);
                 report.problems.extend(broken);

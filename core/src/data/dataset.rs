@@ -52,6 +52,17 @@ pub enum DataError {
         /// The split, if one was asked for.
         wanted: String,
     },
+    /// Several annotation files are one split's.
+    #[error(
+        "split `{split}` could be any of {}: ask for one by its whole name, or move the others away",
+        files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    Ambiguous {
+        /// What was asked for.
+        split: String,
+        /// What there is.
+        files: Vec<PathBuf>,
+    },
     /// Bad annotations, and `data.on_problem` is `refuse`.
     #[error(
         "{path}: {count} bad annotations or pictures, e.g.\n{first}\nsee all with `mrcnn-cli dataset \

@@ -30,7 +30,7 @@ fn from_polygons(
             "draw a polygon or delete the annotation",
         ));
     }
-    let mut parts = Vec::with_capacity(polygons.len());
+    let (mut parts, mut outline) = (Vec::with_capacity(polygons.len()), 0.0);
     for polygon in polygons {
         let numbers = polygon.len();
         if numbers % 2 == 1 {
@@ -51,6 +51,13 @@ fn from_polygons(
                 "export the annotation again",
             ));
         };
+        outline += length(&points);
+        if outline > LONGEST_OUTLINE {
+            return Err((
+                format!("the outline is more than {LONGEST_OUTLINE:.0} pixels long"),
+                "export the annotation again",
+            ));
+        }
         parts.push(points);
     }
     Rle::from_polygons(&parts, height, width).map_err(|error| {
@@ -59,6 +66,19 @@ fn from_polygons(
             "redraw them",
         )
     })
+}
+
+/// Pixels; drawing takes memory by them. The outlines of COCO's largest objects have some ten thousand.
+const LONGEST_OUTLINE: f64 = 4e6;
+
+/// Of a closed polygon `x, y, x, y...`, along the axes.
+fn length(points: &[f64]) -> f64 {
+    let last = points.len() - 2;
+    let steps = (0..points.len()).map(|i| {
+        let before = if i < 2 { last + i } else { i - 2 };
+        (points[i] - points[before]).abs()
+    });
+    steps.sum()
 }
 
 fn from_rle(
@@ -89,4 +109,24 @@ fn from_rle(
         return Err((format!("the RLE covers {cells} pixels of {wanted}"), EXPORT));
     }
     Ok(rle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outline_without_end_is_refused_before_it_is_drawn() {
+        let zigzag = |times: usize| {
+            let points = (0..times).flat_map(|i| [(i % 2) as f64 * 1.8e6 - 9e5, i as f64]);
+            vec![points.map(Some).collect::<Vec<_>>()]
+        };
+        let (reason, _) = from_polygons(&zigzag(10_000), 100, 100).unwrap_err();
+        assert!(reason.contains("4000000 pixels long"), "{reason}");
+        // As far out, but short.
+        from_polygons(&zigzag(3), 100, 100).unwrap();
+        let square = [0.0, 0.0, 200.0, 0.0, 200.0, 50.0, 0.0, 50.0].map(Some);
+        let mask = from_polygons(&[square.to_vec()], 100, 100).unwrap();
+        assert_eq!(mask.area(), 5000);
+    }
 }

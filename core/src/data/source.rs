@@ -8,6 +8,7 @@ use crate::image::decode::{DecodeError, decode};
 use ::image::RgbImage;
 use std::collections::HashSet;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vernier_mask::Rle;
@@ -115,11 +116,21 @@ impl Sample {
 
     /// Reads and decodes the picture, from its file or its source.
     pub fn image(&self) -> Result<RgbImage, DecodeError> {
+        let path = &self.path;
+        // What panics over one picture must not take the others of its thread with it.
         match &self.origin {
-            Origin::File => decode(&self.path),
+            Origin::File => catch_unwind(|| decode(path)).unwrap_or_else(|_| {
+                let reason = "its decoder panicked".into();
+                Err(DecodeError::Format {
+                    path: path.clone(),
+                    reason,
+                })
+            }),
             Origin::Source(source, index) => {
-                source.picture(*index).map_err(|error| DecodeError::Source {
-                    path: self.path.clone(),
+                let picture = catch_unwind(AssertUnwindSafe(|| source.picture(*index)));
+                let picture = picture.unwrap_or_else(|_| Err("it panicked".into()));
+                picture.map_err(|error| DecodeError::Source {
+                    path: path.clone(),
                     reason: error.to_string(),
                 })
             }

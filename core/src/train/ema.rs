@@ -29,9 +29,10 @@ impl Ema {
         self.blend(model, self.decay.min((1.0 + step) / (10.0 + step)));
     }
 
-    /// The model with the averaged weights.
+    /// The model with the averaged weights, off the tape. Not a clone of `model`: clones share the running
+    /// statistics of batch norms, and would hand averaged ones to the training.
     pub fn apply(&self, model: &MaskRcnn) -> MaskRcnn {
-        model.clone().map(&mut Replace(&self.values))
+        model.valid().map(&mut Replace(&self.values))
     }
 
     fn blend(&mut self, model: &MaskRcnn, decay: f64) {
@@ -70,18 +71,8 @@ impl ModuleMapper for Replace<'_> {
         let Some(value) = self.0.get(&param.id) else {
             return param;
         };
-        let trained = param.val().is_require_grad();
         let value = value.clone();
-        param
-            .map(|old| {
-                let value = value.reshape(old.shape());
-                if old.device().is_autodiff() {
-                    Tensor::from_inner(value)
-                } else {
-                    value
-                }
-            })
-            .set_require_grad(trained)
+        param.map(|old| value.reshape(old.shape()))
     }
 }
 
@@ -119,5 +110,45 @@ mod tests {
                 assert!((found - wanted).abs() < 1e-6, "{name}: {found}, {wanted}");
             }
         }
+    }
+
+    #[test]
+    fn the_statistics_of_batch_norms_stay_the_models() {
+        let config = ModelConfig {
+            width: 2,
+            fpn_channels: 2,
+            num_classes: 2,
+            norm: crate::config::NormKind::BatchNorm,
+            freeze_at: 0,
+            ..ModelConfig::default()
+        };
+        let device = Device::flex().autodiff();
+        let mut model = MaskRcnn::new(&config, 0, &device);
+        let mut ema = Ema::new(&model, 0.5);
+        // Each forward pass in training moves the statistics.
+        let see = |model: &MaskRcnn, value: f32| {
+            let image = Tensor::<4>::full([1, 3, 64, 64], value, &device);
+            model.pyramid(image);
+        };
+        see(&model, 3.0);
+        see(&model, 5.0);
+        ema.update(&model, 1);
+        // Drains what Burn holds back by one update, as a checkpoint does.
+        model = model.no_grad();
+        let before = state_dict(&model);
+        let averaged = state_dict(&ema.apply(&model));
+        let after = state_dict(&model);
+        assert_eq!(format!("{before:?}"), format!("{after:?}"));
+        let name = before.keys().find(|name| name.ends_with("running_mean"));
+        let name = name.expect("a batch norm");
+        assert_ne!(
+            format!("{:?}", averaged[name]),
+            format!("{:?}", after[name])
+        );
+        // And the average follows the formula when it is asked again.
+        assert_eq!(
+            format!("{averaged:?}"),
+            format!("{:?}", state_dict(&ema.apply(&model)))
+        );
     }
 }

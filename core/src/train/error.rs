@@ -104,7 +104,7 @@ pub enum TrainError {
         /// Where the batch was written.
         dump: String,
     },
-    /// The precision overflows at every loss scale.
+    /// Too many steps in a row overflowed, each with half the loss scale of the one before.
     #[error(
         "step {step}: {skipped} steps in a row overflowed in {precision}, with a loss scale of \
          {scale} at last: train with --precision bf16 or f32, or lower train.learning_rate{dump}"

@@ -1,9 +1,9 @@
 //! Evaluating a model on a data set, and drawing what it found beside the truth.
 
 use super::error::TrainError;
-use super::loader::LoadError;
+use super::loader::{LoadError, usable_image};
 use super::ranks::{Rank, gather_numbers};
-use crate::data::{Dataset, Instance, OnProblem, Sample};
+use crate::data::{Dataset, Instance, Sample};
 use crate::detection::Detection;
 use crate::eval::{AreaProtocol, EvalShard, Metrics, evaluate};
 use crate::image::overlay::{OverlayOptions, draw, side_by_side};
@@ -130,11 +130,8 @@ fn predict_all(
     for (index, samples) in samples.chunks(EVAL_BATCH).enumerate() {
         let mut images = Vec::with_capacity(samples.len());
         for sample in samples {
-            match sample.image() {
-                Ok(image) => images.push((sample.image_id, image)),
-                Err(_) if on_problem == OnProblem::Skip => {}
-                Err(error) => return Err(LoadError::from(error).into()),
-            }
+            let image = usable_image(sample, on_problem)?;
+            images.extend(image.map(|image| (sample.image_id, image)));
         }
         let references: Vec<_> = images.iter().map(|(_, image)| image).collect();
         let predictions = predictor.predict_batch(&references)?;

@@ -7,6 +7,7 @@ use super::order::Order;
 use super::ranks::Rank;
 use crate::config::{Config, ImageConfig};
 use crate::data::{Dataset, OnProblem, Sample, size_mismatch};
+use crate::image::RgbImage;
 use crate::image::decode::DecodeError;
 use crate::image::transform::padded_size;
 use crate::random::Stream;
@@ -182,18 +183,28 @@ impl Plan {
     /// A picture without what is pasted onto it; none where it cannot be read and is left out.
     fn read(&self, index: usize, stream: Stream) -> Result<Option<TrainSample>, LoadError> {
         let sample = &self.dataset.samples[index];
-        let read = || -> Result<TrainSample, LoadError> {
-            let image = sample.image()?;
-            if let Some(reason) = size_mismatch(sample, image.dimensions()) {
-                let path = sample.path.clone();
-                return Err(LoadError::Size { path, reason });
-            }
-            Ok(self.augment.prepare(image, sample, stream))
-        };
-        match read() {
-            Ok(sample) => Ok(Some(sample)),
-            Err(_) if self.on_problem == OnProblem::Skip => Ok(None),
-            Err(error) => Err(error),
-        }
+        let image = usable_image(sample, self.on_problem)?;
+        Ok(image.map(|image| self.augment.prepare(image, sample, stream)))
+    }
+}
+
+/// The picture of a sample, which must have the size of its entry; none where it cannot be used and is left
+/// out.
+pub(super) fn usable_image(
+    sample: &Sample,
+    on_problem: OnProblem,
+) -> Result<Option<RgbImage>, LoadError> {
+    let image = sample.image().map_err(LoadError::from);
+    let image = image.and_then(|image| match size_mismatch(sample, image.dimensions()) {
+        None => Ok(image),
+        Some(reason) => Err(LoadError::Size {
+            path: sample.path.clone(),
+            reason,
+        }),
+    });
+    match image {
+        Ok(image) => Ok(Some(image)),
+        Err(_) if on_problem == OnProblem::Skip => Ok(None),
+        Err(error) => Err(error),
     }
 }

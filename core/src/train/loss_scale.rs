@@ -29,7 +29,7 @@ pub struct LossScaler {
 /// Where `auto` starts: so high that the first steps find the limit.
 const START: f64 = 65536.0;
 
-/// Overflows in a row that end a run: by then the scale has long been 1.
+/// Overflows in a row that end a run: by then the scale is a millionth of what it was, mostly 1.
 pub const MOST_SKIPPED: usize = 20;
 
 impl LossScaler {

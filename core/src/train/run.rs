@@ -18,6 +18,7 @@ use crate::predict::Predictor;
 use crate::random::Stream;
 use crate::report::{Journal, Record};
 use crate::weights::{self, TrainingRecord, load_state_dict};
+use burn::module::Module;
 use burn::tensor::Device;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -90,6 +91,15 @@ impl<'a> Run<'a> {
             path: folder.clone(),
             reason,
         };
+        let seed = trainer.config.train.seed;
+        if progress.seed != seed {
+            let reason = format!(
+                "it was trained with train.seed = {}, which decides the order of the pictures; {seed} \
+                 was asked for",
+                progress.seed
+            );
+            return Err(misfit(reason).into());
+        }
         let model = load_state_dict(trainer.new_model(), saved.weights, &folder)?;
         let lead = trainer.comm.rank() == 0;
         let journal = lead.then(|| {
@@ -111,11 +121,15 @@ impl<'a> Run<'a> {
             )
             .map_err(misfit)?;
         if let (Some(_), Some(averaged)) = (&run.ema, saved.ema) {
-            let averaged = load_state_dict(run.model.clone(), averaged, &folder)?;
+            let averaged = load_state_dict(run.model.valid(), averaged, &folder)?;
             run.ema = Some(Ema::new(&averaged, trainer.config.train.ema));
         }
         run.scaler.resume(progress.loss_scale);
         (run.step, run.best, run.stale) = (progress.step, progress.best, progress.stale);
+        // Not before all of it fits: a configuration that was refused must not stay behind.
+        if lead {
+            trainer.folder.write_args(&trainer.config)?;
+        }
         Ok(run)
     }
 

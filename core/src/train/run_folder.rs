@@ -15,20 +15,23 @@ impl RunFolder {
     pub fn create(path: &Path, config: &Config) -> Result<Self, TrainError> {
         let path = free_name(path);
         std::fs::create_dir_all(&path).map_err(|source| io_error(&path, source))?;
-        Self::open(&path, config)
+        let folder = Self { path };
+        folder.write_args(config)?;
+        Ok(folder)
     }
 
-    /// The folder of a run that goes on, with the configuration that it goes on with.
-    pub fn open(path: &Path, config: &Config) -> Result<Self, TrainError> {
-        let args = Self::args(path);
+    /// Writes the configuration that the run goes on with, whole or not at all.
+    pub fn write_args(&self, config: &Config) -> Result<(), TrainError> {
+        let args = Self::args(&self.path);
+        let partial = args.with_extension("toml.partial");
         let text = toml::to_string(config).map_err(std::io::Error::other);
-        text.and_then(|text| std::fs::write(&args, text))
-            .map_err(|source| io_error(&args, source))?;
-        Ok(Self { path: path.into() })
+        text.and_then(|text| std::fs::write(&partial, text))
+            .and_then(|()| std::fs::rename(&partial, &args))
+            .map_err(|source| io_error(&args, source))
     }
 
-    /// A run whose folder another rank keeps: nothing is created here.
-    pub fn of_another(path: &Path) -> Self {
+    /// The folder of a run that is there, or that another rank keeps: nothing is written.
+    pub fn there(path: &Path) -> Self {
         Self { path: path.into() }
     }
 

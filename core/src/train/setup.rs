@@ -65,7 +65,7 @@ impl TrainerBuilder {
         let lead = self.comm.rank() == 0;
         self.finish(|folder, config| match lead {
             true => RunFolder::create(folder, config),
-            false => Ok(RunFolder::of_another(folder)),
+            false => Ok(RunFolder::there(folder)),
         })
     }
 
@@ -86,15 +86,23 @@ impl TrainerBuilder {
             }
             false => {
                 let (config, saved) = handout::take(comm, folder)?;
+                // Where the pictures lie is this rank's own.
+                let config = config.with(overrides)?;
+                config.check()?;
                 (config, saved, Vec::new())
             }
         };
         self.config = config;
-        let (trainer, problems) = self.finish(|folder, config| match lead {
-            true => RunFolder::open(folder, config),
-            false => Ok(RunFolder::of_another(folder)),
-        })?;
+        let (trainer, problems) = self.finish(|folder, _| Ok(RunFolder::there(folder)))?;
         said.extend(problems.iter().map(Problem::to_string));
+        let seen = saved.progress.step * trainer.config.train.batch_size;
+        if lead && seen != saved.progress.seen(trainer.train.samples.len()) {
+            said.push(
+                "train.batch_size or the number of pictures is not what it was: some pictures of this epoch \
+                 come twice or not at all"
+                    .into(),
+            );
+        }
         Ok((trainer, saved, said))
     }
 

@@ -2,12 +2,12 @@
 
 use super::batch::{Batch, TrainSample};
 use super::error::TrainError;
-use super::loader::LoadError;
+use super::loader::usable_image;
 use super::losses::Losses;
 use super::ranks::Rank;
 use super::step::forward_losses;
 use crate::config::Config;
-use crate::data::{Dataset, OnProblem};
+use crate::data::Dataset;
 use crate::model::MaskRcnn;
 use crate::random::Stream;
 use burn::module::Module;
@@ -39,11 +39,9 @@ pub fn validation_losses(
         let samples = &dataset.samples[index * BATCH..count.min((index + 1) * BATCH)];
         let mut prepared = Vec::with_capacity(samples.len());
         for sample in samples {
-            match sample.image() {
-                Ok(image) => prepared.push(TrainSample::new(image, sample, &config.image, false)),
-                Err(_) if config.data.on_problem == OnProblem::Skip => {}
-                Err(error) => return Err(LoadError::from(error).into()),
-            }
+            let image = usable_image(sample, config.data.on_problem)?;
+            let prepare = |image| TrainSample::new(image, sample, &config.image, false);
+            prepared.extend(image.map(prepare));
         }
         let n = prepared.len();
         if n == 0 {

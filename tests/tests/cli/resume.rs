@@ -156,6 +156,28 @@ fn a_finished_run_can_go_further() {
     ]
     .map(|file| tensors(&at.join("run").join(file)));
     assert!(raw != averaged, "train.ema changes what is saved");
+
+    // What does not fit is refused and leaves nothing behind.
+    let settings = || std::fs::read_to_string(at.join("run/args.toml")).expect("settings");
+    let before = settings();
+    for (set, wanted) in [
+        ("--set=train.seed=5", "train.seed = 0"),
+        ("--set=model.fpn_channels=24", "checkpoints/00000014"),
+    ] {
+        let error = cli_error(at, &["train", "--backend=cpu", "--resume=run", set]);
+        assert!(error.contains(wanted), "{error}");
+        assert_eq!(settings(), before, "after {set}");
+    }
+    let fewer = [
+        "train",
+        "--backend=cpu",
+        "--resume=run",
+        "--set=train.steps=15",
+        "--set=train.batch_size=1",
+        "--set=train.replicas=1",
+    ];
+    let text = shown(&cli(at, &fewer));
+    assert!(text.contains("come twice or not at all"), "{text}");
 }
 
 /// Ctrl-C saves and leaves, and so does a scheduler's SIGTERM.

@@ -3,7 +3,7 @@
 use super::{ImportError, Imported};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
-use std::io::{BufWriter, ErrorKind, Write};
+use std::io::{BufWriter, Error, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// A mask as COCO writes it.
@@ -47,6 +47,33 @@ pub(super) struct Object {
 pub(super) struct Category {
     pub id: u64,
     pub name: String,
+}
+
+/// Makes `to` the picture of `contents`, by linking to `from` where there is such a file and the disk can. What
+/// an import that was broken off left there is kept, and so is a picture that lies there already; another file
+/// of that name is an error, for it may be the only one.
+fn place(
+    to: &Path,
+    contents: &dyn Fn() -> std::io::Result<Vec<u8>>,
+    from: Option<&Path>,
+) -> std::io::Result<()> {
+    if to.exists() {
+        return match std::fs::read(to)? == contents()? {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::AlreadyExists,
+                "another picture has this name already: move it away, or write into another folder",
+            )),
+        };
+    }
+    if from.is_some_and(|from| std::fs::hard_link(from, to).is_ok()) {
+        return Ok(());
+    }
+    // Whole or not there.
+    let mut partial = to.as_os_str().to_owned();
+    partial.push(".partial");
+    std::fs::write(&partial, contents()?)?;
+    std::fs::rename(&partial, to)
 }
 
 /// A split in the making: pictures are written at once, annotations at the end.
@@ -98,15 +125,8 @@ impl Writer {
     ) -> Result<u64, ImportError> {
         let name = from.file_name().unwrap_or_default().to_string_lossy();
         let (id, to) = self.picture(&name, id, (width, height))?;
-        let linked = match std::fs::hard_link(from, &to) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                std::fs::copy(from, &to).map(|_| ())
-            }
-            // What an import that was broken off has left.
-            Err(_) => std::fs::remove_file(&to).and_then(|()| std::fs::copy(from, &to).map(|_| ())),
-            linked => linked,
-        };
-        linked.map_err(|error| ImportError::io(&to, error))?;
+        place(&to, &|| std::fs::read(from), Some(from))
+            .map_err(|error| ImportError::io(&to, error))?;
         Ok(id)
     }
 
@@ -119,7 +139,7 @@ impl Writer {
         size: (u32, u32),
     ) -> Result<u64, ImportError> {
         let (id, to) = self.picture(name, id, size)?;
-        std::fs::write(&to, bytes).map_err(|error| ImportError::io(&to, error))?;
+        place(&to, &|| Ok(bytes.to_vec()), None).map_err(|error| ImportError::io(&to, error))?;
         Ok(id)
     }
 
@@ -198,5 +218,49 @@ impl Writer {
             objects: self.objects.len(),
             left_out: self.left_out,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writer(out: &Path) -> Writer {
+        Writer::new(out, "train").unwrap()
+    }
+
+    #[test]
+    fn pictures_that_lie_in_the_split_already_stay() {
+        let out = tempfile::tempdir().unwrap();
+        let at = out.path().join("train/a.jpg");
+        std::fs::create_dir_all(at.parent().unwrap()).unwrap();
+        std::fs::write(&at, "the original").unwrap();
+        writer(out.path()).link(&at, None, (3, 2)).unwrap();
+        assert_eq!(std::fs::read_to_string(&at).unwrap(), "the original");
+    }
+
+    #[test]
+    fn what_was_broken_off_goes_on_and_another_picture_is_not_replaced() {
+        let [out, source] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let [mine, theirs] = ["a.jpg", "b.jpg"].map(|name| source.path().join(name));
+        std::fs::write(&mine, "one").unwrap();
+        std::fs::write(&theirs, "two").unwrap();
+        for _ in 0..2 {
+            let mut writer = writer(out.path());
+            writer.link(&mine, None, (3, 2)).unwrap();
+            writer.write("c.png", b"three", None, (3, 2)).unwrap();
+        }
+        let there = out.path().join("train/b.jpg");
+        std::fs::write(&there, "the only one").unwrap();
+        let linked = writer(out.path()).link(&theirs, None, (3, 2));
+        let written = writer(out.path()).write("b.jpg", b"four", None, (3, 2));
+        assert!(written.is_err());
+        let error = linked.unwrap_err().to_string();
+        assert!(
+            error.contains("b.jpg") && error.contains("move it away"),
+            "{error}"
+        );
+        assert_eq!(std::fs::read_to_string(&there).unwrap(), "the only one");
+        assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "two");
     }
 }

@@ -25,7 +25,7 @@ pub struct ShapesSpec {
     pub size_min: u32,
     /// Largest side of a picture in pixels.
     pub size_max: u32,
-    /// Most shapes a picture.
+    /// Most shapes a picture, at least 2.
     pub max_objects: usize,
     /// Seed; a picture depends on nothing but the seed, its split and its index.
     pub seed: u64,

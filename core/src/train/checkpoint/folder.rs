@@ -26,7 +26,8 @@ pub(super) type Contents<'a> = (&'a str, &'a dyn Fn() -> Result<Vec<u8>>);
 /// Called before every step of a write; tests end it there, as a killed process would.
 pub(super) type Step<'a> = &'a mut dyn FnMut(&str) -> Result<()>;
 
-/// Writes the checkpoint of `step` into `parent`, then removes all but the newest `keep`.
+/// Writes the checkpoint of `step` into `parent`, then removes all but it and the `keep - 1` before it.
+/// Later ones go too: a run that went on from an earlier step has left them behind, damaged perhaps.
 pub(super) fn write(
     parent: &Path,
     step: usize,
@@ -60,10 +61,14 @@ pub(super) fn write(
     std::fs::rename(&temporary, &folder)?;
     before("sync the parent")?;
     sync(parent)?;
-    for old in list(parent)?.into_iter().skip(keep.max(1)) {
+    let (later, kept): (Vec<_>, Vec<_>) = list(parent)?
+        .into_iter()
+        .partition(|(number, _)| *number > step);
+    for (_, old) in later.into_iter().chain(kept.into_iter().skip(keep.max(1))) {
         before("remove an old one")?;
         discard(&old)?;
     }
+    remove_leftovers(parent)?;
     Ok(folder)
 }
 
@@ -93,6 +98,19 @@ fn discard(folder: &Path) -> Result<()> {
     std::fs::remove_dir_all(doomed)
 }
 
+/// Removes what writes and removals left that were killed on the way.
+fn remove_leftovers(parent: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(parent)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(".writing-") || name.starts_with(".removing-") {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes new names in a folder last.
 #[cfg(unix)]
 fn sync(folder: &Path) -> Result<()> {
@@ -105,8 +123,8 @@ fn sync(_folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The checkpoints in `parent`, newest first; none where the folder is missing.
-pub(super) fn list(parent: &Path) -> Result<Vec<PathBuf>> {
+/// The checkpoints in `parent` with their steps, newest first; none where the folder is missing.
+pub(super) fn list(parent: &Path) -> Result<Vec<(usize, PathBuf)>> {
     let entries = match std::fs::read_dir(parent) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -118,7 +136,7 @@ pub(super) fn list(parent: &Path) -> Result<Vec<PathBuf>> {
         .filter_map(|path| Some((step(&path)?, path)))
         .collect();
     numbered.sort_unstable_by(|a, b| b.cmp(a));
-    Ok(numbered.into_iter().map(|(_, path)| path).collect())
+    Ok(numbered)
 }
 
 /// Reads a file of a checkpoint that [`check`] found whole.
@@ -171,7 +189,7 @@ mod tests {
 
     fn newest_whole(parent: &Path) -> Option<u8> {
         let folders = list(parent).unwrap();
-        let whole = folders.iter().find(|folder| check(folder).is_ok())?;
+        let (_, whole) = folders.iter().find(|(_, folder)| check(folder).is_ok())?;
         Some(read(whole, "d").unwrap()[999])
     }
 
@@ -192,6 +210,30 @@ mod tests {
         }
         assert!(fault >= 20, "only {fault} points");
         assert_eq!(newest_whole(parent), Some(4 + fault as u8));
+        let names = std::fs::read_dir(parent).unwrap();
+        let hidden = names.filter(|entry| {
+            let name = entry.as_ref().unwrap().file_name();
+            name.to_string_lossy().starts_with('.')
+        });
+        assert_eq!(hidden.count(), 0, "what the killed ones left is gone");
+    }
+
+    #[test]
+    fn what_goes_on_from_an_earlier_step_keeps_what_it_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let parent = folder.path();
+        for step in [3, 12] {
+            assert!(killed(parent, step, usize::MAX));
+        }
+        std::fs::write(parent.join("00000012/b"), b"damaged").unwrap();
+        let contents = || Ok(vec![9; 10]);
+        write(parent, 9, &[("d", &contents)], 1, &mut |_| Ok(())).unwrap();
+        let left: Vec<usize> = list(parent)
+            .unwrap()
+            .iter()
+            .map(|(step, _)| *step)
+            .collect();
+        assert_eq!(left, [9]);
     }
 
     #[test]

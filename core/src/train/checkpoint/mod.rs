@@ -43,6 +43,13 @@ pub struct Progress {
     pub metrics_bytes: u64,
 }
 
+impl Progress {
+    /// Pictures that were trained on, of a data set of `pictures`.
+    pub(super) fn seen(&self, pictures: usize) -> usize {
+        self.epoch * pictures + self.index
+    }
+}
+
 /// A run that can go on.
 #[derive(Debug)]
 pub struct Saved {
@@ -146,7 +153,7 @@ pub fn newest(parent: &Path) -> Result<(Saved, Vec<String>), CheckpointError> {
         source,
     };
     let mut broken = Vec::new();
-    for folder in folder::list(parent).map_err(|source| io(parent, source))? {
+    for (_, folder) in folder::list(parent).map_err(|source| io(parent, source))? {
         match folder::check(&folder) {
             Ok(()) => return Ok((read(&folder)?, broken)),
             Err(error) => broken.push(format!("{}: {error}", folder.display())),
