@@ -208,7 +208,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE", required_unless_present = "results")]
     pub weights: Option<PathBuf>,
     /// Evaluates COCO results JSON, of any program, in place of weights
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["weights", "json"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["weights", "json", "backend", "precision", "gpus"])]
     pub results: Option<PathBuf>,
     /// Data set folder; else the one in the weights' configuration
     #[arg(long, value_name = "DIR")]

@@ -70,6 +70,12 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
         "{}: it exists; give another --out or remove it",
         out.display()
     );
+    let settings = out.with_extension("toml");
+    ensure!(
+        matches!(args.to, Target::Torchvision) || !settings.exists() && settings != out,
+        "{}: the settings would be written there; give another --out",
+        settings.display()
+    );
     let classes = args.classes.as_deref().map(Classes::read).transpose()?;
     let mut imported = import(&args.input, &ImportOptions { classes })?;
     let config = imported.checkpoint.config.with(&args.set)?;
@@ -80,7 +86,6 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
     match args.to {
         Target::Mrcnn => {
             checkpoint.save(&out, args.dtype.into())?;
-            let settings = out.with_extension("toml");
             std::fs::write(&settings, toml::to_string(&checkpoint.config)?)
                 .with_context(|| settings.display().to_string())?;
             println!(

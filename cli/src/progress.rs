@@ -16,6 +16,8 @@ pub struct Progress {
     lead: bool,
     steps: usize,
     started: Instant,
+    /// The first step that was seen: runs go on.
+    first: Option<usize>,
     /// Running mean of the pictures a second.
     rate: f64,
     /// Running mean of the loss, so that the number can be read.
@@ -42,6 +44,7 @@ impl Progress {
             lead,
             steps,
             started,
+            first: None,
             rate: 0.0,
             loss: None,
             line_every,
@@ -75,6 +78,7 @@ impl Observer for Progress {
             let line = format!("step {step}: overflow with a loss scale of {scale}, skipped");
             self.bar.suspend(|| eprintln!("{line}"));
         }
+        self.first.get_or_insert(report.step);
         let now = report.loss();
         let loss = match self.loss {
             Some(old) if now.is_finite() => 0.95 * old + 0.05 * now,
@@ -96,8 +100,10 @@ impl Observer for Progress {
             .line_every
             .is_some_and(|every| report.step.is_multiple_of(every))
         {
+            // Of a run that goes on, the steps of this time count.
             let spent = self.started.elapsed().as_secs_f64();
-            let left = spent / report.step as f64 * (self.steps - report.step) as f64;
+            let done = report.step + 1 - self.first.unwrap_or(report.step);
+            let left = spent / done as f64 * (self.steps - report.step) as f64;
             eprintln!("step {}/{} {text} ETA {left:.0} s", report.step, self.steps);
         }
         self.bar.set_message(text);

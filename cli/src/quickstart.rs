@@ -22,6 +22,14 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
         seed: args.seed,
         ..ShapesSpec::default()
     };
+    let mut config = Config::preset("quickstart")?;
+    config.data.dir = data.clone();
+    config.train.seed = args.seed;
+    let mut overrides: Vec<String> = args.backend.precision_override().into_iter().collect();
+    overrides.extend(args.overrides.set.iter().cloned());
+    let config = config.with(&overrides)?;
+    config.check()?;
+    let backend = args.backend.select()?;
     eprintln!(
         "1/4 rendering {} + {} pictures in {}",
         spec.train,
@@ -30,14 +38,6 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     );
     shapes::render(&data, &spec)?;
 
-    let mut config = Config::preset("quickstart")?;
-    config.data.dir = data;
-    config.train.seed = args.seed;
-    let mut overrides: Vec<String> = args.backend.precision_override().into_iter().collect();
-    overrides.extend(args.overrides.set.iter().cloned());
-    let config = config.with(&overrides)?;
-    config.check()?;
-    let backend = args.backend.select()?;
     let protocol = AreaProtocol::default();
     let (run, alone) = (out.join("run"), Arc::new(Single));
     let (trainer, _) = Trainer::prepare(config, &run, &backend.device, protocol, alone)?;
@@ -81,8 +81,9 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
         println!("report:  {}", trainer.folder.report().display());
     }
     println!(
-        "next:    mrcnn-cli predict {}",
-        trainer.config.data.dir.join("val").display()
+        "next:    mrcnn-cli predict {} --weights {}",
+        trainer.config.data.dir.join("val").display(),
+        best.display()
     );
     Ok(())
 }

@@ -92,6 +92,17 @@ pub enum BenchmarkError {
          --graph out"
     )]
     NoGraph(String),
+    /// Training needs a class for every label.
+    #[error(
+        "the network knows {known} classes with the background, the data {needed}: give other --weights or \
+         --data, or leave model.num_classes out"
+    )]
+    Classes {
+        /// Of the network.
+        known: usize,
+        /// Of the data, with the background.
+        needed: usize,
+    },
     /// A graph is of no use.
     #[error(
         "batch size {batch_size}: the replayed graph finds other boxes than the launched kernels; \
@@ -146,6 +157,11 @@ pub fn benchmark(
     if config.model.num_classes == 0 {
         let classes = data.as_ref().map(|data| data.classes.len() + 1);
         config.model.num_classes = classes.unwrap_or(SYNTHETIC_CLASSES);
+    }
+    let (known, classes) = (config.model.num_classes, data.as_ref());
+    let needed = classes.map_or(2, |data| data.classes.len() + 1);
+    if spec.mode == Mode::Train && known < needed {
+        return Err(BenchmarkError::Classes { known, needed });
     }
     if spec.mode == Mode::Inference {
         (config.train.replicas, config.train.accumulate) = (1, 1);

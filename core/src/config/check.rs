@@ -28,10 +28,24 @@ impl Config {
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(invalid(key, 0, "must be at least 1"));
         }
+        let bounded = [
+            ("model.num_classes", model.num_classes, 65_536),
+            ("model.width", model.width, 4_096),
+            ("model.fpn_channels", model.fpn_channels, 16_384),
+            ("model.box_head.hidden", model.box_head.hidden, 65_536),
+            ("model.box_head.pool", model.box_head.pool, 64),
+            ("model.mask_head.hidden", model.mask_head.hidden, 16_384),
+            ("model.mask_head.pool", model.mask_head.pool, 64),
+            ("data.prefetch", self.data.prefetch, 4_096),
+        ];
+        if let Some((key, value, most)) = bounded.into_iter().find(|(_, v, most)| v > most) {
+            return Err(invalid(key, value, &format!("must be at most {most}")));
+        }
         let sides = [
             ("image.min_size", self.image.min_size),
             ("image.max_size", self.image.max_size),
             ("image.size_divisor", self.image.size_divisor),
+            ("augment.jitter_size", self.augment.jitter_size),
         ];
         if let Some((key, value)) = sides.into_iter().find(|(_, side)| *side > MOST_PIXELS) {
             return Err(invalid(key, value, "must be at most 32768 pixels"));
@@ -178,11 +192,11 @@ const MOST_BUCKETS: usize = 64;
 /// Longest side of a resized picture: what is larger overflows memory, if not integers.
 const MOST_PIXELS: u32 = 32768;
 
-fn invalid(key: &'static str, value: impl ToString, reason: &'static str) -> ConfigError {
+fn invalid(key: &'static str, value: impl ToString, reason: &str) -> ConfigError {
     ConfigError::Value {
         key,
         value: value.to_string(),
-        reason,
+        reason: reason.into(),
     }
 }
 
@@ -192,7 +206,18 @@ mod tests {
 
     #[test]
     fn a_value_without_sense_is_named_with_its_reason() {
-        let cases: [(&[&str], &str); 29] = [
+        let cases: [(&[&str], &str); 31] = [
+            (
+                &["model.width=100000"],
+                "model.width = 100000: must be at most 4096",
+            ),
+            (
+                &[
+                    "augment.scale_jitter=[0.1, 2]",
+                    "augment.jitter_size=4000000000",
+                ],
+                "augment.jitter_size = 4000000000",
+            ),
             (&["model.rpn.positive_fraction=1.5"], "a share from 0 to 1"),
             (
                 &["model.roi.positive_fraction=nan"],

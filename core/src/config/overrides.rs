@@ -54,7 +54,7 @@ pub enum ConfigError {
         /// Its value.
         value: String,
         /// What it must be.
-        reason: &'static str,
+        reason: String,
     },
 }
 

@@ -26,6 +26,9 @@ pub fn export_torchvision(
     if model.head_norm != NormKind::None {
         return Err(unsupported("model.head_norm is not none"));
     }
+    if model.num_classes == 0 {
+        return Err(unsupported("it is a backbone without heads"));
+    }
     if model.stride_in_1x1 {
         return Err(unsupported("model.stride_in_1x1 is true"));
     }
@@ -68,6 +71,27 @@ fn differences(config: &Config) -> Vec<String> {
     tell(
         image.channels != plain_image.channels,
         "pictures in BGR order".into(),
+    );
+    tell(
+        model.roi.sampling_ratio != plain.roi.sampling_ratio,
+        format!("RoIAlign with sampling_ratio={}", model.roi.sampling_ratio),
+    );
+    tell(
+        image.fit != plain_image.fit,
+        "pictures are fitted into a box of min_size x max_size".into(),
+    );
+    let roi = (&model.roi, &plain.roi);
+    tell(
+        roi.0.score_threshold != roi.1.score_threshold,
+        format!("box_score_thresh={}", roi.0.score_threshold),
+    );
+    tell(
+        roi.0.nms_iou != roi.1.nms_iou,
+        format!("box_nms_thresh={}", roi.0.nms_iou),
+    );
+    tell(
+        roi.0.max_detections != roi.1.max_detections,
+        format!("box_detections_per_img={}", roi.0.max_detections),
     );
     told
 }

@@ -86,13 +86,15 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported, WeightsE
         }
         std::fs::read(path).map_err(io_error)
     };
-    let contents = if start.starts_with(b"PK") {
+    // The length of a safetensors header can begin as the others do.
+    let other = start.get(8) != Some(&b'{');
+    let contents = if other && start.starts_with(b"PK") {
         let contents = torch::read_zip(file, length);
         contents.map_err(|reason| format_error(path, "PyTorch", reason))?
-    } else if torch::is_legacy(&start) {
+    } else if other && torch::is_legacy(&start) {
         let contents = torch::read_legacy(&whole()?);
         contents.map_err(|reason| format_error(path, "PyTorch (before 1.6)", reason))?
-    } else if start.first() == Some(&0x80) && start.get(1).is_some_and(|v| (2..=5).contains(v)) {
+    } else if other && matches!(start[..], [0x80, 2..=5, ..]) {
         let contents = torch::read_arrays(&whole()?);
         contents.map_err(|reason| format_error(path, PICKLE, reason))?
     } else {
@@ -308,6 +310,13 @@ fn imported(
     ignored: Vec<String>,
     options: &ImportOptions,
 ) -> Result<Imported, String> {
+    // Sides without data behind them would become the network's.
+    if let Some((name, data)) = tensors.iter().find(|(_, data)| data.shape().contains(&0)) {
+        return Err(format!(
+            "{name} has the shape {:?}: it is empty",
+            data.shape()
+        ));
+    }
     let config = Config {
         model: infer::model_config(&tensors)?,
         ..Config::default()

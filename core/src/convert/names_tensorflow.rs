@@ -188,10 +188,11 @@ impl Layout {
 
 /// Rows in fours `dy, dx, dh, dw` -> `dx, dy, dw, dh`.
 fn x_first((mut values, shape): (Vec<f32>, Vec<usize>)) -> Option<(Vec<f32>, Vec<usize>)> {
-    if !shape[0].is_multiple_of(4) {
+    let outputs = *shape.first()?;
+    if outputs == 0 || !outputs.is_multiple_of(4) {
         return None;
     }
-    let row = (values.len() / shape[0]).max(1);
+    let row = (values.len() / outputs).max(1);
     for pair in values.chunks_mut(2 * row) {
         pair.rotate_left(row);
     }

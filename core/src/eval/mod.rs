@@ -39,6 +39,17 @@ pub enum EvalError {
         /// What is wrong, with line and column.
         source: serde_json::Error,
     },
+    /// None of the results is of a picture that there is.
+    #[error(
+        "{path}: no result's image_id is a picture of {annotations}; `eval --weights W --json FILE` writes \
+         results with the data set's ids, `predict` numbers its pictures"
+    )]
+    NoPicture {
+        /// The results.
+        path: PathBuf,
+        /// The truth.
+        annotations: PathBuf,
+    },
 }
 
 /// What is evaluated, and how.
@@ -80,12 +91,18 @@ pub fn evaluate_files(
         path: results.into(),
         source,
     })?;
-    let results: Vec<Annotation> =
-        serde_json::from_str(&text).map_err(|source| EvalError::Json {
+    let found: Vec<Annotation> = serde_json::from_str(&text).map_err(|source| EvalError::Json {
+        path: results.into(),
+        source,
+    })?;
+    let is_known = |result: &Annotation| truth.get_img(result.image_id).is_some();
+    if !found.is_empty() && !found.iter().any(is_known) {
+        return Err(EvalError::NoPicture {
             path: results.into(),
-            source,
-        })?;
-    metrics(&truth, &results, options)
+            annotations: annotations.into(),
+        });
+    }
+    metrics(&truth, &found, options)
 }
 
 /// The 12 numbers for boxes and the 12 for masks.

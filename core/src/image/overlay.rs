@@ -72,25 +72,20 @@ fn draw_mask(canvas: &mut RgbImage, detection: &Detection, colour: [u8; 3], opac
     if (detection.mask.w, detection.mask.h) != (width, height) {
         return;
     }
-    let cells = detection.mask.to_row_major_raster_bytes();
-    let [left, top, columns, rows] = detection.mask.bbox();
-    let solid = |x: u32, y: u32| {
-        x < width && y < height && cells[(y as usize) * width as usize + x as usize] != 0
+    let window = detection.bitmap();
+    let solid = |x: usize, y: usize| {
+        x < window.width && y < window.height && window.cells[y * window.width + x] != 0
     };
-    for y in top..top + rows {
-        for x in (left..left + columns).filter(|&x| solid(x, y)) {
+    for y in 0..window.height {
+        for x in (0..window.width).filter(|&x| solid(x, y)) {
             // Coordinates wrap to huge values beyond the left and top borders.
             let inner = solid(x.wrapping_sub(1), y)
                 && solid(x + 1, y)
                 && solid(x, y.wrapping_sub(1))
                 && solid(x, y + 1);
-            blend(
-                canvas,
-                x as i64,
-                y as i64,
-                colour,
-                if inner { opacity } else { 1.0 },
-            );
+            let opacity = if inner { opacity } else { 1.0 };
+            let [x, y] = [window.x + x, window.y + y].map(|v| v as i64);
+            blend(canvas, x, y, colour, opacity);
         }
     }
 }

@@ -176,9 +176,14 @@ fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         return points.to_vec();
     }
     let window = points.len() / 40 + 1;
+    let mut sums = vec![0.0];
+    sums.extend(points.iter().scan(0.0, |sum, point| {
+        *sum += point.1;
+        Some(*sum)
+    }));
     let mean = |end: usize| {
-        let part = &points[(end + 1).saturating_sub(window)..=end];
-        part.iter().map(|p| p.1).sum::<f64>() / part.len() as f64
+        let start = (end + 1).saturating_sub(window);
+        (sums[end + 1] - sums[start]) / (end + 1 - start) as f64
     };
     (0..points.len()).map(|i| (points[i].0, mean(i))).collect()
 }

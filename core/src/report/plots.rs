@@ -2,6 +2,7 @@
 
 use super::curves::{Panel, render_svg};
 use super::record::Record;
+use crate::train::Losses;
 use std::collections::BTreeMap;
 
 type Lines = BTreeMap<String, Vec<(f64, f64)>>;
@@ -11,21 +12,18 @@ pub fn curves(records: &[Record]) -> String {
     let mut lines = Lines::new();
     for record in records {
         for (name, value) in record.scalars() {
-            // -1 says that there is nothing to measure.
-            if value >= 0.0 {
+            // -1 says that there is nothing to measure; a gradient that overflowed has no length.
+            if value >= 0.0 && value.is_finite() {
                 let points = lines.entry(name).or_default();
                 points.push((record.at() as f64, value));
             }
         }
     }
     let loss = [("train", "train/loss"), ("validation", "val/loss")];
-    let parts: Vec<(String, String)> = lines
-        .keys()
-        .filter_map(|name| Some((name.strip_prefix("train/loss_")?.into(), name.clone())))
-        .collect();
-    let parts: Vec<(&str, &str)> = parts
+    let keys = Losses::NAMES.map(|name| format!("train/{name}"));
+    let parts: Vec<(&str, &str)> = keys
         .iter()
-        .map(|(a, b)| (a.as_str(), b.as_str()))
+        .map(|key| (key.trim_start_matches("train/loss_"), key.as_str()))
         .collect();
     let precision = [
         ("box AP", "val/box_AP"),
