@@ -7,10 +7,7 @@ use std::path::Path;
 /// `eval` of the base run with more arguments.
 fn eval(at: &Path, more: &[&str]) -> String {
     let mut args = vec!["eval", "--backend=cpu"];
-    if !more
-        .iter()
-        .any(|arg| arg.starts_with("--weights") || arg.starts_with("--results"))
-    {
+    if !more.iter().any(|arg| arg.starts_with("--weights")) {
         args.push("--weights=base/last.safetensors");
     }
     args.extend(more);
@@ -40,8 +37,19 @@ pub const EVAL: Table = &[
     }),
     ("--results", |at| {
         std::fs::write(at.join("none.json"), "[]").expect("results");
-        let told = eval(at, &["--results=none.json", "--data=shapes"]);
+        let args = ["eval", "--results=none.json", "--data=shapes"];
+        let told = cli_ok(at, &args);
         assert!(told.contains("none.json against"), "{told}");
+        // No device computes there.
+        let error = cli_error(at, &[&args[..], &["--backend=cpu"]].concat());
+        assert!(error.contains("cannot be used with"), "{error}");
+        let stray = r#"[{"image_id": 99, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 1}]"#;
+        std::fs::write(at.join("none.json"), stray).expect("results");
+        let error = cli_error(at, &args);
+        assert!(
+            error.contains("no result's image_id is a picture of"),
+            "{error}"
+        );
     }),
     ("--data", |at| {
         let other = at.join("other");
