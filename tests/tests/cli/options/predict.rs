@@ -41,7 +41,7 @@ pub const EVAL: Table = &[
         let told = cli_ok(at, &args);
         assert!(told.contains("none.json against"), "{told}");
         // No device computes there.
-        let error = cli_error(at, &[&args[..], &["--backend=cpu"]].concat());
+        let error = shown(&cli(at, &[&args[..], &["--backend=cpu"]].concat()));
         assert!(error.contains("cannot be used with"), "{error}");
         let stray = r#"[{"image_id": 99, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 1}]"#;
         std::fs::write(at.join("none.json"), stray).expect("results");
