@@ -20,6 +20,9 @@ use wasm_bindgen::prelude::*;
 /// Pictures with more pixels are refused: their masks would not fit in the memory of a tab.
 const MAX_PIXELS: u64 = 50_000_000;
 
+/// Longest side that `image.min_size` may ask for.
+const MAX_SIDE: u32 = 32_768;
+
 unsafe extern "C" {
     /// Runs the constructors of statics: CubeCL registers its operations in them.
     fn __wasm_call_ctors();
@@ -73,7 +76,12 @@ impl Model {
     /// one finds its kernels compiled.
     #[wasm_bindgen(js_name = warmUp)]
     pub async fn warm_up(&self, width: u32, height: u32) -> Result<(), JsError> {
-        pixels_of(width, height)?;
+        let sides = 1..=MAX_SIDE;
+        if !sides.contains(&width) || !sides.contains(&height) {
+            return Err(JsError::new(&format!(
+                "warming up with {width}x{height} pixels; sides are 1 to {MAX_SIDE}"
+            )));
+        }
         let grey = RgbImage::from_pixel(width, height, [128; 3].into());
         let planes = prepare(&grey, &self.predictor.config().image);
         let bbox: Bbox = [0.0, 0.0, planes.width as f32, planes.height as f32];
@@ -139,20 +147,14 @@ fn sizes(planes: &Planes, image: &RgbImage) -> ((u32, u32), (u32, u32)) {
     )
 }
 
-/// How many pixels a picture has, if it is one that is read.
-fn pixels_of(width: u32, height: u32) -> Result<u64, JsError> {
+fn picture(rgba: &Uint8ClampedArray, width: u32, height: u32) -> Result<RgbImage, JsError> {
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 || pixels > MAX_PIXELS {
         return Err(JsError::new(&format!(
-            "a picture of {width}x{height} pixels; 1 pixel to {} megapixels are read",
+            "a picture of {width}x{height} pixels; 1 to {} megapixels are read",
             MAX_PIXELS / 1_000_000
         )));
     }
-    Ok(pixels)
-}
-
-fn picture(rgba: &Uint8ClampedArray, width: u32, height: u32) -> Result<RgbImage, JsError> {
-    let pixels = pixels_of(width, height)?;
     if u64::from(rgba.length()) != 4 * pixels {
         return Err(JsError::new(&format!(
             "{width}x{height} pixels need {} bytes of RGBA, there are {}",
