@@ -354,3 +354,41 @@ fn named(count: usize, options: &ImportOptions) -> Result<Classes, String> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What reading a safetensors file with this header and no data fails with.
+    fn refusal(header: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        let refused = import(&path, &ImportOptions::default());
+        refused.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_header_may_be_as_long_as_a_zip_begins() {
+        // "PK", and the first bytes of a pickle.
+        for length in [0x4B50, 0x0280, 0x0480] {
+            let mut header =
+                r#"{"other":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#.to_string();
+            header.extend(std::iter::repeat_n(' ', length - header.len()));
+            let message = refusal(&header);
+            let is_taken_for_another = message.contains("PyTorch") || message.contains("pickle");
+            assert!(!is_taken_for_another, "{length}: {message}");
+        }
+    }
+
+    #[test]
+    fn sides_without_data_are_refused() {
+        let name = "roi_heads.box_predictor.cls_score.weight";
+        let entry = r#"{"dtype":"F32","shape":[1099511627776,0],"data_offsets":[0,0]}"#;
+        let body = r#""backbone.body.conv1.weight":{"dtype":"F32","shape":[0,3,7,7],"data_offsets":[0,0]}"#;
+        let message = refusal(&format!("{{\"{name}\":{entry},{body}}}"));
+        assert!(message.contains("it is empty"), "{message}");
+    }
+}
