@@ -48,7 +48,8 @@ impl Config {
             ("augment.jitter_size", self.augment.jitter_size),
         ];
         if let Some((key, value)) = sides.into_iter().find(|(_, side)| *side > MOST_PIXELS) {
-            return Err(invalid(key, value, "must be at most 32768 pixels"));
+            let reason = format!("must be at most {MOST_PIXELS} pixels");
+            return Err(invalid(key, value, &reason));
         }
         if model.rpn.anchor_sizes.len() != 5 {
             let count = model.rpn.anchor_sizes.len();

@@ -80,18 +80,18 @@ fn differences(config: &Config) -> Vec<String> {
         image.fit != plain_image.fit,
         "pictures are fitted into a box of min_size x max_size".into(),
     );
-    let roi = (&model.roi, &plain.roi);
+    let (roi, plain_roi) = (&model.roi, &plain.roi);
     tell(
-        roi.0.score_threshold != roi.1.score_threshold,
-        format!("box_score_thresh={}", roi.0.score_threshold),
+        roi.score_threshold != plain_roi.score_threshold,
+        format!("box_score_thresh={}", roi.score_threshold),
     );
     tell(
-        roi.0.nms_iou != roi.1.nms_iou,
-        format!("box_nms_thresh={}", roi.0.nms_iou),
+        roi.nms_iou != plain_roi.nms_iou,
+        format!("box_nms_thresh={}", roi.nms_iou),
     );
     tell(
-        roi.0.max_detections != roi.1.max_detections,
-        format!("box_detections_per_img={}", roi.0.max_detections),
+        roi.max_detections != plain_roi.max_detections,
+        format!("box_detections_per_img={}", roi.max_detections),
     );
     told
 }

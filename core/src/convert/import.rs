@@ -86,15 +86,17 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported, WeightsE
         }
         std::fs::read(path).map_err(io_error)
     };
-    // The length of a safetensors header can begin as the others do.
-    let other = start.get(8) != Some(&b'{');
-    let contents = if other && start.starts_with(b"PK") {
+    // A safetensors file: the length of its header can begin as the others do.
+    if start.get(8) == Some(&b'{') {
+        start.clear();
+    }
+    let contents = if start.starts_with(b"PK") {
         let contents = torch::read_zip(file, length);
         contents.map_err(|reason| format_error(path, "PyTorch", reason))?
-    } else if other && torch::is_legacy(&start) {
+    } else if torch::is_legacy(&start) {
         let contents = torch::read_legacy(&whole()?);
         contents.map_err(|reason| format_error(path, "PyTorch (before 1.6)", reason))?
-    } else if other && matches!(start[..], [0x80, 2..=5, ..]) {
+    } else if matches!(start[..], [0x80, 2..=5, ..]) {
         let contents = torch::read_arrays(&whole()?);
         contents.map_err(|reason| format_error(path, PICKLE, reason))?
     } else {

@@ -82,11 +82,11 @@ pub fn background_first(tensors: &mut StateDict) {
 
 fn with_background(data: &TensorData, zero_rows: Option<usize>) -> TensorData {
     let mut shape: Vec<usize> = data.shape().to_vec();
-    let mut values: Vec<f32> = data.iter::<f32>().collect();
     // No rows: what infers the network refuses it.
     if shape.is_empty() {
         return data.clone();
     }
+    let mut values: Vec<f32> = data.iter::<f32>().collect();
     let row = values.len() / shape[0].max(1);
     match zero_rows {
         Some(rows) => {

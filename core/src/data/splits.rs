@@ -21,17 +21,19 @@ pub fn find_split(dir: &Path, name: &str) -> Result<Split, DataError> {
     let splits = find_splits(dir)?;
     let also = if name == "val" { "valid" } else { name };
     for wanted in [name, also, "all"] {
-        let whole: Vec<&Split> = splits.iter().filter(|s| s.whole_name() == wanted).collect();
-        let short: Vec<&Split> = splits.iter().filter(|s| s.name == wanted).collect();
-        match if whole.is_empty() {
-            &short[..]
-        } else {
-            &whole[..]
-        } {
+        let called = |name_of: fn(&Split) -> &str| -> Vec<&Split> {
+            let splits = splits.iter();
+            splits.filter(|split| name_of(split) == wanted).collect()
+        };
+        let mut found = called(Split::whole_name);
+        if found.is_empty() {
+            found = called(|split| &split.name);
+        }
+        match found[..] {
             [] => {}
-            [split] => return Ok((*split).clone()),
-            several => {
-                let files = several.iter().map(|split| split.annotations.clone());
+            [split] => return Ok(split.clone()),
+            _ => {
+                let files = found.iter().map(|split| split.annotations.clone());
                 return Err(DataError::Ambiguous {
                     split: name.into(),
                     files: files.collect(),
