@@ -7,6 +7,8 @@ pub mod comm;
 mod doctor;
 pub mod failure;
 mod precision;
+#[cfg(any(feature = "cuda", test))]
+mod toolchain;
 
 #[cfg(not(target_family = "wasm"))]
 pub use doctor::{BackendFacts, DeviceFacts, Diagnosis, diagnose};
@@ -73,6 +75,9 @@ pub enum BackendError {
     /// The machine has no device for it.
     #[error("no device for the {0} backend; {1}")]
     NoDevice(BackendKind, &'static str),
+    /// CUDA's driver, NVRTC or headers are missing or do not fit each other.
+    #[error("there is an NVIDIA GPU, and the cuda backend cannot use it: {0}")]
+    Toolchain(String),
 }
 
 /// A device that was found.
@@ -180,6 +185,13 @@ fn cuda(number: usize) -> Result<Selected, BackendError> {
             _ => "there are more processes on this machine than cards (see nvidia-smi)",
         };
         return Err(BackendError::NoDevice(BackendKind::Cuda, help));
+    }
+    let problem = match toolchain::find(number) {
+        Ok(toolchain) => toolchain.problem(),
+        Err(problem) => Some(problem),
+    };
+    if let Some(problem) = problem {
+        return Err(BackendError::Toolchain(problem));
     }
     let device = Device::cuda(number);
     let name = device

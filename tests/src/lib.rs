@@ -2,7 +2,7 @@
 //!
 //! The golden values are read from the folder named by `MRCNN_GOLDEN`, else `../shared/golden` beside
 //! the repository. Without them the tests that need them say so and pass, unless `MRCNN_REQUIRE`
-//! names `golden`. It may name `wgpu`, `data` and `tensorboard` too, separated by commas; CI sets it.
+//! names `golden`. It may name `wgpu`, `cuda`, `data` and `tensorboard` too, separated by commas; CI sets it.
 
 pub mod close;
 pub mod golden;
@@ -71,21 +71,32 @@ impl Drop for Devices {
     }
 }
 
-/// flex, and the wgpu adapter if there is one.
+/// The CPU, and the GPU of the backend that `MRCNN_TEST_BACKEND` names (`wgpu`, the default, or `cuda`) if
+/// there is one.
 pub fn devices() -> Devices {
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut devices = vec![(BackendKind::Cpu, Device::flex())];
-    match select(BackendKind::Wgpu) {
-        Ok(selected) => devices.push((BackendKind::Wgpu, selected.device)),
+    let kind = test_backend();
+    match select(kind) {
+        Ok(selected) => devices.push((kind, selected.device)),
         Err(error) => {
-            found(false, "wgpu", &error.to_string());
+            found(false, &kind.to_string(), &error.to_string());
         }
     }
     Devices {
         list: devices.into_iter(),
         used: Vec::new(),
         _turn: turn,
+    }
+}
+
+/// The backend of the GPU under test.
+pub fn test_backend() -> BackendKind {
+    match std::env::var("MRCNN_TEST_BACKEND").as_deref() {
+        Err(_) | Ok("wgpu") => BackendKind::Wgpu,
+        Ok("cuda") => BackendKind::Cuda,
+        Ok(other) => panic!("MRCNN_TEST_BACKEND is `wgpu` or `cuda`, not `{other}`"),
     }
 }
 
