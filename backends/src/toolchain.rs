@@ -116,9 +116,7 @@ impl Toolchain {
             let folders = [include.clone(), include.join("cccl")];
             !folders.iter().any(|folder| folder.join(header).is_file())
         };
-        let (header, wheel) = HEADERS
-            .into_iter()
-            .find(|(header, _)| is_missing(header))?;
+        let (header, wheel) = HEADERS.into_iter().find(|(header, _)| is_missing(header))?;
         let include = include.display();
         Some(format!(
             "the CUDA header {header} is missing in {include} (the wheel {wheel} has it); {fix}"
@@ -261,7 +259,8 @@ mod tests {
     }
 
     fn folder(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("mrcnn-toolchain-{}-{name}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("mrcnn-toolchain-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
         folder
     }
@@ -291,24 +290,36 @@ mod tests {
             driver: version(11_080),
             ..toolchain.clone()
         });
-        assert!(old.contains("CUDA 11.8") && old.contains("update the driver"), "{old}");
+        assert!(
+            old.contains("CUDA 11.8") && old.contains("update the driver"),
+            "{old}"
+        );
         let none = problem(Toolchain {
             nvrtc: None,
             ..toolchain.clone()
         });
-        assert!(none.contains("pip install nvidia-cuda-nvrtc-cu12"), "{none}");
+        assert!(
+            none.contains("pip install nvidia-cuda-nvrtc-cu12"),
+            "{none}"
+        );
         let volta = problem(Toolchain {
             driver: version(13_000),
             nvrtc: Some(version(13_000)),
             architecture: 70,
             ..toolchain.clone()
         });
-        assert!(volta.contains("sm_70") && volta.contains("-cu12"), "{volta}");
+        assert!(
+            volta.contains("sm_70") && volta.contains("-cu12"),
+            "{volta}"
+        );
         let newer = problem(Toolchain {
             driver: version(12_040),
             ..toolchain.clone()
         });
-        assert!(newer.contains("NVRTC is of CUDA 12.8") && newer.contains("<=12.4"), "{newer}");
+        assert!(
+            newer.contains("NVRTC is of CUDA 12.8") && newer.contains("<=12.4"),
+            "{newer}"
+        );
         let nowhere = problem(Toolchain {
             include: None,
             ..toolchain.clone()
@@ -316,7 +327,10 @@ mod tests {
         assert!(nowhere.contains("CUDA_PATH"), "{nowhere}");
         std::fs::remove_file(folder.join("cuda/barrier")).expect("removed");
         let header = problem(toolchain);
-        assert!(header.contains("cuda/barrier") && header.contains("cccl-cu12"), "{header}");
+        assert!(
+            header.contains("cuda/barrier") && header.contains("cccl-cu12"),
+            "{header}"
+        );
         std::fs::remove_dir_all(folder).expect("removed");
     }
 }

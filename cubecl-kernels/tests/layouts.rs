@@ -110,7 +110,11 @@ fn suppression() {
     let scores: Vec<f32> = (0..groups * k).map(|slot| (k - slot % k) as f32).collect();
     check(|layout, device| {
         let boxes = layout.float(&corners, [groups, k, 4], device);
-        bits(nms_sorted(boxes, layout.float(&scores, [groups, k], device), 0.5))
+        bits(nms_sorted(
+            boxes,
+            layout.float(&scores, [groups, k], device),
+            0.5,
+        ))
     });
 }
 
@@ -185,7 +189,13 @@ fn expanded_inputs() {
             Layout::Dense.int(&[3, 2, 1], [n], device),
             &thresholds,
         );
-        let kept_best = nms_sorted(shared(&references, 4), shared(&references, 4).slice([0..n, 0..total, 0..1]).reshape([n, total]), 0.5);
+        let kept_best = nms_sorted(
+            shared(&references, 4),
+            shared(&references, 4)
+                .slice([0..n, 0..total, 0..1])
+                .reshape([n, total]),
+            0.5,
+        );
         [
             bits(found),
             bits(kept),
@@ -305,7 +315,8 @@ fn convolution_and_its_gradients() {
     let random = &mut Random(8);
     for (c, o, stride, relu) in [(5, 3, 1, true), (4, 8, 2, false), (8, 12, 1, false)] {
         let (n, h, w) = (2, 9, 11);
-        let mut whole = |count: usize| -> Vec<f32> { (0..count).map(|_| random.whole(3)).collect() };
+        let mut whole =
+            |count: usize| -> Vec<f32> { (0..count).map(|_| random.whole(3)).collect() };
         let (x, weight, bias) = (whole(n * c * h * w), whole(o * c * 9), whole(o));
         let output = [n, o, h.div_ceil(stride), w.div_ceil(stride)];
         let grad = whole(output.iter().product());

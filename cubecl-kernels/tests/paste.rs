@@ -120,7 +120,8 @@ fn near_nan(place: &Place, side: usize, mask: &[f32]) -> Vec<bool> {
     let is_nan = |row: usize, column: usize| mask[row * side + column].is_nan();
     let near = |cell: usize| {
         let around = |at: usize| at.saturating_sub(1)..(at + 2).min(side);
-        let mut cells = around(cell / side).flat_map(|row| around(cell % side).map(move |x| (row, x)));
+        let mut cells =
+            around(cell / side).flat_map(|row| around(cell % side).map(move |x| (row, x)));
         cells.any(|(row, column)| is_nan(row, column))
     };
     let spread: Vec<f32> = (0..side * side)
@@ -134,7 +135,9 @@ fn near_nan(place: &Place, side: usize, mask: &[f32]) -> Vec<bool> {
 fn ten_thousand_random_masks() {
     let adapter = adapter::adapter();
     let flex = Device::flex();
-    let card = adapter.iter().map(|adapter| (adapter.name, &adapter.device));
+    let card = adapter
+        .iter()
+        .map(|adapter| (adapter.name, &adapter.device));
     let devices: Vec<_> = std::iter::once(("flex", &flex)).chain(card).collect();
     let mut solid = [0usize; 2];
     let done = random::cases("paste", 36, |random, round| {
@@ -189,7 +192,9 @@ fn large_pictures() {
         .each_ref()
         .map(|p| PasteWindow::new(p.bbox, 28, p.width, p.height));
     let flex = Device::flex();
-    let card = adapter.iter().map(|adapter| (adapter.name, &adapter.device));
+    let card = adapter
+        .iter()
+        .map(|adapter| (adapter.name, &adapter.device));
     for (name, device) in std::iter::once(("flex", &flex)).chain(card) {
         let found = pasted(&values, 28, &windows, 100_000, device);
         for (index, bits) in found.iter().enumerate() {

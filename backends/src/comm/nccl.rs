@@ -28,7 +28,9 @@ pub(super) fn unique_id() -> Result<[u8; ID_BYTES], CommError> {
         internal: [0; ID_BYTES],
     };
     // SAFETY: `id` is written, and lives until the call returns.
-    succeeded("ncclGetUniqueId", unsafe { (nccl()?.get_unique_id)(&mut id) })?;
+    succeeded("ncclGetUniqueId", unsafe {
+        (nccl()?.get_unique_id)(&mut id)
+    })?;
     Ok(id.internal.map(|byte| byte as u8))
 }
 

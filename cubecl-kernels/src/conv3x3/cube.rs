@@ -1,10 +1,10 @@
 //! Launches of the kernels, and when they are chosen over Burn's.
 
+use super::epilogue::add_bias;
 use super::layer::{Layer, forward_axis, gather_axis, width};
 use super::packing::packed;
 use super::tiling::{GradientTiling, Tiling};
 use super::weight_gradient::{GradientSizesLaunch, accumulate, reduce};
-use super::epilogue::add_bias;
 use super::{Conv3x3Ops, options};
 use crate::launch::{buffer, dense, empty, zeros};
 use burn::backend::cubecl::dtype_to_storage_type;

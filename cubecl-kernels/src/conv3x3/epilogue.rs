@@ -96,7 +96,9 @@ mod tests {
         for (c, relu, is_last) in [(5, true, true), (8, false, true), (8, true, false)] {
             let count = n * c * h * w;
             let values: Vec<f32> = (0..count).map(|i| i as f32 - count as f32 / 2.0).collect();
-            let bias: Vec<f32> = (0..c).map(|channel| 100.0 * channel as f32 - 150.0).collect();
+            let bias: Vec<f32> = (0..c)
+                .map(|channel| 100.0 * channel as f32 - 150.0)
+                .collect();
             // As a convolution leaves it, and as it does not.
             let output = match is_last {
                 true => permute_nhwc_to_nchw(tensor(values.clone(), vec![n, h, w, c])),

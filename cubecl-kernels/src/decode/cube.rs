@@ -34,7 +34,11 @@ impl DecodeOps for CubeBackend {
             slots: slots as u32,
             deltas_total: deltas.shape()[1] as u32,
             references_total: references_total as u32,
-            references_stride: if runs == 1 { 0 } else { references_total as u32 },
+            references_stride: if runs == 1 {
+                0
+            } else {
+                references_total as u32
+            },
             weight_x,
             weight_y,
             weight_width,

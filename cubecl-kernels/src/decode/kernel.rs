@@ -54,15 +54,22 @@ pub fn decode_slots(
     let mut kept_bits = 0xff80_0000u32;
     if index != EMPTY && is_finite(bits) {
         let d = ((image * decoding.deltas_total + index) * 4) as usize;
-        let reference =
-            image * decoding.references_stride + index % decoding.references_total;
+        let reference = image * decoding.references_stride + index % decoding.references_total;
         let r = (reference * 4) as usize;
         let width = references[r + 2] - references[r];
         let height = references[r + 3] - references[r + 1];
         let x = deltas[d] / decoding.weight_x * width + (references[r] + 0.5 * width);
         let y = deltas[d + 1] / decoding.weight_y * height + (references[r + 1] + 0.5 * height);
-        let half_width = 0.5 * (scale(deltas[d + 2] / decoding.weight_width, decoding.max_log_scale) * width);
-        let half_height = 0.5 * (scale(deltas[d + 3] / decoding.weight_height, decoding.max_log_scale) * height);
+        let half_width = 0.5
+            * (scale(
+                deltas[d + 2] / decoding.weight_width,
+                decoding.max_log_scale,
+            ) * width);
+        let half_height = 0.5
+            * (scale(
+                deltas[d + 3] / decoding.weight_height,
+                decoding.max_log_scale,
+            ) * height);
         let is_box = is_finite(u32::reinterpret(x - half_width))
             && is_finite(u32::reinterpret(y - half_height))
             && is_finite(u32::reinterpret(x + half_width))
