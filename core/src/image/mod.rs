@@ -5,6 +5,7 @@ pub mod overlay;
 pub mod paste;
 mod placement;
 mod resize;
+mod size;
 pub mod transform;
 
 pub use placement::Placement;

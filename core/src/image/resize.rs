@@ -15,16 +15,6 @@ pub struct Planes {
     pub width: usize,
 }
 
-/// Height and width after resizing: the shorter side becomes `min_size`, unless the longer side would exceed `max_size`.
-/// Sides are truncated as in torchvision, to at least 1.
-pub fn output_size(height: u32, width: u32, min_size: u32, max_size: u32) -> (u32, u32) {
-    let shorter = height.min(width).max(1) as f64;
-    let longer = height.max(width).max(1) as f64;
-    let scale = (min_size as f64 / shorter).min(max_size as f64 / longer);
-    let side = |length: u32| ((length as f64 * scale) as u32).max(1);
-    (side(height), side(width))
-}
-
 /// Resizes and normalizes an image for the model.
 pub fn prepare(image: &RgbImage, config: &ImageConfig) -> Planes {
     let original = (image.height(), image.width());

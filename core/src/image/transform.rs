@@ -2,9 +2,8 @@
 //!
 //! Follows torchvision's `GeneralizedRCNNTransform`.
 
-pub use super::resize::{
-    Planes, nearest_taps, output_size, prepare, prepare_window, resize_bilinear,
-};
+pub use super::resize::{Planes, nearest_taps, prepare, prepare_window, resize_bilinear};
+pub use super::size::output_size;
 
 /// Stacks images, zero-padded on the right and bottom to the largest one, rounded up to `divisor`.
 ///
@@ -49,16 +48,4 @@ pub fn stack_to(images: &[&Planes], (height, width): (usize, usize)) -> (Vec<f32
         }
     }
     (values, [images.len(), 3, height, width])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sides_are_at_least_one() {
-        assert_eq!(output_size(1, 1, 800, 1333), (800, 800));
-        assert_eq!(output_size(60, 4000, 800, 1333), (19, 1333));
-        assert_eq!(output_size(1, 60000, 800, 1333), (1, 1333));
-    }
 }
