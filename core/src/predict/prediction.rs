@@ -127,7 +127,10 @@ mod tests {
         let prediction = prediction();
         let names: Vec<String> = prediction.iter().map(|object| object.name).collect();
         assert_eq!(names, ["cat", "class 2"]);
-        let scores: Vec<f32> = (&prediction).into_iter().map(|object| object.score).collect();
+        let scores: Vec<f32> = (&prediction)
+            .into_iter()
+            .map(|object| object.score)
+            .collect();
         assert_eq!(scores, [0.9, 0.4]);
     }
 
