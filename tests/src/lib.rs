@@ -12,7 +12,10 @@ pub mod tensorflow_file;
 pub mod torch_file;
 
 use burn::tensor::Device;
+use mrcnn_backends::watchdog::Operation;
 use mrcnn_backends::{BackendKind, select};
+pub use mrcnn_test_support::found;
+use mrcnn_test_support::{test_operation, watch_device};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -48,6 +51,7 @@ pub fn shared_data(name: &str) -> Option<PathBuf> {
 pub struct Devices {
     list: std::vec::IntoIter<(BackendKind, Device)>,
     used: Vec<Device>,
+    _operation: Operation,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -77,7 +81,10 @@ pub fn devices() -> Devices {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut devices = vec![(BackendKind::Cpu, Device::flex())];
     match select(BackendKind::Wgpu) {
-        Ok(selected) => devices.push((BackendKind::Wgpu, selected.device)),
+        Ok(selected) => {
+            watch_device(&selected);
+            devices.push((BackendKind::Wgpu, selected.device));
+        }
         Err(error) => {
             found(false, "wgpu", &error.to_string());
         }
@@ -85,20 +92,7 @@ pub fn devices() -> Devices {
     Devices {
         list: devices.into_iter(),
         used: Vec::new(),
+        _operation: test_operation(),
         _turn: turn,
     }
-}
-
-/// Whether `what` is there; where it is not, says that tests are skipped, or fails if it is required.
-pub fn found(is_there: bool, what: &str, detail: &str) -> bool {
-    if !is_there {
-        let required = std::env::var("MRCNN_REQUIRE").unwrap_or_default();
-        let required = required.split(',').any(|name| name.trim() == what);
-        assert!(
-            !required,
-            "MRCNN_REQUIRE names `{what}`, which is missing: {detail}"
-        );
-        eprintln!("SKIPPED: {what} is missing: {detail}");
-    }
-    is_there
 }
