@@ -21,6 +21,7 @@ use ::image::RgbImage;
 use burn::module::Module;
 use burn::tensor::{Device, ExecutionError};
 use mrcnn_backends::failure::caught;
+use mrcnn_backends::watchdog::operation;
 use mrcnn_backends::{BackendError, PrecisionError, Resolved};
 use std::borrow::Borrow;
 use std::path::Path;
@@ -202,6 +203,7 @@ impl Predictor {
                 height,
             });
         }
+        let _operation = operation(batch_name(&images));
         let planes: Vec<Planes> = images
             .iter()
             .map(|image| prepare(image, &self.config.image))
@@ -222,5 +224,13 @@ impl Predictor {
 
     fn prediction(&self, image: &RgbImage, detections: Vec<Detection>) -> Prediction {
         Prediction::new(image.dimensions(), detections, self.classes.clone())
+    }
+}
+
+/// "predicting an image of 640x480", for the watchdog.
+fn batch_name(images: &[&RgbImage]) -> String {
+    match images {
+        [image] => format!("predicting an image of {}x{}", image.width(), image.height()),
+        _ => format!("predicting {} images", images.len()),
     }
 }
