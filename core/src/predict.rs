@@ -230,7 +230,11 @@ impl Predictor {
 /// "predicting an image of 640x480", for the watchdog.
 fn batch_name(images: &[&RgbImage]) -> String {
     match images {
-        [image] => format!("predicting an image of {}x{}", image.width(), image.height()),
+        [image] => format!(
+            "predicting an image of {}x{}",
+            image.width(),
+            image.height()
+        ),
         _ => format!("predicting {} images", images.len()),
     }
 }
