@@ -54,7 +54,7 @@ impl Golden {
     /// Opens the file `name`; without golden values, prints that the test is skipped.
     pub fn open(name: &str) -> Option<Self> {
         let folder = folder();
-        if !crate::is_available(folder.is_dir(), "golden", &folder.display().to_string()) {
+        if !crate::found(folder.is_dir(), "golden", &folder.display().to_string()) {
             return None;
         }
         let tensors = match std::fs::read(folder.join(format!("{name}.safetensors"))) {

@@ -12,7 +12,10 @@ pub mod tensorflow_file;
 pub mod torch_file;
 
 use burn::tensor::Device;
+use mrcnn_backends::watchdog::Operation;
 use mrcnn_backends::{BackendKind, select};
+pub use mrcnn_test_support::found;
+use mrcnn_test_support::{test_operation, watch_device};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -37,7 +40,7 @@ pub fn example(name: &str) -> PathBuf {
 /// A folder of real data in `../shared/data`, if it exists.
 pub fn shared_data(name: &str) -> Option<PathBuf> {
     let path = root().join("../shared/data").join(name);
-    is_available(path.is_dir(), "data", &path.display().to_string()).then_some(path)
+    found(path.is_dir(), "data", &path.display().to_string()).then_some(path)
 }
 
 /// The devices of a test, for one test at a time: concurrent tests on one adapter would disturb autotuning, which takes
@@ -47,6 +50,7 @@ pub fn shared_data(name: &str) -> Option<PathBuf> {
 pub struct Devices {
     list: std::vec::IntoIter<(BackendKind, Device)>,
     used: Vec<Device>,
+    _operation: Operation,
     _lock: MutexGuard<'static, ()>,
 }
 
@@ -76,28 +80,18 @@ pub fn devices() -> Devices {
     let lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     let mut devices = vec![(BackendKind::Cpu, Device::flex())];
     match select(BackendKind::Wgpu) {
-        Ok(selected) => devices.push((BackendKind::Wgpu, selected.device)),
+        Ok(selected) => {
+            watch_device(&selected);
+            devices.push((BackendKind::Wgpu, selected.device));
+        }
         Err(error) => {
-            is_available(false, "wgpu", &error.to_string());
+            found(false, "wgpu", &error.to_string());
         }
     }
     Devices {
         list: devices.into_iter(),
         used: Vec::new(),
+        _operation: test_operation(),
         _lock: lock,
     }
-}
-
-/// Returns `available`. If `name` is not available, prints that tests are skipped, or panics if it is required.
-pub fn is_available(available: bool, name: &str, detail: &str) -> bool {
-    if !available {
-        let required = std::env::var("MRCNN_REQUIRE").unwrap_or_default();
-        let required = required.split(',').any(|entry| entry.trim() == name);
-        assert!(
-            !required,
-            "MRCNN_REQUIRE contains `{name}`, which is missing: {detail}"
-        );
-        eprintln!("SKIPPED: {name} is missing: {detail}");
-    }
-    available
 }

@@ -12,6 +12,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use mrcnn_backends::Resolved;
 use mrcnn_backends::failure::caught;
+use mrcnn_backends::watchdog::operation;
 use std::borrow::Borrow;
 use std::path::Path;
 use std::sync::Arc;
@@ -150,6 +151,7 @@ impl Predictor {
                 height,
             });
         }
+        let _operation = operation(batch_name(&images));
         let planes: Vec<Planes> = images
             .iter()
             .map(|image| prepare(image, &self.config.image))
@@ -170,5 +172,17 @@ impl Predictor {
 
     fn prediction(&self, image: &RgbImage, detections: Vec<Detection>) -> Prediction {
         Prediction::new(image.dimensions(), detections, self.classes.clone())
+    }
+}
+
+/// "predicting an image of 640x480", for the watchdog.
+fn batch_name(images: &[&RgbImage]) -> String {
+    match images {
+        [image] => format!(
+            "predicting an image of {}x{}",
+            image.width(),
+            image.height()
+        ),
+        _ => format!("predicting {} images", images.len()),
     }
 }

@@ -105,7 +105,7 @@ fn tensorboard() -> Option<PathBuf> {
     let python = [given, made].into_iter().find(has);
     let help = "no Python has TensorBoard: python3 -m venv ~/.cache/mrcnn-tensorboard, and its pip \
                 install tensorboard setuptools";
-    mrcnn_tests::is_available(python.is_some(), "tensorboard", help);
+    mrcnn_tests::found(python.is_some(), "tensorboard", help);
     python
 }
 
