@@ -41,7 +41,7 @@ def environment(rig, case, out):
     script = f'. "{HERE}/env" "{rig}"; env -0'
     text = subprocess.run(["bash", "-c", script], env={**os.environ, "MOCK_CUDA": case.cuda}, stdout=subprocess.PIPE, check=True).stdout
     env = dict(line.split("=", 1) for line in text.decode().split("\0") if "=" in line)
-    env.update(MOCK_SM=str(case.sm), MOCK_OUT=str(out), MOCK_LAUNCH_LOG="1", MRCNN_TEST_BACKEND="cuda", RUST_BACKTRACE="0")
+    env.update(MOCK_SM=str(case.sm), MOCK_OUT=str(out), MOCK_LAUNCH_LOG="1", MRCNN_TEST_BACKEND="cuda", RUST_BACKTRACE="0", MRCNN_WATCHDOG_S="0")
     # Every dry run assembles; what is executed is compiled by the host's compiler instead.
     env.update({"MOCK_EXEC": "1", "MOCK_PTXAS": ""} if case.mode == "exec" else {"MOCK_EXEC": "0", "MOCK_PTXAS": env["MOCK_ASSEMBLER"]})
     env.update(case.env)
