@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -52,6 +53,11 @@ def lines(path):
     return path.read_text(errors="replace").splitlines() if path.exists() else []
 
 
+def reports(out, name):
+    """The lines of a report of all processes of a case."""
+    return [line for path in sorted(out.glob(f"**/{name}")) for line in lines(path)]
+
+
 def coverage(out):
     """Of the tuned convolutions and matrix products: how many have a candidate for tensor cores that ran."""
     total = covered = 0
@@ -76,7 +82,7 @@ def coverage(out):
 def run(case, rig, folder):
     out = folder / f"{case.name}-sm{case.sm}-{case.precision}"
     out.mkdir(parents=True, exist_ok=True)
-    for old in out.glob("*"):
+    for old in [*out.glob("*"), *out.glob("*/*.tsv")]:
         if old.is_file():
             old.unlink()
     executed = case.mode == "exec"
@@ -90,10 +96,10 @@ def run(case, rig, folder):
         except subprocess.TimeoutExpired:
             code = "timeout"
     took = time.monotonic() - start
-    report, compiled = lines(out / "report.tsv"), lines(out / "nvrtc.tsv")
+    report, compiled = reports(out, "report.tsv"), reports(out, "nvrtc.tsv")
     count = lambda kind, where: sum(line.startswith(kind) for line in where)
-    total = next((line for line in reversed(report) if line.startswith("TOTAL")), "")
-    number = lambda word: int(total.split(word + " ")[1].split(",")[0].split(")")[0].split()[0]) if word + " " in total else 0
+    totals = [line for line in report if line.startswith("TOTAL")]
+    number = lambda word: sum(int(re.search(rf"\b{word} (\d+)", line).group(1)) for line in totals)
     tuned, covered, missing = coverage(out)
     seen = {
         "case": case.name, "sm": case.sm, "precision": case.precision, "mode": case.mode, "exit": code, "seconds": round(took, 1),
@@ -164,8 +170,8 @@ def cases(args, folder):
     yield kernel("mrcnn_kernels", 80, "epilogue")
     yield Case("old-driver", 80, "f32", [built["layouts"], "--test-threads=1", "convolution"], cuda="old", seconds=240)
     yield Case("doctor", 80, "-", [cli, "doctor"], mode="dry", check=no_advice)
-    for sm in [75]:
-        yield train_beside_cpu(cli, sm, "f32", folder, [1e-5, None])
+    yield train_beside_cpu(cli, 75, "f32", folder, [1e-5, None])
+    yield train_beside_cpu(cli, 75, "f32", folder, [1e-5, None], gpus=2)
     if args.full:
         for sm in [70, 80, 86, 90]:
             for name in names:
@@ -183,10 +189,9 @@ def no_advice(out):
     return [] if "NVRTC 12" in text and "cannot" not in text else [f"doctor prints: {text[-400:]}"]
 
 
-def train_beside_cpu(cli, sm, precision, folder, tolerances):
-    """Two training steps of the quickstart network on the CPU backend, then the same in the rig."""
-    out = folder / f"train-sm{sm}-{precision}"
-    out.mkdir(parents=True, exist_ok=True)
+def train_beside_cpu(cli, sm, precision, folder, tolerances, gpus=1):
+    """Training steps of the quickstart network on the CPU backend, then the same in the rig, on one GPU or several."""
+    folder.mkdir(parents=True, exist_ok=True)
     data = folder / "shapes"
     quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     if not data.exists():
@@ -194,8 +199,10 @@ def train_beside_cpu(cli, sm, precision, folder, tolerances):
     options = ["--config", "quickstart", "--data", str(data)]
     for setting in ["image.min_size=64", "image.max_size=96", f"train.steps={len(tolerances)}", "train.batch_size=2", "train.replicas=1", "train.flip=0", "train.warmup_steps=0"]:
         options += ["--set", setting]
-    script = 'rm -rf cpu cuda; cli=$1; shift; env -u LD_LIBRARY_PATH "$cli" train "$@" --precision f32 --backend cpu --out cpu > cpu.log 2>&1 && exec "$cli" train "$@" --precision "$PRECISION" --backend cuda --out cuda'
-    return Case("train", sm, precision, ["bash", "-c", script, "train", cli, *options], seconds=900, env={"PRECISION": precision}, check=follows_cpu(tolerances))
+    script = 'rm -rf cpu cuda; cli=$1; shift; env -u LD_LIBRARY_PATH "$cli" train "$@" --precision f32 --backend cpu --out cpu > cpu.log 2>&1 && exec "$cli" train "$@" --precision "$PRECISION" --backend cuda --out cuda $GPUS'
+    env = {"PRECISION": precision, "GPUS": f"--gpus {gpus}" if gpus > 1 else "", "MOCK_DEVICES": str(gpus), "MOCK_PER_PROCESS": str(int(gpus > 1))}
+    name = "train" if gpus == 1 else f"train-{gpus}-ranks"
+    return Case(name, sm, precision, ["bash", "-c", script, "train", cli, *options], seconds=1200, env=env, check=follows_cpu(tolerances))
 
 
 def table(seen):

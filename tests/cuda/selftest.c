@@ -9,7 +9,7 @@ int nvrtcCompileProgram(void *, int, const char *const *);
 int nvrtcGetPTXSize(void *, size_t *);
 int nvrtcGetPTX(void *, char *);
 int cuInit(unsigned), cuDevicePrimaryCtxRetain(void **, int), cuCtxSetCurrent(void *), cuMemAlloc_v2(CUdeviceptr *, size_t);
-int cuModuleLoadData(void **, const void *), cuModuleGetFunction(void **, void *, const char *), cuStreamCreate(void **, unsigned);
+int cuModuleLoadData(void **, const void *), cuModuleGetFunction(void **, void *, const char *), cuStreamCreate(void **, unsigned), cuStreamSynchronize(void *);
 int cuLaunchKernel(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, void **);
 
 #define HEAD "#include <cuda_fp16.h>\n#include <mma.h>\ntypedef unsigned int uint32_t;\ntypedef unsigned long long int uint64_t;\n" \
@@ -61,6 +61,7 @@ int main(int arguments, char **argument) {
     if (fault && !strcmp(fault, "freed")) cuMemFree_v2(out);
     if (fault && !strcmp(fault, "unknown")) cuCtxDetach(context);
     if (cuLaunchKernel(function, 2, 1, 1, 64, 1, 1, 256, stream, params, 0)) return 4;
+    cuStreamSynchronize(stream);
     const float *sums = (float *)out, wanted[] = {1520, 496, 3568, 2544};
     for (int i = 0; i < 4; i++) if (sums[32 * i] != wanted[i]) {
         printf("sum %d is %g, not %g\n", i, sums[32 * i], wanted[i]);

@@ -52,6 +52,9 @@ _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2))
 CUresult need_context(const char *call);
 // The bytes from p to the end of its allocation; 0 if it is in none.
 size_t reach(CUdeviceptr p);
+// Whether p is page-locked host memory.
+int is_pinned(const void *p);
+CUresult memory_release(CUdeviceptr p, const char *call);
 // What lies at an address, for error messages.
 void describe(CUdeviceptr p, char *text, size_t size);
 
@@ -67,6 +70,17 @@ int stream_captures(struct stream *s);
 int stream_number(struct stream *s);
 void stream_record(struct stream *s, struct launch launch);
 void device_time(double microseconds);
+
+// The queues of streams (queue.c).
+struct launch copy_launch(struct launch launch);
+void queue_run(struct stream *s, struct launch launch);
+void queue_copy(struct stream *s, void *to, const void *from, size_t size, int is_to_device, int is_pinned);
+void queue_set(struct stream *s, void *to, int value, size_t size);
+void queue_free(struct stream *s, CUdeviceptr p);
+void queue_wait(struct stream *s, struct stream *other, unsigned long long until);
+unsigned long long queue_record(struct stream *s);
+void queue_finish(struct stream *s, unsigned long long until);
+void queue_finish_all(void);
 
 // Modules (module.c) and launches (launch.c).
 struct function {
@@ -91,6 +105,7 @@ int shared_limit(void);
 int shared_per_sm(void);
 int sm_count(void);
 int threads_per_sm(void);
-// Runs a kernel on the CPU; 0 if it cannot be.
+// Whether a kernel can be executed on the CPU; runs it.
+int can_execute(struct function *f);
 int execute(const struct launch *launch);
 void write_functions(void);

@@ -56,7 +56,8 @@ CUresult cuLaunchKernel(struct function *f, unsigned gx, unsigned gy, unsigned g
         log_launch("launch\t%s\t%u,%u,%u\t%u,%u,%u\t%u\t%d\t%d\t%s\n", f->file, gx, gy, gz, bx, by, bz, shared, stream_number(s), f->regs, f->name);
     pthread_mutex_unlock(&lock);
     if (settings.exec == EXEC_NONE || records) return OK;
-    if (!execute(&launch) && settings.exec == EXEC_STRICT) return NO_BINARY;
+    if (can_execute(f)) queue_run(s, launch);
+    else if (settings.exec == EXEC_STRICT) return NO_BINARY;
     return OK;
 }
 
@@ -116,13 +117,22 @@ static void translate(struct module *m, const struct function *f) {
     if (!m->exec) say("NOEXEC", "%s %s: %s", m->file, f->name, dlerror());
 }
 
-int execute(const struct launch *launch) {
-    struct function *f = launch->function;
+int can_execute(struct function *f) {
     struct module *m = f->owner;
     if (is_probe(f)) return 1;
     pthread_mutex_lock(&running);
     watch_faults();
     if (!m->tried) translate(m, f);
+    if (!m->exec) counts[C_NOT_EXECUTED]++;
+    pthread_mutex_unlock(&running);
+    return m->exec != NULL;
+}
+
+int execute(const struct launch *launch) {
+    struct function *f = launch->function;
+    struct module *m = f->owner;
+    if (is_probe(f)) return 1;
+    pthread_mutex_lock(&running);
     if (m->exec) {
         void (*run)(void **, const unsigned *, const unsigned *, char *, unsigned) = dlsym(m->exec, "mock_launch");
         unsigned shared = (launch->shared + 15) / 16 * 16;
@@ -130,8 +140,6 @@ int execute(const struct launch *launch) {
         run(launch->params, launch->grid, launch->block, shared_pages + SHARED_PAGES * 4096 - shared, shared);
         running_function = NULL;
         counts[C_EXECUTED]++;
-    } else {
-        counts[C_NOT_EXECUTED]++;
     }
     pthread_mutex_unlock(&running);
     return m->exec != NULL;

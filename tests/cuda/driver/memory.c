@@ -76,7 +76,7 @@ CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned *flags, int *activ
 CUresult cuCtxSetCurrent(void *c) { current = c; return OK; }
 CUresult cuCtxGetCurrent(void **c) { *c = current; return OK; }
 CUresult cuCtxGetDevice(CUdevice *device) { *device = 0; return OK; }
-CUresult cuCtxSynchronize(void) { counts[C_SYNC]++; return OK; }
+CUresult cuCtxSynchronize(void) { counts[C_SYNC]++; queue_finish_all(); return OK; }
 CUresult cuCtxSetFlags(unsigned flags) { return OK; }
 CUresult cuCtxGetStreamPriorityRange(int *least, int *greatest) {
     if (least) *least = 0;
@@ -148,7 +148,7 @@ static int borders_hold(const struct allocation *a) {
     return 1;
 }
 
-static CUresult release(CUdeviceptr p, const char *call) {
+CUresult memory_release(CUdeviceptr p, const char *call) {
     pthread_mutex_lock(&lock);
     for (size_t i = 0; i < used; i++) if (table[i].at == p) {
         struct allocation a = table[i];
@@ -178,6 +178,15 @@ size_t reach(CUdeviceptr p) {
     return bytes;
 }
 
+int is_pinned(const void *p) {
+    int found = 0;
+    pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < used && !found; i++)
+        found = table[i].kind == HOST && (CUdeviceptr)p >= table[i].at && (CUdeviceptr)p < table[i].at + table[i].size;
+    pthread_mutex_unlock(&lock);
+    return found;
+}
+
 // Called from a signal handler: without the lock.
 void describe(CUdeviceptr p, char *text, size_t size) {
     const struct allocation *lists[] = {table, freed};
@@ -204,8 +213,9 @@ CUresult cuMemAllocAsync(CUdeviceptr *p, size_t size, struct stream *s) {
     CUresult result = need_context("cuMemAllocAsync");
     return result ? result : allocate(p, size, DEVICE_ASYNC);
 }
-CUresult cuMemFree_v2(CUdeviceptr p) { return release(p, "cuMemFree"); }
-CUresult cuMemFreeAsync(CUdeviceptr p, struct stream *s) { return release(p, "cuMemFreeAsync"); }
+// Freeing waits for all work.
+CUresult cuMemFree_v2(CUdeviceptr p) { queue_finish_all(); return memory_release(p, "cuMemFree"); }
+CUresult cuMemFreeAsync(CUdeviceptr p, struct stream *s) { queue_free(s, p); return OK; }
 CUresult cuMemAllocHost_v2(void **p, size_t size) {
     CUdeviceptr at = 0;
     CUresult result = allocate(&at, size, HOST);
@@ -213,7 +223,7 @@ CUresult cuMemAllocHost_v2(void **p, size_t size) {
     return result;
 }
 CUresult cuMemHostAlloc(void **p, size_t size, unsigned flags) { return cuMemAllocHost_v2(p, size); }
-CUresult cuMemFreeHost(void *p) { return release((CUdeviceptr)p, "cuMemFreeHost"); }
+CUresult cuMemFreeHost(void *p) { queue_finish_all(); return memory_release((CUdeviceptr)p, "cuMemFreeHost"); }
 CUresult cuMemGetInfo_v2(size_t *available, size_t *total) {
     *total = settings.memory_gb * 1000000000ull;
     *available = *total - counts[C_LIVE_BYTES];
@@ -233,31 +243,39 @@ CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t size, str
     if (check(to, size, "copy to device")) return INVALID_VALUE;
     counts[C_H2D]++;
     counts[C_H2D_BYTES] += size;
-    memcpy((void *)to, from, size);
+    queue_copy(s, (void *)to, from, size, 1, is_pinned(from));
     return OK;
 }
 CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t size, struct stream *s) {
     if (check(from, size, "copy to host")) return INVALID_VALUE;
     counts[C_D2H]++;
     counts[C_D2H_BYTES] += size;
-    memcpy(to, (void *)from, size);
+    queue_copy(s, to, (void *)from, size, 0, is_pinned(to));
     log_launch("d2h\t%zu\n", size);
     return OK;
 }
 CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t size, struct stream *s) {
     if (check(to, size, "copy on device") || check(from, size, "copy on device")) return INVALID_VALUE;
     counts[C_D2D]++;
-    memmove((void *)to, (void *)from, size);
+    queue_copy(s, (void *)to, (void *)from, size, 1, 1);
     return OK;
 }
-CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t size) { return cuMemcpyHtoDAsync_v2(to, from, size, 0); }
-CUresult cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t size) { return cuMemcpyDtoHAsync_v2(to, from, size, 0); }
+CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t size) {
+    CUresult result = cuMemcpyHtoDAsync_v2(to, from, size, 0);
+    queue_finish(0, 0);
+    return result;
+}
+CUresult cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t size) {
+    CUresult result = cuMemcpyDtoHAsync_v2(to, from, size, 0);
+    queue_finish(0, 0);
+    return result;
+}
 CUresult cuMemcpyPeerAsync(CUdeviceptr to, void *a, CUdeviceptr from, void *b, size_t size, struct stream *s) {
     return cuMemcpyDtoDAsync_v2(to, from, size, s);
 }
 CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t size, struct stream *s) {
     if (check(to, size, "memset")) return INVALID_VALUE;
-    memset((void *)to, value, size);
+    queue_set(s, (void *)to, value, size);
     return OK;
 }
 
@@ -284,7 +302,10 @@ CUresult cuMemcpy2DAsync_v2(const struct copy2d *c, struct stream *s) {
         counts[C_H2D]++;
         counts[C_H2D_BYTES] += c->width * c->height;
     }
-    for (size_t y = 0; y < c->height; y++)
-        memmove(begin(&c->to) + (c->to.y + y) * c->to.pitch + c->to.x, begin(&c->from) + (c->from.y + y) * c->from.pitch + c->from.x, c->width);
+    int is_to_device = c->to.type == 2;
+    for (size_t y = 0; y < c->height; y++) {
+        char *to = begin(&c->to) + (c->to.y + y) * c->to.pitch + c->to.x, *from = begin(&c->from) + (c->from.y + y) * c->from.pitch + c->from.x;
+        queue_copy(s, to, from, c->width, is_to_device, is_pinned(is_to_device ? from : to));
+    }
     return OK;
 }

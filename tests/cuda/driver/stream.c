@@ -1,5 +1,5 @@
-// Streams, events and graphs. Work is done when it is enqueued; a capturing stream only records it. Device time is
-// virtual: a launch takes 3 us and 2 us per wave of threads.
+// Streams, events and graphs; their work is in queue.c. A capturing stream only records launches. Device time is virtual:
+// a launch takes 3 us and 2 us per wave of threads.
 #include "driver.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,13 +18,7 @@ void device_time(double microseconds) { now_us += microseconds; }
 
 void stream_record(struct stream *s, struct launch launch) {
     struct node *node = calloc(1, sizeof *node);
-    const struct function *f = launch.function;
-    node->launch = launch;
-    node->launch.params = calloc(f->params, sizeof(void *));
-    for (int i = 0; i < f->params; i++) {
-        node->launch.params[i] = malloc(f->param_size[i]);
-        memcpy(node->launch.params[i], launch.params[i], f->param_size[i]);
-    }
+    node->launch = copy_launch(launch);
     *s->last = node;
     s->last = &node->next;
     s->nodes++;
@@ -39,15 +33,23 @@ static CUresult open_stream(struct stream **s) {
 }
 CUresult cuStreamCreate(struct stream **s, unsigned flags) { return open_stream(s); }
 CUresult cuStreamCreateWithPriority(struct stream **s, unsigned flags, int priority) { return open_stream(s); }
-CUresult cuStreamDestroy_v2(struct stream *s) { return OK; }
-CUresult cuStreamQuery(struct stream *s) { return OK; }
+CUresult cuStreamDestroy_v2(struct stream *s) { queue_finish(s, 0); return OK; }
+CUresult cuStreamQuery(struct stream *s) { queue_finish(s, 0); return OK; }
 CUresult cuStreamSynchronize(struct stream *s) {
     counts[C_SYNC]++;
-    if (!stream_captures(s)) return OK;
+    if (!stream_captures(s)) {
+        queue_finish(s, 0);
+        return OK;
+    }
     say("PROBLEM", "cuStreamSynchronize while capturing");
     return CAPTURE_UNSUPPORTED;
 }
-CUresult cuStreamWaitEvent(struct stream *s, void *event, unsigned flags) { counts[C_WAIT]++; return OK; }
+struct event { double at; int recorded; struct stream *stream; unsigned long long number; };
+CUresult cuStreamWaitEvent(struct stream *s, struct event *e, unsigned flags) {
+    counts[C_WAIT]++;
+    if (e->recorded) queue_wait(s, e->stream, e->number);
+    return OK;
+}
 CUresult cuStreamBeginCapture_v2(struct stream *s, int mode) {
     if (!s || s->captures) {
         say("PROBLEM", "cuStreamBeginCapture on %s stream", s ? "a capturing" : "the default");
@@ -78,7 +80,7 @@ CUresult cuGraphUpload(struct graph *graph, struct stream *s) { return OK; }
 CUresult cuGraphLaunch(struct graph *graph, struct stream *s) {
     counts[C_GRAPH]++;
     for (struct node *node = graph->first; node; node = node->next)
-        if (settings.exec && !execute(&node->launch)) say("PROBLEM", "a graph's kernel %s cannot be executed", node->launch.function->name);
+        if (settings.exec) queue_run(s, node->launch);
     return OK;
 }
 CUresult cuGraphDestroy(struct graph *graph) { return OK; }
@@ -90,7 +92,6 @@ CUresult cuGraphGetNodes(struct graph *graph, void **nodes, size_t *count) {
 }
 CUresult cuGraphNodeGetType(void *node, int *type) { *type = 0; return OK; }
 
-struct event { double at; int recorded; };
 CUresult cuEventCreate(struct event **e, unsigned flags) {
     CUresult result = need_context("cuEventCreate");
     if (result) return result;
@@ -99,11 +100,21 @@ CUresult cuEventCreate(struct event **e, unsigned flags) {
     return OK;
 }
 CUresult cuEventDestroy_v2(struct event *e) { free(e); return OK; }
-CUresult cuEventRecord(struct event *e, struct stream *s) { e->at = now_us; e->recorded = 1; return OK; }
-CUresult cuEventQuery(struct event *e) { return OK; }
+CUresult cuEventRecord(struct event *e, struct stream *s) {
+    e->at = now_us;
+    e->recorded = 1;
+    e->stream = s;
+    e->number = queue_record(s);
+    return OK;
+}
+CUresult cuEventQuery(struct event *e) {
+    if (e->recorded) queue_finish(e->stream, e->number);
+    return OK;
+}
 CUresult cuEventSynchronize(struct event *e) {
     counts[C_SYNC]++;
     if (capturing()) say("PROBLEM", "cuEventSynchronize while capturing");
+    if (e->recorded) queue_finish(e->stream, e->number);
     return OK;
 }
 static CUresult elapsed(float *milliseconds, struct event *from, struct event *to) {
