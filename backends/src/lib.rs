@@ -1,5 +1,7 @@
 //! Choosing a device: what was asked for, what this build can do, what this machine has.
 #![warn(missing_docs)]
+// A library prints nothing; and these panic where nobody reads.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 #[cfg(feature = "comm")]
 pub mod comm;

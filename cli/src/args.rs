@@ -1,6 +1,8 @@
 //! The command line.
 
+use crate::note;
 use crate::benchmark::BenchmarkArgs;
+use crate::config::ConfigCommand;
 use crate::convert::ConvertArgs;
 use crate::dataset::{DatasetConvertArgs, PreviewArgs};
 use crate::doctor::DoctorArgs;
@@ -53,6 +55,11 @@ pub enum Command {
     },
     /// Time training or inference: pictures a second, percentiles of the steps.
     Benchmark(BenchmarkArgs),
+    /// Explain the settings of the configuration.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
     /// What this machine and this build have, what is picked and why, what to install.
     Doctor(DoctorArgs),
 }
@@ -99,7 +106,7 @@ impl BackendArgs {
     pub fn select_as(&self, kind: BackendKind, local_rank: usize, say: bool) -> Result<Selected> {
         let selected = select_nth(kind, local_rank)?;
         if say {
-            eprintln!("backend: {} ({})", selected.kind, selected.name);
+            note!("backend: {} ({})", selected.kind, selected.name);
         }
         Ok(selected)
     }
@@ -107,7 +114,7 @@ impl BackendArgs {
 
 /// Says which precision was taken and why.
 pub fn say_precision(precision: Resolved) {
-    eprintln!(
+    note!(
         "precision: {} ({})",
         precision.precision(),
         precision.reason()

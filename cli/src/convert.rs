@@ -1,5 +1,6 @@
 //! `mrcnn-cli convert`.
 
+use crate::out;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use mrcnn_backends::{BackendKind, select};
@@ -88,21 +89,21 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
             checkpoint.save(&out, args.dtype.into())?;
             std::fs::write(&settings, toml::to_string(&checkpoint.config)?)
                 .with_context(|| settings.display().to_string())?;
-            println!(
+            out!(
                 "settings: {} (a copy; the weights hold them)",
                 settings.display()
             );
         }
         Target::Torchvision => {
             for difference in export_torchvision(&out, checkpoint, args.dtype.into())? {
-                println!("tell torchvision: {difference}");
+                out!("tell torchvision: {difference}");
             }
         }
     }
     let size = out.metadata().map_or(0, |metadata| metadata.len());
-    println!("weights:  {} ({:.1} MB)", out.display(), size as f64 / 1e6);
+    out!("weights:  {} ({:.1} MB)", out.display(), size as f64 / 1e6);
     if imported.format == Format::Backbone {
-        println!(
+        out!(
             "train on: mrcnn-cli train --weights {} --data DIR",
             out.display()
         );
@@ -113,18 +114,18 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
 fn describe(imported: &Imported) {
     let model = &imported.checkpoint.config.model;
     let count = imported.checkpoint.tensors.len();
-    println!("format:   {}, {count} tensors", imported.format);
+    out!("format:   {}, {count} tensors", imported.format);
     let backbone = format!("{:?}", model.backbone).to_lowercase();
     match model.num_classes {
-        0 => println!("network:  {backbone} without detection heads"),
-        classes => println!("network:  {backbone}, {classes} classes with the background"),
+        0 => out!("network:  {backbone} without detection heads"),
+        classes => out!("network:  {backbone}, {classes} classes with the background"),
     }
     for note in &imported.notes {
-        println!("note:     {note}");
+        out!("note:     {note}");
     }
     if let Some(first) = imported.ignored.first() {
         let count = imported.ignored.len();
-        println!("left out: {count} entries that are no weights of the network ({first}, ...)");
+        out!("left out: {count} entries that are no weights of the network ({first}, ...)");
     }
 }
 

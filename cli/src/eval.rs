@@ -1,5 +1,6 @@
 //! `mrcnn-cli eval`.
 
+use crate::{note, out};
 use crate::args::EvalArgs;
 use crate::progress::bar;
 use crate::ranks::together;
@@ -14,16 +15,21 @@ use mrcnn_core::train::evaluate_over_ranks;
 use serde_json::value::RawValue;
 use std::path::Path;
 
-pub fn run(args: &EvalArgs) -> Result<()> {
+pub fn run(args: &EvalArgs) -> Result<u8> {
+    if args.weights.is_some()
+        && let Some(code) = args.ranks.supervised(None)?
+    {
+        return Ok(code);
+    }
     match (&args.weights, &args.results) {
-        (Some(_), _) if args.ranks.supervised()? => Ok(()),
         (Some(weights), _) => {
             let (backend, comm) = args.ranks.join(&args.model.backend)?;
             together(&*comm, || evaluate_weights(args, weights, &backend, &*comm))
         }
         (None, Some(results)) => evaluate_results(args, results),
         (None, None) => bail!("give --weights FILE or --results FILE"),
-    }
+    }?;
+    Ok(0)
 }
 
 /// Detections that are there already, of any program.
@@ -38,12 +44,12 @@ fn evaluate_results(args: &EvalArgs, results: &Path) -> Result<()> {
         ..EvalOptions::default()
     };
     let metrics = evaluate_files(&split.annotations, results, &options)?;
-    println!(
+    out!(
         "{} against {}",
         results.display(),
         split.annotations.display()
     );
-    println!("{metrics}");
+    out!("{metrics}");
     Ok(())
 }
 
@@ -71,7 +77,7 @@ fn evaluate_weights(
         false => ProgressBar::hidden(),
     };
     if lead {
-        problems.iter().for_each(|problem| eprintln!("{problem}"));
+        problems.iter().for_each(|problem| note!("{problem}"));
     }
     // Of this rank's share, which is about as large as the others'.
     let mut progress = |done, all| {
@@ -103,7 +109,7 @@ fn evaluate_weights(
         let text = serde_json::to_string(&records)?;
         std::fs::write(path, text).with_context(|| path.display().to_string())?;
     }
-    println!(
+    out!(
         "{pictures} pictures of {}\n{metrics}",
         dataset.annotations.display()
     );

@@ -1,14 +1,25 @@
 //! Several processes: starting them, joining them, ending together.
 
+use crate::note;
 use crate::args::BackendArgs;
-use crate::interrupt::handed_on;
+use crate::interrupt::relayed;
 use crate::told;
 use anyhow::{Result, bail};
 use clap::Args;
 use mrcnn_backends::comm::{Communicator, Launch, connect, supervise, worker_commands};
 use mrcnn_backends::{BackendKind, Selected};
+use mrcnn_core::train::RunFolder;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The run folder that the first process of `--gpus` has reserved, in the environment of its workers.
+const RUN_FOLDER: &str = "MRCNN_RUN_FOLDER";
+
+/// The run folder that was reserved for this process.
+pub fn reserved_folder() -> Option<PathBuf> {
+    std::env::var_os(RUN_FOLDER).map(PathBuf::from)
+}
 
 #[derive(Debug, Args)]
 pub struct RankArgs {
@@ -21,10 +32,11 @@ pub struct RankArgs {
 }
 
 impl RankArgs {
-    /// Starts and watches the processes of `--gpus`; false where this is to be one process itself.
-    pub fn supervised(&self) -> Result<bool> {
+    /// Starts and watches the processes of `--gpus`, and returns their exit status; none where this is to be
+    /// one process itself. Their logs go to `ranks/` in the run folder, where there is one.
+    pub fn supervised(&self, run: Option<&Path>) -> Result<Option<u8>> {
         let Some(gpus) = self.gpus else {
-            return Ok(false);
+            return Ok(None);
         };
         let launch = Launch::detect()?;
         if launch.is_launched() {
@@ -35,14 +47,23 @@ impl RankArgs {
                     launch.world_size
                 );
             }
-            return Ok(false);
+            return Ok(None);
         }
-        // Ctrl-C reaches the processes too, SIGTERM is handed on: they save and end, and this one waits.
-        let stop = handed_on()?;
+        // They save and end, and this one waits for them.
+        let mut signals = relayed()?;
         let arguments: Vec<String> = std::env::args().skip(1).collect();
-        let logs = std::env::temp_dir().join(format!("mrcnn-{}", std::process::id()));
-        supervise(worker_commands(gpus.into(), &arguments)?, &logs, &stop)?;
-        Ok(true)
+        let mut commands = worker_commands(gpus.into(), &arguments)?;
+        let logs = match run {
+            Some(run) => {
+                commands.iter_mut().for_each(|command| {
+                    command.env(RUN_FOLDER, run);
+                });
+                run.join(RunFolder::RANKS)
+            }
+            // A name that nobody can guess, in a folder that nobody else can write to.
+            None => tempfile::Builder::new().prefix("mrcnn-").tempdir()?.keep(),
+        };
+        Ok(Some(supervise(commands, &logs, &mut signals)?))
     }
 
     /// This process's device, and the way to the others.
@@ -58,18 +79,18 @@ impl RankArgs {
         let limit = Duration::from_secs(self.comm_timeout);
         let comm = connect(&launch, selected.kind, limit)?;
         if lead && !comm.is_alone() {
-            eprintln!("{} ranks over {}", comm.world_size(), comm.name());
+            note!("{} ranks over {}", comm.world_size(), comm.name());
         }
         Ok((selected, comm))
     }
 }
 
 /// Does this rank's work; where it fails, says so and ends the other ranks, which would wait for it.
-pub fn together(comm: &dyn Communicator, work: impl FnOnce() -> Result<()>) -> Result<()> {
+pub fn together<T>(comm: &dyn Communicator, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let result = work();
     match result {
         Err(error) if comm.world_size() > 1 => {
-            eprintln!("error: rank {}: {}", comm.rank(), told(&error));
+            note!("error: rank {}: {}", comm.rank(), told(&error));
             comm.abort()
         }
         result => result,

@@ -84,10 +84,13 @@
 //! Rust 1.95 or newer. Compiles to `wasm32-unknown-unknown` without `train` and `mpi`; there the device
 //! is given and the `_async` methods are used.
 #![warn(missing_docs)]
+// A library prints nothing; and these panic where nobody reads.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 #[cfg(feature = "train")]
 pub mod benchmark;
 pub mod boxes;
+pub mod budget;
 pub mod config;
 #[cfg(feature = "convert")]
 pub mod convert;
