@@ -1,11 +1,11 @@
 //! The command line.
 
-use crate::note;
 use crate::benchmark::BenchmarkArgs;
 use crate::config::ConfigCommand;
 use crate::convert::ConvertArgs;
 use crate::dataset::{DatasetConvertArgs, PreviewArgs};
 use crate::doctor::DoctorArgs;
+use crate::note;
 use crate::ranks::RankArgs;
 use crate::recipe::RecipeArgs;
 use anyhow::{Context, Result, anyhow};

@@ -1,7 +1,7 @@
 //! `mrcnn-cli benchmark`.
 
-use crate::{note, out};
 use crate::args::{BackendArgs, OverrideArgs, load_config, say_precision};
+use crate::{note, out};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use mrcnn_backends::{Precision, Selected};
@@ -117,7 +117,15 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
     let results = benchmark(&spec, &config, model, &backend.device, &mut said)?;
     out!(
         "{:>6} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10}",
-        "batch", "images/s", "mean ms", "p50", "p90", "p95", "p99", "max", "data wait"
+        "batch",
+        "images/s",
+        "mean ms",
+        "p50",
+        "p90",
+        "p95",
+        "p99",
+        "max",
+        "data wait"
     );
     for result in &results {
         let t = &result.step_ms;
@@ -164,7 +172,11 @@ fn graph(
     let results = benchmark_graph(spec, config, model, &backend.device, &mut said)?;
     out!(
         "{:>6} {:>11} {:>17} {:>17} {:>7}",
-        "batch", "padded", "launched p50 ms", "replayed p50 ms", "ratio"
+        "batch",
+        "padded",
+        "launched p50 ms",
+        "replayed p50 ms",
+        "ratio"
     );
     for result in &results {
         let (launched, replayed) = (result.launched_ms.p50, result.replayed_ms.p50);

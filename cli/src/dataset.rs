@@ -6,8 +6,8 @@ mod preview;
 pub use convert::DatasetConvertArgs;
 pub use preview::PreviewArgs;
 
-use crate::out;
 use crate::args::{DatasetCommand, ShapesArgs};
+use crate::out;
 use anyhow::{Result, bail, ensure};
 use mrcnn_core::data::{check, shapes};
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! `mrcnn-cli doctor`.
 
-use crate::{out, terminal};
 use crate::args::PrintFormat;
+use crate::{out, terminal};
 use anyhow::Result;
 use clap::Args;
 use mrcnn_backends::diagnose;

@@ -1,9 +1,9 @@
 //! `mrcnn-cli eval`.
 
-use crate::{note, out};
 use crate::args::EvalArgs;
 use crate::progress::bar;
 use crate::ranks::together;
+use crate::{note, out};
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use mrcnn_backends::Selected;

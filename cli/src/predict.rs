@@ -1,7 +1,7 @@
 //! `mrcnn-cli predict`.
 
-use crate::{note, out, terminal};
 use crate::args::{PredictArgs, PrintFormat};
+use crate::{note, out, terminal};
 use anyhow::{Context, Result, anyhow, bail};
 use mrcnn_core::data::detections_json;
 use mrcnn_core::image::decode::decode;

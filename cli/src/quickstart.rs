@@ -1,9 +1,9 @@
 //! `mrcnn-cli quickstart`: the whole road on rendered shapes.
 
-use crate::{note, out};
 use crate::args::QuickstartArgs;
 use crate::interrupt::Requests;
 use crate::progress::Progress;
+use crate::{note, out};
 use anyhow::{Context, Result};
 use mrcnn_backends::comm::Single;
 use mrcnn_core::Config;

@@ -1,8 +1,8 @@
 //! Several processes: starting them, joining them, ending together.
 
-use crate::note;
 use crate::args::BackendArgs;
 use crate::interrupt::relayed;
+use crate::note;
 use crate::told;
 use anyhow::{Result, bail};
 use clap::Args;

@@ -1,10 +1,10 @@
 //! `mrcnn-cli train`.
 
-use crate::{note, out, terminal};
 use crate::args::{TrainArgs, say_precision};
 use crate::interrupt::Requests;
 use crate::progress::Progress;
 use crate::ranks::together;
+use crate::{note, out, terminal};
 use anyhow::Result;
 use mrcnn_backends::Selected;
 use mrcnn_backends::comm::Communicator;
@@ -85,16 +85,12 @@ fn announce(trainer: &Trainer) {
     let (ranks, batch) = (trainer.comm.world_size(), train.batch_size);
     if ranks > batch {
         let idle = ranks - batch;
-        note!(
-            "warning: train.batch_size={batch} leaves {idle} of {ranks} ranks without pictures"
-        );
+        note!("warning: train.batch_size={batch} leaves {idle} of {ranks} ranks without pictures");
     }
     let (rate, scaled) = (train.learning_rate, train.scaled_learning_rate());
     if rate != scaled {
         let reference = train.lr_batch;
-        note!(
-            "learning rate {rate} x {batch}/{reference} = {scaled} (train.lr_batch=0 keeps it)"
-        );
+        note!("learning rate {rate} x {batch}/{reference} = {scaled} (train.lr_batch=0 keeps it)");
     }
     note!(
         "training on {} pictures, evaluating on {}, results in {}",

@@ -126,7 +126,10 @@ mod tests {
         budget.work(10).unwrap();
         let message = budget.work(1).unwrap_err().to_string();
         assert!(message.contains("10 steps"), "{message}");
-        assert_eq!(budget.values::<u64>(usize::MAX), Err(OverBudget::Bytes(100)));
+        assert_eq!(
+            budget.values::<u64>(usize::MAX),
+            Err(OverBudget::Bytes(100))
+        );
     }
 
     #[test]

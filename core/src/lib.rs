@@ -98,6 +98,7 @@ pub mod convert;
 mod crc;
 pub mod data;
 pub mod detection;
+mod disk;
 #[cfg(feature = "train")]
 pub mod eval;
 pub mod image;

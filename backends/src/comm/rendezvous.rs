@@ -112,7 +112,9 @@ fn listener_from_stdin() -> io::Result<TcpListener> {
 
 #[cfg(all(not(unix), any(feature = "cuda", test)))]
 fn listener_from_stdin() -> io::Result<TcpListener> {
-    Err(io::Error::other("a socket cannot be the standard input on this system"))
+    Err(io::Error::other(
+        "a socket cannot be the standard input on this system",
+    ))
 }
 
 /// Rank 0's `id` on every rank: rank 0 answers on `listener` (or listens at the address), the others fetch it

@@ -21,7 +21,9 @@ impl Token {
     /// A new one: 256 bits of the operating system's randomness.
     pub fn random() -> io::Result<Self> {
         let bytes: [u8; 32] = nonce()?;
-        Ok(Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+        Ok(Self(
+            bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        ))
     }
 
     /// A secret of the user's: anything that has at least 16 characters.
@@ -82,7 +84,10 @@ mod tests {
         assert!(ours.verifies(&[b"server", b"12"], &proof));
         assert!(!other.verifies(&[b"server", b"12"], &proof));
         assert!(!ours.verifies(&[b"client", b"12"], &proof));
-        assert!(!ours.verifies(&[b"server1", b"2"], &proof), "parts are told apart");
+        assert!(
+            !ours.verifies(&[b"server1", b"2"], &proof),
+            "parts are told apart"
+        );
         assert!(!ours.verifies(&[b"server", b"12"], &proof[..31]));
         assert!(Token::new("short").is_none());
         assert!(!format!("{ours:?}").contains(ours.secret()));

@@ -64,7 +64,9 @@ pub fn run(args: &DatasetConvertArgs) -> Result<()> {
     for split in import(&spec)? {
         out!(
             "{}: {} pictures, {} objects",
-            split.split, split.pictures, split.objects
+            split.split,
+            split.pictures,
+            split.objects
         );
         for (reason, count) in &split.left_out {
             out!("  left out: {count} x {reason}");

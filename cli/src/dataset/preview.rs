@@ -1,7 +1,7 @@
 //! `mrcnn-cli dataset preview`.
 
-use crate::out;
 use crate::args::{OverrideArgs, load_config};
+use crate::out;
 use crate::predict::free_folder;
 use anyhow::{Context, Result};
 use clap::Args;

@@ -105,7 +105,9 @@ pub const BOUNDS: &[Bounds] = &[
     within("model.freeze_at", 0.0, 5.0),
     within("model.fpn_channels", 1.0, 16_384.0),
     within("model.num_classes", 0.0, 65_536.0),
-    within("model.rpn.anchor_sizes", 0.0, SIDE).above().list(5, 5),
+    within("model.rpn.anchor_sizes", 0.0, SIDE)
+        .above()
+        .list(5, 5),
     within("model.rpn.anchor_ratios", 0.001, 1000.0).list(1, 32),
     within("model.rpn.fg_iou", 0.0, 1.0),
     within("model.rpn.bg_iou", 0.0, 1.0),
@@ -285,17 +287,24 @@ mod tests {
     #[test]
     fn numbers_out_of_bounds_are_refused_by_name() {
         for bounds in BOUNDS {
-            let integer = Config::default().settings().unwrap().iter().any(|(key, value)| {
-                let first = value.as_array().and_then(|list| list.first());
-                let is_list_of_sizes = ["train.milestones", "augment.min_sizes"].contains(&&**key);
-                key == bounds.key
-                    && (is_list_of_sizes || first.unwrap_or(value).is_integer())
-            });
+            let integer = Config::default()
+                .settings()
+                .unwrap()
+                .iter()
+                .any(|(key, value)| {
+                    let first = value.as_array().and_then(|list| list.first());
+                    let is_list_of_sizes =
+                        ["train.milestones", "augment.min_sizes"].contains(&&**key);
+                    key == bounds.key && (is_list_of_sizes || first.unwrap_or(value).is_integer())
+                });
             let mut wrong = vec![format!("{:?}", bounds.highest * 2.0 + 1.0)];
             if integer {
                 wrong = vec![format!("{}", bounds.highest as i128 + 1)];
                 wrong.push("9223372036854775807".into());
-                wrong.retain(|text| text.parse::<i64>().is_ok_and(|v| !bounds.contains(v as f64)));
+                wrong.retain(|text| {
+                    text.parse::<i64>()
+                        .is_ok_and(|v| !bounds.contains(v as f64))
+                });
                 if bounds.lowest > 0.0 && !bounds.or_zero {
                     wrong.push("0".into());
                 }

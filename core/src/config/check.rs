@@ -100,10 +100,7 @@ mod tests {
             (&["model.freeze_at=6"], "must be from 0 to 5"),
             (&["train.learning_rate=-1"], "train.learning_rate = -1.0"),
             (&["train.flip=1.5"], "train.flip = 1.5: must be from 0 to 1"),
-            (
-                &["data.prefetch=0"],
-                "data.prefetch = 0: must be from 1",
-            ),
+            (&["data.prefetch=0"], "data.prefetch = 0: must be from 1"),
             (&["data.buckets=65"], "data.buckets = 65"),
             (
                 &["augment.min_sizes=[640, 0]"],

@@ -17,10 +17,13 @@ impl ModelConfig {
     /// Computed before anything is allocated, so that a configuration from a file cannot ask for more memory
     /// than there is. Without `num_classes` the network is counted with one class.
     pub fn values(&self) -> u64 {
-        let conv = |input: usize, output: usize, kernel: usize| {
-            product(&[input, output, kernel * kernel])
-        };
-        let total = [self.backbone_values(), self.fpn_values(), self.head_values()];
+        let conv =
+            |input: usize, output: usize, kernel: usize| product(&[input, output, kernel * kernel]);
+        let total = [
+            self.backbone_values(),
+            self.fpn_values(),
+            self.head_values(),
+        ];
         let rpn = {
             let (channels, anchors) = (self.fpn_channels, self.rpn.anchor_ratios.len());
             conv(channels, channels, 3)
@@ -184,15 +187,40 @@ mod tests {
         let device = burn::tensor::Device::flex();
         for settings in [
             &["model.backbone=resnet18", "model.width=4"][..],
-            &["model.backbone=resnet50", "model.width=4", "model.stride_in_1x1=true"],
-            &["model.backbone=resnet34", "model.width=8", "model.norm=group_norm", "model.norm_groups=2", "model.head_norm=group_norm"],
-            &["model.backbone=resnet18", "model.width=4", "model.head_norm=batch_norm", "model.mask_head.convs=[]", "model.num_classes=7", "model.rpn.anchor_ratios=[1.0]"],
+            &[
+                "model.backbone=resnet50",
+                "model.width=4",
+                "model.stride_in_1x1=true",
+            ],
+            &[
+                "model.backbone=resnet34",
+                "model.width=8",
+                "model.norm=group_norm",
+                "model.norm_groups=2",
+                "model.head_norm=group_norm",
+            ],
+            &[
+                "model.backbone=resnet18",
+                "model.width=4",
+                "model.head_norm=batch_norm",
+                "model.mask_head.convs=[]",
+                "model.num_classes=7",
+                "model.rpn.anchor_ratios=[1.0]",
+            ],
         ] {
             let small = [
-                "model.fpn_channels=8", "model.box_head.hidden=16", "model.box_head.pool=3",
-                "model.mask_head.hidden=8", "model.num_classes=3", "model.mask_head.convs=[8, 12]",
+                "model.fpn_channels=8",
+                "model.box_head.hidden=16",
+                "model.box_head.pool=3",
+                "model.mask_head.hidden=8",
+                "model.num_classes=3",
+                "model.mask_head.convs=[8, 12]",
             ];
-            let config = Config::default().with(&small).unwrap().with(settings).unwrap();
+            let config = Config::default()
+                .with(&small)
+                .unwrap()
+                .with(settings)
+                .unwrap();
             let model = MaskRcnn::new(&config.model, 0, &device);
             let values: usize = state_dict(&model).values().map(|t| t.num_elements()).sum();
             assert_eq!(config.model.values(), values as u64, "{settings:?}");
@@ -205,10 +233,22 @@ mod tests {
         for (settings, wanted) in [
             (&["model.width=4096"][..], "model.width = 4096: makes"),
             (&["model.fpn_channels=16384"], "values in the network"),
-            (&["model.mask_head.convs=[16384, 16384, 16384]"], "values in the network"),
-            (&["image.min_size=32768", "image.max_size=32768"], "image.max_size = 32768"),
-            (&["model.num_classes=65536", "model.roi.max_detections=100000"], "model.roi.max_detections"),
-            (&["model.rpn.post_nms_test=100000"], "model.rpn.post_nms_test = 100000"),
+            (
+                &["model.mask_head.convs=[16384, 16384, 16384]"],
+                "values in the network",
+            ),
+            (
+                &["image.min_size=32768", "image.max_size=32768"],
+                "image.max_size = 32768",
+            ),
+            (
+                &["model.num_classes=65536", "model.roi.max_detections=100000"],
+                "model.roi.max_detections",
+            ),
+            (
+                &["model.rpn.post_nms_test=100000"],
+                "model.rpn.post_nms_test = 100000",
+            ),
         ] {
             let config = Config::default().with(settings).unwrap();
             let message = config.check().unwrap_err().to_string();

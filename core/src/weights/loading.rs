@@ -1,6 +1,7 @@
 //! Tensors by name into a model.
 
 use super::{ModulePath, StateDict, TRACKED, WeightsError};
+use crate::budget::excerpt;
 use crate::model::MaskRcnn;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
@@ -111,8 +112,11 @@ impl<F: Fn(&str) -> bool> Loader<F> {
             format!("{name} is missing{hint}")
         });
         let names = unexpected.iter().map(|name| {
-            let hint = closest(name, &self.missing.iter().collect::<Vec<_>>());
-            format!("{name} is unexpected{hint}")
+            let hint = match name.len() <= LONGEST_NAME {
+                true => closest(name, &self.missing.iter().collect::<Vec<_>>()),
+                false => String::new(),
+            };
+            format!("{} is unexpected{hint}", excerpt(name))
         });
         let all = missing.chain(self.misshapen.iter().cloned()).chain(names);
         let mut details: Vec<String> = all.take(SHOWN).collect();
@@ -130,10 +134,19 @@ impl<F: Fn(&str) -> bool> Loader<F> {
 /// Names listed in an error.
 const SHOWN: usize = 5;
 
+/// Names that are compared to find the closest.
+const MOST_NAMES: usize = 2000;
+
+/// Bytes of a name that is compared; the longest of a known network has 60.
+const LONGEST_NAME: usize = 128;
+
 /// ` (the closest is x)`, where one is close.
 fn closest(name: &str, others: &[&String]) -> String {
+    // Comparing takes the product of the lengths, and names come from files.
     let scored = others
         .iter()
+        .filter(|other| other.len() <= LONGEST_NAME)
+        .take(MOST_NAMES)
         .map(|other| (strsim::normalized_levenshtein(name, other), other));
     match scored.max_by(|a, b| a.0.total_cmp(&b.0)) {
         Some((score, other)) if score > 0.7 => format!(" (the closest is {other})"),

@@ -6,7 +6,7 @@ mod floats;
 mod loading;
 
 pub use error::WeightsError;
-pub use file::{Checkpoint, StoredAs, TrainingRecord, save, write_tensors};
+pub use file::{Checkpoint, StoredAs, TrainingRecord, f16_overflows, save, write_tensors};
 #[cfg(feature = "train")]
 pub(crate) use file::{from_bytes, to_bytes};
 #[cfg(feature = "convert")]
