@@ -92,8 +92,6 @@ pub mod benchmark;
 pub mod boxes;
 pub mod budget;
 pub mod config;
-#[cfg(feature = "convert")]
-pub mod convert;
 #[cfg(any(feature = "convert", feature = "train"))]
 mod crc;
 pub mod data;
@@ -101,6 +99,8 @@ pub mod detection;
 mod disk;
 #[cfg(feature = "train")]
 pub mod eval;
+#[cfg(feature = "train")]
+pub mod evaluate;
 pub mod image;
 pub mod model;
 pub mod predict;

@@ -2,9 +2,9 @@
 //! starts from the same ones.
 
 use super::MaskRcnn;
+use super::path::ModulePath;
 use crate::config::ModelConfig;
 use crate::random::Stream;
-use crate::weights::ModulePath;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
 

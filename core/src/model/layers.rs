@@ -96,12 +96,12 @@ impl Linear {
 
 /// `tensor` in the format of `x`. Burn itself does not check: it panics on a mixture or, on GPUs, reads
 /// one format as the other.
-pub(super) fn like<const D: usize, const E: usize>(tensor: Tensor<D>, x: &Tensor<E>) -> Tensor<D> {
+pub(crate) fn like<const D: usize, const E: usize>(tensor: Tensor<D>, x: &Tensor<E>) -> Tensor<D> {
     to(tensor, x.dtype().into())
 }
 
 /// `tensor` as `format`; differentiable.
-pub(super) fn to<const D: usize>(tensor: Tensor<D>, format: FloatDType) -> Tensor<D> {
+pub(crate) fn to<const D: usize>(tensor: Tensor<D>, format: FloatDType) -> Tensor<D> {
     match FloatDType::from(tensor.dtype()) == format {
         true => tensor,
         false => tensor.cast(format),
@@ -109,11 +109,11 @@ pub(super) fn to<const D: usize>(tensor: Tensor<D>, format: FloatDType) -> Tenso
 }
 
 /// `tensor` as f32.
-pub(super) fn full<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+pub(crate) fn full<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     to(tensor, FloatDType::F32)
 }
 
 /// A trainable zero parameter.
-pub(super) fn zeros<const D: usize>(shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
+pub(crate) fn zeros<const D: usize>(shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
     Param::from_tensor(Tensor::zeros(shape, device))
 }

@@ -1,14 +1,14 @@
 //! The whole model: its parts, and how features flow between them.
 
-use super::box_head::{BoxHead, BoxPredictor};
-use super::fpn::Fpn;
+use super::backbone::fpn::Fpn;
+use super::backbone::resnet::ResNet;
 use super::init::initialize;
-use super::mask_head::{MaskHead, MaskPredictor, mask_head_forward, new_mask_head};
-use super::resnet::ResNet;
-use super::rpn::{Rpn, RpnOutput};
-use super::slots::{
+use super::roi::box_head::{BoxHead, BoxPredictor};
+use super::roi::mask_head::{MaskHead, MaskPredictor, mask_head_forward, new_mask_head};
+use super::roi::select::{
     AnchorSlots, DetectionSlots, filter_proposal_slots, picture_sizes, postprocess_slots, roi_rows,
 };
+use super::rpn::head::{Rpn, RpnOutput};
 use crate::boxes::{Anchors, Bbox, pyramid_level};
 use crate::config::{BoxHeadConfig, MaskHeadConfig, ModelConfig, RoiConfig, RpnConfig};
 use burn::module::Module;

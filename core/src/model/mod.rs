@@ -36,28 +36,26 @@
 //! # }
 //! ```
 
-mod box_head;
-mod fpn;
+pub(crate) mod backbone;
 mod init;
 mod layers;
-mod mask_head;
 mod mask_rcnn;
 mod norm;
-mod proposals;
-mod resnet;
-mod rpn;
-mod slots;
+mod path;
+pub(crate) mod roi;
+pub(crate) mod rpn;
 
-pub use box_head::{BoxHead, BoxPredictor, ScoredBox, postprocess};
-pub use fpn::Fpn;
+pub use backbone::fpn::Fpn;
+pub use backbone::resnet::ResNet;
 pub use layers::{Conv2d, Linear};
-pub use mask_head::{MaskHead, MaskPredictor, mask_probabilities};
 pub use mask_rcnn::{BackboneFpn, MaskRcnn, PackedPyramid, Roi, RoiHeads};
 pub use norm::Norm;
-pub use proposals::{Proposal, filter_proposals};
-pub use resnet::ResNet;
-pub use rpn::{Rpn, RpnOutput};
-pub use slots::{
+pub(crate) use path::ModulePath;
+pub use roi::box_head::{BoxHead, BoxPredictor, ScoredBox, postprocess};
+pub use roi::mask_head::{MaskHead, MaskPredictor, mask_probabilities};
+pub use roi::select::{
     AnchorSlots, BoxSlots, DetectionSlots, filter_proposal_slots, picture_sizes, postprocess_slots,
     roi_rows,
 };
+pub use rpn::head::{Rpn, RpnOutput};
+pub use rpn::proposals::{Proposal, filter_proposals};

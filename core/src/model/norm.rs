@@ -124,7 +124,7 @@ fn largest_divisor(channels: usize, groups: usize) -> usize {
 }
 
 /// Convolution, optional norm and, if `rectify`, ReLU: torchvision's `Conv2dNormActivation`.
-pub(super) fn conv_norm(
+pub(crate) fn conv_norm(
     conv: &Conv2d,
     norm: &Option<Norm>,
     x: Tensor<4>,

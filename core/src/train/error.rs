@@ -1,13 +1,13 @@
 //! Why training stopped.
 
-use super::checkpoint::CheckpointError;
-use super::loader::LoadError;
-use super::memory_plan::LOWER;
 use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::eval::EvalError;
 use crate::predict::PredictError;
 use crate::report::LogError;
+use crate::train::input::loader::LoadError;
+use crate::train::run::checkpoint::CheckpointError;
+use crate::train::run::memory_plan::LOWER;
 use crate::weights::WeightsError;
 use burn::tensor::ExecutionError;
 use mrcnn_backends::BackendError;

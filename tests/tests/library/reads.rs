@@ -9,10 +9,10 @@ use log::{LevelFilter, Log, Metadata, Record};
 use mrcnn_backends::BackendKind;
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::Predictor;
-use mrcnn_core::convert::numbered;
 use mrcnn_core::image::transform::{prepare, stack};
 use mrcnn_core::random::Stream;
 use mrcnn_core::train::{Batch, TrainSample, slot_losses};
+use mrcnn_core::weights::import::numbered;
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
