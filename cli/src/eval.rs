@@ -13,13 +13,12 @@ use mrcnn_core::eval::{EvalOptions, evaluate_files};
 use mrcnn_core::predict::Predictor;
 use mrcnn_core::train::evaluate_over_ranks;
 use serde_json::value::RawValue;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 pub fn run(args: &EvalArgs) -> Result<u8> {
-    if args.weights.is_some()
-        && let Some(code) = args.ranks.supervised(None)?
-    {
-        return Ok(code);
+    if args.weights.is_some() && args.ranks.starts_workers()? {
+        return args.ranks.supervise(None);
     }
     match (&args.weights, &args.results) {
         (Some(weights), _) => {
@@ -83,6 +82,7 @@ fn evaluate_weights(
     let mut progress = |done, all| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
+        ControlFlow::Continue(())
     };
     let protocol = args.area.into();
     let (metrics, found) =

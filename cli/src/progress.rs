@@ -149,6 +149,15 @@ impl Observer for Progress {
         self.bar.finish_and_clear();
     }
 
+    fn should_save(&mut self) -> bool {
+        let save = self.requests.take_save();
+        if save && self.lead {
+            self.bar
+                .suspend(|| note!("saving a checkpoint, as SIGUSR1 asks"));
+        }
+        save
+    }
+
     fn should_stop(&self) -> bool {
         self.requests.end()
     }

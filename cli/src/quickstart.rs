@@ -12,6 +12,7 @@ use mrcnn_core::eval::{AreaProtocol, Metrics};
 use mrcnn_core::image::overlay::stacked;
 use mrcnn_core::predict::Predictor;
 use mrcnn_core::train::{Outcome, Trainer, evaluate_model, truth_and_prediction};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -47,7 +48,9 @@ pub fn run(args: &QuickstartArgs) -> Result<u8> {
     let model = trainer.new_model();
     let classes = trainer.val.classes.clone();
     let untrained = Predictor::new(&model, trainer.config.clone(), classes, &backend.device);
-    let (before, _) = evaluate_model(&untrained, &trainer.val, protocol, &mut |_, _| ())?;
+    let (before, _) = evaluate_model(&untrained, &trainer.val, protocol, &mut |_, _| {
+        ControlFlow::Continue(())
+    })?;
     let unseen = trainer.val.samples.len();
     note!(
         "2/4 untrained, on {unseen} unseen pictures: {}",

@@ -32,38 +32,41 @@ pub struct RankArgs {
 }
 
 impl RankArgs {
-    /// Starts and watches the processes of `--gpus`, and returns their exit status; none where this is to be
-    /// one process itself. Their logs go to `ranks/` in the run folder, where there is one.
-    pub fn supervised(&self, run: Option<&Path>) -> Result<Option<u8>> {
+    /// Whether this process only starts and watches those of `--gpus`.
+    pub fn starts_workers(&self) -> Result<bool> {
         let Some(gpus) = self.gpus else {
-            return Ok(None);
+            return Ok(false);
         };
         let launch = Launch::detect()?;
-        if launch.is_launched() {
+        if launch.is_launched() && launch.world_size != usize::from(gpus) {
             // One of the processes, or started by something else too.
-            if launch.world_size != usize::from(gpus) {
-                bail!(
-                    "--gpus {gpus}, and {} processes were started by a launcher: leave --gpus out",
-                    launch.world_size
-                );
-            }
-            return Ok(None);
+            bail!(
+                "--gpus {gpus}, and {} processes were started by a launcher: leave --gpus out",
+                launch.world_size
+            );
         }
+        Ok(!launch.is_launched())
+    }
+
+    /// Starts and watches the processes of `--gpus`, and returns their exit status. Their logs go to `ranks/` in
+    /// the run folder, where there is one.
+    pub fn supervise(&self, run: Option<&Path>) -> Result<u8> {
         // They save and end, and this one waits for them.
         let mut signals = relayed()?;
         let arguments: Vec<String> = std::env::args().skip(1).collect();
-        let mut commands = worker_commands(gpus.into(), &arguments)?;
+        let count = self.gpus.unwrap_or(1).into();
+        let mut commands = worker_commands(count, &arguments)?;
         let logs = match run {
             Some(run) => {
-                commands.iter_mut().for_each(|command| {
+                for command in &mut commands {
                     command.env(RUN_FOLDER, run);
-                });
+                }
                 run.join(RunFolder::RANKS)
             }
             // A name that nobody can guess, in a folder that nobody else can write to.
             None => tempfile::Builder::new().prefix("mrcnn-").tempdir()?.keep(),
         };
-        Ok(Some(supervise(commands, &logs, &mut signals)?))
+        Ok(supervise(commands, &logs, &mut signals)?)
     }
 
     /// This process's device, and the way to the others.

@@ -3,25 +3,35 @@
 use crate::args::{TrainArgs, say_precision};
 use crate::interrupt::Requests;
 use crate::progress::Progress;
-use crate::ranks::together;
+use crate::ranks::{reserved_folder, together};
 use crate::{note, out, terminal};
 use anyhow::Result;
 use mrcnn_backends::Selected;
 use mrcnn_backends::comm::Communicator;
-use mrcnn_core::train::{Outcome, Trainer};
+use mrcnn_core::train::{Outcome, RunFolder, Trainer};
 use mrcnn_core::weights;
 use std::path::Path;
 use std::sync::Arc;
 
 pub fn run(args: &TrainArgs) -> Result<u8> {
-    if let Some(code) = args.ranks.supervised()? {
-        return Ok(code);
+    if args.ranks.starts_workers()? {
+        return supervise(args);
     }
     let (backend, comm) = args.ranks.join(&args.backend)?;
     together(&*comm, || match &args.resume {
         Some(folder) => resume(args, folder, &backend, comm.clone()),
         None => start(args, &backend, comm.clone()),
     })
+}
+
+/// Starts the processes of `--gpus`, with their logs in the run folder.
+fn supervise(args: &TrainArgs) -> Result<u8> {
+    let run = match &args.resume {
+        Some(folder) => folder.clone(),
+        // Its lock is let go of: rank 0 takes it.
+        None => RunFolder::reserve(&args.out)?.path().to_path_buf(),
+    };
+    args.ranks.supervise(Some(&run))
 }
 
 fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> Result<u8> {
@@ -36,7 +46,8 @@ fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> R
         note!("warning: {difference}");
     }
     let (device, protocol) = (&backend.device, args.area.into());
-    let (trainer, problems) = Trainer::prepare(config, &args.out, device, protocol, comm)?;
+    let out = reserved_folder().unwrap_or_else(|| args.out.clone());
+    let (trainer, problems) = Trainer::prepare(config, &out, device, protocol, comm)?;
     warn(problems.iter().map(ToString::to_string));
     let mut model = trainer.new_model();
     if let (Some(path), Some(start)) = (&args.weights, start) {
@@ -79,7 +90,7 @@ fn announce(trainer: &Trainer) {
     if trainer.comm.rank() > 0 {
         return;
     }
-    terminal::log_to(&trainer.folder.path().join("train.log"));
+    terminal::log_to(&trainer.folder.log());
     say_precision(trainer.precision);
     let train = &trainer.config.train;
     let (ranks, batch) = (trainer.comm.world_size(), train.batch_size);

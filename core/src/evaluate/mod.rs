@@ -10,20 +10,25 @@ use crate::train::input::loader::{LoadError, usable_image};
 use crate::train::ranks::exchange::{Rank, gather_numbers};
 use ::image::RgbImage;
 use mrcnn_backends::comm::Communicator;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// Detections by the id of their picture.
 pub type DatasetDetections = Vec<(u64, Vec<Detection>)>;
 
+/// Called after every batch of an evaluation with the images done and how many there are; it may end the
+/// evaluation.
+pub type Progress<'a> = dyn FnMut(usize, usize) -> ControlFlow<()> + 'a;
+
 /// Evaluates a model on a data set and returns the detections too.
 ///
-/// `progress` is told how many pictures are done, of how many. The model may know more classes than
+/// Where `progress` ends it, the error is [`TrainError::Interrupted`]. The model may know more classes than
 /// the data set; what it finds of those is left out.
 pub fn evaluate_model(
     predictor: &Predictor,
     dataset: &Dataset,
     protocol: AreaProtocol,
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut Progress<'_>,
 ) -> Result<(Metrics, DatasetDetections), TrainError> {
     let found = predict_samples(predictor, dataset, &dataset.samples, progress)?;
     Ok((evaluate(dataset, &found, protocol)?, found))
@@ -38,12 +43,18 @@ pub fn evaluate_over_ranks(
     predictor: &Predictor,
     dataset: &Dataset,
     protocol: AreaProtocol,
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut Progress<'_>,
 ) -> Result<(Metrics, DatasetDetections), TrainError> {
     if comm.is_alone() {
         return evaluate_model(predictor, dataset, protocol, progress);
     }
     comm.mark("evaluation");
+    // One rank alone must not leave: the others would wait for it in the exchange at the end.
+    let mut progress = |done: usize, all: usize| {
+        let _ = progress(done, all);
+        ControlFlow::Continue(())
+    };
+    let progress: &mut Progress<'_> = &mut progress;
     // Whole batches: which pictures share one decides how they are padded.
     let pictures = dataset.samples.len();
     let batches = Rank::of(comm).share(pictures.div_ceil(EVAL_BATCH));
@@ -100,7 +111,7 @@ fn predict_samples(
     predictor: &Predictor,
     dataset: &Dataset,
     samples: &[Sample],
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut Progress<'_>,
 ) -> Result<DatasetDetections, TrainError> {
     let labels = predictor.classes().labels_in(&dataset.classes);
     let labels = labels.ok_or_else(|| TrainError::UnknownClasses {
@@ -122,7 +133,7 @@ fn predict_samples(
 fn predict_all(
     predictor: &Predictor,
     samples: &[Sample],
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut Progress<'_>,
 ) -> Result<DatasetDetections, TrainError> {
     let on_problem = predictor.config().data.on_problem;
     let all = samples.len();
@@ -137,7 +148,9 @@ fn predict_all(
         let predictions = predictor.predict_batch(&references)?;
         let detections = predictions.into_iter().map(|found| found.detections);
         found.extend(images.iter().map(|(id, _)| *id).zip(detections));
-        progress(index * EVAL_BATCH + samples.len(), all);
+        if progress(index * EVAL_BATCH + samples.len(), all).is_break() {
+            return Err(TrainError::Interrupted);
+        }
     }
     Ok(found)
 }

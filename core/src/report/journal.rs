@@ -2,7 +2,7 @@
 
 use super::csv::csv;
 use super::dllogger::DllLog;
-use super::metrics_log::{LogError, MetricsLog, read_log};
+use super::metrics_log::{LogError, MetricsLog, read_whole_lines};
 use super::plots::curves;
 use super::record::Record;
 use super::tensorboard::EventFile;
@@ -40,8 +40,9 @@ impl Journal {
             path: path.clone(),
             source,
         };
-        let log = MetricsLog::cut(&path, bytes).map_err(io)?;
-        let records = read_log(&path)?;
+        MetricsLog::cut(&path, bytes).map_err(io)?;
+        let (records, whole) = read_whole_lines(&path)?;
+        let log = MetricsLog::cut(&path, whole).map_err(io)?;
         Self::with(folder, config, pictures, log, records).map_err(io)
     }
 

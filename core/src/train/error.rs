@@ -124,6 +124,17 @@ pub enum TrainError {
     /// The device cannot compute so.
     #[error(transparent)]
     Precision(#[from] PrecisionError),
+    /// The observer ended an evaluation.
+    #[error("the evaluation was ended")]
+    Interrupted,
+    /// Another process writes to the run folder.
+    #[error("{path}: {holder} is using this run folder: wait until it has ended, or stop it first")]
+    InUse {
+        /// The run folder.
+        path: PathBuf,
+        /// Which process.
+        holder: String,
+    },
     /// The run folder cannot be written.
     #[error("{path}: {source}")]
     Io {

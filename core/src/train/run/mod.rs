@@ -5,6 +5,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod dump;
 pub(crate) mod failure;
 pub(crate) mod folder;
+mod lock;
 pub(crate) mod memory;
 pub(crate) mod memory_plan;
 pub(crate) mod report;

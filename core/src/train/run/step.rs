@@ -39,7 +39,9 @@ impl Run<'_> {
         report.memory = self.memory.process();
         report.device_memory = device_memory(&self.trainer.device);
         observer.on_step(&report);
-        self.record(Record::step(&report))
+        self.record(Record::step(&report))?;
+        self.is_whole = true;
+        Ok(())
     }
 
     /// Moves the weights by one batch; times and memory are left 0.
@@ -60,6 +62,7 @@ impl Run<'_> {
                 exchange::losses_and_gradients(comm, model, batch, stream, device, config, scale)?
             }
         };
+        self.is_whole = false;
         let (model, outcome) = match losses.iter().all(|loss| loss.is_finite()) {
             true => self.optimizer.step(self.model.clone(), gradients, rate),
             false => (self.model.clone(), StepOutcome::REFUSED),
@@ -79,6 +82,8 @@ impl Run<'_> {
             device_memory: None,
         };
         if report.skipped {
+            // Nothing has changed.
+            self.is_whole = true;
             return self.skipped(report, image_ids);
         }
         self.scaler.applied();

@@ -15,7 +15,7 @@ use burn::tensor::Device;
 use mrcnn_backends::Resolved;
 use mrcnn_backends::comm::Communicator;
 use mrcnn_backends::failure::caught;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What a step did.
@@ -60,14 +60,19 @@ pub trait Observer {
     fn on_plan(&mut self, _plan: &MemoryPlan, _warning: Option<&str>) {}
     /// After every step.
     fn on_step(&mut self, _report: &StepReport) {}
-    /// During an evaluation: pictures done, of how many.
+    /// During an evaluation: images done, of how many.
     fn on_eval_progress(&mut self, _done: usize, _all: usize) {}
     /// After every evaluation: steps done, and the COCO numbers.
     fn on_eval(&mut self, _step: usize, _metrics: &Metrics) {}
     /// Before the last evaluation's results are written, where `train.patience` ends the run early.
     fn on_early_stop(&mut self, _step: usize, _evaluations: usize) {}
-    /// Asked before every step; true ends the run, which saves a checkpoint first.
+    /// Asked before every step and between the batches of an evaluation; true ends the run, which saves a
+    /// checkpoint first.
     fn should_stop(&self) -> bool {
+        false
+    }
+    /// Asked before every step; true saves a checkpoint, and the run continues.
+    fn should_save(&mut self) -> bool {
         false
     }
 }
@@ -105,8 +110,8 @@ impl Trainer {
 
     /// Trains to the last step (or until told to stop), evaluating on the way and at the end.
     ///
-    /// Where a step fails, the weights before it are in `last.safetensors`, if the device still gives
-    /// them; checkpoints stay.
+    /// Where a step fails, a checkpoint of the steps before it is written, if the device still gives them; where
+    /// only the weights are left, they are in `last.safetensors`.
     pub fn run(&self, model: MaskRcnn, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
         self.to_the_end(Run::start(self, model)?, observer)
     }
@@ -133,40 +138,78 @@ impl Trainer {
         let plan = self.plan(&run.model, observer);
         let rank = Rank::of(&*self.comm);
         let loader = Loader::start(self.train.clone(), &self.config, run.step, rank)?;
+        run.checkpoint_bytes = plan.checkpoint();
+        run.check_room()?;
+        if run.evaluation_due {
+            // A run that was ended during the evaluation after its newest checkpoint.
+            let saved = self.folder.checkpoint(run.step);
+            if let Some(outcome) = self.evaluate(&mut run, &saved, observer)? {
+                return Ok(outcome);
+            }
+        }
         while run.step < config.steps {
+            if observer.should_save() {
+                run.checkpoint(false)?;
+            }
             if exchange::agree_to_stop(&*self.comm, run.step, observer.should_stop())? {
-                let saved = run.checkpoint()?;
+                let saved = run.checkpoint(false)?;
                 self.comm.barrier()?;
                 return Ok(Outcome::Stopped(saved));
             }
             if let Err(error) = caught(|| run.train_step(&loader, observer)) {
-                // A device that has failed may not give them any more; the step's error is what is told.
-                let _ = caught(|| run.save(&self.folder.last(), None));
+                run.rescue();
                 return Err(self.explained(error, run.step, &plan));
             }
             let due = |every: usize| every > 0 && run.step.is_multiple_of(every);
-            let (evaluate, save) = (due(config.eval_every), due(config.checkpoint_every));
-            if run.step < config.steps && (evaluate || save) {
-                if evaluate {
-                    let metrics = caught(|| run.evaluate(observer))?;
-                    if config.patience > 0 && run.stale >= config.patience {
-                        observer.on_early_stop(run.step, run.stale);
-                        return self.finish(run, metrics);
-                    }
+            let last = run.step >= config.steps;
+            if last || due(config.eval_every) {
+                let saved = run.checkpoint(true)?;
+                if let Some(outcome) = self.evaluate(&mut run, &saved, observer)? {
+                    return Ok(outcome);
                 }
-                run.checkpoint()?;
+            } else if due(config.checkpoint_every) {
+                run.checkpoint(false)?;
             }
         }
-        let metrics = caught(|| run.evaluate(observer))?;
-        self.finish(run, metrics)
+        // A run that was finished before.
+        let saved = run.checkpoint(true)?;
+        match self.evaluate(&mut run, &saved, observer)? {
+            Some(outcome) => Ok(outcome),
+            None => Ok(Outcome::Stopped(saved)),
+        }
     }
 
-    fn finish(&self, mut run: Run<'_>, metrics: Metrics) -> Result<Outcome, TrainError> {
+    /// Evaluates the step of the checkpoint `saved`; how the run ended, if it did.
+    fn evaluate(
+        &self,
+        run: &mut Run<'_>,
+        saved: &Path,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Outcome>, TrainError> {
+        let metrics = match caught(|| run.evaluate(observer)) {
+            Ok(metrics) => metrics,
+            // The checkpoint knows that its evaluation is due.
+            Err(TrainError::Interrupted) => {
+                self.comm.barrier()?;
+                return Ok(Some(Outcome::Stopped(saved.into())));
+            }
+            Err(error) => return Err(error),
+        };
+        run.note_evaluation(saved)?;
+        let config = &self.config.train;
+        let last = run.step >= config.steps;
+        let stale = config.patience > 0 && run.stale >= config.patience;
+        if stale && !last {
+            observer.on_early_stop(run.step, run.stale);
+        }
+        if !(stale || last) {
+            return Ok(None);
+        }
         run.finish(&metrics)?;
-        run.checkpoint()?;
+        run.note_evaluation(saved)?;
         // No rank leaves before rank 0 has written all.
         self.comm.barrier()?;
-        Ok(Outcome::Finished(metrics))
+        Ok(Some(Outcome::Finished(metrics)))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Files are written and synced under a temporary name, then the folder is renamed: a process that is
 //! killed at any moment leaves every older checkpoint as it was.
 
+use crate::disk::sync_folder;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -37,11 +38,30 @@ pub(crate) fn write(
 ) -> Result<PathBuf> {
     let folder = parent.join(format!("{step:08}"));
     let temporary = parent.join(format!(".writing-{step:08}"));
+    fill(&temporary, files, before)?;
+    before("rename")?;
+    discard(&folder)?;
+    std::fs::rename(&temporary, &folder)?;
+    before("sync the parent")?;
+    sync_folder(parent)?;
+    let (later, kept): (Vec<_>, Vec<_>) = list(parent)?
+        .into_iter()
+        .partition(|(number, _)| *number > step);
+    for (_, old) in later.into_iter().chain(kept.into_iter().skip(keep.max(1))) {
+        before("remove an old one")?;
+        discard(&old)?;
+    }
+    remove_leftovers(parent)?;
+    Ok(folder)
+}
+
+/// Writes all files and the manifest into a new folder, and waits until they are on the disk.
+fn fill(temporary: &Path, files: &[Contents<'_>], before: Step<'_>) -> Result<()> {
     before("create")?;
     if temporary.exists() {
-        std::fs::remove_dir_all(&temporary)?;
+        std::fs::remove_dir_all(temporary)?;
     }
-    std::fs::create_dir_all(&temporary)?;
+    std::fs::create_dir_all(temporary)?;
     let mut manifest = Manifest::new();
     for (name, contents) in files {
         let bytes = contents()?;
@@ -55,21 +75,7 @@ pub(crate) fn write(
     let manifest = serde_json::to_vec_pretty(&manifest)?;
     write_file(&temporary.join(MANIFEST), &manifest, before)?;
     before("sync the folder")?;
-    sync(&temporary)?;
-    before("rename")?;
-    discard(&folder)?;
-    std::fs::rename(&temporary, &folder)?;
-    before("sync the parent")?;
-    sync(parent)?;
-    let (later, kept): (Vec<_>, Vec<_>) = list(parent)?
-        .into_iter()
-        .partition(|(number, _)| *number > step);
-    for (_, old) in later.into_iter().chain(kept.into_iter().skip(keep.max(1))) {
-        before("remove an old one")?;
-        discard(&old)?;
-    }
-    remove_leftovers(parent)?;
-    Ok(folder)
+    sync_folder(temporary)
 }
 
 fn write_file(path: &Path, bytes: &[u8], before: Step<'_>) -> Result<()> {
@@ -99,8 +105,12 @@ fn discard(folder: &Path) -> Result<()> {
 }
 
 /// Removes what writes and removals left that were killed on the way.
-fn remove_leftovers(parent: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(parent)? {
+pub(super) fn remove_leftovers(parent: &Path) -> Result<()> {
+    let entries = match std::fs::read_dir(parent) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
@@ -108,18 +118,6 @@ fn remove_leftovers(parent: &Path) -> Result<()> {
             std::fs::remove_dir_all(entry.path())?;
         }
     }
-    Ok(())
-}
-
-/// Makes new names in a folder last.
-#[cfg(unix)]
-fn sync(folder: &Path) -> Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-/// Windows has no such call; a rename there is not lost.
-#[cfg(not(unix))]
-fn sync(_folder: &Path) -> Result<()> {
     Ok(())
 }
 
@@ -131,8 +129,10 @@ pub(crate) fn list(parent: &Path) -> Result<Vec<(usize, PathBuf)>> {
     };
     let paths: Result<Vec<PathBuf>> = entries.map(|entry| Ok(entry?.path())).collect();
     let step = |path: &PathBuf| path.file_name()?.to_str()?.parse::<usize>().ok();
+    // A file of that name is somebody else's.
     let mut numbered: Vec<(usize, PathBuf)> = paths?
         .into_iter()
+        .filter(|path| path.is_dir())
         .filter_map(|path| Some((step(&path)?, path)))
         .collect();
     numbered.sort_unstable_by(|a, b| b.cmp(a));
