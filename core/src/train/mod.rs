@@ -1,11 +1,11 @@
 //! Training: targets, losses, optimizer, data loading and the loop around them.
 
-mod error;
-mod input;
-mod optim;
-mod ranks;
-mod run;
-mod step;
+pub(crate) mod error;
+pub(crate) mod input;
+pub(crate) mod optim;
+pub(crate) mod ranks;
+pub(crate) mod run;
+pub(crate) mod step;
 
 pub use input::{augment, batch};
 pub use step::losses;

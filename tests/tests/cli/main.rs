@@ -5,11 +5,13 @@ mod convert;
 mod evidence;
 mod modes;
 mod options;
+mod output;
 mod precision;
 mod predict;
 mod ranks;
 mod resume;
 mod run;
+mod signals;
 mod stopping;
 
 use std::path::{Path, PathBuf};

@@ -7,7 +7,9 @@ use std::path::Path;
 
 /// Held by the process that writes to a run folder, until it ends in whatever way: the system lets go of it.
 #[derive(Debug)]
-pub(super) struct RunLock(File);
+pub(super) struct RunLock {
+    _file: File,
+}
 
 impl RunLock {
     /// The file's name in the run folder.
@@ -51,7 +53,7 @@ impl RunLock {
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(holder.as_bytes()));
-        Ok(Self(file))
+        Ok(Self { _file: file })
     }
 }
 

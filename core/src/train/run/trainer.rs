@@ -172,7 +172,10 @@ impl Trainer {
             }
         }
         // A run that was finished before.
-        let saved = run.checkpoint(true)?;
+        let saved = match self.folder.checkpoint(run.step) {
+            saved if saved.exists() => saved,
+            _ => run.checkpoint(true)?,
+        };
         match self.evaluate(&mut run, &saved, observer)? {
             Some(outcome) => Ok(outcome),
             None => Ok(Outcome::Stopped(saved)),

@@ -39,8 +39,9 @@ pub(crate) fn write(
     let folder = parent.join(format!("{step:08}"));
     let temporary = parent.join(format!(".writing-{step:08}"));
     fill(&temporary, files, before)?;
-    before("rename")?;
+    before("move an old one of this step away")?;
     discard(&folder)?;
+    before("rename")?;
     std::fs::rename(&temporary, &folder)?;
     before("sync the parent")?;
     sync_folder(parent)?;
@@ -104,7 +105,8 @@ fn discard(folder: &Path) -> Result<()> {
     std::fs::remove_dir_all(doomed)
 }
 
-/// Removes what writes and removals left that were killed on the way.
+/// Removes what writes and removals left that were killed on the way. What is whole but for its name, because a
+/// checkpoint of the same step was being replaced, gets it.
 pub(super) fn remove_leftovers(parent: &Path) -> Result<()> {
     let entries = match std::fs::read_dir(parent) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -114,8 +116,15 @@ pub(super) fn remove_leftovers(parent: &Path) -> Result<()> {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(".writing-") || name.starts_with(".removing-") {
-            std::fs::remove_dir_all(entry.path())?;
+        let path = entry.path();
+        if let Some(step) = name.strip_prefix(".writing-") {
+            let folder = parent.join(step);
+            match !folder.exists() && check(&path).is_ok() {
+                true => std::fs::rename(&path, folder)?,
+                false => std::fs::remove_dir_all(path)?,
+            }
+        } else if name.starts_with(".removing-") {
+            std::fs::remove_dir_all(path)?;
         }
     }
     Ok(())
@@ -234,6 +243,45 @@ mod tests {
             .map(|(step, _)| *step)
             .collect();
         assert_eq!(left, [9]);
+    }
+
+    /// The only checkpoint, replaced by one of the same step: killed between the two renames, too.
+    #[test]
+    fn replacing_the_only_checkpoint_never_leaves_none() {
+        let mut fault = 0;
+        loop {
+            let folder = tempfile::tempdir().unwrap();
+            let parent = folder.path();
+            let contents = || Ok(vec![1; 10]);
+            write(parent, 7, &[("d", &contents)], 1, &mut |_| Ok(())).unwrap();
+            let mut left = fault;
+            let mut before = |_: &str| match left {
+                0 => Err(Error::other("killed")),
+                _ => {
+                    left -= 1;
+                    Ok(())
+                }
+            };
+            let done = write(parent, 7, &[("d", &contents)], 1, &mut before).is_ok();
+            remove_leftovers(parent).unwrap();
+            let found = list(parent).unwrap();
+            assert_eq!(found.len(), 1, "after {fault}");
+            check(&found[0].1).unwrap();
+            if done {
+                break;
+            }
+            fault += 1;
+        }
+        assert!(fault >= 8, "only {fault} points");
+    }
+
+    #[test]
+    fn a_file_among_the_checkpoints_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("9"), "a note").unwrap();
+        assert!(killed(folder.path(), 3, usize::MAX));
+        assert_eq!(list(folder.path()).unwrap().len(), 1);
+        assert!(folder.path().join("9").is_file());
     }
 
     #[test]
