@@ -14,6 +14,7 @@ mod progress;
 mod quickstart;
 mod ranks;
 mod recipe;
+mod stall;
 mod terminal;
 mod train;
 
