@@ -96,21 +96,21 @@ pub(super) fn token(get: &dyn Fn(&str) -> Option<String>) -> Result<Token, CommE
 }
 
 /// The listening socket that this process was started with.
-#[cfg(any(feature = "cuda", test))]
+#[cfg(feature = "cuda")]
 pub(super) fn inherited_listener(
     get: &dyn Fn(&str) -> Option<String>,
 ) -> Option<io::Result<TcpListener>> {
     (get(LISTENER)? == LISTENER_IS_STDIN).then(listener_from_stdin)
 }
 
-#[cfg(all(unix, any(feature = "cuda", test)))]
+#[cfg(all(unix, feature = "cuda"))]
 fn listener_from_stdin() -> io::Result<TcpListener> {
     use std::os::fd::AsFd;
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
     Ok(socket.into())
 }
 
-#[cfg(all(not(unix), any(feature = "cuda", test)))]
+#[cfg(all(not(unix), feature = "cuda"))]
 fn listener_from_stdin() -> io::Result<TcpListener> {
     Err(io::Error::other(
         "a socket cannot be the standard input on this system",

@@ -12,6 +12,7 @@ mod predict;
 mod ranks;
 mod resume;
 mod run;
+mod run_folder;
 mod signals;
 mod stopping;
 

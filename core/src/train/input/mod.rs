@@ -7,3 +7,4 @@ pub(crate) mod loader;
 pub(crate) mod masks;
 pub(crate) mod order;
 pub(crate) mod preview;
+mod retry;
