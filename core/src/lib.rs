@@ -100,6 +100,9 @@ mod disk;
 pub mod eval;
 #[cfg(feature = "train")]
 pub mod evaluate;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod image;
 pub mod model;
 pub mod predict;

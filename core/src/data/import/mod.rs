@@ -1,6 +1,8 @@
 //! Data sets of other formats to COCO folders that training takes as they are.
 
 pub(crate) mod data_yaml;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod lvis;
 pub(crate) mod records;
 mod shards;
