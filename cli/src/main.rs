@@ -32,7 +32,10 @@ fn main() -> ExitCode {
     quiet_devices();
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
-        Err(usage) => return ended(usage.exit_code(), usage.print().err().map(Into::into)),
+        Err(usage) => {
+            terminal::keep_failure(usage.print());
+            return ended(usage.exit_code(), terminal::finish());
+        }
     };
     let result = caught(|| run(&command));
     match result {

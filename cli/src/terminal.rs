@@ -83,7 +83,8 @@ fn write_line(to: &mut dyn Write, line: &str) -> io::Result<()> {
     to.flush()
 }
 
-fn keep_failure(result: io::Result<()>) {
+/// Keeps the first failure of standard output, for [`finish`].
+pub fn keep_failure(result: io::Result<()>) {
     if let Err(error) = result {
         locked(&FAILURE).get_or_insert(error);
     }

@@ -102,6 +102,12 @@ impl Journal {
         }
     }
 
+    /// Whether the newest record is the evaluation of this step: that of a finished run, which is resumed.
+    pub fn ends_with_evaluation(&self, step: usize) -> bool {
+        let last = self.records.last();
+        last.is_some_and(|last| matches!(last, Record::Eval { .. }) && last.at() == step)
+    }
+
     /// Every record so far.
     pub fn records(&self) -> &[Record] {
         &self.records

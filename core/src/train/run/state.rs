@@ -165,6 +165,9 @@ impl<'a> Run<'a> {
         self.save(&folder.last(), None)?;
         let model = self.averaged();
         let val_losses = validation_losses(&**comm, &model, val, config, device)?;
+        if comm.is_alone() && observer.should_stop() {
+            return Err(TrainError::Interrupted);
+        }
         let predictor = Predictor::new(&model, config.clone(), val.classes.clone(), device);
         let mut progress = |done, all| {
             observer.on_eval_progress(done, all);
@@ -184,13 +187,17 @@ impl<'a> Run<'a> {
             )?;
         }
         self.found = found;
-        self.stale += 1;
-        if self.best.is_none_or(|best| metrics.mask_ap() > best) {
-            (self.best, self.stale) = (Some(metrics.mask_ap()), 0);
-            self.save(&folder.best(), Some(&metrics))?;
+        // A finished run that is resumed is evaluated for its report, and counts once.
+        let journal = self.journal.as_ref();
+        if !journal.is_some_and(|journal| journal.ends_with_evaluation(self.step)) {
+            self.stale += 1;
+            if self.best.is_none_or(|best| metrics.mask_ap() > best) {
+                (self.best, self.stale) = (Some(metrics.mask_ap()), 0);
+                self.save(&folder.best(), Some(&metrics))?;
+            }
+            let seconds = started.elapsed().as_secs_f64();
+            self.record(Record::eval(self.step, &metrics, val_losses, seconds))?;
         }
-        let seconds = started.elapsed().as_secs_f64();
-        self.record(Record::eval(self.step, &metrics, val_losses, seconds))?;
         let drawn = self.journal.as_ref().map_or(Ok(()), Journal::write_derived);
         drawn.map_err(|source| self.trainer.io_error(source))?;
         observer.on_eval(self.step, &metrics);
