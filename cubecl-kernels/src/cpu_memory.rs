@@ -149,10 +149,7 @@ impl AllocationController for Controller {
         Ok(unsafe { std::slice::from_raw_parts_mut(block.start.as_ptr().cast(), block.bytes) })
     }
 
-    fn memory(
-        &self,
-        _policy: AccessPolicy,
-    ) -> Result<&[MaybeUninit<u8>], AccessError> {
+    fn memory(&self, _policy: AccessPolicy) -> Result<&[MaybeUninit<u8>], AccessError> {
         let block = self.block();
         // SAFETY: the block's own memory.
         Ok(unsafe { std::slice::from_raw_parts(block.start.as_ptr().cast(), block.bytes) })

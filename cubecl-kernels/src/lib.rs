@@ -28,6 +28,7 @@ mod decode;
 mod features;
 #[cfg(feature = "flex")]
 mod flex;
+mod group_norm;
 mod mask_targets;
 mod matching;
 mod nms;
@@ -45,6 +46,7 @@ pub use conv3x3::conv3x3;
 pub use cpu_memory::release_cpu_memory;
 pub use decode::{BoxDecoding, decode_box, decode_boxes};
 pub use features::{max_pool3x3, upsample_add};
+pub use group_norm::group_norm;
 pub use mask_targets::{BitMasks, MaskWindow, mask_target, mask_targets};
 pub use matching::{BACKGROUND, IGNORED, MatchThresholds, iou, match_boxes, match_by};
 pub use nms::{batched_nms, nms, nms_sorted};

@@ -4,7 +4,7 @@ use super::layers::{Conv2d, full, like, zeros};
 use crate::config::{ModelConfig, NormKind};
 use burn::module::{Module, Param, RunningState};
 use burn::tensor::{Device, Tensor, activation::relu, module};
-use mrcnn_kernels::{ConvParams, conv2d};
+use mrcnn_kernels::{ConvParams, conv2d, group_norm};
 
 /// Normalisation of a convolution's output, with torch's parameter names.
 #[derive(Module, Debug)]
@@ -66,7 +66,7 @@ impl Norm {
         &self,
         conv: &Conv2d,
         x: Tensor<4>,
-        residual: Option<Tensor<4>>,
+        mut residual: Option<Tensor<4>>,
         rectify: bool,
     ) -> Tensor<4> {
         let output = match (&self.running_mean, &self.running_var) {
@@ -85,8 +85,22 @@ impl Norm {
                 like(self.batch_norm(full(y), mean, var), &x)
             }
             _ => {
-                let y = conv.forward(x.clone());
-                like(self.group_norm(full(y)), &x)
+                let y = full(conv.forward(x.clone()));
+                let (weight, bias) = (self.weight.val(), self.bias.val());
+                let Rule {
+                    groups, epsilon, ..
+                } = self.rule;
+                // In f32 what follows is part of the norm; else it follows in the dtype of x.
+                let same = y.dtype() == x.dtype();
+                let (residual_now, relu_now) = match same {
+                    true => (residual.take(), rectify),
+                    false => (None, false),
+                };
+                let y = group_norm(y, weight, bias, groups, epsilon, residual_now, relu_now);
+                if same {
+                    return y;
+                }
+                like(y, &x)
             }
         };
         let output = match residual {
@@ -116,17 +130,6 @@ impl Norm {
         blend(mean, result.mean);
         blend(var, result.variance * unbiased);
         result.output
-    }
-
-    fn group_norm(&self, x: Tensor<4>) -> Tensor<4> {
-        let [n, c, h, w] = x.dims();
-        let groups = self.rule.groups;
-        let grouped = x.reshape([n, groups, c / groups * h * w]);
-        let mean = grouped.clone().mean_dim(2);
-        let centred = grouped - mean;
-        let variance = centred.clone().square().mean_dim(2);
-        let normed = (centred / (variance + self.rule.epsilon).sqrt()).reshape([n, c, h, w]);
-        normed * self.weight.val().reshape([1, c, 1, 1]) + self.bias.val().reshape([1, c, 1, 1])
     }
 }
 
