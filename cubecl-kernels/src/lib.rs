@@ -29,6 +29,8 @@ mod features;
 #[cfg(feature = "flex")]
 mod flex;
 mod group_norm;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod launch;
 mod mask_targets;
 mod matching;
 mod nms;
