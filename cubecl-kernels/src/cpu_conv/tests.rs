@@ -245,6 +245,25 @@ fn blocks_and_passes_fit_together() {
     }
 }
 
+/// An image without objects gives the mask head no RoI: its weights' gradient is zero.
+#[test]
+fn no_images_give_no_gradient() {
+    let shape = ConvShape {
+        images: 0,
+        inputs: 5,
+        outputs: 9,
+        size: [14, 14],
+        kernel: 3,
+        stride: 1,
+    };
+    let case = Case::new(shape, &mut Random(4));
+    for isa in available() {
+        let [output, _, input_gradient, weight_gradient] = case.results(isa);
+        assert!(output.is_empty() && input_gradient.is_empty());
+        assert_eq!(weight_gradient, vec![0.0; shape.weight_len()]);
+    }
+}
+
 #[test]
 fn no_bit_depends_on_the_number_of_threads() {
     let mut random = Random(3);

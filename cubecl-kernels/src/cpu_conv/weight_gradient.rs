@@ -32,6 +32,11 @@ pub fn weight_gradient(
     assert_eq!(input.len(), shape.input_len());
     assert_eq!(grad.len(), shape.output_len());
     assert_eq!(gradient.len(), shape.weight_len());
+    if input.is_empty() || grad.is_empty() {
+        // SAFETY: the only slice.
+        unsafe { gradient.slice(0, gradient.len()) }.fill(0.0);
+        return;
+    }
     let view = View::forward(shape);
     let beside = View::beside(&view);
     let rows = even_part(view.rows(), (PIXELS / view.pitch().max(1)).max(1));
