@@ -5,6 +5,11 @@
 //! the weights. Both keep [`GROUP`] by [`WIDTH`] sums in registers and reach one multiply-add per
 //! port and cycle where there are enough registers.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "loops of a fixed count over registers are unrolled; iterators over arrays may not be"
+)]
+
 use super::simd::Simd;
 
 /// Output channels of one pass of a kernel.

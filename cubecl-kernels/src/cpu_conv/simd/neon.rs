@@ -1,5 +1,10 @@
 //! NEON, which every aarch64 has.
 
+#![allow(
+    unused_unsafe,
+    reason = "NEON is part of every aarch64 target, where some intrinsics are safe"
+)]
+
 use super::Simd;
 use std::arch::aarch64::*;
 
