@@ -1,7 +1,6 @@
 //! Where a unit stands among the pixels that the gradient of the weights sums over.
 
-use super::tiling::GradientTiling;
-use super::weight_gradient::GradientSizes;
+use super::tiling::{GradientSizes, GradientTiling};
 use cubecl::prelude::*;
 
 /// Places in the output, as (image, row, column), of the pixels that a unit loads.

@@ -7,6 +7,7 @@
 //! compiling them in a few seconds allows.
 
 use cubecl::client::Client;
+use cubecl::prelude::*;
 
 /// Whether the device is a software rasterizer. Those vectorise over as many invocations as a
 /// register of the processor has lanes; GPUs have planes of 16 or more.
@@ -143,4 +144,28 @@ impl GradientTiling {
     pub const fn grad_loads(&self) -> usize {
         self.outputs() * self.depth / self.units()
     }
+}
+
+/// Sizes of the convolution, and how far apart the pixels of two steps lie.
+#[derive(CubeLaunch, CubeType, Clone, Copy)]
+pub struct GradientSizes {
+    /// Rows and columns of the input.
+    pub input_rows: u32,
+    pub input_cols: u32,
+    /// Channels of the input.
+    pub inputs: u32,
+    /// Rows and columns of the output.
+    pub output_rows: u32,
+    pub output_cols: u32,
+    /// Channels of the output.
+    pub outputs: u32,
+    /// Of the convolution.
+    pub stride: u32,
+    /// Pixels of all output images, and of one cube's share.
+    pub pixels: u32,
+    pub share: u32,
+    /// A step of the reduction in images, rows and columns.
+    pub step_images: u32,
+    pub step_rows: u32,
+    pub step_cols: u32,
 }

@@ -3,32 +3,8 @@
 
 use super::access::{Four, read_four};
 use super::places::{Places, advance, places};
-use super::tiling::GradientTiling;
+use super::tiling::{GradientSizes, GradientTiling};
 use cubecl::prelude::*;
-
-/// Sizes of the convolution, and how far apart the pixels of two steps lie.
-#[derive(CubeLaunch, CubeType, Clone, Copy)]
-pub struct GradientSizes {
-    /// Rows and columns of the input.
-    pub input_rows: u32,
-    pub input_cols: u32,
-    /// Channels of the input.
-    pub inputs: u32,
-    /// Rows and columns of the output.
-    pub output_rows: u32,
-    pub output_cols: u32,
-    /// Channels of the output.
-    pub outputs: u32,
-    /// Of the convolution.
-    pub stride: u32,
-    /// Pixels of all output images, and of one cube's share.
-    pub pixels: u32,
-    pub share: u32,
-    /// A step of the reduction in images, rows and columns.
-    pub step_images: u32,
-    pub step_rows: u32,
-    pub step_cols: u32,
-}
 
 /// What a unit reads of the input: channels from `channel` on under one tap.
 #[derive(CubeType, Clone, Copy)]
