@@ -4,9 +4,8 @@
 //! where they meet it, and their gradients come back as f32.
 
 use burn::module::{Module, Param};
-use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, FloatDType, Tensor, activation::relu, module};
-use mrcnn_kernels::{conv1x1, conv3x3};
+use burn::tensor::{Device, FloatDType, Tensor};
+use mrcnn_kernels::{ConvParams, conv2d};
 
 /// 2-D convolution with square kernels.
 #[derive(Module, Debug)]
@@ -37,34 +36,22 @@ impl Conv2d {
 
     /// `[n, in, h, w]` -> `[n, out, h / stride, w / stride]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let bias = self.bias.as_ref().map(Param::val);
-        self.forward_with(x, self.weight.val(), bias, false)
+        conv2d(x, self.params(), None, false)
     }
 
     /// [`Self::forward`] and a ReLU, in one pass over the output where there is a kernel for both.
     pub fn rectified(&self, x: Tensor<4>) -> Tensor<4> {
-        let bias = self.bias.as_ref().map(Param::val);
-        self.forward_with(x, self.weight.val(), bias, true)
+        conv2d(x, self.params(), None, true)
     }
 
-    /// The same convolution with other weights: a norm folded in. A ReLU follows if `rectify`.
-    pub fn forward_with(
-        &self,
-        x: Tensor<4>,
-        weight: Tensor<4>,
-        bias: Option<Tensor<1>>,
-        rectify: bool,
-    ) -> Tensor<4> {
-        let (weight, bias) = (like(weight, &x), bias.map(|bias| like(bias, &x)));
-        let output = match weight.dims()[2] {
-            1 => conv1x1(x, weight, bias, self.stride),
-            3 => return conv3x3(x, weight, bias, self.stride, rectify),
-            side => {
-                let options = ConvOptions::new([self.stride; 2], [side / 2; 2], [1, 1], 1);
-                module::conv2d(x, weight, bias, options)
-            }
-        };
-        if rectify { relu(output) } else { output }
+    /// Weight, bias and stride.
+    pub fn params(&self) -> ConvParams {
+        ConvParams {
+            weight: self.weight.val(),
+            scale: None,
+            bias: self.bias.as_ref().map(Param::val),
+            stride: self.stride,
+        }
     }
 }
 

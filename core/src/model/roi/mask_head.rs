@@ -1,11 +1,11 @@
 //! The mask head: convolutions, a 2x up-sampling, one mask a class.
 
 use crate::config::{ModelConfig, NormKind};
-use crate::model::layers::{Conv2d, full, like, zeros};
+use crate::model::layers::{Conv2d, full, zeros};
 use crate::model::norm::{Norm, conv_norm};
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData, activation::relu};
-use mrcnn_kernels::conv1x1;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use mrcnn_kernels::{ConvParams, conv2d};
 
 /// The convolutions of the head, each followed by a ReLU.
 pub type MaskHead = Vec<(Conv2d, Option<Norm>)>;
@@ -55,7 +55,7 @@ impl MaskPredictor {
 
     /// `[r, c, p, p]` -> mask logits `[r, k, 2p, 2p]`, f32.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let hidden = relu(self.conv5_mask.forward(x));
+        let hidden = self.conv5_mask.rectified(x);
         full(self.mask_fcn_logits.forward(hidden))
     }
 }
@@ -69,9 +69,9 @@ struct Deconv2x2 {
 }
 
 impl Deconv2x2 {
-    /// `[r, in, h, w]` -> `[r, out, 2h, 2w]`: with stride 2 no outputs overlap, so it is a 1x1
-    /// convolution to four times the channels and a pixel shuffle, which every backend has fast.
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+    /// `[r, in, h, w]` -> `[r, out, 2h, 2w]`, and a ReLU: with stride 2 no outputs overlap, so it is a
+    /// 1x1 convolution to four times the channels and a pixel shuffle, which every backend has fast.
+    fn rectified(&self, x: Tensor<4>) -> Tensor<4> {
         let [r, _, h, w] = x.dims();
         let [input, output, _, _] = self.weight.dims();
         let weight = self
@@ -85,8 +85,13 @@ impl Deconv2x2 {
             .reshape([output, 1])
             .expand([output, 4])
             .reshape([output * 4]);
-        let (weight, bias) = (like(weight, &x), like(bias, &x));
-        let x = conv1x1(x, weight, Some(bias), 1);
+        let params = ConvParams {
+            weight,
+            scale: None,
+            bias: Some(bias),
+            stride: 1,
+        };
+        let x = conv2d(x, params, None, true);
         x.reshape([r, output, 2, 2, h, w])
             .permute([0, 1, 4, 2, 5, 3])
             .reshape([r, output, h * 2, w * 2])
