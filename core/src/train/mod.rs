@@ -1,9 +1,9 @@
 //! Training: targets, losses, optimizer, data loading and the loop around them.
 
-mod error;
-mod input;
+pub(crate) mod error;
+pub(crate) mod input;
 mod optim;
-mod ranks;
+pub(crate) mod ranks;
 mod run;
 mod step;
 
