@@ -1,5 +1,9 @@
-# mrcnn-cli in two images: `docker build --target cpu .` (the processor, and wgpu where the host gives its
-# Vulkan driver) and `docker build --target cuda .` (NVIDIA cards, with the NVIDIA container toolkit).
+# Containers with mrcnn-cli:
+#
+#   docker build --target cpu -t mrcnn .          # CPU, and wgpu where the host provides its Vulkan driver
+#   docker build --target cuda -t mrcnn:cuda .    # NVIDIA GPUs, with the NVIDIA container toolkit
+#
+# Usage:
 #
 #   docker run --rm -v "$PWD:/work" mrcnn predict photo.jpg --weights best.safetensors
 #   docker run --rm --gpus all -v "$PWD:/work" mrcnn:cuda train --config nuclei --data data --backend cuda
@@ -14,14 +18,14 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     CARGO_TARGET_DIR=/target cargo build --release --locked -p mrcnn-cli && \
     install -D /target/release/mrcnn-cli /out/mrcnn-cli
 
-# CUDA is loaded at run time: building needs no toolkit.
+# CUDA is loaded at run time, so the build needs no toolkit.
 FROM source AS build-cuda
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/target-cuda,sharing=locked \
     CARGO_TARGET_DIR=/target-cuda cargo build --release --locked -p mrcnn-cli --features cuda && \
     install -D /target-cuda/release/mrcnn-cli /out/mrcnn-cli
 
-# NVRTC compiles the kernels, with the toolkit's headers; NCCL is for several cards. Both are in `devel`.
+# NVRTC compiles the kernels with the headers of the toolkit, and several GPUs need NCCL; `devel` has both.
 FROM nvidia/cuda:12.8.1-devel-ubuntu24.04 AS cuda
 RUN useradd --uid 10001 --create-home mrcnn && install -d -o mrcnn /work
 COPY --from=build-cuda /out/mrcnn-cli /usr/local/bin/mrcnn-cli
@@ -31,9 +35,9 @@ WORKDIR /work
 ENTRYPOINT ["mrcnn-cli"]
 CMD ["help"]
 
-# The last stage is what a build without --target makes.
+# The last stage is the default of a build without --target.
 FROM debian:bookworm-slim AS cpu
-# The newest libvulkan1 is the one with the fixes.
+# The version of libvulkan1 is not pinned, so that security fixes are installed.
 # hadolint ignore=DL3008
 RUN apt-get update && \
     apt-get install --yes --no-install-recommends libvulkan1 && \
