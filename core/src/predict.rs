@@ -1,14 +1,12 @@
 //! Prediction: pictures in, detections in the pixels of the original pictures out.
 
 mod builder;
-mod found;
 mod stages;
 
 pub use builder::{PredictorBuilder, WeightsSource};
-pub use found::Found;
-pub use stages::PictureSizes;
 #[cfg(feature = "train")]
 pub(crate) use stages::input;
+pub use stages::{ImageSizes, MASK_THRESHOLD};
 
 use crate::config::{Config, ConfigError};
 use crate::data::Classes;
@@ -212,8 +210,9 @@ impl Predictor {
         let prepared = planes.iter().map(|p| (p.height as u32, p.width as u32));
         let originals = images.iter().map(|image| (image.height(), image.width()));
         let sizes: Vec<_> = prepared.zip(originals).collect();
-        let (packed, boxes) = self.find_boxes(&planes).await?;
-        let found = self.find_detections(&packed, boxes, &sizes).await?;
+        let (batch, resized) = self.input(&planes);
+        let detections = self.model.detect(batch, &resized).await?;
+        let found = self.paste(detections, &sizes).await?;
         let per_image = images.iter().zip(found);
         Ok(per_image
             .map(|(image, found)| self.prediction(image, found))

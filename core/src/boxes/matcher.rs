@@ -1,6 +1,7 @@
 //! Matching anchors or proposals to ground-truth boxes by IoU (Faster R-CNN, section 3.1.2).
 
 use super::{Bbox, iou};
+use crate::config::{RoiConfig, RpnConfig};
 use mrcnn_kernels::{BACKGROUND, IGNORED, MatchThresholds, match_by};
 
 /// What a box was matched to.
@@ -26,6 +27,24 @@ pub struct Matcher {
 }
 
 impl Matcher {
+    /// Matching of anchors.
+    pub fn of_anchors(config: &RpnConfig) -> Self {
+        Self {
+            fg_iou: config.fg_iou,
+            bg_iou: config.bg_iou,
+            allow_low_quality: true,
+        }
+    }
+
+    /// Matching of proposals.
+    pub fn of_rois(config: &RoiConfig) -> Self {
+        Self {
+            fg_iou: config.fg_iou,
+            bg_iou: config.bg_iou,
+            allow_low_quality: false,
+        }
+    }
+
     /// Matches every one of `boxes` to `truth`, in O(boxes) memory.
     pub fn match_boxes(&self, truth: &[Bbox], boxes: &[Bbox]) -> Vec<Match> {
         self.match_by(truth.len(), boxes.len(), |t, b| iou(&truth[t], &boxes[b]))
