@@ -9,8 +9,8 @@ use mrcnn_backends::Selected;
 use mrcnn_backends::comm::Communicator;
 use mrcnn_core::data::{Dataset, detections_json, find_split};
 use mrcnn_core::eval::{EvalOptions, evaluate_files};
+use mrcnn_core::evaluate::evaluate_over_ranks;
 use mrcnn_core::predict::Predictor;
-use mrcnn_core::train::evaluate_over_ranks;
 use serde_json::value::RawValue;
 use std::path::Path;
 

@@ -7,9 +7,10 @@ use mrcnn_backends::comm::Single;
 use mrcnn_core::Config;
 use mrcnn_core::data::shapes::{self, ShapesSpec};
 use mrcnn_core::eval::{AreaProtocol, Metrics};
+use mrcnn_core::evaluate::{evaluate_model, truth_and_prediction};
 use mrcnn_core::image::overlay::stack_vertically;
 use mrcnn_core::predict::Predictor;
-use mrcnn_core::train::{Outcome, Trainer, evaluate_model, truth_and_prediction};
+use mrcnn_core::train::{Outcome, Trainer};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -39,8 +40,11 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     shapes::render(&data, &spec)?;
 
     let protocol = AreaProtocol::default();
-    let (run, alone) = (out.join("run"), Arc::new(Single));
-    let (trainer, _) = Trainer::prepare(config, &run, &backend.device, protocol, alone)?;
+    let run = out.join("run");
+    let builder = Trainer::builder(config)
+        .folder(&run)
+        .device(&backend.device);
+    let (trainer, _) = builder.area(protocol).build()?;
 
     let model = trainer.new_model();
     let classes = trainer.val.classes.clone();

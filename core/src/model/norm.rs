@@ -1,11 +1,13 @@
-//! Normalisation: frozen batch norm folded into the convolution, batch norm, group norm.
+//! Normalization: frozen batch norm folded into the convolution, batch norm, group norm.
 
-use super::layers::{Conv2d, full, like, zeros};
+use super::init::{Fill, Init};
+use super::layers::{Conv2d, full, like};
+use super::memory::{Activations, FLOAT};
 use crate::config::{ModelConfig, NormKind};
 use burn::module::{Module, Param, RunningState};
-use burn::tensor::{Device, Tensor, activation::relu, module};
+use burn::tensor::{Tensor, activation::relu, module};
 
-/// Normalisation of a convolution's output, with torch's parameter names.
+/// Normalization of a convolution's output, with torch's parameter names.
 #[derive(Module, Debug)]
 pub struct Norm {
     /// Scale, `[channels]`.
@@ -29,34 +31,79 @@ struct Rule {
     frozen: bool,
 }
 
-impl Norm {
-    /// A norm of `kind` over `channels`; `None` for [`NormKind::None`].
-    pub fn new(
-        kind: NormKind,
-        channels: usize,
-        frozen: bool,
-        config: &ModelConfig,
-        device: &Device,
-    ) -> Option<Self> {
-        let batch = matches!(kind, NormKind::FrozenBn | NormKind::BatchNorm);
-        let running =
-            |value: f32| batch.then(|| RunningState::new(Tensor::full([channels], value, device)));
-        let rule = Rule {
-            groups: largest_divisor(channels, config.norm_groups),
+/// Settings of a [`Norm`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NormSettings {
+    /// What is normalized over.
+    pub kind: NormKind,
+    /// Groups of group norm.
+    pub groups: usize,
+    /// Added to the variance.
+    pub epsilon: f64,
+    /// Weight of the new batch in the running statistics.
+    pub momentum: f64,
+}
+
+impl NormSettings {
+    /// The norms of the backbone.
+    pub fn of_body(config: &ModelConfig) -> Self {
+        Self {
+            kind: config.norm,
+            groups: config.norm_groups,
             epsilon: config.norm_eps,
             momentum: config.norm_momentum,
-            frozen: frozen || kind == NormKind::FrozenBn,
+        }
+    }
+
+    /// The norms of the FPN and the mask head.
+    pub fn of_heads(config: &ModelConfig) -> Self {
+        Self {
+            kind: config.head_norm,
+            ..Self::of_body(config)
+        }
+    }
+}
+
+impl Norm {
+    /// A norm over `channels`; `None` for [`NormKind::None`].
+    pub fn new(init: &Init<'_>, channels: usize, settings: NormSettings) -> Option<Self> {
+        let kind = settings.kind;
+        if kind == NormKind::None {
+            return None;
+        }
+        let init = init.frozen(kind == NormKind::FrozenBn);
+        let has_statistics = matches!(kind, NormKind::FrozenBn | NormKind::BatchNorm);
+        let running = |value: f32| {
+            let values = Tensor::full([channels], value, init.device());
+            has_statistics.then(|| RunningState::new(values))
         };
-        (kind != NormKind::None).then(|| Self {
-            weight: zeros([channels], device),
-            bias: zeros([channels], device),
+        Some(Self {
+            weight: init.param("weight", [channels], Fill::Constant(1.0)),
+            bias: init.param("bias", [channels], Fill::Constant(0.0)),
             running_mean: running(0.0),
             running_var: running(1.0),
-            rule,
+            rule: Rule {
+                groups: largest_divisor(channels, settings.groups),
+                epsilon: settings.epsilon,
+                momentum: settings.momentum,
+                frozen: init.is_frozen(),
+            },
         })
     }
 
-    /// Convolution and norm, then a ReLU if `rectify`: `[n, in, h, w]` -> `[n, out, h', w']`, in the format
+    /// Bytes per output that the backward pass needs of a convolution with this norm and a ReLU; `bytes` of an
+    /// activation. Norms compute in f32.
+    fn kept(&self, bytes: u64) -> u64 {
+        match (&self.running_mean, self.rule.frozen) {
+            // The output of the ReLU, which is the input of the next layer.
+            (Some(_), true) => bytes,
+            (Some(_), false) => FLOAT + bytes,
+            // Centered, normalized, and the output of the ReLU.
+            (None, _) => 2 * FLOAT + bytes,
+        }
+    }
+
+    /// Convolution and norm, then a ReLU if `rectify`: `[n, in, h, w]` -> `[n, out, h', w']`, in the dtype
     /// of `x`.
     ///
     /// Fixed statistics are folded: `conv(x, W * s) + b` reads the activation once instead of twice. Others
@@ -135,4 +182,19 @@ pub(crate) fn conv_norm(
         None if rectify => conv.rectified(x),
         None => conv.forward(x),
     }
+}
+
+/// Counts the memory of [`conv_norm`] with an output of `cells` rows times columns.
+pub(crate) fn count_conv_norm(
+    memory: &mut Activations,
+    conv: &Conv2d,
+    norm: &Option<Norm>,
+    cells: u64,
+    rectify: bool,
+) {
+    let bytes = memory.bytes;
+    let kept = norm.as_ref().map_or(bytes, |norm| norm.kept(bytes));
+    let kept = if rectify { kept } else { kept - bytes };
+    let is_trained = conv.weight.val().is_require_grad();
+    memory.add(conv.settings().output as u64 * cells, kept, is_trained);
 }

@@ -162,8 +162,9 @@ impl Predictor {
         let prepared = planes.iter().map(|p| (p.height as u32, p.width as u32));
         let originals = images.iter().map(|image| (image.height(), image.width()));
         let sizes: Vec<_> = prepared.zip(originals).collect();
-        let (packed, boxes) = self.find_boxes(&planes).await?;
-        let detections = self.find_detections(&packed, boxes, &sizes).await?;
+        let (batch, resized) = self.input(&planes);
+        let detections = self.model.detect(batch, &resized).await?;
+        let detections = self.paste(detections, &sizes).await?;
         let per_image = images.iter().zip(detections);
         Ok(per_image
             .map(|(image, detections)| self.prediction(image, detections))

@@ -3,11 +3,10 @@
 use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::eval::EvalError;
+use crate::image::decode::DecodeError;
 use crate::predict::PredictError;
 use crate::report::LogError;
-use crate::train::input::loader::LoadError;
 use crate::train::run::checkpoint::CheckpointError;
-use crate::train::run::memory_plan::LOWER;
 use crate::weights::WeightsError;
 use burn::tensor::ExecutionError;
 use mrcnn_backends::BackendError;
@@ -15,6 +14,34 @@ use mrcnn_backends::comm::CommError;
 use mrcnn_backends::{Precision, PrecisionError};
 use std::path::PathBuf;
 use thiserror::Error;
+
+/// Why a batch could not be prepared.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// A picture cannot be read.
+    #[error("{0}; leave it out with --set data.on_problem=skip")]
+    Decode(#[from] DecodeError),
+    /// A picture is not what its entry says.
+    #[error("{path}: {reason}; leave it out with --set data.on_problem=skip")]
+    Size {
+        /// The picture.
+        path: PathBuf,
+        /// What differs.
+        reason: String,
+    },
+    /// Every picture of a batch was left out.
+    #[error("no picture of a batch could be read; run `mrcnn-cli dataset check`")]
+    NothingLeft,
+    /// The threads that decode cannot be started.
+    #[error("cannot start the loader threads: {0}; lower data.workers")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+}
+
+/// Settings that lower the memory of a run.
+pub(crate) const LOWER: &str = "lower train.batch_size (the learning rate follows) or raise \
+                         train.accumulate (it does not), lower image.max_size, image.min_size, \
+                         augment.min_sizes, model.roi.batch_per_image or \
+                         model.rpn.post_nms_train, or freeze more (--freeze-at)";
 
 /// Why training stopped.
 #[derive(Debug, Error)]

@@ -5,7 +5,7 @@ use mrcnn_core::Config;
 use mrcnn_core::data::shapes::{ShapesSpec, render};
 use mrcnn_core::data::{Dataset, Instance, OnProblem, Sample};
 use mrcnn_core::random::Stream;
-use mrcnn_core::train::{Augment, Batch, Loader, Rank, TrainSample, Truth, picture};
+use mrcnn_core::train::parts::{Augment, Batch, Loader, Rank, TrainSample, Truth, picture};
 use std::path::Path;
 use std::sync::Arc;
 use vernier_mask::Rle;

@@ -6,6 +6,7 @@ use crate::config::ImageConfig;
 use crate::data::Sample;
 use crate::image::Placement;
 use crate::image::transform::{Planes, padded_size, prepare_window, stack_to};
+use crate::random::Stream;
 use ::image::RgbImage;
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -141,6 +142,12 @@ impl Batch {
     /// The pictures on `device`, `[n, 3, h, w]`.
     pub fn images(&self, device: &Device) -> Tensor<4> {
         Tensor::from_data(TensorData::new(self.values.clone(), self.shape), device)
+    }
+
+    /// The random numbers that sample the anchors and the RoIs of an image of a step's `stream`.
+    pub(crate) fn streams(&self, image: usize, stream: Stream) -> [Stream; 2] {
+        let place = 2 * self.places[image] as u64;
+        [stream.fork(place), stream.fork(place + 1)]
     }
 
     /// Cuts the batch into `parts` of equal size, the first ones of one picture more; never an empty

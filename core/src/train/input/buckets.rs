@@ -1,10 +1,29 @@
 //! A few shapes for all batches: pictures of like aspect ratio share one.
 
+use super::augment::Augment;
+use crate::config::Config;
+use crate::data::{Dataset, Sample};
+use crate::image::transform::padded_size;
 use std::collections::HashMap;
 use std::ops::Range;
 
 /// Rows and columns of a padded batch.
 pub type Shape = (usize, usize);
+
+/// The buckets of the training images, where `data.buckets` asks for them.
+pub(crate) fn buckets(dataset: &Dataset, config: &Config) -> Option<Buckets> {
+    let (augment, image) = (Augment::new(config), &config.image);
+    let shape = |sample: &Sample| {
+        let largest = augment.largest((sample.height, sample.width));
+        padded_size(
+            [largest].into_iter(),
+            image.size_divisor,
+            image.smallest_batch(),
+        )
+    };
+    let shapes = || dataset.samples.iter().map(shape).collect::<Vec<_>>();
+    (config.data.buckets > 0).then(|| Buckets::new(&shapes(), config.data.buckets))
+}
 
 /// Which shape each picture is padded to.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,12 +1,13 @@
 //! Training pictures as pixels again, with their truth.
 
 use super::batch::Batch;
-use super::loader::{LoadError, Loader};
+use super::loader::Loader;
 use crate::config::{Config, ImageConfig};
 use crate::data::{Classes, Dataset};
 use crate::detection::Detection;
 use crate::image::overlay::{OverlayOptions, draw};
-use crate::train::ranks::exchange::Rank;
+use crate::train::error::LoadError;
+use crate::train::rank::Rank;
 use ::image::{Rgb, RgbImage};
 use std::sync::Arc;
 

@@ -3,11 +3,12 @@
 use super::dump::dump_batch;
 use super::memory::{MemoryMeter, device_memory};
 use super::memory_plan::MemoryPlan;
-use super::trainer::{Observer, Trainer};
+use super::trainer::Trainer;
 use crate::model::MaskRcnn;
 use crate::train::error::TrainError;
 use crate::train::input::loader::Loader;
-use crate::train::ranks::exchange::Rank;
+use crate::train::observer::Observer;
+use crate::train::rank::Rank;
 use mrcnn_backends::failure::out_of_memory;
 
 impl Trainer {

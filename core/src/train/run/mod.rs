@@ -12,4 +12,5 @@ pub(crate) mod setup;
 pub(crate) mod state;
 pub(crate) mod step;
 pub(crate) mod trainer;
+pub(crate) mod training_loop;
 pub(crate) mod val_loss;

@@ -9,7 +9,8 @@ use crate::config::Config;
 use crate::data::{DataError, Dataset, OnProblem, Problem, check_pictures};
 use crate::eval::AreaProtocol;
 use crate::train::error::TrainError;
-use crate::train::ranks::exchange::{self, Rank};
+use crate::train::rank::Rank;
+use crate::train::ranks::exchange;
 use crate::train::ranks::handout;
 use burn::tensor::Device;
 use mrcnn_backends::comm::Communicator;
@@ -18,48 +19,14 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-impl Trainer {
-    /// Opens both splits, decodes every picture once (unless `data.check_pictures` is off), takes
-    /// `model.num_classes` from the data where it is 0, and creates the run folder.
-    ///
-    /// As [`TrainerBuilder`], which has more choices. Several ranks of `comm` share the decoding, must
-    /// have the same configuration and data, and rank 0 creates the folder.
-    pub fn prepare(
-        config: Config,
-        folder: &Path,
-        device: &Device,
-        protocol: AreaProtocol,
-        comm: Arc<dyn Communicator>,
-    ) -> Result<(Self, Vec<Problem>), TrainError> {
-        let builder = Self::builder(config).folder(folder).device(device);
-        builder.area(protocol).comm(comm).build()
-    }
-
-    /// Opens a run that ended early, with its newest whole checkpoint for [`Self::go_on`].
-    ///
-    /// Its configuration is that of the folder's `args.toml` with `overrides`; the strings are about
-    /// checkpoints that are broken. Of several ranks only rank 0 reads the folder. Any number of ranks
-    /// may go on with what any other number began: the order of the pictures is that of the steps.
-    pub fn resume(
-        folder: &Path,
-        overrides: &[String],
-        device: &Device,
-        protocol: AreaProtocol,
-        comm: Arc<dyn Communicator>,
-    ) -> Result<(Self, Saved, Vec<String>), TrainError> {
-        let builder = Self::builder(Config::default())
-            .folder(folder)
-            .device(device);
-        builder.area(protocol).comm(comm).resume(overrides)
-    }
-}
-
 impl TrainerBuilder {
     /// Checks everything, opens the data, and creates the run folder: where there is one of that name
     /// already, one with a number.
     ///
-    /// Returns what was left out of the data or is doubtful too. With `data.on_problem = "refuse"` a
-    /// bad annotation or picture is an error.
+    /// Every image is decoded once, unless `data.check_pictures` is off; several ranks share this, must have the same
+    /// configuration and data, and rank 0 creates the folder. `model.num_classes` is taken from the data where it is 0.
+    /// Returns what was left out of the data or is doubtful too. With `data.on_problem = "refuse"` a bad annotation or
+    /// image is an error.
     pub fn build(self) -> Result<(Trainer, Vec<Problem>), TrainError> {
         self.config.check()?;
         let lead = self.comm.rank() == 0;
@@ -69,8 +36,12 @@ impl TrainerBuilder {
         })
     }
 
-    /// Opens the run in the folder as it was left, as [`Trainer::resume`] does; data that were given
-    /// must be given again.
+    /// Opens a run that ended early, with its newest complete checkpoint for [`Trainer::go_on`]. Data sources that were
+    /// given to the builder must be given again.
+    ///
+    /// The configuration is that of the folder's `args.toml` with `overrides`; the strings are about checkpoints that are
+    /// broken. Of several ranks only rank 0 reads the folder. Any number of ranks may continue what any other number
+    /// began: the order of the images is that of the steps.
     pub fn resume(
         mut self,
         overrides: &[String],

@@ -2,7 +2,7 @@
 
 use super::checkpoint::{CheckpointError, Progress, Saved, Snapshot};
 use super::memory::MemoryMeter;
-use super::trainer::{Observer, Trainer};
+use super::trainer::Trainer;
 use super::val_loss::validation_losses;
 use crate::eval::Metrics;
 use crate::evaluate::{DatasetDetections, draw_predictions, evaluate_over_ranks};
@@ -11,6 +11,7 @@ use crate::predict::Predictor;
 use crate::random::Stream;
 use crate::report::{Journal, Record};
 use crate::train::error::TrainError;
+use crate::train::observer::Observer;
 use crate::train::optim::ema::Ema;
 use crate::train::optim::loss_scale::LossScaler;
 use crate::train::optim::optimizer::Optimizer;

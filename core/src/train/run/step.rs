@@ -2,11 +2,10 @@
 
 use super::memory::device_memory;
 use super::state::Run;
-use super::trainer::{Observer, StepReport};
-use crate::report::Record;
-use crate::train::error::TrainError;
+use crate::train::error::{LoadError, TrainError};
 use crate::train::input::batch::Batch;
-use crate::train::input::loader::{LoadError, Loader};
+use crate::train::input::loader::Loader;
+use crate::train::observer::{Observer, StepReport};
 use crate::train::optim::loss_scale::MOST_SKIPPED;
 use crate::train::optim::optimizer::StepOutcome;
 use crate::train::optim::schedule::learning_rate;
@@ -39,7 +38,7 @@ impl Run<'_> {
         report.memory = self.memory.process();
         report.device_memory = device_memory(&self.trainer.device);
         observer.on_step(&report);
-        self.record(Record::step(&report))
+        self.record(report.record())
     }
 
     /// Moves the weights by one batch; times and memory are left 0.
@@ -60,7 +59,7 @@ impl Run<'_> {
                 exchange::losses_and_gradients(comm, model, batch, stream, device, config, scale)?
             }
         };
-        let (model, outcome) = match losses.iter().all(|loss| loss.is_finite()) {
+        let (model, outcome) = match losses.is_finite() {
             true => self.optimizer.step(self.model.clone(), gradients, rate),
             false => (self.model.clone(), StepOutcome::REFUSED),
         };

@@ -1,79 +1,15 @@
-//! The training loop: steps, evaluations, checkpoints.
+//! A training run that is ready to start.
 
-use super::checkpoint::Saved;
 use super::folder::RunFolder;
-use super::memory_plan::MemoryPlan;
-use super::state::Run;
 use crate::config::Config;
 use crate::data::Dataset;
-use crate::eval::{AreaProtocol, Metrics};
+use crate::eval::AreaProtocol;
 use crate::model::MaskRcnn;
 use crate::train::error::TrainError;
-use crate::train::input::loader::Loader;
-use crate::train::ranks::exchange::{self, Rank};
 use burn::tensor::Device;
 use mrcnn_backends::Resolved;
 use mrcnn_backends::comm::Communicator;
-use mrcnn_backends::failure::caught;
-use std::path::PathBuf;
 use std::sync::Arc;
-
-/// What a step did.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StepReport {
-    /// Steps done.
-    pub step: usize,
-    /// Losses in the order of [`Losses::NAMES`](crate::train::Losses::NAMES).
-    pub losses: [f32; 5],
-    /// Learning rate.
-    pub learning_rate: f64,
-    /// Length of the gradient; not finite where the step was skipped for it.
-    pub grad_norm: f32,
-    /// By what the loss was multiplied, where it was.
-    pub loss_scale: Option<f64>,
-    /// Whether the loss or its gradient overflowed, and the weights are as before.
-    pub skipped: bool,
-    /// Pictures a second, this step, data included.
-    pub images_per_second: f64,
-    /// Share of the step spent waiting for data.
-    pub data_wait: f64,
-    /// Share of the step spent exchanging with the other ranks, waiting for the slowest included.
-    pub exchange: f64,
-    /// Duration of the step, data included.
-    pub seconds: f64,
-    /// Bytes of the process.
-    pub memory: u64,
-    /// Bytes reserved on the device, where it has memory of its own.
-    pub device_memory: Option<u64>,
-}
-
-impl StepReport {
-    /// The sum of the losses.
-    pub fn loss(&self) -> f32 {
-        self.losses.iter().sum()
-    }
-}
-
-/// Follows a training run: logs it, stops it. Each method does nothing unless it is written.
-pub trait Observer {
-    /// Before the first step: what the run will need in memory, and a warning where it may not be there.
-    fn on_plan(&mut self, _plan: &MemoryPlan, _warning: Option<&str>) {}
-    /// After every step.
-    fn on_step(&mut self, _report: &StepReport) {}
-    /// During an evaluation: pictures done, of how many.
-    fn on_eval_progress(&mut self, _done: usize, _all: usize) {}
-    /// After every evaluation: steps done, and the COCO numbers.
-    fn on_eval(&mut self, _step: usize, _metrics: &Metrics) {}
-    /// Before the last evaluation's results are written, where `train.patience` ends the run early.
-    fn on_early_stop(&mut self, _step: usize, _evaluations: usize) {}
-    /// Asked before every step; true ends the run, which saves a checkpoint first.
-    fn should_stop(&self) -> bool {
-        false
-    }
-}
-
-/// Follows nothing.
-impl Observer for () {}
 
 /// A training run, from [`Trainer::builder`].
 pub struct Trainer {
@@ -103,78 +39,10 @@ impl Trainer {
         model.with_precision(self.precision)
     }
 
-    /// Trains to the last step (or until told to stop), evaluating on the way and at the end.
-    ///
-    /// Where a step fails, the weights before it are in `last.safetensors`, if the device still gives
-    /// them; checkpoints stay.
-    pub fn run(&self, model: MaskRcnn, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
-        self.to_the_end(Run::start(self, model)?, observer)
-    }
-
-    /// Goes on from a checkpoint as if the run had never ended: on one machine's processor, the same
-    /// losses bit for bit.
-    pub fn go_on(&self, saved: Saved, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
-        self.to_the_end(Run::resume(self, saved)?, observer)
-    }
-
     pub(crate) fn io_error(&self, source: std::io::Error) -> TrainError {
         TrainError::Io {
             path: self.folder.path().into(),
             source,
         }
     }
-
-    fn to_the_end(
-        &self,
-        mut run: Run<'_>,
-        observer: &mut dyn Observer,
-    ) -> Result<Outcome, TrainError> {
-        let config = &self.config.train;
-        let plan = self.plan(&run.model, observer);
-        let rank = Rank::of(&*self.comm);
-        let loader = Loader::start(self.train.clone(), &self.config, run.step, rank)?;
-        while run.step < config.steps {
-            if exchange::agree_to_stop(&*self.comm, run.step, observer.should_stop())? {
-                let saved = run.checkpoint()?;
-                self.comm.barrier()?;
-                return Ok(Outcome::Stopped(saved));
-            }
-            if let Err(error) = caught(|| run.train_step(&loader, observer)) {
-                // A device that has failed may not give them any more; the step's error is what is told.
-                let _ = caught(|| run.save(&self.folder.last(), None));
-                return Err(self.explained(error, run.step, &plan));
-            }
-            let due = |every: usize| every > 0 && run.step.is_multiple_of(every);
-            let (evaluate, save) = (due(config.eval_every), due(config.checkpoint_every));
-            if run.step < config.steps && (evaluate || save) {
-                if evaluate {
-                    let metrics = caught(|| run.evaluate(observer))?;
-                    if config.patience > 0 && run.stale >= config.patience {
-                        observer.on_early_stop(run.step, run.stale);
-                        return self.finish(run, metrics);
-                    }
-                }
-                run.checkpoint()?;
-            }
-        }
-        let metrics = caught(|| run.evaluate(observer))?;
-        self.finish(run, metrics)
-    }
-
-    fn finish(&self, mut run: Run<'_>, metrics: Metrics) -> Result<Outcome, TrainError> {
-        run.finish(&metrics)?;
-        run.checkpoint()?;
-        // No rank leaves before rank 0 has written all.
-        self.comm.barrier()?;
-        Ok(Outcome::Finished(metrics))
-    }
-}
-
-/// How a run ended.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// After its last step, with the numbers of the last evaluation.
-    Finished(Metrics),
-    /// As the observer wanted; the checkpoint to go on from.
-    Stopped(PathBuf),
 }
