@@ -12,6 +12,6 @@ pub use error::PredictError;
 pub use polygon::{Corner, Polygon};
 pub use prediction::{Object, Prediction};
 pub use predictor::Predictor;
-pub use stages::{ImageSizes, MASK_THRESHOLD};
 #[cfg(feature = "train")]
 pub(crate) use stages::input;
+pub use stages::{ImageSizes, MASK_THRESHOLD};

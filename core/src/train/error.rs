@@ -18,19 +18,19 @@ use thiserror::Error;
 /// Why a batch could not be prepared.
 #[derive(Debug, Error)]
 pub enum LoadError {
-    /// A picture cannot be read.
+    /// An image cannot be read.
     #[error("{0}; leave it out with --set data.on_problem=skip")]
     Decode(#[from] DecodeError),
-    /// A picture is not what its entry says.
+    /// An image is not what its entry says.
     #[error("{path}: {reason}; leave it out with --set data.on_problem=skip")]
     Size {
-        /// The picture.
+        /// The image.
         path: PathBuf,
         /// What differs.
         reason: String,
     },
-    /// Every picture of a batch was left out.
-    #[error("no picture of a batch could be read; run `mrcnn-cli dataset check`")]
+    /// Every image of a batch was left out.
+    #[error("no image of a batch could be read; run `mrcnn-cli dataset check`")]
     NothingLeft,
     /// The threads that decode cannot be started.
     #[error("cannot start the loader threads: {0}; lower data.workers")]
@@ -49,7 +49,7 @@ pub enum TrainError {
     /// The configuration of a run that goes on cannot be read.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The data set cannot be used.
+    /// The dataset cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
     /// The splits name different classes.
@@ -62,14 +62,14 @@ pub enum TrainError {
         /// The validation split's annotations.
         path: PathBuf,
     },
-    /// The data set has classes that the weights do not know.
+    /// The dataset has classes that the weights do not know.
     #[error("{path}: its categories {data:?} are not all among those of the weights, {model:?}")]
     UnknownClasses {
-        /// Names in the data set.
+        /// Names in the dataset.
         data: Vec<String>,
         /// Names that the weights know.
         model: Vec<String>,
-        /// The data set's annotations.
+        /// The dataset's annotations.
         path: PathBuf,
     },
     /// The configuration wants another number of classes.
@@ -118,7 +118,7 @@ pub enum TrainError {
     },
     /// A loss or gradient is not finite.
     #[error(
-        "step {step}: the loss or its gradient is not finite (loss {loss}, pictures {image_ids:?}){dump}; \
+        "step {step}: the loss or its gradient is not finite (loss {loss}, images {image_ids:?}){dump}; \
          lower train.learning_rate, lengthen train.warmup_steps or set train.clip_norm=5"
     )]
     NotFinite {
@@ -126,7 +126,7 @@ pub enum TrainError {
         step: usize,
         /// The sum of the losses.
         loss: f32,
-        /// The pictures of the batch.
+        /// The images of the batch.
         image_ids: Vec<u64>,
         /// Where the batch was written.
         dump: String,

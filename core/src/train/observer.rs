@@ -20,7 +20,7 @@ pub struct StepReport {
     pub loss_scale: Option<f64>,
     /// Whether the loss or its gradient overflowed, and the weights are as before.
     pub skipped: bool,
-    /// Pictures a second, this step, data included.
+    /// Images per second, this step, data included.
     pub images_per_second: f64,
     /// Share of the step spent waiting for data.
     pub data_wait: f64,
@@ -67,7 +67,7 @@ pub trait Observer {
     fn on_plan(&mut self, _plan: &MemoryPlan, _warning: Option<&str>) {}
     /// After every step.
     fn on_step(&mut self, _report: &StepReport) {}
-    /// During an evaluation: pictures done, of how many.
+    /// During an evaluation: images done, of how many.
     fn on_eval_progress(&mut self, _done: usize, _all: usize) {}
     /// After every evaluation: steps done, and the COCO numbers.
     fn on_eval(&mut self, _step: usize, _metrics: &Metrics) {}

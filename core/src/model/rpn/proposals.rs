@@ -112,7 +112,7 @@ pub struct AnchorSlots {
 }
 
 impl AnchorSlots {
-    /// Anchors for a image of `padded = (height, width)` pixels with feature maps `grids` `(rows,
+    /// Anchors for an image of `padded = (height, width)` pixels with feature maps `grids` `(rows,
     /// columns)`. Made on the device: 270,000 anchors of a large image are 4 MB to upload.
     pub fn new(
         padded: (usize, usize),

@@ -22,7 +22,7 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Starts at step `first` of the configured run, on `rank`'s share of each step's pictures.
+    /// Starts at step `first` of the configured run, on `rank`'s share of each step's images.
     pub fn start(
         dataset: Arc<Dataset>,
         config: &Config,
@@ -98,14 +98,14 @@ impl Plan {
             })
             .collect();
         let samples: Vec<_> = samples?.into_iter().flatten().collect();
-        // Several ranks find out together whether any of them has a picture.
+        // Several ranks find out together whether any of them has an image.
         if samples.is_empty() && self.rank.world == 1 {
             return Err(LoadError::NothingLeft);
         }
         Ok(Batch::of_share(samples, self.padded_size(step)))
     }
 
-    /// The random numbers of what is done to the picture at `position`.
+    /// The random numbers of what is done to the image at `position`.
     fn numbers(&self, position: usize) -> Stream {
         self.stream.fork(!(position as u64))
     }
@@ -127,7 +127,7 @@ impl Plan {
         padded_size(sizes, self.image.size_divisor, self.image.smallest_batch())
     }
 
-    /// The picture at `position`, with what is pasted onto it; none where it is left out.
+    /// The image at `position`, with what is pasted onto it; none where it is left out.
     fn sample(&self, position: usize) -> Result<Option<TrainSample>, LoadError> {
         let stream = self.numbers(position);
         let Some(mut sample) = self.read(self.order.at(position), stream)? else {
@@ -141,7 +141,7 @@ impl Plan {
         Ok(Some(sample))
     }
 
-    /// A picture without what is pasted onto it; none where it cannot be read and is left out.
+    /// An image without what is pasted onto it; none where it cannot be read and is left out.
     fn read(&self, index: usize, stream: Stream) -> Result<Option<TrainSample>, LoadError> {
         let sample = &self.dataset.samples[index];
         let image = usable_image(sample, self.on_problem)?;

@@ -4,7 +4,7 @@ use crate::data::{OnProblem, Sample, size_mismatch};
 use crate::image::RgbImage;
 use crate::train::error::LoadError;
 
-/// The picture of a sample, which must have the size of its entry; none where it cannot be used and is left
+/// The image of a sample, which must have the size of its entry; none where it cannot be used and is left
 /// out.
 pub(crate) fn usable_image(
     sample: &Sample,

@@ -53,7 +53,7 @@ impl Trainer {
 }
 
 impl TrainerBuilder {
-    /// Where checkpoints, logs, weights and pictures go.
+    /// Where checkpoints, logs, weights and images go.
     pub fn folder(mut self, folder: impl AsRef<Path>) -> Self {
         self.folder = folder.as_ref().into();
         self

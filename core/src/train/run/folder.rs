@@ -1,4 +1,4 @@
-//! The folder of a run: arguments, metrics, weights, pictures, curves.
+//! The folder of a run: arguments, metrics, weights, images, curves.
 
 use crate::config::Config;
 use crate::train::error::TrainError;
@@ -55,7 +55,7 @@ impl RunFolder {
         self.path.join("best.safetensors")
     }
 
-    /// Pictures of the validation set with truth and prediction.
+    /// Images of the validation set with truth and prediction.
     pub fn val_predictions(&self) -> PathBuf {
         self.path.join("val_predictions")
     }

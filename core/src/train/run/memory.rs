@@ -50,7 +50,7 @@ pub fn device_memory(device: &Device) -> Option<u64> {
     device.memory_pool_usage().map(|usage| usage.bytes_reserved)
 }
 
-/// The machine: system, processor, memory; a name and a text each.
+/// The machine: system, CPU, memory; a name and a text each.
 pub fn machine() -> Vec<(&'static str, String)> {
     let mut system = System::new();
     system.refresh_memory();

@@ -40,8 +40,8 @@ impl MemoryPlan {
     /// Plans a run of `model` on `dataset`.
     ///
     /// Activations are counted layer by layer: what the backward pass needs of each part that learns.
-    /// As many objects are counted as regions may be sampled for, so pictures of few objects need less.
-    /// A test holds two small presets to the peak measured on the processor within a factor of 1.5; a
+    /// As many objects are counted as regions may be sampled for, so images of few objects need less.
+    /// A test holds two small presets to the peak measured on the CPU within a factor of 1.5; a
     /// GPU's tuning of kernels takes more for a while.
     pub fn new(model: &MaskRcnn, config: &Config, dataset: &Dataset) -> Self {
         let mut count = Count::default();
@@ -130,12 +130,12 @@ impl ModuleVisitor for Count {
     }
 }
 
-/// The shapes that the pictures of a data set make.
+/// The shapes that the images of a dataset make.
 fn buckets(model: &MaskRcnn, config: &Config, dataset: &Dataset) -> Vec<Bucket> {
-    let pictures = config.train.batch_size.div_ceil(config.train.accumulate);
+    let images = config.train.batch_size.div_ceil(config.train.accumulate);
     if let Some(buckets) = buckets::buckets(dataset, config) {
         let planned = buckets.shapes().into_iter().map(|(height, width)| {
-            let shape = [pictures, 3, height, width];
+            let shape = [images, 3, height, width];
             Bucket {
                 name: "bucket",
                 shape,
@@ -160,7 +160,7 @@ fn buckets(model: &MaskRcnn, config: &Config, dataset: &Dataset) -> Vec<Bucket> 
         let height = those().map(|size| size.0).max()? as usize;
         let width = those().map(|size| size.1).max()? as usize;
         let (height, width) = (up(height.max(least.0)), up(width.max(least.1)));
-        let shape = [pictures, 3, height, width];
+        let shape = [images, 3, height, width];
         Some(Bucket {
             name,
             shape,

@@ -57,7 +57,7 @@ impl TrainerBuilder {
             }
             false => {
                 let (config, saved) = handout::take(comm, folder)?;
-                // Where the pictures lie is this rank's own.
+                // Where the images lie is this rank's own.
                 let config = config.with(overrides)?;
                 config.check()?;
                 (config, saved, Vec::new())
@@ -69,7 +69,7 @@ impl TrainerBuilder {
         let seen = saved.progress.step * trainer.config.train.batch_size;
         if lead && seen != saved.progress.seen(trainer.train.samples.len()) {
             said.push(
-                "train.batch_size or the number of pictures is not what it was: some pictures of this epoch \
+                "train.batch_size or the number of images is not what it was: some images of this epoch \
                  come twice or not at all"
                     .into(),
             );
@@ -97,7 +97,7 @@ impl TrainerBuilder {
             };
             problems.extend(found);
             if data.check_pictures {
-                problems.extend(drop_broken_pictures(&mut dataset, data.on_problem, comm)?);
+                problems.extend(drop_broken_images(&mut dataset, data.on_problem, comm)?);
             }
             Ok(dataset)
         };
@@ -129,9 +129,9 @@ impl TrainerBuilder {
     }
 }
 
-/// Leaves out pictures that cannot be decoded, or refuses them. Each rank decodes its share, says what
+/// Leaves out images that cannot be decoded, or refuses them. Each rank decodes its share, says what
 /// is wrong there, and leaves out what any rank could not decode.
-fn drop_broken_pictures(
+fn drop_broken_images(
     dataset: &mut Dataset,
     on_problem: OnProblem,
     comm: &dyn Communicator,
@@ -162,14 +162,14 @@ fn drop_broken_pictures(
     Ok(broken)
 }
 
-/// Ranks with another recipe or other pictures would train on something that nobody asked for.
+/// Ranks with another recipe or other images would train on something that nobody asked for.
 fn must_be_equal(
     comm: &dyn Communicator,
     config: &Config,
     train: &Dataset,
     val: &Dataset,
 ) -> Result<(), TrainError> {
-    // Where the pictures lie may differ from machine to machine.
+    // Where the images lie may differ from machine to machine.
     let mut config = config.clone();
     config.data.dir = Default::default();
     let text = toml::to_string(&config).unwrap_or_default();
@@ -188,13 +188,8 @@ fn must_be_equal(
                 bytes.extend(number.to_le_bytes());
             }
         }
-        let help = "copy the same data set to every machine";
-        exchange::must_agree(
-            comm,
-            &format!("pictures in the split {split}"),
-            help,
-            &bytes,
-        )?;
+        let help = "copy the same dataset to every machine";
+        exchange::must_agree(comm, &format!("images in the split {split}"), help, &bytes)?;
     }
     Ok(())
 }

@@ -48,10 +48,9 @@ pub(crate) struct Run<'a> {
 
 impl<'a> Run<'a> {
     pub(crate) fn start(trainer: &'a Trainer, model: MaskRcnn) -> Result<Self, TrainError> {
-        let pictures = trainer.train.samples.len();
+        let images = trainer.train.samples.len();
         let lead = trainer.comm.rank() == 0;
-        let journal =
-            lead.then(|| Journal::start(trainer.folder.path(), &trainer.config, pictures));
+        let journal = lead.then(|| Journal::start(trainer.folder.path(), &trainer.config, images));
         let journal = journal.transpose();
         let journal = journal.map_err(|source| trainer.io_error(source))?;
         Self::with_journal(trainer, model, journal)
@@ -95,7 +94,7 @@ impl<'a> Run<'a> {
         let seed = trainer.config.train.seed;
         if progress.seed != seed {
             let reason = format!(
-                "it was trained with train.seed = {}, which decides the order of the pictures; {seed} \
+                "it was trained with train.seed = {}, which decides the order of the images; {seed} \
                  was asked for",
                 progress.seed
             );
@@ -139,7 +138,7 @@ impl<'a> Run<'a> {
         self.trainer.comm.rank() == 0
     }
 
-    /// Saves, evaluates on the validation set, draws curves and pictures.
+    /// Saves, evaluates on the validation set, draws curves and images.
     pub(crate) fn evaluate(&mut self, observer: &mut dyn Observer) -> Result<Metrics, TrainError> {
         let Trainer {
             config,
@@ -236,7 +235,7 @@ impl<'a> Run<'a> {
         let Some(journal) = &self.journal else {
             return Ok(self.trainer.folder.checkpoints());
         };
-        let pictures = train.samples.len();
+        let images = train.samples.len();
         let seen = self.step * config.train.batch_size;
         let log = journal.synced_length();
         let progress = Progress {
@@ -244,8 +243,8 @@ impl<'a> Run<'a> {
             step: self.step,
             optimizer_steps: self.optimizer.steps,
             seed: config.train.seed,
-            epoch: seen / pictures,
-            index: seen % pictures,
+            epoch: seen / images,
+            index: seen % images,
             best: self.best,
             stale: self.stale,
             loss_scale: self.scaler.state(),

@@ -23,14 +23,14 @@ impl Run<'_> {
         let exchanged = self.trainer.comm.waited();
         let batch = loader.next_batch().unwrap_or(Err(LoadError::NothingLeft))?;
         let waited = started.elapsed().as_secs_f64();
-        let pictures = match self.trainer.comm.is_alone() {
+        let images = match self.trainer.comm.is_alone() {
             true => batch.image_ids.len(),
             false => self.trainer.config.train.batch_size,
         };
         let mut report = self.update(batch)?;
         self.step += 1;
         let seconds = started.elapsed().as_secs_f64();
-        report.images_per_second = pictures as f64 / seconds;
+        report.images_per_second = images as f64 / seconds;
         report.data_wait = waited / seconds;
         let exchanged = self.trainer.comm.waited() - exchanged;
         report.exchange = exchanged.as_secs_f64() / seconds;

@@ -27,7 +27,7 @@ pub struct Trainer {
     pub precision: Resolved,
     /// How masks are sorted by size.
     pub protocol: AreaProtocol,
-    /// The ranks that share each step's pictures; rank 0 writes.
+    /// The ranks that share each step's images; rank 0 writes.
     pub comm: Arc<dyn Communicator>,
 }
 

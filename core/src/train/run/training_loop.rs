@@ -22,7 +22,7 @@ impl Trainer {
         self.to_the_end(Run::start(self, model)?, observer)
     }
 
-    /// Goes on from a checkpoint as if the run had never ended: on one machine's processor, the same
+    /// Goes on from a checkpoint as if the run had never ended: on one machine's CPU, the same
     /// losses bit for bit.
     pub fn go_on(&self, saved: Saved, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
         self.to_the_end(Run::resume(self, saved)?, observer)

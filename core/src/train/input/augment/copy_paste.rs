@@ -1,4 +1,4 @@
-//! Simple copy-paste (Ghiasi et al., 2021): objects of one picture on another.
+//! Simple copy-paste (Ghiasi et al., 2021): objects of one image on another.
 
 use crate::random::Stream;
 use crate::train::input::batch::{TrainSample, Truth};

@@ -25,11 +25,11 @@ pub struct Progress {
     pub step: usize,
     /// Steps that the optimizer made.
     pub optimizer_steps: i32,
-    /// Seed of the order of the pictures and of the samples.
+    /// Seed of the order of the images and of the samples.
     pub seed: u64,
     /// Passes over the training set that are done.
     pub epoch: usize,
-    /// Pictures of the present pass that are done.
+    /// Images of the present pass that are done.
     pub index: usize,
     /// The best mask AP so far, if there was an evaluation.
     pub best: Option<f64>,
@@ -44,9 +44,9 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Pictures that were trained on, of a data set of `pictures`.
-    pub(crate) fn seen(&self, pictures: usize) -> usize {
-        self.epoch * pictures + self.index
+    /// Images that were trained on, of a dataset of `images`.
+    pub(crate) fn seen(&self, images: usize) -> usize {
+        self.epoch * images + self.index
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::benchmark::synthetic_pictures;
+use crate::benchmark::synthetic_images;
 use crate::config::Config;
 use crate::train::TrainSample;
 
@@ -7,7 +7,7 @@ use crate::train::TrainSample;
 fn batch() -> Batch {
     let mut config = Config::default();
     (config.image.min_size, config.image.max_size) = (96, 160);
-    let (images, dataset) = synthetic_pictures(4, 4);
+    let (images, dataset) = synthetic_images(4, 4);
     let samples = images.into_iter().zip(&dataset.samples);
     let samples =
         samples.map(|(image, sample)| TrainSample::new(image, sample, &config.image, false));
