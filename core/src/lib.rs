@@ -97,6 +97,8 @@ pub mod eval;
 #[cfg(feature = "train")]
 pub mod evaluate;
 pub mod image;
+#[cfg(feature = "train")]
+mod memory;
 pub mod model;
 pub mod predict;
 pub mod random;

@@ -1,15 +1,19 @@
 //! Evaluating a model on a dataset, and drawing what it found beside the truth.
 
+pub(crate) mod gathered;
+pub(crate) mod usable;
+
 use crate::data::{Dataset, Instance, Sample};
 use crate::detection::Detection;
 use crate::eval::{AreaProtocol, EvalShard, Metrics, evaluate};
 use crate::image::overlay::{OverlayOptions, draw, side_by_side};
 use crate::predict::Predictor;
+use crate::train::error::{LoadError, TrainError};
 use crate::train::rank::{Rank, gather_numbers};
-use crate::train::{LoadError, TrainError, usable_image};
 use ::image::RgbImage;
 use mrcnn_backends::comm::Communicator;
 use std::path::Path;
+use usable::usable_image;
 
 /// Detections by the id of their image.
 pub type DatasetDetections = Vec<(u64, Vec<Detection>)>;

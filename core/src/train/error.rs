@@ -6,7 +6,6 @@ use crate::eval::EvalError;
 use crate::image::decode::DecodeError;
 use crate::predict::PredictError;
 use crate::report::LogError;
-use crate::train::run::checkpoint::CheckpointError;
 use crate::weights::WeightsError;
 use burn::tensor::ExecutionError;
 use mrcnn_backends::BackendError;
@@ -42,6 +41,38 @@ pub(crate) const LOWER: &str = "lower train.batch_size (the learning rate follow
                          train.accumulate (it does not), lower image.max_size, image.min_size, \
                          augment.min_sizes, model.roi.batch_per_image or \
                          model.rpn.post_nms_train, or freeze more (--freeze-at)";
+
+/// Why a checkpoint could not be written or read.
+#[derive(Debug, Error)]
+pub enum CheckpointError {
+    /// The folder cannot be written or read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said, or what is damaged.
+        source: std::io::Error,
+    },
+    /// No checkpoint is whole.
+    #[error("{path}: no whole checkpoint{details}; start again with `mrcnn-cli train`")]
+    None {
+        /// The folder of the checkpoints.
+        path: PathBuf,
+        /// The broken ones and what is wrong with them.
+        details: String,
+    },
+    /// A checkpoint is whole but does not fit the run.
+    #[error("{path}: {reason}; was args.toml changed?")]
+    Misfit {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// Its weights cannot be read.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+}
 
 /// Why training stopped.
 #[derive(Debug, Error)]

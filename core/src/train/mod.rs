@@ -2,7 +2,7 @@
 //!
 //! Build a run with [`Trainer::builder`], follow it with an [`Observer`].
 
-mod error;
+pub(crate) mod error;
 mod input;
 mod observer;
 mod optim;
@@ -11,15 +11,14 @@ mod ranks;
 mod run;
 mod step;
 
-pub use error::{LoadError, TrainError};
+pub use crate::memory::machine;
+pub use error::{CheckpointError, LoadError, TrainError};
 pub use input::augment::Augment;
 pub use input::preview::preview;
-pub(crate) use input::usable::usable_image;
 pub use observer::{Observer, StepReport};
 pub use run::builder::TrainerBuilder;
-pub use run::checkpoint::{CheckpointError, Progress, Saved};
+pub use run::checkpoint::{Progress, Saved};
 pub use run::folder::{RunFolder, free_name};
-pub use run::memory::machine;
 pub use run::memory_plan::{Bucket, MemoryPlan};
 pub use run::trainer::Trainer;
 pub use run::training_loop::Outcome;
@@ -39,7 +38,6 @@ pub mod parts {
     pub use super::optim::schedule::learning_rate;
     pub use super::rank::Rank;
     pub use super::ranks::exchange::losses_and_gradients as losses_and_gradients_of_ranks;
-    pub use super::run::memory::{MemoryMeter, device_memory};
     pub use super::step::accumulate::accumulated_losses_and_gradients;
     pub use super::step::features::StepFeatures;
     pub use super::step::gradients::ParamGradients;
@@ -50,4 +48,5 @@ pub mod parts {
     pub use super::step::samples::{AnchorSamples, MaskSamples, RoiSamples, SampleCounts, Samples};
     pub use super::step::targets_device::sample_on_device;
     pub use super::step::targets_host::sample_on_host;
+    pub use crate::memory::{MemoryMeter, device_memory};
 }

@@ -10,6 +10,7 @@ mod eval_mode;
 mod formats;
 mod found;
 mod kernels;
+mod layers;
 mod model;
 mod overfit;
 mod own_data;

@@ -7,4 +7,3 @@ pub(crate) mod loader;
 pub(crate) mod masks;
 pub(crate) mod order;
 pub(crate) mod preview;
-pub(crate) mod usable;

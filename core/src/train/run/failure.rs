@@ -1,9 +1,9 @@
 //! What a run says of its memory before its first step, and of a step that failed.
 
 use super::dump::dump_batch;
-use super::memory::{MemoryMeter, device_memory};
 use super::memory_plan::MemoryPlan;
 use super::trainer::Trainer;
+use crate::memory::{MemoryMeter, device_memory};
 use crate::model::MaskRcnn;
 use crate::train::error::TrainError;
 use crate::train::input::loader::Loader;

@@ -5,7 +5,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod dump;
 pub(crate) mod failure;
 pub(crate) mod folder;
-pub(crate) mod memory;
+pub(crate) mod handout;
 pub(crate) mod memory_plan;
 pub(crate) mod report;
 pub(crate) mod setup;

@@ -4,6 +4,7 @@
 use super::builder::TrainerBuilder;
 use super::checkpoint::{Saved, newest as newest_checkpoint};
 use super::folder::RunFolder;
+use super::handout;
 use super::trainer::Trainer;
 use crate::config::Config;
 use crate::data::{DataError, Dataset, OnProblem, Problem, check_pictures};
@@ -11,7 +12,6 @@ use crate::eval::AreaProtocol;
 use crate::train::error::TrainError;
 use crate::train::rank::Rank;
 use crate::train::ranks::exchange;
-use crate::train::ranks::handout;
 use burn::tensor::Device;
 use mrcnn_backends::comm::Communicator;
 use mrcnn_backends::select_nth;

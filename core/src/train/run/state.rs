@@ -1,22 +1,22 @@
 //! A run under way: its weights, its optimizer, its log.
 
-use super::checkpoint::{CheckpointError, Progress, Saved, Snapshot};
-use super::memory::MemoryMeter;
+use super::checkpoint::{Progress, Saved, Snapshot};
 use super::trainer::Trainer;
 use super::val_loss::validation_losses;
 use crate::eval::Metrics;
+use crate::evaluate::gathered::detections_of_all;
 use crate::evaluate::{DatasetDetections, draw_predictions, evaluate_over_ranks};
+use crate::memory::MemoryMeter;
 use crate::model::MaskRcnn;
 use crate::predict::Predictor;
 use crate::random::Stream;
 use crate::report::{Journal, Record};
-use crate::train::error::TrainError;
+use crate::train::error::{CheckpointError, TrainError};
 use crate::train::observer::Observer;
 use crate::train::optim::ema::Ema;
 use crate::train::optim::loss_scale::LossScaler;
 use crate::train::optim::optimizer::Optimizer;
 use crate::train::ranks::exchange;
-use crate::train::ranks::gathered::detections_of_all;
 use crate::train::step::replicas::Replicas;
 use crate::weights::{self, TrainingRecord, load_state_dict};
 use burn::module::Module;

@@ -1,7 +1,7 @@
 //! One step of a run.
 
-use super::memory::device_memory;
 use super::state::Run;
+use crate::memory::device_memory;
 use crate::train::error::{LoadError, TrainError};
 use crate::train::input::batch::Batch;
 use crate::train::input::loader::Loader;

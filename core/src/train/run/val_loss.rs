@@ -2,11 +2,11 @@
 
 use crate::config::Config;
 use crate::data::Dataset;
+use crate::evaluate::usable::usable_image;
 use crate::model::MaskRcnn;
 use crate::random::Stream;
 use crate::train::error::TrainError;
 use crate::train::input::batch::{Batch, TrainSample};
-use crate::train::input::usable::usable_image;
 use crate::train::rank::Rank;
 use crate::train::step::features::StepFeatures;
 use crate::train::step::losses::{Losses, losses};

@@ -9,12 +9,12 @@ mod folder;
 use crate::config::Config;
 use crate::data::Classes;
 use crate::model::MaskRcnn;
+use crate::train::error::CheckpointError;
 use crate::train::optim::loss_scale::ScaleState;
 use crate::train::optim::optimizer::Optimizer;
-use crate::weights::{Checkpoint, StateDict, TrainingRecord, WeightsError, from_bytes, to_bytes};
+use crate::weights::{Checkpoint, StateDict, TrainingRecord, from_bytes, to_bytes};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use thiserror::Error;
 
 /// Where a run is, beside its weights and its optimizer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,38 +63,6 @@ pub struct Saved {
     pub optimizer: StateDict,
     /// The averaged weights, where `train.ema` is on.
     pub ema: Option<StateDict>,
-}
-
-/// Why a checkpoint could not be written or read.
-#[derive(Debug, Error)]
-pub enum CheckpointError {
-    /// The folder cannot be written or read.
-    #[error("{path}: {source}")]
-    Io {
-        /// The folder.
-        path: PathBuf,
-        /// What the system said, or what is damaged.
-        source: std::io::Error,
-    },
-    /// No checkpoint is whole.
-    #[error("{path}: no whole checkpoint{details}; start again with `mrcnn-cli train`")]
-    None {
-        /// The folder of the checkpoints.
-        path: PathBuf,
-        /// The broken ones and what is wrong with them.
-        details: String,
-    },
-    /// A checkpoint is whole but does not fit the run.
-    #[error("{path}: {reason}; was args.toml changed?")]
-    Misfit {
-        /// The checkpoint.
-        path: PathBuf,
-        /// What does not fit.
-        reason: String,
-    },
-    /// Its weights cannot be read.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
 }
 
 const WEIGHTS: &str = "weights.safetensors";

@@ -1,7 +1,7 @@
 //! The detections of all ranks, for the report of a run.
 
+use super::DatasetDetections;
 use crate::detection::Detection;
-use crate::evaluate::DatasetDetections;
 use crate::train::error::TrainError;
 use mrcnn_backends::comm::{CommError, Communicator};
 use vernier_mask::Rle;
