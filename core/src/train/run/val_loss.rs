@@ -10,7 +10,7 @@ use crate::train::input::batch::{Batch, TrainSample};
 use crate::train::rank::Rank;
 use crate::train::step::features::StepFeatures;
 use crate::train::step::losses::{Losses, losses};
-use crate::train::step::samples::Samples;
+use crate::train::step::sampling::sample;
 use burn::module::Module;
 use burn::tensor::Device;
 use mrcnn_backends::comm::Communicator;
@@ -50,7 +50,7 @@ pub fn validation_losses(
         let image = &config.image;
         let batch = Batch::at_least(prepared, image.size_divisor, image.smallest_batch());
         let step = StepFeatures::new(&model, &batch, device);
-        let samples = Samples::draw(&model, &batch, &step, stream.fork(index as u64))?;
+        let samples = sample(&model, &batch, &step, stream.fork(index as u64))?;
         let losses = losses(&model, step, &samples, &samples.counts());
         let values = losses.values().try_into_data()?;
         mine.extend((n as f64).to_le_bytes());

@@ -9,6 +9,7 @@ use super::features::StepFeatures;
 use super::gradients::ParamGradients;
 use super::losses::{LossValues, Losses, losses};
 use super::samples::{SampleCounts, Samples};
+use super::sampling::sample;
 use crate::model::MaskRcnn;
 use crate::random::Stream;
 use crate::train::input::batch::Batch;
@@ -124,11 +125,11 @@ pub(crate) fn sum_of_parts<E: From<ExecutionError>>(
         let model = model.valid();
         for part in others {
             let step = StepFeatures::new(&model, part, &plain);
-            samples.push(Samples::draw(&model, part, &step, stream)?);
+            samples.push(sample(&model, part, &step, stream)?);
         }
     }
     let step = StepFeatures::new(model, last, device);
-    let of_last = Samples::draw(model, last, &step, stream)?;
+    let of_last = sample(model, last, &step, stream)?;
     let counts = samples.iter().map(Samples::counts);
     let counts = whole(counts.fold(of_last.counts(), SampleCounts::plus))?;
     let backward = |step: StepFeatures, samples: &Samples| {

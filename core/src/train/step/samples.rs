@@ -1,19 +1,7 @@
-//! Sampled anchors, RoIs and mask RoIs of a batch with their targets.
-//!
-//! There are two samplers, and they return the same [`Samples`]: where the device has the kernels, matching and
-//! sampling stay there, in a fixed number of slots ([`super::targets_device`]); elsewhere they run on the host
-//! ([`super::targets_host`]), which keeps no more slots than it needs. Both sample the same candidates, because the
-//! chance of a candidate is a function of the seed and of its index alone.
+//! Sampled anchors, RoIs and mask RoIs of a batch with their targets, and how many they are.
 
-use super::features::StepFeatures;
-use super::targets_device::sample_on_device;
-use super::targets_host::sample_on_host;
-use crate::config::ModelConfig;
-use crate::model::{MaskRcnn, Rois};
-use crate::random::Stream;
-use crate::train::input::batch::Batch;
+use crate::model::Rois;
 use burn::tensor::{Device, ExecutionError, Int, Tensor};
-use mrcnn_kernels::selects_on_device;
 
 /// Training samples of a batch and their targets; without a graph.
 #[derive(Clone, Debug)]
@@ -66,22 +54,6 @@ pub struct MaskSamples {
 }
 
 impl Samples {
-    /// Matches and samples. `stream` decides what is sampled: give every step its own.
-    ///
-    /// On the device nothing is read; on the host the RPN output is read once.
-    pub fn draw(
-        model: &MaskRcnn,
-        batch: &Batch,
-        step: &StepFeatures,
-        stream: Stream,
-    ) -> Result<Self, ExecutionError> {
-        let device = step.rpn.objectness.device();
-        match selects_on_device(&device, &training_limits(model.config())) {
-            true => Ok(sample_on_device(model, batch, step, stream)),
-            false => sample_on_host(model, batch, step, stream),
-        }
-    }
-
     /// The numbers of samples, which the losses are divided by.
     pub fn counts(&self) -> SampleCounts {
         let sums = [
@@ -127,17 +99,6 @@ impl Samples {
             },
         }
     }
-}
-
-/// How many boxes the sampler on the device selects at a time.
-fn training_limits(config: &ModelConfig) -> [usize; 4] {
-    let ModelConfig { rpn, roi, .. } = config;
-    [
-        rpn.pre_nms_train,
-        rpn.post_nms_train,
-        rpn.batch_per_image,
-        roi.batch_per_image,
-    ]
 }
 
 /// Numbers of sampled anchors, sampled RoIs and objects, on the device.

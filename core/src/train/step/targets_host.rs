@@ -39,21 +39,21 @@ pub fn sample_on_host(
             let mask = &truth.masks[roi.matched];
             project_mask(mask, &roi.bbox, side)
         });
-        let masks = masks.collect::<Vec<_>>();
+        let masks = masks.collect::<Vec<_>>().concat();
         (sampled, rois, masks)
     });
-    let images: Vec<(Vec<SampledAnchor>, Vec<SampledRoi>, Vec<Vec<f32>>)> = images.collect();
-    let mut sampled = Vec::with_capacity(images.len());
-    let (mut rois, mut objects, mut masks) = (Vec::new(), Vec::new(), Vec::new());
-    for (image, (anchors, of_image, of_objects)) in images.into_iter().enumerate() {
-        sampled.push(anchors);
-        let of_image = of_image.into_iter().map(|roi| (image, roi));
-        objects.extend(of_image.clone().filter(|(_, roi)| roi.label > 0));
-        rois.extend(of_image);
-        masks.extend(of_objects);
+    let images: Vec<_> = images.collect();
+    let mut anchors = Vec::with_capacity(images.len());
+    let (mut rois, mut masks) = (Vec::new(), Vec::new());
+    for (image, (of_image, of_rois, of_masks)) in images.into_iter().enumerate() {
+        anchors.push(of_image);
+        rois.extend(of_rois.into_iter().map(|roi| (image, roi)));
+        masks.extend(of_masks);
     }
+    let is_object = |roi: &&(usize, SampledRoi)| roi.1.label > 0;
+    let objects: Vec<_> = rois.iter().filter(is_object).copied().collect();
     Ok(Samples {
-        anchors: anchor_samples(&sampled, &device),
+        anchors: anchor_samples(&anchors, &device),
         rois: roi_samples(&rois, &device),
         masks: mask_samples(&objects, masks, side, &device),
     })
@@ -221,12 +221,12 @@ fn roi_samples(samples: &[(usize, SampledRoi)], device: &Device) -> RoiSamples {
 
 fn mask_samples(
     objects: &[(usize, SampledRoi)],
-    masks: Vec<Vec<f32>>,
+    masks: Vec<f32>,
     side: usize,
     device: &Device,
 ) -> MaskSamples {
     let (objects, valid) = padded(objects);
-    let mut targets = masks.concat();
+    let mut targets = masks;
     targets.resize(objects.len() * side * side, 0.0);
     let targets = TensorData::new(targets, [objects.len(), side * side]);
     MaskSamples {
