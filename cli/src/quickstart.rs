@@ -3,7 +3,6 @@
 use crate::args::QuickstartArgs;
 use crate::progress::Progress;
 use anyhow::{Context, Result};
-use mrcnn_backends::comm::Single;
 use mrcnn_core::Config;
 use mrcnn_core::data::shapes::{self, ShapesSpec};
 use mrcnn_core::eval::{AreaProtocol, Metrics};
@@ -12,7 +11,6 @@ use mrcnn_core::image::overlay::stack_vertically;
 use mrcnn_core::predict::Predictor;
 use mrcnn_core::train::{Outcome, Trainer};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 pub fn run(args: &QuickstartArgs) -> Result<()> {

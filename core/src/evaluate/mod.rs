@@ -1,4 +1,4 @@
-//! Evaluating a model on a dataset, and drawing what it found beside the truth.
+//! Evaluation of a model on a dataset, and drawings of detections beside the ground truth.
 
 pub(crate) mod gathered;
 pub(crate) mod usable;
@@ -20,8 +20,8 @@ pub type DatasetDetections = Vec<(u64, Vec<Detection>)>;
 
 /// Evaluates a model on a dataset and returns the detections too.
 ///
-/// `progress` is told how many images are done, of how many. The model may know more classes than
-/// the dataset; what it finds of those is left out.
+/// `progress` receives how many images are done, of how many. The model may know more classes than
+/// the dataset; detections of those are left out.
 pub fn evaluate_model(
     predictor: &Predictor,
     dataset: &Dataset,
@@ -148,7 +148,7 @@ fn predict_all(
 /// Weaker detections are not drawn.
 const DRAWN_SCORE: f32 = 0.5;
 
-/// An image of a dataset twice: with its truth, and with the confident detections.
+/// An image of a dataset twice: with its ground truth, and with the confident detections.
 pub fn truth_and_prediction(
     sample: &Sample,
     detections: &[Detection],

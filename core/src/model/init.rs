@@ -1,7 +1,6 @@
 //! Where the parameters of a model come from: their names, initial values and whether they are trained.
 //!
-//! A part of a model builds its layers from an [`Init`], and says of each parameter how it is filled and of each layer
-//! whether it is frozen. Random values are a pure function of the parameter's name and the seed, so that every backend
+//! A part of a model builds its layers from an [`Init`]: it chooses the initializer of each parameter and freezes layers. Random values are a pure function of the parameter's name and the seed, so that every backend
 //! starts from the same ones.
 
 use crate::random::Stream;
@@ -44,8 +43,8 @@ impl<'a> Init<'a> {
         }
     }
 
-    /// Zeros for a model on `device` whose weights are loaded next: 44 million random numbers that nobody uses take
-    /// seconds in a browser.
+    /// Zeros for a model on `device` whose weights are loaded next: 44 million unused random numbers take seconds in a
+    /// browser.
     pub fn zeros(device: &'a Device) -> Self {
         Self {
             seed: None,

@@ -50,7 +50,7 @@ pub enum CheckpointError {
     Io {
         /// The folder.
         path: PathBuf,
-        /// What the system said, or what is damaged.
+        /// The error of the system, or what is damaged.
         source: std::io::Error,
     },
     /// No checkpoint is whole.
@@ -77,7 +77,7 @@ pub enum CheckpointError {
 /// Why training stopped.
 #[derive(Debug, Error)]
 pub enum TrainError {
-    /// The configuration of a run that goes on cannot be read.
+    /// The configuration of a resumed run cannot be read.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The dataset cannot be used.
@@ -142,7 +142,7 @@ pub enum TrainError {
     /// The device has too little memory.
     #[error("the device ran out of memory: {reason}\n{plan}\n{LOWER}")]
     OutOfMemory {
-        /// What the device said.
+        /// The error of the device.
         reason: String,
         /// What was planned.
         plan: String,
@@ -187,13 +187,13 @@ pub enum TrainError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// A checkpoint cannot be written or read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The metrics log of a run that goes on is broken.
+    /// The metrics log of a resumed run is damaged.
     #[error(transparent)]
     Log(#[from] LogError),
     /// Weights cannot be written.

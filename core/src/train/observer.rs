@@ -5,7 +5,7 @@ use super::step::losses::LossValues;
 use crate::eval::Metrics;
 use crate::report::Record;
 
-/// What a step did.
+/// Report of a training step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepReport {
     /// Steps done.
@@ -14,9 +14,9 @@ pub struct StepReport {
     pub losses: LossValues,
     /// Learning rate.
     pub learning_rate: f64,
-    /// Length of the gradient; not finite where the step was skipped for it.
+    /// Gradient norm; not finite where the step was skipped for it.
     pub grad_norm: f32,
-    /// By what the loss was multiplied, where it was.
+    /// Loss scale, if one was used.
     pub loss_scale: Option<f64>,
     /// Whether the loss or its gradient overflowed, and the weights are as before.
     pub skipped: bool,
@@ -61,9 +61,9 @@ impl StepReport {
     }
 }
 
-/// Follows a training run: logs it, stops it. Each method does nothing unless it is written.
+/// Follows a training run: logs it, stops it. Every method does nothing by default.
 pub trait Observer {
-    /// Before the first step: what the run will need in memory, and a warning where it may not be there.
+    /// Before the first step: the memory estimate, and a warning if the machine may have less.
     fn on_plan(&mut self, _plan: &MemoryPlan, _warning: Option<&str>) {}
     /// After every step.
     fn on_step(&mut self, _report: &StepReport) {}

@@ -44,7 +44,7 @@ impl TrainSample {
     /// The part of a decoded image that `placement` shows.
     ///
     /// An object that it cuts gets the box of what is left of its mask; one of which nothing is left, or
-    /// which became smaller than a pixel in an image that is not shown whole, is no truth.
+    /// which became smaller than a pixel in an image that is not shown whole, is left out.
     pub fn placed(
         image: &RgbImage,
         sample: &Sample,
@@ -97,7 +97,7 @@ pub struct Batch {
     pub truths: Vec<Truth>,
     /// Ids of the images.
     pub image_ids: Vec<u64>,
-    /// Which image of the step each one is: decides what is sampled of it, whoever trains on it.
+    /// Position of each image in the step, which decides its samples on every rank.
     pub places: Vec<usize>,
 }
 

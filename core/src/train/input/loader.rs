@@ -31,7 +31,7 @@ impl Loader {
     ) -> Result<Self, LoadError> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(config.data.workers)
-            // A panic is told on standard error and ends the batch; rayon would end the process.
+            // A panic is printed to standard error and ends the batch; rayon would end the process.
             .panic_handler(|_| {})
             .build()?;
         let plan = Arc::new(Plan::new(dataset, config, rank));
@@ -42,7 +42,7 @@ impl Loader {
             for step in first..steps {
                 let (done, batch) = sync_channel(1);
                 let plan = plan.clone();
-                // The training loop has ended early: nobody is waiting any more.
+                // The training loop has ended early and receives no more batches.
                 if sender.send(batch).is_err() {
                     return;
                 }

@@ -1,4 +1,4 @@
-//! Training images as pixels again, with their truth.
+//! Training images as pixels, with their ground truth drawn.
 
 use super::batch::Batch;
 use super::loader::Loader;

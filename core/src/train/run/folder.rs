@@ -20,7 +20,7 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// Writes the configuration that the run goes on with, whole or not at all.
+    /// Writes the configuration of the resumed run, completely or not at all.
     pub fn write_args(&self, config: &Config) -> Result<(), TrainError> {
         let args = Self::args(&self.path);
         let partial = args.with_extension("toml.partial");
@@ -55,12 +55,12 @@ impl RunFolder {
         self.path.join("best.safetensors")
     }
 
-    /// Images of the validation set with truth and prediction.
+    /// Images of the validation set with ground truth and prediction.
     pub fn val_predictions(&self) -> PathBuf {
         self.path.join("val_predictions")
     }
 
-    /// Checkpoints to go on from.
+    /// Checkpoints to resume from.
     pub fn checkpoints(&self) -> PathBuf {
         Self::checkpoints_in(&self.path)
     }

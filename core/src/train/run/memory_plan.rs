@@ -1,4 +1,4 @@
-//! What a run will need in memory, told before its first step.
+//! Memory estimate of a run, reported before its first step.
 
 use crate::config::{Config, OptimizerKind};
 use crate::data::Dataset;
@@ -40,7 +40,7 @@ impl MemoryPlan {
     /// Plans a run of `model` on `dataset`.
     ///
     /// Activations are counted layer by layer: what the backward pass needs of each part that learns.
-    /// As many objects are counted as regions may be sampled for, so images of few objects need less.
+    /// As many objects are counted as RoIs may be sampled for, so images of few objects need less.
     /// A test holds two small presets to the peak measured on the CPU within a factor of 1.5; a
     /// GPU's tuning of kernels takes more for a while.
     pub fn new(model: &MaskRcnn, config: &Config, dataset: &Dataset) -> Self {

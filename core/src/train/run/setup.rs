@@ -162,7 +162,7 @@ fn drop_broken_images(
     Ok(broken)
 }
 
-/// Ranks with another recipe or other images would train on something that nobody asked for.
+/// Refuses ranks with different settings or images.
 fn must_be_equal(
     comm: &dyn Communicator,
     config: &Config,

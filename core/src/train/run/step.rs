@@ -91,7 +91,7 @@ impl Run<'_> {
         Ok(report)
     }
 
-    /// After a step whose loss or gradient is not finite: an error, unless a smaller loss scale may mend
+    /// After a step whose loss or gradient is not finite: an error, unless a smaller loss scale may fix
     /// it.
     fn skipped(
         &mut self,

@@ -14,7 +14,7 @@ use mrcnn_backends::failure::caught;
 use std::path::PathBuf;
 
 impl Trainer {
-    /// Trains to the last step (or until told to stop), evaluating on the way and at the end.
+    /// Trains to the last step (or until the observer stops it), evaluating on the way and at the end.
     ///
     /// Where a step fails, the weights before it are in `last.safetensors`, if the device still gives
     /// them; checkpoints stay.
@@ -44,7 +44,7 @@ impl Trainer {
                 return Ok(Outcome::Stopped(saved));
             }
             if let Err(error) = caught(|| run.train_step(&loader, observer)) {
-                // A device that has failed may not give them any more; the step's error is what is told.
+                // A failed device may not return them; the error of the step is the one that is reported.
                 let _ = caught(|| run.save(&self.folder.last(), None));
                 return Err(self.explained(error, run.step, &plan));
             }
@@ -79,6 +79,6 @@ impl Trainer {
 pub enum Outcome {
     /// After its last step, with the numbers of the last evaluation.
     Finished(Metrics),
-    /// As the observer wanted; the checkpoint to go on from.
+    /// The observer stopped it; the checkpoint to resume from.
     Stopped(PathBuf),
 }

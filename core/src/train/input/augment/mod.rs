@@ -85,7 +85,7 @@ impl Augment {
         pastes.then(|| (stream.bits(place::SOURCE) % count.max(1) as u64) as usize)
     }
 
-    /// A decoded image and its truth, augmented; nothing is pasted onto it yet.
+    /// A decoded image and its ground truth, augmented; nothing is pasted onto it yet.
     pub fn prepare(&self, mut image: RgbImage, sample: &Sample, stream: Stream) -> TrainSample {
         distort(&mut image, &self.config, stream.fork(place::PHOTOMETRIC));
         let placement = self.placement((image.height(), image.width()), stream);

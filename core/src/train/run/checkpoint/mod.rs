@@ -1,4 +1,4 @@
-//! Checkpoints: all that a run needs to go on as if it had never ended.
+//! Checkpoints: everything that is needed to resume a run as if it had never stopped.
 //!
 //! `checkpoints/STEP/` holds the weights, the optimizer's moments, the averaged weights if there are
 //! any, and the progress. Batches and samples are functions of seed and step, so the step is all the
@@ -36,7 +36,7 @@ pub struct Progress {
     /// Evaluations since then.
     #[serde(default)]
     pub stale: usize,
-    /// The loss scale, where there is one.
+    /// The loss scale, if it is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<ScaleState>,
     /// Length of `metrics.jsonl` in bytes; what follows is of steps that will be done again.
@@ -50,7 +50,7 @@ impl Progress {
     }
 }
 
-/// A run that can go on.
+/// A run that can be resumed.
 #[derive(Debug)]
 pub struct Saved {
     /// Where it was read from.
