@@ -2,11 +2,11 @@
 
 use super::BoxDecoding;
 
-/// The box `[x1, y1, x2, y2]` that `deltas` make of `reference` (R-CNN, appendix C).
+/// The box `[x1, y1, x2, y2]` with `deltas` to `reference` (R-CNN, appendix C).
 ///
-/// * `deltas` - `dx, dy` relative to the reference's size, `dw, dh` in log space, each times its
+/// * `deltas` - `dx, dy` relative to the size of the reference, `dw, dh` in log space, each multiplied by its
 ///   weight.
-/// * `max_log_scale` - larger `dw`, `dh`, and NaN, count as this.
+/// * `max_log_scale` - upper bound of `dw` and `dh`, also used for NaN.
 pub fn decode_box(
     deltas: &[f32; 4],
     reference: &[f32; 4],
@@ -45,8 +45,8 @@ impl BoxDecoding {
     }
 }
 
-/// The pictures' tensors, row-major; shapes as in [`super::decode_boxes`].
-pub struct Pictures<'a> {
+/// Inputs of a batch, row-major; shapes as in [`super::decode_boxes`].
+pub struct Inputs<'a> {
     /// `[n, deltas_total, 4]`.
     pub deltas: &'a [f32],
     /// `[n or 1, references_total, 4]`.
@@ -57,29 +57,29 @@ pub struct Pictures<'a> {
     pub indices: &'a [i32],
     /// `[n, 2]`.
     pub sizes: &'a [f32],
-    /// References a picture.
+    /// References per image.
     pub references_total: usize,
 }
 
 /// Boxes `[n, slots, 4]` and scores `[n, slots]`.
-pub fn decode_boxes(pictures: &Pictures<'_>, params: &BoxDecoding) -> (Vec<f32>, Vec<f32>) {
-    let deltas = pictures.deltas.as_chunks::<4>().0;
-    let references = pictures.references.as_chunks::<4>().0;
-    let sizes = pictures.sizes.as_chunks::<2>().0;
-    let slots = pictures.scores.len() / sizes.len().max(1);
+pub fn decode_boxes(inputs: &Inputs<'_>, params: &BoxDecoding) -> (Vec<f32>, Vec<f32>) {
+    let deltas = inputs.deltas.as_chunks::<4>().0;
+    let references = inputs.references.as_chunks::<4>().0;
+    let sizes = inputs.sizes.as_chunks::<2>().0;
+    let slots = inputs.scores.len() / sizes.len().max(1);
     let deltas_total = deltas.len() / sizes.len().max(1);
-    let is_shared = references.len() == pictures.references_total;
-    let mut boxes = vec![[0.0; 4]; pictures.scores.len()];
-    let mut kept = vec![f32::NEG_INFINITY; pictures.scores.len()];
-    for (slot, (&score, &index)) in pictures.scores.iter().zip(pictures.indices).enumerate() {
+    let is_shared = references.len() == inputs.references_total;
+    let mut boxes = vec![[0.0; 4]; inputs.scores.len()];
+    let mut kept = vec![f32::NEG_INFINITY; inputs.scores.len()];
+    for (slot, (&score, &index)) in inputs.scores.iter().zip(inputs.indices).enumerate() {
         let Ok(index) = usize::try_from(index) else {
             continue;
         };
-        let picture = slot / slots;
-        let first = if is_shared { 0 } else { picture };
-        let reference = first * pictures.references_total + index % pictures.references_total;
-        let deltas = &deltas[picture * deltas_total + index];
-        let decoded = params.decode(deltas, &references[reference], sizes[picture]);
+        let image = slot / slots;
+        let first = if is_shared { 0 } else { image };
+        let reference = first * inputs.references_total + index % inputs.references_total;
+        let deltas = &deltas[image * deltas_total + index];
+        let decoded = params.decode(deltas, &references[reference], sizes[image]);
         if let Some(bbox) = decoded.filter(|_| score.is_finite()) {
             boxes[slot] = bbox;
             kept[slot] = score;
@@ -90,7 +90,7 @@ pub fn decode_boxes(pictures: &Pictures<'_>, params: &BoxDecoding) -> (Vec<f32>,
 
 #[cfg(feature = "flex")]
 mod flex {
-    use super::{BoxDecoding, Pictures};
+    use super::{BoxDecoding, Inputs};
     use crate::decode::DecodeOps;
     use crate::flex::{floats, integers};
     use burn::backend::Flex;
@@ -110,7 +110,7 @@ mod flex {
             let [deltas, references, scores, sizes] =
                 [deltas, references, scores, sizes].map(|tensor| tensor.to_contiguous());
             let indices = indices.to_contiguous();
-            let pictures = Pictures {
+            let inputs = Inputs {
                 deltas: floats(&deltas),
                 references: floats(&references),
                 scores: floats(&scores),
@@ -118,7 +118,7 @@ mod flex {
                 sizes: floats(&sizes),
                 references_total: references.layout().shape()[1],
             };
-            let (boxes, kept) = super::decode_boxes(&pictures, &params);
+            let (boxes, kept) = super::decode_boxes(&inputs, &params);
             let shape = scores.layout().shape();
             let [n, slots] = [shape[0], shape[1]];
             (
