@@ -66,10 +66,7 @@ fn ranks_on_a_gpu_train_as_one_process() {
     let Some(binary) = binary() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    if !mrcnn_tests::devices()
-        .iter()
-        .any(|(kind, _)| *kind == BackendKind::Wgpu)
-    {
+    if !mrcnn_tests::devices().any(|(kind, _)| kind == BackendKind::Wgpu) {
         eprintln!("SKIPPED: no wgpu device");
         return;
     }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::benchmark::synthetic_images;
 use crate::config::Config;
-use crate::train::TrainSample;
+use crate::train::input::batch::TrainSample;
 
 /// Four images of different sizes.
 fn batch() -> Batch {
