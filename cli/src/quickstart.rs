@@ -66,8 +66,11 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     };
 
     let best = trainer.folder.best();
-    let predictor = Predictor::load(&best, None, &[], &backend.device)?;
-    let predictor = predictor.with_precision(trainer.precision);
+    let predictor = Predictor::builder()
+        .weights(&best)
+        .device(&backend.device)
+        .precision(trainer.precision.precision())
+        .build()?;
     let picture = out.join("predictions.png");
     draw(&predictor, &trainer, &picture)?;
     eprintln!("4/4 predicted with {}", best.display());

@@ -14,7 +14,6 @@ use mrcnn_core::image::transform::{Planes, prepare};
 use mrcnn_core::model::{Features, ScoredBox};
 use mrcnn_core::{Detection, Predictor};
 use output::Timings;
-use std::path::Path;
 use wasm_bindgen::prelude::*;
 
 /// Maximum number of pixels of an image; the masks of larger images would not fit in the memory of a tab.
@@ -56,7 +55,8 @@ impl Model {
         overrides: Vec<String>,
     ) -> Result<Model, JsError> {
         let device = device::open(&backend).await?;
-        let predictor = Predictor::from_bytes(&bytes, Path::new(&name), &overrides, &device)?;
+        let builder = Predictor::builder().weights(&bytes).name(name);
+        let predictor = builder.overrides(overrides).device(&device).build()?;
         Ok(Self { predictor })
     }
 

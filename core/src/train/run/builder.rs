@@ -47,7 +47,7 @@ impl Trainer {
         &self,
         weights: impl Into<WeightsSource<'a>>,
     ) -> Result<Transfer, TrainError> {
-        let (Checkpoint { tensors, .. }, name) = weights.into().read()?;
+        let (Checkpoint { tensors, .. }, name) = weights.into().read(None)?;
         Ok(transfer(self.new_model(), tensors, &name)?)
     }
 }
