@@ -7,7 +7,7 @@ use super::init::{Fill, Init};
 use burn::module::{Module, Param};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{FloatDType, Tensor, activation::relu, module};
-use mrcnn_kernels::{conv1x1, conv3x3};
+use mrcnn_kernels::{ConvParams, conv2d};
 
 /// Settings of a [`Conv2d`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -83,25 +83,33 @@ impl Conv2d {
 
     /// `[n, in, h, w]` -> `[n, out, h', w']`, `h' = (h + 2 padding - k) / stride + 1`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let bias = self.bias.as_ref().map(Param::val);
-        self.forward_with(x, self.weight.val(), bias, false)
+        self.forward_with(x, self.params(), None, false)
     }
 
     /// [`Self::forward`] and a ReLU, in one pass over the output where there is a kernel for both.
     pub fn rectified(&self, x: Tensor<4>) -> Tensor<4> {
-        let bias = self.bias.as_ref().map(Param::val);
-        self.forward_with(x, self.weight.val(), bias, true)
+        self.forward_with(x, self.params(), None, true)
     }
 
-    /// The same convolution with other weights, such as those with a norm folded in. A ReLU follows if `rectify`.
+    /// Weight, bias and stride.
+    pub fn params(&self) -> ConvParams {
+        ConvParams {
+            weight: self.weight.val(),
+            scale: None,
+            bias: self.bias.as_ref().map(Param::val),
+            stride: self.settings.stride,
+        }
+    }
+
+    /// The same convolution with other parameters, such as those of a folded norm; then the residual is added, and a ReLU
+    /// follows if `rectify`.
     pub fn forward_with(
         &self,
         x: Tensor<4>,
-        weight: Tensor<4>,
-        bias: Option<Tensor<1>>,
+        params: ConvParams,
+        residual: Option<Tensor<4>>,
         rectify: bool,
     ) -> Tensor<4> {
-        let (weight, bias) = (like(weight, &x), bias.map(|bias| like(bias, &x)));
         let ConvSettings {
             kernel,
             stride,
@@ -109,14 +117,20 @@ impl Conv2d {
             groups,
             ..
         } = self.settings;
-        let output = match (kernel, stride, padding, groups) {
-            (1, _, 0, 1) => conv1x1(x, weight, bias, stride),
-            (3, 1..=2, 1, 1) => return conv3x3(x, weight, bias, stride, rectify),
-            _ => {
-                let options = ConvOptions::new([stride; 2], [padding; 2], [1, 1], groups);
-                module::conv2d(x, weight, bias, options)
-            }
+        let keeps_size = kernel % 2 == 1 && padding == kernel / 2;
+        if keeps_size && groups == 1 && (kernel != 3 || stride <= 2) {
+            return conv2d(x, params, residual, rectify);
+        }
+        let weight = match params.scale {
+            Some(scale) => params.weight * scale.reshape([-1, 1, 1, 1]),
+            None => params.weight,
         };
+        let (weight, bias) = (like(weight, &x), params.bias.map(|bias| like(bias, &x)));
+        let options = ConvOptions::new([stride; 2], [padding; 2], [1, 1], groups);
+        let mut output = module::conv2d(x, weight, bias, options);
+        if let Some(residual) = residual {
+            output = output + residual;
+        }
         if rectify { relu(output) } else { output }
     }
 }

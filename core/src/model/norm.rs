@@ -6,6 +6,7 @@ use super::memory::{Activations, FLOAT};
 use crate::config::{ModelConfig, NormKind};
 use burn::module::{Module, Param, RunningState};
 use burn::tensor::{Tensor, activation::relu, module};
+use mrcnn_kernels::{ConvParams, group_norm};
 
 /// Normalization of a convolution's output, with torch's parameter names.
 #[derive(Module, Debug)]
@@ -103,27 +104,55 @@ impl Norm {
         }
     }
 
-    /// Convolution and norm, then a ReLU if `rectify`: `[n, in, h, w]` -> `[n, out, h', w']`, in the dtype
-    /// of `x`.
+    /// Convolution and norm, then the residual added and a ReLU if `rectify`: `[n, in, h, w]` ->
+    /// `[n, out, h', w']`, in the dtype of `x`.
     ///
     /// Fixed statistics are folded: `conv(x, W * s) + b` reads the activation once instead of twice. Others
     /// are taken and applied in f32.
-    pub fn after(&self, conv: &Conv2d, x: Tensor<4>, rectify: bool) -> Tensor<4> {
+    pub fn after(
+        &self,
+        conv: &Conv2d,
+        x: Tensor<4>,
+        mut residual: Option<Tensor<4>>,
+        rectify: bool,
+    ) -> Tensor<4> {
         let output = match (&self.running_mean, &self.running_var) {
             (Some(mean), Some(var)) if self.rule.frozen || !x.device().is_autodiff() => {
                 let scale = self.weight.val() / (var.value() + self.rule.epsilon).sqrt();
                 let shift = self.bias.val() - mean.value() * scale.clone();
-                let weight = conv.weight.val() * scale.reshape([-1, 1, 1, 1]);
-                return conv.forward_with(x, weight, Some(shift), rectify);
+                let folded = ConvParams {
+                    scale: Some(scale),
+                    bias: Some(shift),
+                    ..conv.params()
+                };
+                return conv.forward_with(x, folded, residual, rectify);
             }
             (Some(mean), Some(var)) => {
                 let y = conv.forward(x.clone());
                 like(self.batch_norm(full(y), mean, var), &x)
             }
             _ => {
-                let y = conv.forward(x.clone());
-                like(self.group_norm(full(y)), &x)
+                let y = full(conv.forward(x.clone()));
+                let (weight, bias) = (self.weight.val(), self.bias.val());
+                let Rule {
+                    groups, epsilon, ..
+                } = self.rule;
+                // In f32 what follows is part of the norm; else it follows in the dtype of x.
+                let same = y.dtype() == x.dtype();
+                let (residual_now, relu_now) = match same {
+                    true => (residual.take(), rectify),
+                    false => (None, false),
+                };
+                let y = group_norm(y, weight, bias, groups, epsilon, residual_now, relu_now);
+                if same {
+                    return y;
+                }
+                like(y, &x)
             }
+        };
+        let output = match residual {
+            Some(residual) => output + residual,
+            None => output,
         };
         if rectify { relu(output) } else { output }
     }
@@ -149,17 +178,6 @@ impl Norm {
         blend(var, result.variance * unbiased);
         result.output
     }
-
-    fn group_norm(&self, x: Tensor<4>) -> Tensor<4> {
-        let [n, c, h, w] = x.dims();
-        let groups = self.rule.groups;
-        let grouped = x.reshape([n, groups, c / groups * h * w]);
-        let mean = grouped.clone().mean_dim(2);
-        let centred = grouped - mean;
-        let variance = centred.clone().square().mean_dim(2);
-        let normed = (centred / (variance + self.rule.epsilon).sqrt()).reshape([n, c, h, w]);
-        normed * self.weight.val().reshape([1, c, 1, 1]) + self.bias.val().reshape([1, c, 1, 1])
-    }
 }
 
 /// The largest number of groups up to `groups` that divides `channels`.
@@ -178,9 +196,21 @@ pub(crate) fn conv_norm(
     rectify: bool,
 ) -> Tensor<4> {
     match norm {
-        Some(norm) => norm.after(conv, x, rectify),
-        None if rectify => conv.rectified(x),
-        None => conv.forward(x),
+        Some(norm) => norm.after(conv, x, None, rectify),
+        None => conv.forward_with(x, conv.params(), None, rectify),
+    }
+}
+
+/// The end of a residual block: `relu(norm(conv(x)) + residual)`.
+pub(crate) fn conv_norm_add(
+    conv: &Conv2d,
+    norm: &Option<Norm>,
+    x: Tensor<4>,
+    residual: Tensor<4>,
+) -> Tensor<4> {
+    match norm {
+        Some(norm) => norm.after(conv, x, Some(residual), true),
+        None => conv.forward_with(x, conv.params(), Some(residual), true),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::model::norm::{Norm, NormSettings, conv_norm, count_conv_norm};
 use burn::module::Module;
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Tensor, module};
+use mrcnn_kernels::upsample_add;
 
 /// Lateral 1x1 and output 3x3 convolutions of P2 to P5; P6 is every second cell of P5.
 #[derive(Module, Debug)]
@@ -51,9 +52,10 @@ impl Fpn {
             .map(|(c, (conv, norm))| conv_norm(conv, norm, c, false))
             .collect::<Vec<_>>();
         for level in (0..3).rev() {
-            let [_, _, h, w] = laterals[level].dims();
-            let top_down = upsample_nearest(laterals[level + 1].clone(), h, w);
-            laterals[level] = laterals[level].clone() + top_down;
+            let top = laterals[level + 1].clone();
+            // Moved out, so that the sum may take its place in memory.
+            let lateral = std::mem::replace(&mut laterals[level], top.clone());
+            laterals[level] = upsample_add(lateral, top);
         }
         let mut pyramid: Vec<_> = laterals
             .into_iter()
@@ -71,20 +73,6 @@ impl Fpn {
                 count_conv_norm(memory, conv, norm, cells(4 << level), true);
             }
         }
-    }
-}
-
-/// Doubles rows and columns, then cuts to `h x w` (odd sizes lose the last row or column).
-fn upsample_nearest(x: Tensor<4>, h: usize, w: usize) -> Tensor<4> {
-    let [n, c, rows, columns] = x.dims();
-    let doubled = x
-        .reshape([n, c, rows, 1, columns, 1])
-        .expand([n, c, rows, 2, columns, 2])
-        .reshape([n, c, rows * 2, columns * 2]);
-    if (h, w) == (rows * 2, columns * 2) {
-        doubled
-    } else {
-        doubled.slice([0..n, 0..c, 0..h, 0..w])
     }
 }
 

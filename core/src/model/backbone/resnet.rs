@@ -5,10 +5,10 @@ use crate::config::ModelConfig;
 use crate::model::init::Init;
 use crate::model::layers::{Conv2d, ConvSettings, to};
 use crate::model::memory::Activations;
-use crate::model::norm::{Norm, NormSettings, conv_norm, count_conv_norm};
+use crate::model::norm::{Norm, NormSettings, conv_norm, conv_norm_add, count_conv_norm};
 use burn::module::Module;
-use burn::tensor::ops::MaxPoolOptions;
-use burn::tensor::{FloatDType, Tensor, activation::relu, module};
+use burn::tensor::{FloatDType, Tensor};
+use mrcnn_kernels::max_pool3x3;
 
 /// A ResNet without its classifier: C2 to C5.
 #[derive(Module, Debug)]
@@ -68,10 +68,7 @@ impl ResNet {
     /// As [`Self::forward`], in `dtype`; the stem computes in that of the images.
     pub fn forward_in(&self, x: Tensor<4>, dtype: FloatDType) -> [Tensor<4>; 4] {
         let x = to(conv_norm(&self.conv1, &self.bn1, x, true), dtype);
-        let pool = MaxPoolOptions::new([3, 3])
-            .with_stride([2, 2])
-            .with_padding([1, 1]);
-        let x = module::max_pool2d(x, pool);
+        let x = max_pool3x3(x);
         let stage = |blocks: &[Block], x| blocks.iter().fold(x, |x, block| block.forward(x));
         let c2 = stage(&self.layer1, x);
         let c3 = stage(&self.layer2, c2.clone());
@@ -183,12 +180,13 @@ impl Block {
             None => x.clone(),
         };
         let x = conv_norm(&self.conv1, &self.bn1, x, true);
-        let x = conv_norm(&self.conv2, &self.bn2, x, self.conv3.is_some());
-        let x = match &self.conv3 {
-            Some(conv3) => conv_norm(conv3, &self.bn3, x, false),
-            None => x,
-        };
-        relu(x + shortcut)
+        match &self.conv3 {
+            Some(conv3) => {
+                let x = conv_norm(&self.conv2, &self.bn2, x, true);
+                conv_norm_add(conv3, &self.bn3, x, shortcut)
+            }
+            None => conv_norm_add(&self.conv2, &self.bn2, x, shortcut),
+        }
     }
 
     /// Counts the activations of the block, whose output has `stride`.

@@ -2,12 +2,12 @@
 
 use crate::config::{ModelConfig, NormKind};
 use crate::model::init::{Fill, Init};
-use crate::model::layers::{Conv2d, ConvSettings, full, like};
+use crate::model::layers::{Conv2d, ConvSettings, full};
 use crate::model::memory::{Activations, FLOAT};
 use crate::model::norm::{Norm, NormSettings, conv_norm, count_conv_norm};
 use burn::module::{Module, Param};
-use burn::tensor::{Int, Tensor, TensorData, activation::relu};
-use mrcnn_kernels::conv1x1;
+use burn::tensor::{Int, Tensor, TensorData};
+use mrcnn_kernels::{ConvParams, conv2d};
 
 /// The convolutions of the head, each followed by a ReLU.
 pub type MaskHead = Vec<(Conv2d, Option<Norm>)>;
@@ -87,7 +87,7 @@ impl MaskPredictor {
 
     /// `[r, c, p, p]` -> mask logits `[r, k, 2p, 2p]`, f32.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let hidden = relu(self.conv5_mask.forward(x));
+        let hidden = self.conv5_mask.rectified(x);
         full(self.mask_fcn_logits.forward(hidden))
     }
 }
@@ -110,9 +110,9 @@ impl Deconv2x2 {
         }
     }
 
-    /// `[r, in, h, w]` -> `[r, out, 2h, 2w]`: with stride 2 no outputs overlap, so it is a 1x1
-    /// convolution to four times the channels and a pixel shuffle, which every backend has fast.
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+    /// `[r, in, h, w]` -> `[r, out, 2h, 2w]`, and a ReLU: with stride 2 no outputs overlap, so it is a
+    /// 1x1 convolution to four times the channels and a pixel shuffle, which every backend has fast.
+    fn rectified(&self, x: Tensor<4>) -> Tensor<4> {
         let [r, _, h, w] = x.dims();
         let [input, output, _, _] = self.weight.dims();
         let weight = self
@@ -126,8 +126,13 @@ impl Deconv2x2 {
             .reshape([output, 1])
             .expand([output, 4])
             .reshape([output * 4]);
-        let (weight, bias) = (like(weight, &x), like(bias, &x));
-        let x = conv1x1(x, weight, Some(bias), 1);
+        let params = ConvParams {
+            weight,
+            scale: None,
+            bias: Some(bias),
+            stride: 1,
+        };
+        let x = conv2d(x, params, None, true);
         x.reshape([r, output, 2, 2, h, w])
             .permute([0, 1, 4, 2, 5, 3])
             .reshape([r, output, h * 2, w * 2])
