@@ -104,6 +104,8 @@ pub mod evaluate;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod image;
+#[cfg(feature = "train")]
+mod memory;
 pub mod model;
 pub mod predict;
 pub mod random;

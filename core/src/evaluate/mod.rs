@@ -1,29 +1,33 @@
-//! Evaluating a model on a data set, and drawing what it found beside the truth.
+//! Evaluation of a model on a dataset, and drawings of detections beside the ground truth.
+
+pub(crate) mod gathered;
+mod retry;
+pub(crate) mod usable;
 
 use crate::data::{Dataset, Instance, Sample};
 use crate::detection::Detection;
 use crate::eval::{AreaProtocol, EvalShard, Metrics, evaluate};
 use crate::image::overlay::{OverlayOptions, draw, side_by_side};
 use crate::predict::Predictor;
-use crate::train::error::TrainError;
-use crate::train::input::loader::{LoadError, usable_image};
-use crate::train::ranks::exchange::{Rank, gather_numbers};
+use crate::train::error::{LoadError, TrainError};
+use crate::train::rank::{Rank, gather_numbers};
 use ::image::RgbImage;
 use mrcnn_backends::comm::Communicator;
 use std::ops::ControlFlow;
 use std::path::Path;
+use usable::usable_image;
 
-/// Detections by the id of their picture.
+/// Detections by the id of their image.
 pub type DatasetDetections = Vec<(u64, Vec<Detection>)>;
 
 /// Called after every batch of an evaluation with the images done and how many there are; it may end the
 /// evaluation.
 pub type Progress<'a> = dyn FnMut(usize, usize) -> ControlFlow<()> + 'a;
 
-/// Evaluates a model on a data set and returns the detections too.
+/// Evaluates a model on a dataset and returns the detections too.
 ///
 /// Where `progress` ends it, the error is [`TrainError::Interrupted`]. The model may know more classes than
-/// the data set; what it finds of those is left out.
+/// the dataset; detections of those are left out.
 pub fn evaluate_model(
     predictor: &Predictor,
     dataset: &Dataset,
@@ -36,7 +40,7 @@ pub fn evaluate_model(
 
 /// As [`evaluate_model`], by all ranks together: the same numbers bit for bit, on every rank.
 ///
-/// Each rank predicts and matches a stretch of the data set, rank 0 the first one, and gets its own
+/// Each rank predicts and matches a stretch of the dataset, rank 0 the first one, and gets its own
 /// detections back. `progress` is about the rank's stretch.
 pub fn evaluate_over_ranks(
     comm: &dyn Communicator,
@@ -55,15 +59,15 @@ pub fn evaluate_over_ranks(
         ControlFlow::Continue(())
     };
     let progress: &mut Progress<'_> = &mut progress;
-    // Whole batches: which pictures share one decides how they are padded.
-    let pictures = dataset.samples.len();
-    let batches = Rank::of(comm).share(pictures.div_ceil(EVAL_BATCH));
-    let [first, end] = [batches.start, batches.end].map(|b| (b * EVAL_BATCH).min(pictures));
+    // Whole batches: which images share one decides how they are padded.
+    let images = dataset.samples.len();
+    let batches = Rank::of(comm).share(images.div_ceil(EVAL_BATCH));
+    let [first, end] = [batches.start, batches.end].map(|b| (b * EVAL_BATCH).min(images));
     let samples = &dataset.samples[first..end];
     let found = predict_samples(predictor, dataset, samples, progress)?;
 
     let mut shard = EvalShard::new(&dataset.classes, protocol)?;
-    // A picture that could not be read does not count.
+    // An image that could not be read does not count.
     let mut read = found.iter().map(|(id, _)| id).peekable();
     let samples = samples
         .iter()
@@ -103,10 +107,10 @@ fn of_rank_0(
     })
 }
 
-/// Pictures predicted at a time.
+/// Images predicted at a time.
 const EVAL_BATCH: usize = 4;
 
-/// Detections of some pictures of a data set, labelled as it labels.
+/// Detections of some images of a dataset, labelled as it labels.
 fn predict_samples(
     predictor: &Predictor,
     dataset: &Dataset,
@@ -158,7 +162,7 @@ fn predict_all(
 /// Weaker detections are not drawn.
 const DRAWN_SCORE: f32 = 0.5;
 
-/// A picture of a data set twice: with its truth, and with the confident detections.
+/// An image of a dataset twice: with its ground truth, and with the confident detections.
 pub fn truth_and_prediction(
     sample: &Sample,
     detections: &[Detection],
@@ -184,7 +188,7 @@ pub fn truth_and_prediction(
     ]))
 }
 
-/// Writes [`truth_and_prediction`] of the first `count` pictures to `folder/ID.png`.
+/// Writes [`truth_and_prediction`] of the first `count` images to `folder/ID.png`.
 pub fn draw_predictions(
     folder: &Path,
     dataset: &Dataset,

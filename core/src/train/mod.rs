@@ -1,42 +1,52 @@
-//! Training: targets, losses, optimizer, data loading and the loop around them.
+//! Training: input, the step, the optimizer, ranks and the run around them.
+//!
+//! Build a run with [`Trainer::builder`], follow it with an [`Observer`].
 
 pub(crate) mod error;
-pub(crate) mod input;
-pub(crate) mod optim;
-pub(crate) mod ranks;
-pub(crate) mod run;
-pub(crate) mod step;
+mod input;
+mod observer;
+mod optim;
+pub(crate) mod rank;
+mod ranks;
+mod run;
+mod step;
 
-pub use input::{augment, batch};
-pub use step::losses;
-
-pub use crate::evaluate::{
-    DatasetDetections, draw_predictions, evaluate_model, evaluate_over_ranks, truth_and_prediction,
-};
-pub use error::TrainError;
+pub use crate::memory::machine;
+pub use error::{CheckpointError, LoadError, TrainError};
 pub use input::augment::Augment;
-pub use input::batch::{Batch, TrainSample, Truth};
-pub use input::loader::{LoadError, Loader};
-pub use input::masks::{TruthMask, project_mask};
-pub use input::preview::{draw_truth, picture, preview};
-pub use optim::ema::Ema;
-pub use optim::loss_scale::{LossScaler, MOST_SKIPPED, ScaleState};
-pub use optim::optimizer::{Optimizer, StepOutcome};
-pub use optim::schedule::learning_rate;
-pub use ranks::exchange::Rank;
+pub use input::preview::preview;
+pub use observer::{Observer, StepReport};
 pub use run::builder::TrainerBuilder;
-pub use run::checkpoint::{CheckpointError, Progress, Saved, newest as newest_checkpoint};
-pub use run::dump::dump_batch;
+pub use run::checkpoint::{Progress, Saved};
 pub use run::folder::{RunFolder, free_name};
-pub use run::memory::{MemoryMeter, device_memory, machine};
 pub use run::memory_plan::{Bucket, MemoryPlan};
-pub use run::trainer::{Observer, Outcome, StepReport, Trainer};
-pub use run::val_loss::validation_losses;
-pub use step::accumulate::accumulated_losses_and_gradients;
-pub use step::counts::StepCounts;
-pub use step::device::slot_losses;
-pub use step::gradients::ParamGradients;
-pub use step::host::{forward_losses, step_losses};
-pub use step::losses::Losses;
-pub use step::replicas::Replicas;
-pub use step::targets_host::{RoiTargets, RpnTargets, roi_targets, rpn_targets};
+pub use run::trainer::Trainer;
+pub use run::training_loop::Outcome;
+pub use step::losses::{LossValues, Losses};
+
+/// The parts of a run one by one, for tests and benchmarks; no stable interface.
+#[doc(hidden)]
+pub mod parts {
+    pub use super::input::augment::Augment;
+    pub use super::input::batch::{Batch, TrainSample, Truth};
+    pub use super::input::loader::Loader;
+    pub use super::input::masks::{TruthMask, project_mask};
+    pub use super::input::preview::{batch_image, draw_truth};
+    pub use super::optim::ema::Ema;
+    pub use super::optim::loss_scale::{LossScaler, ScaleState};
+    pub use super::optim::optimizer::{Optimizer, StepOutcome};
+    pub use super::optim::schedule::learning_rate;
+    pub use super::rank::Rank;
+    pub use super::ranks::exchange::losses_and_gradients as losses_and_gradients_of_ranks;
+    pub use super::step::accumulate::accumulated_losses_and_gradients;
+    pub use super::step::features::StepFeatures;
+    pub use super::step::gradients::ParamGradients;
+    pub use super::step::losses::{
+        bce_with_logits, box_losses, losses, mask_loss, read_losses, rpn_losses, smooth_l1,
+    };
+    pub use super::step::replicas::Replicas;
+    pub use super::step::samples::{AnchorSamples, MaskSamples, RoiSamples, SampleCounts, Samples};
+    pub use super::step::targets_device::sample_on_device;
+    pub use super::step::targets_host::sample_on_host;
+    pub use crate::memory::{MemoryMeter, device_memory};
+}

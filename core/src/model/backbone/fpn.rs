@@ -1,12 +1,13 @@
 //! Feature pyramid network (Lin et al., 2016).
 
-use super::resnet::ResNet;
 use crate::config::{ModelConfig, NormKind};
-use crate::model::layers::Conv2d;
-use crate::model::norm::{Norm, conv_norm};
+use crate::model::init::{Fill, Init};
+use crate::model::layers::{Conv2d, ConvSettings};
+use crate::model::memory::Activations;
+use crate::model::norm::{Norm, NormSettings, conv_norm, count_conv_norm};
 use burn::module::Module;
 use burn::tensor::ops::MaxPoolOptions;
-use burn::tensor::{Device, Tensor, module};
+use burn::tensor::{Tensor, module};
 use mrcnn_kernels::upsample_add;
 
 /// Lateral 1x1 and output 3x3 convolutions of P2 to P5; P6 is every second cell of P5.
@@ -17,20 +18,29 @@ pub struct Fpn {
 }
 
 impl Fpn {
-    /// A pyramid with zero weights.
-    pub fn new(config: &ModelConfig, device: &Device) -> Self {
-        let channels = config.fpn_channels;
-        let block = |input: usize, kernel: usize| {
-            let bias = config.head_norm == NormKind::None;
-            let conv = Conv2d::new([input, channels], kernel, 1, bias, device);
-            (
-                conv,
-                Norm::new(config.head_norm, channels, false, config, device),
-            )
+    /// A pyramid on top of four levels of `channels`.
+    pub fn new(init: &Init<'_>, channels: [usize; 4], config: &ModelConfig) -> Self {
+        let output = config.fpn_channels;
+        let block = |init: Init<'_>, input: usize, kernel: usize| {
+            let settings = ConvSettings {
+                bias: config.head_norm == NormKind::None,
+                fill: Fill::KaimingUniform,
+                ..ConvSettings::new(input, output, kernel)
+            };
+            let conv = Conv2d::new(&init.child(0), settings);
+            let norm = Norm::new(&init.child(1), output, NormSettings::of_heads(config));
+            (conv, norm)
         };
+        let inner = init.child("inner_blocks");
+        let layer = init.child("layer_blocks");
+        let inner_blocks = channels.into_iter().enumerate();
         Self {
-            inner_blocks: ResNet::channels(config).map(|input| block(input, 1)).into(),
-            layer_blocks: (0..4).map(|_| block(channels, 3)).collect(),
+            inner_blocks: inner_blocks
+                .map(|(level, input)| block(inner.child(level), input, 1))
+                .collect(),
+            layer_blocks: (0..channels.len())
+                .map(|level| block(layer.child(level), output, 3))
+                .collect(),
         }
     }
 
@@ -54,6 +64,15 @@ impl Fpn {
             .collect();
         pyramid.push(every_second(pyramid[3].clone()));
         pyramid
+    }
+
+    /// Counts the activations of an image: each output is the input of a layer that learns.
+    pub(crate) fn count(&self, memory: &mut Activations, cells: &dyn Fn(usize) -> u64) {
+        for blocks in [&self.inner_blocks, &self.layer_blocks] {
+            for (level, (conv, norm)) in blocks.iter().enumerate() {
+                count_conv_norm(memory, conv, norm, cells(4 << level), true);
+            }
+        }
     }
 }
 

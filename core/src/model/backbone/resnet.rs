@@ -2,13 +2,15 @@
 //! configuration says otherwise.
 
 use crate::config::ModelConfig;
-use crate::model::layers::{Conv2d, to};
-use crate::model::norm::{Norm, conv_norm, conv_norm_add};
+use crate::model::init::Init;
+use crate::model::layers::{Conv2d, ConvSettings, to};
+use crate::model::memory::Activations;
+use crate::model::norm::{Norm, NormSettings, conv_norm, conv_norm_add, count_conv_norm};
 use burn::module::Module;
-use burn::tensor::{Device, FloatDType, Tensor};
+use burn::tensor::{FloatDType, Tensor};
 use mrcnn_kernels::max_pool3x3;
 
-/// The backbone's body: C2 to C5.
+/// A ResNet without its classifier: C2 to C5.
 #[derive(Module, Debug)]
 pub struct ResNet {
     conv1: Conv2d,
@@ -20,28 +22,36 @@ pub struct ResNet {
 }
 
 impl ResNet {
-    /// A body with zero weights, frozen up to `config.freeze_at`.
-    pub fn new(config: &ModelConfig, device: &Device) -> Self {
-        let stem_frozen = config.freeze_at > 0;
+    /// A body, frozen up to `config.freeze_at`.
+    pub fn new(init: &Init<'_>, config: &ModelConfig) -> Self {
+        let norm = NormSettings::of_body(config);
+        let stem = init.frozen(config.freeze_at > 0);
         let mut input = config.width;
-        let mut stage = |index: usize| {
-            let build = BlockBuilder {
-                config,
-                device,
-                frozen: config.freeze_at > index + 1,
-            };
-            let width = config.width << index;
+        let mut stage = |index: usize| -> Vec<Block> {
+            let stage = init.child(format_args!("layer{}", index + 1));
+            let stage = stage.frozen(config.freeze_at > index + 1);
             let blocks = (0..config.backbone.blocks()[index]).map(|block| {
-                let stride = if block == 0 && index > 0 { 2 } else { 1 };
-                let block = build.block(input, width, stride);
-                input = width * config.backbone.expansion();
-                block
+                let settings = BlockSettings {
+                    input,
+                    width: config.width << index,
+                    output: Self::channels(config)[index],
+                    stride: if block == 0 && index > 0 { 2 } else { 1 },
+                    stride_in_1x1: config.stride_in_1x1,
+                    groups: 1,
+                    norm,
+                };
+                input = settings.output;
+                Block::new(&stage.child(block), settings)
             });
             blocks.collect()
         };
+        let conv1 = ConvSettings {
+            stride: 2,
+            ..ConvSettings::new(3, config.width, 7)
+        };
         Self {
-            conv1: Conv2d::new([3, config.width], 7, 2, false, device),
-            bn1: Norm::new(config.norm, config.width, stem_frozen, config, device),
+            conv1: Conv2d::new(&stem.child("conv1"), conv1),
+            bn1: Norm::new(&stem.child("bn1"), config.width, norm),
             layer1: stage(0),
             layer2: stage(1),
             layer3: stage(2),
@@ -49,15 +59,15 @@ impl ResNet {
         }
     }
 
-    /// Picture `[n, 3, h, w]` -> C2, C3, C4, C5 at strides 4, 8, 16, 32, in the format of the picture.
+    /// Images `[n, 3, h, w]` -> C2, C3, C4, C5 at strides 4, 8, 16, 32, in the dtype of the images.
     pub fn forward(&self, x: Tensor<4>) -> [Tensor<4>; 4] {
-        let format = x.dtype().into();
-        self.forward_in(x, format)
+        let dtype = x.dtype().into();
+        self.forward_in(x, dtype)
     }
 
-    /// As [`Self::forward`], in `format`; the stem computes in that of the picture.
-    pub fn forward_in(&self, x: Tensor<4>, format: FloatDType) -> [Tensor<4>; 4] {
-        let x = to(conv_norm(&self.conv1, &self.bn1, x, true), format);
+    /// As [`Self::forward`], in `dtype`; the stem computes in that of the images.
+    pub fn forward_in(&self, x: Tensor<4>, dtype: FloatDType) -> [Tensor<4>; 4] {
+        let x = to(conv_norm(&self.conv1, &self.bn1, x, true), dtype);
         let x = max_pool3x3(x);
         let stage = |blocks: &[Block], x| blocks.iter().fold(x, |x, block| block.forward(x));
         let c2 = stage(&self.layer1, x);
@@ -71,6 +81,36 @@ impl ResNet {
     pub fn channels(config: &ModelConfig) -> [usize; 4] {
         [0, 1, 2, 3].map(|stage| (config.width << stage) * config.backbone.expansion())
     }
+
+    /// Counts the activations of an image; `cells` are rows times columns at a stride.
+    pub(crate) fn count(&self, memory: &mut Activations, cells: &dyn Fn(usize) -> u64) {
+        // The stem computes in f32.
+        let mut stem = Activations::new(FloatDType::F32);
+        count_conv_norm(&mut stem, &self.conv1, &self.bn1, cells(2), true);
+        memory.merge(stem);
+        let stages = [&self.layer1, &self.layer2, &self.layer3, &self.layer4];
+        for (index, blocks) in stages.into_iter().enumerate() {
+            for block in blocks {
+                block.count(memory, cells, 4 << index);
+            }
+        }
+    }
+}
+
+/// Settings of a block.
+#[derive(Clone, Copy, Debug)]
+struct BlockSettings {
+    input: usize,
+    /// Channels of all convolutions but the last one of a bottleneck.
+    width: usize,
+    /// A block is a bottleneck where it has more outputs than its width.
+    output: usize,
+    stride: usize,
+    /// Whether a bottleneck strides in its first 1x1 convolution.
+    stride_in_1x1: bool,
+    /// Groups of the 3x3 convolution of a bottleneck.
+    groups: usize,
+    norm: NormSettings,
 }
 
 /// A basic block (two 3x3 convolutions) or, with `conv3`, a bottleneck (1x1, 3x3, 1x1).
@@ -86,6 +126,54 @@ struct Block {
 }
 
 impl Block {
+    fn new(init: &Init<'_>, settings: BlockSettings) -> Self {
+        let BlockSettings {
+            input,
+            width,
+            output,
+            stride,
+            groups,
+            ..
+        } = settings;
+        let is_bottleneck = output != width;
+        // v1.5: a bottleneck strides in its 3x3 convolution; a basic block in its first one.
+        let first_strides = !is_bottleneck || settings.stride_in_1x1;
+        let [stride1, stride2] = if first_strides {
+            [stride, 1]
+        } else {
+            [1, stride]
+        };
+        let conv = |name: &str, settings| Conv2d::new(&init.child(name), settings);
+        let norm = |name: &str, channels| Norm::new(&init.child(name), channels, settings.norm);
+        let first = ConvSettings {
+            stride: stride1,
+            ..ConvSettings::new(input, width, if is_bottleneck { 1 } else { 3 })
+        };
+        let second = ConvSettings {
+            stride: stride2,
+            groups: if is_bottleneck { groups } else { 1 },
+            ..ConvSettings::new(width, width, 3)
+        };
+        let shortcut = ConvSettings {
+            stride,
+            ..ConvSettings::new(input, output, 1)
+        };
+        Self {
+            conv1: conv("conv1", first),
+            bn1: norm("bn1", width),
+            conv2: conv("conv2", second),
+            bn2: norm("bn2", width),
+            conv3: is_bottleneck.then(|| conv("conv3", ConvSettings::new(width, output, 1))),
+            bn3: if is_bottleneck {
+                norm("bn3", output)
+            } else {
+                None
+            },
+            downsample: (stride != 1 || input != output)
+                .then(|| (conv("downsample.0", shortcut), norm("downsample.1", output))),
+        }
+    }
+
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let shortcut = match &self.downsample {
             Some((conv, norm)) => conv_norm(conv, norm, x.clone(), false),
@@ -100,49 +188,18 @@ impl Block {
             None => conv_norm_add(&self.conv2, &self.bn2, x, shortcut),
         }
     }
-}
 
-struct BlockBuilder<'a> {
-    config: &'a ModelConfig,
-    device: &'a Device,
-    frozen: bool,
-}
-
-impl BlockBuilder<'_> {
-    fn block(&self, input: usize, width: usize, stride: usize) -> Block {
-        let output = width * self.config.backbone.expansion();
-        let bottleneck = output != width;
-        let (first, second) = if bottleneck { (1, 3) } else { (3, 3) };
-        // v1.5: a bottleneck strides in its 3x3 convolution; a basic block has no other than its first.
-        let first_strides = !bottleneck || self.config.stride_in_1x1;
-        let (stride1, stride2) = if first_strides {
-            (stride, 1)
-        } else {
-            (1, stride)
-        };
-        Block {
-            conv1: self.conv([input, width], first, stride1),
-            bn1: self.norm(width),
-            conv2: self.conv([width, width], second, stride2),
-            bn2: self.norm(width),
-            conv3: bottleneck.then(|| self.conv([width, output], 1, 1)),
-            bn3: if bottleneck { self.norm(output) } else { None },
-            downsample: (stride != 1 || input != output)
-                .then(|| (self.conv([input, output], 1, stride), self.norm(output))),
+    /// Counts the activations of the block, whose output has `stride`.
+    fn count(&self, memory: &mut Activations, cells: &dyn Fn(usize) -> u64, stride: usize) {
+        let strides = self.conv1.settings().stride * self.conv2.settings().stride;
+        let after_first = cells(stride / strides * self.conv1.settings().stride);
+        count_conv_norm(memory, &self.conv1, &self.bn1, after_first, true);
+        count_conv_norm(memory, &self.conv2, &self.bn2, cells(stride), true);
+        if let Some(conv3) = &self.conv3 {
+            count_conv_norm(memory, conv3, &self.bn3, cells(stride), true);
         }
-    }
-
-    fn conv(&self, channels: [usize; 2], kernel: usize, stride: usize) -> Conv2d {
-        Conv2d::new(channels, kernel, stride, false, self.device)
-    }
-
-    fn norm(&self, channels: usize) -> Option<Norm> {
-        Norm::new(
-            self.config.norm,
-            channels,
-            self.frozen,
-            self.config,
-            self.device,
-        )
+        if let Some((conv, norm)) = &self.downsample {
+            count_conv_norm(memory, conv, norm, cells(stride), false);
+        }
     }
 }

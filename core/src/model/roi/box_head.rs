@@ -1,13 +1,13 @@
 //! The box head: two fully connected layers, class scores and class-wise box deltas.
 
-use crate::boxes::{self, Bbox, BoxCoder};
-use crate::config::{ModelConfig, RoiConfig};
+use crate::config::ModelConfig;
+use crate::model::init::{Fill, Init};
 use crate::model::layers::{Linear, full};
+use crate::model::memory::Activations;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, activation::relu};
-use mrcnn_kernels::batched_nms;
+use burn::tensor::{Tensor, activation::relu};
 
-/// Two fully connected layers over a pooled region.
+/// Two fully connected layers over pooled RoIs.
 #[derive(Module, Debug)]
 pub struct BoxHead {
     fc6: Linear,
@@ -15,21 +15,32 @@ pub struct BoxHead {
 }
 
 impl BoxHead {
-    /// A head with zero weights.
-    pub fn new(config: &ModelConfig, device: &Device) -> Self {
+    /// A head for the pyramid's channels.
+    pub fn new(init: &Init<'_>, config: &ModelConfig) -> Self {
         let pool = config.box_head.pool;
         let hidden = config.box_head.hidden;
+        let linear = |name: &str, input: usize| {
+            Linear::new(&init.child(name), input, hidden, Fill::KaimingUniform)
+        };
         Self {
-            fc6: Linear::new(config.fpn_channels * pool * pool, hidden, device),
-            fc7: Linear::new(hidden, hidden, device),
+            fc6: linear("fc6", config.fpn_channels * pool * pool),
+            fc7: linear("fc7", hidden),
         }
     }
 
-    /// Pooled regions `[r, c, p, p]` -> `[r, hidden]`.
+    /// Pooled RoIs `[r, c, p, p]` -> `[r, hidden]`.
     pub fn forward(&self, pooled: Tensor<4>) -> Tensor<2> {
         let [r, c, h, w] = pooled.dims();
         let x = relu(self.fc6.forward(pooled.reshape([r, c * h * w])));
         relu(self.fc7.forward(x))
+    }
+
+    /// Counts the activations of `rois` RoIs.
+    pub(crate) fn count(&self, memory: &mut Activations, rois: u64) {
+        let [hidden, pooled] = self.fc6.weight.dims().map(|length| length as u64);
+        // Pooled features and their copy; both layers and their ReLUs.
+        memory.add(rois * pooled, 2 * memory.bytes, true);
+        memory.add(rois * hidden, 4 * memory.bytes, true);
     }
 }
 
@@ -41,12 +52,15 @@ pub struct BoxPredictor {
 }
 
 impl BoxPredictor {
-    /// A predictor with zero weights.
-    pub fn new(config: &ModelConfig, device: &Device) -> Self {
+    /// A predictor of the configured classes.
+    pub fn new(init: &Init<'_>, config: &ModelConfig) -> Self {
         let hidden = config.box_head.hidden;
+        let linear = |name: &str, output: usize, deviation: f64| {
+            Linear::new(&init.child(name), hidden, output, Fill::Normal(deviation))
+        };
         Self {
-            cls_score: Linear::new(hidden, config.num_classes, device),
-            bbox_pred: Linear::new(hidden, config.num_classes * 4, device),
+            cls_score: linear("cls_score", config.num_classes, 0.01),
+            bbox_pred: linear("bbox_pred", config.num_classes * 4, 0.001),
         }
     }
 
@@ -55,68 +69,4 @@ impl BoxPredictor {
         let logits = self.cls_score.forward(x.clone());
         (full(logits), full(self.bbox_pred.forward(x)))
     }
-}
-
-/// A scored box of one class, in the pixels of the resized picture.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ScoredBox {
-    /// Where it is.
-    pub bbox: Bbox,
-    /// Class, `1..k`.
-    pub label: usize,
-    /// Softmax score.
-    pub score: f32,
-}
-
-/// The detections of one picture, best first (torchvision's `postprocess_detections`).
-///
-/// * `logits [r, k]` and `deltas [r, 4k]`, row-major, for the proposals `rois`.
-/// * `size` - height and width of the resized picture in pixels.
-pub fn postprocess(
-    logits: &[f32],
-    deltas: &[f32],
-    rois: &[Bbox],
-    size: (u32, u32),
-    config: &RoiConfig,
-) -> Vec<ScoredBox> {
-    if rois.is_empty() {
-        return Vec::new();
-    }
-    let classes = logits.len() / rois.len();
-    let coder = BoxCoder {
-        weights: config.box_weights,
-    };
-    let mut candidates = Vec::new();
-    for (index, roi) in rois.iter().enumerate() {
-        let scores = softmax(&logits[index * classes..][..classes]);
-        for (label, &score) in scores.iter().enumerate().skip(1) {
-            if score > config.score_threshold {
-                let deltas = &deltas[(index * classes + label) * 4..][..4];
-                let decoded = coder.decode(deltas, roi);
-                let bbox = boxes::clip(decoded, size.0 as f32, size.1 as f32);
-                let finite = decoded.iter().all(|v| v.is_finite());
-                if finite && boxes::is_large_enough(&bbox, MIN_SIDE) {
-                    candidates.push(ScoredBox { bbox, label, score });
-                }
-            }
-        }
-    }
-    let boxes: Vec<Bbox> = candidates.iter().map(|c| c.bbox).collect();
-    let scores: Vec<f32> = candidates.iter().map(|c| c.score).collect();
-    let labels: Vec<usize> = candidates.iter().map(|c| c.label).collect();
-    batched_nms(&boxes, &scores, &labels, config.nms_iou)
-        .into_iter()
-        .take(config.max_detections)
-        .map(|kept| candidates[kept])
-        .collect()
-}
-
-/// Detections with a shorter side, in pixels, are dropped.
-pub(crate) const MIN_SIDE: f32 = 1e-2;
-
-fn softmax(logits: &[f32]) -> Vec<f32> {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exp: Vec<f32> = logits.iter().map(|logit| (logit - max).exp()).collect();
-    let sum: f32 = exp.iter().sum();
-    exp.into_iter().map(|e| e / sum).collect()
 }

@@ -1,34 +1,64 @@
-//! The mask head: convolutions, a 2x up-sampling, one mask a class.
+//! The mask head: convolutions, a 2x up-sampling, one mask per class.
 
 use crate::config::{ModelConfig, NormKind};
-use crate::model::layers::{Conv2d, full, zeros};
-use crate::model::norm::{Norm, conv_norm};
+use crate::model::init::{Fill, Init};
+use crate::model::layers::{Conv2d, ConvSettings, full};
+use crate::model::memory::{Activations, FLOAT};
+use crate::model::norm::{Norm, NormSettings, conv_norm, count_conv_norm};
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 use mrcnn_kernels::{ConvParams, conv2d};
 
 /// The convolutions of the head, each followed by a ReLU.
 pub type MaskHead = Vec<(Conv2d, Option<Norm>)>;
 
-/// A mask head with zero weights.
-pub(crate) fn new_mask_head(config: &ModelConfig, device: &Device) -> MaskHead {
+/// The convolutions of a mask head.
+pub(crate) fn new_mask_head(init: &Init<'_>, config: &ModelConfig) -> MaskHead {
     let mut input = config.fpn_channels;
-    let block = |&channels: &usize| {
-        let bias = config.head_norm == NormKind::None;
-        let conv = Conv2d::new([input, channels], 3, 1, bias, device);
+    let convs = config.mask_head.convs.iter().enumerate();
+    let block = |(index, &channels): (usize, &usize)| {
+        let init = init.child(index);
+        let settings = ConvSettings {
+            bias: config.head_norm == NormKind::None,
+            ..ConvSettings::new(input, channels, 3)
+        };
         input = channels;
-        (
-            conv,
-            Norm::new(config.head_norm, channels, false, config, device),
-        )
+        let norm = Norm::new(&init.child(1), channels, NormSettings::of_heads(config));
+        (Conv2d::new(&init.child(0), settings), norm)
     };
-    config.mask_head.convs.iter().map(block).collect()
+    convs.map(block).collect()
 }
 
-/// Pooled regions `[r, c, p, p]` -> `[r, convs.last, p, p]`.
+/// Pooled RoIs `[r, c, p, p]` -> `[r, convs.last, p, p]`.
 pub(crate) fn mask_head_forward(head: &MaskHead, pooled: Tensor<4>) -> Tensor<4> {
     head.iter()
         .fold(pooled, |x, (conv, norm)| conv_norm(conv, norm, x, true))
+}
+
+/// Counts the activations of both parts of the mask head for `objects` RoIs of `pool x pool` bins.
+pub(crate) fn count_mask_head(
+    memory: &mut Activations,
+    head: &MaskHead,
+    predictor: &MaskPredictor,
+    [objects, pool]: [usize; 2],
+) {
+    let mut layers = Activations::of(memory.bytes);
+    let cells = (objects * pool * pool) as u64;
+    let [input, hidden, ..] = predictor.conv5_mask.weight.dims();
+    let input = head
+        .first()
+        .map_or(input, |(conv, _)| conv.settings().input) as u64;
+    // Pooled features and their copy.
+    layers.add(cells * input, 2 * layers.bytes, true);
+    for (conv, norm) in head {
+        count_conv_norm(&mut layers, conv, norm, cells, true);
+    }
+    // Four times the cells, and their ReLU.
+    layers.add(4 * cells * hidden as u64, 2 * layers.bytes, true);
+    // The loss of the logits is f32.
+    let classes = predictor.mask_fcn_logits.settings().output as u64;
+    layers.add(4 * cells * classes, 3 * FLOAT, true);
+    memory.keep(layers);
 }
 
 /// Up-sampling and the class-wise masks.
@@ -39,17 +69,19 @@ pub struct MaskPredictor {
 }
 
 impl MaskPredictor {
-    /// A predictor with zero weights.
-    pub fn new(config: &ModelConfig, device: &Device) -> Self {
+    /// A predictor of the configured classes.
+    pub fn new(init: &Init<'_>, config: &ModelConfig) -> Self {
         let head = &config.mask_head;
         let input = head.convs.last().copied().unwrap_or(config.fpn_channels);
-        let classes = [head.hidden, config.num_classes];
+        let logits = ConvSettings {
+            bias: true,
+            // As Detectron2: torchvision's Kaiming would start narrow heads at logits of tens.
+            fill: Fill::Normal(0.001),
+            ..ConvSettings::new(head.hidden, config.num_classes, 1)
+        };
         Self {
-            conv5_mask: Deconv2x2 {
-                weight: zeros([input, head.hidden, 2, 2], device),
-                bias: zeros([head.hidden], device),
-            },
-            mask_fcn_logits: Conv2d::new(classes, 1, 1, true, device),
+            conv5_mask: Deconv2x2::new(&init.child("conv5_mask"), input, head.hidden),
+            mask_fcn_logits: Conv2d::new(&init.child("mask_fcn_logits"), logits),
         }
     }
 
@@ -69,6 +101,15 @@ struct Deconv2x2 {
 }
 
 impl Deconv2x2 {
+    fn new(init: &Init<'_>, input: usize, output: usize) -> Self {
+        // Each output sums over the input channels, which are axis 0.
+        let fill = Fill::Normal((2.0 / input.max(1) as f64).sqrt());
+        Self {
+            weight: init.param("weight", [input, output, 2, 2], fill),
+            bias: init.param("bias", [output], Fill::Constant(0.0)),
+        }
+    }
+
     /// `[r, in, h, w]` -> `[r, out, 2h, 2w]`, and a ReLU: with stride 2 no outputs overlap, so it is a
     /// 1x1 convolution to four times the channels and a pixel shuffle, which every backend has fast.
     fn rectified(&self, x: Tensor<4>) -> Tensor<4> {

@@ -1,4 +1,4 @@
-//! A training batch: prepared pictures with their ground truth.
+//! A training batch: prepared images with their ground truth.
 
 use super::masks::TruthMask;
 use crate::boxes::Bbox;
@@ -6,10 +6,11 @@ use crate::config::ImageConfig;
 use crate::data::Sample;
 use crate::image::Placement;
 use crate::image::transform::{Planes, padded_size, prepare_window, stack_to};
+use crate::random::Stream;
 use ::image::RgbImage;
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// The objects of a picture, in the pixels of the resized picture; crowds are left out.
+/// The objects of an image, in the pixels of the resized image; crowds are left out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Truth {
     /// Boxes.
@@ -20,19 +21,19 @@ pub struct Truth {
     pub masks: Vec<TruthMask>,
 }
 
-/// One prepared picture.
+/// One prepared image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainSample {
     /// Id in the annotation file.
     pub image_id: u64,
-    /// The normalised, resized picture.
+    /// The normalized, resized image.
     pub planes: Planes,
     /// Its objects.
     pub truth: Truth,
 }
 
 impl TrainSample {
-    /// Prepares a decoded picture, mirrored if `flip`.
+    /// Prepares a decoded image, mirrored if `flip`.
     pub fn new(image: RgbImage, sample: &Sample, config: &ImageConfig, flip: bool) -> Self {
         let original = (image.height(), image.width());
         let resized = config.resized(original.0, original.1);
@@ -40,10 +41,10 @@ impl TrainSample {
         Self::placed(&image, sample, config, &placement)
     }
 
-    /// The part of a decoded picture that `placement` shows.
+    /// The part of a decoded image that `placement` shows.
     ///
     /// An object that it cuts gets the box of what is left of its mask; one of which nothing is left, or
-    /// which became smaller than a pixel in a picture that is not shown whole, is no truth.
+    /// which became smaller than a pixel in an image that is not shown whole, is left out.
     pub fn placed(
         image: &RgbImage,
         sample: &Sample,
@@ -83,25 +84,25 @@ fn is_cut(bbox: &Bbox, placement: &Placement) -> bool {
     bbox[0] < 0.0 || bbox[1] < 0.0 || bbox[2] > width || bbox[3] > height
 }
 
-/// Pictures that are trained on together.
+/// Images that are trained on together.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// `[n, 3, h, w]`, zero-padded right and bottom.
     pub values: Vec<f32>,
     /// Shape of `values`.
     pub shape: [usize; 4],
-    /// `(height, width)` of each picture without padding.
+    /// `(height, width)` of each image without padding.
     pub sizes: Vec<(u32, u32)>,
-    /// Objects of each picture.
+    /// Objects of each image.
     pub truths: Vec<Truth>,
-    /// Ids of the pictures.
+    /// Ids of the images.
     pub image_ids: Vec<u64>,
-    /// Which picture of the step each one is: decides what is sampled of it, whoever trains on it.
+    /// Position of each image in the step, which decides its samples on every rank.
     pub places: Vec<usize>,
 }
 
 impl Batch {
-    /// Stacks prepared pictures; their sides are padded to a multiple of `divisor`.
+    /// Stacks prepared images; their sides are padded to a multiple of `divisor`.
     pub fn new(samples: Vec<TrainSample>, divisor: u32) -> Self {
         Self::at_least(samples, divisor, (1, 1))
     }
@@ -116,7 +117,7 @@ impl Batch {
         Self::of_share(samples.into_iter().enumerate().collect(), size)
     }
 
-    /// Stacks a rank's share of a step's pictures, each with its place in the step, padded to
+    /// Stacks a rank's share of a step's images, each with its place in the step, padded to
     /// `(height, width)` as the whole step is. It may be empty.
     pub fn of_share(samples: Vec<(usize, TrainSample)>, size: (usize, usize)) -> Self {
         let (places, samples): (Vec<_>, Vec<_>) = samples.into_iter().unzip();
@@ -138,22 +139,28 @@ impl Batch {
         }
     }
 
-    /// The pictures on `device`, `[n, 3, h, w]`.
+    /// The images on `device`, `[n, 3, h, w]`.
     pub fn images(&self, device: &Device) -> Tensor<4> {
         Tensor::from_data(TensorData::new(self.values.clone(), self.shape), device)
     }
 
-    /// Cuts the batch into `parts` of equal size, the first ones of one picture more; never an empty
+    /// The random numbers that sample the anchors and the RoIs of an image of a step's `stream`.
+    pub(crate) fn streams(&self, image: usize, stream: Stream) -> [Stream; 2] {
+        let place = 2 * self.places[image] as u64;
+        [stream.fork(place), stream.fork(place + 1)]
+    }
+
+    /// Cuts the batch into `parts` of equal size, the first ones of one image more; never an empty
     /// one. Padding stays; each part counts its places anew.
     pub fn split(self, parts: usize) -> Vec<Self> {
-        let pictures = self.image_ids.len();
-        let parts = parts.clamp(1, pictures.max(1));
+        let images = self.image_ids.len();
+        let parts = parts.clamp(1, images.max(1));
         let [_, channels, height, width] = self.shape;
         let mut values = self.values.into_iter();
         let (mut sizes, mut truths) = (self.sizes.into_iter(), self.truths.into_iter());
         let mut image_ids = self.image_ids.into_iter();
         let take = |part: usize| {
-            let count = pictures / parts + usize::from(part < pictures % parts);
+            let count = images / parts + usize::from(part < images % parts);
             let elements = count * channels * height * width;
             Self {
                 values: values.by_ref().take(elements).collect(),
@@ -173,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_split_batch_keeps_every_picture() {
+    fn a_split_batch_keeps_every_image() {
         let batch = Batch {
             values: (0..5 * 12).map(|v| v as f32).collect(),
             shape: [5, 3, 2, 2],

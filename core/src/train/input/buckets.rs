@@ -1,24 +1,43 @@
-//! A few shapes for all batches: pictures of like aspect ratio share one.
+//! A few shapes for all batches: images of like aspect ratio share one.
 
+use super::augment::Augment;
+use crate::config::Config;
+use crate::data::{Dataset, Sample};
+use crate::image::transform::padded_size;
 use std::collections::HashMap;
 use std::ops::Range;
 
 /// Rows and columns of a padded batch.
 pub type Shape = (usize, usize);
 
-/// Which shape each picture is padded to.
+/// The buckets of the training images, where `data.buckets` asks for them.
+pub(crate) fn buckets(dataset: &Dataset, config: &Config) -> Option<Buckets> {
+    let (augment, image) = (Augment::new(config), &config.image);
+    let shape = |sample: &Sample| {
+        let largest = augment.largest((sample.height, sample.width));
+        padded_size(
+            [largest].into_iter(),
+            image.size_divisor,
+            image.smallest_batch(),
+        )
+    };
+    let shapes = || dataset.samples.iter().map(shape).collect::<Vec<_>>();
+    (config.data.buckets > 0).then(|| Buckets::new(&shapes(), config.data.buckets))
+}
+
+/// Which shape each image is padded to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Buckets {
     /// Shapes of the buckets, from upright to wide.
     shapes: Vec<Shape>,
-    /// Holds every picture.
+    /// Holds every image.
     largest: Shape,
-    /// The bucket of each picture.
+    /// The bucket of each image.
     of: Vec<u16>,
 }
 
 impl Buckets {
-    /// Groups pictures of `sizes` (padded rows and columns) so that padding each to its bucket's shape
+    /// Groups images of `sizes` (padded rows and columns) so that padding each to its bucket's shape
     /// takes the fewest pixels in all. With the shape that batches of several buckets get there are no
     /// more than `most` shapes.
     pub fn new(sizes: &[Shape], most: usize) -> Self {
@@ -55,14 +74,14 @@ impl Buckets {
         self.shapes.len()
     }
 
-    /// The bucket of picture `index`.
+    /// The bucket of image `index`.
     pub fn of(&self, index: usize) -> usize {
         self.of[index] as usize
     }
 
-    /// The shape of a batch of these pictures: the smallest that holds the buckets of all of them.
-    pub fn shape(&self, pictures: impl Iterator<Item = usize>) -> Shape {
-        let wanted = pictures.fold((1, 1), |sum, index| hull(sum, self.shapes[self.of(index)]));
+    /// The shape of a batch of these images: the smallest that holds the buckets of all of them.
+    pub fn shape(&self, images: impl Iterator<Item = usize>) -> Shape {
+        let wanted = images.fold((1, 1), |sum, index| hull(sum, self.shapes[self.of(index)]));
         let holds = |shape: &&Shape| shape.0 >= wanted.0 && shape.1 >= wanted.1;
         let smallest = self
             .shapes
@@ -129,7 +148,7 @@ fn groups(sizes: &[(Shape, usize)], most: usize) -> Vec<Range<usize>> {
 mod tests {
     use super::*;
 
-    /// Pixels of every picture padded to its bucket.
+    /// Pixels of every image padded to its bucket.
     fn pixels(buckets: &Buckets) -> usize {
         let area = |bucket: &u16| {
             let (h, w) = buckets.shapes[*bucket as usize];
@@ -139,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn few_shapes_hold_every_picture_with_little_padding() {
+    fn few_shapes_hold_every_image_with_little_padding() {
         // COCO's sizes at 800 to 1333 px, about as often.
         let mut sizes = vec![(800, 1088); 600];
         sizes.extend([(1088, 800); 220]);

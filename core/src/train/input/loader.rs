@@ -2,42 +2,18 @@
 
 use super::augment::Augment;
 use super::batch::{Batch, TrainSample};
-use super::buckets::{Buckets, Shape};
+use super::buckets::{Shape, buckets};
 use super::order::Order;
 use crate::config::{Config, ImageConfig};
-use crate::data::{Dataset, OnProblem, Sample, size_mismatch};
-use crate::image::RgbImage;
-use crate::image::decode::DecodeError;
+use crate::data::{Dataset, OnProblem};
+use crate::evaluate::usable::usable_image;
 use crate::image::transform::padded_size;
 use crate::random::Stream;
-use crate::train::ranks::exchange::Rank;
+use crate::train::error::LoadError;
+use crate::train::rank::Rank;
 use rayon::prelude::*;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
-use thiserror::Error;
-
-/// Why a batch could not be prepared.
-#[derive(Debug, Error)]
-pub enum LoadError {
-    /// A picture cannot be read.
-    #[error("{0}; leave it out with --set data.on_problem=skip")]
-    Decode(#[from] DecodeError),
-    /// A picture is not what its entry says.
-    #[error("{path}: {reason}; leave it out with --set data.on_problem=skip")]
-    Size {
-        /// The picture.
-        path: PathBuf,
-        /// What differs.
-        reason: String,
-    },
-    /// Every picture of a batch was left out.
-    #[error("no picture of a batch could be read; run `mrcnn-cli dataset check`")]
-    NothingLeft,
-    /// The threads that decode cannot be started.
-    #[error("cannot start the loader threads: {0}; lower data.workers")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
-}
 
 /// Prepares batches ahead of the training step, several at once on `data.workers` threads; at most
 /// `data.prefetch` wait.
@@ -46,7 +22,7 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Starts at step `first` of the configured run, on `rank`'s share of each step's pictures.
+    /// Starts at step `first` of the configured run, on `rank`'s share of each step's images.
     pub fn start(
         dataset: Arc<Dataset>,
         config: &Config,
@@ -55,7 +31,7 @@ impl Loader {
     ) -> Result<Self, LoadError> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(config.data.workers)
-            // A panic is told on standard error and ends the batch; rayon would end the process.
+            // A panic is printed to standard error and ends the batch; rayon would end the process.
             .panic_handler(|_| {})
             .build()?;
         let plan = Arc::new(Plan::new(dataset, config, rank));
@@ -66,7 +42,7 @@ impl Loader {
             for step in first..steps {
                 let (done, batch) = sync_channel(1);
                 let plan = plan.clone();
-                // The training loop has ended early: nobody is waiting any more.
+                // The training loop has ended early and receives no more batches.
                 if sender.send(batch).is_err() {
                     return;
                 }
@@ -82,21 +58,6 @@ impl Loader {
     pub fn next_batch(&self) -> Option<Result<Batch, LoadError>> {
         self.batches.recv().ok()?.recv().ok()
     }
-}
-
-/// The buckets of the training pictures, where they are asked for.
-pub(crate) fn buckets(dataset: &Dataset, config: &Config) -> Option<Buckets> {
-    let (augment, image) = (Augment::new(config), &config.image);
-    let shape = |sample: &Sample| {
-        let largest = augment.largest((sample.height, sample.width));
-        padded_size(
-            [largest].into_iter(),
-            image.size_divisor,
-            image.smallest_batch(),
-        )
-    };
-    let shapes = || dataset.samples.iter().map(shape).collect::<Vec<_>>();
-    (config.data.buckets > 0).then(|| Buckets::new(&shapes(), config.data.buckets))
 }
 
 struct Plan {
@@ -137,14 +98,14 @@ impl Plan {
             })
             .collect();
         let samples: Vec<_> = samples?.into_iter().flatten().collect();
-        // Several ranks find out together whether any of them has a picture.
+        // Several ranks find out together whether any of them has an image.
         if samples.is_empty() && self.rank.world == 1 {
             return Err(LoadError::NothingLeft);
         }
         Ok(Batch::of_share(samples, self.padded_size(step)))
     }
 
-    /// The random numbers of what is done to the picture at `position`.
+    /// The random numbers of what is done to the image at `position`.
     fn numbers(&self, position: usize) -> Stream {
         self.stream.fork(!(position as u64))
     }
@@ -166,7 +127,7 @@ impl Plan {
         padded_size(sizes, self.image.size_divisor, self.image.smallest_batch())
     }
 
-    /// The picture at `position`, with what is pasted onto it; none where it is left out.
+    /// The image at `position`, with what is pasted onto it; none where it is left out.
     fn sample(&self, position: usize) -> Result<Option<TrainSample>, LoadError> {
         let stream = self.numbers(position);
         let Some(mut sample) = self.read(self.order.at(position), stream)? else {
@@ -180,31 +141,10 @@ impl Plan {
         Ok(Some(sample))
     }
 
-    /// A picture without what is pasted onto it; none where it cannot be read and is left out.
+    /// An image without what is pasted onto it; none where it cannot be read and is left out.
     fn read(&self, index: usize, stream: Stream) -> Result<Option<TrainSample>, LoadError> {
         let sample = &self.dataset.samples[index];
         let image = usable_image(sample, self.on_problem)?;
         Ok(image.map(|image| self.augment.prepare(image, sample, stream)))
-    }
-}
-
-/// The picture of a sample, which must have the size of its entry; none where it cannot be used and is left
-/// out.
-pub(crate) fn usable_image(
-    sample: &Sample,
-    on_problem: OnProblem,
-) -> Result<Option<RgbImage>, LoadError> {
-    let image = super::retry::read(sample).map_err(LoadError::from);
-    let image = image.and_then(|image| match size_mismatch(sample, image.dimensions()) {
-        None => Ok(image),
-        Some(reason) => Err(LoadError::Size {
-            path: sample.path.clone(),
-            reason,
-        }),
-    });
-    match image {
-        Ok(image) => Ok(Some(image)),
-        Err(_) if on_problem == OnProblem::Skip => Ok(None),
-        Err(error) => Err(error),
     }
 }

@@ -6,8 +6,8 @@ use crate::image::transform::nearest_taps;
 use mrcnn_kernels::{BitMasks, MaskWindow, mask_target};
 use vernier_mask::Rle;
 
-/// The window of a resized picture that an object's mask covers; memory goes with the object, not
-/// with the picture.
+/// The window of a resized image that an object's mask covers; memory goes with the object, not
+/// with the image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TruthMask {
     x: usize,
@@ -16,19 +16,19 @@ pub struct TruthMask {
     height: usize,
     /// `[height, width]`, 0 or 1.
     cells: Vec<u8>,
-    /// `(height, width)` of the resized picture.
-    picture: (usize, usize),
+    /// `(height, width)` of the resized image.
+    image: (usize, usize),
 }
 
 impl TruthMask {
-    /// The mask of an original picture, resized to `picture = (height, width)` by nearest neighbours
+    /// The mask of an original image, resized to `image = (height, width)` by nearest neighbours
     /// as torchvision does, mirrored first if `flip`.
     pub fn new(mask: &Rle, (height, width): (usize, usize), flip: bool) -> Self {
         let resized = (height as u32, width as u32);
         Self::placed(mask, &Placement::whole((mask.h, mask.w), resized, flip))
     }
 
-    /// The part of the mask of an original picture that `placement` shows.
+    /// The part of the mask of an original image that `placement` shows.
     pub fn placed(mask: &Rle, placement: &Placement) -> Self {
         let [left, top, columns, rows] = mask.bbox().map(|v| v as usize);
         let mut source = Vec::new();
@@ -62,7 +62,7 @@ impl TruthMask {
             width: x_taps.len(),
             height: y_taps.len(),
             cells,
-            picture: (placement.size.0 as usize, placement.size.1 as usize),
+            image: (placement.size.0 as usize, placement.size.1 as usize),
         }
     }
 
@@ -97,7 +97,7 @@ impl TruthMask {
         ])
     }
 
-    /// The same pixels in a picture of `(height, width)`; those beyond it are cut off.
+    /// The same pixels in an image of `(height, width)`; those beyond it are cut off.
     pub fn framed(&self, (height, width): (usize, usize)) -> Self {
         let rows = self.height.min(height.saturating_sub(self.y));
         let columns = self.width.min(width.saturating_sub(self.x));
@@ -108,11 +108,11 @@ impl TruthMask {
             width: columns,
             height: rows,
             cells: lines.flat_map(|line| line[..columns].to_vec()).collect(),
-            picture: (height, width),
+            image: (height, width),
         }
     }
 
-    /// Takes the pixels of `other`, a mask of the same picture, away.
+    /// Takes the pixels of `other`, a mask of the same image, away.
     pub fn subtract(&mut self, other: &Self) {
         let rows = self.y.max(other.y)..(self.y + self.height).min(other.y + other.height);
         let columns = self.x.max(other.x)..(self.x + self.width).min(other.x + other.width);
@@ -125,9 +125,9 @@ impl TruthMask {
         }
     }
 
-    /// The mask over the whole resized picture, as run lengths.
+    /// The mask over the whole resized image, as run lengths.
     pub fn to_rle(&self) -> Rle {
-        let (height, width) = self.picture;
+        let (height, width) = self.image;
         let mut counts = Vec::new();
         // Runs go down the columns and begin with background.
         let (mut value, mut length) = (0, 0u32);
@@ -156,28 +156,28 @@ impl TruthMask {
     }
 }
 
-/// The mask within `roi` (pixels of the resized picture) as a `side x side` target in `0..=1`:
+/// The mask within `roi` (pixels of the resized image) as a `side x side` target in `0..=1`:
 /// RoIAlign with adaptive sampling, torchvision's `project_masks_on_boxes`.
 pub fn project_mask(mask: &TruthMask, roi: &Bbox, side: usize) -> Vec<f32> {
-    let (height, width) = mask.picture;
+    let (height, width) = mask.image;
     mask_target(roi, side, (width, height), |row, column| {
         mask.at(row, column)
     })
 }
 
-/// The masks of a batch with `slots` a picture, as the operator on tensors takes them.
-pub fn bit_masks<'a>(pictures: impl Iterator<Item = &'a [TruthMask]>, slots: usize) -> BitMasks {
+/// The masks of a batch with `slots` per image, as the operator on tensors takes them.
+pub fn bit_masks<'a>(images: impl Iterator<Item = &'a [TruthMask]>, slots: usize) -> BitMasks {
     let mut table = BitMasks::default();
-    for (picture, masks) in pictures.enumerate() {
+    for (image, masks) in images.enumerate() {
         for mask in &masks[..masks.len().min(slots)] {
             let window = MaskWindow {
                 origin: (mask.x, mask.y),
                 size: (mask.width, mask.height),
-                picture: (mask.picture.1, mask.picture.0),
+                picture: (mask.image.1, mask.image.0),
             };
             table.push(window, &mask.cells);
         }
-        table.pad((picture + 1) * slots);
+        table.pad((image + 1) * slots);
     }
     table
 }

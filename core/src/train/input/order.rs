@@ -1,10 +1,10 @@
-//! The order of the pictures: a function of the seed, reached at any position at once.
+//! The order of the images: a function of the seed, reached at any position at once.
 
 use super::buckets::Buckets;
 use crate::random::Stream;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The endless order of pictures, an epoch after the other; steps take `batch` positions each.
+/// The endless order of images, an epoch after the other; steps take `batch` positions each.
 #[derive(Debug)]
 pub struct Order {
     stream: Stream,
@@ -19,7 +19,7 @@ pub struct Order {
 const BATCHES: u64 = 1 << 40;
 
 impl Order {
-    /// The order of `count` pictures.
+    /// The order of `count` images.
     pub fn new(stream: Stream, count: usize, batch: usize, buckets: Option<Buckets>) -> Self {
         Self {
             stream,
@@ -35,7 +35,7 @@ impl Order {
         self.buckets.as_ref()
     }
 
-    /// Which picture comes at `position`.
+    /// Which image comes at `position`.
     pub fn at(&self, position: usize) -> usize {
         let (epoch, place) = (position / self.count, position % self.count);
         match &self.buckets {
@@ -56,7 +56,7 @@ impl Order {
         order
     }
 
-    /// The pictures of an epoch, each once, such that the batches that lie within it are of one bucket
+    /// The images of an epoch, each once, such that the batches that lie within it are of one bucket
     /// each. Those that are left over come in its first and last batch, which it shares with its
     /// neighbours, and in batches of several buckets.
     fn grouped(&self, epoch: usize, buckets: &Buckets) -> Vec<usize> {
@@ -70,8 +70,8 @@ impl Order {
         let head = ((self.batch - begun) % self.batch).min(self.count);
         let whole = (self.count - head) / self.batch;
         let (mut batches, mut rest) = (Vec::new(), Vec::new());
-        for pictures in of_bucket {
-            let chunks = pictures.chunks_exact(self.batch);
+        for images in of_bucket {
+            let chunks = images.chunks_exact(self.batch);
             rest.extend_from_slice(chunks.remainder());
             for chunk in chunks {
                 match batches.len() < whole {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_visits_every_picture_once() {
+    fn an_epoch_visits_every_image_once() {
         for count in [1, 2, 3, 10, 100, 257] {
             let order = Order::new(Stream::named("loader", 1), count, 4, None);
             let epoch = |epoch: usize| -> Vec<usize> {
@@ -134,7 +134,7 @@ mod tests {
         }
     }
 
-    /// Two thirds of the pictures are wide.
+    /// Two thirds of the images are wide.
     fn buckets(count: usize) -> Buckets {
         let size = |index: usize| {
             if index.is_multiple_of(3) {

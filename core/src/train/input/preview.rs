@@ -1,16 +1,17 @@
-//! Training pictures as pixels again, with their truth.
+//! Training images as pixels, with their ground truth drawn.
 
 use super::batch::Batch;
-use super::loader::{LoadError, Loader};
+use super::loader::Loader;
 use crate::config::{Config, ImageConfig};
 use crate::data::{Classes, Dataset};
 use crate::detection::Detection;
 use crate::image::overlay::{OverlayOptions, draw};
-use crate::train::ranks::exchange::Rank;
+use crate::train::error::LoadError;
+use crate::train::rank::Rank;
 use ::image::{Rgb, RgbImage};
 use std::sync::Arc;
 
-/// Picture `index` of a batch as the network gets it, with boxes, masks and names of its objects.
+/// Image `index` of a batch as the network gets it, with boxes, masks and names of its objects.
 pub fn draw_truth(
     batch: &Batch,
     index: usize,
@@ -32,10 +33,15 @@ pub fn draw_truth(
         ..OverlayOptions::default()
     };
     let names = |label: usize| classes.name(label);
-    draw(&picture(batch, index, config), &objects, &names, &options)
+    draw(
+        &batch_image(batch, index, config),
+        &objects,
+        &names,
+        &options,
+    )
 }
 
-/// The first `count` training pictures of a run as the network gets them, with the id of each.
+/// The first `count` training images of a run as the network gets them, with the id of each.
 pub fn preview(
     dataset: Arc<Dataset>,
     config: &Config,
@@ -48,8 +54,8 @@ pub fn preview(
         Err(error) => vec![Err(error)],
         Ok(batch) => (0..batch.image_ids.len())
             .map(|index| {
-                let picture = draw_truth(&batch, index, &dataset.classes, &config.image);
-                Ok((batch.image_ids[index], picture))
+                let image = draw_truth(&batch, index, &dataset.classes, &config.image);
+                Ok((batch.image_ids[index], image))
             })
             .collect(),
     };
@@ -57,8 +63,8 @@ pub fn preview(
     Ok(batches.flat_map(draw).take(count))
 }
 
-/// Picture `index` of a batch, without the padding of the batch.
-pub fn picture(batch: &Batch, index: usize, config: &ImageConfig) -> RgbImage {
+/// Image `index` of a batch, without the padding of the batch.
+pub fn batch_image(batch: &Batch, index: usize, config: &ImageConfig) -> RgbImage {
     let [_, _, rows, columns] = batch.shape;
     let (height, width) = batch.sizes[index];
     let planes = &batch.values[index * 3 * rows * columns..][..3 * rows * columns];

@@ -128,7 +128,7 @@ mod tests {
         // Each forward pass in training moves the statistics.
         let see = |model: &MaskRcnn, value: f32| {
             let image = Tensor::<4>::full([1, 3, 64, 64], value, &device);
-            model.pyramid(image);
+            model.features(image);
         };
         see(&model, 3.0);
         see(&model, 5.0);

@@ -2,7 +2,7 @@
 //!
 //! Gradients of half the activations of a detector are too small for f16. So the loss is multiplied by as
 //! much as goes without overflow, and the gradients are divided by it, as f32, before they are clipped. An
-//! overflow shows in the length of the gradient, which is read anyway.
+//! overflow shows in the gradient norm, which is read anyway.
 
 use crate::config::{LossScale, TrainConfig};
 use mrcnn_backends::{Precision, Resolved};
@@ -80,7 +80,7 @@ impl LossScaler {
     }
 
     /// After a step whose loss or gradient was not finite: how many there have been in a row. None where
-    /// it is off: no smaller scale can mend it.
+    /// it is off: no smaller scale can help.
     pub fn overflowed(&mut self) -> Option<usize> {
         let state = self.state.as_mut()?;
         state.scale = (state.scale / 2.0).max(1.0);

@@ -29,10 +29,10 @@ pub(crate) struct Moments {
     pub(crate) second: Option<Tensor<1>>,
 }
 
-/// What a step did.
+/// Outcome of an optimizer step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepOutcome {
-    /// Length of the whole gradient before clipping.
+    /// Gradient norm before clipping.
     pub grad_norm: f32,
     /// False where the gradient was not finite: the weights are as before.
     pub applied: bool,

@@ -3,45 +3,17 @@
 use crate::config::{Config, NormKind, TrainConfig, Wire};
 use crate::model::MaskRcnn;
 use crate::random::Stream;
-use crate::train::error::TrainError;
+use crate::train::error::{LoadError, TrainError};
 use crate::train::input::batch::Batch;
-use crate::train::input::loader::LoadError;
-use crate::train::step::accumulate::{host_parts, micro_batches};
-use crate::train::step::counts::StepCounts;
+use crate::train::rank::gather_numbers;
+use crate::train::step::accumulate::{Sums, micro_batches, sum_of_parts};
 use crate::train::step::gradients::ParamGradients;
-use crate::train::step::losses::read_losses;
+use crate::train::step::losses::LossValues;
+use crate::train::step::samples::SampleCounts;
 use crate::weights::{StateDict, load_state_dict, state_dict};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
-use mrcnn_backends::comm::{self, CommError, Communicator};
-use std::ops::Range;
+use mrcnn_backends::comm::{CommError, Communicator};
 use std::path::Path;
-
-/// Which of the processes of a run one is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rank {
-    /// From 0.
-    pub rank: usize,
-    /// How many there are.
-    pub world: usize,
-}
-
-impl Rank {
-    /// A process that is alone.
-    pub const SINGLE: Self = Self { rank: 0, world: 1 };
-
-    /// The rank of a communicator.
-    pub fn of(comm: &dyn Communicator) -> Self {
-        Self {
-            rank: comm.rank(),
-            world: comm.world_size(),
-        }
-    }
-
-    /// This rank's part of `count` things in order: parts of equal size, the first ones of one more.
-    pub fn share(self, count: usize) -> Range<usize> {
-        comm::share(count, self.rank, self.world)
-    }
-}
 
 /// Refuses what only one process can do.
 pub(crate) fn check(config: &Config, comm: &dyn Communicator) -> Result<(), TrainError> {
@@ -68,12 +40,12 @@ pub(crate) fn check(config: &Config, comm: &dyn Communicator) -> Result<(), Trai
     Ok(())
 }
 
-/// The five losses of the whole step and its gradients, on every rank.
+/// The losses of the whole step and its gradients, on every rank.
 ///
-/// `batch` is this rank's share, perhaps empty, done in `train.accumulate` parts. As each part's losses
-/// are divided by its own samples, they count by their share of the samples of all ranks. Gradients are
-/// sent `scale` times as large.
-pub(crate) fn losses_and_gradients(
+/// `batch` is the part of this rank, perhaps empty, computed in `train.accumulate` micro-batches. Its losses are divided
+/// by the sample counts of all ranks, which are reduced before the backward pass. Gradients are sent `scale` times as
+/// large.
+pub fn losses_and_gradients(
     comm: &dyn Communicator,
     model: &MaskRcnn,
     batch: Batch,
@@ -81,43 +53,24 @@ pub(crate) fn losses_and_gradients(
     device: &Device,
     config: &TrainConfig,
     scale: f64,
-) -> Result<([f32; 5], ParamGradients), TrainError> {
-    let pictures = batch.image_ids.len();
+) -> Result<(LossValues, ParamGradients), TrainError> {
+    let images = batch.image_ids.len() as u64;
     let parts = micro_batches(batch, config.accumulate);
-    // Their mean over the ranks is the step's.
-    let world = comm.world_size() as f64;
-    let whole = |mine| Ok::<_, TrainError>((of_all_ranks(comm, mine, pictures)?, world));
-    let (values, gradients) = host_parts(model, &parts, stream, device, scale, whole)?;
-    let (values, gradients) = mean(comm, values, gradients, config.wire)?;
-    let gradients = gradients.unscaled(scale);
-    let found = read_losses(values)?;
-    let norms = gather_numbers(comm, [u64::from(gradients.norm().to_bits())])?;
-    let norm = f32::from_bits(norms[0][0] as u32);
-    Ok((found, gradients.with_norm(norm)))
-}
-
-/// The samples of all ranks, of which this one has `mine` in `pictures` pictures.
-fn of_all_ranks(
-    comm: &dyn Communicator,
-    mine: StepCounts,
-    pictures: usize,
-) -> Result<StepCounts, TrainError> {
-    let mine = [pictures, mine.anchors, mine.regions, mine.objects].map(|count| count as u64);
-    let mut all = [0; 4];
-    for theirs in gather_numbers(comm, mine)? {
-        for (sum, count) in all.iter_mut().zip(theirs) {
-            *sum += count as usize;
-        }
-    }
-    let [pictures, anchors, regions, objects] = all;
-    if pictures == 0 {
+    let whole = |counts: SampleCounts| {
+        counts.mean_over(comm.world_size(), |counts| {
+            let means = comm.all_reduce_mean(vec![counts])?;
+            Ok::<_, TrainError>(means.into_iter().next().expect("one tensor was given"))
+        })
+    };
+    let sums = sum_of_parts(model, &parts, stream, device, scale, whole)?;
+    let (losses, gradients) = mean(comm, sums, config.wire)?.scaled(1.0 / scale).read()?;
+    let all = gather_numbers(comm, [images, u64::from(gradients.norm().to_bits())])?;
+    if all.iter().all(|&[images, _]| images == 0) {
         return Err(LoadError::NothingLeft.into());
     }
-    Ok(StepCounts {
-        anchors,
-        regions,
-        objects,
-    })
+    // Every rank clips by the same norm.
+    let norm = f32::from_bits(all[0][1] as u32);
+    Ok((losses, gradients.with_norm(norm)))
 }
 
 /// Whether any rank wants to stop before step `step` (from 0); refuses ranks that are at other steps.
@@ -147,31 +100,8 @@ pub(crate) fn agree_to_stop(
     Ok(all.iter().any(|&[_, stop]| stop != 0))
 }
 
-/// A few numbers of every rank, in the order of the ranks.
-pub(crate) fn gather_numbers<const N: usize>(
-    comm: &dyn Communicator,
-    mine: [u64; N],
-) -> Result<Vec<[u64; N]>, CommError> {
-    let bytes: Vec<u8> = mine
-        .iter()
-        .flat_map(|number| number.to_le_bytes())
-        .collect();
-    let all = comm.all_gather_bytes(&bytes)?;
-    let numbers = |bytes: &Vec<u8>| {
-        std::array::from_fn(|i| {
-            let bytes = bytes.get(8 * i..).and_then(|rest| rest.first_chunk());
-            u64::from_le_bytes(bytes.copied().unwrap_or_default())
-        })
-    };
-    Ok(all.iter().map(numbers).collect())
-}
-
-fn mean(
-    comm: &dyn Communicator,
-    values: Tensor<1>,
-    gradients: ParamGradients,
-    wire: Wire,
-) -> Result<(Tensor<1>, ParamGradients), CommError> {
+fn mean(comm: &dyn Communicator, sums: Sums, wire: Wire) -> Result<Sums, CommError> {
+    let Sums { values, gradients } = sums;
     // The losses come first: with f32 on the wire they need no bucket of their own.
     let mut tensors = vec![values];
     tensors.extend(gradients.tensors().into_iter().map(|tensor| match wire {
@@ -184,7 +114,8 @@ fn mean(
         Wire::F16 => tensor.cast(FloatDType::F32),
     });
     let values = means.next().expect("as many tensors as were given");
-    Ok((values, gradients.with(means)))
+    let gradients = gradients.with(means);
+    Ok(Sums { values, gradients })
 }
 
 /// Rank 0's weights on every rank.

@@ -27,7 +27,7 @@ pub struct TrainerBuilder {
 
 impl Trainer {
     /// A training run with `config`: on the COCO files in `data.dir`, in `runs/train`, on the first
-    /// device of [`BackendKind::Auto`], unless the builder is told otherwise.
+    /// device of [`BackendKind::Auto`], unless the builder sets others.
     pub fn builder(config: Config) -> TrainerBuilder {
         TrainerBuilder {
             config,
@@ -47,13 +47,13 @@ impl Trainer {
         &self,
         weights: impl Into<WeightsSource<'a>>,
     ) -> Result<Transfer, TrainError> {
-        let (Checkpoint { tensors, .. }, name) = weights.into().read()?;
+        let (Checkpoint { tensors, .. }, name) = weights.into().read(None)?;
         Ok(transfer(self.new_model(), tensors, &name)?)
     }
 }
 
 impl TrainerBuilder {
-    /// Where checkpoints, logs, weights and pictures go.
+    /// Where checkpoints, logs, weights and images go.
     pub fn folder(mut self, folder: impl AsRef<Path>) -> Self {
         self.folder = folder.as_ref().into();
         self
@@ -66,7 +66,7 @@ impl TrainerBuilder {
         self
     }
 
-    /// What computes; [`BackendKind::Auto`] unless said. It must be in this build (a feature).
+    /// The backend; the default is [`BackendKind::Auto`]. It must be compiled in (a feature).
     pub fn backend(mut self, backend: BackendKind) -> Self {
         self.backend = backend;
         self
@@ -84,7 +84,7 @@ impl TrainerBuilder {
         self
     }
 
-    /// The processes that share the work; one alone unless said.
+    /// The ranks of the run; the default is a single process.
     pub fn comm(mut self, comm: Arc<dyn Communicator>) -> Self {
         self.comm = comm;
         self

@@ -12,7 +12,7 @@ use std::io::{Error, Result};
 use std::path::Path;
 
 /// Writes into `folder`: `batch.safetensors` (`images [n, 3, h, w]` as the model got them, and the
-/// `boxes [k, 4]` of each picture), `batch.json` (ids, files, boxes and labels), and each picture with
+/// `boxes [k, 4]` of each image), `batch.json` (ids, files, boxes and labels), and each image with
 /// its boxes and masks as it was after augmentation.
 pub fn dump_batch(
     folder: &Path,
@@ -24,14 +24,14 @@ pub fn dump_batch(
     let mut tensors = BTreeMap::new();
     let images = TensorData::new(batch.values.clone(), batch.shape);
     tensors.insert("images".to_string(), images);
-    let mut pictures = Vec::new();
+    let mut images = Vec::new();
     for (index, id) in batch.image_ids.iter().enumerate() {
         let (truth, (height, width)) = (&batch.truths[index], batch.sizes[index]);
         let boxes: Vec<f32> = truth.boxes.iter().flatten().copied().collect();
         let shape = [truth.boxes.len(), 4];
         tensors.insert(format!("boxes.{id}"), TensorData::new(boxes, shape));
         let sample = dataset.samples.iter().find(|s| s.image_id == *id);
-        pictures.push(json!({
+        images.push(json!({
             "image_id": id,
             "file": sample.map(|s| s.path.display().to_string()),
             "height": height,
@@ -39,11 +39,11 @@ pub fn dump_batch(
             "boxes": truth.boxes,
             "labels": truth.labels,
         }));
-        let picture = draw_truth(batch, index, &dataset.classes, config);
+        let image = draw_truth(batch, index, &dataset.classes, config);
         let path = folder.join(format!("{id}.png"));
-        picture.save(path).map_err(Error::other)?;
+        image.save(path).map_err(Error::other)?;
     }
-    let text = serde_json::to_string_pretty(&pictures)?;
+    let text = serde_json::to_string_pretty(&images)?;
     std::fs::write(folder.join("batch.json"), text)?;
     std::fs::write(folder.join("batch.safetensors"), to_bytes(&tensors)?)
 }

@@ -1,23 +1,24 @@
-//! What a run says of its memory before its first step, and of a step that failed.
+//! Reports of a run: its memory before the first step, and the step that failed.
 
 use super::dump::dump_batch;
-use super::memory::{MemoryMeter, device_memory};
 use super::memory_plan::MemoryPlan;
-use super::trainer::{Observer, Trainer};
+use super::trainer::Trainer;
+use crate::memory::{MemoryMeter, device_memory};
 use crate::model::MaskRcnn;
 use crate::train::error::TrainError;
 use crate::train::input::loader::Loader;
-use crate::train::ranks::exchange::Rank;
+use crate::train::observer::Observer;
+use crate::train::rank::Rank;
 use mrcnn_backends::failure::out_of_memory;
 
 impl Trainer {
-    /// Tells what the run will need (of several ranks, this one), with a warning where the machine has less.
+    /// Reports the memory that the run (of several ranks, this one) will need, with a warning if the machine has less.
     pub(crate) fn plan(&self, model: &MaskRcnn, observer: &mut dyn Observer) -> MemoryPlan {
         let mut config = self.config.clone();
         let batch_size = &mut config.train.batch_size;
         *batch_size = Rank::of(&*self.comm).share(*batch_size).len().max(1);
         let plan = MemoryPlan::new(model, &config, &self.train);
-        // A device with memory of its own does not say how much of it is free.
+        // A device with its own memory does not report how much of it is free.
         let shares_memory = device_memory(&self.device).is_none();
         let available = MemoryMeter::default().available();
         let available = available.filter(|_| shares_memory);
@@ -26,7 +27,7 @@ impl Trainer {
         plan
     }
 
-    /// An error of step `step` (from 0) with what helps to mend it.
+    /// An error of step `step` (from 0) with what helps to fix it.
     pub(crate) fn explained(
         &self,
         error: TrainError,
@@ -76,7 +77,7 @@ impl Trainer {
             0 => self.dump(step, at),
             _ => String::new(),
         };
-        // The step's error is what is told.
+        // The error of the step is the one that is reported.
         let _ = self.comm.barrier();
         dump
     }

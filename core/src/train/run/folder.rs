@@ -1,4 +1,4 @@
-//! The folder of a run: arguments, metrics, weights, pictures, curves.
+//! The folder of a run: arguments, metrics, weights, images, curves.
 
 use super::lock::RunLock;
 use crate::config::Config;
@@ -64,7 +64,7 @@ impl RunFolder {
         }))
     }
 
-    /// Writes the configuration that the run goes on with, whole or not at all.
+    /// Writes the configuration of the resumed run, completely or not at all.
     pub fn write_args(&self, config: &Config) -> Result<(), TrainError> {
         let args = Self::args(&self.path);
         let text = toml::to_string(config).map_err(std::io::Error::other);
@@ -121,12 +121,12 @@ impl RunFolder {
         self.path.join("best.safetensors")
     }
 
-    /// Pictures of the validation set with truth and prediction.
+    /// Images of the validation set with ground truth and prediction.
     pub fn val_predictions(&self) -> PathBuf {
         self.path.join("val_predictions")
     }
 
-    /// Checkpoints to go on from.
+    /// Checkpoints to resume from.
     pub fn checkpoints(&self) -> PathBuf {
         Self::checkpoints_in(&self.path)
     }

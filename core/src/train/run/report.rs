@@ -78,7 +78,7 @@ impl Trainer {
             (
                 "training set",
                 format!(
-                    "{}, {} pictures",
+                    "{}, {} images",
                     self.train.annotations.display(),
                     self.train.samples.len()
                 ),
@@ -86,13 +86,13 @@ impl Trainer {
             (
                 "validation set",
                 format!(
-                    "{}, {} pictures",
+                    "{}, {} images",
                     self.val.annotations.display(),
                     self.val.samples.len()
                 ),
             ),
-            ("pictures a step", train.batch_size.to_string()),
-            ("pictures a second, median", format!("{median:.2}")),
+            ("images per step", train.batch_size.to_string()),
+            ("images per second, median", format!("{median:.2}")),
             (
                 "time",
                 format!("{:.1} minutes of steps and evaluations", seconds / 60.0),

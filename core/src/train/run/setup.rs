@@ -4,62 +4,27 @@
 use super::builder::TrainerBuilder;
 use super::checkpoint::{Saved, newest as newest_checkpoint, newest_config, remove_leftovers};
 use super::folder::RunFolder;
+use super::handout;
 use super::trainer::Trainer;
 use crate::config::Config;
 use crate::data::{DataError, Dataset, OnProblem, Problem, check_pictures};
-use crate::eval::AreaProtocol;
 use crate::train::error::TrainError;
-use crate::train::ranks::exchange::{self, Rank};
-use crate::train::ranks::handout;
-use burn::tensor::Device;
+use crate::train::rank::Rank;
+use crate::train::ranks::exchange;
 use mrcnn_backends::comm::Communicator;
 use mrcnn_backends::select_nth;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-impl Trainer {
-    /// Opens both splits, decodes every picture once (unless `data.check_pictures` is off), takes
-    /// `model.num_classes` from the data where it is 0, and creates the run folder.
-    ///
-    /// As [`TrainerBuilder`], which has more choices. Several ranks of `comm` share the decoding, must
-    /// have the same configuration and data, and rank 0 creates the folder.
-    pub fn prepare(
-        config: Config,
-        folder: &Path,
-        device: &Device,
-        protocol: AreaProtocol,
-        comm: Arc<dyn Communicator>,
-    ) -> Result<(Self, Vec<Problem>), TrainError> {
-        let builder = Self::builder(config).folder(folder).device(device);
-        builder.area(protocol).comm(comm).build()
-    }
-
-    /// Opens a run that ended early, with its newest whole checkpoint for [`Self::go_on`].
-    ///
-    /// Its configuration is that of the folder's `args.toml` with `overrides`; the strings are about
-    /// checkpoints that are broken. Of several ranks only rank 0 reads the folder. Any number of ranks
-    /// may go on with what any other number began: the order of the pictures is that of the steps.
-    pub fn resume(
-        folder: &Path,
-        overrides: &[String],
-        device: &Device,
-        protocol: AreaProtocol,
-        comm: Arc<dyn Communicator>,
-    ) -> Result<(Self, Saved, Vec<String>), TrainError> {
-        let builder = Self::builder(Config::default())
-            .folder(folder)
-            .device(device);
-        builder.area(protocol).comm(comm).resume(overrides)
-    }
-}
-
 impl TrainerBuilder {
     /// Checks everything, opens the data, and creates the run folder: where there is one of that name
     /// already, one with a number.
     ///
-    /// Returns what was left out of the data or is doubtful too. With `data.on_problem = "refuse"` a
-    /// bad annotation or picture is an error.
+    /// Every image is decoded once, unless `data.check_pictures` is off; several ranks share this, must have the same
+    /// configuration and data, and rank 0 creates the folder. `model.num_classes` is taken from the data where it is 0.
+    /// Returns what was left out of the data or is doubtful too. With `data.on_problem = "refuse"` a bad annotation or
+    /// image is an error.
     pub fn build(self) -> Result<(Trainer, Vec<Problem>), TrainError> {
         self.config.check()?;
         let lead = self.comm.rank() == 0;
@@ -69,8 +34,12 @@ impl TrainerBuilder {
         })
     }
 
-    /// Opens the run in the folder as it was left, as [`Trainer::resume`] does; data that were given
-    /// must be given again.
+    /// Opens a run that ended early, with its newest complete checkpoint for [`Trainer::go_on`]. Data sources that were
+    /// given to the builder must be given again.
+    ///
+    /// The configuration is that of the folder's `args.toml` with `overrides`; the strings are about checkpoints that are
+    /// broken. Of several ranks only rank 0 reads the folder. Any number of ranks may continue what any other number
+    /// began: the order of the images is that of the steps.
     pub fn resume(
         mut self,
         overrides: &[String],
@@ -90,7 +59,7 @@ impl TrainerBuilder {
             }
             false => {
                 let (config, saved) = handout::take(comm, folder)?;
-                // Where the pictures lie is this rank's own.
+                // Where the images lie is this rank's own.
                 let config = config.with(overrides)?;
                 config.check()?;
                 (config, saved, Vec::new())
@@ -103,7 +72,7 @@ impl TrainerBuilder {
         let seen = saved.progress.step * trainer.config.train.batch_size;
         if lead && seen != saved.progress.seen(trainer.train.samples.len()) {
             said.push(
-                "train.batch_size or the number of pictures is not what it was: some pictures of this epoch \
+                "train.batch_size or the number of images is not what it was: some images of this epoch \
                  come twice or not at all"
                     .into(),
             );
@@ -131,7 +100,7 @@ impl TrainerBuilder {
             };
             problems.extend(found);
             if data.check_pictures {
-                problems.extend(drop_broken_pictures(&mut dataset, data.on_problem, comm)?);
+                problems.extend(drop_broken_images(&mut dataset, data.on_problem, comm)?);
             }
             Ok(dataset)
         };
@@ -181,9 +150,9 @@ fn saved_config(folder: &RunFolder, overrides: &[String]) -> Result<Config, Trai
     }
 }
 
-/// Leaves out pictures that cannot be decoded, or refuses them. Each rank decodes its share, says what
+/// Leaves out images that cannot be decoded, or refuses them. Each rank decodes its share, says what
 /// is wrong there, and leaves out what any rank could not decode.
-fn drop_broken_pictures(
+fn drop_broken_images(
     dataset: &mut Dataset,
     on_problem: OnProblem,
     comm: &dyn Communicator,
@@ -214,14 +183,14 @@ fn drop_broken_pictures(
     Ok(broken)
 }
 
-/// Ranks with another recipe or other pictures would train on something that nobody asked for.
+/// Refuses ranks with different settings or images.
 fn must_be_equal(
     comm: &dyn Communicator,
     config: &Config,
     train: &Dataset,
     val: &Dataset,
 ) -> Result<(), TrainError> {
-    // Where the pictures lie may differ from machine to machine.
+    // Where the images lie may differ from machine to machine.
     let mut config = config.clone();
     config.data.dir = Default::default();
     let text = toml::to_string(&config).unwrap_or_default();
@@ -240,13 +209,8 @@ fn must_be_equal(
                 bytes.extend(number.to_le_bytes());
             }
         }
-        let help = "copy the same data set to every machine";
-        exchange::must_agree(
-            comm,
-            &format!("pictures in the split {split}"),
-            help,
-            &bytes,
-        )?;
+        let help = "copy the same dataset to every machine";
+        exchange::must_agree(comm, &format!("images in the split {split}"), help, &bytes)?;
     }
     Ok(())
 }

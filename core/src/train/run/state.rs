@@ -1,21 +1,22 @@
 //! A run under way: its weights, its optimizer, its log.
 
-use super::checkpoint::{CheckpointError, Evaluated, Progress, Saved, Snapshot, check_room};
-use super::memory::MemoryMeter;
-use super::trainer::{Observer, Trainer};
+use super::checkpoint::{Evaluated, Progress, Saved, Snapshot, check_room};
+use super::trainer::Trainer;
 use super::val_loss::validation_losses;
 use crate::eval::Metrics;
+use crate::evaluate::gathered::detections_of_all;
 use crate::evaluate::{DatasetDetections, draw_predictions, evaluate_over_ranks};
+use crate::memory::MemoryMeter;
 use crate::model::MaskRcnn;
 use crate::predict::Predictor;
 use crate::random::Stream;
 use crate::report::{Journal, Record};
-use crate::train::error::TrainError;
+use crate::train::error::{CheckpointError, TrainError};
+use crate::train::observer::Observer;
 use crate::train::optim::ema::Ema;
 use crate::train::optim::loss_scale::LossScaler;
 use crate::train::optim::optimizer::Optimizer;
 use crate::train::ranks::exchange;
-use crate::train::ranks::gathered::detections_of_all;
 use crate::train::step::replicas::Replicas;
 use crate::weights::{self, TrainingRecord, load_state_dict};
 use burn::module::Module;
@@ -55,10 +56,9 @@ pub(crate) struct Run<'a> {
 
 impl<'a> Run<'a> {
     pub(crate) fn start(trainer: &'a Trainer, model: MaskRcnn) -> Result<Self, TrainError> {
-        let pictures = trainer.train.samples.len();
+        let images = trainer.train.samples.len();
         let lead = trainer.comm.rank() == 0;
-        let journal =
-            lead.then(|| Journal::start(trainer.folder.path(), &trainer.config, pictures));
+        let journal = lead.then(|| Journal::start(trainer.folder.path(), &trainer.config, images));
         let journal = journal.transpose();
         let journal = journal.map_err(|source| trainer.io_error(source))?;
         Self::with_journal(trainer, model, journal)
@@ -105,7 +105,7 @@ impl<'a> Run<'a> {
         let seed = trainer.config.train.seed;
         if progress.seed != seed {
             let reason = format!(
-                "it was trained with train.seed = {}, which decides the order of the pictures; {seed} \
+                "it was trained with train.seed = {}, which decides the order of the images; {seed} \
                  was asked for",
                 progress.seed
             );
@@ -150,7 +150,7 @@ impl<'a> Run<'a> {
         self.trainer.comm.rank() == 0
     }
 
-    /// Saves, evaluates on the validation set, draws curves and pictures.
+    /// Saves, evaluates on the validation set, draws curves and images.
     pub(crate) fn evaluate(&mut self, observer: &mut dyn Observer) -> Result<Metrics, TrainError> {
         let Trainer {
             config,
@@ -296,7 +296,7 @@ impl<'a> Run<'a> {
         let Some(journal) = &self.journal else {
             return Ok(self.trainer.folder.checkpoint(self.step));
         };
-        let pictures = train.samples.len();
+        let images = train.samples.len();
         let seen = self.step * config.train.batch_size;
         let log = journal.synced_length();
         let progress = Progress {
@@ -304,8 +304,8 @@ impl<'a> Run<'a> {
             step: self.step,
             optimizer_steps: self.optimizer.steps,
             seed: config.train.seed,
-            epoch: seen / pictures,
-            index: seen % pictures,
+            epoch: seen / images,
+            index: seen % images,
             best: self.best,
             stale: self.stale,
             loss_scale: self.scaler.state(),

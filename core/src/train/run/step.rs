@@ -1,12 +1,11 @@
 //! One step of a run.
 
-use super::memory::device_memory;
 use super::state::Run;
-use super::trainer::{Observer, StepReport};
-use crate::report::Record;
-use crate::train::error::TrainError;
+use crate::memory::device_memory;
+use crate::train::error::{LoadError, TrainError};
 use crate::train::input::batch::Batch;
-use crate::train::input::loader::{LoadError, Loader};
+use crate::train::input::loader::Loader;
+use crate::train::observer::{Observer, StepReport};
 use crate::train::optim::loss_scale::MOST_SKIPPED;
 use crate::train::optim::optimizer::StepOutcome;
 use crate::train::optim::schedule::learning_rate;
@@ -24,14 +23,14 @@ impl Run<'_> {
         let exchanged = self.trainer.comm.waited();
         let batch = loader.next_batch().unwrap_or(Err(LoadError::NothingLeft))?;
         let waited = started.elapsed().as_secs_f64();
-        let pictures = match self.trainer.comm.is_alone() {
+        let images = match self.trainer.comm.is_alone() {
             true => batch.image_ids.len(),
             false => self.trainer.config.train.batch_size,
         };
         let mut report = self.update(batch)?;
         self.step += 1;
         let seconds = started.elapsed().as_secs_f64();
-        report.images_per_second = pictures as f64 / seconds;
+        report.images_per_second = images as f64 / seconds;
         report.data_wait = waited / seconds;
         let exchanged = self.trainer.comm.waited() - exchanged;
         report.exchange = exchanged.as_secs_f64() / seconds;
@@ -39,7 +38,7 @@ impl Run<'_> {
         report.memory = self.memory.process();
         report.device_memory = device_memory(&self.trainer.device);
         observer.on_step(&report);
-        self.record(Record::step(&report))?;
+        self.record(report.record())?;
         self.is_whole = true;
         Ok(())
     }
@@ -63,7 +62,7 @@ impl Run<'_> {
             }
         };
         self.is_whole = false;
-        let (model, outcome) = match losses.iter().all(|loss| loss.is_finite()) {
+        let (model, outcome) = match losses.is_finite() {
             true => self.optimizer.step(self.model.clone(), gradients, rate),
             false => (self.model.clone(), StepOutcome::REFUSED),
         };
@@ -97,7 +96,7 @@ impl Run<'_> {
         Ok(report)
     }
 
-    /// After a step whose loss or gradient is not finite: an error, unless a smaller loss scale may mend
+    /// After a step whose loss or gradient is not finite: an error, unless a smaller loss scale may fix
     /// it.
     fn skipped(
         &mut self,

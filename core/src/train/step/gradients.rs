@@ -1,13 +1,17 @@
-//! The gradients of a step, by parameter; of several replicas, their mean.
+//! The gradients of a step by parameter.
 
 use crate::model::MaskRcnn;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::{Device, Gradients, Tensor};
 use std::collections::HashMap;
 
-/// Gradients of the trained parameters, flat, in the order in which the model names them.
+/// Gradients of the trained parameters, flat, in the order of the model's parameters.
 #[derive(Clone, Debug, Default)]
-pub struct ParamGradients(pub(crate) Vec<(ParamId, Tensor<1>)>, pub(crate) Option<f32>);
+pub struct ParamGradients {
+    gradients: Vec<(ParamId, Tensor<1>)>,
+    /// The gradient norm, where it has been read.
+    norm: Option<f32>,
+}
 
 impl ParamGradients {
     /// Takes the gradients of the parameters of `model` that need one.
@@ -17,97 +21,98 @@ impl ParamGradients {
             found: Vec::new(),
         };
         model.visit(&mut collect);
-        Self(collect.found, None)
+        Self::new(collect.found)
     }
 
-    /// Zeros for every parameter of `model` that is trained: those of no picture.
+    /// Zeros for every trained parameter of `model`: the gradients of an empty batch.
     pub fn zeros(model: &MaskRcnn) -> Self {
         let mut zeros = Zeros(Vec::new());
         model.visit(&mut zeros);
-        Self(zeros.0, None)
+        Self::new(zeros.0)
     }
 
-    /// The tensors by themselves, for [`Self::with`].
+    pub(crate) fn new(gradients: Vec<(ParamId, Tensor<1>)>) -> Self {
+        Self {
+            gradients,
+            norm: None,
+        }
+    }
+
+    fn map(self, change: impl Fn(Tensor<1>) -> Tensor<1>) -> Self {
+        let changed = self.gradients.into_iter();
+        Self::new(
+            changed
+                .map(|(id, gradient)| (id, change(gradient)))
+                .collect(),
+        )
+    }
+
+    /// The tensors without their parameters, for [`Self::with`].
     pub(crate) fn tensors(&self) -> Vec<Tensor<1>> {
-        self.0
-            .iter()
-            .map(|(_, gradient)| gradient.clone())
-            .collect()
+        let tensors = self.gradients.iter();
+        tensors.map(|(_, gradient)| gradient.clone()).collect()
     }
 
     /// The same parameters with other gradients, in the same order.
     pub(crate) fn with(self, tensors: impl Iterator<Item = Tensor<1>>) -> Self {
-        let ids = self.0.into_iter().map(|(id, _)| id);
-        Self(ids.zip(tensors).collect(), None)
+        let ids = self.gradients.into_iter().map(|(id, _)| id);
+        Self::new(ids.zip(tensors).collect())
     }
 
-    /// The same gradients with a length that another rank measured. Two cards may sum in another order,
-    /// and weights that are clipped by different lengths come apart.
+    /// The same gradients with a norm that was computed before, perhaps by another rank: GPUs may sum in different
+    /// orders, and weights that are clipped by different norms drift apart.
     pub(crate) fn with_norm(self, norm: f32) -> Self {
-        Self(self.0, Some(norm))
+        Self {
+            norm: Some(norm),
+            ..self
+        }
     }
 
-    /// The gradients of losses that were multiplied by `scale`, divided by it.
-    pub(crate) fn unscaled(self, scale: f64) -> Self {
-        if scale == 1.0 {
-            return self;
+    /// The gradients times `factor`.
+    pub(crate) fn scaled(self, factor: f64) -> Self {
+        match factor == 1.0 {
+            true => self,
+            false => self.map(|gradient| gradient * factor),
         }
-        let unscaled = self.0.into_iter();
-        let unscaled = unscaled.map(|(id, gradient)| (id, gradient * (1.0 / scale)));
-        Self(unscaled.collect(), None)
     }
 
     /// The sums of both, parameter by parameter.
     pub(crate) fn plus(self, other: Self) -> Self {
         let mut other = other.by_id();
-        let sum = self.0.into_iter().map(|(id, gradient)| {
+        let sum = self.gradients.into_iter().map(|(id, gradient)| {
             let sum = match other.remove(&id) {
                 Some(other) => gradient + other,
                 None => gradient,
             };
             (id, sum)
         });
-        Self(sum.collect(), None)
+        Self::new(sum.collect())
     }
 
-    /// The mean of replicas of one model; each counts by its weight, and the weights sum to 1.
-    ///
-    /// Summed in the order given, so that two runs are bit-equal.
-    pub fn mean(parts: Vec<(Self, f64)>) -> Self {
-        let mut parts = parts.into_iter();
-        let Some((Self(first, _), weight)) = parts.next() else {
-            return Self::default();
-        };
-        let mut sum: Vec<_> = first.into_iter().map(|(id, g)| (id, g * weight)).collect();
-        for (Self(part, _), weight) in parts {
-            let mut part: HashMap<_, _> = part.into_iter().collect();
-            for (id, gradient) in &mut sum {
-                if let Some(other) = part.remove(id) {
-                    *gradient = gradient.clone() + other * weight;
-                }
-            }
+    /// The gradient norm, `[1]` on the device.
+    pub(crate) fn norm_on_device(&self, device: &Device) -> Tensor<1> {
+        if self.gradients.is_empty() {
+            return Tensor::zeros([1], device);
         }
-        Self(sum, None)
+        let squares = self.gradients.iter().map(|(_, g)| g.clone().square().sum());
+        Tensor::cat(squares.collect(), 0).sum().sqrt()
     }
 
-    /// The length of all gradients together.
+    /// The gradient norm: the L2 norm of all gradients together. Reads it, unless the step has.
     pub fn norm(&self) -> f32 {
-        if let Some(norm) = self.1 {
-            return norm;
+        match (self.norm, self.gradients.first()) {
+            (Some(norm), _) => norm,
+            (None, Some((_, first))) => {
+                let norm = self.norm_on_device(&first.device());
+                norm.into_scalar::<f32>()
+            }
+            (None, None) => 0.0,
         }
-        if self.0.is_empty() {
-            return 0.0;
-        }
-        let squares = self.0.iter().map(|(_, g)| g.clone().square().sum());
-        Tensor::cat(squares.collect(), 0)
-            .sum()
-            .sqrt()
-            .into_scalar::<f32>()
     }
 
     /// The gradient of each parameter.
     pub fn by_id(self) -> HashMap<ParamId, Tensor<1>> {
-        self.0.into_iter().collect()
+        self.gradients.into_iter().collect()
     }
 }
 

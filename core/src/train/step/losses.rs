@@ -1,56 +1,76 @@
-//! The five losses (torchvision's normalisation).
+//! The training losses by name, divided as in torchvision.
 
+use super::features::StepFeatures;
+use super::samples::{AnchorSamples, MaskSamples, RoiSamples, SampleCounts, Samples};
+use crate::model::{MaskRcnn, RpnOutput};
 use burn::tensor::activation::{log_sigmoid, log_softmax};
 use burn::tensor::{ExecutionError, Gradients, Int, Tensor};
-use std::ops::Mul;
 
-/// Scalars, each `[1]`, still on the device.
-#[derive(Clone, Debug)]
-pub struct Losses {
-    /// Cross entropy of the sampled regions' classes.
-    pub classifier: Tensor<1>,
-    /// Smooth L1 of the objects' box deltas over all sampled regions.
-    pub box_reg: Tensor<1>,
+/// Declares [`Losses`] and their names from one list.
+macro_rules! named_losses {
+    ($($(#[$doc:meta])* $loss:ident,)*) => {
+        /// Scalars, each `[1]`, still on the device. Log keys are the names of the fields behind `loss_`.
+        #[derive(Clone, Debug)]
+        pub struct Losses {
+            $($(#[$doc])* pub $loss: Tensor<1>,)*
+        }
+
+        impl Losses {
+            /// The names, in the order of [`Losses::values`].
+            pub const NAMES: [&'static str; [$(stringify!($loss)),*].len()] =
+                [$(concat!("loss_", stringify!($loss))),*];
+
+            /// All of them as one tensor, in the order of [`Losses::NAMES`].
+            pub fn values(&self) -> Tensor<1> {
+                Tensor::cat(vec![$(self.$loss.clone()),*], 0)
+            }
+        }
+    };
+}
+
+// A loss has a line here and one in `losses`. It is logged, drawn, accumulated and averaged by its name.
+named_losses! {
+    /// Cross entropy of the sampled RoIs' classes.
+    classifier,
+    /// Smooth L1 of the objects' box deltas, over all sampled RoIs.
+    box_reg,
     /// Binary cross entropy of the objects' masks.
-    pub mask: Tensor<1>,
+    mask,
     /// Binary cross entropy of the sampled anchors.
-    pub objectness: Tensor<1>,
-    /// Smooth L1 of the object anchors' deltas over all sampled anchors.
-    pub rpn_box_reg: Tensor<1>,
+    objectness,
+    /// Smooth L1 of the object anchors' deltas, over all sampled anchors.
+    rpn_box_reg,
+}
+
+/// The losses of `samples`, summed over them and divided by `counts`: the counts of the batch, or of the whole step
+/// where the batch is a part of it.
+pub fn losses(
+    model: &MaskRcnn,
+    step: StepFeatures,
+    samples: &Samples,
+    counts: &SampleCounts,
+) -> Losses {
+    let StepFeatures { features, rpn } = step;
+    let device = rpn.objectness.device();
+    let samples = samples.on(&device);
+    let [anchors, rois, objects] = counts.divisors(&device);
+    let (objectness, rpn_box_reg) = rpn_losses(rpn, &samples.anchors, anchors);
+    let (logits, deltas) = model.box_head(&features.packed, &samples.rois.rois);
+    let (classifier, box_reg) = box_losses(logits, deltas, &samples.rois, rois);
+    let logits = model.mask_head(&features.packed, &samples.masks.rois);
+    Losses {
+        classifier,
+        box_reg,
+        mask: mask_loss(logits, &samples.masks, objects),
+        objectness,
+        rpn_box_reg,
+    }
 }
 
 impl Losses {
-    /// The names in the order of [`Losses::values`].
-    pub const NAMES: [&'static str; 5] = [
-        "loss_classifier",
-        "loss_box_reg",
-        "loss_mask",
-        "loss_objectness",
-        "loss_rpn_box_reg",
-    ];
-
-    /// What is minimised: the sum.
+    /// The sum, which is minimized.
     pub fn total(&self) -> Tensor<1> {
-        self.classifier.clone()
-            + self.box_reg.clone()
-            + self.mask.clone()
-            + self.objectness.clone()
-            + self.rpn_box_reg.clone()
-    }
-
-    /// Each loss times its factor, a number or a tensor `[1]`, in the order of [`Losses::NAMES`].
-    pub fn scaled<F>(self, by: [F; 5]) -> Self
-    where
-        Tensor<1>: Mul<F, Output = Tensor<1>>,
-    {
-        let [classifier, box_reg, mask, objectness, rpn_box_reg] = by;
-        Self {
-            classifier: self.classifier * classifier,
-            box_reg: self.box_reg * box_reg,
-            mask: self.mask * mask,
-            objectness: self.objectness * objectness,
-            rpn_box_reg: self.rpn_box_reg * rpn_box_reg,
-        }
+        self.values().sum()
     }
 
     /// The gradients of [`Self::total`] times `scale`, see [`crate::train::LossScaler`].
@@ -60,25 +80,51 @@ impl Losses {
             false => (self.total() * scale).backward(),
         }
     }
+}
 
-    /// All five as one tensor `[5]`, for a single read.
-    pub fn values(&self) -> Tensor<1> {
-        let all = [
-            &self.classifier,
-            &self.box_reg,
-            &self.mask,
-            &self.objectness,
-            &self.rpn_box_reg,
-        ];
-        Tensor::cat(all.into_iter().cloned().collect(), 0)
+/// The losses of a step as numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LossValues([f32; Losses::NAMES.len()]);
+
+impl LossValues {
+    /// The value that `value` gives for each name.
+    pub fn from_fn(value: impl FnMut(&'static str) -> f32) -> Self {
+        Self(Losses::NAMES.map(value))
+    }
+
+    /// The values of a tensor that begins with [`Losses::values`]; NaN where it is too short.
+    pub(crate) fn first_of(mut values: impl Iterator<Item = f32>) -> Self {
+        Self::from_fn(|_| values.next().unwrap_or(f32::NAN))
+    }
+
+    /// Names and values, in the order of [`Losses::NAMES`].
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, f32)> {
+        Losses::NAMES.into_iter().zip(self.0)
+    }
+
+    /// The value of a name such as `loss_mask`.
+    pub fn get(&self, name: &str) -> Option<f32> {
+        let mut named = self.named();
+        named
+            .find(|(other, _)| *other == name)
+            .map(|(_, value)| value)
+    }
+
+    /// The sum.
+    pub fn total(&self) -> f32 {
+        self.0.iter().sum()
+    }
+
+    /// Whether all of them are finite.
+    pub fn is_finite(&self) -> bool {
+        self.0.iter().all(|value| value.is_finite())
     }
 }
 
-/// Reads [`Losses::values`] from the device.
-pub(crate) fn read_losses(values: Tensor<1>) -> Result<[f32; 5], ExecutionError> {
-    let values = values.try_into_data()?;
-    let mut read = values.iter::<f32>();
-    Ok(std::array::from_fn(|_| read.next().unwrap_or(f32::NAN)))
+/// Reads loss values from the device.
+#[doc(hidden)]
+pub fn read_losses(values: Tensor<1>) -> Result<LossValues, ExecutionError> {
+    Ok(LossValues::first_of(values.try_into_data()?.iter::<f32>()))
 }
 
 /// Where smooth L1 turns from a parabola into a line.
@@ -98,75 +144,54 @@ pub fn smooth_l1<const D: usize>(difference: Tensor<D>) -> Tensor<D> {
     near.clone() * (size - near * 0.5) / BETA
 }
 
-/// RPN losses: objectness and box deltas.
-///
-/// `objectness [n, a]`, `deltas [n, a, 4]`; `labels`, `sampled`, `objects [n, a]` and `targets
-/// [n, a, 4]` as in [`crate::train::RpnTargets`]; `count` sampled anchors in all.
+/// RPN losses: objectness and box deltas, divided by `count [1]`.
 pub fn rpn_losses(
-    [objectness, labels, sampled, objects]: [Tensor<2>; 4],
-    [deltas, targets]: [Tensor<3>; 2],
-    count: usize,
+    output: RpnOutput,
+    samples: &AnchorSamples,
+    count: Tensor<1>,
 ) -> (Tensor<1>, Tensor<1>) {
-    let count = count.max(1) as f64;
-    let objectness = (bce_with_logits(objectness, labels) * sampled).sum() / count;
-    let difference = (deltas - targets) * objects.unsqueeze_dim(2);
-    (objectness, smooth_l1(difference).sum() / count)
+    let AnchorSamples {
+        index,
+        labels,
+        deltas,
+        valid,
+    } = samples.clone();
+    let [n, slots] = index.dims();
+    let objectness = output.objectness.gather(1, index.clone());
+    let objectness = bce_with_logits(objectness, labels.clone()) * valid;
+    let corners = index.unsqueeze_dim::<3>(2).expand([n, slots, 4]);
+    let difference = (output.deltas.gather(1, corners) - deltas) * labels.unsqueeze_dim::<3>(2);
+    let box_reg = smooth_l1(difference).sum();
+    (objectness.sum() / count.clone(), box_reg / count)
 }
 
-/// Box head losses: class and box deltas.
-///
-/// `logits [r, k]`, `deltas [r, 4k]`; `labels [r]`; `targets [r, 4]`; `weights [r]` is 1 for real
-/// regions, 0 for padding.
+/// Box head losses: class and box deltas, divided by `count [1]`; `logits [r, k]` and `deltas [r, 4k]`.
 pub fn box_losses(
     logits: Tensor<2>,
     deltas: Tensor<2>,
-    labels: &[usize],
-    targets: Tensor<2>,
-    weights: Tensor<1>,
-    count: usize,
+    samples: &RoiSamples,
+    count: Tensor<1>,
 ) -> (Tensor<1>, Tensor<1>) {
-    let device = logits.device();
-    let [regions, _] = logits.dims();
-    let count = count.max(1) as f64;
-    let index = |columns: Vec<i32>| {
-        let width = columns.len() / regions;
-        Tensor::<1, Int>::from_data(columns.as_slice(), &device).reshape([regions, width])
-    };
-    let class = index(labels.iter().map(|&label| label as i32).collect());
-    let chosen = log_softmax(logits, 1).gather(1, class).reshape([regions]);
-    let classifier = (chosen.neg() * weights.clone()).sum() / count;
+    let [r, classes] = logits.dims();
+    let labels = samples.labels.clone().reshape([r, 1]);
+    let chosen = log_softmax(logits, 1).gather(1, labels.clone());
+    let classifier = (chosen.reshape([r]).neg() * samples.valid.clone()).sum() / count.clone();
 
-    let columns = labels
-        .iter()
-        .flat_map(|&label| (0..4).map(move |i| (label * 4 + i) as i32));
-    let predicted = deltas.gather(1, index(columns.collect()));
-    let is_object: Vec<f32> = labels.iter().map(|&label| f32::from(label > 0)).collect();
-    let is_object = Tensor::<1>::from_floats(is_object.as_slice(), &device) * weights;
-    let difference = (predicted - targets) * is_object.unsqueeze_dim(1);
+    let is_object = labels.clone().greater_elem(0).float();
+    let class = labels.unsqueeze_dim::<3>(2).expand([r, 1, 4]);
+    let predicted = deltas.reshape([r, classes, 4]).gather(1, class);
+    let difference = (predicted.reshape([r, 4]) - samples.deltas.clone()) * is_object;
     (classifier, smooth_l1(difference).sum() / count)
 }
 
-/// Mask loss: `logits [r, k, s, s]` of the classes `labels` against `targets [r, s * s]`; `count` real
-/// objects, 0 if the only region is padding.
-pub fn mask_loss(
-    logits: Tensor<4>,
-    labels: &[usize],
-    targets: Tensor<2>,
-    count: usize,
-) -> Tensor<1> {
-    let device = logits.device();
-    let [regions, classes, height, width] = logits.dims();
+/// Mask loss: `logits [m, k, s, s]`, of which the true classes count, divided by `count [1]` objects.
+pub fn mask_loss(logits: Tensor<4>, samples: &MaskSamples, count: Tensor<1>) -> Tensor<1> {
+    let [m, classes, height, width] = logits.dims();
     let cells = height * width;
-    let labels: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
-    let index = Tensor::<1, Int>::from_data(labels.as_slice(), &device)
-        .reshape([regions, 1, 1])
-        .repeat_dim(2, cells);
-    let chosen = logits.reshape([regions, classes, cells]).gather(1, index);
-    let loss = bce_with_logits(chosen.reshape([regions, cells]), targets).sum();
-    // No object: exactly 0, but with a gradient (of 0) for every parameter.
-    if count == 0 {
-        loss * 0.0
-    } else {
-        loss / (count * cells) as f64
-    }
+    let labels: Tensor<3, Int> = samples.labels.clone().reshape([m, 1, 1]);
+    let labels = labels.expand([m, 1, cells]);
+    let chosen = logits.reshape([m, classes, cells]).gather(1, labels);
+    let loss = bce_with_logits(chosen.reshape([m, cells]), samples.targets.clone());
+    let loss = loss * samples.valid.clone().reshape([m, 1]);
+    loss.sum() / (count * cells as f64)
 }

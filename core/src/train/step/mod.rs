@@ -1,11 +1,11 @@
-//! One training step: sampling, losses and gradients.
+//! One training step: features, samples, losses, gradients.
 
 pub(crate) mod accumulate;
-pub(crate) mod counts;
-pub(crate) mod device;
+pub(crate) mod features;
 pub(crate) mod gradients;
-pub(crate) mod host;
-pub mod losses;
+pub(crate) mod losses;
 pub(crate) mod replicas;
+pub(crate) mod samples;
+pub(crate) mod sampling;
 pub(crate) mod targets_device;
 pub(crate) mod targets_host;

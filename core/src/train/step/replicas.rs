@@ -1,11 +1,11 @@
 //! One step's losses and gradients, by one model or by several replicas side by side.
 //!
-//! As in torch's `DistributedDataParallel`, each replica normalises its losses by its own samples, and
-//! the gradients are averaged.
+//! As in torch's `DistributedDataParallel`, each replica divides its losses by its own sample counts, and the gradients
+//! are averaged.
 
+use super::accumulate::{Sums, sum_of_parts};
 use super::gradients::ParamGradients;
-use super::host::step_losses;
-use super::losses::read_losses;
+use super::losses::LossValues;
 use crate::model::MaskRcnn;
 use crate::random::Stream;
 use crate::train::input::batch::Batch;
@@ -15,12 +15,12 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use std::panic::resume_unwind;
 use std::thread;
 
-/// Copies of a model that share a batch, each with processor threads of its own.
+/// Copies of a model that share a batch, each with CPU threads of its own.
 #[derive(Debug)]
 pub struct Replicas(Vec<ThreadPool>);
 
 impl Replicas {
-    /// `count` replicas share the processor's threads evenly; a single one uses them as it likes.
+    /// `count` replicas divide the CPU's threads evenly; a single one uses them all.
     pub fn new(count: usize) -> Result<Self, ThreadPoolBuildError> {
         let count = count.max(1);
         let threads = (rayon::current_num_threads() / count).max(1);
@@ -29,13 +29,13 @@ impl Replicas {
         Ok(Self((0..pools).map(pool).collect::<Result<_, _>>()?))
     }
 
-    /// The five losses (in the order of [`crate::train::Losses::NAMES`]) and the gradients of `batch`; between the
-    /// backward pass and the end, the gradients are `scale` times as large.
+    /// The losses and gradients of `batch`; between the backward pass and the end, the gradients are `scale` times as
+    /// large.
     ///
-    /// The batch is cut into as many parts as there are replicas (of equal size, or one picture more),
-    /// each done with an autodiff graph of its own. A small model's operations are too short to share
-    /// out among cores: two replicas on two cores are 1.4 times as fast as one model on both. The
-    /// result does not depend on how the threads run.
+    /// The batch is split into as many parts as there are replicas (of equal size, or one image more), each computed
+    /// with an autodiff graph of its own. A small model's operations are too short to be divided among cores: two
+    /// replicas on two cores are 1.4 times as fast as one model on both. The result does not depend on how the threads
+    /// run.
     pub fn losses_and_gradients(
         &self,
         model: &MaskRcnn,
@@ -43,52 +43,56 @@ impl Replicas {
         stream: Stream,
         device: &Device,
         scale: f64,
-    ) -> Result<([f32; 5], ParamGradients), ExecutionError> {
-        if self.0.is_empty() {
-            return one_replica(model, &batch, stream, device, scale);
-        }
-        let pictures = batch.image_ids.len();
+    ) -> Result<(LossValues, ParamGradients), ExecutionError> {
+        let sums = match self.0.is_empty() {
+            true => one_replica(model, batch, stream, device, scale)?,
+            false => self.side_by_side(model, batch, stream, device, scale)?,
+        };
+        sums.read()
+    }
+
+    fn side_by_side(
+        &self,
+        model: &MaskRcnn,
+        batch: Batch,
+        stream: Stream,
+        device: &Device,
+        scale: f64,
+    ) -> Result<Sums, ExecutionError> {
+        let images = batch.image_ids.len();
         let parts = batch.split(self.0.len());
-        let shares: Vec<f64> = parts
-            .iter()
-            .map(|part| part.image_ids.len() as f64 / pictures as f64)
-            .collect();
-        let found = thread::scope(|scope| {
+        let parts = thread::scope(|scope| {
             let mut threads = Vec::with_capacity(parts.len());
             for (replica, (part, pool)) in parts.into_iter().zip(&self.0).enumerate() {
-                // A fork shares the values but not the graph, so that threads do not wait for a lock.
+                // A fork has the same values but no common graph, so that threads do not wait for a lock.
                 let model = model.clone().fork(device);
                 let stream = stream.fork(replica as u64);
-                let work = move || one_replica(&model, &part, stream, device, scale);
+                let weight = part.image_ids.len() as f64 / images as f64;
+                let work = move || -> Result<Sums, ExecutionError> {
+                    let sums = one_replica(&model, part, stream, device, scale)?;
+                    Ok(sums.weighted(weight))
+                };
                 threads.push(scope.spawn(move || pool.install(work)));
             }
             let join = |thread: thread::ScopedJoinHandle<'_, _>| {
                 thread.join().unwrap_or_else(|panic| resume_unwind(panic))
             };
-            threads.into_iter().map(join).collect::<Vec<Result<_, _>>>()
-        });
-        let mut losses = [0.0; 5];
-        let mut gradients = Vec::with_capacity(found.len());
-        for (found, share) in found.into_iter().zip(shares) {
-            let (part, gradient) = found?;
-            for (sum, loss) in losses.iter_mut().zip(part) {
-                *sum += loss * share as f32;
-            }
-            gradients.push((gradient, share));
-        }
-        Ok((losses, ParamGradients::mean(gradients)))
+            let parts = threads.into_iter().map(join);
+            parts.collect::<Result<Vec<Sums>, ExecutionError>>()
+        })?;
+        let plain = device.clone().inner();
+        Ok(Sums::of(parts).unwrap_or_else(|| Sums::zeros(model, &plain)))
     }
 }
 
 fn one_replica(
     model: &MaskRcnn,
-    batch: &Batch,
+    batch: Batch,
     stream: Stream,
     device: &Device,
     scale: f64,
-) -> Result<([f32; 5], ParamGradients), ExecutionError> {
-    let losses = step_losses(model, batch, stream, device)?;
-    let found = read_losses(losses.values().inner())?;
-    let gradients = losses.backward(scale);
-    Ok((found, ParamGradients::of(model, &gradients).unscaled(scale)))
+) -> Result<Sums, ExecutionError> {
+    let whole = Ok::<_, ExecutionError>;
+    let sums = sum_of_parts(model, &[batch], stream, device, scale, whole)?;
+    Ok(sums.scaled(1.0 / scale))
 }

@@ -1,90 +1,69 @@
-//! What a training step on GPUs samples, and its targets, in fixed slots: all on the device, without
-//! autodiff.
+//! Training samples and their targets in fixed slots, matched and sampled on the device; nothing is read.
 
-use super::host::untracked;
+use super::features::StepFeatures;
+use super::samples::{AnchorSamples, MaskSamples, RoiSamples, Samples};
 use crate::boxes::Matcher;
 use crate::config::{RoiConfig, RpnConfig};
-use crate::model::{
-    AnchorSlots, BoxSlots, MaskRcnn, RpnOutput, filter_proposal_slots, picture_sizes,
-};
+use crate::model::{AnchorSlots, BoxSlots, MaskRcnn, Rois, filter_proposal_slots, image_sizes};
 use crate::random::Stream;
 use crate::train::input::batch::Batch;
 use crate::train::input::masks::bit_masks;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-use mrcnn_kernels::{BACKGROUND, IGNORED, match_boxes, sampling_scores, top_k_segments};
+use mrcnn_kernels::{
+    BACKGROUND, IGNORED, MatchThresholds, mask_targets, match_boxes, sampling_scores,
+    top_k_segments,
+};
 
-/// What was sampled of a batch, and what should have been said of it; without autodiff.
-pub(crate) struct Samples {
-    pub(crate) rpn: AnchorTargets,
-    pub(crate) regions: Regions,
-    pub(crate) truth: TruthSlots,
-}
-
-impl Samples {
-    /// Matches and samples; reads nothing.
-    pub(crate) fn draw(
-        model: &MaskRcnn,
-        batch: &Batch,
-        output: &RpnOutput,
-        stream: Stream,
-    ) -> Self {
-        let plain = output.objectness.device().inner();
-        let truth = TruthSlots::new(batch, &plain);
-        let seeds = |part: u64| -> Vec<u64> {
-            let places = batch.places.iter().map(|&place| place as u64);
-            let seed = |place| stream.fork(2 * place + part).seed();
-            places.map(seed).collect()
-        };
-        let config = model.config();
-        let rpn = &config.rpn;
-        let padded = (batch.shape[2], batch.shape[3]);
-        let anchors = AnchorSlots::new(padded, &output.grids, rpn, &plain);
-        let proposals = filter_proposal_slots(
-            untracked(output.objectness.clone()),
-            untracked(output.deltas.clone()),
-            &anchors,
-            picture_sizes(&batch.sizes, &plain),
-            rpn,
-            [rpn.pre_nms_train, rpn.post_nms_train],
-        );
-        Self {
-            rpn: sample_anchors(anchors.boxes, &truth, &seeds(0), rpn),
-            regions: sample_regions(proposals, &truth, &seeds(1), &config.roi),
-            truth,
-        }
-    }
-
-    /// Sampled anchors, sampled regions, objects among the regions, `[3]`: [`crate::train::StepCounts`] on the
-    /// device.
-    pub(crate) fn counts(&self) -> Tensor<1> {
-        let count = |which: Tensor<2, Bool>| which.float().sum();
-        let objects = self.regions.sample.is_object();
-        let objects = objects.narrow(1, 0, self.regions.quota);
-        Tensor::cat(
-            vec![
-                count(self.rpn.sample.filled.clone()),
-                count(self.regions.sample.filled.clone()),
-                count(objects),
-            ],
-            0,
-        )
+/// Matches and samples on the device. The configured limits must fit
+/// [`selects_on_device`](mrcnn_kernels::selects_on_device).
+pub fn sample_on_device(
+    model: &MaskRcnn,
+    batch: &Batch,
+    step: &StepFeatures,
+    stream: Stream,
+) -> Samples {
+    let device = step.rpn.objectness.device().inner();
+    let truth = TruthSlots::new(batch, &device);
+    let streams = (0..batch.truths.len()).map(|image| batch.streams(image, stream));
+    let (anchor_seeds, roi_seeds): (Vec<u64>, Vec<u64>) = streams
+        .map(|[anchors, rois]| (anchors.seed(), rois.seed()))
+        .unzip();
+    let config = model.config();
+    let rpn = &config.rpn;
+    let anchors = AnchorSlots::new(step.features.padded, &step.rpn.grids, rpn, &device);
+    let output = step.rpn.clone().untracked();
+    let proposals = filter_proposal_slots(
+        output.objectness,
+        output.deltas,
+        &anchors,
+        image_sizes(&batch.sizes, &device),
+        rpn,
+        [rpn.pre_nms_train, rpn.post_nms_train],
+    );
+    let side = config.mask_head.pool * 2;
+    let anchors = sample_anchors(anchors.boxes, &truth, &anchor_seeds, rpn);
+    let (rois, masks) = sample_rois(proposals, &truth, &roi_seeds, &config.roi, side);
+    Samples {
+        anchors,
+        rois,
+        masks,
     }
 }
 
-/// The ground truth of a batch, without autodiff; as many slots a picture as a power of two, so that
-/// few shapes occur.
-pub(crate) struct TruthSlots {
-    /// `[n, t, 4]`, pixels of the resized pictures.
-    pub(crate) boxes: Tensor<3>,
+/// The ground truth of a batch, without a graph. The number of slots per image is a power of two, so that few shapes
+/// occur.
+struct TruthSlots {
+    /// `[n, t, 4]`, pixels of the resized images.
+    boxes: Tensor<3>,
     /// Classes, `[n, t]`.
-    pub(crate) labels: Tensor<2, Int>,
-    /// How many slots of a picture are filled, `[n]`.
+    labels: Tensor<2, Int>,
+    /// Objects per image, in its first slots, `[n]`.
     counts: Tensor<1, Int>,
     /// See [`mask_targets`].
-    pub(crate) masks: (Tensor<3, Int>, Tensor<1, Int>),
+    masks: (Tensor<3, Int>, Tensor<1, Int>),
 }
 
-/// Slots for the ground truth of a picture at least.
+/// Slots per image for the ground truth, at least.
 const LEAST_SLOTS: usize = 16;
 
 impl TruthSlots {
@@ -94,10 +73,10 @@ impl TruthSlots {
         let slots = most.unwrap_or(0).next_power_of_two().max(LEAST_SLOTS);
         let mut boxes = vec![[0.0f32; 4]; n * slots];
         let mut labels = vec![0i32; n * slots];
-        for (picture, truth) in batch.truths.iter().enumerate() {
+        for (image, truth) in batch.truths.iter().enumerate() {
             for (slot, (bbox, &label)) in truth.boxes.iter().zip(&truth.labels).enumerate() {
-                boxes[picture * slots + slot] = *bbox;
-                labels[picture * slots + slot] = label as i32;
+                boxes[image * slots + slot] = *bbox;
+                labels[image * slots + slot] = label as i32;
             }
         }
         let counts: Vec<i32> = batch.truths.iter().map(|t| t.boxes.len() as i32).collect();
@@ -111,35 +90,41 @@ impl TruthSlots {
         }
     }
 
-    /// Whether a slot is filled, `[n, t]`.
-    fn filled(&self) -> Tensor<2, Bool> {
+    /// Valid mask, `[n, t]`.
+    fn valid(&self) -> Tensor<2, Bool> {
         let [n, slots] = self.labels.dims();
         let places = arange(slots, &self.labels.device()).expand([n, slots]);
         places.lower(self.counts.clone().unsqueeze_dim::<2>(1).expand([n, slots]))
     }
 
-    /// The boxes that `matched [n, k]` names; of negative ones the first.
+    /// Matches boxes to the ground truth of their images, see [`match_boxes`].
+    fn matches(&self, boxes: Tensor<3>, thresholds: &MatchThresholds) -> Tensor<2, Int> {
+        let (truth, counts) = (self.boxes.clone(), self.counts.clone());
+        match_boxes(boxes, truth, counts, thresholds)
+    }
+
+    /// The boxes at the indices `matched [n, k]`; the first box where an index is negative.
     fn boxes_of(&self, matched: Tensor<2, Int>) -> Tensor<3> {
         rows(self.boxes.clone(), matched.clamp_min(0))
     }
 }
 
-/// The index of no candidate, also after a row's length is taken from it or added.
+/// The index of no candidate; it stays negative when the length of a row is added.
 const NONE: i64 = -(1 << 30);
 
-/// Candidates drawn at random in slots, objects first.
-pub(crate) struct Sample {
-    /// Index of the candidate; 0 in empty slots, `[n, k]`.
-    pub(crate) candidates: Tensor<2, Int>,
+/// Randomly sampled candidates in slots, objects first.
+struct Sample {
+    /// Index of the candidate; 0 in padded slots, `[n, k]`.
+    candidates: Tensor<2, Int>,
     /// Slot of the object's ground truth, negative for background, `[n, k]`.
-    pub(crate) matched: Tensor<2, Int>,
-    /// `[n, k]`.
-    pub(crate) filled: Tensor<2, Bool>,
+    matched: Tensor<2, Int>,
+    /// Valid mask, `[n, k]`.
+    valid: Tensor<2, Bool>,
 }
 
 impl Sample {
-    /// Draws `count` of `matches [n, b]`, at most `quota` of them objects, the rest background: the
-    /// slots' version of [`crate::boxes::sample_balanced`].
+    /// Samples `count` of `matches [n, b]`, at most `quota` of them objects, the rest background: the same candidates
+    /// as [`crate::boxes::sample_balanced`].
     fn draw(matches: Tensor<2, Int>, seeds: &[u64], count: usize, quota: usize) -> Self {
         let [n, total] = matches.dims();
         let device = matches.device();
@@ -155,110 +140,93 @@ impl Sample {
         let is_object = slots.clone().lower(found.clone());
         let background = background.gather(1, (slots - found).clamp_min(0));
         let chosen = background.mask_where(is_object, objects);
-        let filled = chosen.clone().greater_equal_elem(0);
+        let valid = chosen.clone().greater_equal_elem(0);
         let candidates = chosen.clamp_min(0);
         let matched = matches.gather(1, candidates.clone());
         Self {
             candidates,
-            matched: matched.mask_fill(filled.clone().bool_not(), BACKGROUND),
-            filled,
+            matched: matched.mask_fill(valid.clone().bool_not(), BACKGROUND),
+            valid,
         }
     }
 
-    pub(crate) fn is_object(&self) -> Tensor<2, Bool> {
+    fn is_object(&self) -> Tensor<2, Bool> {
         self.matched.clone().greater_equal_elem(0)
     }
-}
-
-/// Sampled anchors and their targets, without autodiff.
-pub(crate) struct AnchorTargets {
-    /// Box deltas; zeros for background, `[n, k, 4]`.
-    pub(crate) deltas: Tensor<3>,
-    pub(crate) sample: Sample,
 }
 
 fn sample_anchors(
     anchors: Tensor<3>,
     truth: &TruthSlots,
     seeds: &[u64],
-    rpn: &RpnConfig,
-) -> AnchorTargets {
-    let matcher = Matcher {
-        fg_iou: rpn.fg_iou,
-        bg_iou: rpn.bg_iou,
-        allow_low_quality: true,
-    };
-    let matches = match_boxes(
-        anchors.clone(),
-        truth.boxes.clone(),
-        truth.counts.clone(),
-        &matcher.thresholds(),
-    );
-    let count = rpn.batch_per_image;
-    let quota = (count as f64 * rpn.positive_fraction) as usize;
+    config: &RpnConfig,
+) -> AnchorSamples {
+    let thresholds = Matcher::of_anchors(config).thresholds();
+    let matches = truth.matches(anchors.clone(), &thresholds);
+    let count = config.batch_per_image;
+    let quota = (count as f64 * config.positive_fraction) as usize;
     let sample = Sample::draw(matches, seeds, count, quota);
     let ([n, ..], [_, total, _]) = (sample.candidates.dims(), anchors.dims());
     let references = rows(anchors.expand([n, total, 4]), sample.candidates.clone());
     let objects = truth.boxes_of(sample.matched.clone());
-    AnchorTargets {
-        deltas: encode(objects, references, [1.0; 4], sample.is_object()),
-        sample,
+    let is_object = sample.is_object();
+    AnchorSamples {
+        index: sample.candidates,
+        labels: is_object.clone().float(),
+        deltas: encode(objects, references, [1.0; 4], is_object),
+        valid: sample.valid.float(),
     }
 }
 
-/// Sampled regions and their targets, without autodiff.
-pub(crate) struct Regions {
-    /// `[n, k, 4]`.
-    pub(crate) boxes: Tensor<3>,
-    /// Class, 0 for background, `[n, k]`.
-    pub(crate) labels: Tensor<2, Int>,
-    /// Box deltas; zeros for background, `[n, k, 4]`.
-    pub(crate) deltas: Tensor<3>,
-    pub(crate) sample: Sample,
-    /// Slots that may hold objects, the first ones.
-    pub(crate) quota: usize,
-}
-
-fn sample_regions(
+fn sample_rois(
     proposals: BoxSlots,
     truth: &TruthSlots,
     seeds: &[u64],
     config: &RoiConfig,
-) -> Regions {
-    let matcher = Matcher {
-        fg_iou: config.fg_iou,
-        bg_iou: config.bg_iou,
-        allow_low_quality: false,
-    };
+    side: usize,
+) -> (RoiSamples, MaskSamples) {
     let is_proposal = proposals.scores.greater_elem(f32::NEG_INFINITY);
     let candidates = Tensor::cat(vec![proposals.boxes, truth.boxes.clone()], 1);
-    let is_candidate = Tensor::cat(vec![is_proposal, truth.filled()], 1);
-    let matches = match_boxes(
-        candidates.clone(),
-        truth.boxes.clone(),
-        truth.counts.clone(),
-        &matcher.thresholds(),
-    );
+    let is_candidate = Tensor::cat(vec![is_proposal, truth.valid()], 1);
+    let thresholds = Matcher::of_rois(config).thresholds();
+    let matches = truth.matches(candidates.clone(), &thresholds);
     let matches = matches.mask_fill(is_candidate.bool_not(), IGNORED);
     let count = config.batch_per_image;
     let quota = (count as f64 * config.positive_fraction) as usize;
     let sample = Sample::draw(matches, seeds, count, quota);
-    let is_object = sample.is_object();
     let boxes = rows(candidates, sample.candidates.clone());
-    let objects = truth.boxes_of(sample.matched.clone());
+    let is_object = sample.is_object();
     let labels = truth.labels.clone();
     let labels = labels.gather(1, sample.matched.clone().clamp_min(0));
-    Regions {
-        labels: labels.mask_fill(is_object.clone().bool_not(), 0),
-        deltas: encode(objects, boxes.clone(), config.box_weights, is_object),
-        boxes,
-        sample,
-        quota: quota.max(1),
-    }
+    let labels = labels.mask_fill(is_object.clone().bool_not(), 0);
+    let masks = {
+        // Objects come first: the mask head needs no slots beyond their quota.
+        let quota = quota.max(1);
+        let boxes = boxes.clone().narrow(1, 0, quota);
+        let matched = sample.matched.clone().narrow(1, 0, quota);
+        let [n, ..] = boxes.dims();
+        let targets = mask_targets(boxes.clone(), matched.clone(), truth.masks.clone(), side);
+        MaskSamples {
+            rois: Rois::from_slots(boxes),
+            labels: labels.clone().narrow(1, 0, quota).reshape([n * quota]),
+            targets: targets.reshape([n * quota, side * side]),
+            valid: matched.greater_equal_elem(0).float().reshape([n * quota]),
+        }
+    };
+    let [n, k, _] = boxes.dims();
+    let objects = truth.boxes_of(sample.matched.clone());
+    let deltas = encode(objects, boxes.clone(), config.box_weights, is_object);
+    let rois = RoiSamples {
+        rois: Rois::from_slots(boxes),
+        labels: labels.reshape([n * k]),
+        deltas: deltas.reshape([n * k, 4]),
+        valid: sample.valid.float().reshape([n * k]),
+    };
+    (rois, masks)
 }
 
 /// The deltas that turn `references` into `objects`, both `[n, k, 4]`, where `is_object [n, k]`;
-/// zeros elsewhere: the slots' version of [`crate::boxes::BoxCoder::encode`].
+/// zeros elsewhere: [`crate::boxes::BoxCoder::encode`] on tensors.
 fn encode(
     objects: Tensor<3>,
     references: Tensor<3>,
@@ -266,7 +234,7 @@ fn encode(
     is_object: Tensor<2, Bool>,
 ) -> Tensor<3> {
     let is_object = is_object.unsqueeze_dim::<3>(2);
-    // Empty slots may hold boxes without area, of which no logarithm is taken.
+    // Padded slots may hold boxes without area, whose logarithm is not finite.
     let centre_and_side = |boxes: Tensor<3>, axis: usize| {
         let corner = |i: usize| boxes.clone().narrow(2, i, 1);
         let low = corner(axis);
@@ -289,7 +257,7 @@ fn encode(
 }
 
 /// The rows `index [n, k]` of `values [n, b, 4]`: `[n, k, 4]`.
-pub(crate) fn rows(values: Tensor<3>, index: Tensor<2, Int>) -> Tensor<3> {
+fn rows(values: Tensor<3>, index: Tensor<2, Int>) -> Tensor<3> {
     let [n, k] = index.dims();
     values.gather(1, index.unsqueeze_dim::<3>(2).expand([n, k, 4]))
 }

@@ -1,4 +1,4 @@
-//! Simple copy-paste (Ghiasi et al., 2021): objects of one picture on another.
+//! Simple copy-paste (Ghiasi et al., 2021): objects of one image on another.
 
 use crate::random::Stream;
 use crate::train::input::batch::{TrainSample, Truth};
@@ -7,7 +7,7 @@ use crate::train::input::masks::TruthMask;
 /// Pastes each object of `source` onto `target` with a chance of one half.
 ///
 /// What a pasted object covers is taken from the masks below it, and their boxes are made anew from
-/// what is left; an object of which nothing is left is no longer truth. Pixels are copied as they are:
+/// what is left; an object of which nothing is left is removed. Pixels are copied as they are:
 /// blurred edges won nothing in the paper.
 pub fn paste(target: &mut TrainSample, source: &TrainSample, stream: Stream) {
     let frame = (target.planes.height, target.planes.width);
@@ -50,7 +50,7 @@ fn copy_pixels(target: &mut TrainSample, source: &TrainSample, mask: &TruthMask)
     }
 }
 
-/// Takes what `above` covers from the objects of `truth`.
+/// Removes the pixels that `above` covers from the objects of `truth`.
 fn hide(truth: &mut Truth, above: &[TruthMask]) {
     let Truth {
         boxes,

@@ -1,11 +1,11 @@
 //! Brightness, contrast, saturation and hue (Liu et al., SSD, 2016), as torchvision's
-//! `RandomPhotometricDistort` has them for pictures of 8 bits.
+//! `RandomPhotometricDistort` has them for images of 8 bits.
 
 use crate::config::AugmentConfig;
 use crate::random::Stream;
 use ::image::RgbImage;
 
-/// Changes a picture in place: each of the four with the chance `config.photometric`; the contrast
+/// Changes an image in place: each of the four with the chance `config.photometric`; the contrast
 /// before or after saturation and hue, as a coin falls.
 pub fn distort(image: &mut RgbImage, config: &AugmentConfig, stream: Stream) {
     if config.photometric == 0.0 {
@@ -38,7 +38,7 @@ fn brighten(image: &mut RgbImage, factor: f32) {
     image.iter_mut().for_each(|v| *v = table[*v as usize]);
 }
 
-/// The distance of every value from the picture's mean grey, times `factor`.
+/// The distance of every value from the image's mean grey, times `factor`.
 fn change_contrast(image: &mut RgbImage, factor: f32) {
     let greys = image.as_raw().as_chunks::<3>().0.iter();
     let sum: u64 = greys.map(|pixel| grey(*pixel) as u64).sum();

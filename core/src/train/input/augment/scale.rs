@@ -4,7 +4,7 @@ use crate::config::ImageConfig;
 use crate::image::Placement;
 use crate::random::Stream;
 
-/// The size of a picture of `original` rows and columns with a shorter side picked among `min_sizes`;
+/// The size of an image of `original` rows and columns with a shorter side picked among `min_sizes`;
 /// that of `image` where there are none.
 pub(crate) fn picked(
     (height, width): (u32, u32),
@@ -23,7 +23,7 @@ pub(crate) fn picked(
     image.resized(height, width)
 }
 
-/// Large-scale jitter: the picture becomes as large as fits a square of `frame` times a factor in
+/// Large-scale jitter: the image becomes as large as fits a square of `frame` times a factor in
 /// `low..=high`, and the frame shows a random part of it, or all of it in its upper left corner.
 pub(crate) fn jittered(
     original: (u32, u32),
@@ -71,7 +71,7 @@ mod tests {
             counts.iter().all(|&count| (140..260).contains(&count)),
             "{counts:?}"
         );
-        // An elongated picture is bound by its longer side.
+        // An elongated image is bound by its longer side.
         assert_eq!(
             picked((100, 900), &image, &[800], Stream::named("", 0)),
             (148, 1333)
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_frame_is_full_or_shows_all_of_the_picture() {
+    fn the_frame_is_full_or_shows_all_of_the_image() {
         let mut sides = Vec::new();
         for index in 0..500 {
             let stream = Stream::named("jitter", index);

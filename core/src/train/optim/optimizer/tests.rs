@@ -68,7 +68,7 @@ fn moved(config: &TrainConfig) -> Vec<(String, f32, f32)> {
         let count = before[&name].shape().num_elements();
         (id, Tensor::ones([count], &Device::flex()))
     });
-    let gradients = ParamGradients(ones.collect(), None);
+    let gradients = ParamGradients::new(ones.collect());
     let (model, _) = Optimizer::new(config).step(model, gradients, 1.0);
     let after = state_dict(&model);
     let first = |data: &burn::tensor::TensorData| data.iter::<f32>().next().unwrap();

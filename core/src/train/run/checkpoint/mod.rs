@@ -1,4 +1,4 @@
-//! Checkpoints: all that a run needs to go on as if it had never ended.
+//! Checkpoints: everything that is needed to resume a run as if it had never stopped.
 //!
 //! `checkpoints/STEP/` holds the weights, the optimizer's moments, the averaged weights if there are
 //! any, and the progress. Batches and samples are functions of seed and step, so the step is all the
@@ -10,12 +10,12 @@ use crate::config::Config;
 use crate::data::Classes;
 use crate::disk::{create_folder, free_bytes, is_full, write_durably};
 use crate::model::MaskRcnn;
+use crate::train::error::CheckpointError;
 use crate::train::optim::loss_scale::ScaleState;
 use crate::train::optim::optimizer::Optimizer;
-use crate::weights::{Checkpoint, StateDict, TrainingRecord, WeightsError, from_bytes, to_bytes};
+use crate::weights::{Checkpoint, StateDict, TrainingRecord, from_bytes, to_bytes};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use thiserror::Error;
 
 /// Where a run is, beside its weights and its optimizer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,18 +26,18 @@ pub struct Progress {
     pub step: usize,
     /// Steps that the optimizer made.
     pub optimizer_steps: i32,
-    /// Seed of the order of the pictures and of the samples.
+    /// Seed of the order of the images and of the samples.
     pub seed: u64,
     /// Passes over the training set that are done.
     pub epoch: usize,
-    /// Pictures of the present pass that are done.
+    /// Images of the present pass that are done.
     pub index: usize,
     /// The best mask AP so far, if there was an evaluation.
     pub best: Option<f64>,
     /// Evaluations since then.
     #[serde(default)]
     pub stale: usize,
-    /// The loss scale, where there is one.
+    /// The loss scale, if it is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<ScaleState>,
     /// Length of `metrics.jsonl` in bytes; what follows is of steps that will be done again.
@@ -73,13 +73,13 @@ impl Evaluated {
 }
 
 impl Progress {
-    /// Pictures that were trained on, of a data set of `pictures`.
-    pub(crate) fn seen(&self, pictures: usize) -> usize {
-        self.epoch * pictures + self.index
+    /// Images that were trained on, of a dataset of `images`.
+    pub(crate) fn seen(&self, images: usize) -> usize {
+        self.epoch * images + self.index
     }
 }
 
-/// A run that can go on.
+/// A run that can be resumed.
 #[derive(Debug)]
 pub struct Saved {
     /// Where it was read from.
@@ -92,63 +92,6 @@ pub struct Saved {
     pub optimizer: StateDict,
     /// The averaged weights, where `train.ema` is on.
     pub ema: Option<StateDict>,
-}
-
-/// Why a checkpoint could not be written or read.
-#[derive(Debug, Error)]
-pub enum CheckpointError {
-    /// The folder cannot be written or read.
-    #[error("{path}: {source}")]
-    Io {
-        /// The folder.
-        path: PathBuf,
-        /// What the system said, or what is damaged.
-        source: std::io::Error,
-    },
-    /// The disk has too little room.
-    #[error(
-        "{path}: a checkpoint needs {needed:.1} MB and {free:.1} MB are free; the checkpoints before it are \
-         whole: make room and continue with `mrcnn-cli train --resume`, or lower train.keep_checkpoints"
-    )]
-    Full {
-        /// The folder of the checkpoints.
-        path: PathBuf,
-        /// Megabytes of a checkpoint.
-        needed: f64,
-        /// Megabytes that are free.
-        free: f64,
-    },
-    /// No checkpoint is whole.
-    #[error("{path}: no whole checkpoint{details}; start again with `mrcnn-cli train`")]
-    None {
-        /// The folder of the checkpoints.
-        path: PathBuf,
-        /// The broken ones and what is wrong with them.
-        details: String,
-    },
-    /// A checkpoint is whole but does not fit the run.
-    #[error("{path}: {reason}; was args.toml changed?")]
-    Misfit {
-        /// The checkpoint.
-        path: PathBuf,
-        /// What does not fit.
-        reason: String,
-    },
-    /// Its weights cannot be read.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-}
-
-impl CheckpointError {
-    fn full(path: &Path, bytes: u64) -> Self {
-        let free = free_bytes(path).unwrap_or_default();
-        let [needed, free] = [bytes, free].map(|bytes| bytes as f64 / 1e6);
-        Self::Full {
-            path: path.into(),
-            needed,
-            free,
-        }
-    }
 }
 
 const WEIGHTS: &str = "weights.safetensors";

@@ -20,7 +20,7 @@ impl Default for MemoryMeter {
 }
 
 impl MemoryMeter {
-    /// Bytes of this process in the machine's memory; 0 where the system does not say.
+    /// Bytes of this process in the machine's memory; 0 where the system does not report it.
     pub fn process(&mut self) -> u64 {
         let Some(id) = self.process else {
             return 0;
@@ -34,7 +34,7 @@ impl MemoryMeter {
             .map_or(0, |process| process.memory())
     }
 
-    /// Bytes of the machine that are free or can be freed; none where the system does not say.
+    /// Bytes of the machine that are free or can be freed; none where the system does not report it.
     pub fn available(&mut self) -> Option<u64> {
         self.system.refresh_memory();
         // In a container the limit is that of the container.
@@ -50,7 +50,7 @@ pub fn device_memory(device: &Device) -> Option<u64> {
     device.memory_pool_usage().map(|usage| usage.bytes_reserved)
 }
 
-/// The machine: system, processor, memory; a name and a text each.
+/// The machine: system, CPU, memory; a name and a text each.
 pub fn machine() -> Vec<(&'static str, String)> {
     let mut system = System::new();
     system.refresh_memory();

@@ -1,7 +1,7 @@
 //! The detections of all ranks, for the report of a run.
 
+use super::DatasetDetections;
 use crate::detection::Detection;
-use crate::evaluate::DatasetDetections;
 use crate::train::error::TrainError;
 use mrcnn_backends::comm::{CommError, Communicator};
 use vernier_mask::Rle;
@@ -33,10 +33,10 @@ pub(crate) fn detections_of_all(
     }
     let mut found = Vec::new();
     for (rank, bytes) in all.iter().enumerate() {
-        let pictures: Vec<(u64, Vec<Sent>)> =
+        let images: Vec<(u64, Vec<Sent>)> =
             serde_json::from_slice(bytes).map_err(|_| other_version(rank))?;
-        let pictures = pictures.into_iter();
-        found.extend(pictures.map(|(id, sent)| (id, sent.into_iter().map(unpacked).collect())));
+        let images = images.into_iter();
+        found.extend(images.map(|(id, sent)| (id, sent.into_iter().map(unpacked).collect())));
     }
     Ok(found)
 }

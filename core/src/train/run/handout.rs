@@ -1,8 +1,8 @@
 //! Rank 0 hands its checkpoint to the other ranks, which need not see its folder.
 
+use super::checkpoint::{Progress, Saved};
 use crate::config::Config;
-use crate::train::error::TrainError;
-use crate::train::run::checkpoint::{CheckpointError, Progress, Saved};
+use crate::train::error::{CheckpointError, TrainError};
 use crate::weights::{StateDict, from_bytes, to_bytes};
 use mrcnn_backends::comm::Communicator;
 use std::path::Path;
