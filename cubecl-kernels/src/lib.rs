@@ -17,7 +17,7 @@
     allow(unused_variables)
 )]
 
-mod conv;
+pub mod conv;
 mod conv1x1;
 pub mod conv3x3;
 #[cfg(feature = "flex")]

@@ -7,6 +7,9 @@ mod cpu_autodiff;
 #[cfg(feature = "flex")]
 pub(crate) mod flex;
 
+#[cfg(feature = "flex")]
+pub use cpu::CpuConvOps;
+
 use crate::{conv1x1, conv3x3};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{FloatDType, Tensor, activation, module};
