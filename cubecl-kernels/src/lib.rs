@@ -79,3 +79,10 @@ pub fn has_selection_kernels(device: &burn::tensor::Device) -> bool {
         _ => false,
     }
 }
+
+/// Whether `device` can select as many boxes as each of `limits` with [`top_k_segments`], [`nms_sorted`] and
+/// [`decode_boxes`] as GPU kernels, without a read. Elsewhere selection is done on host slices, which has no limits.
+pub fn selects_on_device(device: &burn::tensor::Device, limits: &[usize]) -> bool {
+    let limits_fit = limits.iter().all(|limit| (1..=MAX_TOP_K).contains(limit));
+    limits_fit && has_selection_kernels(device)
+}

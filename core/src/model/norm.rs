@@ -1,12 +1,14 @@
-//! Normalisation: frozen batch norm folded into the convolution, batch norm, group norm.
+//! Normalization: frozen batch norm folded into the convolution, batch norm, group norm.
 
-use super::layers::{Conv2d, full, like, zeros};
+use super::init::{Fill, Init};
+use super::layers::{Conv2d, full, like};
+use super::memory::{Activations, FLOAT};
 use crate::config::{ModelConfig, NormKind};
 use burn::module::{Module, Param, RunningState};
-use burn::tensor::{Device, Tensor, activation::relu, module};
-use mrcnn_kernels::{ConvParams, conv2d, group_norm};
+use burn::tensor::{Tensor, activation::relu, module};
+use mrcnn_kernels::{ConvParams, group_norm};
 
-/// Normalisation of a convolution's output, with torch's parameter names.
+/// Normalization of a convolution's output, with torch's parameter names.
 #[derive(Module, Debug)]
 pub struct Norm {
     /// Scale, `[channels]`.
@@ -30,31 +32,76 @@ struct Rule {
     frozen: bool,
 }
 
-impl Norm {
-    /// A norm of `kind` over `channels`; `None` for [`NormKind::None`].
-    pub fn new(
-        kind: NormKind,
-        channels: usize,
-        frozen: bool,
-        config: &ModelConfig,
-        device: &Device,
-    ) -> Option<Self> {
-        let batch = matches!(kind, NormKind::FrozenBn | NormKind::BatchNorm);
-        let running =
-            |value: f32| batch.then(|| RunningState::new(Tensor::full([channels], value, device)));
-        let rule = Rule {
-            groups: largest_divisor(channels, config.norm_groups),
+/// Settings of a [`Norm`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NormSettings {
+    /// What is normalized over.
+    pub kind: NormKind,
+    /// Groups of group norm.
+    pub groups: usize,
+    /// Added to the variance.
+    pub epsilon: f64,
+    /// Weight of the new batch in the running statistics.
+    pub momentum: f64,
+}
+
+impl NormSettings {
+    /// The norms of the backbone.
+    pub fn of_body(config: &ModelConfig) -> Self {
+        Self {
+            kind: config.norm,
+            groups: config.norm_groups,
             epsilon: config.norm_eps,
             momentum: config.norm_momentum,
-            frozen: frozen || kind == NormKind::FrozenBn,
+        }
+    }
+
+    /// The norms of the FPN and the mask head.
+    pub fn of_heads(config: &ModelConfig) -> Self {
+        Self {
+            kind: config.head_norm,
+            ..Self::of_body(config)
+        }
+    }
+}
+
+impl Norm {
+    /// A norm over `channels`; `None` for [`NormKind::None`].
+    pub fn new(init: &Init<'_>, channels: usize, settings: NormSettings) -> Option<Self> {
+        let kind = settings.kind;
+        if kind == NormKind::None {
+            return None;
+        }
+        let init = init.frozen(kind == NormKind::FrozenBn);
+        let has_statistics = matches!(kind, NormKind::FrozenBn | NormKind::BatchNorm);
+        let running = |value: f32| {
+            let values = Tensor::full([channels], value, init.device());
+            has_statistics.then(|| RunningState::new(values))
         };
-        (kind != NormKind::None).then(|| Self {
-            weight: zeros([channels], device),
-            bias: zeros([channels], device),
+        Some(Self {
+            weight: init.param("weight", [channels], Fill::Constant(1.0)),
+            bias: init.param("bias", [channels], Fill::Constant(0.0)),
             running_mean: running(0.0),
             running_var: running(1.0),
-            rule,
+            rule: Rule {
+                groups: largest_divisor(channels, settings.groups),
+                epsilon: settings.epsilon,
+                momentum: settings.momentum,
+                frozen: init.is_frozen(),
+            },
         })
+    }
+
+    /// Bytes per output that the backward pass needs of a convolution with this norm and a ReLU; `bytes` of an
+    /// activation. Norms compute in f32.
+    fn kept(&self, bytes: u64) -> u64 {
+        match (&self.running_mean, self.rule.frozen) {
+            // The output of the ReLU, which is the input of the next layer.
+            (Some(_), true) => bytes,
+            (Some(_), false) => FLOAT + bytes,
+            // Centered, normalized, and the output of the ReLU.
+            (None, _) => 2 * FLOAT + bytes,
+        }
     }
 
     /// Convolution and norm, then the residual added and a ReLU if `rectify`: `[n, in, h, w]` ->
@@ -78,7 +125,7 @@ impl Norm {
                     bias: Some(shift),
                     ..conv.params()
                 };
-                return conv2d(x, folded, residual, rectify);
+                return conv.forward_with(x, folded, residual, rectify);
             }
             (Some(mean), Some(var)) => {
                 let y = conv.forward(x.clone());
@@ -142,7 +189,7 @@ fn largest_divisor(channels: usize, groups: usize) -> usize {
 }
 
 /// Convolution, optional norm and, if `rectify`, ReLU: torchvision's `Conv2dNormActivation`.
-pub(super) fn conv_norm(
+pub(crate) fn conv_norm(
     conv: &Conv2d,
     norm: &Option<Norm>,
     x: Tensor<4>,
@@ -150,12 +197,12 @@ pub(super) fn conv_norm(
 ) -> Tensor<4> {
     match norm {
         Some(norm) => norm.after(conv, x, None, rectify),
-        None => conv2d(x, conv.params(), None, rectify),
+        None => conv.forward_with(x, conv.params(), None, rectify),
     }
 }
 
 /// The end of a residual block: `relu(norm(conv(x)) + residual)`.
-pub(super) fn conv_norm_add(
+pub(crate) fn conv_norm_add(
     conv: &Conv2d,
     norm: &Option<Norm>,
     x: Tensor<4>,
@@ -163,6 +210,21 @@ pub(super) fn conv_norm_add(
 ) -> Tensor<4> {
     match norm {
         Some(norm) => norm.after(conv, x, Some(residual), true),
-        None => conv2d(x, conv.params(), Some(residual), true),
+        None => conv.forward_with(x, conv.params(), Some(residual), true),
     }
+}
+
+/// Counts the memory of [`conv_norm`] with an output of `cells` rows times columns.
+pub(crate) fn count_conv_norm(
+    memory: &mut Activations,
+    conv: &Conv2d,
+    norm: &Option<Norm>,
+    cells: u64,
+    rectify: bool,
+) {
+    let bytes = memory.bytes;
+    let kept = norm.as_ref().map_or(bytes, |norm| norm.kept(bytes));
+    let kept = if rectify { kept } else { kept - bytes };
+    let is_trained = conv.weight.val().is_require_grad();
+    memory.add(conv.settings().output as u64 * cells, kept, is_trained);
 }
