@@ -9,6 +9,8 @@
 //!
 //! Features: `flex` (CPU), `wgpu`, `cuda`, `fusion`.
 #![warn(missing_docs)]
+// A library prints nothing; and these panic where nobody reads.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 // Without flex nothing calls some of the CPU versions; without any backend operators have no implementation
 // that uses what they are given.
 #![cfg_attr(not(feature = "flex"), allow(dead_code))]
@@ -17,11 +19,22 @@
     allow(unused_variables)
 )]
 
+mod capability;
+pub mod conv;
 mod conv1x1;
 pub mod conv3x3;
+#[cfg(feature = "flex")]
+mod cpu_conv;
+#[cfg(feature = "flex")]
+mod cpu_memory;
+#[cfg(feature = "flex")]
+mod cpu_tasks;
 mod decode;
+mod dtype;
+mod features;
 #[cfg(feature = "flex")]
 mod flex;
+mod group_norm;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod launch;
 mod mask_targets;
@@ -32,11 +45,15 @@ pub mod roi_align;
 mod sampling;
 mod top_k;
 
-use burn::tensor::{DType, FloatDType, Tensor};
-
+pub use capability::{has_selection_kernels, selects_on_device};
+pub use conv::{ConvParams, conv2d};
 pub use conv1x1::conv1x1;
 pub use conv3x3::conv3x3;
+#[cfg(feature = "flex")]
+pub use cpu_memory::release_cpu_memory;
 pub use decode::{BoxDecoding, decode_box, decode_boxes};
+pub use features::{max_pool3x3, upsample_add};
+pub use group_norm::group_norm;
 pub use mask_targets::{BitMasks, MaskWindow, mask_target, mask_targets};
 pub use matching::{BACKGROUND, IGNORED, MatchThresholds, iou, match_boxes, match_by};
 pub use nms::{batched_nms, nms, nms_sorted};
@@ -46,22 +63,3 @@ pub use paste::{
 pub use roi_align::{PyramidLevel, RoiAlignParams, pack_pyramid, roi_align};
 pub use sampling::{mix, sampling_key, sampling_scores};
 pub use top_k::{MAX_TOP_K, top_k, top_k_segments};
-
-/// The dtype of selection, whatever the network computes in.
-fn to_f32<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    match tensor.dtype() {
-        DType::F32 => tensor,
-        _ => tensor.cast(FloatDType::F32),
-    }
-}
-
-/// Whether `device` runs [`top_k_segments`], [`nms_sorted`] and [`decode_boxes`] as GPU kernels. Where
-/// it does not, selection on host slices is as fast and has no limits.
-pub fn has_selection_kernels(device: &burn::tensor::Device) -> bool {
-    let device = device.clone().inner();
-    match device.as_dispatch() {
-        #[cfg(any(feature = "wgpu", feature = "cuda"))]
-        burn::backend::DispatchDevice::Cube(_) => true,
-        _ => false,
-    }
-}

@@ -15,8 +15,8 @@ use mrcnn_tests::found;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Far above a run: 20 to 60 s on two cores and lavapipe.
-const LIMIT: Duration = Duration::from_secs(600);
+/// Far above a run: a minute on two cores and lavapipe, seven where others share them.
+const LIMIT: Duration = Duration::from_secs(1800);
 const CHILD: &str = "MRCNN_STRESS_CHILD";
 
 #[test]
@@ -28,7 +28,7 @@ fn detection_from_a_cold_cache_ends() {
     let runs = std::env::var("MRCNN_STRESS_RUNS").map_or(1, |text| text.parse().expect("a number"));
     for run in 0..runs {
         let folder = tempfile::tempdir().expect("a folder");
-        // CubeCL keeps its tuning results where it is told to: here, in an empty folder.
+        // CubeCL stores its autotune results in this folder, which is empty.
         let settings = "[environment]\npath = \"local\"\n";
         std::fs::write(folder.path().join("cubecl.toml"), settings).expect("settings");
         let started = Instant::now();
@@ -76,13 +76,11 @@ fn child_predicts_in_two_threads() {
     };
     let predictor = Predictor::new(&model, config, classes, &device);
     std::thread::scope(|scope| {
-        for side in [90, 130] {
+        for width in [90, 150] {
             let predictor = &predictor;
             scope.spawn(move || {
-                for width in [side, side + 40] {
-                    let image = small::picture(width, side);
-                    predictor.predict(&image).expect("a prediction");
-                }
+                let image = small::picture(width, 90);
+                predictor.predict(&image).expect("a prediction");
             });
         }
     });
