@@ -135,7 +135,8 @@ int execute(const struct launch *launch) {
     pthread_mutex_lock(&running);
     if (m->exec) {
         void (*run)(void **, const unsigned *, const unsigned *, char *, unsigned) = dlsym(m->exec, "mock_launch");
-        unsigned shared = (launch->shared + 15) / 16 * 16;
+        // A block's shared memory begins at a multiple of 128.
+        unsigned shared = (launch->shared + 127) / 128 * 128;
         running_function = f;
         run(launch->params, launch->grid, launch->block, shared_pages + SHARED_PAGES * 4096 - shared, shared);
         running_function = NULL;
