@@ -1,20 +1,21 @@
 //! `mrcnn-cli dataset`.
 
+mod check;
 mod convert;
 mod preview;
 
+pub use check::{CHECK_EXAMPLES, CheckArgs};
 pub use convert::DatasetConvertArgs;
 pub use preview::PreviewArgs;
 
 use crate::args::{DatasetCommand, ShapesArgs};
-use anyhow::{Result, bail, ensure};
-use mrcnn_core::data::{check, shapes};
-use std::path::Path;
+use anyhow::{Result, ensure};
+use mrcnn_core::data::shapes;
 
 pub fn run(command: &DatasetCommand) -> Result<()> {
     match command {
         DatasetCommand::Shapes(args) => render(args),
-        DatasetCommand::Check { dir } => check_folder(dir),
+        DatasetCommand::Check(args) => check::run(args),
         DatasetCommand::Convert(args) => convert::run(args),
         DatasetCommand::Preview(args) => preview::run(args),
     }
@@ -28,7 +29,7 @@ fn render(args: &ShapesArgs) -> Result<()> {
     );
     ensure!(
         args.objects >= 2,
-        "--objects {}: a picture has 2 shapes at least",
+        "--objects {}: an image has at least 2 shapes",
         args.objects
     );
     ensure!(
@@ -46,19 +47,10 @@ fn render(args: &ShapesArgs) -> Result<()> {
     };
     shapes::render(&args.out, &spec)?;
     println!(
-        "{} + {} pictures in {}",
+        "{} + {} images in {}",
         args.train,
         args.val,
         args.out.display()
     );
     Ok(())
-}
-
-fn check_folder(dir: &Path) -> Result<()> {
-    let report = check(dir)?;
-    println!("{report}");
-    match report.errors() {
-        0 => Ok(()),
-        errors => bail!("{}: {errors} errors; see above", dir.display()),
-    }
 }

@@ -6,6 +6,7 @@ use crate::ranks::together;
 use anyhow::Result;
 use mrcnn_backends::Selected;
 use mrcnn_backends::comm::Communicator;
+use mrcnn_core::data::summarized;
 use mrcnn_core::train::{Outcome, Trainer};
 use mrcnn_core::weights;
 use std::path::Path;
@@ -35,7 +36,7 @@ fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> R
     }
     let (device, protocol) = (&backend.device, args.area.into());
     let (trainer, problems) = Trainer::prepare(config, &args.out, device, protocol, comm)?;
-    warn(problems.iter().map(ToString::to_string));
+    warn(summarized(&problems).into_iter());
     let mut model = trainer.new_model();
     if let (Some(path), Some(start)) = (&args.weights, start) {
         let transfer = weights::transfer(model, start.tensors, path)?;
@@ -93,12 +94,18 @@ fn announce(trainer: &Trainer) {
             "learning rate {rate} x {batch}/{reference} = {scaled} (train.lr_batch=0 keeps it)"
         );
     }
+    let (train_set, val_set) = (&trainer.train, &trainer.val);
     eprintln!(
-        "training on {} pictures, evaluating on {}, results in {}",
-        trainer.train.samples.len(),
-        trainer.val.samples.len(),
-        trainer.folder.path().display()
+        "training on {} images of {}",
+        train_set.samples.len(),
+        train_set.description()
     );
+    eprintln!(
+        "evaluating on {} images of {}",
+        val_set.samples.len(),
+        val_set.description()
+    );
+    eprintln!("results in {}", trainer.folder.path().display());
 }
 
 fn report(trainer: &Trainer, outcome: Outcome) {

@@ -28,6 +28,10 @@ impl Config {
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(invalid(key, 0, "must be at least 1"));
         }
+        if !(0.0..1.0).contains(&self.data.val_fraction) {
+            let reason = "must be at least 0 and below 1";
+            return Err(invalid("data.val_fraction", self.data.val_fraction, reason));
+        }
         let bounded = [
             ("model.num_classes", model.num_classes, 65_536),
             ("model.width", model.width, 4_096),

@@ -1,5 +1,6 @@
 //! How pictures become tensors.
 
+use crate::image::decode::Depth;
 use crate::image::transform::output_size;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,9 @@ pub struct ImageConfig {
     pub max_size: u32,
     /// Order of the planes: what the backbone was trained with.
     pub channels: ChannelOrder,
+    /// How 16-bit images become 8 bits: `full` takes the upper 8 bits, `auto` those of the 10, 12 or 14 bits
+    /// that an image uses.
+    pub depth: Depth,
     /// Mean of R, G, B in `0..=1`.
     pub mean: [f32; 3],
     /// Standard deviation of R, G, B.
@@ -65,6 +69,7 @@ impl Default for ImageConfig {
             min_size: 800,
             max_size: 1333,
             channels: ChannelOrder::Rgb,
+            depth: Depth::Full,
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
             size_divisor: 32,

@@ -1,10 +1,10 @@
 //! Data sets of a program's own: pictures and objects that come from anywhere.
 
-use super::check::{Problem, Severity};
+use super::problem::{Problem, Severity};
 use super::classes::Classes;
 use super::dataset::{DataError, Dataset, Instance, OnProblem, Sample};
 use crate::boxes::Bbox;
-use crate::image::decode::{DecodeError, decode};
+use crate::image::decode::{DecodeError, Decoded, Depth, decode_with};
 use ::image::RgbImage;
 use std::collections::HashSet;
 use std::fmt;
@@ -104,22 +104,30 @@ impl Sample {
         (width, height): (u32, u32),
         instances: Vec<Instance>,
     ) -> Self {
+        let path = name.into();
         Self {
             image_id,
-            path: name.into(),
+            file_name: path.display().to_string(),
+            path,
             width,
             height,
             instances,
             origin: Origin::File,
+            depth: Depth::Full,
         }
     }
 
-    /// Reads and decodes the picture, from its file or its source.
+    /// Reads and decodes the image, from its file or its source.
     pub fn image(&self) -> Result<RgbImage, DecodeError> {
+        Ok(self.decoded()?.image)
+    }
+
+    /// As [`Self::image`], with what the file says about the image.
+    pub(crate) fn decoded(&self) -> Result<Decoded, DecodeError> {
         let path = &self.path;
-        // What panics over one picture must not take the others of its thread with it.
+        // A panic over one image must not take the others of its thread with it.
         match &self.origin {
-            Origin::File => catch_unwind(|| decode(path)).unwrap_or_else(|_| {
+            Origin::File => catch_unwind(|| decode_with(path, self.depth)).unwrap_or_else(|_| {
                 let reason = "its decoder panicked".into();
                 Err(DecodeError::Format {
                     path: path.clone(),
@@ -127,11 +135,16 @@ impl Sample {
                 })
             }),
             Origin::Source(source, index) => {
-                let picture = catch_unwind(AssertUnwindSafe(|| source.picture(*index)));
-                let picture = picture.unwrap_or_else(|_| Err("it panicked".into()));
-                picture.map_err(|error| DecodeError::Source {
+                let image = catch_unwind(AssertUnwindSafe(|| source.picture(*index)));
+                let image = image.unwrap_or_else(|_| Err("it panicked".into()));
+                let image = image.map_err(|error| DecodeError::Source {
                     path: path.clone(),
                     reason: error.to_string(),
+                })?;
+                Ok(Decoded {
+                    image,
+                    orientation: 1,
+                    used_bits: None,
                 })
             }
         }
@@ -166,6 +179,7 @@ impl Dataset {
             classes: source.classes(),
             annotations,
             samples: Vec::with_capacity(source.len()),
+            ..Self::default()
         };
         let (mut problems, mut ids) = (Vec::new(), HashSet::new());
         let mut next_annotation = 1;
@@ -267,8 +281,9 @@ fn problem(
         file: file.into(),
         image_id,
         annotation_id,
+        kind: "source",
         reason,
-        fix: "mend the source".into(),
+        fix: "fix the source".into(),
     }
 }
 

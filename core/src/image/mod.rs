@@ -1,6 +1,7 @@
 //! Pictures: decoding, resizing to tensors, drawing.
 
 pub mod decode;
+mod jpeg;
 pub mod overlay;
 pub mod paste;
 mod placement;

@@ -79,7 +79,7 @@ impl Trainer {
                 "training set",
                 format!(
                     "{}, {} pictures",
-                    self.train.annotations.display(),
+                    self.train.description(),
                     self.train.samples.len()
                 ),
             ),
@@ -87,7 +87,7 @@ impl Trainer {
                 "validation set",
                 format!(
                     "{}, {} pictures",
-                    self.val.annotations.display(),
+                    self.val.description(),
                     self.val.samples.len()
                 ),
             ),

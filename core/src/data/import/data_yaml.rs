@@ -1,54 +1,67 @@
-//! `data.yaml` of a YOLO data set.
+//! `data.yaml` of a YOLO dataset.
 
 use super::ImportError;
+use super::yaml::{Node, parse};
+use crate::data::json::read_text;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use yaml_rust2::{Yaml, YamlLoader};
 
-/// What of it counts here.
+/// The parts that are used here.
 pub(super) struct DataYaml {
     /// Folder that the others are in.
     pub root: PathBuf,
-    /// Folders or lists of pictures of each split.
+    /// Folders or lists of images of each split.
     pub splits: Vec<(&'static str, Vec<PathBuf>)>,
     /// Names of the classes by number.
     pub names: BTreeMap<u64, String>,
 }
 
+/// The YAML file of a folder: `data.yaml`, or the only one.
+pub(super) fn file_in(folder: &Path) -> Option<PathBuf> {
+    let usual = folder.join("data.yaml");
+    if usual.is_file() {
+        return Some(usual);
+    }
+    let entries = std::fs::read_dir(folder).ok()?;
+    let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let is_yaml = |path: &PathBuf| {
+        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        path.is_file() && ["yaml", "yml"].contains(&extension.as_str())
+    };
+    let mut files = paths.filter(is_yaml);
+    files.next().filter(|_| files.next().is_none())
+}
+
 impl DataYaml {
-    /// Reads `folder/data.yaml`.
-    pub fn read(folder: &Path) -> Result<Self, ImportError> {
-        let path = folder.join("data.yaml");
+    /// Reads the YAML file of a folder, or the file itself.
+    pub fn read(source: &Path) -> Result<Self, ImportError> {
+        let (path, folder) = match source.is_dir() {
+            true => (file_in(source).unwrap_or(source.join("data.yaml")), source),
+            false => (source.to_path_buf(), source.parent().unwrap_or(Path::new(""))),
+        };
         let fault = |reason: String| ImportError::source(&path, reason);
-        let text = std::fs::read_to_string(&path).map_err(|e| ImportError::io(&path, e))?;
-        let documents = YamlLoader::load_from_str(&text).map_err(|e| fault(e.to_string()))?;
-        let data = documents.first().unwrap_or(&Yaml::Null);
-        let root = folder.join(data["path"].as_str().unwrap_or_default());
+        let text = read_text(&path).map_err(|e| ImportError::io(&path, e))?;
+        let data = parse(&text).map_err(fault)?;
+        let root = folder.join(data.get("path").and_then(Node::text).unwrap_or_default());
         let mut splits = Vec::new();
         for split in ["train", "val", "test"] {
-            let paths = match &data[split] {
-                Yaml::String(path) => vec![PathBuf::from(path)],
-                Yaml::Array(list) => list
-                    .iter()
-                    .filter_map(Yaml::as_str)
-                    .map(Into::into)
-                    .collect(),
-                Yaml::BadValue | Yaml::Null => continue,
-                _ => {
-                    return Err(fault(format!(
-                        "`{split}` is neither a path nor a list of them"
-                    )));
+            let node = data.get(split).or_else(|| (split == "val").then(|| data.get("valid")).flatten());
+            let paths = match node {
+                Some(Node::Scalar(path)) => vec![PathBuf::from(path)],
+                Some(Node::List(list)) => list.iter().filter_map(Node::text).map(Into::into).collect(),
+                None | Some(Node::Null) => continue,
+                Some(Node::Map(_)) => {
+                    return Err(fault(format!("`{split}` is neither a path nor a list of paths")));
                 }
             };
             splits.push((split, paths));
         }
-        let names = names(&data["names"]);
+        let names = data.get("names").and_then(names);
         let names = names.ok_or_else(|| {
-            let wanted = "`names` must be a list, or numbers from 0 with their names";
-            fault(wanted.into())
+            fault("`names` must be a list, or numbers from 0 with their names".into())
         })?;
         Ok(Self {
-            // Written on another machine, `path` often leads nowhere here.
+            // `path` is often that of the machine where the file was written.
             root: if root.is_dir() { root } else { folder.into() },
             splits,
             names,
@@ -56,27 +69,15 @@ impl DataYaml {
     }
 }
 
-fn names(names: &Yaml) -> Option<BTreeMap<u64, String>> {
+fn names(names: &Node) -> Option<BTreeMap<u64, String>> {
+    let text = |node: &Node| node.text().map(String::from);
     let pairs: Option<BTreeMap<u64, String>> = match names {
-        Yaml::Array(list) => (0..)
-            .zip(list)
-            .map(|(n, name)| Some((n, scalar(name)?)))
-            .collect(),
-        Yaml::Hash(map) => map
+        Node::List(list) => (0..).zip(list).map(|(n, name)| Some((n, text(name)?))).collect(),
+        Node::Map(map) => map
             .iter()
-            .map(|(number, name)| Some((u64::try_from(number.as_i64()?).ok()?, scalar(name)?)))
+            .map(|(number, name)| Some((number.parse().ok()?, text(name)?)))
             .collect(),
         _ => None,
     };
     pairs.filter(|pairs| !pairs.is_empty())
-}
-
-/// A name; `no` and `7` are names too, whatever YAML takes them for.
-fn scalar(value: &Yaml) -> Option<String> {
-    match value {
-        Yaml::String(text) | Yaml::Real(text) => Some(text.clone()),
-        Yaml::Integer(number) => Some(number.to_string()),
-        Yaml::Boolean(value) => Some(value.to_string()),
-        _ => None,
-    }
 }

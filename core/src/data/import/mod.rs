@@ -1,11 +1,17 @@
-//! Data sets of other formats to COCO folders that training takes as they are.
+//! Converts datasets of other formats to COCO folders, which training takes as they are.
 
+mod cvat;
 mod data_yaml;
+mod detect;
+mod labelme;
 mod lvis;
 mod records;
+mod shape;
 mod shards;
+mod via;
 mod voc;
 mod writer;
+mod yaml;
 mod yolo;
 
 use crate::image::decode::DecodeError;
@@ -16,37 +22,45 @@ use thiserror::Error;
 /// A format that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// LVIS: COCO JSON whose pictures are named by `coco_url`.
+    /// Found from the contents.
+    Auto,
+    /// CVAT for images 1.1: `annotations.xml` with `images/`.
+    Cvat,
+    /// labelme: a JSON file for each image.
+    Labelme,
+    /// VIA (VGG Image Annotator): a JSON file for all images.
+    Via,
+    /// LVIS: COCO JSON whose images are named by `coco_url`.
     Lvis,
     /// Pascal VOC: `Annotations/*.xml` with the masks in `SegmentationObject/*.png`.
     Voc,
-    /// YOLO-seg: `data.yaml`, and a text file of polygons a picture.
+    /// YOLO-seg: `data.yaml`, and a text file of polygons per image.
     Yolo,
     /// TFRecord shards of the reference system (`create_coco_tf_record.py`).
     Tfrecord,
 }
 
-/// What is read and where it goes.
+/// Source and destination of a conversion.
 #[derive(Clone, Debug)]
 pub struct ImportSpec {
     /// What `source` is.
     pub format: Format,
-    /// LVIS: the JSON file. The others: the folder.
+    /// The annotation file or the folder.
     pub source: PathBuf,
-    /// LVIS: the folder with COCO's pictures.
+    /// The folder of the images where it is not beside the annotations; LVIS: COCO's.
     pub images: Option<PathBuf>,
-    /// Reads this split only, under this name; LVIS: names the split.
+    /// Reads this split only; for formats without splits, names the split.
     pub split: Option<String>,
     /// The COCO folder, with no such split yet.
     pub out: PathBuf,
 }
 
-/// What became of a split.
+/// A split that was converted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Imported {
     /// Its name.
     pub split: String,
-    /// Pictures.
+    /// Images.
     pub pictures: usize,
     /// Objects.
     pub objects: usize,
@@ -54,7 +68,7 @@ pub struct Imported {
     pub left_out: BTreeMap<&'static str, usize>,
 }
 
-/// Why a data set could not be read.
+/// Why a dataset could not be read.
 #[derive(Debug, Error)]
 pub enum ImportError {
     /// A file or folder cannot be read or written.
@@ -62,7 +76,7 @@ pub enum ImportError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// The source is not what it should be.
@@ -73,7 +87,7 @@ pub enum ImportError {
         /// What is wrong, and what to do.
         reason: String,
     },
-    /// A picture.
+    /// An image.
     #[error(transparent)]
     Picture(#[from] DecodeError),
     /// The split is there already.
@@ -105,13 +119,21 @@ impl ImportError {
     }
 }
 
-/// Reads a data set and writes it as `OUT/SPLIT/` with the pictures (linked to where that works, else
+/// Reads a dataset and writes it as `OUT/SPLIT/` with the images (linked to where that works, else
 /// copied) and `OUT/annotations/instances_SPLIT.json`.
 ///
-/// What a format cannot say with masks is left out and counted; what is wrong is an error.
+/// Objects without masks are left out and counted; anything wrong is an error.
 pub fn import(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
     std::fs::metadata(&spec.source).map_err(|error| ImportError::io(&spec.source, error))?;
-    match spec.format {
+    let format = match spec.format {
+        Format::Auto => detect::detect(&spec.source)?,
+        format => format,
+    };
+    match format {
+        Format::Auto => Err(ImportError::source(&spec.source, "no known format; name it with --from")),
+        Format::Cvat => cvat::read(spec),
+        Format::Labelme => labelme::read(spec),
+        Format::Via => via::read(spec),
         Format::Lvis => lvis::read(spec),
         Format::Voc => voc::read(spec),
         Format::Yolo => yolo::read(spec),

@@ -115,12 +115,14 @@ fn add(
         writer.leave_out("picture without a file in SegmentationObject");
         return Ok(());
     }
+    if objects.len() > MOST_OBJECTS {
+        let reason = format!("{} objects; the masks' PNG numbers at most {MOST_OBJECTS}", objects.len());
+        return Err(ImportError::source(&masks, reason));
+    }
     let (size, numbers) = object_numbers(&masks)?;
     let image_id = writer.link(&path, None, size)?;
-    for (object, annotation) in (1..).zip(objects) {
-        let cells: Vec<u8> = numbers.iter().map(|n| u8::from(*n == object)).collect();
-        let mask = Rle::from_row_major_raster_bytes(&cells, size.1, size.0)
-            .map_err(|error| ImportError::source(&masks, error))?;
+    let found = masks_of(&numbers, size, objects.len());
+    for (mask, annotation) in found.into_iter().zip(objects) {
         if mask.area() == 0 {
             writer.leave_out("object without a mask");
             continue;
@@ -144,6 +146,49 @@ fn add(
         });
     }
     Ok(())
+}
+
+/// 0 is the background and 255 the borders.
+const MOST_OBJECTS: usize = 254;
+
+/// The masks of the objects 1 to `count`, in one pass along the columns.
+fn masks_of(numbers: &[u8], (width, height): (u32, u32), count: usize) -> Vec<Rle> {
+    let (columns, rows) = (width as usize, height as usize);
+    // The runs of each object, and where its last one ended.
+    let mut runs: Vec<Vec<u32>> = vec![vec![0]; count];
+    let mut ends = vec![0u32; count];
+    let (mut position, mut previous) = (0u32, 0u8);
+    for x in 0..columns {
+        for y in 0..rows {
+            let number = numbers[y * columns + x];
+            let index = usize::from(number).wrapping_sub(1);
+            if let Some(runs) = runs.get_mut(index) {
+                if number == previous {
+                    *runs.last_mut().unwrap_or(&mut 0) += 1;
+                } else {
+                    let gap = position - ends[index];
+                    // An object that begins anew ends its run of background.
+                    match runs.len() {
+                        1 => runs[0] = gap,
+                        _ => runs.push(gap),
+                    }
+                    runs.push(1);
+                }
+                ends[index] = position + 1;
+            }
+            previous = number;
+            position += 1;
+        }
+    }
+    let finish = |(mut runs, end): (Vec<u32>, u32)| {
+        match runs.len() {
+            1 => runs[0] = position,
+            _ if position > end => runs.push(position - end),
+            _ => {}
+        }
+        Rle::from_counts(height, width, runs)
+    };
+    runs.into_iter().zip(ends).map(finish).collect()
 }
 
 /// Boxes are drawn by hand around the object, masks leave out its border: this much they share.
@@ -188,4 +233,22 @@ fn object_numbers(path: &Path) -> Result<((u32, u32), Vec<u8>), ImportError> {
         .next_frame(&mut numbers)
         .map_err(|error| fault(error.to_string()))?;
     Ok((size, numbers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_pass_gives_the_masks_of_each_object() {
+        let (width, height) = (7, 5);
+        let cells: Vec<u8> = (0..35u32).map(|i| (i * i % 11 % 5) as u8).collect();
+        let found = masks_of(&cells, (width, height), 6);
+        for (number, mask) in (1u8..).zip(found) {
+            let own: Vec<u8> = cells.iter().map(|cell| u8::from(*cell == number)).collect();
+            let wanted = Rle::from_row_major_raster_bytes(&own, height, width).unwrap();
+            assert_eq!(mask.to_row_major_raster_bytes(), wanted.to_row_major_raster_bytes(), "{number}");
+            assert_eq!(mask.area(), wanted.area());
+        }
+    }
 }

@@ -90,6 +90,12 @@ pub(super) struct Writer {
 
 impl Writer {
     pub fn new(out: &Path, split: &str) -> Result<Self, ImportError> {
+        // It becomes the name of a folder and of a file.
+        let is_plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+        if split.is_empty() || split.starts_with('.') || !split.chars().all(is_plain) {
+            let reason = "a split's name has letters, digits, `-`, `_` and `.` only; give one with --split";
+            return Err(ImportError::source(Path::new(split), reason));
+        }
         let name = format!("instances_{split}.json");
         let annotations = out.join("annotations").join(name);
         if annotations.exists() {
@@ -195,7 +201,7 @@ impl Writer {
             categories,
         };
         if self.pictures.is_empty() {
-            let reason = "no picture that could be used".to_string();
+            let reason = "no image that could be used".to_string();
             let left: Vec<String> = self
                 .left_out
                 .iter()

@@ -62,7 +62,7 @@ fn yolo_polygons_come_back() {
             c.instances.is_empty(),
             "a picture without a file has no objects"
         );
-        assert_eq!(check(&out).expect("a report").errors(), 0);
+        assert_eq!(check(&out, None).expect("a report").errors(), 0);
     }
     // What is wrong is named with its line.
     let root = folder.path().join("yolo0");
