@@ -17,20 +17,20 @@ const TYPES = {
   ".webp": "image/webp",
 };
 
-/** Starts the server; port 0 takes a free one. Resolves to the server and its address. */
+/** Starts the server; port 0 selects a free port. Resolves to the server and its address. */
 export function serve(folder, port = 0) {
   const server = createServer(async (request, response) => {
     const path = normalize(decodeURIComponent(new URL(request.url, "http://localhost").pathname));
     const file = join(folder, path.endsWith("/") ? `${path}index.html` : path);
-    const found = await stat(file).catch(() => null);
-    if (!found?.isFile() || !["GET", "HEAD"].includes(request.method)) {
-      response.writeHead(404, { "content-type": "text/plain" }).end("there is no such file");
+    const entry = await stat(file).catch(() => null);
+    if (!entry?.isFile() || !["GET", "HEAD"].includes(request.method)) {
+      response.writeHead(404, { "content-type": "text/plain" }).end("no such file");
       return;
     }
     response.writeHead(200, {
       "content-type": TYPES[extname(file)] ?? "application/octet-stream",
-      "content-length": found.size,
-      "last-modified": found.mtime.toUTCString(),
+      "content-length": entry.size,
+      "last-modified": entry.mtime.toUTCString(),
       "cache-control": "no-cache",
     });
     if (request.method === "HEAD") response.end();
@@ -46,5 +46,5 @@ export function serve(folder, port = 0) {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const { url } = await serve(process.argv[2], Number(process.argv[3] ?? 8080));
-  console.log(`${url} (Ctrl-C ends)`);
+  console.log(`${url} (Ctrl-C stops the server)`);
 }

@@ -10,8 +10,10 @@ use std::process::Command;
 /// A device of a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeviceFacts {
-    /// What it calls itself.
+    /// Name, as the driver states it.
     pub name: String,
+    /// Graphics API through which wgpu reaches it.
+    pub api: Option<&'static str>,
     /// Driver and its version, where one is known.
     pub driver: Option<String>,
     /// Number formats that tensors can have.
@@ -26,6 +28,19 @@ pub struct DeviceFacts {
     pub is_card: bool,
 }
 
+/// An adapter that the wgpu backend does not use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SkippedAdapter {
+    /// Name, as the driver states it.
+    pub name: String,
+    /// Graphics API through which wgpu reaches it.
+    pub api: &'static str,
+    /// Driver and its version.
+    pub driver: String,
+    /// Why it is not used, and how to use it.
+    pub reason: String,
+}
+
 /// A backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BackendFacts {
@@ -33,6 +48,8 @@ pub struct BackendFacts {
     pub kind: BackendKind,
     /// Its devices.
     pub devices: Vec<DeviceFacts>,
+    /// Adapters that are there and are not used.
+    pub skipped: Vec<SkippedAdapter>,
     /// Why there are none.
     pub missing: Option<String>,
 }
@@ -103,11 +120,12 @@ fn precisions(device: &Device) -> (Vec<Precision>, String) {
 fn facts(kind: BackendKind, devices: Vec<DeviceFacts>) -> BackendFacts {
     let missing = devices.is_empty().then(|| match select(kind) {
         Err(error) => error.to_string(),
-        Ok(_) => BackendError::NoDevice(kind, "none is listed").to_string(),
+        Ok(_) => BackendError::NoDevice(kind, "none is listed".into()).to_string(),
     });
     BackendFacts {
         kind,
         devices,
+        skipped: Vec::new(),
         missing,
     }
 }
@@ -117,6 +135,7 @@ fn cpu() -> BackendFacts {
         let (precisions, auto_precision) = precisions(&selected.device);
         DeviceFacts {
             name: selected.name,
+            api: None,
             driver: None,
             formats: formats(&selected.device),
             precisions,
@@ -128,47 +147,59 @@ fn cpu() -> BackendFacts {
     facts(BackendKind::Cpu, device.into_iter().collect())
 }
 
+/// The adapter that the backend opens, and why each other one is passed over.
 #[cfg(feature = "wgpu")]
 fn wgpu() -> BackendFacts {
-    use burn::tensor::DeviceType;
-    let adapters = adapters();
-    let describe = |device: Device| {
-        let identity = device.identity();
-        let name = identity
-            .as_ref()
-            .map_or("unnamed".into(), |i| i.name.clone());
-        let driver = adapters.iter().find(|(adapter, _)| *adapter == name);
-        let (precisions, auto_precision) = precisions(&device);
+    let used = crate::adapters::preferred(BackendKind::Wgpu).ok();
+    let selected = used.clone().zip(select(BackendKind::Wgpu).ok());
+    let device = selected.map(|(adapter, selected)| {
+        let (precisions, auto_precision) = precisions(&selected.device);
+        let identity = selected.device.identity();
         DeviceFacts {
+            name: selected.name,
+            api: selected.api,
+            driver: Some(adapter.driver),
+            formats: formats(&selected.device),
             precisions,
             auto_precision,
-            driver: driver.map(|(_, driver)| driver.clone()),
-            formats: formats(&device),
-            target: identity.as_ref().map(|i| i.fingerprint.clone()),
-            is_card: identity.is_some_and(|i| i.physical.is_some()),
-            name,
+            target: identity.map(|identity| identity.fingerprint),
+            is_card: !selected.is_software,
         }
-    };
-    let devices = Device::enumerate(DeviceType::Wgpu).into_vec();
-    facts(
-        BackendKind::Wgpu,
-        devices.into_iter().map(describe).collect(),
-    )
+    });
+    let others = crate::adapters().into_iter();
+    let others = others.filter(|adapter| Some(adapter) != used.as_ref());
+    let skipped = others.map(|adapter| SkippedAdapter {
+        reason: skip_reason(&adapter, used.as_ref()),
+        name: adapter.name,
+        api: adapter.api.name(),
+        driver: adapter.driver,
+    });
+    BackendFacts {
+        skipped: skipped.collect(),
+        ..facts(BackendKind::Wgpu, device.into_iter().collect())
+    }
 }
 
-/// Name and driver of every adapter.
 #[cfg(feature = "wgpu")]
-fn adapters() -> Vec<(String, String)> {
-    let instance = ::wgpu::Instance::new(::wgpu::InstanceDescriptor::new_without_display_handle());
-    let all = pollster::block_on(instance.enumerate_adapters(::wgpu::Backends::PRIMARY));
-    let info = all.iter().map(|adapter| adapter.get_info());
-    info.map(|i| {
-        (
-            i.name,
-            format!("{:?}, {} {}", i.backend, i.driver, i.driver_info),
-        )
-    })
-    .collect()
+fn skip_reason(adapter: &crate::Adapter, used: Option<&crate::Adapter>) -> String {
+    use crate::GraphicsApi;
+    let is_allowed = crate::adapters::apis(BackendKind::Wgpu).contains(&adapter.api);
+    match used {
+        _ if adapter.api == GraphicsApi::OpenGl && !is_allowed => {
+            "OpenGL is slow and can stall; --backend wgpu-gl uses it all the same".into()
+        }
+        _ if !is_allowed => "WGPU_BACKEND leaves its API out".into(),
+        Some(used) if adapter.is_software && !used.is_software => {
+            format!("it is a software renderer, and {used} is a GPU")
+        }
+        Some(used) if adapter.name == used.name => {
+            format!("the same adapter is reached through {}", used.api)
+        }
+        Some(used) => format!(
+            "{used} comes first; CUBECL_WGPU_DEFAULT_DEVICE (e.g. `IntegratedGpu(0)`) chooses another"
+        ),
+        None => "it cannot be opened".into(),
+    }
 }
 
 #[cfg(not(feature = "wgpu"))]
@@ -189,6 +220,7 @@ fn cuda() -> BackendFacts {
             name: identity
                 .as_ref()
                 .map_or("unnamed".into(), |i| i.name.clone()),
+            api: None,
             driver: driver.clone(),
             formats: formats(&device),
             target: identity.map(|i| i.fingerprint),
@@ -296,9 +328,10 @@ impl fmt::Display for Diagnosis {
             }
             for device in &backend.devices {
                 let formats = device.formats.join(", ");
+                let api = device.api.map_or(String::new(), |api| format!(" ({api})"));
                 writeln!(
                     f,
-                    "{:<8} {}: {formats}",
+                    "{:<8} {}{api}: {formats}",
                     backend.kind.to_string(),
                     device.name
                 )?;
@@ -323,6 +356,16 @@ impl fmt::Display for Diagnosis {
                 {
                     writeln!(f, "         {line}")?;
                 }
+            }
+            for adapter in &backend.skipped {
+                writeln!(
+                    f,
+                    "{:<8} not used: {} ({}): {}",
+                    backend.kind.to_string(),
+                    adapter.name,
+                    adapter.api,
+                    adapter.reason
+                )?;
             }
         }
         for card in &self.nvidia {

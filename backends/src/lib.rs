@@ -1,16 +1,25 @@
-//! Choosing a device: what was asked for, what this build can do, what this machine has.
+//! Device selection: from the requested backend, the features of this build and the hardware of this machine.
 #![warn(missing_docs)]
 
+#[cfg(all(feature = "wgpu", not(target_family = "wasm")))]
+mod adapters;
 #[cfg(feature = "comm")]
 pub mod comm;
 #[cfg(not(target_family = "wasm"))]
 mod doctor;
 pub mod failure;
 mod precision;
-
 #[cfg(not(target_family = "wasm"))]
-pub use doctor::{BackendFacts, DeviceFacts, Diagnosis, diagnose};
+mod tuning;
+pub mod watchdog;
+
+#[cfg(all(feature = "wgpu", not(target_family = "wasm")))]
+pub use adapters::{Adapter, GraphicsApi, adapters};
+#[cfg(not(target_family = "wasm"))]
+pub use doctor::{BackendFacts, DeviceFacts, Diagnosis, SkippedAdapter, diagnose};
 pub use precision::{Precision, PrecisionError, Resolved};
+#[cfg(not(target_family = "wasm"))]
+pub use tuning::{count_tuned_kernels, tuned_kernels};
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -18,27 +27,30 @@ use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
 
-/// What runs the tensors.
+/// The Burn backend that computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum BackendKind {
-    /// Plain Rust on the processor's cores (burn's `flex`).
+    /// Rust on the CPU's cores (Burn's `flex`).
     Cpu,
-    /// Any GPU through WebGPU: Vulkan, Metal, DirectX 12.
+    /// Any GPU through Vulkan, Metal, DirectX 12 or a browser's WebGPU.
     Wgpu,
+    /// OpenGL, for machines without a driver of the APIs above: slow, and it can stall.
+    WgpuGl,
     /// NVIDIA GPUs through CUDA.
     Cuda,
-    /// CUDA where there is a card, else wgpu where there is one, else the processor.
+    /// CUDA where there is an NVIDIA GPU, else wgpu where there is a GPU, else the CPU.
     #[default]
     Auto,
 }
 
 impl BackendKind {
     /// All kinds by name, in the order of the help.
-    pub const NAMES: [(&str, Self); 4] = [
+    pub const NAMES: [(&str, Self); 5] = [
         ("auto", Self::Auto),
         ("cpu", Self::Cpu),
         ("wgpu", Self::Wgpu),
+        ("wgpu-gl", Self::WgpuGl),
         ("cuda", Self::Cuda),
     ];
 }
@@ -65,14 +77,22 @@ impl FromStr for BackendKind {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum BackendError {
     /// No such name.
-    #[error("`{0}` is no backend; there are auto, cpu, wgpu and cuda")]
+    #[error("there is no backend `{0}`; use auto, cpu, wgpu, wgpu-gl or cuda")]
     Unknown(String),
     /// Left out of this build.
     #[error("this build has no {0} backend; build again with `--features {1}`")]
     NotBuilt(BackendKind, &'static str),
     /// The machine has no device for it.
     #[error("no device for the {0} backend; {1}")]
-    NoDevice(BackendKind, &'static str),
+    NoDevice(BackendKind, String),
+    /// The driver lists an adapter and does not open it.
+    #[error("{adapter} cannot be opened: {reason}; update its driver or use --backend cpu")]
+    CannotOpen {
+        /// Name and API of the adapter.
+        adapter: String,
+        /// The driver's message.
+        reason: String,
+    },
 }
 
 /// A device that was found.
@@ -80,10 +100,40 @@ pub enum BackendError {
 pub struct Selected {
     /// Never [`BackendKind::Auto`].
     pub kind: BackendKind,
-    /// What the device calls itself.
+    /// Name of the device, as its driver states it.
     pub name: String,
+    /// Graphics API through which wgpu reaches it.
+    pub api: Option<&'static str>,
+    /// Whether a GPU API is rendered by the CPU. False for the CPU backend itself.
+    pub is_software: bool,
+    /// A reason to use another device.
+    pub warning: Option<&'static str>,
     /// The device, without autodiff.
     pub device: Device,
+}
+
+impl Selected {
+    fn new(kind: BackendKind, name: String, device: Device) -> Self {
+        Self {
+            kind,
+            name,
+            api: None,
+            is_software: false,
+            warning: None,
+            device,
+        }
+    }
+}
+
+/// `wgpu (NVIDIA GeForce RTX 3090, Vulkan)`.
+impl fmt::Display for Selected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}", self.kind, self.name)?;
+        if let Some(api) = self.api {
+            write!(f, ", {api}")?;
+        }
+        f.write_str(")")
+    }
 }
 
 /// Finds the device for `kind`.
@@ -91,29 +141,25 @@ pub fn select(kind: BackendKind) -> Result<Selected, BackendError> {
     select_nth(kind, 0)
 }
 
-/// Finds the device for `kind` of the process `local_rank` of this machine: each has a CUDA card of its
-/// own, and what else there is they share.
+/// Finds the device for `kind` for the process `local_rank` of this machine: each process has an NVIDIA GPU
+/// of its own; all share the CPU or the wgpu adapter.
 pub fn select_nth(kind: BackendKind, local_rank: usize) -> Result<Selected, BackendError> {
     match kind {
         BackendKind::Cpu => cpu(),
-        BackendKind::Wgpu => wgpu(),
+        BackendKind::Wgpu | BackendKind::WgpuGl => wgpu(kind),
         BackendKind::Cuda => cuda(local_rank),
         BackendKind::Auto => cuda(local_rank)
-            .or_else(|_| wgpu_card())
+            .or_else(|_| wgpu_gpu())
             .or_else(|_| cpu())
-            .or_else(|_| wgpu()),
+            .or_else(|_| wgpu(BackendKind::Wgpu)),
     }
 }
 
 #[cfg(feature = "flex")]
 fn cpu() -> Result<Selected, BackendError> {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let name = format!("processor, {cores} cores");
-    Ok(Selected {
-        kind: BackendKind::Cpu,
-        name,
-        device: Device::flex(),
-    })
+    let name = format!("{cores} cores");
+    Ok(Selected::new(BackendKind::Cpu, name, Device::flex()))
 }
 
 #[cfg(not(feature = "flex"))]
@@ -121,75 +167,57 @@ fn cpu() -> Result<Selected, BackendError> {
     Err(BackendError::NotBuilt(BackendKind::Cpu, "flex"))
 }
 
-#[cfg(feature = "wgpu")]
-mod webgpu {
-    use super::*;
-    use burn::tensor::{DeviceKind, DeviceType};
-
-    const HELP: &str = "install a Vulkan driver (Debian: apt-get install mesa-vulkan-drivers) or \
-                        take --backend cpu";
-
-    /// The best adapter, a software one if there is nothing else.
-    pub fn wgpu() -> Result<Selected, BackendError> {
-        if Device::enumerate(DeviceType::Wgpu).is_empty() {
-            return Err(BackendError::NoDevice(BackendKind::Wgpu, HELP));
-        }
-        let device = Device::wgpu(DeviceKind::DefaultDevice);
-        let name = device
-            .identity()
-            .map_or("unnamed adapter".into(), |identity| identity.name);
-        Ok(Selected {
-            kind: BackendKind::Wgpu,
-            name,
-            device,
-        })
-    }
-
-    /// The best adapter that is a card: a software rasteriser is slower than the processor itself.
-    pub fn wgpu_card() -> Result<Selected, BackendError> {
-        let selected = wgpu()?;
-        let is_card = selected
-            .device
-            .identity()
-            .is_some_and(|i| i.physical.is_some());
-        if is_card {
-            Ok(selected)
-        } else {
-            Err(BackendError::NoDevice(BackendKind::Wgpu, HELP))
-        }
-    }
+/// The best adapter, a software renderer if there is nothing else.
+#[cfg(all(feature = "wgpu", not(target_family = "wasm")))]
+fn wgpu(kind: BackendKind) -> Result<Selected, BackendError> {
+    adapters::open(kind)
 }
-#[cfg(feature = "wgpu")]
-use webgpu::{wgpu, wgpu_card};
 
-#[cfg(not(feature = "wgpu"))]
-fn wgpu() -> Result<Selected, BackendError> {
-    Err(BackendError::NotBuilt(BackendKind::Wgpu, "wgpu"))
+/// The best adapter that is a GPU: a software renderer is slower than the CPU backend.
+#[cfg(all(feature = "wgpu", not(target_family = "wasm")))]
+fn wgpu_gpu() -> Result<Selected, BackendError> {
+    let adapter = adapters::preferred(BackendKind::Wgpu)?;
+    if adapter.is_software {
+        let reason = format!("{adapter} is a software renderer");
+        return Err(BackendError::NoDevice(BackendKind::Wgpu, reason));
+    }
+    adapters::open(BackendKind::Wgpu)
+}
+
+/// Nothing can wait for the browser's adapter here.
+#[cfg(all(feature = "wgpu", target_family = "wasm"))]
+fn wgpu(kind: BackendKind) -> Result<Selected, BackendError> {
+    let help = "in a browser open it with `Device::wgpu_options().init_async()`";
+    Err(BackendError::NoDevice(kind, help.into()))
 }
 
 #[cfg(not(feature = "wgpu"))]
-use wgpu as wgpu_card;
+fn wgpu(kind: BackendKind) -> Result<Selected, BackendError> {
+    Err(BackendError::NotBuilt(kind, "wgpu"))
+}
+
+#[cfg(any(not(feature = "wgpu"), target_family = "wasm"))]
+fn wgpu_gpu() -> Result<Selected, BackendError> {
+    wgpu(BackendKind::Wgpu)
+}
 
 #[cfg(feature = "cuda")]
 fn cuda(number: usize) -> Result<Selected, BackendError> {
     use burn::tensor::DeviceType;
-    let cards = Device::enumerate(DeviceType::Cuda).len();
-    if number >= cards {
-        let help = match cards {
-            0 => "it needs an NVIDIA card and its driver (see nvidia-smi)",
-            _ => "there are more processes on this machine than cards (see nvidia-smi)",
+    tuning::configure(false);
+    let gpus = Device::enumerate(DeviceType::Cuda).len();
+    if number >= gpus {
+        let help = match gpus {
+            0 => "it needs an NVIDIA GPU and its driver (see nvidia-smi)",
+            _ => "there are more processes on this machine than GPUs (see nvidia-smi)",
         };
-        return Err(BackendError::NoDevice(BackendKind::Cuda, help));
+        return Err(BackendError::NoDevice(BackendKind::Cuda, help.into()));
     }
     let device = Device::cuda(number);
     let name = device
         .identity()
-        .map_or("unnamed card".into(), |identity| identity.name);
-    Ok(Selected {
-        kind: BackendKind::Cuda,
-        name,
-        device,
-    })
+        .map_or("unnamed GPU".into(), |identity| identity.name);
+    Ok(Selected::new(BackendKind::Cuda, name, device))
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -218,14 +246,14 @@ mod tests {
 
     #[cfg(feature = "flex")]
     #[test]
-    fn the_processor_is_always_there() {
+    fn the_cpu_is_always_found() {
         assert_eq!(select(BackendKind::Cpu).unwrap().kind, BackendKind::Cpu);
         assert_ne!(select(BackendKind::Auto).unwrap().kind, BackendKind::Auto);
     }
 
     #[cfg(not(feature = "cuda"))]
     #[test]
-    fn a_missing_backend_says_how_to_get_it() {
+    fn the_error_of_a_missing_backend_names_its_feature() {
         let error = select(BackendKind::Cuda).unwrap_err().to_string();
         assert!(error.contains("--features cuda"), "{error}");
     }

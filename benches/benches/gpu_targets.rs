@@ -11,7 +11,7 @@ use mrcnn_backends::{BackendKind, select};
 use mrcnn_benches::time;
 use mrcnn_core::boxes::Anchors;
 use mrcnn_core::config::RpnConfig;
-use mrcnn_core::image::paste::pasted;
+use mrcnn_core::image::paste::paste_to_rle;
 use mrcnn_core::model::mask_probabilities;
 use mrcnn_core::random::Stream;
 use mrcnn_kernels::{
@@ -274,7 +274,7 @@ fn pasting(bench: &mut Bench<'_>) {
         || {
             let masks = mask_probabilities(logits.clone(), &labels);
             // In a benchmark waiting is what is wanted.
-            pollster::block_on(pasted(masks, &places, 0.5)).expect("the device is alive")
+            pollster::block_on(paste_to_rle(masks, &places, 0.5)).expect("the device is alive")
         },
     );
 }

@@ -1,7 +1,7 @@
-//! The detection operators on the processor at the sizes of a COCO picture (800x1344, R50-FPN).
+//! The detection operators on the CPU at the sizes of a COCO image (800x1344, R50-FPN).
 //!
-//! `cargo bench -p mrcnn-benches`. RoIAlign is printed as bytes of its output a second: the least that
-//! must be written.
+//! `cargo bench --workspace --bench operators`. The throughput of RoIAlign is bytes of its output per second, the minimum
+//! that must be written.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use mrcnn_benches::{boxes, levels, rois, values};
@@ -24,7 +24,7 @@ fn roi_align(c: &mut Criterion) {
             aligned: false,
             levels: levels.clone(),
         };
-        // Bytes: the output once, four samples of four cells in cache.
+        // The output is written once; the cells that a sample reads are in the cache.
         let outputs = count * bins * bins * channels;
         group.throughput(Throughput::Bytes(4 * outputs as u64));
         let shape = [1, cells, channels];

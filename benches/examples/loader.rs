@@ -1,8 +1,9 @@
-//! Pictures a second that the loader prepares, for `benches/loader/run.py`; prints one line of JSON.
+//! Images per second of the data loader, for `benches/loader/run.py`; prints one line of JSON.
 //!
-//! `loader batches DIR PASSES WORKERS` reads a data set so many times: decode, flip, resize to
-//! 800/1333, normalise, masks, batches of 2. `loader decode DIR ROUNDS` only decodes it. `loader resize
-//! ROUNDS` times the resizing of a picture of noise beside fast_image_resize.
+//! - `loader batches DIR PASSES WORKERS` loads a dataset PASSES times: decode, flip, resize to 800/1333, normalize, masks,
+//!   batches of 2.
+//! - `loader decode DIR ROUNDS` only decodes its images.
+//! - `loader resize ROUNDS` times resizing of a noise image beside fast_image_resize.
 
 use fast_image_resize::images::Image;
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
@@ -37,14 +38,14 @@ fn batches(dir: &str, passes: usize, workers: usize) -> Result<(), Failure> {
     config.data.workers = workers;
     config.train.batch_size = 2;
     let count = dataset.samples.len();
-    // One pass more at the start, which does not count: files come into memory.
+    // The first pass is not timed; it reads the files into the page cache.
     config.train.steps = count * (passes + 1) / 2;
     let loader = Loader::start(Arc::new(dataset), &config, 0, Rank::SINGLE)?;
-    let (mut pictures, mut sum, mut objects) = (0, 0.0f64, 0);
+    let (mut images, mut sum, mut objects) = (0, 0.0f64, 0);
     let (mut started, mut used) = (Instant::now(), cpu_seconds());
     while let Some(batch) = loader.next_batch() {
         let batch = batch?;
-        pictures += batch.image_ids.len();
+        images += batch.image_ids.len();
         objects += batch
             .truths
             .iter()
@@ -56,14 +57,14 @@ fn batches(dir: &str, passes: usize, workers: usize) -> Result<(), Failure> {
             .step_by(1009)
             .map(|&v| v as f64)
             .sum::<f64>();
-        if pictures == count {
+        if images == count {
             (started, used) = (Instant::now(), cpu_seconds());
         }
     }
-    let (pictures, seconds) = (pictures - count, started.elapsed().as_secs_f64());
+    let (images, seconds) = (images - count, started.elapsed().as_secs_f64());
     let used = cpu_seconds() - used;
     println!(
-        "{{\"pictures\": {pictures}, \"seconds\": {seconds:.3}, \"cpu_seconds\": {used:.2}, \
+        "{{\"images\": {images}, \"seconds\": {seconds:.3}, \"cpu_seconds\": {used:.2}, \
          \"objects\": {objects}, \"sum\": {sum:.3}}}"
     );
     Ok(())
@@ -84,7 +85,7 @@ fn decode_all(dir: &str, rounds: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Seconds of all cores that this process has used.
+/// CPU seconds of all threads of this process.
 fn cpu_seconds() -> f64 {
     cpu_time::ProcessTime::now().as_duration().as_secs_f64()
 }
@@ -95,20 +96,21 @@ fn resize(rounds: usize) -> Result<(), Failure> {
     let bytes: Vec<u8> = (0..3 * width * height)
         .map(|i| stream.bits(i.into()) as u8)
         .collect();
-    let image = RgbImage::from_raw(width, height, bytes).ok_or("a picture")?;
+    let image =
+        RgbImage::from_raw(width, height, bytes).ok_or("the noise image has a wrong size")?;
     let config = ImageConfig::default();
-    let wanted = prepare(&image, &config);
-    let ours = best(rounds, || prepare(&image, &config));
-    let floats = best(rounds, || resized_floats(&image, &config, &wanted));
-    let bytes = best(rounds, || resized_bytes(&image, &config, &wanted));
-    let error = |found: &Planes| {
-        let pairs = found.values.iter().zip(&wanted.values);
+    let expected = prepare(&image, &config);
+    let mrcnn = best(rounds, || prepare(&image, &config));
+    let floats = best(rounds, || resized_floats(&image, &config, &expected));
+    let bytes = best(rounds, || resized_bytes(&image, &config, &expected));
+    let error = |actual: &Planes| {
+        let pairs = actual.values.iter().zip(&expected.values);
         pairs.map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max)
     };
     println!(
-        "{{\"ours_ms\": {:.2}, \"floats_ms\": {:.2}, \"floats_error\": {:e}, \"bytes_ms\": {:.2}, \
+        "{{\"mrcnn_ms\": {:.2}, \"floats_ms\": {:.2}, \"floats_error\": {:e}, \"bytes_ms\": {:.2}, \
          \"bytes_error\": {:e}}}",
-        ours.0,
+        mrcnn.0,
         floats.0,
         error(&floats.1),
         bytes.0,
@@ -117,24 +119,24 @@ fn resize(rounds: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Milliseconds of the fastest round, and what it made.
-fn best(rounds: usize, mut make: impl FnMut() -> Planes) -> (f64, Planes) {
+/// Milliseconds of the fastest round, and the last result.
+fn best(rounds: usize, mut run: impl FnMut() -> Planes) -> (f64, Planes) {
     let mut fastest = f64::MAX;
-    let mut made = make();
+    let mut result = run();
     for _ in 0..rounds {
         let started = Instant::now();
-        made = make();
+        result = run();
         fastest = fastest.min(started.elapsed().as_secs_f64() * 1e3);
     }
-    (fastest, made)
+    (fastest, result)
 }
 
-/// Two taps a side whatever the factor, as torch's `interpolate`.
+/// Bilinear interpolation without anti-aliasing, as torch's `interpolate`.
 fn options() -> ResizeOptions {
     ResizeOptions::new().resize_alg(ResizeAlg::Interpolation(FilterType::Bilinear))
 }
 
-/// Normalised first, resized as floats: what our loader does.
+/// Normalized first, then resized as floats, as in the loader of mrcnn.
 fn resized_floats(image: &RgbImage, config: &ImageConfig, to: &Planes) -> Planes {
     let tables: [[f32; 256]; 3] = std::array::from_fn(|c| {
         std::array::from_fn(|v| (v as f32 / 255.0 - config.mean[c]) / config.std[c])
@@ -143,11 +145,12 @@ fn resized_floats(image: &RgbImage, config: &ImageConfig, to: &Planes) -> Planes
     let floats = floats.flat_map(|p| [0, 1, 2].map(|c| tables[c][p[c] as usize].to_ne_bytes()));
     let bytes: Vec<u8> = floats.flatten().collect();
     let (width, height) = image.dimensions();
-    let source = Image::from_vec_u8(width, height, bytes, PixelType::F32x3).expect("a picture");
+    let source = Image::from_vec_u8(width, height, bytes, PixelType::F32x3)
+        .expect("the size fits the bytes");
     let mut target = Image::new(to.width as u32, to.height as u32, PixelType::F32x3);
     Resizer::new()
         .resize(&source, &mut target, &options())
-        .expect("resized");
+        .expect("the pixel types are equal");
     let values = target
         .buffer()
         .as_chunks::<4>()
@@ -157,23 +160,24 @@ fn resized_floats(image: &RgbImage, config: &ImageConfig, to: &Planes) -> Planes
     planes(values, to)
 }
 
-/// Resized as bytes, then normalised: half the memory, rounded to 1/255.
+/// Resized as bytes, then normalized: less memory, but rounded to 1/255.
 fn resized_bytes(image: &RgbImage, config: &ImageConfig, to: &Planes) -> Planes {
     let tables: [[f32; 256]; 3] = std::array::from_fn(|c| {
         std::array::from_fn(|v| (v as f32 / 255.0 - config.mean[c]) / config.std[c])
     });
     let (width, height) = image.dimensions();
     let raw = image.as_raw().clone();
-    let source = Image::from_vec_u8(width, height, raw, PixelType::U8x3).expect("a picture");
+    let source =
+        Image::from_vec_u8(width, height, raw, PixelType::U8x3).expect("the size fits the bytes");
     let mut target = Image::new(to.width as u32, to.height as u32, PixelType::U8x3);
     Resizer::new()
         .resize(&source, &mut target, &options())
-        .expect("resized");
+        .expect("the pixel types are equal");
     let values = target.buffer().iter().enumerate();
     planes(values.map(|(i, v)| tables[i % 3][*v as usize]), to)
 }
 
-/// Interleaved values as planes.
+/// Converts interleaved values to planes.
 fn planes(values: impl Iterator<Item = f32>, to: &Planes) -> Planes {
     let area = to.height * to.width;
     let mut planes = Planes {

@@ -1,8 +1,8 @@
-"""Pictures a second of torchvision's Mask R-CNN R50-FPN, one setting a call; prints one line of JSON.
+"""Images per second of torchvision's Mask R-CNN R50-FPN, one setting per call; prints one line of JSON.
 
     python benches/gpu/torch_peer.py inference --batch-size 4 --dtype f16 --compile --device cuda
 
-The model has random weights and the pictures are noise, as in `mrcnn-cli benchmark` without --weights
+The model has random weights and the images are noise, as in `mrcnn-cli benchmark` without --weights
 and --data; channels last; f16 and bf16 by autocast, training in f16 with a GradScaler.
 """
 
@@ -26,7 +26,7 @@ def arguments():
     parser.add_argument("--compile", action="store_true", help="torch.compile of the backbone")
     parser.add_argument("--height", type=int, default=800)
     parser.add_argument("--width", type=int, default=1344)
-    parser.add_argument("--objects", type=int, default=8, help="objects a picture")
+    parser.add_argument("--objects", type=int, default=8, help="objects per image")
     parser.add_argument("--warmup", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20)
     return parser.parse_args()
@@ -34,7 +34,7 @@ def arguments():
 
 def model_of(args):
     torch.manual_seed(0)
-    # Sizes that the transform leaves as they are.
+    # Sizes that the transform does not change.
     model = torchvision.models.detection.maskrcnn_resnet50_fpn(
         weights=None,
         weights_backbone=None,

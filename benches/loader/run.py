@@ -1,10 +1,10 @@
-"""Our loader beside a PyTorch DataLoader doing the same work, in turns, on one core each.
+"""The loader of mrcnn beside a PyTorch DataLoader with the same work, alternating, one worker each.
 
     cargo build --release --workspace --all-targets
     python benches/loader/run.py target/release/examples/loader ../shared/data/coco_ccby
 
-Pictures a second by the clock and by seconds of the processor: on a machine that others use too the
-second one is the fair one. Needs torch, torchvision, pycocotools and Pillow.
+Prints images per second of wall time and of CPU time; on a shared machine CPU time is the fair comparison.
+Needs torch, torchvision, pycocotools and Pillow.
 """
 
 import argparse
@@ -16,9 +16,9 @@ import sys
 PEER = pathlib.Path(__file__).with_name("torch_peer.py")
 
 
-def measured(command):
-    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+def measure(command):
+    process = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def main():
@@ -30,30 +30,30 @@ def main():
     args = parser.parse_args()
     common = [args.folder, args.passes]
     sides = {
-        "ours": [args.binary, "batches", *common, 1],
+        "mrcnn": [args.binary, "batches", *common, 1],
         "DataLoader, Pillow": [sys.executable, PEER, *common, 0],
         "DataLoader, torchvision.io": [sys.executable, PEER, *common, 0, "--decode", "torchvision"],
     }
-    found = {name: [] for name in sides}
+    results = {name: [] for name in sides}
     for _ in range(args.rounds):
         for name, command in sides.items():
-            found[name].append(measured(command))
-    assert len({r["objects"] for runs in found.values() for r in runs}) == 1, "not the same work"
+            results[name].append(measure(command))
+    assert len({r["objects"] for runs in results.values() for r in runs}) == 1, "the sides processed different objects"
 
     def best(name, key):
-        return max(run["pictures"] / run[key] for run in found[name])
+        return max(run["images"] / run[key] for run in results[name])
 
-    print("| side | pictures/s | pictures per processor second | ours over it |\n|---|---|---|---|")
+    print("| side | img/s | images per CPU second | ratio of mrcnn to it |\n|---|---|---|---|")
     for name in sides:
         per_core = best(name, "cpu_seconds")
-        ratio = best("ours", "cpu_seconds") / per_core
+        ratio = best("mrcnn", "cpu_seconds") / per_core
         print(f"| {name} | {best(name, 'seconds'):.1f} | {per_core:.1f} | {ratio:.2f} |")
     decoded = {
-        "ours": measured([args.binary, "decode", args.folder, 5]),
-        "libjpeg-turbo": measured([sys.executable, PEER, args.folder, 5, 0, "--only-decode"]),
+        "mrcnn": measure([args.binary, "decode", args.folder, 5]),
+        "libjpeg-turbo": measure([sys.executable, PEER, args.folder, 5, 0, "--only-decode"]),
     }
-    resized = measured([args.binary, "resize", 20])
-    print(json.dumps({"decode": decoded, "resize": resized, "runs": found}, indent=1))
+    resized = measure([args.binary, "resize", 20])
+    print(json.dumps({"decode": decoded, "resize": resized, "runs": results}, indent=1))
 
 
 if __name__ == "__main__":

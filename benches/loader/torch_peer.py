@@ -1,10 +1,10 @@
-"""Pictures a second that a PyTorch DataLoader prepares; prints one line of JSON.
+"""Images per second of a PyTorch DataLoader; prints one line of JSON.
 
     python benches/loader/torch_peer.py DIR PASSES WORKERS [--decode torchvision]
 
-The work of `loader batches`: decode, masks, flip, resize to 800/1333, normalise, batches of 2 padded to a
-multiple of 32. Resizing, normalising and padding are torchvision's GeneralizedRCNNTransform; polygons
-become run lengths once at the start, as ours do, and masks are decoded by pycocotools.
+The same work as `loader batches`: decode, masks, flip, resize to 800/1333, normalize, batches of 2 padded to a
+multiple of 32. Resizing, normalization and padding are torchvision's GeneralizedRCNNTransform. Polygons are
+converted to run lengths once at the start, as in mrcnn, and masks are decoded by pycocotools.
 """
 
 import argparse
@@ -23,17 +23,17 @@ from pycocotools.coco import COCO
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 
-class Pictures(torch.utils.data.Dataset):
+class CocoImages(torch.utils.data.Dataset):
     def __init__(self, folder, decode):
         coco = COCO(folder / "annotations.json")
         self.images = [coco.imgs[key] for key in sorted(coco.imgs)]
         self.folder, self.decode = folder / "images", decode
         self.objects = {}
         for image in self.images:
-            found = coco.loadAnns(coco.getAnnIds(image["id"], iscrowd=False))
-            boxes = [[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in found)]
-            masks = [coco.annToRLE(annotation) for annotation in found]
-            labels = [annotation["category_id"] for annotation in found]
+            annotations = coco.loadAnns(coco.getAnnIds(image["id"], iscrowd=False))
+            boxes = [[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in annotations)]
+            masks = [coco.annToRLE(annotation) for annotation in annotations]
+            labels = [annotation["category_id"] for annotation in annotations]
             self.objects[image["id"]] = boxes, labels, masks
         self.transform = GeneralizedRCNNTransform(
             800, 1333, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -67,51 +67,51 @@ class Pictures(torch.utils.data.Dataset):
         return image, target
 
 
-def decode_all(pictures, rounds):
+def decode_all(dataset, rounds):
     fastest = float("inf")
     for _ in range(rounds):
         used = time.process_time()
-        for entry in pictures.images:
-            data = torchvision.io.read_file(str(pictures.folder / entry["file_name"]))
+        for entry in dataset.images:
+            data = torchvision.io.read_file(str(dataset.folder / entry["file_name"]))
             torchvision.io.decode_jpeg(data, torchvision.io.ImageReadMode.RGB)
         fastest = min(fastest, time.process_time() - used)
-    print(json.dumps({"decode_ms": round(fastest * 1e3 / len(pictures.images), 2)}))
+    print(json.dumps({"decode_ms": round(fastest * 1e3 / len(dataset.images), 2)}))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("passes", type=int)
-    parser.add_argument("workers", type=int, help="0 prepares in this process")
+    parser.add_argument("workers", type=int, help="0 loads in this process")
     parser.add_argument("--decode", choices=["pil", "torchvision"], default="pil")
-    parser.add_argument("--only-decode", action="store_true", help="milliseconds of torchvision.io")
+    parser.add_argument("--only-decode", action="store_true", help="time the decoder of torchvision.io alone")
     args = parser.parse_args()
-    # A worker of a DataLoader has one thread; so has this process.
+    # A DataLoader worker has one thread, so this process gets one as well.
     torch.set_num_threads(1)
-    pictures = Pictures(args.folder, args.decode)
+    dataset = CocoImages(args.folder, args.decode)
     if args.only_decode:
-        return decode_all(pictures, args.passes)
+        return decode_all(dataset, args.passes)
 
-    def together(samples):
+    def collate(samples):
         images, targets = zip(*samples)
-        return pictures.transform.batch_images(list(images), 32), targets
+        return dataset.transform.batch_images(list(images), 32), targets
 
     loader = torch.utils.data.DataLoader(
-        pictures, 2, shuffle=True, num_workers=args.workers, collate_fn=together
+        dataset, 2, shuffle=True, num_workers=args.workers, collate_fn=collate
     )
-    seen = objects = 0
+    count = objects = 0
     for number in range(args.passes + 1):
         if number == 1:
-            started, seen = time.perf_counter(), 0
+            started, count = time.perf_counter(), 0
             used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
         for images, targets in loader:
-            seen += len(targets)
+            count += len(targets)
             objects += sum(len(target["labels"]) for target in targets)
     seconds = time.perf_counter() - started
     used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2]) - used
-    # Workers end with their pass: theirs is known only where there are none.
+    # Workers end with their pass, so CPU time is known only without workers.
     used = None if args.workers else round(used, 2)
-    print(json.dumps({"pictures": seen, "seconds": round(seconds, 3), "cpu_seconds": used, "objects": objects}))
+    print(json.dumps({"images": count, "seconds": round(seconds, 3), "cpu_seconds": used, "objects": objects}))
 
 
 if __name__ == "__main__":

@@ -1,29 +1,27 @@
-//! Benchmarks: see `benches/` and `RESULTS.md`. Here are the inputs that several of them share.
+//! Inputs and clock shared by the benchmarks in `benches/`; the results are in `RESULTS.md`.
 
 use mrcnn_core::random::Stream;
 use mrcnn_kernels::PyramidLevel;
 use std::time::{Duration, Instant};
 
-/// How long `times` runs of `work` take, for criterion's `iter_custom`.
+/// Duration of `times` runs of `work`, for criterion's `iter_custom`.
 ///
-/// With `MRCNN_BENCH_CLOCK=processor` it is the time of this process's threads on processors: on a
-/// software adapter they do the device's work, too, and what runs beside them on a shared machine hardly
-/// matters. Else it is the time on the wall.
+/// Wall time, or with `MRCNN_BENCH_CLOCK=cpu` the CPU time of all threads of this process. On a software adapter these
+/// threads also do the work of the device, and CPU time hardly depends on the other load of a shared machine.
 pub fn time<T>(times: u64, mut work: impl FnMut() -> T) -> Duration {
-    let counts_processors =
-        std::env::var("MRCNN_BENCH_CLOCK").is_ok_and(|clock| clock == "processor");
-    let (start, processor) = (Instant::now(), cpu_time::ProcessTime::now());
+    let is_cpu_time = std::env::var("MRCNN_BENCH_CLOCK").is_ok_and(|clock| clock == "cpu");
+    let (start, cpu) = (Instant::now(), cpu_time::ProcessTime::now());
     for _ in 0..times {
         std::hint::black_box(work());
     }
-    if counts_processors {
-        processor.elapsed()
+    if is_cpu_time {
+        cpu.elapsed()
     } else {
         start.elapsed()
     }
 }
 
-/// P2 to P5 of an 800x1344 picture.
+/// P2 to P5 of an 800x1344 image.
 pub fn levels() -> Vec<PyramidLevel> {
     let mut offset = 0;
     [4usize, 8, 16, 32]
@@ -42,7 +40,7 @@ pub fn levels() -> Vec<PyramidLevel> {
         .collect()
 }
 
-/// Boxes of 8 to 320 pixels a side in an 800x1344 picture.
+/// Boxes with sides of 8 to 320 pixels in an 800x1344 image.
 pub fn boxes(count: usize) -> Vec<[f32; 4]> {
     let stream = Stream::named("boxes", 0);
     (0..count as u64)
@@ -66,7 +64,7 @@ pub fn rois(count: usize) -> Vec<f32> {
         .collect()
 }
 
-/// `count` numbers below 1.
+/// `count` random numbers in `[0, 1)`.
 pub fn values(name: &str, count: usize) -> Vec<f32> {
     let stream = Stream::named(name, 0);
     (0..count as u64)

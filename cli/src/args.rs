@@ -6,6 +6,7 @@ use crate::dataset::{CHECK_EXAMPLES, CheckArgs, DatasetConvertArgs, PreviewArgs}
 use crate::doctor::DoctorArgs;
 use crate::ranks::RankArgs;
 use crate::recipe::RecipeArgs;
+use crate::stall;
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mrcnn_backends::{BackendKind, Precision, Resolved, Selected, select_nth};
@@ -60,8 +61,9 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct BackendArgs {
-    /// What computes: auto takes CUDA, then a wgpu card, then the processor
-    #[arg(long, default_value = "auto", value_parser = ["auto", "cpu", "wgpu", "cuda"])]
+    /// Backend: auto takes CUDA, then a GPU through wgpu (Vulkan, Metal, DirectX 12), then the CPU;
+    /// wgpu-gl is OpenGL, which is slow and can stall
+    #[arg(long, default_value = "auto", value_parser = ["auto", "cpu", "wgpu", "wgpu-gl", "cuda"])]
     backend: String,
     /// What activations are kept in and multiplied in: auto takes tf32 on CUDA cards from sm80 on, f16
     /// on sm70 and sm75, else f32; `doctor` lists what a device can do
@@ -100,8 +102,12 @@ impl BackendArgs {
     pub fn select_as(&self, kind: BackendKind, local_rank: usize, say: bool) -> Result<Selected> {
         let selected = select_nth(kind, local_rank)?;
         if say {
-            eprintln!("backend: {} ({})", selected.kind, selected.name);
+            eprintln!("backend: {selected}");
+            if let Some(warning) = selected.warning {
+                eprintln!("warning: {warning}");
+            }
         }
+        stall::watch(&selected)?;
         Ok(selected)
     }
 }

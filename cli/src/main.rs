@@ -12,6 +12,7 @@ mod progress;
 mod quickstart;
 mod ranks;
 mod recipe;
+mod stall;
 mod train;
 
 use args::{Cli, Command};

@@ -7,7 +7,7 @@ use mrcnn_backends::comm::Single;
 use mrcnn_core::Config;
 use mrcnn_core::data::shapes::{self, ShapesSpec};
 use mrcnn_core::eval::{AreaProtocol, Metrics};
-use mrcnn_core::image::overlay::stacked;
+use mrcnn_core::image::overlay::stack_vertically;
 use mrcnn_core::predict::Predictor;
 use mrcnn_core::train::{Outcome, Trainer, evaluate_model, truth_and_prediction};
 use std::path::Path;
@@ -108,7 +108,7 @@ fn draw(predictor: &Predictor, trainer: &Trainer, path: &Path) -> Result<()> {
             &trainer.val,
         )?);
     }
-    stacked(&rows)
+    stack_vertically(&rows)
         .save(path)
         .with_context(|| path.display().to_string())
 }

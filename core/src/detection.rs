@@ -1,8 +1,8 @@
-//! What a prediction is: boxes, labels, scores and masks of one picture.
+//! Detections: boxes, labels, scores and masks.
 
 use vernier_mask::Rle;
 
-/// One detected object, in the pixels of the original picture.
+/// One detected object, in pixels of the original image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Detection {
     /// `[x1, y1, x2, y2]` in pixels; the right and bottom edges are exclusive.
@@ -11,27 +11,27 @@ pub struct Detection {
     pub label: usize,
     /// Softmax score in `0..=1`.
     pub score: f32,
-    /// Binary mask of the whole picture (`h x w`), run-length encoded column by column as COCO does.
+    /// Binary mask of the whole image (`h x w`), run-length encoded column by column as in COCO.
     pub mask: Rle,
 }
 
-/// The smallest window of a picture that holds a mask.
+/// A mask in its bounding window.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MaskBitmap {
     /// Left column of the window in pixels.
     pub x: usize,
     /// Top row of the window in pixels.
     pub y: usize,
-    /// Width of the window in pixels; 0 where the mask is empty.
+    /// Width of the window in pixels; 0 if the mask is empty.
     pub width: usize,
-    /// Height of the window in pixels; 0 where the mask is empty.
+    /// Height of the window in pixels; 0 if the mask is empty.
     pub height: usize,
-    /// 1 where the object is and 0 elsewhere, `[height, width]`, row-major.
+    /// 1 for pixels of the object and 0 elsewhere, `[height, width]`, row-major.
     pub cells: Vec<u8>,
 }
 
 impl Detection {
-    /// The mask as a bitmap of its window: a hundred masks of a large photo fit in memory.
+    /// The mask as a bitmap of its bounding window, so that a hundred masks of a large photo fit in memory.
     pub fn bitmap(&self) -> MaskBitmap {
         let [x, y, width, height] = self.mask.bbox().map(|v| v as usize);
         let rows = self.mask.h as usize;
@@ -40,8 +40,8 @@ impl Detection {
         for (index, &run) in self.mask.counts.iter().enumerate() {
             let run = run as usize;
             if index % 2 == 1 {
-                for place in position..position + run {
-                    let (column, row) = (place / rows - x, place % rows - y);
+                for pixel in position..position + run {
+                    let (column, row) = (pixel / rows - x, pixel % rows - y);
                     cells[row * width + column] = 1;
                 }
             }
@@ -61,7 +61,7 @@ impl Detection {
 mod tests {
     use super::*;
 
-    fn detection(mask: Rle) -> Detection {
+    fn with_mask(mask: Rle) -> Detection {
         Detection {
             bbox: [0.0; 4],
             label: 1,
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bitmap_is_the_window_of_the_whole_raster() {
+    fn the_bitmap_equals_the_window_of_the_whole_mask() {
         let (h, w) = (5, 4);
         for pattern in 0..1u32 << 12 {
             // Twelve cells in the middle columns, touching the top and bottom borders.
@@ -89,8 +89,8 @@ mod tests {
                 counts.push(0);
             }
             *counts.last_mut().unwrap() += 4;
-            let found = detection(Rle::from_counts(h, w, counts));
-            let bitmap = found.bitmap();
+            let detection = with_mask(Rle::from_counts(h, w, counts));
+            let bitmap = detection.bitmap();
             let mut whole = vec![0; 20];
             for row in 0..bitmap.height {
                 for column in 0..bitmap.width {
@@ -98,8 +98,8 @@ mod tests {
                         bitmap.cells[row * bitmap.width + column];
                 }
             }
-            assert_eq!(whole, found.mask.to_row_major_raster_bytes());
+            assert_eq!(whole, detection.mask.to_row_major_raster_bytes());
         }
-        assert!(detection(Rle::empty(h, w)).bitmap().cells.is_empty());
+        assert!(with_mask(Rle::empty(h, w)).bitmap().cells.is_empty());
     }
 }

@@ -1,5 +1,5 @@
-//! Mask R-CNN on [Burn](https://burn.dev): the model, its training and evaluation, and prediction,
-//! on CPU (`flex`), any GPU through wgpu, and CUDA.
+//! Mask R-CNN on [Burn](https://burn.dev): model, training, evaluation and prediction, on the CPU (`flex`), any GPU
+//! through wgpu, and CUDA.
 //!
 //! # Predicting
 //!
@@ -22,29 +22,28 @@
 //!
 //! let predictor = Predictor::builder().weights("best.safetensors").build()?;
 //! let image = decode("photo.png")?;
-//! let found = predictor.predict(&image)?;
-//! for object in &found {
+//! let prediction = predictor.predict(&image)?;
+//! for object in &prediction {
 //!     println!("{} {:.2} {:?}", object.name, object.score, object.bbox);
 //! }
-//! # let coco = serde_json::to_string(&found.to_coco(1))?;
+//! # let coco = serde_json::to_string(&prediction.to_coco(1))?;
 //! # assert!(coco.starts_with('['));
-//! found.draw(&image).save("found.png")?;
+//! prediction.draw(&image).save("prediction.png")?;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! [`Prediction`] has boxes in pixels of the picture, class names, scores and masks
-//! ([`Detection::mask`] as run lengths, [`Detection::bitmap`], [`Detection::polygons`]), and gives COCO
-//! results. [`Predictor::predict_batch`] takes several pictures; the `_async` twins do not block. A
-//! predictor can be shared between threads.
+//! [`Prediction`] has boxes in pixels of the image, class names, scores and masks ([`Detection::mask`] as run lengths,
+//! [`Detection::bitmap`], [`Detection::polygons`]), and exports COCO results. [`Predictor::predict_batch`] predicts
+//! several images; the `_async` variants do not block. A predictor can be shared between threads.
 //!
 //! # Training
 //!
-//! `train::Trainer` trains on COCO files, or on what implements [`data::DatasetSource`]; a
-//! `train::Observer` follows it and may stop it. The examples `finetune_coco` and `custom_dataset` are
-//! whole programs. [`model`] shows how to use the network part by part.
+//! `train::Trainer` trains on COCO files, or on any [`data::DatasetSource`]; a `train::Observer` receives every step and
+//! can stop the run. The examples `finetune_coco` and `custom_dataset` are complete programs. [`model`] shows how to use
+//! parts of the network.
 //!
-//! # The way of the data
+//! # Data flow
 //!
 //! ```text
 //! file ── image::decode ──▶ RgbImage ── image::transform ──▶ [n, 3, h, w]
@@ -67,22 +66,22 @@
 //!
 //! | feature | what it adds | default |
 //! |---|---|---|
-//! | `flex` | the processor, plain Rust; the only backend that needs no driver | yes |
+//! | `flex` | the CPU, plain Rust; the only backend that needs no driver | yes |
 //! | `wgpu` | any GPU through Vulkan, Metal, DirectX 12 or WebGPU | yes |
 //! | `cuda` | NVIDIA GPUs; kernels are compiled by NVRTC at run time | no |
 //! | `fusion` | Burn fuses elementwise operations on wgpu and CUDA | yes |
-//! | `train` | training, evaluation, reports, the rendered data set, timing | yes |
+//! | `train` | training, evaluation, reports, the rendered dataset, benchmarks | yes |
 //! | `convert` | weights of torchvision, Detectron2 and TensorFlow | yes |
-//! | `mpi` | ranks that talk over MPI; needs Open MPI or MPICH and libclang to build | no |
+//! | `mpi` | ranks that communicate over MPI; needs Open MPI or MPICH and libclang to build | no |
 //!
-//! At least one of `flex`, `wgpu` and `cuda` is needed to compute. Only to predict, on the processor:
+//! At least one of `flex`, `wgpu` and `cuda` is needed to compute. For prediction on the CPU only:
 //! `mrcnn-core = { version = "0.1", default-features = false, features = ["flex"] }`.
 //!
-//! With `cuda`, a program outside this repository must take the repository's `backends/cubecl-llvm` as a
-//! `[patch.crates-io]` of `cubecl-llvm`, or its build downloads an LLVM that nothing uses.
+//! With `cuda`, a program outside this repository should use the repository's `backends/cubecl-llvm` as a
+//! `[patch.crates-io]` of `cubecl-llvm`, or its build downloads an LLVM that is not used.
 //!
-//! Rust 1.95 or newer. Compiles to `wasm32-unknown-unknown` without `train` and `mpi`; there the device
-//! is given and the `_async` methods are used.
+//! Rust 1.95 or newer. Compiles to `wasm32-unknown-unknown` without `train` and `mpi`; there the program passes the device
+//! and uses the `_async` methods.
 #![warn(missing_docs)]
 
 #[cfg(feature = "train")]
@@ -100,7 +99,6 @@ pub mod eval;
 pub mod image;
 pub mod model;
 pub mod predict;
-pub mod prediction;
 pub mod random;
 #[cfg(feature = "train")]
 pub mod report;
@@ -111,14 +109,13 @@ pub mod weights;
 pub use config::Config;
 pub use detection::Detection;
 pub use model::MaskRcnn;
-pub use predict::Predictor;
-pub use prediction::Prediction;
+pub use predict::{Prediction, Predictor};
 
-/// The crate that computes, of the one version that fits: tensors, devices, modules.
+/// Tensors, devices and modules, in the version that this crate uses.
 pub use burn;
 pub use burn::tensor::Device;
-/// Choosing a device, and processes that train together.
+/// Device selection, and communication between training processes.
 pub use mrcnn_backends as backends;
 pub use mrcnn_backends::BackendKind;
-/// A mask as run lengths, column by column: COCO's form.
+/// A mask as run lengths, column by column, as in COCO.
 pub use vernier_mask::Rle;

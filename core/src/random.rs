@@ -1,8 +1,7 @@
-//! A counter-based random generator: a value is a pure function of a key and an index.
+//! Counter-based random generator: a value is a pure function of a key and an index.
 //!
-//! No state means that initial weights and sampled proposals are the same on every backend, in every
-//! order of evaluation, and after a resumed run. The mixing function is SplitMix64 (Steele et al.,
-//! 2014).
+//! Without state, initial weights and sampled proposals are the same on every backend, in every order of evaluation and
+//! after resuming a run. The mixing function is SplitMix64 (Steele et al., 2014).
 
 use mrcnn_kernels::mix;
 
@@ -16,12 +15,12 @@ impl Stream {
         Self(fnv1a64(name).wrapping_add(seed.wrapping_mul(0xD1B5_4A32_D192_ED03)))
     }
 
-    /// A stream of its own for `index`: a step, an image, a shard.
+    /// An independent stream for `index`: a step, an image, a shard.
     pub fn fork(self, index: u64) -> Self {
         Self(mix(self.0 ^ mix(index)))
     }
 
-    /// The stream as a seed of the kernels' generator: its bits are those of [`Self::bits`].
+    /// The seed for the random generator of the kernels, which gives the bits of [`Self::bits`].
     pub fn seed(self) -> u64 {
         self.0
     }

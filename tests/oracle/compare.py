@@ -4,8 +4,8 @@
     cargo build --release -p mrcnn-cli
     python tests/oracle/compare.py target/release/mrcnn-cli [--backend cpu|wgpu|cuda] [--precision P]
 
-Needs no weights and no pictures: weights come from a recipe, pictures from `dataset shapes`. Prints
-each comparison with its largest error and what is allowed; the exit status is 1 if one fails.
+Needs no weights and no images: weights come from a recipe, images from `dataset shapes`. Prints each
+comparison with its largest error and its tolerance; the exit status is 1 if one fails.
 """
 
 import argparse
@@ -30,7 +30,7 @@ THRESHOLD = 0.02
 LEARNING_RATE = 0.01
 # Half a unit in the last place of a significand, relative.
 ROUNDING = {"f32": 2**-24, "tf32": 2**-11, "f16": 2**-11, "bf16": 2**-8}
-# Quotas that no picture fills: every candidate is sampled, so that no random choice differs.
+# Sample counts above the number of candidates: every candidate is sampled, so that no random choice differs.
 SAMPLING = dict(
     rpn_fg_iou_thresh=0.5,
     rpn_bg_iou_thresh=0.3,
@@ -61,7 +61,7 @@ SETTINGS = [
     "train.batch_size=2",
     "train.warmup_steps=0",
     f"train.learning_rate={LEARNING_RATE}",
-    # The rate as it is, whatever the batch.
+    # No scaling with the batch size.
     "train.lr_batch=0",
     "train.weight_decay=0.0001",
     "train.flip=0",
@@ -69,34 +69,34 @@ SETTINGS = [
 
 
 class Report:
-    """What was compared; keeps whether all held."""
+    """Prints comparisons, and records whether all passed."""
 
     def __init__(self):
-        self.holds = True
+        self.passed = True
 
     def check(self, what, error, allowed):
-        fine = bool(error <= allowed)
-        self.holds &= fine
-        print(f"{'ok  ' if fine else 'FAIL'} {what}: error {error:.2g}, allowed {allowed:g}")
+        passed = bool(error <= allowed)
+        self.passed &= passed
+        print(f"{'ok  ' if passed else 'FAIL'} {what}: error {error:.2g}, allowed {allowed:g}")
 
     def equal(self, what, ours, theirs):
-        fine = ours == theirs
-        self.holds &= fine
-        print(f"{'ok  ' if fine else 'FAIL'} {what}" + ("" if fine else f": {ours} != {theirs}"))
+        passed = ours == theirs
+        self.passed &= passed
+        print(f"{'ok  ' if passed else 'FAIL'} {what}" + ("" if passed else f": {ours} != {theirs}"))
 
 
 def run(*arguments):
-    done = subprocess.run([str(a) for a in arguments], capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(map(str, arguments))}\n{done.stderr}")
-    return done.stdout
+    process = subprocess.run([str(a) for a in arguments], capture_output=True, text=True)
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(map(str, arguments))}\n{process.stderr}")
+    return process.stdout
 
 
 def settings(names):
     return [part for name in names for part in ("--set", name)]
 
 
-def picture(path):
+def load_image(path):
     return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1) / 255.0
 
 
@@ -123,9 +123,9 @@ def iou(a, b):
     return np.logical_and(a, b).sum() / union if union else 1.0
 
 
-def matched(ours, theirs, name, tolerance, report):
-    """Detections whose order rounding may change: for most of theirs there is one of ours, of the same
-    class, in the same place and with the same score."""
+def check_matches(ours, theirs, name, tolerance, report):
+    """For most detections of torchvision there is one of ours with the same class, box and score. Rounding may
+    change the order of detections."""
     boxes = torch.tensor([r["bbox"] for r in ours]).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     overlap = torchvision.ops.box_iou(theirs["boxes"], boxes)
@@ -134,11 +134,11 @@ def matched(ours, theirs, name, tolerance, report):
     same = (overlap > 0.9) & (theirs["labels"][:, None] == labels[None])
     same &= (theirs["scores"][:, None] - scores[None]).abs() < tolerance["scores"]
     missing = 1 - same.any(1).float().mean() if len(ours) else 1.0
-    report.check(f"{name}, share of theirs without one of ours", missing, tolerance["missing"])
+    report.check(f"{name}, detections of torchvision without a match, fraction", missing, tolerance["missing"])
 
 
-def detections(cli, folder, pictures, tolerance, device, report):
-    """91 classes in eval mode, from picture files to pasted masks."""
+def detections(cli, folder, images, tolerance, device, report):
+    """91 classes in eval mode, from image files to pasted masks."""
     network = recipe.model(SEED, 91, **SIZE, box_score_thresh=THRESHOLD).eval()
     torch.save(network.state_dict(), folder / "coco.pth")
     run(cli, "convert", folder / "coco.pth", "--out", folder / "coco.safetensors",
@@ -147,18 +147,18 @@ def detections(cli, folder, pictures, tolerance, device, report):
         "--out", folder / "coco_back.safetensors")
     back = load_file(folder / "coco_back.safetensors")
     same = all(torch.equal(back.pop(name), value) for name, value in network.state_dict().items())
-    report.equal(".pth to ours to torchvision, every bit", (same, len(back)), (True, 0))
-    found = json.loads(run(cli, "predict", *pictures, "--weights", folder / "coco.safetensors",
+    report.equal(".pth to .safetensors to torchvision, bit-equal", (same, len(back)), (True, 0))
+    found = json.loads(run(cli, "predict", *images, "--weights", folder / "coco.safetensors",
                            "--format", "json", "--score", "0", *device,
                            "--out", folder / "predictions"))
     with torch.no_grad():
-        # One at a time, as `predict` does: in a batch, padding changes what borders see.
-        wanted = [network([picture(path)])[0] for path in pictures]
+        # One image at a time, as `predict` does: in a batch, padding changes values near the borders.
+        wanted = [network([load_image(path)])[0] for path in images]
     for index, theirs in enumerate(wanted):
         ours = [record for record in found if record["image_id"] == index + 1]
-        name = f"{pictures[index].name}: {len(ours)} detections"
+        name = f"{images[index].name}: {len(ours)} detections"
         if "missing" in tolerance:
-            matched(ours, theirs, name, tolerance, report)
+            check_matches(ours, theirs, name, tolerance, report)
             continue
         labels = [record["category_id"] for record in ours]
         report.equal(f"{name}, labels in order", labels, theirs["labels"].tolist())
@@ -191,10 +191,10 @@ def training_step(cli, folder, data, coco, tolerance, device, report):
     run(cli, "train", "--weights", folder / "shapes.pth", "--data", data, *device,
         "--out", folder / "run", *settings(SETTINGS))
 
-    pictures = [picture(data / "train" / image["file_name"]) for image in coco["images"]]
-    targets = [target([a for a in coco["annotations"] if a["image_id"] == image["id"]])
-               for image in coco["images"]]
-    losses = network(pictures, targets)
+    images = [load_image(data / "train" / entry["file_name"]) for entry in coco["images"]]
+    targets = [target([a for a in coco["annotations"] if a["image_id"] == entry["id"]])
+               for entry in coco["images"]]
+    losses = network(images, targets)
     trained = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=LEARNING_RATE, momentum=0.9, weight_decay=1e-4)
     sum(losses.values()).backward()
@@ -223,7 +223,7 @@ def training_step(cli, folder, data, coco, tolerance, device, report):
         "--out", folder / "back.safetensors")
     network.load_state_dict(load_file(folder / "back.safetensors"), strict=True)
     same = all(torch.equal(network.state_dict()[name], value) for name, value in ours.items())
-    report.equal("weights out: load_state_dict(strict=True), every bit", same, True)
+    report.equal("exported weights: load_state_dict(strict=True), bit-equal", same, True)
 
 
 def main():
@@ -234,8 +234,8 @@ def main():
     arguments = parser.parse_args()
     on_cpu = arguments.backend == "cpu"
     device = ["--backend", arguments.backend, "--precision", arguments.precision]
-    # torch's own f32 is 1.5e-3 px, 9e-6 and 5e-4 (gradient norms) from f64; the relative error of a
-    # whole gradient is larger than that of its norm. GPUs sum in other orders.
+    # torch's own f32 differs from f64 by 1.5e-3 px, 9e-6 in scores and 5e-4 in gradient norms; the relative
+    # error of a gradient is larger than that of its norm. GPUs sum in other orders.
     tolerance = dict(
         boxes=0.05 if on_cpu else 0.5,
         scores=1e-4 if on_cpu else 1e-3,
@@ -243,7 +243,8 @@ def main():
         change=5e-3 if on_cpu else 2e-2,
     )
     if arguments.precision != "f32":
-        # Some twenty roundings in a row, and what they decide among proposals that are alike. Found on flex: 20 % of the detections in bf16, 2 % in f16.
+        # About twenty roundings in sequence, which also change the selection among similar proposals. Measured on
+        # flex: 20 % of the detections have no match in bf16, 2 % in f16.
         rounding = ROUNDING[arguments.precision]
         tolerance = dict(
             scores=20 * rounding,
@@ -258,13 +259,13 @@ def main():
         run(arguments.cli, "dataset", "shapes", "--out", data, "--train", 2, "--val", 2,
             "--size", 240, 320, "--seed", SEED)
         coco = json.loads(next(data.glob("**/*train*.json")).read_text())
-        pictures = sorted((data / "val").glob("*.png"))
-        detections(arguments.cli, folder, pictures, tolerance, device, report)
+        images = sorted((data / "val").glob("*.png"))
+        detections(arguments.cli, folder, images, tolerance, device, report)
         if arguments.precision == "f16":
-            # No gradient of this step overflows at it: a step that is skipped compares nothing.
+            # No gradient of this step overflows with this scale; a skipped step would compare nothing.
             device += settings(["train.loss_scale=1024"])
         training_step(arguments.cli, folder, data, coco, tolerance, device, report)
-    sys.exit(0 if report.holds else 1)
+    sys.exit(0 if report.passed else 1)
 
 
 if __name__ == "__main__":

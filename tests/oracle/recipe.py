@@ -1,7 +1,7 @@
 """A torchvision Mask R-CNN whose weights are a pure function of their names.
 
-Every value comes from a counter-based generator, so that no weight file has to be shipped and the
-Rust tests (`tests/src/recipe.rs`) make the same bits.
+Every value comes from a counter-based generator, so that no weight file is needed and the Rust
+tests (`tests/src/recipe.rs`) generate the same bits.
 """
 
 import math
@@ -54,7 +54,7 @@ def center_and_bound(name, shape):
 
 
 def block_length(name, shape):
-    """Length of the blocks that sum to zero, which spreads the scores of different regions."""
+    """Length of the blocks that sum to zero, which spreads the scores of different RoIs."""
     if name == "roi_heads.box_head.fc6.weight":
         return 49
     spread = ("box_head.fc7.weight", "box_predictor.cls_score.weight", "box_predictor.bbox_pred.weight")

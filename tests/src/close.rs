@@ -1,15 +1,15 @@
-//! Comparing numbers, with a message that says where they differ.
+//! Comparison of floats, with a message that shows where they differ.
 
-/// Largest difference, and where it is. NaN and infinity equal themselves only.
-pub fn max_abs_error(found: &[f32], wanted: &[f32]) -> (f64, usize) {
-    assert_eq!(found.len(), wanted.len(), "lengths differ");
+/// Largest absolute difference and its index. NaN and infinity equal themselves only.
+pub fn max_abs_error(actual: &[f32], expected: &[f32]) -> (f64, usize) {
+    assert_eq!(actual.len(), expected.len(), "lengths differ");
     let mut worst = (0.0, 0);
-    for (index, (&f, &w)) in found.iter().zip(wanted).enumerate() {
-        let same = f == w || (f.is_nan() && w.is_nan());
+    for (index, (&a, &e)) in actual.iter().zip(expected).enumerate() {
+        let same = a == e || (a.is_nan() && e.is_nan());
         let error = if same {
             0.0
         } else {
-            (f as f64 - w as f64).abs()
+            (a as f64 - e as f64).abs()
         };
         if error > worst.0 || error.is_nan() {
             worst = (error, index);
@@ -21,19 +21,19 @@ pub fn max_abs_error(found: &[f32], wanted: &[f32]) -> (f64, usize) {
     worst
 }
 
-/// Fails where a value differs by more than `tolerance`.
+/// Panics if a value differs by more than `tolerance`.
 #[track_caller]
-pub fn assert_close(what: &str, found: &[f32], wanted: &[f32], tolerance: f64) {
-    let (error, index) = max_abs_error(found, wanted);
+pub fn assert_close(name: &str, actual: &[f32], expected: &[f32], tolerance: f64) {
+    let (error, index) = max_abs_error(actual, expected);
     assert!(
         error <= tolerance,
-        "{what}: value {index} is {}, wanted {}: off by {error:.3e}, allowed {tolerance:.3e}",
-        found[index],
-        wanted[index]
+        "{name}: value {index} is {}, expected {}: difference {error:.3e}, tolerance {tolerance:.3e}",
+        actual[index],
+        expected[index]
     );
 }
 
-/// The largest magnitude of finite values.
+/// Largest magnitude of the finite values.
 pub fn magnitude(values: &[f32]) -> f64 {
     values
         .iter()

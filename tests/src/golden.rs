@@ -1,14 +1,14 @@
-//! Reading the golden values.
+//! Reading of golden values.
 
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-/// The folder of the golden values; a relative `MRCNN_GOLDEN` is taken from the repository's root.
+/// The folder of the golden values; a relative `MRCNN_GOLDEN` is relative to the root of the repository.
 pub fn folder() -> PathBuf {
-    let named = std::env::var_os("MRCNN_GOLDEN").map_or("../shared/golden".into(), PathBuf::from);
-    crate::root().join(named)
+    let folder = std::env::var_os("MRCNN_GOLDEN").map_or("../shared/golden".into(), PathBuf::from);
+    crate::root().join(folder)
 }
 
 /// A stored tensor; integers and bytes are widened to f64, which holds them exactly.
@@ -21,7 +21,7 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// The values as f32, which is what they were unless they were integers.
+    /// The values as f32, which is exact unless they were integers.
     pub fn f32(&self) -> Vec<f32> {
         self.values.iter().map(|&v| v as f32).collect()
     }
@@ -46,12 +46,12 @@ impl Stored {
 /// A `.safetensors` file and the `.json` beside it.
 pub struct Golden {
     tensors: HashMap<String, Stored>,
-    /// Cases and parameters; null where there is no `.json`.
+    /// Cases and parameters; null without a `.json` file.
     pub json: Value,
 }
 
 impl Golden {
-    /// Opens the file `name`, or says that the test is skipped.
+    /// Opens the file `name`; without golden values, prints that the test is skipped.
     pub fn open(name: &str) -> Option<Self> {
         let folder = folder();
         if !crate::found(folder.is_dir(), "golden", &folder.display().to_string()) {
@@ -72,14 +72,14 @@ impl Golden {
         Some(Self { tensors, json })
     }
 
-    /// A tensor that must be there.
+    /// A required tensor.
     pub fn get(&self, key: &str) -> &Stored {
         self.tensors
             .get(key)
             .unwrap_or_else(|| panic!("no golden tensor {key}"))
     }
 
-    /// A tensor that may be there.
+    /// An optional tensor.
     pub fn find(&self, key: &str) -> Option<&Stored> {
         self.tensors.get(key)
     }
@@ -111,19 +111,19 @@ impl Case<'_> {
         self.golden.get(&format!("{}.{key}", self.name()))
     }
 
-    /// The tensor `c000.key`, if it is there.
+    /// The tensor `c000.key`, if any.
     pub fn find(&self, key: &str) -> Option<&Stored> {
         self.golden.find(&format!("{}.{key}", self.name()))
     }
 
-    /// A number among the parameters.
+    /// A numeric parameter.
     pub fn number(&self, key: &str) -> f64 {
         self.json[key]
             .as_f64()
             .unwrap_or_else(|| panic!("{}: no number {key}", self.name()))
     }
 
-    /// A truth value among the parameters.
+    /// A boolean parameter.
     pub fn flag(&self, key: &str) -> bool {
         self.json[key]
             .as_bool()

@@ -1,8 +1,8 @@
-//! What the tests share: the golden values, the weight recipe, the devices.
+//! Shared by the tests: golden values, weight recipe, devices.
 //!
-//! The golden values are read from the folder named by `MRCNN_GOLDEN`, else `../shared/golden` beside
-//! the repository. Without them the tests that need them say so and pass, unless `MRCNN_REQUIRE`
-//! names `golden`. It may name `wgpu`, `data` and `tensorboard` too, separated by commas; CI sets it.
+//! Golden values are read from the folder `MRCNN_GOLDEN`, by default `../shared/golden` beside the repository. Without
+//! them, tests that need them print that they are skipped and pass, unless `MRCNN_REQUIRE` contains `golden`. It can also
+//! contain `wgpu`, `data` and `tensorboard`, separated by commas; CI sets it.
 
 pub mod close;
 pub mod golden;
@@ -12,18 +12,21 @@ pub mod tensorflow_file;
 pub mod torch_file;
 
 use burn::tensor::Device;
+use mrcnn_backends::watchdog::Operation;
 use mrcnn_backends::{BackendKind, select};
+pub use mrcnn_test_support::found;
+use mrcnn_test_support::{test_operation, watch_device};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The repository's root.
+/// Root of the repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
-        .expect("the crate lies in the repository")
+        .expect("the crate is in the repository")
 }
 
-/// A built example of `mrcnn-core`: `cargo test --workspace` builds it beside the tests.
+/// Path of a built example of `mrcnn-core`; `cargo test --workspace` builds it beside the tests.
 pub fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the test has a path");
     let folder = test.parent().and_then(Path::parent);
@@ -34,21 +37,21 @@ pub fn example(name: &str) -> PathBuf {
     path
 }
 
-/// A folder of real data in `../shared/data`, if it is there.
+/// A folder of real data in `../shared/data`, if it exists.
 pub fn shared_data(name: &str) -> Option<PathBuf> {
     let path = root().join("../shared/data").join(name);
     found(path.is_dir(), "data", &path.display().to_string()).then_some(path)
 }
 
-/// The devices of a test, in its turn: two tests at once on one adapter would spoil each other's
-/// tuning of kernels, which takes minutes on a software adapter.
+/// The devices of a test, for one test at a time: concurrent tests on one adapter would disturb autotuning, which takes
+/// minutes on a software adapter.
 ///
-/// Dropped, it waits for what they still have to do: lavapipe aborts a process that exits while it
-/// compiles a shader.
+/// Drop waits for the devices, because lavapipe aborts a process that exits while it compiles a shader.
 pub struct Devices {
     list: std::vec::IntoIter<(BackendKind, Device)>,
     used: Vec<Device>,
-    _turn: MutexGuard<'static, ()>,
+    _operation: Operation,
+    _lock: MutexGuard<'static, ()>,
 }
 
 impl Iterator for Devices {
@@ -71,13 +74,16 @@ impl Drop for Devices {
     }
 }
 
-/// flex, and the wgpu adapter if there is one.
+/// The CPU, and the wgpu adapter if there is one.
 pub fn devices() -> Devices {
-    static TURN: Mutex<()> = Mutex::new(());
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    static LOCK: Mutex<()> = Mutex::new(());
+    let lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     let mut devices = vec![(BackendKind::Cpu, Device::flex())];
     match select(BackendKind::Wgpu) {
-        Ok(selected) => devices.push((BackendKind::Wgpu, selected.device)),
+        Ok(selected) => {
+            watch_device(&selected);
+            devices.push((BackendKind::Wgpu, selected.device));
+        }
         Err(error) => {
             found(false, "wgpu", &error.to_string());
         }
@@ -85,20 +91,7 @@ pub fn devices() -> Devices {
     Devices {
         list: devices.into_iter(),
         used: Vec::new(),
-        _turn: turn,
+        _operation: test_operation(),
+        _lock: lock,
     }
-}
-
-/// Whether `what` is there; where it is not, says that tests are skipped, or fails if it is required.
-pub fn found(is_there: bool, what: &str, detail: &str) -> bool {
-    if !is_there {
-        let required = std::env::var("MRCNN_REQUIRE").unwrap_or_default();
-        let required = required.split(',').any(|name| name.trim() == what);
-        assert!(
-            !required,
-            "MRCNN_REQUIRE names `{what}`, which is missing: {detail}"
-        );
-        eprintln!("SKIPPED: {what} is missing: {detail}");
-    }
-    is_there
 }

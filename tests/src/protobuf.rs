@@ -1,6 +1,6 @@
-//! What TensorFlow's files are made of.
+//! Protobuf fields and checksums of TensorFlow files.
 
-/// The checksum of its tables and records: CRC32C, turned so that checksums of checksums differ.
+/// The masked CRC32C of tables and records.
 pub fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes)
         .rotate_right(15)
@@ -22,7 +22,7 @@ pub fn message(tag: u8, content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Seven bits a byte, the lowest first.
+/// A varint: seven bits per byte, lowest bits first.
 pub fn varint(mut value: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     while value >= 0x80 {

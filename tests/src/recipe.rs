@@ -1,5 +1,5 @@
-//! Weights that are a pure function of name, shape and seed (`shared/oracle/weight_recipe.md`), so
-//! that a full-size model can be compared without a weight file.
+//! Weights as a pure function of name, shape and seed (`shared/oracle/weight_recipe.md`), so that a full-size model can be
+//! compared without a weight file.
 
 use burn::tensor::{Device, TensorData};
 use mrcnn_core::MaskRcnn;
@@ -24,7 +24,7 @@ pub fn model(config: &ModelConfig, seed: u64, device: &Device) -> MaskRcnn {
     load_state_dict(model, weights, Path::new("recipe")).expect("the recipe knows every name")
 }
 
-/// The recipe's values for every tensor of a model.
+/// Values of the recipe for every tensor of a model.
 pub fn tensors(model: &MaskRcnn, seed: u64) -> StateDict {
     state_dict(model)
         .into_iter()
@@ -36,7 +36,7 @@ pub fn tensors(model: &MaskRcnn, seed: u64) -> StateDict {
         .collect()
 }
 
-/// The recipe's values for one tensor, row-major.
+/// Values of the recipe for one tensor, row-major.
 pub fn tensor(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
     let stream = Stream::named(name, seed);
     let count: usize = shape.iter().product();

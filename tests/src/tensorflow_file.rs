@@ -1,4 +1,4 @@
-//! TensorFlow checkpoints as `tf.train.Saver` writes them; the table by the `sstable` crate.
+//! TensorFlow checkpoints in the format of `tf.train.Saver`; the `sstable` crate writes the table.
 
 use crate::protobuf::{field, masked_crc, message};
 use crate::torch_file::Named;

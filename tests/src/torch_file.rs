@@ -1,4 +1,4 @@
-//! Weight files as PyTorch and numpy write them, so that tests need no Python.
+//! Weight files in the formats of PyTorch and numpy, so that tests need no Python.
 //!
 //! The opcodes are those that `pickletools.dis` shows for files of torch 2.15, of torch 1.0, and for
 //! Detectron2's model zoo.
@@ -33,7 +33,7 @@ impl Pickle {
         self
     }
 
-    /// A text.
+    /// A string.
     pub fn text(&mut self, text: &str) -> &mut Self {
         self.op(b'X').0.extend((text.len() as u32).to_le_bytes());
         self.0.extend(text.bytes());
@@ -61,7 +61,7 @@ impl Pickle {
         self.global("collections", "OrderedDict").op(b')').op(b'R')
     }
 
-    /// A tensor that is all of storage `key`. `views` is what torch before 1.6 adds.
+    /// A tensor that covers storage `key`. `views` is written by torch before 1.6.
     fn tensor(&mut self, key: &str, shape: &[usize], views: bool) {
         let count: usize = shape.iter().product();
         let strides: Vec<usize> = (0..shape.len())
@@ -102,7 +102,7 @@ fn bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-/// A zip archive of `data.pkl` and other entries, as `torch.save` names them.
+/// A zip archive of `data.pkl` and other entries with the names of `torch.save`.
 pub fn archive(pickle: &[u8], entries: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);

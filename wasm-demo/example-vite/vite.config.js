@@ -2,8 +2,8 @@ import { defineConfig } from "vite";
 
 export default defineConfig({
   base: "./",
-  // The package's worker is a module and fetches its .wasm beside itself.
+  // The worker of the package is a module and loads the .wasm file beside it.
   worker: { format: "es" },
-  // Vite's bundling of dependencies for `vite dev` would tear the worker from its files.
+  // With Vite's bundling of dependencies in `vite dev`, the worker would not find its files.
   optimizeDeps: { exclude: ["mrcnn-web"] },
 });

@@ -1,26 +1,26 @@
-// The page: what is loaded, what is shown, and what the controls do.
+// The page: loading, prediction and controls.
 
 import { MaskRcnn, MaskRcnnError, clearWeightsCache, toImageData } from "./mrcnn-web/index.js";
 import { saveCoco, saveOverlay } from "./save.js";
-import { fit, listenForSingles, showDetections, showPicture, showTimings } from "./view.js";
+import { fit, listenForSelection, showDetections, showImage, showTimings } from "./view.js";
 import { Webcam } from "./webcam.js";
 import { hideError, showError, showProgress } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const parameters = new URLSearchParams(location.search);
 const EXAMPLES = ["examples/1.webp", "examples/2.webp", "examples/3.webp"];
-/** Lower scores than the slider asks for are computed too, so that it moves without a new run. */
+/** Scores below the slider are computed as well, so that moving it needs no new run. */
 const COMPUTED_SCORE = 0.3;
 
 const state = {
-  /** Resolves to the model; a new one replaces it. */
+  /** Resolves to the current model. */
   model: null,
-  /** The picture, its name, and what was found in it with which smallest score. */
+  /** The current image, its name, its prediction, and the score threshold of that prediction. */
   image: null,
-  name: "picture",
+  name: "image",
   prediction: null,
   computed: 1,
-  /** Counts runs, so that a late answer for an old picture is not shown. */
+  /** Counts runs, so that a late result for an old image is not shown. */
   run: 0,
 };
 const webcam = new Webcam();
@@ -47,7 +47,7 @@ function load(weights, options = {}) {
 }
 
 function describe(model) {
-  const names = { webgpu: "WebGPU", cpu: "Processor, WebAssembly SIMD" };
+  const names = { webgpu: "WebGPU", cpu: "CPU, WebAssembly SIMD" };
   $("backend").textContent = names[model.backend] + (model.adapter ? ` · ${model.adapter}` : "");
   $("backend").title = model.reason;
   $("backend").dataset.backend = model.backend;
@@ -57,20 +57,20 @@ function describe(model) {
   const listed = classes.slice(0, 8).join(", ") + (classes.length > 8 ? ", …" : "");
   $("model-facts").textContent =
     `${names[model.backend]}: ${model.reason}. ${classes.length} classes (${listed}). ` +
-    `Pictures are resized to ${min} px on the shorter side, at most ${max} px on the longer.`;
+    `Images are resized to ${min} px on the shorter side, at most ${max} px on the longer side.`;
 }
 
-/** The GPU went away: the same weights on the processor, and the picture again. */
+/** After a lost GPU: loads the same weights on the CPU and predicts the image again. */
 async function recover(model, error) {
   if ((await state.model.catch(() => null)) !== model) return;
   showError(error);
   if (error.code !== "device-lost") return;
-  $("error-text").textContent += " Loading again on the processor.";
+  $("error-text").textContent += " Loading again on the CPU.";
   await load(state.source, { backend: "cpu" }).catch(() => null);
   if (!webcam.isOn) predict();
 }
 
-/** Finds the objects of the current picture. */
+/** Predicts the current image. */
 async function predict(fps) {
   const { image } = state;
   if (!image) return;
@@ -79,11 +79,11 @@ async function predict(fps) {
   try {
     const model = await state.model;
     const score = Number($("score").value);
-    // A live picture has no time for what is not shown.
+    // Live video computes no detections below the slider, to save time.
     const scoreThreshold = webcam.isOn ? score : Math.min(score, COMPUTED_SCORE);
     const prediction = await model.predict(image, { scoreThreshold });
     if (run !== state.run) return;
-    if (webcam.isOn) showPicture(image);
+    if (webcam.isOn) showImage(image);
     state.prediction = prediction;
     state.computed = scoreThreshold;
     showTimings(prediction.timings, fps);
@@ -97,14 +97,14 @@ async function predict(fps) {
   }
 }
 
-const shown = () => {
+const visibleDetections = () => {
   const score = Number($("score").value);
-  return (state.prediction?.detections ?? []).filter((found) => found.score >= score);
+  return (state.prediction?.detections ?? []).filter((detection) => detection.score >= score);
 };
 
 function refresh() {
   if (!state.prediction) return;
-  showDetections(shown(), state.prediction);
+  showDetections(visibleDetections(), state.prediction);
   $("save-overlay").disabled = $("save-coco").disabled = false;
 }
 
@@ -117,8 +117,8 @@ async function open(source, name) {
     state.name = name;
     state.prediction = null;
     showDetections([], image);
-    $("no-objects").textContent = "Looking …";
-    showPicture(image);
+    $("no-objects").textContent = "Predicting …";
+    showImage(image);
     for (const button of $("examples").children) button.ariaCurrent = String(button.dataset.url === name);
     await predict();
   } catch (error) {
@@ -143,7 +143,7 @@ async function loadAndPredict(weights) {
   await load(weights).then(() => predict(), () => null);
 }
 
-function listenForPictures() {
+function listenForImages() {
   $("file").addEventListener("change", ({ target }) => {
     openFile(target.files[0]);
     target.value = "";
@@ -211,8 +211,8 @@ function listenForControls() {
     if (Number(score.value) < state.computed && !webcam.isOn) predict();
   });
   const stem = () => state.name.split("/").pop().replace(/\.[^.]+$/, "");
-  $("save-overlay").addEventListener("click", () => saveOverlay(state.image, shown(), stem()));
-  $("save-coco").addEventListener("click", () => saveCoco(shown(), state.name, stem()));
+  $("save-overlay").addEventListener("click", () => saveOverlay(state.image, visibleDetections(), stem()));
+  $("save-coco").addEventListener("click", () => saveCoco(visibleDetections(), state.name, stem()));
   $("error-close").addEventListener("click", hideError);
   $("clear-cache").addEventListener("click", () => clearWeightsCache());
   $("model-form").addEventListener("submit", (event) => {
@@ -224,10 +224,10 @@ function listenForControls() {
 
 $("choose-backend").value = parameters.get("backend") ?? "auto";
 $("size").value = parameters.get("size") ?? "";
-listenForPictures();
+listenForImages();
 listenForWebcam();
 listenForControls();
-listenForSingles();
+listenForSelection();
 fit();
 load(parameters.get("weights") ?? "model/shapes.safetensors").catch(() => null);
-if (parameters.get("picture")) openUrl(parameters.get("picture"));
+if (parameters.get("image")) openUrl(parameters.get("image"));

@@ -1,7 +1,7 @@
-// Mask bitmaps to smooth outlines, as SVG path data in pixels of the picture.
+// Smooth outlines of mask bitmaps, as SVG path data in image pixels.
 
 /**
- * The outlines of a bitmap's ones; holes are loops of their own (fill rule evenodd).
+ * Outlines of the set pixels of a bitmap; holes are separate loops (fill rule evenodd).
  *
  * @param {{ x: number, y: number, width: number, height: number, data: Uint8Array }} bitmap
  */
@@ -9,11 +9,11 @@ export function outline(bitmap) {
   return loops(bitmap).map((loop) => toPath(smooth(loop), bitmap)).join("");
 }
 
-/** The loops of lattice points around the ones, the ones on the right-hand side. */
+/** Loops of pixel corners around the set pixels, which lie on the right-hand side. */
 function loops({ width, height, data }) {
   const at = (x, y) => x >= 0 && y >= 0 && x < width && y < height && data[y * width + x];
   const stride = width + 1;
-  /** Where the edges that start at a lattice point end: one, or two where corners touch. */
+  /** Ends of the edges that start at a pixel corner: one, or two where pixels touch at a corner. */
   const next = new Map();
   const add = (x1, y1, x2, y2) => {
     const from = y1 * stride + x1;
@@ -30,7 +30,7 @@ function loops({ width, height, data }) {
       if (!at(x - 1, y)) add(x, y + 1, x, y);
     }
   }
-  const found = [];
+  const result = [];
   for (const start of next.keys()) {
     while (next.get(start)?.length) {
       const loop = [];
@@ -39,13 +39,13 @@ function loops({ width, height, data }) {
         loop.push([point % stride, Math.floor(point / stride)]);
         point = next.get(point).pop();
       } while (point !== start);
-      found.push(loop);
+      result.push(loop);
     }
   }
-  return found;
+  return result;
 }
 
-/** Rounds the staircase: the middles of its edges, then twice the mean with both neighbours. */
+/** Smooths pixel steps: midpoints of the edges, then two passes of a mean with both neighbours. */
 function smooth(loop) {
   let points = loop.map(([x, y], i) => {
     const [nx, ny] = loop[(i + 1) % loop.length];

@@ -1,9 +1,9 @@
 // Downloads: the overlay as PNG, the detections as COCO JSON.
 
 import { toCoco } from "./mrcnn-web/index.js";
-import { colour, traced } from "./view.js";
+import { colour, outlinePath } from "./view.js";
 
-/** Longest side of a saved overlay in pixels; small pictures are enlarged to a third of it. */
+/** Longest side of a saved overlay in pixels; small images are enlarged to a third of it. */
 const LONGEST = 2400;
 
 export async function saveOverlay(image, detections, name) {
@@ -14,10 +14,10 @@ export async function saveOverlay(image, detections, name) {
   const context = canvas.getContext("2d");
   context.drawImage(await createImageBitmap(image), 0, 0, width, height);
   const unit = Math.max(width, height) / 1000;
-  for (const found of [...detections].reverse()) {
+  for (const detection of [...detections].reverse()) {
     const path = new Path2D();
-    path.addPath(new Path2D(traced(found)), new DOMMatrix().scale(scale));
-    context.fillStyle = context.strokeStyle = colour(found.label);
+    path.addPath(new Path2D(outlinePath(detection)), new DOMMatrix().scale(scale));
+    context.fillStyle = context.strokeStyle = colour(detection.label);
     context.globalAlpha = 0.36;
     context.fill(path, "evenodd");
     context.globalAlpha = 1;
@@ -25,21 +25,21 @@ export async function saveOverlay(image, detections, name) {
     context.lineJoin = "round";
     context.stroke(path);
   }
-  for (const found of [...detections].reverse()) label(context, found, scale, unit);
+  for (const detection of [...detections].reverse()) drawLabel(context, detection, scale, unit);
   download(await canvas.convertToBlob({ type: "image/png" }), `${name}.overlay.png`);
 }
 
-function label(context, found, scale, unit) {
-  const text = `${found.name} ${found.score.toFixed(2)}`;
+function drawLabel(context, detection, scale, unit) {
+  const text = `${detection.name} ${detection.score.toFixed(2)}`;
   const size = 15 * unit;
   context.font = `600 ${size}px system-ui, sans-serif`;
-  const wide = context.measureText(text).width + size;
-  const tall = size * 1.5;
-  const x = Math.max(0, Math.min(found.box[0] * scale, context.canvas.width - wide));
-  const y = Math.max(0, found.box[1] * scale - tall);
-  context.fillStyle = colour(found.label);
+  const width = context.measureText(text).width + size;
+  const height = size * 1.5;
+  const x = Math.max(0, Math.min(detection.box[0] * scale, context.canvas.width - width));
+  const y = Math.max(0, detection.box[1] * scale - height);
+  context.fillStyle = colour(detection.label);
   context.beginPath();
-  context.roundRect(x, y, wide, tall, size * 0.35);
+  context.roundRect(x, y, width, height, size * 0.35);
   context.fill();
   context.fillStyle = "#14101f";
   context.fillText(text, x + size / 2, y + size * 1.1);

@@ -1,8 +1,8 @@
-// Live masks from a camera: a frame, its masks, the next frame.
+// Live prediction from a camera, one frame at a time.
 
 import { toImageData } from "./mrcnn-web/index.js";
 
-/** Frames are shrunk to this longer side. */
+/** Longer side of frames in pixels; larger frames are resized. */
 const SIDE = 640;
 
 export class Webcam {
@@ -13,8 +13,8 @@ export class Webcam {
   }
 
   /**
-   * Runs until `stop`; calls `onFrame(image)` and waits for it.
-   * @throws {Error} where there is no camera or it is not allowed
+   * Runs until `stop` is called, and awaits `onFrame(image)` for each frame.
+   * @throws {Error} if there is no camera or access is denied
    */
   async run(onFrame) {
     const video = document.createElement("video");
@@ -27,7 +27,7 @@ export class Webcam {
       await video.play();
       while (this.#video === video) {
         await onFrame(await toImageData(video, { maxSide: SIDE }));
-        // In a hidden tab this waits until somebody looks.
+        // Pauses while the tab is hidden.
         await new Promise(requestAnimationFrame);
       }
     } finally {

@@ -1,12 +1,12 @@
-// Progress and errors in words.
+// Messages about progress and errors.
 
 const $ = (id) => document.getElementById(id);
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 
 const STAGES = {
-  code: "Fetching and compiling the program",
+  code: "Downloading and compiling the program",
   read: "Reading the weights",
-  compile: "Compiling the kernels: one trial run",
+  compile: "Compiling the kernels with a first run",
 };
 
 export function showProgress(progress) {
@@ -16,7 +16,7 @@ export function showProgress(progress) {
   bar.removeAttribute("value");
   $("loading-amount").textContent = "";
   if (stage === "download") {
-    $("loading-text").textContent = cached ? "Weights found in this browser" : "Downloading the weights";
+    $("loading-text").textContent = cached ? "Weights from the browser cache" : "Downloading the weights";
     $("loading-amount").textContent = megabytes(loaded) + (total ? ` of ${megabytes(total)}` : "");
     if (total) bar.value = loaded / total;
   } else {
@@ -25,29 +25,29 @@ export function showProgress(progress) {
 }
 
 const ADVICE = {
-  "no-webgpu": "Choose “whatever is best here” under Model to run on the processor.",
-  "out-of-memory": "Try a smaller side under Model, or close other tabs.",
+  "no-webgpu": "Choose “automatic” under Model to run on the CPU.",
+  "out-of-memory": "Set a smaller side under Model, or close other tabs.",
   "device-lost": "",
-  picture: "PNG, JPEG, WebP and what else your browser shows can be used.",
-  weights: "Weights are .safetensors files that mrcnn-cli train or convert wrote.",
-  download: "Check the address and the connection; another site must allow it by CORS.",
+  image: "Use PNG, JPEG, WebP or another format that your browser can show.",
+  weights: "Use a .safetensors file of mrcnn-cli train or convert.",
+  download: "Check the address and the connection. Another site must allow the download with CORS.",
   crashed: "Load the model again under Model.",
-  gpu: "Try a smaller side under Model, or the processor.",
+  gpu: "Set a smaller side under Model, or choose the CPU.",
 };
 
 const TITLE = {
   "no-webgpu": "No WebGPU",
   "out-of-memory": "Out of memory",
   "device-lost": "The GPU was lost",
-  picture: "Not a picture",
-  weights: "These weights cannot be used",
+  image: "Not an image",
+  weights: "Invalid weights",
   download: "The download failed",
-  crashed: "The program ended",
-  gpu: "The GPU refused",
+  crashed: "The program crashed",
+  gpu: "GPU error",
 };
 
 export function showError(error) {
-  const title = TITLE[error.code] ?? "Something failed";
+  const title = TITLE[error.code] ?? "Error";
   const advice = ADVICE[error.code] ?? "";
   $("error-text").textContent = `${title}: ${error.message}. ${advice}`.trim();
   $("error").hidden = false;

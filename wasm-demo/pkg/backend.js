@@ -1,33 +1,33 @@
-// Which backend, and why. Runs in the worker: what the page's thread has, a worker may lack.
+// Selection of a backend, with the reason. Runs in the worker, which may have less than the page's thread.
 
-/** The GPU device in use, once there is one. Tests reach for it. */
+/** The GPU device in use, if any. Tests access it. */
 globalThis.mrcnnDevice = undefined;
 
 /**
  * @param {"auto" | "webgpu" | "cpu"} wanted
  * @returns {Promise<{ backend: "webgpu" | "cpu", reason: string, adapter?: string }>}
- * @throws {Error} where WebGPU was asked for and is not there
+ * @throws {Error} if WebGPU was requested and is not available
  */
 export async function choose(wanted) {
-  if (wanted === "cpu") return { backend: "cpu", reason: "asked for" };
-  const found = await findAdapter();
+  if (wanted === "cpu") return { backend: "cpu", reason: "requested" };
+  const result = await findAdapter();
   if (wanted === "webgpu") {
-    if (!found.adapter) throw new Error(found.reason);
-    return { backend: "webgpu", reason: "asked for", adapter: found.name };
+    if (!result.adapter) throw new Error(result.reason);
+    return { backend: "webgpu", reason: "requested", adapter: result.name };
   }
-  if (!found.adapter) return { backend: "cpu", reason: found.reason };
-  if (found.isSoftware) {
-    const reason = `the only WebGPU adapter is software (${found.name}), slower than the processor itself`;
+  if (!result.adapter) return { backend: "cpu", reason: result.reason };
+  if (result.isSoftware) {
+    const reason = `the only WebGPU adapter is software (${result.name}), slower than the CPU itself`;
     return { backend: "cpu", reason };
   }
-  return { backend: "webgpu", reason: "a GPU is there", adapter: found.name };
+  return { backend: "webgpu", reason: "a GPU is available", adapter: result.name };
 }
 
 async function findAdapter() {
   if (!globalThis.isSecureContext) {
     return { reason: "WebGPU needs https:// or localhost" };
   }
-  if (!navigator.gpu) return { reason: "this browser offers no WebGPU" };
+  if (!navigator.gpu) return { reason: "this browser has no WebGPU" };
   let adapter = null;
   try {
     adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
@@ -42,10 +42,10 @@ async function findAdapter() {
 }
 
 /**
- * Watches every device that is opened from now on.
+ * Watches every device that is opened after this call.
  *
  * @param {(info: GPUDeviceLostInfo) => void} onLost
- * @param {(error: GPUError) => void} onError errors that no scope caught: invalid work, no memory
+ * @param {(error: GPUError) => void} onError errors that no error scope caught: invalid commands, out of memory
  */
 export function watchDevices(onLost, onError) {
   if (typeof GPUAdapter === "undefined") return;

@@ -1,42 +1,42 @@
-/** What runs the tensors. */
+/** The backend that computes. */
 export type Backend = "webgpu" | "cpu";
 
-/** How far loading has come. */
+/** Progress of loading. */
 export type Progress =
-  /** Bytes of the weights; `total` is absent where the server does not say. */
+  /** Bytes of the weights; `total` is absent if the server does not send it. */
   | { stage: "download"; loaded: number; total?: number; cached?: boolean }
-  /** The WebAssembly module is fetched and compiled. */
+  /** Downloading and compiling the WebAssembly module. */
   | { stage: "code" }
-  /** The weights are read and go to the device. */
+  /** Reading the weights and uploading them to the device. */
   | { stage: "read" }
-  /** One run on a grey picture, which compiles the kernels. */
+  /** One prediction on a grey image, which compiles the kernels. */
   | { stage: "compile" }
   | { stage: "ready" };
 
 export interface LoadOptions {
   /**
-   * `auto` (default) takes WebGPU where there is a GPU for it and it works, else the processor;
-   * `webgpu` fails where there is none, and takes a software adapter too.
+   * `auto` (default) uses WebGPU if a GPU is available and works, and the CPU otherwise;
+   * `webgpu` fails without an adapter, and accepts a software adapter.
    */
   backend?: "auto" | Backend;
   /** Changes to the configuration stored in the weights, e.g. `["image.min_size=320"]`. */
   overrides?: string[];
-  /** Whether weights from a URL are kept in the Cache API. Default: true. */
+  /** Whether weights from a URL are stored in the Cache API. Default: true. */
   cache?: boolean;
-  /** Stands for the weights in errors. Default: the file's name. */
+  /** Name of the weights in errors. Default: the name of the file. */
   name?: string;
   onProgress?: (progress: Progress) => void;
 }
 
 export interface PredictOptions {
-  /** Detections with a lower score are left out before their masks are computed. Default: 0.5. */
+  /** Detections with a lower score are dropped before their masks are computed. Default: 0.5. */
   scoreThreshold?: number;
-  /** At most this many, the best. Default: 100; the weights' configuration sets a limit too. */
+  /** Maximum number of detections, best first. Default: 100; the configuration of the weights has a limit as well. */
   maxDetections?: number;
 }
 
 export interface ClassInfo {
-  /** 1 and up; 0 is the background. */
+  /** From 1; 0 is the background. */
   label: number;
   /** COCO category id. */
   id: number;
@@ -45,23 +45,23 @@ export interface ClassInfo {
 
 /** COCO's compressed run lengths, column by column. */
 export interface Rle {
-  /** Height and width of the picture in pixels. */
+  /** Height and width of the image in pixels. */
   size: [number, number];
   counts: string;
 }
 
-/** The smallest window of the picture that holds the mask. */
+/** The bounding window of the mask in the image. */
 export interface MaskBitmap {
   x: number;
   y: number;
   width: number;
   height: number;
-  /** 1 where the object is and 0 elsewhere, `width * height`, row by row. */
+  /** 1 for pixels of the object and 0 elsewhere, `width * height`, row by row. */
   data: Uint8Array<ArrayBuffer>;
 }
 
 export interface Detection {
-  /** `[x1, y1, x2, y2]` in pixels of the picture; right and bottom edges are exclusive. */
+  /** `[x1, y1, x2, y2]` in pixels of the image; right and bottom edges are exclusive. */
   box: [number, number, number, number];
   label: number;
   /** COCO category id. */
@@ -72,13 +72,13 @@ export interface Detection {
   mask: { rle: Rle; bitmap: MaskBitmap };
 }
 
-/** Milliseconds a stage. */
+/** Milliseconds per stage. */
 export interface Timings {
-  /** Resizing and normalising on the processor. */
+  /** Resize and normalization on the CPU. */
   prepare: number;
-  /** Backbone, proposals and box head, until the boxes are read. */
+  /** Backbone, proposals and box head, including reading the boxes. */
   boxes: number;
-  /** Mask head and pasting, until the masks are read. */
+  /** Mask head and paste, including reading the masks. */
   masks: number;
   /** Bitmaps and run lengths for JavaScript. */
   paste: number;
@@ -94,23 +94,23 @@ export interface Prediction {
 }
 
 export type ErrorCode =
-  /** Not what the function takes. */
+  /** An invalid argument. */
   | "argument"
-  /** The weights could not be fetched. */
+  /** The weights could not be downloaded. */
   | "download"
-  /** Not weights of this project, damaged ones, or ones that do not fit their configuration. */
+  /** The file has no weights of this project, is damaged, or does not fit its configuration. */
   | "weights"
-  /** Not a picture that the browser reads. */
-  | "picture"
-  /** WebGPU was asked for and is not there. */
+  /** Not an image that the browser can read. */
+  | "image"
+  /** WebGPU was requested and is not available. */
   | "no-webgpu"
-  /** The GPU refused the work. */
+  /** The GPU reported an error. */
   | "gpu"
   /** The tab or the GPU has not enough memory. The model has ended. */
   | "out-of-memory"
-  /** The GPU went away (driver restart, sleep, another tab). The model has ended. */
+  /** The GPU was lost (driver restart, sleep, another tab). The model has ended. */
   | "device-lost"
-  /** The worker or the module ended. The model has ended. */
+  /** The worker or the module crashed. The model has ended. */
   | "crashed"
   /** `dispose` was called. */
   | "disposed"
@@ -121,30 +121,30 @@ export class MaskRcnnError extends Error {
   constructor(code: ErrorCode, message: string);
 }
 
-/** A loaded model in a worker of its own. */
+/** A loaded model in its own worker. */
 export class MaskRcnn {
   private constructor();
 
   /**
-   * Loads weights that `mrcnn-cli train` or `mrcnn-cli convert` wrote, f32 or f16.
+   * Loads weights of `mrcnn-cli train` or `mrcnn-cli convert`, f32 or f16.
    * @throws {MaskRcnnError}
    */
   static load(source: string | URL | ArrayBuffer | Uint8Array | Blob, options?: LoadOptions): Promise<MaskRcnn>;
 
-  /** What was taken. */
+  /** The selected backend. */
   readonly backend: Backend;
-  /** Why, in words. */
+  /** The reason for the selection, as text. */
   readonly reason: string;
-  /** The GPU's name, as far as the browser tells. */
+  /** Name of the GPU, if the browser provides it. */
   readonly adapter?: string;
   readonly classes: ClassInfo[];
-  /** Pictures are resized so that the shorter side is `min` and the longer at most `max` pixels. */
+  /** Images are resized such that the shorter side is `min` and the longer side at most `max` pixels. */
   readonly inputSize: { min: number; max: number };
-  /** Resolves when the model has ended by itself: GPU lost, out of memory, crashed. */
+  /** Resolves when the model ends with a lost GPU, out of memory, or a crash. */
   readonly lost: Promise<MaskRcnnError>;
 
   /**
-   * The detections of one picture. Calls wait for each other.
+   * Predicts one image. Concurrent calls run one after the other.
    * @throws {MaskRcnnError}
    */
   predict(image: ImageData, options?: PredictOptions): Promise<Prediction>;
@@ -154,13 +154,13 @@ export class MaskRcnn {
 }
 
 /**
- * The pixels of a file, an element or a video frame, EXIF orientation applied.
- * @throws {MaskRcnnError} with the code `picture`
+ * The pixels of a file, an element or a video frame, with EXIF orientation applied.
+ * @throws {MaskRcnnError} with the code `image`
  */
 export function toImageData(
   source: ImageBitmapSource,
   options?: {
-    /** Larger pictures are shrunk to this longer side. */
+    /** Images with a longer side than this are resized to it. */
     maxSide?: number;
   },
 ): Promise<ImageData>;
@@ -179,5 +179,5 @@ export interface CocoRecord {
 /** Detections as `mrcnn-cli predict --format json` writes them. */
 export function toCoco(detections: Detection[], options?: { imageId?: number; fileName?: string }): CocoRecord[];
 
-/** Forgets all weights that `load` stored. */
+/** Deletes all weights that `load` stored. */
 export function clearWeightsCache(): Promise<void>;

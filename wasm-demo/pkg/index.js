@@ -1,16 +1,16 @@
-// Mask R-CNN in the browser. The model lives in a worker, so that the page stays responsive.
+// Mask R-CNN in the browser. The model runs in a worker, so that the page stays responsive.
 
 import { MaskRcnnError } from "./errors.js";
 import { readWeights } from "./weights.js";
 
 export { MaskRcnnError } from "./errors.js";
 export { clearWeightsCache } from "./weights.js";
-export { toCoco, toImageData } from "./pictures.js";
+export { toCoco, toImageData } from "./images.js";
 
-/** After these the worker's module is in no state to go on. */
+/** Errors after which the module in the worker cannot continue. */
 const FATAL = new Set(["crashed", "device-lost", "out-of-memory"]);
 
-/** Failures of a GPU that the processor would not have. */
+/** Errors of a GPU that do not occur on the CPU. */
 const GPU_ONLY = new Set(["no-webgpu", "gpu", "crashed", "device-lost", "out-of-memory", "failed"]);
 
 export class MaskRcnn {
@@ -30,7 +30,7 @@ export class MaskRcnn {
   static async load(source, options = {}) {
     const { backend = "auto", overrides = [], cache = true, name, onProgress = () => {} } = options;
     if (!["auto", "webgpu", "cpu"].includes(backend)) {
-      throw new MaskRcnnError("argument", `backend is "auto", "webgpu" or "cpu", not ${backend}`);
+      throw new MaskRcnnError("argument", `backend is ${backend}; use "auto", "webgpu" or "cpu"`);
     }
     const weights = await readWeights(source, { name, cache, onProgress });
     const request = { type: "load", overrides, ...weights };
@@ -38,7 +38,7 @@ export class MaskRcnn {
       return await start({ ...request, backend }, onProgress);
     } catch (error) {
       if (backend !== "auto" || !GPU_ONLY.has(error.code)) throw error;
-      // A fresh worker: after a crash the old one is in no state to go on.
+      // A new worker, because the old one cannot continue after a crash.
       const model = await start({ ...request, backend: "cpu" }, onProgress);
       model.reason = `WebGPU failed: ${error.message}`;
       return model;
@@ -48,13 +48,13 @@ export class MaskRcnn {
   async predict(image, { scoreThreshold = 0.5, maxDetections = 100 } = {}) {
     const { data, width, height } = image ?? {};
     if (!(data instanceof Uint8ClampedArray)) {
-      throw new MaskRcnnError("argument", "predict takes ImageData; toImageData makes it");
+      throw new MaskRcnnError("argument", "predict needs ImageData; convert the image with toImageData");
     }
     if (!(scoreThreshold >= 0 && scoreThreshold <= 1)) {
-      throw new MaskRcnnError("argument", `scoreThreshold is in 0..1, not ${scoreThreshold}`);
+      throw new MaskRcnnError("argument", `scoreThreshold is ${scoreThreshold}; use a number in 0..1`);
     }
     if (!(Number.isInteger(maxDetections) && maxDetections >= 0)) {
-      throw new MaskRcnnError("argument", `maxDetections is a whole number, not ${maxDetections}`);
+      throw new MaskRcnnError("argument", `maxDetections is ${maxDetections}; use a whole number of at least 0`);
     }
     const request = { type: "predict", data, width, height, scoreThreshold, maxDetections };
     const { detections, timings } = await this.#connection.ask(request);
@@ -83,17 +83,17 @@ async function start(request, onProgress) {
   }
 }
 
-/** A worker, and who waits for its answers. */
+/** A worker and the pending requests. */
 class Connection {
   #worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
-  #waiting = new Map();
+  #pending = new Map();
   #next = 0;
-  #over;
-  #tellLost;
+  #ended;
+  #resolveLost;
 
   constructor() {
-    this.lost = new Promise((resolve) => (this.#tellLost = resolve));
-    this.#worker.onmessage = ({ data }) => this.#hear(data);
+    this.lost = new Promise((resolve) => (this.#resolveLost = resolve));
+    this.#worker.onmessage = ({ data }) => this.#receive(data);
     this.#worker.onerror = (event) => {
       const message = event.message || "its script or the .wasm file could not be loaded";
       this.#fail(new MaskRcnnError("crashed", `the worker failed: ${message}`));
@@ -101,38 +101,38 @@ class Connection {
   }
 
   ask(request, onProgress = () => {}) {
-    if (this.#over) return Promise.reject(this.#over);
+    if (this.#ended) return Promise.reject(this.#ended);
     const id = this.#next++;
     return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject, onProgress });
+      this.#pending.set(id, { resolve, reject, onProgress });
       this.#worker.postMessage({ ...request, id });
     });
   }
 
   end(error) {
-    this.#over ??= error;
+    this.#ended ??= error;
     this.#worker.terminate();
-    for (const { reject } of this.#waiting.values()) reject(this.#over);
-    this.#waiting.clear();
+    for (const { reject } of this.#pending.values()) reject(this.#ended);
+    this.#pending.clear();
   }
 
-  #hear(message) {
-    const waiting = this.#waiting.get(message.id);
+  #receive(message) {
+    const pending = this.#pending.get(message.id);
     switch (message.type) {
       case "progress":
-        waiting?.onProgress(message.progress);
+        pending?.onProgress(message.progress);
         break;
       case "done":
-        this.#waiting.delete(message.id);
-        waiting?.resolve(message.value);
+        this.#pending.delete(message.id);
+        pending?.resolve(message.value);
         break;
       case "error": {
         const error = new MaskRcnnError(message.code, message.message);
         if (FATAL.has(error.code)) {
           this.#fail(error);
         } else {
-          this.#waiting.delete(message.id);
-          waiting?.reject(error);
+          this.#pending.delete(message.id);
+          pending?.reject(error);
         }
         break;
       }
@@ -143,6 +143,6 @@ class Connection {
 
   #fail(error) {
     this.end(error);
-    this.#tellLost(error);
+    this.#resolveLost(error);
   }
 }

@@ -1,4 +1,4 @@
-// Getting the weights: bytes as they are, a file, or a URL with progress and a cache.
+// Reading weights: bytes, a file, or a URL with progress and a cache.
 
 import { MaskRcnnError } from "./errors.js";
 
@@ -22,11 +22,11 @@ export async function readWeights(source, { name, cache, onProgress }) {
     const file = decodeURIComponent(url.pathname.split("/").pop()) || "weights";
     return { name: name ?? file, bytes: await fetchWeights(url.href, cache, onProgress) };
   }
-  throw new MaskRcnnError("argument", "weights are a URL, a Blob, an ArrayBuffer or a Uint8Array");
+  throw new MaskRcnnError("argument", "the weights have an unsupported type; use a URL, a Blob, an ArrayBuffer or a Uint8Array");
 }
 
 async function fetchWeights(url, cache, onProgress) {
-  // Without a secure context (http:// on another machine) there is no cache.
+  // There is no cache without a secure context (http:// on another machine).
   const store = cache && globalThis.caches ? await caches.open(CACHE).catch(() => null) : null;
   const stored = await store?.match(url);
   if (stored) {
@@ -49,13 +49,13 @@ async function fetchWeights(url, cache, onProgress) {
     for (const key of ["etag", "last-modified"]) {
       if (response.headers.get(key)) headers[key] = response.headers.get(key);
     }
-    // A full disk is no reason to fail: the weights are here.
+    // A full disk does not prevent using the weights.
     await store.put(url, new Response(bytes, { headers })).catch(() => {});
   }
   return bytes;
 }
 
-/** Whether the server still has what was stored; it counts as current where nobody can say. */
+/** Whether the stored weights are those of the server; true if that cannot be determined. */
 async function isCurrent(url, stored) {
   const key = ["etag", "last-modified"].find((key) => stored.headers.get(key));
   if (!key) return true;
@@ -65,14 +65,14 @@ async function isCurrent(url, stored) {
 
 async function readAll(response, onProgress) {
   const length = Number(response.headers.get("content-length"));
-  // Of a compressed answer the length says nothing about what comes out.
+  // The length of a compressed response is not the length of the weights.
   const total = response.headers.get("content-encoding") || !length ? undefined : length;
   const reader = response.body.getReader();
   const chunks = [];
   let loaded = 0;
   for (;;) {
     const { done, value } = await reader.read().catch((error) => {
-      throw new MaskRcnnError("download", `the download broke off (${error.message})`);
+      throw new MaskRcnnError("download", `the download was interrupted (${error.message})`);
     });
     if (done) break;
     chunks.push(value);
@@ -80,15 +80,15 @@ async function readAll(response, onProgress) {
     onProgress({ stage: "download", loaded, total });
   }
   const bytes = new Uint8Array(loaded);
-  let place = 0;
+  let offset = 0;
   for (const chunk of chunks) {
-    bytes.set(chunk, place);
-    place += chunk.length;
+    bytes.set(chunk, offset);
+    offset += chunk.length;
   }
   return bytes.buffer;
 }
 
-/** Forgets all stored weights. */
+/** Deletes all stored weights. */
 export async function clearWeightsCache() {
   await globalThis.caches?.delete(CACHE);
 }

@@ -1,4 +1,4 @@
-// The worker that holds the model. index.js starts it and speaks with it.
+// The worker that runs the model. index.js starts it and sends it requests.
 
 import init, { Model } from "./mrcnn_web.js";
 import { choose, watchDevices } from "./backend.js";
@@ -22,9 +22,9 @@ watchDevices(
   },
 );
 
-/** An error as a message: words of the module, or what is known of its end. */
+/** Code and message of an error: those of the module, or those of its end. */
 async function describe(error, code) {
-  // What runs on a device that goes away fails in many ways, a little before or after the news.
+  // Work on a lost device fails in many ways, shortly before or after the loss is reported.
   const lost = await Promise.race([
     globalThis.mrcnnDevice?.lost,
     new Promise((resolve) => setTimeout(resolve, globalThis.mrcnnDevice ? 200 : 0)),
@@ -34,14 +34,14 @@ async function describe(error, code) {
     const isMemory = typeof GPUOutOfMemoryError !== "undefined" && gpuError instanceof GPUOutOfMemoryError;
     return {
       code: isMemory ? "out-of-memory" : "gpu",
-      message: isMemory ? "the GPU has not enough memory for this picture size" : gpuError.message,
+      message: isMemory ? "the GPU has not enough memory for this image size" : gpuError.message,
     };
   }
   if (error instanceof RangeError) {
     return { code: "out-of-memory", message: `the tab has not enough memory (${error.message})` };
   }
   if (error instanceof WebAssembly.RuntimeError || lastPanic) {
-    // The module cannot go on after this. Where there is no panic, allocation failed.
+    // The module cannot continue after this. Without a panic, an allocation failed.
     const isMemory = !lastPanic || /capacity overflow|allocation of \d+ bytes/.test(lastPanic);
     return !isMemory
       ? { code: "crashed", message: lastPanic.split("\n").slice(0, 3).join(" ") }
@@ -50,7 +50,7 @@ async function describe(error, code) {
   return { code, message: error?.message ?? String(error) };
 }
 
-// A panic in a resumed future reaches nobody's promise.
+// A panic in a resumed future rejects no promise.
 addEventListener("error", async (event) => {
   event.preventDefault();
   postMessage({ type: "crash", ...(await describe(event.error ?? event, "crashed")) });
@@ -89,7 +89,7 @@ const actions = {
   },
 };
 
-// One after the other: two pictures at once would need the memory of both.
+// One request at a time: two images at once would need the memory of both.
 let queue = Promise.resolve();
 addEventListener("message", ({ data: request }) => {
   queue = queue.then(async () => {

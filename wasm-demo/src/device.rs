@@ -1,9 +1,9 @@
-//! The device: a GPU by way of WebGPU, or the processor by way of WebAssembly SIMD.
+//! Opening the device: a GPU through WebGPU, or the CPU through WebAssembly SIMD.
 
 use burn::tensor::Device;
 use wasm_bindgen::JsError;
 
-/// Opens what the worker chose: it asks the browser before, so that it can say why.
+/// Opens the backend that the worker selected. The worker queries the browser first, so that it can give the reason.
 pub async fn open(backend: &str) -> Result<Device, JsError> {
     match backend {
         "cpu" => Ok(Device::flex()),
@@ -12,7 +12,7 @@ pub async fn open(backend: &str) -> Result<Device, JsError> {
             .await
             .map_err(|error| JsError::new(&format!("WebGPU did not start: {error}"))),
         other => Err(JsError::new(&format!(
-            "`{other}` is no backend; there are webgpu and cpu"
+            "backend `{other}` does not exist; use webgpu or cpu"
         ))),
     }
 }

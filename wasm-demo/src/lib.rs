@@ -1,7 +1,7 @@
-//! The model in a browser: what the worker of the npm package `mrcnn-web` calls.
+//! WebAssembly bindings that the worker of the npm package `mrcnn-web` calls.
 //!
-//! The package's `index.js` is the interface for people; this is the one beneath it. All reads are
-//! asynchronous: a worker cannot wait for its GPU.
+//! The public interface is `index.js` of the package. All reads are asynchronous, because a worker cannot block on
+//! its GPU.
 
 mod device;
 mod output;
@@ -17,10 +17,10 @@ use output::Timings;
 use std::path::Path;
 use wasm_bindgen::prelude::*;
 
-/// Pictures with more pixels are refused: their masks would not fit in the memory of a tab.
+/// Maximum number of pixels of an image; the masks of larger images would not fit in the memory of a tab.
 const MAX_PIXELS: u64 = 50_000_000;
 
-/// Longest side that `image.min_size` may ask for.
+/// Maximum side of an image in pixels, as in `image.min_size`.
 const MAX_SIDE: u32 = 32_768;
 
 unsafe extern "C" {
@@ -28,11 +28,11 @@ unsafe extern "C" {
     fn __wasm_call_ctors();
 }
 
-/// Runs before all else.
+/// Initializes the module.
 #[wasm_bindgen(start)]
 fn start() {
-    // SAFETY: made by the linker, called once, before anything uses what it sets up. That it is called
-    // here keeps the linker from calling it at every entry into the module, which takes 3 ms each.
+    // SAFETY: the linker defines it, and it is called once, before anything uses what it sets up. Without this call
+    // the linker would call it at every entry into the module, which takes 3 ms each.
     unsafe { __wasm_call_ctors() };
     panic::report_to_console();
 }
@@ -45,9 +45,9 @@ pub struct Model {
 
 #[wasm_bindgen]
 impl Model {
-    /// Reads the bytes of weights that `mrcnn-cli train` or `convert` wrote.
+    /// Loads weights that `mrcnn-cli train` or `convert` wrote.
     ///
-    /// `name` stands for the file in errors; `backend` is `webgpu` or `cpu`; `overrides` change the
+    /// `name` is the name of the file in errors; `backend` is `webgpu` or `cpu`; `overrides` change the
     /// configuration stored in the weights (`image.min_size=320`).
     pub async fn load(
         bytes: Vec<u8>,
@@ -65,21 +65,20 @@ impl Model {
         output::classes(self.predictor.classes())
     }
 
-    /// The shorter side that pictures are resized to, and what the longer one may not exceed.
+    /// The shorter side that images are resized to, and the maximum of the longer side, in pixels.
     #[wasm_bindgen(js_name = inputSize)]
     pub fn input_size(&self) -> Vec<u32> {
         let image = &self.predictor.config().image;
         vec![image.min_size, image.max_size]
     }
 
-    /// Runs every stage once on a grey picture of `width x height` pixels, so that the first real
-    /// one finds its kernels compiled.
+    /// Runs every stage once on a grey image of `width x height` pixels, which compiles the kernels.
     #[wasm_bindgen(js_name = warmUp)]
     pub async fn warm_up(&self, width: u32, height: u32) -> Result<(), JsError> {
         let sides = 1..=MAX_SIDE;
         if !sides.contains(&width) || !sides.contains(&height) {
             return Err(JsError::new(&format!(
-                "warming up with {width}x{height} pixels; sides are 1 to {MAX_SIDE}"
+                "warm-up with {width}x{height} pixels; use sides of 1 to {MAX_SIDE}"
             )));
         }
         let grey = RgbImage::from_pixel(width, height, [128; 3].into());
@@ -89,7 +88,7 @@ impl Model {
             .predictor
             .find_boxes(std::slice::from_ref(&planes))
             .await?;
-        // A grey picture has no objects: one is made up for the mask head.
+        // A grey image has no objects, so the mask head gets an artificial one.
         let object = ScoredBox {
             bbox,
             label: 1,
@@ -102,10 +101,10 @@ impl Model {
         Ok(())
     }
 
-    /// The detections of one picture, best first.
+    /// The detections of one image, best first.
     ///
-    /// `rgba` has four bytes a pixel, row by row; transparency is ignored. Detections need
-    /// `score_threshold`; there are at most `max_detections`.
+    /// `rgba` has four bytes per pixel, row by row; transparency is ignored. Detections below `score_threshold` are
+    /// dropped, and at most `max_detections` are returned.
     pub async fn predict(
         &self,
         rgba: Uint8ClampedArray,
@@ -115,7 +114,7 @@ impl Model {
         max_detections: usize,
     ) -> Result<JsValue, JsError> {
         let mut timings = Timings::start();
-        let image = picture(&rgba, width, height)?;
+        let image = rgb_image(&rgba, width, height)?;
         let planes = prepare(&image, &self.predictor.config().image);
         timings.end("prepare");
         let (features, found) = self
@@ -139,7 +138,7 @@ impl Model {
     }
 }
 
-/// `(height, width)` of the prepared and of the original picture.
+/// `(height, width)` of the resized and of the original image.
 fn sizes(planes: &Planes, image: &RgbImage) -> ((u32, u32), (u32, u32)) {
     (
         (planes.height as u32, planes.width as u32),
@@ -147,17 +146,17 @@ fn sizes(planes: &Planes, image: &RgbImage) -> ((u32, u32), (u32, u32)) {
     )
 }
 
-fn picture(rgba: &Uint8ClampedArray, width: u32, height: u32) -> Result<RgbImage, JsError> {
+fn rgb_image(rgba: &Uint8ClampedArray, width: u32, height: u32) -> Result<RgbImage, JsError> {
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 || pixels > MAX_PIXELS {
         return Err(JsError::new(&format!(
-            "a picture of {width}x{height} pixels; 1 to {} megapixels are read",
+            "the image has {width}x{height} pixels; use an image of 1 pixel to {} megapixels",
             MAX_PIXELS / 1_000_000
         )));
     }
     if u64::from(rgba.length()) != 4 * pixels {
         return Err(JsError::new(&format!(
-            "{width}x{height} pixels need {} bytes of RGBA, there are {}",
+            "{width}x{height} pixels need {} bytes of RGBA, but the image has {}",
             4 * pixels,
             rgba.length()
         )));
@@ -166,5 +165,5 @@ fn picture(rgba: &Uint8ClampedArray, width: u32, height: u32) -> Result<RgbImage
     let rgb = rgba.as_chunks::<4>().0.iter();
     let rgb = rgb.flat_map(|&[r, g, b, _]| [r, g, b]).collect();
     RgbImage::from_raw(width, height, rgb)
-        .ok_or_else(|| JsError::new("the picture's size and its bytes differ"))
+        .ok_or_else(|| JsError::new("the size of the image does not match its bytes"))
 }

@@ -1,4 +1,4 @@
-//! What a prediction looks like in JavaScript.
+//! Conversion of predictions to JavaScript objects.
 
 use js_sys::{Array, Object, Reflect, Uint8Array};
 use mrcnn_core::Detection;
@@ -12,7 +12,7 @@ extern "C" {
     fn now() -> f64;
 }
 
-/// Milliseconds a stage.
+/// Milliseconds per stage.
 pub struct Timings {
     start: f64,
     last: f64,
@@ -29,7 +29,7 @@ impl Timings {
         }
     }
 
-    /// Ends the stage that began with the end of the one before.
+    /// Ends the stage that began at the end of the previous one.
     pub fn end(&mut self, stage: &str) {
         let now = now();
         set(&self.stages, stage, now - self.last);
@@ -60,15 +60,15 @@ pub fn classes(classes: &Classes) -> JsValue {
 
 /// `[{ box, label, categoryId, name, score, rle, bitmap }]`
 pub fn detections(detections: &[Detection], classes: &Classes) -> Array {
-    let all = detections.iter().map(|found| {
+    let all = detections.iter().map(|detection| {
         let object = Object::new();
-        set(&object, "box", numbers(found.bbox.map(f64::from)));
-        set(&object, "label", found.label as f64);
-        set(&object, "categoryId", category_id(classes, found.label));
-        set(&object, "name", classes.name(found.label));
-        set(&object, "score", f64::from(found.score));
-        set(&object, "rle", rle(found));
-        set(&object, "bitmap", bitmap(found));
+        set(&object, "box", numbers(detection.bbox.map(f64::from)));
+        set(&object, "label", detection.label as f64);
+        set(&object, "categoryId", category_id(classes, detection.label));
+        set(&object, "name", classes.name(detection.label));
+        set(&object, "score", f64::from(detection.score));
+        set(&object, "rle", rle(detection));
+        set(&object, "bitmap", bitmap(detection));
         JsValue::from(object)
     });
     all.collect()
@@ -78,16 +78,16 @@ fn category_id(classes: &Classes, label: usize) -> f64 {
     classes.category_id(label).unwrap_or_default() as f64
 }
 
-fn rle(found: &Detection) -> Object {
-    let record = RleRecord::new(&found.mask);
+fn rle(detection: &Detection) -> Object {
+    let record = RleRecord::new(&detection.mask);
     let object = Object::new();
     set(&object, "size", numbers(record.size.map(f64::from)));
     set(&object, "counts", record.counts);
     object
 }
 
-fn bitmap(found: &Detection) -> Object {
-    let bitmap = found.bitmap();
+fn bitmap(detection: &Detection) -> Object {
+    let bitmap = detection.bitmap();
     let object = Object::new();
     set(&object, "x", bitmap.x as f64);
     set(&object, "y", bitmap.y as f64);

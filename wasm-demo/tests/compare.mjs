@@ -1,17 +1,17 @@
-// How equal two lists of detections are.
+// Comparison of two lists of detections.
 
 import assert from "node:assert/strict";
 
 /** COCO's compressed counts as run lengths (pycocotools' rleFrString). */
 export function runs(counts) {
   const all = [];
-  let place = 0;
-  while (place < counts.length) {
+  let position = 0;
+  while (position < counts.length) {
     let value = 0;
     let shift = 0;
     let more = true;
     while (more) {
-      const code = counts.charCodeAt(place++) - 48;
+      const code = counts.charCodeAt(position++) - 48;
       value |= (code & 31) << shift;
       more = Boolean(code & 32);
       shift += 5;
@@ -22,13 +22,13 @@ export function runs(counts) {
   return all;
 }
 
-/** The mask as one byte a pixel, column by column. */
+/** The mask as one byte per pixel, column by column. */
 export function raster({ size: [height, width], counts }) {
   const cells = new Uint8Array(height * width);
-  let place = 0;
+  let position = 0;
   for (const [index, run] of runs(counts).entries()) {
-    if (index % 2) cells.fill(1, place, place + run);
-    place += run;
+    if (index % 2) cells.fill(1, position, position + run);
+    position += run;
   }
   return cells;
 }
@@ -45,12 +45,12 @@ export function maskIou(a, b) {
   return either === 0 ? 1 : both / either;
 }
 
-/** The largest differences; asserts labels and their order. */
-export function differences(found, expected) {
+/** The largest differences; asserts that labels and their order are equal. */
+export function differences(actual, expected) {
   const labels = (list) => list.map(({ label }) => label);
-  assert.deepEqual(labels(found), labels(expected), "labels and their order");
+  assert.deepEqual(labels(actual), labels(expected), "labels and their order");
   const worst = { box: 0, score: 0, iou: 1 };
-  for (const [i, detection] of found.entries()) {
+  for (const [i, detection] of actual.entries()) {
     const boxes = detection.box.map((edge, k) => Math.abs(edge - expected[i].box[k]));
     worst.box = Math.max(worst.box, ...boxes);
     worst.score = Math.max(worst.score, Math.abs(detection.score - expected[i].score));
@@ -59,11 +59,11 @@ export function differences(found, expected) {
   return worst;
 }
 
-/** The limits of issue 7: f32 sums in another order differ by 1e-3 px and 1e-5. */
-export function assertEqual(found, expected, what) {
-  const worst = differences(found, expected);
+/** The tolerances allow for f32 sums in another order, which differ by 1e-3 px and 1e-5. */
+export function assertEqual(actual, expected, what) {
+  const worst = differences(actual, expected);
   assert.ok(worst.box <= 0.5, `${what}: boxes differ by ${worst.box} px`);
   assert.ok(worst.score <= 2e-3, `${what}: scores differ by ${worst.score}`);
-  assert.ok(worst.iou >= 0.99, `${what}: masks overlap by ${worst.iou}`);
+  assert.ok(worst.iou >= 0.99, `${what}: mask IoU is ${worst.iou}`);
   return worst;
 }

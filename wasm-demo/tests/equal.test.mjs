@@ -1,4 +1,4 @@
-// The browser finds what the native program finds, on the processor and on WebGPU.
+// The browser gives the detections of the native program, on the CPU and on WebGPU.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -11,9 +11,9 @@ import { loadModel, nativeDetections, openBrowser, openPage, predict, render, te
 const folder = temporary();
 const cases = [];
 
-/** Far enough from every score that a rounding does not decide. */
-const isClear = (found, threshold) => found.every(({ score }) => Math.abs(score - threshold) > 5e-3);
-const above = (found, threshold) => found.filter(({ score }) => score >= threshold);
+/** Whether the threshold is so far from every score that rounding does not change the selection. */
+const isClear = (detections, threshold) => detections.every(({ score }) => Math.abs(score - threshold) > 5e-3);
+const above = (detections, threshold) => detections.filter(({ score }) => score >= threshold);
 
 before(() => {
   const grey = join(folder, "grey.png");
@@ -21,28 +21,28 @@ before(() => {
   const few = render(folder, { count: 8, objects: 2 });
   const many = render(folder, { count: 12, objects: 14 });
   const large = render(folder, { count: 2, objects: 6, size: [384, 512] });
-  const pictures = [grey, ...few, ...many, ...large];
-  const all = nativeDetections(folder, pictures, { score: 0.05 });
-  const add = (what, picture, threshold) => {
-    const expected = above(all[pictures.indexOf(picture)], threshold);
-    cases.push({ what: `${what}, ${expected.length} at ${threshold.toFixed(3)}`, picture, threshold, expected });
+  const images = [grey, ...few, ...many, ...large];
+  const all = nativeDetections(folder, images, { score: 0.05 });
+  const add = (what, image, threshold) => {
+    const expected = above(all[images.indexOf(image)], threshold);
+    cases.push({ what: `${what}, ${expected.length} at ${threshold.toFixed(3)}`, image, threshold, expected });
   };
   add("nothing", grey, 0.5);
-  // One: between the best and the second best score.
-  const gap = (picture) => {
-    const [first, second] = all[pictures.indexOf(picture)].map(({ score }) => score);
+  // One detection: a threshold between the best and the second best score.
+  const gap = (image) => {
+    const [first, second] = all[images.indexOf(image)].map(({ score }) => score);
     return [(first + (second ?? 0)) / 2, first - (second ?? 0)];
   };
-  const single = few.find((picture) => gap(picture)[1] > 0.05);
+  const single = few.find((image) => gap(image)[1] > 0.05);
   add("one", single, gap(single)[0]);
-  const clear = (list, threshold) => list.filter((picture) => isClear(all[pictures.indexOf(picture)], threshold));
-  const count = (picture) => above(all[pictures.indexOf(picture)], 0.5).length;
+  const clear = (list, threshold) => list.filter((image) => isClear(all[images.indexOf(image)], threshold));
+  const count = (image) => above(all[images.indexOf(image)], 0.5).length;
   const most = clear(many, 0.5).sort((a, b) => count(b) - count(a));
   add("many", most[0], 0.5);
   add("many", most[1], 0.5);
-  add("a large picture", clear(large, 0.5)[0], 0.5);
+  add("a large image", clear(large, 0.5)[0], 0.5);
   assert.deepEqual(cases.slice(0, 2).map(({ expected }) => expected.length), [0, 1]);
-  assert.ok(cases[2].expected.length >= 5, "a picture with many detections");
+  assert.ok(cases[2].expected.length >= 5, "a image with many detections");
 });
 
 for (const backend of ["cpu", "webgpu"]) {
@@ -60,24 +60,24 @@ for (const backend of ["cpu", "webgpu"]) {
     after(() => chromium.close());
 
     for (const index of [0, 1, 2, 3, 4]) {
-      test(`picture ${index + 1}`, async () => {
-        const { what, picture, threshold, expected } = cases[index];
-        const { found, timings } = await predict(page, picture, { scoreThreshold: threshold });
-        const worst = assertEqual(found, expected, what);
+      test(`image ${index + 1}`, async () => {
+        const { what, image, threshold, expected } = cases[index];
+        const { detections, timings } = await predict(page, image, { scoreThreshold: threshold });
+        const worst = assertEqual(detections, expected, what);
         const ms = Object.entries(timings).map(([stage, time]) => `${stage} ${time.toFixed(0)}`);
         console.log(`# ${backend}, ${what}: box ${worst.box.toExponential(1)} px, score ` +
           `${worst.score.toExponential(1)}, IoU ${worst.iou.toFixed(4)}; ms: ${ms.join(", ")}`);
-        for (const detection of found) assertBitmap(detection);
+        for (const detection of detections) assertBitmap(detection);
       });
     }
 
-    test("fewer detections where fewer are asked for", async () => {
-      const { picture, expected } = cases[2];
-      const { found } = await predict(page, picture, { scoreThreshold: 0.5, maxDetections: 2 });
-      assertEqual(found, expected.slice(0, 2), "the two best");
+    test("maxDetections limits the detections", async () => {
+      const { image, expected } = cases[2];
+      const { detections } = await predict(page, image, { scoreThreshold: 0.5, maxDetections: 2 });
+      assertEqual(detections, expected.slice(0, 2), "the two best");
     });
 
-    test("arguments that make no sense are refused, and the model goes on", async () => {
+    test("invalid arguments are refused, and the model still works", async () => {
       const codes = await page.evaluate(() => Promise.all([
         model.predict("photo.png"),
         model.predict(new ImageData(8, 8), { scoreThreshold: 50 }),
@@ -86,20 +86,20 @@ for (const backend of ["cpu", "webgpu"]) {
         model.predict({ data: new Uint8ClampedArray(0), width: 0, height: 9 }),
       ].map((promise) => promise.then(() => "none", ({ code }) => code))));
       assert.deepEqual(codes, ["argument", "argument", "argument", "failed", "failed"]);
-      const { found } = await predict(page, cases[1].picture, { scoreThreshold: cases[1].threshold });
-      assert.equal(found.length, 1);
+      const { detections } = await predict(page, cases[1].image, { scoreThreshold: cases[1].threshold });
+      assert.equal(detections.length, 1);
     });
 
-    test("nothing went wrong unseen", () => assert.deepEqual(page.errors.filter((e) => !e.includes("404")), []));
+    test("no errors in the console", () => assert.deepEqual(page.errors.filter((e) => !e.includes("404")), []));
   });
 }
 
-/** The bitmap is the window of what the run lengths say. */
+/** The bitmap equals the window of the decoded run lengths. */
 function assertBitmap({ rle, bitmap: { x, y, width, height, data } }) {
   const [rows] = rle.size;
   const cells = raster(rle);
   const sum = (list) => list.reduce((a, b) => a + b, 0);
-  assert.equal(sum(data), sum(cells), "as many cells");
+  assert.equal(sum(data), sum(cells), "the same number of pixels");
   for (let row = 0; row < height; row++) {
     for (let column = 0; column < width; column++) {
       assert.equal(data[row * width + column], cells[(x + column) * rows + y + row]);

@@ -1,4 +1,4 @@
-// The package as npm makes it, in a fresh Vite project: the example runs, built and in development.
+// The package as npm packs it, in a new Vite project: the example runs, built and in development.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
@@ -13,8 +13,8 @@ const npm = (folder, ...args) =>
 describe("the npm package", () => {
   const folder = temporary();
   const project = join(folder, "project");
-  const picture = render(folder, { count: 1, objects: 5 })[0];
-  const expected = nativeDetections(folder, [picture], { score: 0.5 })[0].length;
+  const image = render(folder, { count: 1, objects: 5 })[0];
+  const expected = nativeDetections(folder, [image], { score: 0.5 })[0].length;
   let contents;
 
   before(() => {
@@ -26,9 +26,9 @@ describe("the npm package", () => {
     npm(project, "install", "--no-audit", "--no-fund", join(folder, packed.filename));
   });
 
-  test("has what it needs and nothing else", () => {
-    const listed = ["LICENSE-APACHE", "LICENSE-MIT", "README.md", "backend.js", "errors.js", "index.d.ts", "index.js",
-      "mrcnn_web.d.ts", "mrcnn_web.js", "mrcnn_web_bg.wasm", "mrcnn_web_bg.wasm.d.ts", "package.json", "pictures.js",
+  test("contains the required files only", () => {
+    const listed = ["LICENSE-APACHE", "LICENSE-MIT", "README.md", "backend.js", "errors.js", "images.js", "index.d.ts", "index.js",
+      "mrcnn_web.d.ts", "mrcnn_web.js", "mrcnn_web_bg.wasm", "mrcnn_web_bg.wasm.d.ts", "package.json",
       "weights.js", "worker.js"];
     assert.deepEqual(contents.sort(), listed.sort());
   });
@@ -37,7 +37,7 @@ describe("the npm package", () => {
     const page = await openPage(browser);
     await page.goto(url);
     await page.waitForFunction(() => document.getElementById("status").textContent.startsWith("ready"), null, { timeout: 120_000 });
-    await page.setInputFiles("#photo", picture);
+    await page.setInputFiles("#photo", image);
     await page.waitForFunction(() => document.getElementById("status").textContent.includes("objects"));
     assert.equal(await page.locator("#objects li").count(), expected);
     assert.deepEqual(page.errors.filter((error) => !error.includes("404")), []);
@@ -60,10 +60,10 @@ describe("the npm package", () => {
       const url = await new Promise((resolve, reject) => {
         vite.on("exit", () => reject(new Error("vite ended")));
         vite.stdout.on("data", (data) => {
-          // Colours come between the characters of the address.
+          // Colour codes interrupt the address.
           const plain = String(data).replace(/\x1b\[\d+m/g, "");
-          const found = plain.match(/http:\/\/localhost:\d+\//);
-          if (found) resolve(found[0]);
+          const address = plain.match(/http:\/\/localhost:\d+\//);
+          if (address) resolve(address[0]);
         });
       });
       await run(chromium.browser, url);

@@ -1,4 +1,4 @@
-// The page, driven as a person would, on the processor: what it says and does does not depend on the GPU.
+// The page, driven by user input, on the CPU; its behaviour does not depend on the GPU.
 
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -10,14 +10,14 @@ import { nativeDetections, openBrowser, openPage, render, temporary, WEIGHTS } f
 const folder = temporary();
 let chromium;
 let page;
-let picture;
+let image;
 let expected;
 
 before(async () => {
-  const pictures = render(folder, { count: 12, objects: 8 });
-  const all = nativeDetections(folder, pictures, { score: 0.3 });
+  const images = render(folder, { count: 12, objects: 8 });
+  const all = nativeDetections(folder, images, { score: 0.3 });
   const best = all.reduce((a, b, i) => (b.length > all[a].length ? i : a), 0);
-  [picture, expected] = [pictures[best], all[best]];
+  [image, expected] = [images[best], all[best]];
   chromium = await openBrowser({ webgpu: false });
 });
 after(() => chromium?.close());
@@ -48,31 +48,31 @@ async function download(button) {
   return { name: file.suggestedFilename(), bytes: readFileSync(await file.path()) };
 }
 
-async function found() {
+async function predicted() {
   await page.waitForFunction(() => document.body.dataset.done, null, { timeout: 60_000 });
 }
 
-describe("a picture", () => {
+describe("an image", () => {
   before(() => open());
 
-  test("without WebGPU the page takes the processor and says why", async () => {
+  test("without WebGPU the page uses the CPU and shows the reason", async () => {
     await page.waitForSelector("#backend:not([hidden])");
-    assert.match(await text("#backend"), /Processor/);
-    assert.match(await page.locator("#model-facts").textContent(), /WebGPU found no GPU|offers no WebGPU/);
+    assert.match(await text("#backend"), /CPU/);
+    assert.match(await page.locator("#model-facts").textContent(), /WebGPU found no GPU|has no WebGPU/);
     assert.match(await page.locator("#model-facts").textContent(), /circle, square, triangle, star/);
   });
 
   test("is dropped, and its objects are drawn, listed and announced", async () => {
-    await drop(picture, "scene.png", "image/png");
-    await found();
-    const shown = expected.filter(({ score }) => score >= 0.5).length;
-    assert.equal(await objects(), shown);
-    assert.equal(await page.locator("#overlay path").count(), shown);
-    assert.match(await page.locator("#summary").textContent(), new RegExp(`^${shown} object`));
+    await drop(image, "scene.png", "image/png");
+    await predicted();
+    const visible = expected.filter(({ score }) => score >= 0.5).length;
+    assert.equal(await objects(), visible);
+    assert.equal(await page.locator("#overlay path").count(), visible);
+    assert.match(await page.locator("#summary").textContent(), new RegExp(`^${visible} object`));
     assert.match(await text("#total"), /\d m?s$/);
   });
 
-  test("the slider shows more and fewer", async () => {
+  test("the slider changes the threshold", async () => {
     const threshold = (expected[1].score + expected[2].score) / 2;
     await page.locator("#score").fill(threshold.toFixed(2));
     const above = expected.filter(({ score }) => score >= Number(threshold.toFixed(2))).length;
@@ -101,15 +101,15 @@ describe("a picture", () => {
     assert.equal(Math.max(...sides), 800, "enlarged to be readable");
   });
 
-  test("pointing and arrow keys single out an object", async () => {
+  test("pointing and arrow keys select an object", async () => {
     await page.hover("#objects li:nth-child(2) button");
-    assert.equal(await page.locator("#overlay g.single").count(), 1);
-    assert.ok(await page.locator("body.singled").count());
+    assert.equal(await page.locator("#overlay g.selected").count(), 1);
+    assert.ok(await page.locator("body.has-selection").count());
     await page.mouse.move(2, 2);
-    assert.equal(await page.locator("body.singled").count(), 0);
+    assert.equal(await page.locator("body.has-selection").count(), 0);
     await page.focus("#objects li:nth-child(1) button");
     await page.keyboard.press("ArrowDown");
-    assert.equal(await page.locator("#objects li:nth-child(2) button.single").count(), 1);
+    assert.equal(await page.locator("#objects li:nth-child(2) button.selected").count(), 1);
     const label = await page.locator("#objects li:nth-child(2) button").getAttribute("aria-label");
     assert.match(label, /^(circle|square|triangle|star), score 0\.\d\d$/);
   });
@@ -123,58 +123,58 @@ describe("a picture", () => {
     assert.deepEqual(weights.map((line) => line.split(" ")[0]), ["HEAD"]);
   });
 
-  test("examples are there, and nothing went wrong unseen", async () => {
+  test("examples work, without errors in the console", async () => {
     assert.equal(await page.locator("#examples button").count(), 3);
     await page.click("#examples button:nth-child(2)");
-    await found();
+    await predicted();
     assert.ok((await objects()) > 0);
     assert.deepEqual(page.errors, []);
   });
 });
 
-describe("errors in words", () => {
+describe("error messages", () => {
   const error = async (pattern) => {
     await page.waitForSelector("#error:not([hidden])", { timeout: 180_000 });
     assert.match(await text("#error-text"), pattern);
   };
   beforeEach(() => open());
 
-  test("not a picture", async () => {
+  test("not an image", async () => {
     const file = join(folder, "notes.png");
-    writeFileSync(file, "no picture");
+    writeFileSync(file, "no image");
     await drop(file, "notes.png", "image/png");
-    await error(/Not a picture: notes\.png .* PNG, JPEG/);
+    await error(/Not an image: notes\.png .* PNG, JPEG/);
     await page.click("#error-close");
     await page.waitForSelector("#error", { state: "hidden" });
   });
 
-  test("a file that holds no weights, then good ones by file", async () => {
+  test("an invalid weight file, then a valid one", async () => {
     const file = join(folder, "wrong.safetensors");
     writeFileSync(file, readFileSync(WEIGHTS).subarray(0, 5000));
     await page.click("details summary");
     await page.setInputFiles("#weights-file", file);
     await page.click("#model-form button[type=submit]");
-    await error(/These weights cannot be used: wrong\.safetensors.*header/);
+    await error(/Invalid weights: wrong\.safetensors.*header/);
     await page.setInputFiles("#weights-file", WEIGHTS);
     await page.click("#model-form button[type=submit]");
     await page.waitForSelector("#backend:not([hidden])");
     assert.ok(await page.locator("#error[hidden]").count());
   });
 
-  test("weights that are not there", async () => {
+  test("missing weights", async () => {
     await open("?weights=none.safetensors");
     await error(/The download failed: .*none\.safetensors.* 404/);
   });
 
-  test("WebGPU is asked for and not there", async () => {
+  test("WebGPU is requested and not available", async () => {
     await open("?backend=webgpu");
     await error(/No WebGPU: .*Choose/);
   });
 
-  test("out of memory is told, and the page goes on", async () => {
+  test("out of memory is reported, and the page still works", async () => {
     await page.waitForSelector("#backend:not([hidden])");
     await page.click("details summary");
-    // A picture of 12,000 pixels a side has 1.7 GB as f32, and is there more than twice: a module has 4 GB.
+    // An image with sides of 12,000 pixels has 1.7 GB as f32 and is in memory more than twice; a module has 4 GB.
     await page.fill("#size", "12000");
     await page.evaluate(() => document.getElementById("size").removeAttribute("max"));
     await page.click("#model-form button[type=submit]");
@@ -189,11 +189,11 @@ describe("errors in words", () => {
 describe("a camera", () => {
   before(() => open());
 
-  test("gives live masks until it is stopped", async () => {
+  test("gives live masks until stopped", async () => {
     await page.waitForSelector("#backend:not([hidden])");
     await page.click("#webcam");
     await page.waitForFunction(() => Number(document.body.dataset.done) >= 4, null, { timeout: 60_000 });
-    assert.match(await text("#total"), /pictures\/s/);
+    assert.match(await text("#total"), /img\/s/);
     await page.click("#webcam");
     await page.waitForFunction(() => document.getElementById("webcam").textContent === "Webcam");
     assert.equal(await page.locator("#webcam").getAttribute("aria-pressed"), "false");
@@ -204,8 +204,8 @@ describe("a camera", () => {
 describe("a phone", () => {
   for (const colorScheme of ["light", "dark"]) {
     test(`nothing is wider than 360 pixels, ${colorScheme}`, async () => {
-      await open("?picture=examples/1.webp", { viewport: { width: 360, height: 740 }, colorScheme });
-      await found();
+      await open("?image=examples/1.webp", { viewport: { width: 360, height: 740 }, colorScheme });
+      await predicted();
       const wide = await page.evaluate(() => document.documentElement.scrollWidth);
       assert.ok(wide <= 360, `the page is ${wide} pixels wide`);
       if (process.env.MRCNN_SCREENSHOTS) {

@@ -1,8 +1,8 @@
-// PNG files without a decoder's help.
+// PNG files without an image library.
 
 import { crc32, deflateSync } from "node:zlib";
 
-/** A grey picture that darkens slowly to the right: nothing is in it. */
+/** A grey gradient without objects. */
 export function greyPng(width, height) {
   const row = Buffer.alloc(1 + 3 * width);
   for (let x = 0; x < width; x++) row.fill(140 - Math.round((20 * x) / width), 1 + 3 * x, 4 + 3 * x);
@@ -10,7 +10,7 @@ export function greyPng(width, height) {
   const header = Buffer.alloc(13);
   header.writeUInt32BE(width, 0);
   header.writeUInt32BE(height, 4);
-  // Eight bits a channel, RGB.
+  // Eight bits per channel, RGB.
   header.set([8, 2, 0, 0, 0], 8);
   const signature = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
   return Buffer.concat([signature, chunk("IHDR", header), chunk("IDAT", deflateSync(pixels)), chunk("IEND", Buffer.alloc(0))]);

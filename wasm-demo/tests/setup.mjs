@@ -1,4 +1,4 @@
-// What the tests share: the native program, pictures, the browser.
+// Shared by the tests: the native program, images, the browser.
 
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync } from "node:fs";
@@ -10,7 +10,7 @@ import { serve } from "../serve.mjs";
 export const DEMO = resolve(import.meta.dirname, "..");
 export const DIST = join(DEMO, "dist");
 
-/** The weights that the page shows, as `web build` made them: both sides read this file. */
+/** The default weights of the page, created by `web build`; the native program reads the same file. */
 export const WEIGHTS = join(DIST, "model/shapes.safetensors");
 
 const target = process.env.CARGO_TARGET_DIR ?? join(DEMO, "../target");
@@ -39,29 +39,29 @@ export function render(folder, { count, objects, size = [128, 192], seed = 7 }) 
   return readdirSync(join(out, "val")).sort().map((name) => join(out, "val", name));
 }
 
-/** The native program's detections a picture, best first: `{ box, label, score, rle }`. */
-export function nativeDetections(folder, pictures, { score, weights = WEIGHTS, set = [] }) {
+/** Detections of the native program per image, best first: `{ box, label, score, rle }`. */
+export function nativeDetections(folder, images, { score, weights = WEIGHTS, set = [] }) {
   const out = join(folder, `native-${Math.random().toString(36).slice(2)}`);
   const settings = set.flatMap((text) => ["--set", text]);
-  const text = cli("predict", ...pictures, "--weights", weights, "--out", out, "--backend", "cpu",
+  const text = cli("predict", ...images, "--weights", weights, "--out", out, "--backend", "cpu",
     "--score", String(score), "--format", "json", ...settings);
-  const found = pictures.map(() => []);
+  const detections = images.map(() => []);
   for (const record of JSON.parse(text)) {
     const [x, y, w, h] = record.bbox;
-    found[record.image_id - 1].push({
+    detections[record.image_id - 1].push({
       box: [x, y, x + w, y + h],
       label: record.category_id,
       score: record.score,
       rle: record.segmentation,
     });
   }
-  return found;
+  return detections;
 }
 
 const FLAGS = ["--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
 
-/** Chromium with a server of `folder`; `webgpu` gives it SwiftShader's adapter, else it has none. */
+/** Chromium with a server of `folder`; with `webgpu` it has the adapter of SwiftShader, otherwise none. */
 export async function openBrowser({ webgpu, folder = DIST }) {
   const executablePath = process.env.MRCNN_CHROMIUM ?? "/usr/bin/chromium";
   const args = webgpu ? [...FLAGS, "--enable-unsafe-webgpu"] : FLAGS;
@@ -74,7 +74,7 @@ export async function openBrowser({ webgpu, folder = DIST }) {
   return { browser, url, close };
 }
 
-/** A page whose console errors are kept. */
+/** A page that records its console errors. */
 export async function openPage(browser, options = {}) {
   const page = await browser.newPage(options);
   page.errors = [];
@@ -83,7 +83,7 @@ export async function openPage(browser, options = {}) {
   return page;
 }
 
-/** Loads a model of the package in a bare page of the server, as `globalThis.model`. */
+/** Loads a model with the package in an empty page, as `globalThis.model`. */
 export async function loadModel(page, url, options) {
   await page.goto(`${url}bare`);
   return page.evaluate(async ({ url, weights, options }) => {
@@ -98,17 +98,17 @@ export async function loadModel(page, url, options) {
   }, { url, weights: options.weights, options });
 }
 
-/** What the browser's model finds in a picture file. */
-export async function predict(page, picture, options) {
-  const base64 = readFileSync(picture).toString("base64");
+/** Detections of the browser for an image file. */
+export async function predict(page, image, options) {
+  const base64 = readFileSync(image).toString("base64");
   return page.evaluate(async ({ base64, options }) => {
     const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
     const image = await library.toImageData(new Blob([bytes]));
-    const { detections, timings } = await model.predict(image, options);
-    const found = detections.map(({ box, label, score, mask }) => ({
+    const { detections: all, timings } = await model.predict(image, options);
+    const detections = all.map(({ box, label, score, mask }) => ({
       box, label, score, rle: mask.rle,
       bitmap: { ...mask.bitmap, data: [...mask.bitmap.data] },
     }));
-    return { found, timings };
+    return { detections, timings };
   }, { base64, options });
 }

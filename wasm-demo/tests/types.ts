@@ -1,11 +1,11 @@
-// Compiles where the package's types say what its code does; see types.test.mjs.
+// Compiled by types.test.mjs.
 
 import { MaskRcnn, MaskRcnnError, toCoco, toImageData, type Detection, type Progress } from "../pkg/index.js";
 
 const show = (progress: Progress) =>
   console.log(progress.stage === "download" ? `${progress.loaded} of ${progress.total ?? "?"}` : progress.stage);
 
-export async function find(file: File): Promise<string> {
+export async function detect(file: File): Promise<string> {
   const model = await MaskRcnn.load(new URL("https://example.org/best.safetensors"), {
     backend: "auto",
     overrides: ["image.min_size=320"],

@@ -3,6 +3,7 @@ use super::*;
 fn device(is_card: bool) -> DeviceFacts {
     DeviceFacts {
         name: "a".into(),
+        api: None,
         driver: None,
         formats: vec!["f32"],
         precisions: vec![Precision::F32],
@@ -16,6 +17,7 @@ fn backend(kind: BackendKind, devices: Vec<DeviceFacts>) -> BackendFacts {
     BackendFacts {
         kind,
         devices,
+        skipped: Vec::new(),
         missing: None,
     }
 }

@@ -1,7 +1,7 @@
-//! Inference of one padded size, launched kernel by kernel and replayed as a recorded graph.
+//! Benchmark of inference launched kernel by kernel and replayed as a recorded graph.
 
 use super::{
-    BenchmarkError, BenchmarkSpec, Percentiles, SYNTHETIC_CLASSES, Timing, synthetic_pictures,
+    BenchmarkError, BenchmarkSpec, Percentiles, SYNTHETIC_CLASSES, Timing, synthetic_images,
 };
 use crate::config::Config;
 use crate::image::transform::{Planes, prepare};
@@ -12,28 +12,28 @@ use burn::tensor::{Device, capture};
 use serde::Serialize;
 use std::time::Instant;
 
-/// The same work launched and replayed: from pictures on the device to the slots of detections and
-/// their mask logits on the device.
+/// Times of the same work launched and replayed: from images on the device to detection slots and their mask logits on
+/// the device.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GraphResult {
-    /// Pictures a step.
+    /// Images per step.
     pub batch_size: usize,
-    /// Height and width of the padded pictures.
+    /// Height and width of the padded images.
     pub padded: (usize, usize),
-    /// Milliseconds of a step whose kernels are launched one by one.
+    /// Milliseconds per step with kernels launched one by one.
     pub launched_ms: Percentiles,
-    /// Milliseconds of a step that replays the graph.
+    /// Milliseconds per step that replays the graph.
     pub replayed_ms: Percentiles,
 }
 
-/// Times both for each batch size of `spec`, on rendered pictures. Errs where the device records no
-/// graph, or its replay finds other boxes.
+/// Benchmarks both for each batch size of `spec`, on rendered images. Fails if the device records no graph, or if the
+/// replay gives other boxes.
 pub fn benchmark_graph(
     spec: &BenchmarkSpec,
     config: &Config,
     model: Option<MaskRcnn>,
     device: &Device,
-    said: &mut dyn FnMut(&str),
+    on_progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<GraphResult>, BenchmarkError> {
     spec.check()?;
     let mut config = config.clone();
@@ -52,7 +52,7 @@ pub fn benchmark_graph(
     }
     let (warmup, steps) = (spec.warmup, spec.steps);
     let sizes = spec.batch_sizes.iter().map(|&batch_size| {
-        said(&format!(
+        on_progress(&format!(
             "batch size {batch_size}: {warmup} + {steps} steps, launched and replayed"
         ));
         one_size(&config, &model, [warmup, steps], batch_size, &device)
@@ -67,30 +67,33 @@ fn one_size(
     batch_size: usize,
     device: &Device,
 ) -> Result<GraphResult, BenchmarkError> {
-    let (pictures, _) = synthetic_pictures(batch_size, config.model.num_classes - 1);
-    let planes: Vec<Planes> = pictures.iter().map(|p| prepare(p, &config.image)).collect();
+    let (images, _) = synthetic_images(batch_size, config.model.num_classes - 1);
+    let planes: Vec<Planes> = images
+        .iter()
+        .map(|image| prepare(image, &config.image))
+        .collect();
     let (images, sizes) = input(&planes, &config.image, device);
     let [_, _, height, width] = images.dims();
     let padded = (height, width);
     let infer = || {
         let pyramid = model.pyramid(images.clone());
         let packed = model.pack(&pyramid);
-        let found = model.detect(&pyramid, &packed, padded, &sizes);
-        let masks = model.masks_of_slots(&packed, found.boxes.boxes.clone());
-        (found, masks)
+        let detections = model.detect(&pyramid, &packed, padded, &sizes);
+        let masks = model.masks_of_slots(&packed, detections.boxes.boxes.clone());
+        (detections, masks)
     };
     let sync = || device.sync().map_err(PredictError::from);
 
     let mut launched = Timing::new(warmup);
-    let mut wanted = None;
+    let mut expected = None;
     for _ in 0..warmup + steps {
         let started = Instant::now();
-        let found = infer();
+        let output = infer();
         sync()?;
         launched.add(started.elapsed(), Default::default());
-        wanted = Some(found);
+        expected = Some(output);
     }
-    let wanted = wanted.map(|(found, _)| read(found)).transpose()?;
+    let expected = expected.map(|(slots, _)| read(slots)).transpose()?;
 
     let mut graph = capture(device, infer);
     if !graph.is_hardware() {
@@ -99,14 +102,14 @@ fn one_size(
     let mut replayed = Timing::new(warmup);
     for _ in 0..warmup + steps {
         let started = Instant::now();
-        // SAFETY: the model, the pictures and the graph outlive the replay, which is waited for, and
-        // nothing else uses them meanwhile.
+        // SAFETY: the model, the images and the graph outlive the replay, which `sync` waits for, and nothing else
+        // uses them until then.
         unsafe { graph.replay() };
         sync()?;
         replayed.add(started.elapsed(), Default::default());
     }
-    let found = read(graph.output().0.clone())?;
-    if wanted.is_some_and(|wanted| wanted != found) {
+    let replayed_boxes = read(graph.output().0.clone())?;
+    if expected.is_some_and(|expected| expected != replayed_boxes) {
         return Err(BenchmarkError::GraphDiffers { batch_size });
     }
     Ok(GraphResult {
@@ -117,6 +120,6 @@ fn one_size(
     })
 }
 
-fn read(found: DetectionSlots) -> Result<Vec<Vec<ScoredBox>>, BenchmarkError> {
-    Ok(pollster::block_on(found.read()).map_err(PredictError::from)?)
+fn read(slots: DetectionSlots) -> Result<Vec<Vec<ScoredBox>>, BenchmarkError> {
+    Ok(pollster::block_on(slots.read()).map_err(PredictError::from)?)
 }

@@ -1,11 +1,11 @@
-//! How fast training and inference are, with percentiles that are percentiles.
+//! Benchmarks of training and inference.
 
 mod graph;
 mod synthetic;
 mod timing;
 
 pub use graph::{GraphResult, benchmark_graph};
-pub use synthetic::synthetic_pictures;
+pub use synthetic::synthetic_images;
 pub use timing::{Percentiles, Timing};
 
 use crate::config::{Config, ConfigError};
@@ -26,30 +26,30 @@ use std::sync::Arc;
 use std::time::Instant;
 use thiserror::Error;
 
-/// What is timed.
+/// The work that is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Forward, losses, backward, optimizer.
     Train,
-    /// From pictures to detections with masks in the pictures' pixels.
+    /// From decoded images to detections with masks in pixels of the images.
     Inference,
 }
 
-/// What to run.
+/// Settings of a benchmark.
 #[derive(Clone, Debug)]
 pub struct BenchmarkSpec {
-    /// What is timed.
+    /// The work that is timed.
     pub mode: Mode,
-    /// Pictures a step, one result each.
+    /// Numbers of images per step, with one result each.
     pub batch_sizes: Vec<usize>,
-    /// Steps that are not counted.
+    /// Number of steps before the timed ones.
     pub warmup: usize,
-    /// Steps that are.
+    /// Number of timed steps.
     pub steps: usize,
-    /// A data set's folder; none for rendered pictures, which cost no reading.
+    /// Folder of a dataset; `None` for rendered images, which need no decoding.
     pub data: Option<PathBuf>,
-    /// What activations are in.
+    /// Precision of activations.
     pub precision: Resolved,
 }
 
@@ -65,51 +65,51 @@ impl BenchmarkSpec {
     }
 }
 
-/// Why a benchmark failed.
+/// Errors of a benchmark.
 #[derive(Debug, Error)]
 pub enum BenchmarkError {
-    /// Nothing to time.
+    /// A number that must not be zero.
     #[error("{0} must be at least 1")]
     Zero(&'static str),
-    /// The configuration.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The data set.
+    /// The dataset cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// A step.
+    /// A training step failed.
     #[error(transparent)]
     Train(#[from] TrainError),
-    /// A picture.
+    /// An image cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// A prediction.
+    /// A prediction failed.
     #[error(transparent)]
     Predict(#[from] PredictError),
-    /// The device cannot record this network's inference.
+    /// The device cannot record inference of this network.
     #[error(
-        "{0} does not record inference as a graph: use a CUDA device (--backend cuda), or leave \
-         --graph out"
+        "{0} does not record inference as a graph; use a CUDA device (--backend cuda), or remove \
+         --graph"
     )]
     NoGraph(String),
-    /// Training needs a class for every label.
+    /// The data have more classes than the network.
     #[error(
-        "the network knows {known} classes with the background, the data {needed}: give other --weights or \
-         --data, or leave model.num_classes out"
+        "the network has {known} classes with the background, and the data {needed}; use other --weights or \
+         --data, or remove model.num_classes"
     )]
     Classes {
-        /// Of the network.
+        /// Classes of the network, with the background.
         known: usize,
-        /// Of the data, with the background.
+        /// Classes of the data, with the background.
         needed: usize,
     },
-    /// A graph is of no use.
+    /// The graph gives other results.
     #[error(
-        "batch size {batch_size}: the replayed graph finds other boxes than the launched kernels; \
-         leave --graph out"
+        "batch size {batch_size}: the replayed graph gives other boxes than the launched kernels; \
+         remove --graph"
     )]
     GraphDiffers {
-        /// Pictures a step.
+        /// Images per step.
         batch_size: usize,
     },
 }
@@ -117,34 +117,34 @@ pub enum BenchmarkError {
 /// The result of one batch size.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BenchmarkResult {
-    /// Pictures a step.
+    /// Images per step.
     pub batch_size: usize,
-    /// Pictures a second over all counted steps.
+    /// Images per second over all timed steps.
     pub images_per_second: f64,
-    /// Milliseconds of a step, data included.
+    /// Milliseconds per step, including data loading.
     pub step_ms: Percentiles,
-    /// Share of the time spent waiting for data.
+    /// Fraction of the time spent waiting for data.
     pub data_wait: f64,
-    /// Millions of bytes of the process after the last step.
+    /// Resident memory of the process after the last step, in millions of bytes.
     pub memory_mb: f64,
-    /// Millions of bytes reserved on the device, where it has its own.
+    /// Memory reserved on the device, in millions of bytes; `None` for devices without memory of their own.
     pub device_memory_mb: Option<f64>,
 }
 
-/// Classes of the rendered pictures and the background.
+/// Classes of the rendered images, with the background.
 const SYNTHETIC_CLASSES: usize = 5;
 
-/// A step so small that random weights stay as they are; the optimizer does all its work.
+/// So small that random weights do not diverge; the optimizer does its full work.
 const LEARNING_RATE: f64 = 1e-6;
 
-/// Times every batch size of `spec` with the network of `config`. `model` is trained or predicts, if
-/// given; else one with random weights. `said` is told what goes on.
+/// Benchmarks every batch size of `spec` with `model`, or with random weights if it is `None`. `on_progress` receives
+/// progress messages.
 pub fn benchmark(
     spec: &BenchmarkSpec,
     config: &Config,
     model: Option<MaskRcnn>,
     device: &Device,
-    said: &mut dyn FnMut(&str),
+    on_progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<BenchmarkResult>, BenchmarkError> {
     spec.check()?;
     let mut config = config.clone();
@@ -176,7 +176,7 @@ pub fn benchmark(
         config.train.replicas = config.train.replicas.min(batch_size);
         config.train.steps = spec.warmup + spec.steps;
         config.check()?;
-        said(&format!(
+        on_progress(&format!(
             "batch size {batch_size}: {} + {} steps",
             spec.warmup, spec.steps
         ));
@@ -237,7 +237,7 @@ fn train(
         let (_, gradients) = found.map_err(TrainError::from)?;
         let (moved, outcome) = optimizer.step(model, gradients, LEARNING_RATE);
         model = moved;
-        // A step that is skipped is timed like the others.
+        // Skipped steps are timed like the others.
         if outcome.applied {
             scaler.applied();
         } else {
@@ -250,11 +250,10 @@ fn train(
 }
 
 fn synthetic_batch(config: &Config) -> Batch {
-    let (pictures, dataset) =
-        synthetic_pictures(config.train.batch_size, config.model.num_classes - 1);
+    let (images, dataset) = synthetic_images(config.train.batch_size, config.model.num_classes - 1);
     let augment = Augment::new(config);
-    let stream = Stream::named("benchmark pictures", config.train.seed);
-    let samples = (0..).zip(pictures).zip(&dataset.samples);
+    let stream = Stream::named("benchmark images", config.train.seed);
+    let samples = (0..).zip(images).zip(&dataset.samples);
     let samples =
         samples.map(|((index, image), sample)| augment.prepare(image, sample, stream.fork(index)));
     let image = &config.image;
@@ -273,11 +272,11 @@ fn inference(
     timing: &mut Timing,
 ) -> Result<(), BenchmarkError> {
     let batch_size = config.train.batch_size;
-    let (pictures, rendered) = match data {
+    let (synthetic, rendered) = match data {
         Some(_) => (Vec::new(), None),
         None => {
-            let (pictures, dataset) = synthetic_pictures(batch_size, config.model.num_classes - 1);
-            (pictures, Some(dataset))
+            let (images, dataset) = synthetic_images(batch_size, config.model.num_classes - 1);
+            (images, Some(dataset))
         }
     };
     let dataset = match (data, &rendered) {
@@ -297,7 +296,7 @@ fn inference(
             None => Vec::new(),
         };
         let waited = started.elapsed();
-        let images: Vec<&RgbImage> = if data.is_some() { &read } else { &pictures }
+        let images: Vec<&RgbImage> = if data.is_some() { &read } else { &synthetic }
             .iter()
             .collect();
         predictor.predict_batch(&images)?;

@@ -1,4 +1,4 @@
-//! Pictures of COCO's size that cost no reading.
+//! Rendered images with the size of COCO images.
 
 use crate::boxes::Bbox;
 use crate::data::shapes::{ShapesSpec, scene};
@@ -6,9 +6,9 @@ use crate::data::{Classes, Dataset, Instance, Sample};
 use ::image::RgbImage;
 use std::path::PathBuf;
 
-/// `count` rendered pictures with sides of 480 to 640 px and up to 12 objects of `classes` classes, and
-/// their truth. The same ones every time.
-pub fn synthetic_pictures(count: usize, classes: usize) -> (Vec<RgbImage>, Dataset) {
+/// Renders `count` images with sides of 480 to 640 px and up to 12 objects of `classes` classes, with their ground truth.
+/// The result is the same at every call.
+pub fn synthetic_images(count: usize, classes: usize) -> (Vec<RgbImage>, Dataset) {
     let spec = ShapesSpec {
         size_min: 480,
         size_max: 640,

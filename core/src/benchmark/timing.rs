@@ -1,9 +1,9 @@
-//! Times of steps and what they come to.
+//! Durations of steps and their percentiles.
 
 use serde::Serialize;
 use std::time::Duration;
 
-/// Durations of steps, the first few left out.
+/// Durations of steps after the warm-up.
 #[derive(Clone, Debug)]
 pub struct Timing {
     skip: usize,
@@ -11,28 +11,27 @@ pub struct Timing {
     waited: f64,
 }
 
-/// Of a list of durations in milliseconds. A percentile is one of the durations: the smallest that
-/// the wanted share does not exceed (nearest rank).
+/// Percentiles of durations in milliseconds, by nearest rank: each percentile is one of the durations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Percentiles {
     /// Mean.
     pub mean: f64,
-    /// Smallest.
+    /// Minimum.
     pub min: f64,
-    /// Half are not longer.
+    /// Median.
     pub p50: f64,
-    /// 90 % are not longer.
+    /// 90th percentile.
     pub p90: f64,
-    /// 95 % are not longer.
+    /// 95th percentile.
     pub p95: f64,
-    /// 99 % are not longer; with fewer than 100 steps that is the longest.
+    /// 99th percentile; with fewer than 100 steps, the maximum.
     pub p99: f64,
-    /// Longest.
+    /// Maximum.
     pub max: f64,
 }
 
 impl Timing {
-    /// Leaves out the first `skip` steps.
+    /// Ignores the first `skip` steps.
     pub fn new(skip: usize) -> Self {
         Self {
             skip,
@@ -41,7 +40,7 @@ impl Timing {
         }
     }
 
-    /// Adds a step that took `step`, of which `waited` for data.
+    /// Adds a step with duration `step`, of which `waited` was spent waiting for data.
     pub fn add(&mut self, step: Duration, waited: Duration) {
         if self.skip > 0 {
             self.skip -= 1;
@@ -55,17 +54,17 @@ impl Timing {
         self.steps.iter().sum()
     }
 
-    /// Pictures a second, over all steps.
+    /// Images per second over all steps.
     pub fn per_second(&self, batch_size: usize) -> f64 {
         (self.steps.len() * batch_size) as f64 / self.total().max(f64::MIN_POSITIVE)
     }
 
-    /// Share of the time spent waiting.
+    /// Fraction of the time spent waiting.
     pub fn data_wait(&self) -> f64 {
         self.waited / self.total().max(f64::MIN_POSITIVE)
     }
 
-    /// Milliseconds of a step.
+    /// Percentiles of the milliseconds per step.
     pub fn percentiles(&self) -> Percentiles {
         let mut sorted: Vec<f64> = self.steps.iter().map(|s| s * 1e3).collect();
         sorted.sort_by(f64::total_cmp);
@@ -90,25 +89,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_ranks() {
+    fn percentiles_are_nearest_ranks() {
         let mut timing = Timing::new(3);
-        // Three of warm-up, then 200, 199, ..., 1 ms.
+        // Three warm-up steps, then 200, 199, ..., 1 ms.
         let warmup = [9000; 3].into_iter();
         for milliseconds in warmup.chain((1..=200).rev()) {
             let step = Duration::from_millis(milliseconds);
             timing.add(step, step / 4);
         }
-        let found = timing.percentiles();
+        let percentiles = timing.percentiles();
         let ranks = [
-            found.min, found.p50, found.p90, found.p95, found.p99, found.max,
+            percentiles.min,
+            percentiles.p50,
+            percentiles.p90,
+            percentiles.p95,
+            percentiles.p99,
+            percentiles.max,
         ];
-        let wanted = [1.0, 100.0, 180.0, 190.0, 198.0, 200.0];
-        for (found, wanted) in ranks.into_iter().zip(wanted) {
-            assert!((found - wanted).abs() < 1e-9, "{found}, wanted {wanted}");
+        let expected = [1.0, 100.0, 180.0, 190.0, 198.0, 200.0];
+        for (rank, expected) in ranks.into_iter().zip(expected) {
+            assert!(
+                (rank - expected).abs() < 1e-9,
+                "{rank}, expected {expected}"
+            );
         }
-        assert!((found.mean - 100.5).abs() < 1e-9);
+        assert!((percentiles.mean - 100.5).abs() < 1e-9);
         assert!((timing.data_wait() - 0.25).abs() < 1e-6);
-        // 200 steps of 2 pictures in 20.1 seconds.
+        // 200 steps of 2 images in 20.1 seconds.
         assert!((timing.per_second(2) - 400.0 / 20.1).abs() < 1e-6);
         assert_eq!(Timing::new(0).percentiles(), Percentiles::default());
     }

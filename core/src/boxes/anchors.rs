@@ -1,18 +1,18 @@
-//! Anchors: the reference boxes of every cell of every pyramid level.
+//! Anchors: reference boxes for every cell of every pyramid level.
 
 use super::Bbox;
 
-/// The anchors of one padded picture size, level by level (P2 first), then by row, column and ratio.
+/// Anchors for one padded image size, ordered by level (P2 first), row, column and ratio.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Anchors {
     /// All anchors.
     pub boxes: Vec<Bbox>,
-    /// Anchors of each level.
+    /// Number of anchors per level.
     pub per_level: Vec<usize>,
 }
 
-/// The anchors of size `size` pixels about the origin, one a ratio (height over width), with equal
-/// areas; `rounded` to whole pixels as torchvision does, or not, as Detectron2.
+/// Anchors of `size` pixels around the origin, one per ratio (height over width), with equal areas. With `rounded`, sides
+/// are rounded to whole pixels as in torchvision; Detectron2 does not round.
 pub fn cell_anchors(size: f32, ratios: &[f32], rounded: bool) -> Vec<Bbox> {
     let side = |v: f32| if rounded { v.round_ties_even() } else { v };
     ratios
@@ -27,8 +27,8 @@ pub fn cell_anchors(size: f32, ratios: &[f32], rounded: bool) -> Vec<Bbox> {
 }
 
 impl Anchors {
-    /// Anchors for a picture of `padded = (height, width)` pixels with feature maps `grids`
-    /// `(rows, columns)`; the other arguments as in [`cell_anchors`], with one size a level.
+    /// Anchors for an image of `padded = (height, width)` pixels with feature maps of `grids` `(rows, columns)`. The other
+    /// arguments are those of [`cell_anchors`], with one size per level.
     pub fn new(
         padded: (usize, usize),
         grids: &[(usize, usize)],

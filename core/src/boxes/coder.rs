@@ -1,12 +1,12 @@
-//! The box delta coder (R-CNN, appendix C): `dx, dy` relative to the size, `dw, dh` in log space.
+//! Box delta coder (R-CNN, appendix C): `dx, dy` relative to the size, `dw, dh` in log space.
 
 use super::Bbox;
 use mrcnn_kernels::decode_box;
 
-/// Largest `dw`, `dh` that is decoded: `ln(1000 / 16)`, so that a diverged delta cannot overflow.
+/// Upper bound of `dw` and `dh` in decoding: `ln(1000 / 16)`, so that large deltas cannot overflow.
 pub const BOX_CLIP: f32 = 4.135_166_6;
 
-/// Encodes boxes against reference boxes, and back.
+/// Encodes boxes as deltas to reference boxes, and decodes them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BoxCoder {
     /// Multipliers of `dx, dy, dw, dh`.
@@ -14,7 +14,7 @@ pub struct BoxCoder {
 }
 
 impl BoxCoder {
-    /// The deltas that turn `reference` into `target`.
+    /// The deltas from `reference` to `target`.
     pub fn encode(&self, target: &Bbox, reference: &Bbox) -> [f32; 4] {
         let [wx, wy, ww, wh] = self.weights;
         let width = reference[2] - reference[0];
@@ -33,7 +33,7 @@ impl BoxCoder {
         ]
     }
 
-    /// The box that `deltas` make of `reference`.
+    /// The box with `deltas` to `reference`.
     pub fn decode(&self, deltas: &[f32], reference: &Bbox) -> Bbox {
         let deltas = [deltas[0], deltas[1], deltas[2], deltas[3]];
         decode_box(&deltas, reference, self.weights, BOX_CLIP)

@@ -3,32 +3,32 @@
 use super::{Bbox, iou};
 use mrcnn_kernels::{BACKGROUND, IGNORED, MatchThresholds, match_by};
 
-/// What a box was matched to.
+/// Result of matching a box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match {
-    /// An object: the index of its ground truth.
+    /// An object, with the index of its ground truth.
     Object(usize),
     /// Background.
     Background,
-    /// Between the thresholds: takes no part in training.
+    /// IoU between the thresholds: not used in training.
     Ignored,
 }
 
-/// Thresholds of the matching.
+/// Matching of boxes to ground truth by IoU thresholds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Matcher {
-    /// IoU from which a box is an object.
+    /// Minimum IoU of an object.
     pub fg_iou: f32,
-    /// IoU below which a box is background.
+    /// Boxes with a smaller IoU are background.
     pub bg_iou: f32,
-    /// Whether each ground truth also claims the boxes that overlap it most, however little.
+    /// Whether each ground truth is also matched to the boxes with its highest IoU, even below the thresholds.
     pub allow_low_quality: bool,
 }
 
 impl Matcher {
-    /// Matches every one of `boxes` to `truth`, in O(boxes) memory.
-    pub fn match_boxes(&self, truth: &[Bbox], boxes: &[Bbox]) -> Vec<Match> {
-        self.match_by(truth.len(), boxes.len(), |t, b| iou(&truth[t], &boxes[b]))
+    /// Matches `boxes` to the ground truth `gt`, in O(boxes) memory.
+    pub fn match_boxes(&self, gt: &[Bbox], boxes: &[Bbox]) -> Vec<Match> {
+        self.match_by(gt.len(), boxes.len(), |g, b| iou(&gt[g], &boxes[b]))
     }
 
     /// Matches `columns` candidates to `rows` ground truths by `quality(row, column)`.
@@ -39,15 +39,15 @@ impl Matcher {
         quality: impl Fn(usize, usize) -> f32,
     ) -> Vec<Match> {
         let matches = match_by(rows, columns, &self.thresholds(), quality);
-        let found = |index| match index {
+        let to_match = |index| match index {
             BACKGROUND => Match::Background,
             IGNORED => Match::Ignored,
             index => Match::Object(index as usize),
         };
-        matches.into_iter().map(found).collect()
+        matches.into_iter().map(to_match).collect()
     }
 
-    /// The thresholds as the operator on tensors, [`mrcnn_kernels::match_boxes`], takes them.
+    /// The thresholds for the tensor operator [`mrcnn_kernels::match_boxes`].
     pub fn thresholds(&self) -> MatchThresholds {
         MatchThresholds {
             fg_iou: self.fg_iou,

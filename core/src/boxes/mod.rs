@@ -1,4 +1,4 @@
-//! Boxes: geometry, anchors, the delta coder, matching and sampling, on the host.
+//! Boxes on the host: geometry, anchors, delta coder, matching and sampling.
 //!
 //! A box is `[x1, y1, x2, y2]` in pixels; its area is `(x2 - x1) * (y2 - y1)`.
 
@@ -16,12 +16,12 @@ pub use sampler::{Sampled, sample_balanced};
 /// A box `[x1, y1, x2, y2]` in pixels.
 pub type Bbox = [f32; 4];
 
-/// Area in square pixels; negative sides give what the product gives.
+/// Area in square pixels, the product of the sides; it can be negative for inverted boxes.
 pub fn area(bbox: &Bbox) -> f32 {
     (bbox[2] - bbox[0]) * (bbox[3] - bbox[1])
 }
 
-/// The box cut to a picture of `height x width` pixels.
+/// The box clipped to an image of `height x width` pixels.
 pub fn clip(bbox: Bbox, height: f32, width: f32) -> Bbox {
     [
         bbox[0].clamp(0.0, width),
@@ -36,7 +36,7 @@ pub fn is_large_enough(bbox: &Bbox, min_size: f32) -> bool {
     bbox[2] - bbox[0] >= min_size && bbox[3] - bbox[1] >= min_size
 }
 
-/// The box in a picture that was resized from `from` to `to`, both `(height, width)`.
+/// The box after resizing the image from `from` to `to`, both `(height, width)`.
 pub fn resize(bbox: &Bbox, from: (u32, u32), to: (u32, u32)) -> Bbox {
     let ratio_y = to.0 as f32 / from.0 as f32;
     let ratio_x = to.1 as f32 / from.1 as f32;
@@ -48,8 +48,8 @@ pub fn resize(bbox: &Bbox, from: (u32, u32), to: (u32, u32)) -> Bbox {
     ]
 }
 
-/// The FPN level a box is pooled from: `floor(4 + log2(sqrt(area) / 224))` (FPN, equation 1), within
-/// `k_min..=k_max`, counted from `k_min`. Boxes without area go to the finest level.
+/// The FPN level for pooling a box: `floor(4 + log2(sqrt(area) / 224))` (FPN, equation 1), clamped to `k_min..=k_max`, as
+/// an index from `k_min`. Boxes without area use the finest level.
 pub fn pyramid_level(bbox: &Bbox, k_min: i32, k_max: i32) -> usize {
     let level = (4.0 + (area(bbox).sqrt() / 224.0).log2() + 1e-6).floor();
     (level.clamp(k_min as f32, k_max as f32) as i32).clamp(k_min, k_max) as usize - k_min as usize

@@ -4,7 +4,7 @@ use super::Match;
 use crate::random::Stream;
 use mrcnn_kernels::sampling_key;
 
-/// Which candidates take part in a training step; both lists ascend.
+/// Indices of the sampled candidates, in ascending order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sampled {
     /// Candidates that are objects.
@@ -21,43 +21,43 @@ impl Sampled {
         all
     }
 
-    /// How many were sampled.
+    /// Number of sampled candidates.
     pub fn len(&self) -> usize {
         self.objects.len() + self.background.len()
     }
 
-    /// Whether none was.
+    /// Whether no candidate was sampled.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Samples `count` of `matches`, at most `positive_fraction` of them objects, the rest background.
+/// Samples up to `count` of `matches`: a fraction of at most `positive_fraction` objects, and background for the rest.
 ///
-/// Each candidate's chance is a function of `stream` and its index alone, so the sample does not
-/// depend on the order of evaluation, and is that of [`mrcnn_kernels::sampling_scores`].
+/// The random key of a candidate is a function of `stream` and its index alone, so the sample does not depend on the
+/// order of evaluation, and equals that of [`mrcnn_kernels::sampling_scores`].
 pub fn sample_balanced(
     matches: &[Match],
     count: usize,
     positive_fraction: f64,
     stream: Stream,
 ) -> Sampled {
-    let of = |wanted: fn(&Match) -> bool| -> Vec<usize> {
+    let indices = |is_wanted: fn(&Match) -> bool| -> Vec<usize> {
         (0..matches.len())
-            .filter(|&i| wanted(&matches[i]))
+            .filter(|&i| is_wanted(&matches[i]))
             .collect()
     };
-    let objects = of(|m| matches!(m, Match::Object(_)));
-    let background = of(|m| *m == Match::Background);
+    let objects = indices(|m| matches!(m, Match::Object(_)));
+    let background = indices(|m| *m == Match::Background);
     let object_count = ((count as f64 * positive_fraction) as usize).min(objects.len());
     Sampled {
-        background: draw(background, count - object_count, stream),
-        objects: draw(objects, object_count, stream),
+        background: sample(background, count - object_count, stream),
+        objects: sample(objects, object_count, stream),
     }
 }
 
 /// The `count` candidates with the smallest random keys, ascending.
-fn draw(mut candidates: Vec<usize>, count: usize, stream: Stream) -> Vec<usize> {
+fn sample(mut candidates: Vec<usize>, count: usize, stream: Stream) -> Vec<usize> {
     let seed = stream.seed();
     if count < candidates.len() {
         candidates.select_nth_unstable_by_key(count, |&i| (sampling_key(seed, i as u64), i));
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_the_quota_and_repeats_itself() {
+    fn the_sample_has_the_requested_fraction_and_is_reproducible() {
         let mut matches = vec![Match::Background; 1000];
         matches[..100].fill(Match::Object(0));
         matches[100..200].fill(Match::Ignored);
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn few_objects_leave_room_for_background() {
+    fn background_fills_up_for_missing_objects() {
         let matches = [Match::Object(0), Match::Background, Match::Background];
         let sampled = sample_balanced(&matches, 512, 0.25, Stream::named("roi", 0));
         assert_eq!((sampled.objects.len(), sampled.len()), (1, 3));

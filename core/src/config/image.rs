@@ -1,7 +1,5 @@
 //! How pictures become tensors.
 
-use crate::image::decode::Depth;
-use crate::image::transform::output_size;
 use serde::{Deserialize, Serialize};
 
 /// Order of a picture's planes.
@@ -23,6 +21,18 @@ impl ChannelOrder {
             Self::Bgr => [2, 1, 0],
         }
     }
+}
+
+/// How images of more than 8 bits per channel become 8 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Depth {
+    /// The upper 8 bits: right for images that fill their 16 bits.
+    #[default]
+    Full,
+    /// The upper 8 of the bits that the image uses (8, 10, 12, 14 or 16): for cameras of 10 to 14 bits that
+    /// store them in 16.
+    Auto,
 }
 
 /// What a picture is fitted into.
@@ -74,49 +84,5 @@ impl Default for ImageConfig {
             std: [0.229, 0.224, 0.225],
             size_divisor: 32,
         }
-    }
-}
-
-impl ImageConfig {
-    /// Rows and columns of a picture after resizing, from those before.
-    pub fn resized(&self, height: u32, width: u32) -> (u32, u32) {
-        match self.fit {
-            Fit::ShorterSide => output_size(height, width, self.min_size, self.max_size),
-            Fit::Box => {
-                let scale = (self.min_size as f64 / height.max(1) as f64)
-                    .min(self.max_size as f64 / width.max(1) as f64);
-                let side = |length: u32| ((length as f64 * scale) as u32).max(1);
-                (side(height), side(width))
-            }
-        }
-    }
-
-    /// Rows and columns that a batch has at least.
-    pub fn smallest_batch(&self) -> (usize, usize) {
-        match self.fit {
-            Fit::ShorterSide => (1, 1),
-            Fit::Box => (self.min_size as usize, self.max_size as usize),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_box_holds_every_picture() {
-        let config = ImageConfig {
-            fit: Fit::Box,
-            min_size: 832,
-            max_size: 1344,
-            ..ImageConfig::default()
-        };
-        // 640x480 and 480x640 of COCO, as the reference system makes them, and a strip.
-        assert_eq!(config.resized(480, 640), (832, 1109));
-        assert_eq!(config.resized(640, 480), (832, 624));
-        assert_eq!(config.resized(10, 2000), (6, 1344));
-        assert_eq!(config.smallest_batch(), (832, 1344));
-        assert_eq!(ImageConfig::default().resized(480, 640), (800, 1066));
     }
 }

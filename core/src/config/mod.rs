@@ -13,7 +13,7 @@ mod presets;
 mod training;
 
 pub use augment::AugmentConfig;
-pub use image::{ChannelOrder, Fit, ImageConfig};
+pub use image::{ChannelOrder, Depth, Fit, ImageConfig};
 pub use logging::LogConfig;
 pub use model::{
     Backbone, BoxHeadConfig, MaskHeadConfig, ModelConfig, NormKind, RoiConfig, RpnConfig,
@@ -21,7 +21,7 @@ pub use model::{
 pub use overrides::ConfigError;
 pub use presets::PRESETS;
 pub use training::{
-    AutoScale, DataConfig, DecayScope, LossScale, OptimizerKind, Schedule, TrainConfig, Wire,
+    OnProblem, AutoScale, DataConfig, DecayScope, LossScale, OptimizerKind, Schedule, TrainConfig, Wire,
 };
 
 use serde::{Deserialize, Serialize};

@@ -1,9 +1,19 @@
 //! The recipe's configuration.
 
-use crate::data::OnProblem;
 use mrcnn_backends::Precision;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+
+/// What happens to a bad annotation or image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnProblem {
+    /// The dataset is refused.
+    #[default]
+    Refuse,
+    /// It is left out and reported.
+    Skip,
+}
 
 /// The dataset.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

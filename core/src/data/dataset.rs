@@ -6,22 +6,10 @@ use super::reader::{Files, read_split};
 use super::source::Origin;
 use super::splits::{Split, find_split};
 use crate::boxes::Bbox;
-use crate::image::decode::Depth;
-use serde::{Deserialize, Serialize};
+use crate::config::{Depth, OnProblem};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use vernier_mask::Rle;
-
-/// What happens to a bad annotation or image.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnProblem {
-    /// The dataset is refused.
-    #[default]
-    Refuse,
-    /// It is left out and reported.
-    Skip,
-}
 
 /// Why a dataset cannot be used.
 #[derive(Debug, Error)]

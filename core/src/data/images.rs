@@ -2,7 +2,8 @@
 
 use super::dataset::Sample;
 use super::problem::{Problem, Severity};
-use crate::image::decode::{Decoded, Depth, MAX_PIXELS};
+use crate::config::Depth;
+use crate::image::decode::{Decoded, MAX_PIXELS};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 

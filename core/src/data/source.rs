@@ -2,9 +2,10 @@
 
 use super::problem::{Problem, Severity};
 use super::classes::Classes;
-use super::dataset::{DataError, Dataset, Instance, OnProblem, Sample};
+use super::dataset::{DataError, Dataset, Instance, Sample};
 use crate::boxes::Bbox;
-use crate::image::decode::{DecodeError, Decoded, Depth, decode_with};
+use crate::config::{Depth, OnProblem};
+use crate::image::decode::{DecodeError, Decoded, decode_with};
 use ::image::RgbImage;
 use std::collections::HashSet;
 use std::fmt;

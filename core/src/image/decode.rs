@@ -1,10 +1,10 @@
 //! Decodes image files, with the orientation that their EXIF data asks for.
 
 use super::jpeg;
+use crate::config::Depth;
 use ::image::{
     DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, metadata::Orientation,
 };
-use serde::{Deserialize, Serialize};
 use std::io::{BufRead, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -49,18 +49,6 @@ pub enum DecodeError {
         /// Rows.
         height: u32,
     },
-}
-
-/// How images of more than 8 bits per channel become 8 bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Depth {
-    /// The upper 8 bits: right for images that fill their 16 bits.
-    #[default]
-    Full,
-    /// The upper 8 of the bits that the image uses (8, 10, 12, 14 or 16): for cameras of 10 to 14 bits that
-    /// store them in 16.
-    Auto,
 }
 
 /// A decoded image and what its file says about it.

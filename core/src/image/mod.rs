@@ -1,4 +1,4 @@
-//! Pictures: decoding, resizing to tensors, drawing.
+//! Images: decoding, resizing, conversion to tensors, mask pasting and drawing.
 
 pub mod decode;
 mod jpeg;
@@ -6,9 +6,10 @@ pub mod overlay;
 pub mod paste;
 mod placement;
 mod resize;
+mod size;
 pub mod transform;
 
 pub use placement::Placement;
 
-/// A decoded picture, 8 bits a channel.
+/// A decoded image with 8 bits per channel.
 pub use ::image::RgbImage;

@@ -1,20 +1,20 @@
-//! Drawing detections onto a picture: masks, outlines, boxes, names and scores.
+//! Drawing of detections: masks, outlines, boxes, names and scores.
 
 use crate::detection::Detection;
 use ::image::{Rgb, RgbImage, imageops};
 use font8x8::UnicodeFonts;
 
-/// What is drawn.
+/// Options of [`draw`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct OverlayOptions {
     /// Opacity of the masks, `0..=1`.
     pub opacity: f32,
     /// Whether boxes are drawn.
     pub boxes: bool,
-    /// Whether names are drawn. Of more than a dozen objects they are not where they would cover more than
-    /// a fifth of the picture.
+    /// Whether names are drawn. With more than 12 objects they are left out if they would cover more than a fifth of the
+    /// image.
     pub labels: bool,
-    /// Whether scores are drawn beside the names.
+    /// Whether scores are drawn after the names.
     pub scores: bool,
 }
 
@@ -29,7 +29,7 @@ impl Default for OverlayOptions {
     }
 }
 
-/// The picture with its detections; `name_of` names a label. The best detection is drawn last.
+/// Draws detections on a copy of the image, the best one last; `name_of` maps a label to a name.
 pub fn draw(
     image: &RgbImage,
     detections: &[Detection],
@@ -45,7 +45,7 @@ pub fn draw(
         false => name_of(detection.label),
     };
     let tags: Vec<String> = detections.iter().map(tag).collect();
-    let labels = options.labels && !crowded(&canvas, &tags);
+    let labels = options.labels && !is_crowded(&canvas, &tags);
     for (index, detection) in detections.iter().enumerate().rev() {
         let [x1, y1, x2, y2] = detection.bbox.map(|v| v.clamp(-1e6, 1e6) as i64);
         if options.boxes {
@@ -73,16 +73,16 @@ fn draw_mask(canvas: &mut RgbImage, detection: &Detection, colour: [u8; 3], opac
         return;
     }
     let window = detection.bitmap();
-    let solid = |x: usize, y: usize| {
+    let is_set = |x: usize, y: usize| {
         x < window.width && y < window.height && window.cells[y * window.width + x] != 0
     };
     for y in 0..window.height {
-        for x in (0..window.width).filter(|&x| solid(x, y)) {
-            // Coordinates wrap to huge values beyond the left and top borders.
-            let inner = solid(x.wrapping_sub(1), y)
-                && solid(x + 1, y)
-                && solid(x, y.wrapping_sub(1))
-                && solid(x, y + 1);
+        for x in (0..window.width).filter(|&x| is_set(x, y)) {
+            // Beyond the left and top borders, coordinates wrap to large values, which are outside the window.
+            let inner = is_set(x.wrapping_sub(1), y)
+                && is_set(x + 1, y)
+                && is_set(x, y.wrapping_sub(1))
+                && is_set(x, y + 1);
             let opacity = if inner { opacity } else { 1.0 };
             let [x, y] = [window.x + x, window.y + y].map(|v| v as i64);
             blend(canvas, x, y, colour, opacity);
@@ -115,7 +115,7 @@ fn draw_box(canvas: &mut RgbImage, [x1, y1, x2, y2]: [i64; 4], colour: [u8; 3]) 
 /// Side of a character in pixels.
 const CHARACTER: i64 = 8;
 
-/// Pixels of a cell of a character.
+/// Pixels per cell of a character.
 fn text_scale(canvas: &RgbImage) -> i64 {
     if canvas.width().min(canvas.height()) >= 600 {
         2
@@ -130,8 +130,8 @@ fn tag_size(text: &str, scale: i64) -> (i64, i64) {
     (width, CHARACTER * scale + 2)
 }
 
-/// Whether tags would hide what they name.
-fn crowded(canvas: &RgbImage, tags: &[String]) -> bool {
+/// Whether tags would cover too much of the image.
+fn is_crowded(canvas: &RgbImage, tags: &[String]) -> bool {
     let scale = text_scale(canvas);
     let area = |text: &String| {
         let (width, height) = tag_size(text, scale);
@@ -144,7 +144,7 @@ fn crowded(canvas: &RgbImage, tags: &[String]) -> bool {
 fn draw_tag(canvas: &mut RgbImage, x: i64, y: i64, text: &str, colour: [u8; 3]) {
     let scale = text_scale(canvas);
     let (width, height) = tag_size(text, scale);
-    // Above the box where there is room, and never outside the picture.
+    // Above the box if there is room, and inside the image in any case.
     let x = x.min(canvas.width() as i64 - width).max(0);
     let y = (y - height).min(canvas.height() as i64 - height).max(0);
     for dy in 0..height {
@@ -162,7 +162,7 @@ fn draw_tag(canvas: &mut RgbImage, x: i64, y: i64, text: &str, colour: [u8; 3]) 
 }
 
 fn write_text(canvas: &mut RgbImage, x: i64, y: i64, text: &str, scale: i64, ink: [u8; 3]) {
-    for (place, character) in text.chars().enumerate() {
+    for (index, character) in text.chars().enumerate() {
         let glyph = font8x8::BASIC_FONTS
             .get(character)
             .or_else(|| font8x8::LATIN_FONTS.get(character))
@@ -170,7 +170,7 @@ fn write_text(canvas: &mut RgbImage, x: i64, y: i64, text: &str, scale: i64, ink
             .unwrap_or_default();
         for (row, bits) in glyph.iter().enumerate() {
             for column in (0..8).filter(|column| bits >> column & 1 == 1) {
-                let left = x + (place as i64 * CHARACTER + column) * scale;
+                let left = x + (index as i64 * CHARACTER + column) * scale;
                 let top = y + row as i64 * scale;
                 for cell in 0..scale * scale {
                     blend(canvas, left + cell % scale, top + cell / scale, ink, 1.0);
@@ -180,7 +180,7 @@ fn write_text(canvas: &mut RgbImage, x: i64, y: i64, text: &str, scale: i64, ink
     }
 }
 
-/// Pictures beside each other under their captions.
+/// Arranges images side by side under their captions.
 pub fn side_by_side(images: &[(&str, &RgbImage)]) -> RgbImage {
     const CAPTION: u32 = 12;
     const GAP: u32 = 4;
@@ -201,8 +201,8 @@ pub fn side_by_side(images: &[(&str, &RgbImage)]) -> RgbImage {
     sheet
 }
 
-/// Pictures below each other.
-pub fn stacked(images: &[RgbImage]) -> RgbImage {
+/// Arranges images one below the other.
+pub fn stack_vertically(images: &[RgbImage]) -> RgbImage {
     const GAP: u32 = 6;
     let width = images.iter().map(|image| image.width()).max().unwrap_or(1);
     let height: u32 = images.iter().map(|image| image.height() + GAP).sum();
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn masks_are_painted_and_nothing_panics_outside() {
+    fn masks_are_drawn_and_boxes_outside_do_not_panic() {
         let image = RgbImage::new(40, 30);
         let mask = Rle::from_bbox([20.0, 15.0, 10.0, 10.0], 30, 40).unwrap();
         let plain = OverlayOptions {
@@ -257,8 +257,8 @@ mod tests {
         draw(&tiny, &odd, &name, &OverlayOptions::default());
         let tags = |count| vec!["nucleus 0.99".to_string(); count];
         let canvas = RgbImage::new(256, 256);
-        assert!(!crowded(&tiny, &tags(12)) && !crowded(&canvas, &tags(13)));
-        assert!(crowded(&canvas, &tags(14)));
+        assert!(!is_crowded(&tiny, &tags(12)) && !is_crowded(&canvas, &tags(13)));
+        assert!(is_crowded(&canvas, &tags(14)));
         assert_eq!(draw(&tiny, &[], &name, &OverlayOptions::default()), tiny);
     }
 }

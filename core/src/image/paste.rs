@@ -1,14 +1,15 @@
-//! Pasted masks as run lengths, straight from their bits.
+//! Pasting of masks on the device, with run lengths computed from the bits.
 
 use crate::boxes::Bbox;
 use burn::tensor::{ExecutionError, Tensor};
 use mrcnn_kernels::{PasteBatch, PasteWindow, paste_masks};
 use vernier_mask::Rle;
 
-/// The masks `[r, s, s]` (probabilities), pasted into `places` and cut at `threshold`: a place is a box
-/// in pixels of its picture and the picture's height and width. Pasted on the device; one read of the
-/// bits, or several where they would take more than 16 MiB. Errs where the device fails.
-pub async fn pasted(
+/// Pastes the masks `[r, s, s]` (probabilities) into boxes and thresholds them.
+///
+/// `places` has a box in pixels of its image, and the height and width of the image, per mask. Masks are pasted on the
+/// device, and their bits read once, or several times if they take more than 16 MiB. Fails if the device fails.
+pub async fn paste_to_rle(
     masks: Tensor<3>,
     places: &[(Bbox, (u32, u32))],
     threshold: f32,
@@ -34,19 +35,19 @@ pub async fn pasted(
     Ok(runs.into_iter().map(MaskRuns::finish).collect())
 }
 
-/// The run lengths of a mask in the making, column by column as COCO has them.
+/// Incremental run lengths of a mask, column by column as in COCO.
 #[derive(Debug)]
 pub struct MaskRuns {
-    /// Height and width of the picture.
+    /// Height and width of the image.
     size: (usize, usize),
     window: PasteWindow,
-    /// Columns added of the window.
+    /// Number of columns of the window that were added.
     columns: usize,
     runs: Runs,
 }
 
 impl MaskRuns {
-    /// No columns yet of a mask in `window` of a picture of `size` `(height, width)`.
+    /// An empty mask in `window` of an image of `size` `(height, width)`.
     pub fn new(window: PasteWindow, size: (usize, usize)) -> Self {
         Self {
             size,
@@ -56,8 +57,8 @@ impl MaskRuns {
         }
     }
 
-    /// Adds the next columns of the window: rows of bits, each column from a word of its own, as
-    /// `mrcnn_kernels::paste_bits` and `paste_masks` give them.
+    /// Adds the next columns of the window as bits, row by row; each column starts a new word, as in the output of
+    /// `mrcnn_kernels::paste_bits` and `paste_masks`.
     pub fn add(&mut self, words: impl Iterator<Item = u32>) {
         let (height, rows) = (self.size.0, self.window.size.1);
         let (left, top) = self.window.origin;
@@ -78,7 +79,7 @@ impl MaskRuns {
         }
     }
 
-    /// The mask: columns that were not added are background.
+    /// The mask; columns that were not added are background.
     pub fn finish(mut self) -> Rle {
         let (height, width) = self.size;
         let done = match self.columns {
@@ -91,7 +92,7 @@ impl MaskRuns {
     }
 }
 
-/// Run lengths; background comes first.
+/// Run lengths, starting with background.
 #[derive(Debug, Default)]
 struct Runs {
     counts: Vec<u32>,
@@ -111,7 +112,7 @@ impl Runs {
         self.length += cells as u32;
     }
 
-    /// The lowest `count` bits.
+    /// Adds the lowest `count` bits.
     fn add_bits(&mut self, mut word: u32, count: usize) {
         let mut left = count as u32;
         while left > 0 {
@@ -134,9 +135,9 @@ mod tests {
     use super::*;
     use mrcnn_kernels::paste_mask;
 
-    /// Boxes within, over and beyond each border of a picture.
+    /// Boxes inside, across and outside each border of an image.
     #[test]
-    fn run_lengths_are_those_of_the_whole_picture() {
+    fn run_lengths_equal_those_of_the_whole_image() {
         let (height, width) = (75, 41);
         let mut areas = 0;
         for (left, top) in [
@@ -161,7 +162,7 @@ mod tests {
                 let window = PasteWindow::new(bbox, 6, width, height);
                 let bits = mrcnn_kernels::paste_bits(&mask, &window, 0.5);
                 let mut runs = MaskRuns::new(window, (height, width));
-                // In two goes, as a large mask comes.
+                // In two calls, as for a large mask.
                 let half = window.size.0 / 2 * window.size.1.div_ceil(32);
                 runs.add(bits[..half].iter().copied());
                 runs.add(bits[half..].iter().copied());

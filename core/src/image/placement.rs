@@ -1,24 +1,24 @@
-//! Where a picture comes to lie in the network's input.
+//! Position of an image in the input of the network.
 
 use crate::boxes::{self, Bbox};
 
-/// A window of the resized, perhaps mirrored picture; all sizes are rows and columns in pixels.
+/// A window of the resized and optionally flipped image; all sizes are `(rows, columns)` in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
-    /// Rows and columns of the picture as it was decoded.
+    /// Size of the decoded image.
     pub original: (u32, u32),
-    /// Whether left and right are exchanged.
+    /// Whether the image is flipped horizontally.
     pub flip: bool,
-    /// Rows and columns that the whole picture is resized to.
+    /// Size that the whole image is resized to.
     pub resized: (u32, u32),
-    /// Row and column of the window's upper left corner within the resized picture.
+    /// Row and column of the top left corner of the window in the resized image.
     pub origin: (u32, u32),
-    /// Rows and columns of the window; beyond the resized picture it is empty.
+    /// Size of the window; outside the resized image it is empty.
     pub size: (u32, u32),
 }
 
 impl Placement {
-    /// The whole picture, resized.
+    /// The whole image, resized.
     pub fn whole(original: (u32, u32), resized: (u32, u32), flip: bool) -> Self {
         Self {
             original,
@@ -29,22 +29,22 @@ impl Placement {
         }
     }
 
-    /// Whether the window is the whole resized picture and nothing else.
+    /// Whether the window is exactly the resized image.
     pub fn is_whole(&self) -> bool {
         self.origin == (0, 0) && self.size == self.resized
     }
 
-    /// Rows of the resized picture that the window shows.
+    /// Rows of the resized image inside the window.
     pub fn rows(&self) -> std::ops::Range<usize> {
         range(self.origin.0, self.size.0, self.resized.0)
     }
 
-    /// Columns of the resized picture that the window shows.
+    /// Columns of the resized image inside the window.
     pub fn columns(&self) -> std::ops::Range<usize> {
         range(self.origin.1, self.size.1, self.resized.1)
     }
 
-    /// A box of the original picture in the pixels of the window, which it may reach over.
+    /// Converts a box of the original image to pixels of the window; it is not clipped.
     pub fn place(&self, bbox: &Bbox) -> Bbox {
         let [x1, y1, x2, y2] = *bbox;
         let width = self.original.1 as f32;

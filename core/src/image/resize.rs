@@ -1,39 +1,29 @@
-//! Resizing and normalising a picture in one pass.
+//! Resizing and normalization of images in one pass.
 
 use super::Placement;
 use crate::config::ImageConfig;
 use ::image::RgbImage;
 
-/// A picture as three planes, `[3, height, width]`.
+/// An image as three planes, `[3, height, width]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Planes {
-    /// Row-major values of one plane after the other, in the configured order.
+    /// Row-major values, plane by plane, in the configured order of channels.
     pub values: Vec<f32>,
-    /// Rows.
+    /// Height in pixels.
     pub height: usize,
-    /// Columns.
+    /// Width in pixels.
     pub width: usize,
 }
 
-/// Height and width after resizing: the shorter side becomes `min_size` unless the longer one would
-/// exceed `max_size`; truncated as torchvision does, at least 1.
-pub fn output_size(height: u32, width: u32, min_size: u32, max_size: u32) -> (u32, u32) {
-    let shorter = height.min(width).max(1) as f64;
-    let longer = height.max(width).max(1) as f64;
-    let scale = (min_size as f64 / shorter).min(max_size as f64 / longer);
-    let side = |length: u32| ((length as f64 * scale) as u32).max(1);
-    (side(height), side(width))
-}
-
-/// Resizes and normalises a picture for the model.
+/// Resizes and normalizes an image for the model.
 pub fn prepare(image: &RgbImage, config: &ImageConfig) -> Planes {
     let original = (image.height(), image.width());
     let resized = config.resized(original.0, original.1);
     prepare_window(image, config, &Placement::whole(original, resized, false))
 }
 
-/// The window of a picture that `placement` shows, resized as [`resize_bilinear`] does and mirrored, with
-/// mean 0 and deviation 1 per the configuration. Beyond the picture it is 0.
+/// Computes the window of `placement`: resized as in [`resize_bilinear`], flipped, and normalized with the mean and
+/// standard deviation of the configuration. Outside the image, values are 0.
 pub fn prepare_window(image: &RgbImage, config: &ImageConfig, placement: &Placement) -> Planes {
     let tables = config.channels.planes().map(|channel| {
         let (mean, std) = (config.mean[channel], config.std[channel]);
@@ -51,8 +41,7 @@ pub fn prepare_window(image: &RgbImage, config: &ImageConfig, placement: &Placem
     resize_rows(read, placement)
 }
 
-/// Bilinear resizing to `(height, width)` without aligned corners or anti-aliasing (torch's
-/// `interpolate`).
+/// Bilinear resizing to `(height, width)`, as torch's `interpolate` without aligned corners and anti-aliasing.
 pub fn resize_bilinear(planes: &Planes, size: (u32, u32)) -> Planes {
     let read = |plane: usize, row: usize, line: &mut [f32]| {
         let start = (plane * planes.height + row) * planes.width;
@@ -62,8 +51,8 @@ pub fn resize_bilinear(planes: &Planes, size: (u32, u32)) -> Planes {
     resize_rows(read, &Placement::whole(original, size, false))
 }
 
-/// Resizes what `read(plane, row, line)` writes into a line. A row is read, and resized along its
-/// columns, once, where a row of the window first needs it.
+/// Resizes an image whose rows `read(plane, row, line)` writes into a line. Each row is read and resized along its columns
+/// once, when the first row of the window needs it.
 fn resize_rows(read: impl Fn(usize, usize, &mut [f32]), placement: &Placement) -> Planes {
     let (height, width) = (placement.size.0 as usize, placement.size.1 as usize);
     let from = (placement.original.0 as usize, placement.original.1 as usize);
@@ -110,7 +99,7 @@ fn resize_rows(read: impl Fn(usize, usize, &mut [f32]), placement: &Placement) -
     }
 }
 
-/// For each of `to` target cells: its two source cells and the weight of the second.
+/// For each of `to` target cells, its two source cells and the weight of the second.
 fn bilinear_taps(to: usize, from: usize) -> Vec<(usize, usize, f32)> {
     let scale = from as f32 / to as f32;
     (0..to)
@@ -136,13 +125,13 @@ mod tests {
     use ::image::imageops::{crop_imm, flip_horizontal};
     use ::image::{Rgb, RgbImage};
 
-    fn picture(width: u32, height: u32) -> RgbImage {
+    fn test_image(width: u32, height: u32) -> RgbImage {
         RgbImage::from_fn(width, height, |x, y| {
             Rgb([(x * 37 + y * 11) as u8, (y * 53) as u8, (x * y * 7) as u8])
         })
     }
 
-    /// What each pixel is by definition, from the four pixels around it.
+    /// A pixel by the definition of bilinear interpolation.
     fn pixel(image: &RgbImage, config: &ImageConfig, to: (u32, u32), at: (u32, u32)) -> [f32; 3] {
         let tap =
             |to: u32, from: u32, at: u32| bilinear_taps(to as usize, from as usize)[at as usize];
@@ -160,12 +149,12 @@ mod tests {
     }
 
     #[test]
-    fn windows_are_parts_of_the_resized_picture() {
+    fn windows_are_crops_of_the_resized_image() {
         let config = ImageConfig::default();
-        let image = picture(23, 17);
+        let image = test_image(23, 17);
         let mirrored = flip_horizontal(&image);
         for resized in [(17, 23), (40, 61), (9, 30), (60, 8), (1, 1)] {
-            for (flip, image_seen) in [(false, &image), (true, &mirrored)] {
+            for (flip, source) in [(false, &image), (true, &mirrored)] {
                 let placement = Placement {
                     original: (17, 23),
                     flip,
@@ -173,31 +162,31 @@ mod tests {
                     origin: (resized.0 / 3, resized.1 / 4),
                     size: (20, 25),
                 };
-                let found = prepare_window(&image, &config, &placement);
+                let window = prepare_window(&image, &config, &placement);
                 for row in 0..20u32 {
                     for column in 0..25u32 {
                         let at = (row + resized.0 / 3, column + resized.1 / 4);
                         let inside = at.0 < resized.0 && at.1 < resized.1;
-                        let wanted = match inside {
-                            true => pixel(image_seen, &config, resized, at),
+                        let expected = match inside {
+                            true => pixel(source, &config, resized, at),
                             false => [0.0; 3],
                         };
                         let index = (row * 25 + column) as usize;
-                        let found = [0, 1, 2].map(|c| found.values[c * 500 + index]);
-                        assert_eq!(found, wanted, "{placement:?} at {row}, {column}");
+                        let actual = [0, 1, 2].map(|c| window.values[c * 500 + index]);
+                        assert_eq!(actual, expected, "{placement:?} at {row}, {column}");
                     }
                 }
             }
         }
-        // A window of a picture that keeps its size is a crop.
+        // A window without resizing is a crop.
         let placement = Placement {
             origin: (3, 5),
             size: (8, 9),
             ..Placement::whole((17, 23), (17, 23), false)
         };
         let crop = crop_imm(&image, 5, 3, 9, 8).to_image();
-        let found = prepare_window(&image, &config, &placement);
+        let window = prepare_window(&image, &config, &placement);
         let whole = Placement::whole((8, 9), (8, 9), false);
-        assert_eq!(found, prepare_window(&crop, &config, &whole));
+        assert_eq!(window, prepare_window(&crop, &config, &whole));
     }
 }

@@ -1,43 +1,42 @@
-//! Pictures to tensors: resizing, normalising, padding.
+//! Conversion of images to tensors: resizing, normalization, padding.
 //!
 //! Follows torchvision's `GeneralizedRCNNTransform`.
 
-pub use super::resize::{
-    Planes, nearest_taps, output_size, prepare, prepare_window, resize_bilinear,
-};
+pub use super::resize::{Planes, nearest_taps, prepare, prepare_window, resize_bilinear};
+pub use super::size::output_size;
 
-/// Stacks pictures, zero-padded right and bottom to the largest, rounded up to `divisor`.
+/// Stacks images, zero-padded on the right and bottom to the largest one, rounded up to `divisor`.
 ///
 /// Returns the values and their shape `[n, 3, h, w]`.
 pub fn stack(images: &[&Planes], divisor: u32) -> (Vec<f32>, [usize; 4]) {
     stack_at_least(images, divisor, (1, 1))
 }
 
-/// As [`stack`], with at least `least` rows and columns.
+/// As [`stack`], with at least `min_size` rows and columns.
 pub fn stack_at_least(
     images: &[&Planes],
     divisor: u32,
-    least: (usize, usize),
+    min_size: (usize, usize),
 ) -> (Vec<f32>, [usize; 4]) {
     let sizes = images.iter().map(|p| (p.height as u32, p.width as u32));
-    stack_to(images, padded_size(sizes, divisor, least))
+    stack_to(images, padded_size(sizes, divisor, min_size))
 }
 
-/// Height and width that hold every picture and `least`, rounded up to `divisor`.
+/// Height and width that contain every image and `min_size`, rounded up to `divisor`.
 pub fn padded_size(
     sizes: impl Iterator<Item = (u32, u32)>,
     divisor: u32,
-    least: (usize, usize),
+    min_size: (usize, usize),
 ) -> (usize, usize) {
     let largest = |(h, w): (usize, usize), (height, width): (u32, u32)| {
         (h.max(height as usize), w.max(width as usize))
     };
-    let (height, width) = sizes.fold(least, largest);
+    let (height, width) = sizes.fold(min_size, largest);
     let side = |length: usize| length.max(1).next_multiple_of(divisor as usize);
     (side(height), side(width))
 }
 
-/// Stacks pictures, zero-padded right and bottom to `(height, width)`, none of them larger.
+/// Stacks images, zero-padded on the right and bottom to `(height, width)`; no image may be larger.
 pub fn stack_to(images: &[&Planes], (height, width): (usize, usize)) -> (Vec<f32>, [usize; 4]) {
     let mut values = vec![0.0; images.len() * 3 * height * width];
     for (image, target) in images.iter().zip(values.chunks_mut(3 * height * width)) {
@@ -49,16 +48,4 @@ pub fn stack_to(images: &[&Planes], (height, width): (usize, usize)) -> (Vec<f32
         }
     }
     (values, [images.len(), 3, height, width])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_never_vanish() {
-        assert_eq!(output_size(1, 1, 800, 1333), (800, 800));
-        assert_eq!(output_size(60, 4000, 800, 1333), (19, 1333));
-        assert_eq!(output_size(1, 60000, 800, 1333), (1, 1333));
-    }
 }

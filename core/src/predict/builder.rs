@@ -1,4 +1,4 @@
-//! A predictor from weights, with everything else at its default.
+//! Building a predictor from weights and optional settings.
 
 use super::{PredictError, Predictor};
 use crate::config::Config;
@@ -8,12 +8,12 @@ use mrcnn_backends::{BackendKind, Precision, Resolved, select};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-/// Where weights come from: a path, or the bytes of a file that [`weights::save`] wrote.
+/// Source of weights: a path, or the bytes of a file that [`weights::save`] wrote.
 #[derive(Clone, Debug)]
 pub enum WeightsSource<'a> {
-    /// A file that [`weights::load`] reads.
+    /// A file, read with [`weights::load`].
     File(Cow<'a, Path>),
-    /// What [`weights::load_bytes`] reads: `include_bytes!`, a download.
+    /// Bytes, read with [`weights::load_bytes`]: from `include_bytes!` or a download.
     Bytes(Cow<'a, [u8]>),
 }
 
@@ -72,7 +72,7 @@ impl From<Vec<u8>> for WeightsSource<'_> {
 }
 
 impl WeightsSource<'_> {
-    /// The weights, and what stands for them in messages.
+    /// The weights, and their name in messages.
     pub(crate) fn read(self) -> Result<(Checkpoint, PathBuf), WeightsError> {
         match self {
             Self::File(path) => Ok((weights::load(&path)?, path.into_owned())),
@@ -84,7 +84,14 @@ impl WeightsSource<'_> {
     }
 }
 
-/// What a [`Predictor`] is made of, from [`Predictor::builder`]; only the weights have no default.
+impl Predictor {
+    /// A builder that needs weights only: `Predictor::builder().weights("best.safetensors").build()?`.
+    pub fn builder<'a>() -> PredictorBuilder<'a> {
+        PredictorBuilder::default()
+    }
+}
+
+/// Builder of a [`Predictor`], from [`Predictor::builder`]; only the weights have no default.
 #[derive(Clone, Debug, Default)]
 pub struct PredictorBuilder<'a> {
     weights: Option<WeightsSource<'a>>,
@@ -103,56 +110,57 @@ impl<'a> PredictorBuilder<'a> {
         self
     }
 
-    /// A configuration in place of the one that is stored with the weights.
+    /// A configuration that replaces the one stored with the weights.
     pub fn config(mut self, config: Config) -> Self {
         self.config = Some(config);
         self
     }
 
-    /// Changes settings of the configuration: `image.min_size=400`, `model.roi.max_detections=10`. Adds
-    /// to what was given before.
+    /// Changes settings of the configuration: `image.min_size=400`, `model.roi.max_detections=10`. Adds to the overrides
+    /// of earlier calls.
     pub fn overrides(mut self, overrides: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.overrides.extend(overrides.into_iter().map(Into::into));
         self
     }
 
-    /// What computes; [`BackendKind::Auto`] unless said. It must be in this build (a feature).
+    /// The backend; the default is [`BackendKind::Auto`]. It must be part of this build (a feature).
     pub fn backend(mut self, backend: BackendKind) -> Self {
         self.backend = backend;
         self
     }
 
-    /// The device, in place of the first one of [`Self::backend`]. In a browser it must be given.
+    /// The device; the default is the first device of [`Self::backend`]. Required in a browser.
     pub fn device(mut self, device: &Device) -> Self {
         self.device = Some(device.clone());
         self
     }
 
-    /// What activations are kept and multiplied in; [`Precision::Auto`] unless said. In a browser f32
-    /// unless said.
+    /// Dtype of activations and matrix products; the default is [`Precision::Auto`], and f32 in a browser.
     pub fn precision(mut self, precision: Precision) -> Self {
         self.precision = Some(precision);
         self
     }
 
-    /// Detections with a lower score are not looked for: `model.roi.score_threshold`, 0.05 unless the
-    /// weights say otherwise. Above 1 nothing is found. [`Self::overrides`] of that setting come after.
+    /// Score threshold: detections with a lower score are dropped. Sets `model.roi.score_threshold`, whose default is
+    /// stored with the weights (0.05 in most). [`Self::overrides`] of that setting take precedence.
     pub fn score(mut self, score: f32) -> Self {
         self.score = Some(score);
         self
     }
 
-    /// Reads the weights and puts them onto the device.
+    /// Loads the weights and moves them to the device.
     ///
-    /// Fails where there are no weights, they are not of a Mask R-CNN or do not fit the configuration,
-    /// a setting makes no sense, there is no device, or it has not the precision.
+    /// # Errors
+    ///
+    /// If there are no weights, they are not those of a Mask R-CNN or do not fit the configuration, a setting is
+    /// invalid, or there is no device or it does not support the precision.
     pub fn build(self) -> Result<Predictor, PredictError> {
         let mut overrides = Vec::new();
         if let Some(score) = self.score {
             if score.is_nan() {
                 return Err(PredictError::Score);
             }
-            // The model keeps what is above its threshold; `score` itself is to be kept.
+            // The model keeps scores above its threshold, and `score` itself must be kept.
             let threshold = score.next_down().max(0.0);
             overrides.push(format!("model.roi.score_threshold={threshold:?}"));
         }
@@ -163,9 +171,9 @@ impl<'a> PredictorBuilder<'a> {
             None => select(self.backend)?.device,
         };
         let precision = match self.precision {
-            // Nothing can wait for the device's answer there.
+            // Resolving the precision blocks, which is impossible in a browser.
             None if cfg!(target_family = "wasm") => Resolved::F32,
-            asked => asked.unwrap_or_default().resolve(&device)?,
+            precision => precision.unwrap_or_default().resolve(&device)?,
         };
         let predictor =
             Predictor::from_checkpoint(checkpoint, &name, self.config, &overrides, &device)?;

@@ -5,7 +5,7 @@ use super::{PredictError, Predictor};
 use crate::boxes::{self, Bbox};
 use crate::config::ImageConfig;
 use crate::detection::Detection;
-use crate::image::paste::pasted;
+use crate::image::paste::paste_to_rle;
 use crate::image::transform::{Planes, stack_at_least};
 use crate::model::{PackedPyramid, ScoredBox, filter_proposals, mask_probabilities, postprocess};
 use burn::tensor::{Device, ExecutionError, Tensor, TensorData};
@@ -142,7 +142,7 @@ impl Predictor {
                 (boxes::resize(&scored.bbox, resized, original), original)
             });
             let places: Vec<(Bbox, (u32, u32))> = places.collect();
-            let masks = pasted(masks, &places, MASK_THRESHOLD).await?;
+            let masks = paste_to_rle(masks, &places, MASK_THRESHOLD).await?;
             for (((image, scored), (bbox, _)), mask) in some.iter().zip(places).zip(masks) {
                 found[*image].push(Detection {
                     bbox,

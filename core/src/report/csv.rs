@@ -1,20 +1,20 @@
-//! The log as tables for spreadsheets.
+//! CSV tables of steps and evaluations.
 
 use super::record::Record;
 use std::fmt::Write;
 
-/// Steps and evaluations as CSV with a header line each; an empty text where there is none.
+/// Two CSV texts with a header line each: the steps and the evaluations. Without records, a text is empty.
 pub fn csv(records: &[Record]) -> [String; 2] {
-    let of = |evaluations: bool| {
+    let table_of = |evaluations: bool| {
         let is_wanted = move |r: &&Record| matches!(r, Record::Eval { .. }) == evaluations;
         table(records.iter().filter(is_wanted))
     };
-    [of(false), of(true)]
+    [table_of(false), table_of(true)]
 }
 
 fn table<'a>(records: impl Iterator<Item = &'a Record>) -> String {
     let rows: Vec<_> = records.map(|r| (r.at(), r.scalars())).collect();
-    // A run that goes on with other settings may have more columns later.
+    // A run that is resumed with other settings may have more columns later.
     let mut names: Vec<&str> = Vec::new();
     for (name, _) in rows.iter().flat_map(|(_, scalars)| scalars) {
         if !names.contains(&name.as_str()) {

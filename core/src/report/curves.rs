@@ -1,18 +1,19 @@
-//! Curves as a self-contained SVG.
+//! Line charts as a self-contained SVG.
 
+use super::markup::escaped;
 use std::fmt::Write;
 
-/// A line of a panel: its name and its points.
+/// A curve: its name and its points.
 pub type Curve = (String, Vec<(f64, f64)>);
 
-/// One diagram.
+/// One chart.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Panel {
     /// Title.
     pub title: String,
-    /// What the x axis counts.
+    /// Label of the x axis.
     pub x_label: String,
-    /// Lines; points that are not finite are left out.
+    /// Curves; points that are not finite are skipped.
     pub curves: Vec<Curve>,
 }
 
@@ -25,7 +26,7 @@ const COLOURS: [&str; 10] = [
     "#7f7f7f", "#9a9a00",
 ];
 
-/// The panels in rows of `columns`.
+/// Renders panels in rows of `columns`.
 pub fn render_svg(panels: &[Panel], columns: usize) -> String {
     let columns = columns.clamp(1, panels.len().max(1));
     let rows = panels.len().div_ceil(columns);
@@ -80,7 +81,7 @@ fn draw_panel(panel: &Panel) -> String {
     for (index, (name, points)) in curves.iter().enumerate() {
         let colour = COLOURS[index % COLOURS.len()];
         let smooth = smoothed(points);
-        if points.len() > SMOOTHED_FROM {
+        if points.len() > MAX_RAW_POINTS {
             draw_line(&mut out, points, &x_axis, &y_axis, colour, 0.25);
         }
         draw_line(&mut out, &smooth, &x_axis, &y_axis, colour, 1.0);
@@ -99,23 +100,23 @@ fn draw_grid(out: &mut String, x_axis: &Axis, y_axis: &Axis, x_label: &str) {
     let (left, right) = (MARGIN[0], WIDTH - MARGIN[2]);
     let (top, bottom) = (MARGIN[1], HEIGHT - MARGIN[3]);
     for tick in y_axis.ticks() {
-        let y = y_axis.place(tick);
+        let y = y_axis.position(tick);
         let _ = write!(out, "<path d='M{left} {y}H{right}' stroke='#ddd'/>");
         let (x, y) = (left - 5.0, y + 4.0);
         let _ = write!(
             out,
             "<text x='{x}' y='{y}' text-anchor='end'>{}</text>",
-            shown(tick)
+            tick_label(tick)
         );
     }
     for tick in x_axis.ticks() {
-        let x = x_axis.place(tick);
+        let x = x_axis.position(tick);
         let _ = write!(out, "<path d='M{x} {top}V{bottom}' stroke='#eee'/>");
         let y = bottom + 14.0;
         let _ = write!(
             out,
             "<text x='{x}' y='{y}' text-anchor='middle'>{}</text>",
-            shown(tick)
+            tick_label(tick)
         );
     }
     let (x, y) = ((left + right) / 2.0, HEIGHT - 6.0);
@@ -138,21 +139,21 @@ fn draw_line(
     colour: &str,
     opacity: f64,
 ) {
-    // More than the panel has pixels are not seen.
-    let every = points.len().div_ceil(MOST_POINTS).max(1);
-    let places: Vec<String> = points
+    // More points than the panel has pixels would not be visible.
+    let every = points.len().div_ceil(MAX_POINTS).max(1);
+    let coordinates: Vec<String> = points
         .iter()
         .step_by(every)
-        .map(|p| format!("{:.1},{:.1}", x.place(p.0), y.place(p.1)))
+        .map(|p| format!("{:.1},{:.1}", x.position(p.0), y.position(p.1)))
         .collect();
     let _ = write!(
         out,
         "<polyline points='{}' fill='none' stroke='{colour}' stroke-opacity='{opacity}'/>",
-        places.join(" ")
+        coordinates.join(" ")
     );
-    if points.len() <= MARKED_UP_TO {
+    if points.len() <= MAX_DOTS {
         for p in points {
-            let (x, y) = (x.place(p.0), y.place(p.1));
+            let (x, y) = (x.position(p.0), y.position(p.1));
             let _ = write!(
                 out,
                 "<circle cx='{x:.1}' cy='{y:.1}' r='2.5' fill='{colour}'/>"
@@ -161,18 +162,18 @@ fn draw_line(
     }
 }
 
-/// Points of a line that are drawn.
-const MOST_POINTS: usize = 800;
+/// Maximum number of points per line.
+const MAX_POINTS: usize = 800;
 
-/// Shorter lines get a dot a point: a single evaluation has no line.
-const MARKED_UP_TO: usize = 20;
+/// Lines with at most this many points get a dot per point, because a single evaluation has no line.
+const MAX_DOTS: usize = 20;
 
-/// Longer lines are drawn twice: raw and smoothed.
-const SMOOTHED_FROM: usize = 50;
+/// Lines with more points than this are drawn raw and smoothed.
+const MAX_RAW_POINTS: usize = 50;
 
-/// The running mean over a fortieth of the points.
+/// The running mean over 1/40 of the points.
 fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    if points.len() <= SMOOTHED_FROM {
+    if points.len() <= MAX_RAW_POINTS {
         return points.to_vec();
     }
     let window = points.len() / 40 + 1;
@@ -210,7 +211,7 @@ impl Axis {
         }
     }
 
-    fn place(&self, value: f64) -> f64 {
+    fn position(&self, value: f64) -> f64 {
         self.from + (value - self.low) / (self.high - self.low) * (self.to - self.from)
     }
 
@@ -229,7 +230,7 @@ impl Axis {
     }
 }
 
-fn shown(value: f64) -> String {
+fn tick_label(value: f64) -> String {
     let text = if value.abs() >= 1000.0 {
         format!("{value:.0}")
     } else {
@@ -242,16 +243,12 @@ fn shown(value: f64) -> String {
     }
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn any_data_gives_a_picture() {
+    fn any_data_gives_a_chart() {
         let panel = |points: &[(f64, f64)]| Panel {
             title: "a < b".into(),
             curves: vec![("loss".into(), points.to_vec())],
@@ -268,7 +265,11 @@ mod tests {
         assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n"));
         assert!(!svg.contains("NaN") && !svg.contains("inf") && svg.contains("a &lt; b"));
         assert_eq!(svg.matches("<polyline").count(), 5);
-        assert_eq!(svg.matches("<circle").count(), 1, "a single point is seen");
+        assert_eq!(
+            svg.matches("<circle").count(),
+            1,
+            "a single point is visible"
+        );
         render_svg(&[], 2);
     }
 }

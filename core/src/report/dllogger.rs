@@ -1,4 +1,4 @@
-//! Lines as NVIDIA's DLLogger writes them, so that scripts made for the reference system read them.
+//! Log in the format of NVIDIA's DLLogger, for scripts that parse logs of the reference system.
 
 use super::record::Record;
 use crate::config::Config;
@@ -9,7 +9,7 @@ use std::io::{Result, Write};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A file of `DLLL {...}` lines with the keys of the reference system's TensorFlow 2 version.
+/// A file of `DLLL {...}` lines with the keys of the TensorFlow 2 version of the reference system.
 #[derive(Debug)]
 pub struct DllLog {
     file: File,
@@ -17,7 +17,7 @@ pub struct DllLog {
     steps_per_epoch: usize,
 }
 
-/// Their name of each of our numbers.
+/// Our keys and the corresponding keys of DLLogger.
 const NAMES: [(&str, &str); 10] = [
     ("train/loss", "loss"),
     ("train/loss_mask", "mask_rcnn_loss"),
@@ -32,12 +32,12 @@ const NAMES: [(&str, &str); 10] = [
 ];
 
 impl DllLog {
-    /// Appends to `path`; the first lines are the settings and the units.
-    pub fn open(path: &Path, config: &Config, pictures: usize) -> Result<Self> {
+    /// Opens `path` for appending, and writes the units and the settings. `images` is the number of images per epoch.
+    pub fn open(path: &Path, config: &Config, images: usize) -> Result<Self> {
         let mut log = Self {
             file: File::options().create(true).append(true).open(path)?,
             started: Instant::now(),
-            steps_per_epoch: (pictures / config.train.batch_size).max(1),
+            steps_per_epoch: (images / config.train.batch_size).max(1),
         };
         for (metric, unit) in [
             ("train_throughput", "images/s"),
@@ -52,26 +52,28 @@ impl DllLog {
         Ok(log)
     }
 
-    /// Adds a step, as `[epoch, step]`, or an evaluation, as `[epoch]`.
+    /// Appends a step, as `[epoch, step]`, or an evaluation, as `[epoch]`.
     pub fn append(&mut self, record: &Record) -> Result<()> {
         let epoch = record.at().saturating_sub(1) / self.steps_per_epoch;
         let step = match record {
             Record::Step { step, .. } => json!([epoch, step]),
             Record::Eval { .. } => json!([epoch]),
         };
-        let data: BTreeMap<String, f64> = record.scalars().into_iter().filter_map(named).collect();
+        let data: BTreeMap<String, f64> =
+            record.scalars().into_iter().filter_map(renamed).collect();
         self.line(json!({"type": "LOG", "step": step, "data": data}))
     }
 
-    /// The last line: what the run came to.
+    /// Appends the last line, with the final result.
     pub fn finish(&mut self, record: &Record) -> Result<()> {
-        let data: BTreeMap<String, f64> = record.scalars().into_iter().filter_map(named).collect();
+        let data: BTreeMap<String, f64> =
+            record.scalars().into_iter().filter_map(renamed).collect();
         self.line(json!({"type": "LOG", "step": [], "data": data}))
     }
 
     fn line(&mut self, mut value: Value) -> Result<()> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = since.unwrap_or(Duration::ZERO);
+        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = elapsed.unwrap_or(Duration::ZERO);
         value["timestamp"] = json!(format!("{:.6}", now.as_secs_f64()));
         value["datetime"] = json!(datetime(now));
         value["elapsedtime"] = json!(format!("{:.6}", self.started.elapsed().as_secs_f64()));
@@ -79,18 +81,18 @@ impl DllLog {
     }
 }
 
-/// Our numbers under their names; `AP` for boxes and `mask_AP` for masks as they write them.
-fn named((name, value): (String, f64)) -> Option<(String, f64)> {
-    if let Some((_, theirs)) = NAMES.iter().find(|(ours, _)| *ours == name) {
-        return Some((theirs.to_string(), value));
+/// A number under its key in DLLogger; box numbers have names like `AP`, mask numbers like `mask_AP`.
+fn renamed((name, value): (String, f64)) -> Option<(String, f64)> {
+    if let Some((_, key)) = NAMES.iter().find(|(ours, _)| *ours == name) {
+        return Some((key.to_string(), value));
     }
     let name = name.strip_prefix("val/")?;
-    let theirs = match name.strip_prefix("box_") {
+    let key = match name.strip_prefix("box_") {
         Some(number) => number.to_string(),
         None if name.starts_with("mask_") => name.into(),
         None => format!("val_{name}"),
     };
-    Some((theirs, value))
+    Some((key, value))
 }
 
 /// `2026-11-25 01:02:03.000000`, UTC.
@@ -118,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_right() {
+    fn dates_are_correct() {
         let at = |seconds| datetime(Duration::from_secs(seconds));
         assert_eq!(at(0), "1970-01-01 00:00:00.000000");
         assert_eq!(at(951_827_696), "2000-02-29 12:34:56.000000");

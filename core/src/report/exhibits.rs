@@ -1,6 +1,6 @@
-//! The confusion matrix and the pictures of the report.
+//! The confusion matrix and the images of the report.
 
-use super::sections::escaped;
+use super::markup::escaped;
 use crate::eval::Confusion;
 use ::image::codecs::jpeg::JpegEncoder;
 use ::image::{RgbImage, imageops};
@@ -8,10 +8,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::fmt::Write;
 
-/// Classes in the matrix; of more, those that are confused most.
-const SHOWN: usize = 20;
+/// Maximum number of classes in the matrix; if there are more, those with the most confusions are shown.
+const MAX_CLASSES: usize = 20;
 
-/// The confusion matrix, shaded by the share of its row.
+/// The confusion matrix, shaded by the fraction of its row.
 pub fn confusion(confusion: &Confusion) -> String {
     let background = confusion.names.len() - 1;
     let off_diagonal = |class: usize| {
@@ -22,9 +22,9 @@ pub fn confusion(confusion: &Confusion) -> String {
             .sum::<u64>()
     };
     let mut order: Vec<usize> = (0..background).collect();
-    if order.len() > SHOWN {
+    if order.len() > MAX_CLASSES {
         order.sort_by_key(|&class| std::cmp::Reverse(off_diagonal(class)));
-        order.truncate(SHOWN);
+        order.truncate(MAX_CLASSES);
     }
     order.push(background);
     let mut html = String::from("<table class='matrix'><tr><th></th>");
@@ -39,7 +39,7 @@ pub fn confusion(confusion: &Confusion) -> String {
     html.push_str("</tr>");
     for &row in &order {
         let name = if row == background {
-            "nothing"
+            "background"
         } else {
             &confusion.names[row]
         };
@@ -47,13 +47,13 @@ pub fn confusion(confusion: &Confusion) -> String {
         let all = confusion.counts[row].iter().sum::<u64>().max(1) as f64;
         for &column in &order {
             let count = confusion.counts[row][column];
-            let share = count as f64 / all;
+            let fraction = count as f64 / all;
             let colour = if row == column {
                 "59,118,214"
             } else {
                 "214,90,59"
             };
-            let ink = if share > 0.6 { "#fff" } else { "inherit" };
+            let ink = if fraction > 0.6 { "#fff" } else { "inherit" };
             let text = if count == 0 {
                 String::new()
             } else {
@@ -61,34 +61,40 @@ pub fn confusion(confusion: &Confusion) -> String {
             };
             let _ = write!(
                 html,
-                "<td style='background:rgba({colour},{share:.2});color:{ink}'>{text}</td>"
+                "<td style='background:rgba({colour},{fraction:.2});color:{ink}'>{text}</td>"
             );
         }
         html.push_str("</tr>");
     }
     html.push_str("</table>");
-    if background > SHOWN {
+    if background > MAX_CLASSES {
         let _ = write!(
             html,
-            "<p class='note'>The {SHOWN} of {background} classes with the most mistakes.</p>"
+            "<p class='note'>The {MAX_CLASSES} of {background} classes with the most confusions.</p>"
         );
     }
     html
 }
 
-/// Wider pictures are made smaller.
-const WIDEST: u32 = 1000;
+/// Maximum width of an image in pixels; wider images are resized.
+const MAX_WIDTH: u32 = 1000;
 const JPEG_QUALITY: u8 = 82;
 
-/// Pictures in the page itself.
-pub fn pictures(pictures: &[(String, RgbImage)]) -> String {
-    if pictures.is_empty() {
+/// Figures with embedded images and their captions.
+pub fn images(images: &[(String, RgbImage)]) -> String {
+    if images.is_empty() {
         return "<p>None.</p>".into();
     }
     let figure = |(caption, image): &(String, RgbImage)| {
-        let height = (image.height() as u64 * WIDEST as u64 / image.width().max(1) as u64) as u32;
-        let small = (image.width() > WIDEST).then(|| {
-            imageops::resize(image, WIDEST, height.max(1), imageops::FilterType::Triangle)
+        let height =
+            (image.height() as u64 * MAX_WIDTH as u64 / image.width().max(1) as u64) as u32;
+        let small = (image.width() > MAX_WIDTH).then(|| {
+            imageops::resize(
+                image,
+                MAX_WIDTH,
+                height.max(1),
+                imageops::FilterType::Triangle,
+            )
         });
         let mut bytes = Vec::new();
         let mut encoder = JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY);
@@ -104,6 +110,6 @@ pub fn pictures(pictures: &[(String, RgbImage)]) -> String {
              <img alt='{caption}' src='data:image/jpeg;base64,{data}'></figure>"
         )
     };
-    let figures: String = pictures.iter().map(figure).collect();
+    let figures: String = images.iter().map(figure).collect();
     format!("<div class='grid'>{figures}</div>")
 }

@@ -1,33 +1,13 @@
-//! `report.html`: one file without scripts that needs no network.
+//! `report.html`: one file without scripts or external resources.
 
-use super::record::Record;
+use super::markup::escaped;
+use super::run_report::RunReport;
 use super::{exhibits, sections};
-use crate::eval::{Analysis, Metrics};
-use ::image::RgbImage;
 use std::fmt::Write;
 
-/// What the report of a run is made of.
-#[derive(Clone, Debug)]
-pub struct RunReport<'a> {
-    /// The run's name.
-    pub title: &'a str,
-    /// Where and on what it ran; a line each.
-    pub facts: Vec<(String, String)>,
-    /// The numbers of the last evaluation.
-    pub metrics: &'a Metrics,
-    /// What lies behind them.
-    pub analysis: &'a Analysis,
-    /// The log.
-    pub records: &'a [Record],
-    /// Pictures with the most mistakes, truth and prediction side by side, and their captions.
-    pub worst: Vec<(String, RgbImage)>,
-    /// `args.toml`.
-    pub settings: &'a str,
-}
-
-/// The report as HTML.
+/// Renders the report as HTML.
 pub fn render_html(report: &RunReport) -> String {
-    let title = sections::escaped(report.title);
+    let title = escaped(report.title);
     let mut html = format!(
         "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>{title}</title>\
          <meta name='viewport' content='width=device-width'><style>{STYLE}</style></head><body>\
@@ -44,13 +24,13 @@ pub fn render_html(report: &RunReport) -> String {
     section(
         &mut html,
         "Evaluations",
-        "COCO's numbers on the validation set; AP over IoU 0.50 to 0.95.",
+        "COCO metrics on the validation split; AP over IoU 0.50 to 0.95.",
         &sections::evaluations(report.records),
     );
     section(
         &mut html,
         "Classes",
-        "AP of the last evaluation, the weakest masks first.",
+        "AP per class in the last evaluation, lowest mask AP first.",
         &sections::classes(&report.analysis.classes),
     );
     section(
@@ -62,23 +42,23 @@ pub fn render_html(report: &RunReport) -> String {
     section(
         &mut html,
         "Errors",
-        "By TIDE's kinds: the AP50 of the masks that mending each kind alone would give.",
+        "Error types of TIDE, with the mask AP50 that fixing each type alone would add.",
         &sections::errors(&report.analysis.errors),
     );
     section(
         &mut html,
         "Confusion",
-        "Objects (rows) and what confident detections took them for (columns), masks at IoU 0.5. \
-         Last column: missed. Last row: detections of nothing.",
+        "Ground truth (rows) and confident detections (columns), masks matched at IoU 0.5. \
+         Last column: missed objects. Last row: detections without an object.",
         &exhibits::confusion(&report.analysis.confusion),
     );
     section(
         &mut html,
-        "Worst pictures",
-        "Those with the most mistakes among confident detections; truth left, prediction right.",
-        &exhibits::pictures(&report.worst),
+        "Worst images",
+        "Images with the most errors among confident detections; ground truth left, prediction right.",
+        &exhibits::images(&report.worst),
     );
-    let settings = sections::escaped(report.settings);
+    let settings = escaped(report.settings);
     section(
         &mut html,
         "Settings",

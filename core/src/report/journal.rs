@@ -1,4 +1,4 @@
-//! All the files that a run writes about itself while it runs.
+//! The log files of a run and the files derived from them.
 
 use super::csv::csv;
 use super::dllogger::DllLog;
@@ -10,7 +10,7 @@ use crate::config::Config;
 use std::io::Result;
 use std::path::{Path, PathBuf};
 
-/// The log of a run under way, and what is derived from it.
+/// The log of a run, and the files derived from it.
 #[derive(Debug)]
 pub struct Journal {
     folder: PathBuf,
@@ -22,17 +22,17 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Starts in a run's folder; `pictures` are those of an epoch.
-    pub fn start(folder: &Path, config: &Config, pictures: usize) -> Result<Self> {
+    /// Starts the log in the folder of a run; `images` is the number of images per epoch.
+    pub fn start(folder: &Path, config: &Config, images: usize) -> Result<Self> {
         let log = MetricsLog::open(&metrics(folder))?;
-        Self::with(folder, config, pictures, log, Vec::new())
+        Self::with(folder, config, images, log, Vec::new())
     }
 
-    /// Goes on after the first `bytes` of `metrics.jsonl`; what follows is cut off.
+    /// Continues after the first `bytes` of `metrics.jsonl`; the rest is truncated.
     pub fn resume(
         folder: &Path,
         config: &Config,
-        pictures: usize,
+        images: usize,
         bytes: u64,
     ) -> std::result::Result<Self, LogError> {
         let path = metrics(folder);
@@ -40,15 +40,15 @@ impl Journal {
             path: path.clone(),
             source,
         };
-        let log = MetricsLog::cut(&path, bytes).map_err(io)?;
+        let log = MetricsLog::truncate(&path, bytes).map_err(io)?;
         let records = read_log(&path)?;
-        Self::with(folder, config, pictures, log, records).map_err(io)
+        Self::with(folder, config, images, log, records).map_err(io)
     }
 
     fn with(
         folder: &Path,
         config: &Config,
-        pictures: usize,
+        images: usize,
         log: MetricsLog,
         records: Vec<Record>,
     ) -> Result<Self> {
@@ -56,7 +56,7 @@ impl Journal {
         let tensorboard = config.log.tensorboard;
         let events = tensorboard.then(|| EventFile::create(&folder.join("tensorboard"), step));
         let dll = config.log.dllogger;
-        let dll = dll.then(|| DllLog::open(&folder.join("dllogger.json"), config, pictures));
+        let dll = dll.then(|| DllLog::open(&folder.join("dllogger.json"), config, images));
         Ok(Self {
             folder: folder.into(),
             csv: config.log.csv,
@@ -67,7 +67,7 @@ impl Journal {
         })
     }
 
-    /// Adds a record to every file.
+    /// Appends a record to every log.
     pub fn append(&mut self, record: Record) -> Result<()> {
         self.log.append(&record)?;
         if let Some(events) = &mut self.events {
@@ -80,8 +80,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes the tables and the curves of the records so far.
-    pub fn draw(&self) -> Result<()> {
+    /// Writes `curves.svg` and the CSV tables of all records so far.
+    pub fn write_derived(&self) -> Result<()> {
         std::fs::write(self.folder.join("curves.svg"), curves(&self.records))?;
         if self.csv {
             let [steps, evaluations] = csv(&self.records);
@@ -91,7 +91,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Ends the logs that have an end.
+    /// Writes the final line of the logs that have one.
     pub fn finish(&mut self) -> Result<()> {
         let last = self.records.iter().rev();
         let last = last.clone().find(|r| matches!(r, Record::Eval { .. }));
@@ -106,7 +106,7 @@ impl Journal {
         &self.records
     }
 
-    /// Length of `metrics.jsonl` in bytes, all of them on the disk.
+    /// Length of `metrics.jsonl` in bytes, after syncing it to the disk.
     pub fn synced_length(&self) -> Result<u64> {
         self.log.synced_length()
     }

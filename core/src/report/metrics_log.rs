@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: one JSON object a line, a step or an evaluation.
+//! `metrics.jsonl`: one JSON object per line, for each step and evaluation.
 
 use super::record::Record;
 use std::fs::File;
@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// A log that is appended to.
+/// An open log file for appending records.
 #[derive(Debug)]
 pub struct MetricsLog {
     file: File,
@@ -21,21 +21,21 @@ impl MetricsLog {
         Ok(Self { file, bytes })
     }
 
-    /// Opens a log and cuts it to its first `bytes`.
-    pub fn cut(path: &Path, bytes: u64) -> std::io::Result<Self> {
+    /// Opens a log and truncates it to its first `bytes`.
+    pub fn truncate(path: &Path, bytes: u64) -> std::io::Result<Self> {
         let mut log = Self::open(path)?;
         log.bytes = log.bytes.min(bytes);
         log.file.set_len(log.bytes)?;
         Ok(log)
     }
 
-    /// Its length in bytes, all of them on the disk.
+    /// Its length in bytes, after syncing it to the disk.
     pub fn synced_length(&self) -> std::io::Result<u64> {
         self.file.sync_data()?;
         Ok(self.bytes)
     }
 
-    /// Appends a line, in one write so that a killed process leaves whole lines.
+    /// Appends a line, in one write so that a killed process leaves complete lines.
     pub fn append(&mut self, record: &Record) -> std::io::Result<()> {
         let mut line = serde_json::to_string(record)?;
         line.push('\n');
@@ -45,7 +45,7 @@ impl MetricsLog {
     }
 }
 
-/// Why a log could not be read.
+/// Errors of reading a log.
 #[derive(Debug, Error)]
 pub enum LogError {
     /// The file cannot be read.
@@ -53,22 +53,22 @@ pub enum LogError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A line is no record.
-    #[error("{path}:{line}: {reason}; delete the line to go on")]
+    /// A line is not a valid record.
+    #[error("{path}:{line}: {reason}; delete the line to continue")]
     Line {
         /// The file.
         path: PathBuf,
         /// Line number, from 1.
         line: usize,
-        /// What is wrong.
+        /// The error of the JSON parser.
         reason: String,
     },
 }
 
-/// Reads a log back.
+/// Reads all records of a log.
 pub fn read_log(path: &Path) -> Result<Vec<Record>, LogError> {
     let io_error = |source| LogError::Io {
         path: path.into(),

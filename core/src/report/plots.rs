@@ -1,4 +1,4 @@
-//! The diagrams of a run.
+//! The curves of a run.
 
 use super::curves::{Panel, render_svg};
 use super::record::Record;
@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 
 type Lines = BTreeMap<String, Vec<(f64, f64)>>;
 
-/// Losses, AP, learning rate and speed of a run as an SVG.
+/// Charts of losses, AP, learning rate, speed and memory, as one SVG.
 pub fn curves(records: &[Record]) -> String {
     let mut lines = Lines::new();
     for record in records {
         for (name, value) in record.scalars() {
-            // -1 says that there is nothing to measure; a gradient that overflowed has no length.
+            // -1 means that there is no ground truth; the norm of a gradient that overflowed is not finite.
             if value >= 0.0 && value.is_finite() {
                 let points = lines.entry(name).or_default();
                 points.push((record.at() as f64, value));
@@ -39,15 +39,15 @@ pub fn curves(records: &[Record]) -> String {
         panel(&lines, "loss by part, training", &parts),
         panel(&lines, "average precision, validation", &precision),
         panel(&lines, "learning rate", &[("", "train/lr")]),
-        panel(&lines, "length of the gradient", &[("", "train/grad_norm")]),
+        panel(&lines, "gradient norm", &[("", "train/grad_norm")]),
         panel(
             &lines,
-            "pictures a second",
+            "images per second",
             &[("", "train/images_per_second")],
         ),
         panel(
             &lines,
-            "share of the step waiting for data",
+            "fraction of the step waiting for data",
             &[("", "train/data_wait")],
         ),
         panel(&lines, "memory, MB", &memory),

@@ -1,4 +1,4 @@
-//! What is recorded of a run: a step, an evaluation.
+//! Records of the log: steps and evaluations.
 
 use crate::eval::{METRIC_NAMES, Metrics};
 use crate::train::{Losses, StepReport};
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub enum Record {
     /// After a step.
     Step {
-        /// Steps done.
+        /// Number of completed steps.
         step: usize,
         /// Learning rate.
         lr: f64,
@@ -21,45 +21,45 @@ pub enum Record {
         /// `loss_classifier`, `loss_box_reg`, `loss_mask`, `loss_objectness`, `loss_rpn_box_reg`.
         #[serde(flatten, deserialize_with = "numbers")]
         losses: BTreeMap<String, f32>,
-        /// Length of the gradient of all parameters.
+        /// Gradient norm over all parameters, before clipping.
         #[serde(deserialize_with = "number")]
         grad_norm: f32,
-        /// By what the loss was multiplied, where it was.
+        /// Factor of the loss before the backward pass, with loss scaling.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         loss_scale: Option<f64>,
-        /// Whether the weights stayed as they were, because the loss or its gradient overflowed.
+        /// Whether the update was skipped because the loss or its gradient overflowed.
         #[serde(default, skip_serializing_if = "is_false")]
         skipped: bool,
-        /// Pictures a second.
+        /// Images per second.
         images_per_second: f64,
-        /// Share of the step spent waiting for data.
+        /// Fraction of the step spent waiting for data.
         data_wait: f64,
-        /// Share of the step that rank 0 spent exchanging with the other ranks.
+        /// Fraction of the step that rank 0 spent exchanging with the other ranks.
         #[serde(default)]
         exchange: f64,
-        /// Duration of the step.
+        /// Duration of the step in seconds.
         #[serde(default)]
         seconds: f64,
         /// Memory of the process, in millions of bytes.
         #[serde(default)]
         memory_mb: f64,
-        /// Memory reserved on the device, in millions of bytes, where it has its own.
+        /// Memory reserved on the device, in millions of bytes; `None` for devices without memory of their own.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         device_memory_mb: Option<f64>,
     },
     /// After an evaluation.
     Eval {
-        /// Steps done.
+        /// Number of completed steps.
         step: usize,
         /// The 12 box numbers by name.
         #[serde(rename = "box")]
         bbox: BTreeMap<String, f64>,
         /// The 12 mask numbers by name.
         mask: BTreeMap<String, f64>,
-        /// `loss` and its parts on the validation set; empty where they are off.
+        /// `loss` and its parts on the validation split; empty if they are off.
         #[serde(default)]
         val_loss: BTreeMap<String, f64>,
-        /// Duration of the evaluation.
+        /// Duration of the evaluation in seconds.
         #[serde(default)]
         seconds: f64,
     },
@@ -110,14 +110,14 @@ impl Record {
         }
     }
 
-    /// Steps done.
+    /// Number of completed steps.
     pub fn at(&self) -> usize {
         match self {
             Self::Step { step, .. } | Self::Eval { step, .. } => *step,
         }
     }
 
-    /// Every finite number by name: `train/loss`, `val/loss`, `val/mask_AP`, ...
+    /// Every finite value by name: `train/loss`, `val/loss`, `val/mask_AP`, ...
     pub fn scalars(&self) -> Vec<(String, f64)> {
         let mut all = self.numbers();
         all.retain(|(_, value)| value.is_finite());
@@ -186,7 +186,7 @@ impl Record {
     }
 }
 
-/// A number, or what JSON has for one that is not finite.
+/// A number; `null`, which JSON has for values that are not finite, becomes NaN.
 fn number<'de, D: Deserializer<'de>>(source: D) -> Result<f32, D::Error> {
     let number = Option::<f32>::deserialize(source)?;
     Ok(number.unwrap_or(f32::NAN))
@@ -204,7 +204,7 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// The f64 that is written with the digits of an f32 and no more.
+/// The f64 with the shortest decimal digits of an f32.
 fn short(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(value as f64)
 }
@@ -217,9 +217,9 @@ fn megabytes(bytes: u64) -> f64 {
 mod tests {
     use super::*;
 
-    /// A step that overflowed, as its line in the log.
+    /// The record of a step that overflowed.
     #[test]
-    fn numbers_that_are_not_finite_read_back() {
+    fn values_that_are_not_finite_round_trip() {
         let report = StepReport {
             step: 3,
             losses: [0.5, f32::NAN, 0.25, f32::INFINITY, 1.0],

@@ -1,31 +1,27 @@
-//! The parts of the report.
+//! Sections of the report with numbers and tables.
 
 use super::curves::{Panel, render_svg};
-use super::html::RunReport;
+use super::markup::escaped;
 use super::record::Record;
+use super::run_report::RunReport;
 use crate::eval::{ClassResult, ErrorKind};
 use std::fmt::Write;
 
-pub fn escaped(text: &str) -> String {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;");
-    text.replace('>', "&gt;").replace('\'', "&#39;")
-}
-
-/// A number, or a dash where there is nothing to measure.
-fn shown(value: Option<f64>) -> String {
+/// A value with three digits, or a dash if there is no ground truth.
+fn formatted(value: Option<f64>) -> String {
     match value {
         Some(value) if value >= 0.0 => format!("{value:.3}"),
         _ => "&ndash;".into(),
     }
 }
 
-/// Tiles with the main numbers, then the facts.
+/// Tiles with the main numbers, and the table of facts.
 pub fn summary(report: &RunReport) -> String {
     let metrics = report.metrics;
     let tiles = [
-        ("mask AP", shown(Some(metrics.mask_ap()))),
-        ("mask AP50", shown(Some(metrics.segm[1]))),
-        ("box AP", shown(Some(metrics.box_ap()))),
+        ("mask AP", formatted(Some(metrics.mask_ap()))),
+        ("mask AP50", formatted(Some(metrics.segm[1]))),
+        ("box AP", formatted(Some(metrics.box_ap()))),
         (
             "steps",
             report.records.last().map_or(0, Record::at).to_string(),
@@ -47,7 +43,7 @@ pub fn summary(report: &RunReport) -> String {
     )
 }
 
-/// Every evaluation; the best mask AP is bold.
+/// Table of the evaluations; the row with the best mask AP is bold.
 pub fn evaluations(records: &[Record]) -> String {
     let rows: Vec<_> = records
         .iter()
@@ -71,7 +67,7 @@ pub fn evaluations(records: &[Record]) -> String {
     );
     for (step, bbox, mask, val_loss) in rows {
         let number = |values: &std::collections::BTreeMap<String, f64>, key: &str| {
-            shown(values.get(key).copied())
+            formatted(values.get(key).copied())
         };
         let is_best = ap(mask).is_some_and(|value| value >= best && best > 0.0);
         let weight = if is_best {
@@ -101,12 +97,12 @@ pub fn evaluations(records: &[Record]) -> String {
     html + "</table>"
 }
 
-fn bar(share: f64, colour: &str) -> String {
-    let width = (share.clamp(0.0, 1.0) * 230.0).round();
+fn bar(fraction: f64, colour: &str) -> String {
+    let width = (fraction.clamp(0.0, 1.0) * 230.0).round();
     format!("<td class='barcell'><span class='bar {colour}' style='width:{width}px'></span></td>")
 }
 
-/// A row a class.
+/// Table with a row per class.
 pub fn classes(classes: &[ClassResult]) -> String {
     let mut sorted: Vec<&ClassResult> = classes.iter().collect();
     let weakest = |class: &ClassResult| class.mask_ap.unwrap_or(f64::INFINITY);
@@ -121,19 +117,19 @@ pub fn classes(classes: &[ClassResult]) -> String {
             "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>{}</tr>",
             escaped(&class.name),
             class.objects,
-            shown(class.box_ap),
-            shown(class.mask_ap),
-            shown(class.mask_ap50),
+            formatted(class.box_ap),
+            formatted(class.mask_ap),
+            formatted(class.mask_ap50),
             bar(class.mask_ap.unwrap_or_default(), "")
         );
     }
     html + "</table>"
 }
 
-/// Curves in one diagram, of the classes with the most objects.
-const CURVES: usize = 9;
+/// Maximum number of curves in one chart; classes with the most objects come first.
+const MAX_CURVES: usize = 9;
 
-/// Precision over recall of the commonest classes, and the mean of all.
+/// Precision over recall of the most frequent classes, and the mean of all classes.
 pub fn precision_recall(classes: &[ClassResult]) -> String {
     let points = |precision: &[f64]| -> Vec<(f64, f64)> {
         let last = precision.len().saturating_sub(1).max(1) as f64;
@@ -153,17 +149,17 @@ pub fn precision_recall(classes: &[ClassResult]) -> String {
         let mean: Vec<f64> = (0..length).map(mean).collect();
         curves.push(("mean of classes".to_string(), points(&mean)));
     }
-    let named = measured.iter().take(CURVES);
+    let named = measured.iter().take(MAX_CURVES);
     curves.extend(named.map(|class| (class.name.clone(), points(&class.precision))));
     let panel = Panel {
         title: "precision over recall".into(),
         x_label: "recall".into(),
         curves,
     };
-    let left = measured.len().saturating_sub(CURVES);
+    let left = measured.len().saturating_sub(MAX_CURVES);
     let note = match left {
         0 => String::new(),
-        left => format!("<p class='note'>{left} classes with fewer objects are not drawn.</p>"),
+        left => format!("<p class='note'>{left} classes with fewer objects are not shown.</p>"),
     };
     format!(
         "<div class='narrow'>{}</div>{note}",
@@ -171,11 +167,11 @@ pub fn precision_recall(classes: &[ClassResult]) -> String {
     )
 }
 
-/// Bars of the kinds of errors.
+/// Table of the error types with bars.
 pub fn errors(errors: &[ErrorKind]) -> String {
     let largest = errors.iter().map(|e| e.delta_ap).fold(1e-9, f64::max);
     let mut html =
-        String::from("<table><tr><th>kind</th><th>number</th><th>AP50</th><th></th></tr>");
+        String::from("<table><tr><th>type</th><th>count</th><th>AP50</th><th></th></tr>");
     for error in errors {
         let _ = write!(
             html,

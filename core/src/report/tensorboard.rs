@@ -1,7 +1,6 @@
 //! TensorBoard event files.
 //!
-//! Written here: the crates that do it bring TensorFlow's whole set of messages, and three are needed.
-//! Source: tensorflow/core/util/event.proto, tensorflow/core/framework/summary.proto and
+//! The three messages are defined here, because existing crates depend on all messages of TensorFlow. Source: tensorflow/core/util/event.proto, tensorflow/core/framework/summary.proto and
 //! tensorflow/core/lib/io/record_writer.h.
 
 use super::record::Record;
@@ -12,7 +11,7 @@ use std::io::{BufWriter, Result, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// `Event`: what an event file consists of.
+/// `Event`, the record of an event file.
 #[derive(Clone, PartialEq, Message)]
 struct Event {
     #[prost(double, tag = "1")]
@@ -38,7 +37,7 @@ struct Summary {
 struct Value {
     #[prost(string, tag = "1")]
     tag: String,
-    /// Of a `oneof`: a 0 that is not written would be no value.
+    /// Part of a `oneof`, so a value of 0 must be written.
     #[prost(float, optional, tag = "2")]
     simple_value: Option<f32>,
 }
@@ -49,7 +48,7 @@ struct SessionLog {
     status: i32,
 }
 
-/// `SessionLog.START`: what an earlier file has of this step and later ones is void.
+/// `SessionLog.START` invalidates this step and later ones in earlier files.
 const START: i32 = 1;
 
 /// An event file of a run.
@@ -90,7 +89,7 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Adds the numbers of a record; an evaluation's are on the disk afterwards.
+    /// Appends the values of a record. Values of an evaluation are flushed to the disk.
     pub fn append(&mut self, record: &Record) -> Result<()> {
         let values = record.scalars().into_iter();
         let value = values.map(|(tag, value)| Value {
@@ -106,13 +105,13 @@ impl EventFile {
             ..Event::default()
         })?;
         let is_eval = matches!(record, Record::Eval { .. });
-        if is_eval || record.at().is_multiple_of(FLUSHED_EVERY) {
+        if is_eval || record.at().is_multiple_of(FLUSH_EVERY) {
             self.file.flush()?;
         }
         Ok(())
     }
 
-    /// A TFRecord: length, its checksum, the message, its checksum.
+    /// Writes a TFRecord: length, checksum of the length, message, checksum of the message.
     fn write(&mut self, event: &Event) -> Result<()> {
         let message = event.encode_to_vec();
         let length = (message.len() as u64).to_le_bytes();
@@ -123,10 +122,10 @@ impl EventFile {
     }
 }
 
-/// Steps that a killed run may lack in the event file.
-const FLUSHED_EVERY: usize = 20;
+/// Interval between flushes in steps; a killed run can lose this many steps of the event file.
+const FLUSH_EVERY: usize = 20;
 
 fn now() -> f64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0.0, |since| since.as_secs_f64())
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
+    elapsed.map_or(0.0, |elapsed| elapsed.as_secs_f64())
 }

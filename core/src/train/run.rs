@@ -173,7 +173,7 @@ impl<'a> Run<'a> {
         }
         let seconds = started.elapsed().as_secs_f64();
         self.record(Record::eval(self.step, &metrics, val_losses, seconds))?;
-        let drawn = self.journal.as_ref().map_or(Ok(()), Journal::draw);
+        let drawn = self.journal.as_ref().map_or(Ok(()), Journal::write_derived);
         drawn.map_err(|source| self.trainer.io_error(source))?;
         observer.on_eval(self.step, &metrics);
         Ok(metrics)

@@ -1,4 +1,4 @@
-//! Predicts with weights from memory, as a program that has the library and nothing else.
+//! Predicts with weights from memory; a program with the library as its only dependency.
 
 use mrcnn_core::data::Classes;
 use mrcnn_core::image::RgbImage;
@@ -32,18 +32,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let weights = weights.to_bytes()?;
     let predictor = Predictor::builder().weights(&weights).build()?;
     let image = RgbImage::from_fn(80, 60, |x, y| [(x * 7) as u8, (y * 5) as u8, 90].into());
-    let found = predictor.predict(&image)?;
-    let best = found.iter().next().ok_or("random weights find something")?;
+    let prediction = predictor.predict(&image)?;
+    let best = prediction.iter().next().ok_or("random weights detect no object")?;
     println!(
         "{} of {} objects: {} {:.2} {:?}, {} polygons, {} COCO results",
         1,
-        found.len(),
+        prediction.len(),
         best.name,
         best.score,
         best.bbox,
         best.polygons().len(),
-        found.to_coco(1).len()
+        prediction.to_coco(1).len()
     );
-    assert_eq!(found.draw(&image).dimensions(), (80, 60));
+    assert_eq!(prediction.draw(&image).dimensions(), (80, 60));
     Ok(())
 }

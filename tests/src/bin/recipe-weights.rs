@@ -1,5 +1,4 @@
-//! Writes the recipe's R50-FPN (91 classes, seed 1) as f16: `recipe-weights FILE`. For tests of sizes
-//! and speeds of what reads weight files.
+//! Writes R50-FPN weights of the recipe (91 classes, seed 1) as f16: `recipe-weights FILE`. For tests of size and speed.
 
 use mrcnn_core::config::Config;
 use mrcnn_core::data::Classes;
@@ -19,7 +18,7 @@ fn main() -> ExitCode {
         ..Config::default()
     };
     let device = mrcnn_backends::select(mrcnn_backends::BackendKind::Cpu)
-        .expect("the tests build the processor's backend")
+        .expect("the tests are built with the CPU backend")
         .device;
     let model = MaskRcnn::new(&config.model, 0, &device);
     let checkpoint = Checkpoint {

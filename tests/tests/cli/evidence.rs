@@ -200,7 +200,7 @@ fn the_report_is_one_file_with_everything_in_it() {
         "right place, wrong class",
         "<h2>Confusion</h2>",
         "<th>missed</th>",
-        "<h2>Worst pictures</h2>",
+        "<h2>Worst images</h2>",
         "batch_size = 2",
     ] {
         assert!(html.contains(wanted), "{wanted} is missing");

@@ -1,5 +1,6 @@
 //! The built binary, end to end.
 
+mod adapters;
 mod bad_input;
 mod convert;
 mod evidence;

@@ -1,11 +1,11 @@
-//! The examples of `mrcnn-core`, as the programs that they are; `batch_server` has tests of its own.
+//! The examples of `mrcnn-core`, run as programs; `batch_server` has its own tests.
 
 use mrcnn_core::data::shapes::{ShapesSpec, render};
 use mrcnn_tests::{example, root};
 use std::path::Path;
 use std::process::Command;
 
-/// Overrides that make a network small enough for a test.
+/// Overrides for a small network.
 const SMALL: [&str; 10] = [
     "model.width=8",
     "model.fpn_channels=16",
@@ -19,7 +19,7 @@ const SMALL: [&str; 10] = [
     "train.val_pictures=2",
 ];
 
-/// Runs an example in a folder; what it prints.
+/// Runs an example in a folder and returns its output.
 fn run(at: &Path, name: &str, args: &[&str]) -> String {
     let output = Command::new(example(name))
         .args(args)
@@ -32,51 +32,51 @@ fn run(at: &Path, name: &str, args: &[&str]) -> String {
 }
 
 #[test]
-fn from_a_data_set_of_ones_own_to_fine_tuning_and_prediction() {
+fn custom_dataset_fine_tuning_and_prediction_run() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let mut args = vec!["discs"];
     args.extend(SMALL);
-    let told = run(at, "custom_dataset", &args);
-    assert!(told.contains("mask"), "COCO's numbers: {told}");
+    let output = run(at, "custom_dataset", &args);
+    assert!(output.contains("mask"), "COCO's numbers: {output}");
 
-    // Other classes than the discs': the class layers start anew, the rest is kept.
+    // Other classes than those of the discs: the class layers are initialized, the rest is kept.
     let spec = ShapesSpec {
         train: 4,
         val: 2,
         ..ShapesSpec::default()
     };
-    render(&at.join("shapes"), &spec).expect("a data set");
+    render(&at.join("shapes"), &spec).expect("a dataset");
     let start = "discs/best.safetensors";
     let args = ["shapes", "tuned", "train.steps=2"];
-    let told = run(at, "finetune_coco", &[&[start], &args[..]].concat());
-    assert!(told.contains("step 2: loss"), "{told}");
-    assert!(told.contains("tuned/best.safetensors"), "{told}");
+    let output = run(at, "finetune_coco", &[&[start], &args[..]].concat());
+    assert!(output.contains("step 2: loss"), "{output}");
+    assert!(output.contains("tuned/best.safetensors"), "{output}");
 
     let photo = "shapes/val/000000.png";
     run(
         at,
         "predict",
-        &["tuned/best.safetensors", photo, "found.png"],
+        &["tuned/best.safetensors", photo, "prediction.png"],
     );
-    let [drawn, photo] = ["found.png", photo].map(|name| image::open(at.join(name)));
-    let [drawn, photo] = [drawn, photo].map(|image| image.expect("a picture"));
+    let [drawn, photo] = ["prediction.png", photo].map(|name| image::open(at.join(name)));
+    let [drawn, photo] = [drawn, photo].map(|image| image.expect("an image"));
     assert_eq!(
         (drawn.width(), drawn.height()),
         (photo.width(), photo.height())
     );
 }
 
-/// Code that a reader copies from the documents is code that these tests, or doctests, have run.
+/// Code in the documents must be part of the examples or doctests, which are run.
 #[test]
-fn code_in_the_documents_is_part_of_what_runs() {
+fn code_in_the_documents_is_run_by_tests() {
     let read = |path: &str| std::fs::read_to_string(root().join(path)).expect(path);
     let plain = |text: &str| -> Vec<String> {
         let lines = text.lines().map(|line| {
             let line = line.trim();
             line.strip_prefix("//!").unwrap_or(line).trim().to_string()
         });
-        // The front page hides what makes its weights.
+        // The crate documentation hides the code that creates its weights.
         lines
             .filter(|line| !line.is_empty() && !line.starts_with("# "))
             .collect()
@@ -93,10 +93,10 @@ fn code_in_the_documents_is_part_of_what_runs() {
         let text = read(path);
         for block in text.split("```rust\n").skip(1) {
             let code = plain(block.split("```").next().unwrap_or_default());
-            let runs = sources
+            let is_run = sources
                 .iter()
                 .any(|source| source.windows(code.len()).any(|lines| lines == code));
-            assert!(runs, "{path}: no example has\n{}", code.join("\n"));
+            assert!(is_run, "{path}: no example contains\n{}", code.join("\n"));
             blocks += 1;
         }
     }

@@ -131,7 +131,7 @@ fn a_picture_without_pixels_is_named() {
     let predictor = builder(weights()).build().expect("a predictor");
     let images = [picture(20, 20), RgbImage::new(0, 7)];
     let error = predictor.predict_batch(&images).expect_err("a refusal");
-    assert!(matches!(error, PredictError::EmptyPicture { index: 1, .. }));
+    assert!(matches!(error, PredictError::EmptyImage { index: 1, .. }));
     assert!(error.to_string().contains("0x7"), "{error}");
 }
 

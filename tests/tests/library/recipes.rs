@@ -1,7 +1,7 @@
 //! The recipes in `core/configs/` against what they follow.
 
 use mrcnn_core::Config;
-use mrcnn_core::benchmark::synthetic_pictures;
+use mrcnn_core::benchmark::synthetic_images;
 use mrcnn_core::config::{DecayScope, NormKind};
 use mrcnn_core::train::{Batch, TrainSample, learning_rate};
 
@@ -65,7 +65,7 @@ fn the_reference_recipe_is_the_references() {
 #[test]
 fn the_reference_pads_every_batch_to_its_box() {
     let config = preset("r50_fpn_reference", &[]);
-    let (pictures, dataset) = synthetic_pictures(2, 4);
+    let (pictures, dataset) = synthetic_images(2, 4);
     let samples = pictures.into_iter().zip(&dataset.samples);
     let samples = samples.map(|(image, s)| TrainSample::new(image, s, &config.image, false));
     let image = &config.image;

@@ -3,7 +3,7 @@
 //! A test binary of its own, because it counts what is allocated.
 
 use burn::tensor::Device;
-use mrcnn_core::benchmark::synthetic_pictures;
+use mrcnn_core::benchmark::synthetic_images;
 use mrcnn_core::random::Stream;
 use mrcnn_core::train::{Batch, MemoryPlan, Optimizer, Replicas, TrainSample};
 use mrcnn_core::{Config, MaskRcnn};
@@ -44,7 +44,7 @@ fn step(preset: &str, more: &[&str]) -> (f64, f64) {
     overrides.push("model.num_classes=5".into());
     let file = mrcnn_tests::root().join(format!("core/configs/{preset}.toml"));
     let config = Config::load(Some(Path::new(&file)), &overrides).expect("a preset");
-    let (pictures, dataset) = synthetic_pictures(config.train.batch_size, 4);
+    let (pictures, dataset) = synthetic_images(config.train.batch_size, 4);
     let samples = pictures.into_iter().zip(&dataset.samples);
     let prepare = |(image, sample)| TrainSample::new(image, sample, &config.image, false);
     let batch = Batch::new(samples.map(prepare).collect(), config.image.size_divisor);

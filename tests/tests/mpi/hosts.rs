@@ -64,7 +64,7 @@ fn two_hosts_train_as_one_process() {
     let hosts = match Hosts::new() {
         Ok(hosts) => hosts,
         Err(error) => {
-            eprintln!("SKIPPED: no network namespaces: {error}");
+            mrcnn_test_support::skip(&format!("no network namespaces: {error}"));
             return;
         }
     };

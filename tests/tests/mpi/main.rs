@@ -15,7 +15,7 @@ use std::process::{Command, Output};
 /// The binary to run, if there is one.
 pub fn binary() -> Option<PathBuf> {
     let Some(binary) = std::env::var_os("MRCNN_MPI_BINARY").map(PathBuf::from) else {
-        eprintln!("SKIPPED: MRCNN_MPI_BINARY is not set: run .ci/mpi");
+        mrcnn_test_support::skip("MRCNN_MPI_BINARY is not set: run .ci/mpi");
         return None;
     };
     assert!(binary.is_file(), "{} is missing", binary.display());

@@ -1,5 +1,5 @@
 use super::*;
-use crate::benchmark::synthetic_pictures;
+use crate::benchmark::synthetic_images;
 use crate::config::{Backbone, Config, NormKind};
 use crate::train::TrainSample;
 use burn::module::list_param_ids;
@@ -18,7 +18,7 @@ fn step() -> (MaskRcnn, Batch, Device) {
     (model.mask_head.convs, model.mask_head.hidden) = (vec![8], 8);
     (config.image.min_size, config.image.max_size) = (96, 160);
     let device = Device::flex().autodiff();
-    let (pictures, dataset) = synthetic_pictures(4, 4);
+    let (pictures, dataset) = synthetic_images(4, 4);
     let samples = pictures.into_iter().zip(&dataset.samples);
     let samples =
         samples.map(|(image, sample)| TrainSample::new(image, sample, &config.image, false));

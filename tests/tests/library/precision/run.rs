@@ -5,7 +5,7 @@ use crate::small;
 use burn::tensor::Device;
 use mrcnn_backends::Precision;
 use mrcnn_core::MaskRcnn;
-use mrcnn_core::benchmark::synthetic_pictures;
+use mrcnn_core::benchmark::synthetic_images;
 use mrcnn_core::config::{AutoScale, Config, LossScale, NormKind, OptimizerKind, Schedule};
 use mrcnn_core::random::Stream;
 use mrcnn_core::train::{Batch, LossScaler, Optimizer, Replicas, TrainSample, learning_rate};
@@ -79,7 +79,7 @@ fn trained(precision: Precision, seed: u64, samples: &[TrainSample]) -> (f64, us
 #[test]
 fn a_run_in_f16_follows_f32() {
     let config = config();
-    let (pictures, dataset) = synthetic_pictures(PICTURES, 4);
+    let (pictures, dataset) = synthetic_images(PICTURES, 4);
     let samples = pictures.into_iter().zip(&dataset.samples);
     let samples: Vec<TrainSample> = samples
         .map(|(image, sample)| TrainSample::new(image, sample, &config.image, false))

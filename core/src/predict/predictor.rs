@@ -1,85 +1,34 @@
-//! Prediction: pictures in, detections in the pixels of the original pictures out.
+//! The predictor: weights, configuration, classes and device.
 
-mod builder;
-mod found;
-mod stages;
-
-pub use builder::{PredictorBuilder, WeightsSource};
-pub use found::Found;
-pub use stages::PictureSizes;
-#[cfg(feature = "train")]
-pub(crate) use stages::input;
-
-use crate::config::{Config, ConfigError};
+use super::{PredictError, Prediction};
+use crate::config::Config;
 use crate::data::Classes;
 use crate::detection::Detection;
 use crate::image::transform::{Planes, padded_size, prepare};
 use crate::model::MaskRcnn;
-use crate::prediction::Prediction;
 use crate::weights::{self, Checkpoint, WeightsError};
 use ::image::RgbImage;
 use burn::module::Module;
-use burn::tensor::{Device, ExecutionError};
+use burn::tensor::Device;
+use mrcnn_backends::Resolved;
 use mrcnn_backends::failure::caught;
-use mrcnn_backends::{BackendError, PrecisionError, Resolved};
+use mrcnn_backends::watchdog::operation;
 use std::borrow::Borrow;
 use std::path::Path;
 use std::sync::Arc;
-use thiserror::Error;
 
-/// Why a prediction failed.
-#[derive(Debug, Error)]
-pub enum PredictError {
-    /// The device failed: out of memory, lost.
-    #[error("the device failed: {0}; try a smaller image.min_size or another --backend")]
-    Device(#[from] ExecutionError),
-    /// The weights cannot be used.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-    /// The configuration cannot be used.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// There is no device for the backend.
-    #[error(transparent)]
-    Backend(#[from] BackendError),
-    /// The device does not compute in the precision that was asked for.
-    #[error(transparent)]
-    Precision(#[from] PrecisionError),
-    /// The builder was given no weights.
-    #[error("no weights: give the builder .weights(path) or .weights(bytes)")]
-    NoWeights,
-    /// The builder was given a threshold that is no number.
-    #[error("the score is NaN; give a number from 0 (everything) to 1")]
-    Score,
-    /// A picture without pixels.
-    #[error("picture {index} of the batch has {width}x{height} pixels; at least 1x1 is needed")]
-    EmptyPicture {
-        /// Its place in the batch.
-        index: usize,
-        /// Columns.
-        width: u32,
-        /// Rows.
-        height: u32,
-    },
-}
-
-/// A trained model with all that prediction needs.
+/// A trained model with its configuration, classes and device.
 #[derive(Debug)]
 pub struct Predictor {
-    model: MaskRcnn,
-    config: Config,
+    pub(super) model: MaskRcnn,
+    pub(super) config: Config,
     classes: Arc<Classes>,
-    device: Device,
+    pub(super) device: Device,
 }
 
 impl Predictor {
-    /// Weights are all that must be given: `Predictor::builder().weights("best.safetensors").build()?`.
-    pub fn builder<'a>() -> PredictorBuilder<'a> {
-        PredictorBuilder::default()
-    }
-
-    /// Reads weights, as [`weights::load`] does. `config` replaces the configuration stored with
-    /// them; `overrides` change it (`image.min_size=400`).
+    /// Loads weights with [`weights::load`]. `config` replaces the configuration stored with them; `overrides` change
+    /// single settings (`image.min_size=400`).
     pub fn load(
         path: &Path,
         config: Option<Config>,
@@ -89,8 +38,8 @@ impl Predictor {
         Self::from_checkpoint(weights::load(path)?, path, config, overrides, device)
     }
 
-    /// As [`Self::load`], from the bytes of a file that [`weights::save`] wrote; `name` stands for
-    /// the file in errors.
+    /// As [`Self::load`], from the bytes of a file that [`weights::save`] wrote; `name` is the name of the file in
+    /// errors.
     pub fn from_bytes(
         bytes: &[u8],
         name: &Path,
@@ -101,7 +50,7 @@ impl Predictor {
         Self::from_checkpoint(checkpoint, name, None, overrides, device)
     }
 
-    fn from_checkpoint(
+    pub(super) fn from_checkpoint(
         checkpoint: Checkpoint,
         path: &Path,
         config: Option<Config>,
@@ -115,7 +64,7 @@ impl Predictor {
         {
             return Err(PredictError::Weights(WeightsError::Unsupported {
                 path: path.into(),
-                reason: "it has a backbone only: train it with `mrcnn-cli train --weights`".into(),
+                reason: "it has a backbone only; train it with `mrcnn-cli train --weights`".into(),
             }));
         }
         let mut config = config.unwrap_or(checkpoint.config).with(overrides)?;
@@ -128,7 +77,7 @@ impl Predictor {
         Ok(Self::new(&model, config, checkpoint.classes, device))
     }
 
-    /// A predictor from a model, in training or not.
+    /// A predictor from a model; a model in training is converted for inference.
     pub fn new(model: &MaskRcnn, config: Config, classes: Classes, device: &Device) -> Self {
         let device = device.clone().without_autodiff();
         Self {
@@ -139,8 +88,8 @@ impl Predictor {
         }
     }
 
-    /// The same predictor with activations in another precision; those of [`Self::load`] are f32, those of
-    /// [`Self::new`] as in the model.
+    /// The same predictor with activations in another precision. Default: f32 for [`Self::load`], that of the model for
+    /// [`Self::new`].
     pub fn with_precision(mut self, precision: Resolved) -> Self {
         self.model = self.model.with_precision(precision);
         self
@@ -156,8 +105,8 @@ impl Predictor {
         &self.config
     }
 
-    /// Height and width of the tensor that a picture becomes, padding included. Pictures for which they
-    /// are equal are predicted in one batch as they are alone, up to rounding.
+    /// Height and width of the input tensor of an image, including padding. In one batch, images with the same input
+    /// size give the same results as one at a time, up to rounding.
     pub fn input_size(&self, width: u32, height: u32) -> (usize, usize) {
         let image = &self.config.image;
         let size = image.resized(height, width);
@@ -168,19 +117,19 @@ impl Predictor {
         )
     }
 
-    /// What is in one picture. Blocks; in a browser use [`Self::predict_async`].
+    /// Predicts one image. Blocks; in a browser use [`Self::predict_async`].
     pub fn predict(&self, image: &RgbImage) -> Result<Prediction, PredictError> {
         caught(|| pollster::block_on(self.predict_async(image)))
     }
 
     /// As [`Self::predict`], without blocking.
     pub async fn predict_async(&self, image: &RgbImage) -> Result<Prediction, PredictError> {
-        let found = self.predict_batch_async(&[image]).await?.pop();
-        Ok(found.unwrap_or_else(|| self.prediction(image, Vec::new())))
+        let prediction = self.predict_batch_async(&[image]).await?.pop();
+        Ok(prediction.unwrap_or_else(|| self.prediction(image, Vec::new())))
     }
 
-    /// What is in each picture. They are padded to one size, which costs time and moves scores a little
-    /// near the border: pictures of one [`Self::input_size`] go together best.
+    /// Predicts several images. They are padded to one size, which costs time and changes scores slightly near the
+    /// border, so batches work best with images of the same [`Self::input_size`].
     pub fn predict_batch(
         &self,
         images: &[impl Borrow<RgbImage>],
@@ -196,12 +145,13 @@ impl Predictor {
         let images: Vec<&RgbImage> = images.iter().map(Borrow::borrow).collect();
         if let Some(index) = images.iter().position(|image| image.is_empty()) {
             let (width, height) = images[index].dimensions();
-            return Err(PredictError::EmptyPicture {
+            return Err(PredictError::EmptyImage {
                 index,
                 width,
                 height,
             });
         }
+        let _operation = operation(batch_name(&images));
         let planes: Vec<Planes> = images
             .iter()
             .map(|image| prepare(image, &self.config.image))
@@ -213,14 +163,26 @@ impl Predictor {
         let originals = images.iter().map(|image| (image.height(), image.width()));
         let sizes: Vec<_> = prepared.zip(originals).collect();
         let (packed, boxes) = self.find_boxes(&planes).await?;
-        let found = self.find_detections(&packed, boxes, &sizes).await?;
-        let per_image = images.iter().zip(found);
+        let detections = self.find_detections(&packed, boxes, &sizes).await?;
+        let per_image = images.iter().zip(detections);
         Ok(per_image
-            .map(|(image, found)| self.prediction(image, found))
+            .map(|(image, detections)| self.prediction(image, detections))
             .collect())
     }
 
     fn prediction(&self, image: &RgbImage, detections: Vec<Detection>) -> Prediction {
         Prediction::new(image.dimensions(), detections, self.classes.clone())
+    }
+}
+
+/// "predicting an image of 640x480", for the watchdog.
+fn batch_name(images: &[&RgbImage]) -> String {
+    match images {
+        [image] => format!(
+            "predicting an image of {}x{}",
+            image.width(),
+            image.height()
+        ),
+        _ => format!("predicting {} images", images.len()),
     }
 }

@@ -1,10 +1,10 @@
-// Pictures in, COCO records out.
+// Conversion of images to pixels and of detections to COCO records.
 
 import { MaskRcnnError } from "./errors.js";
 
 /**
- * The pixels of a file, an element or a video frame, EXIF orientation applied, colours as stored.
- * `maxSide` shrinks larger pictures.
+ * The pixels of a file, an element or a video frame, with EXIF orientation applied and colours as stored.
+ * Images with a longer side than `maxSide` are resized.
  */
 export async function toImageData(source, { maxSide = Infinity } = {}) {
   if (source instanceof ImageData) return source;
@@ -16,8 +16,8 @@ export async function toImageData(source, { maxSide = Infinity } = {}) {
       premultiplyAlpha: "none",
     });
   } catch (error) {
-    const what = source?.name ?? "this";
-    throw new MaskRcnnError("picture", `${what} is not a picture this browser reads (${error.message})`);
+    const name = source?.name ?? "this";
+    throw new MaskRcnnError("image", `${name} is not an image that this browser can read (${error.message})`);
   }
   const scale = Math.min(1, maxSide / Math.max(bitmap.width, bitmap.height));
   const width = Math.max(1, Math.round(bitmap.width * scale));

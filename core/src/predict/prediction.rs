@@ -1,8 +1,4 @@
-//! What is found in a picture: objects with names, scores, boxes and masks, as COCO results or drawn.
-
-mod polygon;
-
-pub use polygon::{Corner, Polygon};
+//! The prediction for an image: objects with names, scores, boxes and masks, COCO results and drawing.
 
 use crate::data::{Classes, DetectionRecord, detections_json};
 use crate::detection::Detection;
@@ -11,12 +7,12 @@ use ::image::RgbImage;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// What was found in one picture, in its pixels, best first.
+/// The detections of one image, in its pixels, best first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
-    /// Columns of the picture.
+    /// Width of the image in pixels.
     pub width: u32,
-    /// Rows of the picture.
+    /// Height of the image in pixels.
     pub height: u32,
     /// The objects, best first.
     pub detections: Vec<Detection>,
@@ -24,7 +20,7 @@ pub struct Prediction {
 }
 
 impl Prediction {
-    /// Detections of a picture of `width x height` pixels, labelled as `classes` does.
+    /// Detections of an image of `width x height` pixels, with labels of `classes`.
     pub fn new(
         (width, height): (u32, u32),
         detections: Vec<Detection>,
@@ -46,12 +42,12 @@ impl Prediction {
         })
     }
 
-    /// How many objects were found.
+    /// Number of detected objects.
     pub fn len(&self) -> usize {
         self.detections.len()
     }
 
-    /// Whether nothing was found.
+    /// Whether there are no detections.
     pub fn is_empty(&self) -> bool {
         self.detections.is_empty()
     }
@@ -61,19 +57,19 @@ impl Prediction {
         &self.classes
     }
 
-    /// The objects in COCO's results format: `[x, y, width, height]` in pixels, category ids of the
-    /// weights, masks as compressed RLE. Serializes to what pycocotools' `loadRes` takes.
+    /// The objects in COCO's results format: `[x, y, width, height]` in pixels, category ids of the weights, masks as
+    /// compressed RLE. Serializes to the input of pycocotools' `loadRes`.
     pub fn to_coco(&self, image_id: u64) -> Vec<DetectionRecord> {
         detections_json(image_id, None, &self.detections, &self.classes)
     }
 
-    /// The picture with masks, boxes, names and scores drawn. `image` is the one that was predicted:
-    /// onto one of another size no masks are drawn.
+    /// Draws masks, boxes, names and scores on a copy of `image`, the image that was predicted. On an image of another
+    /// size, masks are left out.
     pub fn draw(&self, image: &RgbImage) -> RgbImage {
         self.draw_with(image, &OverlayOptions::default())
     }
 
-    /// As [`Self::draw`], with a choice of what is drawn.
+    /// As [`Self::draw`], with options.
     pub fn draw_with(&self, image: &RgbImage, options: &OverlayOptions) -> RgbImage {
         let name = |label| self.classes.name(label);
         draw(image, &self.detections, &name, options)
@@ -83,7 +79,7 @@ impl Prediction {
 /// An object of a [`Prediction`]: a [`Detection`] and the name of its class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object<'a> {
-    /// Name of the class; `class N` where the weights do not name it.
+    /// Name of the class; `class N` if the weights have no name for it.
     pub name: String,
     /// Box, label, score and mask.
     pub detection: &'a Detection,
@@ -128,10 +124,13 @@ mod tests {
 
     #[test]
     fn objects_have_the_names_of_their_labels() {
-        let found = prediction();
-        let names: Vec<String> = found.iter().map(|object| object.name).collect();
+        let prediction = prediction();
+        let names: Vec<String> = prediction.iter().map(|object| object.name).collect();
         assert_eq!(names, ["cat", "class 2"]);
-        let scores: Vec<f32> = (&found).into_iter().map(|object| object.score).collect();
+        let scores: Vec<f32> = (&prediction)
+            .into_iter()
+            .map(|object| object.score)
+            .collect();
         assert_eq!(scores, [0.9, 0.4]);
     }
 
@@ -146,9 +145,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_drawn_can_be_chosen() {
-        let (found, image) = (prediction(), RgbImage::new(30, 20));
-        let drawn = found.draw(&image);
+    fn options_select_what_is_drawn() {
+        let (prediction, image) = (prediction(), RgbImage::new(30, 20));
+        let drawn = prediction.draw(&image);
         assert_ne!(drawn, image);
         let nothing = OverlayOptions {
             opacity: 0.0,
@@ -157,7 +156,7 @@ mod tests {
             scores: false,
         };
         // The outline of a mask is drawn at any opacity; its inside is not.
-        let outlines = found.draw_with(&image, &nothing);
+        let outlines = prediction.draw_with(&image, &nothing);
         assert_eq!(outlines.get_pixel(4, 6), image.get_pixel(4, 6));
         assert_ne!(drawn.get_pixel(4, 6), image.get_pixel(4, 6));
     }

@@ -1,17 +1,17 @@
-//! Masks as polygons along the edges of pixels, holes included.
+//! Polygons of masks along pixel edges, with holes.
 //!
-//! Written here because what there is either smooths (marching squares lose or gain half a pixel, and
-//! thin parts), or drops holes, or brings a linear algebra library along.
+//! Existing crates were not used, because they smooth (marching squares lose or gain half a pixel, and thin parts),
+//! drop holes, or depend on a linear algebra library.
 
 use crate::detection::{Detection, MaskBitmap};
 
-/// A corner of pixels: column and row, 0 to the picture's width and height.
+/// A pixel corner: column and row, from 0 to the width and height of the image.
 pub type Corner = [u32; 2];
 
-/// One piece of a mask: pixels that touch at their sides.
+/// One connected component of a mask: pixels that touch at their sides.
 ///
-/// Corners lie between pixels, so the area is exactly the number of pixels; rings are not closed (the
-/// last corner is not the first one again).
+/// Corners lie between pixels, so the area is exactly the number of pixels. Rings are not closed: the first corner is not
+/// repeated at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Polygon {
     /// The outline, clockwise on the screen (rows count downwards).
@@ -21,29 +21,29 @@ pub struct Polygon {
 }
 
 impl Detection {
-    /// The mask as polygons, one a piece, in the order of their uppermost rows. None where it is empty.
+    /// The polygons of the mask, one per connected component, ordered by their top rows. Empty for an empty mask.
     pub fn polygons(&self) -> Vec<Polygon> {
         Tracer::new(&self.bitmap()).polygons()
     }
 }
 
 impl Polygon {
-    /// Pixels within: those of the exterior without those of the holes.
+    /// Area in pixels, without the holes.
     pub fn area(&self) -> u64 {
         let holes: i64 = self.holes.iter().map(|ring| doubled_area(ring)).sum();
         ((doubled_area(&self.exterior) + holes) / 2).max(0) as u64
     }
 
-    /// COCO's form, `[x1, y1, x2, y2, ...]` in pixels: drawn by pycocotools it gives the same pixels.
+    /// COCO's polygon format, `[x1, y1, x2, y2, ...]` in pixels; pycocotools renders it to the same pixels.
     ///
-    /// COCO has no holes. Each one is joined to the outline by a cut of no width, which is walked in
-    /// both directions: a filling by the even-odd or the non-zero rule leaves it open.
+    /// COCO polygons have no holes. Each hole is joined to the outline by a cut without width that is traversed in both
+    /// directions, so that the even-odd and the non-zero fill rules both leave the hole empty.
     pub fn to_coco(&self) -> Vec<f64> {
         let mut rings = vec![self.exterior.clone()];
         let mut holes: Vec<_> = self.holes.iter().map(|ring| from_top(ring)).collect();
         holes.sort_by_key(|ring| ring[0][1]);
         rings.extend(holes);
-        // From the lowest: what a hole is joined to lies above it and is not yet joined itself.
+        // Starting with the lowest hole: a hole is joined to a ring above it, which must not be joined itself yet.
         for index in (1..rings.len()).rev() {
             let hole = rings.remove(index);
             let above = rings
@@ -51,18 +51,18 @@ impl Polygon {
                 .enumerate()
                 .filter_map(|(ring, corners)| Some((ring, edge_above(corners, hole[0])?)))
                 .max_by_key(|(_, (_, row))| *row);
-            if let Some((ring, (after, row))) = above {
+            if let Some((ring, (start, row))) = above {
                 let cut = [hole[0][0], row];
-                let walked = [cut].into_iter().chain(hole.iter().copied());
-                let walked: Vec<Corner> = walked.chain([hole[0], cut]).collect();
-                rings[ring].splice(after + 1..after + 1, walked);
+                let detour = [cut].into_iter().chain(hole.iter().copied());
+                let detour: Vec<Corner> = detour.chain([hole[0], cut]).collect();
+                rings[ring].splice(start + 1..start + 1, detour);
             }
         }
         rings[0].iter().flatten().map(|&v| f64::from(v)).collect()
     }
 }
 
-/// Twice the area within a ring; negative where it is counter-clockwise on the screen.
+/// Twice the signed area of a ring; negative if it is counter-clockwise on the screen.
 fn doubled_area(ring: &[Corner]) -> i64 {
     let next = ring.iter().cycle().skip(1);
     let terms = ring.iter().zip(next).map(|(a, b)| {
@@ -72,7 +72,7 @@ fn doubled_area(ring: &[Corner]) -> i64 {
     terms.sum()
 }
 
-/// The ring from the left one of its uppermost corners.
+/// The ring rotated to start at its top left corner.
 fn from_top(ring: &[Corner]) -> Vec<Corner> {
     let mut ring = ring.to_vec();
     let top = (0..ring.len()).min_by_key(|&i| (ring[i][1], ring[i][0]));
@@ -80,8 +80,8 @@ fn from_top(ring: &[Corner]) -> Vec<Corner> {
     ring
 }
 
-/// The lowest horizontal edge above the pixel to the lower right of a corner: the place of its first
-/// end in the ring, and its row.
+/// The lowest horizontal edge above the pixel to the lower right of a corner: the index of its first corner in the ring,
+/// and its row.
 fn edge_above(ring: &[Corner], [x, y]: Corner) -> Option<(usize, u32)> {
     let next = ring.iter().cycle().skip(1);
     ring.iter()
@@ -91,14 +91,14 @@ fn edge_above(ring: &[Corner], [x, y]: Corner) -> Option<(usize, u32)> {
             let covers = a[0].min(b[0]) <= x && x < a[0].max(b[0]);
             a[1] == b[1] && a[1] < y && covers
         })
-        .map(|(place, (a, _))| (place, a[1]))
+        .map(|(index, (a, _))| (index, a[1]))
         .max_by_key(|(_, row)| *row)
 }
 
-/// Walks along the sides of pixels, the mask on the right.
+/// Traces pixel edges with the mask on the right-hand side.
 struct Tracer<'a> {
     bitmap: &'a MaskBitmap,
-    /// For each pixel whose upper side is an outline, the ring that has it, plus 1.
+    /// For each pixel whose top edge is part of a ring, the index of the ring plus 1; otherwise 0.
     upper: Vec<u32>,
     rings: Vec<Vec<Corner>>,
 }
@@ -106,10 +106,10 @@ struct Tracer<'a> {
 /// East, south, west, north.
 const STEPS: [[i64; 2]; 4] = [[1, 0], [0, 1], [-1, 0], [0, -1]];
 
-/// The pixel to the right of the way, seen from the corner where the step ends, were it to go on.
+/// Offset from the current corner to the pixel ahead on the right, per direction.
 const AHEAD_RIGHT: [[i64; 2]; 4] = [[0, 0], [-1, 0], [-1, -1], [0, -1]];
 
-/// The pixel to the left of it.
+/// Offset from the current corner to the pixel ahead on the left, per direction.
 const AHEAD_LEFT: [[i64; 2]; 4] = [[0, -1], [0, 0], [-1, 0], [-1, -1]];
 
 impl<'a> Tracer<'a> {
@@ -137,26 +137,26 @@ impl<'a> Tracer<'a> {
                 }
             }
         }
-        self.sorted()
+        self.into_polygons()
     }
 
-    /// Follows the outline that has the upper side of pixel `x, y`. Where two pixels touch at a corner
-    /// only, it stays with the one that it is at.
+    /// Traces the ring with the top edge of pixel `x, y`. Where two pixels touch at a corner only, it stays at the current
+    /// pixel.
     fn trace(&mut self, x: i64, y: i64) {
         let number = self.rings.len() as u32 + 1;
         let mut ring = Vec::new();
-        let ([mut cx, mut cy], mut way) = ([x, y], 0);
+        let ([mut cx, mut cy], mut direction) = ([x, y], 0);
         loop {
-            if way == 0 {
+            if direction == 0 {
                 let cell = (cy * self.bitmap.width as i64 + cx) as usize;
                 if self.upper[cell] != 0 {
                     break;
                 }
                 self.upper[cell] = number;
             }
-            (cx, cy) = (cx + STEPS[way][0], cy + STEPS[way][1]);
+            (cx, cy) = (cx + STEPS[direction][0], cy + STEPS[direction][1]);
             let at = |[dx, dy]: [i64; 2]| self.is_set(cx + dx, cy + dy);
-            let turn = match (at(AHEAD_RIGHT[way]), at(AHEAD_LEFT[way])) {
+            let turn = match (at(AHEAD_RIGHT[direction]), at(AHEAD_LEFT[direction])) {
                 (false, _) => 1,
                 (true, false) => 0,
                 (true, true) => 3,
@@ -164,17 +164,17 @@ impl<'a> Tracer<'a> {
             if turn != 0 {
                 ring.push([cx as u32, cy as u32]);
             }
-            way = (way + turn) % 4;
+            direction = (direction + turn) % 4;
         }
         self.rings.push(ring);
     }
 
-    /// Gives each hole to the outline around it, and the corners their place in the picture.
-    fn sorted(self) -> Vec<Polygon> {
+    /// Assigns each hole to the outline around it, and converts corners to image coordinates.
+    fn into_polygons(self) -> Vec<Polygon> {
         let is_hole: Vec<bool> = self.rings.iter().map(|r| doubled_area(r) < 0).collect();
         let mut holes: Vec<usize> = (0..self.rings.len()).filter(|&i| is_hole[i]).collect();
         holes.sort_by_key(|&hole| self.rings[hole].iter().map(|corner| corner[1]).min());
-        // The ring above a hole is the outline, or a hole of the same outline, which came before.
+        // The ring above a hole is its outline, or an earlier hole of the same outline.
         let mut outline: Vec<usize> = (0..self.rings.len()).collect();
         for &hole in &holes {
             let [x, mut y] = from_top(&self.rings[hole])[0].map(i64::from);
@@ -186,19 +186,19 @@ impl<'a> Tracer<'a> {
         }
         let mut holes_of = vec![Vec::new(); self.rings.len()];
         for hole in holes {
-            holes_of[outline[hole]].push(self.moved(hole));
+            holes_of[outline[hole]].push(self.in_image(hole));
         }
         let outlines = (0..self.rings.len()).filter(|&ring| !is_hole[ring]);
         outlines
             .map(|ring| Polygon {
-                exterior: self.moved(ring),
+                exterior: self.in_image(ring),
                 holes: std::mem::take(&mut holes_of[ring]),
             })
             .collect()
     }
 
-    /// A ring in the pixels of the picture.
-    fn moved(&self, ring: usize) -> Vec<Corner> {
+    /// A ring in image coordinates.
+    fn in_image(&self, ring: usize) -> Vec<Corner> {
         let (left, top) = (self.bitmap.x as u32, self.bitmap.y as u32);
         let corners = self.rings[ring].iter();
         corners.map(|[x, y]| [x + left, y + top]).collect()
@@ -232,8 +232,8 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_has_one_hole_and_an_island_is_a_piece_of_its_own() {
-        let found = drawn(&[
+    fn a_ring_has_one_hole_and_an_island_is_a_component() {
+        let ring = drawn(&[
             ".......", //
             ".#####.", //
             ".#...#.", //
@@ -241,7 +241,7 @@ mod tests {
             ".#...#.", //
             ".#####.",
         ]);
-        let polygons = found.polygons();
+        let polygons = ring.polygons();
         assert_eq!(polygons.len(), 2);
         assert_eq!(polygons[0].exterior, [[6, 1], [6, 6], [1, 6], [1, 1]]);
         assert_eq!(
@@ -254,15 +254,15 @@ mod tests {
     }
 
     #[test]
-    fn pixels_that_touch_at_a_corner_are_two_pieces() {
+    fn pixels_that_touch_at_a_corner_are_two_components() {
         assert_eq!(drawn(&["#.", ".#"]).polygons().len(), 2);
         assert_eq!(drawn(&["##", ".#"]).polygons().len(), 1);
         assert!(drawn(&["..", ".."]).polygons().is_empty());
     }
 
-    /// COCO's own way of drawing polygons is the judge: every pixel must come back.
+    /// COCO's rasterization of the polygons must give back every pixel.
     #[test]
-    fn drawn_by_cocos_rule_the_polygons_are_the_mask() {
+    fn polygons_rendered_by_coco_equal_the_mask() {
         let stream = Stream::named("polygons", 0);
         let mut holes = 0;
         for case in 0..400u64 {

@@ -1,0 +1,253 @@
+//! wgpu adapters: which exist, through which graphics API, and which one a device is opened on.
+//!
+//! OpenGL is used only on request. wgpu's OpenGL backend runs every call under one context lock, which
+//! its polling thread gives up on after six seconds; where a batch of kernels holds the lock for longer,
+//! that thread panics and whoever waits for the device waits forever (wgpu-hal 30.0.1, `gles/egl.rs`).
+
+use crate::tuning;
+use crate::{BackendError, BackendKind, Selected};
+use burn::tensor::Device;
+use burn::tensor::wgpu::WgpuBackend;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use wgpu::{Backends, DeviceType, Instance, InstanceDescriptor};
+
+/// A graphics API through which wgpu reaches an adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GraphicsApi {
+    /// Vulkan.
+    Vulkan,
+    /// Apple's Metal.
+    Metal,
+    /// DirectX 12.
+    Dx12,
+    /// OpenGL or OpenGL ES.
+    OpenGl,
+}
+
+impl GraphicsApi {
+    /// All APIs, in the order of preference.
+    const ALL: [Self; 4] = [Self::Metal, Self::Vulkan, Self::Dx12, Self::OpenGl];
+
+    fn backends(self) -> Backends {
+        match self {
+            Self::Vulkan => Backends::VULKAN,
+            Self::Metal => Backends::METAL,
+            Self::Dx12 => Backends::DX12,
+            Self::OpenGl => Backends::GL,
+        }
+    }
+
+    fn backend(self) -> WgpuBackend {
+        match self {
+            Self::Vulkan => WgpuBackend::Vulkan,
+            Self::Metal => WgpuBackend::Metal,
+            Self::Dx12 => WgpuBackend::Dx12,
+            Self::OpenGl => WgpuBackend::Gl,
+        }
+    }
+}
+
+impl GraphicsApi {
+    /// Name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vulkan => "Vulkan",
+            Self::Metal => "Metal",
+            Self::Dx12 => "DirectX 12",
+            Self::OpenGl => "OpenGL",
+        }
+    }
+}
+
+impl fmt::Display for GraphicsApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An adapter as its driver describes it. One GPU may appear once per API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Adapter {
+    /// Name of the GPU or of the software renderer.
+    pub name: String,
+    /// API through which it is reached.
+    pub api: GraphicsApi,
+    /// Driver and its version, as far as the driver states them.
+    pub driver: String,
+    /// Whether the CPU renders (lavapipe, llvmpipe, WARP, SwiftShader).
+    pub is_software: bool,
+}
+
+impl fmt::Display for Adapter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.api)
+    }
+}
+
+/// The adapters of one API. Asked once per process: a Vulkan loader may crash while instances come and go
+/// on several threads, so the instance is kept.
+fn adapters_of(api: GraphicsApi) -> Vec<Adapter> {
+    static KNOWN: Mutex<BTreeMap<GraphicsApi, Vec<Adapter>>> = Mutex::new(BTreeMap::new());
+    static INSTANCES: Mutex<Vec<Instance>> = Mutex::new(Vec::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let list = known.entry(api).or_insert_with(|| {
+        let instance = Instance::new(InstanceDescriptor {
+            backends: api.backends(),
+            ..InstanceDescriptor::new_without_display_handle()
+        });
+        let found = pollster::block_on(instance.enumerate_adapters(api.backends()));
+        let adapters = found.iter().map(|adapter| {
+            let info = adapter.get_info();
+            Adapter {
+                is_software: is_software(info.device_type, &info.name),
+                driver: format!("{} {}", info.driver, info.driver_info)
+                    .trim()
+                    .into(),
+                name: info.name,
+                api,
+            }
+        });
+        let adapters = adapters.collect();
+        let mut instances = INSTANCES.lock().unwrap_or_else(PoisonError::into_inner);
+        instances.push(instance);
+        adapters
+    });
+    list.clone()
+}
+
+/// OpenGL drivers state no device type, so the names of the known software renderers count too.
+fn is_software(device_type: DeviceType, name: &str) -> bool {
+    let name = name.to_lowercase();
+    let renderers = ["llvmpipe", "softpipe", "swiftshader", "swrast", "lavapipe"];
+    device_type == DeviceType::Cpu || renderers.iter().any(|renderer| name.contains(renderer))
+}
+
+/// Every adapter of every API, OpenGL's too. Loads the drivers: up to a second.
+pub fn adapters() -> Vec<Adapter> {
+    GraphicsApi::ALL.into_iter().flat_map(adapters_of).collect()
+}
+
+/// The APIs that `kind` may use here, in order of preference. `WGPU_BACKEND` (`vulkan`, `metal`, `dx12`,
+/// `gl`, separated by commas) replaces the default of [`BackendKind::Wgpu`], which excludes OpenGL.
+pub(crate) fn apis(kind: BackendKind) -> Vec<GraphicsApi> {
+    allowed_apis(kind, std::env::var("WGPU_BACKEND").ok().as_deref())
+}
+
+fn allowed_apis(kind: BackendKind, variable: Option<&str>) -> Vec<GraphicsApi> {
+    if kind == BackendKind::WgpuGl {
+        return vec![GraphicsApi::OpenGl];
+    }
+    let asked = variable.filter(|text| !text.trim().is_empty());
+    let is_allowed = |api: &GraphicsApi| match asked {
+        Some(text) => Backends::from_comma_list(text).contains(api.backends()),
+        None => *api != GraphicsApi::OpenGl,
+    };
+    GraphicsApi::ALL.into_iter().filter(is_allowed).collect()
+}
+
+/// The adapter that `kind` opens: a GPU through the first API that has one, else a software renderer.
+pub(crate) fn preferred(kind: BackendKind) -> Result<Adapter, BackendError> {
+    let found: Vec<Adapter> = apis(kind).into_iter().flat_map(adapters_of).collect();
+    let gpu = found.iter().find(|adapter| !adapter.is_software);
+    match gpu.or(found.first()) {
+        Some(adapter) => Ok(adapter.clone()),
+        None => Err(BackendError::NoDevice(kind, help(kind))),
+    }
+}
+
+/// What to do where `kind` has no adapter; names an OpenGL adapter that was passed over.
+fn help(kind: BackendKind) -> String {
+    let install = "install the Vulkan driver of your GPU (Debian: apt-get install \
+                   mesa-vulkan-drivers, which has a software renderer too) or use --backend cpu";
+    let searched = apis(kind);
+    if searched.contains(&GraphicsApi::OpenGl) {
+        return install.into();
+    }
+    match adapters_of(GraphicsApi::OpenGl).first() {
+        Some(adapter) => format!(
+            "{adapter} was passed over, because OpenGL is slow and can stall (--backend wgpu-gl \
+             uses it all the same); {install}"
+        ),
+        None => install.into(),
+    }
+}
+
+/// Opens the preferred adapter of `kind`; the same device for every caller of this process.
+pub(crate) fn open(kind: BackendKind) -> Result<Selected, BackendError> {
+    let adapter = preferred(kind)?;
+    tuning::configure(adapter.is_software);
+    let cannot_open = |reason| BackendError::CannotOpen {
+        adapter: adapter.to_string(),
+        reason,
+    };
+    let device = device(adapter.api).map_err(cannot_open)?;
+    // The driver's default may be another adapter than the one found above: CUBECL_WGPU_DEFAULT_DEVICE.
+    let name = device.identity().map(|identity| identity.name);
+    let warning = (adapter.api == GraphicsApi::OpenGl).then_some(
+        "OpenGL has no timestamps and one lock for all calls: it is slow and can stall; use Vulkan \
+         where there is a driver",
+    );
+    Ok(Selected {
+        kind: match adapter.api {
+            GraphicsApi::OpenGl => BackendKind::WgpuGl,
+            _ => BackendKind::Wgpu,
+        },
+        name: name.unwrap_or_else(|| adapter.name.clone()),
+        api: Some(adapter.api.name()),
+        is_software: adapter.is_software,
+        warning,
+        device,
+    })
+}
+
+/// The device of an API's high-performance adapter. Burn opens an API once per process and refuses a
+/// second time.
+fn device(api: GraphicsApi) -> Result<Device, String> {
+    static OPENED: OnceLock<Mutex<BTreeMap<GraphicsApi, Result<Device, String>>>> = OnceLock::new();
+    let opened = OPENED.get_or_init(Mutex::default);
+    let mut opened = opened.lock().unwrap_or_else(PoisonError::into_inner);
+    let device = opened.entry(api).or_insert_with(|| {
+        let options = Device::wgpu_options().graphics_api(api.backend());
+        options.init().map_err(|error| error.to_string())
+    });
+    device.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opengl_is_used_on_request_only() {
+        use GraphicsApi::*;
+        let default = allowed_apis(BackendKind::Wgpu, None);
+        assert_eq!(default, [Metal, Vulkan, Dx12]);
+        assert_eq!(allowed_apis(BackendKind::Wgpu, Some("")), default);
+        assert_eq!(allowed_apis(BackendKind::WgpuGl, None), [OpenGl]);
+        assert_eq!(allowed_apis(BackendKind::Wgpu, Some("gl")), [OpenGl]);
+        let both = allowed_apis(BackendKind::Wgpu, Some("gl, vulkan"));
+        assert_eq!(both, [Vulkan, OpenGl]);
+    }
+
+    #[test]
+    fn software_renderers_are_recognized() {
+        let llvmpipe = "llvmpipe (LLVM 15.0.6, 256 bits)";
+        assert!(is_software(DeviceType::Other, llvmpipe));
+        assert!(is_software(
+            DeviceType::Cpu,
+            "Microsoft Basic Render Driver"
+        ));
+        assert!(!is_software(
+            DeviceType::Other,
+            "NVIDIA GeForce RTX 3090/PCIe/SSE2"
+        ));
+        assert!(!is_software(
+            DeviceType::IntegratedGpu,
+            "Intel(R) UHD Graphics"
+        ));
+    }
+}

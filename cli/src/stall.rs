@@ -1,0 +1,66 @@
+//! Reports while kernels are tuned, and the end of the process where a device stops answering.
+
+use mrcnn_backends::watchdog::{self, Stall};
+use mrcnn_backends::{BackendKind, Selected, count_tuned_kernels, tuned_kernels};
+use std::io::Write;
+
+/// Reports tuned kernels on stderr, and ends the process with one error where the device stalls. The CPU
+/// backend has neither: a step of a large network may take it as long as it likes.
+pub fn watch(selected: &Selected) -> anyhow::Result<()> {
+    if selected.kind == BackendKind::Cpu {
+        return Ok(());
+    }
+    count_tuned_kernels(report_tuning);
+    let Some(limit) = watchdog::limit_from_env().map_err(anyhow::Error::msg)? else {
+        return Ok(());
+    };
+    let device = selected.to_string();
+    watchdog::watch(limit, selected.is_software, move |stall| {
+        let message = message(&device, tuned_kernels(), &stall);
+        // A closed stderr must not keep the process from ending.
+        let _ = writeln!(std::io::stderr(), "error: {message}");
+        // Threads that wait for the device cannot be ended one by one, nor can destructors run.
+        watchdog::exit_now(1);
+    });
+    Ok(())
+}
+
+/// The first kernel, then every tenth: on a GPU tuning is over in a moment.
+fn report_tuning(count: usize) {
+    if count == 1 {
+        let _ = writeln!(
+            std::io::stderr(),
+            "tuning kernels for this device, in the first run of a network and image size only"
+        );
+    } else if count.is_multiple_of(10) {
+        let _ = writeln!(std::io::stderr(), "tuned {count} kernels");
+    }
+}
+
+fn message(device: &str, tuned: usize, stall: &Stall) -> String {
+    format!(
+        "{device} has made no progress for {} s while {} ({tuned} kernels tuned before); update the \
+         driver, use --backend cpu, or set MRCNN_WATCHDOG_S to more seconds. Results and checkpoints \
+         written so far are kept",
+        stall.idle.as_secs(),
+        stall.operation
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_message_names_device_operation_and_remedy() {
+        let stall = Stall {
+            operation: "predicting an image of 640x480".into(),
+            idle: Duration::from_secs(600),
+        };
+        let text = message("wgpu-gl (llvmpipe, OpenGL)", 3, &stall);
+        for part in ["llvmpipe", "600 s", "640x480", "3 kernels", "--backend cpu"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}

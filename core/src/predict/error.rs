@@ -1,0 +1,43 @@
+//! Errors of prediction.
+
+use crate::config::ConfigError;
+use crate::weights::WeightsError;
+use burn::tensor::ExecutionError;
+use mrcnn_backends::{BackendError, PrecisionError};
+use thiserror::Error;
+
+/// Errors of [`Predictor`](super::Predictor) and its builder.
+#[derive(Debug, Error)]
+pub enum PredictError {
+    /// The device failed, for example out of memory or lost.
+    #[error("the device failed: {0}; try a smaller image.min_size or another --backend")]
+    Device(#[from] ExecutionError),
+    /// The weights cannot be used.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The backend has no device.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The device does not support the requested precision.
+    #[error(transparent)]
+    Precision(#[from] PrecisionError),
+    /// The builder has no weights.
+    #[error("the builder has no weights; call .weights(path) or .weights(bytes)")]
+    NoWeights,
+    /// The score threshold is NaN.
+    #[error("the score threshold is NaN; use a number from 0 (every detection) to 1")]
+    Score,
+    /// An image without pixels.
+    #[error("image {index} of the batch has {width}x{height} pixels; use an image of at least 1x1")]
+    EmptyImage {
+        /// Index in the batch.
+        index: usize,
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+    },
+}

@@ -1,0 +1,19 @@
+//! Prediction: from images to detections in the pixels of the original images.
+
+mod builder;
+mod error;
+mod found;
+mod polygon;
+mod prediction;
+mod predictor;
+mod stages;
+
+pub use builder::{PredictorBuilder, WeightsSource};
+pub use error::PredictError;
+pub use found::Found;
+pub use polygon::{Corner, Polygon};
+pub use prediction::{Object, Prediction};
+pub use predictor::Predictor;
+pub use stages::PictureSizes;
+#[cfg(feature = "train")]
+pub(crate) use stages::input;
