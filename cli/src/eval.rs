@@ -8,7 +8,9 @@ use indicatif::ProgressBar;
 use mrcnn_backends::Selected;
 use mrcnn_backends::comm::Communicator;
 use mrcnn_core::Detection;
-use mrcnn_core::data::{Dataset, LeftOut, detections_json, find_split, open_split, printable, summarized};
+use mrcnn_core::data::{
+    Dataset, LeftOut, detections_json, find_split, open_split, printable, summarized,
+};
 use mrcnn_core::eval::{EvalOptions, evaluate_files};
 use mrcnn_core::predict::Predictor;
 use mrcnn_core::train::evaluate_over_ranks;
@@ -41,7 +43,10 @@ fn evaluate_results(args: &EvalArgs, results: &Path) -> Result<()> {
         ..EvalOptions::default()
     };
     let found = evaluate_files(&split.annotations, results, &options)?;
-    found.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    found
+        .notes
+        .iter()
+        .for_each(|note| eprintln!("note: {note}"));
     println!(
         "{} against {}",
         results.display(),
@@ -82,7 +87,9 @@ fn evaluate_weights(
         false => ProgressBar::hidden(),
     };
     if lead {
-        summarized(&problems).iter().for_each(|line| eprintln!("{line}"));
+        summarized(&problems)
+            .iter()
+            .for_each(|line| eprintln!("{line}"));
     }
     // Of this rank's share, which is about as large as the others'.
     let mut progress = |done, all| {
@@ -125,7 +132,11 @@ fn evaluate_weights(
     }
     println!("{images} images of {}\n{metrics}", dataset.description());
     for image in &dataset.left_out {
-        println!("left out: image {}: {}", image.image_id, printable(&image.reason));
+        println!(
+            "left out: image {}: {}",
+            image.image_id,
+            printable(&image.reason)
+        );
     }
     Ok(())
 }
@@ -171,9 +182,7 @@ fn write_left_out(results: &Path, dataset: &Dataset) -> Result<()> {
     if dataset.left_out.is_empty() {
         return Ok(());
     }
-    let entry = |image: &LeftOut| {
-        json!({"image_id": image.image_id, "file": image.path.display().to_string(), "reason": image.reason})
-    };
+    let entry = |image: &LeftOut| json!({"image_id": image.image_id, "file": image.path.display().to_string(), "reason": image.reason});
     let entries: Vec<_> = dataset.left_out.iter().map(entry).collect();
     let text = serde_json::to_string_pretty(&entries)?;
     std::fs::write(&path, text).with_context(|| path.display().to_string())

@@ -25,7 +25,10 @@ Examples:
 pub fn run(args: &CheckArgs) -> Result<()> {
     let report = check(&args.dir, args.images.as_deref())?;
     if args.all {
-        report.problems.iter().for_each(|problem| println!("{problem}"));
+        report
+            .problems
+            .iter()
+            .for_each(|problem| println!("{problem}"));
     }
     println!("{report}");
     match report.errors() {

@@ -31,9 +31,13 @@ pub struct Inputs {
 }
 
 /// Extensions of image files, whatever they contain.
-const EXTENSIONS: [&str; 9] = ["png", "jpg", "jpeg", "jpe", "jfif", "bmp", "webp", "tif", "tiff"];
+const EXTENSIONS: [&str; 9] = [
+    "png", "jpg", "jpeg", "jpe", "jfif", "bmp", "webp", "tif", "tiff",
+];
 /// Files that lie beside images.
-const COMPANIONS: [&str; 9] = ["json", "txt", "xml", "yaml", "yml", "csv", "md", "html", "db"];
+const COMPANIONS: [&str; 9] = [
+    "json", "txt", "xml", "yaml", "yml", "csv", "md", "html", "db",
+];
 
 /// Files as they are, the images of folders and datasets, the matches of patterns.
 pub fn find(arguments: &[OsString], split: Option<&str>, recursive: bool) -> Result<Inputs> {
@@ -54,7 +58,11 @@ pub fn find(arguments: &[OsString], split: Option<&str>, recursive: bool) -> Res
         if inputs.images.len() == before {
             inputs.note_skipped();
             let notes = inputs.notes.join("; ");
-            let notes = if notes.is_empty() { notes } else { format!(" ({notes})") };
+            let notes = if notes.is_empty() {
+                notes
+            } else {
+                format!(" ({notes})")
+            };
             bail!(
                 "{}: no such file, no image in it, no match{notes}; PNG, JPEG, WebP, TIFF and BMP are read",
                 printable(&argument.to_string_lossy())
@@ -63,7 +71,11 @@ pub fn find(arguments: &[OsString], split: Option<&str>, recursive: bool) -> Res
     }
     inputs.note_skipped();
     let mut ids = HashSet::new();
-    if let Some(twice) = inputs.images.iter().find(|image| !ids.insert(image.image_id)) {
+    if let Some(twice) = inputs
+        .images
+        .iter()
+        .find(|image| !ids.insert(image.image_id))
+    {
         bail!(
             "image id {} is used twice ({}): predict one dataset at a time",
             twice.image_id,
@@ -98,7 +110,11 @@ fn choose(folder: &Path, splits: &[Split], name: Option<&str>) -> Result<Split> 
     }
     find_split(folder, "val").map_err(|_| {
         let names: Vec<&str> = splits.iter().map(|split| split.name.as_str()).collect();
-        anyhow::anyhow!("{}: which split? give --split with one of {}", folder.display(), names.join(", "))
+        anyhow::anyhow!(
+            "{}: which split? give --split with one of {}",
+            folder.display(),
+            names.join(", ")
+        )
     })
 }
 
@@ -108,7 +124,9 @@ fn parent_split(folder: &Path) -> Option<Split> {
     let mut parents = folder.ancestors().skip(1).take(2);
     parents.find_map(|parent| {
         let splits = find_splits(parent).ok()?;
-        let mut own = splits.into_iter().filter(|split| split.images.canonicalize().is_ok_and(|at| at == folder));
+        let mut own = splits
+            .into_iter()
+            .filter(|split| split.images.canonicalize().is_ok_and(|at| at == folder));
         let first = own.next()?;
         own.next().is_none().then_some(first)
     })
@@ -116,7 +134,12 @@ fn parent_split(folder: &Path) -> Option<Split> {
 
 impl Inputs {
     fn next_id(&self) -> u64 {
-        self.images.iter().map(|image| image.image_id).max().unwrap_or(0) + 1
+        self.images
+            .iter()
+            .map(|image| image.image_id)
+            .max()
+            .unwrap_or(0)
+            + 1
     }
 
     fn add_file(&mut self, path: PathBuf) {
@@ -129,9 +152,15 @@ impl Inputs {
 
     fn add_dataset(&mut self, dataset: Dataset, annotations: &Path) -> Result<()> {
         if self.classes.is_some() || !self.images.is_empty() {
-            bail!("{}: predict a dataset alone, so that its image ids are kept", annotations.display());
+            bail!(
+                "{}: predict a dataset alone, so that its image ids are kept",
+                annotations.display()
+            );
         }
-        self.notes.push(format!("image ids and classes are those of {}", dataset.description()));
+        self.notes.push(format!(
+            "image ids and classes are those of {}",
+            dataset.description()
+        ));
         self.classes = Some(dataset.classes);
         let images = dataset.samples.into_iter().map(|sample| Input {
             path: sample.path,
@@ -144,20 +173,31 @@ impl Inputs {
 
     fn add_folder(&mut self, folder: &Path, recursive: bool) -> Result<()> {
         let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
-        let mut paths: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+        let mut paths: Vec<PathBuf> = entries
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .collect();
         paths.sort();
-        let is_hidden = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        let is_hidden = |path: &Path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with('.'))
+        };
         for path in paths.into_iter().filter(|path| !is_hidden(path)) {
             // A link may lead back to a folder above.
-            let is_link = path.symlink_metadata().is_ok_and(|entry| entry.is_symlink());
+            let is_link = path
+                .symlink_metadata()
+                .is_ok_and(|entry| entry.is_symlink());
             match (path.is_dir(), path.is_file()) {
                 (true, _) if recursive && !is_link => self.add_folder(&path, recursive)?,
                 (true, _) => self.folders += 1,
-                (_, true) if has_extension(&path, &EXTENSIONS) || is_image(&path) => self.add_file(path),
+                (_, true) if has_extension(&path, &EXTENSIONS) || is_image(&path) => {
+                    self.add_file(path)
+                }
                 (_, true) if !has_extension(&path, &COMPANIONS) => {
-                    let extension = path.extension().map_or("without extension".into(), |extension| {
-                        format!(".{}", extension.to_string_lossy().to_lowercase())
-                    });
+                    let extension = path
+                        .extension()
+                        .map_or("without extension".into(), |extension| {
+                            format!(".{}", extension.to_string_lossy().to_lowercase())
+                        });
                     self.skipped.entry(extension).or_default().push(path);
                 }
                 _ => {}
@@ -167,7 +207,9 @@ impl Inputs {
     }
 
     fn add_pattern(&mut self, argument: &OsString) -> Result<()> {
-        let Some(pattern) = argument.to_str() else { return Ok(()) };
+        let Some(pattern) = argument.to_str() else {
+            return Ok(());
+        };
         let matches = glob::glob(pattern).with_context(|| format!("{pattern}: a bad pattern"))?;
         let mut paths: Vec<PathBuf> = matches.filter_map(Result::ok).collect();
         paths.sort();
@@ -182,16 +224,26 @@ impl Inputs {
     fn note_skipped(&mut self) {
         for (extension, paths) in std::mem::take(&mut self.skipped) {
             let first = printable(&paths[0].to_string_lossy());
-            self.notes.push(format!("{} files {extension} are not read, such as {first}", paths.len()));
+            self.notes.push(format!(
+                "{} files {extension} are not read, such as {first}",
+                paths.len()
+            ));
         }
         if self.folders > 0 {
-            self.notes.push(format!("{} folders are not read: --recursive reads them", self.folders));
+            self.notes.push(format!(
+                "{} folders are not read: --recursive reads them",
+                self.folders
+            ));
             self.folders = 0;
         }
     }
 }
 
 fn has_extension(path: &Path, known: &[&str]) -> bool {
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    let extension = path
+        .extension()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_lowercase();
     known.contains(&extension.as_str())
 }

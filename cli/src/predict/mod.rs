@@ -9,8 +9,8 @@ use crate::progress::bar;
 use anyhow::{Context, Result, anyhow, bail};
 use indicatif::ProgressBar;
 use inputs::Input;
-use mrcnn_core::data::{Classes, detections_json, printable};
 use mrcnn_core::config::Depth;
+use mrcnn_core::data::{Classes, detections_json, printable};
 use mrcnn_core::image::decode::decode_with;
 use mrcnn_core::{Prediction, Predictor};
 use output::JsonList;
@@ -39,7 +39,10 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     }
     let predictor = builder.build()?;
     eprintln!("weights: {}", weights.display());
-    found.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    found
+        .notes
+        .iter()
+        .for_each(|note| eprintln!("note: {note}"));
     let out = match args.resume {
         true => {
             std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
@@ -112,7 +115,11 @@ impl Run<'_> {
             .filter(|(_, image)| !done.contains(&image.file_name))
             .collect();
         if left.len() < images.len() {
-            eprintln!("{} of {} images are done already", images.len() - left.len(), images.len());
+            eprintln!(
+                "{} of {} images are done already",
+                images.len() - left.len(),
+                images.len()
+            );
         }
         let table = self.args.format == PrintFormat::Table;
         if table {
@@ -153,7 +160,10 @@ impl Run<'_> {
             PrintFormat::Json => println!("{}", detections.text()?.trim_end()),
         }
         if finished < left.len() {
-            bail!("stopped after {finished} of {} images; go on with --resume --out {out}", left.len());
+            bail!(
+                "stopped after {finished} of {} images; go on with --resume --out {out}",
+                left.len()
+            );
         }
         if failed > 0 {
             bail!("{failed} of {} images could not be read", left.len());
@@ -210,7 +220,9 @@ impl Run<'_> {
         let started = Instant::now();
         let mut found = self.predictor.predict(&image)?;
         // `--set model.roi.score_threshold` may be lower.
-        found.detections.retain(|found| found.score >= self.args.score);
+        found
+            .detections
+            .retain(|found| found.score >= self.args.score);
         if self.args.format == PrintFormat::Table {
             bar.suspend(|| println!("{}", row(&input.path, started, &found)));
         }
@@ -236,7 +248,8 @@ impl Run<'_> {
             error: None,
         };
         let records = detections_json(input.image_id, Some(&input.file_name), &detections, classes);
-        let records: serde_json::Result<Vec<String>> = records.iter().map(serde_json::to_string).collect();
+        let records: serde_json::Result<Vec<String>> =
+            records.iter().map(serde_json::to_string).collect();
         Ok(Ok((records?, entry)))
     }
 }

@@ -20,7 +20,11 @@ const END: &[u8] = b"\n]\n";
 impl JsonList {
     /// A new list of some elements.
     pub fn create(path: &Path, elements: &[Box<RawValue>]) -> Result<Self> {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(path);
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path);
         let mut list = Self {
             file: file.with_context(|| path.display().to_string())?,
             path: path.into(),
@@ -28,7 +32,10 @@ impl JsonList {
             is_empty: true,
         };
         list.write(0, b"[\n]\n")?;
-        let elements: Vec<String> = elements.iter().map(|element| element.get().to_string()).collect();
+        let elements: Vec<String> = elements
+            .iter()
+            .map(|element| element.get().to_string())
+            .collect();
         list.push(&elements)?;
         Ok(list)
     }
@@ -42,7 +49,10 @@ impl JsonList {
         };
         match serde_json::from_str(&text) {
             Ok(elements) => Ok(elements),
-            Err(error) => bail!("{}: {error}; delete the folder and start again", path.display()),
+            Err(error) => bail!(
+                "{}: {error}; delete the folder and start again",
+                path.display()
+            ),
         }
     }
 
@@ -67,7 +77,10 @@ impl JsonList {
     }
 
     fn write(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
-        let written = self.file.seek(SeekFrom::Start(at)).and_then(|_| self.file.write_all(bytes));
+        let written = self
+            .file
+            .seek(SeekFrom::Start(at))
+            .and_then(|_| self.file.write_all(bytes));
         written.with_context(|| self.path.display().to_string())
     }
 
@@ -86,7 +99,8 @@ mod tests {
     fn a_list_is_json_after_every_addition() {
         let path = std::env::temp_dir().join(format!("mrcnn-list-{}.json", std::process::id()));
         let mut list = JsonList::create(&path, &[]).unwrap();
-        let parsed = |list: &JsonList| serde_json::from_str::<Value>(&list.text().unwrap()).unwrap();
+        let parsed =
+            |list: &JsonList| serde_json::from_str::<Value>(&list.text().unwrap()).unwrap();
         assert_eq!(parsed(&list), json!([]));
         let additions: [&[&str]; 4] = [&["1"], &[], &["{\"a\": 2}", "3"], &["[4]"]];
         for addition in additions {

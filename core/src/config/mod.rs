@@ -21,7 +21,8 @@ pub use model::{
 pub use overrides::ConfigError;
 pub use presets::PRESETS;
 pub use training::{
-    OnProblem, AutoScale, DataConfig, DecayScope, LossScale, OptimizerKind, Schedule, TrainConfig, Wire,
+    AutoScale, DataConfig, DecayScope, LossScale, OnProblem, OptimizerKind, Schedule, TrainConfig,
+    Wire,
 };
 
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@ use super::dataset::{DataError, Dataset, Sample};
 use super::duplicates::shared_images;
 use super::images::check_images;
 use super::problem::{Problem, Severity, printable, summarized};
-use super::reader::{Files, read_split};
+use super::reader::read_split;
 use super::splits::{Split, find_splits_in};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -78,7 +78,7 @@ pub fn check(dir: &Path, images: Option<&Path>) -> Result<Report, DataError> {
     let mut report = Report::default();
     let mut datasets: Vec<Dataset> = Vec::new();
     for split in find_splits_in(dir, images)? {
-        let (dataset, problems) = match read_split(&split, Files::Required) {
+        let (dataset, problems) = match read_split(&split) {
             Ok(read) => read,
             Err(error @ (DataError::Json { .. } | DataError::NotCoco { .. })) => {
                 report.problems.push(unreadable(&split, &error));
@@ -96,14 +96,24 @@ pub fn check(dir: &Path, images: Option<&Path>) -> Result<Report, DataError> {
         let usable = usable.filter(|sample| !ids.contains(&sample.image_id));
         report.splits.push(summary(&split, &dataset, usable));
         report.problems.extend(of_images);
-        report.problems.extend(datasets.iter().filter_map(|other| shared_images(other, &dataset)));
+        report.problems.extend(
+            datasets
+                .iter()
+                .filter_map(|other| shared_images(other, &dataset)),
+        );
         datasets.push(dataset);
     }
     Ok(report)
 }
 
 /// A problem of a whole split.
-fn of_split(split: &Split, severity: Severity, kind: &'static str, reason: String, fix: &str) -> Problem {
+fn of_split(
+    split: &Split,
+    severity: Severity,
+    kind: &'static str,
+    reason: String,
+    fix: &str,
+) -> Problem {
     Problem {
         severity,
         file: split.annotations.clone(),
@@ -124,7 +134,13 @@ fn unreadable(split: &Split, error: &DataError) -> Problem {
         DataError::Json { reason, .. } => (reason.clone(), "copy or export the file again".into()),
         other => (other.to_string(), "copy or export the file again".into()),
     };
-    of_split(split, Severity::Error, "unreadable annotations", reason, &fix)
+    of_split(
+        split,
+        Severity::Error,
+        "unreadable annotations",
+        reason,
+        &fix,
+    )
 }
 
 fn unused_classes(split: &Split, dataset: &Dataset) -> Vec<Problem> {
@@ -141,7 +157,11 @@ fn unused_classes(split: &Split, dataset: &Dataset) -> Vec<Problem> {
 }
 
 fn nothing_to_learn(split: &Split, dataset: &Dataset) -> Option<Problem> {
-    let crowds: usize = dataset.samples.iter().map(|sample| sample.instances.len()).sum();
+    let crowds: usize = dataset
+        .samples
+        .iter()
+        .map(|sample| sample.instances.len())
+        .sum();
     (crowds > 0 && dataset.objects() == 0).then(|| {
         let reason = format!("all its {crowds} objects are crowds (iscrowd=1), which are never learned from");
         let fix = "CVAT writes brush masks so: export polygons, or set iscrowd to 0 (`dataset check --fix OUT`)";
@@ -167,8 +187,15 @@ fn summary<'a>(
             summary.crowds += usize::from(instance.crowd);
         }
     }
-    for (label, count) in counts.into_iter().enumerate().filter(|(_, count)| *count > 0) {
-        *summary.instances.entry(dataset.classes.name(label)).or_default() += count;
+    for (label, count) in counts
+        .into_iter()
+        .enumerate()
+        .filter(|(_, count)| *count > 0)
+    {
+        *summary
+            .instances
+            .entry(dataset.classes.name(label))
+            .or_default() += count;
     }
     summary
 }

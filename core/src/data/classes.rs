@@ -81,11 +81,15 @@ impl Classes {
         for name in &self.names {
             *counts.entry(name).or_default() += 1;
         }
-        let label = |(name, id): (&String, &u64)| match by_name.get(name.as_str()).map(Vec::as_slice) {
-            Some([label]) if counts.get(name.as_str()) == Some(&1) => Some(*label),
-            Some(labels) => labels.iter().copied().find(|label| others.ids.get(label - 1) == Some(id)),
-            None => None,
-        };
+        let label =
+            |(name, id): (&String, &u64)| match by_name.get(name.as_str()).map(Vec::as_slice) {
+                Some([label]) if counts.get(name.as_str()) == Some(&1) => Some(*label),
+                Some(labels) => labels
+                    .iter()
+                    .copied()
+                    .find(|label| others.ids.get(label - 1) == Some(id)),
+                None => None,
+            };
         let labels = self.names.iter().zip(&self.ids).map(label);
         [Some(0)].into_iter().chain(labels).collect()
     }
@@ -153,10 +157,16 @@ mod tests {
         assert_eq!(data.labels_in(&model), None);
         // Names count, not ids.
         let turned = classes(&[(1, "car"), (2, "person")]);
-        assert_eq!(turned.labels_in(&data).unwrap(), [Some(0), Some(2), Some(1)]);
+        assert_eq!(
+            turned.labels_in(&data).unwrap(),
+            [Some(0), Some(2), Some(1)]
+        );
         // But where names are used twice.
         let twice = classes(&[(1, "a"), (2, "a")]);
-        assert_eq!(twice.labels_in(&twice).unwrap(), [Some(0), Some(1), Some(2)]);
+        assert_eq!(
+            twice.labels_in(&twice).unwrap(),
+            [Some(0), Some(1), Some(2)]
+        );
     }
 
     #[test]

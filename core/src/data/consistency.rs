@@ -38,7 +38,11 @@ pub(crate) fn compare(bbox: [f64; 4], mask: &Rle, segmentation: &RawSegmentation
         return Agreement::Good;
     }
     if let Some((kind, cause, fix)) = cause(bbox, extent, mask, segmentation) {
-        let reason = format!("the box {} does not fit the mask {}: {cause}", shown(bbox), shown(xywh(extent)));
+        let reason = format!(
+            "the box {} does not fit the mask {}: {cause}",
+            shown(bbox),
+            shown(xywh(extent))
+        );
         return Agreement::Contradiction(Fault::new(kind, reason, fix));
     }
     let overlap = iou(annotated, extent);
@@ -50,7 +54,11 @@ pub(crate) fn compare(bbox: [f64; 4], mask: &Rle, segmentation: &RawSegmentation
         shown(bbox),
         shown(xywh(extent))
     );
-    let fault = Fault::new("box and mask apart", reason, "redraw the one that is wrong (see `dataset preview`)");
+    let fault = Fault::new(
+        "box and mask apart",
+        reason,
+        "redraw the one that is wrong (see `dataset preview`)",
+    );
     match overlap < CONTRADICTING_IOU {
         true => Agreement::Contradiction(fault),
         false => Agreement::Doubtful(fault),
@@ -74,12 +82,20 @@ fn shown(numbers: [f64; 4]) -> String {
 }
 
 fn clipped([x1, y1, x2, y2]: Corners, width: f64, height: f64) -> Corners {
-    [x1.clamp(0.0, width), y1.clamp(0.0, height), x2.clamp(0.0, width), y2.clamp(0.0, height)]
+    [
+        x1.clamp(0.0, width),
+        y1.clamp(0.0, height),
+        x2.clamp(0.0, width),
+        y2.clamp(0.0, height),
+    ]
 }
 
 /// Largest distance between two sides.
 fn distance(a: Corners, b: Corners) -> f64 {
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f64::max)
 }
 
 fn iou(a: Corners, b: Corners) -> f64 {
@@ -142,7 +158,10 @@ fn cause(
     if let Some(factors) = scale(bbox, extent) {
         return Some((
             "scaled",
-            format!("the mask is scaled by {:.3} x {:.3} against the box", factors[0], factors[1]),
+            format!(
+                "the mask is scaled by {:.3} x {:.3} against the box",
+                factors[0], factors[1]
+            ),
             "annotate the image in its own size",
         ));
     }
@@ -192,14 +211,19 @@ fn by_rows(mask: &Rle, segmentation: &RawSegmentation) -> Option<Corners> {
 fn scale(bbox: [f64; 4], extent: Corners) -> Option<[f64; 2]> {
     let [x, y, w, h] = bbox;
     let factors = [(extent[2] - extent[0]) / w, (extent[3] - extent[1]) / h];
-    if !factors.iter().all(|factor| factor.is_finite() && (0.02..=50.0).contains(factor)) {
+    if !factors
+        .iter()
+        .all(|factor| factor.is_finite() && (0.02..=50.0).contains(factor))
+    {
         return None;
     }
     let [fx, fy] = factors;
     let explained = [(x * fx, extent[0]), (y * fy, extent[1])];
     // An object at the origin says nothing about a factor.
     let told = extent[0] > 8.0 && extent[1] > 8.0;
-    let close = explained.iter().all(|(scaled, wanted)| (scaled - wanted).abs() <= EXPLAINED);
+    let close = explained
+        .iter()
+        .all(|(scaled, wanted)| (scaled - wanted).abs() <= EXPLAINED);
     // Rounding of a small object looks like a factor near 1.
     let different = fx.max(1.0 / fx) > 1.3 && fy.max(1.0 / fy) > 1.3;
     (told && close && different).then_some(factors)

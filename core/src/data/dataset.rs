@@ -1,8 +1,8 @@
 //! A dataset: images with their instances, and classes mapped from the file.
 
-use super::problem::{Problem, Severity, summarized};
 use super::classes::Classes;
-use super::reader::{Files, read_split};
+use super::problem::{Problem, Severity, summarized};
+use super::reader::read_split;
 use super::source::Origin;
 use super::splits::{Split, find_split};
 use crate::boxes::Bbox;
@@ -149,7 +149,10 @@ impl DataError {
 }
 
 fn listed(files: &[PathBuf]) -> String {
-    let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    let files: Vec<String> = files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect();
     files.join(", ")
 }
 
@@ -232,7 +235,7 @@ impl Dataset {
         split: &Split,
         on_problem: OnProblem,
     ) -> Result<(Self, Vec<Problem>), DataError> {
-        let (dataset, problems) = read_split(split, Files::Required)?;
+        let (dataset, problems) = read_split(split)?;
         let errors: Vec<Problem> = problems
             .iter()
             .filter(|p| p.severity == Severity::Error)
@@ -266,14 +269,19 @@ impl Dataset {
                 names.push("...".into());
             }
             let names = names.join(", ");
-            text.push_str(&format!(" ({} images left out: {names})", self.left_out.len()));
+            text.push_str(&format!(
+                " ({} images left out: {names})",
+                self.left_out.len()
+            ));
         }
         text
     }
 
     /// Sets how 16-bit files become 8 bits.
     pub fn set_depth(&mut self, depth: Depth) {
-        self.samples.iter_mut().for_each(|sample| sample.depth = depth);
+        self.samples
+            .iter_mut()
+            .for_each(|sample| sample.depth = depth);
     }
 
     /// Number of objects that are not crowds.

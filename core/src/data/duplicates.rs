@@ -1,7 +1,7 @@
 //! Images that two splits share, by the contents of their files.
 
-use super::problem::{Problem, Severity};
 use super::dataset::{Dataset, Sample};
+use super::problem::{Problem, Severity};
 use super::source::Origin;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
@@ -21,11 +21,17 @@ pub(crate) fn shared_images(a: &Dataset, b: &Dataset) -> Option<Problem> {
     let mut hashes: HashMap<&Path, Option<u64>> = HashMap::new();
     let mut shared: Vec<(&Sample, &Sample)> = Vec::new();
     for sample in files(b) {
-        let Some(length) = length(&sample.path) else { continue };
+        let Some(length) = length(&sample.path) else {
+            continue;
+        };
         for other in by_length.get(&length).into_iter().flatten() {
-            let mut hash_of = |path: &'_ Path, key| *hashes.entry(key).or_insert_with(|| hash(path));
+            let mut hash_of =
+                |path: &'_ Path, key| *hashes.entry(key).or_insert_with(|| hash(path));
             let same = sample.path == other.path || {
-                let (mine, theirs) = (hash_of(&sample.path, &sample.path), hash_of(&other.path, &other.path));
+                let (mine, theirs) = (
+                    hash_of(&sample.path, &sample.path),
+                    hash_of(&other.path, &other.path),
+                );
                 mine.is_some() && mine == theirs
             };
             if same {
@@ -95,8 +101,19 @@ mod tests {
         let train = dataset("train", &["one", "two", "three"]);
         let val = dataset("val", &["six", "two", "three", "four"]);
         let problem = shared_images(&train, &val).unwrap();
-        assert!(problem.reason.starts_with("2 of its 4 images are in train too"), "{problem}");
-        assert!(problem.reason.contains("val2.png is") && problem.reason.contains("train2.png"), "{problem}");
-        assert_eq!(shared_images(&train, &dataset("other", &["ten", "eleven"])), None);
+        assert!(
+            problem
+                .reason
+                .starts_with("2 of its 4 images are in train too"),
+            "{problem}"
+        );
+        assert!(
+            problem.reason.contains("val2.png is") && problem.reason.contains("train2.png"),
+            "{problem}"
+        );
+        assert_eq!(
+            shared_images(&train, &dataset("other", &["ten", "eleven"])),
+            None
+        );
     }
 }

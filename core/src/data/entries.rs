@@ -114,20 +114,31 @@ fn check(
         }
     };
     let mut notes = Vec::new();
-    let image = annotation.image_id.clone().required("image_id").map(|id| id.0);
+    let image = annotation
+        .image_id
+        .clone()
+        .required("image_id")
+        .map(|id| id.0);
     let size = image.as_ref().ok().and_then(|id| sizes.get(id));
     let object = match size {
         Some(&size) => object(&annotation, size, &mut notes).and_then(|object| {
             limits.take(&object.mask)?;
             Ok(object)
         }),
-        None => Err(Fault::new("annotation", "its image does not exist", "delete it")),
+        None => Err(Fault::new(
+            "annotation",
+            "its image does not exist",
+            "delete it",
+        )),
     };
     Checked {
         index,
         id: annotation.id.value().map(|id| id.0),
         image,
-        category: annotation.category_id.required("category_id").map(|id| id.0),
+        category: annotation
+            .category_id
+            .required("category_id")
+            .map(|id| id.0),
         object,
         notes,
     }
@@ -139,21 +150,35 @@ fn object(
     (width, height): (u32, u32),
     notes: &mut Vec<Fault>,
 ) -> Result<Object, Fault> {
-    let field = |reason: String| Fault::new("field", reason, "write a number (iscrowd: 0 or 1), or leave it out");
-    let crowd = annotation.iscrowd.clone().optional("iscrowd").map_err(field)?;
+    let field = |reason: String| {
+        Fault::new(
+            "field",
+            reason,
+            "write a number (iscrowd: 0 or 1), or leave it out",
+        )
+    };
+    let crowd = annotation
+        .iscrowd
+        .clone()
+        .optional("iscrowd")
+        .map_err(field)?;
     let area = annotation.area.clone().optional("area").map_err(field)?;
     let segmentation = &annotation.segmentation;
     if is_normalized(segmentation, width, height) {
         return Err(Fault::new(
             "normalized polygons",
-            format!("the polygon's coordinates are normalized, fractions of the {width}x{height} image"),
+            format!(
+                "the polygon's coordinates are normalized, fractions of the {width}x{height} image"
+            ),
             "multiply x by the image's width and y by its height, in the boxes too",
         ));
     }
     let numbers = numbers(&annotation.bbox)?;
     let drawn = segmentation::mask(segmentation, height, width)?;
     let mask = drawn.mask;
-    let inside = numbers.map(|numbers| place(numbers, width, height)).transpose();
+    let inside = numbers
+        .map(|numbers| place(numbers, width, height))
+        .transpose();
     if mask.area() == 0 {
         inside?;
         let fix = "redraw it or delete the annotation";
@@ -178,7 +203,10 @@ fn object(
         }
     };
     if drawn.dropped_parts > 0 {
-        let reason = format!("{} of its polygon parts have fewer than 3 points", drawn.dropped_parts);
+        let reason = format!(
+            "{} of its polygon parts have fewer than 3 points",
+            drawn.dropped_parts
+        );
         notes.push(Fault::new("polygon parts", reason, "they are left out"));
     }
     let area = area.map(|area| area.0).filter(|area| area.is_finite());
@@ -198,7 +226,11 @@ pub(crate) fn numbers(bbox: &Field<Numbers>) -> Result<Option<[f64; 4]>, Fault> 
         Field::Bad(shown) => Err(Fault::new("box type", format!("`bbox` is {shown}"), fix)),
         Field::Value(numbers) => match <[f64; 4]>::try_from(&numbers.0[..]) {
             Ok(numbers) if numbers.iter().all(|v| v.is_finite()) => Ok(Some(numbers)),
-            _ => Err(Fault::new("box type", "the box is not four finite numbers", fix)),
+            _ => Err(Fault::new(
+                "box type",
+                "the box is not four finite numbers",
+                fix,
+            )),
         },
     }
 }
@@ -209,11 +241,19 @@ fn place([x, y, w, h]: [f64; 4], width: u32, height: u32) -> Result<(Bbox, Optio
     let shown = format!("box [{x}, {y}, {w}, {h}]");
     if w <= 0.0 || h <= 0.0 {
         let reason = format!("{shown} has no area");
-        return Err(Fault::new("box area", reason, "redraw it or delete the annotation"));
+        return Err(Fault::new(
+            "box area",
+            reason,
+            "redraw it or delete the annotation",
+        ));
     }
     if x >= right || y >= bottom || x + w <= 0.0 || y + h <= 0.0 {
         let reason = format!("{shown} lies outside the {width}x{height} image");
-        return Err(Fault::new("box outside", reason, "correct it or delete the annotation"));
+        return Err(Fault::new(
+            "box outside",
+            reason,
+            "correct it or delete the annotation",
+        ));
     }
     let over = x < -1.0 || y < -1.0 || x + w > right + 1.0 || y + h > bottom + 1.0;
     let note = over.then(|| {

@@ -16,7 +16,12 @@ pub(super) fn held_out(samples: &[Sample], fraction: f64, seed: u64) -> Vec<usiz
     let wanted = ((count as f64 * fraction).round() as usize).clamp(1, count - 1);
     let stream = Stream::named("validation split", seed);
     let mut order: Vec<usize> = (0..count).collect();
-    order.sort_by_key(|&index| (stream.bits(samples[index].image_id), samples[index].image_id));
+    order.sort_by_key(|&index| {
+        (
+            stream.bits(samples[index].image_id),
+            samples[index].image_id,
+        )
+    });
 
     let mut by_class: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for &index in &order {
@@ -35,7 +40,10 @@ pub(super) fn held_out(samples: &[Sample], fraction: f64, seed: u64) -> Vec<usiz
     for images in classes {
         let quota = (images.len() as f64 * fraction).round() as usize;
         let quota = quota.min(images.len() - 1);
-        let mut already = images.iter().filter(|&&index| held[index] == Some(true)).count();
+        let mut already = images
+            .iter()
+            .filter(|&&index| held[index] == Some(true))
+            .count();
         for &index in images {
             if held[index].is_some() {
                 continue;
@@ -47,12 +55,27 @@ pub(super) fn held_out(samples: &[Sample], fraction: f64, seed: u64) -> Vec<usiz
         }
     }
     // Images without objects, then whatever fills the fraction but for the only image of a class.
-    let only: Vec<usize> = by_class.values().filter(|images| images.len() == 1).map(|images| images[0]).collect();
+    let only: Vec<usize> = by_class
+        .values()
+        .filter(|images| images.len() == 1)
+        .map(|images| images[0])
+        .collect();
     let free = order.iter().filter(|&&index| held[index].is_none());
-    let used = order.iter().filter(|&&index| held[index] == Some(false) && !only.contains(&index));
-    let last = order.iter().filter(|&&index| held[index] == Some(false) && only.contains(&index));
-    let more: Vec<usize> = free.chain(used).chain(last).copied().take(wanted - taken).collect();
-    let mut found: Vec<usize> = (0..count).filter(|&index| held[index] == Some(true)).collect();
+    let used = order
+        .iter()
+        .filter(|&&index| held[index] == Some(false) && !only.contains(&index));
+    let last = order
+        .iter()
+        .filter(|&&index| held[index] == Some(false) && only.contains(&index));
+    let more: Vec<usize> = free
+        .chain(used)
+        .chain(last)
+        .copied()
+        .take(wanted - taken)
+        .collect();
+    let mut found: Vec<usize> = (0..count)
+        .filter(|&index| held[index] == Some(true))
+        .collect();
     found.extend(more);
     found.sort_unstable();
     found
@@ -66,18 +89,30 @@ mod tests {
 
     fn samples(labels: &[&[usize]]) -> Vec<Sample> {
         let mask = Rle::from_bbox([0.0, 0.0, 4.0, 4.0], 8, 8).unwrap();
-        let instances = |labels: &[usize]| labels.iter().map(|&l| Instance::new(l, mask.clone())).collect();
-        let sample = |(id, labels): (u64, &&[usize])| Sample::new(id, "a", (8, 8), instances(labels));
+        let instances = |labels: &[usize]| {
+            labels
+                .iter()
+                .map(|&l| Instance::new(l, mask.clone()))
+                .collect()
+        };
+        let sample =
+            |(id, labels): (u64, &&[usize])| Sample::new(id, "a", (8, 8), instances(labels));
         (1..).zip(labels).map(sample).collect()
     }
 
     #[test]
     fn the_fraction_holds_for_every_class_and_does_not_change() {
-        let labels: Vec<&[usize]> = (0..200).map(|i| if i % 10 == 0 { &[2, 1][..] } else { &[1][..] }).collect();
+        let labels: Vec<&[usize]> = (0..200)
+            .map(|i| if i % 10 == 0 { &[2, 1][..] } else { &[1][..] })
+            .collect();
         let samples = samples(&labels);
         let held = held_out(&samples, 0.1, 0);
         assert_eq!(held.len(), 20);
-        assert_eq!(held.iter().filter(|&&index| index % 10 == 0).count(), 2, "a tenth of the rare class");
+        assert_eq!(
+            held.iter().filter(|&&index| index % 10 == 0).count(),
+            2,
+            "a tenth of the rare class"
+        );
         assert_eq!(held, held_out(&samples, 0.1, 0));
         assert_ne!(held, held_out(&samples, 0.1, 1));
     }
@@ -88,7 +123,10 @@ mod tests {
             let labels = vec![&[1][..]; count];
             for fraction in [0.001, 0.1, 0.5, 0.999] {
                 let held = held_out(&samples(&labels), fraction, 3);
-                assert!((1..count).contains(&held.len()), "{count} {fraction}: {held:?}");
+                assert!(
+                    (1..count).contains(&held.len()),
+                    "{count} {fraction}: {held:?}"
+                );
             }
         }
         assert!(held_out(&samples(&[&[1]]), 0.5, 0).is_empty());

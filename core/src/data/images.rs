@@ -28,7 +28,10 @@ pub(crate) fn check_images(samples: &[Sample]) -> Vec<Problem> {
         1 => work(),
         _ => std::thread::scope(|scope| {
             let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
+            workers
+                .into_iter()
+                .flat_map(|worker| worker.join().unwrap_or_default())
+                .collect()
         }),
     };
     problems.sort_by_key(|problem| problem.image_id);
@@ -49,7 +52,10 @@ impl PixelBudget {
         let pixels = (u64::from(sample.width) * u64::from(sample.height)).min(MAX_PIXELS);
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         while *used > 0 && *used + pixels > MAX_PIXELS {
-            used = self.freed.wait(used).unwrap_or_else(PoisonError::into_inner);
+            used = self
+                .freed
+                .wait(used)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         *used += pixels;
         Held(self, pixels)
@@ -73,11 +79,16 @@ fn image_problems(sample: &Sample) -> Vec<Problem> {
         reason,
         fix: fix.into(),
     };
-    let decoded = match sample.decoded() {
+    let decoded = match sample.checked_image() {
         Ok(decoded) => decoded,
         Err(error) => {
             let fix = "replace the file or delete its entry";
-            return vec![problem(Severity::Error, "unreadable image", error.to_string(), fix)];
+            return vec![problem(
+                Severity::Error,
+                "unreadable image",
+                error.to_string(),
+                fix,
+            )];
         }
     };
     if let Some(reason) = size_mismatch(sample, decoded.image.dimensions()) {

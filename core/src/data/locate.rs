@@ -44,7 +44,10 @@ impl Locator {
     pub fn new(images: &Path, annotations: &Path) -> Self {
         let mut roots = vec![images.to_path_buf()];
         let folder = annotations.parent().unwrap_or(Path::new(""));
-        for root in [Some(folder), folder.parent(), images.parent()].into_iter().flatten() {
+        for root in [Some(folder), folder.parent(), images.parent()]
+            .into_iter()
+            .flatten()
+        {
             let root = root.to_path_buf();
             if !roots.contains(&root) {
                 roots.push(root);
@@ -62,7 +65,9 @@ impl Locator {
     pub fn find(&mut self, name: &str) -> Result<PathBuf, PathBuf> {
         let expected = self.roots[0].join(name);
         let parts: Vec<Component> = Path::new(name).components().collect();
-        let leaves = parts.iter().any(|part| matches!(part, Component::ParentDir | Component::RootDir));
+        let leaves = parts
+            .iter()
+            .any(|part| matches!(part, Component::ParentDir | Component::RootDir));
         if leaves {
             self.outside.push(name.into());
         }
@@ -90,7 +95,11 @@ impl Locator {
             if difference == Difference::Folder {
                 difference = Difference::Percent;
             }
-            let decoded = |text: &String| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+            let decoded = |text: &String| {
+                percent_encoding::percent_decode_str(text)
+                    .decode_utf8_lossy()
+                    .into_owned()
+            };
             let decoded: Vec<String> = candidates.iter().map(decoded).collect();
             candidates.splice(0..0, decoded);
         }
@@ -98,7 +107,10 @@ impl Locator {
             if difference == Difference::Folder {
                 difference = Difference::Separator;
             }
-            candidates = candidates.iter().map(|text| text.replace('\\', "/")).collect();
+            candidates = candidates
+                .iter()
+                .map(|text| text.replace('\\', "/"))
+                .collect();
         }
         candidates.retain(|text| !text.trim_matches('/').is_empty());
         let found = candidates.iter().find_map(|text| self.below_a_root(text));
@@ -111,7 +123,10 @@ impl Locator {
 
     /// The path below any root, with leading folders left out one after the other.
     fn below_a_root(&self, name: &str) -> Option<PathBuf> {
-        let parts: Vec<&str> = name.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+        let parts: Vec<&str> = name
+            .split('/')
+            .filter(|part| !part.is_empty() && *part != ".")
+            .collect();
         if parts.contains(&"..") {
             return None;
         }
@@ -205,7 +220,9 @@ impl Index {
         let by_name = || self.names.get(last).and_then(case);
         let is_image = |path: &PathBuf| {
             let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-            let known = ["jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "jfif", "jpe"];
+            let known = [
+                "jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "jfif", "jpe",
+            ];
             extension.is_some_and(|extension| known.contains(&extension.as_str()))
         };
         let by_stem = || {
@@ -218,7 +235,10 @@ impl Index {
 
 /// Lower case, and composed characters (NFC).
 fn simplified(name: &str) -> String {
-    name.replace('\\', "/").nfc().collect::<String>().to_lowercase()
+    name.replace('\\', "/")
+        .nfc()
+        .collect::<String>()
+        .to_lowercase()
 }
 
 #[cfg(test)]
@@ -244,14 +264,38 @@ mod tests {
         }
         let cases = [
             ("001.png", "images/001.png", None),
-            ("images\\001.png", "images/001.png", Some(Difference::Separator)),
-            ("C:\\data\\images\\001.png", "images/001.png", Some(Difference::Separator)),
-            ("Capture%20d%C3%A9cran%20002.png", "images/Capture d\u{e9}cran 002.png", Some(Difference::Percent)),
-            ("https://host/a/001.png?v=2", "images/001.png", Some(Difference::Url)),
-            ("/data/local-files/?d=images/001.png", "images/001.png", Some(Difference::Url)),
+            (
+                "images\\001.png",
+                "images/001.png",
+                Some(Difference::Separator),
+            ),
+            (
+                "C:\\data\\images\\001.png",
+                "images/001.png",
+                Some(Difference::Separator),
+            ),
+            (
+                "Capture%20d%C3%A9cran%20002.png",
+                "images/Capture d\u{e9}cran 002.png",
+                Some(Difference::Percent),
+            ),
+            (
+                "https://host/a/001.png?v=2",
+                "images/001.png",
+                Some(Difference::Url),
+            ),
+            (
+                "/data/local-files/?d=images/001.png",
+                "images/001.png",
+                Some(Difference::Url),
+            ),
             ("train/001.png", "images/001.png", Some(Difference::Folder)),
             ("003.jpg", "images/deep/003.JPG", Some(Difference::Case)),
-            ("\u{e9}t\u{e9}.png", "images/e\u{301}t\u{e9}.png", Some(Difference::Case)),
+            (
+                "\u{e9}t\u{e9}.png",
+                "images/e\u{301}t\u{e9}.png",
+                Some(Difference::Case),
+            ),
             ("001.jpg", "images/001.png", Some(Difference::Extension)),
         ];
         for (name, wanted, difference) in cases {

@@ -23,10 +23,10 @@ pub mod shapes;
 mod source;
 pub(crate) mod splits;
 
+pub use crate::config::OnProblem;
 pub use check::{Report, SplitSummary, check};
 pub use classes::Classes;
 pub use coco::{DetectionRecord, RleRecord, detections_json};
-pub use crate::config::OnProblem;
 pub use dataset::{DataError, Dataset, Instance, LeftOut, Sample};
 pub(crate) use duplicates::shared_images;
 pub(crate) use images::{check_images, size_mismatch};

@@ -1,8 +1,8 @@
 //! Opens the training and the validation set of a configuration.
 
-use super::problem::{Problem, Severity};
 use super::dataset::{DataError, Dataset};
 use super::holdout::held_out;
+use super::problem::{Problem, Severity};
 use super::splits::{Split, find_split_in};
 use crate::config::DataConfig;
 use std::path::Path;
@@ -31,7 +31,9 @@ pub fn open_training_data(data: &DataConfig) -> Result<TrainingData, DataError> 
         Err(error) => return Err(error),
     };
     let (train, mut problems) = Dataset::open_files(&train_split, data.on_problem)?;
-    let same_file = val_split.as_ref().is_none_or(|val| val.annotations == train_split.annotations);
+    let same_file = val_split
+        .as_ref()
+        .is_none_or(|val| val.annotations == train_split.annotations);
     if same_file && data.val != data.train {
         if data.val_fraction <= 0.0 {
             return Err(DataError::NoValidation {
@@ -114,15 +116,20 @@ fn split_off(whole: Dataset, data: &DataConfig) -> Result<(Dataset, Dataset), Da
         });
     }
     let part = |count: usize, role: &str| {
-        format!("{count} of {all} images {role} (data.val_fraction={fraction}, data.val_seed={seed})")
+        format!(
+            "{count} of {all} images {role} (data.val_fraction={fraction}, data.val_seed={seed})"
+        )
     };
     let (mut train, mut val) = (whole.clone(), whole);
     train.part = Some(part(all - held.len(), "without those held out"));
     val.part = Some(part(held.len(), "held out"));
     let is_held = |index: &usize| held.binary_search(index).is_ok();
     let (mut index, mut other) = (0.., 0..);
-    train.samples.retain(|_| !index.next().is_some_and(|index| is_held(&index)));
-    val.samples.retain(|_| other.next().is_some_and(|index| is_held(&index)));
+    train
+        .samples
+        .retain(|_| !index.next().is_some_and(|index| is_held(&index)));
+    val.samples
+        .retain(|_| other.next().is_some_and(|index| is_held(&index)));
     Ok((train, val))
 }
 
@@ -142,14 +149,23 @@ impl Dataset {
         missing.sort();
         missing.dedup();
         if !missing.is_empty() {
-            let known: Vec<String> = train.classes.names.iter().map(|name| format!("`{name}`")).collect();
+            let known: Vec<String> = train
+                .classes
+                .names
+                .iter()
+                .map(|name| format!("`{name}`"))
+                .collect();
             return Err(DataError::OtherClasses {
                 path: self.annotations.clone(),
                 missing: missing.join(", "),
                 known: known.join(", "),
             });
         }
-        for instance in self.samples.iter_mut().flat_map(|sample| &mut sample.instances) {
+        for instance in self
+            .samples
+            .iter_mut()
+            .flat_map(|sample| &mut sample.instances)
+        {
             instance.label = labels[instance.label].unwrap_or_default();
         }
         let reason = format!(
@@ -172,10 +188,17 @@ impl Dataset {
 /// Refuses a training set without objects, and one of crowds only. Warns of a validation set without
 /// objects.
 pub(crate) fn check_objects(train: &Dataset, val: &Dataset) -> Result<Option<Problem>, DataError> {
-    let instances = |dataset: &Dataset| dataset.samples.iter().map(|s| s.instances.len()).sum::<usize>();
+    let instances = |dataset: &Dataset| {
+        dataset
+            .samples
+            .iter()
+            .map(|s| s.instances.len())
+            .sum::<usize>()
+    };
     if train.objects() == 0 {
         let reason = match instances(train) {
-            0 => "it has no object, so there is nothing to learn from; is it the right file?".to_string(),
+            0 => "it has no object, so there is nothing to learn from; is it the right file?"
+                .to_string(),
             crowds => format!(
                 "all its {crowds} objects are crowds (iscrowd=1), which are never learned from: CVAT writes brush \
                  masks so; export polygons, or set iscrowd to 0 (`dataset check --fix OUT` does)"
@@ -190,8 +213,8 @@ pub(crate) fn check_objects(train: &Dataset, val: &Dataset) -> Result<Option<Pro
         image_id: None,
         annotation_id: None,
         kind: "no ground truth",
-        reason: "no validation image has an object, so that every AP is undefined and shown as `-`".into(),
+        reason: "no validation image has an object, so that every AP is undefined and shown as `-`"
+            .into(),
         fix: "choose validation images with objects".into(),
     }))
 }
-

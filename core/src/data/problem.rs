@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use std::path::PathBuf;
 
 /// How bad a problem is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
     /// Training can go on.
     Warning,
@@ -63,7 +63,12 @@ pub fn summarized(problems: &[Problem]) -> Vec<String> {
         // Problems of images have the image as their file.
         let is_image = problem.annotation_id.is_none() && problem.image_id.is_some();
         let file = (!is_image).then_some(&problem.file);
-        let key = (problem.severity, problem.kind, file, problem.image_id.is_some());
+        let key = (
+            problem.severity,
+            problem.kind,
+            file,
+            problem.image_id.is_some(),
+        );
         let group = groups.entry(key).or_default();
         if group.is_empty() {
             order.push(key);
@@ -84,7 +89,12 @@ fn summary(group: &[&Problem]) -> String {
         true => problem.annotation_id,
         false => problem.image_id,
     };
-    let mut ids: Vec<String> = group.iter().filter_map(id).take(NAMED).map(|id| id.to_string()).collect();
+    let mut ids: Vec<String> = group
+        .iter()
+        .filter_map(id)
+        .take(NAMED)
+        .map(|id| id.to_string())
+        .collect();
     if group.len() > NAMED && !ids.is_empty() {
         ids.push("...".into());
     }
@@ -156,7 +166,10 @@ mod tests {
 
     #[test]
     fn texts_of_files_cannot_steer_the_terminal() {
-        assert_eq!(printable("a\u{1b}[2Jb\n\u{202e}\u{e9}"), "a\\u{1b}[2Jb\\n\\u{202e}\u{e9}");
+        assert_eq!(
+            printable("a\u{1b}[2Jb\n\u{202e}\u{e9}"),
+            "a\\u{1b}[2Jb\\n\\u{202e}\u{e9}"
+        );
         assert_eq!(printable(&"x".repeat(1000)).len(), 403);
     }
 }

@@ -1,11 +1,11 @@
 //! Reads a split. Every annotation is checked; a bad one is left out and named.
 
-use super::problem::{Problem, Severity};
 use super::classes::Classes;
 use super::dataset::{DataError, Dataset, Instance, LeftOut, Sample};
 use super::entries::{Batch, Checked, Limits};
 use super::json::{Element, Field, Id, ScanError, Section, parse_element, scan};
 use super::locate::Locator;
+use super::problem::{Problem, Severity};
 use super::raw::{RawCategory, RawImage};
 use super::segmentation::Fault;
 use super::splits::Split;
@@ -15,16 +15,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// Whether the image files of a split must exist.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Files {
-    Required,
-    /// Only the annotations are used.
-    Ignored,
-}
-
 /// Reads a split without what is bad, and every problem that is found without decoding an image.
-pub(crate) fn read_split(split: &Split, files: Files) -> Result<(Dataset, Vec<Problem>), DataError> {
+pub(crate) fn read_split(split: &Split) -> Result<(Dataset, Vec<Problem>), DataError> {
     let path = &split.annotations;
     let json = |reason: String| DataError::Json {
         path: path.clone(),
@@ -33,7 +25,6 @@ pub(crate) fn read_split(split: &Split, files: Files) -> Result<(Dataset, Vec<Pr
     let length = std::fs::metadata(path).map_or(0, |file| file.len());
     let mut reader = Reader {
         split,
-        files,
         problems: Vec::new(),
         images: Vec::new(),
         categories: Vec::new(),
@@ -42,13 +33,14 @@ pub(crate) fn read_split(split: &Split, files: Files) -> Result<(Dataset, Vec<Pr
         left_out: Vec::new(),
         checks: Checks::new(length),
     };
-    let foreign = scan(path, &mut |element| reader.element(element)).map_err(|error| match error {
-        ScanError::Io(source) => DataError::Io {
-            path: path.clone(),
-            source,
-        },
-        ScanError::Json(reason) => json(reason),
-    })?;
+    let foreign =
+        scan(path, &mut |element| reader.element(element)).map_err(|error| match error {
+            ScanError::Io(source) => DataError::Io {
+                path: path.clone(),
+                source,
+            },
+            ScanError::Json(reason) => json(reason),
+        })?;
     if let Some(foreign) = foreign {
         let advice = foreign.advice().into();
         return Err(DataError::NotCoco {
@@ -61,7 +53,6 @@ pub(crate) fn read_split(split: &Split, files: Files) -> Result<(Dataset, Vec<Pr
 
 struct Reader<'a> {
     split: &'a Split,
-    files: Files,
     problems: Vec<Problem>,
     images: Vec<(usize, Result<RawImage, String>)>,
     categories: Vec<(usize, Result<RawCategory, String>)>,
@@ -104,8 +95,12 @@ impl Reader<'_> {
         let place = (element.line, element.column);
         let index = element.index;
         match element.section {
-            Section::Images => self.images.push((index, parse_element(element.text, place)?)),
-            Section::Categories => self.categories.push((index, parse_element(element.text, place)?)),
+            Section::Images => self
+                .images
+                .push((index, parse_element(element.text, place)?)),
+            Section::Categories => self
+                .categories
+                .push((index, parse_element(element.text, place)?)),
             Section::Annotations => {
                 let full = self.checks.batch.push(element.text, place, index);
                 if full && !self.images.is_empty() {
@@ -164,12 +159,18 @@ impl Reader<'_> {
         for (id, name) in categories {
             if classes.ids.last() == Some(&id) {
                 let reason = format!("category id {id} is used twice");
-                let fault = Fault::new("category id twice", reason, "give every category an id of its own");
+                let fault = Fault::new(
+                    "category id twice",
+                    reason,
+                    "give every category an id of its own",
+                );
                 self.error(Place::default(), fault);
                 continue;
             }
             if let Some(first) = names.insert(name.clone(), id) {
-                let reason = format!("categories {first} and {id} are both called `{name}`, and are two classes");
+                let reason = format!(
+                    "categories {first} and {id} are both called `{name}`, and are two classes"
+                );
                 let fix = "give them one id if they are the same (`dataset check --fix OUT`)";
                 self.warn(Fault::new("category name twice", reason, fix));
             }
@@ -183,9 +184,13 @@ impl Reader<'_> {
         let mut locator = Locator::new(&self.split.images, &self.split.annotations);
         let (mut ids, mut paths) = (HashSet::new(), HashMap::new());
         for (index, image) in std::mem::take(&mut self.images) {
-            let id = match image.as_ref().map(|image| image.id.clone().required("id")) {
-                Ok(Ok(id)) => id.0,
-                Ok(Err(reason)) | Err(reason) => {
+            let own_id = match &image {
+                Ok(image) => image.id.clone().required("id"),
+                Err(reason) => Err(reason.clone()),
+            };
+            let id = match own_id {
+                Ok(id) => id.0,
+                Err(reason) => {
                     let reason = format!("images[{index}]: {reason}");
                     let fix = "give every image a whole number as id (`dataset check --fix OUT` numbers them)";
                     self.error(Place::default(), Fault::new("image id", reason, fix));
@@ -198,16 +203,31 @@ impl Reader<'_> {
             };
             if !ids.insert(id) {
                 let reason = format!("image id {id} is used twice");
-                self.error(place, Fault::new("image id twice", reason, "give every image an id of its own"));
+                self.error(
+                    place,
+                    Fault::new(
+                        "image id twice",
+                        reason,
+                        "give every image an id of its own",
+                    ),
+                );
                 continue;
             }
-            let entry = image.map_err(|reason| Fault::new("image entry", reason, "correct the entry"));
-            match entry.and_then(|image| self.sample(id, image, &mut locator)) {
+            let entry =
+                image.map_err(|reason| Fault::new("image entry", reason, "correct the entry"));
+            match entry.and_then(|image| Self::sample(id, image, &mut locator)) {
                 Ok(sample) => {
                     if let Some(first) = paths.insert(sample.path.clone(), id) {
-                        let reason = format!("images {first} and {id} are the same file {}", sample.path.display());
+                        let reason = format!(
+                            "images {first} and {id} are the same file {}",
+                            sample.path.display()
+                        );
                         let fix = "give one entry all annotations of the file";
-                        self.report(Severity::Warning, place, Fault::new("file twice", reason, fix));
+                        self.report(
+                            Severity::Warning,
+                            place,
+                            Fault::new("file twice", reason, fix),
+                        );
                     }
                     self.samples.push(sample);
                 }
@@ -225,25 +245,23 @@ impl Reader<'_> {
         self.note_names(&locator);
     }
 
-    fn sample(&self, id: u64, image: RawImage, locator: &mut Locator) -> Result<Sample, Fault> {
-        let entry = |reason: String| Fault::new("image entry", reason, "correct the entry of the image");
+    fn sample(id: u64, image: RawImage, locator: &mut Locator) -> Result<Sample, Fault> {
+        let entry =
+            |reason: String| Fault::new("image entry", reason, "correct the entry of the image");
         let name = image.file_name.required("file_name").map_err(entry)?.0;
-        let path = match self.files {
-            Files::Ignored => self.split.images.join(&name),
-            Files::Required => locator.find(&name).map_err(|path| {
-                let reason = format!("{} is missing", path.display());
-                Fault::new("missing file", reason, "put the file there or delete the image entry")
-            })?,
-        };
+        let path = locator.find(&name).map_err(|path| {
+            let reason = format!("{} is missing", path.display());
+            let fix = "put the file there or delete the image entry";
+            Fault::new("missing file", reason, fix)
+        })?;
         let side = |field: Field<Id>, name| field.optional(name).map_err(entry);
         let declared = side(image.width, "width")?.zip(side(image.height, "height")?);
-        let (width, height) = match (declared, self.files) {
-            (Some((width, height)), _) => (width.0, height.0),
-            (None, Files::Required) => {
+        let (width, height) = match declared {
+            Some((width, height)) => (width.0, height.0),
+            None => {
                 let size = dimensions(&path).map_err(|error| entry(error.to_string()))?;
                 (size.0.into(), size.1.into())
             }
-            (None, Files::Ignored) => return Err(entry("`width` or `height` is missing".into())),
         };
         let pixels = width.checked_mul(height);
         let fits = pixels.is_some_and(|pixels| (1..=MAX_PIXELS).contains(&pixels));
@@ -253,7 +271,11 @@ impl Reader<'_> {
                 Some(0) => format!("image size is {width}x{height}"),
                 _ => format!("image size is {width}x{height}; at most 100 megapixels are read"),
             };
-            return Err(Fault::new("image size", reason, "write the image's width and height"));
+            return Err(Fault::new(
+                "image size",
+                reason,
+                "write the image's width and height",
+            ));
         };
         let mut sample = Sample::new(id, path, size, Vec::new());
         sample.file_name = name;
@@ -273,8 +295,14 @@ impl Reader<'_> {
         }
         if let Some(name) = locator.outside.first() {
             let count = locator.outside.len();
-            let reason = format!("{count} images have a `file_name` outside the dataset's folder, such as `{name}`");
-            self.warn(Fault::new("file outside", reason, "use names relative to the folder of the images"));
+            let reason = format!(
+                "{count} images have a `file_name` outside the dataset's folder, such as `{name}`"
+            );
+            self.warn(Fault::new(
+                "file outside",
+                reason,
+                "use names relative to the folder of the images",
+            ));
         }
     }
 
@@ -284,7 +312,11 @@ impl Reader<'_> {
         let labels: HashMap<u64, usize> = classes.ids.iter().copied().zip(1..).collect();
         let known: Vec<String> = classes.ids.iter().take(8).map(u64::to_string).collect();
         let known = known.join(", ");
-        let highest = checked.iter().filter_map(|checked| checked.id).max().unwrap_or(0);
+        let highest = checked
+            .iter()
+            .filter_map(|checked| checked.id)
+            .max()
+            .unwrap_or(0);
         let (mut seen, mut numbered) = (HashSet::new(), Vec::new());
         for checked in checked {
             let image = match checked.image {
@@ -295,7 +327,10 @@ impl Reader<'_> {
                         image: None,
                         annotation: checked.id,
                     };
-                    self.error(place, Fault::new("annotation image_id", reason, "write the id of its image"));
+                    self.error(
+                        place,
+                        Fault::new("annotation image_id", reason, "write the id of its image"),
+                    );
                     continue;
                 }
             };
@@ -306,7 +341,10 @@ impl Reader<'_> {
                         annotation: checked.id,
                     };
                     let reason = format!("image id {image} does not exist");
-                    self.error(place, Fault::new("unknown image", reason, "correct image_id or delete it"));
+                    self.error(
+                        place,
+                        Fault::new("unknown image", reason, "correct image_id or delete it"),
+                    );
                 }
                 continue;
             };
@@ -320,17 +358,26 @@ impl Reader<'_> {
             };
             if !seen.insert(id) {
                 let reason = format!("annotation id {id} is used twice");
-                let fault = Fault::new("annotation id twice", reason, "give every annotation its own id");
+                let fault = Fault::new(
+                    "annotation id twice",
+                    reason,
+                    "give every annotation its own id",
+                );
                 self.error(place, fault);
                 continue;
             }
             let label = checked.category.and_then(|category| {
-                labels.get(&category).copied().ok_or_else(|| {
-                    format!("category id {category} does not exist (ids: {known})")
-                })
+                labels
+                    .get(&category)
+                    .copied()
+                    .ok_or_else(|| format!("category id {category} does not exist (ids: {known})"))
             });
             let label = label.map_err(|reason| {
-                Fault::new("unknown category", reason, "correct category_id or add the category")
+                Fault::new(
+                    "unknown category",
+                    reason,
+                    "correct category_id or add the category",
+                )
             });
             for note in checked.notes {
                 self.report(Severity::Warning, place, note);
@@ -349,7 +396,9 @@ impl Reader<'_> {
         }
         if let Some(first) = numbered.first() {
             let count = numbered.len();
-            let reason = format!("{count} annotations have no whole number as id, the first is annotations[{first}]");
+            let reason = format!(
+                "{count} annotations have no whole number as id, the first is annotations[{first}]"
+            );
             self.warn(Fault::new("annotation ids", reason, "they are numbered"));
         }
     }
@@ -400,13 +449,16 @@ impl Checks {
         while self.running.len() > self.threads {
             self.join_oldest()?;
         }
-        self.running.push_back(std::thread::spawn(move || batch.check(&sizes, &limits)));
+        self.running
+            .push_back(std::thread::spawn(move || batch.check(&sizes, &limits)));
         Ok(())
     }
 
     fn join_oldest(&mut self) -> Result<(), String> {
         if let Some(oldest) = self.running.pop_front() {
-            let checked = oldest.join().map_err(|_| "an annotation could not be checked".to_string())?;
+            let checked = oldest
+                .join()
+                .map_err(|_| "an annotation could not be checked".to_string())?;
             self.finished.push(checked?);
         }
         Ok(())
@@ -424,6 +476,9 @@ impl Checks {
                 self.join_oldest()?;
             }
         }
-        Ok(std::mem::take(&mut self.finished).into_iter().flatten().collect())
+        Ok(std::mem::take(&mut self.finished)
+            .into_iter()
+            .flatten()
+            .collect())
     }
 }

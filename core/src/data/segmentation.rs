@@ -49,7 +49,10 @@ pub(crate) fn mask(
 
 fn whole(mask: Rle) -> Drawn {
     let dropped_parts = 0;
-    Drawn { mask, dropped_parts }
+    Drawn {
+        mask,
+        dropped_parts,
+    }
 }
 
 fn from_polygons(polygons: &[Vec<f64>], height: u32, width: u32) -> Result<Drawn, Fault> {
@@ -72,7 +75,11 @@ fn from_polygons(polygons: &[Vec<f64>], height: u32, width: u32) -> Result<Drawn
         let numbers = polygon.len();
         if numbers % 2 == 1 {
             let reason = format!("a polygon has {numbers} numbers, an odd count");
-            return Err(Fault::new("odd polygon", reason, "give x and y of every point"));
+            return Err(Fault::new(
+                "odd polygon",
+                reason,
+                "give x and y of every point",
+            ));
         }
         // Stray clicks beside a proper part.
         if numbers < 6 {
@@ -101,7 +108,10 @@ fn from_polygons(polygons: &[Vec<f64>], height: u32, width: u32) -> Result<Drawn
         let reason = format!("the polygons cannot be drawn: {error}");
         Fault::new("polygons", reason, "redraw them")
     })?;
-    Ok(Drawn { mask, dropped_parts })
+    Ok(Drawn {
+        mask,
+        dropped_parts,
+    })
 }
 
 /// Pixels; drawing takes memory by them. The outlines of COCO's largest objects have some ten thousand.
@@ -131,21 +141,29 @@ fn from_rle(
     match size {
         Field::Value(numbers) if numbers.0 == wanted => {}
         Field::Value(numbers) if numbers.0 == [wanted[1], wanted[0]] => {
-            let reason = format!("the RLE's size is [{width}, {height}], with height and width swapped");
+            let reason =
+                format!("the RLE's size is [{width}, {height}], with height and width swapped");
             return Err(Fault::new("RLE size swapped", reason, fix));
         }
         Field::Value(numbers) if numbers.0.len() == 2 => {
-            let reason = format!("the RLE is {}x{}, the image {width}x{height}", numbers.0[1], numbers.0[0]);
+            let reason = format!(
+                "the RLE is {}x{}, the image {width}x{height}",
+                numbers.0[1], numbers.0[0]
+            );
             return Err(Fault::new("RLE size", reason, fix));
         }
         Field::Value(_) | Field::Bad(_) => {
-            return Err(Fault::new("RLE size", "the RLE's size is not two numbers", fix));
+            return Err(Fault::new(
+                "RLE size",
+                "the RLE's size is not two numbers",
+                fix,
+            ));
         }
         Field::Missing => return Err(Fault::new("RLE size", "the RLE has no size", fix)),
     }
     let rle = match counts {
-        Counts::Compressed(text) => {
-            Rle::from_string_bytes(text.as_bytes(), height, width).map_err(|error| {
+        Counts::Compressed(text) => Rle::from_string_bytes(text.as_bytes(), height, width)
+            .map_err(|error| {
                 let python = text.starts_with("b'") || text.starts_with("b\"");
                 let reason = format!("the RLE counts are broken: {error}");
                 match python {
@@ -156,8 +174,7 @@ fn from_rle(
                     ),
                     false => Fault::new("RLE counts", reason, EXPORT),
                 }
-            })?
-        }
+            })?,
         Counts::Runs(runs) => Rle::from_counts(height, width, runs.clone()),
         Counts::Missing => return Err(Fault::new("RLE counts", "the RLE has no counts", EXPORT)),
         Counts::Other => {
@@ -196,9 +213,13 @@ mod tests {
     #[test]
     fn stray_parts_are_dropped_and_counted() {
         let square = vec![0.0, 0.0, 20.0, 0.0, 20.0, 5.0, 0.0, 5.0];
-        let drawn = from_polygons(&[square, vec![50.0, 50.0, 51.0, 51.0]], 100, 100).ok().unwrap();
+        let drawn = from_polygons(&[square, vec![50.0, 50.0, 51.0, 51.0]], 100, 100)
+            .ok()
+            .unwrap();
         assert_eq!((drawn.mask.area(), drawn.dropped_parts), (100, 1));
-        let fault = from_polygons(&[vec![50.0, 50.0, 51.0, 51.0]], 100, 100).err().unwrap();
+        let fault = from_polygons(&[vec![50.0, 50.0, 51.0, 51.0]], 100, 100)
+            .err()
+            .unwrap();
         assert!(fault.reason.contains("2 points"), "{fault:?}");
     }
 }

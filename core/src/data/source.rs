@@ -1,11 +1,11 @@
 //! Data sets of a program's own: pictures and objects that come from anywhere.
 
-use super::problem::{Problem, Severity};
 use super::classes::Classes;
 use super::dataset::{DataError, Dataset, Instance, Sample};
+use super::problem::{Problem, Severity};
 use crate::boxes::Bbox;
 use crate::config::{Depth, OnProblem};
-use crate::image::decode::{DecodeError, Decoded, decode_with};
+use crate::image::decode::{DecodeError, Decoded, decode_quick, decode_with};
 use ::image::RgbImage;
 use std::collections::HashSet;
 use std::fmt;
@@ -120,15 +120,22 @@ impl Sample {
 
     /// Reads and decodes the image, from its file or its source.
     pub fn image(&self) -> Result<RgbImage, DecodeError> {
-        Ok(self.decoded()?.image)
+        Ok(self.decoded(decode_quick)?.image)
     }
 
-    /// As [`Self::image`], with what the file says about the image.
-    pub(crate) fn decoded(&self) -> Result<Decoded, DecodeError> {
-        let path = &self.path;
+    /// As [`Self::image`], with what the file says about the image, and a check that nothing of it is missing.
+    pub(crate) fn checked_image(&self) -> Result<Decoded, DecodeError> {
+        self.decoded(|path, depth| decode_with(path, depth))
+    }
+
+    fn decoded(
+        &self,
+        decode: fn(&Path, Depth) -> Result<Decoded, DecodeError>,
+    ) -> Result<Decoded, DecodeError> {
+        let (path, depth) = (&self.path, self.depth);
         // A panic over one image must not take the others of its thread with it.
         match &self.origin {
-            Origin::File => catch_unwind(|| decode_with(path, self.depth)).unwrap_or_else(|_| {
+            Origin::File => catch_unwind(|| decode(path, depth)).unwrap_or_else(|_| {
                 let reason = "its decoder panicked".into();
                 Err(DecodeError::Format {
                     path: path.clone(),

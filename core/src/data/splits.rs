@@ -39,7 +39,11 @@ pub fn find_split(dir: &Path, name: &str) -> Result<Split, DataError> {
 }
 
 /// As [`find_split`], with the folder of the images where it is known.
-pub(crate) fn find_split_in(dir: &Path, images: Option<&Path>, name: &str) -> Result<Split, DataError> {
+pub(crate) fn find_split_in(
+    dir: &Path,
+    images: Option<&Path>,
+    name: &str,
+) -> Result<Split, DataError> {
     let splits = find_splits_in(dir, images)?;
     for wanted in [name, "all", "default"] {
         match matching(&splits, wanted)[..] {
@@ -54,7 +58,10 @@ pub(crate) fn find_split_in(dir: &Path, images: Option<&Path>, name: &str) -> Re
             }
         }
     }
-    let names: Vec<String> = splits.iter().map(|split| format!("`{}`", split.name)).collect();
+    let names: Vec<String> = splits
+        .iter()
+        .map(|split| format!("`{}`", split.name))
+        .collect();
     Err(DataError::NoSplit {
         dir: dir.into(),
         wanted: name.into(),
@@ -101,7 +108,11 @@ pub(crate) fn find_splits_in(dir: &Path, images: Option<&Path>) -> Result<Vec<Sp
         return Ok(vec![single_file(dir, images)]);
     }
     let mut files = Vec::new();
-    for folder in [dir.to_path_buf(), dir.join("annotations"), dir.join("Annotations")] {
+    for folder in [
+        dir.to_path_buf(),
+        dir.join("annotations"),
+        dir.join("Annotations"),
+    ] {
         let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) if folder == *dir => return Err(io_error(error)),
@@ -112,13 +123,23 @@ pub(crate) fn find_splits_in(dir: &Path, images: Option<&Path>) -> Result<Vec<Sp
     }
     files.sort();
     // The same folder twice where names have no case.
-    files.dedup_by(|a, b| a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b));
-    let mut splits: Vec<Split> = files.iter().filter_map(|path| split_of(dir, path)).collect();
+    files.dedup_by(|a, b| {
+        a.canonicalize()
+            .ok()
+            .zip(b.canonicalize().ok())
+            .is_some_and(|(a, b)| a == b)
+    });
+    let mut splits: Vec<Split> = files
+        .iter()
+        .filter_map(|path| split_of(dir, path))
+        .collect();
     if splits.is_empty() {
         splits.extend(only_json(dir, &files)?);
     }
     if let Some(images) = images {
-        splits.iter_mut().for_each(|split| split.images = images.into());
+        splits
+            .iter_mut()
+            .for_each(|split| split.images = images.into());
     }
     match splits.is_empty() {
         true => Err(DataError::NotFound { dir: dir.into() }),
@@ -128,15 +149,21 @@ pub(crate) fn find_splits_in(dir: &Path, images: Option<&Path>) -> Result<Vec<Sp
 
 /// Files such as macOS's `._annotations.json`.
 fn is_hidden(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+    path.file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
 fn stem_of(path: &Path) -> String {
-    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn is_json(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) && path.is_file()
+    path.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
+        && path.is_file()
 }
 
 /// The split of an annotation file or of a folder that holds one.
@@ -151,8 +178,16 @@ fn split_of(dir: &Path, path: &Path) -> Option<Split> {
         });
     }
     // Roboflow's, and a folder with annotations of its own beside the images.
-    let names = ["_annotations.coco.json", "annotations.json", "annotations.coco.json", "result.json"];
-    let annotations = names.iter().map(|name| path.join(name)).find(|path| path.is_file())?;
+    let names = [
+        "_annotations.coco.json",
+        "annotations.json",
+        "annotations.coco.json",
+        "result.json",
+    ];
+    let annotations = names
+        .iter()
+        .map(|name| path.join(name))
+        .find(|path| path.is_file())?;
     let own = path.join("images");
     let known = annotations.ends_with(names[0]) || !canonical_splits(&stem).is_empty();
     known.then(|| Split {
@@ -215,7 +250,9 @@ fn strip_prefix(stem: &str) -> Option<&str> {
         .iter()
         .find_map(|prefix| {
             let start = stem.get(..prefix.len())?;
-            start.eq_ignore_ascii_case(prefix).then(|| &stem[prefix.len()..])
+            start
+                .eq_ignore_ascii_case(prefix)
+                .then(|| &stem[prefix.len()..])
         })
         .map(|rest| rest.trim_start_matches(['_', '-']))
 }
@@ -243,8 +280,18 @@ fn image_folder(dir: &Path, name: &str, stem: &str) -> PathBuf {
         Some("") => name,
         _ => stem.rsplit('_').next().unwrap_or(name),
     };
-    let names = [full.to_string(), name.into(), full.to_lowercase(), name.to_lowercase()];
-    let folders = |base: PathBuf| names.iter().map(move |name| base.join(name)).collect::<Vec<_>>();
+    let names = [
+        full.to_string(),
+        name.into(),
+        full.to_lowercase(),
+        name.to_lowercase(),
+    ];
+    let folders = |base: PathBuf| {
+        names
+            .iter()
+            .map(move |name| base.join(name))
+            .collect::<Vec<_>>()
+    };
     let choices = [folders(dir.into()), folders(dir.join("images"))].concat();
     let found = choices.into_iter().find(|path| path.is_dir());
     found.unwrap_or_else(|| {
@@ -336,13 +383,38 @@ mod tests {
                 "images/Train",
             ),
             // Label Studio, and Roboflow without splits.
-            (&["result.json", "images/a.png"], "train", "result.json", "images"),
-            (&["_annotations.coco.json", "a.png"], "train", "_annotations.coco.json", ""),
+            (
+                &["result.json", "images/a.png"],
+                "train",
+                "result.json",
+                "images",
+            ),
+            (
+                &["_annotations.coco.json", "a.png"],
+                "train",
+                "_annotations.coco.json",
+                "",
+            ),
             // A folder for each split, with its own annotations.
-            (&["Train/annotations.json", "Train/images/a.png"], "train", "Train/annotations.json", "Train/images"),
-            (&["validation/annotations.json"], "val", "validation/annotations.json", "validation"),
+            (
+                &["Train/annotations.json", "Train/images/a.png"],
+                "train",
+                "Train/annotations.json",
+                "Train/images",
+            ),
+            (
+                &["validation/annotations.json"],
+                "val",
+                "validation/annotations.json",
+                "validation",
+            ),
             // The only JSON file.
-            (&["labels.json", "images/a.png", "._labels.json"], "train", "labels.json", "images"),
+            (
+                &["labels.json", "images/a.png", "._labels.json"],
+                "train",
+                "labels.json",
+                "images",
+            ),
         ];
         for (files, name, annotations, images) in cases {
             let at = folder(files);
@@ -359,12 +431,21 @@ mod tests {
         let split = find_split(&file, "val").unwrap();
         assert!(split.is_whole() && split.annotations == file);
         let pixels = at.path().join("pixels");
-        assert_eq!(find_split_in(&file, Some(&pixels), "train").unwrap().images, pixels);
-        let at = folder(&["annotations/instances_train.json", "annotations/instances_extra.json"]);
+        assert_eq!(
+            find_split_in(&file, Some(&pixels), "train").unwrap().images,
+            pixels
+        );
+        let at = folder(&[
+            "annotations/instances_train.json",
+            "annotations/instances_extra.json",
+        ]);
         let error = find_split(at.path(), "val").unwrap_err().to_string();
         assert!(error.contains("`extra`, `train`"), "{error}");
         let at = folder(&["one.json", "two.json"]);
         let error = find_split(at.path(), "val").unwrap_err().to_string();
-        assert!(error.contains("one.json") && error.contains("two.json"), "{error}");
+        assert!(
+            error.contains("one.json") && error.contains("two.json"),
+            "{error}"
+        );
     }
 }

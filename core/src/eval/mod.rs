@@ -13,7 +13,7 @@ pub use shard::EvalShard;
 use crate::data::{Classes, Dataset, RleRecord, Sample};
 use crate::detection::Detection;
 use hotcoco::{Annotation, COCO, COCOeval, Category, Image, IouType, Segmentation};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use thiserror::Error;
 

@@ -4,10 +4,12 @@
 use super::{EvalError, EvalOptions, Metrics, numbers_of};
 use crate::data::consistency::{Agreement, compare};
 use crate::data::entries::numbers;
-use crate::data::json::{Counts, Field, Number, Numbers, RawSegmentation, ScanError, Section, parse_element, scan};
+use crate::data::json::{
+    Counts, Field, Number, Numbers, RawSegmentation, ScanError, Section, parse_element, scan,
+};
+use crate::data::printable;
 use crate::data::raw::{RawAnnotation, RawCategory, RawImage};
 use crate::data::segmentation::mask;
-use crate::data::printable;
 use hotcoco::{Annotation, COCO, Category, Image, IouType, Segmentation};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -87,7 +89,12 @@ impl Faults {
             count => Err(EvalError::Refused {
                 path: path.into(),
                 count,
-                first: self.first.iter().map(|fault| printable(fault)).collect::<Vec<_>>().join("\n"),
+                first: self
+                    .first
+                    .iter()
+                    .map(|fault| printable(fault))
+                    .collect::<Vec<_>>()
+                    .join("\n"),
                 fix,
             }),
         }
@@ -107,13 +114,15 @@ fn ground_truth(path: &Path) -> Result<hotcoco::Dataset, EvalError> {
             Section::Categories => parse_element::<RawCategory>(element.text, place)?
                 .and_then(category)
                 .map(|category| truth.categories.push(category)),
-            Section::Annotations => {
-                parse_element(element.text, place)?.map(|annotation| annotations.push((element.index, annotation)))
-            }
+            Section::Annotations => parse_element::<RawAnnotation>(element.text, place)?
+                .map(|annotation| annotations.push((element.index, annotation))),
             Section::Top => Ok(()),
         };
         if let Err(reason) = entry {
-            faults.push(format!("{:?}[{}]: {reason}", element.section, element.index));
+            faults.push(format!(
+                "{:?}[{}]: {reason}",
+                element.section, element.index
+            ));
         }
         Ok(())
     });
@@ -126,7 +135,10 @@ fn ground_truth(path: &Path) -> Result<hotcoco::Dataset, EvalError> {
     }
     let mut sizes = HashMap::new();
     for image in &truth.images {
-        if sizes.insert(image.id, (image.width, image.height)).is_some() {
+        if sizes
+            .insert(image.id, (image.width, image.height))
+            .is_some()
+        {
             faults.push(format!("image id {} is used twice", image.id));
         }
     }
@@ -139,7 +151,9 @@ fn ground_truth(path: &Path) -> Result<hotcoco::Dataset, EvalError> {
     let mut ids = HashSet::new();
     for (index, raw) in annotations {
         let id = raw.id.clone().value().map(|id| id.0);
-        let shown = id.map_or(format!("annotations[{index}]"), |id| format!("annotation {id}"));
+        let shown = id.map_or(format!("annotations[{index}]"), |id| {
+            format!("annotation {id}")
+        });
         if id.is_some_and(|id| !ids.insert(id)) {
             faults.push(format!("{shown}: its id is used twice"));
         }
@@ -188,7 +202,9 @@ fn annotation(
     let image_id = raw.image_id.required("image_id")?.0;
     let category_id = raw.category_id.required("category_id")?.0;
     let Some(&(width, height)) = sizes.get(&image_id) else {
-        return Err(format!("image id {image_id} does not exist in the ground truth"));
+        return Err(format!(
+            "image id {image_id} does not exist in the ground truth"
+        ));
     };
     if !classes.is_empty() && !classes.contains(&category_id) {
         let mut known: Vec<u64> = classes.iter().copied().collect();
@@ -199,11 +215,14 @@ fn annotation(
             known.join(", ")
         ));
     }
-    let fault = |fault: crate::data::segmentation::Fault| format!("image {image_id}: {}", fault.reason);
+    let fault =
+        |fault: crate::data::segmentation::Fault| format!("image {image_id}: {}", fault.reason);
     let bbox = numbers(&raw.bbox).map_err(fault)?;
     if raw.segmentation != RawSegmentation::Missing {
         if width == 0 || height == 0 {
-            return Err(format!("image {image_id} has no width and height in the ground truth"));
+            return Err(format!(
+                "image {image_id} has no width and height in the ground truth"
+            ));
         }
         mask(&raw.segmentation, height, width).map_err(fault)?;
     }
@@ -211,8 +230,15 @@ fn annotation(
         image_id,
         category_id,
         bbox,
-        area: raw.area.optional("area")?.map(|area| area.0).filter(|area| area.is_finite()),
-        iscrowd: raw.iscrowd.optional("iscrowd")?.is_some_and(|crowd| crowd.0),
+        area: raw
+            .area
+            .optional("area")?
+            .map(|area| area.0)
+            .filter(|area| area.is_finite()),
+        iscrowd: raw
+            .iscrowd
+            .optional("iscrowd")?
+            .is_some_and(|crowd| crowd.0),
         segmentation: segmentation(raw.segmentation),
         score: raw.score.value().map(|score| score.0),
         ..Default::default()
@@ -222,7 +248,9 @@ fn annotation(
 fn segmentation(raw: RawSegmentation) -> Option<Segmentation> {
     let size = |size: Field<Numbers>| {
         let numbers = size.value().map(|numbers| numbers.0).unwrap_or_default();
-        <[f64; 2]>::try_from(numbers).ok().map(|size| size.map(|side| side as u32))
+        <[f64; 2]>::try_from(numbers)
+            .ok()
+            .map(|size| size.map(|side| side as u32))
     };
     match raw {
         RawSegmentation::Polygons(mut polygons) => {
@@ -272,12 +300,20 @@ fn read_results(
     }
     let renamed = by_file_names(&mut raw, truth, &mut faults);
     if renamed > 0 {
-        notes.push(format!("the images of {renamed} results are taken from their `file_name`"));
+        notes.push(format!(
+            "the images of {renamed} results are taken from their `file_name`"
+        ));
     }
     let images = truth.images.iter();
-    let sizes: HashMap<u64, (u32, u32)> = images.map(|image| (image.id, (image.width, image.height))).collect();
+    let sizes: HashMap<u64, (u32, u32)> = images
+        .map(|image| (image.id, (image.width, image.height)))
+        .collect();
     let is_known = |(_, result): &(usize, RawAnnotation)| {
-        result.image_id.clone().value().is_some_and(|id| sizes.contains_key(&id.0))
+        result
+            .image_id
+            .clone()
+            .value()
+            .is_some_and(|id| sizes.contains_key(&id.0))
     };
     if faults.count == 0 && !raw.is_empty() && !raw.iter().any(is_known) {
         return Err(EvalError::NoPicture {
@@ -285,7 +321,11 @@ fn read_results(
             annotations: annotations.into(),
         });
     }
-    let classes: HashSet<u64> = truth.categories.iter().map(|category| category.id).collect();
+    let classes: HashSet<u64> = truth
+        .categories
+        .iter()
+        .map(|category| category.id)
+        .collect();
     let mut results = Vec::with_capacity(raw.len());
     let (mut compared, mut contradictions, mut cause) = (0, 0, String::new());
     for (index, result) in raw {
@@ -315,15 +355,27 @@ fn read_results(
             }
         }
     }
-    let with_masks = results.iter().filter(|result| result.segmentation.is_some()).count();
+    let with_masks = results
+        .iter()
+        .filter(|result| result.segmentation.is_some())
+        .count();
     if with_masks > 0 && with_masks < results.len() {
-        faults.push(format!("{} of {} results have no mask", results.len() - with_masks, results.len()));
+        faults.push(format!(
+            "{} of {} results have no mask",
+            results.len() - with_masks,
+            results.len()
+        ));
     }
     // A few odd shapes are a model's; all of them are a mistake of the program that wrote them.
     if 2 * contradictions > compared {
-        faults.push(format!("{contradictions} of {compared} boxes do not fit their masks, e.g. {cause}"));
+        faults.push(format!(
+            "{contradictions} of {compared} boxes do not fit their masks, e.g. {cause}"
+        ));
     }
-    faults.refuse(path, "write the results again with the ids and sizes of the ground truth")?;
+    faults.refuse(
+        path,
+        "write the results again with the ids and sizes of the ground truth",
+    )?;
     fill_boxes(&mut results, &sizes);
     Ok((results, notes))
 }
@@ -335,7 +387,10 @@ fn begins_with_list(path: &Path) -> bool {
 }
 
 /// Compares the box of a result with its mask; `None` where it lacks one of them.
-fn contradiction(result: &RawAnnotation, sizes: &HashMap<u64, (u32, u32)>) -> Option<Option<String>> {
+fn contradiction(
+    result: &RawAnnotation,
+    sizes: &HashMap<u64, (u32, u32)>,
+) -> Option<Option<String>> {
     let id = result.image_id.clone().value()?.0;
     let &(width, height) = sizes.get(&id)?;
     let bbox = numbers(&result.bbox).ok().flatten()?;
@@ -355,10 +410,19 @@ fn fill_boxes(results: &mut [Annotation], sizes: &HashMap<u64, (u32, u32)>) {
         return;
     }
     for result in results {
-        let Some(&(width, height)) = sizes.get(&result.image_id) else { continue };
-        let rle = result.segmentation.as_ref().and_then(|mask| mask.to_rle(height, width).ok());
+        let Some(&(width, height)) = sizes.get(&result.image_id) else {
+            continue;
+        };
+        let rle = result
+            .segmentation
+            .as_ref()
+            .and_then(|mask| mask.to_rle(height, width).ok());
         let counts = rle.map(|rle| rle.counts.to_vec());
-        result.bbox = counts.map(|counts| vernier_mask::Rle::from_counts(height, width, counts).bbox().map(f64::from));
+        result.bbox = counts.map(|counts| {
+            vernier_mask::Rle::from_counts(height, width, counts)
+                .bbox()
+                .map(f64::from)
+        });
     }
 }
 
@@ -368,35 +432,56 @@ fn by_file_names(
     truth: &hotcoco::Dataset,
     faults: &mut Faults,
 ) -> usize {
-    let named = results.iter().filter(|(_, result)| matches!(result.file_name, Field::Value(_))).count();
+    let named = results
+        .iter()
+        .filter(|(_, result)| matches!(result.file_name, Field::Value(_)))
+        .count();
     if named == 0 {
         return 0;
     }
-    let last = |name: &str| name.rsplit(['/', '\\']).next().unwrap_or_default().to_string();
+    let last = |name: &str| {
+        name.rsplit(['/', '\\'])
+            .next()
+            .unwrap_or_default()
+            .to_string()
+    };
     let mut exact: HashMap<&str, u64> = HashMap::new();
     let mut by_last: HashMap<String, Option<u64>> = HashMap::new();
-    for image in truth.images.iter().filter(|image| !image.file_name.is_empty()) {
+    for image in truth
+        .images
+        .iter()
+        .filter(|image| !image.file_name.is_empty())
+    {
         exact.insert(&image.file_name, image.id);
-        by_last.entry(last(&image.file_name)).and_modify(|id| *id = None).or_insert(Some(image.id));
+        by_last
+            .entry(last(&image.file_name))
+            .and_modify(|id| *id = None)
+            .or_insert(Some(image.id));
     }
     let (mut changed, mut images_of) = (0, HashMap::<String, u64>::new());
     for (index, result) in results {
         let Field::Value(name) = &result.file_name else {
-            faults.push(format!("result {index} has no `file_name`, unlike others of the file"));
+            faults.push(format!(
+                "result {index} has no `file_name`, unlike others of the file"
+            ));
             continue;
         };
         let name = &name.0;
         let found = exact.get(name.as_str()).copied();
         let found = found.or_else(|| by_last.get(&last(name)).copied().flatten());
         let Some(id) = found else {
-            faults.push(format!("result {index}: `file_name` {name} is no image of the ground truth"));
+            faults.push(format!(
+                "result {index}: `file_name` {name} is no image of the ground truth"
+            ));
             continue;
         };
         let own = result.image_id.clone().value().map(|id| id.0);
         if let Some(own) = own {
             let first = *images_of.entry(name.clone()).or_insert(own);
             if first != own {
-                faults.push(format!("result {index}: {name} has the image ids {first} and {own}"));
+                faults.push(format!(
+                    "result {index}: {name} has the image ids {first} and {own}"
+                ));
             }
         }
         changed += usize::from(own != Some(id));

@@ -67,18 +67,24 @@ pub struct Decoded {
 /// Files whose pixels are missing in part, such as truncated JPEGs, are errors.
 pub fn decode(path: impl AsRef<Path>) -> Result<RgbImage, DecodeError> {
     let path = path.as_ref();
-    Ok(decode_from(open(path)?, path, Depth::Full)?.image)
+    Ok(decode_from(open(path)?, path, Depth::Full, false)?.image)
 }
 
-/// As [`decode`], with the conversion of 16 bits to 8, and with what the file says about the image.
+/// As [`decode`], with the conversion of 16 bits to 8, and with what the file says about the image. Also finds
+/// JPEGs that end early although they have an end marker.
 pub fn decode_with(path: impl AsRef<Path>, depth: Depth) -> Result<Decoded, DecodeError> {
     let path = path.as_ref();
-    decode_from(open(path)?, path, depth)
+    decode_from(open(path)?, path, depth, true)
+}
+
+/// As [`decode_with`], without the check for JPEGs that end early: for images that were checked before.
+pub(crate) fn decode_quick(path: &Path, depth: Depth) -> Result<Decoded, DecodeError> {
+    decode_from(open(path)?, path, depth, false)
 }
 
 /// As [`decode`], from memory; `name` stands for the file in errors.
 pub fn decode_bytes(bytes: &[u8], name: &Path) -> Result<RgbImage, DecodeError> {
-    Ok(decode_from(Cursor::new(bytes), name, Depth::Full)?.image)
+    Ok(decode_from(Cursor::new(bytes), name, Depth::Full, false)?.image)
 }
 
 /// Whether the first bytes of a file are those of an image format that is read.
@@ -174,6 +180,7 @@ fn decode_from<R: BufRead + Seek>(
     mut reader: R,
     path: &Path,
     depth: Depth,
+    thorough: bool,
 ) -> Result<Decoded, DecodeError> {
     let io_error = |source| DecodeError::Io {
         path: path.into(),
@@ -191,6 +198,9 @@ fn decode_from<R: BufRead + Seek>(
     let orientation = header.orientation().unwrap_or(Orientation::NoTransforms);
     drop(header);
     let whole = jpeg::decode_whole(&bytes).map_err(|reason| format_error(path, &reason))?;
+    if thorough {
+        jpeg::check_blocks(&bytes).map_err(|reason| format_error(path, &reason))?;
+    }
     match whole {
         Some(image) => Ok(oriented_rgb(image, orientation, depth)),
         None => decode_any(Cursor::new(&bytes[..]), path, depth),
@@ -224,8 +234,16 @@ fn oriented_rgb(mut image: DynamicImage, orientation: Orientation, depth: Depth)
 /// Bits that the brightest sample of a 16-bit image needs, rounded up to the depths of cameras.
 fn used_bits(image: &DynamicImage) -> Option<u32> {
     let highest = |samples: &[u16], channels: usize| {
-        let colors = if channels.is_multiple_of(2) { channels - 1 } else { channels };
-        samples.chunks_exact(channels).flat_map(|pixel| &pixel[..colors]).copied().max()
+        let colors = if channels.is_multiple_of(2) {
+            channels - 1
+        } else {
+            channels
+        };
+        samples
+            .chunks_exact(channels)
+            .flat_map(|pixel| &pixel[..colors])
+            .copied()
+            .max()
     };
     let highest = match image {
         DynamicImage::ImageLuma16(image) => highest(image.as_raw(), 1),
@@ -235,7 +253,10 @@ fn used_bits(image: &DynamicImage) -> Option<u32> {
         _ => return None,
     };
     let needed = u16::BITS - highest.unwrap_or_default().leading_zeros();
-    [8, 10, 12, 14].into_iter().find(|bits| needed <= *bits).or(Some(16))
+    [8, 10, 12, 14]
+        .into_iter()
+        .find(|bits| needed <= *bits)
+        .or(Some(16))
 }
 
 /// Multiplies the samples of a 16-bit image by a power of two.
@@ -321,11 +342,17 @@ mod tests {
         };
         let (twelve, full) = (save("twelve.png", 16), save("full.tiff", 257));
         let decoded = decode_with(&twelve, Depth::Full).unwrap();
-        assert_eq!((decoded.used_bits, decoded.image.get_pixel(255, 0).0), (Some(12), [15; 3]));
+        assert_eq!(
+            (decoded.used_bits, decoded.image.get_pixel(255, 0).0),
+            (Some(12), [16; 3])
+        );
         let decoded = decode_with(&twelve, Depth::Auto).unwrap();
-        assert_eq!(decoded.image.get_pixel(255, 0).0, [255; 3]);
+        assert_eq!(decoded.image.get_pixel(255, 0).0, [254; 3]);
         let decoded = decode_with(&full, Depth::Auto).unwrap();
-        assert_eq!((decoded.used_bits, decoded.image.get_pixel(100, 1).0), (Some(16), [100; 3]));
+        assert_eq!(
+            (decoded.used_bits, decoded.image.get_pixel(100, 1).0),
+            (Some(16), [100; 3])
+        );
         assert!(is_image(&full) && !is_image(folder.path()));
     }
 }

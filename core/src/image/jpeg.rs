@@ -1,6 +1,7 @@
 //! JPEG files whose end or middle is missing. Decoders fill what is missing with grey and report success, so
 //! the file's structure is checked and decoding is strict.
 
+use super::jpeg_scan::{Walk, walk};
 use ::image::{DynamicImage, GrayImage, RgbImage};
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
@@ -33,17 +34,37 @@ pub(super) fn decode_whole(bytes: &[u8]) -> Result<Option<DynamicImage>, String>
         Err(error) => {
             let reason = error.to_string();
             // Oddities of the headers, which every decoder skips.
-            return match ["Extra bytes", "restart boundary", "components"].iter().any(|odd| reason.contains(odd)) {
+            return match ["Extra bytes", "restart boundary", "components"]
+                .iter()
+                .any(|odd| reason.contains(odd))
+            {
                 true => Ok(None),
-                false => Err(format!("truncated or damaged JPEG: {}", reason.trim_matches(['"', '\n', ' ']))),
+                false => Err(format!(
+                    "truncated or damaged JPEG: {}",
+                    reason.trim_matches(['"', '\n', ' '])
+                )),
             };
         }
     };
     let (width, height) = (width as u32, height as u32);
     Ok(match space {
-        ColorSpace::Luma => GrayImage::from_raw(width, height, pixels).map(DynamicImage::ImageLuma8),
+        ColorSpace::Luma => {
+            GrayImage::from_raw(width, height, pixels).map(DynamicImage::ImageLuma8)
+        }
         _ => RgbImage::from_raw(width, height, pixels).map(DynamicImage::ImageRgb8),
     })
+}
+
+/// An error where the file has fewer blocks than its size asks for, although it ends with an end marker. Takes
+/// about a quarter of the time of decoding.
+pub(super) fn check_blocks(bytes: &[u8]) -> Result<(), String> {
+    match walk(bytes) {
+        Walk::Short(done, all) => Err(format!(
+            "truncated JPEG: {:.0} % of its blocks are missing",
+            100.0 * (all - done) as f64 / all as f64
+        )),
+        Walk::Whole | Walk::Unknown => Ok(()),
+    }
 }
 
 const START_OF_SCAN: u8 = 0xDA;
@@ -54,7 +75,7 @@ const HUFFMAN_TABLES: u8 = 0xC4;
 /// compressed data is zeroed.
 fn check_structure(bytes: &[u8]) -> Result<(), String> {
     const TRUNCATED: &str = "truncated JPEG: the end of the file is missing";
-    let (mut at, mut baseline, mut zeros_are_flat) = (2, true, false);
+    let (mut at, mut baseline, mut zeros_are_flat) = (2, true, true);
     loop {
         // Fill bytes may precede a marker, and some programs leave bytes between segments.
         while bytes.get(at).is_some_and(|byte| *byte != 0xFF) {
@@ -77,7 +98,7 @@ fn check_structure(bytes: &[u8]) -> Result<(), String> {
         at += length.max(2);
         match marker {
             0xC2 | 0xC6 | 0xCA | 0xCE => baseline = false,
-            HUFFMAN_TABLES => zeros_are_flat |= zeros_end_blocks(segment),
+            HUFFMAN_TABLES => zeros_are_flat &= zeros_end_blocks(segment),
             START_OF_SCAN => {
                 let end = scan_end(bytes, at).ok_or(TRUNCATED)?;
                 if baseline && !zeros_are_flat && has_zeroed_block(&bytes[at..end]) {
@@ -103,23 +124,23 @@ fn scan_end(bytes: &[u8], start: usize) -> Option<usize> {
     }
 }
 
-/// Whether an AC table of the segment codes "end of block" or "16 zeros" by zero bits only, as optimized tables
+/// Whether every AC table of the segment codes "end of block" or "16 zeros" by zero bits only, as optimized tables
 /// of flat images may. Long runs of zero bytes are sound then.
 fn zeros_end_blocks(mut segment: &[u8]) -> bool {
     while let Some((&class, rest)) = segment.split_first() {
         let Some((lengths, symbols)) = rest.split_at_checked(16) else {
-            return false;
+            break;
         };
         let count: usize = lengths.iter().map(|&length| usize::from(length)).sum();
         let Some((symbols, next)) = symbols.split_at_checked(count) else {
-            return false;
+            break;
         };
-        if class >> 4 == 1 && matches!(symbols.first(), Some(0x00 | 0xF0)) {
-            return true;
+        if class >> 4 == 1 && !matches!(symbols.first(), Some(0x00 | 0xF0)) {
+            return false;
         }
         segment = next;
     }
-    false
+    true
 }
 
 /// Sectors of disks and cards are 512 bytes and more; sound data has some zero bytes in a row at most.
@@ -139,12 +160,16 @@ mod tests {
 
     /// A JPEG of gradients and noise.
     fn whole() -> Vec<u8> {
-        let noise = |x: u32, y: u32| (x.wrapping_mul(7919).wrapping_add(y.wrapping_mul(104_729)) >> 3) as u8 % 24;
+        let noise = |x: u32, y: u32| {
+            (x.wrapping_mul(7919).wrapping_add(y.wrapping_mul(104_729)) >> 3) as u8 % 24
+        };
         let image = RgbImage::from_fn(320, 240, |x, y| {
             ::image::Rgb([(x / 2) as u8 + noise(x, y), y as u8, noise(y, x) + 90])
         });
         let mut bytes = Vec::new();
-        JpegEncoder::new_with_quality(&mut bytes, 92).encode_image(&image).unwrap();
+        JpegEncoder::new_with_quality(&mut bytes, 92)
+            .encode_image(&image)
+            .unwrap();
         bytes
     }
 
@@ -152,6 +177,7 @@ mod tests {
     fn missing_and_zeroed_data_is_named() {
         let bytes = whole();
         assert!(decode_whole(&bytes).unwrap().is_some());
+        assert_eq!(walk(&bytes), Walk::Whole);
         let share = |share: f64| (bytes.len() as f64 * share) as usize;
         let cut = |share_kept: f64| bytes[..share(share_kept)].to_vec();
         let mut ended = cut(0.6);
@@ -160,9 +186,20 @@ mod tests {
         tail[share(0.6)..].fill(0);
         let mut middle = bytes.clone();
         middle[share(0.5)..share(0.5) + 1024].fill(0);
-        let damaged = [cut(0.98), cut(0.9), cut(0.6), cut(0.1), bytes[..bytes.len() - 2].to_vec(), ended, tail, middle];
+        let damaged = [
+            cut(0.98),
+            cut(0.9),
+            cut(0.6),
+            cut(0.1),
+            bytes[..bytes.len() - 2].to_vec(),
+            ended,
+            tail,
+            middle,
+        ];
         for (index, bytes) in damaged.iter().enumerate() {
-            let error = decode_whole(bytes).err();
+            let error = decode_whole(bytes)
+                .err()
+                .or_else(|| check_blocks(bytes).err());
             let error = error.unwrap_or_else(|| panic!("case {index} is accepted"));
             assert!(error.contains("JPEG"), "{error}");
         }
@@ -177,7 +214,10 @@ mod tests {
         for value in [0, 127, 255] {
             let image = RgbImage::from_pixel(2000, 1500, ::image::Rgb([value; 3]));
             let mut bytes = Vec::new();
-            JpegEncoder::new_with_quality(&mut bytes, 75).encode_image(&image).unwrap();
+            JpegEncoder::new_with_quality(&mut bytes, 75)
+                .encode_image(&image)
+                .unwrap();
+            assert_eq!(walk(&bytes), Walk::Whole);
             let pixels = decode_whole(&bytes).unwrap().unwrap().into_rgb8();
             assert!(pixels.pixels().all(|pixel| pixel.0[0].abs_diff(value) <= 1));
         }

@@ -2,6 +2,7 @@
 
 pub mod decode;
 mod jpeg;
+mod jpeg_scan;
 pub mod overlay;
 pub mod paste;
 mod placement;

@@ -179,7 +179,9 @@ fn drop_broken_images(
 ) -> Result<Vec<Problem>, TrainError> {
     let share = Rank::of(comm).share(dataset.samples.len());
     let found = check_images(&dataset.samples[share]);
-    let errors = found.iter().filter(|problem| problem.severity == Severity::Error);
+    let errors = found
+        .iter()
+        .filter(|problem| problem.severity == Severity::Error);
     let broken: Vec<Problem> = errors.cloned().collect();
     if on_problem == OnProblem::Refuse && !broken.is_empty() {
         return Err(DataError::refused(&dataset.annotations, &broken).into());
@@ -200,11 +202,15 @@ fn drop_broken_images(
         .partition(|sample| left_out.contains(&sample.image_id));
     dataset.samples = samples;
     for sample in broken_samples {
-        let own = broken.iter().find(|problem| problem.image_id == Some(sample.image_id));
+        let own = broken
+            .iter()
+            .find(|problem| problem.image_id == Some(sample.image_id));
         dataset.left_out.push(LeftOut {
             image_id: sample.image_id,
             path: sample.path,
-            reason: own.map_or("another rank cannot read it".into(), |problem| problem.reason.clone()),
+            reason: own.map_or("another rank cannot read it".into(), |problem| {
+                problem.reason.clone()
+            }),
         });
     }
     if dataset.samples.is_empty() {

@@ -24,7 +24,10 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
         hotcoco::convert::cvat_to_coco(&path).map_err(|error| ImportError::source(&path, error))?;
     let mut objects: HashMap<u64, Vec<&Annotation>> = HashMap::new();
     for annotation in &dataset.annotations {
-        objects.entry(annotation.image_id).or_default().push(annotation);
+        objects
+            .entry(annotation.image_id)
+            .or_default()
+            .push(annotation);
     }
     let folder = path.parent().unwrap_or(Path::new(""));
     let images = match &spec.images {
@@ -36,7 +39,10 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
     let mut writer = Writer::new(&spec.out, spec.split.as_deref().unwrap_or("train"))?;
     for image in &dataset.images {
         let found = locator.find(&image.file_name).map_err(|expected| {
-            let reason = format!("its image {} is missing; give the folder with --images", expected.display());
+            let reason = format!(
+                "its image {} is missing; give the folder with --images",
+                expected.display()
+            );
             ImportError::source(&path, reason)
         })?;
         let size = dimensions(&found)?;
@@ -69,7 +75,9 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
         writer.leave_out("polygon with fewer than 3 points");
     }
     for _ in 0..stats.skipped_unsupported {
-        writer.leave_out("brush mask, line, point or cuboid; brush masks come with CVAT's export \"COCO 1.0\"");
+        writer.leave_out(
+            "brush mask, line, point or cuboid; brush masks come with CVAT's export \"COCO 1.0\"",
+        );
     }
     let categories = dataset.categories.iter();
     let categories: Vec<Category> = categories

@@ -25,7 +25,11 @@ pub(super) fn file_in(folder: &Path) -> Option<PathBuf> {
     let entries = std::fs::read_dir(folder).ok()?;
     let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
     let is_yaml = |path: &PathBuf| {
-        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        let extension = path
+            .extension()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .to_lowercase();
         path.is_file() && ["yaml", "yml"].contains(&extension.as_str())
     };
     let mut files = paths.filter(is_yaml);
@@ -37,7 +41,10 @@ impl DataYaml {
     pub fn read(source: &Path) -> Result<Self, ImportError> {
         let (path, folder) = match source.is_dir() {
             true => (file_in(source).unwrap_or(source.join("data.yaml")), source),
-            false => (source.to_path_buf(), source.parent().unwrap_or(Path::new(""))),
+            false => (
+                source.to_path_buf(),
+                source.parent().unwrap_or(Path::new("")),
+            ),
         };
         let fault = |reason: String| ImportError::source(&path, reason);
         let text = read_text(&path).map_err(|e| ImportError::io(&path, e))?;
@@ -45,13 +52,19 @@ impl DataYaml {
         let root = folder.join(data.get("path").and_then(Node::text).unwrap_or_default());
         let mut splits = Vec::new();
         for split in ["train", "val", "test"] {
-            let node = data.get(split).or_else(|| (split == "val").then(|| data.get("valid")).flatten());
+            let node = data
+                .get(split)
+                .or_else(|| (split == "val").then(|| data.get("valid")).flatten());
             let paths = match node {
                 Some(Node::Scalar(path)) => vec![PathBuf::from(path)],
-                Some(Node::List(list)) => list.iter().filter_map(Node::text).map(Into::into).collect(),
+                Some(Node::List(list)) => {
+                    list.iter().filter_map(Node::text).map(Into::into).collect()
+                }
                 None | Some(Node::Null) => continue,
                 Some(Node::Map(_)) => {
-                    return Err(fault(format!("`{split}` is neither a path nor a list of paths")));
+                    return Err(fault(format!(
+                        "`{split}` is neither a path nor a list of paths"
+                    )));
                 }
             };
             splits.push((split, paths));
@@ -72,7 +85,10 @@ impl DataYaml {
 fn names(names: &Node) -> Option<BTreeMap<u64, String>> {
     let text = |node: &Node| node.text().map(String::from);
     let pairs: Option<BTreeMap<u64, String>> = match names {
-        Node::List(list) => (0..).zip(list).map(|(n, name)| Some((n, text(name)?))).collect(),
+        Node::List(list) => (0..)
+            .zip(list)
+            .map(|(n, name)| Some((n, text(name)?)))
+            .collect(),
         Node::Map(map) => map
             .iter()
             .map(|(number, name)| Some((number.parse().ok()?, text(name)?)))

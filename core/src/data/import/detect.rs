@@ -28,12 +28,17 @@ pub(super) fn detect(source: &Path) -> Result<Format, ImportError> {
         return Ok(Format::Yolo);
     }
     let entries = std::fs::read_dir(source).map_err(|error| ImportError::io(source, error))?;
-    let mut files: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .collect();
     files.sort();
     if files.iter().any(|path| is_shard(path)) {
         return Ok(Format::Tfrecord);
     }
-    let json: Vec<&PathBuf> = files.iter().filter(|path| extension(path) == "json").collect();
+    let json: Vec<&PathBuf> = files
+        .iter()
+        .filter(|path| extension(path) == "json")
+        .collect();
     for path in &json {
         match of_json(path) {
             // The files of other images are labelme's too.
@@ -42,7 +47,9 @@ pub(super) fn detect(source: &Path) -> Result<Format, ImportError> {
         }
     }
     if find_splits(source).is_ok() {
-        return Err(fault("this is a COCO dataset already: `mrcnn-cli train --data` takes it as it is".into()));
+        return Err(fault(
+            "this is a COCO dataset already: `mrcnn-cli train --data` takes it as it is".into(),
+        ));
     }
     match json.first() {
         Some(path) => of_json(path),
@@ -51,7 +58,10 @@ pub(super) fn detect(source: &Path) -> Result<Format, ImportError> {
 }
 
 fn extension(path: &Path) -> String {
-    path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
+    path.extension()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_lowercase()
 }
 
 fn is_shard(path: &Path) -> bool {
@@ -72,7 +82,8 @@ fn of_json(path: &Path) -> Result<Format, ImportError> {
         Ok(Some(foreign)) => Err(ImportError::source(path, foreign.advice())),
         Ok(None) if has_url => Ok(Format::Lvis),
         Ok(None) => {
-            let reason = "this is a COCO file already: `mrcnn-cli train --data FILE --images DIR` takes it";
+            let reason =
+                "this is a COCO file already: `mrcnn-cli train --data FILE --images DIR` takes it";
             Err(ImportError::source(path, reason))
         }
         Err(crate::data::json::ScanError::Io(error)) => Err(ImportError::io(path, error)),

@@ -50,8 +50,14 @@ fn files(source: &Path) -> Result<Vec<PathBuf>, ImportError> {
     let entries = std::fs::read_dir(source).map_err(|error| ImportError::io(source, error))?;
     let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
     let is_json = |path: &PathBuf| {
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        path.is_file() && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) && !hidden
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        path.is_file()
+            && path
+                .extension()
+                .is_some_and(|e| e.eq_ignore_ascii_case("json"))
+            && !hidden
     };
     let mut files: Vec<PathBuf> = paths.filter(is_json).collect();
     files.sort();
@@ -73,11 +79,19 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
         }
     }
     if parsed.is_empty() {
-        return Err(ImportError::source(source, "no labelme file (JSON with `shapes`) in it"));
+        return Err(ImportError::source(
+            source,
+            "no labelme file (JSON with `shapes`) in it",
+        ));
     }
-    let labels = parsed.iter().flat_map(|(_, file)| &file.shapes).filter_map(label);
+    let labels = parsed
+        .iter()
+        .flat_map(|(_, file)| &file.shapes)
+        .filter_map(label);
     let mut names: BTreeMap<String, u64> = labels.map(|name| (name, 0)).collect();
-    (1..).zip(names.values_mut()).for_each(|(id, value)| *value = id);
+    (1..)
+        .zip(names.values_mut())
+        .for_each(|(id, value)| *value = id);
     let mut writer = Writer::new(&spec.out, spec.split.as_deref().unwrap_or("train"))?;
     for (path, file) in parsed {
         add(spec, &path, file, &names, &mut writer)?;
@@ -113,13 +127,18 @@ fn add(
             (writer.link(&image, None, size)?, size)
         }
         (Err(_), Some(data)) if !data.is_empty() => {
-            let fault = |error: base64::DecodeError| ImportError::source(path, format!("imageData: {error}"));
+            let fault = |error: base64::DecodeError| {
+                ImportError::source(path, format!("imageData: {error}"))
+            };
             let bytes = BASE64_STANDARD.decode(data).map_err(fault)?;
             let size = dimensions_bytes(&bytes, path)?;
             (writer.write(&name, &bytes, None, size)?, size)
         }
         (Err(expected), _) => {
-            let reason = format!("its image {} is missing; give the folder with --images", expected.display());
+            let reason = format!(
+                "its image {} is missing; give the folder with --images",
+                expected.display()
+            );
             return Err(ImportError::source(path, reason));
         }
     };
@@ -141,8 +160,15 @@ fn add(
             writer.leave_out("shape without an area (rectangle, line or point); draw polygons");
             continue;
         };
-        let group = shape.group_id.as_ref().filter(|id| !id.is_null()).map(|id| (category, id.to_string()));
-        match groups.iter_mut().find(|(other, ..)| group.is_some() && *other == group) {
+        let group = shape
+            .group_id
+            .as_ref()
+            .filter(|id| !id.is_null())
+            .map(|id| (category, id.to_string()));
+        match groups
+            .iter_mut()
+            .find(|(other, ..)| group.is_some() && *other == group)
+        {
             Some((.., polygons)) => polygons.push(points),
             None => groups.push((group, category, vec![points])),
         }
@@ -180,7 +206,9 @@ fn mask(
     let (Some(data), [start, _]) = (&shape.mask, &shape.points[..]) else {
         return Err(fault("it has no PNG, or not two points".into()));
     };
-    let bytes = BASE64_STANDARD.decode(data).map_err(|error| fault(error.to_string()))?;
+    let bytes = BASE64_STANDARD
+        .decode(data)
+        .map_err(|error| fault(error.to_string()))?;
     let pixels = decode_bytes(&bytes, path)?;
     let (left, top) = (start[0].round() as i64, start[1].round() as i64);
     let mut cells = vec![0; width as usize * height as usize];
@@ -191,7 +219,8 @@ fn mask(
             cells[y as usize * width as usize + x as usize] = 1;
         }
     }
-    let mask = Rle::from_row_major_raster_bytes(&cells, height, width).map_err(|error| fault(error.to_string()))?;
+    let mask = Rle::from_row_major_raster_bytes(&cells, height, width)
+        .map_err(|error| fault(error.to_string()))?;
     Ok((mask.area() > 0).then(|| Object {
         id: 0,
         image_id,

@@ -130,7 +130,10 @@ pub fn import(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
         format => format,
     };
     match format {
-        Format::Auto => Err(ImportError::source(&spec.source, "no known format; name it with --from")),
+        Format::Auto => Err(ImportError::source(
+            &spec.source,
+            "no known format; name it with --from",
+        )),
         Format::Cvat => cvat::read(spec),
         Format::Labelme => labelme::read(spec),
         Format::Via => via::read(spec),

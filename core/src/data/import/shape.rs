@@ -22,7 +22,11 @@ pub(super) fn ellipse(center: Point, radii: [f64; 2], turn: f64) -> Vec<Point> {
 /// The area of a polygon, by the shoelace formula.
 pub(super) fn area(points: &[Point]) -> f64 {
     let next = points.iter().cycle().skip(1);
-    let doubled: f64 = points.iter().zip(next).map(|(a, b)| a[0] * b[1] - b[0] * a[1]).sum();
+    let doubled: f64 = points
+        .iter()
+        .zip(next)
+        .map(|(a, b)| a[0] * b[1] - b[0] * a[1])
+        .sum();
     doubled.abs() / 2.0
 }
 
@@ -41,7 +45,11 @@ pub(super) fn object(
         .filter(|polygon| polygon.len() >= 3 && area(polygon) > 0.0)
         .collect();
     let edge = |axis: usize, pick: fn(f64, f64) -> f64| {
-        polygons.iter().flatten().map(|point| point[axis]).reduce(pick)
+        polygons
+            .iter()
+            .flatten()
+            .map(|point| point[axis])
+            .reduce(pick)
     };
     let (left, top) = (edge(0, f64::min)?, edge(1, f64::min)?);
     let (right, bottom) = (edge(0, f64::max)?, edge(1, f64::max)?);
@@ -52,7 +60,12 @@ pub(super) fn object(
         bbox: [left, top, right - left, bottom - top],
         area: polygons.iter().map(|polygon| area(polygon)).sum(),
         iscrowd: 0,
-        segmentation: Mask::Polygons(polygons.into_iter().map(|polygon| polygon.concat()).collect()),
+        segmentation: Mask::Polygons(
+            polygons
+                .into_iter()
+                .map(|polygon| polygon.concat())
+                .collect(),
+        ),
     })
 }
 

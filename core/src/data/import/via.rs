@@ -33,10 +33,16 @@ fn file(source: &Path) -> Result<PathBuf, ImportError> {
     }
     let entries = std::fs::read_dir(source).map_err(|error| ImportError::io(source, error))?;
     let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
-    let mut json = paths.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+    let mut json = paths.filter(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "json")
+    });
     match (json.next(), json.next()) {
         (Some(only), None) => Ok(only),
-        _ => Err(ImportError::source(source, "give the JSON file that VIA saved")),
+        _ => Err(ImportError::source(
+            source,
+            "give the JSON file that VIA saved",
+        )),
     }
 }
 
@@ -50,19 +56,26 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
         None => value,
     };
     let Value::Object(entries) = entries else {
-        return Err(fault("no VIA file: an object with the images is expected".into()));
+        return Err(fault(
+            "no VIA file: an object with the images is expected".into(),
+        ));
     };
     let mut images = Vec::new();
     for (key, entry) in entries {
-        let entry: Entry = serde_json::from_value(entry).map_err(|error| fault(format!("{key}: {error}")))?;
+        let entry: Entry =
+            serde_json::from_value(entry).map_err(|error| fault(format!("{key}: {error}")))?;
         let regions = match entry.regions {
             Value::Array(list) => list,
             // VIA 1 numbers them.
             Value::Object(map) => map.into_iter().map(|(_, region)| region).collect(),
             _ => Vec::new(),
         };
-        let regions: Result<Vec<Region>, _> = regions.into_iter().map(serde_json::from_value).collect();
-        images.push((entry.filename, regions.map_err(|error| fault(format!("{key}: {error}")))?));
+        let regions: Result<Vec<Region>, _> =
+            regions.into_iter().map(serde_json::from_value).collect();
+        images.push((
+            entry.filename,
+            regions.map_err(|error| fault(format!("{key}: {error}")))?,
+        ));
     }
     let attribute = class_attribute(&images).map_err(fault)?;
     let classes: BTreeSet<String> = images
@@ -81,17 +94,23 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
     let mut writer = Writer::new(&spec.out, spec.split.as_deref().unwrap_or("train"))?;
     for (name, regions) in images {
         let image = locator.find(&name).map_err(|expected| {
-            fault(format!("its image {} is missing; give the folder with --images", expected.display()))
+            fault(format!(
+                "its image {} is missing; give the folder with --images",
+                expected.display()
+            ))
         })?;
         let size = dimensions(&image)?;
         let image_id = writer.link(&image, None, size)?;
         for region in regions {
-            let Some(category) = class(&region, &attribute).and_then(|name| ids.get(&name).copied()) else {
+            let Some(category) =
+                class(&region, &attribute).and_then(|name| ids.get(&name).copied())
+            else {
                 writer.leave_out("region without a class");
                 continue;
             };
             let Some(points) = outline(&region.shape_attributes) else {
-                writer.leave_out("region without an area (rectangle, line or point); draw polygons");
+                writer
+                    .leave_out("region without an area (rectangle, line or point); draw polygons");
                 continue;
             };
             match object(image_id, category, vec![points], size) {
@@ -107,16 +126,33 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
 /// The region attribute that holds the class: the usual names first, else the only one.
 fn class_attribute(images: &[(String, Vec<Region>)]) -> Result<String, String> {
     let regions = images.iter().flat_map(|(_, regions)| regions);
-    let keys: BTreeSet<&String> = regions.flat_map(|region| region.region_attributes.keys()).collect();
-    let usual = ["class", "label", "name", "category", "type", "object", "class_name"];
-    let found = usual.iter().find_map(|usual| keys.iter().find(|key| key.eq_ignore_ascii_case(usual)));
+    let keys: BTreeSet<&String> = regions
+        .flat_map(|region| region.region_attributes.keys())
+        .collect();
+    let usual = [
+        "class",
+        "label",
+        "name",
+        "category",
+        "type",
+        "object",
+        "class_name",
+    ];
+    let found = usual
+        .iter()
+        .find_map(|usual| keys.iter().find(|key| key.eq_ignore_ascii_case(usual)));
     match (found, keys.len()) {
         (Some(key), _) => Ok(key.to_string()),
         (None, 1) => Ok(keys.first().map(|key| key.to_string()).unwrap_or_default()),
-        (None, 0) => Err("no region has an attribute with its class; add one in VIA, such as `name`".into()),
+        (None, 0) => {
+            Err("no region has an attribute with its class; add one in VIA, such as `name`".into())
+        }
         (None, _) => {
             let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
-            Err(format!("which of the attributes {} is the class? Call it `class`", keys.join(", ")))
+            Err(format!(
+                "which of the attributes {} is the class? Call it `class`",
+                keys.join(", ")
+            ))
         }
     }
 }
@@ -126,7 +162,11 @@ fn class(region: &Region, attribute: &str) -> Option<String> {
     let name = match region.region_attributes.get(attribute)? {
         Value::String(text) => text.trim().to_string(),
         Value::Number(number) => number.to_string(),
-        Value::Object(boxes) => boxes.iter().find(|(_, set)| **set == Value::Bool(true))?.0.clone(),
+        Value::Object(boxes) => boxes
+            .iter()
+            .find(|(_, set)| **set == Value::Bool(true))?
+            .0
+            .clone(),
         _ => return None,
     };
     (!name.is_empty()).then_some(name)
@@ -135,21 +175,36 @@ fn class(region: &Region, attribute: &str) -> Option<String> {
 fn outline(shape: &Map<String, Value>) -> Option<Vec<Point>> {
     let number = |key: &str| shape.get(key).and_then(Value::as_f64);
     let list = |key: &str| -> Option<Vec<f64>> {
-        shape.get(key)?.as_array()?.iter().map(Value::as_f64).collect()
+        shape
+            .get(key)?
+            .as_array()?
+            .iter()
+            .map(Value::as_f64)
+            .collect()
     };
     match shape.get("name")?.as_str()? {
         "polygon" | "polyline" => {
             let (xs, ys) = (list("all_points_x")?, list("all_points_y")?);
-            let closed = shape["name"] == "polygon" || xs.first() == xs.last() && ys.first() == ys.last();
-            (xs.len() == ys.len() && xs.len() >= 3 && closed).then(|| xs.into_iter().zip(ys).map(|(x, y)| [x, y]).collect())
+            let closed =
+                shape["name"] == "polygon" || xs.first() == xs.last() && ys.first() == ys.last();
+            (xs.len() == ys.len() && xs.len() >= 3 && closed)
+                .then(|| xs.into_iter().zip(ys).map(|(x, y)| [x, y]).collect())
         }
         "circle" => {
             let radius = number("r")?;
-            Some(ellipse([number("cx")?, number("cy")?], [radius, radius], 0.0))
+            Some(ellipse(
+                [number("cx")?, number("cy")?],
+                [radius, radius],
+                0.0,
+            ))
         }
         "ellipse" => {
             let turn = number("theta").unwrap_or(0.0);
-            Some(ellipse([number("cx")?, number("cy")?], [number("rx")?, number("ry")?], turn))
+            Some(ellipse(
+                [number("cx")?, number("cy")?],
+                [number("rx")?, number("ry")?],
+                turn,
+            ))
         }
         _ => None,
     }

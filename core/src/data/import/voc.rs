@@ -116,7 +116,10 @@ fn add(
         return Ok(());
     }
     if objects.len() > MOST_OBJECTS {
-        let reason = format!("{} objects; the masks' PNG numbers at most {MOST_OBJECTS}", objects.len());
+        let reason = format!(
+            "{} objects; the masks' PNG numbers at most {MOST_OBJECTS}",
+            objects.len()
+        );
         return Err(ImportError::source(&masks, reason));
     }
     let (size, numbers) = object_numbers(&masks)?;
@@ -247,7 +250,11 @@ mod tests {
         for (number, mask) in (1u8..).zip(found) {
             let own: Vec<u8> = cells.iter().map(|cell| u8::from(*cell == number)).collect();
             let wanted = Rle::from_row_major_raster_bytes(&own, height, width).unwrap();
-            assert_eq!(mask.to_row_major_raster_bytes(), wanted.to_row_major_raster_bytes(), "{number}");
+            assert_eq!(
+                mask.to_row_major_raster_bytes(),
+                wanted.to_row_major_raster_bytes(),
+                "{number}"
+            );
             assert_eq!(mask.area(), wanted.area());
         }
     }

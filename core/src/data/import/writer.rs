@@ -93,7 +93,8 @@ impl Writer {
         // It becomes the name of a folder and of a file.
         let is_plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
         if split.is_empty() || split.starts_with('.') || !split.chars().all(is_plain) {
-            let reason = "a split's name has letters, digits, `-`, `_` and `.` only; give one with --split";
+            let reason =
+                "a split's name has letters, digits, `-`, `_` and `.` only; give one with --split";
             return Err(ImportError::source(Path::new(split), reason));
         }
         let name = format!("instances_{split}.json");

@@ -50,7 +50,9 @@ pub(super) fn parse(text: &str) -> Result<Node, String> {
         };
         let Some(node) = done else { continue };
         match open.last_mut() {
-            Some(container) => container.add(node).or_else(|reason| fault(&reason))?,
+            Some(container) => container
+                .add(node)
+                .map_err(|reason| format!("{reason} at line {}", mark.line()))?,
             None => return Ok(node),
         }
     }
@@ -88,7 +90,10 @@ impl Node {
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&Node> {
         match self {
-            Self::Map(map) => map.iter().find(|(name, _)| name == key).map(|(_, node)| node),
+            Self::Map(map) => map
+                .iter()
+                .find(|(name, _)| name == key)
+                .map(|(_, node)| node),
             _ => None,
         }
     }
@@ -109,9 +114,16 @@ mod tests {
     fn maps_lists_and_scalars_are_read() {
         let node = parse("a: 1\nb: [x, 'no', ~]\nc:\n  0: y\n").unwrap();
         assert_eq!(node.get("a").and_then(Node::text), Some("1"));
-        let list = Node::List(vec![Node::Scalar("x".into()), Node::Scalar("no".into()), Node::Null]);
+        let list = Node::List(vec![
+            Node::Scalar("x".into()),
+            Node::Scalar("no".into()),
+            Node::Null,
+        ]);
         assert_eq!(node.get("b"), Some(&list));
-        assert_eq!(node.get("c").and_then(|c| c.get("0")).and_then(Node::text), Some("y"));
+        assert_eq!(
+            node.get("c").and_then(|c| c.get("0")).and_then(Node::text),
+            Some("y")
+        );
         assert_eq!(parse("").unwrap(), Node::Null);
     }
 
@@ -122,7 +134,11 @@ mod tests {
             format!("{text}a{i}: &a{i} [{names}]\n")
         });
         assert!(parse(&laughs).unwrap_err().contains("aliases"));
-        assert!(parse(&"- ".repeat(100_000)).unwrap_err().contains("nesting"));
+        assert!(
+            parse(&"- ".repeat(100_000))
+                .unwrap_err()
+                .contains("nesting")
+        );
         assert!(parse(&"[".repeat(100_000)).is_err());
         assert!(parse(&"a".repeat(2 << 20)).unwrap_err().contains("1 MB"));
     }

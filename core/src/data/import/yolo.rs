@@ -68,9 +68,17 @@ fn pictures(root: &Path, path: &Path) -> Result<Vec<PathBuf>, ImportError> {
     }
     let entries = std::fs::read_dir(&found).map_err(|error| ImportError::io(&found, error))?;
     let is_picture = |path: &PathBuf| {
-        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        let known = ["jpg", "jpeg", "jpe", "jfif", "png", "bmp", "webp", "tif", "tiff"];
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        let extension = path
+            .extension()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .to_lowercase();
+        let known = [
+            "jpg", "jpeg", "jpe", "jfif", "png", "bmp", "webp", "tif", "tiff",
+        ];
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
         // Pipes would be waited for without end.
         known.contains(&extension.as_str()) && !hidden && path.is_file()
     };
@@ -83,7 +91,9 @@ fn pictures(root: &Path, path: &Path) -> Result<Vec<PathBuf>, ImportError> {
 /// `images` becomes `labels`, the last one in the path; `Labels` where that is the folder's name.
 fn label_file(image: &Path) -> PathBuf {
     let parts: Vec<_> = image.iter().map(|part| part.to_os_string()).collect();
-    let last = parts.iter().rposition(|part| part.eq_ignore_ascii_case("images"));
+    let last = parts
+        .iter()
+        .rposition(|part| part.eq_ignore_ascii_case("images"));
     let named = |labels: &str| {
         let mut parts = parts.clone();
         if let Some(last) = last {
@@ -116,8 +126,13 @@ fn add(
         };
         let fault = |reason: String| ImportError::line(&labels, number, reason);
         // Some programs write 0.0.
-        let number = class.parse::<f64>().ok().filter(|class| class.fract() == 0.0 && *class >= 0.0);
-        let known = number.map(|class| class as u64).filter(|class| names.contains_key(class));
+        let number = class
+            .parse::<f64>()
+            .ok()
+            .filter(|class| class.fract() == 0.0 && *class >= 0.0);
+        let known = number
+            .map(|class| class as u64)
+            .filter(|class| names.contains_key(class));
         let class = known.ok_or_else(|| {
             fault(format!(
                 "class `{class}` is not among the names of data.yaml"
@@ -129,8 +144,7 @@ fn add(
                     .parse::<f64>()
                     .ok()
                     .filter(|n| (-0.5..=1.5).contains(n));
-                number
-                    .ok_or_else(|| fault(format!("`{text}` is not a part of the image (0 to 1)")))
+                number.ok_or_else(|| fault(format!("`{text}` is not a part of the image (0 to 1)")))
             })
             .collect();
         let parts = parts?;
@@ -150,7 +164,11 @@ fn add(
             }
             _ => {
                 let scale = [f64::from(size.0), f64::from(size.1)];
-                let points = parts.as_chunks::<2>().0.iter().map(|[x, y]| [x * scale[0], y * scale[1]]);
+                let points = parts
+                    .as_chunks::<2>()
+                    .0
+                    .iter()
+                    .map(|[x, y]| [x * scale[0], y * scale[1]]);
                 match object(image_id, class + 1, vec![points.collect()], size) {
                     Some(object) => writer.object(object),
                     None => writer.leave_out("polygon without an area"),

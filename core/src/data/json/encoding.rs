@@ -40,7 +40,8 @@ pub(crate) fn open_text(path: &Path) -> io::Result<Box<dyn Read>> {
 pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     open_text(path)?.read_to_end(&mut bytes)?;
-    String::from_utf8(bytes).map_err(|error| io::Error::other(not_utf8(error.utf8_error().valid_up_to() as u64)))
+    String::from_utf8(bytes)
+        .map_err(|error| io::Error::other(not_utf8(error.utf8_error().valid_up_to() as u64)))
 }
 
 /// The message about text in another encoding than UTF-8 or UTF-16.
@@ -72,9 +73,14 @@ mod tests {
             assert_eq!(read_text(&path).unwrap(), text);
         }
         // GBK.
-        std::fs::write(&path, b"{\"name\": \"\xd4\xb2\"}").unwrap();
+        std::fs::write(&path, b"{\"name\": \"\xd4\x42\"}").unwrap();
         let error = read_text(&path).unwrap_err().to_string();
         assert!(error.contains("byte 10 is not UTF-8"), "{error}");
-        assert!(read_text(folder.path()).unwrap_err().to_string().contains("regular file"));
+        assert!(
+            read_text(folder.path())
+                .unwrap_err()
+                .to_string()
+                .contains("regular file")
+        );
     }
 }

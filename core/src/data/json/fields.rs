@@ -283,10 +283,18 @@ mod tests {
         for text in ["7", "7.0", "\"7\"", "\" 7 \""] {
             assert_eq!(read::<Id>(text), Field::Value(Id(7)), "{text}");
         }
-        for (text, shown) in [("-7", "-7"), ("7.5", "7.5"), ("\"img_7\"", "\"img_7\""), ("[7]", "a list")] {
+        for (text, shown) in [
+            ("-7", "-7"),
+            ("7.5", "7.5"),
+            ("\"img_7\"", "\"img_7\""),
+            ("[7]", "a list"),
+        ] {
             assert_eq!(read::<Id>(text), Field::Bad(shown.into()), "{text}");
         }
-        assert_eq!(read::<Id>("18446744073709551615"), Field::Value(Id(u64::MAX)));
+        assert_eq!(
+            read::<Id>("18446744073709551615"),
+            Field::Value(Id(u64::MAX))
+        );
         assert_eq!(read::<Id>("null"), Field::Missing);
         for text in ["false", "0", "0.0", "\"0\"", "\"False\""] {
             assert_eq!(read::<Flag>(text), Field::Value(Flag(false)), "{text}");
@@ -295,7 +303,13 @@ mod tests {
         assert_eq!(read::<Number>("\"-1.5e1\""), Field::Value(Number(-15.0)));
         assert_eq!(read::<Number>("\"nan\""), Field::Bad("\"nan\"".into()));
         assert_eq!(read::<Number>("true"), Field::Bad("true".into()));
-        assert_eq!(read::<Numbers>("[1, \"2\", 3.5]"), Field::Value(Numbers(vec![1.0, 2.0, 3.5])));
-        assert_eq!(read::<Numbers>("{\"x\": 1}"), Field::Bad("an object".into()));
+        assert_eq!(
+            read::<Numbers>("[1, \"2\", 3.5]"),
+            Field::Value(Numbers(vec![1.0, 2.0, 3.5]))
+        );
+        assert_eq!(
+            read::<Numbers>("{\"x\": 1}"),
+            Field::Bad("an object".into())
+        );
     }
 }

@@ -38,8 +38,12 @@ impl Foreign {
             Self::Results => {
                 "this is a list of results, not annotations; give it to `mrcnn-cli eval --results`"
             }
-            Self::List => "this is a list, but COCO annotations are an object with `images` and `annotations`",
-            Self::Unknown => "there is no list `images`; COCO annotations have `images`, `annotations` and `categories`",
+            Self::List => {
+                "this is a list, but COCO annotations are an object with `images` and `annotations`"
+            }
+            Self::Unknown => {
+                "there is no list `images`; COCO annotations have `images`, `annotations` and `categories`"
+            }
         }
     }
 }
@@ -77,8 +81,12 @@ impl Shape {
         let inner = |key: &str| self.inner.iter().any(|known| known == key);
         if self.is_list {
             return Some(match () {
-                () if inner("image_id") && (inner("bbox") || inner("segmentation")) => Foreign::Results,
-                () if inner("data") || inner("annotations") || inner("predictions") => Foreign::LabelStudio,
+                () if inner("image_id") && (inner("bbox") || inner("segmentation")) => {
+                    Foreign::Results
+                }
+                () if inner("data") || inner("annotations") || inner("predictions") => {
+                    Foreign::LabelStudio
+                }
                 () => Foreign::List,
             });
         }
@@ -98,7 +106,9 @@ impl Shape {
 /// The keys of an object; none of anything else.
 fn keys(text: &[u8]) -> Vec<String> {
     let parsed: Result<BTreeMap<String, IgnoredAny>, _> = serde_json::from_slice(text);
-    parsed.map(|map| map.into_keys().collect()).unwrap_or_default()
+    parsed
+        .map(|map| map.into_keys().collect())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -109,12 +119,30 @@ mod tests {
     #[test]
     fn files_of_other_tools_are_named() {
         let cases = [
-            (r#"{"version": "5", "shapes": [], "imagePath": "a.png"}"#, Some(Foreign::Labelme)),
-            (r#"{"a.png12": {"filename": "a.png", "regions": []}}"#, Some(Foreign::Via)),
-            (r#"{"_via_settings": {}, "_via_img_metadata": {}}"#, Some(Foreign::Via)),
-            (r#"[{"id": 1, "data": {"image": "a"}, "annotations": []}]"#, Some(Foreign::LabelStudio)),
-            (r#"[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 1}]"#, Some(Foreign::Results)),
-            (r#"{"info": {}, "categories": [], "items": []}"#, Some(Foreign::Datumaro)),
+            (
+                r#"{"version": "5", "shapes": [], "imagePath": "a.png"}"#,
+                Some(Foreign::Labelme),
+            ),
+            (
+                r#"{"a.png12": {"filename": "a.png", "regions": []}}"#,
+                Some(Foreign::Via),
+            ),
+            (
+                r#"{"_via_settings": {}, "_via_img_metadata": {}}"#,
+                Some(Foreign::Via),
+            ),
+            (
+                r#"[{"id": 1, "data": {"image": "a"}, "annotations": []}]"#,
+                Some(Foreign::LabelStudio),
+            ),
+            (
+                r#"[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 1}]"#,
+                Some(Foreign::Results),
+            ),
+            (
+                r#"{"info": {}, "categories": [], "items": []}"#,
+                Some(Foreign::Datumaro),
+            ),
             ("[]", Some(Foreign::List)),
             ("{}", Some(Foreign::Unknown)),
             (r#"{"annotations": []}"#, Some(Foreign::Unknown)),
@@ -123,7 +151,11 @@ mod tests {
         for (text, wanted) in cases {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), text).unwrap();
-            assert_eq!(scan(file.path(), &mut |_| Ok(())).unwrap(), wanted, "{text}");
+            assert_eq!(
+                scan(file.path(), &mut |_| Ok(())).unwrap(),
+                wanted,
+                "{text}"
+            );
         }
     }
 }

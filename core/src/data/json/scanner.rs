@@ -90,7 +90,9 @@ pub(crate) fn parse_element<T: DeserializeOwned>(
         let column = error.column() as u64 + if text_line == 1 { column - 1 } else { 0 };
         let line = line + text_line - 1;
         let full = error.to_string();
-        let reason = full.rsplit_once(" at line ").map_or(full.as_str(), |(reason, _)| reason);
+        let reason = full
+            .rsplit_once(" at line ")
+            .map_or(full.as_str(), |(reason, _)| reason);
         match error.classify() {
             Category::Data => Ok(Err(reason.into())),
             _ if reason.contains("unicode code point") => Err(not_utf8_at(line, column)),
@@ -116,7 +118,9 @@ fn without_nan(text: &[u8]) -> Option<Vec<u8>> {
             continue;
         }
         let rest = &text[at..];
-        let word = [&b"-Infinity"[..], b"Infinity", b"NaN"].into_iter().find(|word| rest.starts_with(word));
+        let word = [&b"-Infinity"[..], b"Infinity", b"NaN"]
+            .into_iter()
+            .find(|word| rest.starts_with(word));
         match word {
             Some(word) => {
                 out.extend(b"null");
@@ -184,20 +188,24 @@ impl Scanner {
     }
 
     fn error(&self, reason: &str) -> ScanError {
-        ScanError::Json(format!("{reason} at line {} column {}", self.line, self.column()))
+        ScanError::Json(format!(
+            "{reason} at line {} column {}",
+            self.line,
+            self.column()
+        ))
     }
 
     /// Skips white space; the next byte.
     fn peek(&mut self) -> Result<Option<u8>, ScanError> {
         loop {
-            match self.buffer.get(self.at) {
+            match self.buffer.get(self.at).copied() {
                 Some(b'\n') => {
                     self.at += 1;
                     self.line += 1;
                     self.line_start = self.offset + self.at as u64;
                 }
                 Some(b' ' | b'\t' | b'\r') => self.at += 1,
-                Some(byte) => return Ok(Some(*byte)),
+                Some(byte) => return Ok(Some(byte)),
                 None if !self.fill()? => return Ok(None),
                 None => {}
             }
@@ -434,7 +442,11 @@ mod tests {
     #[test]
     fn lists_are_split_into_their_elements() {
         let text = "{\"info\": {\"a\": [\"]}\"]}, \"images\" : [ {\"b\\\"\": [1, {}]} ,\n 7, null],\n\"annotations\":[]}";
-        let wanted = ["Images 0: {\"b\\\"\": [1, {}]}", "Images 1: 7", "Images 2: null"];
+        let wanted = [
+            "Images 0: {\"b\\\"\": [1, {}]}",
+            "Images 1: 7",
+            "Images 2: null",
+        ];
         assert_eq!(scanned(text).unwrap(), wanted);
         assert_eq!(scanned("[1, [2]]").unwrap(), ["Top 0: 1", "Top 1: [2]"]);
     }
@@ -459,7 +471,10 @@ mod tests {
             ("{\"images\": [1],\n}", "trailing comma at line 2"),
             ("{\"images\": [1,]}", "trailing comma"),
             ("{\"images\": [1]} 2", "trailing characters"),
-            ("{\"images\": [1], \"images\": []}", "duplicate field `images`"),
+            (
+                "{\"images\": [1], \"images\": []}",
+                "duplicate field `images`",
+            ),
             ("{\"images\": 7}", "not a list"),
             ("{\"images\": [1", "ends"),
             ("{images: [1]}", "a key in quotes"),

@@ -77,8 +77,12 @@ impl<'de> Visitor<'de> for SegmentationVisitor {
         while let Some(part) = seq.next_element::<Part>()? {
             match part {
                 Part::Polygon(polygon) => polygons.push(polygon),
-                Part::Number => other = Some("a list of numbers; write a list of polygons, [[x1, y1, ...]]"),
-                Part::Points => other = Some("a list of point pairs; write x and y in turn, [[x1, y1, ...]]"),
+                Part::Number => {
+                    other = Some("a list of numbers; write a list of polygons, [[x1, y1, ...]]")
+                }
+                Part::Points => {
+                    other = Some("a list of point pairs; write x and y in turn, [[x1, y1, ...]]")
+                }
                 Part::Object => other = Some("a list of objects; write the object alone"),
                 Part::Other => other = Some("a list of something else than polygons"),
             }
@@ -158,7 +162,11 @@ impl<'de> Visitor<'de> for PartVisitor {
             nested |= matches!(&number, Field::Bad(shown) if shown == "a list");
             numbers.push(number.value().map_or(f64::NAN, |number| number.0));
         }
-        Ok(if nested { Part::Points } else { Part::Polygon(numbers) })
+        Ok(if nested {
+            Part::Points
+        } else {
+            Part::Polygon(numbers)
+        })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Part, A::Error> {
@@ -213,7 +221,11 @@ impl<'de> Visitor<'de> for CountsVisitor {
             good &= run.is_some();
             runs.push(run.unwrap_or_default());
         }
-        Ok(if good { Counts::Runs(runs) } else { Counts::Other })
+        Ok(if good {
+            Counts::Runs(runs)
+        } else {
+            Counts::Other
+        })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Counts, A::Error> {
@@ -234,15 +246,35 @@ mod tests {
     fn polygons_and_run_lengths_are_told_apart() {
         let polygons = RawSegmentation::Polygons(vec![vec![1.0, 2.0], vec![3.5]]);
         assert_eq!(read("[[1, \"2\"], [3.5]]"), polygons);
-        assert!(matches!(read("[1, 2, 3, 4, 5, 6]"), RawSegmentation::Other(text) if text.contains("numbers")));
-        assert!(matches!(read("[[[1, 2], [3, 4]]]"), RawSegmentation::Other(text) if text.contains("pairs")));
-        assert!(matches!(read("[{\"size\": 1}]"), RawSegmentation::Other(text) if text.contains("objects")));
-        let RawSegmentation::Rle { size, counts } = read("{\"counts\": [1.0, 2], \"size\": [3.0, 1]}") else {
+        assert!(
+            matches!(read("[1, 2, 3, 4, 5, 6]"), RawSegmentation::Other(text) if text.contains("numbers"))
+        );
+        assert!(
+            matches!(read("[[[1, 2], [3, 4]]]"), RawSegmentation::Other(text) if text.contains("pairs"))
+        );
+        assert!(
+            matches!(read("[{\"size\": 1}]"), RawSegmentation::Other(text) if text.contains("objects"))
+        );
+        let RawSegmentation::Rle { size, counts } =
+            read("{\"counts\": [1.0, 2], \"size\": [3.0, 1]}")
+        else {
             panic!("run lengths");
         };
-        assert_eq!((size, counts), (Field::Value(Numbers(vec![3.0, 1.0])), Counts::Runs(vec![1, 2])));
+        assert_eq!(
+            (size, counts),
+            (
+                Field::Value(Numbers(vec![3.0, 1.0])),
+                Counts::Runs(vec![1, 2])
+            )
+        );
         assert_eq!(read("null"), RawSegmentation::Missing);
         let negative = read("{\"counts\": [-1]}");
-        assert!(matches!(negative, RawSegmentation::Rle { counts: Counts::Other, .. }));
+        assert!(matches!(
+            negative,
+            RawSegmentation::Rle {
+                counts: Counts::Other,
+                ..
+            }
+        ));
     }
 }
