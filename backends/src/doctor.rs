@@ -75,7 +75,8 @@ pub fn diagnose() -> Diagnosis {
     let nvidia = nvidia_cards();
     let picked = select(BackendKind::Auto).ok().map(|selected| selected.kind);
     let reason = reason(picked, &backends);
-    let advice = advice(&backends, &nvidia);
+    let mut advice = advice(&backends, &nvidia);
+    advice.splice(0..0, cuda_problem());
     Diagnosis {
         backends,
         picked,
@@ -210,7 +211,10 @@ fn wgpu() -> BackendFacts {
 #[cfg(feature = "cuda")]
 fn cuda() -> BackendFacts {
     use burn::tensor::DeviceType;
-    let driver = nvidia_driver();
+    let toolchain = crate::toolchain::find(0).ok();
+    let driver = [nvidia_driver(), toolchain.map(|found| found.summary())];
+    let driver = driver.into_iter().flatten().collect::<Vec<_>>().join("; ");
+    let driver = (!driver.is_empty()).then_some(driver);
     let describe = |device: Device| {
         let identity = device.identity();
         let (precisions, auto_precision) = precisions(&device);
@@ -227,7 +231,11 @@ fn cuda() -> BackendFacts {
             is_card: true,
         }
     };
-    let devices = Device::enumerate(DeviceType::Cuda).into_vec();
+    // A device of a toolchain that does not work panics when it is asked for its dtypes.
+    let devices = match select(BackendKind::Cuda) {
+        Ok(_) => Device::enumerate(DeviceType::Cuda).into_vec(),
+        Err(_) => Vec::new(),
+    };
     facts(
         BackendKind::Cuda,
         devices.into_iter().map(describe).collect(),
@@ -237,6 +245,32 @@ fn cuda() -> BackendFacts {
 #[cfg(not(feature = "cuda"))]
 fn cuda() -> BackendFacts {
     facts(BackendKind::Cuda, Vec::new())
+}
+
+/// Why a kernel cannot be compiled for the first GPU, and the fix. Compiles one: half a second.
+#[cfg(feature = "cuda")]
+fn cuda_problem() -> Option<String> {
+    use crate::toolchain::{compile, find};
+    use burn::tensor::DeviceType;
+    if Device::enumerate(DeviceType::Cuda).is_empty() {
+        return None;
+    }
+    let toolchain = match find(0) {
+        Ok(toolchain) => toolchain,
+        Err(problem) => return Some(problem),
+    };
+    toolchain.problem().or_else(|| {
+        let log = compile(&toolchain).err()?;
+        Some(format!(
+            "NVRTC cannot compile a kernel that includes cuda_fp16.h, mma.h and cuda/barrier; install \
+             NVRTC and headers of one CUDA version (see docs/cuda.md). Its log: {log}"
+        ))
+    })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda_problem() -> Option<String> {
+    None
 }
 
 #[cfg(feature = "cuda")]
@@ -292,11 +326,11 @@ fn advice(backends: &[BackendFacts], nvidia: &[String]) -> Vec<String> {
     if !nvidia.is_empty() && no_cuda {
         advice.push(if cfg!(feature = "cuda") {
             "there is an NVIDIA card, and CUDA does not open it: update the driver (nvidia-smi \
-             names it) and install CUDA's run-time compiler (libnvrtc)"
+             names it) and install CUDA's run-time compiler (libnvrtc) and headers, see docs/cuda.md"
                 .into()
         } else {
             "there is an NVIDIA card: build with `cargo build --release -p mrcnn-cli --features \
-             cuda`, and install CUDA's run-time compiler (libnvrtc)"
+             cuda`, and install CUDA's run-time compiler (libnvrtc) and headers, see docs/cuda.md"
                 .into()
         });
     }

@@ -1,13 +1,13 @@
-//! A device without memory: told by an error, whatever the backend does.
+//! Device failures: out of memory becomes one error, also if the backend panics.
 
 use burn::tensor::ExecutionError;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// Does `work` on a device; where wgpu has no memory for it, that is an error and not a panic.
+/// Runs `work` on a device; out of memory on wgpu is an error and not a panic.
 ///
-/// CubeCL's wgpu runtime (0.11.3) panics where an allocation fails. Any other panic goes on. Tensors that
-/// `work` was writing are lost, and every later read of them fails.
+/// The wgpu runtime of CubeCL (0.11.3) panics if an allocation fails. Other panics are propagated. Tensors that `work` was
+/// writing are lost, and every later read of them fails.
 pub fn caught<T, E: From<ExecutionError>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| match message(&*panic) {
         Some(reason) if wants_memory(reason) => Err(ExecutionError::WithContext {
@@ -18,15 +18,14 @@ pub fn caught<T, E: From<ExecutionError>>(work: impl FnOnce() -> Result<T, E>) -
     })
 }
 
-/// The line of a device's failure that tells of memory, where it is about memory. The whole is a list of all
-/// work that was skipped.
+/// The line of a device error that reports out of memory, if any. The complete error lists all work that was skipped.
 pub fn out_of_memory(error: &ExecutionError) -> Option<String> {
     let text = format!("{error}\n{error:?}");
     let line = text.lines().find(|line| wants_memory(line))?;
     Some(line.trim().chars().take(200).collect())
 }
 
-/// Whether a message of a backend is about want of memory.
+/// Whether a message of a backend reports out of memory.
 pub fn wants_memory(text: &str) -> bool {
     let text = text.to_lowercase();
     let signs = [
@@ -40,7 +39,7 @@ pub fn wants_memory(text: &str) -> bool {
     signs.iter().any(|sign| text.contains(sign))
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub fn message(panic: &(dyn Any + Send)) -> Option<&str> {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
@@ -61,8 +60,8 @@ mod tests {
             "can't allocate buffer of size: 222822400",
         ] {
             let whole = format!("Several failures at once\n  {reason}\nNo backtrace available");
-            let said = out_of_memory(&failed(&whole)).expect("a sign of it");
-            assert!(said.ends_with(reason), "{said}");
+            let line = out_of_memory(&failed(&whole)).expect("a line about memory");
+            assert!(line.ends_with(reason), "{line}");
         }
         assert_eq!(out_of_memory(&failed("the device was lost")), None);
     }

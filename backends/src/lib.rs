@@ -9,6 +9,8 @@ pub mod comm;
 mod doctor;
 pub mod failure;
 mod precision;
+#[cfg(any(feature = "cuda", test))]
+mod toolchain;
 #[cfg(not(target_family = "wasm"))]
 mod tuning;
 pub mod watchdog;
@@ -85,6 +87,9 @@ pub enum BackendError {
     /// The machine has no device for it.
     #[error("no device for the {0} backend; {1}")]
     NoDevice(BackendKind, String),
+    /// CUDA's driver, NVRTC or headers are missing or do not fit each other.
+    #[error("there is an NVIDIA GPU, and the cuda backend cannot use it: {0}")]
+    Toolchain(String),
     /// The driver lists an adapter and does not open it.
     #[error("{adapter} cannot be opened: {reason}; update its driver or use --backend cpu")]
     CannotOpen {
@@ -212,6 +217,13 @@ fn cuda(number: usize) -> Result<Selected, BackendError> {
             _ => "there are more processes on this machine than GPUs (see nvidia-smi)",
         };
         return Err(BackendError::NoDevice(BackendKind::Cuda, help.into()));
+    }
+    let problem = match toolchain::find(number) {
+        Ok(toolchain) => toolchain.problem(),
+        Err(problem) => Some(problem),
+    };
+    if let Some(problem) = problem {
+        return Err(BackendError::Toolchain(problem));
     }
     let device = Device::cuda(number);
     let name = device

@@ -1,4 +1,4 @@
-//! Number formats: what was asked for, what a device computes in.
+//! Precision policy: the requested precision, and the one that a device computes in.
 
 use burn::tensor::{DType, Device, FloatDType};
 use serde::{Deserialize, Serialize};
@@ -6,26 +6,25 @@ use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
 
-/// What activations are kept in and multiplied in. Weights, statistics, losses and the optimizer are f32
-/// in all of them.
+/// Dtype of activations and matrix products. Weights, statistics, losses and the optimizer are f32 in every precision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// What the device does best: TF32 on CUDA cards from sm80 on, f16 on sm70 and sm75, else f32.
+    /// The best precision of the device: TF32 on CUDA GPUs from sm80 on, f16 on sm70 and sm75, otherwise f32.
     #[default]
     Auto,
     /// 24 bits of significand.
     F32,
-    /// f32 in memory, 11 bits where matrices are multiplied.
+    /// f32 in memory, 11 bits of significand in matrix products.
     Tf32,
-    /// 11 bits, up to 65504; training scales its losses.
+    /// 11 bits of significand, up to 65504; training scales its losses.
     F16,
-    /// 8 bits, as far as f32.
+    /// 8 bits of significand, with the range of f32.
     Bf16,
 }
 
 impl Precision {
-    /// All by name, in the order of the help.
+    /// All names, in the order of the help text.
     pub const NAMES: [(&str, Self); 5] = [
         ("auto", Self::Auto),
         ("f32", Self::F32),
@@ -34,14 +33,14 @@ impl Precision {
         ("bf16", Self::Bf16),
     ];
 
-    /// What `device` computes in; errs where it cannot do what was asked for. Opens the device.
+    /// The precision that `device` computes in. Fails if the device does not support the requested one. Opens the device.
     pub fn resolve(self, device: &Device) -> Result<Resolved, PrecisionError> {
-        Abilities::of(device).choose(self)
+        Capabilities::of(device).choose(self)
     }
 
-    /// What `device` can be asked for.
+    /// The precisions that `device` supports.
     pub fn of(device: &Device) -> Vec<Self> {
-        let abilities = Abilities::of(device);
+        let abilities = Capabilities::of(device);
         let all = Self::NAMES.into_iter().map(|(_, precision)| precision);
         all.filter(|&precision| precision != Self::Auto && abilities.choose(precision).is_ok())
             .collect()
@@ -68,7 +67,7 @@ impl FromStr for Precision {
     }
 }
 
-/// A precision that a device has, and why it was taken.
+/// A selected precision that the device supports, and the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resolved {
     precision: Precision,
@@ -76,23 +75,23 @@ pub struct Resolved {
 }
 
 impl Resolved {
-    /// Every device has it, if only rounded to TF32 in matrix products.
+    /// f32, which every device supports, though matrix products may be rounded to TF32.
     pub const F32: Self = Self {
         precision: Precision::F32,
-        reason: "nothing else was asked for",
+        reason: "the default",
     };
 
-    /// Never [`Precision::Auto`].
+    /// The precision, never [`Precision::Auto`].
     pub fn precision(self) -> Precision {
         self.precision
     }
 
-    /// Why, for a person.
+    /// The reason, as text.
     pub fn reason(self) -> &'static str {
         self.reason
     }
 
-    /// The format of activations.
+    /// Dtype of activations.
     pub fn format(self) -> FloatDType {
         match self.precision {
             Precision::F16 => FloatDType::F16,
@@ -102,44 +101,44 @@ impl Resolved {
     }
 }
 
-/// Why a precision cannot be used.
+/// Errors of precisions.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PrecisionError {
-    /// No such name.
-    #[error("`{0}` is no precision; there are auto, f32, tf32, f16 and bf16")]
+    /// The name does not exist.
+    #[error("precision `{0}` does not exist; use auto, f32, tf32, f16 or bf16")]
     Unknown(String),
-    /// The device does not have it.
-    #[error("precision {asked} on {device}: {reason}")]
+    /// The device does not support it.
+    #[error("precision {requested} on {device}: {reason}")]
     Refused {
-        /// What was asked for.
-        asked: Precision,
-        /// Which kind of device.
+        /// The requested precision.
+        requested: Precision,
+        /// Kind of the device.
         device: String,
-        /// Why, and what to take.
+        /// The reason, and what to use.
         reason: &'static str,
     },
 }
 
-/// What multiplies matrices.
+/// Units for matrix products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-// What a build without GPUs cannot have.
+// A build without GPUs has no other variants.
 #[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), allow(dead_code))]
 enum Units {
-    Processor,
+    Cpu,
     WebGpu,
-    /// A CUDA card: 10 times its compute capability.
+    /// A CUDA GPU, with 10 times its compute capability.
     Cuda(u32),
 }
 
-/// What decides.
+/// Capabilities of a device.
 #[derive(Clone, Copy, Debug)]
-struct Abilities {
+struct Capabilities {
     units: Units,
     f16: bool,
     bf16: bool,
 }
 
-impl Abilities {
+impl Capabilities {
     fn of(device: &Device) -> Self {
         let device = device.clone().inner();
         Self {
@@ -149,48 +148,46 @@ impl Abilities {
         }
     }
 
-    fn choose(self, asked: Precision) -> Result<Resolved, PrecisionError> {
-        let taken = |precision, reason| Ok(Resolved { precision, reason });
+    fn choose(self, requested: Precision) -> Result<Resolved, PrecisionError> {
+        let selected = |precision, reason| Ok(Resolved { precision, reason });
         let refused = |reason| {
             Err(PrecisionError::Refused {
-                asked,
+                requested,
                 device: self.units.to_string(),
                 reason,
             })
         };
-        match (asked, self.units) {
-            (Precision::Auto, Units::Cuda(80..)) => taken(
+        match (requested, self.units) {
+            (Precision::Auto, Units::Cuda(80..)) => selected(
                 Precision::Tf32,
-                "its matrix units take f32 rounded to TF32, and no loss has to be scaled",
+                "its matrix units take f32 rounded to TF32, without loss scaling",
             ),
             (Precision::Auto, Units::Cuda(70..)) if self.f16 => {
-                taken(Precision::F16, "its matrix units take f16 only")
+                selected(Precision::F16, "its matrix units take f16 only")
             }
-            (Precision::Auto, _) => taken(
+            (Precision::Auto, _) => selected(
                 Precision::F32,
-                "it has no matrix units that are used, and halves would only cost precision",
+                "it has no matrix units that are used, so f16 would only lose accuracy",
             ),
             (Precision::F32, Units::Cuda(80..)) => refused(
-                "Burn multiplies f32 as TF32 on cards from sm80 on and cannot be told not to: take \
-                 tf32, which is that, or another --backend (wgpu, cpu) for all of f32's bits",
+                "Burn computes f32 products as TF32 on GPUs from sm80 on and has no switch for it; use \
+                 tf32, or another --backend (wgpu, cpu) for full f32",
             ),
-            (Precision::Tf32, Units::Cuda(80..)) => taken(asked, "it was asked for"),
-            (Precision::Tf32, _) => {
-                refused("TF32 is what CUDA cards from sm80 on compute in: take f32")
+            (Precision::Tf32, Units::Cuda(80..)) => selected(requested, "requested"),
+            (Precision::Tf32, _) => refused("only CUDA GPUs from sm80 on have TF32; use f32"),
+            (Precision::F16, Units::WebGpu) if !self.f16 => {
+                refused("the adapter has no `shader-f16`; use f32, or install a newer GPU driver")
             }
-            (Precision::F16, Units::WebGpu) if !self.f16 => refused(
-                "the adapter has no `shader-f16`: take f32, or install a newer driver of the card",
-            ),
-            (Precision::F16, _) if !self.f16 => refused("it has no f16 arithmetic: take f32"),
+            (Precision::F16, _) if !self.f16 => refused("it has no f16 arithmetic; use f32"),
             (Precision::Bf16, Units::Cuda(..80)) => {
-                refused("bf16 is emulated on cards before sm80, without matrix units: take f16")
+                refused("bf16 is emulated on GPUs before sm80, without matrix units; use f16")
             }
             (Precision::Bf16, Units::WebGpu) if !self.bf16 => {
-                refused("WebGPU has no bf16: take f16 where the adapter has it, else f32")
+                refused("WebGPU has no bf16; use f16 if the adapter supports it, or f32")
             }
-            (Precision::Bf16, _) if !self.bf16 => refused("it has no bf16 arithmetic: take f32"),
+            (Precision::Bf16, _) if !self.bf16 => refused("it has no bf16 arithmetic; use f32"),
             (Precision::F32 | Precision::F16 | Precision::Bf16, _) => {
-                taken(asked, "it was asked for")
+                selected(requested, "requested")
             }
         }
     }
@@ -199,9 +196,9 @@ impl Abilities {
 impl fmt::Display for Units {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Processor => f.write_str("the processor"),
+            Self::Cpu => f.write_str("the CPU"),
             Self::WebGpu => f.write_str("a wgpu device"),
-            Self::Cuda(architecture) => write!(f, "a CUDA card of sm{architecture}"),
+            Self::Cuda(architecture) => write!(f, "a CUDA GPU with sm{architecture}"),
         }
     }
 }
@@ -216,16 +213,16 @@ fn units(device: &Device) -> Units {
                 None => Units::WebGpu,
             }
         }
-        _ => Units::Processor,
+        _ => Units::Cpu,
     }
 }
 
 #[cfg(not(any(feature = "wgpu", feature = "cuda")))]
 fn units(_device: &Device) -> Units {
-    Units::Processor
+    Units::Cpu
 }
 
-/// 90 of `ptx_sm90`; none for what is no CUDA target.
+/// 90 for `ptx_sm90`; `None` for targets other than CUDA.
 pub(crate) fn architecture(target: &str) -> Option<u32> {
     let rest = target.split("sm").nth(1)?.trim_start_matches('_');
     let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
@@ -236,11 +233,15 @@ pub(crate) fn architecture(target: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
-    const WITH_HALVES: [bool; 2] = [true, true];
+    const WITH_F16_AND_BF16: [bool; 2] = [true, true];
 
-    fn choose(asked: Precision, units: Units, [f16, bf16]: [bool; 2]) -> Result<Precision, String> {
-        let found = Abilities { units, f16, bf16 }.choose(asked);
-        found
+    fn choose(
+        requested: Precision,
+        units: Units,
+        [f16, bf16]: [bool; 2],
+    ) -> Result<Precision, String> {
+        let resolved = Capabilities { units, f16, bf16 }.choose(requested);
+        resolved
             .map(Resolved::precision)
             .map_err(|error| error.to_string())
     }
@@ -257,47 +258,50 @@ mod tests {
 
     #[test]
     fn auto_follows_the_device() {
-        for (units, wanted) in [
+        for (units, expected) in [
             (Units::Cuda(61), Precision::F32),
             (Units::Cuda(70), Precision::F16),
             (Units::Cuda(75), Precision::F16),
             (Units::Cuda(80), Precision::Tf32),
             (Units::Cuda(90), Precision::Tf32),
             (Units::WebGpu, Precision::F32),
-            (Units::Processor, Precision::F32),
+            (Units::Cpu, Precision::F32),
         ] {
-            assert_eq!(choose(Precision::Auto, units, WITH_HALVES), Ok(wanted));
+            assert_eq!(
+                choose(Precision::Auto, units, WITH_F16_AND_BF16),
+                Ok(expected)
+            );
         }
     }
 
     #[test]
-    fn what_a_device_cannot_do_is_refused_with_what_to_take() {
+    fn unsupported_precisions_are_refused_with_alternatives() {
         use Precision::{Bf16, F16, F32, Tf32};
-        for (asked, units, halves, wanted) in [
-            (F32, Units::Cuda(90), WITH_HALVES, "take tf32"),
-            (Tf32, Units::Cuda(75), WITH_HALVES, "take f32"),
+        for (requested, units, dtypes, expected) in [
+            (F32, Units::Cuda(90), WITH_F16_AND_BF16, "use tf32"),
+            (Tf32, Units::Cuda(75), WITH_F16_AND_BF16, "use f32"),
             (
                 Tf32,
-                Units::Processor,
-                WITH_HALVES,
-                "precision tf32 on the processor",
+                Units::Cpu,
+                WITH_F16_AND_BF16,
+                "precision tf32 on the CPU",
             ),
-            (Bf16, Units::Cuda(75), WITH_HALVES, "take f16"),
+            (Bf16, Units::Cuda(75), WITH_F16_AND_BF16, "use f16"),
             (F16, Units::WebGpu, [false, false], "shader-f16"),
             (Bf16, Units::WebGpu, [true, false], "WebGPU has no bf16"),
-            (F16, Units::Cuda(52), [false, false], "take f32"),
+            (F16, Units::Cuda(52), [false, false], "use f32"),
         ] {
-            let error = choose(asked, units, halves).unwrap_err();
-            assert!(error.contains(wanted), "{error}, wanted {wanted}");
+            let error = choose(requested, units, dtypes).unwrap_err();
+            assert!(error.contains(expected), "{error}, expected {expected}");
         }
-        for (asked, units) in [
+        for (requested, units) in [
             (Bf16, Units::Cuda(80)),
             (F16, Units::Cuda(90)),
             (F16, Units::WebGpu),
             (F32, Units::Cuda(75)),
-            (Bf16, Units::Processor),
+            (Bf16, Units::Cpu),
         ] {
-            assert_eq!(choose(asked, units, WITH_HALVES), Ok(asked));
+            assert_eq!(choose(requested, units, WITH_F16_AND_BF16), Ok(requested));
         }
     }
 
@@ -310,12 +314,12 @@ mod tests {
 
     #[cfg(feature = "flex")]
     #[test]
-    fn the_processor_takes_halves() {
+    fn the_cpu_supports_f16_and_bf16() {
         let device = Device::flex();
         let auto = Precision::Auto.resolve(&device).unwrap();
         assert_eq!(auto.precision(), Precision::F32);
-        let wanted = [Precision::F32, Precision::F16, Precision::Bf16];
-        assert_eq!(Precision::of(&device), wanted);
+        let expected = [Precision::F32, Precision::F16, Precision::Bf16];
+        assert_eq!(Precision::of(&device), expected);
         let half = Precision::Bf16.resolve(&device.autodiff()).unwrap();
         assert_eq!(half.format(), FloatDType::BF16);
     }

@@ -8,7 +8,6 @@ use burn::tensor::{Device, Distribution, Tensor, module, ops::ConvOptions};
 use criterion::{
     BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
 };
-use mrcnn_backends::{BackendKind, select};
 use mrcnn_benches::time;
 use mrcnn_kernels::conv3x3::{Conv3x3Ops, conv3x3};
 use std::time::Duration;
@@ -26,9 +25,9 @@ const SHAPES: [(&str, [usize; 6]); 8] = [
 ];
 
 fn benches(c: &mut Criterion) {
-    let device = match select(BackendKind::Wgpu) {
+    let device = match mrcnn_benches::gpu() {
         Ok(selected) => selected.device,
-        Err(error) => return eprintln!("SKIPPED: wgpu is missing: {error}"),
+        Err(error) => return eprintln!("SKIPPED: {error}"),
     };
     for (name, [n, inputs, outputs, h, w, stride]) in SHAPES {
         let options = || ConvOptions::new([stride; 2], [1, 1], [1, 1], 1);

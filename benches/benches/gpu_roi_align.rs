@@ -7,7 +7,6 @@
 use burn::backend::Dispatch;
 use burn::tensor::{Device, Tensor, TensorData};
 use criterion::{Bencher, BenchmarkId, Criterion, criterion_group, criterion_main};
-use mrcnn_backends::{BackendKind, select};
 use mrcnn_benches::time;
 use mrcnn_benches::{levels, rois, values};
 use mrcnn_kernels::RoiAlignParams;
@@ -116,7 +115,7 @@ fn floats(data: &TensorData) -> &[f32] {
 }
 
 fn gpu_roi_align(c: &mut Criterion) {
-    let selected = match select(BackendKind::Wgpu) {
+    let selected = match mrcnn_benches::gpu() {
         Ok(selected) => selected,
         Err(error) => return println!("SKIPPED: {error}"),
     };

@@ -6,7 +6,6 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use mrcnn_backends::{BackendKind, select};
 use mrcnn_benches::time;
 use mrcnn_core::boxes::Anchors;
 use mrcnn_core::config::RpnConfig;
@@ -196,7 +195,7 @@ fn proposals(c: &mut Criterion, device: &Device) {
 }
 
 fn selection(c: &mut Criterion) {
-    match select(BackendKind::Wgpu) {
+    match mrcnn_benches::gpu() {
         Ok(selected) => {
             println!("adapter: {}", selected.name);
             top_k_of_levels(c, &selected.device);

@@ -7,7 +7,6 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use mrcnn_backends::{BackendKind, select};
 use mrcnn_benches::time;
 use mrcnn_core::boxes::Anchors;
 use mrcnn_core::config::RpnConfig;
@@ -297,7 +296,7 @@ fn runs_of_floats(pasted: &mrcnn_kernels::PastedMask) -> Vec<u32> {
 }
 
 fn benches(criterion: &mut Criterion) {
-    match select(BackendKind::Wgpu) {
+    match mrcnn_benches::gpu() {
         Ok(selected) => {
             println!("adapter: {}", selected.name);
             let anchors = anchors();

@@ -1,188 +1,239 @@
-"""All GPU measurements of mrcnn beside PyTorch, in one call.
+"""Measures mrcnn on a GPU beside PyTorch, in order of value, within a time budget; see README.md here.
 
-    cargo build --release --workspace --all-targets --features mrcnn-cli/cuda    # on a build machine
-    python benches/gpu/run.py --binary mrcnn-cli [--kernels DIR] [--out results.json]
+    python benches/gpu/run.py --binary mrcnn-cli --out results.json [--budget-s 1700] [--limit-s 580]
 
-Runs parity with torchvision (`tests/oracle/compare.py`), the kernel benchmarks (criterion binaries in DIR), and
-inference and training of R50-FPN at 800x1344, for each batch size and precision beside torchvision, eager
-and compiled. Prints ratios; above 1 means that mrcnn is faster. Needs no Rust toolchain, only the binaries,
-torch and torchvision. `--dry-run` does the same on the CPU with small images, in minutes.
+Every result is written to the JSON file as soon as it is there. The same command goes on where an earlier one stopped: it
+exits with 75 while stages are left, 0 once all are done and parity holds, 1 if a comparison failed. `--dry-run` does the
+same on the CPU with small images.
 """
 
 import argparse
 import datetime
 import json
+import os
 import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-PRECISIONS = ["f32", "tf32", "f16", "bf16"]
+GO_ON = 75
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", default="mrcnn-cli", help="mrcnn-cli built with the feature cuda")
-    parser.add_argument("--kernels", type=pathlib.Path, help="folder of built gpu_* criterion benches")
-    parser.add_argument("--batch-sizes", default="1,2,4,8,16")
-    parser.add_argument("--backend", default="cuda")
+    parser.add_argument("--tests", type=pathlib.Path, help="folder of the built test binaries of mrcnn-kernels")
+    parser.add_argument("--benches", type=pathlib.Path, help="folder of the built gpu_* benchmarks")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results.json"))
+    parser.add_argument("--budget-s", type=float, default=1700, help="seconds for all calls together")
+    parser.add_argument("--limit-s", type=float, default=580, help="seconds for this call")
+    parser.add_argument("--only", help="names of stages, separated by commas")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--out", type=pathlib.Path, help="write all figures to this file as JSON")
     parser.add_argument("--dry-run", action="store_true", help="small images, on the CPU")
     args = parser.parse_args()
-    args.size, args.device, args.warmup = (800, 1344), "cuda", 5
-    args.precisions, args.compiled = PRECISIONS, [False, True]
+    args.backend, args.device, args.size, args.warmup = "cuda", "cuda", (800, 1344), 5
     if args.dry_run:
-        args.size, args.device, args.warmup = (64, 96), "cpu", 1
-        args.backend, args.steps, args.batch_sizes = "cpu", 2, "1,2"
-        args.precisions, args.compiled = ["f32", "bf16"], [False]
+        args.backend, args.device, args.size, args.warmup, args.steps = "cpu", "cpu", (64, 96), 1, 2
     return args
 
 
-def run(command, **options):
-    """Runs a command; its standard error is passed through."""
-    return subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True, **options)
+class Runner:
+    """Runs commands within the time left and keeps their results."""
+
+    def __init__(self, args):
+        self.args = args
+        self.results = {"stages": {}, "seconds": 0.0}
+        if args.out.exists():
+            self.results = json.loads(args.out.read_text())
+        self.start = time.monotonic()
+        self.spent = self.results["seconds"]
+
+    def left(self):
+        passed = time.monotonic() - self.start
+        return min(self.args.limit_s - passed, self.args.budget_s - self.spent - passed)
+
+    def save(self):
+        self.results["seconds"] = self.spent + time.monotonic() - self.start
+        partial = self.args.out.with_suffix(".partial")
+        partial.write_text(json.dumps(self.results, indent=1))
+        partial.replace(self.args.out)
+
+    def command(self, command, env=None):
+        """Exit code and standard output; the code is None where time ran out."""
+        command = [str(part) for part in command]
+        try:
+            process = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=max(self.left(), 1), env={**os.environ, **(env or {})})
+            return process.returncode, process.stdout
+        except subprocess.TimeoutExpired as error:
+            output = error.stdout or b""
+            return None, output.decode(errors="replace") if isinstance(output, bytes) else output
+
+    def stage(self, name, seconds, work):
+        """Runs a stage that is not done and fits the time left. A stage that ran out of time is run again by the next
+        call, once; kernels that it tuned are tuned already where CubeCL keeps its cache."""
+        done = self.results["stages"].get(name)
+        if self.args.only and name not in self.args.only.split(","):
+            return
+        if done and (done["finished"] or done["tries"] > 1):
+            return
+        if self.left() < min(seconds, self.args.limit_s - 20):
+            self.results["stages"].setdefault(name, {"finished": False, "tries": 0, "result": None})
+            self.save()
+            return
+        print(f"== {name} ({self.left():.0f} s left)", flush=True)
+        start = time.monotonic()
+        finished, result = work()
+        tries = (done or {"tries": 0})["tries"] + 1
+        took = round(time.monotonic() - start, 1)
+        self.results["stages"][name] = {"finished": finished, "tries": tries, "seconds": took, "result": result}
+        self.save()
+        print(json.dumps(result, indent=1)[:3000], flush=True)
 
 
 def gpu_name():
-    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,clocks.max.sm", "--format=csv,noheader"]
     try:
-        return run(query).stdout.strip()
+        return subprocess.run(query, stdout=subprocess.PIPE, text=True).stdout.strip()
     except FileNotFoundError:
         return "no NVIDIA driver"
 
 
-def parity(args):
-    """Comparison with torchvision in every precision."""
+def doctor(runner):
+    code, output = runner.command([runner.args.binary, "doctor"])
+    return code is not None, {"passed": code == 0, "output": output.splitlines()}
+
+
+def kernel_tests(runner):
+    """Every kernel beside its CPU version."""
     results = {"passed": True}
-    for precision in available(args):
-        command = [sys.executable, ROOT / "tests/oracle/compare.py", args.binary]
-        process = run([*command, "--backend", args.backend, "--precision", precision])
-        print(f"== parity, {precision}\n{process.stdout}")
-        results[precision] = process.stdout.splitlines()
-        results["passed"] &= process.returncode == 0
-    return results
+    names = ["layouts", "top_k", "decode", "nms", "matching", "mask_targets", "roi_align", "paste", "conv3x3"]
+    for name in names:
+        binaries = sorted(runner.args.tests.glob(f"{name}-*")) if runner.args.tests else []
+        binaries = [path for path in binaries if path.suffix == "" and os.access(path, os.X_OK)]
+        if not binaries:
+            results[name] = "not built"
+            continue
+        env = {"MRCNN_TEST_BACKEND": "cuda", "MRCNN_CASES": "1000"}
+        code, output = runner.command([binaries[-1], "--test-threads=1"], env)
+        results[name] = {"code": code, "output": output.splitlines()[-30:]}
+        results["passed"] &= code == 0
+        if code is None:
+            return False, results
+    return True, results
 
 
-def kernels(args):
-    """Output of each benchmark: times beside bytes or floating-point operations."""
-    results = {}
-    for bench in sorted(args.kernels.glob("gpu_*")) if args.kernels else []:
-        if bench.suffix == "" and bench.is_file():
-            print(f"== {bench.name}")
-            process = run([bench, "--bench"])
-            print(process.stdout)
-            results[bench.name] = process.stdout.splitlines()
-    return results
+def parity(runner, precision):
+    """Detections, one training step and weights beside torchvision's."""
+    args = runner.args
+    command = [sys.executable, ROOT / "tests/oracle/compare.py", args.binary]
+    code, output = runner.command([*command, "--backend", args.backend, "--precision", precision])
+    return code is not None, {"passed": code == 0, "output": output.splitlines()}
 
 
-def available(args):
-    """Precisions that the binary supports on this device; some devices have no f32 without TF32."""
-    process = run([args.binary, "doctor", "--format", "json"])
-    backends = {backend["kind"]: backend for backend in json.loads(process.stdout)["backends"]}
-    devices = backends.get(args.backend, {}).get("devices", [])
-    supported = devices[0]["precisions"] if devices else []
-    return [precision for precision in args.precisions if precision in supported]
+def weights(runner):
+    """A file with the recipe's weights: both sides load it, so that both have the same detections."""
+    path = runner.args.out.resolve().parent / "recipe-weights.safetensors"
+    if not path.exists():
+        code = "import recipe, sys; from safetensors.torch import save_file; save_file(recipe.model(1, 91).state_dict(), sys.argv[1])"
+        env = {"PYTHONPATH": str(ROOT / "tests/oracle")}
+        runner.command([sys.executable, "-c", code, path], env)
+    return path
 
 
-def benchmark(args, mode, size, *options):
-    """Printed output and JSON of `mrcnn-cli benchmark`; None for both if it failed, for example out of
-    memory."""
+def settings(args):
+    values = [f"image.min_size={min(args.size)}", f"image.max_size={max(args.size)}", "model.norm_eps=1e-5", "model.roi.score_threshold=0.02"]
+    return [part for value in values for part in ("--set", value)]
+
+
+def ours(runner, mode, precision, sizes, *options):
+    """Results of `mrcnn-cli benchmark`, one process for all batch sizes."""
+    args = runner.args
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder) / "result.json"
-        command = [args.binary, "benchmark", mode, "--backend", args.backend, "--json", out]
-        command += ["--batch-size", size, "--warmup", args.warmup, "--steps", args.steps]
-        command += ["--set", f"image.min_size={min(args.size)}"]
-        command += ["--set", f"image.max_size={max(args.size)}"]
-        process = run([*command, *options])
-        if process.returncode != 0:
-            return None, None
-        return process.stdout, json.loads(out.read_text())["results"][0]
+        command = [args.binary, "benchmark", mode, "--backend", args.backend, "--json", out, "--precision", precision]
+        command += ["--weights", weights(runner), "--batch-size", sizes, "--warmup", args.warmup, "--steps", args.steps]
+        code, output = runner.command([*command, *settings(args), *options])
+        result = {"code": code, "output": output.splitlines()}
+        if out.exists():
+            result["results"] = json.loads(out.read_text())["results"]
+    return code is not None, result
 
 
-def ours(args, mode, precision):
-    """Images per second by batch size; None where the benchmark failed."""
+def peer(runner, mode, precision, sizes, compiled):
+    """torchvision with the same weights, frozen layers and classes, one process per batch size."""
+    args = runner.args
     results = {}
-    for size in args.batch_sizes.split(","):
-        _, result = benchmark(args, mode, size, "--precision", precision)
-        results[size] = result and result["images_per_second"]
-    return results
-
-
-def graph(args):
-    """Inference launched kernel by kernel and replayed as a graph, by batch size; None without a graph."""
-    results = {}
-    print("\ninference launched kernel by kernel and replayed as a graph")
-    for size in args.batch_sizes.split(","):
-        shown, results[size] = benchmark(args, "inference", size, "--graph")
-        print(shown or f"batch {size}: no graph, see the error above")
-    return results
-
-
-def peer(args, mode, precision, compiled):
-    results = {}
-    for size in args.batch_sizes.split(","):
-        command = [sys.executable, HERE / "torch_peer.py", mode, "--device", args.device]
+    for size in sizes.split(","):
+        command = [sys.executable, HERE / "torch_peer.py", mode, "--device", args.device, "--weights", weights(runner)]
         command += ["--batch-size", size, "--dtype", precision, "--steps", args.steps]
         command += ["--height", args.size[0], "--width", args.size[1], "--warmup", args.warmup]
-        process = run(command + (["--compile"] if compiled else []))
-        line = process.stdout.splitlines()[-1:] if process.returncode == 0 else []
-        results[size] = json.loads(line[0])["images_per_second"] if line else None
-    return results
+        code, output = runner.command(command + (["--compile"] if compiled else []))
+        results[size] = json.loads(output.splitlines()[-1]) if code == 0 else {"code": code}
+        if code is None:
+            return False, results
+    return True, results
 
 
-def table(title, sizes, mine, others):
-    """Rows of images per second; in parentheses mrcnn of the same precision over the peer."""
-    shown = lambda value: "failed" if value is None else f"{value:.2f}"
-    print(f"\n{title}, img/s (ratio of mrcnn to torch)")
-    print(f"{'':>24}" + "".join(f"{'batch ' + size:>18}" for size in sizes))
-    for precision, row in mine.items():
-        print(f"{'mrcnn ' + precision:>24}" + "".join(f"{shown(row[size]):>18}" for size in sizes))
-    for name, row in others.items():
-        our_row = mine.get(name.split()[1], {})
-        cells = []
-        for size in sizes:
-            both = our_row.get(size) is not None and row[size] is not None
-            ratio = f" ({our_row[size] / row[size]:.2f})" if both else ""
-            cells.append(f"{shown(row[size]) + ratio:>18}")
-        print(f"{name:>24}" + "".join(cells))
+def benches(runner):
+    """The kernels' benchmarks, in criterion's output."""
+    results = {}
+    for bench in sorted(runner.args.benches.glob("gpu_*")) if runner.args.benches else []:
+        if bench.suffix or not os.access(bench, os.X_OK):
+            continue
+        code, output = runner.command([bench, "--bench"], {"MRCNN_TEST_BACKEND": "cuda"})
+        results[bench.name.rsplit("-", 1)[0]] = {"code": code, "output": output.splitlines()}
+        if code is None:
+            return False, results
+    return True, results
 
 
-def throughput(args, mode):
-    mine = {precision: ours(args, mode, precision) for precision in available(args)}
-    others = {}
-    for precision in args.precisions:
-        for compiled in args.compiled:
-            name = f"torch {precision} {'compiled' if compiled else 'eager'}"
-            others[name] = peer(args, mode, precision, compiled)
-    height, width = args.size
-    sizes = args.batch_sizes.split(",")
-    table(f"{mode} of R50-FPN at {height}x{width}", sizes, mine, others)
-    return {"mrcnn": mine, "torch": others}
+def stages(runner):
+    """All stages in order of value, with the seconds that each needs at least."""
+    is_dry = runner.args.dry_run
+    half = "bf16" if is_dry else "f16"
+    small, most = ("1", "1,2") if is_dry else ("4", "1,2,4,8,16")
+    runner.stage("doctor", 5, lambda: doctor(runner))
+    if not is_dry:
+        runner.stage("kernel tests", 60, lambda: kernel_tests(runner))
+    runner.stage("parity f32", 60, lambda: parity(runner, "f32"))
+    runner.stage(f"parity {half}", 60, lambda: parity(runner, half))
+    runner.stage(f"train {half} batch {small}", 120, lambda: ours(runner, "train", half, small))
+    runner.stage(f"torch train {half} batch {small}", 60, lambda: peer(runner, "train", half, small, False))
+    runner.stage(f"inference {half} batch 1", 60, lambda: ours(runner, "inference", half, "1"))
+    runner.stage(f"torch inference {half} batch 1", 30, lambda: peer(runner, "inference", half, "1", False))
+    if is_dry:
+        return
+    for precision in ["tf32", "bf16"]:
+        runner.stage(f"parity {precision}", 60, lambda: parity(runner, precision))
+    runner.stage("torch train f16 batch 4 compiled", 120, lambda: peer(runner, "train", "f16", "4", True))
+    runner.stage("torch inference f16 batch 1 compiled", 60, lambda: peer(runner, "inference", "f16", "1", True))
+    runner.stage("kernels", 90, lambda: benches(runner))
+    runner.stage("graph", 60, lambda: ours(runner, "inference", "f16", "1,8", "--graph"))
+    for mode in ["train", "inference"]:
+        for precision in ["f16", "tf32", "bf16", "f32"]:
+            runner.stage(f"{mode} {precision} all batches", 120, lambda: ours(runner, mode, precision, most))
+            runner.stage(f"torch {mode} {precision} all batches", 120, lambda: peer(runner, mode, precision, most, False))
 
 
 def main():
-    args = arguments()
-    results = {"date": datetime.date.today().isoformat(), "gpu": gpu_name(), "command": sys.argv}
-    print(f"{results['date']}, {results['gpu']}")
-    results["parity"] = parity(args)
-    results["kernels"] = kernels(args)
-    for mode in ["inference", "train"]:
-        results[mode] = throughput(args, mode)
-    results["graph"] = graph(args)
-    if args.out:
-        args.out.write_text(json.dumps(results, indent=2))
-    figures = [row for mode in ["inference", "train"] for row in results[mode]["mrcnn"].values()]
-    is_complete = bool(figures) and all(value is not None for row in figures for value in row.values())
-    if not args.dry_run:
-        # The CPU records no graph; a GPU must.
-        is_complete = is_complete and all(value is not None for value in results["graph"].values())
-    else:
-        torch = [row for mode in ["inference", "train"] for row in results[mode]["torch"].values()]
-        is_complete = is_complete and all(value is not None for row in torch for value in row.values())
-    sys.exit(0 if results["parity"]["passed"] and is_complete else 1)
+    runner = Runner(arguments())
+    runner.results.setdefault("date", datetime.date.today().isoformat())
+    runner.results.setdefault("gpu", gpu_name())
+    stages(runner)
+    runner.save()
+    all_stages = runner.results["stages"]
+    failed = [name for name, stage in all_stages.items() if isinstance(stage["result"], dict) and stage["result"].get("passed") is False]
+    failed += [name for name, stage in all_stages.items() if stage["finished"] and isinstance(stage["result"], dict) and stage["result"].get("code", 0) != 0]
+    left = [name for name, stage in all_stages.items() if not stage["finished"] and stage["tries"] < 2]
+    for name in failed:
+        print(f"FAILED: {name}")
+    if left and runner.args.budget_s > runner.results["seconds"] + 30:
+        print(f"left: {', '.join(left)}; run the same command again")
+        sys.exit(GO_ON)
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

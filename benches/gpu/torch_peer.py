@@ -2,17 +2,24 @@
 
     python benches/gpu/torch_peer.py inference --batch-size 4 --dtype f16 --compile --device cuda
 
-The model has random weights and the images are noise, as in `mrcnn-cli benchmark` without --weights
-and --data; channels last; f16 and bf16 by autocast, training in f16 with a GradScaler.
+Like for like with `mrcnn-cli benchmark --weights`: the model of `tests/oracle/recipe.py` (91 classes, frozen batch norms,
+stem and first stage frozen) with the weights of the same file, whose detections keep the mask head busy; channels last;
+f16 and bf16 by autocast, training in f16 with a GradScaler. The images are noise.
 """
 
 import argparse
 import contextlib
 import json
+import pathlib
+import sys
 import time
 
 import torch
 import torchvision
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests/oracle"))
+import recipe
 
 DTYPES = {"f16": torch.float16, "bf16": torch.bfloat16}
 
@@ -23,6 +30,7 @@ def arguments():
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--dtype", choices=["f32", "tf32", "f16", "bf16"], default="tf32")
+    parser.add_argument("--weights", required=True, help="safetensors file of the recipe's weights")
     parser.add_argument("--compile", action="store_true", help="torch.compile of the backbone")
     parser.add_argument("--height", type=int, default=800)
     parser.add_argument("--width", type=int, default=1344)
@@ -35,12 +43,14 @@ def arguments():
 def model_of(args):
     torch.manual_seed(0)
     # Sizes that the transform does not change.
-    model = torchvision.models.detection.maskrcnn_resnet50_fpn(
-        weights=None,
-        weights_backbone=None,
+    model = recipe.model(
+        1,
+        91,
         min_size=min(args.height, args.width),
         max_size=max(args.height, args.width),
+        box_score_thresh=0.02,
     )
+    model.load_state_dict(load_file(args.weights), strict=True)
     model = model.to(args.device, memory_format=torch.channels_last)
     if args.compile:
         model.backbone = torch.compile(model.backbone)
@@ -78,7 +88,7 @@ def steps_of(args, model, images, targets):
 
         return infer
 
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-4, momentum=0.9)
     scaler = torch.amp.GradScaler(args.device, enabled=args.dtype == "f16")
 
     def train():

@@ -1,8 +1,15 @@
 //! Inputs and clock shared by the benchmarks in `benches/`; the results are in `RESULTS.md`.
 
+use mrcnn_backends::{BackendError, Selected, select};
 use mrcnn_core::random::Stream;
 use mrcnn_kernels::PyramidLevel;
 use std::time::{Duration, Instant};
+
+/// The GPU to measure: that of the backend which `MRCNN_TEST_BACKEND` names, `wgpu` (the default) or `cuda`.
+pub fn gpu() -> Result<Selected, BackendError> {
+    let name = std::env::var("MRCNN_TEST_BACKEND").unwrap_or_else(|_| "wgpu".into());
+    select(name.parse()?)
+}
 
 /// Duration of `times` runs of `work`, for criterion's `iter_custom`.
 ///

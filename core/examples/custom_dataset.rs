@@ -1,4 +1,4 @@
-//! Trains on pictures that lie in no file: discs, drawn when they are asked for.
+//! Trains on a custom dataset: images of discs, rendered when they are loaded.
 //! `cargo run --release --example custom_dataset -- runs/discs train.steps=300`
 
 use mrcnn_core::data::{Classes, DatasetSource, Instance, Sample, SourceError};
@@ -8,24 +8,24 @@ use mrcnn_core::train::{Observer, Outcome, StepReport, Trainer};
 use mrcnn_core::{Config, Predictor, Rle};
 use std::sync::Arc;
 
-/// Pictures of one disc each, dark or bright.
+/// Images with one disc each, dark or bright.
 struct Discs {
     split: &'static str,
     count: usize,
 }
 
-/// Columns and rows.
+/// Width and height in pixels.
 const SIZE: (u32, u32) = (96, 80);
 
 impl Discs {
-    /// Label, centre and radius of the disc of a picture.
+    /// Label, centre and radius of the disc of an image.
     fn disc(&self, index: usize) -> (usize, [f64; 3]) {
         let random = Stream::named(self.split, index as u64);
         let radius = 8.0 + 16.0 * random.uniform(0);
-        let place = |side: u32, draw| radius + (f64::from(side) - 2.0 * radius) * draw;
+        let centre = |side: u32, random| radius + (f64::from(side) - 2.0 * radius) * random;
         let (x, y) = (
-            place(SIZE.0, random.uniform(1)),
-            place(SIZE.1, random.uniform(2)),
+            centre(SIZE.0, random.uniform(1)),
+            centre(SIZE.1, random.uniform(2)),
         );
         (1 + index % 2, [x, y, radius])
     }
@@ -38,7 +38,7 @@ impl Discs {
 
 impl DatasetSource for Discs {
     fn name(&self) -> String {
-        format!("discs to {} on", self.split)
+        format!("discs, {} split", self.split)
     }
 
     fn classes(&self) -> Classes {
@@ -82,9 +82,9 @@ impl DatasetSource for Discs {
     }
 }
 
-struct Losses;
+struct LossPrinter;
 
-impl Observer for Losses {
+impl Observer for LossPrinter {
     fn on_step(&mut self, report: &StepReport) {
         if report.step.is_multiple_of(20) {
             println!("step {}: loss {:.3}", report.step, report.loss());
@@ -103,7 +103,7 @@ fn main() -> Result<(), SourceError> {
         .folder(out)
         .data(discs("train", 200), discs("val", 20))
         .build()?;
-    if let Outcome::Finished(metrics) = trainer.run(trainer.new_model(), &mut Losses)? {
+    if let Outcome::Finished(metrics) = trainer.run(trainer.new_model(), &mut LossPrinter)? {
         println!("{metrics}");
     }
     let best = trainer.folder.best();

@@ -1,18 +1,18 @@
-//! 1x1 convolution as a matrix product where Burn's own is slow or wrong.
+//! 1x1 convolution as a matrix product, where that of Burn is slow or wrong.
 //!
-//! Burn times its kernels at run time and so finds that a 1x1 convolution is a matrix product. A
-//! browser cannot wait for such timings, and without them Burn has only its direct kernel.
+//! Burn's autotune finds that a matrix product is the fastest 1x1 convolution. A browser cannot autotune, and there Burn uses
+//! its direct kernel.
 //!
-//! On GPUs, Burn 0.22.1 gets the gradient of the weights wrong where the input is channels-last and
-//! the gradient of the output is a part of a larger tensor, as those of the RPN's levels are: it
-//! reads the parts of other levels. The gradients of a matrix product are right.
+//! On GPUs, the gradient of the weights is wrong in Burn 0.22.1 if the input is channels-last and the gradient of the output
+//! is a slice of a larger tensor, as for the levels of the RPN: it reads the slices of other levels. The gradients of a matrix
+//! product are correct.
 //!
-//! Burn's direct kernel sums halves in halves, and may be the fastest; its matrix products sum in f32.
+//! Burn's direct kernel accumulates f16 in f16 and may be the fastest; its matrix products accumulate in f32.
 
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Slice, Tensor, module};
 
-/// Whether Burn cannot time its kernels here.
+/// Whether Burn cannot autotune on this target.
 const UNTUNED: bool = cfg!(target_family = "wasm");
 
 /// 1x1 convolution: `[n, o, h', w']`.
@@ -34,9 +34,17 @@ pub fn conv1x1(
     stride: usize,
 ) -> Tensor<4> {
     let (device, dtype) = (x.device(), x.dtype());
-    assert_eq!(weight.dtype(), dtype, "conv1x1: the weight's dtype is x's");
+    assert_eq!(
+        weight.dtype(),
+        dtype,
+        "conv1x1: weight and x must have the same dtype"
+    );
     if let Some(bias) = &bias {
-        assert_eq!(bias.dtype(), dtype, "conv1x1: the bias's dtype is x's");
+        assert_eq!(
+            bias.dtype(),
+            dtype,
+            "conv1x1: bias and x must have the same dtype"
+        );
     }
     let preferred = UNTUNED || device.is_autodiff() || dtype != DType::F32;
     if preferred && crate::has_selection_kernels(&device) {
@@ -46,8 +54,7 @@ pub fn conv1x1(
     module::conv2d(x, weight, bias, options)
 }
 
-/// Pixels by channels times the weights: on channels-last data, as convolutions leave it, nothing is
-/// moved before or after.
+/// Product of pixels by channels with the weights. The output of convolutions is channels-last, so no data are moved.
 fn by_matmul(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, stride: usize) -> Tensor<4> {
     let [o, c, ..] = weight.dims();
     let x = x.permute([0, 2, 3, 1]);

@@ -22,6 +22,8 @@ pub mod conv3x3;
 mod decode;
 #[cfg(feature = "flex")]
 mod flex;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod launch;
 mod mask_targets;
 mod matching;
 mod nms;

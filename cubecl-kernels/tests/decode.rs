@@ -131,7 +131,7 @@ fn ten_thousand_random_boxes() {
     let flex = Device::flex();
     let card = adapter
         .iter()
-        .map(|adapter| ("wgpu", &adapter.device, TOLERANCE));
+        .map(|adapter| (adapter.name, &adapter.device, TOLERANCE));
     let devices: Vec<_> = std::iter::once(("flex", &flex, 0.0)).chain(card).collect();
     let mut filled = 0;
     let done = random::cases("decoding", 7 * PARAMS.len(), |random, round| {

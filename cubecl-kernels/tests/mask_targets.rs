@@ -1,4 +1,4 @@
-//! Mask targets on the wgpu adapter against the processor.
+//! Mask targets on the wgpu adapter compared with the CPU.
 
 mod adapter;
 mod random;
@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_kernels::{BitMasks, MaskWindow, mask_target, mask_targets};
 use random::Random;
 
-/// Weights of a target's samples add up to one, each rounded: 30 samples an axis, and positions up
+/// Tolerance: the weights of the samples of a target add up to one, each rounded, with 30 samples per axis and positions up
 /// to 2,000 pixels rounded to 1e-4 pixels.
 const TOLERANCE: f32 = 1e-3;
 
@@ -17,7 +17,7 @@ struct Mask {
 }
 
 impl Mask {
-    fn draw(random: &mut Random, picture: (usize, usize)) -> Self {
+    fn sample(random: &mut Random, picture: (usize, usize)) -> Self {
         let within = |random: &mut Random, limit: usize| {
             let from = random.below(limit);
             let side = random.below(limit - from + 1);
@@ -55,8 +55,8 @@ impl Mask {
     }
 }
 
-/// Boxes within, beyond, far from and without area in a picture; quarters of a pixel, so that no
-/// sample lies a rounding from the picture's edge, where its weight jumps.
+/// Boxes inside, across and far outside an image, and without area. Corners are multiples of a quarter pixel, so that no
+/// sample is within rounding of the edge of the image, where its weight is discontinuous.
 fn roi(random: &mut Random, (width, height): (usize, usize)) -> [f32; 4] {
     let mut at = |limit: usize| random.below(4 * limit + 80) as f32 / 4.0 - 10.0 + 0.125;
     let (x, y, w, h) = (at(width), at(height), at(width), at(height));
@@ -69,7 +69,7 @@ fn roi(random: &mut Random, (width, height): (usize, usize)) -> [f32; 4] {
     }
 }
 
-/// Pictures, regions a picture, masks a picture, cells a side.
+/// Images, RoIs per image, masks per image, cells per side.
 const SIZES: [(usize, usize, usize, usize); 8] = [
     (40, 64, 3, 7),
     (30, 100, 7, 14),
@@ -82,7 +82,7 @@ const SIZES: [(usize, usize, usize, usize); 8] = [
 ];
 
 #[test]
-fn the_adapter_projects_as_the_processor() {
+fn the_adapter_equals_the_cpu() {
     let Some(adapter) = adapter::adapter() else {
         return;
     };
@@ -98,7 +98,7 @@ fn the_adapter_projects_as_the_processor() {
             })
             .collect();
         let drawn: Vec<Mask> = (0..n * masks)
-            .map(|mask| Mask::draw(random, sizes[mask / masks]))
+            .map(|mask| Mask::sample(random, sizes[mask / masks]))
             .collect();
         let mut table = BitMasks::default();
         drawn
@@ -127,8 +127,8 @@ fn the_adapter_projects_as_the_processor() {
                 Err(_) => vec![0.0; side * side],
                 Ok(matched) => {
                     let mask = &drawn[region / slots * masks + matched];
-                    let picture = mask.window.picture;
-                    mask_target(&rois[region], side, picture, |y, x| mask.at(y, x))
+                    let image = mask.window.picture;
+                    mask_target(&rois[region], side, image, |y, x| mask.at(y, x))
                 }
             };
             let cells = region * side * side..(region + 1) * side * side;

@@ -1,7 +1,7 @@
-//! Matching and sampling scores on the wgpu adapter against the processor, bit for bit.
+//! Matching and sampling scores on the wgpu adapter, bit-equal to the CPU.
 //!
-//! Corners are whole numbers, so that areas are exact and an IoU is rounded once, in its division:
-//! both must then find the same, equal IoUs and all.
+//! Corners are integers, so that areas are exact and an IoU is rounded once, in its division. Both sides must then give the
+//! same matches, including equal IoUs.
 
 mod adapter;
 mod random;
@@ -25,8 +25,8 @@ const THRESHOLDS: [MatchThresholds; 2] = [
     },
 ];
 
-/// Some pictures: boxes a picture, and ground truths of each.
-struct Pictures {
+/// A batch of images: boxes and ground truths per image.
+struct Batch {
     total: usize,
     slots: usize,
     shared: bool,
@@ -47,13 +47,13 @@ fn bbox(random: &mut Random) -> [f32; 4] {
     }
 }
 
-fn pictures(random: &mut Random, n: usize, total: usize, slots: usize) -> Pictures {
+fn batch(random: &mut Random, n: usize, total: usize, slots: usize) -> Batch {
     let shared = random.below(2) == 0;
-    let pictures = if shared { 1 } else { n };
+    let batch = if shared { 1 } else { n };
     let mut draw = |count: usize| -> Vec<f32> { (0..count).flat_map(|_| bbox(random)).collect() };
-    let (boxes, truth) = (draw(pictures * total), draw(n * slots));
+    let (boxes, truth) = (draw(batch * total), draw(n * slots));
     let counts = (0..n).map(|_| random.below(slots + 1) as i32).collect();
-    Pictures {
+    Batch {
         total,
         slots,
         shared,
@@ -63,26 +63,26 @@ fn pictures(random: &mut Random, n: usize, total: usize, slots: usize) -> Pictur
     }
 }
 
-fn matches(pictures: &Pictures, thresholds: &MatchThresholds, device: &Device) -> Vec<i32> {
-    let n = pictures.counts.len();
-    let first = if pictures.shared { 1 } else { n };
-    let boxes = TensorData::new(pictures.boxes.clone(), [first, pictures.total, 4]);
-    let truth = TensorData::new(pictures.truth.clone(), [n, pictures.slots, 4]);
+fn matches(batch: &Batch, thresholds: &MatchThresholds, device: &Device) -> Vec<i32> {
+    let n = batch.counts.len();
+    let first = if batch.shared { 1 } else { n };
+    let boxes = TensorData::new(batch.boxes.clone(), [first, batch.total, 4]);
+    let truth = TensorData::new(batch.truth.clone(), [n, batch.slots, 4]);
     let found = match_boxes(
         Tensor::from_data(boxes, device),
         Tensor::from_data(truth, device),
-        Tensor::from_data(TensorData::new(pictures.counts.clone(), [n]), device),
+        Tensor::from_data(TensorData::new(batch.counts.clone(), [n]), device),
         thresholds,
     );
     found.into_data().iter::<i32>().collect()
 }
 
 #[test]
-fn the_adapter_matches_as_the_processor() {
+fn the_adapter_equals_the_cpu() {
     let Some(adapter) = adapter::adapter() else {
         return;
     };
-    // Pictures, boxes and ground truths a picture.
+    // Images, boxes per image and ground truths per image.
     let mut sizes = vec![(1, 65_536, 300), (1, 65_536, 1)];
     for total in [1, 2, 31, 255, 256, 257, 600] {
         for slots in [1, 2, 63, 64, 65, 257] {
@@ -93,14 +93,11 @@ fn the_adapter_matches_as_the_processor() {
     let mut kinds = [0usize; 3];
     let done = random::cases("matching", sizes.len(), |random, round| {
         let (n, total, slots) = sizes[round % sizes.len()];
-        let pictures = pictures(random, n, total, slots);
+        let batch = batch(random, n, total, slots);
         for thresholds in &THRESHOLDS {
-            let found = matches(&pictures, thresholds, &adapter.device);
-            let wanted = matches(&pictures, thresholds, &Device::flex());
-            assert!(
-                found == wanted,
-                "{n} pictures, {total} boxes, {slots} slots"
-            );
+            let found = matches(&batch, thresholds, &adapter.device);
+            let wanted = matches(&batch, thresholds, &Device::flex());
+            assert!(found == wanted, "{n} batch, {total} boxes, {slots} slots");
             for found in found {
                 match found {
                     IGNORED => kinds[2] += 1,
@@ -119,7 +116,7 @@ fn the_adapter_matches_as_the_processor() {
 }
 
 #[test]
-fn the_best_overlap_is_claimed_and_ties_go_to_the_first() {
+fn low_quality_matches_are_allowed_and_ties_go_to_the_first() {
     let device = Device::flex();
     let found = |counts: [i32; 1]| -> Vec<i32> {
         let truth = [[0., 0., 4., 4.], [0., 0., 4., 4.], [100., 100., 101., 110.]];
@@ -132,14 +129,14 @@ fn the_best_overlap_is_claimed_and_ties_go_to_the_first() {
         );
         found.into_data().iter::<i32>().collect()
     };
-    // The third box overlaps the third object by a tenth only, but most.
+    // The third box has an IoU of a tenth with the third object, which is its highest.
     assert_eq!(found([3]), [0, IGNORED, 2]);
     assert_eq!(found([2]), [0, IGNORED, BACKGROUND]);
     assert_eq!(found([0]), [BACKGROUND; 3]);
 }
 
 #[test]
-fn sampling_scores_are_the_same_bits_everywhere() {
+fn sampling_scores_are_bit_equal_on_all_devices() {
     let Some(adapter) = adapter::adapter() else {
         return;
     };
@@ -165,15 +162,15 @@ fn sampling_scores_are_the_same_bits_everywhere() {
             scores.iter::<f32>().map(f32::to_bits).collect()
         };
         let found = scores(&adapter.device);
-        assert!(found == scores(&Device::flex()), "{n} pictures of {total}");
+        assert!(found == scores(&Device::flex()), "{n} batch of {total}");
         for (candidate, &kind) in matches.iter().enumerate() {
-            let (picture, index) = (candidate / total, candidate % total);
-            let key = sampling_key(seeds[picture], index as u64);
+            let (image, index) = (candidate / total, candidate % total);
+            let key = sampling_key(seeds[image], index as u64);
             let score = (1.0 - key as f32 / 16_777_216.0).to_bits();
             let none = f32::NEG_INFINITY.to_bits();
             let objects = if kind >= 0 { score } else { none };
             let background = if kind == BACKGROUND { score } else { none };
-            let row = &found[picture * 2 * total..][..2 * total];
+            let row = &found[image * 2 * total..][..2 * total];
             assert_eq!([row[index], row[total + index]], [objects, background]);
         }
         n

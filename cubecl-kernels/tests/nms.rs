@@ -1,4 +1,4 @@
-//! Suppression within groups of slots, on the processor and on the wgpu adapter, against [`nms`].
+//! Suppression in groups of slots, on the CPU and on the wgpu adapter, compared with [`nms`].
 
 mod adapter;
 mod random;
@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_kernels::{nms, nms_sorted};
 use random::Random;
 
-/// Boxes of one of the kinds that suppression can stumble over.
+/// Boxes of one kind of difficult cases.
 fn boxes(random: &mut Random, count: usize) -> Vec<[f32; 4]> {
     let kind = random.below(6);
     let spread = random.pick(&[20.0, 100.0, 1000.0]);
@@ -15,7 +15,7 @@ fn boxes(random: &mut Random, count: usize) -> Vec<[f32; 4]> {
     let mut draw = || {
         let mut cell = |side: usize| random.below(side) as f32;
         match kind {
-            // Small whole numbers: many ratios are equal, many equal the threshold.
+            // Small integers: many ratios are equal, and many equal the threshold.
             0 => [cell(4), cell(4), 4.0 + cell(4), 4.0 + cell(4)],
             // Lines, points and inverted boxes among others.
             1 => [cell(6), cell(6), cell(6), cell(6)],
@@ -39,7 +39,7 @@ fn boxes(random: &mut Random, count: usize) -> Vec<[f32; 4]> {
     (0..count).map(|_| draw()).collect()
 }
 
-/// Falling scores, the first infinite at times, with empty slots among and behind them.
+/// Decreasing scores, the first sometimes infinite, with empty slots between and after them.
 fn scores(random: &mut Random, count: usize) -> Vec<f32> {
     let filled = random.below(count + 1);
     let filled = if random.below(2) == 0 { count } else { filled };
@@ -53,7 +53,7 @@ fn scores(random: &mut Random, count: usize) -> Vec<f32> {
         .collect()
 }
 
-/// The survivors' scores as [`nms`] chooses them.
+/// The scores of the boxes that [`nms`] keeps.
 fn expected(boxes: &[[f32; 4]], scores: &[f32], threshold: f64) -> Vec<f32> {
     let filled: Vec<usize> = (0..scores.len())
         .filter(|&slot| scores[slot] > f32::NEG_INFINITY)
@@ -67,7 +67,7 @@ fn expected(boxes: &[[f32; 4]], scores: &[f32], threshold: f64) -> Vec<f32> {
     kept
 }
 
-/// Compares every device with the oracle on `groups` random groups of `k` slots.
+/// Compares every device with the reference on `groups` random groups of `k` slots.
 fn check(random: &mut Random, groups: usize, k: usize, devices: &[Device]) {
     let threshold = random.pick(&[0.0, 0.3, 0.5, 0.6, 0.7, 1.0]);
     let boxes: Vec<Vec<[f32; 4]>> = (0..groups).map(|_| boxes(random, k)).collect();
@@ -99,7 +99,7 @@ fn devices(adapter: &Option<adapter::Adapter>) -> Vec<Device> {
     std::iter::once(Device::flex()).chain(card).collect()
 }
 
-/// Groups and slots of each; 65,536 boxes in all in two of them.
+/// Groups and slots per group; two entries have 65,536 boxes in total.
 const SIZES: [(usize, usize); 15] = [
     (500, 1),
     (500, 2),

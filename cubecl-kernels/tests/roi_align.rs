@@ -1,4 +1,4 @@
-//! RoIAlign on the wgpu adapter against its CPU version, over random boxes of every kind.
+//! RoIAlign on the wgpu adapter compared with its CPU version, on random boxes of every kind.
 
 mod adapter;
 mod boxes;
@@ -12,11 +12,11 @@ use mrcnn_kernels::roi_align::{RoiAlignOps, cpu};
 use mrcnn_kernels::{RoiAlignParams, roi_align};
 use random::Random;
 
-/// Sums of weighted values up to 1, in another order.
+/// Tolerance for sums of weighted values up to 1 in another order.
 const SUMMED: f32 = 2e-6;
 
-/// A sample's position is rounded three times at the size of the farthest corner, and the features'
-/// slope is at most 2 a cell on each of two axes.
+/// Tolerance for sample positions, which are rounded three times at the magnitude of the farthest corner, with a slope of the
+/// features of at most 2 per cell on each of two axes.
 fn placed(reach: f32) -> f32 {
     3.0 * 2.0 * 2.0 * reach * 2.0f32.powi(-24)
 }
@@ -65,7 +65,7 @@ fn forward_equals_the_cpu_version() {
 }
 
 #[test]
-fn as_many_regions_as_there_are() {
+fn every_count_of_rois_is_pooled() {
     let Some(Adapter { device, .. }) = &adapter() else {
         return;
     };
@@ -129,7 +129,7 @@ fn backward_equals_the_cpu_version_and_itself() {
             aligned,
             levels: levels(1 + random.below(4)),
         };
-        // Far boxes in every other case: their weights are less exact.
+        // Distant boxes in every other case, because their weights are less exact.
         let kinds = if random.below(2) == 0 { WILD } else { KINDS };
         backward_case(
             random,
@@ -175,7 +175,7 @@ fn backward_case(
     );
 
     let wanted = cpu::backward(&grad, channels, &rows, params, images);
-    // What a cell receives of gradients of 1: the sum of its weights.
+    // The gradient of a cell for output gradients of 1 is the sum of its weights.
     let mass = cpu::backward(&vec![1.0; grad.len()], channels, &rows, params, images);
     let farthest = rows
         .as_chunks::<6>()
@@ -230,7 +230,7 @@ fn autodiff_reaches_the_features_through_packing() {
     let found = floats(found.permute([0, 2, 3, 1]));
     let wanted = cpu::backward(&grad, channels, &rows, &params, images);
     for (found, wanted) in found.iter().zip(wanted.iter::<f32>()) {
-        // Up to a few hundred weights of at most 1 a cell.
+        // Up to a few hundred weights of at most 1 per cell.
         assert!(
             (found - wanted).abs() <= 1e-4,
             "{found} instead of {wanted}"
@@ -239,19 +239,19 @@ fn autodiff_reaches_the_features_through_packing() {
 }
 
 #[test]
-fn half_precision_is_summed_in_f32() {
-    half_precision(&Device::flex());
+fn f16_is_summed_in_f32() {
+    f16_case(&Device::flex());
     let Some(Adapter { device, .. }) = &adapter() else {
         return;
     };
     if device.supports_dtype(DType::F16) {
-        half_precision(device);
+        f16_case(device);
     } else {
         eprintln!("SKIPPED: the adapter has no f16");
     }
 }
 
-fn half_precision(device: &Device) {
+fn f16_case(device: &Device) {
     let mut random = Random(4);
     let (channels, count, images) = (8, 100, 2);
     let params = RoiAlignParams {
@@ -268,7 +268,7 @@ fn half_precision(device: &Device) {
             .map(|v| burn::tensor::f16::from_f32(*v).to_f32())
             .collect()
     };
-    // Rounded once to 11 bits, on top of what positions of boxes within 200 cells may err.
+    // Rounded once to 11 bits, plus the error of positions of boxes within 200 cells.
     let check = |found: Vec<f32>, wanted: TensorData, each: f32| {
         for (found, wanted) in found.iter().zip(wanted.iter::<f32>()) {
             let tolerance = wanted.abs() * 2.0f32.powi(-11) + each;
@@ -295,7 +295,7 @@ fn half_precision(device: &Device) {
     let weights = tensor(&grad, [count, channels, 7, 7], &tracked).cast(FloatDType::F16);
     let gradients = (pooled * weights).cast(FloatDType::F32).sum().backward();
     let found = floats(cells.grad(&gradients).expect("the cells have a gradient"));
-    // A hundred weights of at most 1 a cell.
+    // A hundred weights of at most 1 per cell.
     check(
         found,
         cpu::backward(&grad, channels, &rows, &params, images),
@@ -304,7 +304,7 @@ fn half_precision(device: &Device) {
 }
 
 #[test]
-fn no_regions_pool_nothing() {
+fn no_rois_give_an_empty_output() {
     let Some(Adapter { device, .. }) = &adapter() else {
         return;
     };

@@ -1,4 +1,4 @@
-//! Top-k of segments, on the processor and on the wgpu adapter, against [`top_k`] slot by slot.
+//! Top-k of segments, on the CPU and on the wgpu adapter, compared with [`top_k`] slot by slot.
 
 mod adapter;
 mod random;
@@ -22,7 +22,7 @@ const ODD: [f32; 11] = [
     f32::MIN,
 ];
 
-/// Scores of one of the kinds that a selection can stumble over.
+/// Scores of one kind of difficult cases.
 fn scores(random: &mut Random, count: usize) -> Vec<f32> {
     let kind = random.below(6);
     let equal = random.pick(&ODD);
@@ -71,7 +71,7 @@ fn expected(scores: &[Vec<f32>], segments: &[Range<usize>], k: usize) -> (Vec<u3
     slots.unzip()
 }
 
-/// Compares every device with the oracle; the number of cases.
+/// Compares every device with the reference. Returns the number of cases.
 fn check(scores: &[Vec<f32>], segments: &[Range<usize>], k: usize, devices: &[Device]) -> usize {
     let (best, indices) = expected(scores, segments, k);
     for device in devices {
@@ -143,7 +143,7 @@ fn long_segments() {
 }
 
 #[test]
-fn nothing_to_select_from() {
+fn empty_segments_give_empty_slots() {
     let adapter = adapter::adapter();
     for device in devices(&adapter) {
         let scores = || Tensor::<2>::zeros([2, 3], &device);
@@ -158,7 +158,7 @@ fn nothing_to_select_from() {
 }
 
 #[test]
-fn gradients_stop() {
+fn the_operator_has_no_gradient() {
     let adapter = adapter::adapter();
     for device in devices(&adapter) {
         let scores = Tensor::<2>::from_data([[1.0, 3.0, 2.0]], &device.autodiff()).require_grad();

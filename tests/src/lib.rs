@@ -2,7 +2,7 @@
 //!
 //! Golden values are read from the folder `MRCNN_GOLDEN`, by default `../shared/golden` beside the repository. Without
 //! them, tests that need them print that they are skipped and pass, unless `MRCNN_REQUIRE` contains `golden`. It can also
-//! contain `wgpu`, `data` and `tensorboard`, separated by commas; CI sets it.
+//! contain `wgpu`, `cuda`, `data` and `tensorboard`, separated by commas; CI sets it.
 
 pub mod close;
 pub mod golden;
@@ -74,18 +74,19 @@ impl Drop for Devices {
     }
 }
 
-/// The CPU, and the wgpu adapter if there is one.
+/// The CPU, and the GPU of the backend under test if there is one.
 pub fn devices() -> Devices {
     static LOCK: Mutex<()> = Mutex::new(());
     let lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     let mut devices = vec![(BackendKind::Cpu, Device::flex())];
-    match select(BackendKind::Wgpu) {
+    let kind = test_backend();
+    match select(kind) {
         Ok(selected) => {
             watch_device(&selected);
-            devices.push((BackendKind::Wgpu, selected.device));
+            devices.push((kind, selected.device));
         }
         Err(error) => {
-            found(false, "wgpu", &error.to_string());
+            found(false, &kind.to_string(), &error.to_string());
         }
     }
     Devices {
@@ -93,5 +94,14 @@ pub fn devices() -> Devices {
         used: Vec::new(),
         _operation: test_operation(),
         _lock: lock,
+    }
+}
+
+/// The backend of the GPU under test, from `MRCNN_TEST_BACKEND`: `wgpu` (the default) or `cuda`.
+pub fn test_backend() -> BackendKind {
+    match std::env::var("MRCNN_TEST_BACKEND").as_deref() {
+        Err(_) | Ok("wgpu") => BackendKind::Wgpu,
+        Ok("cuda") => BackendKind::Cuda,
+        Ok(other) => panic!("MRCNN_TEST_BACKEND is `wgpu` or `cuda`, not `{other}`"),
     }
 }

@@ -1,12 +1,12 @@
-//! Many tensors as few messages: a message's fixed cost is paid once a bucket.
+//! Buckets: many tensors in few messages, because each message has a fixed cost.
 
 use burn::tensor::{DType, Tensor};
 use std::ops::Range;
 
-/// A bucket is closed once it holds this many bytes (the size that torch's DDP takes).
+/// A bucket is closed when it has this many bytes (the default of torch's DDP).
 const BUCKET_BYTES: usize = 25 << 20;
 
-/// Which tensors go into one message: neighbours of one type, up to about [`BUCKET_BYTES`].
+/// Groups of tensors for one message: neighbours of one dtype, up to about [`BUCKET_BYTES`].
 pub(super) fn buckets(sizes: &[(DType, usize)]) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
     let mut bytes = 0;
@@ -25,7 +25,7 @@ pub(super) fn buckets(sizes: &[(DType, usize)]) -> Vec<Range<usize>> {
     found
 }
 
-/// Runs `exchange` on each bucket, a flat tensor, and takes its result apart again.
+/// Runs `exchange` on each bucket as a flat tensor, and splits its result.
 pub(super) fn by_bucket<E>(
     tensors: Vec<Tensor<1>>,
     mut exchange: impl FnMut(Tensor<1>) -> Result<Tensor<1>, E>,

@@ -12,6 +12,8 @@ mod launch;
 mod mpi;
 #[cfg(feature = "cuda")]
 mod nccl;
+#[cfg(feature = "cuda")]
+mod nccl_library;
 mod rendezvous;
 mod share;
 mod single;

@@ -1,4 +1,4 @@
-//! MPI, over buffers on the host: what processors and wgpu devices use.
+//! MPI communication over host buffers, for CPUs and wgpu devices.
 
 use super::buckets::by_bucket;
 use super::{CommError, Communicator, Watch};
@@ -13,21 +13,21 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// All processes that `mpirun` or `srun` started.
+/// Communicator of all processes that `mpirun` or `srun` started.
 ///
-/// MPI's own errors end the job (its default handler), so no call returns one.
+/// Errors of MPI end the job (its default handler), so no call returns one.
 pub struct Mpi {
     rank: usize,
     world: usize,
     watch: Watch,
-    /// One call at a time, as asked of MPI.
+    /// One call at a time, the threading level requested from MPI.
     turn: Mutex<()>,
-    /// Ends MPI when dropped.
+    /// Finalizes MPI when dropped.
     _universe: Universe,
 }
 
 impl Mpi {
-    /// Starts MPI.
+    /// Initializes MPI.
     pub fn start(limit: Duration) -> Result<Self, CommError> {
         let Some((universe, threading)) = initialize_with_threading(Threading::Serialized) else {
             return Err(CommError::Mpi("it was started already"));
@@ -51,7 +51,7 @@ impl Mpi {
         (SimpleCommunicator::world(), turn)
     }
 
-    /// A flat tensor's values through `exchange` and back to its device.
+    /// Exchanges the values of a flat tensor on the host, and moves them back to its device.
     fn on_host(
         &self,
         flat: Tensor<1>,
@@ -121,7 +121,7 @@ impl Communicator for Mpi {
         let all: u64 = lengths.iter().sum();
         match i32::try_from(all) {
             Ok(all) => Ok(gather(&world, mine, &lengths, all as usize)),
-            // MPI counts in 32 bits.
+            // Counts of MPI have 32 bits.
             Err(_) => Ok(gather_in_turn(&world, mine, &lengths)),
         }
     }
@@ -151,7 +151,7 @@ fn gather(world: &SimpleCommunicator, mine: &[u8], lengths: &[u64], all: usize) 
     if all == 0 {
         return vec![Vec::new(); lengths.len()];
     }
-    // The address of an empty slice of bytes is 1, which Open MPI takes for MPI_IN_PLACE.
+    // The address of an empty slice of bytes is 1, which Open MPI interprets as MPI_IN_PLACE.
     let mine = if mine.is_empty() { &[0][..0] } else { mine };
     let mut bytes = vec![0u8; all];
     let mut parts = PartitionMut::new(&mut bytes[..], &counts[..], &starts[..]);
@@ -163,7 +163,7 @@ fn gather(world: &SimpleCommunicator, mine: &[u8], lengths: &[u64], all: usize) 
     starts.iter().zip(&counts).map(part).collect()
 }
 
-/// One rank after the other, a part at a time.
+/// Broadcasts from one rank after the other, in chunks.
 fn gather_in_turn(world: &SimpleCommunicator, mine: &[u8], lengths: &[u64]) -> Vec<Vec<u8>> {
     const PART: usize = 1 << 30;
     let mut found = Vec::with_capacity(lengths.len());
@@ -182,7 +182,7 @@ fn gather_in_turn(world: &SimpleCommunicator, mine: &[u8], lengths: &[u64]) -> V
 
 impl Drop for Mpi {
     fn drop(&mut self) {
-        // A panic would end in MPI_Finalize, which waits for ranks that wait for this one.
+        // A panic would run MPI_Finalize, which waits for ranks that wait for this one.
         if std::thread::panicking() {
             self.abort();
         }

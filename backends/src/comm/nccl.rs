@@ -5,6 +5,7 @@
 
 use super::buckets::by_bucket;
 use super::launch::Launch;
+use super::nccl_library::nccl;
 use super::{CommError, Communicator, Watch};
 use burn::tensor::{DType, Tensor};
 use burn_cubecl::tensor::CubeTensor;
@@ -12,8 +13,7 @@ use burn_cubecl::{Cube, CubeBackend};
 use cubecl::cuda::CudaRuntime;
 use cubecl_runtime::runtime::Runtime;
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DriverError};
-use cudarc::nccl::result::{self, NcclError};
-use cudarc::nccl::sys::{self, ncclComm_t, ncclDataType_t, ncclRedOp_t};
+use cudarc::nccl::sys::{self, ncclComm_t, ncclDataType_t, ncclRedOp_t, ncclResult_t};
 use std::ffi::c_void;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,23 +24,23 @@ pub(super) const ID_BYTES: usize = 128;
 
 /// A new run's id, made by rank 0.
 pub(super) fn unique_id() -> Result<[u8; ID_BYTES], CommError> {
-    must_be_there()?;
-    let id = result::get_uniqueid().map_err(failed("ncclGetUniqueId"))?;
+    let mut id = sys::ncclUniqueId {
+        internal: [0; ID_BYTES],
+    };
+    // SAFETY: `id` is written, and lives until the call returns.
+    succeeded("ncclGetUniqueId", unsafe {
+        (nccl()?.get_unique_id)(&mut id)
+    })?;
     Ok(id.internal.map(|byte| byte as u8))
 }
 
-fn must_be_there() -> Result<(), CommError> {
-    // SAFETY: loads the library, whose initialisers are NVIDIA's.
-    match unsafe { sys::is_culib_present() } {
-        true => Ok(()),
-        false => Err(CommError::NoNccl),
-    }
-}
-
-fn failed(call: &'static str) -> impl Fn(NcclError) -> CommError {
-    move |NcclError(code)| CommError::Nccl {
-        call,
-        reason: format!("{code:?}"),
+fn succeeded(call: &'static str, code: ncclResult_t) -> Result<(), CommError> {
+    match code {
+        ncclResult_t::ncclSuccess => Ok(()),
+        _ => Err(CommError::Nccl {
+            call,
+            reason: format!("{code:?}"),
+        }),
     }
 }
 
@@ -76,7 +76,7 @@ impl Nccl {
         mpi: Option<Box<dyn Communicator>>,
         limit: Duration,
     ) -> Result<Self, CommError> {
-        must_be_there()?;
+        let nccl = nccl()?;
         let (rank, world) = (launch.rank, launch.world_size);
         let context = CudaContext::new(launch.local_rank).map_err(driver_failed("cuCtx"))?;
         let stream = context.new_stream().map_err(driver_failed("cuStream"))?;
@@ -88,8 +88,8 @@ impl Nccl {
         {
             let _waiting = watch.waiting("ncclCommInitRank");
             // SAFETY: `comm` is written before it is read; the context is this thread's.
-            unsafe { result::comm_init_rank(&mut comm, world as i32, id, rank as i32) }
-                .map_err(failed("ncclCommInitRank"))?;
+            let code = unsafe { (nccl.comm_init_rank)(&mut comm, world as i32, id, rank as i32) };
+            succeeded("ncclCommInitRank", code)?;
         }
         Ok(Self {
             rank,
@@ -114,7 +114,7 @@ impl Nccl {
         &self,
         name: &'static str,
         flat: Tensor<1>,
-        call: impl FnOnce(Buffer, ncclComm_t, sys::cudaStream_t) -> Result<(), NcclError>,
+        call: impl FnOnce(Buffer, ncclComm_t, sys::cudaStream_t) -> ncclResult_t,
     ) -> Result<Tensor<1>, CommError> {
         let dtype = match flat.dtype() {
             DType::F32 => ncclDataType_t::ncclFloat32,
@@ -144,7 +144,7 @@ impl Nccl {
         };
         let comm = self.comm()?;
         let _waiting = self.watch.waiting(name);
-        call(buffer, comm.0, self.stream.cu_stream().cast()).map_err(failed(name))?;
+        succeeded(name, call(buffer, comm.0, self.stream.cu_stream().cast()))?;
         self.finish(name)?;
         Ok(flat)
     }
@@ -168,8 +168,8 @@ impl Nccl {
             let (from, _read) = from.device_ptr(&self.stream);
             let (to, _written) = to.device_ptr_mut(&self.stream);
             // SAFETY: `to` holds `world` times what `from` holds; both live until the stream is done.
-            unsafe {
-                result::all_gather(
+            let code = unsafe {
+                (nccl()?.all_gather)(
                     from as *const c_void,
                     to as *mut c_void,
                     mine.len(),
@@ -177,8 +177,8 @@ impl Nccl {
                     comm.0,
                     self.stream.cu_stream().cast(),
                 )
-            }
-            .map_err(failed(NAME))?;
+            };
+            succeeded(NAME, code)?;
         }
         let bytes = self.stream.clone_dtoh(&to).map_err(&cuda)?;
         self.finish(NAME)?;
@@ -223,6 +223,7 @@ impl Communicator for Nccl {
 
     fn all_reduce_mean(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, CommError> {
         let part = 1.0 / self.world as f64;
+        let nccl = nccl()?;
         by_bucket(tensors, |flat| {
             // Divided before it is summed, so that f16 does not overflow; and a tensor of its own.
             self.in_place("ncclAllReduce", flat * part, |buffer, comm, stream| {
@@ -233,13 +234,13 @@ impl Communicator for Nccl {
                 } = buffer;
                 let sum = ncclRedOp_t::ncclSum;
                 // SAFETY: the memory is held by the tensor and is `count` of `dtype`.
-                unsafe { result::all_reduce(pointer, pointer, count, dtype, sum, comm, stream) }
-                    .map(drop)
+                unsafe { (nccl.all_reduce)(pointer, pointer, count, dtype, sum, comm, stream) }
             })
         })
     }
 
     fn broadcast(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, CommError> {
+        let nccl = nccl()?;
         by_bucket(tensors, |flat| {
             // A tensor of its own.
             self.in_place("ncclBroadcast", flat * 1.0, |buffer, comm, stream| {
@@ -249,8 +250,7 @@ impl Communicator for Nccl {
                     dtype,
                 } = buffer;
                 // SAFETY: the memory is held by the tensor and is `count` of `dtype`.
-                unsafe { result::broadcast(pointer, pointer, count, dtype, 0, comm, stream) }
-                    .map(drop)
+                unsafe { (nccl.broadcast)(pointer, pointer, count, dtype, 0, comm, stream) }
             })
         })
     }
@@ -309,9 +309,9 @@ impl Drop for Nccl {
         if std::thread::panicking() {
             return;
         }
-        if let Ok(comm) = self.comm() {
-            // SAFETY: nothing uses it after this. It would only fail where the card is lost.
-            let _ = unsafe { result::comm_destroy(comm.0) };
+        if let (Ok(comm), Ok(nccl)) = (self.comm(), nccl()) {
+            // SAFETY: nothing uses it after this. It would only fail where the GPU is lost.
+            let _ = unsafe { (nccl.comm_destroy)(comm.0) };
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Settings that weights were made with.
+//! Comparison with the settings that weights were trained with.
 
 use super::Config;
 use toml::Value;
 
-/// What a network computes with; other values spoil its weights without any error.
+/// Settings that weights depend on; other values give wrong results without an error.
 const BOUND_TO_WEIGHTS: [&str; 13] = [
     "image.channels",
     "image.mean",
@@ -21,8 +21,7 @@ const BOUND_TO_WEIGHTS: [&str; 13] = [
 ];
 
 impl Config {
-    /// Where this configuration differs from the one that weights were made with, in settings that
-    /// are bound to the weights. One line each, for a warning.
+    /// Differences from the configuration of the weights, in settings that weights depend on; one line each, for a warning.
     pub fn differences(&self, made_with: &Self) -> Vec<String> {
         let values = [self, made_with].map(Value::try_from);
         let [Ok(ours), Ok(theirs)] = values else {
@@ -31,13 +30,13 @@ impl Config {
         let differing = BOUND_TO_WEIGHTS.iter().filter_map(|key| {
             let (ours, theirs) = (at(&ours, key)?, at(&theirs, key)?);
             (ours != theirs && !both_batch_norm(ours, theirs))
-                .then(|| format!("{key} = {ours}, and the weights were made with {theirs}"))
+                .then(|| format!("{key} = {ours}, and the weights were trained with {theirs}"))
         });
         differing.collect()
     }
 }
 
-/// Batch norm that learns starts from a frozen one as from its own.
+/// Trainable batch norm can start from the values of frozen batch norm.
 fn both_batch_norm(ours: &Value, theirs: &Value) -> bool {
     let kinds = [ours, theirs].map(|value| value.as_str().unwrap_or_default());
     kinds
@@ -69,10 +68,10 @@ mod tests {
         ]
         .map(String::from);
         let other = plain.clone().with(&set).unwrap();
-        let found = plain.differences(&other);
+        let differences = plain.differences(&other);
         assert_eq!(
-            found,
-            [r#"image.channels = "rgb", and the weights were made with "bgr""#]
+            differences,
+            [r#"image.channels = "rgb", and the weights were trained with "bgr""#]
         );
     }
 }

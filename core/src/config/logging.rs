@@ -1,4 +1,4 @@
-//! What a run writes about itself.
+//! Settings of the files that a run writes.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 pub struct LogConfig {
     /// TensorBoard event files in `tensorboard/`.
     pub tensorboard: bool,
-    /// `dllogger.json`: lines as NVIDIA's DLLogger writes them, with the reference system's keys.
+    /// `dllogger.json`: lines in the format of NVIDIA's DLLogger, with the keys of the reference system.
     pub dllogger: bool,
     /// `steps.csv` and `evaluations.csv`.
     pub csv: bool,
     /// `report.html` at the end.
     pub report: bool,
-    /// Pictures with the most mistakes in the report.
+    /// Number of images with the most errors in the report.
     pub worst_pictures: usize,
 }
 

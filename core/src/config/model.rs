@@ -1,4 +1,4 @@
-//! The network's configuration.
+//! Settings of the network.
 
 use serde::{Deserialize, Serialize};
 
@@ -38,17 +38,17 @@ impl Backbone {
     }
 }
 
-/// How activations are normalised.
+/// Normalization layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NormKind {
-    /// None: the convolution has a bias instead.
+    /// No normalization; the convolution has a bias.
     None,
     /// Batch norm with fixed statistics, folded into the convolution: for fine-tuning.
     FrozenBn,
-    /// Batch norm with the batch's statistics while training: for training from scratch.
+    /// Batch norm with the statistics of the batch in training: for training from scratch.
     BatchNorm,
-    /// Group norm: for training from scratch with few pictures a device.
+    /// Group norm: for training from scratch with few images per device.
     GroupNorm,
 }
 
@@ -60,28 +60,28 @@ pub struct ModelConfig {
     pub backbone: Backbone,
     /// Channels of the stem; the stages have 1, 2, 4 and 8 times as many (times the expansion).
     pub width: usize,
-    /// Normalisation of the backbone.
+    /// Normalization of the backbone.
     pub norm: NormKind,
-    /// Normalisation of the FPN and the mask head.
+    /// Normalization of the FPN and the mask head.
     pub head_norm: NormKind,
-    /// Added to the variance. torchvision's COCO weights want 0, everything else 1e-5.
+    /// Added to the variance: 0 for torchvision's COCO weights, otherwise 1e-5.
     pub norm_eps: f64,
-    /// Share of the new batch in batch norm's running statistics.
+    /// Weight of the new batch in the running statistics of batch norm.
     pub norm_momentum: f64,
     /// Groups of group norm.
     pub norm_groups: usize,
-    /// Whether a bottleneck strides in its first 1x1 convolution (Detectron2's MSRA backbones) and not
-    /// in its 3x3 one (v1.5, torchvision).
+    /// Whether a bottleneck has its stride in the first 1x1 convolution (Detectron2's MSRA backbones) instead of the 3x3
+    /// convolution (v1.5, torchvision).
     pub stride_in_1x1: bool,
-    /// Frozen parts: 0 nothing, 1 the stem, 2 the stem and the first stage, up to 5.
+    /// Number of frozen parts: 0 none, 1 the stem, 2 the stem and the first stage, up to 5.
     pub freeze_at: usize,
     /// Channels of every FPN level.
     pub fpn_channels: usize,
-    /// Classes with the background; 0 takes them from the data.
+    /// Number of classes, including the background; 0 takes it from the data.
     pub num_classes: usize,
     /// Region proposal network.
     pub rpn: RpnConfig,
-    /// Sampling and post-processing of regions.
+    /// Sampling and post-processing of RoIs.
     pub roi: RoiConfig,
     /// Box head.
     pub box_head: BoxHeadConfig,
@@ -117,29 +117,29 @@ impl Default for ModelConfig {
 pub struct RpnConfig {
     /// Anchor side of each level P2-P6, in pixels.
     pub anchor_sizes: Vec<f32>,
-    /// Heights over widths of the anchors at each place.
+    /// Ratios of height to width of the anchors of each cell.
     pub anchor_ratios: Vec<f32>,
     /// Whether anchors are rounded to whole pixels (torchvision: true, Detectron2: false).
     pub round_anchors: bool,
-    /// IoU from which an anchor is an object.
+    /// Minimum IoU of an object anchor.
     pub fg_iou: f32,
-    /// IoU below which an anchor is background.
+    /// Anchors with a smaller IoU are background.
     pub bg_iou: f32,
-    /// Anchors sampled a picture.
+    /// Number of sampled anchors per image.
     pub batch_per_image: usize,
-    /// Largest share of objects among them.
+    /// Maximum fraction of objects among them.
     pub positive_fraction: f64,
-    /// Proposals a level before suppression, training.
+    /// Proposals per level before NMS, training.
     pub pre_nms_train: usize,
-    /// Proposals a level before suppression, inference.
+    /// Proposals per level before NMS, inference.
     pub pre_nms_test: usize,
-    /// Proposals a picture after suppression, training.
+    /// Proposals per image after NMS, training.
     pub post_nms_train: usize,
-    /// Proposals a picture after suppression, inference.
+    /// Proposals per image after NMS, inference.
     pub post_nms_test: usize,
-    /// IoU above which the weaker proposal goes.
+    /// IoU threshold of NMS of proposals.
     pub nms_iou: f64,
-    /// Smallest side of a proposal in pixels.
+    /// Minimum side of a proposal in pixels.
     pub min_size: f32,
 }
 
@@ -163,29 +163,29 @@ impl Default for RpnConfig {
     }
 }
 
-/// Sampling of regions in training and their post-processing in inference.
+/// Sampling of RoIs in training and post-processing in inference.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RoiConfig {
-    /// IoU from which a proposal is an object.
+    /// Minimum IoU of an object proposal.
     pub fg_iou: f32,
-    /// IoU below which a proposal is background.
+    /// Proposals with a smaller IoU are background.
     pub bg_iou: f32,
-    /// Proposals sampled a picture.
+    /// Number of sampled RoIs per image.
     pub batch_per_image: usize,
-    /// Largest share of objects among them.
+    /// Maximum fraction of objects among them.
     pub positive_fraction: f64,
     /// Weights of the box deltas x, y, w, h.
     pub box_weights: [f32; 4],
-    /// Detections need a higher score.
+    /// Score threshold: detections need a higher score.
     pub score_threshold: f32,
-    /// IoU above which the weaker detection of a class goes.
+    /// IoU threshold of NMS per class.
     pub nms_iou: f64,
-    /// Detections kept a picture.
+    /// Maximum number of detections per image.
     pub max_detections: usize,
     /// Half-cell shift in RoIAlign (Detectron2: true, torchvision: false).
     pub aligned: bool,
-    /// Samples a bin and axis in RoIAlign; 0 adapts to the box.
+    /// Samples per bin and axis in RoIAlign; 0 adapts to the box.
     pub sampling_ratio: usize,
 }
 
@@ -210,7 +210,7 @@ impl Default for RoiConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BoxHeadConfig {
-    /// Side of the pooled region in bins.
+    /// Side of the pooled RoI in bins.
     pub pool: usize,
     /// Width of both layers.
     pub hidden: usize,
@@ -225,15 +225,15 @@ impl Default for BoxHeadConfig {
     }
 }
 
-/// Mask head: convolutions, a 2x up-sampling, one mask a class.
+/// Mask head: convolutions, 2x upsampling, one mask per class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MaskHeadConfig {
-    /// Side of the pooled region in bins; masks are twice as large.
+    /// Side of the pooled RoI in bins; masks are twice as large.
     pub pool: usize,
     /// Channels of each 3x3 convolution.
     pub convs: Vec<usize>,
-    /// Channels of the up-sampling.
+    /// Channels of the upsampling layer.
     pub hidden: usize,
 }
 

@@ -1,9 +1,9 @@
-//! The recipes that come with the crate.
+//! Presets: recipes that are part of the crate.
 
 use super::{Config, ConfigError};
 use std::path::Path;
 
-/// Presets by name, as TOML: what `mrcnn-cli train --config NAME` takes.
+/// Presets by name as TOML, for `mrcnn-cli train --config NAME`.
 pub const PRESETS: [(&str, &str); 5] = [
     ("quickstart", include_str!("../../configs/quickstart.toml")),
     ("nuclei", include_str!("../../configs/nuclei.toml")),
@@ -22,7 +22,7 @@ pub const PRESETS: [(&str, &str); 5] = [
 ];
 
 impl Config {
-    /// The preset `name` of [`PRESETS`]; where there is none, the error lists them.
+    /// The preset `name` of [`PRESETS`]. If it does not exist, the error lists all names.
     pub fn preset(name: &str) -> Result<Self, ConfigError> {
         let Some((name, text)) = PRESETS.iter().find(|(known, _)| *known == name) else {
             let names: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();

@@ -1,17 +1,17 @@
 //! Launches of the kernels, and when they are chosen over Burn's.
 
+use super::epilogue::add_bias;
 use super::layer::{Layer, forward_axis, gather_axis, width};
 use super::packing::packed;
 use super::tiling::{GradientTiling, Tiling};
 use super::weight_gradient::{GradientSizesLaunch, accumulate, reduce};
-use super::{Conv3x3Ops, burn_conv3x3, options};
+use super::{Conv3x3Ops, options};
+use crate::launch::{buffer, dense, empty, zeros};
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::ModuleOps;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::{DType, Shape};
+use burn::tensor::DType;
 use burn_cubecl::CubeBackend;
-use burn_cubecl::kernel::into_contiguous;
-use burn_cubecl::ops::numeric::{empty_device_contiguous_dtype, zeros_client};
 use burn_cubecl::ops::{permute, permute_nchw_to_nhwc, permute_nhwc_to_nchw};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::client::Client;
@@ -27,17 +27,21 @@ impl Conv3x3Ops for CubeBackend {
         relu: bool,
     ) -> FloatTensor<Self> {
         if !is_chosen(&x, &weight) {
-            return burn_conv3x3::<Self>(x, weight, bias, stride, relu);
+            // Given a bias, CubeK stages it as a whole tile of sums in shared memory, which leaves the
+            // candidates for tensor cores too little of it (cubek 0.3.1).
+            let output = Self::conv2d(x, weight, None, options(stride));
+            return add_bias(output, bias, relu);
         }
         let [n, c, h, w] = x.meta.shape().dims();
         let [o, ..] = weight.meta.shape().dims::<4>();
         let [rows, cols] = [h, w].map(|size| forward_axis(size, stride));
-        let output = empty_like(&x, [n, rows.output as usize, cols.output as usize, o]);
+        let shape = [n, rows.output as usize, cols.output as usize, o];
+        let output = empty(&x, shape, x.dtype);
         let tiling = Tiling::new(&x.client, o);
         let layer = Layer {
             input: channels_last(x),
             weight: packed(weight, false, &tiling),
-            bias: into_contiguous(bias),
+            bias: dense(bias),
             channels: [c, o],
             relu,
             tiling,
@@ -57,12 +61,11 @@ impl Conv3x3Ops for CubeBackend {
         }
         let [n, c, h, w] = x.meta.shape().dims();
         let [_, o, grad_rows, grad_cols] = grad.meta.shape().dims();
-        let gradient = empty_like(&grad, [n, h, w, c]);
-        let (client, device) = (grad.client.clone(), grad.device.clone());
-        let tiling = Tiling::new(&client, c);
+        let gradient = empty(&grad, [n, h, w, c], grad.dtype);
+        let tiling = Tiling::new(&grad.client, c);
         let layer = Layer {
             weight: packed(permute(weight, &[1, 0, 2, 3]), stride == 1, &tiling),
-            bias: zeros_client(client, device, Shape::new([c]), grad.dtype),
+            bias: zeros(&grad, [c], grad.dtype),
             input: channels_last(grad),
             channels: [o, c],
             relu: false,
@@ -120,7 +123,7 @@ fn has_matrix_units(client: &Client, dtype: DType) -> bool {
 fn weight_gradient(x: CubeTensor, grad: CubeTensor, stride: usize) -> CubeTensor {
     let [n, c, h, w] = x.meta.shape().dims();
     let [_, o, rows, cols] = grad.meta.shape().dims();
-    let (client, device, dtype) = (grad.client.clone(), grad.device.clone(), grad.dtype);
+    let (client, dtype) = (grad.client.clone(), grad.dtype);
     let tiling = GradientTiling::new(&client, o);
     let tiles = [
         o.div_ceil(4 * tiling.outputs()),
@@ -130,25 +133,23 @@ fn weight_gradient(x: CubeTensor, grad: CubeTensor, stride: usize) -> CubeTensor
     let padded = 9 * c.next_multiple_of(4) * o.next_multiple_of(4);
     let share = share(pixels, tiles[0] * tiles[1], padded, tiling.depth);
     let splits = pixels.div_ceil(share);
-    let shape = Shape::new([splits, padded]);
-    let partials = empty_device_contiguous_dtype(client.clone(), device.clone(), shape, DType::F32);
-    let shape = Shape::new([o, c, 3, 3]);
-    let gradient = empty_device_contiguous_dtype(client.clone(), device, shape, dtype);
+    let partials = empty(&grad, [splits, padded], DType::F32);
+    let gradient = empty(&grad, [o, c, 3, 3], dtype);
     let step = tiling.depth;
-    let sizes = GradientSizesLaunch::new(
-        h as u32,
-        w as u32,
-        c as u32,
-        rows as u32,
-        cols as u32,
-        o as u32,
-        stride as u32,
-        pixels as u32,
-        share as u32,
-        (step / (rows * cols)) as u32,
-        (step / cols % rows) as u32,
-        (step % cols) as u32,
-    );
+    let sizes = GradientSizesLaunch {
+        input_rows: h as u32,
+        input_cols: w as u32,
+        inputs: c as u32,
+        output_rows: rows as u32,
+        output_cols: cols as u32,
+        outputs: o as u32,
+        stride: stride as u32,
+        pixels: pixels as u32,
+        share: share as u32,
+        step_images: (step / (rows * cols)) as u32,
+        step_rows: (step / cols % rows) as u32,
+        step_cols: (step % cols) as u32,
+    };
     // SAFETY: every access is checked against the sizes given here.
     unsafe {
         accumulate::launch_unchecked(
@@ -157,9 +158,9 @@ fn weight_gradient(x: CubeTensor, grad: CubeTensor, stride: usize) -> CubeTensor
             CubeDim::new_2d(tiling.units_x as u32, tiling.units_y as u32),
             width(c),
             width(o),
-            channels_last(x).into_buffer_arg(),
-            channels_last(grad).into_buffer_arg(),
-            partials.clone().into_buffer_arg(),
+            buffer(&channels_last(x)),
+            buffer(&channels_last(grad)),
+            buffer(&partials),
             sizes,
             tiling,
             dtype_to_storage_type(dtype),
@@ -172,8 +173,8 @@ fn weight_gradient(x: CubeTensor, grad: CubeTensor, stride: usize) -> CubeTensor
                 1,
             ),
             CubeDim::new_2d(32, 4),
-            partials.into_buffer_arg(),
-            gradient.clone().into_buffer_arg(),
+            buffer(&partials),
+            buffer(&gradient),
             c as u32,
             o as u32,
             splits as u32,
@@ -194,10 +195,5 @@ fn share(pixels: usize, tiles: usize, padded: usize, depth: usize) -> usize {
 }
 
 fn channels_last(tensor: CubeTensor) -> CubeTensor {
-    into_contiguous(permute_nchw_to_nhwc(tensor))
-}
-
-fn empty_like(tensor: &CubeTensor, shape: [usize; 4]) -> CubeTensor {
-    let (client, device) = (tensor.client.clone(), tensor.device.clone());
-    empty_device_contiguous_dtype(client, device, Shape::new(shape), tensor.dtype)
+    dense(permute_nchw_to_nhwc(tensor))
 }

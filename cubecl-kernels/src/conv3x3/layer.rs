@@ -2,6 +2,7 @@
 
 use super::kernel::{Axis, AxisLaunch, ChannelsLaunch, convolve};
 use super::tiling::Tiling;
+use crate::launch::buffer;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
@@ -38,18 +39,18 @@ impl Layer {
                 CubeDim::new_2d(tiling.units_x as u32, tiling.units_y as u32),
                 width(input),
                 width(out),
-                self.input.clone().into_buffer_arg(),
-                self.weight.clone().into_buffer_arg(),
-                self.bias.clone().into_buffer_arg(),
-                output.clone().into_buffer_arg(),
+                buffer(&self.input),
+                buffer(&self.weight),
+                buffer(&self.bias),
+                buffer(output),
                 axis_launch(rows),
                 axis_launch(cols),
-                ChannelsLaunch::new(
-                    input as u32,
-                    out as u32,
-                    (padded / (4 * tiling.depth)) as u32,
-                    (pitch / 4) as u32,
-                ),
+                ChannelsLaunch {
+                    input: input as u32,
+                    output: out as u32,
+                    steps: (padded / (4 * tiling.depth)) as u32,
+                    pitch: (pitch / 4) as u32,
+                },
                 pixels as u32,
                 tiling,
                 self.relu,
@@ -96,19 +97,19 @@ pub fn gather_axis(size: usize, grad: usize, phase: u32) -> Axis {
 }
 
 fn axis_launch(axis: Axis) -> AxisLaunch {
-    AxisLaunch::new(
-        axis.count,
-        axis.input,
-        axis.output,
-        axis.input_stride,
-        axis.output_stride,
-        axis.phase,
-        axis.taps,
-        axis.tap,
-        axis.tap_step,
-        axis.shift,
-        axis.shift_step,
-    )
+    AxisLaunch {
+        count: axis.count,
+        input: axis.input,
+        output: axis.output,
+        input_stride: axis.input_stride,
+        output_stride: axis.output_stride,
+        phase: axis.phase,
+        taps: axis.taps,
+        tap: axis.tap,
+        tap_step: axis.tap_step,
+        shift: axis.shift,
+        shift_step: axis.shift_step,
+    }
 }
 
 /// `tiles` cubes by `y`, the former over two dimensions: WebGPU allows 65535 in each. Cubes that run

@@ -2,9 +2,8 @@
 
 use super::access::Four;
 use super::tiling::Tiling;
+use crate::launch::{buffer, empty};
 use burn::backend::cubecl::dtype_to_storage_type;
-use burn::tensor::Shape;
-use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
@@ -46,9 +45,7 @@ pub fn packed(weight: CubeTensor, flip: bool, tiling: &Tiling) -> CubeTensor {
     let [o, c, ..] = weight.meta.shape().dims::<4>();
     let rows = c.next_multiple_of(4 * tiling.depth);
     let pitch = o.next_multiple_of(4 * tiling.outputs());
-    let (client, device) = (weight.client.clone(), weight.device.clone());
-    let shape = Shape::new([9, rows, pitch]);
-    let packed = empty_device_contiguous_dtype(client, device, shape, weight.dtype);
+    let packed = empty(&weight, [9, rows, pitch], weight.dtype);
     let dtype = dtype_to_storage_type(weight.dtype);
     // SAFETY: the kernel stays within both shapes.
     unsafe {
@@ -57,7 +54,7 @@ pub fn packed(weight: CubeTensor, flip: bool, tiling: &Tiling) -> CubeTensor {
             CubeCount::Static(pitch.div_ceil(64) as u32, rows.div_ceil(4) as u32, 9),
             CubeDim::new_2d(16, 4),
             weight.into_tensor_arg(),
-            packed.clone().into_buffer_arg(),
+            buffer(&packed),
             rows as u32,
             (pitch / 4) as u32,
             flip,

@@ -2,11 +2,11 @@
 
 use super::BoxDecoding;
 
-/// The box `[x1, y1, x2, y2]` that `deltas` make of `reference` (R-CNN, appendix C).
+/// The box `[x1, y1, x2, y2]` with `deltas` to `reference` (R-CNN, appendix C).
 ///
-/// * `deltas` - `dx, dy` relative to the reference's size, `dw, dh` in log space, each times its
+/// * `deltas` - `dx, dy` relative to the size of the reference, `dw, dh` in log space, each multiplied by its
 ///   weight.
-/// * `max_log_scale` - larger `dw`, `dh`, and NaN, count as this.
+/// * `max_log_scale` - upper bound of `dw` and `dh`, also used for NaN.
 pub fn decode_box(
     deltas: &[f32; 4],
     reference: &[f32; 4],
@@ -27,8 +27,8 @@ pub fn decode_box(
     ]
 }
 
-/// The pictures' tensors, row-major; shapes as in [`super::decode_boxes`].
-pub struct Pictures<'a> {
+/// Inputs of a batch, row-major; shapes as in [`super::decode_boxes`].
+pub struct Inputs<'a> {
     /// `[n, deltas_total, 4]`.
     pub deltas: &'a [f32],
     /// `[n or 1, references_total, 4]`.
@@ -39,35 +39,35 @@ pub struct Pictures<'a> {
     pub indices: &'a [i32],
     /// `[n, 2]`.
     pub sizes: &'a [f32],
-    /// References a picture.
+    /// References per image.
     pub references_total: usize,
 }
 
 /// Boxes `[n, slots, 4]` and scores `[n, slots]`.
-pub fn decode_boxes(pictures: &Pictures<'_>, params: &BoxDecoding) -> (Vec<f32>, Vec<f32>) {
-    let deltas = pictures.deltas.as_chunks::<4>().0;
-    let references = pictures.references.as_chunks::<4>().0;
-    let sizes = pictures.sizes.as_chunks::<2>().0;
-    let slots = pictures.scores.len() / sizes.len().max(1);
+pub fn decode_boxes(inputs: &Inputs<'_>, params: &BoxDecoding) -> (Vec<f32>, Vec<f32>) {
+    let deltas = inputs.deltas.as_chunks::<4>().0;
+    let references = inputs.references.as_chunks::<4>().0;
+    let sizes = inputs.sizes.as_chunks::<2>().0;
+    let slots = inputs.scores.len() / sizes.len().max(1);
     let deltas_total = deltas.len() / sizes.len().max(1);
-    let is_shared = references.len() == pictures.references_total;
-    let mut boxes = vec![[0.0; 4]; pictures.scores.len()];
-    let mut kept = vec![f32::NEG_INFINITY; pictures.scores.len()];
-    for (slot, (&score, &index)) in pictures.scores.iter().zip(pictures.indices).enumerate() {
+    let is_shared = references.len() == inputs.references_total;
+    let mut boxes = vec![[0.0; 4]; inputs.scores.len()];
+    let mut kept = vec![f32::NEG_INFINITY; inputs.scores.len()];
+    for (slot, (&score, &index)) in inputs.scores.iter().zip(inputs.indices).enumerate() {
         let Ok(index) = usize::try_from(index) else {
             continue;
         };
-        let picture = slot / slots;
-        let first = if is_shared { 0 } else { picture };
-        let reference = first * pictures.references_total + index % pictures.references_total;
+        let image = slot / slots;
+        let first = if is_shared { 0 } else { image };
+        let reference = first * inputs.references_total + index % inputs.references_total;
         let decoded = decode_box(
-            &deltas[picture * deltas_total + index],
+            &deltas[image * deltas_total + index],
             &references[reference],
             params.weights,
             params.max_log_scale,
         );
         let finite = score.is_finite() && decoded.iter().all(|v| v.is_finite());
-        let [height, width] = sizes[picture];
+        let [height, width] = sizes[image];
         let [x1, x2] = [decoded[0], decoded[2]].map(|x| x.clamp(0.0, width));
         let [y1, y2] = [decoded[1], decoded[3]].map(|y| y.clamp(0.0, height));
         if finite && x2 - x1 >= params.min_size && y2 - y1 >= params.min_size {
@@ -80,7 +80,7 @@ pub fn decode_boxes(pictures: &Pictures<'_>, params: &BoxDecoding) -> (Vec<f32>,
 
 #[cfg(feature = "flex")]
 mod flex {
-    use super::{BoxDecoding, Pictures};
+    use super::{BoxDecoding, Inputs};
     use crate::decode::DecodeOps;
     use crate::flex::{floats, integers};
     use burn::backend::Flex;
@@ -100,7 +100,7 @@ mod flex {
             let [deltas, references, scores, sizes] =
                 [deltas, references, scores, sizes].map(|tensor| tensor.to_contiguous());
             let indices = indices.to_contiguous();
-            let pictures = Pictures {
+            let inputs = Inputs {
                 deltas: floats(&deltas),
                 references: floats(&references),
                 scores: floats(&scores),
@@ -108,7 +108,7 @@ mod flex {
                 sizes: floats(&sizes),
                 references_total: references.layout().shape()[1],
             };
-            let (boxes, kept) = super::decode_boxes(&pictures, &params);
+            let (boxes, kept) = super::decode_boxes(&inputs, &params);
             let shape = scores.layout().shape();
             let [n, slots] = [shape[0], shape[1]];
             (

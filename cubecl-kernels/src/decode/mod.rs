@@ -1,4 +1,4 @@
-//! From box deltas to boxes within their picture, on the device.
+//! Decoding of box deltas to boxes clipped to their image, on the device.
 
 mod cpu;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -14,14 +14,14 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, backend_extension};
 use burn::tensor::{Int, IntDType, Tensor};
 
-/// How deltas become boxes and which boxes count.
+/// Parameters of box decoding.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BoxDecoding {
     /// Multipliers of `dx, dy, dw, dh`.
     pub weights: [f32; 4],
-    /// Largest `dw`, `dh` that is decoded.
+    /// Upper bound of `dw` and `dh`.
     pub max_log_scale: f32,
-    /// Boxes with a shorter side, in pixels, are dropped.
+    /// Minimum side of a box in pixels; smaller boxes are dropped.
     pub min_size: f32,
 }
 
@@ -77,20 +77,21 @@ impl<B: Backend + DecodeOps, C: CheckpointStrategy> DecodeOps for Autodiff<B, C>
     }
 }
 
-/// The boxes of the candidates that `indices` names, cut to their picture, and their scores.
+/// The decoded boxes and scores of the candidates `indices`, clipped to their image.
 ///
 /// * `deltas` - `[n, d, 4]`, see [`decode_box`].
-/// * `references` - `[n, r, 4]`, or `[1, r, 4]` for all pictures, in pixels: deltas `i` belong to
-///   reference `i % r`, so `d` may hold one run of deltas a class.
-/// * `scores`, `indices` - `[n, slots]`: each slot's score, and which deltas it takes; -1 marks an
-///   empty slot.
-/// * `sizes` - `[n, 2]`: height and width of each picture in pixels, without padding.
+/// * `references` - `[n, r, 4]`, or `[1, r, 4]` for all images, in pixels: deltas `i` belong to reference `i % r`, so
+///   `d` can have one block of deltas per class.
+/// * `scores`, `indices` - `[n, slots]`: score of each slot and index of its deltas; -1 marks an empty slot.
+/// * `sizes` - `[n, 2]`: height and width of each image in pixels, without padding.
 ///
-/// Returns boxes `[n, slots, 4]` in pixels and scores `[n, slots]`. A slot is empty, zeros with the
-/// score minus infinity, where it was empty, where its score or a corner is not finite, and where a
-/// side of the cut box is shorter than `params.min_size`. No gradient flows.
+/// Returns boxes `[n, slots, 4]` in pixels and scores `[n, slots]`. An output slot is empty (zeros with score minus
+/// infinity) if the input slot is empty, if its score or a corner is not finite, or if a side of the clipped box is
+/// shorter than `params.min_size`. Not differentiable.
 ///
-/// Panics where the shapes do not fit each other.
+/// # Panics
+///
+/// If the shapes do not match.
 pub fn decode_boxes(
     deltas: Tensor<3>,
     references: Tensor<3>,
@@ -100,8 +101,12 @@ pub fn decode_boxes(
     params: &BoxDecoding,
 ) -> (Tensor<3>, Tensor<2>) {
     let [n, slots] = scores.dims();
-    assert_eq!(indices.dims(), [n, slots], "an index a score");
-    assert_eq!(sizes.dims(), [n, 2], "a size a picture");
+    assert_eq!(
+        indices.dims(),
+        [n, slots],
+        "indices and scores must have the same shape"
+    );
+    assert_eq!(sizes.dims(), [n, 2], "sizes must have one row per image");
     assert!(deltas.dims()[0] == n && [1, n].contains(&references.dims()[0]));
     let (boxes, scores) = <Dispatch as DecodeOps>::decode_boxes(
         to_f32(deltas).into_dispatch(),

@@ -2,8 +2,8 @@
 
 use crate::roi_align::cpu::axis_taps;
 
-/// The mask `at(row, column)` of a picture of `(width, height)` pixels within `roi`, as `side x side`
-/// values in `0..=1`, row-major.
+/// The mask `at(row, column)` of an image of `(width, height)` pixels inside `roi`, as `side x side` values in `0..=1`,
+/// row-major.
 pub fn mask_target(
     roi: &[f32; 4],
     side: usize,
@@ -60,9 +60,9 @@ mod flex {
                     continue;
                 };
                 let window = windows[region / slots * masks + matched].map(|v| v as usize);
-                let picture = (window[4], window[5]);
+                let image = (window[4], window[5]);
                 let at = |row, column| bit(&window, words, row, column);
-                targets.extend(mask_target(roi, side, picture, at));
+                targets.extend(mask_target(roi, side, image, at));
             }
             FlexTensor::from_data(TensorData::new(targets, [n, slots, side * side]))
         }

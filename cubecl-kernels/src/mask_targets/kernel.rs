@@ -1,10 +1,10 @@
-//! The kernel of mask targets: a unit a cell of a target.
+//! Kernel of mask targets, with one unit per cell of a target.
 
 use crate::roi_align::taps::MAX_SAMPLES;
 use crate::top_k::kernel::EMPTY;
 use cubecl::prelude::*;
 
-/// A mask's window: where in the words it lies, and where in the picture.
+/// Window of a mask: its position in the words and in the image.
 #[derive(CubeType, Clone, Copy)]
 struct Window {
     x: u32,
@@ -14,8 +14,7 @@ struct Window {
     first: u32,
 }
 
-/// A sample of one axis: two neighbouring cells and the weight of the second; no weight at all where
-/// the sample lies outside of the picture.
+/// A sample on one axis: two neighbouring cells and the weight of the second; no weights for samples outside the image.
 #[derive(CubeType, Clone, Copy)]
 struct Sample {
     low: u32,
@@ -80,7 +79,7 @@ pub fn project_masks(
     targets[cell as usize] = sum;
 }
 
-/// Sample `index` of `count` of the bin that begins at `from`, on an axis of `size` pixels.
+/// Sample `index` of `count` in the bin that starts at `from`, on an axis of `size` pixels.
 #[cube]
 fn sample(from: f32, bin: f32, index: u32, count: u32, size: u32) -> Sample {
     let step = (f32::cast_from(index) + 0.5f32) * bin / f32::cast_from(count);
@@ -96,10 +95,10 @@ fn sample(from: f32, bin: f32, index: u32, count: u32, size: u32) -> Sample {
     }
 }
 
-/// The mask at a pixel of the picture; zero outside of its window.
+/// The mask at a pixel of the image; zero outside its window.
 #[cube]
 fn bit(words: &[u32], window: &Window, row: u32, column: u32) -> f32 {
-    // Above and left of the window wraps far past its end.
+    // Coordinates above and left of the window wrap to large values.
     let y = row - window.y;
     let x = column - window.x;
     let mut value = 0.0f32;

@@ -1,4 +1,4 @@
-//! What the mask head should have said: ground-truth masks within regions, on the device.
+//! Mask targets: ground-truth masks inside RoIs, on the device.
 
 mod cpu;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -61,43 +61,47 @@ impl<B: Backend + MaskTargetOps, C: CheckpointStrategy> MaskTargetOps for Autodi
     }
 }
 
-/// A mask's window in its picture, all in pixels.
+/// Window of a mask in its image, in pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MaskWindow {
     /// Left column and top row.
     pub origin: (usize, usize),
     /// Width and height.
     pub size: (usize, usize),
-    /// Width and height of the picture.
+    /// Width and height of the image.
     pub picture: (usize, usize),
 }
 
-/// The masks of a batch, a bit a pixel of their windows.
+/// The masks of a batch, one bit per pixel of their windows.
 #[derive(Clone, Debug, Default)]
 pub struct BitMasks {
-    /// A window a slot: origin, size, picture, first word.
+    /// One window per slot: origin, size, size of the image, first word.
     windows: Vec<[i32; WINDOW]>,
-    /// Rows of bits, each from a word of its own, the lowest bit first.
+    /// Rows of bits, lowest bit first; each row starts a new word.
     words: Vec<i32>,
 }
 
-/// Numbers a window.
+/// Numbers per window.
 const WINDOW: usize = 7;
 
 impl BitMasks {
-    /// Adds a mask: its window and the cells in it, row-major, 0 or 1.
+    /// Adds a mask: its window and the pixels in it, row-major, 0 or 1.
     pub fn push(&mut self, window: MaskWindow, cells: &[u8]) {
         let MaskWindow {
             origin: (x, y),
             size: (width, height),
-            picture: (picture_width, picture_height),
+            picture: (image_width, image_height),
         } = window;
-        assert_eq!(cells.len(), width * height, "a cell a pixel of the window");
-        let numbers = [x, y, width, height, picture_width, picture_height];
-        let [x, y, width, height, picture_width, picture_height] = numbers.map(|v| v as i32);
+        assert_eq!(
+            cells.len(),
+            width * height,
+            "cells must have one value per pixel of the window"
+        );
+        let numbers = [x, y, width, height, image_width, image_height];
+        let [x, y, width, height, image_width, image_height] = numbers.map(|v| v as i32);
         let first = self.words.len() as i32;
         self.windows
-            .push([x, y, width, height, picture_width, picture_height, first]);
+            .push([x, y, width, height, image_width, image_height, first]);
         for row in cells.chunks(window.size.0.max(1)) {
             self.words.extend(row.chunks(32).map(|cells| {
                 let bits = cells.iter().enumerate();
@@ -106,18 +110,18 @@ impl BitMasks {
         }
     }
 
-    /// Adds empty masks up to `slots` of them.
+    /// Adds empty masks up to `slots` masks.
     pub fn pad(&mut self, slots: usize) {
         self.windows
             .resize(slots.max(self.windows.len()), [0; WINDOW]);
     }
 
     /// The table of windows `[n, slots, 7]` and the words, for [`mask_targets`]. The masks of `n`
-    /// pictures were added in order, as many a picture.
+    /// images must have been added in order, with the same number per image.
     pub fn upload(&self, n: usize, device: &Device) -> (Tensor<3, Int>, Tensor<1, Int>) {
         let slots = self.windows.len() / n.max(1);
         let windows = self.windows.as_flattened().to_vec();
-        // Never empty, and of few lengths, so that buffers are used again.
+        // Never empty, and rounded to few lengths, so that buffers are reused.
         let mut words = self.words.clone();
         words.resize(words.len().next_power_of_two().max(1024), 0);
         let length = words.len();
@@ -128,14 +132,14 @@ impl BitMasks {
     }
 }
 
-/// The masks within `rois` as `side x side` targets in `0..=1`: RoIAlign of each matched mask with
-/// adaptive sampling, torchvision's `project_masks_on_boxes`.
+/// The masks inside `rois` as `side x side` targets in `0..=1`: RoIAlign of each matched mask with adaptive sampling, as
+/// torchvision's `project_masks_on_boxes`.
 ///
-/// * `rois` - `[n, s, 4]`, pixels of the pictures.
-/// * `matched` - `[n, s]`: the slot of each region's mask; negative for none, whose target is zero.
+/// * `rois` - `[n, s, 4]`, in pixels of the images.
+/// * `matched` - `[n, s]`: slot of the mask of each RoI; negative for none, whose target is zero.
 /// * `windows`, `words` - see [`BitMasks::upload`].
 ///
-/// Returns `[n, s, side * side]`, row-major. No gradient flows.
+/// Returns `[n, s, side * side]`, row-major. Not differentiable.
 pub fn mask_targets(
     rois: Tensor<3>,
     matched: Tensor<2, Int>,
@@ -143,8 +147,12 @@ pub fn mask_targets(
     side: usize,
 ) -> Tensor<3> {
     let [n, slots, _] = rois.dims();
-    assert_eq!(matched.dims(), [n, slots], "a match a region");
-    assert_eq!(windows.dims()[0], n, "windows for each picture");
+    assert_eq!(
+        matched.dims(),
+        [n, slots],
+        "matched must have one entry per RoI"
+    );
+    assert_eq!(windows.dims()[0], n, "windows must have one row per image");
     Tensor::from_dispatch(<Dispatch as MaskTargetOps>::mask_targets(
         to_f32(rois).into_dispatch(),
         matched.cast(IntDType::I32).into_dispatch(),

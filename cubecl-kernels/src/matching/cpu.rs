@@ -3,11 +3,11 @@
 use super::{BACKGROUND, IGNORED, MatchThresholds};
 use crate::nms::overlap;
 
-/// Matches `columns` candidates to `rows` ground truths by `quality(row, column)`: a row,
-/// [`BACKGROUND`] or [`IGNORED`] each.
+/// Matches `columns` candidates to `rows` ground truths by `quality(row, column)`. Returns a row, [`BACKGROUND`] or
+/// [`IGNORED`] per candidate.
 ///
-/// Quality is evaluated twice rather than kept as a matrix: 300,000 anchors against hundreds of
-/// objects would not fit in memory. NaN is no quality at all.
+/// Quality is evaluated twice and not stored as a matrix, because 300,000 anchors times hundreds of objects would not fit
+/// in memory. NaN never matches.
 pub fn match_by(
     rows: usize,
     columns: usize,
@@ -42,8 +42,7 @@ pub fn match_by(
     best.iter().enumerate().map(decide).collect()
 }
 
-/// Intersection over union of `[x1, y1, x2, y2]`; NaN where both boxes have no area, as in
-/// torchvision's `box_iou`.
+/// IoU of boxes `[x1, y1, x2, y2]`; NaN if both have no area, as in torchvision's `box_iou`.
 pub fn iou(a: &[f32; 4], b: &[f32; 4]) -> f32 {
     let area = |b: &[f32; 4]| (b[2] - b[0]) * (b[3] - b[1]);
     overlap(a, area(a), b, area(b))
@@ -71,15 +70,15 @@ mod flex {
             let shape = truth.layout().shape();
             let [n, slots] = [shape[0], shape[1]];
             let shape = boxes.layout().shape();
-            let [pictures, total] = [shape[0], shape[1]];
+            let [images, total] = [shape[0], shape[1]];
             let (boxes, truth) = (floats(&boxes), floats(&truth));
             let (boxes, truth) = (boxes.as_chunks().0, truth.as_chunks().0);
             let mut matches = Vec::with_capacity(n * total);
-            for (picture, &count) in integers(&counts).iter().enumerate() {
-                let first = if pictures == 1 { 0 } else { picture };
+            for (image, &count) in integers(&counts).iter().enumerate() {
+                let first = if images == 1 { 0 } else { image };
                 let boxes = &boxes[first * total..][..total];
                 let count = usize::try_from(count).unwrap_or(0).min(slots);
-                let truth = &truth[picture * slots..][..count];
+                let truth = &truth[image * slots..][..count];
                 matches.extend(match_by(count, total, &thresholds, |t, b| {
                     iou(&truth[t], &boxes[b])
                 }));

@@ -1,12 +1,12 @@
 //! Matching on the devices of CubeCL: wgpu and CUDA.
 
-use super::kernel::{UNITS, match_pass};
+use super::kernel::{MatchingLaunch, UNITS, match_pass};
 use super::{MatchOps, MatchThresholds};
+use crate::launch::{buffer, dense, empty, zeros};
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::tensor::{DType, Shape};
-use burn_cubecl::ops::numeric::{empty_device_dtype, zeros_client};
-use burn_cubecl::{CubeBackend, kernel::into_contiguous};
+use burn::tensor::DType;
+use burn_cubecl::CubeBackend;
 use cubecl::prelude::*;
 
 impl MatchOps for CubeBackend {
@@ -16,41 +16,36 @@ impl MatchOps for CubeBackend {
         counts: IntTensor<Self>,
         thresholds: MatchThresholds,
     ) -> IntTensor<Self> {
-        let [boxes, truth, counts] = [boxes, truth, counts].map(into_contiguous);
-        let client = truth.client.clone();
+        let [boxes, truth, counts] = [boxes, truth, counts].map(dense);
         let [n, slots] = [truth.shape()[0], truth.shape()[1]];
-        let [pictures, total] = [boxes.shape()[0], boxes.shape()[1]];
-        let device = truth.device.clone();
-        let best = zeros_client(
-            client.clone(),
-            device.clone(),
-            Shape::new([n, slots]),
-            DType::I32,
-        );
-        let matches =
-            empty_device_dtype(client.clone(), device, Shape::new([n, total]), DType::I32);
+        let [runs, total] = [boxes.shape()[0], boxes.shape()[1]];
+        let best = zeros(&truth, [n, slots], DType::I32);
+        let matches = empty(&truth, [n, total], DType::I32);
         if n * total == 0 {
             return matches;
         }
         for deciding in [0, 1] {
-            // SAFETY: the buffers are contiguous and of the shapes that the kernel is told.
+            let matching = MatchingLaunch {
+                total: total as u32,
+                boxes_stride: if runs == 1 { 0 } else { total as u32 },
+                slots: slots as u32,
+                fg_iou: thresholds.fg_iou,
+                bg_iou: thresholds.bg_iou,
+                allow_low_quality: u32::from(thresholds.allow_low_quality),
+                deciding,
+            };
+            // SAFETY: the buffers are dense and of the shapes in `matching`.
             unsafe {
                 match_pass::launch_unchecked(
-                    &client,
+                    &truth.client,
                     CubeCount::Static(total.div_ceil(UNITS as usize) as u32, n as u32, 1),
                     CubeDim::new_1d(UNITS),
-                    boxes.clone().into_buffer_arg(),
-                    truth.clone().into_buffer_arg(),
-                    counts.clone().into_buffer_arg(),
-                    best.clone().into_buffer_arg(),
-                    matches.clone().into_buffer_arg(),
-                    total as u32,
-                    if pictures == 1 { 0 } else { total as u32 },
-                    slots as u32,
-                    thresholds.fg_iou,
-                    thresholds.bg_iou,
-                    u32::from(thresholds.allow_low_quality),
-                    deciding,
+                    buffer(&boxes),
+                    buffer(&truth),
+                    buffer(&counts),
+                    buffer(&best),
+                    buffer(&matches),
+                    matching,
                 );
             }
         }

@@ -1,9 +1,4 @@
-//! The kernel of matching: a unit a box, the ground truth in tiles of shared memory.
-
-#![allow(
-    clippy::too_many_arguments,
-    reason = "a kernel takes its buffers and their sizes one by one"
-)]
+//! The kernel of matching: one unit per box, the ground truth in tiles of shared memory.
 
 use super::{BACKGROUND, IGNORED};
 use cubecl::prelude::*;
@@ -14,6 +9,23 @@ pub const UNITS: u32 = 256;
 /// Ground truths of a tile.
 const TILE: u32 = UNITS / 4;
 
+/// Sizes of the buffers, the thresholds, and which pass it is.
+#[derive(CubeLaunch, CubeType, Clone, Copy)]
+pub struct Matching {
+    /// Boxes per image.
+    pub total: u32,
+    /// Boxes between two images, 0 where the images share them.
+    pub boxes_stride: u32,
+    /// Slots for ground truth per image.
+    pub slots: u32,
+    pub fg_iou: f32,
+    pub bg_iou: f32,
+    /// 1 if each ground truth also claims the boxes that overlap it most.
+    pub allow_low_quality: u32,
+    /// 0 in the pass that finds the best IoUs, 1 in the one that decides.
+    pub deciding: u32,
+}
+
 /// One of two passes over all pairs of a box and a ground truth.
 ///
 /// The first (`deciding` 0) leaves the best IoU of each ground truth in `best [n, slots]`, as bits:
@@ -21,8 +33,8 @@ const TILE: u32 = UNITS / 4;
 /// second writes `matches [n, total]`. Both are one kernel so that compilers round an IoU the same
 /// way in both: a box is claimed where its IoU equals the best.
 ///
-/// * `boxes` - `[n or 1, total, 4]`; `boxes_stride` - boxes between two pictures, 0 where shared.
-/// * `truth` - `[n, slots, 4]`, the first `counts [n]` of which are there.
+/// * `boxes` - `[n or 1, total, 4]`.
+/// * `truth` - `[n, slots, 4]`, the first `counts [n]` of which are valid.
 #[cube(launch_unchecked)]
 pub fn match_pass(
     boxes: &[f32],
@@ -30,21 +42,18 @@ pub fn match_pass(
     counts: &[u32],
     best: &mut [Atomic<u32>],
     matches: &mut [i32],
-    total: u32,
-    boxes_stride: u32,
-    slots: u32,
-    fg_iou: f32,
-    bg_iou: f32,
-    allow_low_quality: u32,
-    deciding: u32,
+    matching: &Matching,
 ) {
-    let picture = CUBE_POS_Y;
+    let total = matching.total;
+    let slots = matching.slots;
+    let deciding = matching.deciding;
+    let image = CUBE_POS_Y;
     let index = CUBE_POS_X * UNITS + UNIT_POS;
-    let count = min(counts[picture as usize], slots);
-    let first_truth = picture * slots;
+    let count = min(counts[image as usize], slots);
+    let first_truth = image * slots;
     let mut tile = Shared::<[f32]>::new_slice(UNITS as usize);
 
-    let base = ((picture * boxes_stride + min(index, total - 1)) * 4) as usize;
+    let base = ((image * matching.boxes_stride + min(index, total - 1)) * 4) as usize;
     let x1 = boxes[base];
     let y1 = boxes[base + 1];
     let x2 = boxes[base + 2];
@@ -93,10 +102,10 @@ pub fn match_pass(
     }
 
     if deciding == 1 && index < total {
-        let mut result = select(best_iou < bg_iou, BACKGROUND, IGNORED);
-        if best_iou >= fg_iou || (is_claimed && allow_low_quality == 1) {
+        let mut result = select(best_iou < matching.bg_iou, BACKGROUND, IGNORED);
+        if best_iou >= matching.fg_iou || (is_claimed && matching.allow_low_quality == 1) {
             result = best_truth as i32;
         }
-        matches[(picture * total + index) as usize] = result;
+        matches[(image * total + index) as usize] = result;
     }
 }

@@ -14,20 +14,20 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::{Int, IntDType, Tensor};
 
-/// What [`match_boxes`] says of a box that is background.
+/// Result of [`match_boxes`] for background.
 pub const BACKGROUND: i32 = -1;
 
-/// What [`match_boxes`] says of a box between the thresholds.
+/// Result of [`match_boxes`] for a box between the thresholds.
 pub const IGNORED: i32 = -2;
 
-/// When a box is an object and when it is background.
+/// IoU thresholds of objects and background.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MatchThresholds {
-    /// IoU from which a box is an object.
+    /// Minimum IoU of an object.
     pub fg_iou: f32,
-    /// IoU below which a box is background.
+    /// Boxes with a smaller IoU are background.
     pub bg_iou: f32,
-    /// Whether each ground truth also claims the boxes that overlap it most, however little.
+    /// Whether each ground truth is also matched to the boxes with its highest IoU, even below the thresholds.
     pub allow_low_quality: bool,
 }
 
@@ -79,17 +79,19 @@ impl<B: Backend + MatchOps, C: CheckpointStrategy> MatchOps for Autodiff<B, C> {
     }
 }
 
-/// Matches each box to the ground truth of its picture that it overlaps most.
+/// Matches each box to the ground truth of its image with the highest IoU.
 ///
-/// * `boxes` - `[n, b, 4]`, or `[1, b, 4]` for all pictures, in pixels.
-/// * `truth` - `[n, t, 4]`, of which the first `counts [n]` are there.
+/// * `boxes` - `[n, b, 4]`, or `[1, b, 4]` for all images, in pixels.
+/// * `truth` - `[n, t, 4]`, of which the first `counts [n]` are valid.
 ///
-/// Returns `[n, b]`: the index of an object, [`BACKGROUND`] or [`IGNORED`]. Of ground truths with
-/// the same IoU the first wins. IoUs are computed twice, tile by tile; there is never a matrix of
-/// them, which 300,000 anchors and hundreds of objects would not leave room for. Boxes have finite
-/// corners and `x2 >= x1`, `y2 >= y1`; a pair without area does not overlap.
+/// Returns `[n, b]`: the index of an object, [`BACKGROUND`] or [`IGNORED`]. For equal IoUs the first
+/// ground truth is used. IoUs are computed twice, tile by tile, and not stored as a matrix, because 300,000 anchors times
+/// hundreds of objects would not fit in memory. Boxes must have finite corners with `x2 >= x1` and `y2 >= y1`; boxes
+/// without area do not overlap.
 ///
-/// Panics where the shapes do not fit each other.
+/// # Panics
+///
+/// If the shapes do not match.
 pub fn match_boxes(
     boxes: Tensor<3>,
     truth: Tensor<3>,
@@ -99,9 +101,13 @@ pub fn match_boxes(
     let [n, slots, corners] = truth.dims();
     assert!(
         n <= u16::MAX as usize && slots > 0,
-        "{n} pictures, {slots} slots"
+        "{n} images, {slots} slots"
     );
-    assert_eq!((corners, counts.dims()), (4, [n]), "a count a picture");
+    assert_eq!(
+        (corners, counts.dims()),
+        (4, [n]),
+        "counts must have one entry per image"
+    );
     assert!([1, n].contains(&boxes.dims()[0]) && boxes.dims()[2] == 4);
     Tensor::from_dispatch(<Dispatch as MatchOps>::match_boxes(
         to_f32(boxes).into_dispatch(),

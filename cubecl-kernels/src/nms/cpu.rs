@@ -4,12 +4,11 @@ use crate::top_k::descending;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
-/// Indices of the boxes that survive, best score first.
+/// Indices of the kept boxes, best score first.
 ///
-/// `boxes` are `[x1, y1, x2, y2]` in any one unit, `scores` one a box. A box is dropped when its
-/// intersection over union with a better surviving box is *greater* than `iou_threshold`; the
-/// comparison is made in f64 on the f32 ratio, as torchvision's CPU operator does. Equal scores keep
-/// their order; boxes without area have no overlap (their ratio is NaN).
+/// `boxes` are `[x1, y1, x2, y2]` in any unit, with one of `scores` per box. A box is suppressed if its IoU with a better
+/// kept box is *greater* than `iou_threshold`; the f32 ratio is compared in f64, as in torchvision's CPU operator. Equal
+/// scores keep their order; boxes without area do not overlap (their ratio is NaN).
 pub fn nms(boxes: &[[f32; 4]], scores: &[f32], iou_threshold: f64) -> Vec<usize> {
     suppress(boxes, by_score(scores, 0..scores.len()), iou_threshold)
 }
@@ -33,7 +32,7 @@ pub fn batched_nms(
     by_score(scores, kept)
 }
 
-/// The scores of the slots that survive within their group of `k`, minus infinity elsewhere.
+/// The scores of the kept slots in each group of `k`, and minus infinity for the others.
 ///
 /// `boxes [g, k, 4]`, `scores [g, k]`, row-major, best first; minus infinity and NaN mark empty slots.
 pub fn nms_sorted(boxes: &[f32], scores: &[f32], k: usize, iou_threshold: f64) -> Vec<f32> {
@@ -80,8 +79,8 @@ fn by_score(scores: &[f32], indices: impl IntoIterator<Item = usize>) -> Vec<usi
     order
 }
 
-/// Walks `order` and keeps what no kept box covers. Kept boxes and areas lie side by side so that
-/// the inner loop is a straight scan.
+/// Keeps the boxes in `order` that no kept box suppresses. Kept boxes and areas are contiguous, so that the inner loop is
+/// a linear scan.
 fn suppress(boxes: &[[f32; 4]], order: Vec<usize>, iou_threshold: f64) -> Vec<usize> {
     let mut kept = Vec::new();
     let mut survivors: Vec<([f32; 4], f32)> = Vec::new();
@@ -99,7 +98,7 @@ fn suppress(boxes: &[[f32; 4]], order: Vec<usize>, iou_threshold: f64) -> Vec<us
     kept
 }
 
-/// Intersection over union of boxes whose areas are known.
+/// IoU of boxes with known areas.
 #[inline]
 pub(crate) fn overlap(a: &[f32; 4], area_a: f32, b: &[f32; 4], area_b: f32) -> f32 {
     let width = (a[2].min(b[2]) - a[0].max(b[0])).max(0.0);

@@ -2,10 +2,11 @@
 
 use super::NmsOps;
 use super::kernel::{BITS, ROWS, WORDS, find_overlaps, suppress};
+use crate::launch::{buffer, dense, empty};
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::{DType, Shape};
-use burn_cubecl::{CubeBackend, kernel::into_contiguous, ops::numeric::empty_device_dtype};
+use burn::tensor::DType;
+use burn_cubecl::CubeBackend;
 use cubecl::prelude::*;
 
 impl NmsOps for CubeBackend {
@@ -14,39 +15,35 @@ impl NmsOps for CubeBackend {
         scores: FloatTensor<Self>,
         iou_threshold: f64,
     ) -> FloatTensor<Self> {
-        let (boxes, scores) = (into_contiguous(boxes), into_contiguous(scores));
+        let [boxes, scores] = [boxes, scores].map(dense);
         let [groups, k] = [scores.shape()[0], scores.shape()[1]];
-        let client = scores.client.clone();
-        let empty = |shape: Shape, dtype| {
-            empty_device_dtype(client.clone(), scores.device.clone(), shape, dtype)
-        };
-        let kept = empty(scores.shape(), DType::F32);
+        let kept = empty(&scores, [groups, k], DType::F32);
         if groups * k == 0 {
             return kept;
         }
         let words = k.div_ceil(BITS as usize);
-        let overlaps = empty(Shape::new([groups, k, words]), DType::U32);
+        let overlaps = empty(&scores, [groups, k, words], DType::U32);
         let blocks = k.div_ceil(ROWS as usize);
-        // SAFETY: the buffers are contiguous and of the shapes that the kernels are told.
+        // SAFETY: the buffers are dense and of the shapes that the kernels are given.
         unsafe {
             find_overlaps::launch_unchecked(
-                &client,
+                &scores.client,
                 CubeCount::Static(words as u32, blocks as u32, groups as u32),
                 CubeDim::new_1d(ROWS),
-                boxes.into_buffer_arg(),
-                scores.clone().into_buffer_arg(),
-                overlaps.clone().into_buffer_arg(),
+                buffer(&boxes),
+                buffer(&scores),
+                buffer(&overlaps),
                 round_down(iou_threshold),
                 k as u32,
                 words as u32,
             );
             suppress::launch_unchecked(
-                &client,
+                &scores.client,
                 CubeCount::Static(groups as u32, 1, 1),
                 CubeDim::new_1d(WORDS),
-                overlaps.into_buffer_arg(),
-                scores.into_buffer_arg(),
-                kept.clone().into_buffer_arg(),
+                buffer(&overlaps),
+                buffer(&scores),
+                buffer(&kept),
                 k as u32,
                 words as u32,
             );

@@ -1,28 +1,27 @@
-//! The kernels of non-maximum suppression: which slots overlap, a bit a pair, then who survives.
+//! Kernels of non-maximum suppression: overlaps of slots as one bit per pair, then the kept slots.
 
 use crate::top_k::kernel::{KEY_OF_MINUS_INFINITY, key_of};
 use cubecl::prelude::*;
 
-/// Units of a cube of [`find_overlaps`], each with a slot of its own.
+/// Units per cube of [`find_overlaps`], with one slot each.
 pub const ROWS: u32 = 256;
 
-/// Units of a cube of [`suppress`], each with a word of its own: enough for 2,048 slots.
+/// Units per cube of [`suppress`], with one word each: enough for 2,048 slots.
 pub const WORDS: u32 = 64;
 
-/// Slots a word.
+/// Slots per word.
 pub const BITS: u32 = 32;
 
-/// Whether a slot with a score of these bits holds a box: not minus infinity and not NaN.
+/// Whether a slot whose score has these bits contains a box: not minus infinity and not NaN.
 #[cube]
 fn is_filled(bits: u32) -> bool {
     key_of(bits) > KEY_OF_MINUS_INFINITY
 }
 
-/// Sets bit `j` of word `w` of slot `i` where slot `32 w + j` comes after `i` and overlaps it by
-/// more than `threshold`.
+/// Sets bit `j` of word `w` of slot `i` if slot `32 w + j` comes after `i` and their IoU is greater than `threshold`.
 ///
-/// Cube `(w, r, g)` takes word `w` of 256 slots of group `g`. Words that lie before their slot and
-/// those of empty slots are not written; [`suppress`] reads neither.
+/// Cube `(w, r, g)` computes word `w` of 256 slots of group `g`. Words before their slot and words of empty slots are not
+/// written; [`suppress`] does not read them.
 /// * `boxes` - `[g, k, 4]`; `scores` - bits, `[g, k]`; `overlaps` - `[g, k, words]`.
 #[cube(launch_unchecked)]
 pub fn find_overlaps(
@@ -44,8 +43,7 @@ pub fn find_overlaps(
         }
     }
     sync_cube();
-    // Conditions are nested, not joined: CubeCL may evaluate both sides of `&&`, and a read beyond the
-    // end is not defined.
+    // Conditions are nested: CubeCL may evaluate both sides of `&&`, and a read out of bounds is undefined.
     let mut has_pairs = false;
     if row < k && row < first_column + BITS {
         has_pairs = is_filled(scores[(first + row) as usize]);
@@ -75,10 +73,10 @@ pub fn find_overlaps(
     }
 }
 
-/// Writes the scores' bits, minus infinity for slots that are empty or overlap a better survivor.
+/// Writes the bits of the scores, and minus infinity for slots that are empty or suppressed.
 ///
-/// Cube `g` walks group `g`, a word of slots at a time: one unit settles the word, then every unit
-/// strikes the slots of a later word that its survivors overlap.
+/// Cube `g` processes group `g`, one word of slots at a time: one unit decides the slots of the word, then every unit
+/// suppresses the slots of a later word that overlap the kept ones.
 #[cube(launch_unchecked)]
 pub fn suppress(overlaps: &[u32], scores: &[u32], kept: &mut [u32], k: u32, words: u32) {
     let first = CUBE_POS_X * k;

@@ -1,5 +1,4 @@
-//! Greedy non-maximum suppression: on host slices with results of any length, and on the device
-//! within groups of fixed slots.
+//! Greedy non-maximum suppression: on host slices with results of any length, and on the device in groups of fixed slots.
 
 mod cpu;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -45,25 +44,26 @@ impl<B: Backend + NmsOps, C: CheckpointStrategy> NmsOps for Autodiff<B, C> {
     }
 }
 
-/// The scores of the slots that survive suppression within their group, minus infinity elsewhere.
+/// The scores of the kept slots in each group, and minus infinity for suppressed and empty slots.
 ///
-/// * `boxes` - `[g, k, 4]`: `x1, y1, x2, y2`, finite, in any one unit; `k` at most `MAX_TOP_K`.
-/// * `scores` - `[g, k]`, slots best first as `top_k_segments` returns them: the order of the slots
-///   decides, the scores only say which are filled. Minus infinity and NaN mark empty slots, which
-///   neither survive nor suppress.
-/// * `iou_threshold` - as in [`nms`]: a box goes where its ratio with a better survivor is *greater*.
-///   A ratio that is NaN, of two boxes without area, suppresses nothing.
+/// * `boxes` - `[g, k, 4]`: `x1, y1, x2, y2`, finite, in any unit; `k` at most `MAX_TOP_K`.
+/// * `scores` - `[g, k]`, slots best first as returned by `top_k_segments`. Only the order of the slots matters; scores only mark
+///   empty slots, by minus infinity or NaN. Empty slots are not kept and suppress nothing.
+/// * `iou_threshold` - as in [`nms`]: a box is suppressed if its IoU with a better kept box is *greater*. A NaN ratio, of two
+///   boxes without area, suppresses nothing.
 ///
-/// No gradient flows. Backends agree wherever division rounds correctly (CUDA, lavapipe, the
-/// processor); WebGPU allows an error of 2.5 units in the last place of the ratio.
+/// Not differentiable. Backends agree if division is correctly rounded (CUDA, lavapipe, CPU); WebGPU allows an error of 2.5
+/// units in the last place of the ratio.
 ///
-/// Panics where the shapes do not fit each other.
+/// # Panics
+///
+/// If the shapes do not match.
 pub fn nms_sorted(boxes: Tensor<3>, scores: Tensor<2>, iou_threshold: f64) -> Tensor<2> {
     let [groups, k] = scores.dims();
     assert_eq!(
         boxes.dims(),
         [groups, k, 4],
-        "boxes and scores must pair up"
+        "boxes and scores must have one entry per slot"
     );
     assert!(
         k <= MAX_TOP_K && groups <= u16::MAX as usize,

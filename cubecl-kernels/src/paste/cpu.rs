@@ -1,16 +1,16 @@
-//! Pasting on host memory.
+//! Mask pasting on host memory.
 
 use super::window::{Axis, BITS, PasteWindow, Tap};
 use std::ops::Range;
 
-/// The window of a picture that a mask covers, with its probabilities.
+/// Probabilities of a pasted mask in its window of the image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PastedMask {
     /// Left column of the window in pixels.
     pub x: usize,
     /// Top row of the window in pixels.
     pub y: usize,
-    /// Width of the window in pixels; 0 where the box lies outside the picture.
+    /// Width of the window in pixels; 0 if the box is outside the image.
     pub width: usize,
     /// Height of the window in pixels.
     pub height: usize,
@@ -18,14 +18,16 @@ pub struct PastedMask {
     pub probabilities: Vec<f32>,
 }
 
-/// Resizes the `size x size` probabilities `mask` (row-major) to `bbox` (pixels) and cuts them to a
-/// picture of `image_width x image_height` pixels.
+/// Resizes the `size x size` probabilities `mask` (row-major) to `bbox` (pixels) and clips them to an image of
+/// `image_width x image_height` pixels.
 ///
-/// Follows torchvision's `paste_masks_in_image`: one pixel of zero padding, the box grown to match
-/// and truncated to integers, bilinear interpolation without aligned corners. Only the window inside
-/// the picture is computed. [`paste_bits`] is what predictions need.
+/// Follows torchvision's `paste_masks_in_image`: one pixel of zero padding, a box that is expanded to match and truncated
+/// to integers, bilinear interpolation without aligned corners. Only the window inside the image is computed. Predictions
+/// use [`paste_bits`].
 ///
-/// Panics where the mask has another number of cells.
+/// # Panics
+///
+/// If the mask has another number of cells.
 pub fn paste_mask(
     mask: &[f32],
     size: usize,
@@ -55,11 +57,12 @@ pub fn paste_mask(
     }
 }
 
-/// The pixels of `window` where the `side x side` probabilities `mask` (row-major), pasted as
-/// [`paste_mask`] does, are above `threshold`: a word of up to 32 rows after another, column by
-/// column, the lowest bit the top row. Each column begins with a word of its own.
+/// Bits of the pixels of `window` where the `side x side` probabilities `mask` (row-major), pasted as in [`paste_mask`],
+/// are above `threshold`. Words have up to 32 rows of a column, lowest bit on top; each column starts a new word.
 ///
-/// Panics where the mask has another number of cells.
+/// # Panics
+///
+/// If the mask has another number of cells.
 pub fn paste_bits(mask: &[f32], window: &PasteWindow, threshold: f32) -> Vec<u32> {
     let side = window.side();
     assert_eq!(mask.len(), side * side, "a mask of {side} x {side} cells");
@@ -76,7 +79,7 @@ pub fn paste_bits(mask: &[f32], window: &PasteWindow, threshold: f32) -> Vec<u32
     words
 }
 
-/// Adds the words of some columns, of `rows` rows each.
+/// Adds the words of columns with `rows` rows each.
 fn paste_columns(
     mask: &[f32],
     side: usize,
@@ -102,7 +105,7 @@ fn taps(axis: Axis, pixels: Range<usize>, side: usize) -> Vec<Tap> {
     pixels.map(|pixel| axis.tap(pixel, side + 2)).collect()
 }
 
-/// The padded mask's column at `tap`: what every pixel of a column of the window lies on.
+/// The interpolated column of the padded mask at `tap`.
 fn blend(mask: &[f32], side: usize, tap: Tap, padded: &mut [f32]) {
     let at = |row: usize, column: usize| {
         let inside = (1..=side).contains(&row) && (1..=side).contains(&column);

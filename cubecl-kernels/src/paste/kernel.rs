@@ -1,9 +1,9 @@
-//! The kernel of pasting: a unit a word, 32 rows of a column.
+//! Kernel of mask pasting, with one unit per word of 32 rows of a column.
 
 use super::window::{BITS, ENTRY};
 use cubecl::prelude::*;
 
-/// Units of a cube.
+/// Units per cube.
 pub const UNITS: u32 = 256;
 
 /// Two neighbouring cells of an axis of the padded mask and the weight of the second.
@@ -16,8 +16,8 @@ struct Tap {
 
 /// `masks [r, side, side]`, `table [entries, 8]` -> bits of the pixels above `threshold`.
 ///
-/// Cube `(x, y)` takes 256 words of entry `y`. A table's row is the mask, its first word, columns and
-/// rows, pixels skipped along x and y, and the bits of the cells a pixel along x and y.
+/// Cube `(x, y)` computes 256 words of entry `y`. A row of the table has the mask, its first word, columns and rows, skipped
+/// pixels along x and y, and the bits of the cells per pixel along x and y.
 #[cube(launch_unchecked)]
 pub fn paste_words(masks: &[f32], table: &[u32], words: &mut [u32], threshold: f32, side: u32) {
     let entry = (CUBE_POS_Y * comptime!(ENTRY as u32)) as usize;
@@ -49,7 +49,7 @@ pub fn paste_words(masks: &[f32], table: &[u32], words: &mut [u32], threshold: f
     words[(table[entry + 1] + word) as usize] = bits;
 }
 
-/// What pixel `target` of a box samples.
+/// The sample of pixel `target` of a box.
 #[cube]
 fn tap(target: u32, scale: f32, side: u32) -> Tap {
     let position = max((f32::cast_from(target) + 0.5f32) * scale - 0.5f32, 0.0f32);
@@ -64,7 +64,7 @@ fn tap(target: u32, scale: f32, side: u32) -> Tap {
 /// A cell of the padded mask.
 #[cube]
 fn cell(masks: &[f32], mask: u32, side: u32, row: u32, column: u32) -> f32 {
-    // The border before the first cell wraps far past the last.
+    // Coordinates before the first cell wrap to large values.
     let y = row - 1;
     let x = column - 1;
     let mut value = 0.0f32;

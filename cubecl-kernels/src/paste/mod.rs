@@ -1,5 +1,4 @@
-//! Pasting predicted masks into their boxes of a picture, as bits: no picture of probabilities an
-//! instance.
+//! Pasting of predicted masks into their boxes as bits, without a full-size image of probabilities per instance.
 
 mod cpu;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -18,14 +17,14 @@ use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::{DType, Int, IntDType, Tensor, TensorData};
 use window::ENTRY;
 
-/// What the kernel is told beside its tensors.
+/// Parameters of the kernel beside its tensors.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PasteSizes {
-    /// Words of the result.
+    /// Number of words of the result.
     pub words: usize,
-    /// Words of the largest entry of the table.
+    /// Number of words of the largest entry of the table.
     pub largest: usize,
-    /// Probability above which a pixel belongs to the object.
+    /// Pixels with a higher probability belong to the object.
     pub threshold: f32,
 }
 
@@ -64,16 +63,18 @@ impl<B: Backend + PasteOps, C: CheckpointStrategy> PasteOps for Autodiff<B, C> {
     }
 }
 
-/// The masks of a batch, pasted and cut at `threshold`: a bit a pixel of their windows.
+/// Pastes the masks of a batch and thresholds them: one bit per pixel of their windows.
 ///
-/// * `masks` - probabilities `[r, s, s]`, the masks that the batch's windows were made of.
+/// * `masks` - probabilities `[r, s, s]`, the masks of the windows of the batch.
 /// * `batch` - not empty, see [`PasteBatch::plan`].
 ///
-/// Returns the i32 words of the batch's parts one after another, which [`PasteBatch::parts`] tells
-/// apart: each column of a window begins with a word of its own, the lowest bit its top row. A pixel is
-/// 1 where [`paste_mask`] gives more than `threshold`; NaN is 0. No gradient flows.
+/// Returns the i32 words of the parts of the batch, which [`PasteBatch::parts`] separates. Each column of a window starts a
+/// new word, lowest bit on top. A pixel is 1 if [`paste_mask`] gives more than `threshold`; NaN gives 0. Not
+/// differentiable.
 ///
-/// Panics where the shapes do not fit each other.
+/// # Panics
+///
+/// If the shapes do not match.
 pub fn paste_masks(masks: Tensor<3>, batch: &PasteBatch, threshold: f32) -> Tensor<1, Int> {
     let [count, side, columns] = masks.dims();
     assert_eq!(side, columns, "masks are square");

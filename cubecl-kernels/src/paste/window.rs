@@ -1,39 +1,39 @@
-//! Where masks lie in their pictures, and how many of them are pasted at a time.
+//! Windows of masks in their images, and batches of windows to paste.
 
 use std::ops::Range;
 
-/// Where a mask lies in its picture.
+/// Window of a mask in its image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PasteWindow {
     /// Left column and top row in pixels.
     pub origin: (usize, usize),
-    /// Width and height in pixels; 0 where the box lies outside the picture.
+    /// Width and height in pixels; 0 if the box is outside the image.
     pub size: (usize, usize),
-    /// Cells of the mask's side.
+    /// Side of the mask in cells.
     side: usize,
     /// The box along x and y.
     pub(super) axes: [Axis; 2],
 }
 
-/// How an axis of the window samples the mask with its border of one cell.
+/// Sampling of the mask, with its border of one cell, along an axis of the window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Axis {
-    /// Pixels of the box before the window.
+    /// Pixels of the box that are before the window.
     skipped: u32,
-    /// Cells a pixel.
+    /// Cells per pixel.
     scale: f32,
 }
 
-/// Coordinates are kept within this: far more than any picture has, and two of them fit a word.
+/// Bound of coordinates: larger than any image, and the sum of two fits a word.
 const FARTHEST: i64 = 1 << 30;
 
-/// Numbers an entry of a batch's table.
+/// Numbers per entry of the table of a batch.
 pub(super) const ENTRY: usize = 8;
 
-/// Rows a word.
+/// Rows per word.
 pub(super) const BITS: usize = 32;
 
-/// Grows `[x1, y1, x2, y2]` about its centre by `scale`, as torchvision's `expand_boxes`.
+/// Expands `[x1, y1, x2, y2]` about its centre by `scale`, as torchvision's `expand_boxes`.
 pub fn expand_box(bbox: [f32; 4], scale: f32) -> [f32; 4] {
     let half_width = (bbox[2] - bbox[0]) * 0.5 * scale;
     let half_height = (bbox[3] - bbox[1]) * 0.5 * scale;
@@ -48,11 +48,10 @@ pub fn expand_box(bbox: [f32; 4], scale: f32) -> [f32; 4] {
 }
 
 impl PasteWindow {
-    /// The window of a mask of `side x side` cells that is pasted into `bbox` (pixels) of a picture
-    /// of `width x height` pixels.
+    /// The window of a mask of `side x side` cells that is pasted into `bbox` (pixels) of an image of `width x height` pixels.
     ///
-    /// As torchvision's `paste_masks_in_image`: the mask has one cell of zeros around it, the box is
-    /// grown to match and truncated to integers.
+    /// As torchvision's `paste_masks_in_image`: the mask is padded with one cell of zeros, and the box is expanded to match
+    /// and truncated to integers.
     pub fn new(bbox: [f32; 4], side: usize, width: usize, height: usize) -> Self {
         let grown = expand_box(bbox, (side + 2) as f32 / side as f32);
         // Truncation towards zero; NaN becomes 0.
@@ -77,7 +76,7 @@ impl PasteWindow {
         }
     }
 
-    /// Words a column.
+    /// Words per column.
     pub(super) fn column_words(&self) -> usize {
         self.size.1.div_ceil(BITS)
     }
@@ -87,7 +86,7 @@ impl PasteWindow {
     }
 }
 
-/// The pixels `[from, to)` of a picture's axis that the inclusive box `low..=high` covers.
+/// The pixels `[from, to)` of an axis of the image that the inclusive range `low..=high` covers.
 fn visible(low: i64, high: i64, limit: usize) -> (usize, usize) {
     let limit = limit as i64;
     let from = low.clamp(0, limit);
@@ -95,8 +94,7 @@ fn visible(low: i64, high: i64, limit: usize) -> (usize, usize) {
     (from as usize, to as usize)
 }
 
-/// Where a pixel samples a mask's axis: two neighbouring cells of the padded mask and the weight of the
-/// second.
+/// Sample of a pixel along an axis of the mask: two neighbouring cells of the padded mask and the weight of the second.
 #[derive(Clone, Copy)]
 pub(super) struct Tap {
     pub low: usize,
@@ -105,8 +103,8 @@ pub(super) struct Tap {
 }
 
 impl Axis {
-    /// Bilinear interpolation without aligned corners; `pixel` is of the window, `padded` the cells of
-    /// the padded mask.
+    /// Bilinear interpolation without aligned corners; `pixel` is a pixel of the window, `padded` the number of cells of the
+    /// padded mask.
     pub fn tap(&self, pixel: usize, padded: usize) -> Tap {
         let target = (pixel as u32 + self.skipped) as f32;
         let position = ((target + 0.5) * self.scale - 0.5).max(0.0);
@@ -136,10 +134,10 @@ struct Part {
 }
 
 impl PasteBatch {
-    /// Words a batch: 16 MiB on the device and read from it, two whole masks of 60 megapixels.
+    /// Words per batch: 16 MiB on the device and to read, which is two whole masks of 60 megapixels.
     pub const WORDS: usize = 1 << 22;
 
-    /// Entries a batch: what a launch has cubes for.
+    /// Entries per batch, limited by the cubes of a launch.
     const ENTRIES: usize = 1 << 15;
 
     /// Cuts `windows`, one a mask, into batches of at most `words` words ([`Self::WORDS`] where that is
@@ -179,12 +177,12 @@ impl PasteBatch {
         batches
     }
 
-    /// Entries: runs of columns.
+    /// Number of entries, each a range of columns.
     pub(super) fn len(&self) -> usize {
         self.parts.len()
     }
 
-    /// Words of all entries.
+    /// Number of words of all entries.
     pub fn words(&self) -> usize {
         self.parts.last().map_or(0, |part| part.words().end)
     }
@@ -205,14 +203,16 @@ impl PasteBatch {
     /// The index of each part's mask, and which of the `words` that [`super::paste_masks`] returned are
     /// its columns'.
     ///
-    /// Panics where they are not as many as [`Self::words`].
+    /// # Panics
+    ///
+    /// If their number is not [`Self::words`].
     pub fn parts<'a>(&'a self, words: &'a [i32]) -> impl Iterator<Item = (usize, &'a [i32])> {
         assert_eq!(words.len(), self.words(), "the words of this batch");
         let of_part = |part: &'a Part| (part.mask, &words[part.words()]);
         self.parts.iter().map(of_part)
     }
 
-    /// Rows of mask, first word, columns, rows, skipped columns and rows, scales' bits.
+    /// Rows of mask, first word, columns, rows, skipped columns and rows, bits of the scales.
     pub(super) fn table(&self) -> Vec<i32> {
         let entry = |part: &Part| {
             let [x, y] = part.window.axes;
@@ -242,7 +242,7 @@ impl Part {
 
 #[cfg(feature = "flex")]
 impl Axis {
-    /// An axis of a table's entry.
+    /// An axis of an entry of the table.
     pub fn of_entry(skipped: i32, scale: i32) -> Self {
         Self {
             skipped: skipped as u32,

@@ -1,4 +1,4 @@
-//! The gradient rule: RoIAlign is linear in the features, so its backward pass needs only the rois.
+//! Gradient rule: RoIAlign is linear in the features, so the backward pass needs only the RoIs.
 
 use super::{RoiAlignOps, RoiAlignParams};
 use burn::backend::Autodiff;

@@ -1,8 +1,8 @@
-//! RoIAlign on host memory, parallel over regions (forward) and rows of the pyramid (backward).
+//! RoIAlign on host memory, parallel over RoIs (forward) and rows of the pyramid (backward).
 //!
-//! A bin's bilinear samples form a separable grid, so the weights of a bin are an outer product of
-//! a few row weights and a few column weights. Samples that read the same cell are merged first:
-//! small boxes, whose bins are narrower than a cell, read 4 cells a bin instead of 16.
+//! The bilinear samples of a bin form a separable grid, so the weights of a bin are an outer product of few row weights and
+//! few column weights. Samples that read the same cell are merged first: small boxes, whose bins are narrower than a cell,
+//! read 4 cells per bin instead of 16.
 
 use super::taps::MAX_COORDINATE;
 pub use super::taps::{Tap, axis_taps};
@@ -10,7 +10,7 @@ use super::{PyramidLevel, RoiAlignParams};
 use burn::tensor::TensorData;
 use rayon::prelude::*;
 
-/// A region's image, level and the taps of each bin row and bin column.
+/// Image and level of an RoI, and the taps of each bin row and bin column.
 struct Region<'a> {
     image: usize,
     level: &'a PyramidLevel,
@@ -49,8 +49,7 @@ pub fn forward(
 
 /// `grad [r, c, h, w]`, `rois [r, 6]` -> the gradient of the pyramid, `[images, cells, c]`.
 ///
-/// Every row of the pyramid is summed by one thread in the order of the rois: no atomics, and the
-/// same bits in every run.
+/// One thread sums each row of the pyramid in the order of the RoIs, without atomics and with the same bits in every run.
 pub fn backward(
     grad: &[f32],
     channels: usize,
@@ -93,7 +92,7 @@ struct Band<'a> {
     cells: &'a mut [f32],
 }
 
-/// Rows in a band: enough bands to share the work, few enough that regions are not walked for nothing.
+/// Rows per band: enough bands to balance the work, and few enough to visit each RoI rarely.
 const BAND_ROWS: usize = 8;
 
 fn bands<'a>(
@@ -122,7 +121,7 @@ fn bands<'a>(
 }
 
 impl<'a> Region<'a> {
-    /// `None` for a region that pools nothing: see [`super::roi_align`].
+    /// `None` for an RoI that pools zeros, see [`super::roi_align`].
     fn new(roi: &[f32], params: &'a RoiAlignParams, images: usize) -> Option<Self> {
         let image = index_below(roi[0], images)?;
         let level = &params.levels[index_below(roi[1], params.levels.len())?];
@@ -169,7 +168,7 @@ impl<'a> Region<'a> {
         }
     }
 
-    /// Adds this region's gradient `[bins, c]` to the rows of a band.
+    /// Adds the gradient `[bins, c]` of this RoI to the rows of a band.
     fn spread(&self, grad: &[f32], channels: usize, first_row: usize, band: &mut [f32]) {
         let width = self.level.width;
         let end = first_row + band.len() / (width * channels);
@@ -189,7 +188,7 @@ impl<'a> Region<'a> {
     }
 }
 
-/// An index stored as a float, if it is one of `count`.
+/// An index stored as a float, if it is below `count`.
 fn index_below(value: f32, count: usize) -> Option<usize> {
     (value >= 0.0 && value < count as f32).then_some(value as usize)
 }

@@ -1,21 +1,17 @@
 //! RoIAlign on the GPU backends: the launches. Nothing is read back.
 
-use super::gradient::{GROUP, GROUP_WORDS, TILE, gather_gradient, mark_tiles};
+use super::gradient::{GROUP, GROUP_WORDS, MapsLaunch, TILE, gather_gradient, mark_tiles};
 use super::kernel::pool_regions;
-use super::region::{Level, LevelLaunch, RECORD, locate_regions};
+use super::region::{Level, LevelLaunch, PoolingLaunch, RECORD, locate_regions};
 use super::taps::MAX_SAMPLES;
 use super::{RoiAlignOps, RoiAlignParams};
+use crate::launch::{buffer, dense, elementwise, empty, zeros};
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::{DType, Shape};
-use burn_cubecl::kernel::into_contiguous;
-use burn_cubecl::ops::numeric::{empty_device_contiguous_dtype, zeros_client};
+use burn::tensor::DType;
 use burn_cubecl::ops::{permute_nchw_to_nhwc, permute_nhwc_to_nchw};
 use burn_cubecl::{CubeBackend, tensor::CubeTensor};
-use cubecl::{calculate_cube_count_elemwise, prelude::*};
-
-/// Units in a cube: what WebGPU allows everywhere.
-const UNITS: u32 = 256;
+use cubecl::prelude::*;
 
 impl RoiAlignOps for CubeBackend {
     fn roi_align(
@@ -23,11 +19,11 @@ impl RoiAlignOps for CubeBackend {
         rois: FloatTensor<Self>,
         params: RoiAlignParams,
     ) -> FloatTensor<Self> {
-        let pyramid = into_contiguous(pyramid);
+        let pyramid = dense(pyramid);
         let [images, cells, channels] = pyramid.meta.shape().dims();
         let [height, width] = params.output;
         let count = rois.meta.shape()[0];
-        let pooled = empty_like(&pyramid, [count, height, width, channels], pyramid.dtype);
+        let pooled = empty(&pyramid, [count, height, width, channels], pyramid.dtype);
         if pooled.meta.num_elements() > 0 {
             let records = locate(rois, &params, images, cells);
             let shares = Shares::of(channels);
@@ -44,9 +40,9 @@ impl RoiAlignOps for CubeBackend {
                         .required_address_type()
                         .max(pooled.required_address_type()),
                     shares.vector,
-                    pyramid.clone().into_buffer_arg(),
-                    records.into_buffer_arg(),
-                    pooled.clone().into_buffer_arg(),
+                    buffer(&pyramid),
+                    buffer(&records),
+                    buffer(&pooled),
                     [height, width, shares.count].into_iter().collect(),
                     shares.count,
                     units,
@@ -64,19 +60,27 @@ impl RoiAlignOps for CubeBackend {
         params: RoiAlignParams,
         images: usize,
     ) -> FloatTensor<Self> {
-        let grad = into_contiguous(permute_nchw_to_nhwc(grad));
+        let grad = dense(permute_nchw_to_nhwc(grad));
         let [count, height, width, channels] = grad.meta.shape().dims();
         let cells = params.cells();
         let shape = [images, cells, channels];
         if grad.meta.num_elements() == 0 || shape.contains(&0) {
-            return zeros_client(grad.client, grad.device, Shape::new(shape), grad.dtype);
+            return zeros(&grad, shape, grad.dtype);
         }
-        let gradient = empty_like(&grad, shape, grad.dtype);
+        let gradient = empty(&grad, shape, grad.dtype);
         let records = locate(rois, &params, images, cells);
         let tiles = params.levels.iter().map(tiles).sum::<usize>();
         let groups = count.div_ceil(GROUP as usize);
-        let marks = empty_like(&grad, [images * tiles, groups, GROUP_WORDS], DType::U32);
+        let marks = empty(&grad, [images * tiles, groups, GROUP_WORDS], DType::U32);
         let shares = Shares::of(channels);
+        let maps = || MapsLaunch {
+            regions: count as u32,
+            groups: groups as u32,
+            tiles: tiles as u32,
+            cells: cells as u32,
+            bins_y: height as u32,
+            bins_x: width as u32,
+        };
         // SAFETY: marks name regions of `grad` only, and units beyond the tiles or the maps stop.
         unsafe {
             let units = images * tiles * groups;
@@ -85,15 +89,10 @@ impl RoiAlignOps for CubeBackend {
                 &grad.client,
                 cubes,
                 cube,
-                records.clone().into_buffer_arg(),
-                marks.clone().into_buffer_arg(),
+                buffer(&records),
+                buffer(&marks),
                 levels(&params),
-                count as u32,
-                groups as u32,
-                tiles as u32,
-                cells as u32,
-                height as u32,
-                width as u32,
+                maps(),
                 units as u32,
             );
             let units = images * tiles * (TILE * TILE) as usize * shares.count;
@@ -105,18 +104,14 @@ impl RoiAlignOps for CubeBackend {
                 grad.required_address_type()
                     .max(gradient.required_address_type()),
                 shares.vector,
-                grad.clone().into_buffer_arg(),
-                records.into_buffer_arg(),
-                marks.into_buffer_arg(),
-                gradient.clone().into_buffer_arg(),
+                buffer(&grad),
+                buffer(&records),
+                buffer(&marks),
+                buffer(&gradient),
                 levels(&params),
                 shares.count,
                 shares.count,
-                groups as u32,
-                tiles as u32,
-                cells as u32,
-                height as u32,
-                width as u32,
+                maps(),
                 units,
                 shares.per_unit,
                 dtype_to_storage_type(gradient.dtype),
@@ -128,9 +123,9 @@ impl RoiAlignOps for CubeBackend {
 
 /// The records of all regions.
 fn locate(rois: CubeTensor, params: &RoiAlignParams, images: usize, cells: usize) -> CubeTensor {
-    let rois = into_contiguous(rois);
+    let rois = dense(rois);
     let count = rois.meta.shape()[0];
-    let records = empty_like(&rois, [count, RECORD], DType::U32);
+    let records = empty(&rois, [count, RECORD], DType::U32);
     let (cubes, cube) = elementwise(&rois, count);
     // SAFETY: units beyond the regions stop.
     unsafe {
@@ -138,15 +133,17 @@ fn locate(rois: CubeTensor, params: &RoiAlignParams, images: usize, cells: usize
             &rois.client,
             cubes,
             cube,
-            rois.clone().into_buffer_arg(),
-            records.clone().into_buffer_arg(),
+            buffer(&rois),
+            buffer(&records),
             levels(params),
-            count as u32,
-            images as u32,
-            cells as u32,
-            params.output[0] as u32,
-            params.output[1] as u32,
-            params.sampling_ratio.min(MAX_SAMPLES) as u32,
+            PoolingLaunch {
+                regions: count as u32,
+                images: images as u32,
+                cells: cells as u32,
+                bins_y: params.output[0] as u32,
+                bins_x: params.output[1] as u32,
+                sampling_ratio: params.sampling_ratio.min(MAX_SAMPLES) as u32,
+            },
             params.aligned,
         );
     }
@@ -159,13 +156,13 @@ fn levels(params: &RoiAlignParams) -> SequenceArg<Level> {
         .levels
         .iter()
         .map(|level| {
-            let launch = LevelLaunch::new(
-                level.height as u32,
-                level.width as u32,
-                level.offset as u32,
-                first_tile as u32,
-                level.scale,
-            );
+            let launch = LevelLaunch {
+                height: level.height as u32,
+                width: level.width as u32,
+                first_cell: level.offset as u32,
+                first_tile: first_tile as u32,
+                scale: level.scale,
+            };
             first_tile += tiles(level);
             launch
         })
@@ -195,14 +192,4 @@ impl Shares {
             count: vectors / per_unit,
         }
     }
-}
-
-fn elementwise(on: &CubeTensor, units: usize) -> (CubeCount, CubeDim) {
-    let cube = CubeDim::new_1d(UNITS);
-    (calculate_cube_count_elemwise(&on.client, units, cube), cube)
-}
-
-fn empty_like<const D: usize>(like: &CubeTensor, shape: [usize; D], dtype: DType) -> CubeTensor {
-    let (client, device) = (like.client.clone(), like.device.clone());
-    empty_device_contiguous_dtype(client, device, Shape::new(shape), dtype)
 }

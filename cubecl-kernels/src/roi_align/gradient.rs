@@ -16,6 +16,21 @@ const WORDS: u32 = 8;
 pub(super) const GROUP: u32 = WORDS * 32;
 pub(super) const GROUP_WORDS: usize = WORDS as usize + 1;
 
+/// Sizes of the gradient's maps.
+#[derive(CubeLaunch, CubeType, Clone, Copy)]
+pub(super) struct Maps {
+    pub regions: u32,
+    /// Groups of regions per tile.
+    pub groups: u32,
+    /// Tiles per image.
+    pub tiles: u32,
+    /// Cells per image.
+    pub cells: u32,
+    /// Bins per region.
+    pub bins_y: u32,
+    pub bins_x: u32,
+}
+
 /// A tile's place: the first cell of its level in its image, and its first row and column there.
 #[derive(CubeType)]
 struct Tile {
@@ -28,10 +43,9 @@ struct Tile {
 
 #[cube]
 impl Tile {
-    /// `tiles` is their number in an image of `cells` cells.
-    fn locate(tile: u32, levels: &Sequence<Level>, tiles: u32, cells: u32) -> Tile {
-        let image = tile / tiles;
-        let within = tile % tiles;
+    fn locate(tile: u32, levels: &Sequence<Level>, maps: &Maps) -> Tile {
+        let image = tile / maps.tiles;
+        let within = tile % maps.tiles;
         let mut height = 0u32;
         let mut width = 0u32;
         let mut first_cell = 0u32;
@@ -50,7 +64,7 @@ impl Tile {
         let tiles_across = width.div_ceil(TILE);
         let index = within - first_tile;
         Tile {
-            first_cell: image * cells + first_cell,
+            first_cell: image * maps.cells + first_cell,
             height,
             width,
             row: index / tiles_across * TILE,
@@ -62,33 +76,27 @@ impl Tile {
 /// Marks the regions that reach each tile: `marks [tiles of all images, groups, GROUP_WORDS]`. One
 /// unit for each tile and group.
 #[cube(launch_unchecked)]
-#[allow(clippy::too_many_arguments)]
 pub(super) fn mark_tiles(
     records: &[u32],
     marks: &mut [u32],
     levels: Sequence<Level>,
-    count: u32,
-    groups: u32,
-    tiles: u32,
-    cells: u32,
-    bins_y: u32,
-    bins_x: u32,
+    maps: &Maps,
     units: u32,
 ) {
     if ABSOLUTE_POS >= units as usize {
         terminate!();
     }
     let unit = ABSOLUTE_POS as u32;
-    let tile = Tile::locate(unit / groups, &levels, tiles, cells);
-    let group = unit % groups;
+    let tile = Tile::locate(unit / maps.groups, &levels, maps);
+    let group = unit % maps.groups;
     let at = ABSOLUTE_POS * GROUP_WORDS;
     let mut filled = 0u32;
     for word in 0..WORDS {
         let first = group * GROUP + word * 32;
-        let end = (first + 32).min(count);
+        let end = (first + 32).min(maps.regions);
         let mut bits = 0u32;
         for region in first..end {
-            if reaches(records, region, &tile, bins_y, bins_x) {
+            if reaches(records, region, &tile, maps) {
                 bits |= 1u32 << (region - first);
             }
         }
@@ -102,7 +110,7 @@ pub(super) fn mark_tiles(
 
 /// Whether a sample of a region may lie within a cell of a tile.
 #[cube]
-fn reaches(records: &[u32], region: u32, tile: &Tile, bins_y: u32, bins_x: u32) -> bool {
+fn reaches(records: &[u32], region: u32, tile: &Tile, maps: &Maps) -> bool {
     let record = region as usize * RECORD;
     let first_cell = records[record];
     let mut near = false;
@@ -110,7 +118,7 @@ fn reaches(records: &[u32], region: u32, tile: &Tile, bins_y: u32, bins_x: u32) 
     if first_cell != ABSENT && first_cell == tile.first_cell {
         let rows = Axis::read(records, record + ROWS);
         let columns = Axis::read(records, record + COLUMNS);
-        near = spans(&rows, bins_y, tile.row) && spans(&columns, bins_x, tile.column);
+        near = spans(&rows, maps.bins_y, tile.row) && spans(&columns, maps.bins_x, tile.column);
     }
     near
 }
@@ -137,11 +145,7 @@ pub(super) fn gather_gradient<E: Float, N: Size>(
     levels: Sequence<Level>,
     shares: FastDivmod<usize>,
     share_count: usize,
-    groups: u32,
-    tiles: u32,
-    cells: u32,
-    bins_y: u32,
-    bins_x: u32,
+    maps: &Maps,
     units: usize,
     #[comptime] per_unit: usize,
     #[define(E)] _dtype: ElemType,
@@ -152,7 +156,7 @@ pub(super) fn gather_gradient<E: Float, N: Size>(
     let (cell, share) = shares.div_mod(ABSOLUTE_POS);
     let cell = cell as u32;
     let tile_index = cell / comptime![TILE * TILE];
-    let tile = Tile::locate(tile_index, &levels, tiles, cells);
+    let tile = Tile::locate(tile_index, &levels, maps);
     let row = tile.row + cell % comptime![TILE * TILE] / TILE;
     let column = tile.column + cell % TILE;
     if row >= tile.height || column >= tile.width {
@@ -164,8 +168,8 @@ pub(super) fn gather_gradient<E: Float, N: Size>(
     for k in 0..per_unit {
         sums[k] = Vector::new(0.0f32);
     }
-    for group in 0..groups {
-        let at = (tile_index * groups + group) as usize * GROUP_WORDS;
+    for group in 0..maps.groups {
+        let at = (tile_index * maps.groups + group) as usize * GROUP_WORDS;
         let mut words = marks[at];
         while words != 0 {
             let word = words.find_first_set() - 1;
@@ -181,8 +185,7 @@ pub(super) fn gather_gradient<E: Float, N: Size>(
                     region,
                     row,
                     column,
-                    bins_y,
-                    bins_x,
+                    maps,
                     share,
                     share_count,
                     per_unit,
@@ -208,8 +211,7 @@ fn gather_region<E: Float, N: Size>(
     region: u32,
     row: u32,
     column: u32,
-    bins_y: u32,
-    bins_x: u32,
+    maps: &Maps,
     share: usize,
     share_count: usize,
     #[comptime] per_unit: usize,
@@ -218,15 +220,15 @@ fn gather_region<E: Float, N: Size>(
     let record = region as usize * RECORD;
     let rows = Axis::read(records, record + ROWS);
     let columns = Axis::read(records, record + COLUMNS);
-    let (first_y, end_y) = rows.bins_at(row, bins_y);
-    let (first_x, end_x) = columns.bins_at(column, bins_x);
+    let (first_y, end_y) = rows.bins_at(row, maps.bins_y);
+    let (first_x, end_x) = columns.bins_at(column, maps.bins_x);
     for bin_y in first_y..end_y {
         let down = rows.weight(bin_y, row);
         if down != 0.0f32 {
             for bin_x in first_x..end_x {
                 let weight = down * columns.weight(bin_x, column);
                 if weight != 0.0f32 {
-                    let bin = ((region * bins_y + bin_y) * bins_x + bin_x) as usize;
+                    let bin = ((region * maps.bins_y + bin_y) * maps.bins_x + bin_x) as usize;
                     let at = bin * share_count * per_unit + share;
                     #[unroll]
                     for k in 0..per_unit {

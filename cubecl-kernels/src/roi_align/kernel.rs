@@ -1,15 +1,14 @@
-//! The forward kernel.
+//! Forward kernel of RoIAlign.
 //!
-//! A unit pools one bin. What it must know of the bin costs more than a vector of channels, so it
-//! takes a share of the vectors: `per_unit` of them, `share_count` apart, so that neighbouring units
-//! read neighbouring vectors.
+//! A unit pools one bin. Computing the taps of the bin costs more than pooling a vector of channels, so each unit pools
+//! `per_unit` vectors, `share_count` apart, such that neighbouring units read neighbouring vectors.
 
 use super::region::{ABSENT, Axis, COLUMNS, RECORD, ROWS};
 use cubecl::{prelude::*, std::FastDivmod};
 
 /// `pyramid [images, cells, c]`, `records` -> `pooled [r, bins_y, bins_x, c]`, summed in f32.
 ///
-/// `shape` is `[bins_y, bins_x, share_count]`, `units` its product with the regions.
+/// `shape` is `[bins_y, bins_x, share_count]`, `units` its product with the number of RoIs.
 #[cube(launch_unchecked, address_type = "dynamic")]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn pool_regions<E: Float, N: Size>(

@@ -1,7 +1,7 @@
 //! RoIAlign over all levels of a feature pyramid at once, forward and backward.
 //!
-//! The pyramid travels as one channels-last tensor ([`pack_pyramid`]), so that a single launch reads
-//! every level and a sample's channels lie side by side.
+//! The pyramid is one channels-last tensor ([`pack_pyramid`]), so that a single launch reads every level and the channels of
+//! a sample are contiguous.
 
 mod autodiff;
 pub mod cpu;
@@ -21,27 +21,27 @@ use crate::to_f32;
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::{Shape, Tensor};
 
-/// Where one level of the pyramid lies in the packed tensor, and its scale.
+/// Position of a level in the packed pyramid, and its scale.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PyramidLevel {
     /// Rows of the feature map.
     pub height: usize,
     /// Columns of the feature map.
     pub width: usize,
-    /// First of the level's cells in the packed tensor: the levels follow each other.
+    /// Index of its first cell in the packed tensor; levels are contiguous.
     pub offset: usize,
-    /// Feature cells a pixel, e.g. 1/4 for P2.
+    /// Feature cells per pixel, e.g. 1/4 for P2.
     pub scale: f32,
 }
 
-/// What RoIAlign does, as in torchvision's `roi_align`.
+/// Parameters of RoIAlign, as in torchvision's `roi_align`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoiAlignParams {
     /// Output height and width in bins.
     pub output: [usize; 2],
-    /// Samples a bin and axis; 0 adapts to the box (`ceil(bin size)`).
+    /// Samples per bin and axis; 0 adapts to the box (`ceil(bin size)`).
     pub sampling_ratio: usize,
-    /// Shift by half a cell, as Detectron2 does and torchvision's detectors do not.
+    /// Shift by half a cell, as in Detectron2 and not in torchvision's detectors.
     pub aligned: bool,
     /// The levels of the pyramid.
     pub levels: Vec<PyramidLevel>,
@@ -93,9 +93,9 @@ fn gradient_shape(grad: &Shape, params: &RoiAlignParams, images: &usize) -> Shap
     Shape::new([*images, params.cells(), grad[1]])
 }
 
-/// Packs feature maps `[n, c, h, w]` (finest first) into `[n, cells, c]`, with the levels' table.
+/// Packs feature maps `[n, c, h, w]` (finest first) into `[n, cells, c]`, and returns the table of levels.
 ///
-/// `scales` gives the feature cells a pixel of each level. Differentiable.
+/// `scales` has the feature cells per pixel of each level. Differentiable.
 pub fn pack_pyramid(features: &[Tensor<4>], scales: &[f32]) -> (Tensor<3>, Vec<PyramidLevel>) {
     let mut levels = Vec::with_capacity(features.len());
     let mut packed = Vec::with_capacity(features.len());
@@ -119,30 +119,30 @@ pub fn pack_pyramid(features: &[Tensor<4>], scales: &[f32]) -> (Tensor<3>, Vec<P
     (Tensor::cat(packed, 1), levels)
 }
 
-/// Pools every region of interest to `params.output` bins: `[r, c, h, w]`.
+/// Pools every RoI to `params.output` bins: `[r, c, h, w]`.
 ///
 /// * `pyramid` - `[n, cells, c]`, from [`pack_pyramid`].
 /// * `rois` - `[r, 6]`: image index, level index, then `x1, y1, x2, y2` in pixels of the input
-///   picture. Rois are constants: no gradient flows into them.
+///   image. RoIs are constants without gradients.
 ///
-/// Equals torchvision's `roi_align` (Mask R-CNN, section 3) applied level by level. A roi pools
-/// nothing (zeros, and no gradient) if its box is not finite or lies more than 65536 cells away, or
-/// if its image or level is none of the pyramid's. Half-precision features are summed in f32 and
-/// rounded once at the end. The gradient is summed in a fixed order, so two runs agree bit for bit.
+/// Equals torchvision's `roi_align` (Mask R-CNN, section 3) applied level by level. An RoI pools
+/// zeros, without gradient, if its box is not finite or more than 65536 cells away, or if its image or level does not exist.
+/// f16 features are summed in f32 and rounded once at the end. Gradients are summed in a fixed order, so two runs are
+/// bit-equal.
 ///
 /// # Panics
 ///
-/// If `params.levels` does not describe the cells of `pyramid`, or a row of `rois` has not 6 values.
+/// If `params.levels` does not describe the cells of `pyramid`, or a row of `rois` does not have 6 values.
 pub fn roi_align(pyramid: Tensor<3>, rois: Tensor<2>, params: &RoiAlignParams) -> Tensor<4> {
     assert_eq!(
         pyramid.dims()[1],
         params.cells(),
-        "cells of the pyramid and of its levels"
+        "the levels must cover the cells of the pyramid"
     );
     assert_eq!(
         rois.dims()[1],
         6,
-        "values a roi: image, level, x1, y1, x2, y2"
+        "an RoI has 6 values: image, level, x1, y1, x2, y2"
     );
     let pooled = <Dispatch as RoiAlignOps>::roi_align(
         pyramid.into_dispatch(),

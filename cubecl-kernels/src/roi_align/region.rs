@@ -16,6 +16,20 @@ pub(super) struct Level {
     pub scale: f32,
 }
 
+/// Sizes of a pooling.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub(super) struct Pooling {
+    pub regions: u32,
+    pub images: u32,
+    /// Cells per image, of all levels together.
+    pub cells: u32,
+    /// Bins per region.
+    pub bins_y: u32,
+    pub bins_x: u32,
+    /// Samples per bin and axis, 0 to adapt to the region.
+    pub sampling_ratio: u32,
+}
+
 /// The samples of a region on one axis: those of bin `i` lie from `from + i * bin` on.
 #[derive(CubeType, Clone)]
 pub(super) struct Axis {
@@ -44,24 +58,18 @@ const QUOTIENT_ERROR: f32 = 0.25;
 
 /// `rois [r, 6]` -> `records [r, RECORD]`. One unit a region.
 #[cube(launch_unchecked)]
-#[allow(clippy::too_many_arguments)]
 pub(super) fn locate_regions(
     rois: &[f32],
     records: &mut [u32],
     levels: Sequence<Level>,
-    count: u32,
-    images: u32,
-    cells: u32,
-    bins_y: u32,
-    bins_x: u32,
-    sampling_ratio: u32,
+    pooling: &Pooling,
     #[comptime] aligned: bool,
 ) {
-    if ABSOLUTE_POS >= count as usize {
+    if ABSOLUTE_POS >= pooling.regions as usize {
         terminate!();
     }
     let roi = ABSOLUTE_POS * 6;
-    let image = index_below(rois[roi], images);
+    let image = index_below(rois[roi], pooling.images);
     let level_count = comptime![levels.len()];
     let index = index_below(rois[roi + 1], comptime![level_count as u32]);
     let mut height = 0u32;
@@ -83,13 +91,27 @@ pub(super) fn locate_regions(
     let y1 = rois[roi + 3] * scale - shift;
     let x2 = rois[roi + 4] * scale - shift;
     let y2 = rois[roi + 5] * scale - shift;
-    let rows = Axis::between(y1, y2, bins_y, height, sampling_ratio, aligned);
-    let columns = Axis::between(x1, x2, bins_x, width, sampling_ratio, aligned);
+    let rows = Axis::between(
+        y1,
+        y2,
+        pooling.bins_y,
+        height,
+        pooling.sampling_ratio,
+        aligned,
+    );
+    let columns = Axis::between(
+        x1,
+        x2,
+        pooling.bins_x,
+        width,
+        pooling.sampling_ratio,
+        aligned,
+    );
     let bounded = is_bounded(x1) && is_bounded(y1) && is_bounded(x2) && is_bounded(y2);
     let present = bounded && image != ABSENT && rows.is_sampled() && columns.is_sampled();
 
     let record = ABSOLUTE_POS * RECORD;
-    records[record] = select(present, image * cells + first_cell, ABSENT);
+    records[record] = select(present, image * pooling.cells + first_cell, ABSENT);
     rows.write(records, record + ROWS);
     columns.write(records, record + COLUMNS);
 }

@@ -1,10 +1,9 @@
-//! The cells that a bin reads on one axis, and their weights.
+//! Cells and weights of a bin along one axis.
 
-/// A cell of one axis and its weight in a bin.
+/// A cell along one axis and its weight in a bin.
 pub type Tap = (usize, f32);
 
-/// The cells and weights that each of `bins` bins of `[from, from + length)` reads on an axis of
-/// `size` cells; `sampling_ratio` and `aligned` as in `RoiAlignParams`. Samples beyond one cell
+/// Cells and weights of each of `bins` bins of `[from, from + length)` along an axis of `size` cells; `sampling_ratio` and `aligned` as in `RoiAlignParams`. Samples beyond one cell
 /// outside the map count as zero.
 pub fn axis_taps(
     from: f32,
@@ -33,12 +32,12 @@ pub fn axis_taps(
         .collect()
 }
 
-/// Samples a bin and axis at most: a box cannot be larger than the picture it came from, and a
-/// broken one must not loop for ever in adaptive sampling.
+/// Maximum number of samples per bin and axis: no valid box is larger than its image, and an invalid one must not loop
+/// forever in adaptive sampling.
 pub(crate) const MAX_SAMPLES: usize = 1 << 14;
 
-/// Cells from the origin beyond which a box pools nothing. No picture reaches as far, and samples
-/// of a larger box would lie where rounding puts them.
+/// Boxes beyond this distance from the origin, in cells, pool zeros. No image is that large, and rounding would determine
+/// the samples of such a box.
 pub(super) const MAX_COORDINATE: f32 = 65536.0;
 
 fn add_sample(taps: &mut Vec<Tap>, position: f32, size: usize, weight: f32) {

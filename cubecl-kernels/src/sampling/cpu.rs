@@ -1,4 +1,4 @@
-//! The generator and the scores on host memory.
+//! Random generator and sampling scores on host memory.
 
 /// SplitMix64's output function (Steele, Lea and Flood, 2014): 64 random bits of a counter.
 pub fn mix(counter: u64) -> u64 {
@@ -8,8 +8,8 @@ pub fn mix(counter: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The key of candidate `index` under `seed`, below 2^24. The smallest keys are drawn; of equal ones
-/// the lower index.
+/// The key of candidate `index` with `seed`, below 2^24. The candidates with the smallest keys are sampled; for equal keys,
+/// those with the lower index.
 pub fn sampling_key(seed: u64, index: u64) -> u32 {
     (mix(seed.wrapping_add(index)) >> 40) as u32
 }
@@ -32,14 +32,14 @@ mod flex {
             let [n, total] = [shape[0], shape[1]];
             let mut scores = vec![f32::NEG_INFINITY; n * 2 * total];
             let (matches, seeds) = (integers(&matches), integers(&seeds));
-            for (picture, seed) in seeds.as_chunks::<2>().0.iter().enumerate() {
+            for (image, seed) in seeds.as_chunks::<2>().0.iter().enumerate() {
                 let seed = u64::from(seed[0] as u32) << 32 | u64::from(seed[1] as u32);
-                let row = &mut scores[picture * 2 * total..][..2 * total];
-                for (index, &found) in matches[picture * total..][..total].iter().enumerate() {
+                let row = &mut scores[image * 2 * total..][..2 * total];
+                for (index, &matched) in matches[image * total..][..total].iter().enumerate() {
                     let score = 1.0 - sampling_key(seed, index as u64) as f32 / 16_777_216.0;
-                    if found >= 0 {
+                    if matched >= 0 {
                         row[index] = score;
-                    } else if found == BACKGROUND {
+                    } else if matched == BACKGROUND {
                         row[total + index] = score;
                     }
                 }
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn the_generator_is_splitmix64() {
-        // Vigna's splitmix64.c with state 1234567: its first outputs.
+        // The first outputs of Vigna's splitmix64.c with state 1234567.
         const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
         let outputs = [0, 1, 2].map(|i: u64| mix(1_234_567u64.wrapping_add(i.wrapping_mul(STEP))));
         assert_eq!(

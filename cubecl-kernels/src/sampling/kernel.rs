@@ -1,5 +1,5 @@
-//! The kernel of the sampling scores: a unit a candidate. WGSL has no 64-bit integers, so that the
-//! generator's are pairs of words.
+//! Kernel of the sampling scores, with one unit per candidate. WGSL has no 64-bit integers, so those of the generator are
+//! pairs of words.
 
 use crate::matching::BACKGROUND;
 use cubecl::prelude::*;
@@ -17,18 +17,18 @@ pub fn score_candidates(
     matches: &[i32],
     seeds: &[u32],
     scores: &mut [u32],
-    pictures: u32,
+    images: u32,
     total: u32,
 ) {
     let candidate = ABSOLUTE_POS as u32;
-    if candidate >= pictures * total {
+    if candidate >= images * total {
         terminate!();
     }
-    let picture = candidate / total;
+    let image = candidate / total;
     let index = candidate % total;
     let seed = Wide {
-        high: seeds[(picture * 2) as usize],
-        low: seeds[(picture * 2 + 1) as usize],
+        high: seeds[(image * 2) as usize],
+        low: seeds[(image * 2 + 1) as usize],
     };
     let bits = mix(&add(
         &seed,
@@ -38,10 +38,10 @@ pub fn score_candidates(
         },
     ));
     let score = u32::reinterpret(1.0f32 - f32::cast_from(bits.high >> 8) / 16_777_216.0f32);
-    // As bits: shader compilers may assume that floats are finite.
+    // Written as bits, because shader compilers may assume that floats are finite.
     let none = 0xff80_0000u32;
     let found = matches[candidate as usize];
-    let object = (picture * 2 * total + index) as usize;
+    let object = (image * 2 * total + index) as usize;
     scores[object] = select(found >= 0, score, none);
     scores[object + total as usize] = select(found == BACKGROUND, score, none);
 }
@@ -80,7 +80,7 @@ fn fold(z: &Wide, shift: u32) -> Wide {
     }
 }
 
-/// The lower 64 bits of the product, its lowest 64 by halves of words.
+/// The lower 64 bits of the product, computed from 16-bit parts.
 #[cube]
 fn multiply(a: &Wide, high: u32, low: u32) -> Wide {
     let a0 = a.low & 0xffff;

@@ -41,17 +41,17 @@ impl<B: Backend + SamplingOps, C: CheckpointStrategy> SamplingOps for Autodiff<B
     }
 }
 
-/// A score in `(0, 1]` for each candidate: drawing the best is drawing at random.
+/// A random score in `(0, 1]` per candidate, so that taking the best candidates is random sampling.
 ///
-/// * `matches` - `[n, b]`, as [`crate::match_boxes`] gives them.
-/// * `seeds` - one a picture.
+/// * `matches` - `[n, b]`, from [`crate::match_boxes`].
+/// * `seeds` - one per image.
 ///
-/// Returns `[n, 2b]`: the scores of the objects, then those of the background; minus infinity for
-/// what is not of the kind. A score is a function of seed and index alone (a counter-based generator,
-/// [`mix`]), the same bits on every device, in any order of evaluation.
+/// Returns `[n, 2b]`: scores for sampling objects, then scores for sampling background; candidates of the other kind have
+/// minus infinity. A score is a function of seed and index alone (counter-based generator, [`mix`]), with the same bits on
+/// every device and in any order of evaluation.
 pub fn sampling_scores(matches: Tensor<2, Int>, seeds: &[u64], device: &Device) -> Tensor<2> {
     let [n, _] = matches.dims();
-    assert_eq!(seeds.len(), n, "a seed a picture");
+    assert_eq!(seeds.len(), n, "seeds must have one entry per image");
     let words: Vec<i32> = seeds
         .iter()
         .flat_map(|seed| [(seed >> 32) as i32, *seed as i32])

@@ -1,13 +1,13 @@
-//! The indices of the k highest scores, on host memory.
+//! Indices of the k highest scores, on host memory.
 
 use rayon::prelude::*;
 use std::cmp::Ordering;
 use std::ops::Range;
 
-/// Indices of the `k` highest of `scores`, best first; equal scores keep their order.
+/// Indices of the `k` highest scores, best first; equal scores keep their order.
 ///
-/// NaN ranks lowest, so that a diverged score can never push out a real one. `k` larger than the
-/// number of scores returns them all. O(n + k log k).
+/// NaN ranks lowest, so that it never displaces a number. If `k` is larger than the number of scores, all are returned.
+/// O(n + k log k).
 pub fn top_k(scores: &[f32], k: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..scores.len()).collect();
     let k = k.min(order.len());
@@ -23,7 +23,7 @@ pub fn top_k(scores: &[f32], k: usize) -> Vec<usize> {
     order
 }
 
-/// The best of each segment of each row, row by row: scores and indices, `k` slots a segment.
+/// The best scores and their indices per segment of each row, row by row, in `k` slots per segment.
 pub fn top_k_segments(
     scores: &[f32],
     [rows, total]: [usize; 2],

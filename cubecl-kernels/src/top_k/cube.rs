@@ -3,12 +3,11 @@
 use super::TopKOps;
 use super::kernel::{EMPTY, MAX_ORDER, UNITS, select_best};
 use super::sort::sort_best;
+use crate::launch::{buffer, dense, empty};
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::tensor::{DType, Shape};
-use burn_cubecl::{
-    CubeBackend, kernel::into_contiguous, ops::numeric::empty_device_dtype, tensor::CubeTensor,
-};
+use burn::tensor::DType;
+use burn_cubecl::{CubeBackend, tensor::CubeTensor};
 use cubecl::prelude::*;
 use std::ops::Range;
 
@@ -28,17 +27,17 @@ impl TopKOps for CubeBackend {
         segments: Vec<Range<usize>>,
         k: usize,
     ) -> (FloatTensor<Self>, IntTensor<Self>) {
-        let scores = into_contiguous(scores);
+        let scores = dense(scores);
         let [rows, total] = [scores.shape()[0], scores.shape()[1]];
         assert!(
             total <= MAX_ORDER as usize,
             "top-k ranks at most {MAX_ORDER} scores a row, not {total}"
         );
-        let shape = Shape::new([rows, segments.len(), k]);
+        let count = segments.len();
         let (lists, candidates) = if segments.iter().any(|segment| segment.len() > PIECE) {
             let (pieces, lists) = cut(&segments, k);
             let listed = lists.last().map_or(0, |list| list.end);
-            let candidates = select(&scores, None, &pieces, Shape::new([rows, listed]));
+            let candidates = select(&scores, None, &pieces, [rows, 1, listed]);
             (lists, Some(candidates))
         } else {
             (segments, None)
@@ -51,7 +50,7 @@ impl TopKOps for CubeBackend {
                 slots: segment * k..(segment + 1) * k,
             })
             .collect();
-        let indices = select(&scores, candidates, &jobs, shape);
+        let indices = select(&scores, candidates, &jobs, [rows, count, k]);
         sort(scores, indices)
     }
 }
@@ -81,12 +80,12 @@ fn select(
     scores: &CubeTensor,
     candidates: Option<CubeTensor>,
     jobs: &[Job],
-    shape: Shape,
+    shape: [usize; 3],
 ) -> CubeTensor {
     let client = scores.client.clone();
     let [rows, total] = [scores.shape()[0], scores.shape()[1]];
-    let selected_total = shape.num_elements() / rows.max(1);
-    let selected = empty_device_dtype(client.clone(), scores.device.clone(), shape, DType::I32);
+    let selected_total = shape[1] * shape[2];
+    let selected = empty(scores, shape, DType::I32);
     if rows * jobs.len() == 0 {
         return selected;
     }
@@ -99,10 +98,10 @@ fn select(
         .collect();
     let segments = client.create_from_slice(u32::as_bytes(&table));
     let listed = candidates.is_some();
-    let candidates_total = candidates.as_ref().map_or(0, |list| list.shape()[1]);
-    // Every binding needs a buffer of its own, be it one that is not read.
+    let candidates_total = candidates.as_ref().map_or(0, |list| list.shape()[2]);
+    // Every binding needs a buffer of its own, even one that is not read.
     let candidates = match candidates {
-        Some(list) => list.into_buffer_arg(),
+        Some(list) => buffer(&list),
         None => unsafe { BufferArg::from_raw_parts(client.empty(size_of::<u32>()), 1) },
     };
     // SAFETY: the jobs lie within the rows of `scores`, `candidates` and `selected`.
@@ -111,10 +110,10 @@ fn select(
             &client,
             CubeCount::Static(jobs.len() as u32, rows as u32, 1),
             CubeDim::new_1d(UNITS),
-            scores.clone().into_buffer_arg(),
+            buffer(scores),
             BufferArg::from_raw_parts(segments, table.len()),
             candidates,
-            selected.clone().into_buffer_arg(),
+            buffer(&selected),
             total as u32,
             candidates_total as u32,
             selected_total as u32,
@@ -126,22 +125,20 @@ fn select(
 
 /// `indices [n, segments, k]`, sorted best first, and their scores.
 fn sort(scores: CubeTensor, indices: CubeTensor) -> (CubeTensor, CubeTensor) {
-    let client = scores.client.clone();
-    let shape = indices.shape();
-    let [rows, segments, k] = [shape[0], shape[1], shape[2]];
-    let total = scores.shape()[1];
-    let best = empty_device_dtype(client.clone(), scores.device.clone(), shape, DType::F32);
+    let shape: [usize; 3] = indices.meta.shape().dims();
+    let [rows, segments, k] = shape;
+    let best = empty(&scores, shape, DType::F32);
     if rows * segments > 0 {
         // SAFETY: the indices are `EMPTY` or lie within a row of `scores`.
         unsafe {
             sort_best::launch_unchecked(
-                &client,
+                &scores.client,
                 CubeCount::Static(segments as u32, rows as u32, 1),
                 CubeDim::new_1d(UNITS),
-                scores.into_buffer_arg(),
-                indices.clone().into_buffer_arg(),
-                best.clone().into_buffer_arg(),
-                total as u32,
+                buffer(&scores),
+                buffer(&indices),
+                buffer(&best),
+                scores.shape()[1] as u32,
                 k as u32,
                 k.next_power_of_two() as u32,
             );

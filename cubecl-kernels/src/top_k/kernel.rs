@@ -1,8 +1,8 @@
-//! The kernel that finds the k best scores of a segment, in no order: a radix select, one cube each.
+//! Kernel that selects the k best scores of a segment, unordered: a radix select with one cube per segment.
 //!
-//! Scores are read as bits and compared as integers, so that NaN, infinities, signed zeros and
-//! subnormal numbers rank alike on every device. A candidate is a pair: the key of its score, and an
-//! order that falls with its index. All pairs differ, so the k best are one exact set.
+//! Scores are read as bits and compared as integers, so that NaN, infinities, signed zeros and subnormal numbers have the
+//! same rank on every device. A candidate is a pair of the key of its score and an order that decreases with its index. All
+//! pairs are different, so the set of the k best is unique.
 
 #![allow(
     clippy::too_many_arguments,
@@ -15,24 +15,24 @@
 
 use cubecl::prelude::*;
 
-/// Units of a cube: what WebGPU guarantees.
+/// Units per cube, the maximum that WebGPU guarantees.
 pub const UNITS: u32 = 256;
 
-/// Index of a slot that holds nothing, -1 as i32.
+/// Index of an empty slot, -1 as i32.
 pub const EMPTY: u32 = u32::MAX;
 
 /// The key of minus infinity; only NaN has a lower one.
 pub const KEY_OF_MINUS_INFINITY: u32 = 0x007f_ffff;
 
-/// Scores of a row must be fewer, so that an order has two digits.
+/// Upper bound of the scores per row, so that an order has two digits.
 pub const MAX_ORDER: u32 = (1 << 22) - 1;
 
 /// Values of a digit of 11 bits; their histogram takes 8 KiB.
 const BINS: u32 = 2048;
 const BINS_A_UNIT: u32 = BINS / UNITS;
 
-/// The threshold in shared memory: the key and the order of the last candidate taken, as far as they
-/// are known, and how many of the candidates that begin like them are still wanted.
+/// The threshold in shared memory: the known digits of the key and of the order of the last selected candidate, and how many
+/// of the candidates with these digits are still needed.
 const KEY: usize = 0;
 const ORDER: usize = 1;
 const WANTED: usize = 2;
@@ -64,8 +64,8 @@ const fn order_digit(shift: u32, order_before: u32) -> Digit {
     }
 }
 
-/// Five digits, best first. Distinct scores are told apart by the second or third; the last two
-/// matter where the k-th best score is shared.
+/// Five digits, most significant first. The second or third separates distinct scores; the last two are needed if several
+/// candidates have the k-th best score.
 const DIGITS: [Digit; 5] = [
     key_digit(21, 0),
     key_digit(10, 0xffe0_0000),
@@ -74,7 +74,7 @@ const DIGITS: [Digit; 5] = [
     order_digit(0, 0x003f_f800),
 ];
 
-/// Maps the bits of a score to an integer that rises with the score; both zeros to one, NaN to 0.
+/// Maps the bits of a score to an integer that increases with the score; both zeros have the same key, and NaN has 0.
 #[cube]
 pub fn key_of(bits: u32) -> u32 {
     let magnitude = bits & 0x7fff_ffff;
@@ -83,7 +83,7 @@ pub fn key_of(bits: u32) -> u32 {
     select(magnitude > 0x7f80_0000, 0, key)
 }
 
-/// Candidate `i` of a segment: listed, or the i-th score from `first`.
+/// Candidate `i` of a segment, from the list or by offset from `first`.
 #[cube]
 fn index_of(candidates: &[u32], first: u32, i: u32, #[comptime] listed: bool) -> u32 {
     if comptime!(listed) {
@@ -93,9 +93,9 @@ fn index_of(candidates: &[u32], first: u32, i: u32, #[comptime] listed: bool) ->
     }
 }
 
-/// Writes the indices of the best candidates of each segment, in no order, then [`EMPTY`].
+/// Writes the unordered indices of the best candidates of each segment, then [`EMPTY`].
 ///
-/// Cube `(s, n)` takes segment `s` of row `n`.
+/// Cube `(s, n)` processes segment `s` of row `n`.
 /// * `scores` - bits, `[n, scores_total]`.
 /// * `segments` - `[s, 4]`: first candidate, number of candidates, first slot, number of slots.
 /// * `candidates` - if `listed`, their indices, `[n, candidates_total]`.
@@ -126,7 +126,7 @@ pub fn select_best(
     let mut sums = Shared::<[u32]>::new_slice(UNITS as usize);
     let taken = Shared::<[Atomic<u32>]>::new_slice(1usize);
     if UNIT_POS == 0 {
-        // Below every candidate: right where all of them fit.
+        // Below every candidate, which is correct if all of them fit.
         threshold[KEY] = 0;
         threshold[ORDER] = 0;
         threshold[WANTED] = select(count > slots, slots, 0);
@@ -164,7 +164,7 @@ pub fn select_best(
     }
 }
 
-/// Counts, by the value of `digit`, the candidates that begin like the threshold.
+/// Histogram over the values of `digit` of the candidates that share the known digits of the threshold.
 #[cube]
 fn count_digit(
     scores: &[u32],
@@ -185,7 +185,7 @@ fn count_digit(
     sync_cube();
     let key_so_far = threshold[KEY];
     let order_so_far = threshold[ORDER];
-    // Nothing is read once the threshold is known. The barriers stay: all units must pass them.
+    // Nothing is read after the threshold is known, but all units must still pass the barriers.
     let count = select(threshold[WANTED] > 0, count, 0);
     let mut i = UNIT_POS;
     while i < count {
@@ -204,7 +204,7 @@ fn count_digit(
     sync_cube();
 }
 
-/// Sets `digit` of the threshold to the bin that the last wanted candidate falls in.
+/// Sets `digit` of the threshold to the bin of the last needed candidate.
 #[cube]
 fn narrow(
     threshold: &mut Shared<[u32]>,
@@ -213,7 +213,7 @@ fn narrow(
     #[comptime] digit: Digit,
 ) {
     let wanted = threshold[WANTED];
-    // Unit 0 owns the best bins, unit 1 the next.
+    // Unit 0 has the best bins, unit 1 the next.
     let best = BINS - 1 - UNIT_POS * BINS_A_UNIT;
     let mut own = 0u32;
     for i in 0..BINS_A_UNIT {
@@ -230,7 +230,7 @@ fn narrow(
             } else {
                 threshold[ORDER] |= bits;
             }
-            // Where the whole bin is wanted, the digits that follow need not be known.
+            // If the whole bin is needed, the following digits do not matter.
             threshold[WANTED] = select(wanted == better + here, 0, wanted - better);
         }
         better += here;

@@ -1,4 +1,4 @@
-//! The k best scores of every segment, on the device: static shapes, no read.
+//! The k best scores of every segment, on the device, with static shapes and without reads.
 
 mod cpu;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -18,8 +18,7 @@ use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, backend_extens
 use burn::tensor::{Int, Tensor};
 use std::ops::Range;
 
-/// Largest `k` of [`top_k_segments`]: what a GPU sorts in the 16 KiB of shared memory that every
-/// WebGPU device has.
+/// Largest `k` of [`top_k_segments`], limited by sorting in the 16 KiB of shared memory that every WebGPU device has.
 pub const MAX_TOP_K: usize = 2048;
 
 /// Top-k as a backend operation; use [`top_k_segments`].
@@ -67,18 +66,19 @@ impl<B: Backend + TopKOps, C: CheckpointStrategy> TopKOps for Autodiff<B, C> {
     }
 }
 
-/// The `k` best scores of each segment of each row, best first, and their places in the row.
+/// The `k` best scores of each segment of each row, best first, and their indices in the row.
 ///
 /// * `scores` - `[n, total]`; `total` at most 4,194,303.
-/// * `segments` - ranges of `0..total`, of any length; they may overlap. At most 65,535, and as many
-///   rows.
+/// * `segments` - ranges of `0..total`, of any length, which may overlap. At most 65,535 segments and 65,535 rows.
 /// * `k` - `1..=MAX_TOP_K`.
 ///
-/// Returns scores and i32 indices, both `[n, segments, k]`. Equal scores keep their order; NaN ranks
-/// lowest, behind minus infinity, as in [`top_k`]. Slots beyond a segment's length hold minus
-/// infinity and index -1. No gradient flows. Every backend returns the same bits.
+/// Returns scores and i32 indices, both `[n, segments, k]`. Equal scores keep their order; NaN ranks lowest, after minus
+/// infinity, as in [`top_k`]. Slots beyond the length of a segment have minus infinity and index -1. Not differentiable.
+/// Every backend returns the same bits.
 ///
-/// Panics where `k` or a segment is out of range: they are chosen by the program, not by its user.
+/// # Panics
+///
+/// If `k` or a segment is out of range; the program must choose them.
 pub fn top_k_segments(
     scores: Tensor<2>,
     segments: &[Range<usize>],
@@ -87,7 +87,7 @@ pub fn top_k_segments(
     let [rows, total] = scores.dims();
     assert!(
         (1..=MAX_TOP_K).contains(&k),
-        "top-k keeps 1 to {MAX_TOP_K} slots, not {k}"
+        "top-k with k = {k}; use 1 to {MAX_TOP_K}"
     );
     assert!(
         rows.max(segments.len()) <= u16::MAX as usize,
@@ -97,7 +97,7 @@ pub fn top_k_segments(
     for segment in segments {
         assert!(
             segment.start <= segment.end && segment.end <= total,
-            "segment {segment:?} lies outside of the {total} scores of a row"
+            "segment {segment:?} is outside the {total} scores of a row"
         );
     }
     let (best, indices) =

@@ -70,7 +70,9 @@ fn bitonic_sort(keys: &mut Shared<[u32]>, order: &mut Shared<[u32]>, #[comptime]
                 let index_a = order[a];
                 let index_b = order[b];
                 let in_order = key_a > key_b || (key_a == key_b && index_a <= index_b);
-                if in_order != ((low & run) == 0) {
+                // Without `!=`: CubeCL 0.11.3 cannot emit comparisons of booleans for CUDA.
+                let is_rising = (low & run) == 0;
+                if (in_order && !is_rising) || (!in_order && is_rising) {
                     keys[a] = key_b;
                     keys[b] = key_a;
                     order[a] = index_b;

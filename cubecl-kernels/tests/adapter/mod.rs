@@ -1,16 +1,22 @@
-//! The wgpu adapter that GPU kernels are compared with the CPU versions on.
+//! The GPU that the kernels are compared with the CPU versions on.
+//!
+//! `MRCNN_TEST_BACKEND` names its backend, `wgpu` (the default) or `cuda`. Where the machine has none, the
+//! tests say so and pass, unless the variable or `MRCNN_REQUIRE` asks for it.
 
 use burn::tensor::Device;
 use mrcnn_backends::{BackendKind, select};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The adapter, for one test at a time: two at once would spoil each other's tuning of kernels.
+/// The adapter, for one test at a time: two at once would disturb each other's tuning of kernels.
 ///
-/// Dropped, it waits for what the device still has to do: lavapipe aborts a process that exits while
-/// it compiles a shader.
+/// Dropped, it waits for the work that is still queued: lavapipe aborts a process that exits while it
+/// compiles a shader.
 pub struct Adapter {
     /// The device, without autodiff.
     pub device: Device,
+    /// The name of its backend.
+    #[allow(dead_code, reason = "some tests print it")]
+    pub name: &'static str,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -22,22 +28,29 @@ impl Drop for Adapter {
     }
 }
 
-/// The adapter; where there is none, says so, or fails if `MRCNN_REQUIRE` names `wgpu`.
+/// The adapter of the backend under test, if there is one.
 pub fn adapter() -> Option<Adapter> {
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    match select(BackendKind::Wgpu) {
+    let asked = std::env::var("MRCNN_TEST_BACKEND").ok();
+    let (kind, name) = match asked.as_deref() {
+        None | Some("wgpu") => (BackendKind::Wgpu, "wgpu"),
+        Some("cuda") => (BackendKind::Cuda, "cuda"),
+        Some(other) => panic!("MRCNN_TEST_BACKEND is `wgpu` or `cuda`, not `{other}`"),
+    };
+    match select(kind) {
         Ok(selected) => Some(Adapter {
             device: selected.device,
+            name,
             _turn: turn,
         }),
         Err(error) => {
             let required = std::env::var("MRCNN_REQUIRE").unwrap_or_default();
             assert!(
-                !required.split(',').any(|name| name.trim() == "wgpu"),
-                "MRCNN_REQUIRE names `wgpu`, which is missing: {error}"
+                asked.is_none() && !required.split(',').any(|required| required.trim() == name),
+                "MRCNN_TEST_BACKEND or MRCNN_REQUIRE names `{name}`, which is missing: {error}"
             );
-            eprintln!("SKIPPED: wgpu is missing: {error}");
+            eprintln!("SKIPPED: {name} is missing: {error}");
             None
         }
     }

@@ -1,9 +1,9 @@
-//! Random regions of every kind for RoIAlign, without those that rounding alone decides.
+//! Random RoIs of every kind for RoIAlign, without those whose result depends on rounding.
 
 use crate::random::Random;
 use mrcnn_kernels::{PyramidLevel, RoiAlignParams};
 
-/// P2 to P5 of a picture of 104x168 pixels, or the first `count` of them.
+/// P2 to P5 of an image of 104x168 pixels, or the first `count` of them.
 pub fn levels(count: usize) -> Vec<PyramidLevel> {
     let mut offset = 0;
     [(26, 42, 4.0), (13, 21, 8.0), (7, 11, 16.0), (1, 6, 32.0)]
@@ -22,12 +22,12 @@ pub fn levels(count: usize) -> Vec<PyramidLevel> {
         .collect()
 }
 
-/// Kinds of boxes that [`draw`] knows; those from `WILD` on are far, broken or of no image.
+/// Number of kinds of boxes in [`sample`]; those from `WILD` on are distant, invalid or of no image.
 pub const KINDS: usize = 11;
 pub const WILD: usize = 7;
 
 /// A row `[image, level, x1, y1, x2, y2]` of the given kind.
-fn draw(random: &mut Random, kind: usize, images: usize, levels: usize) -> [f32; 6] {
+fn sample(random: &mut Random, kind: usize, images: usize, levels: usize) -> [f32; 6] {
     let (x, y) = (random.between(-20.0, 180.0), random.between(-20.0, 120.0));
     let side = |random: &mut Random| random.between(1.0, 120.0);
     let (w, h) = (side(random), side(random));
@@ -61,7 +61,7 @@ fn draw(random: &mut Random, kind: usize, images: usize, levels: usize) -> [f32;
     [image, level, row[0], row[1], row[2], row[3]]
 }
 
-/// Rows of all kinds below `kinds`, in turn, without those that rounding alone decides.
+/// Rows of all kinds below `kinds` in turn, without those whose result depends on rounding.
 pub fn rois(
     random: &mut Random,
     count: usize,
@@ -72,15 +72,15 @@ pub fn rois(
     let mut rows = Vec::with_capacity(6 * count);
     while rows.len() < 6 * count {
         let kind = rows.len() / 6 % kinds;
-        let row = draw(random, kind, images, params.levels.len());
-        if !rounding_decides(&row, params) {
+        let row = sample(random, kind, images, params.levels.len());
+        if !depends_on_rounding(&row, params) {
             rows.extend(row);
         }
     }
     rows
 }
 
-/// The farthest corner of a roi in cells, at least the size of the map; none if it has no level.
+/// The farthest corner of an RoI in cells, at least the size of the map; `None` if it has no level.
 pub fn reach(row: &[f32; 6], params: &RoiAlignParams) -> Option<f32> {
     let level = params.levels.get(row[1] as usize)?;
     let size = level.height.max(level.width) as f32;
@@ -92,14 +92,14 @@ pub fn reach(row: &[f32; 6], params: &RoiAlignParams) -> Option<f32> {
     )
 }
 
-/// Whether a sample lies so near to where samples stop counting (one cell outside the map), or an
-/// adaptive bin so near to one sample more, that the last bit of a quotient decides.
-fn rounding_decides(row: &[f32; 6], params: &RoiAlignParams) -> bool {
+/// Whether the last bit of a quotient decides if a sample counts (one cell outside the map), or how many samples an
+/// adaptive bin has.
+fn depends_on_rounding(row: &[f32; 6], params: &RoiAlignParams) -> bool {
     let Some(reach) = reach(row, params) else {
         return false;
     };
     if !row.iter().all(|v| v.is_finite()) || reach > 65535.0 {
-        // Pools nothing, unless it is at the very limit.
+        // Pools zeros, unless it is exactly at the limit.
         return (reach - 65536.0).abs() < 2.0;
     }
     let level = &params.levels[row[1] as usize];

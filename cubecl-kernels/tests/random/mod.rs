@@ -1,20 +1,20 @@
-//! The random cases of the property tests.
+//! Random cases of the property tests.
 //!
-//! `MRCNN_CASES` sets how many cases a test draws (10,000), `MRCNN_SEED` where it begins (1): a failure
-//! names the seed of its round, which alone draws those cases again with `MRCNN_CASES=1`.
+//! `MRCNN_CASES` sets the number of cases per test (10,000), `MRCNN_SEED` the first seed (1). A failure prints the seed of its
+//! round; with `MRCNN_CASES=1` this seed repeats exactly those cases.
 
 use std::thread::panicking;
 
 /// SplitMix64.
 pub struct Random(pub u64);
 
-/// Cases of a test, unless `MRCNN_CASES` says otherwise.
+/// Default number of cases per test.
 #[allow(dead_code, reason = "each test uses some")]
 pub const CASES: usize = 10_000;
 
-/// Runs `round` until it has checked enough cases; it is told the round's number, which seeds its
-/// numbers, and returns how many cases it checked. Unless `MRCNN_CASES` is set there are `settings`
-/// rounds at least, one for each of the test's settings. Returns how many cases were checked.
+/// Runs `round` until enough cases are checked. `round` gets its number, which is its seed, and returns the number of cases
+/// that it checked. Without `MRCNN_CASES` there are at least `settings` rounds, one per setting of the test. Returns the
+/// total number of cases.
 #[allow(dead_code, reason = "each test uses some")]
 pub fn cases(
     test: &str,
@@ -45,7 +45,7 @@ fn setting(name: &str, default: usize) -> usize {
     }
 }
 
-/// Says how to draw the cases of a round again, should it fail.
+/// Prints how to repeat the cases of a round if it fails.
 struct Named<'a> {
     test: &'a str,
     seed: usize,
@@ -68,7 +68,7 @@ impl Random {
         mrcnn_kernels::mix(counter)
     }
 
-    /// A whole number below `limit`.
+    /// An integer below `limit`.
     pub fn below(&mut self, limit: usize) -> usize {
         (self.bits() % limit as u64) as usize
     }
@@ -78,7 +78,7 @@ impl Random {
         low + (high - low) * (self.bits() >> 40) as f32 / (1u64 << 24) as f32
     }
 
-    /// A whole number of magnitude up to `largest`.
+    /// An integer with a magnitude of at most `largest`.
     pub fn whole(&mut self, largest: i32) -> f32 {
         (self.below(2 * largest as usize + 1) as i32 - largest) as f32
     }

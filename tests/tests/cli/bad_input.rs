@@ -6,7 +6,7 @@ use std::path::Path;
 
 const ANNOTATIONS: &str = "shapes/annotations/instances_train.json";
 
-/// Eight rendered pictures, of which every kind of damage has its own.
+/// Eight rendered images with one kind of damage each.
 fn damaged(at: &Path) {
     render_shapes(at, 8, 2);
     let path = at.join(ANNOTATIONS);
@@ -36,12 +36,12 @@ fn damaged(at: &Path) {
         entry.entry("category_id").or_insert(json!(1));
         annotations.push(annotation);
     }
-    // Python's json writes NaN bare.
+    // Python's json writes NaN without quotes.
     let text = file.to_string().replace("\"NAN\"", "NaN");
     std::fs::write(&path, text).expect("annotations");
-    let picture = image::RgbImage::from_fn(64, 64, |x, y| image::Rgb([x as u8, y as u8, 9]));
+    let rendered = image::RgbImage::from_fn(64, 64, |x, y| image::Rgb([x as u8, y as u8, 9]));
     let jpeg = at.join("shapes/train/cut.jpg");
-    picture.save(&jpeg).expect("a JPEG");
+    rendered.save(&jpeg).expect("a JPEG");
     let bytes = std::fs::read(&jpeg).expect("a JPEG");
     std::fs::write(&jpeg, &bytes[..bytes.len() / 3]).expect("half a JPEG");
 }
@@ -94,7 +94,7 @@ fn train_refuses_or_skips() {
 }
 
 #[test]
-fn a_json_cut_in_half_is_named_with_its_line() {
+fn a_truncated_json_file_is_reported_with_its_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(at, 2, 1);
@@ -116,13 +116,13 @@ fn a_json_cut_in_half_is_named_with_its_line() {
 }
 
 #[test]
-fn a_truncated_picture_alone_is_refused_before_anything_is_written() {
+fn a_truncated_image_is_refused_before_anything_is_written() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(at, 2, 1);
-    let picture = at.join("shapes/train/000001.png");
-    let bytes = std::fs::read(&picture).expect("a picture");
-    std::fs::write(&picture, &bytes[..bytes.len() / 2]).expect("half of it");
+    let path = at.join("shapes/train/000001.png");
+    let bytes = std::fs::read(&path).expect("an image");
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).expect("half of it");
     let mut train = train_args();
     let refused = cli_error(at, &train);
     assert!(refused.contains("000001.png"), "{refused}");
@@ -132,7 +132,7 @@ fn a_truncated_picture_alone_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn mistakes_on_the_command_line_say_what_to_do() {
+fn command_line_errors_have_a_fix() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     let mistakes: [(&[&str], &str); 7] = [

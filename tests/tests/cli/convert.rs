@@ -1,10 +1,10 @@
-//! Weights and results through the binary.
+//! Conversion of weights, and results as JSON, with the binary.
 
 use crate::{cli_error, cli_ok, render_shapes, train_args};
 use serde_json::Value;
 
 #[test]
-fn weights_go_out_and_in_again() {
+fn exported_weights_can_be_imported() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(at, 4, 2);
@@ -17,12 +17,15 @@ fn weights_go_out_and_in_again() {
     cli_ok(at, &train);
 
     let best = "run/best.safetensors";
-    let told = cli_ok(
+    let output = cli_ok(
         at,
         &["convert", best, "--to=torchvision", "--out=tv.safetensors"],
     );
-    assert!(told.contains("tell torchvision: num_classes=5"), "{told}");
-    let told = cli_ok(
+    assert!(
+        output.contains("tell torchvision: num_classes=5"),
+        "{output}"
+    );
+    let output = cli_ok(
         at,
         &[
             "convert",
@@ -31,7 +34,7 @@ fn weights_go_out_and_in_again() {
             "--out=back.safetensors",
         ],
     );
-    assert!(told.contains("torchvision detection"), "{told}");
+    assert!(output.contains("torchvision detection"), "{output}");
     let size = |name: &str| at.join(name).metadata().expect("a file").len();
     assert!(size("back.safetensors") < size("tv.safetensors") * 6 / 10);
     let settings = std::fs::read_to_string(at.join("back.toml")).expect("settings");
@@ -52,7 +55,7 @@ fn weights_go_out_and_in_again() {
         "{error}"
     );
 
-    // Into a training of another number of classes.
+    // As weights of a training run with another number of classes.
     let mut train = train_args();
     train.extend([
         "--out=tuned",

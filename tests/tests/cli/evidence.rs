@@ -1,4 +1,4 @@
-//! What a run tells about itself: logs, tables, TensorBoard, the report; how it stops early or badly.
+//! Output files of a run: logs, tables, TensorBoard events and the report.
 
 use crate::{cli_ok, render_shapes, shown, train_args};
 use serde_json::Value;
@@ -24,14 +24,14 @@ fn number(value: &Value) -> f64 {
 }
 
 #[test]
-fn every_number_is_logged_everywhere() {
+fn every_value_is_in_all_logs() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(at, 4, 2);
     let mut train = train_args();
     train.extend(["--out=run", "--eval-every=2", "--set=log.dllogger=true"]);
-    let told = cli_ok(at, &train);
-    assert!(told.contains("report:   run/report.html"), "{told}");
+    let output = cli_ok(at, &train);
+    assert!(output.contains("report:   run/report.html"), "{output}");
     let run = at.join("run");
 
     let (steps, evaluations) = (records(&run, "step"), records(&run, "eval"));
@@ -40,7 +40,7 @@ fn every_number_is_logged_everywhere() {
         for key in ["lr", "loss", "grad_norm", "images_per_second", "seconds"] {
             assert!(number(&step[key]) > 0.0, "{key} in {step}");
         }
-        // A test's process is larger than a megabyte and smaller than this machine.
+        // The process has more than a megabyte and less than the memory of the machine.
         let memory = number(&step["memory_mb"]);
         assert!((1.0..1e6).contains(&memory), "{memory} MB");
         assert!((0.0..=1.0).contains(&number(&step["data_wait"])));
@@ -88,8 +88,7 @@ fn every_number_is_logged_everywhere() {
     assert_eq!(last["step"], serde_json::json!([]));
 }
 
-/// A Python that has TensorBoard: that of `MRCNN_PYTHON`, or of the virtual environment that `.ci/run`
-/// makes in `~/.cache/mrcnn-tensorboard`.
+/// A Python with TensorBoard: `MRCNN_PYTHON`, or the virtual environment of `.ci/run` in `~/.cache/mrcnn-tensorboard`.
 fn tensorboard() -> Option<PathBuf> {
     let has = |python: &PathBuf| {
         let output = Command::new(python)
@@ -120,7 +119,7 @@ for tag in sorted(events.Tags()['scalars']):
 ";
 
 #[test]
-fn tensorboard_reads_the_events_of_a_run_that_went_on() {
+fn tensorboard_reads_the_events_of_a_resumed_run() {
     let Some(python) = tensorboard() else {
         return;
     };
@@ -130,7 +129,7 @@ fn tensorboard_reads_the_events_of_a_run_that_went_on() {
     let mut train = train_args();
     train.extend(["--out=run", "--set=train.checkpoint_every=2"]);
     cli_ok(at, &train);
-    // As if it had been killed after step 3: step 3 is done again, and its first events are void.
+    // As if the run had been killed after step 3: step 3 is repeated, and its first events are invalid.
     std::fs::remove_dir_all(at.join("run/checkpoints/00000003")).expect("a checkpoint");
     cli_ok(
         at,
@@ -181,7 +180,7 @@ fn tensorboard_reads_the_events_of_a_run_that_went_on() {
 }
 
 #[test]
-fn the_report_is_one_file_with_everything_in_it() {
+fn the_report_is_one_complete_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(at, 4, 3);

@@ -39,7 +39,7 @@ fn benchmarks_time_both_modes_on_both_kinds_of_data() {
                 let ranks = ["min", "p50", "p90", "p95", "p99", "max"].map(ms);
                 assert!(ranks.is_sorted() && ranks[0] > 0.0, "{ranks:?}");
                 assert!((ranks[0]..=ranks[5]).contains(&ms("mean")));
-                // Images a second are those of the mean step.
+                // Images per second are computed from the mean step.
                 let speed = result["images_per_second"].as_f64().expect("a speed");
                 assert!((speed * ms("mean") / 1e3 / batch as f64 - 1.0).abs() < 1e-6);
                 let waited = result["data_wait"].as_f64().expect("a share");

@@ -1,4 +1,4 @@
-//! Training in f16: what overflows is skipped, and a run that ends in the middle of it goes on exactly.
+//! Training in f16: overflows are skipped, and a run that stops during an overflow resumes exactly.
 
 use crate::evidence::records;
 use crate::resume::tensors;
@@ -6,7 +6,7 @@ use crate::{cli_error, cli_ok, render_shapes, train_args};
 use serde_json::Value;
 use std::path::Path;
 
-/// A scale that the first steps of a run cannot have: some of them overflow.
+/// A scale with which some of the first steps overflow.
 const HUGE: &str = "--set=train.loss_scale=4194304";
 
 fn train(at: &Path, more: &[&str]) {
@@ -17,7 +17,7 @@ fn train(at: &Path, more: &[&str]) {
     cli_ok(at, &args);
 }
 
-/// The log's steps without what a clock or the memory decides.
+/// The steps of the log without times and memory.
 fn steps(run: &Path) -> Vec<Value> {
     let mut steps = records(run, "step");
     let measured = [
@@ -35,7 +35,7 @@ fn steps(run: &Path) -> Vec<Value> {
 }
 
 #[test]
-fn an_overflow_is_skipped_and_gone_on_with_exactly() {
+fn an_overflow_is_skipped_and_resumed_exactly() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(at, 4, 1);
@@ -51,7 +51,7 @@ fn an_overflow_is_skipped_and_gone_on_with_exactly() {
         let by = if is_skipped(&pair[0]) { 0.5 } else { 1.0 };
         assert_eq!(after, before * by, "{} {}", pair[0], pair[1]);
     }
-    // The first step overflowed: weights, their average and the optimizer are as they began.
+    // The first step overflowed, so weights, average and optimizer are unchanged.
     assert!(is_skipped(&wanted[0]));
     let checkpoint = |step: usize| at.join(format!("whole/checkpoints/{step:08}"));
     train(

@@ -1,4 +1,4 @@
-//! `predict` on real photos at full size, with a model of full size.
+//! `predict` on real photos with a full-size model.
 
 use crate::cli_ok;
 use burn::tensor::Device;
@@ -32,7 +32,7 @@ fn photos_at_r50_fpn_full_size() {
         .filter_map(|entry| Some(entry.ok()?.path().display().to_string()))
         .collect();
     photos.sort();
-    // Two of them here; all of them with MRCNN_ALL_PHOTOS=1, minutes on a processor.
+    // Two photos; all of them with MRCNN_ALL_PHOTOS=1, which takes minutes on a CPU.
     if std::env::var_os("MRCNN_ALL_PHOTOS").is_none() {
         photos.truncate(2);
     }

@@ -1,4 +1,4 @@
-//! Several processes in a build that cannot connect them: refused, never trained side by side.
+//! Several processes in a build without communication are refused, and never train independently.
 
 use crate::{binary, render_shapes, shown, train_args};
 use std::path::Path;
@@ -16,7 +16,7 @@ fn launched(at: &Path, variables: &[(&str, &str)], more: &[&str]) -> Output {
 }
 
 #[test]
-fn ranks_that_cannot_talk_are_refused() {
+fn ranks_that_cannot_communicate_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(at, 4, 1);
@@ -37,9 +37,9 @@ fn ranks_that_cannot_talk_are_refused() {
     assert!(!at.join("run").exists(), "something was trained");
 }
 
-/// Workers that fail end the job with an error of the supervisor and their own reason.
+/// Failing workers end the job with an error of the supervisor and their own reason.
 #[test]
-fn gpus_are_for_cards() {
+fn gpus_needs_cuda_gpus() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(at, 4, 1);

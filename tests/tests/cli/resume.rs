@@ -1,4 +1,4 @@
-//! Runs that end early: killed, stopped, or beside damage, and gone on with.
+//! Resuming runs that were killed or stopped, or whose checkpoints are damaged.
 
 use crate::evidence::records;
 use crate::{cli, cli_error, cli_ok, render_shapes, shown, train_args};
@@ -17,7 +17,7 @@ fn arguments(out: &str) -> Vec<String> {
         "--set=train.checkpoint_every=3".into(),
         "--set=train.replicas=2".into(),
         "--set=train.ema=0.9".into(),
-        // What is done to a picture is a function of the seed and its place in the run.
+        // Augmentation is a function of the seed and of the position of the image in the run.
         "--set=augment.min_sizes=[96, 112, 128]".into(),
         "--set=augment.photometric=0.5".into(),
         "--set=augment.copy_paste=0.5".into(),
@@ -26,7 +26,7 @@ fn arguments(out: &str) -> Vec<String> {
     args
 }
 
-/// The losses of every step, as they are written: equal text is equal bits.
+/// The losses of every step as text; equal text means equal bits.
 fn losses(run: &Path) -> Vec<String> {
     records(run, "step")
         .iter()
@@ -39,7 +39,7 @@ fn losses(run: &Path) -> Vec<String> {
         .collect()
 }
 
-/// What follows the header of a weights file.
+/// The data of a weight file after its header.
 pub fn tensors(file: &Path) -> Vec<u8> {
     let bytes = std::fs::read(file).expect("weights");
     let header = u64::from_le_bytes(*bytes.first_chunk().expect("a header")) as usize;
@@ -67,7 +67,7 @@ fn kill_after(at: &Path, out: &str, lines: usize, more: Duration) {
 }
 
 #[test]
-fn a_killed_run_goes_on_bit_equal() {
+fn a_killed_run_resumes_bit_equal() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(at, 5, 1);
@@ -77,7 +77,7 @@ fn a_killed_run_goes_on_bit_equal() {
     assert_eq!(wanted.len(), STEPS);
     let mut cut = 0;
     for attempt in 0..10 {
-        // Anywhere after the first checkpoint, in the middle of a step or of writing.
+        // At any time after the first checkpoint, during a step or a write.
         let out = format!("killed{attempt}");
         let lines = 4 + attempt % (STEPS - 4);
         kill_after(at, &out, lines, Duration::from_millis(attempt as u64 * 7));
@@ -99,7 +99,7 @@ fn a_killed_run_goes_on_bit_equal() {
 }
 
 #[test]
-fn a_damaged_checkpoint_is_named_and_the_one_before_it_taken() {
+fn a_damaged_checkpoint_is_reported_and_the_previous_one_used() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(at, 4, 1);
@@ -131,9 +131,9 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_taken() {
     assert!(error.contains("nowhere"), "{error}");
 }
 
-/// A finished run can be lengthened; the numbers of the averaged weights are saved.
+/// A finished run can be extended; the metrics of the averaged weights are saved.
 #[test]
-fn a_finished_run_can_go_further() {
+fn a_finished_run_can_be_extended() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(at, 4, 1);
@@ -157,7 +157,7 @@ fn a_finished_run_can_go_further() {
     .map(|file| tensors(&at.join("run").join(file)));
     assert!(raw != averaged, "train.ema changes what is saved");
 
-    // What does not fit is refused and leaves nothing behind.
+    // Incompatible settings are refused and change no file.
     let settings = || std::fs::read_to_string(at.join("run/args.toml")).expect("settings");
     let before = settings();
     for (set, wanted) in [
@@ -180,7 +180,7 @@ fn a_finished_run_can_go_further() {
     assert!(text.contains("come twice or not at all"), "{text}");
 }
 
-/// Ctrl-C saves and leaves, and so does a scheduler's SIGTERM.
+/// Ctrl-C saves a checkpoint and ends the run, and so does SIGTERM.
 #[cfg(unix)]
 #[test]
 fn a_signal_saves_a_checkpoint() {

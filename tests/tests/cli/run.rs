@@ -1,4 +1,4 @@
-//! Rendering, training, evaluating, predicting: what each command leaves behind.
+//! Rendering, training, evaluation and prediction, and the files that each command writes.
 
 use crate::{SMALL, cli_ok, render_shapes, train_args};
 use serde_json::Value;
@@ -9,7 +9,7 @@ fn read(path: &Path) -> String {
 }
 
 #[test]
-fn the_whole_road() {
+fn from_rendering_to_prediction() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(at, 6, 4);
@@ -26,7 +26,7 @@ fn the_whole_road() {
         table.contains("AP50") && table.contains("mask area"),
         "{table}"
     );
-    run_folder_is_whole(&at.join("run"));
+    run_folder_is_complete(&at.join("run"));
 
     let weights = "--weights=run/best.safetensors";
     let table = cli_ok(at, &["eval", weights, "--backend=cpu", "--json=found.json"]);
@@ -63,7 +63,7 @@ fn the_whole_road() {
     assert_eq!(overlays, 11);
 }
 
-fn run_folder_is_whole(run: &Path) {
+fn run_folder_is_complete(run: &Path) {
     let args = read(&run.join("args.toml"));
     assert!(
         args.contains("steps = 3") && args.contains("num_classes = 5"),
@@ -87,7 +87,7 @@ fn run_folder_is_whole(run: &Path) {
 }
 
 #[test]
-fn a_seed_repeats_a_run_and_a_name_in_use_is_kept() {
+fn a_seed_reproduces_a_run_and_existing_folders_are_kept() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(at, 4, 1);
@@ -120,6 +120,6 @@ fn quickstart_runs_from_an_empty_folder() {
         text.contains("before training") && text.contains("after training"),
         "{text}"
     );
-    let picture = image::open(folder.path().join("quick/predictions.png")).expect("a picture");
-    assert!(picture.width() > 256);
+    let comparison = image::open(folder.path().join("quick/predictions.png")).expect("an image");
+    assert!(comparison.width() > 256);
 }

@@ -1,12 +1,12 @@
-//! How a run ends before its last step: out of patience, or at a loss that is not finite.
+//! Runs that end early: by patience, or at a loss that is not finite.
 
 use crate::evidence::{read, records};
 use crate::{cli, cli_error, render_shapes, shown, train_args};
 use serde_json::Value;
 
-/// Without a better mask AP the run ends early, with its report, and a later one goes on counting.
+/// Without a better mask AP the run ends early with its report, and a resumed run continues to count.
 #[test]
-fn patience_ends_a_run_that_gets_no_better() {
+fn patience_ends_a_run_without_improvement() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(at, 4, 1);
@@ -32,7 +32,7 @@ fn patience_ends_a_run_that_gets_no_better() {
 }
 
 #[test]
-fn a_loss_that_is_not_finite_names_and_writes_its_batch() {
+fn a_loss_that_is_not_finite_reports_and_writes_its_batch() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(at, 4, 1);
@@ -53,35 +53,35 @@ fn a_loss_that_is_not_finite_names_and_writes_its_batch() {
     assert_eq!(listed.len(), 2);
     let ids: Vec<String> = listed
         .iter()
-        .map(|picture| picture["image_id"].to_string())
+        .map(|entry| entry["image_id"].to_string())
         .collect();
     assert!(
         error.contains(&format!("pictures [{}]", ids.join(", "))),
         "{error}"
     );
-    for picture in &listed {
-        let id = &picture["image_id"];
-        let image = image::open(dump.join(format!("{id}.png"))).expect("a picture");
-        let side = |key: &str| picture[key].as_u64().expect("a side") as u32;
+    for entry in &listed {
+        let id = &entry["image_id"];
+        let image = image::open(dump.join(format!("{id}.png"))).expect("an image");
+        let side = |key: &str| entry[key].as_u64().expect("a side") as u32;
         assert_eq!(
             (image.width(), image.height()),
             (side("width"), side("height"))
         );
         assert!(
-            picture["file"]
+            entry["file"]
                 .as_str()
                 .is_some_and(|file| at.join(file).is_file())
         );
-        let boxes = picture["boxes"].as_array().expect("boxes");
+        let boxes = entry["boxes"].as_array().expect("boxes");
         assert_eq!(
             boxes.len(),
-            picture["labels"].as_array().expect("labels").len()
+            entry["labels"].as_array().expect("labels").len()
         );
     }
     let tensors = std::fs::read(dump.join("batch.safetensors")).expect("tensors");
     let tensors = safetensors::SafeTensors::deserialize(&tensors).expect("tensors");
     assert_eq!(
-        tensors.tensor("images").expect("the pictures").shape()[..2],
+        tensors.tensor("images").expect("the images").shape()[..2],
         [2, 3]
     );
 }

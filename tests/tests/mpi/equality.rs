@@ -1,9 +1,9 @@
-//! Several ranks do what one process does.
+//! Several ranks give the results of one process.
 
 use crate::{binary, cli, cli_ok, distance, loss_difference, records, render_shapes, shown, train};
 
-/// Losses and weights: sums over the pictures of a batch are done in another order, and f32 rounds each
-/// differently by 6e-8 at most of its size; 20 steps of a small learning rate keep it below this.
+/// Tolerance of losses and weights: sums over the images of a batch have another order, and each f32 rounding differs by at
+/// most 6e-8 relative; 20 steps with a small learning rate stay below this.
 const TOLERANCE: f64 = 1e-5;
 
 #[test]
@@ -11,8 +11,8 @@ fn ranks_train_as_one_process() {
     let Some(binary) = binary() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    // 7 pictures by 4 a step: an epoch ends within a batch. 9 pictures are 3 batches of evaluation: of
-    // 4 ranks one has none.
+    // 7 images with 4 per step: an epoch ends within a batch. 9 images are 3 evaluation batches, so one of 4 ranks has
+    // none.
     render_shapes(&binary, at, 7, 9);
     let args = ["--set=train.steps=20", "--set=train.eval_every=10"];
     let run = |ranks: usize, out: &str, accumulate: &str| {
@@ -30,7 +30,7 @@ fn ranks_train_as_one_process() {
     let last = |run: &str| at.join(run).join("last.safetensors");
     let moved = distance(&last("one"), &last("start"));
     assert!(moved > 1e-4, "20 steps moved the weights by {moved}");
-    // Each rank's share in micro-batches too.
+    // Also with the shard of each rank in micro-batches.
     for (ranks, out, accumulate) in [
         (2, "two", "--accumulate=1"),
         (4, "four", "--accumulate=1"),
@@ -48,7 +48,7 @@ fn ranks_train_as_one_process() {
             weights <= TOLERANCE,
             "{ranks} ranks: weights differ by {weights}"
         );
-        // By how far they went, too: a unit of ReLU that turns on a step earlier moves 1e-4 of it.
+        // Also relative to the change of the weights: a ReLU unit that activates a step earlier changes 1e-4 of it.
         assert!(
             weights <= 1e-3 * moved,
             "{ranks} ranks went {weights} elsewhere"
@@ -56,7 +56,7 @@ fn ranks_train_as_one_process() {
     }
 }
 
-/// Evaluation by any number of ranks, more than there are pictures too, gives the same text.
+/// Evaluation with any number of ranks, also more ranks than images, gives the same text.
 #[test]
 fn ranks_evaluate_bit_equal() {
     let Some(binary) = binary() else { return };
@@ -89,15 +89,14 @@ fn ranks_evaluate_bit_equal() {
     }
 }
 
-/// The evaluations of a training run too, its validation losses and what its report is made of, to the last
-/// bit, where the weights are the same.
+/// Evaluations, validation losses and report of a training run are bit-equal if the weights are equal.
 #[test]
 fn evaluation_while_training_is_bit_equal() {
     let Some(binary) = binary() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(&binary, at, 4, 9);
-    // A rate of almost 0 leaves the weights as they began.
+    // A learning rate of almost 0 does not change the weights.
     let args = [
         "--set=train.steps=2",
         "--set=train.learning_rate=1e-30",
@@ -116,22 +115,22 @@ fn evaluation_while_training_is_bit_equal() {
     assert_eq!(wanted.len(), 1);
     assert!(wanted[0]["val_loss"]["loss_mask"].is_number());
     assert_eq!(found, wanted);
-    let [wanted, found] = ["one", "three"].map(|run| worst_pictures(&at.join(run)));
+    let [wanted, found] = ["one", "three"].map(|run| worst_images(&at.join(run)));
     assert!(wanted.len() > 4, "more than the first rank's: {wanted:?}");
     assert_eq!(found, wanted);
 }
 
-/// What a run's report says of the worst pictures of the whole validation set.
-fn worst_pictures(run: &std::path::Path) -> Vec<String> {
+/// Captions of the worst images in the report of a run.
+fn worst_images(run: &std::path::Path) -> Vec<String> {
     let text = std::fs::read_to_string(run.join("report.html")).expect("a report");
     let parts = text.split(['<', '>']);
     let captions = parts.filter(|part| part.contains(" found, ") && part.contains(" missed, "));
     captions.map(ToString::to_string).collect()
 }
 
-/// Fewer pictures than ranks, pictures without objects, a batch smaller than the ranks.
+/// Fewer images than ranks, images without objects, a batch smaller than the number of ranks.
 #[test]
-fn uneven_and_empty_shares_change_nothing() {
+fn uneven_and_empty_shards_do_not_change_results() {
     let Some(binary) = binary() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
@@ -159,7 +158,7 @@ fn uneven_and_empty_shares_change_nothing() {
     }
 }
 
-/// Takes the objects of all pictures but the first `but`.
+/// Removes the objects of all images except the first `but`.
 fn without_objects(at: &std::path::Path, but: u64) {
     let path = [
         "shapes/annotations_train.json",
@@ -186,7 +185,7 @@ fn without_objects(at: &std::path::Path, but: u64) {
 }
 
 #[test]
-fn what_ranks_cannot_do_is_refused_by_name() {
+fn unsupported_settings_are_refused_by_name() {
     let Some(binary) = binary() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();

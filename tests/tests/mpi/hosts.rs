@@ -1,10 +1,10 @@
-//! Two hosts with addresses of their own: two network namespaces with a cable between them.
+//! Two hosts with separate addresses: two network namespaces with a virtual cable between them.
 
 use crate::{binary, cli_ok, loss_difference, mpirun, render_shapes, shown, train};
 use std::path::Path;
 use std::process::Command;
 
-/// Namespaces `a` and `b` with 10.77.0.1 and 10.77.0.2; taken away when dropped.
+/// Namespaces `a` and `b` with 10.77.0.1 and 10.77.0.2; removed on drop.
 struct Hosts([String; 2]);
 
 fn ip(line: &str) -> Result<(), String> {
@@ -46,10 +46,10 @@ impl Drop for Hosts {
     }
 }
 
-/// What Open MPI calls in place of ssh: `agent HOST COMMAND`.
+/// Command that Open MPI runs in place of ssh: `agent HOST COMMAND`.
 fn write_agent(path: &Path, host: &str, uts: &str) {
     use std::os::unix::fs::PermissionsExt;
-    // A host name of its own: by it Open MPI knows that this is another machine.
+    // A different host name, by which Open MPI identifies another machine.
     let script = format!(
         "#!/bin/sh\nshift\nexec ip netns exec {host} unshare --uts sh -c 'hostname {uts}; exec sh -c \"$0\"' \"$*\"\n"
     );
@@ -104,7 +104,7 @@ fn two_hosts_train_as_one_process() {
     let text = shown(&output);
     assert!(output.status.success(), "{text}");
     assert!(text.contains("2 ranks over mpi"), "{text}");
-    // The gradients went over the cable: 20 steps of them, far more than starting takes.
+    // The gradients of 20 steps were sent over the cable, far more than the start needs.
     let counter = "cat /sys/class/net/mrcnn-b/statistics/rx_bytes";
     let mut read = Command::new("ip");
     read.args(["netns", "exec", &hosts.0[1]])

@@ -1,7 +1,7 @@
 //! Several ranks under `mpirun`, through a binary that was built with the feature `mpi`.
 //!
-//! `MRCNN_MPI_BINARY` names it (`.ci/mpi` builds it and sets that); without it these tests say that
-//! they are skipped.
+//! `MRCNN_MPI_BINARY` is its path (`.ci/mpi` builds it and sets the variable); without it these tests print that they are
+//! skipped.
 
 mod equality;
 mod hosts;
@@ -22,7 +22,7 @@ pub fn binary() -> Option<PathBuf> {
     Some(binary)
 }
 
-/// `mpirun` that may start more ranks than there are cores, as root, one thread a rank.
+/// `mpirun` that allows more ranks than cores and running as root, with one thread per rank.
 pub fn mpirun() -> Command {
     let mut command = Command::new("mpirun");
     command
@@ -54,7 +54,7 @@ pub fn cli(binary: &Path, ranks: usize, at: &Path, args: &[&str]) -> Output {
     output.expect("mpirun: apt-get install openmpi-bin")
 }
 
-/// As [`cli`], must succeed; its standard output.
+/// As [`cli`], but must succeed. Returns its standard output.
 #[track_caller]
 pub fn cli_ok(binary: &Path, ranks: usize, at: &Path, args: &[&str]) -> String {
     let output = cli(binary, ranks, at, args);
@@ -69,7 +69,7 @@ pub fn shown(output: &Output) -> String {
     format!("{out}\n{err}")
 }
 
-/// Renders `train` and `val` pictures into `shapes/`.
+/// Renders `train` and `val` images into `shapes/`.
 pub fn render_shapes(binary: &Path, at: &Path, train: usize, val: usize) {
     let [train, val] = [train, val].map(|count| count.to_string());
     let args = [
@@ -78,11 +78,10 @@ pub fn render_shapes(binary: &Path, at: &Path, train: usize, val: usize) {
     cli_ok(binary, 1, at, &args);
 }
 
-/// A network small enough to train in seconds, one replica. What would make something large of a
-/// rounding error is left out, so that two ways to the same numbers can be compared over many steps:
-/// AdamW (it divides gradients near 0 by gradients near 0), a sample that is not all there is (one
-/// proposal more or less would change all that is sampled after it), many proposals of an untrained
-/// network (their scores are alike in six digits), large steps.
+/// Settings of a small network with one replica. They avoid everything that amplifies rounding errors, so that runs can be
+/// compared over many steps: AdamW (divides gradients near 0 by gradients near 0), sampling a subset (one proposal more or
+/// less would change all later samples), many proposals of an untrained network (their scores agree in six digits), and
+/// large steps.
 pub const TRAIN: [&str; 20] = [
     "train",
     "--config=quickstart",
@@ -106,12 +105,12 @@ pub const TRAIN: [&str; 20] = [
     "--set=model.roi.batch_per_image=256",
 ];
 
-/// [`TRAIN`] and more.
+/// [`TRAIN`] with further arguments.
 pub fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&TRAIN, more].concat()
 }
 
-/// The lines of a run's log, of one kind.
+/// The records of one kind in the log of a run.
 pub fn records(run: &Path, kind: &str) -> Vec<Value> {
     let path = run.join("metrics.jsonl");
     let text = std::fs::read_to_string(&path)
@@ -122,7 +121,7 @@ pub fn records(run: &Path, kind: &str) -> Vec<Value> {
     lines.filter(|line: &Value| line["kind"] == kind).collect()
 }
 
-/// The largest relative difference of two runs' losses, over all steps.
+/// The largest relative difference between the losses of two runs, over all steps.
 #[track_caller]
 pub fn loss_difference(run: &Path, other: &Path) -> f64 {
     let (run, other) = (records(run, "step"), records(other, "step"));
@@ -144,7 +143,7 @@ pub fn loss_difference(run: &Path, other: &Path) -> f64 {
     largest
 }
 
-/// How far two files' tensors lie apart, all taken as one vector, by the length of the first.
+/// The distance of the tensors of two files as vectors, relative to the norm of the first.
 #[track_caller]
 pub fn distance(file: &Path, other: &Path) -> f64 {
     let [file, other] = [file, other].map(|path| {

@@ -1,4 +1,4 @@
-//! Ranks that die, hang, or are another number when the run goes on.
+//! Ranks that fail or hang, and resuming with another number of ranks.
 
 use crate::{
     binary, cli, cli_ok, distance, loss_difference, mpirun, records, render_shapes, shown, train,
@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Starts 2 ranks that train for ever, and waits until `lines` steps are done.
+/// Starts 2 ranks that train without end, and waits until `lines` steps are done.
 fn endless(binary: &Path, at: &Path, out: &str, more: &[&str], lines: usize) -> Child {
     let out_arg = format!("--out={out}");
     let endless = [
@@ -76,7 +76,7 @@ fn wait(child: Child, limit: Duration) -> (bool, String) {
 }
 
 #[test]
-fn a_killed_rank_ends_the_job_and_the_run_goes_on() {
+fn a_killed_rank_ends_the_job_and_the_run_can_resume() {
     let Some(binary) = binary() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
@@ -89,7 +89,7 @@ fn a_killed_rank_ends_the_job_and_the_run_goes_on() {
         assert!(!success, "{text}");
         let said = format!("process rank {victim} with PID");
         assert!(text.contains(&said) && text.contains("signal 9"), "{text}");
-        // Its checkpoint is whole: the run goes on, on one process and on three.
+        // Its checkpoint is complete: the run resumes with one process and with three.
         for (ranks, steps) in [(1, 10), (3, 12)] {
             let resume = format!("--resume={out}");
             let (from, to) = (records(&at.join(&out), "step").len(), steps.max(10));
@@ -104,14 +104,14 @@ fn a_killed_rank_ends_the_job_and_the_run_goes_on() {
     }
 }
 
-/// What 2 ranks began, 1 and 4 finish as 1 process would have done all of it.
+/// A run started with 2 ranks and resumed with 1 or 4 equals a run of 1 process.
 #[test]
-fn another_number_of_ranks_goes_on_with_the_same_pictures() {
+fn another_number_of_ranks_resumes_with_the_same_images() {
     let Some(binary) = binary() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(&binary, at, 7, 1);
-    // A schedule that does not know the last step: the runs end at different ones.
+    // A schedule that does not depend on the last step, because the runs end at different steps.
     let settings = ["--set=train.ema=0.9", "--set=train.schedule=multistep"];
     let start = |ranks: usize, out: &str, steps: usize| {
         let (out, steps) = (format!("--out={out}"), format!("--set=train.steps={steps}"));
@@ -128,7 +128,7 @@ fn another_number_of_ranks_goes_on_with_the_same_pictures() {
     let [whole, parts] = ["whole", "parts"].map(|run| at.join(run));
     let losses = loss_difference(&whole, &parts);
     assert!(losses <= 1e-5, "losses differ by {losses}");
-    // Momenta are sums of gradients: a unit of ReLU that turns on a step earlier shows in them.
+    // Momenta are sums of gradients, so a ReLU unit that activates a step earlier affects them.
     for (file, limit) in [
         ("last.safetensors", 1e-5),
         ("checkpoints/00000018/weights.safetensors", 1e-5),
@@ -150,14 +150,14 @@ fn a_rank_that_hangs_is_reported() {
     signal("-STOP", stopped);
     let (success, text) = wait(child, Duration::from_secs(90));
     assert!(!success, "{text}");
-    // mpirun wakes the stopped rank to end it: what comes after its first line does not count.
+    // mpirun wakes the stopped rank to end it, so only its first line counts.
     let said = text.split("-----").next().unwrap_or_default();
     assert!(said.contains("rank 0 of 2 ("), "{text}");
     assert!(said.contains("for the other ranks, at step"), "{text}");
     assert!(!said.contains("rank 1 of 2 ("), "{text}");
 }
 
-/// SIGINT at one rank stops all of them after the same step, with a checkpoint.
+/// SIGINT to one rank stops all ranks after the same step, with a checkpoint.
 #[test]
 fn an_interrupt_at_one_rank_saves_for_all() {
     let Some(binary) = binary() else { return };
@@ -177,14 +177,14 @@ fn an_interrupt_at_one_rank_saves_for_all() {
     assert!(manifest.is_file(), "{} is missing", manifest.display());
 }
 
-/// A rank that fails says why, and the others do not wait for it.
+/// A failing rank prints the reason, and the others do not wait for it.
 #[test]
 fn an_error_of_one_rank_ends_all() {
     let Some(binary) = binary() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(&binary, at, 7, 1);
-    // Found while training: the pictures are not checked before.
+    // Detected during training, because images are not checked before.
     let picture = std::fs::read_dir(at.join("shapes/train"))
         .expect("pictures")
         .next();
@@ -207,7 +207,7 @@ fn an_error_of_one_rank_ends_all() {
         text.contains("error: rank ") && text.contains(&name),
         "{text}"
     );
-    // Left out, it is left out wherever it falls: the ranks go on together, as one process does.
+    // With `skip` the image is left out on any rank, and the ranks continue together, as one process does.
     let skip = [
         "--set=data.check_pictures=false",
         "--set=data.on_problem=skip",

@@ -1,4 +1,4 @@
-//! The worker: takes what waits, predicts it together, answers each.
+//! Worker thread that predicts waiting images in batches.
 
 use crate::limits::Limits;
 use crate::refusal::Refusal;
@@ -13,17 +13,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-type Answer = Result<Prediction, Refusal>;
+type Response = Result<Prediction, Refusal>;
 
-/// A picture that waits, still encoded: decoded ones would fill the memory.
+/// A waiting image, still encoded, because decoded images would take too much memory.
 struct Job {
     bytes: Bytes,
-    /// Height and width of what the network sees of it.
+    /// Height and width of its input tensor.
     input: (usize, usize),
-    answer: oneshot::Sender<Answer>,
+    response: oneshot::Sender<Response>,
 }
 
-/// Where pictures wait.
+/// Queue of waiting images.
 #[derive(Clone)]
 pub struct Queue {
     jobs: SyncSender<Job>,
@@ -31,65 +31,65 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// What is in an encoded picture of `width x height` pixels; refused at once where too many wait.
-    pub async fn predict(&self, bytes: Bytes, (width, height): (u32, u32)) -> Answer {
-        let (answer, found) = oneshot::channel();
+    /// Predicts an encoded image of `width x height` pixels. Refused immediately if the queue is full.
+    pub async fn predict(&self, bytes: Bytes, (width, height): (u32, u32)) -> Response {
+        let (response, result) = oneshot::channel();
         let input = self.predictor.input_size(width, height);
         let job = Job {
             bytes,
             input,
-            answer,
+            response,
         };
         self.jobs.try_send(job).map_err(|_| Refusal::Busy)?;
-        found.await.unwrap_or(Err(Refusal::Failed))
+        result.await.unwrap_or(Err(Refusal::Failed))
     }
 }
 
-/// What the worker did.
+/// Totals of the worker.
 #[derive(Default)]
-pub struct Done {
-    pub pictures: usize,
+pub struct Totals {
+    pub images: usize,
     pub batches: usize,
     pub largest: usize,
 }
 
-/// Starts the worker; it ends when the last [`Queue`] is gone and everything in it answered.
-pub fn start(predictor: Predictor, limits: &Limits) -> (Queue, JoinHandle<Done>) {
+/// Starts the worker. It ends when the last [`Queue`] is dropped and all its requests are answered.
+pub fn start(predictor: Predictor, limits: &Limits) -> (Queue, JoinHandle<Totals>) {
     let (jobs, waiting) = sync_channel(limits.queue);
     let predictor = Arc::new(predictor);
     let queue = Queue {
         jobs,
         predictor: predictor.clone(),
     };
-    let (most, wait) = (limits.batch, limits.wait);
+    let (max_batch, wait) = (limits.batch, limits.wait);
     let worker = std::thread::spawn(move || {
-        let mut done = Done::default();
+        let mut totals = Totals::default();
         while let Ok(first) = waiting.recv() {
-            let mut jobs = gather(first, &waiting, most, wait);
-            // Padding changes what is found near the border: only pictures that become tensors of one
-            // size are predicted together, and each is found what it would be alone.
+            let mut jobs = gather(first, &waiting, max_batch, wait);
+            // Padding changes results near the border. Only images with the same input size are predicted together, so
+            // the results are those of one image at a time.
             jobs.sort_by_key(|job| job.input);
             while !jobs.is_empty() {
                 let same = jobs.iter().filter(|job| job.input == jobs[0].input).count();
                 let group: Vec<Job> = jobs.drain(..same).collect();
-                // A panic costs the group its answers (they become 500), not the server.
-                let found = catch_unwind(AssertUnwindSafe(|| answer(&predictor, group)));
-                let pictures = found.unwrap_or_default();
-                done.pictures += pictures;
-                done.batches += usize::from(pictures > 0);
-                done.largest = done.largest.max(pictures);
+                // A panic fails the requests of this group with status 500, and not the server.
+                let count = catch_unwind(AssertUnwindSafe(|| respond(&predictor, group)));
+                let images = count.unwrap_or_default();
+                totals.images += images;
+                totals.batches += usize::from(images > 0);
+                totals.largest = totals.largest.max(images);
             }
         }
-        done
+        totals
     });
     (queue, worker)
 }
 
-/// The first job and those that come soon after it.
-fn gather(first: Job, waiting: &Receiver<Job>, most: usize, wait: Duration) -> Vec<Job> {
+/// Collects jobs that arrive within `wait` after the first one, up to `max_batch` in total.
+fn gather(first: Job, waiting: &Receiver<Job>, max_batch: usize, wait: Duration) -> Vec<Job> {
     let end = Instant::now() + wait;
     let mut jobs = vec![first];
-    while jobs.len() < most {
+    while jobs.len() < max_batch {
         let left = end.saturating_duration_since(Instant::now());
         match waiting.recv_timeout(left) {
             Ok(job) => jobs.push(job),
@@ -99,30 +99,30 @@ fn gather(first: Job, waiting: &Receiver<Job>, most: usize, wait: Duration) -> V
     jobs
 }
 
-/// Predicts a group and answers it; how many pictures were predicted.
-fn answer(predictor: &Predictor, group: Vec<Job>) -> usize {
+/// Predicts a group and sends the responses. Returns the number of predicted images.
+fn respond(predictor: &Predictor, group: Vec<Job>) -> usize {
     let mut images: Vec<RgbImage> = Vec::new();
-    let mut answers = Vec::new();
-    // Who has gone needs no answer.
-    for job in group.into_iter().filter(|job| !job.answer.is_closed()) {
-        match decode_bytes(&job.bytes, Path::new("the picture")) {
+    let mut responses = Vec::new();
+    // Clients that closed the connection need no response.
+    for job in group.into_iter().filter(|job| !job.response.is_closed()) {
+        match decode_bytes(&job.bytes, Path::new("the image")) {
             Ok(image) => {
                 images.push(image);
-                answers.push(job.answer);
+                responses.push(job.response);
             }
-            Err(error) => drop(job.answer.send(Err(Refusal::Picture(error.to_string())))),
+            Err(error) => drop(job.response.send(Err(Refusal::Image(error.to_string())))),
         }
     }
     match predictor.predict_batch(&images) {
-        Ok(found) => {
-            for (answer, found) in answers.into_iter().zip(found) {
-                drop(answer.send(Ok(found)));
+        Ok(predictions) => {
+            for (response, prediction) in responses.into_iter().zip(predictions) {
+                drop(response.send(Ok(prediction)));
             }
         }
         Err(error) => {
             eprintln!("error: {error}");
-            for answer in answers {
-                drop(answer.send(Err(Refusal::Failed)));
+            for response in responses {
+                drop(response.send(Err(Refusal::Failed)));
             }
         }
     }

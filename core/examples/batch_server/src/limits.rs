@@ -1,4 +1,4 @@
-//! What the server takes on.
+//! Settings and limits of the server.
 
 use mrcnn_core::BackendKind;
 use std::net::SocketAddr;
@@ -6,31 +6,31 @@ use std::time::Duration;
 
 /// Settings, each with a default.
 ///
-/// Memory is bounded by them: `connections * bytes` for bodies, and for each picture of the batch that is
-/// worked on 3 bytes a pixel and some 12 while it is resized (`batch * pixels * 15`).
+/// They bound the memory: `connections * bytes` for bodies, and for each image of the current batch 3 bytes per pixel and
+/// about 12 while it is resized (`batch * pixels * 15`).
 #[derive(Clone, Debug)]
 pub struct Limits {
     pub listen: SocketAddr,
     pub backend: BackendKind,
-    /// Weaker objects are left out.
+    /// Score threshold.
     pub score: f32,
-    /// Pictures predicted together at most.
+    /// Maximum number of images per batch.
     pub batch: usize,
-    /// How long the first picture of a batch waits for others.
+    /// How long the first image of a batch waits for others.
     pub wait: Duration,
-    /// Pictures that may wait; more are answered 503.
+    /// Maximum number of waiting images; further requests get status 503.
     pub queue: usize,
-    /// Connections that are open at once; more wait to be accepted.
+    /// Maximum number of open connections; others wait to be accepted.
     pub connections: usize,
-    /// Size of a body.
+    /// Maximum size of a body in bytes.
     pub bytes: usize,
-    /// Pixels of a picture, by its header: checked before anything is decoded.
+    /// Maximum number of pixels of an image, checked by its header before decoding.
     pub pixels: u64,
-    /// How long the head of a request may take, and a connection may idle.
+    /// Maximum duration of the head of a request, and of an idle connection.
     pub head: Duration,
-    /// How long a body may take.
+    /// Maximum duration of a body.
     pub body: Duration,
-    /// How long accepted requests have after Ctrl-C.
+    /// Maximum duration of accepted requests after Ctrl-C.
     pub stop: Duration,
 }
 
@@ -53,14 +53,14 @@ impl Default for Limits {
     }
 }
 
-/// Pictures and connections at most: their places are made at the start.
-const MOST: usize = 1 << 16;
+/// Upper bound of queue, batch and connections, which are allocated at the start.
+const MAX_COUNT: usize = 1 << 16;
 
 impl Limits {
     pub const HELP: &str = "keys: listen=127.0.0.1:8080 backend=auto score=0.5 batch=8 wait_ms=5 \
         queue=64 connections=128 bytes=8388608 pixels=25000000 head_ms=10000 body_ms=10000 stop_ms=60000";
 
-    /// The defaults, changed by `key=value`.
+    /// The defaults with settings of the form `key=value`.
     pub fn parse(settings: &[String]) -> Result<Self, String> {
         let mut limits = Self::default();
         for setting in settings {
@@ -68,25 +68,25 @@ impl Limits {
                 Some((key, value)) => limits.set(key, value),
                 None => None,
             };
-            known.ok_or_else(|| format!("`{setting}` is not understood; {}", Self::HELP))?;
+            known.ok_or_else(|| format!("`{setting}` is not a valid setting; {}", Self::HELP))?;
         }
         Ok(limits)
     }
 
     fn set(&mut self, key: &str, value: &str) -> Option<()> {
-        let count = |most: usize| {
+        let count = |max: usize| {
             let count = value.parse().ok();
-            count.filter(|count| (1..=most).contains(count))
+            count.filter(|count| (1..=max).contains(count))
         };
         let duration = || value.parse().ok().map(Duration::from_millis);
         match key {
             "listen" => self.listen = value.parse().ok()?,
             "backend" => self.backend = value.parse().ok()?,
             "score" => self.score = value.parse().ok()?,
-            "batch" => self.batch = count(MOST)?,
+            "batch" => self.batch = count(MAX_COUNT)?,
             "wait_ms" => self.wait = duration()?,
-            "queue" => self.queue = count(MOST)?,
-            "connections" => self.connections = count(MOST)?,
+            "queue" => self.queue = count(MAX_COUNT)?,
+            "connections" => self.connections = count(MAX_COUNT)?,
             "bytes" => self.bytes = count(1 << 30)?,
             "pixels" => self.pixels = value.parse().ok()?,
             "head_ms" => self.head = duration()?,

@@ -1,12 +1,11 @@
-//! A server that finds objects: POST a picture, get COCO results.
+//! Detection server: POST an image, get COCO results.
 //!
 //!     cd core/examples/batch_server
 //!     cargo run --release -- best.safetensors listen=127.0.0.1:8080
 //!     curl --data-binary @photo.jpg 'http://127.0.0.1:8080/predict?image_id=7'
 //!
-//! Requests that wait are predicted together. What a stranger may send is limited (`limits.rs`); where
-//! too many wait, the answer is 503 with Retry-After. Ctrl-C and SIGTERM end it after the requests that
-//! were accepted are answered.
+//! Waiting requests are predicted in batches. Requests are limited in size and time (`limits.rs`). If the queue is full, the
+//! response is 503 with Retry-After. Ctrl-C and SIGTERM end the server after all accepted requests are answered.
 
 mod batcher;
 mod limits;
@@ -36,13 +35,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    // The queue goes with the last connection; without it the worker ends.
+    // The last connection drops the queue, which ends the worker.
     runtime.block_on(serve::serve(routes::router(queue, &limits), &limits))?;
     drop(runtime);
-    let done = worker.join().map_err(|_| "the worker panicked")?;
+    let totals = worker.join().map_err(|_| "the worker panicked")?;
     println!(
-        "stopped: {} pictures in {} batches, the largest of {}",
-        done.pictures, done.batches, done.largest
+        "stopped: {} images in {} batches, the largest of {}",
+        totals.images, totals.batches, totals.largest
     );
     Ok(())
 }

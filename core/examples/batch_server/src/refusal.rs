@@ -1,4 +1,4 @@
-//! Why a request is refused, as status and JSON.
+//! Reasons for refusing a request, with status and JSON body.
 
 use axum::Json;
 use axum::http::{StatusCode, header};
@@ -7,26 +7,26 @@ use mrcnn_core::image::decode::DecodeError;
 
 #[derive(Debug)]
 pub enum Refusal {
-    /// The body is cut, or larger than the limit: the status that axum gives it.
+    /// The body is incomplete or larger than the limit; with the status of axum.
     Body(StatusCode, String),
-    /// The body came too slowly.
+    /// The body was too slow.
     Slow,
-    /// Not a picture, or a damaged one.
-    Picture(String),
+    /// Not an image, or a damaged one.
+    Image(String),
     /// More pixels than the limit.
     Pixels(String),
-    /// Too many pictures wait.
+    /// The queue is full.
     Busy,
-    /// The device failed, or the worker.
+    /// The device or the worker failed.
     Failed,
 }
 
 impl Refusal {
-    /// What a picture's header says, or that there is none.
+    /// The refusal for an error in the header of an image.
     pub fn of_header(error: DecodeError) -> Self {
         match error {
             DecodeError::Size { .. } => Self::Pixels(error.to_string()),
-            _ => Self::Picture(error.to_string()),
+            _ => Self::Image(error.to_string()),
         }
     }
 }
@@ -37,13 +37,13 @@ impl IntoResponse for Refusal {
             Self::Body(status, error) => (status, error),
             Self::Slow => (
                 StatusCode::REQUEST_TIMEOUT,
-                "the body came too slowly".into(),
+                "the body was too slow; send it faster".into(),
             ),
-            Self::Picture(error) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, error),
+            Self::Image(error) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, error),
             Self::Pixels(error) => (StatusCode::PAYLOAD_TOO_LARGE, error),
             Self::Busy => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "too many pictures wait".into(),
+                "too many images are waiting; try again later".into(),
             ),
             Self::Failed => (
                 StatusCode::INTERNAL_SERVER_ERROR,

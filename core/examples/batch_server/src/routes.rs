@@ -18,7 +18,7 @@ struct Server {
     limits: Limits,
 }
 
-/// The server's routes.
+/// Routes of the server.
 pub fn router(queue: Queue, limits: &Limits) -> Router {
     let limits = limits.clone();
     Router::new()
@@ -29,16 +29,16 @@ pub fn router(queue: Queue, limits: &Limits) -> Router {
 }
 
 #[derive(Deserialize)]
-struct Asked {
-    /// Comes back in every result.
+struct Parameters {
+    /// Returned in every result.
     #[serde(default)]
     image_id: u64,
 }
 
-/// A picture's bytes -> its objects in COCO's results format.
+/// Predicts the image in the body, and returns COCO results.
 async fn predict(
     State(server): State<Arc<Server>>,
-    Query(asked): Query<Asked>,
+    Query(parameters): Query<Parameters>,
     request: Request,
 ) -> Result<Json<Vec<DetectionRecord>>, Refusal> {
     let body = Bytes::from_request(request, &server);
@@ -47,15 +47,15 @@ async fn predict(
         Ok(Err(error)) => return Err(Refusal::Body(error.status(), error.body_text())),
         Ok(Ok(bytes)) => bytes,
     };
-    // By the header alone: a few bytes can claim gigabytes.
-    let size = dimensions_bytes(&bytes, Path::new("the picture"));
+    // Checked by the header alone, because a small file can declare gigabytes.
+    let size = dimensions_bytes(&bytes, Path::new("the image"));
     let size = size.map_err(Refusal::of_header)?;
-    let (pixels, most) = (u64::from(size.0) * u64::from(size.1), server.limits.pixels);
-    if pixels > most {
+    let (pixels, max) = (u64::from(size.0) * u64::from(size.1), server.limits.pixels);
+    if pixels > max {
         let (width, height) = size;
-        let error = format!("{width}x{height} pixels; at most {most} are taken");
+        let error = format!("the image has {width}x{height} pixels; the limit is {max} pixels");
         return Err(Refusal::Pixels(error));
     }
-    let found = server.queue.predict(bytes, size).await?;
-    Ok(Json(found.to_coco(asked.image_id)))
+    let prediction = server.queue.predict(bytes, size).await?;
+    Ok(Json(prediction.to_coco(parameters.image_id)))
 }

@@ -1,4 +1,4 @@
-//! Connections: how many, how slow they may be, and how they end.
+//! Connections: limits and shutdown.
 
 use crate::limits::Limits;
 use axum::Router;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-/// Serves until Ctrl-C or SIGTERM, then answers what was accepted.
+/// Serves until Ctrl-C or SIGTERM, then answers accepted requests.
 pub async fn serve(router: Router, limits: &Limits) -> io::Result<()> {
     let listener = TcpListener::bind(limits.listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
@@ -20,7 +20,7 @@ pub async fn serve(router: Router, limits: &Limits) -> io::Result<()> {
     let slots = Arc::new(Semaphore::new(limits.connections));
     let mut stop = std::pin::pin!(stop_signal());
     loop {
-        // A connection is accepted when there is a slot for it; the others wait in the kernel's queue.
+        // A connection is accepted when a slot is free; the others wait in the queue of the operating system.
         let accepted = async {
             let slot = slots.clone().acquire_owned().await;
             (slot, listener.accept().await)
@@ -33,7 +33,7 @@ pub async fn serve(router: Router, limits: &Limits) -> io::Result<()> {
             }
         };
         let Ok((stream, _)) = stream else {
-            // Out of file descriptors, say: that passes.
+            // A temporary error, for example no free file descriptors.
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
@@ -46,7 +46,7 @@ pub async fn serve(router: Router, limits: &Limits) -> io::Result<()> {
             );
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
-            // What a client does to its connection is no error of the server.
+            // Connection errors of a client are not errors of the server.
             let _ = connection.await;
             drop(slot);
         });

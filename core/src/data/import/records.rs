@@ -1,7 +1,7 @@
 //! TFRecord files and the `tf.Example` messages in them.
 //!
-//! The crate `tfrecord` (0.15, 2023) would bring a second prost (0.12), ndarray and noisy_float for
-//! what is below: a record is a length and bytes, each with a checksum, and prost is here already.
+//! The crate `tfrecord` (0.15, 2023) is not used, because it would add a second prost (0.12), ndarray and noisy_float. A record
+//! is a length and bytes, each with a checksum, and prost is a dependency already.
 
 use super::ImportError;
 use crate::crc::masked_crc;
@@ -66,7 +66,7 @@ impl Example {
         self.features.as_ref()?.feature.get(key)?.kind.as_ref()
     }
 
-    /// A list of bytes; empty where there is none.
+    /// A list of bytes; empty if it is missing.
     pub fn bytes(&self, key: &str) -> &[Vec<u8>] {
         match self.kind(key) {
             Some(Kind::Bytes(list)) => &list.value,
@@ -74,7 +74,7 @@ impl Example {
         }
     }
 
-    /// A list of numbers; empty where there is none.
+    /// A list of floats; empty if it is missing.
     pub fn floats(&self, key: &str) -> &[f32] {
         match self.kind(key) {
             Some(Kind::Floats(list)) => &list.value,
@@ -82,7 +82,7 @@ impl Example {
         }
     }
 
-    /// A list of whole numbers; empty where there is none.
+    /// A list of integers; empty if it is missing.
     pub fn ints(&self, key: &str) -> &[i64] {
         match self.kind(key) {
             Some(Kind::Ints(list)) => &list.value,
@@ -90,18 +90,18 @@ impl Example {
         }
     }
 
-    /// The first text of a list.
+    /// The first string of a list.
     pub fn text(&self, key: &str) -> Option<String> {
         let bytes = self.bytes(key).first()?;
         Some(String::from_utf8_lossy(bytes).into_owned())
     }
 }
 
-/// The records of a file, one after the other.
+/// Iterator over the records of a file.
 pub struct Records {
     path: PathBuf,
     reader: BufReader<File>,
-    /// Bytes that are left.
+    /// Remaining bytes.
     left: u64,
     number: usize,
 }
@@ -140,7 +140,7 @@ impl Records {
             })?;
         match crc == masked_crc(&bytes) {
             true => Ok(bytes),
-            false => Err(self.fault("its checksum does not fit")),
+            false => Err(self.fault("its checksum does not match")),
         }
     }
 
@@ -161,7 +161,7 @@ impl Iterator for Records {
             return None;
         }
         let record = self.read();
-        // Nothing can be found behind a broken record.
+        // Records after a broken one cannot be located.
         if record.is_err() {
             self.left = 0;
         }

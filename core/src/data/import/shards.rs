@@ -1,5 +1,4 @@
-//! The reference system's TFRecord shards, as `create_coco_tf_record.py` writes them: a picture a record
-//! with a PNG mask for each object.
+//! TFRecord shards of `create_coco_tf_record.py` of the reference system: one image per record, with a PNG mask per object.
 
 use super::records::{Example, Records};
 use super::writer::{Category, Mask, Object, Writer};
@@ -10,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use vernier_mask::Rle;
 
-/// Records that are held and decoded at once.
+/// Number of records that are decoded concurrently.
 const AT_ONCE: usize = 256;
 
 pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
@@ -30,20 +29,21 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
                 if some.is_empty() {
                     break;
                 }
-                let pictures: Result<Vec<Picture>, ImportError> = some
+                let decoded: Result<Vec<Contents>, ImportError> = some
                     .par_iter()
                     .enumerate()
-                    .map(|(place, example)| picture(example, &file, number + place))
+                    .map(|(place, example)| contents(example, &file, number + place))
                     .collect();
-                for picture in pictures? {
-                    add(picture, &mut names, &mut writer)?;
+                for record in decoded? {
+                    add(record, &mut names, &mut writer)?;
                 }
             }
         }
         writers.push(writer);
     }
     if writers.is_empty() {
-        let reason = "no shard of such a split; they are named train-00000-of-00256.tfrecord";
+        let reason =
+            "there is no shard of this split; shards are named like train-00000-of-00256.tfrecord";
         return Err(ImportError::source(&spec.source, reason));
     }
     let categories: Vec<Category> = names
@@ -83,8 +83,8 @@ fn shards(source: &Path) -> Result<BTreeMap<String, Vec<PathBuf>>, ImportError> 
     Ok(splits)
 }
 
-/// What a record says.
-struct Picture {
+/// The contents of a record.
+struct Contents {
     name: String,
     id: Option<u64>,
     size: (u32, u32),
@@ -93,7 +93,7 @@ struct Picture {
     without_mask: usize,
 }
 
-fn picture(example: &Example, file: &Path, number: usize) -> Result<Picture, ImportError> {
+fn contents(example: &Example, file: &Path, number: usize) -> Result<Contents, ImportError> {
     let place = PathBuf::from(format!("{}, record {number}", file.display()));
     let fault = |reason: String| ImportError::source(&place, reason);
     let Some(encoded) = example.bytes("image/encoded").first() else {
@@ -105,7 +105,7 @@ fn picture(example: &Example, file: &Path, number: usize) -> Result<Picture, Imp
     let declared = ["image/width", "image/height"].map(|key| example.ints(key).first().copied());
     if declared != [Some(size.0.into()), Some(size.1.into())] {
         let reason = format!(
-            "the picture is {}x{}, its record says {declared:?}",
+            "the image has {}x{} pixels, and its record declares {declared:?}",
             size.0, size.1
         );
         return Err(fault(reason));
@@ -162,7 +162,7 @@ fn picture(example: &Example, file: &Path, number: usize) -> Result<Picture, Imp
     let id = example
         .text("image/source_id")
         .and_then(|id| id.parse().ok());
-    Ok(Picture {
+    Ok(Contents {
         name: example.text("image/filename").unwrap_or_default(),
         id,
         size,
@@ -175,7 +175,10 @@ fn picture(example: &Example, file: &Path, number: usize) -> Result<Picture, Imp
 fn mask(png: &[u8], place: &Path, size: (u32, u32)) -> Result<Rle, ImportError> {
     let image = decode_bytes(png, place)?;
     if image.dimensions() != size {
-        let reason = format!("a mask is {:?}, the picture {size:?}", image.dimensions());
+        let reason = format!(
+            "a mask has the size {:?}, and the image {size:?}",
+            image.dimensions()
+        );
         return Err(ImportError::source(place, reason));
     }
     let cells: Vec<u8> = image
@@ -187,16 +190,16 @@ fn mask(png: &[u8], place: &Path, size: (u32, u32)) -> Result<Rle, ImportError> 
 }
 
 fn add(
-    picture: Picture,
+    record: Contents,
     names: &mut BTreeMap<u64, String>,
     writer: &mut Writer,
 ) -> Result<(), ImportError> {
-    let image_id = writer.write(&picture.name, &picture.encoded, picture.id, picture.size)?;
-    for (name, mut object) in picture.objects {
+    let image_id = writer.write(&record.name, &record.encoded, record.id, record.size)?;
+    for (name, mut object) in record.objects {
         object.image_id = image_id;
         names.entry(object.category_id).or_insert(name);
         writer.object(object);
     }
-    (0..picture.without_mask).for_each(|_| writer.leave_out("object without a mask"));
+    (0..record.without_mask).for_each(|_| writer.leave_out("object without a mask"));
     Ok(())
 }

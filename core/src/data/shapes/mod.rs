@@ -1,4 +1,4 @@
-//! The embedded data set: rendered scenes of overlapping circles, squares, triangles and stars.
+//! The rendered dataset: scenes of overlapping circles, squares, triangles and stars.
 
 mod scene;
 mod texture;
@@ -11,23 +11,23 @@ use serde_json::json;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Class names; label `i + 1`.
+/// Class names; index `i` has label `i + 1`.
 pub const CLASSES: [&str; 4] = ["circle", "square", "triangle", "star"];
 
-/// What is rendered.
+/// Settings of the rendered dataset.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShapesSpec {
-    /// Pictures to train on.
+    /// Number of training images.
     pub train: usize,
-    /// Pictures to evaluate on.
+    /// Number of validation images.
     pub val: usize,
-    /// Smallest side of a picture in pixels.
+    /// Minimum side of an image in pixels.
     pub size_min: u32,
-    /// Largest side of a picture in pixels.
+    /// Maximum side of an image in pixels.
     pub size_max: u32,
-    /// Most shapes a picture, at least 2.
+    /// Maximum number of shapes per image, at least 2.
     pub max_objects: usize,
-    /// Seed; a picture depends on nothing but the seed, its split and its index.
+    /// Seed; an image depends on the seed, its split and its index alone.
     pub seed: u64,
 }
 
@@ -67,10 +67,10 @@ fn create(folder: &Path) -> Result<(), DataError> {
     })
 }
 
-/// Width and height of a saved picture, and its shapes.
+/// Width and height of a saved image, and its shapes.
 type Rendered = ((u32, u32), Vec<SceneInstance>);
 
-/// Renders and saves the pictures of a split, a thread a core; returns their sizes and instances.
+/// Renders and saves the images of a split, with one thread per core. Returns their sizes and instances.
 fn render_split(
     folder: &Path,
     split: &str,

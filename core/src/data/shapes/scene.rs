@@ -1,4 +1,4 @@
-//! One scene: a textured ground, shapes painted over each other, light and sensor noise.
+//! Rendering of a scene: a textured background, overlapping shapes, shading and sensor noise.
 
 use super::ShapesSpec;
 use super::texture::Texture;
@@ -6,12 +6,12 @@ use crate::random::Stream;
 use ::image::{Rgb, RgbImage};
 use vernier_mask::Rle;
 
-/// A rendered picture and the visible part of its shapes.
+/// A rendered image and the visible parts of its shapes.
 #[derive(Clone, Debug)]
 pub struct Scene {
-    /// The picture.
+    /// The image.
     pub image: RgbImage,
-    /// Its shapes; those mostly hidden are not listed.
+    /// Its shapes, without those that are mostly hidden.
     pub instances: Vec<SceneInstance>,
 }
 
@@ -20,11 +20,11 @@ pub struct Scene {
 pub struct SceneInstance {
     /// Index into `CLASSES`, from 1.
     pub label: usize,
-    /// What is visible of it.
+    /// Its visible part.
     pub mask: Rle,
 }
 
-/// A shape to paint.
+/// A shape to render.
 struct Shape {
     label: usize,
     centre: (f32, f32),
@@ -35,7 +35,7 @@ struct Shape {
     shadow: bool,
 }
 
-/// Renders picture `index` of `split`.
+/// Renders image `index` of `split`.
 pub fn scene(split: &str, index: u64, spec: &ShapesSpec) -> Scene {
     let stream = Stream::named(split, spec.seed).fork(index);
     let steps = (spec.size_max.saturating_sub(spec.size_min) / 16 + 1) as u64;
@@ -46,7 +46,7 @@ pub fn scene(split: &str, index: u64, spec: &ShapesSpec) -> Scene {
     let shapes: Vec<Shape> = (0..count)
         .map(|i| Shape::random(stream.fork(100 + i), width, height))
         .collect();
-    // The topmost shape of each pixel, from 1; 0 is the ground.
+    // The topmost shape of each pixel, from 1; 0 is the background.
     let mut owner = vec![0usize; (width * height) as usize];
     let mut full_area = Vec::with_capacity(shapes.len());
     for (number, shape) in shapes.iter().enumerate() {
@@ -73,7 +73,7 @@ pub fn scene(split: &str, index: u64, spec: &ShapesSpec) -> Scene {
 /// Shapes with fewer visible pixels, or less than a quarter of them, are not labelled.
 const MIN_PIXELS: usize = 60;
 
-/// Shapes lean by up to half of this to either side, in radians.
+/// Shapes are rotated by up to half of this angle in both directions, in radians.
 const MAX_TILT: f32 = 1.2;
 
 fn ground(stream: Stream, width: u32, height: u32) -> Vec<[f32; 3]> {
@@ -100,7 +100,7 @@ fn ground(stream: Stream, width: u32, height: u32) -> Vec<[f32; 3]> {
 impl Shape {
     fn random(stream: Stream, width: u32, height: u32) -> Self {
         let side = width.min(height) as f32;
-        // Things stand more or less upright in photographs.
+        // Objects in photographs are mostly upright.
         let angle = (stream.uniform(0) as f32 - 0.5) * MAX_TILT;
         let colour = hue(
             stream.uniform(1) as f32,
@@ -121,7 +121,7 @@ impl Shape {
         }
     }
 
-    /// Whether a point lies inside.
+    /// Whether a point is inside.
     fn contains(&self, x: f32, y: f32) -> bool {
         let (dx, dy) = (
             (x - self.centre.0) / self.radius,
@@ -132,13 +132,13 @@ impl Shape {
         match self.label {
             1 => u * u + v * v <= 1.0,
             2 => u.abs().max(v.abs()) <= 0.82,
-            // Equilateral, its corners on the unit circle, one of them up.
+            // Equilateral, with its corners on the unit circle and one of them on top.
             3 => v <= 0.5 && -v <= 1.0 - 3f32.sqrt() * u.abs(),
             _ => in_star(-v, u),
         }
     }
 
-    /// Paints the shape with 4x4 samples a pixel; returns the number of pixels it covers.
+    /// Renders the shape with 4x4 samples per pixel. Returns the number of covered pixels.
     fn paint(
         &self,
         pixels: &mut [[f32; 3]],
@@ -185,14 +185,14 @@ impl Shape {
         samples.count() as f32 / 16.0
     }
 
-    /// Light falls from the upper left; the texture is the shape's own.
+    /// Shading with light from the upper left; each shape has its own texture.
     fn shade(&self, x: f32, y: f32) -> f32 {
         let (dx, dy) = (x - self.centre.0, y - self.centre.1);
         1.0 - 0.15 * (dx + dy) / self.radius + 0.2 * self.texture.at(dx + 500.0, dy + 500.0)
     }
 }
 
-/// A star of five points: the ray of the nearest point, mirrored, against one straight edge.
+/// A star with five points, by reflecting to the nearest point and testing one edge.
 fn in_star(u: f32, v: f32) -> bool {
     const INNER: f32 = 0.45;
     let angle = v.atan2(u).rem_euclid(std::f32::consts::TAU / 5.0);
@@ -256,7 +256,7 @@ mod tests {
             }
             let masks: Vec<Rle> = instances.into_iter().map(|i| i.mask).collect();
             let union = Rle::merge(&masks, false).map_or(0, |union| union.area());
-            assert_eq!(union, total, "masks overlap in picture {index}");
+            assert_eq!(union, total, "masks overlap in image {index}");
             assert!(total < (image.width() * image.height()) as u64);
         }
         assert_eq!(seen, [true; 4]);

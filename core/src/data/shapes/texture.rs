@@ -12,7 +12,7 @@ pub(super) struct Texture {
 }
 
 impl Texture {
-    /// The texture of a stream.
+    /// The texture of a random stream.
     pub fn new(stream: Stream) -> Self {
         let angle = stream.uniform(1) as f32 * std::f32::consts::TAU;
         Self {
@@ -48,7 +48,7 @@ impl Texture {
     }
 }
 
-/// Smoothly interpolated random values at whole coordinates, in `-1..=1`.
+/// Smooth interpolation of random values at integer coordinates, in `-1..=1`.
 fn value_noise(stream: Stream, x: f32, y: f32) -> f32 {
     let (column, row) = (x.floor(), y.floor());
     let smooth = |t: f32| t * t * (3.0 - 2.0 * t);

@@ -4,7 +4,7 @@ use super::{Table, json, text};
 use crate::{cli_error, cli_ok};
 use std::path::Path;
 
-/// `yolo/` with two pictures to train on and one to evaluate on, a triangle each.
+/// `yolo/` with two training images and one validation image, with a triangle each.
 fn yolo(at: &Path) {
     if at.join("yolo").exists() {
         return;
@@ -54,7 +54,7 @@ pub const CONVERT: Table = &[
         assert_eq!(objects(at, "coco/annotations/instances_train.json"), 2);
         let again = ["dataset", "convert", "--from=yolo", "yolo", "--out=coco"];
         assert!(cli_error(at, &again).contains("give another --out"));
-        // What comes out is taken as it is.
+        // The result can be used unchanged.
         let checked = cli_ok(at, &["dataset", "check", "coco"]);
         assert!(checked.contains("0 errors"), "{checked}");
     }),
@@ -93,7 +93,7 @@ pub const CONVERT: Table = &[
     }),
 ];
 
-/// The pictures of a preview, by name.
+/// The images of a preview by name.
 fn preview(at: &Path, out: &str, more: &[&str]) -> Vec<(String, Vec<u8>)> {
     let out_arg = format!("--out={out}");
     let mut args = vec!["dataset", "preview", "shapes", &out_arg];

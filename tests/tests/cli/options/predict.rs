@@ -4,7 +4,7 @@ use super::{Table, json, text};
 use crate::{cli, cli_error, cli_ok, render_shapes, shown};
 use std::path::Path;
 
-/// `eval` of the base run with more arguments.
+/// `eval` of the base run with further arguments.
 fn eval(at: &Path, more: &[&str]) -> String {
     let mut args = vec!["eval", "--backend=cpu"];
     if !more.iter().any(|arg| arg.starts_with("--weights")) {
@@ -14,8 +14,8 @@ fn eval(at: &Path, more: &[&str]) -> String {
     cli_ok(at, &args)
 }
 
-/// The detections of the base run with more arguments, on the pictures of the validation set.
-fn found(at: &Path, out: &str, more: &[&str]) -> Vec<serde_json::Value> {
+/// Detections of the base run on the validation images, with further arguments.
+fn detections(at: &Path, out: &str, more: &[&str]) -> Vec<serde_json::Value> {
     let out_arg = format!("--out={out}");
     let mut args = vec!["predict", "shapes/val", "--backend=cpu", &out_arg];
     if !more.iter().any(|arg| arg.starts_with("--weights")) {
@@ -66,7 +66,7 @@ pub const EVAL: Table = &[
         assert!(json(&at.join("found.json")).is_array());
     }),
     ("--config", |at| {
-        // Another network: the weights do not fit.
+        // The weights do not fit another network.
         let args = [
             "eval",
             "--backend=cpu",
@@ -102,14 +102,14 @@ pub const EVAL: Table = &[
         );
     }),
     ("--gpus", |at| {
-        // The tests' build has no CUDA; --backend=cpu is what each of the two processes refuses.
+        // The tests are built without CUDA; each of the two processes refuses --backend=cpu.
         let weights = "--weights=base/last.safetensors";
         let error = cli_error(at, &["eval", weights, "--backend=cpu", "--gpus=2"]);
         assert!(error.contains("use mpirun"), "{error}");
         assert!(error.contains("the others were stopped"), "{error}");
     }),
     ("--comm-timeout", |at| {
-        // That it ends a rank which waits is held in tests/tests/mpi: this build knows one rank.
+        // tests/tests/mpi checks that it ends a waiting rank; this build supports one rank.
         let weights = "--weights=base/last.safetensors";
         let output = cli(at, &["eval", weights, "--comm-timeout=0"]);
         assert!(shown(&output).contains("0 is not in 1.."), "{output:?}");
@@ -132,11 +132,14 @@ pub const PREDICT: Table = &[
         assert!(cli_error(at, &args).contains("none.safetensors"));
     }),
     ("--out", |at| {
-        found(at, "there", &[]);
+        detections(at, "there", &[]);
         assert!(at.join("there/0001_000000.png").is_file());
     }),
     ("--score", |at| {
-        let (all, sure) = (found(at, "all", &[]), found(at, "sure", &["--score=1.1"]));
+        let (all, sure) = (
+            detections(at, "all", &[]),
+            detections(at, "sure", &["--score=1.1"]),
+        );
         assert!(!all.is_empty() && sure.is_empty());
     }),
     ("--format", |at| {
@@ -172,12 +175,12 @@ pub const PREDICT: Table = &[
         assert!(cli_error(at, &args).contains("cuda backend"));
     }),
     ("--precision", |at| {
-        let whole = found(at, "whole-floats", &[]);
-        let half = found(at, "half-floats", &["--precision=f16"]);
+        let whole = detections(at, "whole-floats", &[]);
+        let half = detections(at, "half-floats", &["--precision=f16"]);
         assert!(!half.is_empty() && half != whole);
     }),
     ("--set", |at| {
-        let one = found(at, "one", &["--set=model.roi.max_detections=1"]);
-        assert!(one.len() <= 2 && found(at, "more", &[]).len() > 2);
+        let one = detections(at, "one", &["--set=model.roi.max_detections=1"]);
+        assert!(one.len() <= 2 && detections(at, "more", &[]).len() > 2);
     }),
 ];

@@ -38,7 +38,7 @@ pub const QUICKSTART: Table = &[
     }),
 ];
 
-/// Converts a run that torchvision could load.
+/// Converts a run for torchvision.
 fn convert(at: &Path, more: &[&str]) -> String {
     if !at.join("tv/best.safetensors").exists() {
         trained(
@@ -67,7 +67,7 @@ pub const CONVERT: Table = &[
         assert!(size("half.safetensors") < size("out.safetensors") * 6 / 10);
     }),
     ("--classes", |at| {
-        // Without its header it has no names.
+        // Without the header there are no class names.
         convert(at, &["--to=torchvision", "--out=bare.safetensors"]);
         std::fs::write(at.join("names.txt"), "one\ntwo\nthree\nfour\n").expect("names");
         let args = [
@@ -178,7 +178,7 @@ pub const BENCHMARK: Table = &[
     ("--weights", |at| {
         let found = benchmark(at, &["--weights=base/last.safetensors"]);
         assert_eq!(found["model"]["num_classes"], 5);
-        // A preset leaves the classes to the data; here they are the weights'.
+        // A preset takes the number of classes from the data; here they are those of the weights.
         let preset = ["--config=base/args.toml", "--set=model.num_classes=0"];
         let found = benchmark(
             at,
@@ -225,7 +225,7 @@ pub const BENCHMARK: Table = &[
     ("--precision", |at| {
         assert_eq!(benchmark(at, &["--precision=f16"])["precision"], "f16");
         assert_eq!(benchmark(at, &[])["precision"], "f32");
-        // Training has its own in the configuration, and the option sets that.
+        // Training uses the setting of the configuration, which the option changes.
         let found = timed(at, "train", &["--set=train.precision=bf16"]);
         assert_eq!(found["precision"], "bf16");
         let found = timed(at, "train", &["--precision=f16"]);

@@ -5,7 +5,7 @@ use crate::{cli, cli_error, cli_ok, render_shapes, shown};
 
 pub const TRAIN: Table = &[
     ("--config", |at| {
-        // The nuclei preset, made as small as the others.
+        // The nuclei preset, reduced to the size of the others.
         let small = [
             "--config=nuclei",
             "--set=image.min_size=96",
@@ -50,7 +50,7 @@ pub const TRAIN: Table = &[
         assert_eq!(setting(&run, "seed"), "7");
     }),
     ("--epochs", |at| {
-        // Four pictures, two a step: five passes are ten steps.
+        // Four images with two per step: five epochs are ten steps.
         let run = trained(at, "epochs", &["--epochs=5"]);
         assert_eq!(losses(&run).len(), 10);
         // 50 of 3 steps, stretched.
@@ -65,7 +65,7 @@ pub const TRAIN: Table = &[
             assert!(output.status.success(), "{}", shown(&output));
             shown(&output)
         };
-        // The memory plan has half the pictures, the first loss is the same.
+        // The memory estimate has half of the images, and the first loss is the same.
         assert!(started("--out=whole", &[]).contains(" 2 x "));
         assert!(started("--out=parts", &["--accumulate=2"]).contains(" 1 x "));
         let [whole, parts] = ["whole", "parts"].map(|out| losses(&at.join(out))[0]);
@@ -117,7 +117,7 @@ pub const TRAIN: Table = &[
             "--set=model.norm=frozen_bn",
         ];
         let frozen = trained(at, "frozen", &common);
-        // --set comes last and would win.
+        // --set is applied last and would override it.
         let tuned = trained(at, "tuned", &[common[0], common[1], "--finetune-bn"]);
         assert_eq!(setting(&tuned, "norm"), "\"batch_norm\"");
         for (name, learns) in [
@@ -131,12 +131,12 @@ pub const TRAIN: Table = &[
                 assert_eq!(a != b, learns, "{name}");
             }
         }
-        // What was trained so goes on from frozen weights, without a warning.
+        // The result can be fine-tuned from frozen weights without a warning.
         let start = "--weights=frozen/last.safetensors";
         trained(at, "on", &[start, common[0], common[1], "--finetune-bn"]);
     }),
     ("--backend", |at| {
-        // The tests' build has no CUDA.
+        // The tests are built without CUDA.
         let error = cli_error(
             at,
             &[
@@ -160,11 +160,11 @@ pub const TRAIN: Table = &[
         let mut args = crate::train_args();
         args.extend(["--out=refused", "--precision=tf32"]);
         let error = cli_error(at, &args);
-        assert!(error.contains("precision tf32 on the processor"), "{error}");
-        assert!(error.contains("take f32"), "{error}");
+        assert!(error.contains("precision tf32 on the CPU"), "{error}");
+        assert!(error.contains("use f32"), "{error}");
     }),
     ("--gpus", |at| {
-        // The tests' build has no CUDA; --backend=cpu is what each of the two processes refuses.
+        // The tests are built without CUDA; each of the two processes refuses --backend=cpu.
         let mut args = crate::train_args();
         args.extend(["--out=gpus", "--gpus=2"]);
         let error = cli_error(at, &args);
@@ -172,7 +172,7 @@ pub const TRAIN: Table = &[
         assert!(error.contains("the others were stopped"), "{error}");
     }),
     ("--comm-timeout", |at| {
-        // That it ends a rank which waits is held in tests/tests/mpi: this build knows one rank.
+        // tests/tests/mpi checks that it ends a waiting rank; this build supports one rank.
         let output = cli(at, &["train", "--data=shapes", "--comm-timeout=0"]);
         assert!(shown(&output).contains("0 is not in 1.."), "{output:?}");
         trained(at, "patient", &["--comm-timeout=1"]);

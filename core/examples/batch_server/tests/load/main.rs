@@ -1,67 +1,67 @@
-//! The server under load, with clients that misbehave among those that do not.
+//! Load test of the server with valid and invalid requests.
 
 mod client;
-mod pictures;
+mod images;
 mod process;
 
-use client::{Manner, answer, connect, head, post};
+use client::{Sending, connect, head, post, read_response};
+use images::{TestImage, bomb, good_images, weights};
 use mrcnn_core::Rle;
 use mrcnn_core::data::DetectionRecord;
-use pictures::{Picture, bomb, good_pictures, weights};
 use process::Server;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// What a stranger posts, and the status that answers it.
+/// An invalid request and the expected status.
 struct Bad {
     body: Vec<u8>,
-    manner: Manner,
+    sending: Sending,
     status: u16,
 }
 
 fn bad_bodies(good: &[u8]) -> Vec<Bad> {
-    let bad = |body: &[u8], manner, status| Bad {
+    let bad = |body: &[u8], sending, status| Bad {
         body: body.to_vec(),
-        manner,
+        sending,
         status,
     };
     let mut damaged = good.to_vec();
     damaged.truncate(good.len() / 2);
     vec![
-        bad(b"this is no picture at all", Manner::Well, 415),
-        bad(b"", Manner::Well, 415),
-        // A whole head of a picture, half of its pixels.
-        bad(&damaged, Manner::Well, 415),
-        bad(&bomb(), Manner::Well, 413),
-        bad(&vec![7; 700_000], Manner::Well, 413),
-        bad(good, Manner::Cut, 400),
-        bad(good, Manner::Slowly, 408),
+        bad(b"this is not an image", Sending::Normal, 415),
+        bad(b"", Sending::Normal, 415),
+        // A complete header and half of the pixels.
+        bad(&damaged, Sending::Normal, 415),
+        bad(&bomb(), Sending::Normal, 413),
+        bad(&vec![7; 700_000], Sending::Normal, 413),
+        bad(good, Sending::Truncated, 400),
+        bad(good, Sending::Slow, 408),
     ]
 }
 
-/// Requests, and how many at once: what the issue asks for.
+/// Number of requests, and how many are concurrent.
 const REQUESTS: usize = 1000;
 const CONCURRENCY: usize = 16;
 
-/// Every n-th request is a bad one.
+/// Every n-th request is invalid.
 const BAD_EVERY: usize = 8;
 
 #[test]
-fn a_thousand_requests_and_bad_ones_among_them() {
+fn a_thousand_requests_with_invalid_ones_are_answered() {
     let folder = tempfile::tempdir().expect("a folder");
     let weights = weights(folder.path());
-    let good = good_pictures(&weights);
+    let good = good_images(&weights);
     let bad = bad_bodies(&good[0].bytes);
     let settings = ["score=0.3", "body_ms=400", "bytes=600000", "pixels=1000000"];
     let server = Server::start(&weights, &settings);
 
-    // A first wave of good ones shows what they take.
+    // Valid requests only, to measure their memory.
     work(64, |index| {
         good[index % good.len()].check(server.address, index)
     });
-    let usual = server.peak();
+    let peak_before = server.peak();
     let (next_good, next_bad) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let started = Instant::now();
     work(REQUESTS, |index| match index % BAD_EVERY {
@@ -69,11 +69,11 @@ fn a_thousand_requests_and_bad_ones_among_them() {
             let number = next_bad.fetch_add(1, Ordering::SeqCst);
             let Bad {
                 body,
-                manner,
+                sending,
                 status,
             } = &bad[number % bad.len()];
-            let answer = post(server.address, index, body, *manner);
-            let answer = answer.unwrap_or_else(|| panic!("bad body {number} has no answer"));
+            let answer = post(server.address, index, body, *sending);
+            let answer = answer.unwrap_or_else(|| panic!("bad body {number} got no response"));
             assert_eq!(answer.status, *status, "bad body {number}: {answer:?}");
             assert!(answer.body.contains("error"), "{answer:?}");
         }
@@ -85,26 +85,32 @@ fn a_thousand_requests_and_bad_ones_among_them() {
     let seconds = started.elapsed().as_secs_f64();
     let peak = server.peak();
     server.terminate();
-    let said = server.end();
+    let output = server.end();
     let (good, bad) = (next_good.into_inner(), next_bad.into_inner());
     println!(
-        "{REQUESTS} requests ({bad} bad), {CONCURRENCY} at once: {seconds:.1} s, {:.1} a second; \
-         peak {:?} MB, {:?} MB before; {said}",
+        "{REQUESTS} requests ({bad} bad), {CONCURRENCY} concurrent: {seconds:.1} s, {:.1} per second; \
+         peak {:?} MB, {:?} MB before; {output}",
         REQUESTS as f64 / seconds,
         peak.map(|bytes| bytes / 1_000_000),
-        usual.map(|bytes| bytes / 1_000_000)
+        peak_before.map(|bytes| bytes / 1_000_000)
     );
-    assert!(said.contains(&format!("{} pictures", good + 64)), "{said}");
-    let largest = said.rsplit(' ').next().and_then(|n| n.trim().parse().ok());
-    assert!(largest.is_some_and(|n: usize| n > 1), "no batch: {said}");
-    if let (Some(peak), Some(usual)) = (peak, usual) {
-        // One bomb decoded is 100 MB of grey and 300 of colour.
-        assert!(peak < usual + 100_000_000, "{usual} -> {peak} bytes");
+    assert!(
+        output.contains(&format!("{} images", good + 64)),
+        "{output}"
+    );
+    let largest = output
+        .rsplit(' ')
+        .next()
+        .and_then(|n| n.trim().parse().ok());
+    assert!(largest.is_some_and(|n: usize| n > 1), "no batch: {output}");
+    if let (Some(peak), Some(before)) = (peak, peak_before) {
+        // One decoded bomb has 100 MB as grey and 300 MB as RGB.
+        assert!(peak < before + 100_000_000, "{before} -> {peak} bytes");
     }
 }
 
-/// Does `count` pieces of work, [`CONCURRENCY`] at once.
-fn work(count: usize, piece: impl Fn(usize) + Sync) {
+/// Runs `count` tasks, [`CONCURRENCY`] of them concurrently.
+fn work(count: usize, task: impl Fn(usize) + Sync) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..CONCURRENCY {
@@ -114,7 +120,7 @@ fn work(count: usize, piece: impl Fn(usize) + Sync) {
                     if index >= count {
                         return;
                     }
-                    piece(index);
+                    task(index);
                 }
             });
         }
@@ -122,55 +128,55 @@ fn work(count: usize, piece: impl Fn(usize) + Sync) {
 }
 
 #[test]
-fn where_too_many_wait_the_answer_is_503_and_a_later_one_is_right() {
+fn a_full_queue_answers_503_and_retries_succeed() {
     let folder = tempfile::tempdir().expect("a folder");
     let weights = weights(folder.path());
-    let good = good_pictures(&weights);
+    let good = good_images(&weights);
     let server = Server::start(&weights, &["score=0.3", "queue=1", "batch=1"]);
     let busy = AtomicUsize::new(0);
     work(64, |index| {
-        let picture = &good[index % good.len()];
+        let image = &good[index % good.len()];
         loop {
-            let answer = post(server.address, index, &picture.bytes, Manner::Well);
-            let answer = answer.expect("an answer");
+            let answer = post(server.address, index, &image.bytes, Sending::Normal);
+            let answer = answer.expect("a response");
             if answer.status != 503 {
-                picture.must_be(&answer, index);
+                image.check_response(&answer, index);
                 return;
             }
             assert_eq!(answer.retry_after, Some(1));
             busy.fetch_add(1, Ordering::SeqCst);
-            // Sooner than asked for: the test has more to do.
+            // Sooner than Retry-After, to save time.
             std::thread::sleep(Duration::from_millis(20));
         }
     });
     let busy = busy.into_inner();
-    assert!(busy > 0, "16 at once and a queue of 1");
-    println!("{busy} answers of 503 on the way to 64 right ones");
+    assert!(busy > 0, "16 concurrent requests and a queue of 1");
+    println!("{busy} responses 503 before 64 correct ones");
 }
 
 #[test]
-fn what_was_accepted_is_answered_after_the_signal_and_nothing_else() {
+fn accepted_requests_are_answered_after_the_signal() {
     let folder = tempfile::tempdir().expect("a folder");
     let weights = weights(folder.path());
-    let good = good_pictures(&weights);
+    let good = good_images(&weights);
     let server = Server::start(&weights, &["score=0.3", "head_ms=700"]);
-    // A head that never ends costs nobody but its sender.
+    // An incomplete head must not block other requests.
     let mut stuck = connect(server.address);
     stuck
         .write_all(b"POST /predict HTTP/1.1\r\nHo")
-        .expect("a part");
-    // The server says "100 Continue" when it begins to read the body: the request is accepted.
-    let mut accepted: Vec<(TcpStream, &Picture)> = good[..4]
+        .expect("part of a head");
+    // The server sends "100 Continue" when it starts to read the body, so the request is accepted.
+    let mut accepted: Vec<(TcpStream, &TestImage)> = good[..4]
         .iter()
         .enumerate()
-        .map(|(index, picture)| {
+        .map(|(index, image)| {
             let mut stream = connect(server.address);
-            let head = head(index, picture.bytes.len(), "Expect: 100-continue\r\n");
+            let head = head(index, image.bytes.len(), "Expect: 100-continue\r\n");
             stream.write_all(head.as_bytes()).expect("a head");
-            let mut go_on = [0; 25];
-            stream.read_exact(&mut go_on).expect("100 Continue");
-            assert!(go_on.starts_with(b"HTTP/1.1 100"));
-            (stream, picture)
+            let mut interim = [0; 25];
+            stream.read_exact(&mut interim).expect("100 Continue");
+            assert!(interim.starts_with(b"HTTP/1.1 100"));
+            (stream, image)
         })
         .collect();
     server.terminate();
@@ -178,18 +184,18 @@ fn what_was_accepted_is_answered_after_the_signal_and_nothing_else() {
     while TcpStream::connect(server.address).is_ok() {
         assert!(
             refused.elapsed() < Duration::from_secs(20),
-            "it still listens"
+            "the server still listens"
         );
         std::thread::sleep(Duration::from_millis(10));
     }
-    for (index, (stream, picture)) in accepted.iter_mut().enumerate() {
-        stream.write_all(&picture.bytes).expect("a body");
-        picture.must_be(&answer(stream).expect("an answer"), index);
+    for (index, (stream, image)) in accepted.iter_mut().enumerate() {
+        stream.write_all(&image.bytes).expect("a body");
+        image.check_response(&read_response(stream).expect("a response"), index);
     }
-    assert!(server.end().contains("stopped: 4 pictures"));
+    assert!(server.end().contains("stopped: 4 images"));
 }
 
-/// IoU of two masks of one picture.
+/// IoU of two masks of one image.
 fn overlap(a: &DetectionRecord, b: &DetectionRecord) -> f64 {
     assert_eq!(a.segmentation.size, b.segmentation.size);
     let [a, b] = [a, b].map(|record| {
@@ -197,37 +203,38 @@ fn overlap(a: &DetectionRecord, b: &DetectionRecord) -> f64 {
         let counts = record.segmentation.counts.as_bytes();
         Rle::from_string_bytes(counts, height, width).expect("a mask")
     });
-    let shared = a.intersect_area(&b).expect("one size");
+    let shared = a.intersect_area(&b).expect("the sizes are equal");
     match a.area() + b.area() - shared {
         0 => 1.0,
         union => shared as f64 / union as f64,
     }
 }
 
-impl Picture {
+impl TestImage {
     fn check(&self, server: std::net::SocketAddr, index: usize) {
-        let answer = post(server, index, &self.bytes, Manner::Well);
-        self.must_be(&answer.expect("an answer"), index);
+        let answer = post(server, index, &self.bytes, Sending::Normal);
+        self.check_response(&answer.expect("a response"), index);
     }
 
-    /// The answer is what the library finds in the picture alone. Not to the bit: in a batch a product has
-    /// another height and may be summed in another order, and a pixel at the threshold falls either way.
+    /// The response equals the result of the library for the single image. Not bit-equal: matrix products of a batch have
+    /// another height and may sum in another order, and pixels at the threshold can change.
     #[track_caller]
-    fn must_be(&self, answer: &client::Answer, index: usize) {
+    fn check_response(&self, answer: &client::Response, index: usize) {
         assert_eq!(answer.status, 200, "{answer:?}");
-        let found: Vec<DetectionRecord> = serde_json::from_str(&answer.body).expect("COCO results");
-        assert_eq!(found.len(), self.wanted.len(), "request {index}");
-        for (found, wanted) in found.iter().zip(&self.wanted) {
-            assert_eq!(found.image_id, index as u64);
-            assert_eq!(found.category_id, wanted.category_id);
-            assert!((found.score - wanted.score).abs() < 1e-5);
-            let moved = found
+        let actual: Vec<DetectionRecord> =
+            serde_json::from_str(&answer.body).expect("COCO results");
+        assert_eq!(actual.len(), self.expected.len(), "request {index}");
+        for (actual, expected) in actual.iter().zip(&self.expected) {
+            assert_eq!(actual.image_id, index as u64);
+            assert_eq!(actual.category_id, expected.category_id);
+            assert!((actual.score - expected.score).abs() < 1e-5);
+            let moved = actual
                 .bbox
                 .iter()
-                .zip(wanted.bbox)
+                .zip(expected.bbox)
                 .map(|(a, b)| (a - b).abs());
             assert!(moved.fold(0.0, f32::max) < 1e-3);
-            assert!(overlap(found, wanted) > 0.999);
+            assert!(overlap(actual, expected) > 0.999);
         }
     }
 }

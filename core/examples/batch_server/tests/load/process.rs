@@ -1,4 +1,4 @@
-//! The server as a process of its own.
+//! The server as a separate process.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ impl Server {
         let mut line = String::new();
         output.read_line(&mut line).expect("a line");
         let address = line.trim().strip_prefix("listening on http://");
-        let address = address.unwrap_or_else(|| panic!("the server said {line:?}"));
+        let address = address.unwrap_or_else(|| panic!("the server printed {line:?}"));
         Self {
             address: address.parse().expect("an address"),
             process,
@@ -33,7 +33,7 @@ impl Server {
         }
     }
 
-    /// Largest size of the process in memory so far, in bytes, where the system says.
+    /// Peak resident memory of the process in bytes, if the system provides it.
     pub fn peak(&self) -> Option<u64> {
         let path = format!("/proc/{}/status", self.process.id());
         let status = std::fs::read_to_string(path).ok()?;
@@ -44,27 +44,27 @@ impl Server {
         Some(kilobytes * 1024)
     }
 
-    /// Tells it to stop, as a service manager does.
+    /// Sends SIGTERM, as a service manager does.
     pub fn terminate(&self) {
-        let told = Command::new("kill")
+        let status = Command::new("kill")
             .arg(self.process.id().to_string())
             .status();
-        assert!(told.expect("kill runs").success());
+        assert!(status.expect("kill runs").success());
     }
 
-    /// What it says after it was told to stop, once it has ended well.
+    /// Waits for the end of the server after SIGTERM, and returns its remaining output.
     pub fn end(mut self) -> String {
-        let mut said = String::new();
-        self.output.read_to_string(&mut said).expect("text");
+        let mut output = String::new();
+        self.output.read_to_string(&mut output).expect("text");
         let status = self.process.wait().expect("an end");
-        assert!(status.success(), "{status}: {said}");
-        said
+        assert!(status.success(), "{status}: {output}");
+        output
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // A test that fails leaves no server behind; one that ended is not there any more.
+        // A failed test must not leave a server behind. Both calls fail if it has ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,4 +1,4 @@
-//! Weights, pictures and what the library finds in them alone.
+//! Weights, images, and the results of the library for single images.
 
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, GrayImage, ImageEncoder, ImageFormat, Rgb, RgbImage};
@@ -8,14 +8,14 @@ use mrcnn_core::{BackendKind, MaskRcnn, Predictor, backends, weights};
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-/// A picture that a client may post, and the answer that it must get.
-pub struct Picture {
+/// An image to post, and the expected response.
+pub struct TestImage {
     pub bytes: Vec<u8>,
-    pub wanted: Vec<DetectionRecord>,
+    pub expected: Vec<DetectionRecord>,
 }
 
-/// Writes a network that is small enough for a thousand requests. Random weights are unsure of every
-/// class, so they find many objects.
+/// Writes a network that is small enough for a thousand requests. Random weights have similar scores for all classes, so
+/// they detect many objects.
 pub fn weights(folder: &Path) -> PathBuf {
     let mut config = Config::default();
     let model = &mut config.model;
@@ -27,7 +27,7 @@ pub fn weights(folder: &Path) -> PathBuf {
     (model.mask_head.convs, model.mask_head.hidden) = (vec![16], 16);
     (config.image.min_size, config.image.max_size) = (64, 128);
     let device = backends::select(BackendKind::Cpu)
-        .expect("the processor")
+        .expect("the CPU backend")
         .device;
     let model = MaskRcnn::new(&config.model, 1, &device);
     let classes = Classes {
@@ -39,8 +39,8 @@ pub fn weights(folder: &Path) -> PathBuf {
     path
 }
 
-/// Pictures of several sizes and both formats that phones send, with what is in them.
-pub fn good_pictures(weights: &Path) -> Vec<Picture> {
+/// Images of several sizes, as PNG and JPEG, with their expected responses.
+pub fn good_images(weights: &Path) -> Vec<TestImage> {
     let predictor = Predictor::builder()
         .weights(weights)
         .backend(BackendKind::Cpu)
@@ -65,13 +65,13 @@ pub fn good_pictures(weights: &Path) -> Vec<Picture> {
             });
             let format = [ImageFormat::Png, ImageFormat::Jpeg][index % 2];
             let mut bytes = Cursor::new(Vec::new());
-            image.write_to(&mut bytes, format).expect("a picture");
+            image.write_to(&mut bytes, format).expect("an image");
             let bytes = bytes.into_inner();
             let decoded = mrcnn_core::image::decode::decode_bytes(&bytes, Path::new("sent"));
-            let found = predictor.predict(&decoded.expect("a picture"));
-            let wanted = found.expect("a prediction").to_coco(0);
-            assert!(!wanted.is_empty());
-            Picture { bytes, wanted }
+            let prediction = predictor.predict(&decoded.expect("an image"));
+            let expected = prediction.expect("a prediction").to_coco(0);
+            assert!(!expected.is_empty());
+            TestImage { bytes, expected }
         })
         .collect()
 }
@@ -84,7 +84,7 @@ pub fn bomb() -> Vec<u8> {
         PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, FilterType::NoFilter);
     encoder
         .write_image(&image, 10_000, 10_000, ExtendedColorType::L8)
-        .expect("a picture");
+        .expect("an image");
     assert!(bytes.len() < 500_000, "{} bytes", bytes.len());
     bytes
 }

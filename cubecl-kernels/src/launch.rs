@@ -1,0 +1,82 @@
+//! Buffers and element-wise launches, shared by the launches of all kernels.
+//!
+//! The kernels index their buffers as dense row-major arrays. Burn's tensors need not be dense: CUDA pads
+//! the rows of what `empty_device_dtype` and `zeros_client` allocate, slices keep the strides of their
+//! source, and permuted or expanded tensors have strides of their own. So every launch takes its buffers
+//! from here: [`dense`] makes an input dense, [`empty`] and [`zeros`] allocate dense outputs, and
+//! [`buffer`] refuses everything else. `clippy.toml` forbids the other functions in this workspace.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the one place where they are used with care"
+)]
+
+use burn::tensor::{DType, Shape};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::{empty_device_contiguous_dtype, zeros_client};
+use burn_cubecl::ops::reshape;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::calculate_cube_count_elemwise;
+use cubecl::prelude::*;
+
+/// Units of a cube of an element-wise launch: WebGPU guarantees as many.
+pub(crate) const UNITS: u32 = 256;
+
+/// The tensor with dense rows; a copy where it is padded, permuted or expanded.
+pub(crate) fn dense(tensor: CubeTensor) -> CubeTensor {
+    into_contiguous(tensor)
+}
+
+/// An uninitialized dense tensor on the device of `like`. A tensor without elements has one in memory:
+/// CUDA refuses to allocate zero bytes.
+pub(crate) fn empty<const D: usize>(
+    like: &CubeTensor,
+    shape: [usize; D],
+    dtype: DType,
+) -> CubeTensor {
+    let (client, device) = (like.client.clone(), like.device.clone());
+    let shape = Shape::new(shape);
+    if shape.num_elements() > 0 {
+        return empty_device_contiguous_dtype(client, device, shape, dtype);
+    }
+    let one = empty_device_contiguous_dtype(client, device, Shape::new([1]), dtype);
+    let nothing = one.handle.offset_end(dtype.size() as u64);
+    CubeTensor::new_contiguous(one.client, one.device, shape, nothing, dtype)
+}
+
+/// A dense tensor of zeros on the device of `like`.
+pub(crate) fn zeros<const D: usize>(
+    like: &CubeTensor,
+    shape: [usize; D],
+    dtype: DType,
+) -> CubeTensor {
+    let elements = shape.iter().product();
+    if elements == 0 {
+        return empty(like, shape, dtype);
+    }
+    // A tensor of one dimension has no rows to pad.
+    let flat = Shape::new([elements]);
+    let zeros = zeros_client(like.client.clone(), like.device.clone(), flat, dtype);
+    reshape(zeros, Shape::new(shape))
+}
+
+/// The tensor as a buffer argument of a kernel.
+///
+/// # Panics
+///
+/// If it is not dense: the kernel would read and write the wrong elements.
+pub(crate) fn buffer(tensor: &CubeTensor) -> BufferArg {
+    assert!(
+        tensor.is_contiguous(),
+        "a kernel's buffer has to be dense, not of shape {:?} with strides {:?}",
+        tensor.meta.shape(),
+        tensor.meta.strides()
+    );
+    tensor.clone().into_buffer_arg()
+}
+
+/// Cubes and their size for an element-wise launch of `units` units. The kernel stops units beyond.
+pub(crate) fn elementwise(on: &CubeTensor, units: usize) -> (CubeCount, CubeDim) {
+    let cube = CubeDim::new_1d(UNITS);
+    (calculate_cube_count_elemwise(&on.client, units, cube), cube)
+}
