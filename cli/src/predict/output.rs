@@ -15,7 +15,7 @@ pub struct JsonList {
     is_empty: bool,
 }
 
-const END: &[u8] = b"\n]\n";
+const END: &[u8] = b"\n]";
 
 impl JsonList {
     /// A new list of some elements.
@@ -31,7 +31,7 @@ impl JsonList {
             length: 1,
             is_empty: true,
         };
-        list.write(0, b"[\n]\n")?;
+        list.write(0, b"[\n]")?;
         let elements: Vec<String> = elements
             .iter()
             .map(|element| element.get().to_string())
@@ -66,9 +66,8 @@ impl JsonList {
         let bytes = [text.as_bytes(), END].concat();
         if let Err(error) = self.write(self.length, &bytes) {
             // The full disk has room for what stood there before.
-            let end: &[u8] = if self.is_empty { b"\n]\n" } else { END };
             self.file.set_len(self.length).ok();
-            self.write(self.length, end).ok();
+            self.write(self.length, END).ok();
             return Err(error);
         }
         self.length += text.len() as u64;

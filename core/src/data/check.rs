@@ -163,8 +163,10 @@ fn nothing_to_learn(split: &Split, dataset: &Dataset) -> Option<Problem> {
         .map(|sample| sample.instances.len())
         .sum();
     (crowds > 0 && dataset.objects() == 0).then(|| {
-        let reason = format!("all its {crowds} objects are crowds (iscrowd=1), which are never learned from");
-        let fix = "CVAT writes brush masks so: export polygons, or set iscrowd to 0 (`dataset check --fix OUT`)";
+        let reason = format!(
+            "all its {crowds} objects are crowds (iscrowd=1), which are never learned from"
+        );
+        let fix = "CVAT writes brush masks so: export polygons, or set iscrowd to 0";
         of_split(split, Severity::Error, "only crowds", reason, fix)
     })
 }

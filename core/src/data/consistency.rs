@@ -121,7 +121,7 @@ fn cause(
         return Some((
             "box corners",
             "it is x1, y1, x2, y2".into(),
-            "write bbox as [x, y, width, height]: `dataset check --fix OUT` takes the boxes from the masks",
+            "write bbox as [x, y, width, height]",
         ));
     }
     if fits([b, a, b + d, a + c]) || fits([b, a, d, c]) {

@@ -171,7 +171,7 @@ impl Reader<'_> {
                 let reason = format!(
                     "categories {first} and {id} are both called `{name}`, and are two classes"
                 );
-                let fix = "give them one id if they are the same (`dataset check --fix OUT`)";
+                let fix = "give them one id if they are the same";
                 self.warn(Fault::new("category name twice", reason, fix));
             }
             classes.ids.push(id);
@@ -192,7 +192,7 @@ impl Reader<'_> {
                 Ok(id) => id.0,
                 Err(reason) => {
                     let reason = format!("images[{index}]: {reason}");
-                    let fix = "give every image a whole number as id (`dataset check --fix OUT` numbers them)";
+                    let fix = "give every image a whole number as id";
                     self.error(Place::default(), Fault::new("image id", reason, fix));
                     continue;
                 }
@@ -290,7 +290,7 @@ impl Reader<'_> {
                 difference.shown(),
                 path.display()
             );
-            let fix = "fine if these are the images; `dataset check --fix OUT` corrects the names";
+            let fix = "fine if these are the images";
             self.warn(Fault::new("file name", reason, fix));
         }
         if let Some(name) = locator.outside.first() {

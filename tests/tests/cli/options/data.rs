@@ -42,10 +42,42 @@ fn objects(at: &Path, file: &str) -> usize {
         .len()
 }
 
+/// The images of `shapes/val` in another folder, and its annotations alone.
+fn apart(at: &Path) {
+    if at.join("apart").exists() {
+        return;
+    }
+    std::fs::create_dir(at.join("apart")).expect("a folder");
+    std::fs::copy(
+        at.join("shapes/annotations/instances_val.json"),
+        at.join("apart/labels.json"),
+    )
+    .expect("annotations");
+}
+
+pub const CHECK: Table = &[
+    ("--images", |at| {
+        apart(at);
+        let check = ["dataset", "check", "apart/labels.json"];
+        assert!(cli_error(at, &check).contains("is missing"));
+        let found = cli_ok(at, &[&check[..], &["--images=shapes/val"]].concat());
+        assert!(found.contains("all: 2 images"), "{found}");
+    }),
+    ("--all", |at| {
+        apart(at);
+        let lines = |more: &[&str]| {
+            let args = [&["dataset", "check", "apart/labels.json"], more].concat();
+            let text = crate::shown(&crate::cli(at, &args));
+            text.matches("error: ").count()
+        };
+        assert!(lines(&["--all"]) > lines(&[]));
+    }),
+];
+
 pub const CONVERT: Table = &[
     ("--from", |at| {
         let told = convert(at, &["--from=yolo", "yolo", "--out=coco"]);
-        assert!(told.contains("train: 2 pictures, 2 objects"), "{told}");
+        assert!(told.contains("train: 2 images, 2 objects"), "{told}");
         yolo(at);
         let error = cli_error(at, &["dataset", "convert", "--from=voc", "yolo", "--out=x"]);
         assert!(error.contains("no folder Annotations"), "{error}");

@@ -69,6 +69,7 @@ fn yolo_polygons_come_back() {
     for (line, wanted) in [
         ("2 0 0 1 0 1 1", "class `2`"),
         ("0 0 0 1 0 1", "5 coordinates"),
+        ("0 0 0 1 0 1 1 0.93", "may be a confidence"),
         ("0 0 0 1 0 80 1", "`80` is not a part"),
         ("0 0 0 x 0 1 1", "`x` is not a part"),
     ] {
