@@ -147,17 +147,17 @@ pub const PREDICT: Table = &[
             );
             assert_eq!(images(at, &out).len(), count);
         }
-        // The ids are the dataset's: evaluated as by `eval`.
-        let results = "--results=split-val/detections.json";
-        let by_file = cli_ok(at, &["eval", results, "--data=shapes"]);
-        let table = |text: &str| {
-            text.lines()
-                .filter(|line| line.contains("AP"))
-                .map(String::from)
-                .collect::<Vec<_>>()
+        // The ids are the dataset's.
+        let ids = |list: &[serde_json::Value], key: &str| {
+            let ids = list.iter().map(|value| value[key].as_u64().expect("an id"));
+            ids.collect::<std::collections::BTreeSet<u64>>()
         };
-        let by_weights = eval(at, &["--set=model.roi.score_threshold=0"]);
-        assert_eq!(table(&by_file), table(&by_weights));
+        let dataset = json(&at.join("shapes/annotations/instances_val.json"));
+        let wanted = ids(dataset["images"].as_array().expect("a list"), "id");
+        assert_eq!(ids(&images(at, "split-val"), "id"), wanted);
+        let results = "--results=split-val/detections.json";
+        let table = cli_ok(at, &["eval", results, "--data=shapes"]);
+        assert!(table.contains("AP50"), "{table}");
     }),
     ("--recursive", |at| {
         std::fs::create_dir_all(at.join("nested/below")).expect("a folder");
