@@ -15,8 +15,8 @@ use mrcnn_tests::found;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Far above a run: 20 to 60 s on two cores and lavapipe.
-const LIMIT: Duration = Duration::from_secs(600);
+/// Far above a run: a minute on two cores and lavapipe, seven where others share them.
+const LIMIT: Duration = Duration::from_secs(1800);
 const CHILD: &str = "MRCNN_STRESS_CHILD";
 
 #[test]
@@ -76,13 +76,11 @@ fn child_predicts_in_two_threads() {
     };
     let predictor = Predictor::new(&model, config, classes, &device);
     std::thread::scope(|scope| {
-        for side in [90, 130] {
+        for width in [90, 150] {
             let predictor = &predictor;
             scope.spawn(move || {
-                for width in [side, side + 40] {
-                    let image = small::picture(width, side);
-                    predictor.predict(&image).expect("a prediction");
-                }
+                let image = small::picture(width, 90);
+                predictor.predict(&image).expect("a prediction");
             });
         }
     });
