@@ -2,8 +2,9 @@
 
 use anyhow::{Result, bail};
 use clap::Args;
-use mrcnn_core::data::check;
-use std::path::PathBuf;
+use mrcnn_core::data::import::repair;
+use mrcnn_core::data::{check, summarized};
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
@@ -15,15 +16,23 @@ pub struct CheckArgs {
     /// Lists every problem, and not one line for each kind
     #[arg(long)]
     all: bool,
+    /// Writes a repaired copy to the new folder OUT and lists every change; DIR is not changed
+    #[arg(long, value_name = "OUT")]
+    fix: Option<PathBuf>,
 }
 
 pub const CHECK_EXAMPLES: &str = "\
 Examples:
   mrcnn-cli dataset check ~/my_coco
-  mrcnn-cli dataset check export/result.json --images export/images --all";
+  mrcnn-cli dataset check export/result.json --images export/images --all
+  mrcnn-cli dataset check ~/my_coco --fix ~/my_coco_fixed";
 
 pub fn run(args: &CheckArgs) -> Result<()> {
-    let report = check(&args.dir, args.images.as_deref())?;
+    let images = args.images.as_deref();
+    if let Some(out) = &args.fix {
+        return fix(&args.dir, images, out, args.all);
+    }
+    let report = check(&args.dir, images)?;
     if args.all {
         report
             .problems
@@ -35,4 +44,25 @@ pub fn run(args: &CheckArgs) -> Result<()> {
         0 => Ok(()),
         errors => bail!("{}: {errors} errors; see above", args.dir.display()),
     }
+}
+
+fn fix(dir: &Path, images: Option<&Path>, out: &Path, all: bool) -> Result<()> {
+    for repaired in repair(dir, images, out)? {
+        match all {
+            true => repaired
+                .changes
+                .iter()
+                .for_each(|change| println!("{change}")),
+            false => summarized(&repaired.changes)
+                .iter()
+                .for_each(|line| println!("{line}")),
+        }
+        let split = &repaired.split;
+        println!(
+            "{}: {} images, {} objects; warnings are repaired, errors are left out",
+            split.split, split.pictures, split.objects
+        );
+    }
+    println!("check it: mrcnn-cli dataset check {}", out.display());
+    Ok(())
 }

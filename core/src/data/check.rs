@@ -166,7 +166,7 @@ fn nothing_to_learn(split: &Split, dataset: &Dataset) -> Option<Problem> {
         let reason = format!(
             "all its {crowds} objects are crowds (iscrowd=1), which are never learned from"
         );
-        let fix = "CVAT writes brush masks so: export polygons, or set iscrowd to 0";
+        let fix = "CVAT writes brush masks so: export polygons, or let `dataset check --fix OUT` set iscrowd to 0";
         of_split(split, Severity::Error, "only crowds", reason, fix)
     })
 }

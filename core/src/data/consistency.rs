@@ -121,7 +121,7 @@ fn cause(
         return Some((
             "box corners",
             "it is x1, y1, x2, y2".into(),
-            "write bbox as [x, y, width, height]",
+            "write bbox as [x, y, width, height]; `dataset check --fix OUT` takes it from the mask",
         ));
     }
     if fits([b, a, b + d, a + c]) || fits([b, a, d, c]) {

@@ -1,7 +1,7 @@
 //! Checks annotations one by one: text to mask and box, or to a fault.
 
 use super::consistency::{Agreement, compare, is_normalized};
-use super::json::{Field, Numbers, parse_element};
+use super::json::{Field, Numbers, RawSegmentation, parse_element};
 use super::raw::RawAnnotation;
 use super::segmentation::{self, Fault};
 use crate::boxes::Bbox;
@@ -9,18 +9,21 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use vernier_mask::Rle;
 
-/// Memory that the masks of a file may take.
+/// Memory that the masks of a file may take, and whether faults are repaired.
 pub(super) struct Limits {
     most: u64,
     used: AtomicU64,
+    /// Repairs faults whose meaning is certain, and notes each as a warning.
+    pub repair: bool,
 }
 
 impl Limits {
     /// In proportion to the file: small files that describe gigabytes of masks are refused.
-    pub fn new(file_length: u64) -> Self {
+    pub fn new(file_length: u64, repair: bool) -> Self {
         Self {
             most: (256 << 20) + 64 * file_length,
             used: AtomicU64::new(0),
+            repair,
         }
     }
 
@@ -36,6 +39,15 @@ impl Limits {
             )),
         }
     }
+}
+
+/// The images of a file.
+#[derive(Default)]
+pub(super) struct Table {
+    /// Width and height by id.
+    pub sizes: HashMap<u64, (u32, u32)>,
+    /// Ids given to images whose own ids are no numbers, by these as they are shown.
+    pub given: HashMap<String, u64>,
 }
 
 /// The texts of consecutive annotations.
@@ -78,16 +90,12 @@ impl Batch {
     }
 
     /// Parses and checks every annotation; an error where the text is not JSON.
-    pub fn check(
-        self,
-        sizes: &HashMap<u64, (u32, u32)>,
-        limits: &Limits,
-    ) -> Result<Vec<Checked>, String> {
+    pub fn check(self, table: &Table, limits: &Limits) -> Result<Vec<Checked>, String> {
         let mut start = 0;
         let mut checked = Vec::with_capacity(self.ends.len());
         for (end, place, index) in self.ends {
             let annotation = parse_element(&self.bytes[start..end], place)?;
-            checked.push(check(index, annotation, sizes, limits));
+            checked.push(check(index, annotation, table, limits));
             start = end;
         }
         Ok(checked)
@@ -97,7 +105,7 @@ impl Batch {
 fn check(
     index: usize,
     annotation: Result<RawAnnotation, String>,
-    sizes: &HashMap<u64, (u32, u32)>,
+    table: &Table,
     limits: &Limits,
 ) -> Checked {
     let annotation = match annotation {
@@ -114,14 +122,27 @@ fn check(
         }
     };
     let mut notes = Vec::new();
-    let image = annotation
-        .image_id
+    let id = annotation.id.clone().value().map(|id| id.0);
+    let category = annotation
+        .category_id
         .clone()
-        .required("image_id")
+        .required("category_id")
         .map(|id| id.0);
-    let size = image.as_ref().ok().and_then(|id| sizes.get(id));
+    let given = match &annotation.image_id {
+        Field::Bad(shown) => table.given.get(shown).copied(),
+        _ => None,
+    };
+    let image = match given {
+        Some(id) => Ok(id),
+        None => annotation
+            .image_id
+            .clone()
+            .required("image_id")
+            .map(|id| id.0),
+    };
+    let size = image.as_ref().ok().and_then(|id| table.sizes.get(id));
     let object = match size {
-        Some(&size) => object(&annotation, size, &mut notes).and_then(|object| {
+        Some(&size) => object(annotation, size, limits.repair, &mut notes).and_then(|object| {
             limits.take(&object.mask)?;
             Ok(object)
         }),
@@ -133,12 +154,9 @@ fn check(
     };
     Checked {
         index,
-        id: annotation.id.value().map(|id| id.0),
+        id,
         image,
-        category: annotation
-            .category_id
-            .required("category_id")
-            .map(|id| id.0),
+        category,
         object,
         notes,
     }
@@ -146,8 +164,9 @@ fn check(
 
 /// The object of an annotation of a `width x height` image.
 fn object(
-    annotation: &RawAnnotation,
+    annotation: RawAnnotation,
     (width, height): (u32, u32),
+    repair: bool,
     notes: &mut Vec<Fault>,
 ) -> Result<Object, Fault> {
     let field = |reason: String| {
@@ -163,20 +182,31 @@ fn object(
         .optional("iscrowd")
         .map_err(field)?;
     let area = annotation.area.clone().optional("area").map_err(field)?;
-    let segmentation = &annotation.segmentation;
-    if is_normalized(segmentation, width, height) {
-        return Err(Fault::new(
+    let mut segmentation = annotation.segmentation;
+    if is_normalized(&segmentation, width, height) {
+        let fault = Fault::new(
             "normalized polygons",
             format!(
                 "the polygon's coordinates are normalized, fractions of the {width}x{height} image"
             ),
             "multiply x by the image's width and y by its height, in the boxes too",
-        ));
+        );
+        if !repair {
+            return Err(fault);
+        }
+        scale(&mut segmentation, width, height);
+        notes.push(repaired(fault, "multiplied by the image's sides"));
     }
-    let numbers = numbers(&annotation.bbox)?;
-    let drawn = segmentation::mask(segmentation, height, width)?;
-    let mask = drawn.mask;
-    let inside = numbers
+    let numbers = match numbers(&annotation.bbox) {
+        Err(fault) if repair => {
+            notes.push(repaired(fault, "taken from the mask"));
+            None
+        }
+        numbers => numbers?,
+    };
+    let drawn = segmentation::mask(&segmentation, height, width)?;
+    let mut mask = drawn.mask;
+    let mut inside = numbers
         .map(|numbers| place(numbers, width, height))
         .transpose();
     if mask.area() == 0 {
@@ -185,8 +215,20 @@ fn object(
         return Err(Fault::new("no pixel", "the mask has no pixel", fix));
     }
     if let Some(numbers) = numbers {
-        match (compare(numbers, &mask, segmentation), &inside) {
+        match (compare(numbers, &mask, &segmentation), &inside) {
             (Agreement::Good, _) => {}
+            (Agreement::Contradiction(fault), _) if repair && fault.kind == "row-major RLE" => {
+                mask = by_columns(&mask).ok_or_else(|| fault.clone())?;
+                notes.push(repaired(fault, "encoded by columns"));
+            }
+            (Agreement::Contradiction(fault), _)
+                if repair
+                    && ["box corners", "box center", "normalized coordinates"]
+                        .contains(&fault.kind) =>
+            {
+                notes.push(repaired(fault, "taken from the mask"));
+                inside = Ok(None);
+            }
             (Agreement::Contradiction(fault), Err(_)) if fault.kind == "box and mask apart" => {}
             (Agreement::Contradiction(fault), _) => return Err(fault),
             (Agreement::Doubtful(fault), _) => notes.push(fault),
@@ -216,6 +258,31 @@ fn object(
         mask,
         crowd: crowd.is_some_and(|crowd| crowd.0),
     })
+}
+
+/// A fault that is repaired, as a note.
+fn repaired(fault: Fault, how: &'static str) -> Fault {
+    Fault { fix: how, ..fault }
+}
+
+/// Multiplies fractions of the image by its sides.
+fn scale(segmentation: &mut RawSegmentation, width: u32, height: u32) {
+    let sides = [f64::from(width), f64::from(height)];
+    if let RawSegmentation::Polygons(polygons) = segmentation {
+        for polygon in polygons {
+            for (index, value) in polygon.iter_mut().enumerate() {
+                *value *= sides[index % 2];
+            }
+        }
+    }
+}
+
+/// The mask of runs that went along the rows.
+fn by_columns(mask: &Rle) -> Option<Rle> {
+    // Columns of the turned image are its rows.
+    let turned = Rle::from_counts(mask.w, mask.h, mask.counts.to_vec());
+    let cells = turned.to_raster_bytes();
+    Rle::from_row_major_raster_bytes(&cells, mask.h, mask.w).ok()
 }
 
 /// The four finite numbers of a box; `None` where there is no box.

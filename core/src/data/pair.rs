@@ -201,7 +201,7 @@ pub(crate) fn check_objects(train: &Dataset, val: &Dataset) -> Result<Option<Pro
                 .to_string(),
             crowds => format!(
                 "all its {crowds} objects are crowds (iscrowd=1), which are never learned from: CVAT writes brush \
-                 masks so; export polygons, or set iscrowd to 0"
+                 masks so; export polygons, or let `dataset check --fix OUT` set iscrowd to 0"
             ),
         };
         let path = train.annotations.clone();

@@ -2,7 +2,7 @@
 
 use super::classes::Classes;
 use super::dataset::{DataError, Dataset, Instance, LeftOut, Sample};
-use super::entries::{Batch, Checked, Limits};
+use super::entries::{Batch, Checked, Limits, Table};
 use super::json::{Element, Field, Id, ScanError, Section, parse_element, scan};
 use super::locate::Locator;
 use super::problem::{Problem, Severity};
@@ -17,6 +17,16 @@ use std::thread::JoinHandle;
 
 /// Reads a split without what is bad, and every problem that is found without decoding an image.
 pub(crate) fn read_split(split: &Split) -> Result<(Dataset, Vec<Problem>), DataError> {
+    read(split, false)
+}
+
+/// As [`read_split`], but repairs what has a certain meaning: boxes that contradict their masks, row-major RLE,
+/// normalized coordinates, ids, names used twice. Each repair is a warning.
+pub(crate) fn read_repaired(split: &Split) -> Result<(Dataset, Vec<Problem>), DataError> {
+    read(split, true)
+}
+
+fn read(split: &Split, repair: bool) -> Result<(Dataset, Vec<Problem>), DataError> {
     let path = &split.annotations;
     let json = |reason: String| DataError::Json {
         path: path.clone(),
@@ -31,7 +41,10 @@ pub(crate) fn read_split(split: &Split) -> Result<(Dataset, Vec<Problem>), DataE
         samples: Vec::new(),
         dropped: HashSet::new(),
         left_out: Vec::new(),
-        checks: Checks::new(length),
+        given: HashMap::new(),
+        highest_image: 0,
+        merged: HashMap::new(),
+        checks: Checks::new(length, repair),
     };
     let foreign =
         scan(path, &mut |element| reader.element(element)).map_err(|error| match error {
@@ -60,6 +73,11 @@ struct Reader<'a> {
     /// Ids of entries that are left out, whose annotations are not named again.
     dropped: HashSet<u64>,
     left_out: Vec<LeftOut>,
+    /// Ids given to images whose own ids are no numbers, by these as they are shown.
+    given: HashMap<String, u64>,
+    highest_image: u64,
+    /// Categories that are taken for another of the same name.
+    merged: HashMap<u64, u64>,
     checks: Checks,
 }
 
@@ -115,11 +133,12 @@ impl Reader<'_> {
 
     /// Makes samples of the images read so far, once.
     fn prepare(&mut self) {
-        if self.checks.sizes.is_none() {
+        if self.checks.table.is_none() {
             self.make_samples();
             let sizes = self.samples.iter();
             let sizes = sizes.map(|s| (s.image_id, (s.width, s.height))).collect();
-            self.checks.sizes = Some(Arc::new(sizes));
+            let given = std::mem::take(&mut self.given);
+            self.checks.table = Some(Arc::new(Table { sizes, given }));
         }
     }
 
@@ -167,11 +186,23 @@ impl Reader<'_> {
                 self.error(Place::default(), fault);
                 continue;
             }
-            if let Some(first) = names.insert(name.clone(), id) {
+            let first = names.get(&name).copied();
+            names.entry(name.clone()).or_insert(id);
+            if let (Some(first), true) = (first, self.checks.limits.repair) {
+                let reason = format!("categories {first} and {id} are both called `{name}`");
+                self.warn(Fault::new(
+                    "category name twice",
+                    reason,
+                    "they are one now",
+                ));
+                self.merged.insert(id, first);
+                continue;
+            }
+            if let Some(first) = first {
                 let reason = format!(
                     "categories {first} and {id} are both called `{name}`, and are two classes"
                 );
-                let fix = "give them one id if they are the same";
+                let fix = "give them one id if they are the same (`dataset check --fix OUT`)";
                 self.warn(Fault::new("category name twice", reason, fix));
             }
             classes.ids.push(id);
@@ -180,7 +211,29 @@ impl Reader<'_> {
         classes
     }
 
+    /// A number for an image whose id is none.
+    fn give_id(&mut self, index: usize, image: &Result<RawImage, String>, reason: String) -> u64 {
+        // Beyond the numbers that other entries may have.
+        let id = self.highest_image + 1;
+        self.highest_image = id;
+        if let Ok(RawImage {
+            id: Field::Bad(shown),
+            ..
+        }) = image
+        {
+            self.given.insert(shown.clone(), id);
+        }
+        let reason = format!("images[{index}]: {reason}");
+        self.warn(Fault::new("image id", reason, "it is numbered"));
+        id
+    }
+
     fn make_samples(&mut self) {
+        let ids = self
+            .images
+            .iter()
+            .filter_map(|(_, image)| image.as_ref().ok()?.id.clone().value());
+        self.highest_image = ids.map(|id| id.0).max().unwrap_or(0);
         let mut locator = Locator::new(&self.split.images, &self.split.annotations);
         let (mut ids, mut paths) = (HashSet::new(), HashMap::new());
         for (index, image) in std::mem::take(&mut self.images) {
@@ -190,9 +243,10 @@ impl Reader<'_> {
             };
             let id = match own_id {
                 Ok(id) => id.0,
+                Err(reason) if self.checks.limits.repair => self.give_id(index, &image, reason),
                 Err(reason) => {
                     let reason = format!("images[{index}]: {reason}");
-                    let fix = "give every image a whole number as id";
+                    let fix = "give every image a whole number as id (`dataset check --fix OUT` numbers them)";
                     self.error(Place::default(), Fault::new("image id", reason, fix));
                     continue;
                 }
@@ -348,7 +402,11 @@ impl Reader<'_> {
                 }
                 continue;
             };
-            let id = checked.id.unwrap_or_else(|| {
+            let repeated = checked.id.is_some_and(|id| seen.contains(&id));
+            let own_id = checked
+                .id
+                .filter(|_| !(repeated && self.checks.limits.repair));
+            let id = own_id.unwrap_or_else(|| {
                 numbered.push(checked.index);
                 highest.saturating_add(numbered.len() as u64)
             });
@@ -367,8 +425,9 @@ impl Reader<'_> {
                 continue;
             }
             let label = checked.category.and_then(|category| {
+                let category = self.merged.get(&category).unwrap_or(&category);
                 labels
-                    .get(&category)
+                    .get(category)
                     .copied()
                     .ok_or_else(|| format!("category id {category} does not exist (ids: {known})"))
             });
@@ -397,7 +456,7 @@ impl Reader<'_> {
         if let Some(first) = numbered.first() {
             let count = numbered.len();
             let reason = format!(
-                "{count} annotations have no whole number as id, the first is annotations[{first}]"
+                "{count} annotations have no whole number of their own as id, the first is annotations[{first}]"
             );
             self.warn(Fault::new("annotation ids", reason, "they are numbered"));
         }
@@ -407,8 +466,7 @@ impl Reader<'_> {
 /// Annotations on their way through the checks: parsed and drawn by several threads where there are many.
 struct Checks {
     batch: Batch,
-    waiting: Vec<Batch>,
-    sizes: Option<Arc<HashMap<u64, (u32, u32)>>>,
+    table: Option<Arc<Table>>,
     limits: Arc<Limits>,
     threads: usize,
     running: VecDeque<JoinHandle<Result<Vec<Checked>, String>>>,
@@ -416,33 +474,24 @@ struct Checks {
 }
 
 impl Checks {
-    fn new(file_length: u64) -> Self {
+    fn new(file_length: u64, repair: bool) -> Self {
         Self {
             batch: Batch::default(),
-            waiting: Vec::new(),
-            sizes: None,
-            limits: Arc::new(Limits::new(file_length)),
+            table: None,
+            limits: Arc::new(Limits::new(file_length, repair)),
             threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
             running: VecDeque::new(),
             finished: Vec::new(),
         }
     }
 
-    /// Hands the batch to a thread, after those that waited for the images.
+    /// Hands the batch to a thread.
     fn start(&mut self) -> Result<(), String> {
         let batch = std::mem::take(&mut self.batch);
-        let waiting = std::mem::take(&mut self.waiting);
-        for batch in waiting.into_iter().chain([batch]) {
-            self.start_one(batch)?;
-        }
-        Ok(())
-    }
-
-    fn start_one(&mut self, batch: Batch) -> Result<(), String> {
-        let sizes = self.sizes.clone().unwrap_or_default();
+        let table = self.table.clone().unwrap_or_default();
         let limits = self.limits.clone();
         if self.threads == 1 {
-            self.finished.push(batch.check(&sizes, &limits)?);
+            self.finished.push(batch.check(&table, &limits)?);
             return Ok(());
         }
         // One more than there are cores, so that none waits.
@@ -450,7 +499,7 @@ impl Checks {
             self.join_oldest()?;
         }
         self.running
-            .push_back(std::thread::spawn(move || batch.check(&sizes, &limits)));
+            .push_back(std::thread::spawn(move || batch.check(&table, &limits)));
         Ok(())
     }
 
@@ -466,9 +515,9 @@ impl Checks {
 
     /// The checked annotations in the order of the file.
     fn finish(&mut self) -> Result<Vec<Checked>, String> {
-        if self.running.is_empty() && self.waiting.is_empty() {
-            let sizes = self.sizes.clone().unwrap_or_default();
-            let checked = std::mem::take(&mut self.batch).check(&sizes, &self.limits)?;
+        if self.running.is_empty() {
+            let table = self.table.clone().unwrap_or_default();
+            let checked = std::mem::take(&mut self.batch).check(&table, &self.limits)?;
             self.finished.push(checked);
         } else {
             self.start()?;

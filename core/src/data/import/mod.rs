@@ -6,6 +6,7 @@ mod detect;
 mod labelme;
 mod lvis;
 mod records;
+mod repair;
 mod shape;
 mod shards;
 mod via;
@@ -13,6 +14,8 @@ mod voc;
 mod writer;
 mod yaml;
 mod yolo;
+
+pub use repair::{Repaired, repair};
 
 use crate::image::decode::DecodeError;
 use std::collections::BTreeMap;

@@ -63,6 +63,25 @@ pub const CHECK: Table = &[
         let found = cli_ok(at, &[&check[..], &["--images=shapes/val"]].concat());
         assert!(found.contains("all: 2 images"), "{found}");
     }),
+    ("--fix", |at| {
+        std::fs::create_dir_all(at.join("corners/annotations")).expect("a folder");
+        let mut file = json(&at.join("shapes/annotations/instances_val.json"));
+        for annotation in file["annotations"].as_array_mut().expect("a list") {
+            let [x, y, w, h] =
+                std::array::from_fn(|i| annotation["bbox"][i].as_f64().expect("a number"));
+            annotation["bbox"] = serde_json::json!([x, y, x + w, y + h]);
+        }
+        let wanted = file["annotations"].as_array().map_or(0, Vec::len);
+        let path = at.join("corners/annotations/instances_val.json");
+        std::fs::write(&path, file.to_string()).expect("annotations");
+        let check = ["dataset", "check", "corners", "--images=shapes/val"];
+        assert!(cli_error(at, &check).contains("errors"));
+        let told = cli_ok(at, &[&check[..], &["--fix=fixed"]].concat());
+        assert!(told.contains("x1, y1, x2, y2"), "{told}");
+        assert_eq!(objects(at, "fixed/annotations/instances_val.json"), wanted);
+        assert!(cli_ok(at, &["dataset", "check", "fixed"]).contains("0 errors"));
+        assert_eq!(text(&path), file.to_string(), "the original");
+    }),
     ("--all", |at| {
         apart(at);
         let lines = |more: &[&str]| {
