@@ -2,7 +2,7 @@
 
 use crate::benchmark::BenchmarkArgs;
 use crate::convert::ConvertArgs;
-use crate::dataset::{CHECK_EXAMPLES, CheckArgs, DatasetConvertArgs, PreviewArgs};
+use crate::dataset::{CHECK_EXAMPLES, CheckArgs, DatasetConvertArgs, PreviewArgs, StatsArgs};
 use crate::doctor::DoctorArgs;
 use crate::ranks::RankArgs;
 use crate::recipe::RecipeArgs;
@@ -345,6 +345,8 @@ pub enum DatasetCommand {
     Convert(DatasetConvertArgs),
     /// Draw training pictures as the network sees them: after augmentation, with boxes and masks.
     Preview(PreviewArgs),
+    /// Count image sizes, objects per image, areas and classes.
+    Stats(StatsArgs),
 }
 
 #[derive(Debug, Args)]

@@ -3,10 +3,12 @@
 mod check;
 mod convert;
 mod preview;
+mod stats;
 
 pub use check::{CHECK_EXAMPLES, CheckArgs};
 pub use convert::DatasetConvertArgs;
 pub use preview::PreviewArgs;
+pub use stats::StatsArgs;
 
 use crate::args::{DatasetCommand, ShapesArgs};
 use anyhow::{Result, ensure};
@@ -18,6 +20,7 @@ pub fn run(command: &DatasetCommand) -> Result<()> {
         DatasetCommand::Check(args) => check::run(args),
         DatasetCommand::Convert(args) => convert::run(args),
         DatasetCommand::Preview(args) => preview::run(args),
+        DatasetCommand::Stats(args) => stats::run(args),
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) mod segmentation;
 pub mod shapes;
 mod source;
 pub(crate) mod splits;
+mod stats;
 
 pub use crate::config::OnProblem;
 pub use check::{Report, SplitSummary, check};
@@ -34,4 +35,5 @@ pub(crate) use pair::check_objects;
 pub use pair::{TrainingData, open_split, open_training_data};
 pub use problem::{Problem, Severity, printable, summarized};
 pub use source::{DatasetSource, Origin, SourceError};
-pub use splits::{Split, find_split, find_splits};
+pub use splits::{Split, find_split, find_splits, find_splits_in};
+pub use stats::{Histogram, Statistics};

@@ -99,7 +99,7 @@ pub fn find_splits(dir: &Path) -> Result<Vec<Split>, DataError> {
 }
 
 /// As [`find_splits`], with the folder of the images where it is known.
-pub(crate) fn find_splits_in(dir: &Path, images: Option<&Path>) -> Result<Vec<Split>, DataError> {
+pub fn find_splits_in(dir: &Path, images: Option<&Path>) -> Result<Vec<Split>, DataError> {
     let io_error = |source| DataError::Io {
         path: dir.into(),
         source,

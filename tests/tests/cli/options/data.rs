@@ -93,6 +93,27 @@ pub const CHECK: Table = &[
     }),
 ];
 
+pub const STATS: Table = &[
+    ("--images", |at| {
+        apart(at);
+        let args = [
+            "dataset",
+            "stats",
+            "apart/labels.json",
+            "--images=shapes/val",
+        ];
+        assert!(cli_ok(at, &args).contains("all: 2 images"));
+    }),
+    ("--html", |at| {
+        let told = cli_ok(at, &["dataset", "stats", "shapes", "--html=stats.html"]);
+        assert!(
+            told.contains("train: 4 images") && told.contains("objects per class"),
+            "{told}"
+        );
+        assert!(text(&at.join("stats.html")).contains("<h1>val</h1>"));
+    }),
+];
+
 pub const CONVERT: Table = &[
     ("--from", |at| {
         let told = convert(at, &["--from=yolo", "yolo", "--out=coco"]);

@@ -18,7 +18,7 @@ type Case = fn(&Path);
 type Table = &'static [(&'static str, Case)];
 
 /// Every command with its table.
-const COMMANDS: [(&[&str], Table); 11] = [
+const COMMANDS: [(&[&str], Table); 12] = [
     (&["quickstart"], tools::QUICKSTART),
     (&["train"], train::TRAIN),
     (&["eval"], predict::EVAL),
@@ -28,6 +28,7 @@ const COMMANDS: [(&[&str], Table); 11] = [
     (&["dataset", "check"], data::CHECK),
     (&["dataset", "convert"], data::CONVERT),
     (&["dataset", "preview"], data::PREVIEW),
+    (&["dataset", "stats"], data::STATS),
     (&["benchmark"], tools::BENCHMARK),
     (&["doctor"], tools::DOCTOR),
 ];
@@ -127,6 +128,7 @@ fn options_of_the_other_commands() {
         data::CHECK,
         data::CONVERT,
         data::PREVIEW,
+        data::STATS,
         tools::BENCHMARK,
         tools::DOCTOR,
     ] {
