@@ -1,7 +1,8 @@
 //! Checks a dataset: everything that would fail or mislead later, with file, id, reason and fix.
 
-use super::dataset::{DataError, Dataset, Sample};
+use super::dataset::{Dataset, Sample};
 use super::duplicates::shared_images;
+use super::error::DataError;
 use super::images::check_images;
 use super::problem::{Problem, Severity, printable, summarized};
 use super::reader::read_split;

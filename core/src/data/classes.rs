@@ -1,6 +1,6 @@
 //! Classes: labels, names and category ids.
 
-use super::dataset::DataError;
+use super::error::DataError;
 use super::json::read_text;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;

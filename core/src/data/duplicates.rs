@@ -1,8 +1,8 @@
 //! Images that two splits share, by the contents of their files.
 
+use super::dataset::Origin;
 use super::dataset::{Dataset, Sample};
 use super::problem::{Problem, Severity};
-use super::source::Origin;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::Read;

@@ -1,6 +1,7 @@
 //! Opens the training and the validation set of a configuration.
 
-use super::dataset::{DataError, Dataset};
+use super::dataset::Dataset;
+use super::error::DataError;
 use super::holdout::held_out;
 use super::problem::{Problem, Severity};
 use super::splits::{Split, find_split_in};

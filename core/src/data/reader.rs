@@ -1,8 +1,9 @@
 //! Reads a split. Every annotation is checked; a bad one is left out and named.
 
 use super::classes::Classes;
-use super::dataset::{DataError, Dataset, Instance, LeftOut, Sample};
+use super::dataset::{Dataset, Instance, LeftOut, Sample};
 use super::entries::{Batch, Checked, Limits, Table};
+use super::error::DataError;
 use super::json::{Element, Field, Id, ScanError, Section, parse_element, scan};
 use super::locate::Locator;
 use super::problem::{Problem, Severity};

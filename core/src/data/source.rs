@@ -1,49 +1,18 @@
 //! Data sets of a program's own: pictures and objects that come from anywhere.
 
 use super::classes::Classes;
-use super::dataset::{DataError, Dataset, Instance, Sample};
+use super::dataset::{Dataset, DatasetSource, Instance, Origin, Sample, SourceError};
+use super::error::DataError;
 use super::problem::{Problem, Severity};
 use crate::boxes::Bbox;
 use crate::config::{Depth, OnProblem};
 use crate::image::decode::{DecodeError, Decoded, decode_quick, decode_with};
 use ::image::RgbImage;
 use std::collections::HashSet;
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vernier_mask::Rle;
-
-/// What a source fails with; it is shown as it is.
-pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
-
-/// A split of a data set, wherever it lives: a folder, a database, an archive, a renderer.
-///
-/// COCO files are one ([`Dataset::open`] reads them, and a [`Dataset`] is a source itself, so that a
-/// source of one's own can wrap it). [`Dataset::from_source`] checks a source and makes it what
-/// training and evaluation take.
-pub trait DatasetSource: Send + Sync {
-    /// What stands for the source in messages and reports.
-    fn name(&self) -> String;
-
-    /// Class names and category ids; label `i + 1` is the class at index `i`.
-    fn classes(&self) -> Classes;
-
-    /// Number of pictures.
-    fn len(&self) -> usize;
-
-    /// Whether there is no picture.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Size and objects of picture `index`, without its pixels; asked once and kept in memory.
-    fn sample(&self, index: usize) -> Result<Sample, SourceError>;
-
-    /// The pixels of picture `index`, of the size that its sample says, the same ones every time; asked
-    /// once an epoch, by several threads at once.
-    fn picture(&self, index: usize) -> Result<RgbImage, SourceError>;
-}
 
 impl DatasetSource for Dataset {
     fn name(&self) -> String {
@@ -64,35 +33,6 @@ impl DatasetSource for Dataset {
 
     fn picture(&self, index: usize) -> Result<RgbImage, SourceError> {
         Ok(self.samples[index].image()?)
-    }
-}
-
-/// Where the pixels of a [`Sample`] come from.
-#[derive(Clone, Default)]
-pub enum Origin {
-    /// The file at its path.
-    #[default]
-    File,
-    /// Picture `index` of a source.
-    Source(Arc<dyn DatasetSource>, usize),
-}
-
-impl fmt::Debug for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File => f.write_str("File"),
-            Self::Source(source, index) => write!(f, "Source({:?}, {index})", source.name()),
-        }
-    }
-}
-
-impl PartialEq for Origin {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::File, Self::File) => true,
-            (Self::Source(a, i), Self::Source(b, j)) => Arc::ptr_eq(a, b) && i == j,
-            _ => false,
-        }
     }
 }
 

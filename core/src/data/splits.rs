@@ -1,6 +1,6 @@
 //! Finds the splits of a dataset by the common folder layouts.
 
-use super::DataError;
+use super::error::DataError;
 use std::path::{Path, PathBuf};
 
 /// Where a split's files are.

@@ -1,8 +1,8 @@
 //! CVAT for images 1.1: an XML file, read by hotcoco.
 
 use super::shape::{Point, object};
+use super::spec::{ImportError, ImportSpec, Imported};
 use super::writer::{Category, Writer};
-use super::{ImportError, ImportSpec, Imported};
 use crate::data::locate::Locator;
 use crate::image::decode::dimensions;
 use hotcoco::types::{Annotation, Segmentation};

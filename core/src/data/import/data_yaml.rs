@@ -1,6 +1,6 @@
 //! `data.yaml` of a YOLO dataset.
 
-use super::ImportError;
+use super::spec::ImportError;
 use super::yaml::{Node, parse};
 use crate::data::json::read_text;
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! Finds out which format a file or folder has, from its contents.
 
-use super::{Format, ImportError, data_yaml};
+use super::data_yaml;
+use super::spec::{Format, ImportError};
 use crate::data::json::{Foreign, scan};
 use crate::data::splits::find_splits;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! labelme: a JSON file for each image, with shapes in pixels.
 
 use super::shape::{Point, ellipse, object};
+use super::spec::{ImportError, ImportSpec, Imported};
 use super::writer::{Category, Mask, Object, Writer};
-use super::{ImportError, ImportSpec, Imported};
 use crate::data::json::read_text;
 use crate::data::locate::Locator;
 use crate::image::decode::{decode_bytes, dimensions, dimensions_bytes};

@@ -9,6 +9,7 @@ mod records;
 mod repair;
 mod shape;
 mod shards;
+mod spec;
 mod via;
 mod voc;
 mod writer;
@@ -16,111 +17,7 @@ mod yaml;
 mod yolo;
 
 pub use repair::{Repaired, repair};
-
-use crate::image::decode::DecodeError;
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use thiserror::Error;
-
-/// A format that is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// Found from the contents.
-    Auto,
-    /// CVAT for images 1.1: `annotations.xml` with `images/`.
-    Cvat,
-    /// labelme: a JSON file for each image.
-    Labelme,
-    /// VIA (VGG Image Annotator): a JSON file for all images.
-    Via,
-    /// LVIS: COCO JSON whose images are named by `coco_url`.
-    Lvis,
-    /// Pascal VOC: `Annotations/*.xml` with the masks in `SegmentationObject/*.png`.
-    Voc,
-    /// YOLO-seg: `data.yaml`, and a text file of polygons per image.
-    Yolo,
-    /// TFRecord shards of the reference system (`create_coco_tf_record.py`).
-    Tfrecord,
-}
-
-/// Source and destination of a conversion.
-#[derive(Clone, Debug)]
-pub struct ImportSpec {
-    /// What `source` is.
-    pub format: Format,
-    /// The annotation file or the folder.
-    pub source: PathBuf,
-    /// The folder of the images where it is not beside the annotations; LVIS: COCO's.
-    pub images: Option<PathBuf>,
-    /// Reads this split only; for formats without splits, names the split.
-    pub split: Option<String>,
-    /// The COCO folder, with no such split yet.
-    pub out: PathBuf,
-}
-
-/// A split that was converted.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Imported {
-    /// Its name.
-    pub split: String,
-    /// Images.
-    pub pictures: usize,
-    /// Objects.
-    pub objects: usize,
-    /// What was left out: the reason, and how often.
-    pub left_out: BTreeMap<&'static str, usize>,
-}
-
-/// Why a dataset could not be read.
-#[derive(Debug, Error)]
-pub enum ImportError {
-    /// A file or folder cannot be read or written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The error of the system.
-        source: std::io::Error,
-    },
-    /// The source is not what it should be.
-    #[error("{path}: {reason}")]
-    Source {
-        /// The file or folder, with a line or a place where there is one.
-        path: String,
-        /// What is wrong, and what to do.
-        reason: String,
-    },
-    /// An image.
-    #[error(transparent)]
-    Picture(#[from] DecodeError),
-    /// The split is there already.
-    #[error("{path} exists; give another --out, or another --split")]
-    Exists {
-        /// Its annotations.
-        path: PathBuf,
-    },
-}
-
-impl ImportError {
-    fn io(path: &Path, source: std::io::Error) -> Self {
-        let path = path.into();
-        Self::Io { path, source }
-    }
-
-    fn source(path: &Path, reason: impl ToString) -> Self {
-        Self::Source {
-            path: path.display().to_string(),
-            reason: reason.to_string(),
-        }
-    }
-
-    fn line(path: &Path, line: usize, reason: impl ToString) -> Self {
-        Self::Source {
-            path: format!("{}, line {line}", path.display()),
-            reason: reason.to_string(),
-        }
-    }
-}
+pub use spec::{Format, ImportError, ImportSpec, Imported};
 
 /// Reads a dataset and writes it as `OUT/SPLIT/` with the images (linked to where that works, else
 /// copied) and `OUT/annotations/instances_SPLIT.json`.
@@ -145,9 +42,4 @@ pub fn import(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
         Format::Yolo => yolo::read(spec),
         Format::Tfrecord => shards::read(spec),
     }
-}
-
-/// Whether the split `name` is asked for.
-fn is_wanted(spec: &ImportSpec, name: &str) -> bool {
-    spec.split.as_deref().is_none_or(|wanted| wanted == name)
 }

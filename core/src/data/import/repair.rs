@@ -1,7 +1,7 @@
 //! Writes a repaired copy of a COCO dataset.
 
+use super::spec::{ImportError, Imported};
 use super::writer::{Category, Mask, Object, Writer};
-use super::{ImportError, Imported};
 use crate::data::images::check_images;
 use crate::data::problem::{Problem, Severity};
 use crate::data::reader::read_repaired;

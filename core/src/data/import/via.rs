@@ -1,8 +1,8 @@
 //! VIA (VGG Image Annotator): a JSON file of regions for all images.
 
 use super::shape::{Point, ellipse, object};
+use super::spec::{ImportError, ImportSpec, Imported};
 use super::writer::{Category, Writer};
-use super::{ImportError, ImportSpec, Imported};
 use crate::data::json::read_text;
 use crate::data::locate::Locator;
 use crate::image::decode::dimensions;

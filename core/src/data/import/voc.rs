@@ -1,7 +1,7 @@
 //! Pascal VOC: boxes and classes through hotcoco, masks from `SegmentationObject/`.
 
+use super::spec::{ImportError, ImportSpec, Imported, is_wanted};
 use super::writer::{Category, Mask, Object, Writer};
-use super::{ImportError, ImportSpec, Imported, is_wanted};
 use crate::image::decode::MAX_PIXELS;
 use hotcoco::types::{Annotation, Dataset, Image};
 use std::collections::HashMap;

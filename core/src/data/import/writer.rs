@@ -1,6 +1,6 @@
 //! Writing a split of a COCO folder.
 
-use super::{ImportError, Imported};
+use super::spec::{ImportError, Imported};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
 use std::io::{BufWriter, Error, ErrorKind, Write};

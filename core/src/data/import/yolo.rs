@@ -5,8 +5,8 @@
 
 use super::data_yaml::DataYaml;
 use super::shape::object;
+use super::spec::{ImportError, ImportSpec, Imported, is_wanted};
 use super::writer::{Category, Writer};
-use super::{ImportError, ImportSpec, Imported, is_wanted};
 use crate::data::json::read_text;
 use crate::image::decode::dimensions;
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! JSON files of other tools, recognised so that the message can say what they are.
 
-use super::scanner::Element;
+use super::element::Element;
 use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
 

@@ -1,43 +1,12 @@
 //! Splits a COCO-like JSON file into the elements of its lists without parsing them.
 
+use super::element::{Element, Section};
 use super::encoding::{not_utf8, open_text};
 use super::foreign::{Foreign, Shape};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use std::io::Read;
 use std::path::Path;
-
-/// The lists of a COCO file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Section {
-    Images,
-    Annotations,
-    Categories,
-    /// The elements of a file that is a list itself, as results are.
-    Top,
-}
-
-impl Section {
-    fn named(key: &str) -> Option<Self> {
-        match key {
-            "images" => Some(Self::Images),
-            "annotations" => Some(Self::Annotations),
-            "categories" => Some(Self::Categories),
-            _ => None,
-        }
-    }
-}
-
-/// The text of an element of a list.
-pub(crate) struct Element<'a> {
-    pub section: Section,
-    /// Position in its list, from 0.
-    pub index: usize,
-    pub text: &'a [u8],
-    /// Where the element begins.
-    pub line: u64,
-    pub column: u64,
-}
 
 /// Longest element; the largest polygons and masks take some hundred kilobytes.
 const LONGEST_ELEMENT: usize = 256 << 20;
