@@ -41,10 +41,9 @@ pub(super) fn detect(source: &Path) -> Result<Format, ImportError> {
         .filter(|path| extension(path) == "json")
         .collect();
     for path in &json {
-        match of_json(path) {
-            // The files of other images are labelme's too.
-            Ok(format @ (Format::Labelme | Format::Via)) => return Ok(format),
-            Ok(_) | Err(_) => {}
+        // The files of other images are labelme's too.
+        if let Ok(format @ (Format::Labelme | Format::Via)) = of_json(path) {
+            return Ok(format);
         }
     }
     if find_splits(source).is_ok() {

@@ -110,6 +110,9 @@ fn label(shape: &Shape) -> Option<String> {
     (!["__ignore__", "_background_", ""].contains(&name.as_str())).then_some(name)
 }
 
+/// Class and group, class, and polygons of an object.
+type Group = (Option<(u64, String)>, u64, Vec<Vec<Point>>);
+
 fn add(
     spec: &ImportSpec,
     path: &Path,
@@ -143,7 +146,7 @@ fn add(
         }
     };
     // Shapes of a group are one object.
-    let mut groups: Vec<(Option<(u64, String)>, u64, Vec<Vec<Point>>)> = Vec::new();
+    let mut groups: Vec<Group> = Vec::new();
     for shape in &file.shapes {
         let Some(category) = label(shape).and_then(|name| names.get(&name).copied()) else {
             writer.leave_out("shape without a label");

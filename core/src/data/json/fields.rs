@@ -73,7 +73,7 @@ impl Scalar for Id {
     }
 
     fn from_f64(value: f64) -> Option<Self> {
-        let exact = value >= 0.0 && value <= EXACT && value.fract() == 0.0;
+        let exact = (0.0..=EXACT).contains(&value) && value.fract() == 0.0;
         exact.then_some(Self(value as u64))
     }
 
