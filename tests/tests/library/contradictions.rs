@@ -9,8 +9,10 @@ use vernier_mask::Rle;
 
 const SIZE: (u32, u32) = (160, 120);
 
-/// What is done to an annotation, and the words that name it.
-const PLANTS: [(&str, fn(&mut Value)); 8] = [
+/// The words that name a contradiction, and the change that plants it.
+type Plant = (&'static str, fn(&mut Value));
+
+const PLANTS: [Plant; 8] = [
     ("x1, y1, x2, y2", |a| {
         let [x, y, w, h] = numbers(&a["bbox"]);
         a["bbox"] = json!([x, y, x + w, y + h]);
@@ -104,7 +106,7 @@ fn dataset(folder: &Path, number: u64) -> BTreeSet<u64> {
     for id in 1..=6 {
         let own = stream.fork(id);
         let mut annotation = annotation(id as usize, own);
-        if id == 1 || own.bits(99) % 3 == 0 {
+        if id == 1 || own.bits(99).is_multiple_of(3) {
             plant(&mut annotation);
             planted.insert(id);
         }
