@@ -11,7 +11,7 @@ type Corners = [f64; 4];
 /// two pixels at most.
 const ROUNDING: f64 = 2.0;
 /// A cause is named where it explains every side to this many pixels.
-const EXPLAINED: f64 = 1.5;
+const EXPLAINED: f64 = 2.5;
 /// Hand-drawn and amodal boxes overlap with their masks by more than this.
 const DOUBTFUL_IOU: f64 = 0.5;
 /// Below this the box and the mask are of different things.

@@ -94,7 +94,7 @@ fn annotation(id: usize, stream: Stream) -> Value {
         0 => bbox,
         1 => bbox.map(|v| (v * 100.0).round() / 100.0),
         2 => bbox.map(f64::round),
-        _ => [bbox[0] - 0.7, bbox[1] - 0.7, bbox[2] + 1.4, bbox[3] + 1.4],
+        _ => [bbox[0] - 0.5, bbox[1] - 0.5, bbox[2] + 1.0, bbox[3] + 1.0],
     };
     json!({"id": id, "image_id": 1, "category_id": 1, "bbox": bbox, "iscrowd": 0, "segmentation": [points]})
 }
