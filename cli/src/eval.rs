@@ -12,8 +12,8 @@ use mrcnn_core::data::{
     Dataset, LeftOut, detections_json, find_split, open_split, printable, summarized,
 };
 use mrcnn_core::eval::{EvalOptions, evaluate_files};
+use mrcnn_core::evaluate::evaluate_over_ranks;
 use mrcnn_core::predict::Predictor;
-use mrcnn_core::train::evaluate_over_ranks;
 use serde_json::json;
 use serde_json::value::RawValue;
 use std::collections::{HashMap, HashSet};
@@ -66,8 +66,15 @@ fn evaluate_weights(
     let config = args.model.config()?;
     let overrides = &args.model.overrides.set;
     let precision = args.model.backend.precision(backend, lead)?;
-    let predictor = Predictor::load(weights, config, overrides, &backend.device)?;
-    let predictor = predictor.with_precision(precision);
+    let mut builder = Predictor::builder()
+        .weights(weights)
+        .overrides(overrides)
+        .device(&backend.device)
+        .precision(precision.precision());
+    if let Some(config) = config {
+        builder = builder.config(config);
+    }
+    let predictor = builder.build()?;
     let mut data = predictor.config().data.clone();
     if let Some(dir) = &args.data {
         data.dir = dir.clone();
