@@ -11,6 +11,7 @@ pub use preview::PreviewArgs;
 pub use stats::StatsArgs;
 
 use crate::args::{DatasetCommand, ShapesArgs};
+use crate::out;
 use anyhow::{Result, ensure};
 use mrcnn_core::data::shapes;
 
@@ -49,7 +50,7 @@ fn render(args: &ShapesArgs) -> Result<()> {
         seed: args.seed,
     };
     shapes::render(&args.out, &spec)?;
-    println!(
+    out!(
         "{} + {} images in {}",
         args.train,
         args.val,

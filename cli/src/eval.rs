@@ -3,6 +3,7 @@
 use crate::args::EvalArgs;
 use crate::progress::bar;
 use crate::ranks::together;
+use crate::{note, out};
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use mrcnn_backends::Selected;
@@ -17,18 +18,22 @@ use mrcnn_core::predict::Predictor;
 use serde_json::json;
 use serde_json::value::RawValue;
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 use std::path::Path;
 
-pub fn run(args: &EvalArgs) -> Result<()> {
+pub fn run(args: &EvalArgs) -> Result<u8> {
+    if args.weights.is_some() && args.ranks.starts_workers()? {
+        return args.ranks.supervise(None);
+    }
     match (&args.weights, &args.results) {
-        (Some(_), _) if args.ranks.supervised()? => Ok(()),
         (Some(weights), _) => {
             let (backend, comm) = args.ranks.join(&args.model.backend)?;
             together(&*comm, || evaluate_weights(args, weights, &backend, &*comm))
         }
         (None, Some(results)) => evaluate_results(args, results),
         (None, None) => bail!("give --weights FILE or --results FILE"),
-    }
+    }?;
+    Ok(0)
 }
 
 /// Evaluates detections of any program.
@@ -43,16 +48,13 @@ fn evaluate_results(args: &EvalArgs, results: &Path) -> Result<()> {
         ..EvalOptions::default()
     };
     let found = evaluate_files(&split.annotations, results, &options)?;
-    found
-        .notes
-        .iter()
-        .for_each(|note| eprintln!("note: {note}"));
-    println!(
+    found.notes.iter().for_each(|note| note!("note: {note}"));
+    out!(
         "{} against {}",
         results.display(),
         split.annotations.display()
     );
-    println!("{}", found.metrics);
+    out!("{}", found.metrics);
     Ok(())
 }
 
@@ -96,12 +98,13 @@ fn evaluate_weights(
     if lead {
         summarized(&problems)
             .iter()
-            .for_each(|line| eprintln!("{line}"));
+            .for_each(|line| note!("{line}"));
     }
     // Of this rank's share, which is about as large as the others'.
     let mut progress = |done, all| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
+        ControlFlow::Continue(())
     };
     let protocol = args.area.into();
     let (metrics, found) =
@@ -137,9 +140,9 @@ fn evaluate_weights(
         std::fs::write(path, text).with_context(|| path.display().to_string())?;
         write_left_out(path, &dataset)?;
     }
-    println!("{images} images of {}\n{metrics}", dataset.description());
+    out!("{images} images of {}\n{metrics}", dataset.description());
     for image in &dataset.left_out {
-        println!(
+        out!(
             "left out: image {}: {}",
             image.image_id,
             printable(&image.reason)

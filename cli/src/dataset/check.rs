@@ -1,5 +1,6 @@
 //! `mrcnn-cli dataset check`.
 
+use crate::out;
 use anyhow::{Result, bail};
 use clap::Args;
 use mrcnn_core::data::import::repair;
@@ -34,12 +35,9 @@ pub fn run(args: &CheckArgs) -> Result<()> {
     }
     let report = check(&args.dir, images)?;
     if args.all {
-        report
-            .problems
-            .iter()
-            .for_each(|problem| println!("{problem}"));
+        report.problems.iter().for_each(|problem| out!("{problem}"));
     }
-    println!("{report}");
+    out!("{report}");
     match report.errors() {
         0 => Ok(()),
         errors => bail!("{}: {errors} errors; see above", args.dir.display()),
@@ -49,20 +47,19 @@ pub fn run(args: &CheckArgs) -> Result<()> {
 fn fix(dir: &Path, images: Option<&Path>, out: &Path, all: bool) -> Result<()> {
     for repaired in repair(dir, images, out)? {
         match all {
-            true => repaired
-                .changes
-                .iter()
-                .for_each(|change| println!("{change}")),
+            true => repaired.changes.iter().for_each(|change| out!("{change}")),
             false => summarized(&repaired.changes)
                 .iter()
-                .for_each(|line| println!("{line}")),
+                .for_each(|line| out!("{line}")),
         }
         let split = &repaired.split;
-        println!(
+        out!(
             "{}: {} images, {} objects; warnings are repaired, errors are left out",
-            split.split, split.pictures, split.objects
+            split.split,
+            split.pictures,
+            split.objects
         );
     }
-    println!("check it: mrcnn-cli dataset check {}", out.display());
+    out!("check it: mrcnn-cli dataset check {}", out.display());
     Ok(())
 }

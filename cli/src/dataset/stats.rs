@@ -1,5 +1,6 @@
 //! `mrcnn-cli dataset stats`.
 
+use crate::out;
 use anyhow::{Context, Result};
 use clap::Args;
 use mrcnn_core::data::{Dataset, OnProblem, Statistics, find_splits_in};
@@ -23,7 +24,7 @@ pub fn run(args: &StatsArgs) -> Result<()> {
         // `dataset check` lists what is left out here.
         let (dataset, _) = Dataset::open_files(&split, OnProblem::Skip)?;
         let statistics = Statistics::of(&split.name, &dataset);
-        println!("{statistics}");
+        out!("{statistics}");
         all.push(statistics);
     }
     if let Some(path) = &args.html {

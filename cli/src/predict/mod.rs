@@ -4,8 +4,9 @@ mod inputs;
 mod output;
 
 use crate::args::{PredictArgs, PrintFormat};
-use crate::interrupt::stop_flag;
+use crate::interrupt::Requests;
 use crate::progress::bar;
+use crate::{note, out, terminal};
 use anyhow::{Context, Result, anyhow, bail};
 use indicatif::ProgressBar;
 use inputs::Input;
@@ -17,7 +18,6 @@ use output::JsonList;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 pub fn run(args: &PredictArgs) -> Result<()> {
@@ -38,11 +38,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         builder = builder.config(config);
     }
     let predictor = builder.build()?;
-    eprintln!("weights: {}", weights.display());
-    found
-        .notes
-        .iter()
-        .for_each(|note| eprintln!("note: {note}"));
+    note!("weights: {}", weights.display());
+    found.notes.iter().for_each(|note| note!("note: {note}"));
     let out = match args.resume {
         true => {
             std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
@@ -115,7 +112,7 @@ impl Run<'_> {
             .filter(|(_, image)| !done.contains(&image.file_name))
             .collect();
         if left.len() < images.len() {
-            eprintln!(
+            note!(
                 "{} of {} images are done already",
                 images.len() - left.len(),
                 images.len()
@@ -123,13 +120,13 @@ impl Run<'_> {
         }
         let table = self.args.format == PrintFormat::Table;
         if table {
-            println!("{:<40} {:>11} {:>8}  detections", "image", "size", "ms");
+            out!("{:<40} {:>11} {:>8}  detections", "image", "size", "ms");
         }
-        let stop = stop_flag(true);
+        let requests = Requests::catch(true);
         let bar = bar(left.len(), "predicting {bar:30} {pos}/{len} ETA {eta}");
         let (mut failed, mut finished) = (0, 0);
         for (index, image) in &left {
-            if stop.load(Ordering::SeqCst) {
+            if requests.end() {
                 break;
             }
             match self.image(image, *index, &bar)? {
@@ -138,7 +135,7 @@ impl Run<'_> {
                     entries.push(&[serde_json::to_string(&entry)?])?;
                 }
                 Err(error) => {
-                    bar.suspend(|| eprintln!("error: {}", printable(&error)));
+                    bar.suspend(|| note!("error: {}", printable(&error)));
                     failed += 1;
                     entries.push(&[serde_json::to_string(&Entry {
                         id: image.image_id,
@@ -156,8 +153,8 @@ impl Run<'_> {
         bar.finish_and_clear();
         let out = self.out.display();
         match self.args.format {
-            PrintFormat::Table => println!("overlays, detections.json and images.json in {out}"),
-            PrintFormat::Json => println!("{}", detections.text()?.trim_end()),
+            PrintFormat::Table => out!("overlays, detections.json and images.json in {out}"),
+            PrintFormat::Json => terminal::raw(&detections.text()?),
         }
         if finished < left.len() {
             bail!(
@@ -214,7 +211,7 @@ impl Run<'_> {
         if let (Some(bits @ ..=14), Depth::Full) = (decoded.used_bits, depth) {
             let path = input.path.display().to_string();
             let text = "of its 16 bits and is nearly black in 8; --set image.depth=auto scales it";
-            bar.suspend(|| eprintln!("warning: {}: it uses {bits} {text}", printable(&path)));
+            bar.suspend(|| note!("warning: {}: it uses {bits} {text}", printable(&path)));
         }
         let image = decoded.image;
         let started = Instant::now();
@@ -224,7 +221,7 @@ impl Run<'_> {
             .detections
             .retain(|found| found.score >= self.args.score);
         if self.args.format == PrintFormat::Table {
-            bar.suspend(|| println!("{}", row(&input.path, started, &found)));
+            bar.suspend(|| out!("{}", row(&input.path, started, &found)));
         }
         let overlay = self.out.join(overlay_name(&input.path, index));
         let drawn = found.draw(&image).save(&overlay);

@@ -1,20 +1,21 @@
 //! Converts datasets of other formats to COCO folders, which training takes as they are.
 
 mod cvat;
-mod data_yaml;
+pub(crate) mod data_yaml;
 mod detect;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod labelme;
 mod lvis;
-mod records;
+pub(crate) mod records;
 mod repair;
 mod shape;
 mod shards;
 mod spec;
 mod via;
-mod voc;
+pub(crate) mod voc;
 mod writer;
-mod yaml;
-mod yolo;
+pub(crate) mod yolo;
 
 pub use repair::{Repaired, repair};
 pub use spec::{Format, ImportError, ImportSpec, Imported};

@@ -105,6 +105,23 @@ impl ImportError {
     }
 }
 
+/// The text of a file, which must be a regular one (a pipe or a device may never end) of `most` bytes at most.
+pub(super) fn read_text(path: &Path, most: u64) -> Result<String, ImportError> {
+    let io = |error| ImportError::io(path, error);
+    let metadata = std::fs::metadata(path).map_err(io)?;
+    if !metadata.is_file() {
+        return Err(ImportError::source(path, "not a regular file"));
+    }
+    if metadata.len() > most {
+        let reason = format!("{} bytes; at most {most} are read", metadata.len());
+        return Err(ImportError::source(path, reason));
+    }
+    crate::data::json::read_text(path).map_err(io)
+}
+
+/// Bytes of a list of images or of an image's labels that are read.
+pub(super) const LONGEST_TEXT: u64 = 256 << 20;
+
 /// Whether the split `name` is asked for.
 pub(super) fn is_wanted(spec: &ImportSpec, name: &str) -> bool {
     spec.split.as_deref().is_none_or(|wanted| wanted == name)

@@ -1,13 +1,12 @@
-//! YOLO-seg: a text file per image and a line per object, `class x1 y1 x2 y2 ...` in fractions of the image.
+//! YOLO-seg: a text file a picture, a line an object: `class x1 y1 x2 y2 ...` in parts of the picture.
 //!
 //! hotcoco's converter reads YOLO's boxes (five numbers a line) and no polygons, so polygons are read
 //! here, by its rules: what is wrong is an error with file and line, what has no mask is counted.
 
 use super::data_yaml::DataYaml;
-use super::shape::object;
-use super::spec::{ImportError, ImportSpec, Imported, is_wanted};
-use super::writer::{Category, Writer};
-use crate::data::json::read_text;
+use super::spec::{ImportError, ImportSpec, Imported, LONGEST_TEXT, is_wanted, read_text};
+use super::writer::{Category, Mask, Object, Writer};
+use crate::budget::excerpt;
 use crate::image::decode::dimensions;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,8 +24,7 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
             continue;
         }
         let mut writer = Writer::new(&spec.out, split)?;
-        let mut with_labels = 0;
-        let mut without = 0;
+        let (mut with_labels, mut without) = (0, 0);
         for path in paths {
             for picture in pictures(&data.root, path)? {
                 match add(&picture, &data.names, &mut writer)? {
@@ -35,7 +33,7 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
                 }
             }
         }
-        // One without objects has no file, but not all of them.
+        // One image without objects has no file, but not all of them.
         if with_labels == 0 {
             for _ in 0..without {
                 writer.leave_out(
@@ -62,7 +60,7 @@ fn pictures(root: &Path, path: &Path) -> Result<Vec<PathBuf>, ImportError> {
     let beside = root.join(path.strip_prefix("..").unwrap_or(path));
     let found = if found.exists() { found } else { beside };
     if found.is_file() {
-        let text = read_text(&found).map_err(|e| ImportError::io(&found, e))?;
+        let text = read_text(&found, LONGEST_TEXT)?;
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         return Ok(lines.map(|line| root.join(line)).collect());
     }
@@ -79,7 +77,7 @@ fn pictures(root: &Path, path: &Path) -> Result<Vec<PathBuf>, ImportError> {
         let hidden = path
             .file_name()
             .is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        // Pipes would be waited for without end.
+        // Reading a pipe of that name would wait for ever.
         known.contains(&extension.as_str()) && !hidden && path.is_file()
     };
     let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
@@ -114,67 +112,109 @@ fn add(
     let size = dimensions(picture)?;
     let image_id = writer.link(picture, None, size)?;
     let labels = label_file(picture);
-    // An image without a file has no objects.
+    // A picture without a file has no objects.
     if !labels.is_file() {
         return Ok(false);
     }
-    let text = read_text(&labels).map_err(|error| ImportError::io(&labels, error))?;
+    let text = read_text(&labels, LONGEST_TEXT)?;
     for (number, line) in (1..).zip(text.lines()) {
-        let mut numbers = line.split_whitespace();
-        let Some(class) = numbers.next() else {
-            continue;
-        };
         let fault = |reason: String| ImportError::line(&labels, number, reason);
-        // Some programs write 0.0.
-        let number = class
-            .parse::<f64>()
-            .ok()
-            .filter(|class| class.fract() == 0.0 && *class >= 0.0);
-        let known = number
-            .map(|class| class as u64)
-            .filter(|class| names.contains_key(class));
-        let class = known.ok_or_else(|| {
-            fault(format!(
-                "class `{class}` is not among the names of data.yaml"
-            ))
-        })?;
-        let parts: Result<Vec<f64>, ImportError> = numbers
-            .map(|text| {
-                let number = text
-                    .parse::<f64>()
-                    .ok()
-                    .filter(|n| (-0.5..=1.5).contains(n));
-                number.ok_or_else(|| fault(format!("`{text}` is not a part of the image (0 to 1)")))
-            })
-            .collect();
-        let parts = parts?;
-        match parts.len() {
-            4 => writer.leave_out("box without a polygon"),
-            length if length >= 7 && length % 2 == 1 => {
-                let last = parts.last().copied().unwrap_or_default();
-                let reason = format!(
-                    "{length} coordinates, an odd count: {last} at the end may be a confidence, as predictions \
-                     have; write labels without it (save_conf=False)"
-                );
-                return Err(fault(reason));
+        let (class, parts) = match parse_line(line, names).map_err(fault)? {
+            Line::Empty => continue,
+            Line::Box => {
+                writer.leave_out("box without a polygon");
+                continue;
             }
-            length if length < 6 => {
-                let reason = format!("{length} coordinates; a polygon has at least 3 points");
-                return Err(fault(reason));
-            }
-            _ => {
-                let scale = [f64::from(size.0), f64::from(size.1)];
-                let points = parts
-                    .as_chunks::<2>()
-                    .0
-                    .iter()
-                    .map(|[x, y]| [x * scale[0], y * scale[1]]);
-                match object(image_id, class + 1, vec![points.collect()], size) {
-                    Some(object) => writer.object(object),
-                    None => writer.leave_out("polygon without an area"),
-                }
-            }
+            Line::Polygon(class, parts) => (class, parts),
+        };
+        match object(image_id, class + 1, &parts, size) {
+            object if object.area > 0.0 => writer.object(object),
+            _ => writer.leave_out("polygon without an area"),
         }
     }
     Ok(true)
+}
+
+/// A line of a label file.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Line {
+    Empty,
+    /// Class and four numbers: no mask.
+    Box,
+    /// Class, and x and y of each point as parts of the image.
+    Polygon(u64, Vec<f64>),
+}
+
+/// Parses `class x1 y1 x2 y2 ...`.
+pub(crate) fn parse_line(line: &str, names: &BTreeMap<u64, String>) -> Result<Line, String> {
+    let mut numbers = line.split_whitespace();
+    let Some(class) = numbers.next() else {
+        return Ok(Line::Empty);
+    };
+    // Some programs write 0.0.
+    let number = class
+        .parse::<f64>()
+        .ok()
+        .filter(|class| class.fract() == 0.0 && *class >= 0.0);
+    let known = number
+        .map(|class| class as u64)
+        .filter(|class| names.contains_key(class));
+    let class = known.ok_or_else(|| {
+        let class = excerpt(class);
+        format!("class `{class}` is not among the names of data.yaml")
+    })?;
+    let part = |text: &str| {
+        let number = text.parse::<f64>().ok();
+        let part = number.filter(|number| (-0.5..=1.5).contains(number));
+        let text = excerpt(text);
+        part.ok_or_else(|| format!("`{text}` is not a part of the image (0 to 1)"))
+    };
+    let parts: Vec<f64> = numbers.map(part).collect::<Result<_, _>>()?;
+    match parts.len() {
+        4 => Ok(Line::Box),
+        length if length >= 7 && length % 2 == 1 => Err(format!(
+            "{length} coordinates, an odd count: {} at the end may be a confidence, as predictions have; write \
+             labels without it (save_conf=False)",
+            parts.last().copied().unwrap_or_default()
+        )),
+        length if length < 6 => Err(format!(
+            "{length} coordinates; a polygon has at least 3 points"
+        )),
+        _ => Ok(Line::Polygon(class, parts)),
+    }
+}
+
+fn object(image_id: u64, category_id: u64, parts: &[f64], (width, height): (u32, u32)) -> Object {
+    let scale = [f64::from(width), f64::from(height)];
+    let points: Vec<[f64; 2]> = parts
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .map(|point| [0, 1].map(|axis| (point[axis] * scale[axis]).clamp(0.0, scale[axis])))
+        .collect();
+    let edge = |axis: usize, pick: fn(f64, f64) -> f64| {
+        points
+            .iter()
+            .map(|point| point[axis])
+            .reduce(pick)
+            .unwrap_or(0.0)
+    };
+    let [left, top] = [0, 1].map(|axis| edge(axis, f64::min));
+    let [right, bottom] = [0, 1].map(|axis| edge(axis, f64::max));
+    // The shoelace formula.
+    let next = points.iter().cycle().skip(1);
+    let doubled: f64 = points
+        .iter()
+        .zip(next)
+        .map(|(a, b)| a[0] * b[1] - b[0] * a[1])
+        .sum();
+    Object {
+        id: 0,
+        image_id,
+        category_id,
+        bbox: [left, top, right - left, bottom - top],
+        area: doubled.abs() / 2.0,
+        iscrowd: 0,
+        segmentation: Mask::Polygons(vec![points.concat()]),
+    }
 }
