@@ -9,7 +9,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mrcnn_benches::time;
 use mrcnn_core::boxes::Anchors;
 use mrcnn_core::config::RpnConfig;
-use mrcnn_core::model::{AnchorSlots, filter_proposal_slots, filter_proposals, picture_sizes};
+use mrcnn_core::model::{AnchorSlots, filter_proposal_slots, filter_proposals, image_sizes};
 use mrcnn_core::random::Stream;
 use mrcnn_kernels::{batched_nms, nms_sorted, top_k, top_k_segments};
 use std::hint::black_box;
@@ -182,7 +182,7 @@ fn proposals(c: &mut Criterion, device: &Device) {
                     objectness.clone(),
                     deltas.clone(),
                     &made,
-                    picture_sizes(&[(800, 1344)], device),
+                    image_sizes(&[(800, 1344)], device),
                     &config,
                     [K, K],
                 );

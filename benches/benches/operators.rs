@@ -3,8 +3,12 @@
 //! `cargo bench --workspace --bench operators`. The throughput of RoIAlign is bytes of its output per second, the minimum
 //! that must be written.
 
+use burn::tensor::{Device, Tensor, TensorData};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use mrcnn_benches::{boxes, levels, rois, values};
+use mrcnn_core::boxes::Anchors;
+use mrcnn_core::config::RpnConfig;
+use mrcnn_core::model::{AnchorSlots, filter_proposal_slots, filter_proposals, image_sizes};
 use mrcnn_kernels::roi_align::cpu;
 use mrcnn_kernels::{RoiAlignParams, batched_nms, paste_mask, top_k};
 use std::hint::black_box;
@@ -68,5 +72,46 @@ fn selection(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, roi_align, selection);
+/// The proposals of an image of 800x1344 pixels on the CPU, by both versions of the selection: on host slices, and on
+/// tensors in fixed slots.
+fn proposals(c: &mut Criterion) {
+    let (config, device) = (RpnConfig::default(), Device::flex());
+    let grids = [4, 8, 16, 32, 64].map(|stride: usize| (800usize.div_ceil(stride), 1344 / stride));
+    let (sizes, ratios) = (&config.anchor_sizes, &config.anchor_ratios);
+    let anchors = Anchors::new((800, 1344), &grids, sizes, ratios, true);
+    let count = anchors.boxes.len();
+    let objectness: Vec<f32> = values("objectness", count)
+        .iter()
+        .map(|v| 2.0 * v)
+        .collect();
+    let deltas: Vec<f32> = values("deltas", 4 * count)
+        .iter()
+        .map(|v| 0.5 * v)
+        .collect();
+    let limits = [config.pre_nms_test, config.post_nms_test];
+    let mut group = c.benchmark_group(format!("proposals of {count} anchors"));
+    group.sample_size(20);
+    group.bench_function("host slices", |b| {
+        b.iter(|| filter_proposals(&objectness, &deltas, &anchors, (800, 1344), &config, limits));
+    });
+    let made = AnchorSlots::new((800, 1344), &grids, &config, &device);
+    let objectness = TensorData::new(objectness.clone(), [1, count]);
+    let objectness = Tensor::<2>::from_data(objectness, &device);
+    let deltas = Tensor::<3>::from_data(TensorData::new(deltas.clone(), [1, count, 4]), &device);
+    group.bench_function("slots", |b| {
+        b.iter(|| {
+            filter_proposal_slots(
+                objectness.clone(),
+                deltas.clone(),
+                &made,
+                image_sizes(&[(800, 1344)], &device),
+                &config,
+                limits,
+            )
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, roi_align, selection, proposals);
 criterion_main!(benches);

@@ -14,7 +14,7 @@ use mrcnn_core::image::RgbImage;
 use mrcnn_core::image::decode::decode;
 use mrcnn_core::image::transform::{Planes, prepare};
 use mrcnn_core::random::Stream;
-use mrcnn_core::train::{Loader, Rank};
+use mrcnn_core::train::parts::{Loader, Rank};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;

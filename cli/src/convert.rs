@@ -4,8 +4,8 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use mrcnn_backends::{BackendKind, select};
 use mrcnn_core::MaskRcnn;
-use mrcnn_core::convert::{Format, ImportOptions, Imported, export_torchvision, import};
 use mrcnn_core::data::Classes;
+use mrcnn_core::weights::import::{Format, ImportOptions, Imported, export_torchvision, import};
 use mrcnn_core::weights::{Checkpoint, StoredAs, load_state_dict, transfer};
 use std::path::{Path, PathBuf};
 

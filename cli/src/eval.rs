@@ -9,8 +9,8 @@ use mrcnn_backends::Selected;
 use mrcnn_backends::comm::Communicator;
 use mrcnn_core::data::{Dataset, detections_json, find_split};
 use mrcnn_core::eval::{EvalOptions, evaluate_files};
+use mrcnn_core::evaluate::evaluate_over_ranks;
 use mrcnn_core::predict::Predictor;
-use mrcnn_core::train::evaluate_over_ranks;
 use serde_json::value::RawValue;
 use std::path::Path;
 
@@ -57,8 +57,15 @@ fn evaluate_weights(
     let config = args.model.config()?;
     let overrides = &args.model.overrides.set;
     let precision = args.model.backend.precision(backend, lead)?;
-    let predictor = Predictor::load(weights, config, overrides, &backend.device)?;
-    let predictor = predictor.with_precision(precision);
+    let mut builder = Predictor::builder()
+        .weights(weights)
+        .overrides(overrides)
+        .device(&backend.device)
+        .precision(precision.precision());
+    if let Some(config) = config {
+        builder = builder.config(config);
+    }
+    let predictor = builder.build()?;
     let data = &predictor.config().data;
     let dir = args.data.as_ref().unwrap_or(&data.dir);
     let split = args.split.as_ref().unwrap_or(&data.val);

@@ -3,15 +3,14 @@
 use crate::args::QuickstartArgs;
 use crate::progress::Progress;
 use anyhow::{Context, Result};
-use mrcnn_backends::comm::Single;
 use mrcnn_core::Config;
 use mrcnn_core::data::shapes::{self, ShapesSpec};
 use mrcnn_core::eval::{AreaProtocol, Metrics};
+use mrcnn_core::evaluate::{evaluate_model, truth_and_prediction};
 use mrcnn_core::image::overlay::stack_vertically;
 use mrcnn_core::predict::Predictor;
-use mrcnn_core::train::{Outcome, Trainer, evaluate_model, truth_and_prediction};
+use mrcnn_core::train::{Outcome, Trainer};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 pub fn run(args: &QuickstartArgs) -> Result<()> {
@@ -39,8 +38,11 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     shapes::render(&data, &spec)?;
 
     let protocol = AreaProtocol::default();
-    let (run, alone) = (out.join("run"), Arc::new(Single));
-    let (trainer, _) = Trainer::prepare(config, &run, &backend.device, protocol, alone)?;
+    let run = out.join("run");
+    let builder = Trainer::builder(config)
+        .folder(&run)
+        .device(&backend.device);
+    let (trainer, _) = builder.area(protocol).build()?;
 
     let model = trainer.new_model();
     let classes = trainer.val.classes.clone();
@@ -64,8 +66,11 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     };
 
     let best = trainer.folder.best();
-    let predictor = Predictor::load(&best, None, &[], &backend.device)?;
-    let predictor = predictor.with_precision(trainer.precision);
+    let predictor = Predictor::builder()
+        .weights(&best)
+        .device(&backend.device)
+        .precision(trainer.precision.precision())
+        .build()?;
     let picture = out.join("predictions.png");
     draw(&predictor, &trainer, &picture)?;
     eprintln!("4/4 predicted with {}", best.display());

@@ -6,6 +6,7 @@ use crate::ranks::together;
 use anyhow::Result;
 use mrcnn_backends::Selected;
 use mrcnn_backends::comm::Communicator;
+use mrcnn_core::Config;
 use mrcnn_core::train::{Outcome, Trainer};
 use mrcnn_core::weights;
 use std::path::Path;
@@ -34,7 +35,8 @@ fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> R
         eprintln!("warning: {difference}");
     }
     let (device, protocol) = (&backend.device, args.area.into());
-    let (trainer, problems) = Trainer::prepare(config, &args.out, device, protocol, comm)?;
+    let builder = Trainer::builder(config).folder(&args.out).device(device);
+    let (trainer, problems) = builder.area(protocol).comm(comm).build()?;
     warn(problems.iter().map(ToString::to_string));
     let mut model = trainer.new_model();
     if let (Some(path), Some(start)) = (&args.weights, start) {
@@ -60,8 +62,10 @@ fn resume(
 ) -> Result<()> {
     let lead = comm.rank() == 0;
     let (overrides, protocol) = (args.overrides(), args.area.into());
-    let (trainer, saved, said) =
-        Trainer::resume(folder, &overrides, &backend.device, protocol, comm)?;
+    let builder = Trainer::builder(Config::default())
+        .folder(folder)
+        .device(&backend.device);
+    let (trainer, saved, said) = builder.area(protocol).comm(comm).resume(&overrides)?;
     warn(said.into_iter());
     announce(&trainer);
     if lead {

@@ -88,15 +88,17 @@
 pub mod benchmark;
 pub mod boxes;
 pub mod config;
-#[cfg(feature = "convert")]
-pub mod convert;
 #[cfg(any(feature = "convert", feature = "train"))]
 mod crc;
 pub mod data;
 pub mod detection;
 #[cfg(feature = "train")]
 pub mod eval;
+#[cfg(feature = "train")]
+pub mod evaluate;
 pub mod image;
+#[cfg(feature = "train")]
+mod memory;
 pub mod model;
 pub mod predict;
 pub mod random;

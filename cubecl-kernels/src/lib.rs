@@ -17,11 +17,18 @@
     allow(unused_variables)
 )]
 
+pub mod conv;
 mod conv1x1;
 pub mod conv3x3;
+#[cfg(feature = "flex")]
+mod cpu_conv;
+#[cfg(feature = "flex")]
+mod cpu_memory;
 mod decode;
+mod features;
 #[cfg(feature = "flex")]
 mod flex;
+mod group_norm;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod launch;
 mod mask_targets;
@@ -34,9 +41,14 @@ mod top_k;
 
 use burn::tensor::{DType, FloatDType, Tensor};
 
+pub use conv::{ConvParams, conv2d};
 pub use conv1x1::conv1x1;
 pub use conv3x3::conv3x3;
+#[cfg(feature = "flex")]
+pub use cpu_memory::release_cpu_memory;
 pub use decode::{BoxDecoding, decode_box, decode_boxes};
+pub use features::{max_pool3x3, upsample_add};
+pub use group_norm::group_norm;
 pub use mask_targets::{BitMasks, MaskWindow, mask_target, mask_targets};
 pub use matching::{BACKGROUND, IGNORED, MatchThresholds, iou, match_boxes, match_by};
 pub use nms::{batched_nms, nms, nms_sorted};
@@ -64,4 +76,11 @@ pub fn has_selection_kernels(device: &burn::tensor::Device) -> bool {
         burn::backend::DispatchDevice::Cube(_) => true,
         _ => false,
     }
+}
+
+/// Whether `device` can select as many boxes as each of `limits` with [`top_k_segments`], [`nms_sorted`] and
+/// [`decode_boxes`] as GPU kernels, without a read. Elsewhere selection is done on host slices, which has no limits.
+pub fn selects_on_device(device: &burn::tensor::Device, limits: &[usize]) -> bool {
+    let limits_fit = limits.iter().all(|limit| (1..=MAX_TOP_K).contains(limit));
+    limits_fit && has_selection_kernels(device)
 }

@@ -162,7 +162,7 @@ fn sampling_scores_are_bit_equal_on_all_devices() {
             scores.iter::<f32>().map(f32::to_bits).collect()
         };
         let found = scores(&adapter.device);
-        assert!(found == scores(&Device::flex()), "{n} batch of {total}");
+        assert!(found == scores(&Device::flex()), "{n} images of {total}");
         for (candidate, &kind) in matches.iter().enumerate() {
             let (image, index) = (candidate / total, candidate % total);
             let key = sampling_key(seeds[image], index as u64);

@@ -11,10 +11,9 @@ use js_sys::Uint8ClampedArray;
 use mrcnn_core::boxes::Bbox;
 use mrcnn_core::image::RgbImage;
 use mrcnn_core::image::transform::{Planes, prepare};
-use mrcnn_core::model::ScoredBox;
+use mrcnn_core::model::{Features, ScoredBox};
 use mrcnn_core::{Detection, Predictor};
 use output::Timings;
-use std::path::Path;
 use wasm_bindgen::prelude::*;
 
 /// Maximum number of pixels of an image; the masks of larger images would not fit in the memory of a tab.
@@ -56,7 +55,8 @@ impl Model {
         overrides: Vec<String>,
     ) -> Result<Model, JsError> {
         let device = device::open(&backend).await?;
-        let predictor = Predictor::from_bytes(&bytes, Path::new(&name), &overrides, &device)?;
+        let builder = Predictor::builder().weights(&bytes).name(name);
+        let predictor = builder.overrides(overrides).device(&device).build()?;
         Ok(Self { predictor })
     }
 
@@ -84,20 +84,15 @@ impl Model {
         let grey = RgbImage::from_pixel(width, height, [128; 3].into());
         let planes = prepare(&grey, &self.predictor.config().image);
         let bbox: Bbox = [0.0, 0.0, planes.width as f32, planes.height as f32];
-        let (features, _) = self
-            .predictor
-            .find_boxes(std::slice::from_ref(&planes))
-            .await?;
+        let (features, _) = self.boxes(&planes).await?;
         // A grey image has no objects, so the mask head gets an artificial one.
         let object = ScoredBox {
             bbox,
             label: 1,
             score: 1.0,
         };
-        let sizes = [sizes(&planes, &grey)];
-        self.predictor
-            .find_detections(&features, vec![vec![object]], &sizes)
-            .await?;
+        let found = self.predictor.model().detect_masks(&features, vec![vec![object]]);
+        self.predictor.paste(found, &[sizes(&planes, &grey)]).await?;
         Ok(())
     }
 
@@ -117,24 +112,29 @@ impl Model {
         let image = rgb_image(&rgba, width, height)?;
         let planes = prepare(&image, &self.predictor.config().image);
         timings.end("prepare");
-        let (features, found) = self
-            .predictor
-            .find_boxes(std::slice::from_ref(&planes))
-            .await?;
-        let mut boxes = found.into_iter().next().unwrap_or_default();
+        let (features, mut boxes) = self.boxes(&planes).await?;
         boxes.retain(|found| found.score >= score_threshold);
         boxes.truncate(max_detections);
         timings.end("boxes");
-        let sizes = [sizes(&planes, &image)];
-        let found = self
-            .predictor
-            .find_detections(&features, vec![boxes], &sizes)
-            .await?;
+        let found = self.predictor.model().detect_masks(&features, vec![boxes]);
+        let found = self.predictor.paste(found, &[sizes(&planes, &image)]).await?;
         timings.end("masks");
         let detections: Vec<Detection> = found.into_iter().flatten().collect();
         let detections = output::detections(&detections, self.predictor.classes());
         timings.end("paste");
         Ok(output::result(detections, timings))
+    }
+}
+
+impl Model {
+    /// The boxes of a prepared image, best first, and the features that the mask head needs.
+    async fn boxes(&self, planes: &Planes) -> Result<(Features, Vec<ScoredBox>), JsError> {
+        let model = self.predictor.model();
+        let (images, sizes) = self.predictor.input(std::slice::from_ref(planes));
+        let features = model.features(images);
+        let proposals = model.propose(&features, &sizes).await?;
+        let boxes = model.detect_boxes(&features, proposals, &sizes).await?;
+        Ok((features, boxes.into_iter().next().unwrap_or_default()))
     }
 }
 

@@ -9,6 +9,7 @@ use crate::model::{DetectionSlots, MaskRcnn, ScoredBox};
 use crate::predict::{PredictError, input};
 use burn::module::Module;
 use burn::tensor::{Device, capture};
+use mrcnn_kernels::selects_on_device;
 use serde::Serialize;
 use std::time::Instant;
 
@@ -47,7 +48,7 @@ pub fn benchmark_graph(
         None => MaskRcnn::new(&config.model, config.train.seed, &device),
     };
     let model = model.with_precision(spec.precision);
-    if !model.selects_on_device(&device) {
+    if !selects_on_device(&device, &model.selection_limits()) {
         return Err(BenchmarkError::NoGraph(format!("{device:?}")));
     }
     let (warmup, steps) = (spec.warmup, spec.steps);
@@ -75,13 +76,7 @@ fn one_size(
     let (images, sizes) = input(&planes, &config.image, device);
     let [_, _, height, width] = images.dims();
     let padded = (height, width);
-    let infer = || {
-        let pyramid = model.pyramid(images.clone());
-        let packed = model.pack(&pyramid);
-        let detections = model.detect(&pyramid, &packed, padded, &sizes);
-        let masks = model.masks_of_slots(&packed, detections.boxes.boxes.clone());
-        (detections, masks)
-    };
+    let infer = || model.detect_in_slots(images.clone(), &sizes);
     let sync = || device.sync().map_err(PredictError::from);
 
     let mut launched = Timing::new(warmup);

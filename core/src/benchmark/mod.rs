@@ -13,10 +13,11 @@ use crate::data::{DataError, Dataset, OnProblem, Sample};
 use crate::model::MaskRcnn;
 use crate::predict::{PredictError, Predictor};
 use crate::random::Stream;
-use crate::train::{
-    Augment, Batch, LoadError, Loader, LossScaler, MemoryMeter, Optimizer, Rank, Replicas,
-    TrainError, accumulated_losses_and_gradients, device_memory,
+use crate::train::parts::{
+    Batch, Loader, LossScaler, MemoryMeter, Optimizer, Rank, Replicas,
+    accumulated_losses_and_gradients, device_memory,
 };
+use crate::train::{Augment, LoadError, TrainError};
 use ::image::RgbImage;
 use burn::tensor::Device;
 use mrcnn_backends::Resolved;

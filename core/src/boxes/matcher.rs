@@ -1,6 +1,7 @@
 //! Matching anchors or proposals to ground-truth boxes by IoU (Faster R-CNN, section 3.1.2).
 
 use super::{Bbox, iou};
+use crate::config::{RoiConfig, RpnConfig};
 use mrcnn_kernels::{BACKGROUND, IGNORED, MatchThresholds, match_by};
 
 /// Result of matching a box.
@@ -26,6 +27,24 @@ pub struct Matcher {
 }
 
 impl Matcher {
+    /// Matching of anchors.
+    pub fn of_anchors(config: &RpnConfig) -> Self {
+        Self {
+            fg_iou: config.fg_iou,
+            bg_iou: config.bg_iou,
+            allow_low_quality: true,
+        }
+    }
+
+    /// Matching of proposals.
+    pub fn of_rois(config: &RoiConfig) -> Self {
+        Self {
+            fg_iou: config.fg_iou,
+            bg_iou: config.bg_iou,
+            allow_low_quality: false,
+        }
+    }
+
     /// Matches `boxes` to the ground truth `gt`, in O(boxes) memory.
     pub fn match_boxes(&self, gt: &[Bbox], boxes: &[Bbox]) -> Vec<Match> {
         self.match_by(gt.len(), boxes.len(), |g, b| iou(&gt[g], &boxes[b]))

@@ -1,69 +1,136 @@
 //! Convolution and linear layers with torch's weight layouts.
 //!
-//! Parameters are f32. A layer computes in the format of what it is given: its parameters are rounded to it
-//! where they meet it, and their gradients come back as f32.
+//! Parameters are f32. A layer computes in the dtype of its input: its parameters are cast to it, and their gradients
+//! are f32 again.
 
+use super::init::{Fill, Init};
 use burn::module::{Module, Param};
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, FloatDType, Tensor, activation::relu, module};
-use mrcnn_kernels::{conv1x1, conv3x3};
+use burn::tensor::{FloatDType, Tensor, activation::relu, module};
+use mrcnn_kernels::{ConvParams, conv2d};
+
+/// Settings of a [`Conv2d`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ConvSettings {
+    /// Input channels.
+    pub input: usize,
+    /// Output channels.
+    pub output: usize,
+    /// Side of the square kernel.
+    pub kernel: usize,
+    /// Stride in both directions.
+    pub stride: usize,
+    /// Rows and columns of zeros at each border.
+    pub padding: usize,
+    /// Groups of channels that are convolved separately; they divide both numbers of channels.
+    pub groups: usize,
+    /// Whether there is a bias.
+    pub bias: bool,
+    /// Initial weights; biases are 0.
+    pub fill: Fill,
+}
+
+impl ConvSettings {
+    /// Stride 1, one group, no bias, Kaiming's normal distribution; odd kernels keep the size.
+    pub fn new(input: usize, output: usize, kernel: usize) -> Self {
+        Self {
+            input,
+            output,
+            kernel,
+            stride: 1,
+            padding: kernel.saturating_sub(1) / 2,
+            groups: 1,
+            bias: false,
+            fill: Fill::KaimingNormal,
+        }
+    }
+}
 
 /// 2-D convolution with square kernels.
 #[derive(Module, Debug)]
 pub struct Conv2d {
-    /// `[out, in, k, k]`.
+    /// `[out, in / groups, k, k]`.
     pub weight: Param<Tensor<4>>,
     /// `[out]`.
     pub bias: Option<Param<Tensor<1>>>,
     #[module(skip)]
-    stride: usize,
+    settings: ConvSettings,
 }
 
 impl Conv2d {
-    /// A zero convolution; "same" padding for odd kernels.
-    pub fn new(
-        [input, output]: [usize; 2],
-        kernel: usize,
-        stride: usize,
-        bias: bool,
-        device: &Device,
-    ) -> Self {
+    /// A convolution.
+    pub fn new(init: &Init<'_>, settings: ConvSettings) -> Self {
+        let ConvSettings {
+            input,
+            output,
+            kernel,
+            groups,
+            ..
+        } = settings;
+        let shape = [output, input / groups.max(1), kernel, kernel];
+        let bias = || init.param("bias", [output], Fill::Constant(0.0));
         Self {
-            weight: zeros([output, input, kernel, kernel], device),
-            bias: bias.then(|| zeros([output], device)),
-            stride,
+            weight: init.param("weight", shape, settings.fill),
+            bias: settings.bias.then(bias),
+            settings,
         }
     }
 
-    /// `[n, in, h, w]` -> `[n, out, h / stride, w / stride]`.
+    /// Its settings.
+    pub fn settings(&self) -> &ConvSettings {
+        &self.settings
+    }
+
+    /// `[n, in, h, w]` -> `[n, out, h', w']`, `h' = (h + 2 padding - k) / stride + 1`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let bias = self.bias.as_ref().map(Param::val);
-        self.forward_with(x, self.weight.val(), bias, false)
+        self.forward_with(x, self.params(), None, false)
     }
 
     /// [`Self::forward`] and a ReLU, in one pass over the output where there is a kernel for both.
     pub fn rectified(&self, x: Tensor<4>) -> Tensor<4> {
-        let bias = self.bias.as_ref().map(Param::val);
-        self.forward_with(x, self.weight.val(), bias, true)
+        self.forward_with(x, self.params(), None, true)
     }
 
-    /// The same convolution with other weights: a norm folded in. A ReLU follows if `rectify`.
+    /// Weight, bias and stride.
+    pub fn params(&self) -> ConvParams {
+        ConvParams {
+            weight: self.weight.val(),
+            scale: None,
+            bias: self.bias.as_ref().map(Param::val),
+            stride: self.settings.stride,
+        }
+    }
+
+    /// The same convolution with other parameters, such as those of a folded norm; then the residual is added, and a ReLU
+    /// follows if `rectify`.
     pub fn forward_with(
         &self,
         x: Tensor<4>,
-        weight: Tensor<4>,
-        bias: Option<Tensor<1>>,
+        params: ConvParams,
+        residual: Option<Tensor<4>>,
         rectify: bool,
     ) -> Tensor<4> {
-        let (weight, bias) = (like(weight, &x), bias.map(|bias| like(bias, &x)));
-        let output = match weight.dims()[2] {
-            1 => conv1x1(x, weight, bias, self.stride),
-            3 => return conv3x3(x, weight, bias, self.stride, rectify),
-            side => {
-                let options = ConvOptions::new([self.stride; 2], [side / 2; 2], [1, 1], 1);
-                module::conv2d(x, weight, bias, options)
-            }
+        let ConvSettings {
+            kernel,
+            stride,
+            padding,
+            groups,
+            ..
+        } = self.settings;
+        let keeps_size = kernel % 2 == 1 && padding == kernel / 2;
+        if keeps_size && groups == 1 && (kernel != 3 || stride <= 2) {
+            return conv2d(x, params, residual, rectify);
+        }
+        let weight = match params.scale {
+            Some(scale) => params.weight * scale.reshape([-1, 1, 1, 1]),
+            None => params.weight,
         };
+        let (weight, bias) = (like(weight, &x), params.bias.map(|bias| like(bias, &x)));
+        let options = ConvOptions::new([stride; 2], [padding; 2], [1, 1], groups);
+        let mut output = module::conv2d(x, weight, bias, options);
+        if let Some(residual) = residual {
+            output = output + residual;
+        }
         if rectify { relu(output) } else { output }
     }
 }
@@ -78,11 +145,11 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// A zero layer.
-    pub fn new(input: usize, output: usize, device: &Device) -> Self {
+    /// A layer of `input` to `output` features with a bias of 0.
+    pub fn new(init: &Init<'_>, input: usize, output: usize, fill: Fill) -> Self {
         Self {
-            weight: zeros([output, input], device),
-            bias: zeros([output], device),
+            weight: init.param("weight", [output, input], fill),
+            bias: init.param("bias", [output], Fill::Constant(0.0)),
         }
     }
 
@@ -94,26 +161,21 @@ impl Linear {
     }
 }
 
-/// `tensor` in the format of `x`. Burn itself does not check: it panics on a mixture or, on GPUs, reads
-/// one format as the other.
-pub(super) fn like<const D: usize, const E: usize>(tensor: Tensor<D>, x: &Tensor<E>) -> Tensor<D> {
+/// `tensor` in the dtype of `x`. Burn itself does not check: it panics on a mixture or, on GPUs, reads
+/// one dtype as the other.
+pub(crate) fn like<const D: usize, const E: usize>(tensor: Tensor<D>, x: &Tensor<E>) -> Tensor<D> {
     to(tensor, x.dtype().into())
 }
 
-/// `tensor` as `format`; differentiable.
-pub(super) fn to<const D: usize>(tensor: Tensor<D>, format: FloatDType) -> Tensor<D> {
-    match FloatDType::from(tensor.dtype()) == format {
+/// `tensor` as `dtype`; differentiable.
+pub(crate) fn to<const D: usize>(tensor: Tensor<D>, dtype: FloatDType) -> Tensor<D> {
+    match FloatDType::from(tensor.dtype()) == dtype {
         true => tensor,
-        false => tensor.cast(format),
+        false => tensor.cast(dtype),
     }
 }
 
 /// `tensor` as f32.
-pub(super) fn full<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+pub(crate) fn full<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     to(tensor, FloatDType::F32)
-}
-
-/// A trainable zero parameter.
-pub(super) fn zeros<const D: usize>(shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
-    Param::from_tensor(Tensor::zeros(shape, device))
 }

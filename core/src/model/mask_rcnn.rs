@@ -1,123 +1,251 @@
-//! The whole model: its parts, and how features flow between them.
+//! Mask R-CNN (He et al., 2017).
 
-use super::box_head::{BoxHead, BoxPredictor};
-use super::fpn::Fpn;
-use super::init::initialize;
-use super::mask_head::{MaskHead, MaskPredictor, mask_head_forward, new_mask_head};
-use super::resnet::ResNet;
-use super::rpn::{Rpn, RpnOutput};
-use super::slots::{
-    AnchorSlots, DetectionSlots, filter_proposal_slots, picture_sizes, postprocess_slots, roi_rows,
-};
-use crate::boxes::{Anchors, Bbox, pyramid_level};
-use crate::config::{BoxHeadConfig, MaskHeadConfig, ModelConfig, RoiConfig, RpnConfig};
+use super::backbone::BackboneFpn;
+use super::init::Init;
+use super::memory::Activations;
+use super::roi::RoiHeads;
+use super::roi::mask_head::mask_probabilities;
+use super::roi::pool::{PackedPyramid, Rois};
+use super::roi::select::{DetectionSlots, ScoredBox, host_detections, postprocess_slots};
+use super::rpn::head::Rpn;
+use super::rpn::proposals::{AnchorSlots, HostRpn, filter_proposal_slots};
+use super::slots::{BoxSlots, image_sizes};
+use crate::boxes::Anchors;
+use crate::config::ModelConfig;
 use burn::module::Module;
-use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use burn::tensor::{Device, ExecutionError, FloatDType, Tensor};
 use mrcnn_backends::Resolved;
-use mrcnn_kernels::{MAX_TOP_K, RoiAlignParams, has_selection_kernels, pack_pyramid, roi_align};
+use mrcnn_kernels::selects_on_device;
 
-/// Mask R-CNN with a ResNet-FPN backbone.
+/// Mask R-CNN with a feature pyramid.
 #[derive(Module, Debug)]
 pub struct MaskRcnn {
-    /// Pictures -> P2 to P6.
+    /// Images -> P2 to P6.
     pub backbone: BackboneFpn,
     /// P2 to P6 -> objectness and deltas of the anchors.
     pub rpn: Rpn,
-    /// Pooled regions -> classes, boxes and masks.
+    /// Pooled RoIs -> classes, boxes and masks.
     pub roi_heads: RoiHeads,
     #[module(skip)]
     config: ModelConfig,
     /// Of the activations behind the stem.
     #[module(skip)]
-    format: FloatDType,
+    dtype: FloatDType,
 }
 
-/// ResNet and FPN.
-#[derive(Module, Debug)]
-pub struct BackboneFpn {
-    /// C2 to C5.
-    pub body: ResNet,
-    /// P2 to P6.
-    pub fpn: Fpn,
+/// Features of a batch of images.
+#[derive(Clone, Debug)]
+pub struct Features {
+    /// P2 to P6, `[n, c, h, w]` at strides 4 to 64.
+    pub pyramid: Vec<Tensor<4>>,
+    /// P2 to P5, packed for RoIAlign.
+    pub packed: PackedPyramid,
+    /// Height and width of the padded images in pixels.
+    pub padded: (usize, usize),
 }
 
-/// Box and mask heads.
-#[derive(Module, Debug)]
-pub struct RoiHeads {
-    /// Two fully connected layers.
-    pub box_head: BoxHead,
-    /// Classes and box deltas.
-    pub box_predictor: BoxPredictor,
-    mask_head: MaskHead,
-    mask_predictor: MaskPredictor,
+/// Detections of a batch of images, in pixels of the resized images.
+#[derive(Clone, Debug)]
+pub struct Detections {
+    /// Boxes with the index of their image: images in order, best first.
+    pub boxes: Vec<(usize, ScoredBox)>,
+    /// Mask probabilities of the boxes on the device, `[r, side, side]`: in order, at most [`MASKS_AT_ONCE`] per tensor.
+    pub masks: Vec<Tensor<3>>,
 }
 
-impl BackboneFpn {
-    /// Normalised pictures `[n, 3, h, w]`, sides a multiple of 32 -> P2 to P6, `[n, c, h, w]` at strides
-    /// 4 to 64, in the format of the pictures.
-    pub fn forward(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
-        self.fpn.forward(self.body.forward(images))
-    }
-}
-
-impl RoiHeads {
-    /// Pooled regions `[r, c, p, p]`, `p` of the box head -> class logits `[r, k]`, the background
-    /// first, and box deltas `[r, 4k]`.
-    pub fn boxes(&self, pooled: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
-        self.box_predictor.forward(self.box_head.forward(pooled))
-    }
-
-    /// Pooled regions `[r, c, p, p]`, `p` of the mask head -> mask logits `[r, k, 2p, 2p]`.
-    pub fn masks(&self, pooled: Tensor<4>) -> Tensor<4> {
-        self.mask_predictor
-            .forward(mask_head_forward(&self.mask_head, pooled))
-    }
-}
-
-/// A region to pool: the picture it lies in, and its box in pixels of the resized picture.
-pub type Roi = (usize, Bbox);
-
-/// Features are pooled from P2 (k = 2) to P5; P6 serves the RPN only.
-const POOLED_LEVELS: (i32, i32) = (2, 5);
+/// Masks are predicted for this many detections at a time, which bounds their memory.
+pub const MASKS_AT_ONCE: usize = 128;
 
 impl MaskRcnn {
     /// A model with random weights, a pure function of `seed` on every backend.
     ///
     /// `config.num_classes` counts the background and must be set.
     pub fn new(config: &ModelConfig, seed: u64, device: &Device) -> Self {
-        initialize(Self::unfilled(config, device), config, seed)
+        Self::from_init(config, &Init::random(seed, device))
     }
 
-    /// A model for [`crate::weights::load_state_dict`], its parameters zero: 44 million random numbers
-    /// that nobody uses take seconds in a browser.
+    /// A model for [`crate::weights::load_state_dict`], its parameters zero.
     pub(crate) fn unfilled(config: &ModelConfig, device: &Device) -> Self {
+        Self::from_init(config, &Init::zeros(device))
+    }
+
+    fn from_init(config: &ModelConfig, init: &Init<'_>) -> Self {
         Self {
-            backbone: BackboneFpn {
-                body: ResNet::new(config, device),
-                fpn: Fpn::new(config, device),
-            },
-            rpn: Rpn::new(config, device),
-            roi_heads: RoiHeads {
-                box_head: BoxHead::new(config, device),
-                box_predictor: BoxPredictor::new(config, device),
-                mask_head: new_mask_head(config, device),
-                mask_predictor: MaskPredictor::new(config, device),
-            },
+            backbone: BackboneFpn::new(&init.child("backbone"), config),
+            rpn: Rpn::new(&init.child("rpn"), config),
+            roi_heads: RoiHeads::new(&init.child("roi_heads"), config),
             config: config.clone(),
-            format: FloatDType::F32,
+            dtype: FloatDType::F32,
         }
     }
 
-    /// The same weights, which stay f32, with activations in the format of `precision`. The stem, statistics
-    /// of norms and what the heads say are f32 in every precision.
+    /// Detects objects: ResNet and FPN, region proposals, boxes, masks.
+    ///
+    /// * `images` - normalized, `[n, 3, h, w]`, sides a multiple of 32.
+    /// * `sizes` - height and width of each image without padding.
+    ///
+    /// Reads from the device once where it has the kernels for selection, after the boxes. Errs where the device fails.
+    pub async fn detect(
+        &self,
+        images: Tensor<4>,
+        sizes: &[(u32, u32)],
+    ) -> Result<Detections, ExecutionError> {
+        let features = self.features(images);
+        let proposals = self.propose(&features, sizes).await?;
+        let boxes = self.detect_boxes(&features, proposals, sizes).await?;
+        Ok(self.detect_masks(&features, boxes))
+    }
+
+    /// Backbone: normalized images `[n, 3, h, w]`, sides a multiple of 32 -> C2 to C5.
+    pub fn body(&self, images: Tensor<4>) -> [Tensor<4>; 4] {
+        self.backbone.body.forward_in(images, self.dtype)
+    }
+
+    /// Backbone and FPN: normalized images `[n, 3, h, w]`, sides a multiple of 32 -> features.
+    pub fn features(&self, images: Tensor<4>) -> Features {
+        let [_, _, height, width] = images.dims();
+        let pyramid = self.backbone.fpn.forward(self.body(images));
+        Features {
+            packed: PackedPyramid::new(&pyramid, &self.config.roi),
+            pyramid,
+            padded: (height, width),
+        }
+    }
+
+    /// RPN: the proposals of each image, best first.
+    pub async fn propose(
+        &self,
+        features: &Features,
+        sizes: &[(u32, u32)],
+    ) -> Result<BoxSlots, ExecutionError> {
+        if selects_on_device(&features.packed.device(), &self.selection_limits()) {
+            return Ok(self.propose_on_device(features, sizes));
+        }
+        let output = self.rpn.forward(&features.pyramid);
+        let anchors = self.anchors(features.padded, &output.grids);
+        let device = output.objectness.device();
+        let objectness = output.objectness.into_data_async().await?;
+        let deltas = output.deltas.into_data_async().await?;
+        let (rpn, limits) = (&self.config.rpn, self.proposal_limits());
+        let output = HostRpn::new(&objectness, &deltas, anchors);
+        let images = sizes.iter().enumerate();
+        let boxes = images.map(|(image, &size)| output.proposals(image, size, rpn, limits));
+        Ok(BoxSlots::new(&boxes.collect::<Vec<_>>(), &device))
+    }
+
+    fn propose_on_device(&self, features: &Features, sizes: &[(u32, u32)]) -> BoxSlots {
+        let output = self.rpn.forward(&features.pyramid);
+        let device = output.objectness.device();
+        let rpn = &self.config.rpn;
+        filter_proposal_slots(
+            output.objectness,
+            output.deltas,
+            &AnchorSlots::new(features.padded, &output.grids, rpn, &device),
+            image_sizes(sizes, &device),
+            rpn,
+            self.proposal_limits(),
+        )
+    }
+
+    /// Box head: the detected boxes of each image, best first.
+    pub async fn detect_boxes(
+        &self,
+        features: &Features,
+        proposals: BoxSlots,
+        sizes: &[(u32, u32)],
+    ) -> Result<Vec<Vec<ScoredBox>>, ExecutionError> {
+        if selects_on_device(&features.packed.device(), &self.selection_limits()) {
+            let detections = self.detect_boxes_on_device(features, proposals, sizes);
+            return detections.read().await;
+        }
+        let rois = Rois::from_slots(proposals.boxes.clone());
+        let (logits, deltas) = self.box_head(&features.packed, &rois);
+        let logits = logits.into_data_async().await?;
+        let deltas = deltas.into_data_async().await?;
+        let proposals = proposals.read().await?;
+        let roi = &self.config.roi;
+        Ok(host_detections(&logits, &deltas, &proposals, sizes, roi))
+    }
+
+    fn detect_boxes_on_device(
+        &self,
+        features: &Features,
+        proposals: BoxSlots,
+        sizes: &[(u32, u32)],
+    ) -> DetectionSlots {
+        let rois = Rois::from_slots(proposals.boxes.clone());
+        let (logits, deltas) = self.box_head(&features.packed, &rois);
+        let sizes = image_sizes(sizes, &logits.device());
+        postprocess_slots(logits, deltas, &proposals, sizes, &self.config.roi)
+    }
+
+    /// Mask head: the masks of `boxes`, which may be fewer than were detected.
+    pub fn detect_masks(&self, features: &Features, boxes: Vec<Vec<ScoredBox>>) -> Detections {
+        let images = boxes.into_iter().enumerate();
+        let with_image = |(image, boxes): (usize, Vec<ScoredBox>)| {
+            boxes.into_iter().map(move |scored| (image, scored))
+        };
+        let boxes: Vec<(usize, ScoredBox)> = images.flat_map(with_image).collect();
+        let device = features.packed.device();
+        let masks = boxes.chunks(MASKS_AT_ONCE).map(|boxes| {
+            let rois: Vec<_> = boxes
+                .iter()
+                .map(|(image, scored)| (*image, scored.bbox))
+                .collect();
+            let labels: Vec<usize> = boxes.iter().map(|(_, scored)| scored.label).collect();
+            let logits = self.mask_head(&features.packed, &Rois::new(&rois, &device));
+            mask_probabilities(logits, &labels)
+        });
+        Detections {
+            masks: masks.collect(),
+            boxes,
+        }
+    }
+
+    /// Boxes and mask logits `[n * slots, k, side, side]` in fixed slots with nothing read: what can be recorded as a
+    /// graph. The device must select as many as [`Self::selection_limits`], see [`selects_on_device`].
+    pub fn detect_in_slots(
+        &self,
+        images: Tensor<4>,
+        sizes: &[(u32, u32)],
+    ) -> (DetectionSlots, Tensor<4>) {
+        let features = self.features(images);
+        let proposals = self.propose_on_device(&features, sizes);
+        let detections = self.detect_boxes_on_device(&features, proposals, sizes);
+        let rois = Rois::from_slots(detections.boxes.boxes.clone());
+        let masks = self.mask_head(&features.packed, &rois);
+        (detections, masks)
+    }
+
+    /// Class logits `[r, k]` and box deltas `[r, 4k]` of `r` RoIs.
+    pub fn box_head(&self, features: &PackedPyramid, rois: &Rois) -> (Tensor<2>, Tensor<2>) {
+        let pooled = features.pool(rois, self.config.box_head.pool);
+        self.roi_heads.boxes(pooled)
+    }
+
+    /// Mask logits `[r, k, 2p, 2p]` of `r` RoIs, `p` bins of the mask head.
+    pub fn mask_head(&self, features: &PackedPyramid, rois: &Rois) -> Tensor<4> {
+        let pooled = features.pool(rois, self.config.mask_head.pool);
+        self.roi_heads.masks(pooled)
+    }
+
+    /// The anchors for padded images `(height, width)` and feature maps `grids`, on the host.
+    pub fn anchors(&self, padded: (usize, usize), grids: &[(usize, usize)]) -> Anchors {
+        let rpn = &self.config.rpn;
+        let (sizes, ratios) = (&rpn.anchor_sizes, &rpn.anchor_ratios);
+        Anchors::new(padded, grids, sizes, ratios, rpn.round_anchors)
+    }
+
+    /// The same weights, which stay f32, with activations in the dtype of `precision`. The stem, the statistics of norms
+    /// and the outputs of the heads are f32 in every precision.
     pub fn with_precision(mut self, precision: Resolved) -> Self {
-        self.format = precision.format();
+        self.dtype = precision.format();
         self
     }
 
-    /// The format of the activations behind the stem.
-    pub fn format(&self) -> FloatDType {
-        self.format
+    /// The dtype of the activations behind the stem.
+    pub fn dtype(&self) -> FloatDType {
+        self.dtype
     }
 
     /// The network's configuration.
@@ -125,187 +253,34 @@ impl MaskRcnn {
         &self.config
     }
 
-    /// Normalised pictures `[n, 3, h, w]`, sides a multiple of 32 -> C2 to C5.
-    pub fn body(&self, images: Tensor<4>) -> [Tensor<4>; 4] {
-        self.backbone.body.forward_in(images, self.format)
-    }
-
-    /// Normalised pictures `[n, 3, h, w]`, sides a multiple of 32 -> P2 to P6.
-    pub fn pyramid(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
-        self.backbone.fpn.forward(self.body(images))
-    }
-
-    /// P2 to P6 -> one logit and four deltas an anchor.
-    pub fn propose(&self, pyramid: &[Tensor<4>]) -> RpnOutput {
-        self.rpn.forward(pyramid)
-    }
-
-    /// One level -> its logits `[n, a, h, w]` and deltas `[n, 4a, h, w]`.
-    pub fn propose_level(&self, feature: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
-        self.rpn.level(feature)
-    }
-
-    /// The anchors for padded pictures `(height, width)` and feature maps `grids`.
-    pub fn anchors(&self, padded: (usize, usize), grids: &[(usize, usize)]) -> Anchors {
+    /// Proposals per level before suppression, and per image after it.
+    fn proposal_limits(&self) -> [usize; 2] {
         let rpn = &self.config.rpn;
-        Anchors::new(
-            padded,
-            grids,
-            &rpn.anchor_sizes,
-            &rpn.anchor_ratios,
-            rpn.round_anchors,
-        )
+        [rpn.pre_nms_test, rpn.post_nms_test]
     }
 
-    /// Packs P2 to P5 for [`Self::boxes`] and [`Self::masks`]; done once for both.
-    pub fn pack(&self, pyramid: &[Tensor<4>]) -> PackedPyramid {
-        PackedPyramid::new(pyramid, &self.config.roi)
+    /// How many boxes detection selects at a time, for [`selects_on_device`].
+    pub fn selection_limits(&self) -> [usize; 3] {
+        let [pre_nms, post_nms] = self.proposal_limits();
+        [pre_nms, post_nms, self.config.roi.max_detections]
     }
 
-    /// Class logits `[r, k]` and box deltas `[r, 4k]` of `rois`, which must not be empty.
-    pub fn boxes(&self, pyramid: &PackedPyramid, rois: &[Roi]) -> (Tensor<2>, Tensor<2>) {
-        let BoxHeadConfig { pool, .. } = self.config.box_head;
-        self.roi_heads.boxes(pyramid.pool(rois, pool))
-    }
-
-    /// The detected boxes of every picture, found on the device with nothing read.
+    /// Bytes of the activations of a training step per image of `height x width` pixels.
     ///
-    /// * `padded` - height and width of the padded pictures; `sizes` - those without padding.
-    /// * Selection's limits must fit [`selects_on_device`](Self::selects_on_device).
-    ///
-    /// Returns [`DetectionSlots`].
-    pub fn detect(
-        &self,
-        pyramid: &[Tensor<4>],
-        packed: &PackedPyramid,
-        padded: (usize, usize),
-        sizes: &[(u32, u32)],
-    ) -> DetectionSlots {
-        let RpnConfig {
-            pre_nms_test,
-            post_nms_test,
-            ..
-        } = self.config.rpn;
-        let device = packed.cells.device();
-        let sizes = picture_sizes(sizes, &device);
-        let output = self.propose(pyramid);
-        let anchors = AnchorSlots::new(padded, &output.grids, &self.config.rpn, &device);
-        let proposals = filter_proposal_slots(
-            output.objectness,
-            output.deltas,
-            &anchors,
-            sizes.clone(),
-            &self.config.rpn,
-            [pre_nms_test, post_nms_test],
-        );
-        let (logits, deltas) = self.boxes_of_slots(packed, proposals.boxes.clone());
-        postprocess_slots(logits, deltas, &proposals, sizes, &self.config.roi)
-    }
-
-    /// [`Self::boxes`] of regions in slots `[n, slots, 4]`, pixels of the resized pictures.
-    pub fn boxes_of_slots(
-        &self,
-        pyramid: &PackedPyramid,
-        slots: Tensor<3>,
-    ) -> (Tensor<2>, Tensor<2>) {
-        let pooled = pyramid.pool_slots(slots, self.config.box_head.pool);
-        self.roi_heads.boxes(pooled)
-    }
-
-    /// [`Self::masks`] of regions in slots `[n, slots, 4]`, pixels of the resized pictures.
-    pub fn masks_of_slots(&self, pyramid: &PackedPyramid, slots: Tensor<3>) -> Tensor<4> {
-        let pooled = pyramid.pool_slots(slots, self.config.mask_head.pool);
-        self.roi_heads.masks(pooled)
-    }
-
-    /// Whether a GPU matches and samples for training ([`crate::train`]), and the limits of it fit.
-    pub fn trains_on_device(&self, device: &Device) -> bool {
-        let ModelConfig { rpn, roi, .. } = &self.config;
-        fits_selection(
-            [
-                rpn.pre_nms_train,
-                rpn.post_nms_train,
-                rpn.batch_per_image,
-                roi.batch_per_image,
-            ],
-            device,
-        )
-    }
-
-    /// Whether [`Self::detect`] serves this device and configuration: a GPU, and limits that its
-    /// selection can hold. The processor is faster with the host's selection.
-    pub fn selects_on_device(&self, device: &Device) -> bool {
-        let ModelConfig { rpn, roi, .. } = &self.config;
-        fits_selection(
-            [rpn.pre_nms_test, rpn.post_nms_test, roi.max_detections],
-            device,
-        )
-    }
-
-    /// Mask logits `[r, k, 2p, 2p]` of `rois`, which must not be empty.
-    pub fn masks(&self, pyramid: &PackedPyramid, rois: &[Roi]) -> Tensor<4> {
-        let MaskHeadConfig { pool, .. } = self.config.mask_head;
-        self.roi_heads.masks(pyramid.pool(rois, pool))
-    }
-}
-
-/// Whether `device` has kernels that select as many as each of `limits`.
-fn fits_selection<const N: usize>(limits: [usize; N], device: &Device) -> bool {
-    let limits_fit = limits.iter().all(|limit| (1..=MAX_TOP_K).contains(limit));
-    limits_fit && has_selection_kernels(device)
-}
-
-/// P2 to P5 as one channels-last tensor, ready for RoIAlign.
-#[derive(Clone, Debug)]
-pub struct PackedPyramid {
-    cells: Tensor<3>,
-    align: RoiAlignParams,
-}
-
-impl PackedPyramid {
-    /// Packs P2 to P5 `[n, c, h, w]`, at strides 4 to 32 of the resized pictures; what follows is left
-    /// out. Fewer than four levels are an error of the program: it panics.
-    pub fn new(pyramid: &[Tensor<4>], roi: &RoiConfig) -> Self {
-        let scales = [0.25, 0.125, 0.0625, 0.03125];
-        let (cells, levels) = pack_pyramid(&pyramid[..4], &scales);
-        let align = RoiAlignParams {
-            output: [0, 0],
-            sampling_ratio: roi.sampling_ratio,
-            aligned: roi.aligned,
-            levels,
-        };
-        Self { cells, align }
-    }
-
-    /// RoIAlign of `rois [r, 6]`, rows as [`roi_align`] takes them: `[r, c, bins, bins]`.
-    fn pool_rows(&self, rois: Tensor<2>, bins: usize) -> Tensor<4> {
-        let align = RoiAlignParams {
-            output: [bins, bins],
-            ..self.align.clone()
-        };
-        roi_align(self.cells.clone(), rois, &align)
-    }
-
-    /// RoIAlign of regions `[n, slots, 4]`: `[n * slots, c, bins, bins]`. No gradient flows to them.
-    fn pool_slots(&self, slots: Tensor<3>, bins: usize) -> Tensor<4> {
-        let mut rows = roi_rows(slots, POOLED_LEVELS);
-        if self.cells.device().is_autodiff() && !rows.device().is_autodiff() {
-            rows = Tensor::from_inner(rows);
+    /// Counted layer by layer: what the backward pass needs of each part that learns. As many objects are counted as RoIs
+    /// may be sampled for, so images of few objects need less.
+    pub fn activation_bytes(&self, height: usize, width: usize) -> u64 {
+        let cells = |stride: usize| (height.div_ceil(stride) * width.div_ceil(stride)) as u64;
+        let mut memory = Activations::new(self.dtype);
+        self.backbone.count(&mut memory, &cells);
+        self.rpn.count(&mut memory, &cells);
+        let mut packed = Activations::of(memory.bytes);
+        for level in 0..4 {
+            let channels = self.config.fpn_channels as u64;
+            packed.add(channels * cells(4 << level), memory.bytes, true);
         }
-        self.pool_rows(rows, bins)
-    }
-
-    /// RoIAlign of `rois`, each from the level that fits its size: `[r, c, bins, bins]`.
-    pub fn pool(&self, rois: &[Roi], bins: usize) -> Tensor<4> {
-        let (k_min, k_max) = POOLED_LEVELS;
-        let rows: Vec<f32> = rois
-            .iter()
-            .flat_map(|&(image, [x1, y1, x2, y2])| {
-                let level = pyramid_level(&[x1, y1, x2, y2], k_min, k_max);
-                [image as f32, level as f32, x1, y1, x2, y2]
-            })
-            .collect();
-        let rows = TensorData::new(rows, [rois.len(), 6]);
-        self.pool_rows(Tensor::from_data(rows, &self.cells.device()), bins)
+        memory.keep(packed);
+        self.roi_heads.count(&mut memory, &self.config);
+        memory.total()
     }
 }

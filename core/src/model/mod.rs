@@ -3,12 +3,12 @@
 //! Parameter names are torchvision's (`backbone.body.layer1.0.conv1.weight`), so weights map without
 //! a table.
 //!
-//! The parts work alone: the backbone for features of another task, the heads on features and regions
+//! The parts work alone: the backbone for features of another task, the heads on features and RoIs
 //! of another network.
 //!
 //! ```
 //! use mrcnn_core::burn::tensor::Tensor;
-//! use mrcnn_core::model::{MaskRcnn, PackedPyramid};
+//! use mrcnn_core::model::{MaskRcnn, PackedPyramid, Rois};
 //! use mrcnn_core::{BackendKind, Config, backends::select};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -25,9 +25,10 @@
 //! let pyramid = backbone.forward(images);
 //! assert_eq!(pyramid[0].dims(), [1, 16, 16, 24]);
 //!
-//! // The heads alone, on two regions of picture 0 in pixels.
+//! // The heads alone, on two RoIs of image 0 in pixels.
 //! let packed = PackedPyramid::new(&pyramid, &config.roi);
 //! let rois = [(0, [4.0, 4.0, 40.0, 30.0]), (0, [10.0, 0.0, 90.0, 60.0])];
+//! let rois = Rois::new(&rois, &device);
 //! let (logits, deltas) = roi_heads.boxes(packed.pool(&rois, config.box_head.pool));
 //! assert_eq!((logits.dims(), deltas.dims()), ([2, 3], [2, 12]));
 //! let masks = roi_heads.masks(packed.pool(&rois, config.mask_head.pool));
@@ -36,28 +37,32 @@
 //! # }
 //! ```
 
-mod box_head;
-mod fpn;
+mod backbone;
 mod init;
 mod layers;
-mod mask_head;
 mod mask_rcnn;
+mod memory;
 mod norm;
-mod proposals;
-mod resnet;
+mod path;
+mod roi;
 mod rpn;
 mod slots;
 
-pub use box_head::{BoxHead, BoxPredictor, ScoredBox, postprocess};
-pub use fpn::Fpn;
-pub use layers::{Conv2d, Linear};
-pub use mask_head::{MaskHead, MaskPredictor, mask_probabilities};
-pub use mask_rcnn::{BackboneFpn, MaskRcnn, PackedPyramid, Roi, RoiHeads};
-pub use norm::Norm;
-pub use proposals::{Proposal, filter_proposals};
-pub use resnet::ResNet;
-pub use rpn::{Rpn, RpnOutput};
-pub use slots::{
-    AnchorSlots, BoxSlots, DetectionSlots, filter_proposal_slots, picture_sizes, postprocess_slots,
-    roi_rows,
-};
+pub use backbone::fpn::Fpn;
+pub use backbone::resnet::ResNet;
+pub use backbone::{BackboneFpn, Body};
+pub use init::{Fill, Init};
+pub use layers::{Conv2d, ConvSettings, Linear};
+pub use mask_rcnn::{Detections, Features, MASKS_AT_ONCE, MaskRcnn};
+#[cfg(feature = "train")]
+pub(crate) use memory::{FLOAT, bytes_of};
+pub use norm::{Norm, NormSettings};
+pub(crate) use path::ModulePath;
+pub use roi::RoiHeads;
+pub use roi::box_head::{BoxHead, BoxPredictor};
+pub use roi::mask_head::{MaskHead, MaskPredictor, mask_probabilities};
+pub use roi::pool::{PackedPyramid, Roi, Rois, roi_rows};
+pub use roi::select::{DetectionSlots, ScoredBox, postprocess, postprocess_slots};
+pub use rpn::head::{Rpn, RpnOutput};
+pub use rpn::proposals::{AnchorSlots, HostRpn, Proposal, filter_proposal_slots, filter_proposals};
+pub use slots::{BoxSlots, image_sizes};

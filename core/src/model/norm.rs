@@ -1,11 +1,14 @@
-//! Normalisation: frozen batch norm folded into the convolution, batch norm, group norm.
+//! Normalization: frozen batch norm folded into the convolution, batch norm, group norm.
 
-use super::layers::{Conv2d, full, like, zeros};
+use super::init::{Fill, Init};
+use super::layers::{Conv2d, full, like};
+use super::memory::{Activations, FLOAT};
 use crate::config::{ModelConfig, NormKind};
 use burn::module::{Module, Param, RunningState};
-use burn::tensor::{Device, Tensor, activation::relu, module};
+use burn::tensor::{Tensor, activation::relu, module};
+use mrcnn_kernels::{ConvParams, group_norm};
 
-/// Normalisation of a convolution's output, with torch's parameter names.
+/// Normalization of a convolution's output, with torch's parameter names.
 #[derive(Module, Debug)]
 pub struct Norm {
     /// Scale, `[channels]`.
@@ -29,54 +32,127 @@ struct Rule {
     frozen: bool,
 }
 
-impl Norm {
-    /// A norm of `kind` over `channels`; `None` for [`NormKind::None`].
-    pub fn new(
-        kind: NormKind,
-        channels: usize,
-        frozen: bool,
-        config: &ModelConfig,
-        device: &Device,
-    ) -> Option<Self> {
-        let batch = matches!(kind, NormKind::FrozenBn | NormKind::BatchNorm);
-        let running =
-            |value: f32| batch.then(|| RunningState::new(Tensor::full([channels], value, device)));
-        let rule = Rule {
-            groups: largest_divisor(channels, config.norm_groups),
+/// Settings of a [`Norm`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NormSettings {
+    /// What is normalized over.
+    pub kind: NormKind,
+    /// Groups of group norm.
+    pub groups: usize,
+    /// Added to the variance.
+    pub epsilon: f64,
+    /// Weight of the new batch in the running statistics.
+    pub momentum: f64,
+}
+
+impl NormSettings {
+    /// The norms of the backbone.
+    pub fn of_body(config: &ModelConfig) -> Self {
+        Self {
+            kind: config.norm,
+            groups: config.norm_groups,
             epsilon: config.norm_eps,
             momentum: config.norm_momentum,
-            frozen: frozen || kind == NormKind::FrozenBn,
+        }
+    }
+
+    /// The norms of the FPN and the mask head.
+    pub fn of_heads(config: &ModelConfig) -> Self {
+        Self {
+            kind: config.head_norm,
+            ..Self::of_body(config)
+        }
+    }
+}
+
+impl Norm {
+    /// A norm over `channels`; `None` for [`NormKind::None`].
+    pub fn new(init: &Init<'_>, channels: usize, settings: NormSettings) -> Option<Self> {
+        let kind = settings.kind;
+        if kind == NormKind::None {
+            return None;
+        }
+        let init = init.frozen(kind == NormKind::FrozenBn);
+        let has_statistics = matches!(kind, NormKind::FrozenBn | NormKind::BatchNorm);
+        let running = |value: f32| {
+            let values = Tensor::full([channels], value, init.device());
+            has_statistics.then(|| RunningState::new(values))
         };
-        (kind != NormKind::None).then(|| Self {
-            weight: zeros([channels], device),
-            bias: zeros([channels], device),
+        Some(Self {
+            weight: init.param("weight", [channels], Fill::Constant(1.0)),
+            bias: init.param("bias", [channels], Fill::Constant(0.0)),
             running_mean: running(0.0),
             running_var: running(1.0),
-            rule,
+            rule: Rule {
+                groups: largest_divisor(channels, settings.groups),
+                epsilon: settings.epsilon,
+                momentum: settings.momentum,
+                frozen: init.is_frozen(),
+            },
         })
     }
 
-    /// Convolution and norm, then a ReLU if `rectify`: `[n, in, h, w]` -> `[n, out, h', w']`, in the format
-    /// of `x`.
+    /// Bytes per output that the backward pass needs of a convolution with this norm and a ReLU; `bytes` of an
+    /// activation. Norms compute in f32.
+    fn kept(&self, bytes: u64) -> u64 {
+        match (&self.running_mean, self.rule.frozen) {
+            // The output of the ReLU, which is the input of the next layer.
+            (Some(_), true) => bytes,
+            (Some(_), false) => FLOAT + bytes,
+            // Centered, normalized, and the output of the ReLU.
+            (None, _) => 2 * FLOAT + bytes,
+        }
+    }
+
+    /// Convolution and norm, then the residual added and a ReLU if `rectify`: `[n, in, h, w]` ->
+    /// `[n, out, h', w']`, in the dtype of `x`.
     ///
     /// Fixed statistics are folded: `conv(x, W * s) + b` reads the activation once instead of twice. Others
     /// are taken and applied in f32.
-    pub fn after(&self, conv: &Conv2d, x: Tensor<4>, rectify: bool) -> Tensor<4> {
+    pub fn after(
+        &self,
+        conv: &Conv2d,
+        x: Tensor<4>,
+        mut residual: Option<Tensor<4>>,
+        rectify: bool,
+    ) -> Tensor<4> {
         let output = match (&self.running_mean, &self.running_var) {
             (Some(mean), Some(var)) if self.rule.frozen || !x.device().is_autodiff() => {
                 let scale = self.weight.val() / (var.value() + self.rule.epsilon).sqrt();
                 let shift = self.bias.val() - mean.value() * scale.clone();
-                let weight = conv.weight.val() * scale.reshape([-1, 1, 1, 1]);
-                return conv.forward_with(x, weight, Some(shift), rectify);
+                let folded = ConvParams {
+                    scale: Some(scale),
+                    bias: Some(shift),
+                    ..conv.params()
+                };
+                return conv.forward_with(x, folded, residual, rectify);
             }
             (Some(mean), Some(var)) => {
                 let y = conv.forward(x.clone());
                 like(self.batch_norm(full(y), mean, var), &x)
             }
             _ => {
-                let y = conv.forward(x.clone());
-                like(self.group_norm(full(y)), &x)
+                let y = full(conv.forward(x.clone()));
+                let (weight, bias) = (self.weight.val(), self.bias.val());
+                let Rule {
+                    groups, epsilon, ..
+                } = self.rule;
+                // In f32 what follows is part of the norm; else it follows in the dtype of x.
+                let same = y.dtype() == x.dtype();
+                let (residual_now, relu_now) = match same {
+                    true => (residual.take(), rectify),
+                    false => (None, false),
+                };
+                let y = group_norm(y, weight, bias, groups, epsilon, residual_now, relu_now);
+                if same {
+                    return y;
+                }
+                like(y, &x)
             }
+        };
+        let output = match residual {
+            Some(residual) => output + residual,
+            None => output,
         };
         if rectify { relu(output) } else { output }
     }
@@ -102,17 +178,6 @@ impl Norm {
         blend(var, result.variance * unbiased);
         result.output
     }
-
-    fn group_norm(&self, x: Tensor<4>) -> Tensor<4> {
-        let [n, c, h, w] = x.dims();
-        let groups = self.rule.groups;
-        let grouped = x.reshape([n, groups, c / groups * h * w]);
-        let mean = grouped.clone().mean_dim(2);
-        let centred = grouped - mean;
-        let variance = centred.clone().square().mean_dim(2);
-        let normed = (centred / (variance + self.rule.epsilon).sqrt()).reshape([n, c, h, w]);
-        normed * self.weight.val().reshape([1, c, 1, 1]) + self.bias.val().reshape([1, c, 1, 1])
-    }
 }
 
 /// The largest number of groups up to `groups` that divides `channels`.
@@ -124,15 +189,42 @@ fn largest_divisor(channels: usize, groups: usize) -> usize {
 }
 
 /// Convolution, optional norm and, if `rectify`, ReLU: torchvision's `Conv2dNormActivation`.
-pub(super) fn conv_norm(
+pub(crate) fn conv_norm(
     conv: &Conv2d,
     norm: &Option<Norm>,
     x: Tensor<4>,
     rectify: bool,
 ) -> Tensor<4> {
     match norm {
-        Some(norm) => norm.after(conv, x, rectify),
-        None if rectify => conv.rectified(x),
-        None => conv.forward(x),
+        Some(norm) => norm.after(conv, x, None, rectify),
+        None => conv.forward_with(x, conv.params(), None, rectify),
     }
+}
+
+/// The end of a residual block: `relu(norm(conv(x)) + residual)`.
+pub(crate) fn conv_norm_add(
+    conv: &Conv2d,
+    norm: &Option<Norm>,
+    x: Tensor<4>,
+    residual: Tensor<4>,
+) -> Tensor<4> {
+    match norm {
+        Some(norm) => norm.after(conv, x, Some(residual), true),
+        None => conv.forward_with(x, conv.params(), Some(residual), true),
+    }
+}
+
+/// Counts the memory of [`conv_norm`] with an output of `cells` rows times columns.
+pub(crate) fn count_conv_norm(
+    memory: &mut Activations,
+    conv: &Conv2d,
+    norm: &Option<Norm>,
+    cells: u64,
+    rectify: bool,
+) {
+    let bytes = memory.bytes;
+    let kept = norm.as_ref().map_or(bytes, |norm| norm.kept(bytes));
+    let kept = if rectify { kept } else { kept - bytes };
+    let is_trained = conv.weight.val().is_require_grad();
+    memory.add(conv.settings().output as u64 * cells, kept, is_trained);
 }

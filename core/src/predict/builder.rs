@@ -73,11 +73,11 @@ impl From<Vec<u8>> for WeightsSource<'_> {
 
 impl WeightsSource<'_> {
     /// The weights, and their name in messages.
-    pub(crate) fn read(self) -> Result<(Checkpoint, PathBuf), WeightsError> {
+    pub(crate) fn read(self, name: Option<PathBuf>) -> Result<(Checkpoint, PathBuf), WeightsError> {
         match self {
             Self::File(path) => Ok((weights::load(&path)?, path.into_owned())),
             Self::Bytes(bytes) => {
-                let name = PathBuf::from("the given bytes");
+                let name = name.unwrap_or_else(|| "the given bytes".into());
                 Ok((weights::load_bytes(&bytes, &name)?, name))
             }
         }
@@ -95,6 +95,7 @@ impl Predictor {
 #[derive(Clone, Debug, Default)]
 pub struct PredictorBuilder<'a> {
     weights: Option<WeightsSource<'a>>,
+    name: Option<PathBuf>,
     config: Option<Config>,
     overrides: Vec<String>,
     backend: BackendKind,
@@ -107,6 +108,12 @@ impl<'a> PredictorBuilder<'a> {
     /// The weights: a path or bytes, see [`WeightsSource`].
     pub fn weights(mut self, weights: impl Into<WeightsSource<'a>>) -> Self {
         self.weights = Some(weights.into());
+        self
+    }
+
+    /// The name of weights that are given as bytes, in messages.
+    pub fn name(mut self, name: impl Into<PathBuf>) -> Self {
+        self.name = Some(name.into());
         self
     }
 
@@ -165,7 +172,8 @@ impl<'a> PredictorBuilder<'a> {
             overrides.push(format!("model.roi.score_threshold={threshold:?}"));
         }
         overrides.extend(self.overrides);
-        let (checkpoint, name) = self.weights.ok_or(PredictError::NoWeights)?.read()?;
+        let weights = self.weights.ok_or(PredictError::NoWeights)?;
+        let (checkpoint, name) = weights.read(self.name)?;
         let device = match self.device {
             Some(device) => device,
             None => select(self.backend)?.device,

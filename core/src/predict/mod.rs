@@ -2,7 +2,6 @@
 
 mod builder;
 mod error;
-mod found;
 mod polygon;
 mod prediction;
 mod predictor;
@@ -10,10 +9,9 @@ mod stages;
 
 pub use builder::{PredictorBuilder, WeightsSource};
 pub use error::PredictError;
-pub use found::Found;
 pub use polygon::{Corner, Polygon};
 pub use prediction::{Object, Prediction};
 pub use predictor::Predictor;
-pub use stages::PictureSizes;
 #[cfg(feature = "train")]
 pub(crate) use stages::input;
+pub use stages::{ImageSizes, MASK_THRESHOLD};

@@ -27,29 +27,6 @@ pub struct Predictor {
 }
 
 impl Predictor {
-    /// Loads weights with [`weights::load`]. `config` replaces the configuration stored with them; `overrides` change
-    /// single settings (`image.min_size=400`).
-    pub fn load(
-        path: &Path,
-        config: Option<Config>,
-        overrides: &[String],
-        device: &Device,
-    ) -> Result<Self, PredictError> {
-        Self::from_checkpoint(weights::load(path)?, path, config, overrides, device)
-    }
-
-    /// As [`Self::load`], from the bytes of a file that [`weights::save`] wrote; `name` is the name of the file in
-    /// errors.
-    pub fn from_bytes(
-        bytes: &[u8],
-        name: &Path,
-        overrides: &[String],
-        device: &Device,
-    ) -> Result<Self, PredictError> {
-        let checkpoint = weights::load_bytes(bytes, name)?;
-        Self::from_checkpoint(checkpoint, name, None, overrides, device)
-    }
-
     pub(super) fn from_checkpoint(
         checkpoint: Checkpoint,
         path: &Path,
@@ -77,7 +54,7 @@ impl Predictor {
         Ok(Self::new(&model, config, checkpoint.classes, device))
     }
 
-    /// A predictor from a model; a model in training is converted for inference.
+    /// A predictor from a model in memory, in training or not; from weights, [`Self::builder`] makes one.
     pub fn new(model: &MaskRcnn, config: Config, classes: Classes, device: &Device) -> Self {
         let device = device.clone().without_autodiff();
         Self {
@@ -88,8 +65,7 @@ impl Predictor {
         }
     }
 
-    /// The same predictor with activations in another precision. Default: f32 for [`Self::load`], that of the model for
-    /// [`Self::new`].
+    /// The same predictor with activations in another precision.
     pub fn with_precision(mut self, precision: Resolved) -> Self {
         self.model = self.model.with_precision(precision);
         self
@@ -162,8 +138,9 @@ impl Predictor {
         let prepared = planes.iter().map(|p| (p.height as u32, p.width as u32));
         let originals = images.iter().map(|image| (image.height(), image.width()));
         let sizes: Vec<_> = prepared.zip(originals).collect();
-        let (packed, boxes) = self.find_boxes(&planes).await?;
-        let detections = self.find_detections(&packed, boxes, &sizes).await?;
+        let (batch, resized) = self.input(&planes);
+        let detections = self.model.detect(batch, &resized).await?;
+        let detections = self.paste(detections, &sizes).await?;
         let per_image = images.iter().zip(detections);
         Ok(per_image
             .map(|(image, detections)| self.prediction(image, detections))

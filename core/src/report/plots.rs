@@ -2,8 +2,7 @@
 
 use super::curves::{Panel, render_svg};
 use super::record::Record;
-use crate::train::Losses;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 type Lines = BTreeMap<String, Vec<(f64, f64)>>;
 
@@ -20,7 +19,8 @@ pub fn curves(records: &[Record]) -> String {
         }
     }
     let loss = [("train", "train/loss"), ("validation", "val/loss")];
-    let keys = Losses::NAMES.map(|name| format!("train/{name}"));
+    let names: BTreeSet<&String> = records.iter().flat_map(Record::loss_names).collect();
+    let keys: Vec<String> = names.iter().map(|name| format!("train/{name}")).collect();
     let parts: Vec<(&str, &str)> = keys
         .iter()
         .map(|key| (key.trim_start_matches("train/loss_"), key.as_str()))

@@ -1,7 +1,6 @@
 //! Records of the log: steps and evaluations.
 
 use crate::eval::{METRIC_NAMES, Metrics};
-use crate::train::{Losses, StepReport};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
@@ -66,41 +65,20 @@ pub enum Record {
 }
 
 impl Record {
-    /// The record of a step.
-    pub fn step(report: &StepReport) -> Self {
-        let losses = Losses::NAMES.iter().map(ToString::to_string);
-        Self::Step {
-            step: report.step,
-            lr: report.learning_rate,
-            loss: report.loss(),
-            losses: losses.zip(report.losses).collect(),
-            grad_norm: report.grad_norm,
-            loss_scale: report.loss_scale,
-            skipped: report.skipped,
-            images_per_second: report.images_per_second,
-            data_wait: report.data_wait,
-            exchange: report.exchange,
-            seconds: report.seconds,
-            memory_mb: megabytes(report.memory),
-            device_memory_mb: report.device_memory.map(megabytes),
-        }
-    }
-
-    /// The record of an evaluation; `val_losses` in the order of [`Losses::NAMES`].
+    /// The record of an evaluation, with the validation losses by name.
     pub fn eval(
         step: usize,
         metrics: &Metrics,
-        val_losses: Option<[f64; 5]>,
+        val_losses: Vec<(&'static str, f64)>,
         seconds: f64,
     ) -> Self {
         let named = |values: [f64; 12]| {
             let names = METRIC_NAMES.iter().map(ToString::to_string);
             names.zip(values).collect()
         };
-        let parts = val_losses.iter().flat_map(|losses| {
-            let all = [("loss", losses.iter().sum())].into_iter();
-            all.chain(Losses::NAMES.into_iter().zip(*losses))
-        });
+        let sum = val_losses.iter().map(|(_, value)| value).sum::<f64>();
+        let sum = (!val_losses.is_empty()).then_some(("loss", sum));
+        let parts = sum.into_iter().chain(val_losses);
         Self::Eval {
             step,
             bbox: named(metrics.bbox),
@@ -115,6 +93,15 @@ impl Record {
         match self {
             Self::Step { step, .. } | Self::Eval { step, .. } => *step,
         }
+    }
+
+    /// The names of the losses of a step.
+    pub fn loss_names(&self) -> impl Iterator<Item = &String> {
+        let losses = match self {
+            Self::Step { losses, .. } => Some(losses),
+            Self::Eval { .. } => None,
+        };
+        losses.into_iter().flat_map(BTreeMap::keys)
     }
 
     /// Every finite value by name: `train/loss`, `val/loss`, `val/mask_AP`, ...
@@ -207,45 +194,4 @@ fn is_false(value: &bool) -> bool {
 /// The f64 with the shortest decimal digits of an f32.
 fn short(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(value as f64)
-}
-
-fn megabytes(bytes: u64) -> f64 {
-    (bytes as f64 / 1e5).round() / 10.0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The record of a step that overflowed.
-    #[test]
-    fn values_that_are_not_finite_round_trip() {
-        let report = StepReport {
-            step: 3,
-            losses: [0.5, f32::NAN, 0.25, f32::INFINITY, 1.0],
-            learning_rate: 0.1,
-            grad_norm: f32::INFINITY,
-            loss_scale: Some(65536.0),
-            skipped: true,
-            images_per_second: 2.0,
-            data_wait: 0.0,
-            exchange: 0.0,
-            seconds: 1.0,
-            memory: 0,
-            device_memory: None,
-        };
-        let line = serde_json::to_string(&Record::step(&report)).unwrap();
-        assert!(line.contains("\"skipped\":true") && line.contains("\"grad_norm\":null"));
-        let record: Record = serde_json::from_str(&line).unwrap();
-        let scalars = record.scalars();
-        let value = |name: &str| scalars.iter().find(|(n, _)| n == name).map(|(_, v)| *v);
-        assert_eq!(value("train/loss_classifier"), Some(0.5));
-        assert_eq!(value("train/loss_box_reg"), None);
-        assert_eq!(
-            (value("train/loss"), value("train/grad_norm")),
-            (None, None)
-        );
-        assert_eq!(value("train/loss_scale"), Some(65536.0));
-        assert_eq!(value("train/skipped"), Some(1.0));
-    }
 }

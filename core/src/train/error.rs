@@ -1,11 +1,9 @@
 //! Why training stopped.
 
-use super::checkpoint::CheckpointError;
-use super::loader::LoadError;
-use super::memory_plan::LOWER;
 use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::eval::EvalError;
+use crate::image::decode::DecodeError;
 use crate::predict::PredictError;
 use crate::report::LogError;
 use crate::weights::WeightsError;
@@ -16,13 +14,73 @@ use mrcnn_backends::{Precision, PrecisionError};
 use std::path::PathBuf;
 use thiserror::Error;
 
+/// Why a batch could not be prepared.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// An image cannot be read.
+    #[error("{0}; leave it out with --set data.on_problem=skip")]
+    Decode(#[from] DecodeError),
+    /// An image is not what its entry says.
+    #[error("{path}: {reason}; leave it out with --set data.on_problem=skip")]
+    Size {
+        /// The image.
+        path: PathBuf,
+        /// What differs.
+        reason: String,
+    },
+    /// Every image of a batch was left out.
+    #[error("no image of a batch could be read; run `mrcnn-cli dataset check`")]
+    NothingLeft,
+    /// The threads that decode cannot be started.
+    #[error("cannot start the loader threads: {0}; lower data.workers")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+}
+
+/// Settings that lower the memory of a run.
+pub(crate) const LOWER: &str = "lower train.batch_size (the learning rate follows) or raise \
+                         train.accumulate (it does not), lower image.max_size, image.min_size, \
+                         augment.min_sizes, model.roi.batch_per_image or \
+                         model.rpn.post_nms_train, or freeze more (--freeze-at)";
+
+/// Why a checkpoint could not be written or read.
+#[derive(Debug, Error)]
+pub enum CheckpointError {
+    /// The folder cannot be written or read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// The error of the system, or what is damaged.
+        source: std::io::Error,
+    },
+    /// No checkpoint is whole.
+    #[error("{path}: no whole checkpoint{details}; start again with `mrcnn-cli train`")]
+    None {
+        /// The folder of the checkpoints.
+        path: PathBuf,
+        /// The broken ones and what is wrong with them.
+        details: String,
+    },
+    /// A checkpoint is whole but does not fit the run.
+    #[error("{path}: {reason}; was args.toml changed?")]
+    Misfit {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// Its weights cannot be read.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+}
+
 /// Why training stopped.
 #[derive(Debug, Error)]
 pub enum TrainError {
-    /// The configuration of a run that goes on cannot be read.
+    /// The configuration of a resumed run cannot be read.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The data set cannot be used.
+    /// The dataset cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
     /// The splits name different classes.
@@ -35,14 +93,14 @@ pub enum TrainError {
         /// The validation split's annotations.
         path: PathBuf,
     },
-    /// The data set has classes that the weights do not know.
+    /// The dataset has classes that the weights do not know.
     #[error("{path}: its categories {data:?} are not all among those of the weights, {model:?}")]
     UnknownClasses {
-        /// Names in the data set.
+        /// Names in the dataset.
         data: Vec<String>,
         /// Names that the weights know.
         model: Vec<String>,
-        /// The data set's annotations.
+        /// The dataset's annotations.
         path: PathBuf,
     },
     /// The configuration wants another number of classes.
@@ -84,14 +142,14 @@ pub enum TrainError {
     /// The device has too little memory.
     #[error("the device ran out of memory: {reason}\n{plan}\n{LOWER}")]
     OutOfMemory {
-        /// What the device said.
+        /// The error of the device.
         reason: String,
         /// What was planned.
         plan: String,
     },
     /// A loss or gradient is not finite.
     #[error(
-        "step {step}: the loss or its gradient is not finite (loss {loss}, pictures {image_ids:?}){dump}; \
+        "step {step}: the loss or its gradient is not finite (loss {loss}, images {image_ids:?}){dump}; \
          lower train.learning_rate, lengthen train.warmup_steps or set train.clip_norm=5"
     )]
     NotFinite {
@@ -99,7 +157,7 @@ pub enum TrainError {
         step: usize,
         /// The sum of the losses.
         loss: f32,
-        /// The pictures of the batch.
+        /// The images of the batch.
         image_ids: Vec<u64>,
         /// Where the batch was written.
         dump: String,
@@ -129,13 +187,13 @@ pub enum TrainError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// A checkpoint cannot be written or read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The metrics log of a run that goes on is broken.
+    /// The metrics log of a resumed run is damaged.
     #[error(transparent)]
     Log(#[from] LogError),
     /// Weights cannot be written.

@@ -1,72 +1,52 @@
-//! Training: targets, losses, optimizer, data loading and the loop around them.
+//! Training: input, the step, the optimizer, ranks and the run around them.
+//!
+//! Build a run with [`Trainer::builder`], follow it with an [`Observer`].
 
-mod accumulate;
-pub mod augment;
-pub mod batch;
-mod buckets;
-mod builder;
-mod checkpoint;
-mod counts;
-mod dump;
-mod ema;
-mod error;
-mod evaluation;
-mod failure;
-mod gathered;
-mod gradients;
-mod handout;
-mod loader;
-mod loss_scale;
-pub mod losses;
-mod masks;
-mod memory;
-mod memory_plan;
-mod optimizer;
-mod optimizer_state;
-mod order;
+pub(crate) mod error;
+mod input;
+mod observer;
+mod optim;
+pub(crate) mod rank;
 mod ranks;
-mod replicas;
 mod run;
-mod run_folder;
-mod run_report;
-mod run_step;
-mod schedule;
-mod setup;
-mod shown;
-mod slot_samples;
-mod slots;
 mod step;
-mod targets;
-mod trainer;
-mod val_loss;
 
-pub use accumulate::accumulated_losses_and_gradients;
-pub use augment::Augment;
-pub use batch::{Batch, TrainSample, Truth};
-pub use builder::TrainerBuilder;
-pub use checkpoint::{CheckpointError, Progress, Saved, newest as newest_checkpoint};
-pub use counts::StepCounts;
-pub use dump::dump_batch;
-pub use ema::Ema;
-pub use error::TrainError;
-pub use evaluation::{
-    DatasetDetections, draw_predictions, evaluate_model, evaluate_over_ranks, truth_and_prediction,
-};
-pub use gradients::ParamGradients;
-pub use loader::{LoadError, Loader};
-pub use loss_scale::{LossScaler, MOST_SKIPPED, ScaleState};
-pub use losses::Losses;
-pub use masks::{TruthMask, project_mask};
-pub use memory::{MemoryMeter, device_memory, machine};
-pub use memory_plan::{Bucket, MemoryPlan};
-pub use optimizer::{Optimizer, StepOutcome};
-pub use ranks::Rank;
-pub use replicas::Replicas;
-pub use run_folder::{RunFolder, free_name};
-pub use schedule::learning_rate;
-pub use shown::{draw_truth, picture, preview};
-pub use slots::slot_losses;
-pub use step::{forward_losses, step_losses};
-pub use targets::{RoiTargets, RpnTargets, roi_targets, rpn_targets};
-pub use trainer::{Observer, Outcome, StepReport, Trainer};
-pub use val_loss::validation_losses;
+pub use crate::memory::machine;
+pub use error::{CheckpointError, LoadError, TrainError};
+pub use input::augment::Augment;
+pub use input::preview::preview;
+pub use observer::{Observer, StepReport};
+pub use run::builder::TrainerBuilder;
+pub use run::checkpoint::{Progress, Saved};
+pub use run::folder::{RunFolder, free_name};
+pub use run::memory_plan::{Bucket, MemoryPlan};
+pub use run::trainer::Trainer;
+pub use run::training_loop::Outcome;
+pub use step::losses::{LossValues, Losses};
+
+/// The parts of a run one by one, for tests and benchmarks; no stable interface.
+#[doc(hidden)]
+pub mod parts {
+    pub use super::input::augment::Augment;
+    pub use super::input::batch::{Batch, TrainSample, Truth};
+    pub use super::input::loader::Loader;
+    pub use super::input::masks::{TruthMask, project_mask};
+    pub use super::input::preview::{batch_image, draw_truth};
+    pub use super::optim::ema::Ema;
+    pub use super::optim::loss_scale::{LossScaler, ScaleState};
+    pub use super::optim::optimizer::{Optimizer, StepOutcome};
+    pub use super::optim::schedule::learning_rate;
+    pub use super::rank::Rank;
+    pub use super::ranks::exchange::losses_and_gradients as losses_and_gradients_of_ranks;
+    pub use super::step::accumulate::accumulated_losses_and_gradients;
+    pub use super::step::features::StepFeatures;
+    pub use super::step::gradients::ParamGradients;
+    pub use super::step::losses::{
+        bce_with_logits, box_losses, losses, mask_loss, read_losses, rpn_losses, smooth_l1,
+    };
+    pub use super::step::replicas::Replicas;
+    pub use super::step::samples::{AnchorSamples, MaskSamples, RoiSamples, SampleCounts, Samples};
+    pub use super::step::targets_device::sample_on_device;
+    pub use super::step::targets_host::sample_on_host;
+    pub use crate::memory::{MemoryMeter, device_memory};
+}

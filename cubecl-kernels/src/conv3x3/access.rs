@@ -1,11 +1,11 @@
-//! Four channels at a time, from and to tensors whose channels need not be a multiple of four.
+//! Reads and writes of four channels at a time, for tensors whose number of channels need not be a multiple of four.
 
 use cubecl::prelude::*;
 
-/// The vectors of the tiles, whatever the width of the tensors' own.
+/// Width of the vectors of the tiles, independent of the vectors of the tensors.
 pub type Four = Const<4>;
 
-/// Four channels from `channel` on of what begins at `offset`; zero from `channels` on.
+/// Four channels starting at `channel` of the pixel at `offset`; zero beyond `channels`.
 #[cube]
 pub fn read_four<E: Float, N: Size>(
     values: &[Vector<E, N>],
@@ -32,8 +32,7 @@ pub fn read_four<E: Float, N: Size>(
     four
 }
 
-/// Adds the bias to the four channels from `channel` on, rectifies them if `relu`, and writes those
-/// below `channels`.
+/// Adds the bias to four channels starting at `channel`, applies a ReLU if `relu`, and writes those below `channels`.
 #[cube]
 pub fn write_four<E: Float, N: Size>(
     output: &mut [Vector<E, N>],

@@ -1,4 +1,4 @@
-//! The gradient rule. The ReLU's mask is read off the output; the bias sums what passes it.
+//! Gradient rule. The mask of the ReLU is computed from the output; the gradient of the bias is the sum of the masked gradient.
 
 use super::Conv3x3Ops;
 use burn::backend::Autodiff;
@@ -18,7 +18,7 @@ struct State<T> {
     x: NodeId,
     weight: NodeId,
     bias: NodeId,
-    /// The output, where a ReLU follows.
+    /// The output, if a ReLU follows.
     rectified: Option<T>,
     stride: usize,
 }

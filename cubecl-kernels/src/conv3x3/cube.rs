@@ -3,8 +3,8 @@
 use super::epilogue::add_bias;
 use super::layer::{Layer, forward_axis, gather_axis, width};
 use super::packing::packed;
-use super::tiling::{GradientTiling, Tiling};
-use super::weight_gradient::{GradientSizesLaunch, accumulate, reduce};
+use super::tiling::{GradientSizesLaunch, GradientTiling, Tiling};
+use super::weight_gradient::{accumulate, reduce};
 use super::{Conv3x3Ops, options};
 use crate::launch::{buffer, dense, empty, zeros};
 use burn::backend::cubecl::dtype_to_storage_type;

@@ -1,4 +1,4 @@
-//! Bias and ReLU after one of Burn's convolutions, in one pass over its output.
+//! Bias and ReLU after a convolution of Burn, in one pass over its output.
 
 use crate::launch::{buffer, dense, elementwise};
 use burn::backend::cubecl::dtype_to_storage_type;
@@ -8,7 +8,7 @@ use cubecl::prelude::*;
 
 /// Adds `bias [c]` to `output [pixels, c]` in place, then takes `max(., 0)` if `relu`; NaN stays NaN.
 ///
-/// `vectors` are those of a pixel, `units` those of all pixels.
+/// `vectors` is the number of vectors per pixel, `units` that of all pixels.
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn add_to_pixels<E: Float, N: Size>(
     output: &mut [Vector<E, N>],
@@ -35,7 +35,7 @@ fn add_to_pixels<E: Float, N: Size>(
     output[ABSOLUTE_POS] = Vector::cast_from(value);
 }
 
-/// `output [n, c, h, w]` of a convolution, which nothing else refers to, plus `bias [c]`.
+/// `output [n, c, h, w]` of a convolution plus `bias [c]`; the output must have no other references.
 pub fn add_bias(output: CubeTensor, bias: CubeTensor, relu: bool) -> CubeTensor {
     // Convolutions leave their output channels-last and dense unless its rows are padded.
     let output = dense(permute_nchw_to_nhwc(output));
@@ -99,7 +99,7 @@ mod tests {
             let bias: Vec<f32> = (0..c)
                 .map(|channel| 100.0 * channel as f32 - 150.0)
                 .collect();
-            // As a convolution leaves it, and as it does not.
+            // With the layout of a convolution output, and with another one.
             let output = match is_last {
                 true => permute_nhwc_to_nchw(tensor(values.clone(), vec![n, h, w, c])),
                 false => tensor(values.clone(), vec![n, c, h, w]),

@@ -1,9 +1,11 @@
-//! The processor: Burn's own convolution, which is tiled and vectorised already.
+//! The CPU: its own kernels in f32, Burn's convolution in other dtypes.
 
 use super::{Conv3x3Ops, burn_conv3x3, options};
+use crate::conv::flex::{forward, input_gradient, weight_gradient};
 use burn::backend::Flex;
 use burn::backend::ops::ModuleOps;
 use burn::backend::tensor::FloatTensor;
+use burn::tensor::DType;
 
 impl Conv3x3Ops for Flex {
     fn conv3x3(
@@ -13,6 +15,9 @@ impl Conv3x3Ops for Flex {
         stride: usize,
         relu: bool,
     ) -> FloatTensor<Self> {
+        if x.dtype() == DType::F32 {
+            return forward(x, [weight, bias], None, None, stride, relu);
+        }
         burn_conv3x3::<Self>(x, weight, bias, stride, relu)
     }
 
@@ -22,6 +27,10 @@ impl Conv3x3Ops for Flex {
         grad: FloatTensor<Self>,
         stride: usize,
     ) -> FloatTensor<Self> {
+        if x.dtype() == DType::F32 {
+            let size = [x.layout().shape()[2], x.layout().shape()[3]];
+            return input_gradient(weight, None, grad, size, stride);
+        }
         Self::conv2d_x_backward(x, weight, grad, options(stride))
     }
 
@@ -31,6 +40,9 @@ impl Conv3x3Ops for Flex {
         grad: FloatTensor<Self>,
         stride: usize,
     ) -> FloatTensor<Self> {
+        if x.dtype() == DType::F32 {
+            return weight_gradient(x, grad, 3, stride);
+        }
         Self::conv2d_weight_backward(x, weight, grad, options(stride))
     }
 }

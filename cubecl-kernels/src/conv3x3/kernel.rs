@@ -1,54 +1,54 @@
-//! The forward kernel: an implicit GEMM of output pixels by output channels over taps and input
-//! channels. With the weights transposed it is the gradient of the input, too.
+//! Forward kernel: an implicit GEMM of output pixels by output channels over taps and input channels. With transposed
+//! weights it also computes the gradient of the input.
 
 use super::access::{Four, read_four, write_four};
 use super::tiling::Tiling;
 use cubecl::prelude::*;
 
-/// One spatial axis: which outputs a launch computes, and which inputs each tap reads.
+/// One spatial axis: the outputs of a launch, and the inputs of each tap.
 ///
 /// Output `p` of the launch is `p * output_stride + phase` of the tensor. Its tap `t` reads input
 /// `p * input_stride + shift + t * shift_step` with row `tap + t * tap_step` of the 3x3 weights.
 #[derive(CubeLaunch, CubeType, Clone, Copy)]
 pub struct Axis {
-    /// Outputs that the launch computes.
+    /// Number of outputs of the launch.
     pub count: u32,
     /// Size of the input.
     pub input: u32,
     /// Size of the output.
     pub output: u32,
-    /// From input to input.
+    /// Step between inputs.
     pub input_stride: i32,
-    /// From output to output.
+    /// Step between outputs.
     pub output_stride: u32,
-    /// The first output.
+    /// Index of the first output.
     pub phase: u32,
     /// Taps of the 3x3 weights that reach these outputs.
     pub taps: u32,
-    /// The first tap.
+    /// Index of the first tap.
     pub tap: u32,
-    /// From tap to tap.
+    /// Step between taps.
     pub tap_step: u32,
-    /// What the first tap reads, from the output's own place.
+    /// Offset from the position of the output to the input of the first tap.
     pub shift: i32,
-    /// From tap to tap.
+    /// Step between taps.
     pub shift_step: i32,
 }
 
-/// Channels, and how the packed weights pad them.
+/// Numbers of channels, and their padding in the packed weights.
 #[derive(CubeLaunch, CubeType, Clone, Copy)]
 pub struct Channels {
     /// Channels of the input.
     pub input: u32,
     /// Channels of the output.
     pub output: u32,
-    /// Steps of the reduction a tap.
+    /// Steps of the reduction per tap.
     pub steps: u32,
     /// Vectors of output channels of the packed weights.
     pub pitch: u32,
 }
 
-/// Where the inputs of a unit's share of the input tile begin, for the centre of the window.
+/// Positions of the first inputs that a unit loads into the input tile, for the centre of the window.
 #[derive(CubeType)]
 struct Origins {
     rows: Array<i32>,
@@ -149,7 +149,7 @@ fn origins(
         let pixel = first + comptime!((load * tiling.units() / tiling.depth) as u32);
         let row = pixel / cols.count;
         let image = row / rows.count;
-        // A pixel past the last lies so far down that no tap reads it.
+        // Pixels past the last one are so far below that no tap reads them.
         let row_in_image = select(pixel < pixels, (row % rows.count) as i32, 1i32 << 28);
         row_origins[load] = row_in_image * rows.input_stride;
         col_origins[load] = (pixel % cols.count) as i32 * cols.input_stride;
@@ -181,7 +181,7 @@ fn stage_input<E: Float, N: Size>(
     let channel = (step * depth + vector) * 4;
     #[unroll]
     for load in 0..comptime!(tiling.input_loads()) {
-        // Below zero wraps to far above the size.
+        // Negative positions wrap to values far above the size.
         let row = (origins.rows[load] + shift_y) as u32;
         let col = (origins.cols[load] + shift_x) as u32;
         let mut value = Vector::<f32, Four>::new(0.0f32);

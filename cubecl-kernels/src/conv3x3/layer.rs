@@ -7,7 +7,7 @@ use burn::backend::cubecl::dtype_to_storage_type;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-/// One convolution but for its output: `input [n, h, w, c]`, `weight` packed, `bias [o]`.
+/// Inputs of a convolution: `input [n, h, w, c]`, `weight` packed, `bias [o]`.
 pub struct Layer {
     pub input: CubeTensor,
     pub weight: CubeTensor,
@@ -15,12 +15,12 @@ pub struct Layer {
     /// Channels of the input and of the output.
     pub channels: [usize; 2],
     pub relu: bool,
-    /// What the weights are packed for.
+    /// Tiling that the weights are packed for.
     pub tiling: Tiling,
 }
 
 impl Layer {
-    /// Computes the places of `output [n, h', w', o]` that the axes name.
+    /// Computes the positions of `output [n, h', w', o]` that the axes select.
     pub fn launch(&self, output: &CubeTensor, rows: Axis, cols: Axis) {
         let [n, ..] = self.input.meta.shape().dims::<4>();
         let pixels = n * rows.count as usize * cols.count as usize;
@@ -31,7 +31,7 @@ impl Layer {
         let Some(cube_count) = cube_count(tiles, pitch / (4 * tiling.outputs())) else {
             return;
         };
-        // SAFETY: every read is of a packed weight, or checked against the sizes given here.
+        // SAFETY: every read is of packed weights, or checked against these sizes.
         unsafe {
             convolve::launch_unchecked(
                 &output.client,
@@ -78,8 +78,8 @@ pub fn forward_axis(input: usize, stride: usize) -> Axis {
     }
 }
 
-/// The gradient of inputs `2 p + phase` at stride 2: even ones are under the middle tap of output
-/// `p` only, odd ones under the first of `p + 1` and the last of `p`.
+/// The gradient of inputs `2 p + phase` at stride 2: even inputs are read by the middle tap of output `p` only, odd inputs by
+/// the first tap of `p + 1` and the last tap of `p`.
 pub fn gather_axis(size: usize, grad: usize, phase: u32) -> Axis {
     Axis {
         count: (size as u32 + 1 - phase) / 2,
@@ -112,8 +112,8 @@ fn axis_launch(axis: Axis) -> AxisLaunch {
     }
 }
 
-/// `tiles` cubes by `y`, the former over two dimensions: WebGPU allows 65535 in each. Cubes that run
-/// one after the other so share their weights in cache.
+/// Count of `tiles` by `y` cubes, with `tiles` split into two dimensions, because WebGPU allows 65535 per dimension.
+/// Consecutive cubes share their weights in the cache.
 fn cube_count(tiles: usize, y: usize) -> Option<CubeCount> {
     if tiles == 0 {
         return None;
@@ -126,7 +126,7 @@ fn cube_count(tiles: usize, y: usize) -> Option<CubeCount> {
     ))
 }
 
-/// Channels a load: four where they divide the channels.
+/// Channels per load: four if they divide the number of channels.
 pub fn width(channels: usize) -> usize {
     if channels.is_multiple_of(4) { 4 } else { 1 }
 }

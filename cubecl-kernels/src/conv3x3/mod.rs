@@ -1,9 +1,9 @@
 //! 3x3 convolution with padding 1, for devices whose matrix units Burn cannot use.
 //!
-//! On such devices (all of WebGPU, f32 on older cards) Burn has only its direct kernel, which reads
-//! every operand from global memory. Here the convolution is an implicit GEMM of pixels by channels
-//! on channels-last data: tiles in shared memory, a block of outputs in each unit's registers.
-//! Sums are f32 whatever the storage, in a fixed order: two runs agree bit for bit.
+//! On such devices (all of WebGPU, f32 on older GPUs) Burn has only its direct kernel, which reads every operand from global
+//! memory. Here the convolution is an implicit GEMM of pixels by channels on channels-last data, with tiles in shared memory
+//! and a block of outputs in the registers of each unit. Sums are f32 for every dtype, in a fixed order, so two runs are
+//! bit-equal.
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod access;
@@ -48,7 +48,7 @@ pub trait Conv3x3Ops: Backend {
         relu: bool,
     ) -> FloatTensor<Self>;
 
-    /// The gradient of `x`, of which only the shape matters, from `grad [n, o, h', w']`.
+    /// The gradient of `x`, which is used for its shape only, from `grad [n, o, h', w']`.
     #[fusion(dtype = grad, shape = x)]
     fn conv3x3_input_gradient(
         x: FloatTensor<Self>,
@@ -57,7 +57,7 @@ pub trait Conv3x3Ops: Backend {
         stride: usize,
     ) -> FloatTensor<Self>;
 
-    /// The gradient of `weight`, of which only the shape matters, from `grad [n, o, h', w']`.
+    /// The gradient of `weight`, which is used for its shape only, from `grad [n, o, h', w']`.
     #[fusion(dtype = grad, shape = weight)]
     fn conv3x3_weight_gradient(
         x: FloatTensor<Self>,
@@ -74,13 +74,12 @@ pub trait Conv3x3Ops: Backend {
 /// * `bias` - `[o]`.
 /// * `stride` - 1 or 2; `h'` is `ceil(h / stride)`.
 ///
-/// All of one dtype. Equals `conv2d` with torch's layout of the weights, and is differentiable in
-/// all three tensors. On GPUs `x` is best channels-last, as every convolution leaves it, and so is
-/// the result.
+/// All tensors have one dtype. Equals `conv2d` with torch's layout of the weights, and is differentiable in all three
+/// tensors. On GPUs the output of every convolution is channels-last, which is also the fastest layout of `x`.
 ///
 /// # Panics
 ///
-/// If the shapes or dtypes do not fit together, or `stride` is neither 1 nor 2.
+/// If the shapes or dtypes do not match, or `stride` is neither 1 nor 2.
 pub fn conv3x3(
     x: Tensor<4>,
     weight: Tensor<4>,
@@ -93,20 +92,24 @@ pub fn conv3x3(
     assert_eq!(
         (inputs, kh, kw),
         (c, 3, 3),
-        "conv3x3: the weight of {c} channels is [o, {c}, 3, 3], not {:?}",
+        "conv3x3: the weight for {c} channels must have the shape [o, {c}, 3, 3], not {:?}",
         weight.dims()
     );
     assert!(
         stride == 1 || stride == 2,
-        "conv3x3: the stride is 1 or 2, not {stride}"
+        "conv3x3: the stride is {stride}; use 1 or 2"
     );
     let dtype = x.dtype();
     let bias = bias.unwrap_or_else(|| zeros_like(&x, o));
-    assert_eq!(bias.dims(), [o], "conv3x3: one bias an output channel");
+    assert_eq!(
+        bias.dims(),
+        [o],
+        "conv3x3: the bias must have one value per output channel"
+    );
     assert_eq!(
         (weight.dtype(), bias.dtype()),
         (dtype, dtype),
-        "conv3x3: weight and bias have the dtype of x"
+        "conv3x3: weight and bias must have the dtype of x"
     );
     Tensor::from_dispatch(<Dispatch as Conv3x3Ops>::conv3x3(
         x.into_dispatch(),

@@ -1,4 +1,4 @@
-//! The weights in the order in which the forward kernel reads them.
+//! Packing of weights in the order in which the forward kernel reads them.
 
 use super::access::Four;
 use super::tiling::Tiling;
@@ -10,7 +10,7 @@ use cubecl::prelude::*;
 /// Packs `weight [o, c, 3, 3]`, of any layout, densely as `[9, rows, pitch]` vectors of output
 /// channels, padded with zeros, so that a tile of it is read without bounds.
 ///
-/// `flip` turns the window by half a circle, as the gradient of the input wants it.
+/// `flip` rotates the window by 180 degrees, for the gradient of the input.
 #[cube(launch_unchecked)]
 pub fn pack<E: Float>(
     weight: &Tensor<E>,
@@ -47,7 +47,7 @@ pub fn packed(weight: CubeTensor, flip: bool, tiling: &Tiling) -> CubeTensor {
     let pitch = o.next_multiple_of(4 * tiling.outputs());
     let packed = empty(&weight, [9, rows, pitch], weight.dtype);
     let dtype = dtype_to_storage_type(weight.dtype);
-    // SAFETY: the kernel stays within both shapes.
+    // SAFETY: the kernel checks its indices against both shapes.
     unsafe {
         pack::launch_unchecked(
             &packed.client,

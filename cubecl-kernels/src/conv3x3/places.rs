@@ -1,10 +1,9 @@
-//! Where a unit stands among the pixels that the gradient of the weights sums over.
+//! Positions of the pixels that a unit loads for the gradient of the weights.
 
-use super::tiling::GradientTiling;
-use super::weight_gradient::GradientSizes;
+use super::tiling::{GradientSizes, GradientTiling};
 use cubecl::prelude::*;
 
-/// Places in the output, as (image, row, column), of the pixels that a unit loads.
+/// Positions in the output, as image, row and column, of the pixels that a unit loads.
 #[derive(CubeType)]
 pub struct Places {
     pub images: Array<u32>,
@@ -12,7 +11,7 @@ pub struct Places {
     pub cols: Array<u32>,
 }
 
-/// The first places of a share that begins at pixel `start`.
+/// The first positions of the pixels of a cube that start at `start`.
 #[cube]
 pub fn places(start: u32, sizes: &GradientSizes, #[comptime] tiling: GradientTiling) -> Places {
     let loads = comptime!(tiling.input_loads());
@@ -31,7 +30,7 @@ pub fn places(start: u32, sizes: &GradientSizes, #[comptime] tiling: GradientTil
     Places { images, rows, cols }
 }
 
-/// Moves a place on by a step: a sum of numbers in mixed radix, so no division.
+/// Advances a position by a step, as an addition in mixed radix without division.
 #[cube]
 pub fn advance(places: &mut Places, #[comptime] load: usize, sizes: &GradientSizes) {
     let col = places.cols[load] + sizes.step_cols;

@@ -1,32 +1,32 @@
-//! How the kernels cut their work, by class of device.
+//! Tilings of the kernels by class of device.
 //!
-//! On a GPU a unit's block of 8 by 8 sums stays in registers, and the tiles take 8 to 9 KiB of the
-//! 16 KiB of shared memory that WebGPU promises. A software rasterizer (Mesa's lavapipe, on which CI
-//! runs) loads from memory one invocation at a time, which costs tens of times what a
-//! multiply-add does, and spills sums to its cache at little cost: there blocks are as large as
-//! compiling them in a few seconds allows.
+//! On a GPU, a block of 8 by 8 sums fits in the registers of a unit, and the tiles take 8 to 9 of the 16 KiB of shared memory
+//! that WebGPU guarantees. A software rasterizer (Mesa's lavapipe, on which CI runs) loads from memory one invocation at a
+//! time, which costs tens of times a multiply-add, and spilling sums to its cache is cheap. There, blocks are as large as a
+//! compile time of a few seconds allows.
 
 use cubecl::client::Client;
+use cubecl::prelude::*;
 
-/// Whether the device is a software rasterizer. Those vectorise over as many invocations as a
-/// register of the processor has lanes; GPUs have planes of 16 or more.
+/// Whether the device is a software rasterizer. These vectorize over as many invocations as a CPU register has lanes; GPUs
+/// have planes of 16 or more.
 fn is_software(client: &Client) -> bool {
     client.properties().hardware.plane_size_max <= 8
 }
 
-/// How a cube cuts its tile. A unit owns `rows` pixels by `vectors` vectors of four channels,
-/// interleaved with its neighbours' so that neighbours read neighbouring vectors.
+/// Tiling of a cube. A unit computes `rows` pixels by `vectors` vectors of four channels, interleaved with its neighbours, so
+/// that neighbours read neighbouring vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tiling {
     /// Units along the channels.
     pub units_x: usize,
     /// Units along the pixels.
     pub units_y: usize,
-    /// Pixels a unit.
+    /// Pixels per unit.
     pub rows: usize,
-    /// Vectors of output channels a unit.
+    /// Vectors of output channels per unit.
     pub vectors: usize,
-    /// Vectors of input channels a step of the reduction.
+    /// Vectors of input channels per step of the reduction.
     pub depth: usize,
 }
 
@@ -35,10 +35,10 @@ impl Tiling {
     pub fn new(client: &Client, outputs: usize) -> Self {
         let [rows, vectors, depth] = match (is_software(client), outputs) {
             (false, _) => [8, 2, 4],
-            // Each channel is written on its own: a large block takes minutes to compile.
+            // Each channel is written separately, and a large block would take minutes to compile.
             (true, _) if !outputs.is_multiple_of(4) => [4, 1, 4],
             (true, ..=64) => [16, 2, 1],
-            // 216 pixels a cube fill the levels of an 800x1344 picture to 97 % and more.
+            // With 216 pixels per cube, the levels of an 800x1344 image have a utilization of 97 % or more.
             (true, _) => [27, 4, 1],
         };
         Self {
@@ -50,7 +50,7 @@ impl Tiling {
         }
     }
 
-    /// Units of a cube.
+    /// Units per cube.
     pub const fn units(&self) -> usize {
         self.units_x * self.units_y
     }
@@ -65,17 +65,17 @@ impl Tiling {
         self.units_x * self.vectors
     }
 
-    /// Vectors from pixel to pixel in shared memory; odd, so that pixels lie in different banks.
+    /// Vectors between pixels in shared memory; odd, so that pixels are in different banks.
     pub const fn pitch(&self) -> usize {
         self.depth + 1
     }
 
-    /// Vectors of the input tile that each unit loads, the last ones fewer unless [`Self::loads_evenly`].
+    /// Vectors of the input tile that each unit loads; the last units load fewer unless [`Self::loads_evenly`].
     pub const fn input_loads(&self) -> usize {
         (self.pixels() * self.depth).div_ceil(self.units())
     }
 
-    /// Whether every unit loads as many vectors of the input tile.
+    /// Whether every unit loads the same number of vectors of the input tile.
     pub const fn loads_evenly(&self) -> bool {
         (self.pixels() * self.depth).is_multiple_of(self.units())
     }
@@ -86,19 +86,19 @@ impl Tiling {
     }
 }
 
-/// How a cube cuts its tile of the gradient. A unit owns `rows` vectors of four input channels by
-/// `vectors` vectors of four output channels, interleaved with its neighbours'.
+/// Tiling of the gradient. A unit computes `rows` vectors of four input channels by `vectors` vectors of four output
+/// channels, interleaved with its neighbours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GradientTiling {
     /// Units along the output channels.
     pub units_x: usize,
     /// Units along the taps and input channels.
     pub units_y: usize,
-    /// Vectors of input channels a unit.
+    /// Vectors of input channels per unit.
     pub rows: usize,
-    /// Vectors of output channels a unit.
+    /// Vectors of output channels per unit.
     pub vectors: usize,
-    /// Pixels a step of the reduction.
+    /// Pixels per step of the reduction.
     pub depth: usize,
 }
 
@@ -119,7 +119,7 @@ impl GradientTiling {
         }
     }
 
-    /// Units of a cube.
+    /// Units per cube.
     pub const fn units(&self) -> usize {
         self.units_x * self.units_y
     }
@@ -143,4 +143,28 @@ impl GradientTiling {
     pub const fn grad_loads(&self) -> usize {
         self.outputs() * self.depth / self.units()
     }
+}
+
+/// Sizes of the convolution, and the distance of the pixels of two steps.
+#[derive(CubeLaunch, CubeType, Clone, Copy)]
+pub struct GradientSizes {
+    /// Rows and columns of the input.
+    pub input_rows: u32,
+    pub input_cols: u32,
+    /// Channels of the input.
+    pub inputs: u32,
+    /// Rows and columns of the output.
+    pub output_rows: u32,
+    pub output_cols: u32,
+    /// Channels of the output.
+    pub outputs: u32,
+    /// Stride of the convolution.
+    pub stride: u32,
+    /// Pixels of all output images, and pixels per cube.
+    pub pixels: u32,
+    pub share: u32,
+    /// A step of the reduction in images, rows and columns.
+    pub step_images: u32,
+    pub step_rows: u32,
+    pub step_cols: u32,
 }

@@ -1,36 +1,12 @@
-//! The gradient of the weights: an implicit GEMM of (tap, input channel) by output channel over all
-//! pixels. The pixels are split between cubes, whose partial sums are then added in a fixed order.
+//! Gradient of the weights: an implicit GEMM of (tap, input channel) by output channel over all pixels. The pixels are split
+//! between cubes, whose partial sums are then added in a fixed order.
 
 use super::access::{Four, read_four};
 use super::places::{Places, advance, places};
-use super::tiling::GradientTiling;
+use super::tiling::{GradientSizes, GradientTiling};
 use cubecl::prelude::*;
 
-/// Sizes of the convolution, and how far apart the pixels of two steps lie.
-#[derive(CubeLaunch, CubeType, Clone, Copy)]
-pub struct GradientSizes {
-    /// Rows and columns of the input.
-    pub input_rows: u32,
-    pub input_cols: u32,
-    /// Channels of the input.
-    pub inputs: u32,
-    /// Rows and columns of the output.
-    pub output_rows: u32,
-    pub output_cols: u32,
-    /// Channels of the output.
-    pub outputs: u32,
-    /// Of the convolution.
-    pub stride: u32,
-    /// Pixels of all output images, and of one cube's share.
-    pub pixels: u32,
-    pub share: u32,
-    /// A step of the reduction in images, rows and columns.
-    pub step_images: u32,
-    pub step_rows: u32,
-    pub step_cols: u32,
-}
-
-/// What a unit reads of the input: channels from `channel` on under one tap.
+/// The part of the input that a unit reads: channels from `channel` on under one tap.
 #[derive(CubeType, Clone, Copy)]
 struct Column {
     channel: u32,
@@ -107,7 +83,7 @@ fn column(
 ) -> Column {
     let row = first_row + UNIT_POS % comptime!(tiling.inputs() as u32);
     let tap = row / input_vectors;
-    // Past the last tap there is nothing to read.
+    // Nothing is read past the last tap.
     let channel = select(tap < 9, row % input_vectors * 4, sizes.inputs);
     Column {
         channel,
@@ -130,7 +106,7 @@ fn stage_input<E: Float, N: Size>(
     #[unroll]
     for load in 0..comptime!(tiling.input_loads()) {
         let index = UNIT_POS + comptime!((load * tiling.units()) as u32);
-        // The padding is one, so that above and left of the picture wraps far past its end.
+        // The padding is one, and positions above and left of the image wrap to large values.
         let row = places.rows[load] * sizes.stride + column.shift_y - 1;
         let col = places.cols[load] * sizes.stride + column.shift_x - 1;
         let pixel = first + index / comptime!(tiling.inputs() as u32);
@@ -197,7 +173,7 @@ fn multiply(
                 grads[part] =
                     grad_tile[(pixel * comptime!(tiling.outputs() as u32) + column) as usize];
             }
-            // A sum takes its four pixels in a row, so that it stays in a register meanwhile.
+            // The four pixels of a sum are added in sequence, so that it stays in a register.
             #[unroll]
             for line in 0..comptime!(4 * tiling.rows) {
                 let sum = comptime!(line * tiling.vectors + vector);

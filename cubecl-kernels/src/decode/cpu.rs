@@ -27,6 +27,24 @@ pub fn decode_box(
     ]
 }
 
+impl BoxDecoding {
+    /// The box that `deltas` make of `reference`, clipped to an image of `[height, width]` pixels; none where a corner is
+    /// not finite or a side of the clipped box is shorter than `min_size`.
+    pub fn decode(
+        &self,
+        deltas: &[f32; 4],
+        reference: &[f32; 4],
+        [height, width]: [f32; 2],
+    ) -> Option<[f32; 4]> {
+        let decoded = decode_box(deltas, reference, self.weights, self.max_log_scale);
+        let [x1, x2] = [decoded[0], decoded[2]].map(|x| x.clamp(0.0, width));
+        let [y1, y2] = [decoded[1], decoded[3]].map(|y| y.clamp(0.0, height));
+        let is_large_enough = x2 - x1 >= self.min_size && y2 - y1 >= self.min_size;
+        let is_valid = is_large_enough && decoded.iter().all(|v| v.is_finite());
+        is_valid.then_some([x1, y1, x2, y2])
+    }
+}
+
 /// Inputs of a batch, row-major; shapes as in [`super::decode_boxes`].
 pub struct Inputs<'a> {
     /// `[n, deltas_total, 4]`.
@@ -60,18 +78,10 @@ pub fn decode_boxes(inputs: &Inputs<'_>, params: &BoxDecoding) -> (Vec<f32>, Vec
         let image = slot / slots;
         let first = if is_shared { 0 } else { image };
         let reference = first * inputs.references_total + index % inputs.references_total;
-        let decoded = decode_box(
-            &deltas[image * deltas_total + index],
-            &references[reference],
-            params.weights,
-            params.max_log_scale,
-        );
-        let finite = score.is_finite() && decoded.iter().all(|v| v.is_finite());
-        let [height, width] = sizes[image];
-        let [x1, x2] = [decoded[0], decoded[2]].map(|x| x.clamp(0.0, width));
-        let [y1, y2] = [decoded[1], decoded[3]].map(|y| y.clamp(0.0, height));
-        if finite && x2 - x1 >= params.min_size && y2 - y1 >= params.min_size {
-            boxes[slot] = [x1, y1, x2, y2];
+        let deltas = &deltas[image * deltas_total + index];
+        let decoded = params.decode(deltas, &references[reference], sizes[image]);
+        if let Some(bbox) = decoded.filter(|_| score.is_finite()) {
+            boxes[slot] = bbox;
             kept[slot] = score;
         }
     }

@@ -3,7 +3,7 @@
 use crate::top_k::kernel::EMPTY;
 use cubecl::prelude::*;
 
-/// Sizes of the buffers, and how deltas become boxes.
+/// Sizes of the buffers and parameters of decoding.
 #[derive(CubeLaunch, CubeType, Clone, Copy)]
 pub struct Decoding {
     pub images: u32,
@@ -13,7 +13,7 @@ pub struct Decoding {
     pub deltas_total: u32,
     /// References per image.
     pub references_total: u32,
-    /// References between two images, 0 where the images share them.
+    /// References between two images; 0 if images share them.
     pub references_stride: u32,
     pub weight_x: f32,
     pub weight_y: f32,
@@ -23,7 +23,7 @@ pub struct Decoding {
     pub min_size: f32,
 }
 
-/// Decodes the box of every slot, clips it to its image and marks it empty where it is no box.
+/// Decodes the box of every slot, clips it to its image, and marks invalid boxes as empty.
 ///
 /// * `deltas` - `[n, deltas_total, 4]`; `references` - `[n or 1, references_total, 4]`.
 /// * `scores` - bits, `indices` - [`EMPTY`] or the index of the slot's deltas; both `[n, slots]`.
@@ -96,14 +96,13 @@ pub fn decode_slots(
     kept[slot as usize] = kept_bits;
 }
 
-/// `exp` of a delta in log space. A delta above the limit, or NaN, counts as the limit.
+/// `exp` of a delta in log space, clamped to the limit; NaN gives the limit.
 #[cube]
 fn scale(delta: f32, limit: f32) -> f32 {
     select(delta < limit, delta, limit).exp()
 }
 
-/// Whether the f32 with these bits is neither infinite nor NaN. Shader compilers may assume that
-/// floats are finite; about integers they assume nothing.
+/// Whether the f32 with these bits is finite. Tested on integers, because shader compilers may assume that floats are finite.
 #[cube]
 fn is_finite(bits: u32) -> bool {
     bits & 0x7f80_0000 != 0x7f80_0000

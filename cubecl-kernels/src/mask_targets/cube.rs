@@ -25,8 +25,8 @@ impl MaskTargetOps for CubeBackend {
             return targets;
         }
         let (cubes, cube) = elementwise(&rois, units);
-        // SAFETY: the buffers are dense and of the shapes that the kernel is given; windows lie within
-        // the words, as `BitMasks` makes them.
+        // SAFETY: the buffers are dense and of the shapes that the kernel is given; the windows
+        // of `BitMasks` are inside the words.
         unsafe {
             project_masks::launch_unchecked(
                 &rois.client,

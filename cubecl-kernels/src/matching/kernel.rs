@@ -1,37 +1,36 @@
-//! The kernel of matching: one unit per box, the ground truth in tiles of shared memory.
+//! Kernel of matching, with one unit per box and the ground truth in tiles of shared memory.
 
 use super::{BACKGROUND, IGNORED};
 use cubecl::prelude::*;
 
-/// Units of a cube; each also loads a corner of the tile.
+/// Units per cube; each also loads one value of the tile.
 pub const UNITS: u32 = 256;
 
-/// Ground truths of a tile.
+/// Ground truths per tile.
 const TILE: u32 = UNITS / 4;
 
-/// Sizes of the buffers, the thresholds, and which pass it is.
+/// Sizes of the buffers, thresholds, and the pass.
 #[derive(CubeLaunch, CubeType, Clone, Copy)]
 pub struct Matching {
     /// Boxes per image.
     pub total: u32,
-    /// Boxes between two images, 0 where the images share them.
+    /// Boxes between two images; 0 if images share them.
     pub boxes_stride: u32,
     /// Slots for ground truth per image.
     pub slots: u32,
     pub fg_iou: f32,
     pub bg_iou: f32,
-    /// 1 if each ground truth also claims the boxes that overlap it most.
+    /// 1 if each ground truth is also matched to the boxes with its highest IoU.
     pub allow_low_quality: u32,
-    /// 0 in the pass that finds the best IoUs, 1 in the one that decides.
+    /// 0 in the pass that computes the best IoUs, 1 in the pass that writes the matches.
     pub deciding: u32,
 }
 
 /// One of two passes over all pairs of a box and a ground truth.
 ///
-/// The first (`deciding` 0) leaves the best IoU of each ground truth in `best [n, slots]`, as bits:
-/// those of numbers above zero are ordered as the numbers are, so that an integer maximum serves. The
-/// second writes `matches [n, total]`. Both are one kernel so that compilers round an IoU the same
-/// way in both: a box is claimed where its IoU equals the best.
+/// The first (`deciding` 0) computes the best IoU of each ground truth in `best [n, slots]`, as bits; the bits of positive
+/// floats have the same order, so an integer maximum is used. The second writes `matches [n, total]`. Both passes are one
+/// kernel, so that an IoU is rounded in the same way in both, because a box is also matched if its IoU equals the best.
 ///
 /// * `boxes` - `[n or 1, total, 4]`.
 /// * `truth` - `[n, slots, 4]`, the first `counts [n]` of which are valid.
@@ -63,7 +62,7 @@ pub fn match_pass(
     let mut best_truth = 0u32;
     let mut is_claimed = false;
 
-    // Bounded by the slots, not by the count: barriers need bounds that are the same everywhere.
+    // The bound is the number of slots and not the count, because barriers need uniform bounds.
     for step in 0..slots.div_ceil(TILE) {
         let corner = step * UNITS + UNIT_POS;
         if corner < slots * 4 {

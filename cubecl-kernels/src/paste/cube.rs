@@ -19,8 +19,7 @@ impl PasteOps for CubeBackend {
         let words = empty(&masks, [sizes.words], DType::I32);
         let (side, entries) = (masks.shape()[1], table.shape()[0]);
         let cubes = sizes.largest.div_ceil(UNITS as usize);
-        // SAFETY: the buffers are dense; the table, as `PasteBatch` makes it, names masks and words
-        // within them.
+        // SAFETY: the buffers are dense, and the table of `PasteBatch` has indices of masks and words inside them.
         unsafe {
             paste_words::launch_unchecked(
                 &masks.client,

@@ -81,7 +81,7 @@ impl RoiAlignOps for CubeBackend {
             bins_y: height as u32,
             bins_x: width as u32,
         };
-        // SAFETY: marks name regions of `grad` only, and units beyond the tiles or the maps stop.
+        // SAFETY: marks name RoIs of `grad` only, and units beyond the tiles or the maps stop.
         unsafe {
             let units = images * tiles * groups;
             let (cubes, cube) = elementwise(&grad, units);
@@ -121,13 +121,13 @@ impl RoiAlignOps for CubeBackend {
     }
 }
 
-/// The records of all regions.
+/// The records of all RoIs.
 fn locate(rois: CubeTensor, params: &RoiAlignParams, images: usize, cells: usize) -> CubeTensor {
     let rois = dense(rois);
     let count = rois.meta.shape()[0];
     let records = empty(&rois, [count, RECORD], DType::U32);
     let (cubes, cube) = elementwise(&rois, count);
-    // SAFETY: units beyond the regions stop.
+    // SAFETY: units beyond the RoIs stop.
     unsafe {
         locate_regions::launch_unchecked(
             &rois.client,

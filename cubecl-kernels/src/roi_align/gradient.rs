@@ -1,37 +1,37 @@
-//! The backward kernels, in gather form: every vector of channels of every cell is summed by one
-//! unit in the order of the regions and their bins. No atomics, and the same bits in every run.
+//! Backward kernels, in gather form: one unit sums each vector of channels of each cell in the order of the RoIs and their
+//! bins, without atomics and with the same bits in every run.
 //!
-//! A cell must not walk all regions, so the maps are cut into square tiles, and a first kernel marks
-//! the regions that reach each tile.
+//! To avoid visiting all RoIs per cell, the maps are split into square tiles, and a first kernel marks the RoIs that reach
+//! each tile.
 
 use super::region::{ABSENT, Axis, COLUMNS, Level, RECORD, ROWS};
 use cubecl::{prelude::*, std::FastDivmod};
 
-/// Cells a side of a tile: small enough that a region which reaches a tile touches most of its cells.
+/// Side of a tile in cells, small enough that an RoI which reaches a tile contributes to most of its cells.
 pub(super) const TILE: u32 = 8;
 
-/// The marks of a tile are words of 32 regions in groups, each after a word that says which are not
-/// zero: few words to scan, and few regions for one unit to mark.
+/// The marks of a tile are groups of words with 32 RoIs each, and each group starts with a word of flags for its nonzero
+/// words. So there are few words to scan, and few RoIs per unit to mark.
 const WORDS: u32 = 8;
 pub(super) const GROUP: u32 = WORDS * 32;
 pub(super) const GROUP_WORDS: usize = WORDS as usize + 1;
 
-/// Sizes of the gradient's maps.
+/// Sizes of the gradient maps.
 #[derive(CubeLaunch, CubeType, Clone, Copy)]
 pub(super) struct Maps {
     pub regions: u32,
-    /// Groups of regions per tile.
+    /// Groups of RoIs per tile.
     pub groups: u32,
     /// Tiles per image.
     pub tiles: u32,
     /// Cells per image.
     pub cells: u32,
-    /// Bins per region.
+    /// Bins per RoI.
     pub bins_y: u32,
     pub bins_x: u32,
 }
 
-/// A tile's place: the first cell of its level in its image, and its first row and column there.
+/// Position of a tile: the first cell of its level in its image, and its first row and column.
 #[derive(CubeType)]
 struct Tile {
     first_cell: u32,
@@ -73,7 +73,7 @@ impl Tile {
     }
 }
 
-/// Marks the regions that reach each tile: `marks [tiles of all images, groups, GROUP_WORDS]`. One
+/// Marks the RoIs that reach each tile: `marks [tiles of all images, groups, GROUP_WORDS]`. One
 /// unit for each tile and group.
 #[cube(launch_unchecked)]
 pub(super) fn mark_tiles(
@@ -108,13 +108,13 @@ pub(super) fn mark_tiles(
     marks[at] = filled;
 }
 
-/// Whether a sample of a region may lie within a cell of a tile.
+/// Whether a sample of an RoI can be inside a cell of a tile.
 #[cube]
 fn reaches(records: &[u32], region: u32, tile: &Tile, maps: &Maps) -> bool {
     let record = region as usize * RECORD;
     let first_cell = records[record];
     let mut near = false;
-    // Levels without cells share their first cell with the next, but have no tiles.
+    // Levels without cells share their first cell with the next level, and have no tiles.
     if first_cell != ABSENT && first_cell == tile.first_cell {
         let rows = Axis::read(records, record + ROWS);
         let columns = Axis::read(records, record + COLUMNS);
@@ -127,7 +127,7 @@ fn reaches(records: &[u32], region: u32, tile: &Tile, maps: &Maps) -> bool {
 fn spans(axis: &Axis, bins: u32, first: u32) -> bool {
     let from = axis.from;
     let to = from + f32::cast_from(bins) * axis.bin;
-    // A sample reaches less than one cell; half a cell more is for rounding.
+    // A sample reaches less than one cell; half a cell is added for rounding.
     let low = f32::cast_from(first) - 1.5f32;
     let high = low + comptime![TILE as f32 + 2.0f32];
     from.max(to) >= low && from.min(to) <= high
@@ -202,7 +202,7 @@ pub(super) fn gather_gradient<E: Float, N: Size>(
     }
 }
 
-/// Adds what the bins of one region give to a cell.
+/// Adds the contribution of the bins of one RoI to a cell.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 fn gather_region<E: Float, N: Size>(

@@ -98,16 +98,9 @@ fn gradient_shape(grad: &Shape, params: &RoiAlignParams, images: &usize) -> Shap
 /// `scales` has the feature cells per pixel of each level. Differentiable.
 pub fn pack_pyramid(features: &[Tensor<4>], scales: &[f32]) -> (Tensor<3>, Vec<PyramidLevel>) {
     let mut levels = Vec::with_capacity(features.len());
-    let mut packed = Vec::with_capacity(features.len());
     let mut offset = 0;
     for (feature, &scale) in features.iter().zip(scales) {
-        let [n, c, height, width] = feature.dims();
-        packed.push(
-            feature
-                .clone()
-                .permute([0, 2, 3, 1])
-                .reshape([n, height * width, c]),
-        );
+        let [_, _, height, width] = feature.dims();
         levels.push(PyramidLevel {
             height,
             width,
@@ -116,7 +109,7 @@ pub fn pack_pyramid(features: &[Tensor<4>], scales: &[f32]) -> (Tensor<3>, Vec<P
         });
         offset += height * width;
     }
-    (Tensor::cat(packed, 1), levels)
+    (crate::features::pack(features), levels)
 }
 
 /// Pools every RoI to `params.output` bins: `[r, c, h, w]`.

@@ -1,4 +1,4 @@
-//! What both kernels know of a region: where its bins' samples lie on the two axes of its level.
+//! Records of RoIs for both kernels: the positions of the samples of its bins on the two axes of its level.
 
 use super::taps::{MAX_COORDINATE, MAX_SAMPLES};
 use cubecl::prelude::*;
@@ -12,51 +12,51 @@ pub(super) struct Level {
     /// First of the level's cells in an image, and first of its tiles (see [`super::gradient`]).
     pub first_cell: u32,
     pub first_tile: u32,
-    /// Feature cells a pixel.
+    /// Feature cells per pixel.
     pub scale: f32,
 }
 
-/// Sizes of a pooling.
+/// Sizes of RoIAlign.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 pub(super) struct Pooling {
     pub regions: u32,
     pub images: u32,
     /// Cells per image, of all levels together.
     pub cells: u32,
-    /// Bins per region.
+    /// Bins per RoI.
     pub bins_y: u32,
     pub bins_x: u32,
-    /// Samples per bin and axis, 0 to adapt to the region.
+    /// Samples per bin and axis, 0 to adapt to the RoI.
     pub sampling_ratio: u32,
 }
 
-/// The samples of a region on one axis: those of bin `i` lie from `from + i * bin` on.
+/// The samples of an RoI on one axis; those of bin `i` start at `from + i * bin`.
 #[derive(CubeType, Clone)]
 pub(super) struct Axis {
     /// In cells, like `bin`.
     pub from: f32,
     pub bin: f32,
-    /// Samples a bin.
+    /// Samples per bin.
     pub samples: u32,
     /// Cells of the map.
     pub size: u32,
 }
 
-/// A region is stored as its first cell (that of its level in its image) and two axes, as bits.
+/// An RoI is stored as its first cell (that of its level in its image) and two axes, as bits.
 pub(super) const RECORD: usize = 9;
 pub(super) const ROWS: usize = 1;
 pub(super) const COLUMNS: usize = 5;
 
-/// The first cell of a region that pools nothing.
+/// First cell of an RoI that pools zeros.
 pub(super) const ABSENT: u32 = u32::MAX;
 
-/// Steps narrower than this are walked instead of solved for: the quotient would lose its place.
+/// Steps narrower than this are iterated and not solved for, because the quotient would be inaccurate.
 const SOLVABLE_STEP: f32 = 0.25;
 
-/// More than the rounding of a quotient of coordinates up to [`MAX_COORDINATE`].
+/// Upper bound of the rounding error of a quotient of coordinates up to [`MAX_COORDINATE`].
 const QUOTIENT_ERROR: f32 = 0.25;
 
-/// `rois [r, 6]` -> `records [r, RECORD]`. One unit a region.
+/// `rois [r, 6]` -> `records [r, RECORD]`. One unit per RoI.
 #[cube(launch_unchecked)]
 pub(super) fn locate_regions(
     rois: &[f32],
@@ -130,7 +130,7 @@ fn is_bounded(coordinate: f32) -> bool {
     is_finite(coordinate) && coordinate.abs() <= MAX_COORDINATE
 }
 
-/// By its bits: shader compilers may assume that no float is NaN or infinite.
+/// Tested on the bits, because shader compilers may assume that no float is NaN or infinite.
 #[cube]
 fn is_finite(value: f32) -> bool {
     (value.to_bits() & 0x7f80_0000u32) != 0x7f80_0000u32
@@ -155,7 +155,7 @@ impl Axis {
         let bin = length / count;
         let mut samples = sampling_ratio;
         if sampling_ratio == 0 {
-            // Division may err by a bit, which must not turn 2.0 into 3 samples.
+            // The last bit of the quotient may be wrong, which must not turn 2.0 into 3 samples.
             let up = bin.ceil();
             let exact = select((up - 1.0f32) * count >= length, up - 1.0f32, up);
             samples = u32::cast_from(exact.clamp(0.0f32, comptime![MAX_SAMPLES as f32]));
@@ -189,7 +189,7 @@ impl Axis {
         self.samples > 0 && self.size > 0
     }
 
-    /// Where a sample of a bin lies, in the CPU version's order of operations.
+    /// Position of a sample of a bin, with the order of operations of the CPU version.
     fn position(&self, bin: u32, sample: u32) -> f32 {
         let samples = f32::cast_from(self.samples);
         self.from
@@ -197,7 +197,7 @@ impl Axis {
             + (f32::cast_from(sample) + 0.5f32) * self.bin / samples
     }
 
-    /// The cells that the samples of a bin may read: `first..end`.
+    /// The cells that the samples of a bin can read: `first..end`.
     pub fn cells_of(&self, bin: u32) -> (u32, u32) {
         let one = self.position(bin, 0u32);
         let other = self.position(bin, self.samples - 1);
@@ -207,14 +207,13 @@ impl Axis {
         (u32::cast_from(first), u32::cast_from(end).min(self.size))
     }
 
-    /// The bins of `count` whose samples may read a cell: `first..end`.
+    /// The bins of `count` whose samples can read a cell: `first..end`.
     pub fn bins_at(&self, cell: u32, count: u32) -> (u32, u32) {
         let cell = f32::cast_from(cell);
         steps_between(self.from, self.bin, count, cell - 1.0f32, cell + 1.0f32)
     }
 
-    /// The weight of a cell in the mean of a bin's samples. Those beyond one cell outside the map
-    /// count as zero.
+    /// The weight of a cell in the mean of the samples of a bin. Samples more than one cell outside the map count as zero.
     pub fn weight(&self, bin: u32, cell: u32) -> f32 {
         let cell = f32::cast_from(cell);
         let size = f32::cast_from(self.size);
@@ -233,7 +232,7 @@ impl Axis {
     }
 }
 
-/// The steps `start + [i * step, (i + 1) * step]`, `i < count`, that may reach `[low, high]`:
+/// The steps `start + [i * step, (i + 1) * step]`, `i < count`, that can reach `[low, high]`:
 /// `first..end`.
 #[cube]
 fn steps_between(start: f32, step: f32, count: u32, low: f32, high: f32) -> (u32, u32) {

@@ -2,7 +2,7 @@
 //!
 //! A test binary of its own, because it counts what is allocated.
 
-use mrcnn_core::convert::{ImportOptions, import};
+use mrcnn_core::weights::import::{ImportOptions, import};
 use mrcnn_tests::tensorflow_file;
 use mrcnn_tests::torch_file::{Pickle, archive, legacy, zipped};
 use peak_alloc::PeakAlloc;

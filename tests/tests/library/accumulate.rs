@@ -5,13 +5,14 @@ use burn::tensor::Device;
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::config::OptimizerKind;
 use mrcnn_core::random::Stream;
-use mrcnn_core::train::{
+use mrcnn_core::train::LossValues;
+use mrcnn_core::train::parts::{
     Batch, Optimizer, Replicas, TrainSample, accumulated_losses_and_gradients,
 };
 use mrcnn_core::weights::state_dict;
 
 /// Steps of SGD with all that is sampled being all there is, so that no near-tie decides.
-fn trained(micro_batches: Option<usize>) -> (Vec<[f32; 5]>, Vec<f64>, Vec<f64>) {
+fn trained(micro_batches: Option<usize>) -> (Vec<LossValues>, Vec<f64>, Vec<f64>) {
     let mut config = config();
     let rpn = &mut config.model.rpn;
     (rpn.pre_nms_train, rpn.post_nms_train) = (20, 40);
@@ -82,7 +83,7 @@ fn micro_batches_move_the_weights_as_one_batch_does() {
             "{n}: {apart} of an update of {moved}"
         );
         for (step, (found, wanted)) in found_losses.iter().zip(&losses).enumerate() {
-            for (found, wanted) in found.iter().zip(wanted) {
+            for ((_, found), (_, wanted)) in found.named().zip(wanted.named()) {
                 let error = (found - wanted).abs();
                 assert!(
                     error <= 2e-6 * wanted.abs(),

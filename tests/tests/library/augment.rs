@@ -5,7 +5,7 @@ use mrcnn_core::Config;
 use mrcnn_core::data::shapes::{ShapesSpec, render};
 use mrcnn_core::data::{Dataset, Instance, OnProblem, Sample};
 use mrcnn_core::random::Stream;
-use mrcnn_core::train::{Augment, Batch, Loader, Rank, TrainSample, Truth, picture};
+use mrcnn_core::train::parts::{Augment, Batch, Loader, Rank, TrainSample, Truth, batch_image};
 use std::path::Path;
 use std::sync::Arc;
 use vernier_mask::Rle;
@@ -63,7 +63,7 @@ fn ring() -> (RgbImage, Sample) {
 /// Which pixels of the prepared picture have a colour, row by row.
 fn seen(sample: &TrainSample, config: &Config, colour: [u8; 3]) -> Vec<bool> {
     let batch = Batch::new(vec![sample.clone()], 1);
-    let image = picture(&batch, 0, &config.image);
+    let image = batch_image(&batch, 0, &config.image);
     let distance = |pixel: &Rgb<u8>, to: [u8; 3]| -> u32 {
         let channels = pixel.0.iter().zip(to);
         channels.map(|(&a, b)| (a.abs_diff(b) as u32).pow(2)).sum()

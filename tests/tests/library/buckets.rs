@@ -2,7 +2,7 @@
 
 use mrcnn_core::Config;
 use mrcnn_core::data::{Dataset, OnProblem};
-use mrcnn_core::train::{Batch, Loader, Rank};
+use mrcnn_core::train::parts::{Batch, Loader, Rank};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, TensorData};
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::config::{ChannelOrder, ModelConfig};
-use mrcnn_core::convert::{Format, ImportOptions, Imported, export_torchvision, import};
+use mrcnn_core::weights::import::{Format, ImportOptions, Imported, export_torchvision, import};
 use mrcnn_core::weights::{StateDict, StoredAs, load_state_dict, transfer};
 use mrcnn_tests::torch_file::{self, Named};
 use mrcnn_tests::{recipe, tensorflow_file};

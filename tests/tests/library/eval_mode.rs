@@ -1,16 +1,18 @@
 //! R50-FPN in eval mode on two real photos against torchvision, from the file to the detections, and
 //! what a GPU reads meanwhile.
 
+use super::found::{Found, found};
 use super::reads::reads_of;
 use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_backends::BackendKind;
 use mrcnn_core::boxes::resize;
 use mrcnn_core::config::{Config, ImageConfig};
-use mrcnn_core::convert::numbered;
 use mrcnn_core::image::RgbImage;
 use mrcnn_core::image::decode::decode;
 use mrcnn_core::image::transform::{Planes, prepare, stack};
-use mrcnn_core::predict::{Found, Predictor};
+use mrcnn_core::model::Rois;
+use mrcnn_core::predict::Predictor;
+use mrcnn_core::weights::import::numbered;
 use mrcnn_core::{Detection, MaskRcnn};
 use mrcnn_tests::close::{assert_close, max_abs_error};
 use mrcnn_tests::golden::Golden;
@@ -68,7 +70,7 @@ fn photos_give_torchvisions_detections() {
     for (kind, device) in mrcnn_tests::devices() {
         let model = recipe::model(&config.model, number("seed") as u64, &device);
         let predictor = Predictor::new(&model, config.clone(), numbered(90), &device);
-        let found = pollster::block_on(predictor.detect(&planes)).expect("detections");
+        let found = found(&predictor, &planes);
 
         for (index, found) in found.iter().enumerate() {
             let (photo, planes) = (&photos[index], &planes[index]);
@@ -111,17 +113,26 @@ fn sizes(planes: &[Planes], photos: &[RgbImage]) -> Vec<((u32, u32), (u32, u32))
 fn detect_without_reads(
     predictor: &Predictor,
     planes: &[Planes],
-    sizes: &[mrcnn_core::predict::PictureSizes],
+    sizes: &[mrcnn_core::predict::ImageSizes],
     device: &Device,
     kind: BackendKind,
 ) -> Vec<Vec<Detection>> {
-    let find_boxes = || pollster::block_on(predictor.find_boxes(planes)).expect("boxes");
-    let ((packed, boxes), reads) = reads_of(device, find_boxes);
+    let model = predictor.model();
+    let find_boxes = || {
+        let (images, sizes) = predictor.input(planes);
+        let features = model.features(images);
+        let boxes = pollster::block_on(async {
+            let proposals = model.propose(&features, &sizes).await?;
+            model.detect_boxes(&features, proposals, &sizes).await
+        });
+        (features, boxes.expect("boxes"))
+    };
+    let ((features, boxes), reads) = reads_of(device, find_boxes);
     assert_eq!(reads, 1, "{kind}: reads up to the boxes, theirs among them");
     let chunks = boxes.iter().map(Vec::len).sum::<usize>().div_ceil(128);
     let find_masks = || {
-        let found = predictor.find_detections(&packed, boxes, sizes);
-        pollster::block_on(found).expect("detections")
+        let found = model.detect_masks(&features, boxes);
+        pollster::block_on(predictor.paste(found, sizes)).expect("detections")
     };
     let (found, reads) = reads_of(device, find_masks);
     assert_eq!(reads, chunks, "{kind}: reads of the masks");
@@ -174,12 +185,12 @@ fn logits(
     let references: Vec<&Planes> = planes.iter().collect();
     let (values, shape) = stack(&references, config.image.size_divisor);
     let input = Tensor::from_data(TensorData::new(values, shape), device);
-    let packed = model.pack(&model.pyramid(input));
+    let packed = model.features(input).packed;
     for (index, found) in found.iter().enumerate() {
         let wanted = golden.get(&format!("det{index}.mask_logits_top20"));
         let best = &found[..wanted.shape[0]];
         let rois: Vec<_> = best.iter().map(|f| (index, f.scored.bbox)).collect();
-        let logits = model.masks(&packed, &rois);
+        let logits = model.mask_head(&packed, &Rois::new(&rois, device));
         let [_, classes, side, _] = logits.dims();
         let cells = side * side;
         let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();

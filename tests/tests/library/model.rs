@@ -5,7 +5,7 @@ use mrcnn_backends::BackendKind;
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::config::ImageConfig;
 use mrcnn_core::image::transform::{Planes, prepare};
-use mrcnn_core::model::{filter_proposals, mask_probabilities, postprocess};
+use mrcnn_core::model::{Rois, filter_proposals, mask_probabilities, postprocess};
 use mrcnn_core::random::Stream;
 use mrcnn_core::weights::state_dict;
 use mrcnn_kernels::paste_mask;
@@ -59,14 +59,14 @@ fn forward(model: &MaskRcnn, planes: &Planes, device: &Device) -> BTreeMap<Strin
     for (level, feature) in (2..).zip(model.body(images.clone())) {
         insert(&mut found, &format!("C{level}"), feature);
     }
-    let pyramid = model.pyramid(images);
-    for (level, feature) in (2..).zip(&pyramid) {
+    let features = model.features(images);
+    for (level, feature) in (2..).zip(&features.pyramid) {
         insert(&mut found, &format!("P{level}"), feature.clone());
-        let (logits, deltas) = model.propose_level(feature.clone());
+        let (logits, deltas) = model.rpn.level(feature.clone());
         insert(&mut found, &format!("rpn_logits_P{level}"), logits);
         insert(&mut found, &format!("rpn_deltas_P{level}"), deltas);
     }
-    let output = model.propose(&pyramid);
+    let output = model.rpn.forward(&features.pyramid);
     let anchors = model.anchors((height, width), &output.grids);
     let rpn = &model.config().rpn;
     let proposals = filter_proposals(
@@ -82,7 +82,7 @@ fn forward(model: &MaskRcnn, planes: &Planes, device: &Device) -> BTreeMap<Strin
         "proposals".into(),
         proposals.iter().flat_map(|p| p.bbox).collect(),
     );
-    let (logits, deltas) = model.boxes(&model.pack(&pyramid), &rois);
+    let (logits, deltas) = model.box_head(&features.packed, &Rois::new(&rois, device));
     insert(&mut found, "cls_logits", logits);
     insert(&mut found, "box_regression", deltas);
     found
@@ -187,10 +187,10 @@ fn detections_equal(
 ) {
     let (height, width) = (planes.height, planes.width);
     let data = TensorData::new(planes.values.clone(), [1, 3, height, width]);
-    let packed = model.pack(&model.pyramid(Tensor::from_data(data, device)));
+    let packed = model.features(Tensor::from_data(data, device)).packed;
     let proposals = golden.get("proposals").boxes();
     let rois: Vec<_> = proposals.iter().map(|&bbox| (0, bbox)).collect();
-    let (logits, deltas) = model.boxes(&packed, &rois);
+    let (logits, deltas) = model.box_head(&packed, &Rois::new(&rois, device));
     let size = (height as u32, width as u32);
     let roi = &model.config().roi;
     let found = postprocess(&floats(logits), &floats(deltas), &proposals, size, roi);
@@ -217,7 +217,7 @@ fn detections_equal(
     let best = &found[..wanted.len() / (height * width)];
     let rois: Vec<_> = best.iter().map(|d| (0, d.bbox)).collect();
     let labels: Vec<usize> = best.iter().map(|d| d.label).collect();
-    let logits = model.masks(&packed, &rois);
+    let logits = model.mask_head(&packed, &Rois::new(&rois, device));
     let [_, _, side, _] = logits.dims();
     let masks = floats(mask_probabilities(logits, &labels));
     let masks = masks.chunks(side * side);

@@ -10,10 +10,11 @@ use mrcnn_backends::{BackendKind, Precision, Resolved};
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::config::NormKind;
 use mrcnn_core::data::Classes;
-use mrcnn_core::model::{Conv2d, Linear, Norm};
+use mrcnn_core::model::{Conv2d, ConvSettings, Fill, Init, Linear, Norm, NormSettings, Rois};
 use mrcnn_core::predict::Predictor;
 use mrcnn_core::random::Stream;
-use mrcnn_core::train::{Losses, ParamGradients, forward_losses};
+use mrcnn_core::train::Losses;
+use mrcnn_core::train::parts::ParamGradients;
 use mrcnn_kernels::{RoiAlignParams, pack_pyramid, roi_align};
 use mrcnn_tests::close::magnitude;
 use mrcnn_tests::golden::Golden;
@@ -78,6 +79,7 @@ fn layers_compute_in_the_format_of_their_input() {
     let device = Device::flex().autodiff();
     let mut config = small::config().model;
     config.norm_groups = 4;
+    let init = Init::random(0, &device);
     let random = |shape: [usize; 4]| {
         Tensor::<4>::random(shape, Distribution::Uniform(-1.0, 1.0), &Device::flex())
     };
@@ -88,7 +90,12 @@ fn layers_compute_in_the_format_of_their_input() {
         // Products of numbers rounded once, their sums rounded once; a norm divides by what may be small.
         let allowed = 8.0 * rounding(precision);
         for (kernel, stride) in [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)] {
-            let mut conv = Conv2d::new([8, 6], kernel, stride, true, &device);
+            let settings = ConvSettings {
+                stride,
+                bias: true,
+                ..ConvSettings::new(8, 6, kernel)
+            };
+            let mut conv = Conv2d::new(&init, settings);
             conv.weight = conv
                 .weight
                 .map(|_| Tensor::from_inner(random([6, 8, kernel, kernel])).require_grad());
@@ -105,22 +112,22 @@ fn layers_compute_in_the_format_of_their_input() {
             );
         }
         for kind in [NormKind::FrozenBn, NormKind::BatchNorm, NormKind::GroupNorm] {
-            let mut conv = Conv2d::new([8, 8], 3, 1, false, &device);
+            let mut conv = Conv2d::new(&init, ConvSettings::new(8, 8, 3));
             conv.weight = conv
                 .weight
                 .map(|_| Tensor::from_inner(random([8, 8, 3, 3])));
-            let norm = || {
-                let mut norm = Norm::new(kind, 8, false, &config, &device).expect("a norm");
-                norm.weight = norm.weight.map(|weight| weight + 1.0);
-                norm
+            let settings = NormSettings {
+                kind,
+                ..NormSettings::of_body(&config)
             };
-            let wanted = norm().after(&conv, Tensor::from_inner(x.clone()), false);
-            let found = norm().after(&conv, half(x.clone()), false);
+            let norm = || Norm::new(&init, 8, settings).expect("a norm");
+            let wanted = norm().after(&conv, Tensor::from_inner(x.clone()), None, false);
+            let found = norm().after(&conv, half(x.clone()), None, false);
             assert_eq!(found.dtype(), DType::from(format));
             let error = error(&floats(found), &floats(wanted));
             assert!(error < allowed, "{precision} {kind:?}: {error:.1e}");
         }
-        let mut linear = Linear::new(7, 5, &device);
+        let mut linear = Linear::new(&init, 7, 5, Fill::Constant(0.0));
         let weight = random([1, 1, 5, 7]).reshape([5, 7]);
         linear.weight = linear.weight.map(|_| Tensor::from_inner(weight));
         let rows = x.clone().reshape([144, 7]);
@@ -155,17 +162,13 @@ fn outputs_are_f32() {
         let model = MaskRcnn::new(&config.model, 1, &device);
         let model = model.with_precision(resolved(precision));
         let images = Tensor::random([1, 3, 96, 96], Distribution::Uniform(-1.0, 1.0), &device);
-        let pyramid = model.pyramid(images);
-        assert!(
-            pyramid
-                .iter()
-                .all(|p| p.dtype() == DType::from(model.format()))
-        );
-        let output = model.propose(&pyramid);
-        let packed = model.pack(&pyramid);
-        let rois = [(0, [4.0, 4.0, 60.0, 50.0])];
-        let (logits, deltas) = model.boxes(&packed, &rois);
-        let masks = model.masks(&packed, &rois);
+        let features = model.features(images);
+        let dtype = DType::from(model.dtype());
+        assert!(features.pyramid.iter().all(|p| p.dtype() == dtype));
+        let output = model.rpn.forward(&features.pyramid);
+        let rois = Rois::new(&[(0, [4.0, 4.0, 60.0, 50.0])], &device);
+        let (logits, deltas) = model.box_head(&features.packed, &rois);
+        let masks = model.mask_head(&features.packed, &rois);
         let dtypes = [
             output.objectness.dtype(),
             output.deltas.dtype(),
@@ -193,7 +196,7 @@ fn golden_losses_hold_in_halves() {
         let model = recipe::model(&config.model, seed(&golden.json), &device);
         let model = model.with_precision(resolved(precision));
         let stream = Stream::named("any", 0);
-        let (losses, counts) = forward_losses(&model, &batch, stream, &device).expect("a step");
+        let (losses, counts) = small::host_losses(&model, &batch, stream, &device);
         println!("{precision}: {counts:?}");
         let values: Vec<f64> = losses.values().inner().into_data().iter::<f64>().collect();
         (values, gradient(&model, &losses, scale))
@@ -264,8 +267,8 @@ fn inference_in_f16_follows_f32() {
             let values = (0..3 * 96 * 96).map(|i| ((i * 37) % 255) as f32 / 127.5 - 1.0);
             let values: Vec<f32> = values.collect();
             let images = Tensor::<1>::from_floats(values.as_slice(), &device);
-            let pyramid = model.pyramid(images.reshape([1, 3, 96, 96]));
-            pyramid.into_iter().map(floats).collect::<Vec<_>>()
+            let features = model.features(images.reshape([1, 3, 96, 96]));
+            features.pyramid.into_iter().map(floats).collect::<Vec<_>>()
         };
         for (level, (half, whole)) in (2..).zip(images(half).iter().zip(images(Resolved::F32))) {
             let error = error(half, &whole);

@@ -3,16 +3,18 @@
 //! wgpu-core logs every mapping of a buffer; an operator that fell back to the processor, or a
 //! synchronous read, would map one.
 
-use super::small::{config, picture, sample};
+use super::found::found;
+use super::small::{config, device_losses, picture, sample};
 use burn::tensor::{Device, Tensor};
 use log::{LevelFilter, Log, Metadata, Record};
 use mrcnn_backends::BackendKind;
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::Predictor;
-use mrcnn_core::convert::numbered;
 use mrcnn_core::image::transform::{prepare, stack};
 use mrcnn_core::random::Stream;
-use mrcnn_core::train::{Batch, TrainSample, slot_losses};
+use mrcnn_core::train::parts::{Batch, TrainSample};
+use mrcnn_core::weights::import::numbered;
+use mrcnn_kernels::selects_on_device;
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -72,14 +74,10 @@ fn nothing_is_read_before_the_detections() {
             continue;
         }
         let model = MaskRcnn::new(&config.model, 1, &device);
-        assert!(model.selects_on_device(&device));
+        assert!(selects_on_device(&device, &model.selection_limits()));
         let detect = || {
             let data = burn::tensor::TensorData::new(values.clone(), shape);
-            let pyramid = model.pyramid(Tensor::from_data(data, &device));
-            let packed = model.pack(&pyramid);
-            let found = model.detect(&pyramid, &packed, (shape[2], shape[3]), &sizes);
-            let masks = model.masks_of_slots(&packed, found.boxes.boxes.clone());
-            (found, masks)
+            model.detect_in_slots(Tensor::from_data(data, &device), &sizes)
         };
         // Tuning reads clocks: the first pass does not count.
         detect();
@@ -106,7 +104,7 @@ fn nothing_is_read_during_a_training_step() {
         let device = device.autodiff();
         let model = MaskRcnn::new(&config.model, 1, &device);
         let step = || {
-            let losses = slot_losses(&model, &batch, Stream::named("reads", 0), &device);
+            let losses = device_losses(&model, &batch, Stream::named("reads", 0), &device);
             let gradients = losses.total().backward();
             (losses.values(), gradients)
         };
@@ -127,7 +125,7 @@ fn predictions_are_detections_pasted_on_the_host() {
     for (kind, device) in mrcnn_tests::devices() {
         let model = MaskRcnn::new(&config.model, 1, &device);
         let predictor = Predictor::new(&model, config.clone(), numbered(2), &device);
-        let found = pollster::block_on(predictor.detect(&planes)).expect("detections");
+        let found = found(&predictor, &planes);
         let images: Vec<_> = pictures.iter().collect();
         let predicted = predictor.predict_batch(&images).expect("detections");
         let (mut pixels, mut off) = (0u64, 0u64);

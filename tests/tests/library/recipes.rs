@@ -3,7 +3,7 @@
 use mrcnn_core::Config;
 use mrcnn_core::benchmark::synthetic_images;
 use mrcnn_core::config::{DecayScope, NormKind};
-use mrcnn_core::train::{Batch, TrainSample, learning_rate};
+use mrcnn_core::train::parts::{Batch, TrainSample, learning_rate};
 
 fn preset(name: &str, overrides: &[&str]) -> Config {
     let file = mrcnn_tests::root().join(format!("core/configs/{name}.toml"));

@@ -5,7 +5,8 @@ use burn::module::ParamId;
 use burn::tensor::Device;
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::random::Stream;
-use mrcnn_core::train::{Batch, Optimizer, ParamGradients, Replicas, TrainSample};
+use mrcnn_core::train::LossValues;
+use mrcnn_core::train::parts::{Batch, Optimizer, ParamGradients, Replicas, TrainSample};
 use mrcnn_core::weights::state_dict;
 use mrcnn_tests::close::{assert_close, magnitude};
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ fn step(
     model: &MaskRcnn,
     batch: Batch,
     stream: Stream,
-) -> ([f32; 5], ParamGradients) {
+) -> (LossValues, ParamGradients) {
     let device = Device::flex().autodiff();
     let replicas = Replicas::new(replicas).expect("threads");
     let found = replicas.losses_and_gradients(model, batch, stream, &device, 1.0);
@@ -53,8 +54,9 @@ fn two_replicas_average_their_parts() {
         (losses, flat(gradients))
     };
     let ((losses0, gradients0), (losses1, gradients1)) = (alone(), alone());
-    for (i, loss) in losses.into_iter().enumerate() {
-        let wanted = (2.0 * losses0[i] + losses1[i]) / 3.0;
+    for (i, loss) in losses.named() {
+        let [loss0, loss1] = [losses0, losses1].map(|losses| losses.get(i).expect("a loss"));
+        let wanted = (2.0 * loss0 + loss1) / 3.0;
         assert!(
             (loss - wanted).abs() <= 1e-5 * wanted.abs(),
             "loss {i}: {loss}, wanted {wanted}"

@@ -6,7 +6,7 @@ use mrcnn_core::boxes::{Anchors, Bbox, pyramid_level};
 use mrcnn_core::config::{RoiConfig, RpnConfig};
 use mrcnn_core::model::{
     AnchorSlots, BoxSlots, DetectionSlots, ScoredBox, filter_proposal_slots, filter_proposals,
-    picture_sizes, postprocess, postprocess_slots, roi_rows,
+    image_sizes, postprocess, postprocess_slots, roi_rows,
 };
 use mrcnn_core::random::Stream;
 use mrcnn_tests::close::assert_close;
@@ -69,7 +69,7 @@ fn proposals_of_torchvision() {
             tensor(golden.get("objectness").f32(), shape, &device),
             tensor(deltas, [shape[0], shape[1], 4], &device),
             &made,
-            picture_sizes(&sizes, &device),
+            image_sizes(&sizes, &device),
             &config,
             [number("pre_nms") as usize, number("post_nms") as usize],
         );
@@ -150,7 +150,7 @@ fn in_slots(
         tensor(slot_logits, [n * r, classes], device),
         tensor(slot_deltas, [n * r, classes * 4], device),
         &proposals,
-        picture_sizes(sizes, device),
+        image_sizes(sizes, device),
         config,
     ))
 }
@@ -200,7 +200,7 @@ fn proposals_of_the_host_with_broken_numbers() {
                 tensor(objectness.clone(), [n, count], &device),
                 tensor(deltas.clone(), [n, count, 4], &device),
                 &made,
-                picture_sizes(&sizes, &device),
+                image_sizes(&sizes, &device),
                 &config,
                 limits,
             );

@@ -1,12 +1,13 @@
 //! Stages between the operators and the model: transform, proposals, detections, targets, losses.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use mrcnn_core::boxes::{self, Anchors, Match, Matcher};
 use mrcnn_core::config::{ImageConfig, RoiConfig, RpnConfig};
 use mrcnn_core::image::transform::{Planes, nearest_taps, output_size, resize_bilinear, stack};
-use mrcnn_core::model::{filter_proposals, postprocess};
-use mrcnn_core::train::losses::{box_losses, mask_loss};
-use mrcnn_core::train::{TruthMask, project_mask};
+use mrcnn_core::model::{Rois, filter_proposals, postprocess};
+use mrcnn_core::train::parts::{
+    MaskSamples, RoiSamples, TruthMask, box_losses, mask_loss, project_mask,
+};
 use mrcnn_tests::close::assert_close;
 use mrcnn_tests::golden::{Case, Golden, Stored, pair};
 use vernier_mask::Rle;
@@ -269,6 +270,11 @@ fn targets_are_assigned() {
     }
 }
 
+fn indices(labels: &[usize], device: &Device) -> Tensor<1, Int> {
+    let labels: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
+    Tensor::from_data(labels.as_slice(), device)
+}
+
 fn joined(golden: &Golden, key: &str) -> Vec<f32> {
     [0, 1]
         .iter()
@@ -295,16 +301,14 @@ fn box_losses_and_their_gradients() {
             Tensor::<2>::from_data(data, &device).require_grad()
         };
         let (logits, deltas) = (leaf("cls_logits"), leaf("box_regression"));
-        let targets = Tensor::from_data(TensorData::new(targets.clone(), [count, 4]), &device);
-        let weights = Tensor::ones([count], &device);
-        let (class, boxes) = box_losses(
-            logits.clone(),
-            deltas.clone(),
-            &labels,
-            targets,
-            weights,
-            count,
-        );
+        let samples = RoiSamples {
+            rois: Rois::new(&vec![(0, [0.0; 4]); count], &device),
+            labels: indices(&labels, &device),
+            deltas: Tensor::from_data(TensorData::new(targets.clone(), [count, 4]), &device),
+            valid: Tensor::ones([count], &device),
+        };
+        let divisor = Tensor::from_floats([count as f32], &device);
+        let (class, boxes) = box_losses(logits.clone(), deltas.clone(), &samples, divisor);
         close("loss_classifier", class.clone(), &golden);
         close("loss_box_reg", boxes.clone(), &golden);
         let gradients = (class + boxes).backward();
@@ -364,9 +368,16 @@ fn mask_targets_loss_and_gradient() {
         let stored = golden.get("mask_logits");
         let data = TensorData::new(stored.f32(), stored.shape.clone());
         let logits = Tensor::<4>::from_data(data, &device).require_grad();
-        let data = TensorData::new(targets.clone(), [labels.len(), side * side]);
-        let targets = Tensor::from_data(data, &device);
-        let loss = mask_loss(logits.clone(), &labels, targets, labels.len());
+        let count = labels.len();
+        let data = TensorData::new(targets.clone(), [count, side * side]);
+        let samples = MaskSamples {
+            rois: Rois::new(&vec![(0, [0.0; 4]); count], &device),
+            labels: indices(&labels, &device),
+            targets: Tensor::from_data(data, &device),
+            valid: Tensor::ones([count], &device),
+        };
+        let divisor = Tensor::from_floats([count as f32], &device);
+        let loss = mask_loss(logits.clone(), &samples, divisor);
         close("loss_mask", loss.clone(), &golden);
         close(
             "grad_mask",

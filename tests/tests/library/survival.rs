@@ -8,7 +8,8 @@ use mrcnn_core::MaskRcnn;
 use mrcnn_core::data::Classes;
 use mrcnn_core::predict::Predictor;
 use mrcnn_core::random::Stream;
-use mrcnn_core::train::{Batch, Losses, Optimizer, Replicas, TrainSample};
+use mrcnn_core::train::Losses;
+use mrcnn_core::train::parts::{Batch, Optimizer, Replicas, TrainSample};
 
 /// One training step; the five losses.
 fn train(config: &Config, pictures: &[(RgbImage, Vec<[f32; 4]>)], device: &Device) -> Vec<f32> {
@@ -28,7 +29,7 @@ fn train(config: &Config, pictures: &[(RgbImage, Vec<[f32; 4]>)], device: &Devic
         .expect("a step");
     let (_, outcome) = Optimizer::new(&config.train).step(model, gradients, 0.01);
     assert!(outcome.applied, "gradient norm {}", outcome.grad_norm);
-    losses.to_vec()
+    losses.named().map(|(_, loss)| loss).collect()
 }
 
 fn predict(config: &Config, image: &RgbImage, device: &Device) -> usize {
@@ -125,7 +126,7 @@ fn losses_are_finite_in_the_range_of_f16() {
     use burn::tensor::Tensor;
     let logits = Tensor::<1>::from_floats([-65504.0, -100.0, 0.0, 100.0, 65504.0], &Device::flex());
     let targets = Tensor::<1>::from_floats([1.0, 0.0, 1.0, 1.0, 0.0], &Device::flex());
-    let loss = mrcnn_core::train::losses::bce_with_logits(logits, targets);
+    let loss = mrcnn_core::train::parts::bce_with_logits(logits, targets);
     let found: Vec<f32> = loss.into_data().iter::<f32>().collect();
     let wanted = [65504.0, 0.0, std::f32::consts::LN_2, 0.0, 65504.0];
     mrcnn_tests::close::assert_close("loss", &found, &wanted, 1e-6);

@@ -5,7 +5,8 @@
 use burn::tensor::Device;
 use mrcnn_core::benchmark::synthetic_images;
 use mrcnn_core::random::Stream;
-use mrcnn_core::train::{Batch, MemoryPlan, Optimizer, Replicas, TrainSample};
+use mrcnn_core::train::MemoryPlan;
+use mrcnn_core::train::parts::{Batch, Optimizer, Replicas, TrainSample};
 use mrcnn_core::{Config, MaskRcnn};
 use peak_alloc::PeakAlloc;
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! Several ranks give the results of one process.
 
+use mrcnn_backends::BackendKind;
+
 use crate::{binary, cli, cli_ok, distance, loss_difference, records, render_shapes, shown, train};
 
 /// Tolerance of losses and weights: sums over the images of a batch have another order, and each f32 rounding differs by at
@@ -54,6 +56,42 @@ fn ranks_train_as_one_process() {
             "{ranks} ranks went {weights} elsewhere"
         );
     }
+}
+
+/// On a wgpu device the ranks match and sample there; what they know of each other are three sample counts, reduced
+/// before the losses are divided. The device's own sums are in another order than the CPU's, so it is compared with one
+/// process on the same device.
+#[test]
+fn ranks_on_a_gpu_train_as_one_process() {
+    let Some(binary) = binary() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    if !mrcnn_tests::devices().any(|(kind, _)| kind == BackendKind::Wgpu) {
+        eprintln!("SKIPPED: no wgpu device");
+        return;
+    }
+    render_shapes(&binary, at, 4, 1);
+    let common = crate::TRAIN.map(|argument| match argument {
+        "--backend=cpu" => "--backend=wgpu",
+        other => other,
+    });
+    let args = [
+        "--set=train.steps=4",
+        "--set=train.batch_size=2",
+        "--set=image.min_size=96",
+        "--set=image.max_size=128",
+    ];
+    for (ranks, out) in [(1, "--out=one"), (2, "--out=two")] {
+        let args = [&common[..], &args, &[out]].concat();
+        cli_ok(&binary, ranks, at, &args);
+    }
+    let losses = loss_difference(&at.join("one"), &at.join("two"));
+    let last = |run: &str| at.join(run).join("last.safetensors");
+    let weights = distance(&last("one"), &last("two"));
+    println!("2 ranks on wgpu: losses {losses:.1e}, weights {weights:.1e}");
+    // Kernels are tuned for each number of images, and sum in other orders: ten times the tolerance of the CPU.
+    assert!(losses <= 10.0 * TOLERANCE, "losses differ by {losses}");
+    assert!(weights <= TOLERANCE, "weights differ by {weights}");
 }
 
 /// Evaluation with any number of ranks, also more ranks than images, gives the same text.

@@ -8,7 +8,9 @@ use mrcnn_core::MaskRcnn;
 use mrcnn_core::benchmark::synthetic_images;
 use mrcnn_core::config::{AutoScale, Config, LossScale, NormKind, OptimizerKind, Schedule};
 use mrcnn_core::random::Stream;
-use mrcnn_core::train::{Batch, LossScaler, Optimizer, Replicas, TrainSample, learning_rate};
+use mrcnn_core::train::parts::{
+    Batch, LossScaler, Optimizer, Replicas, TrainSample, learning_rate,
+};
 use std::thread;
 
 const PICTURES: usize = 24;
@@ -61,7 +63,7 @@ fn trained(precision: Precision, seed: u64, samples: &[TrainSample]) -> (f64, us
         let found = whole.losses_and_gradients(&model, batch, stream, &device, scaler.factor());
         let (losses, gradients) = found.expect("a step");
         if step + LAST >= config.train.steps {
-            last += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / LAST as f64;
+            last += f64::from(losses.total()) / LAST as f64;
         }
         let rate = learning_rate(step, &config.train);
         let (moved, outcome) = optimizer.step(model, gradients, rate);

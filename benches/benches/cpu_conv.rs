@@ -1,0 +1,120 @@
+//! Convolutions of R50-FPN on the CPU: output, input gradient and weight gradient in GFLOP/s beside the
+//! matrix product of the same run.
+//!
+//! `MRCNN_BENCH_CLOCK=cpu RAYON_NUM_THREADS=1 cargo bench --workspace --bench cpu_conv`. A name after `--`
+//! selects layers. The fastest of several runs counts.
+
+use burn::backend::Dispatch;
+use burn::tensor::{Device, Distribution, Tensor};
+use mrcnn_benches::time;
+use mrcnn_kernels::conv::{ConvParams, CpuConvOps, conv2d};
+
+/// Name; images, channels in and out, rows, columns; kernel and stride.
+type Layer = (&'static str, [usize; 5], [usize; 2]);
+
+/// At 800x1344.
+const LAYERS: [Layer; 23] = [
+    ("stem 7x7/2", [1, 3, 64, 800, 1344], [7, 2]),
+    ("3x3 64 C2", [1, 64, 64, 200, 336], [3, 1]),
+    ("3x3 128/2", [1, 128, 128, 200, 336], [3, 2]),
+    ("3x3 128 C3", [1, 128, 128, 100, 168], [3, 1]),
+    ("3x3 256 C4", [1, 256, 256, 50, 84], [3, 1]),
+    ("3x3 512/2", [1, 512, 512, 50, 84], [3, 2]),
+    ("3x3 512 C5", [1, 512, 512, 25, 42], [3, 1]),
+    ("3x3 256 P2", [1, 256, 256, 200, 336], [3, 1]),
+    ("3x3 256 P3", [1, 256, 256, 100, 168], [3, 1]),
+    ("3x3 256 P5", [1, 256, 256, 25, 42], [3, 1]),
+    ("1x1 64-256 C2", [1, 64, 256, 200, 336], [1, 1]),
+    ("1x1 256-64 C2", [1, 256, 64, 200, 336], [1, 1]),
+    ("1x1 512-128 C3", [1, 512, 128, 100, 168], [1, 1]),
+    ("1x1 1024-256 C4", [1, 1024, 256, 50, 84], [1, 1]),
+    ("1x1 256-1024 C4", [1, 256, 1024, 50, 84], [1, 1]),
+    ("1x1 2048-512 C5", [1, 2048, 512, 25, 42], [1, 1]),
+    ("1x1 256-512/2", [1, 256, 512, 200, 336], [1, 2]),
+    ("1x1 lateral P2", [1, 256, 256, 200, 336], [1, 1]),
+    ("1x1 rpn deltas P2", [1, 256, 12, 200, 336], [1, 1]),
+    ("1x1 rpn logits P2", [1, 256, 3, 200, 336], [1, 1]),
+    ("3x3 mask head x100", [100, 256, 256, 14, 14], [3, 1]),
+    ("1x1 deconv x100", [100, 256, 1024, 14, 14], [1, 1]),
+    ("1x1 logits x100", [100, 256, 91, 28, 28], [1, 1]),
+];
+
+fn main() {
+    let names: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|name| !name.starts_with('-'))
+        .collect();
+    let device = Device::flex();
+    let ceiling = matmul(&device);
+    println!("matrix product of 1536 x 1536 x 1536: {ceiling:.0} GFLOP/s");
+    println!(
+        "{:>20}{:>24}{:>24}{:>24}",
+        "layer", "output", "input gradient", "weight gradient"
+    );
+    for (name, sizes, [kernel, stride]) in LAYERS {
+        if names.is_empty() || names.iter().any(|wanted| name.contains(wanted.as_str())) {
+            let columns = layer(sizes, kernel, stride, &device).map(|(seconds, rate)| {
+                let cell = format!(
+                    "{:.1} ms {rate:.0} {:.0}%",
+                    seconds * 1e3,
+                    100.0 * rate / ceiling
+                );
+                format!("{cell:>24}")
+            });
+            println!("{name:>20}{}", columns.concat());
+        }
+    }
+}
+
+/// Seconds and GFLOP/s of the output, the input gradient and the weight gradient.
+fn layer(
+    [n, c, o, h, w]: [usize; 5],
+    kernel: usize,
+    stride: usize,
+    device: &Device,
+) -> [(f64, f64); 3] {
+    let random = |shape| Tensor::<4>::random(shape, Distribution::Default, device);
+    let [rows, columns] = [h.div_ceil(stride), w.div_ceil(stride)];
+    let (x, weight) = (random([n, c, h, w]), random([o, c, kernel, kernel]));
+    let grad = random([n, o, rows, columns]);
+    let scale = Tensor::<1>::ones([o], device);
+    let operations = 2.0 * (n * o * rows * columns * c * kernel * kernel) as f64;
+    let rate = |seconds: f64| (seconds, operations / seconds / 1e9);
+    let output = fastest(|| {
+        let params = ConvParams {
+            weight: weight.clone(),
+            scale: None,
+            bias: None,
+            stride,
+        };
+        conv2d(x.clone(), params, None, true)
+    });
+    let input_gradient = fastest(|| {
+        <Dispatch as CpuConvOps>::cpu_conv_input_gradient(
+            weight.clone().into_dispatch(),
+            scale.clone().into_dispatch(),
+            grad.clone().into_dispatch(),
+            [h, w],
+            stride,
+        )
+    });
+    let weight_gradient = fastest(|| {
+        let (x, grad) = (x.clone().into_dispatch(), grad.clone().into_dispatch());
+        <Dispatch as CpuConvOps>::cpu_conv_weight_gradient(x, grad, kernel, stride)
+    });
+    [output, input_gradient, weight_gradient].map(rate)
+}
+
+/// GFLOP/s of Burn's matrix product: what the kernels are compared with.
+fn matmul(device: &Device) -> f64 {
+    const SIZE: usize = 1536;
+    let [a, b] = [0; 2].map(|_| Tensor::<2>::random([SIZE, SIZE], Distribution::Default, device));
+    let seconds = fastest(|| a.clone().matmul(b.clone()));
+    2.0 * (SIZE as f64).powi(3) / seconds / 1e9
+}
+
+/// Seconds of the fastest of some runs.
+fn fastest<T>(mut work: impl FnMut() -> T) -> f64 {
+    let runs = (0..6).map(|_| time(1, &mut work).as_secs_f64());
+    runs.fold(f64::INFINITY, f64::min)
+}

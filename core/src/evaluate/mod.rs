@@ -1,0 +1,208 @@
+//! Evaluation of a model on a dataset, and drawings of detections beside the ground truth.
+
+pub(crate) mod gathered;
+pub(crate) mod usable;
+
+use crate::data::{Dataset, Instance, Sample};
+use crate::detection::Detection;
+use crate::eval::{AreaProtocol, EvalShard, Metrics, evaluate};
+use crate::image::overlay::{OverlayOptions, draw, side_by_side};
+use crate::predict::Predictor;
+use crate::train::error::{LoadError, TrainError};
+use crate::train::rank::{Rank, gather_numbers};
+use ::image::RgbImage;
+use mrcnn_backends::comm::Communicator;
+use std::path::Path;
+use usable::usable_image;
+
+/// Detections by the id of their image.
+pub type DatasetDetections = Vec<(u64, Vec<Detection>)>;
+
+/// Evaluates a model on a dataset and returns the detections too.
+///
+/// `progress` receives how many images are done, of how many. The model may know more classes than
+/// the dataset; detections of those are left out.
+pub fn evaluate_model(
+    predictor: &Predictor,
+    dataset: &Dataset,
+    protocol: AreaProtocol,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<(Metrics, DatasetDetections), TrainError> {
+    let found = predict_samples(predictor, dataset, &dataset.samples, progress)?;
+    Ok((evaluate(dataset, &found, protocol)?, found))
+}
+
+/// As [`evaluate_model`], by all ranks together: the same numbers bit for bit, on every rank.
+///
+/// Each rank predicts and matches a stretch of the dataset, rank 0 the first one, and gets its own
+/// detections back. `progress` is about the rank's stretch.
+pub fn evaluate_over_ranks(
+    comm: &dyn Communicator,
+    predictor: &Predictor,
+    dataset: &Dataset,
+    protocol: AreaProtocol,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<(Metrics, DatasetDetections), TrainError> {
+    if comm.is_alone() {
+        return evaluate_model(predictor, dataset, protocol, progress);
+    }
+    comm.mark("evaluation");
+    // Whole batches: which images share one decides how they are padded.
+    let images = dataset.samples.len();
+    let batches = Rank::of(comm).share(images.div_ceil(EVAL_BATCH));
+    let [first, end] = [batches.start, batches.end].map(|b| (b * EVAL_BATCH).min(images));
+    let samples = &dataset.samples[first..end];
+    let found = predict_samples(predictor, dataset, samples, progress)?;
+
+    let mut shard = EvalShard::new(&dataset.classes, protocol)?;
+    // An image that could not be read does not count.
+    let mut read = found.iter().map(|(id, _)| id).peekable();
+    let samples = samples
+        .iter()
+        .filter(|sample| read.next_if(|id| **id == sample.image_id).is_some());
+    let samples: Vec<&Sample> = samples.collect();
+    for (samples, found) in samples.chunks(EVAL_BATCH).zip(found.chunks(EVAL_BATCH)) {
+        shard.add(samples, found, &dataset.classes)?;
+    }
+    let shards = comm.all_gather_bytes(&shard.to_bytes())?;
+    let metrics = match comm.rank() {
+        0 => {
+            for other in &shards[1..] {
+                shard.merge(other)?;
+            }
+            Some(shard.metrics())
+        }
+        _ => None,
+    };
+    Ok((of_rank_0(comm, metrics, protocol)?, found))
+}
+
+/// Rank 0's numbers on every rank.
+fn of_rank_0(
+    comm: &dyn Communicator,
+    metrics: Option<Metrics>,
+    protocol: AreaProtocol,
+) -> Result<Metrics, TrainError> {
+    let mine = metrics.map_or([0; 24], |metrics| {
+        let mut numbers = metrics.bbox.into_iter().chain(metrics.segm);
+        std::array::from_fn(|_| numbers.next().unwrap_or_default().to_bits())
+    });
+    let numbers = gather_numbers(comm, mine)?[0].map(f64::from_bits);
+    Ok(Metrics {
+        bbox: std::array::from_fn(|i| numbers[i]),
+        segm: std::array::from_fn(|i| numbers[12 + i]),
+        protocol,
+    })
+}
+
+/// Images predicted at a time.
+const EVAL_BATCH: usize = 4;
+
+/// Detections of some images of a dataset, labelled as it labels.
+fn predict_samples(
+    predictor: &Predictor,
+    dataset: &Dataset,
+    samples: &[Sample],
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<DatasetDetections, TrainError> {
+    let labels = predictor.classes().labels_in(&dataset.classes);
+    let labels = labels.ok_or_else(|| TrainError::UnknownClasses {
+        path: dataset.annotations.clone(),
+        data: dataset.classes.names.clone(),
+        model: predictor.classes().names.clone(),
+    })?;
+    let mut found = predict_all(predictor, samples, progress)?;
+    for (_, detections) in &mut found {
+        detections.retain_mut(|detection| {
+            let label = labels.get(detection.label).copied().flatten();
+            detection.label = label.unwrap_or_default();
+            label.is_some()
+        });
+    }
+    Ok(found)
+}
+
+fn predict_all(
+    predictor: &Predictor,
+    samples: &[Sample],
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<DatasetDetections, TrainError> {
+    let on_problem = predictor.config().data.on_problem;
+    let all = samples.len();
+    let mut found = Vec::with_capacity(all);
+    for (index, samples) in samples.chunks(EVAL_BATCH).enumerate() {
+        let mut images = Vec::with_capacity(samples.len());
+        for sample in samples {
+            let image = usable_image(sample, on_problem)?;
+            images.extend(image.map(|image| (sample.image_id, image)));
+        }
+        let references: Vec<_> = images.iter().map(|(_, image)| image).collect();
+        let predictions = predictor.predict_batch(&references)?;
+        let detections = predictions.into_iter().map(|found| found.detections);
+        found.extend(images.iter().map(|(id, _)| *id).zip(detections));
+        progress(index * EVAL_BATCH + samples.len(), all);
+    }
+    Ok(found)
+}
+
+/// Weaker detections are not drawn.
+const DRAWN_SCORE: f32 = 0.5;
+
+/// An image of a dataset twice: with its ground truth, and with the confident detections.
+pub fn truth_and_prediction(
+    sample: &Sample,
+    detections: &[Detection],
+    dataset: &Dataset,
+) -> Result<RgbImage, LoadError> {
+    let names = |label: usize| dataset.classes.name(label);
+    let image = sample.image()?;
+    let truth: Vec<Detection> = sample.instances.iter().map(as_detection).collect();
+    let confident: Vec<Detection> = detections
+        .iter()
+        .filter(|d| d.score >= DRAWN_SCORE)
+        .cloned()
+        .collect();
+    let without_scores = OverlayOptions {
+        scores: false,
+        ..OverlayOptions::default()
+    };
+    let truth = draw(&image, &truth, &names, &without_scores);
+    let predicted = draw(&image, &confident, &names, &OverlayOptions::default());
+    Ok(side_by_side(&[
+        ("truth", &truth),
+        ("prediction", &predicted),
+    ]))
+}
+
+/// Writes [`truth_and_prediction`] of the first `count` images to `folder/ID.png`.
+pub fn draw_predictions(
+    folder: &Path,
+    dataset: &Dataset,
+    found: &[(u64, Vec<Detection>)],
+    count: usize,
+) -> Result<(), TrainError> {
+    let io_error = |path: &Path, source| TrainError::Io {
+        path: path.into(),
+        source,
+    };
+    std::fs::create_dir_all(folder).map_err(|source| io_error(folder, source))?;
+    for (image_id, detections) in found.iter().take(count) {
+        let Some(sample) = dataset.samples.iter().find(|s| s.image_id == *image_id) else {
+            continue;
+        };
+        let path = folder.join(format!("{image_id}.png"));
+        truth_and_prediction(sample, detections, dataset)?
+            .save(&path)
+            .map_err(|error| io_error(&path, std::io::Error::other(error)))?;
+    }
+    Ok(())
+}
+
+fn as_detection(instance: &Instance) -> Detection {
+    Detection {
+        bbox: instance.bbox,
+        label: instance.label,
+        score: 1.0,
+        mask: instance.mask.clone(),
+    }
+}

@@ -1,0 +1,82 @@
+//! Feature pyramid network (Lin et al., 2016).
+
+use crate::config::{ModelConfig, NormKind};
+use crate::model::init::{Fill, Init};
+use crate::model::layers::{Conv2d, ConvSettings};
+use crate::model::memory::Activations;
+use crate::model::norm::{Norm, NormSettings, conv_norm, count_conv_norm};
+use burn::module::Module;
+use burn::tensor::ops::MaxPoolOptions;
+use burn::tensor::{Tensor, module};
+use mrcnn_kernels::upsample_add;
+
+/// Lateral 1x1 and output 3x3 convolutions of P2 to P5; P6 is every second cell of P5.
+#[derive(Module, Debug)]
+pub struct Fpn {
+    inner_blocks: Vec<(Conv2d, Option<Norm>)>,
+    layer_blocks: Vec<(Conv2d, Option<Norm>)>,
+}
+
+impl Fpn {
+    /// A pyramid on top of four levels of `channels`.
+    pub fn new(init: &Init<'_>, channels: [usize; 4], config: &ModelConfig) -> Self {
+        let output = config.fpn_channels;
+        let block = |init: Init<'_>, input: usize, kernel: usize| {
+            let settings = ConvSettings {
+                bias: config.head_norm == NormKind::None,
+                fill: Fill::KaimingUniform,
+                ..ConvSettings::new(input, output, kernel)
+            };
+            let conv = Conv2d::new(&init.child(0), settings);
+            let norm = Norm::new(&init.child(1), output, NormSettings::of_heads(config));
+            (conv, norm)
+        };
+        let inner = init.child("inner_blocks");
+        let layer = init.child("layer_blocks");
+        let inner_blocks = channels.into_iter().enumerate();
+        Self {
+            inner_blocks: inner_blocks
+                .map(|(level, input)| block(inner.child(level), input, 1))
+                .collect(),
+            layer_blocks: (0..channels.len())
+                .map(|level| block(layer.child(level), output, 3))
+                .collect(),
+        }
+    }
+
+    /// C2 to C5 -> P2 to P6, all `[n, fpn_channels, h, w]` at strides 4, 8, 16, 32, 64.
+    pub fn forward(&self, features: [Tensor<4>; 4]) -> Vec<Tensor<4>> {
+        let mut laterals = features
+            .into_iter()
+            .zip(&self.inner_blocks)
+            .map(|(c, (conv, norm))| conv_norm(conv, norm, c, false))
+            .collect::<Vec<_>>();
+        for level in (0..3).rev() {
+            let top = laterals[level + 1].clone();
+            // Moved out, so that the sum may take its place in memory.
+            let lateral = std::mem::replace(&mut laterals[level], top.clone());
+            laterals[level] = upsample_add(lateral, top);
+        }
+        let mut pyramid: Vec<_> = laterals
+            .into_iter()
+            .zip(&self.layer_blocks)
+            .map(|(inner, (conv, norm))| conv_norm(conv, norm, inner, false))
+            .collect();
+        pyramid.push(every_second(pyramid[3].clone()));
+        pyramid
+    }
+
+    /// Counts the activations of an image: each output is the input of a layer that learns.
+    pub(crate) fn count(&self, memory: &mut Activations, cells: &dyn Fn(usize) -> u64) {
+        for blocks in [&self.inner_blocks, &self.layer_blocks] {
+            for (level, (conv, norm)) in blocks.iter().enumerate() {
+                count_conv_norm(memory, conv, norm, cells(4 << level), true);
+            }
+        }
+    }
+}
+
+/// Every second row and column: a max pool of one cell with stride 2, as in torchvision.
+fn every_second(x: Tensor<4>) -> Tensor<4> {
+    module::max_pool2d(x, MaxPoolOptions::new([1, 1]).with_stride([2, 2]))
+}

@@ -1,0 +1,83 @@
+//! Backbones: images in, a pyramid of features out.
+//!
+//! A backbone owns its stages: their layers, how they are initialized and frozen, and how much memory their activations
+//! take. Another one is another variant of [`Body`].
+
+pub(crate) mod fpn;
+pub(crate) mod resnet;
+
+use super::init::Init;
+use super::memory::Activations;
+use crate::config::ModelConfig;
+use burn::module::Module;
+use burn::tensor::{FloatDType, Tensor};
+use fpn::Fpn;
+use resnet::ResNet;
+
+/// A body and a feature pyramid on top of it.
+#[derive(Module, Debug)]
+pub struct BackboneFpn {
+    /// C2 to C5.
+    pub body: Body,
+    /// P2 to P6.
+    pub fpn: Fpn,
+}
+
+/// The network below the pyramid; parameters are under `backbone.body` whichever it is.
+#[derive(Module, Debug)]
+pub enum Body {
+    /// Residual networks.
+    ResNet(ResNet),
+}
+
+impl Body {
+    fn new(init: &Init<'_>, config: &ModelConfig) -> Self {
+        Self::ResNet(ResNet::new(init, config))
+    }
+
+    /// Channels of C2 to C5.
+    fn channels(config: &ModelConfig) -> [usize; 4] {
+        ResNet::channels(config)
+    }
+
+    /// Images `[n, 3, h, w]` -> C2, C3, C4, C5 at strides 4, 8, 16, 32, in the dtype of the images.
+    pub fn forward(&self, images: Tensor<4>) -> [Tensor<4>; 4] {
+        let dtype = images.dtype().into();
+        self.forward_in(images, dtype)
+    }
+
+    /// As [`Self::forward`], in `dtype`.
+    pub fn forward_in(&self, images: Tensor<4>, dtype: FloatDType) -> [Tensor<4>; 4] {
+        match self {
+            Self::ResNet(body) => body.forward_in(images, dtype),
+        }
+    }
+
+    fn count(&self, memory: &mut Activations, cells: &dyn Fn(usize) -> u64) {
+        match self {
+            Self::ResNet(body) => body.count(memory, cells),
+        }
+    }
+}
+
+impl BackboneFpn {
+    /// A backbone with its feature pyramid.
+    pub fn new(init: &Init<'_>, config: &ModelConfig) -> Self {
+        Self {
+            body: Body::new(&init.child("body"), config),
+            fpn: Fpn::new(&init.child("fpn"), Body::channels(config), config),
+        }
+    }
+
+    /// Normalized images `[n, 3, h, w]`, sides a multiple of 32 -> P2 to P6, `[n, c, h, w]` at strides
+    /// 4 to 64, in the dtype of the images.
+    pub fn forward(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
+        self.fpn.forward(self.body.forward(images))
+    }
+
+    /// Counts the activations of an image; `cells` are rows times columns at a stride.
+    pub(crate) fn count(&self, memory: &mut Activations, cells: &dyn Fn(usize) -> u64) {
+        self.body.count(memory, cells);
+        self.fpn.count(memory, cells);
+    }
+}

@@ -1,0 +1,205 @@
+//! ResNet (He et al., 2015), v1.5: the stride of a bottleneck is in its 3x3 convolution, unless the
+//! configuration says otherwise.
+
+use crate::config::ModelConfig;
+use crate::model::init::Init;
+use crate::model::layers::{Conv2d, ConvSettings, to};
+use crate::model::memory::Activations;
+use crate::model::norm::{Norm, NormSettings, conv_norm, conv_norm_add, count_conv_norm};
+use burn::module::Module;
+use burn::tensor::{FloatDType, Tensor};
+use mrcnn_kernels::max_pool3x3;
+
+/// A ResNet without its classifier: C2 to C5.
+#[derive(Module, Debug)]
+pub struct ResNet {
+    conv1: Conv2d,
+    bn1: Option<Norm>,
+    layer1: Vec<Block>,
+    layer2: Vec<Block>,
+    layer3: Vec<Block>,
+    layer4: Vec<Block>,
+}
+
+impl ResNet {
+    /// A body, frozen up to `config.freeze_at`.
+    pub fn new(init: &Init<'_>, config: &ModelConfig) -> Self {
+        let norm = NormSettings::of_body(config);
+        let stem = init.frozen(config.freeze_at > 0);
+        let mut input = config.width;
+        let mut stage = |index: usize| -> Vec<Block> {
+            let stage = init.child(format_args!("layer{}", index + 1));
+            let stage = stage.frozen(config.freeze_at > index + 1);
+            let blocks = (0..config.backbone.blocks()[index]).map(|block| {
+                let settings = BlockSettings {
+                    input,
+                    width: config.width << index,
+                    output: Self::channels(config)[index],
+                    stride: if block == 0 && index > 0 { 2 } else { 1 },
+                    stride_in_1x1: config.stride_in_1x1,
+                    groups: 1,
+                    norm,
+                };
+                input = settings.output;
+                Block::new(&stage.child(block), settings)
+            });
+            blocks.collect()
+        };
+        let conv1 = ConvSettings {
+            stride: 2,
+            ..ConvSettings::new(3, config.width, 7)
+        };
+        Self {
+            conv1: Conv2d::new(&stem.child("conv1"), conv1),
+            bn1: Norm::new(&stem.child("bn1"), config.width, norm),
+            layer1: stage(0),
+            layer2: stage(1),
+            layer3: stage(2),
+            layer4: stage(3),
+        }
+    }
+
+    /// Images `[n, 3, h, w]` -> C2, C3, C4, C5 at strides 4, 8, 16, 32, in the dtype of the images.
+    pub fn forward(&self, x: Tensor<4>) -> [Tensor<4>; 4] {
+        let dtype = x.dtype().into();
+        self.forward_in(x, dtype)
+    }
+
+    /// As [`Self::forward`], in `dtype`; the stem computes in that of the images.
+    pub fn forward_in(&self, x: Tensor<4>, dtype: FloatDType) -> [Tensor<4>; 4] {
+        let x = to(conv_norm(&self.conv1, &self.bn1, x, true), dtype);
+        let x = max_pool3x3(x);
+        let stage = |blocks: &[Block], x| blocks.iter().fold(x, |x, block| block.forward(x));
+        let c2 = stage(&self.layer1, x);
+        let c3 = stage(&self.layer2, c2.clone());
+        let c4 = stage(&self.layer3, c3.clone());
+        let c5 = stage(&self.layer4, c4.clone());
+        [c2, c3, c4, c5]
+    }
+
+    /// Channels of C2 to C5.
+    pub fn channels(config: &ModelConfig) -> [usize; 4] {
+        [0, 1, 2, 3].map(|stage| (config.width << stage) * config.backbone.expansion())
+    }
+
+    /// Counts the activations of an image; `cells` are rows times columns at a stride.
+    pub(crate) fn count(&self, memory: &mut Activations, cells: &dyn Fn(usize) -> u64) {
+        // The stem computes in f32.
+        let mut stem = Activations::new(FloatDType::F32);
+        count_conv_norm(&mut stem, &self.conv1, &self.bn1, cells(2), true);
+        memory.merge(stem);
+        let stages = [&self.layer1, &self.layer2, &self.layer3, &self.layer4];
+        for (index, blocks) in stages.into_iter().enumerate() {
+            for block in blocks {
+                block.count(memory, cells, 4 << index);
+            }
+        }
+    }
+}
+
+/// Settings of a block.
+#[derive(Clone, Copy, Debug)]
+struct BlockSettings {
+    input: usize,
+    /// Channels of all convolutions but the last one of a bottleneck.
+    width: usize,
+    /// A block is a bottleneck where it has more outputs than its width.
+    output: usize,
+    stride: usize,
+    /// Whether a bottleneck strides in its first 1x1 convolution.
+    stride_in_1x1: bool,
+    /// Groups of the 3x3 convolution of a bottleneck.
+    groups: usize,
+    norm: NormSettings,
+}
+
+/// A basic block (two 3x3 convolutions) or, with `conv3`, a bottleneck (1x1, 3x3, 1x1).
+#[derive(Module, Debug)]
+struct Block {
+    conv1: Conv2d,
+    bn1: Option<Norm>,
+    conv2: Conv2d,
+    bn2: Option<Norm>,
+    conv3: Option<Conv2d>,
+    bn3: Option<Norm>,
+    downsample: Option<(Conv2d, Option<Norm>)>,
+}
+
+impl Block {
+    fn new(init: &Init<'_>, settings: BlockSettings) -> Self {
+        let BlockSettings {
+            input,
+            width,
+            output,
+            stride,
+            groups,
+            ..
+        } = settings;
+        let is_bottleneck = output != width;
+        // v1.5: a bottleneck strides in its 3x3 convolution; a basic block in its first one.
+        let first_strides = !is_bottleneck || settings.stride_in_1x1;
+        let [stride1, stride2] = if first_strides {
+            [stride, 1]
+        } else {
+            [1, stride]
+        };
+        let conv = |name: &str, settings| Conv2d::new(&init.child(name), settings);
+        let norm = |name: &str, channels| Norm::new(&init.child(name), channels, settings.norm);
+        let first = ConvSettings {
+            stride: stride1,
+            ..ConvSettings::new(input, width, if is_bottleneck { 1 } else { 3 })
+        };
+        let second = ConvSettings {
+            stride: stride2,
+            groups: if is_bottleneck { groups } else { 1 },
+            ..ConvSettings::new(width, width, 3)
+        };
+        let shortcut = ConvSettings {
+            stride,
+            ..ConvSettings::new(input, output, 1)
+        };
+        Self {
+            conv1: conv("conv1", first),
+            bn1: norm("bn1", width),
+            conv2: conv("conv2", second),
+            bn2: norm("bn2", width),
+            conv3: is_bottleneck.then(|| conv("conv3", ConvSettings::new(width, output, 1))),
+            bn3: if is_bottleneck {
+                norm("bn3", output)
+            } else {
+                None
+            },
+            downsample: (stride != 1 || input != output)
+                .then(|| (conv("downsample.0", shortcut), norm("downsample.1", output))),
+        }
+    }
+
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let shortcut = match &self.downsample {
+            Some((conv, norm)) => conv_norm(conv, norm, x.clone(), false),
+            None => x.clone(),
+        };
+        let x = conv_norm(&self.conv1, &self.bn1, x, true);
+        match &self.conv3 {
+            Some(conv3) => {
+                let x = conv_norm(&self.conv2, &self.bn2, x, true);
+                conv_norm_add(conv3, &self.bn3, x, shortcut)
+            }
+            None => conv_norm_add(&self.conv2, &self.bn2, x, shortcut),
+        }
+    }
+
+    /// Counts the activations of the block, whose output has `stride`.
+    fn count(&self, memory: &mut Activations, cells: &dyn Fn(usize) -> u64, stride: usize) {
+        let strides = self.conv1.settings().stride * self.conv2.settings().stride;
+        let after_first = cells(stride / strides * self.conv1.settings().stride);
+        count_conv_norm(memory, &self.conv1, &self.bn1, after_first, true);
+        count_conv_norm(memory, &self.conv2, &self.bn2, cells(stride), true);
+        if let Some(conv3) = &self.conv3 {
+            count_conv_norm(memory, conv3, &self.bn3, cells(stride), true);
+        }
+        if let Some((conv, norm)) = &self.downsample {
+            count_conv_norm(memory, conv, norm, cells(stride), false);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The mask head: convolutions, a 2x up-sampling, one mask per class.
+
+use crate::config::{ModelConfig, NormKind};
+use crate::model::init::{Fill, Init};
+use crate::model::layers::{Conv2d, ConvSettings, full};
+use crate::model::memory::{Activations, FLOAT};
+use crate::model::norm::{Norm, NormSettings, conv_norm, count_conv_norm};
+use burn::module::{Module, Param};
+use burn::tensor::{Int, Tensor, TensorData};
+use mrcnn_kernels::{ConvParams, conv2d};
+
+/// The convolutions of the head, each followed by a ReLU.
+pub type MaskHead = Vec<(Conv2d, Option<Norm>)>;
+
+/// The convolutions of a mask head.
+pub(crate) fn new_mask_head(init: &Init<'_>, config: &ModelConfig) -> MaskHead {
+    let mut input = config.fpn_channels;
+    let convs = config.mask_head.convs.iter().enumerate();
+    let block = |(index, &channels): (usize, &usize)| {
+        let init = init.child(index);
+        let settings = ConvSettings {
+            bias: config.head_norm == NormKind::None,
+            ..ConvSettings::new(input, channels, 3)
+        };
+        input = channels;
+        let norm = Norm::new(&init.child(1), channels, NormSettings::of_heads(config));
+        (Conv2d::new(&init.child(0), settings), norm)
+    };
+    convs.map(block).collect()
+}
+
+/// Pooled RoIs `[r, c, p, p]` -> `[r, convs.last, p, p]`.
+pub(crate) fn mask_head_forward(head: &MaskHead, pooled: Tensor<4>) -> Tensor<4> {
+    head.iter()
+        .fold(pooled, |x, (conv, norm)| conv_norm(conv, norm, x, true))
+}
+
+/// Counts the activations of both parts of the mask head for `objects` RoIs of `pool x pool` bins.
+pub(crate) fn count_mask_head(
+    memory: &mut Activations,
+    head: &MaskHead,
+    predictor: &MaskPredictor,
+    [objects, pool]: [usize; 2],
+) {
+    let mut layers = Activations::of(memory.bytes);
+    let cells = (objects * pool * pool) as u64;
+    let [input, hidden, ..] = predictor.conv5_mask.weight.dims();
+    let input = head
+        .first()
+        .map_or(input, |(conv, _)| conv.settings().input) as u64;
+    // Pooled features and their copy.
+    layers.add(cells * input, 2 * layers.bytes, true);
+    for (conv, norm) in head {
+        count_conv_norm(&mut layers, conv, norm, cells, true);
+    }
+    // Four times the cells, and their ReLU.
+    layers.add(4 * cells * hidden as u64, 2 * layers.bytes, true);
+    // The loss of the logits is f32.
+    let classes = predictor.mask_fcn_logits.settings().output as u64;
+    layers.add(4 * cells * classes, 3 * FLOAT, true);
+    memory.keep(layers);
+}
+
+/// Up-sampling and the class-wise masks.
+#[derive(Module, Debug)]
+pub struct MaskPredictor {
+    conv5_mask: Deconv2x2,
+    mask_fcn_logits: Conv2d,
+}
+
+impl MaskPredictor {
+    /// A predictor of the configured classes.
+    pub fn new(init: &Init<'_>, config: &ModelConfig) -> Self {
+        let head = &config.mask_head;
+        let input = head.convs.last().copied().unwrap_or(config.fpn_channels);
+        let logits = ConvSettings {
+            bias: true,
+            // As Detectron2: torchvision's Kaiming would start narrow heads at logits of tens.
+            fill: Fill::Normal(0.001),
+            ..ConvSettings::new(head.hidden, config.num_classes, 1)
+        };
+        Self {
+            conv5_mask: Deconv2x2::new(&init.child("conv5_mask"), input, head.hidden),
+            mask_fcn_logits: Conv2d::new(&init.child("mask_fcn_logits"), logits),
+        }
+    }
+
+    /// `[r, c, p, p]` -> mask logits `[r, k, 2p, 2p]`, f32.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let hidden = self.conv5_mask.rectified(x);
+        full(self.mask_fcn_logits.forward(hidden))
+    }
+}
+
+/// A 2x2 transposed convolution with stride 2.
+#[derive(Module, Debug)]
+struct Deconv2x2 {
+    /// `[in, out, 2, 2]`.
+    weight: Param<Tensor<4>>,
+    bias: Param<Tensor<1>>,
+}
+
+impl Deconv2x2 {
+    fn new(init: &Init<'_>, input: usize, output: usize) -> Self {
+        // Each output sums over the input channels, which are axis 0.
+        let fill = Fill::Normal((2.0 / input.max(1) as f64).sqrt());
+        Self {
+            weight: init.param("weight", [input, output, 2, 2], fill),
+            bias: init.param("bias", [output], Fill::Constant(0.0)),
+        }
+    }
+
+    /// `[r, in, h, w]` -> `[r, out, 2h, 2w]`, and a ReLU: with stride 2 no outputs overlap, so it is a
+    /// 1x1 convolution to four times the channels and a pixel shuffle, which every backend has fast.
+    fn rectified(&self, x: Tensor<4>) -> Tensor<4> {
+        let [r, _, h, w] = x.dims();
+        let [input, output, _, _] = self.weight.dims();
+        let weight = self
+            .weight
+            .val()
+            .permute([1, 2, 3, 0])
+            .reshape([output * 4, input, 1, 1]);
+        let bias = self
+            .bias
+            .val()
+            .reshape([output, 1])
+            .expand([output, 4])
+            .reshape([output * 4]);
+        let params = ConvParams {
+            weight,
+            scale: None,
+            bias: Some(bias),
+            stride: 1,
+        };
+        let x = conv2d(x, params, None, true);
+        x.reshape([r, output, 2, 2, h, w])
+            .permute([0, 1, 4, 2, 5, 3])
+            .reshape([r, output, h * 2, w * 2])
+    }
+}
+
+/// The masks of the detected classes, on the device: logits `[r, k, s, s]` and `r` labels ->
+/// probabilities `[r, s, s]`, f32.
+pub fn mask_probabilities(logits: Tensor<4>, labels: &[usize]) -> Tensor<3> {
+    let [r, _, s, _] = logits.dims();
+    let labels: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
+    let labels = TensorData::new(labels, [r, 1, 1, 1]);
+    let labels = Tensor::<4, Int>::from_data(labels, &logits.device());
+    let masks = logits.gather(1, labels.expand([r, 1, s, s]));
+    let masks = full(masks.reshape([r, s, s]));
+    (masks.neg().exp() + 1.0).recip()
+}

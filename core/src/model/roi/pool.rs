@@ -1,0 +1,98 @@
+//! RoIs, and pooling their features with RoIAlign.
+
+use crate::boxes::{Bbox, pyramid_level};
+use crate::config::RoiConfig;
+use burn::tensor::{Device, Tensor, TensorData};
+use mrcnn_kernels::{RoiAlignParams, pack_pyramid, roi_align};
+
+/// A RoI: the index of its image, and its box in pixels of the resized image.
+pub type Roi = (usize, Bbox);
+
+/// Features are pooled from P2 (k = 2) to P5; P6 serves the RPN only.
+const POOLED_LEVELS: (i32, i32) = (2, 5);
+
+/// RoIs on a device, each with the pyramid level that fits its size.
+#[derive(Clone, Debug)]
+pub struct Rois(Tensor<2>);
+
+impl Rois {
+    /// The RoIs, of which there must be at least one.
+    pub fn new(rois: &[Roi], device: &Device) -> Self {
+        let (k_min, k_max) = POOLED_LEVELS;
+        let rows = rois.iter().flat_map(|&(image, [x1, y1, x2, y2])| {
+            let level = pyramid_level(&[x1, y1, x2, y2], k_min, k_max);
+            [image as f32, level as f32, x1, y1, x2, y2]
+        });
+        let rows = TensorData::new(rows.collect::<Vec<f32>>(), [rois.len(), 6]);
+        Self(Tensor::from_data(rows, device))
+    }
+
+    /// All slots of boxes `[n, slots, 4]`, pixels of the resized images.
+    pub fn from_slots(boxes: Tensor<3>) -> Self {
+        Self(roi_rows(boxes, POOLED_LEVELS))
+    }
+
+    /// The RoIs for features with a graph. No gradient flows to them.
+    #[cfg(feature = "train")]
+    pub(crate) fn tracked(self) -> Self {
+        Self(Tensor::from_inner(self.0))
+    }
+}
+
+/// Boxes `[n, slots, 4]` as `[n * slots, 6]` rows for RoIAlign: image, level `k_min..=k_max`
+/// counted from `k_min`, box. Levels as [`crate::boxes::pyramid_level`] gives them.
+pub fn roi_rows(boxes: Tensor<3>, (k_min, k_max): (i32, i32)) -> Tensor<2> {
+    let [n, slots, _] = boxes.dims();
+    let corner = |i: usize| boxes.clone().narrow(2, i, 1);
+    let side = ((corner(2) - corner(0)) * (corner(3) - corner(1))).sqrt();
+    // A box is pooled from level k or a coarser one where its side is 224 * 2^(k - 4) pixels or
+    // more: comparisons round alike on every device, logarithms do not.
+    let levels = (k_min + 1..=k_max)
+        .map(|k| 224.0 * (k as f32 - 4.0 - 1e-6).exp2())
+        .map(|smallest| side.clone().greater_equal_elem(smallest).float())
+        .fold(side.zeros_like(), |sum, is_coarser| sum + is_coarser);
+    let images: Vec<f32> = (0..n).map(|image| image as f32).collect();
+    let images = TensorData::new(images, [n, 1, 1]);
+    let images = Tensor::<3>::from_data(images, &side.device()).expand([n, slots, 1]);
+    Tensor::cat(vec![images, levels, boxes], 2).reshape([n * slots, 6])
+}
+
+/// P2 to P5 as one channels-last tensor, ready for RoIAlign.
+#[derive(Clone, Debug)]
+pub struct PackedPyramid {
+    cells: Tensor<3>,
+    align: RoiAlignParams,
+}
+
+impl PackedPyramid {
+    /// Packs P2 to P5 `[n, c, h, w]`, at strides 4 to 32 of the resized images; further levels are left out.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer than four levels.
+    pub fn new(pyramid: &[Tensor<4>], roi: &RoiConfig) -> Self {
+        let scales = [0.25, 0.125, 0.0625, 0.03125];
+        let (cells, levels) = pack_pyramid(&pyramid[..4], &scales);
+        let align = RoiAlignParams {
+            output: [0, 0],
+            sampling_ratio: roi.sampling_ratio,
+            aligned: roi.aligned,
+            levels,
+        };
+        Self { cells, align }
+    }
+
+    /// The device of the features.
+    pub fn device(&self) -> Device {
+        self.cells.device()
+    }
+
+    /// RoIAlign of `r` RoIs: `[r, c, bins, bins]`.
+    pub fn pool(&self, rois: &Rois, bins: usize) -> Tensor<4> {
+        let align = RoiAlignParams {
+            output: [bins, bins],
+            ..self.align.clone()
+        };
+        roi_align(self.cells.clone(), rois.0.clone(), &align)
+    }
+}

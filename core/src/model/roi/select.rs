@@ -1,0 +1,179 @@
+//! Detections from the output of the box head: on the device in fixed slots, or on the host.
+
+use crate::boxes::{BOX_CLIP, Bbox};
+use crate::config::RoiConfig;
+use crate::model::slots::BoxSlots;
+use burn::tensor::{ExecutionError, Int, Tensor, TensorData, activation::softmax};
+use mrcnn_kernels::{BoxDecoding, batched_nms, decode_boxes, top_k_segments};
+use std::ops::Range;
+
+fn decoding(config: &RoiConfig) -> BoxDecoding {
+    BoxDecoding {
+        weights: config.box_weights,
+        max_log_scale: BOX_CLIP,
+        min_size: MIN_SIDE,
+    }
+}
+
+/// A scored box of one class, in the pixels of the resized image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ScoredBox {
+    /// Where it is.
+    pub bbox: Bbox,
+    /// Class, `1..k`.
+    pub label: usize,
+    /// Softmax score.
+    pub score: f32,
+}
+
+/// The detections of one image, best first (torchvision's `postprocess_detections`).
+///
+/// * `logits [r, k]` and `deltas [r, 4k]`, row-major, for the proposals `rois`.
+/// * `size` - height and width of the resized image in pixels.
+pub fn postprocess(
+    logits: &[f32],
+    deltas: &[f32],
+    rois: &[Bbox],
+    size: (u32, u32),
+    config: &RoiConfig,
+) -> Vec<ScoredBox> {
+    if rois.is_empty() {
+        return Vec::new();
+    }
+    let classes = logits.len() / rois.len();
+    let decoding = decoding(config);
+    let size = [size.0 as f32, size.1 as f32];
+    let deltas = deltas.as_chunks::<4>().0;
+    let mut candidates = Vec::new();
+    for (index, roi) in rois.iter().enumerate() {
+        let scores = softmax_of(&logits[index * classes..][..classes]);
+        for (label, &score) in scores.iter().enumerate().skip(1) {
+            if score > config.score_threshold {
+                let deltas = &deltas[index * classes + label];
+                if let Some(bbox) = decoding.decode(deltas, roi, size) {
+                    candidates.push(ScoredBox { bbox, label, score });
+                }
+            }
+        }
+    }
+    let boxes: Vec<Bbox> = candidates.iter().map(|c| c.bbox).collect();
+    let scores: Vec<f32> = candidates.iter().map(|c| c.score).collect();
+    let labels: Vec<usize> = candidates.iter().map(|c| c.label).collect();
+    batched_nms(&boxes, &scores, &labels, config.nms_iou)
+        .into_iter()
+        .take(config.max_detections)
+        .map(|kept| candidates[kept])
+        .collect()
+}
+
+/// [`postprocess`] of every image of a batch, from `logits [n * r, k]` and `deltas [n * r, 4k]` of `r` slots per image,
+/// of which the first ones are proposals.
+pub(crate) fn host_detections(
+    logits: &TensorData,
+    deltas: &TensorData,
+    proposals: &[Vec<Option<Bbox>>],
+    sizes: &[(u32, u32)],
+    config: &RoiConfig,
+) -> Vec<Vec<ScoredBox>> {
+    let logits: Vec<f32> = logits.iter::<f32>().collect();
+    let deltas: Vec<f32> = deltas.iter::<f32>().collect();
+    let slots: usize = proposals.iter().map(Vec::len).sum();
+    let classes = logits.len() / slots.max(1);
+    let mut first = 0;
+    let images = proposals.iter().zip(sizes).map(|(slots, &size)| {
+        let rois: Vec<Bbox> = slots.iter().flatten().copied().collect();
+        let count = rois.len() * classes;
+        let logits = &logits[first * classes..][..count];
+        let deltas = &deltas[first * classes * 4..][..count * 4];
+        first += slots.len();
+        postprocess(logits, deltas, &rois, size, config)
+    });
+    images.collect()
+}
+
+/// Detections with a shorter side, in pixels, are dropped.
+const MIN_SIDE: f32 = 1e-2;
+
+fn softmax_of(logits: &[f32]) -> Vec<f32> {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let exp: Vec<f32> = logits.iter().map(|logit| (logit - max).exp()).collect();
+    let sum: f32 = exp.iter().sum();
+    exp.into_iter().map(|e| e / sum).collect()
+}
+
+/// Detected boxes of several images, best first.
+#[derive(Clone, Debug)]
+pub struct DetectionSlots {
+    /// Boxes and scores.
+    pub boxes: BoxSlots,
+    /// Classes `1..k`, `[n, slots]`.
+    pub labels: Tensor<2, Int>,
+}
+
+impl DetectionSlots {
+    /// The valid slots of each image, in one read. Errs where the device fails.
+    pub async fn read(self) -> Result<Vec<Vec<ScoredBox>>, ExecutionError> {
+        let [_, slots] = self.labels.dims();
+        let columns = vec![
+            self.boxes.boxes,
+            self.boxes.scores.unsqueeze_dim(2),
+            self.labels.float().unsqueeze_dim(2),
+        ];
+        let rows = Tensor::cat(columns, 2).into_data_async().await?;
+        let rows: Vec<f32> = rows.convert::<f32>().iter::<f32>().collect();
+        let rows = rows.as_chunks::<6>().0;
+        let boxes = |rows: &[[f32; 6]]| {
+            rows.iter()
+                .filter(|[.., score, _]| *score > f32::NEG_INFINITY)
+                .map(|&[x1, y1, x2, y2, score, label]| ScoredBox {
+                    bbox: [x1, y1, x2, y2],
+                    label: label as usize,
+                    score,
+                })
+                .collect()
+        };
+        Ok(rows.chunks(slots.max(1)).map(boxes).collect())
+    }
+}
+
+/// The detections of each image in fixed slots, with nothing read; [`postprocess`] is the host's version.
+///
+/// * `logits [n * r, k]` and `deltas [n * r, 4k]` of the `r` slots per image of `proposals`.
+/// * `sizes [n, 2]` - see [`crate::model::image_sizes`].
+///
+/// Where scores of two classes are equal, the lower class comes first.
+pub fn postprocess_slots(
+    logits: Tensor<2>,
+    deltas: Tensor<2>,
+    proposals: &BoxSlots,
+    sizes: Tensor<2>,
+    config: &RoiConfig,
+) -> DetectionSlots {
+    let [n, r] = proposals.scores.dims();
+    let classes = logits.dims()[1];
+    let scores = softmax(logits, 1).reshape([n, r, classes]);
+    let is_empty = proposals.scores.clone().lower_elem(0.0);
+    let is_empty = is_empty.unsqueeze_dim::<3>(2).expand([n, r, classes]);
+    let dropped = scores.clone().lower_equal_elem(config.score_threshold);
+    let scores = scores.mask_fill(dropped.bool_or(is_empty), f32::NEG_INFINITY);
+    // One run of RoIs per class, so that a class is a segment; the background's is left out.
+    let scores = scores.swap_dims(1, 2).reshape([n, classes * r]);
+    let deltas = deltas.reshape([n, r, classes, 4]).swap_dims(1, 2);
+    let segments: Vec<Range<usize>> = (1..classes).map(|c| c * r..(c + 1) * r).collect();
+    let (scores, indices) = top_k_segments(scores, &segments, r);
+    let slots = segments.len() * r;
+    let (boxes, scores) = decode_boxes(
+        deltas.reshape([n, classes * r, 4]),
+        proposals.boxes.clone(),
+        scores.reshape([n, slots]),
+        indices.reshape([n, slots]),
+        sizes,
+        &decoding(config),
+    );
+    let candidates = BoxSlots { boxes, scores };
+    let (boxes, places) = candidates
+        .suppress(segments.len(), config.nms_iou)
+        .best(config.max_detections);
+    let labels = places.clamp_min(0).div_scalar(r as i64) + 1;
+    DetectionSlots { boxes, labels }
+}

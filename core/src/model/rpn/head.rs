@@ -1,0 +1,118 @@
+//! Region proposal network (Ren et al., 2015, section 3.1), shared over the pyramid's levels.
+
+use crate::config::ModelConfig;
+use crate::model::init::{Fill, Init};
+use crate::model::layers::{Conv2d, ConvSettings, full};
+use crate::model::memory::Activations;
+use burn::module::Module;
+use burn::tensor::Tensor;
+
+/// The network; its parameters are under `rpn.head`.
+#[derive(Module, Debug)]
+pub struct Rpn {
+    head: RpnHead,
+}
+
+#[derive(Module, Debug)]
+struct RpnHead {
+    conv: Vec<Vec<Conv2d>>,
+    cls_logits: Conv2d,
+    bbox_pred: Conv2d,
+}
+
+/// RPN predictions for every anchor, flattened in the order of `boxes::Anchors`; f32.
+#[derive(Clone, Debug)]
+pub struct RpnOutput {
+    /// Logit of being an object, `[n, anchors]`.
+    pub objectness: Tensor<2>,
+    /// Box deltas `dx, dy, dw, dh`, `[n, anchors, 4]`.
+    pub deltas: Tensor<3>,
+    /// `(rows, columns)` of each level.
+    pub grids: Vec<(usize, usize)>,
+}
+
+impl Rpn {
+    /// A network for the pyramid's channels and the configured anchors.
+    pub fn new(init: &Init<'_>, config: &ModelConfig) -> Self {
+        let head = init.child("head");
+        let channels = config.fpn_channels;
+        let anchors = config.rpn.anchor_ratios.len();
+        let conv = |name: &str, output: usize, kernel: usize| {
+            let settings = ConvSettings {
+                bias: true,
+                fill: Fill::Normal(0.01),
+                ..ConvSettings::new(channels, output, kernel)
+            };
+            Conv2d::new(&head.child(name), settings)
+        };
+        Self {
+            head: RpnHead {
+                conv: vec![vec![conv("conv.0.0", channels, 3)]],
+                cls_logits: conv("cls_logits", anchors, 1),
+                bbox_pred: conv("bbox_pred", anchors * 4, 1),
+            },
+        }
+    }
+
+    /// One level `[n, c, h, w]` -> logits `[n, a, h, w]` and deltas `[n, 4a, h, w]`, both f32.
+    pub fn level(&self, feature: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+        let hidden = self
+            .head
+            .conv
+            .iter()
+            .flatten()
+            .fold(feature, |x, conv| conv.rectified(x));
+        (
+            full(self.head.cls_logits.forward(hidden.clone())),
+            full(self.head.bbox_pred.forward(hidden)),
+        )
+    }
+
+    /// The pyramid P2-P6 -> one logit and four deltas per anchor.
+    pub fn forward(&self, pyramid: &[Tensor<4>]) -> RpnOutput {
+        let mut objectness = Vec::with_capacity(pyramid.len());
+        let mut deltas = Vec::with_capacity(pyramid.len());
+        let mut grids = Vec::with_capacity(pyramid.len());
+        for feature in pyramid {
+            let [n, _, h, w] = feature.dims();
+            let (logits, level_deltas) = self.level(feature.clone());
+            let anchors = logits.dims()[1];
+            objectness.push(logits.permute([0, 2, 3, 1]).reshape([n, h * w * anchors]));
+            // [n, a * 4, h, w] -> [n, h, w, a, 4]: the four deltas of an anchor are contiguous.
+            let level_deltas = level_deltas.reshape([n, anchors, 4, h, w]);
+            let level_deltas = level_deltas.permute([0, 3, 4, 1, 2]);
+            deltas.push(level_deltas.reshape([n, h * w * anchors, 4]));
+            grids.push((h, w));
+        }
+        RpnOutput {
+            objectness: Tensor::cat(objectness, 1),
+            deltas: Tensor::cat(deltas, 1),
+            grids,
+        }
+    }
+
+    /// Counts the activations of an image: the hidden layer of each level.
+    pub(crate) fn count(&self, memory: &mut Activations, cells: &dyn Fn(usize) -> u64) {
+        for conv in self.head.conv.iter().flatten() {
+            for level in 0..5 {
+                let size = conv.settings().output as u64 * cells(4 << level);
+                memory.add(size, memory.bytes, conv.weight.val().is_require_grad());
+            }
+        }
+    }
+}
+
+#[cfg(feature = "train")]
+impl RpnOutput {
+    /// The same predictions without their graph, if they have one.
+    pub(crate) fn untracked(self) -> Self {
+        if !self.objectness.device().is_autodiff() {
+            return self;
+        }
+        Self {
+            objectness: self.objectness.inner(),
+            deltas: self.deltas.inner(),
+            grids: self.grids,
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Simple copy-paste (Ghiasi et al., 2021): objects of one image on another.
+
+use crate::random::Stream;
+use crate::train::input::batch::{TrainSample, Truth};
+use crate::train::input::masks::TruthMask;
+
+/// Pastes each object of `source` onto `target` with a chance of one half.
+///
+/// What a pasted object covers is taken from the masks below it, and their boxes are made anew from
+/// what is left; an object of which nothing is left is removed. Pixels are copied as they are:
+/// blurred edges won nothing in the paper.
+pub fn paste(target: &mut TrainSample, source: &TrainSample, stream: Stream) {
+    let frame = (target.planes.height, target.planes.width);
+    let mut pasted = Truth::default();
+    for (index, mask) in source.truth.masks.iter().enumerate() {
+        if stream.bits(index as u64) & 1 == 0 {
+            continue;
+        }
+        let seen = mask.framed(frame);
+        // An object that the frame cuts off, or without a pixel, has another box or none.
+        let Some(bounds) = seen.bounds() else {
+            continue;
+        };
+        let whole = seen.area() == mask.area();
+        let bbox = source.truth.boxes[index];
+        let inside = bbox[2] <= frame.1 as f32 && bbox[3] <= frame.0 as f32;
+        pasted
+            .boxes
+            .push(if whole && inside { bbox } else { bounds });
+        pasted.labels.push(source.truth.labels[index]);
+        pasted.masks.push(seen);
+    }
+    for mask in &pasted.masks {
+        copy_pixels(target, source, mask);
+    }
+    hide(&mut target.truth, &pasted.masks);
+    target.truth.boxes.extend(pasted.boxes);
+    target.truth.labels.extend(pasted.labels);
+    target.truth.masks.extend(pasted.masks);
+}
+
+fn copy_pixels(target: &mut TrainSample, source: &TrainSample, mask: &TruthMask) {
+    let (to, from) = (&mut target.planes, &source.planes);
+    let areas = (to.height * to.width, from.height * from.width);
+    for (row, column) in mask.pixels() {
+        for plane in 0..3 {
+            to.values[plane * areas.0 + row * to.width + column] =
+                from.values[plane * areas.1 + row * from.width + column];
+        }
+    }
+}
+
+/// Removes the pixels that `above` covers from the objects of `truth`.
+fn hide(truth: &mut Truth, above: &[TruthMask]) {
+    let Truth {
+        boxes,
+        labels,
+        masks,
+    } = std::mem::take(truth);
+    for ((mut bbox, label), mut mask) in boxes.into_iter().zip(labels).zip(masks) {
+        let before = mask.area();
+        for other in above {
+            mask.subtract(other);
+        }
+        if mask.area() < before {
+            match mask.bounds() {
+                Some(bounds) => bbox = bounds,
+                None => continue,
+            }
+        }
+        truth.boxes.push(bbox);
+        truth.labels.push(label);
+        truth.masks.push(mask);
+    }
+}

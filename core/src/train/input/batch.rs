@@ -1,0 +1,200 @@
+//! A training batch: prepared images with their ground truth.
+
+use super::masks::TruthMask;
+use crate::boxes::Bbox;
+use crate::config::ImageConfig;
+use crate::data::Sample;
+use crate::image::Placement;
+use crate::image::transform::{Planes, padded_size, prepare_window, stack_to};
+use crate::random::Stream;
+use ::image::RgbImage;
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// The objects of an image, in the pixels of the resized image; crowds are left out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Truth {
+    /// Boxes.
+    pub boxes: Vec<Bbox>,
+    /// Classes, `1..=K`.
+    pub labels: Vec<usize>,
+    /// Masks.
+    pub masks: Vec<TruthMask>,
+}
+
+/// One prepared image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainSample {
+    /// Id in the annotation file.
+    pub image_id: u64,
+    /// The normalized, resized image.
+    pub planes: Planes,
+    /// Its objects.
+    pub truth: Truth,
+}
+
+impl TrainSample {
+    /// Prepares a decoded image, mirrored if `flip`.
+    pub fn new(image: RgbImage, sample: &Sample, config: &ImageConfig, flip: bool) -> Self {
+        let original = (image.height(), image.width());
+        let resized = config.resized(original.0, original.1);
+        let placement = Placement::whole(original, resized, flip);
+        Self::placed(&image, sample, config, &placement)
+    }
+
+    /// The part of a decoded image that `placement` shows.
+    ///
+    /// An object that it cuts gets the box of what is left of its mask; one of which nothing is left, or
+    /// which became smaller than a pixel in an image that is not shown whole, is left out.
+    pub fn placed(
+        image: &RgbImage,
+        sample: &Sample,
+        config: &ImageConfig,
+        placement: &Placement,
+    ) -> Self {
+        let mut truth = Truth::default();
+        for instance in sample.instances.iter().filter(|instance| !instance.crowd) {
+            let mut bbox = placement.place(&instance.bbox);
+            let mask = TruthMask::placed(&instance.mask, placement);
+            if !placement.is_whole() {
+                let Some(bounds) = mask.bounds() else {
+                    continue;
+                };
+                if is_cut(&bbox, placement) {
+                    bbox = bounds;
+                }
+            }
+            // A box that vanishes would give infinite deltas.
+            if bbox[2] > bbox[0] && bbox[3] > bbox[1] {
+                truth.boxes.push(bbox);
+                truth.labels.push(instance.label);
+                truth.masks.push(mask);
+            }
+        }
+        Self {
+            image_id: sample.image_id,
+            planes: prepare_window(image, config, placement),
+            truth,
+        }
+    }
+}
+
+/// Whether a box reaches over its window.
+fn is_cut(bbox: &Bbox, placement: &Placement) -> bool {
+    let (height, width) = (placement.size.0 as f32, placement.size.1 as f32);
+    bbox[0] < 0.0 || bbox[1] < 0.0 || bbox[2] > width || bbox[3] > height
+}
+
+/// Images that are trained on together.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// `[n, 3, h, w]`, zero-padded right and bottom.
+    pub values: Vec<f32>,
+    /// Shape of `values`.
+    pub shape: [usize; 4],
+    /// `(height, width)` of each image without padding.
+    pub sizes: Vec<(u32, u32)>,
+    /// Objects of each image.
+    pub truths: Vec<Truth>,
+    /// Ids of the images.
+    pub image_ids: Vec<u64>,
+    /// Position of each image in the step, which decides its samples on every rank.
+    pub places: Vec<usize>,
+}
+
+impl Batch {
+    /// Stacks prepared images; their sides are padded to a multiple of `divisor`.
+    pub fn new(samples: Vec<TrainSample>, divisor: u32) -> Self {
+        Self::at_least(samples, divisor, (1, 1))
+    }
+
+    /// As [`Self::new`], with at least `least` rows and columns.
+    pub fn at_least(samples: Vec<TrainSample>, divisor: u32, least: (usize, usize)) -> Self {
+        let sizes = samples.iter().map(|sample| {
+            let Planes { height, width, .. } = sample.planes;
+            (height as u32, width as u32)
+        });
+        let size = padded_size(sizes, divisor, least);
+        Self::of_share(samples.into_iter().enumerate().collect(), size)
+    }
+
+    /// Stacks a rank's share of a step's images, each with its place in the step, padded to
+    /// `(height, width)` as the whole step is. It may be empty.
+    pub fn of_share(samples: Vec<(usize, TrainSample)>, size: (usize, usize)) -> Self {
+        let (places, samples): (Vec<_>, Vec<_>) = samples.into_iter().unzip();
+        let planes: Vec<&Planes> = samples.iter().map(|sample| &sample.planes).collect();
+        let (values, shape) = stack_to(&planes, size);
+        let sizes = planes
+            .iter()
+            .map(|p| (p.height as u32, p.width as u32))
+            .collect();
+        let image_ids = samples.iter().map(|sample| sample.image_id).collect();
+        let truths = samples.into_iter().map(|sample| sample.truth).collect();
+        Self {
+            values,
+            shape,
+            sizes,
+            truths,
+            image_ids,
+            places,
+        }
+    }
+
+    /// The images on `device`, `[n, 3, h, w]`.
+    pub fn images(&self, device: &Device) -> Tensor<4> {
+        Tensor::from_data(TensorData::new(self.values.clone(), self.shape), device)
+    }
+
+    /// The random numbers that sample the anchors and the RoIs of an image of a step's `stream`.
+    pub(crate) fn streams(&self, image: usize, stream: Stream) -> [Stream; 2] {
+        let place = 2 * self.places[image] as u64;
+        [stream.fork(place), stream.fork(place + 1)]
+    }
+
+    /// Cuts the batch into `parts` of equal size, the first ones of one image more; never an empty
+    /// one. Padding stays; each part counts its places anew.
+    pub fn split(self, parts: usize) -> Vec<Self> {
+        let images = self.image_ids.len();
+        let parts = parts.clamp(1, images.max(1));
+        let [_, channels, height, width] = self.shape;
+        let mut values = self.values.into_iter();
+        let (mut sizes, mut truths) = (self.sizes.into_iter(), self.truths.into_iter());
+        let mut image_ids = self.image_ids.into_iter();
+        let take = |part: usize| {
+            let count = images / parts + usize::from(part < images % parts);
+            let elements = count * channels * height * width;
+            Self {
+                values: values.by_ref().take(elements).collect(),
+                shape: [count, channels, height, width],
+                sizes: sizes.by_ref().take(count).collect(),
+                truths: truths.by_ref().take(count).collect(),
+                image_ids: image_ids.by_ref().take(count).collect(),
+                places: (0..count).collect(),
+            }
+        };
+        (0..parts).map(take).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_split_batch_keeps_every_image() {
+        let batch = Batch {
+            values: (0..5 * 12).map(|v| v as f32).collect(),
+            shape: [5, 3, 2, 2],
+            sizes: (1..=5).map(|h| (h, 2)).collect(),
+            truths: vec![Truth::default(); 5],
+            image_ids: (10..15).collect(),
+            places: (0..5).collect(),
+        };
+        let parts = batch.clone().split(2);
+        let ids: Vec<_> = parts.iter().map(|part| part.image_ids.clone()).collect();
+        assert_eq!(ids, [vec![10, 11, 12], vec![13, 14]]);
+        assert_eq!(parts[1].shape, [2, 3, 2, 2]);
+        assert_eq!(parts[1].values, batch.values[36..]);
+        assert_eq!(parts[1].sizes, [(4, 2), (5, 2)]);
+        assert_eq!(batch.split(9).len(), 5);
+    }
+}

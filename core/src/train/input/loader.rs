@@ -1,0 +1,150 @@
+//! Batches prepared in the background, in an order that is a function of the seed.
+
+use super::augment::Augment;
+use super::batch::{Batch, TrainSample};
+use super::buckets::{Shape, buckets};
+use super::order::Order;
+use crate::config::{Config, ImageConfig};
+use crate::data::{Dataset, OnProblem};
+use crate::evaluate::usable::usable_image;
+use crate::image::transform::padded_size;
+use crate::random::Stream;
+use crate::train::error::LoadError;
+use crate::train::rank::Rank;
+use rayon::prelude::*;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+/// Prepares batches ahead of the training step, several at once on `data.workers` threads; at most
+/// `data.prefetch` wait.
+pub struct Loader {
+    batches: Receiver<Receiver<Result<Batch, LoadError>>>,
+}
+
+impl Loader {
+    /// Starts at step `first` of the configured run, on `rank`'s share of each step's images.
+    pub fn start(
+        dataset: Arc<Dataset>,
+        config: &Config,
+        first: usize,
+        rank: Rank,
+    ) -> Result<Self, LoadError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(config.data.workers)
+            // A panic is printed to standard error and ends the batch; rayon would end the process.
+            .panic_handler(|_| {})
+            .build()?;
+        let plan = Arc::new(Plan::new(dataset, config, rank));
+        let steps = config.train.steps;
+        // A batch in the making counts: it is in the channel before it is begun.
+        let (sender, batches) = sync_channel(config.data.prefetch);
+        std::thread::spawn(move || {
+            for step in first..steps {
+                let (done, batch) = sync_channel(1);
+                let plan = plan.clone();
+                // The training loop has ended early and receives no more batches.
+                if sender.send(batch).is_err() {
+                    return;
+                }
+                pool.spawn_fifo(move || {
+                    let _ = done.send(plan.batch(step));
+                });
+            }
+        });
+        Ok(Self { batches })
+    }
+
+    /// The next batch; `None` after the last step.
+    pub fn next_batch(&self) -> Option<Result<Batch, LoadError>> {
+        self.batches.recv().ok()?.recv().ok()
+    }
+}
+
+struct Plan {
+    dataset: Arc<Dataset>,
+    stream: Stream,
+    order: Order,
+    batch_size: usize,
+    rank: Rank,
+    augment: Augment,
+    on_problem: OnProblem,
+    image: ImageConfig,
+}
+
+impl Plan {
+    fn new(dataset: Arc<Dataset>, config: &Config, rank: Rank) -> Self {
+        let stream = Stream::named("loader", config.train.seed);
+        let batch_size = config.train.batch_size;
+        let buckets = buckets(&dataset, config);
+        Self {
+            order: Order::new(stream, dataset.samples.len(), batch_size, buckets),
+            dataset,
+            stream,
+            batch_size,
+            rank,
+            augment: Augment::new(config),
+            on_problem: config.data.on_problem,
+            image: config.image.clone(),
+        }
+    }
+
+    fn batch(&self, step: usize) -> Result<Batch, LoadError> {
+        let places = self.rank.share(self.batch_size);
+        let samples: Result<Vec<Option<(usize, TrainSample)>>, LoadError> = places
+            .into_par_iter()
+            .map(|place| {
+                let sample = self.sample(step * self.batch_size + place)?;
+                Ok(sample.map(|sample| (place, sample)))
+            })
+            .collect();
+        let samples: Vec<_> = samples?.into_iter().flatten().collect();
+        // Several ranks find out together whether any of them has an image.
+        if samples.is_empty() && self.rank.world == 1 {
+            return Err(LoadError::NothingLeft);
+        }
+        Ok(Batch::of_share(samples, self.padded_size(step)))
+    }
+
+    /// The random numbers of what is done to the image at `position`.
+    fn numbers(&self, position: usize) -> Stream {
+        self.stream.fork(!(position as u64))
+    }
+
+    /// Height and width of the whole step, whichever part of it this rank has: padding changes what a
+    /// network computes near the border.
+    fn padded_size(&self, step: usize) -> Shape {
+        let positions = step * self.batch_size..(step + 1) * self.batch_size;
+        if let Some(buckets) = self.order.buckets() {
+            return buckets.shape(positions.map(|position| self.order.at(position)));
+        }
+        let sizes = positions.map(|position| {
+            let sample = &self.dataset.samples[self.order.at(position)];
+            let original = (sample.height, sample.width);
+            self.augment
+                .placement(original, self.numbers(position))
+                .size
+        });
+        padded_size(sizes, self.image.size_divisor, self.image.smallest_batch())
+    }
+
+    /// The image at `position`, with what is pasted onto it; none where it is left out.
+    fn sample(&self, position: usize) -> Result<Option<TrainSample>, LoadError> {
+        let stream = self.numbers(position);
+        let Some(mut sample) = self.read(self.order.at(position), stream)? else {
+            return Ok(None);
+        };
+        if let Some(index) = self.augment.source(self.dataset.samples.len(), stream)
+            && let Some(source) = self.read(index, Augment::source_stream(stream))?
+        {
+            self.augment.paste(&mut sample, &source, stream);
+        }
+        Ok(Some(sample))
+    }
+
+    /// An image without what is pasted onto it; none where it cannot be read and is left out.
+    fn read(&self, index: usize, stream: Stream) -> Result<Option<TrainSample>, LoadError> {
+        let sample = &self.dataset.samples[index];
+        let image = usable_image(sample, self.on_problem)?;
+        Ok(image.map(|image| self.augment.prepare(image, sample, stream)))
+    }
+}

@@ -1,0 +1,191 @@
+//! The order of the images: a function of the seed, reached at any position at once.
+
+use super::buckets::Buckets;
+use crate::random::Stream;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The endless order of images, an epoch after the other; steps take `batch` positions each.
+#[derive(Debug)]
+pub struct Order {
+    stream: Stream,
+    count: usize,
+    batch: usize,
+    buckets: Option<Buckets>,
+    /// The epochs that were used last, where there are buckets.
+    epochs: Mutex<Vec<(usize, Arc<Vec<usize>>)>>,
+}
+
+/// Streams of an epoch.
+const BATCHES: u64 = 1 << 40;
+
+impl Order {
+    /// The order of `count` images.
+    pub fn new(stream: Stream, count: usize, batch: usize, buckets: Option<Buckets>) -> Self {
+        Self {
+            stream,
+            count,
+            batch,
+            buckets,
+            epochs: Mutex::default(),
+        }
+    }
+
+    /// The buckets, where there are any.
+    pub fn buckets(&self) -> Option<&Buckets> {
+        self.buckets.as_ref()
+    }
+
+    /// Which image comes at `position`.
+    pub fn at(&self, position: usize) -> usize {
+        let (epoch, place) = (position / self.count, position % self.count);
+        match &self.buckets {
+            None => shuffled(self.stream.fork(epoch as u64), self.count, place),
+            Some(buckets) => self.epoch(epoch, buckets)[place],
+        }
+    }
+
+    fn epoch(&self, epoch: usize, buckets: &Buckets) -> Arc<Vec<usize>> {
+        let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, order)) = epochs.iter().find(|(other, _)| *other == epoch) {
+            return order.clone();
+        }
+        let order = Arc::new(self.grouped(epoch, buckets));
+        // A batch reaches into the next epoch, and batches in the making are a few steps apart.
+        epochs.truncate(3);
+        epochs.insert(0, (epoch, order.clone()));
+        order
+    }
+
+    /// The images of an epoch, each once, such that the batches that lie within it are of one bucket
+    /// each. Those that are left over come in its first and last batch, which it shares with its
+    /// neighbours, and in batches of several buckets.
+    fn grouped(&self, epoch: usize, buckets: &Buckets) -> Vec<usize> {
+        let stream = self.stream.fork(epoch as u64);
+        let mut of_bucket = vec![Vec::new(); buckets.len()];
+        for place in 0..self.count {
+            let index = shuffled(stream, self.count, place);
+            of_bucket[buckets.of(index)].push(index);
+        }
+        let begun = (epoch * self.count) % self.batch;
+        let head = ((self.batch - begun) % self.batch).min(self.count);
+        let whole = (self.count - head) / self.batch;
+        let (mut batches, mut rest) = (Vec::new(), Vec::new());
+        for images in of_bucket {
+            let chunks = images.chunks_exact(self.batch);
+            rest.extend_from_slice(chunks.remainder());
+            for chunk in chunks {
+                match batches.len() < whole {
+                    true => batches.push(chunk.to_vec()),
+                    false => rest.extend_from_slice(chunk),
+                }
+            }
+        }
+        let mut rest = rest.into_iter();
+        let mut order: Vec<usize> = rest.by_ref().take(head).collect();
+        while batches.len() < whole {
+            batches.push(rest.by_ref().take(self.batch).collect());
+        }
+        let turns = stream.fork(BATCHES);
+        order.extend((0..whole).flat_map(|turn| batches[shuffled(turns, whole, turn)].clone()));
+        order.extend(rest);
+        order
+    }
+}
+
+/// Which of `count` comes at `place` of an epoch: a keyed permutation that needs no list, so that any
+/// step can be reached at once.
+fn shuffled(stream: Stream, count: usize, place: usize) -> usize {
+    // A Feistel network over the next even power of two, walked until it lands inside.
+    let half_bits = (usize::BITS - (count.max(2) - 1).leading_zeros()).div_ceil(2);
+    let mask = (1u64 << half_bits) - 1;
+    let mut value = place as u64;
+    loop {
+        let (mut left, mut right) = (value >> half_bits, value & mask);
+        for round in 0..4 {
+            let mixed = stream.fork(round).bits(right) & mask;
+            (left, right) = (right, left ^ mixed);
+        }
+        value = (left << half_bits) | right;
+        if (value as usize) < count {
+            return value as usize;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_permutation(mut seen: Vec<usize>) -> bool {
+        seen.sort_unstable();
+        seen.iter().copied().eq(0..seen.len())
+    }
+
+    #[test]
+    fn an_epoch_visits_every_image_once() {
+        for count in [1, 2, 3, 10, 100, 257] {
+            let order = Order::new(Stream::named("loader", 1), count, 4, None);
+            let epoch = |epoch: usize| -> Vec<usize> {
+                let positions = epoch * count..(epoch + 1) * count;
+                positions.map(|position| order.at(position)).collect()
+            };
+            assert!((0..3).all(|e| is_permutation(epoch(e))));
+            assert!(count < 10 || epoch(0) != epoch(1));
+        }
+    }
+
+    /// Two thirds of the images are wide.
+    fn buckets(count: usize) -> Buckets {
+        let size = |index: usize| {
+            if index.is_multiple_of(3) {
+                (96, 64)
+            } else {
+                (64, 96)
+            }
+        };
+        Buckets::new(&(0..count).map(size).collect::<Vec<_>>(), 3)
+    }
+
+    #[test]
+    fn buckets_fill_batches_and_keep_epochs_whole() {
+        for (count, batch) in [
+            (1, 4),
+            (3, 4),
+            (8, 4),
+            (100, 4),
+            (101, 4),
+            (257, 16),
+            (50, 1),
+        ] {
+            let order = Order::new(
+                Stream::named("loader", 1),
+                count,
+                batch,
+                Some(buckets(count)),
+            );
+            let again = Order::new(
+                Stream::named("loader", 1),
+                count,
+                batch,
+                Some(buckets(count)),
+            );
+            let epochs = 5;
+            let all: Vec<usize> = (0..epochs * count)
+                .map(|position| order.at(position))
+                .collect();
+            assert!(
+                all.chunks(count)
+                    .all(|epoch| is_permutation(epoch.to_vec()))
+            );
+            // From the end: no position depends on those before it.
+            let back = (0..epochs * count).rev().map(|position| again.at(position));
+            assert!(back.eq(all.iter().rev().copied()), "{count} by {batch}");
+            let kinds = buckets(count);
+            let is_mixed =
+                |batch: &[usize]| batch.iter().any(|&i| kinds.of(i) != kinds.of(batch[0]));
+            let mixed = all.chunks(batch).filter(|batch| is_mixed(batch)).count();
+            // What is left over of each of two buckets, and the batch between two epochs.
+            assert!(mixed <= 3 * epochs, "{count} by {batch}: {mixed} are mixed");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! One step by several ranks: the same losses and gradients as by one process with the whole batch.
+
+use crate::config::{Config, NormKind, TrainConfig, Wire};
+use crate::model::MaskRcnn;
+use crate::random::Stream;
+use crate::train::error::{LoadError, TrainError};
+use crate::train::input::batch::Batch;
+use crate::train::rank::gather_numbers;
+use crate::train::step::accumulate::{Sums, micro_batches, sum_of_parts};
+use crate::train::step::gradients::ParamGradients;
+use crate::train::step::losses::LossValues;
+use crate::train::step::samples::SampleCounts;
+use crate::weights::{StateDict, load_state_dict, state_dict};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use mrcnn_backends::comm::{CommError, Communicator};
+use std::path::Path;
+
+/// Refuses what only one process can do.
+pub(crate) fn check(config: &Config, comm: &dyn Communicator) -> Result<(), TrainError> {
+    if comm.is_alone() {
+        return Ok(());
+    }
+    let refused = |key, reason| Err(TrainError::Ranks { key, reason });
+    if config.train.replicas > 1 {
+        return refused(
+            "train.replicas",
+            "replicas share one process: set it to 1 and start as many ranks more",
+        );
+    }
+    let norms = [config.model.norm, config.model.head_norm];
+    if comm.world_size() > 1 && norms.contains(&NormKind::BatchNorm) {
+        return refused(
+            "model.norm",
+            "batch_norm's statistics are those of one process: set it to group_norm or frozen_bn",
+        );
+    }
+    if config.train.wire == Wire::F16 && comm.name() != "nccl" {
+        return refused("train.wire", "only NCCL sends f16: set it to f32");
+    }
+    Ok(())
+}
+
+/// The losses of the whole step and its gradients, on every rank.
+///
+/// `batch` is the part of this rank, perhaps empty, computed in `train.accumulate` micro-batches. Its losses are divided
+/// by the sample counts of all ranks, which are reduced before the backward pass. Gradients are sent `scale` times as
+/// large.
+pub fn losses_and_gradients(
+    comm: &dyn Communicator,
+    model: &MaskRcnn,
+    batch: Batch,
+    stream: Stream,
+    device: &Device,
+    config: &TrainConfig,
+    scale: f64,
+) -> Result<(LossValues, ParamGradients), TrainError> {
+    let images = batch.image_ids.len() as u64;
+    let parts = micro_batches(batch, config.accumulate);
+    let whole = |counts: SampleCounts| {
+        counts.mean_over(comm.world_size(), |counts| {
+            let means = comm.all_reduce_mean(vec![counts])?;
+            Ok::<_, TrainError>(means.into_iter().next().expect("one tensor was given"))
+        })
+    };
+    let sums = sum_of_parts(model, &parts, stream, device, scale, whole)?;
+    let (losses, gradients) = mean(comm, sums, config.wire)?.scaled(1.0 / scale).read()?;
+    let all = gather_numbers(comm, [images, u64::from(gradients.norm().to_bits())])?;
+    if all.iter().all(|&[images, _]| images == 0) {
+        return Err(LoadError::NothingLeft.into());
+    }
+    // Every rank clips by the same norm.
+    let norm = f32::from_bits(all[0][1] as u32);
+    Ok((losses, gradients.with_norm(norm)))
+}
+
+/// Whether any rank wants to stop before step `step` (from 0); refuses ranks that are at other steps.
+pub(crate) fn agree_to_stop(
+    comm: &dyn Communicator,
+    step: usize,
+    stop: bool,
+) -> Result<bool, CommError> {
+    if comm.is_alone() {
+        return Ok(stop);
+    }
+    comm.mark(&format!("step {}", step + 1));
+    let all = gather_numbers(comm, [step as u64, u64::from(stop)])?;
+    let ranks: Vec<usize> = (0..all.len())
+        .filter(|&rank| all[rank][0] != all[0][0])
+        .collect();
+    if !ranks.is_empty() {
+        return Err(CommError::Differs {
+            ranks,
+            what: format!(
+                "steps ({:?})",
+                all.iter().map(|[step, _]| step).collect::<Vec<_>>()
+            ),
+            help: "start them all from one checkpoint",
+        });
+    }
+    Ok(all.iter().any(|&[_, stop]| stop != 0))
+}
+
+fn mean(comm: &dyn Communicator, sums: Sums, wire: Wire) -> Result<Sums, CommError> {
+    let Sums { values, gradients } = sums;
+    // The losses come first: with f32 on the wire they need no bucket of their own.
+    let mut tensors = vec![values];
+    tensors.extend(gradients.tensors().into_iter().map(|tensor| match wire {
+        Wire::F32 => tensor,
+        Wire::F16 => tensor.cast(FloatDType::F16),
+    }));
+    let means = comm.all_reduce_mean(tensors)?;
+    let mut means = means.into_iter().map(|tensor| match wire {
+        Wire::F32 => tensor,
+        Wire::F16 => tensor.cast(FloatDType::F32),
+    });
+    let values = means.next().expect("as many tensors as were given");
+    let gradients = gradients.with(means);
+    Ok(Sums { values, gradients })
+}
+
+/// Rank 0's weights on every rank.
+pub(crate) fn same_weights(
+    comm: &dyn Communicator,
+    model: MaskRcnn,
+    device: &Device,
+) -> Result<MaskRcnn, TrainError> {
+    if comm.is_alone() {
+        return Ok(model);
+    }
+    let state = state_dict(&model);
+    let flat = state.values().map(|data| {
+        let values: Vec<f32> = data.iter::<f32>().collect();
+        Tensor::<1>::from_floats(values.as_slice(), device)
+    });
+    let flat = comm.broadcast(flat.collect())?;
+    let mut same = StateDict::new();
+    for ((name, old), tensor) in state.into_iter().zip(flat) {
+        let values: Vec<f32> = tensor.try_into_data()?.iter::<f32>().collect();
+        same.insert(name, TensorData::new(values, old.shape().clone()));
+    }
+    Ok(load_state_dict(model, same, Path::new("rank 0's weights"))?)
+}
+
+/// Refuses ranks whose `bytes` are not those of rank 0.
+pub(crate) fn must_agree(
+    comm: &dyn Communicator,
+    what: &str,
+    help: &'static str,
+    bytes: &[u8],
+) -> Result<(), CommError> {
+    let hashes = gather_numbers(comm, [u64::from(crc32c::crc32c(bytes)), bytes.len() as u64])?;
+    let differs = |&rank: &usize| hashes[rank] != hashes[0];
+    let ranks: Vec<usize> = (0..hashes.len()).filter(differs).collect();
+    match ranks.is_empty() {
+        true => Ok(()),
+        false => Err(CommError::Differs {
+            ranks,
+            what: what.into(),
+            help,
+        }),
+    }
+}
+
+/// Refuses weights that have come apart.
+pub(crate) fn weights_must_agree(
+    comm: &dyn Communicator,
+    model: &MaskRcnn,
+    step: usize,
+) -> Result<(), CommError> {
+    if comm.is_alone() {
+        return Ok(());
+    }
+    let mut bytes = Vec::new();
+    for data in state_dict(model).values() {
+        bytes.extend(crc32c::crc32c(data.as_bytes()).to_le_bytes());
+    }
+    let help = "the ranks' machines compute differently: resume from a checkpoint before this step";
+    must_agree(comm, &format!("weights after step {step}"), help, &bytes)
+}

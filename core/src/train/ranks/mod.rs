@@ -1,0 +1,3 @@
+//! What the ranks of a run exchange.
+
+pub(crate) mod exchange;

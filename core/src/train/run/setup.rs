@@ -1,0 +1,208 @@
+//! From a configuration to a run that is ready to start; everything that can be refused is refused
+//! here, before anything is written.
+
+use super::builder::TrainerBuilder;
+use super::checkpoint::{Saved, newest as newest_checkpoint};
+use super::folder::RunFolder;
+use super::handout;
+use super::trainer::Trainer;
+use crate::config::Config;
+use crate::data::{DataError, Dataset, OnProblem, Problem, check_pictures};
+use crate::train::error::TrainError;
+use crate::train::rank::Rank;
+use crate::train::ranks::exchange;
+use mrcnn_backends::comm::Communicator;
+use mrcnn_backends::select_nth;
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+impl TrainerBuilder {
+    /// Checks everything, opens the data, and creates the run folder: where there is one of that name
+    /// already, one with a number.
+    ///
+    /// Every image is decoded once, unless `data.check_pictures` is off; several ranks share this, must have the same
+    /// configuration and data, and rank 0 creates the folder. `model.num_classes` is taken from the data where it is 0.
+    /// Returns what was left out of the data or is doubtful too. With `data.on_problem = "refuse"` a bad annotation or
+    /// image is an error.
+    pub fn build(self) -> Result<(Trainer, Vec<Problem>), TrainError> {
+        self.config.check()?;
+        let lead = self.comm.rank() == 0;
+        self.finish(|folder, config| match lead {
+            true => RunFolder::create(folder, config),
+            false => Ok(RunFolder::there(folder)),
+        })
+    }
+
+    /// Opens a run that ended early, with its newest complete checkpoint for [`Trainer::go_on`]. Data sources that were
+    /// given to the builder must be given again.
+    ///
+    /// The configuration is that of the folder's `args.toml` with `overrides`; the strings are about checkpoints that are
+    /// broken. Of several ranks only rank 0 reads the folder. Any number of ranks may continue what any other number
+    /// began: the order of the images is that of the steps.
+    pub fn resume(
+        mut self,
+        overrides: &[String],
+    ) -> Result<(Trainer, Saved, Vec<String>), TrainError> {
+        let folder = &self.folder;
+        let (comm, lead) = (&*self.comm, self.comm.rank() == 0);
+        let (config, saved, mut said) = match lead {
+            true => {
+                let config = Config::load(Some(&RunFolder::args(folder)), overrides)?;
+                let (saved, said) = newest_checkpoint(&RunFolder::checkpoints_in(folder))?;
+                handout::give(comm, &config, &saved)?;
+                (config, saved, said)
+            }
+            false => {
+                let (config, saved) = handout::take(comm, folder)?;
+                // Where the images lie is this rank's own.
+                let config = config.with(overrides)?;
+                config.check()?;
+                (config, saved, Vec::new())
+            }
+        };
+        self.config = config;
+        let (trainer, problems) = self.finish(|folder, _| Ok(RunFolder::there(folder)))?;
+        said.extend(problems.iter().map(Problem::to_string));
+        let seen = saved.progress.step * trainer.config.train.batch_size;
+        if lead && seen != saved.progress.seen(trainer.train.samples.len()) {
+            said.push(
+                "train.batch_size or the number of images is not what it was: some images of this epoch \
+                 come twice or not at all"
+                    .into(),
+            );
+        }
+        Ok((trainer, saved, said))
+    }
+
+    fn finish(
+        mut self,
+        folder: impl Fn(&Path, &Config) -> Result<RunFolder, TrainError>,
+    ) -> Result<(Trainer, Vec<Problem>), TrainError> {
+        let (config, comm) = (&mut self.config, &*self.comm);
+        exchange::check(config, comm)?;
+        let device = match self.device {
+            Some(device) => device,
+            None => select_nth(self.backend, comm.rank())?.device,
+        };
+        let precision = config.train.precision.resolve(&device)?;
+        config.train.precision = precision.precision();
+        let (data, mut problems) = (config.data.clone(), Vec::new());
+        let mut open = |split: &str, source| -> Result<Dataset, TrainError> {
+            let (mut dataset, found) = match source {
+                Some(source) => Dataset::from_source(source, data.on_problem)?,
+                None => Dataset::open(&data.dir, split, data.on_problem)?,
+            };
+            problems.extend(found);
+            if data.check_pictures {
+                problems.extend(drop_broken_images(&mut dataset, data.on_problem, comm)?);
+            }
+            Ok(dataset)
+        };
+        let train = open(&data.train, self.train)?;
+        let val = open(&data.val, self.val)?;
+        if train.classes != val.classes {
+            return Err(TrainError::Classes {
+                train: train.classes.names,
+                val: val.classes.names,
+                path: val.annotations,
+            });
+        }
+        set_classes(config, &train)?;
+        config.train.resolve_epochs(train.samples.len());
+        if !comm.is_alone() {
+            must_be_equal(comm, config, &train, &val)?;
+        }
+        let trainer = Trainer {
+            folder: folder(&self.folder, config)?,
+            config: self.config,
+            train: Arc::new(train),
+            val: Arc::new(val),
+            device,
+            precision,
+            protocol: self.protocol,
+            comm: self.comm,
+        };
+        Ok((trainer, problems))
+    }
+}
+
+/// Leaves out images that cannot be decoded, or refuses them. Each rank decodes its share, says what
+/// is wrong there, and leaves out what any rank could not decode.
+fn drop_broken_images(
+    dataset: &mut Dataset,
+    on_problem: OnProblem,
+    comm: &dyn Communicator,
+) -> Result<Vec<Problem>, TrainError> {
+    let share = Rank::of(comm).share(dataset.samples.len());
+    let broken = check_pictures(&dataset.samples[share]);
+    if on_problem == OnProblem::Refuse && !broken.is_empty() {
+        return Err(DataError::refused(&dataset.annotations, &broken).into());
+    }
+    let ids = broken.iter().filter_map(|problem| problem.image_id);
+    let mine: Vec<u8> = ids.flat_map(u64::to_le_bytes).collect();
+    let mut left_out = HashSet::new();
+    for ids in comm.all_gather_bytes(&mine)? {
+        left_out.extend(
+            ids.as_chunks::<8>()
+                .0
+                .iter()
+                .map(|id| u64::from_le_bytes(*id)),
+        );
+    }
+    dataset
+        .samples
+        .retain(|sample| !left_out.contains(&sample.image_id));
+    if dataset.samples.is_empty() {
+        let path = dataset.annotations.clone();
+        return Err(DataError::Empty { path }.into());
+    }
+    Ok(broken)
+}
+
+/// Refuses ranks with different settings or images.
+fn must_be_equal(
+    comm: &dyn Communicator,
+    config: &Config,
+    train: &Dataset,
+    val: &Dataset,
+) -> Result<(), TrainError> {
+    // Where the images lie may differ from machine to machine.
+    let mut config = config.clone();
+    config.data.dir = Default::default();
+    let text = toml::to_string(&config).unwrap_or_default();
+    let help = "start every rank with the same arguments";
+    exchange::must_agree(comm, "settings", help, text.as_bytes())?;
+    for (split, dataset) in [("train", train), ("val", val)] {
+        let mut bytes = Vec::new();
+        for sample in &dataset.samples {
+            let objects = sample.instances.len() as u64;
+            for number in [
+                sample.image_id,
+                sample.width.into(),
+                sample.height.into(),
+                objects,
+            ] {
+                bytes.extend(number.to_le_bytes());
+            }
+        }
+        let help = "copy the same dataset to every machine";
+        exchange::must_agree(comm, &format!("images in the split {split}"), help, &bytes)?;
+    }
+    Ok(())
+}
+
+fn set_classes(config: &mut Config, train: &Dataset) -> Result<(), TrainError> {
+    let found = train.classes.len() + 1;
+    if config.model.num_classes == 0 {
+        config.model.num_classes = found;
+    }
+    if config.model.num_classes != found {
+        return Err(TrainError::ClassCount {
+            configured: config.model.num_classes,
+            found,
+            path: train.annotations.clone(),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! A training run that is ready to start.
+
+use super::folder::RunFolder;
+use crate::config::Config;
+use crate::data::Dataset;
+use crate::eval::AreaProtocol;
+use crate::model::MaskRcnn;
+use crate::train::error::TrainError;
+use burn::tensor::Device;
+use mrcnn_backends::Resolved;
+use mrcnn_backends::comm::Communicator;
+use std::sync::Arc;
+
+/// A training run, from [`Trainer::builder`].
+pub struct Trainer {
+    /// The configuration, `model.num_classes` set.
+    pub config: Config,
+    /// What is trained on.
+    pub train: Arc<Dataset>,
+    /// What is evaluated on.
+    pub val: Arc<Dataset>,
+    /// Where results go.
+    pub folder: RunFolder,
+    /// Where it runs, without autodiff.
+    pub device: Device,
+    /// What it computes in there.
+    pub precision: Resolved,
+    /// How masks are sorted by size.
+    pub protocol: AreaProtocol,
+    /// The ranks that share each step's images; rank 0 writes.
+    pub comm: Arc<dyn Communicator>,
+}
+
+impl Trainer {
+    /// A model with initial weights for this run.
+    pub fn new_model(&self) -> MaskRcnn {
+        let device = self.device.clone().autodiff();
+        let model = MaskRcnn::new(&self.config.model, self.config.train.seed, &device);
+        model.with_precision(self.precision)
+    }
+
+    pub(crate) fn io_error(&self, source: std::io::Error) -> TrainError {
+        TrainError::Io {
+            path: self.folder.path().into(),
+            source,
+        }
+    }
+}

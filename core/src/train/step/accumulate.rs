@@ -1,0 +1,152 @@
+//! The losses and gradients of a step, whose batch may be divided into micro-batches: the update of the whole batch in
+//! the memory of a part of it.
+//!
+//! Losses are divided by the sample counts of the whole step, which are known only after every micro-batch has been
+//! sampled. So all micro-batches but the last go through the backbone and the RPN twice: first without a graph, to be
+//! sampled, then for their forward and backward pass, whose graph is freed before the next one's.
+
+use super::features::StepFeatures;
+use super::gradients::ParamGradients;
+use super::losses::{LossValues, Losses, losses};
+use super::samples::{SampleCounts, Samples};
+use super::sampling::sample;
+use crate::model::MaskRcnn;
+use crate::random::Stream;
+use crate::train::input::batch::Batch;
+use burn::module::Module;
+use burn::tensor::{Device, ExecutionError, Tensor};
+
+/// The losses of `batch` and their gradients, computed in `count` micro-batches of equal size (the first ones have one
+/// image more where it does not divide). Until the end, gradients are `scale` times as large.
+///
+/// Both are those of the whole batch but for the order of sums in f32. The samples are the same unless two proposals
+/// are so alike that another order of sums changes their ranks. `model` must have no trainable batch norm: its
+/// statistics would be those of a micro-batch.
+pub fn accumulated_losses_and_gradients(
+    model: &MaskRcnn,
+    batch: Batch,
+    count: usize,
+    stream: Stream,
+    device: &Device,
+    scale: f64,
+) -> Result<(LossValues, ParamGradients), ExecutionError> {
+    let parts = micro_batches(batch, count);
+    let whole = Ok::<_, ExecutionError>;
+    let sums = sum_of_parts(model, &parts, stream, device, scale, whole)?;
+    sums.scaled(1.0 / scale).read()
+}
+
+/// Splits a batch and keeps padding and positions. An empty batch yields no parts.
+pub(crate) fn micro_batches(batch: Batch, count: usize) -> Vec<Batch> {
+    if batch.image_ids.is_empty() {
+        return Vec::new();
+    }
+    let mut places = batch.places.clone().into_iter();
+    let mut parts = batch.split(count);
+    for part in &mut parts {
+        part.places = places.by_ref().take(part.places.len()).collect();
+    }
+    parts
+}
+
+/// Loss values and gradients, on the device.
+pub(crate) struct Sums {
+    /// In the order of [`Losses::NAMES`].
+    pub(crate) values: Tensor<1>,
+    pub(crate) gradients: ParamGradients,
+}
+
+impl Sums {
+    /// The sums over no samples.
+    pub(crate) fn zeros(model: &MaskRcnn, device: &Device) -> Self {
+        Self {
+            values: Tensor::zeros([Losses::NAMES.len()], device),
+            gradients: ParamGradients::zeros(model),
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            values: self.values + other.values,
+            gradients: self.gradients.plus(other.gradients),
+        }
+    }
+
+    /// Both times `weight`.
+    pub(crate) fn weighted(self, weight: f64) -> Self {
+        Self {
+            values: self.values * weight,
+            gradients: self.gradients.scaled(weight),
+        }
+    }
+
+    /// The sum of all of `parts`, in their order, so that two runs are bit-equal; none of no parts.
+    pub(crate) fn of(parts: impl IntoIterator<Item = Self>) -> Option<Self> {
+        parts.into_iter().reduce(Self::plus)
+    }
+
+    /// The gradients times `factor`.
+    pub(crate) fn scaled(self, factor: f64) -> Self {
+        Self {
+            gradients: self.gradients.scaled(factor),
+            ..self
+        }
+    }
+
+    /// Loss values and gradient norm in one read: the only one of a step, after all of it is enqueued.
+    pub(crate) fn read(self) -> Result<(LossValues, ParamGradients), ExecutionError> {
+        let norm = self.gradients.norm_on_device(&self.values.device());
+        let numbers = Tensor::cat(vec![self.values, norm], 0).try_into_data()?;
+        let numbers: Vec<f32> = numbers.iter::<f32>().collect();
+        let norm = numbers.last().copied().unwrap_or(f32::NAN);
+        let losses = LossValues::first_of(numbers.into_iter());
+        Ok((losses, self.gradients.with_norm(norm)))
+    }
+}
+
+/// The sums over `parts` of the losses and of their gradients, the latter times `scale`. `whole` maps the sample counts
+/// of all `parts` to those that the losses are divided by.
+pub(crate) fn sum_of_parts<E: From<ExecutionError>>(
+    model: &MaskRcnn,
+    parts: &[Batch],
+    stream: Stream,
+    device: &Device,
+    scale: f64,
+    whole: impl FnOnce(SampleCounts) -> Result<SampleCounts, E>,
+) -> Result<Sums, E> {
+    let plain = device.clone().inner();
+    let Some((last, others)) = parts.split_last() else {
+        // The other ranks wait in the same calls.
+        whole(SampleCounts::zeros(&plain))?;
+        return Ok(Sums::zeros(model, &plain));
+    };
+    let mut samples = Vec::with_capacity(parts.len());
+    if !others.is_empty() {
+        let model = model.valid();
+        for part in others {
+            let step = StepFeatures::new(&model, part, &plain);
+            samples.push(sample(&model, part, &step, stream)?);
+        }
+    }
+    let step = StepFeatures::new(model, last, device);
+    let of_last = sample(model, last, &step, stream)?;
+    let counts = samples.iter().map(Samples::counts);
+    let counts = whole(counts.fold(of_last.counts(), SampleCounts::plus))?;
+    let backward = |step: StepFeatures, samples: &Samples| {
+        let losses = losses(model, step, samples, &counts);
+        let values = losses.values().inner();
+        let gradients = losses.backward(scale);
+        Sums {
+            values,
+            gradients: ParamGradients::of(model, &gradients),
+        }
+    };
+    let mut sums = backward(step, &of_last);
+    for (part, samples) in others.iter().zip(&samples) {
+        sums = sums.plus(backward(StepFeatures::new(model, part, device), samples));
+    }
+    Ok(sums)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! The gradients of a step by parameter.
+
+use crate::model::MaskRcnn;
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Device, Gradients, Tensor};
+use std::collections::HashMap;
+
+/// Gradients of the trained parameters, flat, in the order of the model's parameters.
+#[derive(Clone, Debug, Default)]
+pub struct ParamGradients {
+    gradients: Vec<(ParamId, Tensor<1>)>,
+    /// The gradient norm, where it has been read.
+    norm: Option<f32>,
+}
+
+impl ParamGradients {
+    /// Takes the gradients of the parameters of `model` that need one.
+    pub fn of(model: &MaskRcnn, gradients: &Gradients) -> Self {
+        let mut collect = Collect {
+            gradients,
+            found: Vec::new(),
+        };
+        model.visit(&mut collect);
+        Self::new(collect.found)
+    }
+
+    /// Zeros for every trained parameter of `model`: the gradients of an empty batch.
+    pub fn zeros(model: &MaskRcnn) -> Self {
+        let mut zeros = Zeros(Vec::new());
+        model.visit(&mut zeros);
+        Self::new(zeros.0)
+    }
+
+    pub(crate) fn new(gradients: Vec<(ParamId, Tensor<1>)>) -> Self {
+        Self {
+            gradients,
+            norm: None,
+        }
+    }
+
+    fn map(self, change: impl Fn(Tensor<1>) -> Tensor<1>) -> Self {
+        let changed = self.gradients.into_iter();
+        Self::new(
+            changed
+                .map(|(id, gradient)| (id, change(gradient)))
+                .collect(),
+        )
+    }
+
+    /// The tensors without their parameters, for [`Self::with`].
+    pub(crate) fn tensors(&self) -> Vec<Tensor<1>> {
+        let tensors = self.gradients.iter();
+        tensors.map(|(_, gradient)| gradient.clone()).collect()
+    }
+
+    /// The same parameters with other gradients, in the same order.
+    pub(crate) fn with(self, tensors: impl Iterator<Item = Tensor<1>>) -> Self {
+        let ids = self.gradients.into_iter().map(|(id, _)| id);
+        Self::new(ids.zip(tensors).collect())
+    }
+
+    /// The same gradients with a norm that was computed before, perhaps by another rank: GPUs may sum in different
+    /// orders, and weights that are clipped by different norms drift apart.
+    pub(crate) fn with_norm(self, norm: f32) -> Self {
+        Self {
+            norm: Some(norm),
+            ..self
+        }
+    }
+
+    /// The gradients times `factor`.
+    pub(crate) fn scaled(self, factor: f64) -> Self {
+        match factor == 1.0 {
+            true => self,
+            false => self.map(|gradient| gradient * factor),
+        }
+    }
+
+    /// The sums of both, parameter by parameter.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        let mut other = other.by_id();
+        let sum = self.gradients.into_iter().map(|(id, gradient)| {
+            let sum = match other.remove(&id) {
+                Some(other) => gradient + other,
+                None => gradient,
+            };
+            (id, sum)
+        });
+        Self::new(sum.collect())
+    }
+
+    /// The gradient norm, `[1]` on the device.
+    pub(crate) fn norm_on_device(&self, device: &Device) -> Tensor<1> {
+        if self.gradients.is_empty() {
+            return Tensor::zeros([1], device);
+        }
+        let squares = self.gradients.iter().map(|(_, g)| g.clone().square().sum());
+        Tensor::cat(squares.collect(), 0).sum().sqrt()
+    }
+
+    /// The gradient norm: the L2 norm of all gradients together. Reads it, unless the step has.
+    pub fn norm(&self) -> f32 {
+        match (self.norm, self.gradients.first()) {
+            (Some(norm), _) => norm,
+            (None, Some((_, first))) => {
+                let norm = self.norm_on_device(&first.device());
+                norm.into_scalar::<f32>()
+            }
+            (None, None) => 0.0,
+        }
+    }
+
+    /// The gradient of each parameter.
+    pub fn by_id(self) -> HashMap<ParamId, Tensor<1>> {
+        self.gradients.into_iter().collect()
+    }
+}
+
+struct Zeros(Vec<(ParamId, Tensor<1>)>);
+
+impl ModuleVisitor for Zeros {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val();
+        if value.is_require_grad() {
+            let count = value.shape().num_elements();
+            let zeros = value.inner().zeros_like().reshape([count]);
+            self.0.push((param.id, zeros));
+        }
+    }
+}
+
+struct Collect<'a> {
+    gradients: &'a Gradients,
+    found: Vec<(ParamId, Tensor<1>)>,
+}
+
+impl ModuleVisitor for Collect<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val();
+        if !value.is_require_grad() {
+            return;
+        }
+        if let Some(gradient) = value.grad(self.gradients) {
+            let count = gradient.shape().num_elements();
+            self.found.push((param.id, gradient.reshape([count])));
+        }
+    }
+}

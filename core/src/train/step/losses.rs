@@ -1,0 +1,197 @@
+//! The training losses by name, divided as in torchvision.
+
+use super::features::StepFeatures;
+use super::samples::{AnchorSamples, MaskSamples, RoiSamples, SampleCounts, Samples};
+use crate::model::{MaskRcnn, RpnOutput};
+use burn::tensor::activation::{log_sigmoid, log_softmax};
+use burn::tensor::{ExecutionError, Gradients, Int, Tensor};
+
+/// Declares [`Losses`] and their names from one list.
+macro_rules! named_losses {
+    ($($(#[$doc:meta])* $loss:ident,)*) => {
+        /// Scalars, each `[1]`, still on the device. Log keys are the names of the fields behind `loss_`.
+        #[derive(Clone, Debug)]
+        pub struct Losses {
+            $($(#[$doc])* pub $loss: Tensor<1>,)*
+        }
+
+        impl Losses {
+            /// The names, in the order of [`Losses::values`].
+            pub const NAMES: [&'static str; [$(stringify!($loss)),*].len()] =
+                [$(concat!("loss_", stringify!($loss))),*];
+
+            /// All of them as one tensor, in the order of [`Losses::NAMES`].
+            pub fn values(&self) -> Tensor<1> {
+                Tensor::cat(vec![$(self.$loss.clone()),*], 0)
+            }
+        }
+    };
+}
+
+// A loss has a line here and one in `losses`. It is logged, drawn, accumulated and averaged by its name.
+named_losses! {
+    /// Cross entropy of the sampled RoIs' classes.
+    classifier,
+    /// Smooth L1 of the objects' box deltas, over all sampled RoIs.
+    box_reg,
+    /// Binary cross entropy of the objects' masks.
+    mask,
+    /// Binary cross entropy of the sampled anchors.
+    objectness,
+    /// Smooth L1 of the object anchors' deltas, over all sampled anchors.
+    rpn_box_reg,
+}
+
+/// The losses of `samples`, summed over them and divided by `counts`: the counts of the batch, or of the whole step
+/// where the batch is a part of it.
+pub fn losses(
+    model: &MaskRcnn,
+    step: StepFeatures,
+    samples: &Samples,
+    counts: &SampleCounts,
+) -> Losses {
+    let StepFeatures { features, rpn } = step;
+    let device = rpn.objectness.device();
+    let samples = samples.on(&device);
+    let [anchors, rois, objects] = counts.divisors(&device);
+    let (objectness, rpn_box_reg) = rpn_losses(rpn, &samples.anchors, anchors);
+    let (logits, deltas) = model.box_head(&features.packed, &samples.rois.rois);
+    let (classifier, box_reg) = box_losses(logits, deltas, &samples.rois, rois);
+    let logits = model.mask_head(&features.packed, &samples.masks.rois);
+    Losses {
+        classifier,
+        box_reg,
+        mask: mask_loss(logits, &samples.masks, objects),
+        objectness,
+        rpn_box_reg,
+    }
+}
+
+impl Losses {
+    /// The sum, which is minimized.
+    pub fn total(&self) -> Tensor<1> {
+        self.values().sum()
+    }
+
+    /// The gradients of [`Self::total`] times `scale`, see [`crate::train::LossScaler`].
+    pub fn backward(&self, scale: f64) -> Gradients {
+        match scale == 1.0 {
+            true => self.total().backward(),
+            false => (self.total() * scale).backward(),
+        }
+    }
+}
+
+/// The losses of a step as numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LossValues([f32; Losses::NAMES.len()]);
+
+impl LossValues {
+    /// The value that `value` gives for each name.
+    pub fn from_fn(value: impl FnMut(&'static str) -> f32) -> Self {
+        Self(Losses::NAMES.map(value))
+    }
+
+    /// The values of a tensor that begins with [`Losses::values`]; NaN where it is too short.
+    pub(crate) fn first_of(mut values: impl Iterator<Item = f32>) -> Self {
+        Self::from_fn(|_| values.next().unwrap_or(f32::NAN))
+    }
+
+    /// Names and values, in the order of [`Losses::NAMES`].
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, f32)> {
+        Losses::NAMES.into_iter().zip(self.0)
+    }
+
+    /// The value of a name such as `loss_mask`.
+    pub fn get(&self, name: &str) -> Option<f32> {
+        let mut named = self.named();
+        named
+            .find(|(other, _)| *other == name)
+            .map(|(_, value)| value)
+    }
+
+    /// The sum.
+    pub fn total(&self) -> f32 {
+        self.0.iter().sum()
+    }
+
+    /// Whether all of them are finite.
+    pub fn is_finite(&self) -> bool {
+        self.0.iter().all(|value| value.is_finite())
+    }
+}
+
+/// Reads loss values from the device.
+#[doc(hidden)]
+pub fn read_losses(values: Tensor<1>) -> Result<LossValues, ExecutionError> {
+    Ok(LossValues::first_of(values.try_into_data()?.iter::<f32>()))
+}
+
+/// Where smooth L1 turns from a parabola into a line.
+const BETA: f64 = 1.0 / 9.0;
+
+/// Binary cross entropy of logits, element by element, without overflow.
+pub fn bce_with_logits<const D: usize>(logits: Tensor<D>, targets: Tensor<D>) -> Tensor<D> {
+    // -[t log s(x) + (1 - t) log(1 - s(x))] = (1 - t) x - log s(x)
+    (targets.neg() + 1.0) * logits.clone() - log_sigmoid(logits)
+}
+
+/// Smooth L1, element by element.
+pub fn smooth_l1<const D: usize>(difference: Tensor<D>) -> Tensor<D> {
+    let size = difference.abs();
+    // min(d, beta) * (d - min(d, beta) / 2) / beta: the parabola below beta, the line above.
+    let near = size.clone().clamp_max(BETA);
+    near.clone() * (size - near * 0.5) / BETA
+}
+
+/// RPN losses: objectness and box deltas, divided by `count [1]`.
+pub fn rpn_losses(
+    output: RpnOutput,
+    samples: &AnchorSamples,
+    count: Tensor<1>,
+) -> (Tensor<1>, Tensor<1>) {
+    let AnchorSamples {
+        index,
+        labels,
+        deltas,
+        valid,
+    } = samples.clone();
+    let [n, slots] = index.dims();
+    let objectness = output.objectness.gather(1, index.clone());
+    let objectness = bce_with_logits(objectness, labels.clone()) * valid;
+    let corners = index.unsqueeze_dim::<3>(2).expand([n, slots, 4]);
+    let difference = (output.deltas.gather(1, corners) - deltas) * labels.unsqueeze_dim::<3>(2);
+    let box_reg = smooth_l1(difference).sum();
+    (objectness.sum() / count.clone(), box_reg / count)
+}
+
+/// Box head losses: class and box deltas, divided by `count [1]`; `logits [r, k]` and `deltas [r, 4k]`.
+pub fn box_losses(
+    logits: Tensor<2>,
+    deltas: Tensor<2>,
+    samples: &RoiSamples,
+    count: Tensor<1>,
+) -> (Tensor<1>, Tensor<1>) {
+    let [r, classes] = logits.dims();
+    let labels = samples.labels.clone().reshape([r, 1]);
+    let chosen = log_softmax(logits, 1).gather(1, labels.clone());
+    let classifier = (chosen.reshape([r]).neg() * samples.valid.clone()).sum() / count.clone();
+
+    let is_object = labels.clone().greater_elem(0).float();
+    let class = labels.unsqueeze_dim::<3>(2).expand([r, 1, 4]);
+    let predicted = deltas.reshape([r, classes, 4]).gather(1, class);
+    let difference = (predicted.reshape([r, 4]) - samples.deltas.clone()) * is_object;
+    (classifier, smooth_l1(difference).sum() / count)
+}
+
+/// Mask loss: `logits [m, k, s, s]`, of which the true classes count, divided by `count [1]` objects.
+pub fn mask_loss(logits: Tensor<4>, samples: &MaskSamples, count: Tensor<1>) -> Tensor<1> {
+    let [m, classes, height, width] = logits.dims();
+    let cells = height * width;
+    let labels: Tensor<3, Int> = samples.labels.clone().reshape([m, 1, 1]);
+    let labels = labels.expand([m, 1, cells]);
+    let chosen = logits.reshape([m, classes, cells]).gather(1, labels);
+    let loss = bce_with_logits(chosen.reshape([m, cells]), samples.targets.clone());
+    let loss = loss * samples.valid.clone().reshape([m, 1]);
+    loss.sum() / (count * cells as f64)
+}

@@ -1,0 +1,162 @@
+//! Sampled anchors, RoIs and mask RoIs of a batch with their targets, and how many they are.
+
+use crate::model::Rois;
+use burn::tensor::{Device, ExecutionError, Int, Tensor};
+
+/// Training samples of a batch and their targets; without a graph.
+#[derive(Clone, Debug)]
+pub struct Samples {
+    /// Anchors, for the losses of the RPN.
+    pub anchors: AnchorSamples,
+    /// RoIs, for the losses of the box head.
+    pub rois: RoiSamples,
+    /// The RoIs that are objects, for the loss of the mask head.
+    pub masks: MaskSamples,
+}
+
+/// Sampled anchors of `n` images in `a` slots per image.
+#[derive(Clone, Debug)]
+pub struct AnchorSamples {
+    /// Index of the anchor, `[n, a]`; 0 in padded slots.
+    pub index: Tensor<2, Int>,
+    /// 1 for objects, 0 for background and padding, `[n, a]`.
+    pub labels: Tensor<2>,
+    /// Box deltas of objects, 0 elsewhere, `[n, a, 4]`.
+    pub deltas: Tensor<3>,
+    /// Valid mask: 1 for samples, 0 for padding, `[n, a]`.
+    pub valid: Tensor<2>,
+}
+
+/// Sampled RoIs of all images.
+#[derive(Clone, Debug)]
+pub struct RoiSamples {
+    /// `r` RoIs.
+    pub rois: Rois,
+    /// Class, 0 for background and padding, `[r]`.
+    pub labels: Tensor<1, Int>,
+    /// Box deltas of objects, 0 elsewhere, `[r, 4]`.
+    pub deltas: Tensor<2>,
+    /// Valid mask, `[r]`.
+    pub valid: Tensor<1>,
+}
+
+/// RoIs of objects of all images.
+#[derive(Clone, Debug)]
+pub struct MaskSamples {
+    /// `m` RoIs.
+    pub rois: Rois,
+    /// Class, 0 for padding, `[m]`.
+    pub labels: Tensor<1, Int>,
+    /// Mask targets in `0..=1`, `[m, side * side]`.
+    pub targets: Tensor<2>,
+    /// Valid mask, `[m]`.
+    pub valid: Tensor<1>,
+}
+
+impl Samples {
+    /// The numbers of samples, which the losses are divided by.
+    pub fn counts(&self) -> SampleCounts {
+        let sums = [
+            self.anchors.valid.clone().sum(),
+            self.rois.valid.clone().sum(),
+            self.masks.valid.clone().sum(),
+        ];
+        SampleCounts {
+            values: Tensor::cat(sums.into(), 0),
+            least: 1.0,
+        }
+    }
+
+    /// The samples for use together with tensors on `device`, which may have autodiff.
+    pub(super) fn on(&self, device: &Device) -> Self {
+        let samples = self.clone();
+        if !device.is_autodiff() {
+            return samples;
+        }
+        let Self {
+            anchors,
+            rois,
+            masks,
+        } = samples;
+        Self {
+            anchors: AnchorSamples {
+                index: Tensor::from_inner(anchors.index),
+                labels: Tensor::from_inner(anchors.labels),
+                deltas: Tensor::from_inner(anchors.deltas),
+                valid: Tensor::from_inner(anchors.valid),
+            },
+            rois: RoiSamples {
+                rois: rois.rois.tracked(),
+                labels: Tensor::from_inner(rois.labels),
+                deltas: Tensor::from_inner(rois.deltas),
+                valid: Tensor::from_inner(rois.valid),
+            },
+            masks: MaskSamples {
+                rois: masks.rois.tracked(),
+                labels: Tensor::from_inner(masks.labels),
+                targets: Tensor::from_inner(masks.targets),
+                valid: Tensor::from_inner(masks.valid),
+            },
+        }
+    }
+}
+
+/// Numbers of sampled anchors, sampled RoIs and objects, on the device.
+#[derive(Clone, Debug)]
+pub struct SampleCounts {
+    /// `[3]`.
+    values: Tensor<1>,
+    /// Losses are divided by this at least, so that no sample gives no loss.
+    least: f64,
+}
+
+impl SampleCounts {
+    /// No samples.
+    pub(crate) fn zeros(device: &Device) -> Self {
+        Self {
+            values: Tensor::zeros([3], device),
+            least: 1.0,
+        }
+    }
+
+    /// The samples of both.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            values: self.values + other.values,
+            least: self.least,
+        }
+    }
+
+    /// The mean over `world` ranks, by `mean`: the mean of losses that are divided by it is the loss of the whole
+    /// step.
+    pub(crate) fn mean_over<E>(
+        self,
+        world: usize,
+        mean: impl FnOnce(Tensor<1>) -> Result<Tensor<1>, E>,
+    ) -> Result<Self, E> {
+        Ok(Self {
+            values: mean(self.values)?,
+            least: self.least / world as f64,
+        })
+    }
+
+    /// Sampled anchors, sampled RoIs, objects: divisors `[1]` for use with tensors on `device`.
+    pub(super) fn divisors(&self, device: &Device) -> [Tensor<1>; 3] {
+        let values = self.values.clone().clamp_min(self.least);
+        let values = match device.is_autodiff() {
+            true => Tensor::from_inner(values),
+            false => values,
+        };
+        [0, 1, 2].map(|which| values.clone().narrow(0, which, 1))
+    }
+
+    /// Reads them.
+    #[doc(hidden)]
+    pub fn read(&self) -> Result<[usize; 3], ExecutionError> {
+        let values = self.values.clone().try_into_data()?;
+        let mut values = values.iter::<f64>();
+        Ok(std::array::from_fn(|_| {
+            values.next().unwrap_or(0.0) as usize
+        }))
+    }
+}

@@ -1,0 +1,267 @@
+//! Training samples and their targets in fixed slots, matched and sampled on the device; nothing is read.
+
+use super::features::StepFeatures;
+use super::samples::{AnchorSamples, MaskSamples, RoiSamples, Samples};
+use crate::boxes::Matcher;
+use crate::config::{RoiConfig, RpnConfig};
+use crate::model::{AnchorSlots, BoxSlots, MaskRcnn, Rois, filter_proposal_slots, image_sizes};
+use crate::random::Stream;
+use crate::train::input::batch::Batch;
+use crate::train::input::masks::bit_masks;
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use mrcnn_kernels::{
+    BACKGROUND, IGNORED, MatchThresholds, mask_targets, match_boxes, sampling_scores,
+    top_k_segments,
+};
+
+/// Matches and samples on the device. The configured limits must fit
+/// [`selects_on_device`](mrcnn_kernels::selects_on_device).
+pub fn sample_on_device(
+    model: &MaskRcnn,
+    batch: &Batch,
+    step: &StepFeatures,
+    stream: Stream,
+) -> Samples {
+    let device = step.rpn.objectness.device().inner();
+    let truth = TruthSlots::new(batch, &device);
+    let streams = (0..batch.truths.len()).map(|image| batch.streams(image, stream));
+    let (anchor_seeds, roi_seeds): (Vec<u64>, Vec<u64>) = streams
+        .map(|[anchors, rois]| (anchors.seed(), rois.seed()))
+        .unzip();
+    let config = model.config();
+    let rpn = &config.rpn;
+    let anchors = AnchorSlots::new(step.features.padded, &step.rpn.grids, rpn, &device);
+    let output = step.rpn.clone().untracked();
+    let proposals = filter_proposal_slots(
+        output.objectness,
+        output.deltas,
+        &anchors,
+        image_sizes(&batch.sizes, &device),
+        rpn,
+        [rpn.pre_nms_train, rpn.post_nms_train],
+    );
+    let side = config.mask_head.pool * 2;
+    let anchors = sample_anchors(anchors.boxes, &truth, &anchor_seeds, rpn);
+    let (rois, masks) = sample_rois(proposals, &truth, &roi_seeds, &config.roi, side);
+    Samples {
+        anchors,
+        rois,
+        masks,
+    }
+}
+
+/// The ground truth of a batch, without a graph. The number of slots per image is a power of two, so that few shapes
+/// occur.
+struct TruthSlots {
+    /// `[n, t, 4]`, pixels of the resized images.
+    boxes: Tensor<3>,
+    /// Classes, `[n, t]`.
+    labels: Tensor<2, Int>,
+    /// Objects per image, in its first slots, `[n]`.
+    counts: Tensor<1, Int>,
+    /// See [`mask_targets`].
+    masks: (Tensor<3, Int>, Tensor<1, Int>),
+}
+
+/// Slots per image for the ground truth, at least.
+const LEAST_SLOTS: usize = 16;
+
+impl TruthSlots {
+    fn new(batch: &Batch, device: &Device) -> Self {
+        let n = batch.truths.len();
+        let most = batch.truths.iter().map(|truth| truth.boxes.len()).max();
+        let slots = most.unwrap_or(0).next_power_of_two().max(LEAST_SLOTS);
+        let mut boxes = vec![[0.0f32; 4]; n * slots];
+        let mut labels = vec![0i32; n * slots];
+        for (image, truth) in batch.truths.iter().enumerate() {
+            for (slot, (bbox, &label)) in truth.boxes.iter().zip(&truth.labels).enumerate() {
+                boxes[image * slots + slot] = *bbox;
+                labels[image * slots + slot] = label as i32;
+            }
+        }
+        let counts: Vec<i32> = batch.truths.iter().map(|t| t.boxes.len() as i32).collect();
+        let masks = batch.truths.iter().map(|truth| truth.masks.as_slice());
+        let boxes = TensorData::new(boxes.into_flattened(), [n, slots, 4]);
+        Self {
+            boxes: Tensor::from_data(boxes, device),
+            labels: Tensor::from_data(TensorData::new(labels, [n, slots]), device),
+            counts: Tensor::from_data(TensorData::new(counts, [n]), device),
+            masks: bit_masks(masks, slots).upload(n, device),
+        }
+    }
+
+    /// Valid mask, `[n, t]`.
+    fn valid(&self) -> Tensor<2, Bool> {
+        let [n, slots] = self.labels.dims();
+        let places = arange(slots, &self.labels.device()).expand([n, slots]);
+        places.lower(self.counts.clone().unsqueeze_dim::<2>(1).expand([n, slots]))
+    }
+
+    /// Matches boxes to the ground truth of their images, see [`match_boxes`].
+    fn matches(&self, boxes: Tensor<3>, thresholds: &MatchThresholds) -> Tensor<2, Int> {
+        let (truth, counts) = (self.boxes.clone(), self.counts.clone());
+        match_boxes(boxes, truth, counts, thresholds)
+    }
+
+    /// The boxes at the indices `matched [n, k]`; the first box where an index is negative.
+    fn boxes_of(&self, matched: Tensor<2, Int>) -> Tensor<3> {
+        rows(self.boxes.clone(), matched.clamp_min(0))
+    }
+}
+
+/// The index of no candidate; it stays negative when the length of a row is added.
+const NONE: i64 = -(1 << 30);
+
+/// Randomly sampled candidates in slots, objects first.
+struct Sample {
+    /// Index of the candidate; 0 in padded slots, `[n, k]`.
+    candidates: Tensor<2, Int>,
+    /// Slot of the object's ground truth, negative for background, `[n, k]`.
+    matched: Tensor<2, Int>,
+    /// Valid mask, `[n, k]`.
+    valid: Tensor<2, Bool>,
+}
+
+impl Sample {
+    /// Samples `count` of `matches [n, b]`, at most `quota` of them objects, the rest background: the same candidates
+    /// as [`crate::boxes::sample_balanced`].
+    fn draw(matches: Tensor<2, Int>, seeds: &[u64], count: usize, quota: usize) -> Self {
+        let [n, total] = matches.dims();
+        let device = matches.device();
+        let scores = sampling_scores(matches.clone(), seeds, &device);
+        let (scores, best) = top_k_segments(scores, &[0..total, total..2 * total], count);
+        // Where there are fewer than `count`, candidates of the other kinds fill up.
+        let best = best.mask_fill(scores.equal_elem(f32::NEG_INFINITY), NONE);
+        let kind = |kind: usize| best.clone().narrow(1, kind, 1).reshape([n, count]);
+        let (objects, background) = (kind(0), kind(1) - total as i64);
+        let found = objects.clone().greater_equal_elem(0).int().sum_dim(1);
+        let found = found.clamp_max(quota as i64).expand([n, count]);
+        let slots = arange(count, &device).expand([n, count]);
+        let is_object = slots.clone().lower(found.clone());
+        let background = background.gather(1, (slots - found).clamp_min(0));
+        let chosen = background.mask_where(is_object, objects);
+        let valid = chosen.clone().greater_equal_elem(0);
+        let candidates = chosen.clamp_min(0);
+        let matched = matches.gather(1, candidates.clone());
+        Self {
+            candidates,
+            matched: matched.mask_fill(valid.clone().bool_not(), BACKGROUND),
+            valid,
+        }
+    }
+
+    fn is_object(&self) -> Tensor<2, Bool> {
+        self.matched.clone().greater_equal_elem(0)
+    }
+}
+
+fn sample_anchors(
+    anchors: Tensor<3>,
+    truth: &TruthSlots,
+    seeds: &[u64],
+    config: &RpnConfig,
+) -> AnchorSamples {
+    let thresholds = Matcher::of_anchors(config).thresholds();
+    let matches = truth.matches(anchors.clone(), &thresholds);
+    let count = config.batch_per_image;
+    let quota = (count as f64 * config.positive_fraction) as usize;
+    let sample = Sample::draw(matches, seeds, count, quota);
+    let ([n, ..], [_, total, _]) = (sample.candidates.dims(), anchors.dims());
+    let references = rows(anchors.expand([n, total, 4]), sample.candidates.clone());
+    let objects = truth.boxes_of(sample.matched.clone());
+    let is_object = sample.is_object();
+    AnchorSamples {
+        index: sample.candidates,
+        labels: is_object.clone().float(),
+        deltas: encode(objects, references, [1.0; 4], is_object),
+        valid: sample.valid.float(),
+    }
+}
+
+fn sample_rois(
+    proposals: BoxSlots,
+    truth: &TruthSlots,
+    seeds: &[u64],
+    config: &RoiConfig,
+    side: usize,
+) -> (RoiSamples, MaskSamples) {
+    let is_proposal = proposals.scores.greater_elem(f32::NEG_INFINITY);
+    let candidates = Tensor::cat(vec![proposals.boxes, truth.boxes.clone()], 1);
+    let is_candidate = Tensor::cat(vec![is_proposal, truth.valid()], 1);
+    let thresholds = Matcher::of_rois(config).thresholds();
+    let matches = truth.matches(candidates.clone(), &thresholds);
+    let matches = matches.mask_fill(is_candidate.bool_not(), IGNORED);
+    let count = config.batch_per_image;
+    let quota = (count as f64 * config.positive_fraction) as usize;
+    let sample = Sample::draw(matches, seeds, count, quota);
+    let boxes = rows(candidates, sample.candidates.clone());
+    let is_object = sample.is_object();
+    let labels = truth.labels.clone();
+    let labels = labels.gather(1, sample.matched.clone().clamp_min(0));
+    let labels = labels.mask_fill(is_object.clone().bool_not(), 0);
+    let masks = {
+        // Objects come first: the mask head needs no slots beyond their quota.
+        let quota = quota.max(1);
+        let boxes = boxes.clone().narrow(1, 0, quota);
+        let matched = sample.matched.clone().narrow(1, 0, quota);
+        let [n, ..] = boxes.dims();
+        let targets = mask_targets(boxes.clone(), matched.clone(), truth.masks.clone(), side);
+        MaskSamples {
+            rois: Rois::from_slots(boxes),
+            labels: labels.clone().narrow(1, 0, quota).reshape([n * quota]),
+            targets: targets.reshape([n * quota, side * side]),
+            valid: matched.greater_equal_elem(0).float().reshape([n * quota]),
+        }
+    };
+    let [n, k, _] = boxes.dims();
+    let objects = truth.boxes_of(sample.matched.clone());
+    let deltas = encode(objects, boxes.clone(), config.box_weights, is_object);
+    let rois = RoiSamples {
+        rois: Rois::from_slots(boxes),
+        labels: labels.reshape([n * k]),
+        deltas: deltas.reshape([n * k, 4]),
+        valid: sample.valid.float().reshape([n * k]),
+    };
+    (rois, masks)
+}
+
+/// The deltas that turn `references` into `objects`, both `[n, k, 4]`, where `is_object [n, k]`;
+/// zeros elsewhere: [`crate::boxes::BoxCoder::encode`] on tensors.
+fn encode(
+    objects: Tensor<3>,
+    references: Tensor<3>,
+    [wx, wy, ww, wh]: [f32; 4],
+    is_object: Tensor<2, Bool>,
+) -> Tensor<3> {
+    let is_object = is_object.unsqueeze_dim::<3>(2);
+    // Padded slots may hold boxes without area, whose logarithm is not finite.
+    let centre_and_side = |boxes: Tensor<3>, axis: usize| {
+        let corner = |i: usize| boxes.clone().narrow(2, i, 1);
+        let low = corner(axis);
+        let side = corner(axis + 2) - low.clone();
+        let side = side.mask_fill(is_object.clone().bool_not(), 1.0);
+        (low + side.clone() * 0.5, side)
+    };
+    let deltas = [(0, wx, ww), (1, wy, wh)].map(|(axis, weight, log_weight)| {
+        let (centre, side) = centre_and_side(references.clone(), axis);
+        let (object, object_side) = centre_and_side(objects.clone(), axis);
+        (
+            (object - centre) / side.clone() * weight,
+            (object_side / side).log() * log_weight,
+        )
+    });
+    let [(dx, dw), (dy, dh)] = deltas;
+    let deltas = Tensor::cat(vec![dx, dy, dw, dh], 2);
+    let [n, k, _] = deltas.dims();
+    deltas.mask_fill(is_object.bool_not().expand([n, k, 4]), 0.0)
+}
+
+/// The rows `index [n, k]` of `values [n, b, 4]`: `[n, k, 4]`.
+fn rows(values: Tensor<3>, index: Tensor<2, Int>) -> Tensor<3> {
+    let [n, k] = index.dims();
+    values.gather(1, index.unsqueeze_dim::<3>(2).expand([n, k, 4]))
+}
+
+fn arange(count: usize, device: &Device) -> Tensor<2, Int> {
+    Tensor::<1, Int>::arange(0..count as i64, device).unsqueeze()
+}

@@ -1,0 +1,98 @@
+//! Weights for torchvision.
+
+use crate::config::{Config, ImageConfig, ModelConfig, NormKind};
+use crate::weights::error::WeightsError;
+use crate::weights::own::{Checkpoint, StoredAs, write_tensors};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Writes safetensors that a torchvision model of the same shape takes with
+/// `load_state_dict(load_file(path), strict=True)`.
+///
+/// Returns what that model must be told, because torchvision keeps it outside of the weights. Fails
+/// where torchvision has no such network.
+pub fn export_torchvision(
+    path: &Path,
+    checkpoint: &Checkpoint,
+    stored_as: StoredAs,
+) -> Result<Vec<String>, WeightsError> {
+    let model = &checkpoint.config.model;
+    let unsupported = |reason: &str| WeightsError::Unsupported {
+        path: path.into(),
+        reason: format!("torchvision has no such network: {reason}"),
+    };
+    if !matches!(model.norm, NormKind::FrozenBn | NormKind::BatchNorm) {
+        return Err(unsupported("model.norm is not a batch norm"));
+    }
+    if model.head_norm != NormKind::None {
+        return Err(unsupported("model.head_norm is not none"));
+    }
+    if model.num_classes == 0 {
+        return Err(unsupported("it is a backbone without heads"));
+    }
+    if model.stride_in_1x1 {
+        return Err(unsupported("model.stride_in_1x1 is true"));
+    }
+    let header = HashMap::from([("format".to_string(), "pt".to_string())]);
+    write_tensors(path, &checkpoint.tensors, stored_as, header)?;
+    Ok(differences(&checkpoint.config))
+}
+
+/// Settings that are not torchvision's defaults.
+fn differences(config: &Config) -> Vec<String> {
+    let (model, image) = (&config.model, &config.image);
+    let (plain, plain_image) = (ModelConfig::default(), ImageConfig::default());
+    let mut told = Vec::new();
+    let mut tell = |differs: bool, text: String| told.extend(differs.then_some(text));
+    tell(
+        model.num_classes != 91,
+        format!("num_classes={}", model.num_classes),
+    );
+    tell(
+        model.norm_eps != plain.norm_eps,
+        format!("batch norm's eps = {}", model.norm_eps),
+    );
+    tell(
+        model.rpn != plain.rpn,
+        "the RPN's settings differ: see the configuration".into(),
+    );
+    tell(model.roi.aligned, "RoIAlign with aligned=True".into());
+    tell(
+        model.roi.box_weights != plain.roi.box_weights,
+        format!("bbox_reg_weights={:?}", model.roi.box_weights),
+    );
+    tell(
+        (image.min_size, image.max_size) != (plain_image.min_size, plain_image.max_size),
+        format!("min_size={}, max_size={}", image.min_size, image.max_size),
+    );
+    tell(
+        (image.mean, image.std) != (plain_image.mean, plain_image.std),
+        format!("image_mean={:?}, image_std={:?}", image.mean, image.std),
+    );
+    tell(
+        image.channels != plain_image.channels,
+        "pictures in BGR order".into(),
+    );
+    tell(
+        model.roi.sampling_ratio != plain.roi.sampling_ratio,
+        format!("RoIAlign with sampling_ratio={}", model.roi.sampling_ratio),
+    );
+    tell(
+        image.fit != plain_image.fit,
+        "pictures are fitted into a box of min_size x max_size".into(),
+    );
+    let (roi, plain_roi) = (&model.roi, &plain.roi);
+    tell(
+        roi.score_threshold != plain_roi.score_threshold,
+        format!("box_score_thresh={}", roi.score_threshold),
+    );
+    tell(
+        roi.nms_iou != plain_roi.nms_iou,
+        format!("box_nms_thresh={}", roi.nms_iou),
+    );
+    tell(
+        roi.max_detections != plain_roi.max_detections,
+        format!("box_detections_per_img={}", roi.max_detections),
+    );
+    told
+}

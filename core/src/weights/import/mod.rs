@@ -1,0 +1,29 @@
+//! Weights of other systems, in and out.
+//!
+//! | from | files |
+//! |---|---|
+//! | torchvision `maskrcnn_resnet*_fpn`, classification ResNets | `.pth` (any age), `.safetensors` |
+//! | Detectron2 Mask R-CNN, FPN | `.pkl`, `.pth` |
+//! | the reference system, `resnet-nhwc-*` | `PREFIX.index`, `PREFIX.data-*` |
+//! | this crate | `.safetensors` |
+//!
+//! Nothing in a file is trusted: lengths are checked before memory is taken, and pickles are parsed,
+//! never executed.
+
+mod classes;
+mod export;
+mod formats;
+mod infer;
+mod names_detectron2;
+mod names_tensorflow;
+mod names_torchvision;
+mod pickle;
+mod pickle_calls;
+mod table;
+mod tensorflow;
+mod torch;
+mod views;
+
+pub use classes::{coco_80, coco_91, numbered};
+pub use export::export_torchvision;
+pub use formats::{Format, ImportOptions, Imported, import};

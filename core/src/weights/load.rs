@@ -1,0 +1,192 @@
+//! Weights from a file, and into a model.
+
+use super::error::WeightsError;
+use super::own::{self, Checkpoint};
+use super::state::{StateDict, TRACKED};
+use crate::model::{MaskRcnn, ModulePath};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::Tensor;
+use std::path::Path;
+
+/// Reads weights with what is needed to use them.
+///
+/// A file that [`super::save`] wrote; with the feature `convert` also what [`super::import::import`] reads.
+pub fn load(path: impl AsRef<Path>) -> Result<Checkpoint, WeightsError> {
+    let path = path.as_ref();
+    #[cfg(feature = "convert")]
+    return Ok(super::import::import(path, &Default::default())?.checkpoint);
+    #[cfg(not(feature = "convert"))]
+    own::read_own(own::open(path)?)
+}
+
+/// As [`load`], from the bytes of a file that [`super::save`] wrote; `name` stands for the file in errors.
+pub fn load_bytes(bytes: &[u8], name: &Path) -> Result<Checkpoint, WeightsError> {
+    own::read_own(own::TensorFile::open(name, std::io::Cursor::new(bytes))?)
+}
+
+/// Puts `tensors` into the model, which must have the same names and shapes.
+///
+/// `path` is named in the error, which lists what is missing, unexpected or of another shape.
+pub fn load_state_dict(
+    model: MaskRcnn,
+    tensors: StateDict,
+    path: &Path,
+) -> Result<MaskRcnn, WeightsError> {
+    let (model, loader) = Loader::run(model, tensors, |_| false);
+    loader.finish(path)?;
+    Ok(model)
+}
+
+/// A model that starts from the weights of another.
+#[derive(Debug)]
+pub struct Transfer {
+    /// The model.
+    pub model: MaskRcnn,
+    /// Tensors that keep their initial values.
+    pub fresh: Vec<String>,
+}
+
+/// Puts the weights of another training into a model that is to be trained.
+///
+/// As [`load_state_dict`], but the predictors of classes keep their initial values where the number
+/// of classes differs, and a file that has only a backbone (classification weights) fills that.
+pub fn transfer(
+    model: MaskRcnn,
+    mut tensors: StateDict,
+    path: &Path,
+) -> Result<Transfer, WeightsError> {
+    let backbone_only = tensors.keys().all(|name| name.starts_with(BODY));
+    if backbone_only && tensors.is_empty() {
+        return Err(WeightsError::Unsupported {
+            path: path.into(),
+            reason: "it has no tensor of a backbone".into(),
+        });
+    }
+    let classes = tensors
+        .get(CLASS_TENSORS[1])
+        .map(|bias| bias.num_elements());
+    let other_classes = classes.is_some_and(|count| count != model.config().num_classes);
+    if other_classes {
+        tensors.retain(|name, _| !CLASS_TENSORS.contains(&name.as_str()));
+    }
+    let may_lack = |name: &str| {
+        (backbone_only && !name.starts_with(BODY))
+            || (other_classes && CLASS_TENSORS.contains(&name))
+    };
+    let (model, loader) = Loader::run(model, tensors, may_lack);
+    let fresh = loader.finish(path)?;
+    Ok(Transfer { model, fresh })
+}
+
+/// Where the backbone's parameters are.
+const BODY: &str = "backbone.body.";
+
+/// Whose shape depends on the number of classes.
+const CLASS_TENSORS: [&str; 6] = [
+    "roi_heads.box_predictor.cls_score.weight",
+    "roi_heads.box_predictor.cls_score.bias",
+    "roi_heads.box_predictor.bbox_pred.weight",
+    "roi_heads.box_predictor.bbox_pred.bias",
+    "roi_heads.mask_predictor.mask_fcn_logits.weight",
+    "roi_heads.mask_predictor.mask_fcn_logits.bias",
+];
+
+struct Loader<F> {
+    path: ModulePath,
+    tensors: StateDict,
+    may_lack: F,
+    missing: Vec<String>,
+    misshapen: Vec<String>,
+    fresh: Vec<String>,
+}
+
+impl<F: Fn(&str) -> bool> Loader<F> {
+    fn run(model: MaskRcnn, tensors: StateDict, may_lack: F) -> (MaskRcnn, Self) {
+        let mut loader = Self {
+            path: ModulePath::default(),
+            tensors,
+            may_lack,
+            missing: Vec::new(),
+            misshapen: Vec::new(),
+            fresh: Vec::new(),
+        };
+        (model.map(&mut loader), loader)
+    }
+
+    /// What kept its initial values, or all that does not fit.
+    fn finish(self, path: &Path) -> Result<Vec<String>, WeightsError> {
+        let unexpected: Vec<&String> = self
+            .tensors
+            .keys()
+            .filter(|name| !name.ends_with(TRACKED))
+            .collect();
+        let count = self.missing.len() + self.misshapen.len() + unexpected.len();
+        if count == 0 {
+            return Ok(self.fresh);
+        }
+        let missing = self.missing.iter().map(|name| {
+            let hint = closest(name, &unexpected);
+            format!("{name} is missing{hint}")
+        });
+        let names = unexpected.iter().map(|name| {
+            let hint = closest(name, &self.missing.iter().collect::<Vec<_>>());
+            format!("{name} is unexpected{hint}")
+        });
+        let all = missing.chain(self.misshapen.iter().cloned()).chain(names);
+        let mut details: Vec<String> = all.take(SHOWN).collect();
+        if count > SHOWN {
+            details.push(format!("and {} more", count - SHOWN));
+        }
+        Err(WeightsError::Mismatch {
+            path: path.into(),
+            count,
+            details: details.join("; "),
+        })
+    }
+}
+
+/// Names listed in an error.
+const SHOWN: usize = 5;
+
+/// ` (the closest is x)`, where one is close.
+fn closest(name: &str, others: &[&String]) -> String {
+    let scored = others
+        .iter()
+        .map(|other| (strsim::normalized_levenshtein(name, other), other));
+    match scored.max_by(|a, b| a.0.total_cmp(&b.0)) {
+        Some((score, other)) if score > 0.7 => format!(" (the closest is {other})"),
+        _ => String::new(),
+    }
+}
+
+impl<F: Fn(&str) -> bool> ModuleMapper for Loader<F> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let name = self.path.name();
+        let Some(data) = self.tensors.remove(&name) else {
+            if (self.may_lack)(&name) {
+                self.fresh.push(name);
+            } else {
+                self.missing.push(name);
+            }
+            return param;
+        };
+        let wanted = param.lazy_shape();
+        if *data.shape() != wanted {
+            let problem = format!("{name} is {:?}, the model wants {wanted:?}", data.shape());
+            self.misshapen.push(problem);
+            return param;
+        }
+        let trained = param.val().is_require_grad();
+        param
+            .map(|old| Tensor::from_data(data, &old.device()).detach())
+            .set_require_grad(trained)
+    }
+}

@@ -1,0 +1,118 @@
+//! The CPU's convolution as an operation of its backend.
+
+use super::ConvParams;
+use burn::backend::{Backend, Dispatch, DispatchDevice, backend_extension, tensor::FloatTensor};
+use burn::tensor::{DType, Tensor};
+
+/// The convolution and the parts of its gradient; use [`conv2d`](super::conv2d).
+#[backend_extension(Flex, Autodiff)]
+pub trait CpuConvOps: Backend {
+    /// `x [n, c, h, w]`, `weight [o, c, k, k]`, `scale [o]`, `bias [o]` -> `[n, o, h', w']`.
+    fn cpu_conv(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        stride: usize,
+        relu: bool,
+    ) -> FloatTensor<Self>;
+
+    /// As [`Self::cpu_conv`], with `residual [n, o, h', w']` added before the ReLU.
+    fn cpu_conv_residual(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        stride: usize,
+        relu: bool,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of an input of `size`, height and width, from `grad [n, o, h', w']`.
+    fn cpu_conv_input_gradient(
+        weight: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        size: [usize; 2],
+        stride: usize,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of scaled weights of `kernel` rows and columns, from `grad [n, o, h', w']`.
+    fn cpu_conv_weight_gradient(
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        kernel: usize,
+        stride: usize,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of the scale from that of the scaled weights.
+    fn cpu_conv_scale_gradient(
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// `gradient [o, c, k, k]` times `scale [o]`.
+    fn cpu_conv_scaled(gradient: FloatTensor<Self>, scale: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The gradient of the bias `[o]` from `grad [n, o, h', w']`.
+    fn cpu_conv_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// `grad` where `output`, that of a ReLU, is above zero.
+    fn cpu_relu_gradient(output: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+/// Whether the CPU's kernels take this convolution: f32 on flex, and an odd square kernel.
+pub fn supports(x: &Tensor<4>, weight: &Tensor<4>) -> bool {
+    let [_, _, height, width] = weight.dims();
+    let device = x.device().inner();
+    x.dtype() == DType::F32
+        && height == width
+        && height % 2 == 1
+        && matches!(device.as_dispatch(), DispatchDevice::Flex(_))
+}
+
+pub fn conv2d(
+    x: Tensor<4>,
+    params: ConvParams,
+    residual: Option<Tensor<4>>,
+    relu: bool,
+) -> Tensor<4> {
+    let ConvParams {
+        weight,
+        scale,
+        bias,
+        stride,
+    } = params;
+    let [n, c, h, w] = x.dims();
+    let [o, inputs, ..] = weight.dims();
+    assert_eq!(inputs, c, "conv2d: the weight has the channels of x");
+    assert!(stride > 0, "conv2d: the stride is 1 or more");
+    let scale = scale.unwrap_or_else(|| Tensor::ones([o], &x.device()));
+    let bias = bias.unwrap_or_else(|| Tensor::zeros([o], &x.device()));
+    assert_eq!(scale.dims(), [o], "conv2d: one scale per output channel");
+    assert_eq!(bias.dims(), [o], "conv2d: one bias per output channel");
+    let dtypes = [weight.dtype(), scale.dtype(), bias.dtype()];
+    assert_eq!(dtypes, [DType::F32; 3], "conv2d: parameters are f32");
+    let output = [n, o, h.div_ceil(stride), w.div_ceil(stride)];
+    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+    let (scale, bias) = (scale.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(match residual {
+        None => <Dispatch as CpuConvOps>::cpu_conv(x, weight, scale, bias, stride, relu),
+        Some(residual) => {
+            assert_eq!(
+                residual.dims(),
+                output,
+                "conv2d: the residual is shaped as the output"
+            );
+            assert_eq!(
+                residual.dtype(),
+                DType::F32,
+                "conv2d: the residual has the dtype of x"
+            );
+            let residual = residual.into_dispatch();
+            <Dispatch as CpuConvOps>::cpu_conv_residual(
+                x, weight, scale, bias, residual, stride, relu,
+            )
+        }
+    })
+}

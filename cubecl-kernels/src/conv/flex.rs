@@ -1,0 +1,172 @@
+//! The operation on flex, whose tensors lie on the host.
+
+use super::cpu::CpuConvOps;
+use crate::cpu_conv::{self, ConvShape, Epilogue, Weights};
+use crate::cpu_memory::{contiguous, write};
+use crate::flex::floats;
+use burn::backend::{Flex, tensor::FloatTensor};
+use burn_flex::FlexTensor;
+
+impl CpuConvOps for Flex {
+    fn cpu_conv(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        stride: usize,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        forward(x, [weight, bias], Some(scale), None, stride, relu)
+    }
+
+    fn cpu_conv_residual(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        stride: usize,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        forward(x, [weight, bias], Some(scale), Some(residual), stride, relu)
+    }
+
+    fn cpu_conv_input_gradient(
+        weight: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        size: [usize; 2],
+        stride: usize,
+    ) -> FloatTensor<Self> {
+        input_gradient(weight, Some(scale), grad, size, stride)
+    }
+
+    fn cpu_conv_weight_gradient(
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        kernel: usize,
+        stride: usize,
+    ) -> FloatTensor<Self> {
+        weight_gradient(x, grad, kernel, stride)
+    }
+
+    fn cpu_conv_scale_gradient(
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let [weight, gradient] = [weight, gradient].map(|tensor| tensor.to_contiguous());
+        let [o, ..] = dims(&weight);
+        write([o], |sums| {
+            cpu_conv::row_products(floats(&weight), floats(&gradient), o, sums);
+        })
+    }
+
+    fn cpu_conv_scaled(gradient: FloatTensor<Self>, scale: FloatTensor<Self>) -> FloatTensor<Self> {
+        let scale = scale.to_contiguous();
+        let mut gradient = contiguous(gradient);
+        cpu_conv::scale_rows(gradient.storage_mut(), floats(&scale));
+        gradient
+    }
+
+    fn cpu_conv_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        let grad = grad.to_contiguous();
+        let [n, o, _, _] = dims(&grad);
+        write([o], |sums| {
+            cpu_conv::channel_sums(floats(&grad), n, o, sums)
+        })
+    }
+
+    fn cpu_relu_gradient(output: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        let output = output.to_contiguous();
+        let mut grad = contiguous(grad);
+        cpu_conv::mask_by(floats(&output), grad.storage_mut());
+        grad
+    }
+}
+
+/// The convolution and what follows it, f32.
+pub(crate) fn forward(
+    x: FlexTensor,
+    [weight, bias]: [FlexTensor; 2],
+    scale: Option<FlexTensor>,
+    residual: Option<FlexTensor>,
+    stride: usize,
+    relu: bool,
+) -> FlexTensor {
+    let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.to_contiguous());
+    let [scale, residual] = [scale, residual].map(|it| it.map(|tensor| tensor.to_contiguous()));
+    let ([n, c, h, w], [o, _, kernel, _]) = (dims(&x), dims(&weight));
+    let shape = shape([n, c, o], [h, w], kernel, stride);
+    let [rows, columns] = shape.output_size();
+    let epilogue = Epilogue {
+        bias: Some(floats(&bias)),
+        residual: residual.as_ref().map(floats),
+        relu,
+    };
+    let weights = Weights {
+        values: floats(&weight),
+        scale: scale.as_ref().map(floats),
+    };
+    let isa = cpu_conv::selected();
+    write([n, o, rows, columns], |output| {
+        cpu_conv::forward(isa, &shape, floats(&x), weights, epilogue, output);
+    })
+}
+
+/// The gradient of an input of `size`, f32.
+pub(crate) fn input_gradient(
+    weight: FlexTensor,
+    scale: Option<FlexTensor>,
+    grad: FlexTensor,
+    size: [usize; 2],
+    stride: usize,
+) -> FlexTensor {
+    let [weight, grad] = [weight, grad].map(|tensor| tensor.to_contiguous());
+    let scale = scale.map(|scale| scale.to_contiguous());
+    let ([n, ..], [o, c, kernel, _]) = (dims(&grad), dims(&weight));
+    let shape = shape([n, c, o], size, kernel, stride);
+    let weights = Weights {
+        values: floats(&weight),
+        scale: scale.as_ref().map(floats),
+    };
+    let isa = cpu_conv::selected();
+    write([n, c, size[0], size[1]], |gradient| {
+        cpu_conv::input_gradient(isa, &shape, weights, floats(&grad), gradient);
+    })
+}
+
+/// The gradient of weights of `kernel` rows and columns, f32.
+pub(crate) fn weight_gradient(
+    x: FlexTensor,
+    grad: FlexTensor,
+    kernel: usize,
+    stride: usize,
+) -> FlexTensor {
+    let [x, grad] = [x, grad].map(|tensor| tensor.to_contiguous());
+    let ([n, c, h, w], [_, o, ..]) = (dims(&x), dims(&grad));
+    let shape = shape([n, c, o], [h, w], kernel, stride);
+    let isa = cpu_conv::selected();
+    write([o, c, kernel, kernel], |gradient| {
+        cpu_conv::weight_gradient(isa, &shape, floats(&x), floats(&grad), gradient);
+    })
+}
+
+fn shape(
+    [images, inputs, outputs]: [usize; 3],
+    size: [usize; 2],
+    kernel: usize,
+    stride: usize,
+) -> ConvShape {
+    ConvShape {
+        images,
+        inputs,
+        outputs,
+        size,
+        kernel,
+        stride,
+    }
+}
+
+fn dims(tensor: &FlexTensor) -> [usize; 4] {
+    std::array::from_fn(|axis| tensor.layout().shape()[axis])
+}

@@ -1,0 +1,101 @@
+//! 2-D convolution with what follows it: bias, residual and ReLU.
+
+#[cfg(feature = "flex")]
+mod cpu;
+#[cfg(feature = "flex")]
+mod cpu_autodiff;
+#[cfg(feature = "flex")]
+pub(crate) mod flex;
+
+#[cfg(feature = "flex")]
+pub use cpu::CpuConvOps;
+
+use crate::{conv1x1, conv3x3};
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{FloatDType, Tensor, activation, module};
+
+/// The parameters of a convolution, f32 whatever the input.
+#[derive(Clone, Debug)]
+pub struct ConvParams {
+    /// `[o, c, k, k]`, `k` odd.
+    pub weight: Tensor<4>,
+    /// What the weights of each output channel are multiplied by: the scale of a folded norm. `[o]`.
+    pub scale: Option<Tensor<1>>,
+    /// `[o]`.
+    pub bias: Option<Tensor<1>>,
+    /// 1 or more; 1 or 2 for 3x3.
+    pub stride: usize,
+}
+
+/// Convolution with an odd square kernel and padding of half of it, on any device: `[n, o, h', w']`,
+/// where `h'` is `ceil(h / stride)`.
+///
+/// * `x` - `[n, c, h, w]`.
+/// * `residual` - added after the bias, `[n, o, h', w']`, of the dtype of `x`.
+/// * `relu` - whether `max(., 0)` follows.
+///
+/// Equals `conv2d` of torch in the dtype of `x`, and is differentiable in all tensors. On the CPU and
+/// in f32 all of it is one pass over the output, and no bit depends on the number of threads. On GPUs
+/// it is [`conv1x1`], [`conv3x3`] or Burn's own convolution.
+///
+/// # Panics
+///
+/// If the shapes do not fit together.
+pub fn conv2d(
+    x: Tensor<4>,
+    params: ConvParams,
+    residual: Option<Tensor<4>>,
+    relu: bool,
+) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if cpu::supports(&x, &params.weight) {
+        return cpu::conv2d(x, params, residual, relu);
+    }
+    let ConvParams {
+        weight,
+        scale,
+        bias,
+        stride,
+    } = params;
+    let weight = match scale {
+        Some(scale) => weight * scale.reshape([-1, 1, 1, 1]),
+        None => weight,
+    };
+    let (weight, bias) = (like(weight, &x), bias.map(|bias| like(bias, &x)));
+    let early = relu && residual.is_none();
+    let output = match weight.dims()[2] {
+        1 => conv1x1(x, weight, bias, stride),
+        3 => {
+            return finish(
+                conv3x3(x, weight, bias, stride, early),
+                residual,
+                relu && !early,
+            );
+        }
+        side => {
+            let options = ConvOptions::new([stride; 2], [side / 2; 2], [1, 1], 1);
+            module::conv2d(x, weight, bias, options)
+        }
+    };
+    finish(output, residual, relu)
+}
+
+/// `tensor` in the dtype of `x`.
+fn like<const D: usize>(tensor: Tensor<D>, x: &Tensor<4>) -> Tensor<D> {
+    if tensor.dtype() == x.dtype() {
+        return tensor;
+    }
+    tensor.cast(FloatDType::from(x.dtype()))
+}
+
+fn finish(output: Tensor<4>, residual: Option<Tensor<4>>, relu: bool) -> Tensor<4> {
+    let output = match residual {
+        Some(residual) => output + residual,
+        None => output,
+    };
+    if relu {
+        activation::relu(output)
+    } else {
+        output
+    }
+}

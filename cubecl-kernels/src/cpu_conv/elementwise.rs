@@ -1,0 +1,66 @@
+//! What surrounds convolutions: the gradients of a ReLU, of a bias and of a scale.
+
+use super::output::Output;
+use rayon::prelude::*;
+
+/// Values of a task: small enough for a cache, large enough to be worth a thread.
+const CHUNK: usize = 32 << 10;
+
+/// `grad` where `output` is above zero, else zero: the gradient of a ReLU whose output is `output`.
+pub fn mask_by(output: &[f32], grad: &mut [f32]) {
+    assert_eq!(output.len(), grad.len());
+    let chunks = grad.par_chunks_mut(CHUNK).zip(output.par_chunks(CHUNK));
+    chunks.for_each(|(grad, output)| {
+        for (grad, &output) in grad.iter_mut().zip(output) {
+            *grad = if output > 0.0 { *grad } else { 0.0 };
+        }
+    });
+}
+
+/// `values [images, channels, plane]` -> the sum of each channel, in a fixed order.
+pub fn channel_sums(values: &[f32], images: usize, channels: usize, sums: Output) {
+    let plane = values.len() / (images * channels).max(1);
+    (0..channels).into_par_iter().for_each(|channel| {
+        let of_image = |image: usize| sum(&values[(image * channels + channel) * plane..][..plane]);
+        let total: f64 = (0..images).map(of_image).sum();
+        // SAFETY: one task per channel.
+        unsafe { sums.slice(channel, 1)[0] = total as f32 }
+    });
+}
+
+/// The sum of the products of each of `rows` rows of `a` and `b`, in a fixed order.
+pub fn row_products(a: &[f32], b: &[f32], rows: usize, sums: Output) {
+    assert_eq!(a.len(), b.len());
+    let len = a.len() / rows.max(1);
+    (0..rows).into_par_iter().for_each(|row| {
+        let range = row * len..(row + 1) * len;
+        let products = a[range.clone()].iter().zip(&b[range]);
+        let total: f64 = products.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+        // SAFETY: one task per row.
+        unsafe { sums.slice(row, 1)[0] = total as f32 }
+    });
+}
+
+/// Multiplies each row of `values [rows, n]` by its `scale [rows]`.
+pub fn scale_rows(values: &mut [f32], scale: &[f32]) {
+    let len = (values.len() / scale.len().max(1)).max(1);
+    let rows = values.par_chunks_mut(len).zip(scale);
+    rows.for_each(|(row, &scale)| row.iter_mut().for_each(|value| *value *= scale));
+}
+
+/// Lanes of f32 over blocks, blocks in f64.
+fn sum(values: &[f32]) -> f64 {
+    const LANES: usize = 32;
+    let block = |values: &[f32]| {
+        let mut lanes = [0.0f32; LANES];
+        let chunks = values.chunks_exact(LANES);
+        let rest: f32 = chunks.remainder().iter().sum();
+        for chunk in chunks {
+            for (lane, value) in lanes.iter_mut().zip(chunk) {
+                *lane += value;
+            }
+        }
+        lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>() + f64::from(rest)
+    };
+    values.chunks(64 * LANES).map(block).sum()
+}

@@ -1,0 +1,299 @@
+//! Convolutions as products of packed weights and strips: the output, and the gradient of the input.
+
+use super::geometry::{ConvShape, Strips, View};
+use super::isa::Isa;
+use super::kernels::{GROUP, Product};
+use super::output::Output;
+use super::scratch::with_scratch;
+use super::weights::{PackedWeights, Weights};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Values of the sums of a block: with the strips, what stays in a second-level cache.
+const SUMS: usize = 160 << 10;
+/// Values of the strips of a block.
+const STRIP: usize = 96 << 10;
+/// Weights per output and pass: those of a group of outputs, and the pixels that they are multiplied
+/// by, stay in a first-level cache. It is part of the order of the sums.
+const DEPTH: usize = 288;
+/// Tiles of a block, at least, before channels are split over threads.
+const TILES: usize = 6;
+
+/// What is done to a sum before it is stored.
+#[derive(Clone, Copy, Default)]
+pub struct Epilogue<'a> {
+    /// One per output channel.
+    pub bias: Option<&'a [f32]>,
+    /// Added after the bias, shaped as the output.
+    pub residual: Option<&'a [f32]>,
+    /// `max(., 0)` at last.
+    pub relu: bool,
+}
+
+/// `input [images, inputs, h, w]`, `weights [outputs, inputs, k, k]` -> `[images, outputs, h', w']`.
+///
+/// Writes every value of `output`.
+pub fn forward(
+    isa: &Isa,
+    shape: &ConvShape,
+    input: &[f32],
+    weights: Weights,
+    epilogue: Epilogue,
+    output: Output,
+) {
+    assert_eq!(input.len(), shape.input_len());
+    assert_eq!(weights.values.len(), shape.weight_len());
+    assert_eq!(output.len(), shape.output_len());
+    let view = View::forward(shape);
+    let packed = PackedWeights::forward(weights, shape, &view);
+    let place = Place {
+        size: shape.output_size(),
+        step: 1,
+        phase: [0, 0],
+    };
+    run(isa, &view, input, &packed, epilogue, place, output);
+}
+
+/// `grad [images, outputs, h', w']`, `weights [outputs, inputs, k, k]` -> `[images, inputs, h, w]`.
+///
+/// Writes every value of `gradient`: rows and columns of the input fall into `stride` phases each.
+pub fn input_gradient(
+    isa: &Isa,
+    shape: &ConvShape,
+    weights: Weights,
+    grad: &[f32],
+    gradient: Output,
+) {
+    assert_eq!(grad.len(), shape.output_len());
+    assert_eq!(weights.values.len(), shape.weight_len());
+    assert_eq!(gradient.len(), shape.input_len());
+    let step = shape.stride;
+    for phase in (0..step * step).map(|phase| [phase / step, phase % step]) {
+        let view = View::backward(shape, phase);
+        let packed = PackedWeights::backward(weights, shape, &view);
+        let place = Place {
+            size: shape.size,
+            step,
+            phase,
+        };
+        let epilogue = Epilogue::default();
+        run(isa, &view, grad, &packed, epilogue, place, gradient);
+    }
+}
+
+/// Where in the result the grid lies: row `y` is row `y * step + phase[0]`.
+#[derive(Clone, Copy)]
+struct Place {
+    size: [usize; 2],
+    step: usize,
+    phase: [usize; 2],
+}
+
+/// One call: what every block of it shares.
+struct Job<'a> {
+    isa: &'a Isa,
+    view: &'a View,
+    strips: Strips<'a>,
+    /// Input channels per pass.
+    depth: usize,
+    source: &'a [f32],
+    weights: &'a PackedWeights,
+    /// The bias, padded to whole groups.
+    start: Vec<f32>,
+    epilogue: Epilogue<'a>,
+    place: Place,
+    output: Output,
+}
+
+fn run(
+    isa: &Isa,
+    view: &View,
+    source: &[f32],
+    weights: &PackedWeights,
+    epilogue: Epilogue,
+    place: Place,
+    output: Output,
+) {
+    let depth = (DEPTH / weights.taps.max(1)).clamp(1, weights.channels.max(1));
+    let (rows, groups) = block_size(isa, view, weights, depth);
+    let mut start = vec![0.0; weights.groups * GROUP];
+    if let Some(bias) = epilogue.bias {
+        start[..bias.len()].copy_from_slice(bias);
+    }
+    let job = Job {
+        isa,
+        view,
+        strips: Strips::new(view, rows, isa.tile()),
+        depth,
+        source,
+        weights,
+        start,
+        epilogue,
+        place,
+        output,
+    };
+    let blocks = view.rows().div_ceil(rows);
+    let parts = weights.groups.div_ceil(groups);
+    (0..blocks * parts).into_par_iter().for_each(|task| {
+        let (block, part) = (task / parts, task % parts);
+        let rows = block * rows..((block + 1) * rows).min(view.rows());
+        let groups = part * groups..((part + 1) * groups).min(weights.groups);
+        job.block(rows, groups);
+    });
+}
+
+/// Rows and groups of output channels of a block. They decide what is computed where, not how any
+/// value is summed, and so may depend on the number of threads.
+fn block_size(isa: &Isa, view: &View, weights: &PackedWeights, depth: usize) -> (usize, usize) {
+    let (pitch, all) = (view.pitch().max(1), view.rows().max(1));
+    let by_sums = SUMS / (weights.groups.max(1) * GROUP * pitch);
+    let by_strip = STRIP / (depth * view.phases.len().max(1) * pitch);
+    let mut rows = by_sums.min(by_strip).clamp(1, all);
+    // Wide outputs: fewer channels rather than rows so few that most of a strip is margin.
+    let few = (8 * isa.tile()).div_ceil(pitch);
+    let mut groups = weights.groups.max(1);
+    if rows < few {
+        rows = few.min(by_strip).clamp(1, all);
+        groups = (SUMS / (rows * pitch * GROUP)).clamp(1, groups);
+    }
+    let wanted = 4 * rayon::current_num_threads();
+    if rayon::current_num_threads() > 1 {
+        let tasks = |rows: usize, groups: usize| {
+            all.div_ceil(rows) * weights.groups.max(1).div_ceil(groups)
+        };
+        while tasks(rows, groups) < wanted && (rows / 2) * pitch >= TILES * isa.tile() {
+            rows = rows.div_ceil(2);
+        }
+        while tasks(rows, groups) < wanted && groups > 2 {
+            groups = groups.div_ceil(2);
+        }
+    }
+    (rows, groups)
+}
+
+impl Job<'_> {
+    fn block(&self, rows: Range<usize>, groups: Range<usize>) {
+        let sums_len = groups.len() * GROUP * self.strips.pixels;
+        let strip_len = self.depth * self.strips.channel_stride();
+        with_scratch(sums_len + strip_len, |scratch| {
+            let (sums, strip) = scratch.split_at_mut(sums_len);
+            let used = (rows.len() * self.view.pitch()).next_multiple_of(self.isa.tile());
+            let mut channel = 0;
+            loop {
+                let channels = self.depth.min(self.weights.channels - channel);
+                let strip = &mut strip[..channels * self.strips.channel_stride()];
+                let all = self.weights.channels;
+                self.strips
+                    .fill(self.source, all, channel, rows.clone(), strip);
+                self.multiply(
+                    strip,
+                    channel..channel + channels,
+                    groups.clone(),
+                    used,
+                    sums,
+                );
+                channel += channels;
+                if channel >= self.weights.channels {
+                    break;
+                }
+            }
+            self.store(rows, groups, sums);
+        })
+    }
+
+    fn multiply(
+        &self,
+        strip: &[f32],
+        channels: Range<usize>,
+        groups: Range<usize>,
+        pixels: usize,
+        sums: &mut [f32],
+    ) {
+        let pitch = self.strips.pixels;
+        for pixel in (0..pixels).step_by(self.isa.tile()) {
+            for group in groups.clone() {
+                let row = (group - groups.start) * GROUP * pitch;
+                let args = Product {
+                    weights: self.weights.panel(group, channels.start).as_ptr(),
+                    input: strip[pixel.min(strip.len())..].as_ptr(),
+                    channel_stride: self.strips.channel_stride(),
+                    channels: channels.len(),
+                    offsets: &self.strips.offsets,
+                    sums: sums[row + pixel..row + GROUP * pitch].as_mut_ptr(),
+                    pitch,
+                    start: match channels.start {
+                        0 => self.start[group * GROUP..][..GROUP].as_ptr(),
+                        _ => std::ptr::null(),
+                    },
+                };
+                // SAFETY: `pixels` are whole tiles within the `pitch` of the sums; the strips hold
+                // as many pixels and the margins of every tap; a panel holds the channels that are
+                // left, of which there are `channels.len()` or more.
+                unsafe { self.isa.product(&args) }
+            }
+        }
+    }
+
+    /// Copies the sums of the grid's pixels to the output.
+    fn store(&self, rows: Range<usize>, groups: Range<usize>, sums: &[f32]) {
+        let Place {
+            size: [h, w],
+            step,
+            phase,
+        } = self.place;
+        let (pitch, image_rows) = (self.view.pitch(), self.view.grid[0] + self.view.gap[0]);
+        let columns = w.saturating_sub(phase[1]).div_ceil(step);
+        let outputs = self.weights.outputs;
+        let first = groups.start * GROUP;
+        for channel in first..(groups.end * GROUP).min(outputs) {
+            let sums = &sums[(channel - first) * self.strips.pixels..][..self.strips.pixels];
+            for row in rows.clone() {
+                let (image, y) = (row / image_rows, row % image_rows);
+                let y = y * step + phase[0];
+                if y >= h || row % image_rows >= self.view.grid[0] || columns == 0 {
+                    continue;
+                }
+                let sums = &sums[(row - rows.start) * pitch..][..columns];
+                let at = ((image * outputs + channel) * h + y) * w;
+                if step == 1 {
+                    // SAFETY: rows and channels of a block belong to it alone.
+                    let line = unsafe { self.output.slice(at, w) };
+                    let residual = self.epilogue.residual.map(|residual| &residual[at..][..w]);
+                    store_row(sums, residual, self.epilogue.relu, line);
+                } else {
+                    // SAFETY: as above; one phase is computed after the other.
+                    let line = unsafe { self.output.slice(at + phase[1], w - phase[1]) };
+                    for (to, &sum) in line.iter_mut().step_by(step).zip(sums) {
+                        *to = sum;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn store_row(sums: &[f32], residual: Option<&[f32]>, relu: bool, line: &mut [f32]) {
+    match (residual, relu) {
+        (None, false) => line.copy_from_slice(sums),
+        (None, true) => {
+            for (to, &sum) in line.iter_mut().zip(sums) {
+                *to = rectified(sum);
+            }
+        }
+        (Some(residual), false) => {
+            for ((to, &sum), &residual) in line.iter_mut().zip(sums).zip(residual) {
+                *to = sum + residual;
+            }
+        }
+        (Some(residual), true) => {
+            for ((to, &sum), &residual) in line.iter_mut().zip(sums).zip(residual) {
+                *to = rectified(sum + residual);
+            }
+        }
+    }
+}
+
+/// `max(value, 0)`; NaN stays NaN.
+fn rectified(value: f32) -> f32 {
+    if value < 0.0 { 0.0 } else { value }
+}

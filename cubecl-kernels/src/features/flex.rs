@@ -1,0 +1,78 @@
+//! The operations on flex, whose tensors lie on the host.
+
+use super::{cpu, ops::FeatureOps};
+use crate::cpu_memory::{contiguous, write};
+use crate::flex::floats;
+use burn::backend::{Flex, tensor::FloatTensor};
+use burn_flex::FlexTensor;
+
+impl FeatureOps for Flex {
+    fn max_pool3x3(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let x = x.to_contiguous();
+        let [n, c, h, w] = dims(&x);
+        write([n, c, h.div_ceil(2), w.div_ceil(2)], |output| {
+            cpu::max_pool(floats(&x), [h, w], output);
+        })
+    }
+
+    fn max_pool3x3_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (x, grad) = (x.to_contiguous(), grad.to_contiguous());
+        let [n, c, h, w] = dims(&x);
+        write([n, c, h, w], |gradient| {
+            cpu::max_pool_gradient(floats(&x), [h, w], floats(&grad), gradient);
+        })
+    }
+
+    fn upsample_add(lateral: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self> {
+        let top = top.to_contiguous();
+        let mut lateral = contiguous(lateral);
+        let [_, _, h, w] = dims(&lateral);
+        cpu::upsample_add(lateral.storage_mut(), [h, w], floats(&top));
+        lateral
+    }
+
+    fn upsample_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        let grad = grad.to_contiguous();
+        let [n, c, h, w] = dims(&grad);
+        write([n, c, h.div_ceil(2), w.div_ceil(2)], |gradient| {
+            cpu::upsample_gradient(floats(&grad), [h, w], gradient);
+        })
+    }
+
+    fn pack_first(feature: FloatTensor<Self>, cells: usize) -> FloatTensor<Self> {
+        let feature = feature.to_contiguous();
+        let [n, c, h, w] = dims(&feature);
+        write([n, cells, c], |packed| {
+            cpu::pack(floats(&feature), [n, c, h * w], packed, cells, 0);
+            cpu::clear(packed, [n, cells, c], h * w);
+        })
+    }
+
+    fn pack_next(
+        packed: FloatTensor<Self>,
+        feature: FloatTensor<Self>,
+        offset: usize,
+    ) -> FloatTensor<Self> {
+        let feature = feature.to_contiguous();
+        let [n, c, h, w] = dims(&feature);
+        let mut packed = contiguous(packed);
+        let cells = packed.layout().shape()[1];
+        let output = crate::cpu_conv::Output::of(packed.storage_mut());
+        cpu::pack(floats(&feature), [n, c, h * w], output, cells, offset);
+        packed
+    }
+
+    fn unpack(packed: FloatTensor<Self>, size: [usize; 2], offset: usize) -> FloatTensor<Self> {
+        let packed = packed.to_contiguous();
+        let shape = packed.layout().shape();
+        let [n, cells, c] = [shape[0], shape[1], shape[2]];
+        write([n, c, size[0], size[1]], |feature| {
+            let plane = size[0] * size[1];
+            cpu::unpack(floats(&packed), [n, c, plane], feature, cells, offset);
+        })
+    }
+}
+
+fn dims(tensor: &FlexTensor) -> [usize; 4] {
+    std::array::from_fn(|axis| tensor.layout().shape()[axis])
+}

@@ -1,0 +1,71 @@
+//! Operations on feature maps between convolutions, in one parallel pass each on the CPU: the stem's
+//! max pool, the top-down sum of a feature pyramid, and packing a pyramid for RoIAlign.
+
+#[cfg(feature = "flex")]
+mod autodiff;
+#[cfg(feature = "flex")]
+mod cpu;
+#[cfg(feature = "flex")]
+mod flex;
+#[cfg(feature = "flex")]
+mod ops;
+
+use burn::tensor::ops::MaxPoolOptions;
+use burn::tensor::{Tensor, module};
+
+/// Max pool of 3x3 cells with stride 2 and padding 1: `[n, c, h, w]` -> `[n, c, ceil(h / 2), ceil(w / 2)]`.
+///
+/// Equals torch's `max_pool2d(x, 3, 2, 1)`: NaN is the maximum, and the gradient goes to the first
+/// maximum of a window.
+pub fn max_pool3x3(x: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if ops::supports(&x) {
+        return ops::max_pool3x3(x);
+    }
+    let pool = MaxPoolOptions::new([3, 3]);
+    module::max_pool2d(x, pool.with_stride([2, 2]).with_padding([1, 1]))
+}
+
+/// `lateral [n, c, h, w]` plus `top [n, c, ceil(h / 2), ceil(w / 2)]` with rows and columns doubled: the
+/// top-down path of a feature pyramid (Lin et al., 2016).
+pub fn upsample_add(lateral: Tensor<4>, top: Tensor<4>) -> Tensor<4> {
+    let [n, c, h, w] = lateral.dims();
+    let half = [n, c, h.div_ceil(2), w.div_ceil(2)];
+    assert_eq!(
+        top.dims(),
+        half,
+        "upsample_add: the top has half of the rows and columns"
+    );
+    #[cfg(feature = "flex")]
+    if ops::supports(&lateral) && ops::supports(&top) {
+        return ops::upsample_add(lateral, top);
+    }
+    lateral + upsample_nearest(top, h, w)
+}
+
+/// Doubles rows and columns, then cuts to `h x w`: odd sizes lose the last row or column.
+fn upsample_nearest(x: Tensor<4>, h: usize, w: usize) -> Tensor<4> {
+    let [n, c, rows, columns] = x.dims();
+    let doubled = x
+        .reshape([n, c, rows, 1, columns, 1])
+        .expand([n, c, rows, 2, columns, 2])
+        .reshape([n, c, rows * 2, columns * 2]);
+    if (h, w) == (rows * 2, columns * 2) {
+        doubled
+    } else {
+        doubled.slice([0..n, 0..c, 0..h, 0..w])
+    }
+}
+
+/// Feature maps `[n, c, h, w]` as `[n, cells, c]`, one after the other.
+pub(crate) fn pack(features: &[Tensor<4>]) -> Tensor<3> {
+    #[cfg(feature = "flex")]
+    if !features.is_empty() && features.iter().all(ops::supports) {
+        return ops::pack(features);
+    }
+    let packed = features.iter().map(|feature| {
+        let [n, c, h, w] = feature.dims();
+        feature.clone().permute([0, 2, 3, 1]).reshape([n, h * w, c])
+    });
+    Tensor::cat(packed.collect(), 1)
+}

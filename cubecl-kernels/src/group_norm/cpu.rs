@@ -1,0 +1,175 @@
+//! Group norm on slices, parallel over images and groups.
+
+use crate::cpu_conv::Output;
+use rayon::prelude::*;
+
+/// How channels are grouped.
+pub struct Groups {
+    pub channels: usize,
+    /// Pixels of a channel.
+    pub plane: usize,
+    pub groups: usize,
+    pub epsilon: f64,
+}
+
+impl Groups {
+    /// Values of a group.
+    fn len(&self) -> usize {
+        self.channels / self.groups * self.plane
+    }
+
+    /// Mean, and the reciprocal of the standard deviation.
+    fn statistics(&self, values: &[f32]) -> (f32, f32) {
+        let count = values.len() as f64;
+        let mean = sum(values, |value| value) / count;
+        let center = mean as f32;
+        // About a center that is rounded: its error is taken out again.
+        let squares = sum(values, |value| (value - center) * (value - center)) / count;
+        let error = mean - f64::from(center);
+        let variance = (squares - error * error).max(0.0);
+        (center, (1.0 / (variance + self.epsilon).sqrt()) as f32)
+    }
+
+    /// Calls `work` with the index of every group of every image, its first channel, and where its values
+    /// begin.
+    fn for_each(&self, values: usize, work: impl Fn(usize, usize) + Sync) {
+        let len = self.len();
+        if len == 0 {
+            return;
+        }
+        let tasks = (0..values / len).into_par_iter();
+        let few = (8 << 10) / len + 1;
+        tasks.with_min_len(few).for_each(|index| {
+            let channel = index % self.groups * (self.channels / self.groups);
+            work(channel, index * len);
+        });
+    }
+}
+
+/// `x [n, c, plane]` -> the norm, with `residual` added, then `max(., 0)` if `relu`.
+pub fn forward(
+    x: &[f32],
+    [weight, bias]: [&[f32]; 2],
+    residual: Option<&[f32]>,
+    relu: bool,
+    groups: &Groups,
+    output: Output,
+) {
+    let len = groups.len();
+    groups.for_each(x.len(), |channel, at| {
+        let (mean, scale) = groups.statistics(&x[at..at + len]);
+        for (index, at) in (at..at + len).step_by(groups.plane).enumerate() {
+            let range = at..at + groups.plane;
+            let scale = weight[channel + index] * scale;
+            let shift = bias[channel + index];
+            // SAFETY: one task per group.
+            let output = unsafe { output.slice(at, groups.plane) };
+            for (output, x) in output.iter_mut().zip(&x[range.clone()]) {
+                *output = (x - mean) * scale + shift;
+            }
+            if let Some(residual) = residual {
+                for (output, residual) in output.iter_mut().zip(&residual[range]) {
+                    *output += residual;
+                }
+            }
+            if relu {
+                for output in output {
+                    *output = if *output < 0.0 { 0.0 } else { *output };
+                }
+            }
+        }
+    });
+}
+
+/// The gradient of `x` from `grad`, both `[n, c, plane]`.
+pub fn input_gradient(x: &[f32], weight: &[f32], grad: &[f32], groups: &Groups, gradient: Output) {
+    let len = groups.len();
+    groups.for_each(x.len(), |channel, at| {
+        let (mean, scale) = groups.statistics(&x[at..at + len]);
+        let channels = || (at..at + len).step_by(groups.plane).zip(&weight[channel..]);
+        let (mut sum_grad, mut sum_product) = (0.0, 0.0);
+        for (at, &weight) in channels() {
+            let range = at..at + groups.plane;
+            let (x, grad) = (&x[range.clone()], &grad[range]);
+            sum_grad += f64::from(weight) * sum(grad, |grad| grad);
+            let products = sum_of_products(x, grad, mean);
+            sum_product += f64::from(weight) * products * f64::from(scale);
+        }
+        let count = len as f64;
+        let (mean_grad, mean_product) = ((sum_grad / count) as f32, (sum_product / count) as f32);
+        for (at, &weight) in channels() {
+            let range = at..at + groups.plane;
+            // SAFETY: one task per group.
+            let gradient = unsafe { gradient.slice(at, groups.plane) };
+            let values = x[range.clone()].iter().zip(&grad[range]);
+            for (gradient, (x, grad)) in gradient.iter_mut().zip(values) {
+                let normed = (x - mean) * scale;
+                *gradient = scale * (weight * grad - mean_grad - normed * mean_product);
+            }
+        }
+    });
+}
+
+/// The gradient of the weight, `[c]`.
+pub fn weight_gradient(x: &[f32], grad: &[f32], groups: &Groups, gradient: Output) {
+    let (len, plane) = (groups.len(), groups.plane);
+    let image = groups.channels * plane;
+    let per_group = groups.channels / groups.groups;
+    (0..groups.groups).into_par_iter().for_each(|group| {
+        // SAFETY: one task per group.
+        let gradient = unsafe { gradient.slice(group * per_group, per_group) };
+        let mut sums = vec![0.0f64; per_group];
+        for at in (group * len..x.len()).step_by(image.max(1)) {
+            let (mean, scale) = groups.statistics(&x[at..at + len]);
+            for (index, sum) in sums.iter_mut().enumerate() {
+                let range = at + index * plane..at + (index + 1) * plane;
+                let products = sum_of_products(&x[range.clone()], &grad[range], mean);
+                *sum += products * f64::from(scale);
+            }
+        }
+        for (gradient, sum) in gradient.iter_mut().zip(sums) {
+            *gradient = sum as f32;
+        }
+    });
+}
+
+/// Partial sums of f32; blocks of them are summed in f64.
+const LANES: usize = 16;
+/// Values of a block.
+const BLOCK: usize = 64 * LANES;
+
+fn sum(values: &[f32], of: impl Fn(f32) -> f32) -> f64 {
+    let block = |values: &[f32]| {
+        let mut lanes = [0.0f32; LANES];
+        let chunks = values.chunks_exact(LANES);
+        let rest: f64 = chunks
+            .remainder()
+            .iter()
+            .map(|&value| f64::from(of(value)))
+            .sum();
+        for chunk in chunks {
+            for (lane, &value) in lanes.iter_mut().zip(chunk) {
+                *lane += of(value);
+            }
+        }
+        lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>() + rest
+    };
+    values.chunks(BLOCK).map(block).sum()
+}
+
+/// The sum of `(x - mean) * grad`.
+fn sum_of_products(x: &[f32], grad: &[f32], mean: f32) -> f64 {
+    let block = |(x, grad): (&[f32], &[f32])| {
+        let mut lanes = [0.0f32; LANES];
+        let (xs, grads) = (x.chunks_exact(LANES), grad.chunks_exact(LANES));
+        let rest = xs.remainder().iter().zip(grads.remainder());
+        let rest: f64 = rest.map(|(&x, &grad)| f64::from((x - mean) * grad)).sum();
+        for (x, grad) in xs.zip(grads) {
+            for (lane, (x, grad)) in lanes.iter_mut().zip(x.iter().zip(grad)) {
+                *lane += (x - mean) * grad;
+            }
+        }
+        lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>() + rest
+    };
+    x.chunks(BLOCK).zip(grad.chunks(BLOCK)).map(block).sum()
+}

@@ -1,0 +1,117 @@
+//! Group norm on flex, whose tensors lie on the host.
+
+use super::cpu::{self, Groups};
+use super::ops::GroupNormOps;
+use crate::cpu_conv;
+use crate::cpu_memory::{contiguous, write};
+use crate::flex::floats;
+use burn::backend::{Flex, tensor::FloatTensor};
+use burn_flex::FlexTensor;
+
+impl GroupNormOps for Flex {
+    fn group_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        groups: usize,
+        epsilon: f64,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        forward(x, [weight, bias], None, groups, epsilon, relu)
+    }
+
+    fn group_norm_residual(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        groups: usize,
+        epsilon: f64,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        forward(x, [weight, bias], Some(residual), groups, epsilon, relu)
+    }
+
+    fn group_norm_relu_gradient(
+        output: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let output = output.to_contiguous();
+        let mut grad = contiguous(grad);
+        cpu_conv::mask_by(floats(&output), grad.storage_mut());
+        grad
+    }
+
+    fn group_norm_input_gradient(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        groups: usize,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        let [x, weight, grad] = [x, weight, grad].map(|tensor| tensor.to_contiguous());
+        let (shape, setting) = (dims(&x), setting(&x, groups, epsilon));
+        write(shape, |gradient| {
+            cpu::input_gradient(
+                floats(&x),
+                floats(&weight),
+                floats(&grad),
+                &setting,
+                gradient,
+            );
+        })
+    }
+
+    fn group_norm_weight_gradient(
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        groups: usize,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        let [x, grad] = [x, grad].map(|tensor| tensor.to_contiguous());
+        let setting = setting(&x, groups, epsilon);
+        write([setting.channels], |gradient| {
+            cpu::weight_gradient(floats(&x), floats(&grad), &setting, gradient);
+        })
+    }
+
+    fn group_norm_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        let grad = grad.to_contiguous();
+        let [n, c, ..] = dims(&grad);
+        write([c], |sums| {
+            cpu_conv::channel_sums(floats(&grad), n, c, sums)
+        })
+    }
+}
+
+fn forward(
+    x: FlexTensor,
+    [weight, bias]: [FlexTensor; 2],
+    residual: Option<FlexTensor>,
+    groups: usize,
+    epsilon: f64,
+    relu: bool,
+) -> FlexTensor {
+    let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.to_contiguous());
+    let residual = residual.map(|residual| residual.to_contiguous());
+    let (shape, setting) = (dims(&x), setting(&x, groups, epsilon));
+    write(shape, |output| {
+        let affine = [floats(&weight), floats(&bias)];
+        let residual = residual.as_ref().map(floats);
+        cpu::forward(floats(&x), affine, residual, relu, &setting, output);
+    })
+}
+
+fn setting(x: &FlexTensor, groups: usize, epsilon: f64) -> Groups {
+    let [_, channels, h, w] = dims(x);
+    Groups {
+        channels,
+        plane: h * w,
+        groups,
+        epsilon,
+    }
+}
+
+fn dims(tensor: &FlexTensor) -> [usize; 4] {
+    std::array::from_fn(|axis| tensor.layout().shape()[axis])
+}

@@ -1,0 +1,94 @@
+//! Group norm as an operation of the CPU's backend.
+
+use burn::backend::{Backend, Dispatch, DispatchDevice, backend_extension, tensor::FloatTensor};
+use burn::tensor::{DType, Tensor};
+
+/// Use [`group_norm`](super::group_norm).
+#[backend_extension(Flex, Autodiff)]
+pub trait GroupNormOps: Backend {
+    /// `x [n, c, h, w]`, `weight [c]`, `bias [c]` -> `[n, c, h, w]`.
+    fn group_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        groups: usize,
+        epsilon: f64,
+        relu: bool,
+    ) -> FloatTensor<Self>;
+
+    /// As [`Self::group_norm`], with `residual` added before the ReLU.
+    fn group_norm_residual(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        groups: usize,
+        epsilon: f64,
+        relu: bool,
+    ) -> FloatTensor<Self>;
+
+    /// `grad` where `output`, that of a ReLU, is above zero.
+    fn group_norm_relu_gradient(
+        output: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of `x`.
+    fn group_norm_input_gradient(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        groups: usize,
+        epsilon: f64,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of the weight, `[c]`.
+    fn group_norm_weight_gradient(
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        groups: usize,
+        epsilon: f64,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of the bias, `[c]`.
+    fn group_norm_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+/// Whether `x` is on the CPU, in f32.
+pub fn supports(x: &Tensor<4>) -> bool {
+    let device = x.device().inner();
+    x.dtype() == DType::F32 && matches!(device.as_dispatch(), DispatchDevice::Flex(_))
+}
+
+pub fn group_norm(
+    x: Tensor<4>,
+    [weight, bias]: [Tensor<1>; 2],
+    (groups, epsilon): (usize, f64),
+    residual: Option<Tensor<4>>,
+    relu: bool,
+) -> Tensor<4> {
+    let [_, c, ..] = x.dims();
+    assert_eq!(
+        [weight.dims(), bias.dims()],
+        [[c]; 2],
+        "group_norm: one weight and bias per channel"
+    );
+    if let Some(residual) = &residual {
+        assert_eq!(
+            residual.dims(),
+            x.dims(),
+            "group_norm: the residual is shaped as x"
+        );
+    }
+    let (x, weight, bias) = (
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+    );
+    Tensor::from_dispatch(match residual.map(Tensor::into_dispatch) {
+        None => <Dispatch as GroupNormOps>::group_norm(x, weight, bias, groups, epsilon, relu),
+        Some(residual) => <Dispatch as GroupNormOps>::group_norm_residual(
+            x, weight, bias, residual, groups, epsilon, relu,
+        ),
+    })
+}

@@ -1,0 +1,208 @@
+//! Layers: convolutions of every kind, initial values and frozen parts of a model.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor, TensorData};
+use mrcnn_core::MaskRcnn;
+use mrcnn_core::config::{Backbone, ModelConfig, NormKind};
+use mrcnn_core::model::{Conv2d, ConvSettings, Init};
+use mrcnn_core::random::Stream;
+use std::collections::BTreeMap;
+
+/// Grouped convolutions and even kernels against their definition.
+#[test]
+fn grouped_and_even_convolutions_follow_their_definition() {
+    let device = Device::flex();
+    for (groups, kernel, stride, padding) in [
+        (1, 3, 1, 1),
+        (4, 3, 2, 1),
+        (2, 1, 1, 0),
+        (1, 2, 2, 0),
+        (4, 4, 4, 0),
+        (8, 3, 1, 1),
+    ] {
+        let settings = ConvSettings {
+            stride,
+            padding,
+            groups,
+            bias: true,
+            ..ConvSettings::new(8, 8, kernel)
+        };
+        let conv = Conv2d::new(&Init::random(1, &device).child("conv"), settings);
+        let (rows, columns) = (8, 12);
+        let x: Vec<f32> = (0..8 * rows * columns)
+            .map(|i| (i * 37 % 101) as f32)
+            .collect();
+        let data = TensorData::new(x.clone(), [1, 8, rows, columns]);
+        let found = conv.forward(Tensor::from_data(data, &device));
+        let [_, outputs, height, width] = found.dims();
+        let weight: Vec<f32> = conv.weight.val().into_data().iter::<f32>().collect();
+        let per_group = 8 / groups;
+        let mut wanted = Vec::new();
+        for (output, y, x_out) in (0..outputs)
+            .flat_map(|o| (0..height).flat_map(move |y| (0..width).map(move |x| (o, y, x))))
+        {
+            let mut sum = 0.0f64;
+            for (channel, i, j) in (0..per_group)
+                .flat_map(|c| (0..kernel).flat_map(move |i| (0..kernel).map(move |j| (c, i, j))))
+            {
+                let (row, column) = (y * stride + i, x_out * stride + j);
+                let inside = (padding..rows + padding).contains(&row)
+                    && (padding..columns + padding).contains(&column);
+                if inside {
+                    let from = output / per_group * per_group + channel;
+                    let value = x[(from * rows + row - padding) * columns + column - padding];
+                    let index = ((output * per_group + channel) * kernel + i) * kernel + j;
+                    sum += f64::from(value) * f64::from(weight[index]);
+                }
+            }
+            wanted.push(sum);
+        }
+        let found: Vec<f64> = found.into_data().iter::<f64>().collect();
+        assert_eq!(found.len(), wanted.len());
+        for (found, wanted) in found.iter().zip(&wanted) {
+            // Sums of up to 72 products of up to 100 in f32.
+            assert!(
+                (found - wanted).abs() < 1e-3,
+                "{settings:?}: {found}, {wanted}"
+            );
+        }
+    }
+}
+
+fn config(norm: NormKind, freeze_at: usize) -> ModelConfig {
+    let mut config = ModelConfig {
+        backbone: Backbone::Resnet18,
+        width: 4,
+        fpn_channels: 8,
+        num_classes: 3,
+        norm,
+        head_norm: NormKind::GroupNorm,
+        freeze_at,
+        ..ModelConfig::default()
+    };
+    (config.box_head.hidden, config.mask_head.convs) = (8, vec![8]);
+    config.mask_head.hidden = 8;
+    config
+}
+
+/// First value and whether it is trained, of every parameter by its name in the model.
+#[derive(Default)]
+struct Found(Vec<String>, BTreeMap<String, (f32, bool)>);
+
+impl ModuleVisitor for Found {
+    // The variant of an enum is no part of a name.
+    fn enter_module(&mut self, name: &str, container: &str) {
+        if !container.starts_with("Enum:") {
+            self.0.push(name.to_string());
+        }
+    }
+
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        if !container.starts_with("Enum:") {
+            self.0.pop();
+        }
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val();
+        let trained = value.is_require_grad();
+        let first = value.into_data().iter::<f32>().next();
+        self.1
+            .insert(self.0.join("."), (first.expect("a value"), trained));
+    }
+}
+
+fn parameters(config: &ModelConfig) -> BTreeMap<String, (f32, bool)> {
+    let mut found = Found::default();
+    MaskRcnn::new(config, 5, &Device::flex().autodiff()).visit(&mut found);
+    found.1
+}
+
+/// The names that parts build their parameters under are those of the fields, and the values are torchvision's.
+#[test]
+fn parameters_are_filled_by_their_names() {
+    let found = parameters(&config(NormKind::BatchNorm, 0));
+    let normal = |name: &str, deviation: f64| (Stream::named(name, 5).normal(0) * deviation) as f32;
+    let uniform = |name: &str, fan_in: f64| {
+        ((2.0 * Stream::named(name, 5).uniform(0) - 1.0) * (3.0 / fan_in).sqrt()) as f32
+    };
+    for (name, deviation) in [
+        ("backbone.body.conv1.weight", (2.0f64 / (4.0 * 49.0)).sqrt()),
+        (
+            "backbone.body.layer2.0.conv2.weight",
+            (2.0f64 / (8.0 * 9.0)).sqrt(),
+        ),
+        (
+            "backbone.body.layer2.0.downsample.0.weight",
+            (2.0f64 / 8.0).sqrt(),
+        ),
+        ("rpn.head.conv.0.0.weight", 0.01),
+        ("rpn.head.bbox_pred.weight", 0.01),
+        ("roi_heads.box_predictor.cls_score.weight", 0.01),
+        ("roi_heads.box_predictor.bbox_pred.weight", 0.001),
+        (
+            "roi_heads.mask_head.0.0.weight",
+            (2.0f64 / (8.0 * 9.0)).sqrt(),
+        ),
+        (
+            "roi_heads.mask_predictor.conv5_mask.weight",
+            (2.0f64 / 8.0).sqrt(),
+        ),
+        ("roi_heads.mask_predictor.mask_fcn_logits.weight", 0.001),
+    ] {
+        assert_eq!(found[name].0, normal(name, deviation), "{name}");
+    }
+    for (name, fan_in) in [
+        ("backbone.fpn.inner_blocks.1.0.weight", 8.0),
+        ("backbone.fpn.layer_blocks.3.0.weight", 8.0 * 9.0),
+        ("roi_heads.box_head.fc6.weight", 8.0 * 49.0),
+        ("roi_heads.box_head.fc7.weight", 8.0),
+    ] {
+        assert_eq!(found[name].0, uniform(name, fan_in), "{name}");
+    }
+    for (name, value) in [
+        ("backbone.body.bn1.weight", 1.0),
+        ("backbone.body.bn1.bias", 0.0),
+        ("backbone.body.bn1.running_mean", 0.0),
+        ("backbone.body.bn1.running_var", 1.0),
+        ("backbone.fpn.inner_blocks.1.1.weight", 1.0),
+        ("roi_heads.box_head.fc6.bias", 0.0),
+    ] {
+        assert_eq!(found[name].0, value, "{name}");
+    }
+}
+
+#[test]
+fn frozen_parts_and_norms_are_not_trained() {
+    let frozen = |norm, freeze_at| -> Vec<String> {
+        let found = parameters(&config(norm, freeze_at)).into_iter();
+        let frozen = found.filter(|(name, (_, trained))| !trained && !name.contains("running"));
+        frozen.map(|(name, _)| name).collect()
+    };
+    assert!(frozen(NormKind::GroupNorm, 0).is_empty());
+    let stem = ["backbone.body.bn1.bias", "backbone.body.bn1.weight"];
+    let conv = "backbone.body.conv1.weight";
+    assert_eq!(
+        frozen(NormKind::BatchNorm, 1),
+        [&stem[..], &[conv]].concat()
+    );
+    let second = frozen(NormKind::None, 3);
+    let parts = [
+        "backbone.body.conv1.",
+        "backbone.body.layer1.",
+        "backbone.body.layer2.",
+    ];
+    assert!(
+        second
+            .iter()
+            .all(|name| parts.iter().any(|part| name.starts_with(part)))
+    );
+    assert_eq!(second.len(), 1 + 4 + 5);
+    let norms = frozen(NormKind::FrozenBn, 0);
+    assert!(
+        norms
+            .iter()
+            .all(|name| name.contains(".bn") || name.contains(".downsample.1."))
+    );
+    assert_eq!(norms.len(), 2 * (1 + 8 * 2 + 3));
+}

@@ -1,0 +1,211 @@
+//! Two ranks on a device that samples there: equal to one process, with one read per step beside the exchange.
+
+use super::reads::reads_of;
+use super::small::{config, picture, sample};
+use burn::module::list_param_ids;
+use burn::tensor::{Device, Tensor, TensorData};
+use mrcnn_backends::BackendKind;
+use mrcnn_backends::comm::{CommError, Communicator};
+use mrcnn_core::random::Stream;
+use mrcnn_core::train::LossValues;
+use mrcnn_core::train::parts::{
+    Batch, ParamGradients, TrainSample, accumulated_losses_and_gradients,
+    losses_and_gradients_of_ranks,
+};
+use mrcnn_core::{Config, MaskRcnn};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
+use std::time::Duration;
+
+const WORLD: usize = 2;
+
+/// Two ranks as threads of this process, which exchange bytes through memory.
+#[derive(Clone, Debug)]
+struct Threads {
+    rank: usize,
+    barrier: Arc<Barrier>,
+    bytes: Arc<Mutex<Vec<Vec<u8>>>>,
+    /// Tensors that the exchange itself has read.
+    reads: Arc<AtomicUsize>,
+}
+
+impl Threads {
+    fn ranks() -> [Self; WORLD] {
+        let one = Self {
+            rank: 0,
+            barrier: Arc::new(Barrier::new(WORLD)),
+            bytes: Arc::new(Mutex::new(vec![Vec::new(); WORLD])),
+            reads: Arc::default(),
+        };
+        [0, 1].map(|rank| Self {
+            rank,
+            ..one.clone()
+        })
+    }
+}
+
+impl Communicator for Threads {
+    fn name(&self) -> &'static str {
+        "threads"
+    }
+
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn world_size(&self) -> usize {
+        WORLD
+    }
+
+    fn all_reduce_mean(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, CommError> {
+        let device = tensors[0].device();
+        let lengths: Vec<usize> = tensors.iter().map(|tensor| tensor.dims()[0]).collect();
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        let mine = Tensor::cat(tensors, 0).into_data();
+        let all = self.all_gather_bytes(mine.as_bytes())?;
+        let values = |bytes: &Vec<u8>| -> Vec<f32> {
+            let values = bytes.as_chunks::<4>().0.iter();
+            values.map(|value| f32::from_le_bytes(*value)).collect()
+        };
+        let [first, second] = [values(&all[0]), values(&all[1])];
+        let mut means = first.iter().zip(&second).map(|(a, b)| (a + b) / 2.0);
+        let means = lengths.into_iter().map(|length| {
+            let values: Vec<f32> = means.by_ref().take(length).collect();
+            Tensor::from_data(TensorData::new(values, [length]), &device)
+        });
+        Ok(means.collect())
+    }
+
+    fn broadcast(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, CommError> {
+        Ok(tensors)
+    }
+
+    fn barrier(&self) -> Result<(), CommError> {
+        self.barrier.wait();
+        Ok(())
+    }
+
+    fn all_gather_bytes(&self, mine: &[u8]) -> Result<Vec<Vec<u8>>, CommError> {
+        self.bytes.lock().expect("no rank has failed")[self.rank] = mine.to_vec();
+        self.barrier.wait();
+        let all = self.bytes.lock().expect("no rank has failed").clone();
+        self.barrier.wait();
+        Ok(all)
+    }
+
+    fn mark(&self, _place: &str) {}
+
+    fn waited(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn abort(&self) -> ! {
+        std::process::exit(1)
+    }
+}
+
+/// A network that samples all RoIs there are, so that no near-tie decides, and two images of different sizes and
+/// numbers of objects.
+fn inputs() -> (Config, Batch) {
+    let mut config = config();
+    let rpn = &mut config.model.rpn;
+    (rpn.pre_nms_train, rpn.post_nms_train) = (20, 40);
+    config.model.roi.batch_per_image = 256;
+    let boxes = [[8.0, 10.0, 60.0, 70.0], [50.0, 20.0, 88.0, 88.0]];
+    let images = [((128, 96), 2), ((96, 96), 1)];
+    let samples = images.into_iter().map(|((width, height), objects)| {
+        let image = picture(width, height);
+        let sample = sample(&image, &boxes[..objects]);
+        TrainSample::new(image, &sample, &config.image, false)
+    });
+    let batch = Batch::new(samples.collect(), config.image.size_divisor);
+    (config, batch)
+}
+
+type Step = (LossValues, ParamGradients);
+
+/// One rank's step.
+fn of_rank(config: &Config, batch: &Batch, device: &Device, comm: &Threads) -> (Step, MaskRcnn) {
+    let mut parts = batch.clone().split(WORLD);
+    let mut part = parts.swap_remove(comm.rank);
+    part.places = vec![comm.rank];
+    let model = MaskRcnn::new(&config.model, 1, device);
+    let stream = Stream::named("ranks", 0);
+    let train = &config.train;
+    let step = losses_and_gradients_of_ranks(comm, &model, part, stream, device, train, 1.0);
+    (step.expect("a step"), model)
+}
+
+fn together(config: &Config, batch: &Batch, device: &Device) -> (Vec<(Step, MaskRcnn)>, usize) {
+    let ranks = Threads::ranks();
+    let steps = thread::scope(|scope| {
+        let start = |comm| scope.spawn(move || of_rank(config, batch, device, comm));
+        let ranks: Vec<_> = ranks.iter().map(start).collect();
+        let steps = ranks.into_iter().map(|rank| rank.join().expect("a rank"));
+        steps.collect()
+    });
+    (steps, ranks[0].reads.load(Ordering::SeqCst))
+}
+
+fn flat(gradients: ParamGradients, model: &MaskRcnn) -> Vec<f32> {
+    let mut gradients = gradients.by_id();
+    let ids = list_param_ids(model).into_iter();
+    let gradients = ids.filter_map(|id| gradients.remove(&id));
+    gradients
+        .flat_map(|gradient| gradient.into_data().iter::<f32>().collect::<Vec<_>>())
+        .collect()
+}
+
+fn assert_same(what: &str, found: (Step, &MaskRcnn), wanted: &(LossValues, Vec<f32>)) {
+    let ((losses, gradients), model) = found;
+    for ((name, found), (_, wanted)) in losses.named().zip(wanted.0.named()) {
+        // Sums of f32 in another order, of activations that other kernels may have computed.
+        let error = (found - wanted).abs() / wanted.abs();
+        assert!(error <= 1e-5, "{what} {name}: {found}, not {wanted}");
+    }
+    let (found, wanted) = (flat(gradients, model), &wanted.1);
+    assert_eq!(found.len(), wanted.len(), "{what}");
+    let square = |of: &mut dyn Iterator<Item = f64>| of.map(|v| v * v).sum::<f64>().sqrt();
+    let pairs = found.iter().zip(wanted);
+    let apart = square(&mut pairs.map(|(a, b)| f64::from(a - b)));
+    let norm = square(&mut wanted.iter().map(|&v| f64::from(v)));
+    println!("{what}: gradients {:.1e} of their norm apart", apart / norm);
+    assert!(apart <= 1e-4 * norm, "{what}: {apart} of {norm}");
+}
+
+#[test]
+fn ranks_and_micro_batches_on_a_device_equal_one_process_without_further_reads() {
+    let (config, batch) = inputs();
+    for (kind, device) in mrcnn_tests::devices() {
+        let device = device.autodiff();
+        let model = MaskRcnn::new(&config.model, 1, &device);
+        let step = |count: usize| {
+            let (stream, batch) = (Stream::named("ranks", 0), batch.clone());
+            let step = accumulated_losses_and_gradients(&model, batch, count, stream, &device, 1.0);
+            step.expect("a step")
+        };
+        let (losses, gradients) = step(1);
+        let wanted = (losses, flat(gradients, &model));
+        assert_same(
+            &format!("{kind}, two micro-batches"),
+            (step(2), &model),
+            &wanted,
+        );
+        // Tuning reads clocks: the first pass does not count.
+        let (ranks, _) = together(&config, &batch, &device);
+        for (rank, (step, model)) in ranks.into_iter().enumerate() {
+            assert_same(&format!("{kind}, rank {rank}"), (step, &model), &wanted);
+        }
+        if kind == BackendKind::Cpu {
+            continue;
+        }
+        let (_, reads) = reads_of(&device, || step(1));
+        assert_eq!(reads, 1, "{kind}: reads of a step");
+        let (_, reads) = reads_of(&device, || step(2));
+        assert_eq!(reads, 1, "{kind}: reads of a step in two micro-batches");
+        let ((_, exchanged), reads) = reads_of(&device, || together(&config, &batch, &device));
+        assert_eq!(exchanged, 2 * WORLD, "{kind}: sample counts and gradients");
+        assert_eq!(reads, exchanged + WORLD, "{kind}: reads of two ranks");
+    }
+}
