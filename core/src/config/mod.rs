@@ -3,17 +3,22 @@
 //! Defaults are torchvision's `maskrcnn_resnet50_fpn`.
 
 mod augment;
+mod bounds;
 mod check;
 mod compare;
+mod explain;
 mod image;
 mod logging;
 mod model;
 mod overrides;
 mod presets;
+mod size;
 mod training;
 
 pub use augment::AugmentConfig;
-pub use image::{ChannelOrder, Fit, ImageConfig};
+pub use bounds::{BOUNDS, Bounds, bounds};
+pub use explain::{Explanation, explain};
+pub use image::{ChannelOrder, Depth, Fit, ImageConfig};
 pub use logging::LogConfig;
 pub use model::{
     Backbone, BoxHeadConfig, MaskHeadConfig, ModelConfig, NormKind, RoiConfig, RpnConfig,
@@ -21,7 +26,8 @@ pub use model::{
 pub use overrides::ConfigError;
 pub use presets::PRESETS;
 pub use training::{
-    AutoScale, DataConfig, DecayScope, LossScale, OptimizerKind, Schedule, TrainConfig, Wire,
+    AutoScale, DataConfig, DecayScope, LossScale, OnProblem, OptimizerKind, Schedule, TrainConfig,
+    Wire,
 };
 
 use serde::{Deserialize, Serialize};

@@ -2,12 +2,15 @@
 //! here, before anything is written.
 
 use super::builder::TrainerBuilder;
-use super::checkpoint::{Saved, newest as newest_checkpoint};
+use super::checkpoint::{Saved, newest as newest_checkpoint, newest_config, remove_leftovers};
 use super::folder::RunFolder;
 use super::handout;
 use super::trainer::Trainer;
 use crate::config::Config;
-use crate::data::{DataError, Dataset, OnProblem, Problem, check_pictures};
+use crate::data::{
+    DataError, Dataset, LeftOut, OnProblem, Problem, Severity, check_images, check_objects,
+    open_training_data, shared_images,
+};
 use crate::train::error::TrainError;
 use crate::train::rank::Rank;
 use crate::train::ranks::exchange;
@@ -46,10 +49,14 @@ impl TrainerBuilder {
     ) -> Result<(Trainer, Saved, Vec<String>), TrainError> {
         let folder = &self.folder;
         let (comm, lead) = (&*self.comm, self.comm.rank() == 0);
+        let mut opened = None;
         let (config, saved, mut said) = match lead {
             true => {
-                let config = Config::load(Some(&RunFolder::args(folder)), overrides)?;
-                let (saved, said) = newest_checkpoint(&RunFolder::checkpoints_in(folder))?;
+                // Before anything is read: another process may be writing it.
+                let opened = opened.insert(RunFolder::open(folder)?);
+                remove_leftovers(&opened.checkpoints())?;
+                let config = saved_config(opened, overrides)?;
+                let (saved, said) = newest_checkpoint(&opened.checkpoints())?;
                 handout::give(comm, &config, &saved)?;
                 (config, saved, said)
             }
@@ -62,7 +69,8 @@ impl TrainerBuilder {
             }
         };
         self.config = config;
-        let (trainer, problems) = self.finish(|folder, _| Ok(RunFolder::there(folder)))?;
+        let (trainer, problems) =
+            self.finish(|folder, _| Ok(opened.unwrap_or_else(|| RunFolder::there(folder))))?;
         said.extend(problems.iter().map(Problem::to_string));
         let seen = saved.progress.step * trainer.config.train.batch_size;
         if lead && seen != saved.progress.seen(trainer.train.samples.len()) {
@@ -77,7 +85,7 @@ impl TrainerBuilder {
 
     fn finish(
         mut self,
-        folder: impl Fn(&Path, &Config) -> Result<RunFolder, TrainError>,
+        folder: impl FnOnce(&Path, &Config) -> Result<RunFolder, TrainError>,
     ) -> Result<(Trainer, Vec<Problem>), TrainError> {
         let (config, comm) = (&mut self.config, &*self.comm);
         exchange::check(config, comm)?;
@@ -87,27 +95,36 @@ impl TrainerBuilder {
         };
         let precision = config.train.precision.resolve(&device)?;
         config.train.precision = precision.precision();
-        let (data, mut problems) = (config.data.clone(), Vec::new());
-        let mut open = |split: &str, source| -> Result<Dataset, TrainError> {
-            let (mut dataset, found) = match source {
-                Some(source) => Dataset::from_source(source, data.on_problem)?,
-                None => Dataset::open(&data.dir, split, data.on_problem)?,
-            };
-            problems.extend(found);
-            if data.check_pictures {
-                problems.extend(drop_broken_images(&mut dataset, data.on_problem, comm)?);
+        let (mut train, mut val, mut problems) = match (self.train, self.val) {
+            (Some(train), Some(val)) => {
+                let on_problem = config.data.on_problem;
+                let (train, mut problems) = Dataset::from_source(train, on_problem)?;
+                let (mut val, more) = Dataset::from_source(val, on_problem)?;
+                problems.extend(more);
+                problems.extend(val.take_classes(&train)?);
+                config.data.val_fraction = 0.0;
+                (train, val, problems)
             }
-            Ok(dataset)
+            _ => {
+                let data = open_training_data(&config.data)?;
+                if !data.is_held_out {
+                    config.data.val_fraction = 0.0;
+                }
+                (data.train, data.val, data.problems)
+            }
         };
-        let train = open(&data.train, self.train)?;
-        let val = open(&data.val, self.val)?;
-        if train.classes != val.classes {
-            return Err(TrainError::Classes {
-                train: train.classes.names,
-                val: val.classes.names,
-                path: val.annotations,
-            });
+        for dataset in [&mut train, &mut val] {
+            dataset.set_depth(config.image.depth);
+            if config.data.check_pictures {
+                let found = drop_broken_images(dataset, config.data.on_problem, comm)?;
+                problems.extend(found);
+            }
         }
+        // The same images on purpose are no finding.
+        if config.data.val != config.data.train {
+            problems.extend(shared_images(&train, &val));
+        }
+        problems.extend(check_objects(&train, &val)?);
         set_classes(config, &train)?;
         config.train.resolve_epochs(train.samples.len());
         if !comm.is_alone() {
@@ -127,15 +144,37 @@ impl TrainerBuilder {
     }
 }
 
-/// Leaves out images that cannot be decoded, or refuses them. Each rank decodes its share, says what
-/// is wrong there, and leaves out what any rank could not decode.
+/// The configuration of a run that continues: its `args.toml`, or where that is lost (a power cut may leave it
+/// empty) the one in the weights of its newest checkpoint.
+fn saved_config(folder: &RunFolder, overrides: &[String]) -> Result<Config, TrainError> {
+    let args = RunFolder::args(folder.path());
+    let is_lost = std::fs::metadata(&args).map_or(true, |args| args.len() == 0);
+    match is_lost
+        .then(|| newest_config(&folder.checkpoints()))
+        .flatten()
+    {
+        Some(config) => {
+            let config = config.with(overrides)?;
+            config.check()?;
+            Ok(config)
+        }
+        None => Ok(Config::load(Some(&args), overrides)?),
+    }
+}
+
+/// Leaves out images that cannot be decoded, or refuses them; returns these and what is doubtful. Each rank
+/// decodes its share, reports what is wrong there, and leaves out what any rank could not decode.
 fn drop_broken_images(
     dataset: &mut Dataset,
     on_problem: OnProblem,
     comm: &dyn Communicator,
 ) -> Result<Vec<Problem>, TrainError> {
     let share = Rank::of(comm).share(dataset.samples.len());
-    let broken = check_pictures(&dataset.samples[share]);
+    let found = check_images(&dataset.samples[share]);
+    let errors = found
+        .iter()
+        .filter(|problem| problem.severity == Severity::Error);
+    let broken: Vec<Problem> = errors.cloned().collect();
     if on_problem == OnProblem::Refuse && !broken.is_empty() {
         return Err(DataError::refused(&dataset.annotations, &broken).into());
     }
@@ -150,14 +189,27 @@ fn drop_broken_images(
                 .map(|id| u64::from_le_bytes(*id)),
         );
     }
-    dataset
-        .samples
-        .retain(|sample| !left_out.contains(&sample.image_id));
+    let (broken_samples, samples) = std::mem::take(&mut dataset.samples)
+        .into_iter()
+        .partition(|sample| left_out.contains(&sample.image_id));
+    dataset.samples = samples;
+    for sample in broken_samples {
+        let own = broken
+            .iter()
+            .find(|problem| problem.image_id == Some(sample.image_id));
+        dataset.left_out.push(LeftOut {
+            image_id: sample.image_id,
+            path: sample.path,
+            reason: own.map_or("another rank cannot read it".into(), |problem| {
+                problem.reason.clone()
+            }),
+        });
+    }
     if dataset.samples.is_empty() {
         let path = dataset.annotations.clone();
         return Err(DataError::Empty { path }.into());
     }
-    Ok(broken)
+    Ok(found)
 }
 
 /// Refuses ranks with different settings or images.
