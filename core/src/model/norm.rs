@@ -6,7 +6,7 @@ use super::memory::{Activations, FLOAT};
 use crate::config::{ModelConfig, NormKind};
 use burn::module::{Module, Param, RunningState};
 use burn::tensor::{Tensor, activation::relu, module};
-use mrcnn_kernels::{ConvParams, group_norm};
+use mrcnn_kernels::{ConvParams, group_norm, has_selection_kernels};
 
 /// Normalization of a convolution's output, with torch's parameter names.
 #[derive(Module, Debug)]
