@@ -6,7 +6,7 @@ use super::memory::{Activations, FLOAT};
 use crate::config::{ModelConfig, NormKind};
 use burn::module::{Module, Param, RunningState};
 use burn::tensor::{Tensor, activation::relu, module};
-use mrcnn_kernels::{ConvParams, group_norm};
+use mrcnn_kernels::{ConvParams, group_norm, has_selection_kernels};
 
 /// Normalization of a convolution's output, with torch's parameter names.
 #[derive(Module, Debug)]
@@ -99,6 +99,10 @@ impl Norm {
             // The output of the ReLU, which is the input of the next layer.
             (Some(_), true) => bytes,
             (Some(_), false) => FLOAT + bytes,
+            // On the CPU one operator: its input, and the output of the ReLU.
+            (None, _) if bytes == FLOAT && !has_selection_kernels(&self.weight.val().device()) => {
+                FLOAT + bytes
+            }
             // Centered, normalized, and the output of the ReLU.
             (None, _) => 2 * FLOAT + bytes,
         }
