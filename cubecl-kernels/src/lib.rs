@@ -68,7 +68,7 @@ fn to_f32<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
 }
 
 /// Whether `device` runs [`top_k_segments`], [`nms_sorted`] and [`decode_boxes`] as GPU kernels. Where
-/// it does not, selection on host slices is as fast and has no limits.
+/// it does not, selection is done on host slices, which has no limits.
 pub fn has_selection_kernels(device: &burn::tensor::Device) -> bool {
     let device = device.clone().inner();
     match device.as_dispatch() {

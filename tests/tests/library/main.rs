@@ -19,6 +19,7 @@ mod prediction;
 mod ranks;
 mod reads;
 mod recipes;
+mod records;
 mod replicas;
 mod slot_step;
 mod slots;
