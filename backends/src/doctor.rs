@@ -24,7 +24,7 @@ pub struct DeviceFacts {
     pub auto_precision: String,
     /// What its kernels are compiled for, e.g. `ptx_sm90`.
     pub target: Option<String>,
-    /// False for a processor that plays a card.
+    /// False for a software adapter.
     pub is_card: bool,
 }
 
@@ -63,7 +63,7 @@ pub struct Diagnosis {
     pub picked: Option<BackendKind>,
     /// Why.
     pub reason: String,
-    /// NVIDIA's cards as their driver names them: name, driver version, memory.
+    /// NVIDIA GPUs as reported by the driver: name, driver version, memory.
     pub nvidia: Vec<String>,
     /// What to do for more.
     pub advice: Vec<String>,
@@ -100,7 +100,7 @@ fn formats(device: &Device) -> Vec<&'static str> {
         .collect()
 }
 
-/// What an NVIDIA card's matrix units compute in, by the architecture in `ptx_sm90`.
+/// Dtypes of the matrix units of an NVIDIA GPU, by the architecture in `ptx_sm90`.
 fn matrix_units(target: &str) -> &'static str {
     match architecture(target) {
         Some(80..) => "matrix units for f16, bf16 and TF32 (f32 rounded to 11 bits)",
@@ -305,15 +305,15 @@ fn reason(picked: Option<BackendKind>, backends: &[BackendFacts]) -> String {
         .iter()
         .any(|b| b.kind == BackendKind::Wgpu && !b.devices.is_empty());
     match picked {
-        Some(BackendKind::Cuda) => "an NVIDIA card and its driver are there".into(),
+        Some(BackendKind::Cuda) => "an NVIDIA GPU and its driver are available".into(),
         Some(BackendKind::Wgpu) if has_card(BackendKind::Wgpu) => {
-            "there is no CUDA device, and wgpu has a card".into()
+            "there is no CUDA device, and wgpu has a GPU".into()
         }
         Some(BackendKind::Wgpu) => "this build has no processor backend".into(),
         Some(_) if software => {
-            "wgpu has only a software adapter, which is slower than the processor itself".into()
+            "wgpu has only a software adapter, which is slower than the CPU itself".into()
         }
-        Some(_) => "there is no card that this build can use".into(),
+        Some(_) => "there is no GPU that this build can use".into(),
         None => "this build has no backend that works here".into(),
     }
 }
@@ -325,11 +325,11 @@ fn advice(backends: &[BackendFacts], nvidia: &[String]) -> Vec<String> {
     let no_cuda = devices(BackendKind::Cuda).is_empty();
     if !nvidia.is_empty() && no_cuda {
         advice.push(if cfg!(feature = "cuda") {
-            "there is an NVIDIA card, and CUDA does not open it: update the driver (nvidia-smi \
+            "there is an NVIDIA GPU that CUDA cannot open: update the driver (nvidia-smi \
              names it) and install CUDA's run-time compiler (libnvrtc) and headers, see docs/cuda.md"
                 .into()
         } else {
-            "there is an NVIDIA card: build with `cargo build --release -p mrcnn-cli --features \
+            "there is an NVIDIA GPU: build with `cargo build --release -p mrcnn-cli --features \
              cuda`, and install CUDA's run-time compiler (libnvrtc) and headers, see docs/cuda.md"
                 .into()
         });
@@ -337,15 +337,14 @@ fn advice(backends: &[BackendFacts], nvidia: &[String]) -> Vec<String> {
     let wgpu = devices(BackendKind::Wgpu);
     if cfg!(feature = "wgpu") && wgpu.is_empty() {
         advice.push(
-            "there is no adapter for wgpu: install the driver of your card with Vulkan (Debian: \
+            "there is no adapter for wgpu: install the driver of your GPU with Vulkan (Debian: \
              apt-get install mesa-vulkan-drivers for AMD, Intel and a software adapter)"
                 .into(),
         );
     }
     if !wgpu.is_empty() && wgpu.iter().all(|device| !device.is_card) {
         advice.push(
-            "wgpu has only a software adapter: if there is a card, install its Vulkan driver"
-                .into(),
+            "wgpu has only a software adapter: if there is a GPU, install its Vulkan driver".into(),
         );
     }
     if advice.is_empty() {
@@ -402,8 +401,8 @@ impl fmt::Display for Diagnosis {
                 )?;
             }
         }
-        for card in &self.nvidia {
-            writeln!(f, "NVIDIA   {card}")?;
+        for gpu in &self.nvidia {
+            writeln!(f, "NVIDIA   {gpu}")?;
         }
         let picked = self.picked.map_or("none".into(), |kind| kind.to_string());
         writeln!(f, "picked   {picked}: {}", self.reason)?;

@@ -1,5 +1,5 @@
-//! RoIAlign on the wgpu adapter at the sizes of a COCO picture (800x1344, R50-FPN): the kernels, and
-//! the round trip through the host's memory that they replace.
+//! RoIAlign on the wgpu adapter at the sizes of a COCO image (800x1344, R50-FPN): the kernels, compared with a round trip
+//! through host memory.
 //!
 //! `cargo bench --workspace --bench gpu_roi_align`. Before each pair of times comes the least that must
 //! be moved: what is read at least once, and what is written.

@@ -1,6 +1,5 @@
-//! Decoding, matching, sampling, mask targets and pasting on the wgpu adapter at the sizes of a COCO
-//! picture (800x1344, R50-FPN): kernels that leave everything on the device, against what they replaced,
-//! a read where there is something to read, the processor's version and an upload.
+//! Decoding, matching, sampling, mask targets and pasting on the wgpu adapter at the sizes of a COCO image (800x1344,
+//! R50-FPN): kernels that keep everything on the device, compared with a read, the CPU version and an upload.
 //!
 //! `cargo bench --workspace --bench gpu_targets`. The least that must be moved (inputs once, outputs
 //! once) and computed is printed beside.
@@ -31,10 +30,10 @@ const THRESHOLDS: MatchThresholds = MatchThresholds {
 };
 const CLASSES: usize = 91;
 
-/// Height and width of the picture.
+/// Height and width of the image.
 const SIZE: (usize, usize) = (800, 1344);
 
-/// P2 to P6 of the picture.
+/// P2 to P6 of the image.
 fn anchors() -> Vec<[f32; 4]> {
     let config = RpnConfig::default();
     let grids = [4, 8, 16, 32, 64].map(|stride: usize| (SIZE.0.div_ceil(stride), SIZE.1 / stride));
@@ -146,13 +145,11 @@ fn decoding(bench: &mut Bench<'_>, anchors: &[[f32; 4]]) {
 /// All anchors against 20 objects, then a score for each.
 fn matching_and_sampling(bench: &mut Bench<'_>, anchors: &[[f32; 4]]) {
     let (device, total, objects) = (bench.device, anchors.len(), 20);
-    let truth = mrcnn_benches::boxes(objects);
+    let gt = mrcnn_benches::boxes(objects);
     let boxes = upload(anchors.as_flattened().to_vec(), [1, total, 4], device);
-    let on_device = upload(truth.as_flattened().to_vec(), [1, objects, 4], device);
+    let on_device = upload(gt.as_flattened().to_vec(), [1, objects, 4], device);
     let counts = Tensor::<1, Int>::from_data([objects as i32], device);
-    let found = match_by(objects, total, &THRESHOLDS, |t, b| {
-        iou(&truth[t], &anchors[b])
-    });
+    let found = match_by(objects, total, &THRESHOLDS, |t, b| iou(&gt[t], &anchors[b]));
     let matches = Tensor::<2, Int>::from_data(TensorData::new(found.clone(), [1, total]), device);
     bench.compare(
         &format!("matching of {total} anchors to {objects} objects"),
@@ -160,9 +157,7 @@ fn matching_and_sampling(bench: &mut Bench<'_>, anchors: &[[f32; 4]]) {
         // Two passes over the pairs.
         2 * 14 * total * objects,
         || {
-            let found = match_by(objects, total, &THRESHOLDS, |t, b| {
-                iou(&truth[t], &anchors[b])
-            });
+            let found = match_by(objects, total, &THRESHOLDS, |t, b| iou(&gt[t], &anchors[b]));
             Tensor::<2, Int>::from_data(TensorData::new(found, [1, total]), device)
         },
         || {

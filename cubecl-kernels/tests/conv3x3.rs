@@ -45,7 +45,7 @@ const NAMES: [&str; 4] = [
 fn cases(random: &mut Random, count: usize) -> Vec<Case> {
     const CHANNELS: [usize; 8] = [1, 3, 4, 5, 8, 16, 64, 256];
     const SIZES: [usize; 10] = [1, 2, 3, 7, 8, 9, 16, 17, 33, 64];
-    /// Multiply-adds: what the processor does in some ten milliseconds.
+    /// Multiply-adds: which take the CPU about ten milliseconds.
     const WORK: usize = 20_000_000;
     let mut draw = || Case {
         n: 1 + random.below(3),
@@ -188,8 +188,8 @@ fn whole_numbers_agree_to_the_bit() {
     }
 }
 
-/// A case is a picture: its output and the gradient of its input. The gradients of weights and bias
-/// are sums over the pictures of a round.
+/// A case is an image: its output and the gradient of its input. The gradients of weights and bias
+/// are sums over the images of a round.
 #[test]
 fn ten_thousand_random_pictures() {
     let Some(adapter) = adapter::adapter() else {

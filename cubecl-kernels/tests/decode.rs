@@ -1,4 +1,4 @@
-//! Box decoding on the processor and the wgpu adapter, slot by slot against [`decode_box`].
+//! Box decoding on the CPU and the wgpu adapter, compared with [`decode_box`] slot by slot.
 
 mod adapter;
 mod random;
@@ -21,12 +21,12 @@ const PARAMS: [BoxDecoding; 2] = [
 ];
 
 /// `exp` and division may be a few units in the last place off, of boxes up to 1e5 pixels; the few
-/// larger ones leave the picture, whose border they are cut at.
+/// larger ones extend beyond the image and are clipped.
 const TOLERANCE: f32 = 1e-2;
 
 /// The inputs of a launch.
 struct Batch {
-    /// Pictures, slots a picture, deltas a picture, pictures with references of their own, references.
+    /// Images, slots per image, deltas per image, images with separate references, references.
     shape: [usize; 5],
     deltas: Vec<f32>,
     references: Vec<f32>,
@@ -113,13 +113,13 @@ impl Batch {
     fn expected(&self, slot: usize, params: &BoxDecoding) -> Option<[f32; 4]> {
         let [_, slots, deltas, own, references] = self.shape;
         let index = usize::try_from(self.indices[slot]).ok()?;
-        let picture = slot / slots;
-        let place = if own == 1 { 0 } else { picture } * references + index % references;
-        let delta = self.deltas.as_chunks::<4>().0[picture * deltas + index];
+        let image = slot / slots;
+        let place = if own == 1 { 0 } else { image } * references + index % references;
+        let delta = self.deltas.as_chunks::<4>().0[image * deltas + index];
         let reference = self.references.as_chunks::<4>().0[place];
         let decoded = decode_box(&delta, &reference, params.weights, params.max_log_scale);
         let is_finite = self.scores[slot].is_finite() && decoded.iter().all(|v| v.is_finite());
-        let [height, width] = self.sizes.as_chunks::<2>().0[picture];
+        let [height, width] = self.sizes.as_chunks::<2>().0[image];
         let limits = [width, height, width, height];
         is_finite.then(|| [0, 1, 2, 3].map(|i| decoded[i].clamp(0.0, limits[i])))
     }
@@ -129,10 +129,10 @@ impl Batch {
 fn ten_thousand_random_boxes() {
     let adapter = adapter::adapter();
     let flex = Device::flex();
-    let card = adapter
+    let gpu = adapter
         .iter()
         .map(|adapter| (adapter.name, &adapter.device, TOLERANCE));
-    let devices: Vec<_> = std::iter::once(("flex", &flex, 0.0)).chain(card).collect();
+    let devices: Vec<_> = std::iter::once(("flex", &flex, 0.0)).chain(gpu).collect();
     let mut filled = 0;
     let done = random::cases("decoding", 7 * PARAMS.len(), |random, round| {
         let slots = [700, 1, 255, 256, 257, 1000, 65_536][round % 7];

@@ -23,8 +23,8 @@ use random::Random;
 /// Runs `run` on the CPU and the adapter, with each layout, and compares it with dense inputs.
 fn check(run: impl Fn(Layout, &Device) -> Vec<u32>) {
     let adapter = adapter::adapter();
-    let card = adapter.iter().map(|adapter| adapter.device.clone());
-    for device in std::iter::once(Device::flex()).chain(card) {
+    let gpu = adapter.iter().map(|adapter| adapter.device.clone());
+    for device in std::iter::once(Device::flex()).chain(gpu) {
         let wanted = run(Layout::Dense, &device);
         assert!(!wanted.is_empty());
         for layout in Layout::ALL {
@@ -122,7 +122,7 @@ fn suppression() {
 fn matching_and_sampling() {
     let random = &mut Random(4);
     let (n, total, slots) = (3, 777, 13);
-    let (candidates, truth) = (boxes(random, n * total), boxes(random, n * slots));
+    let (candidates, gt) = (boxes(random, n * total), boxes(random, n * slots));
     let counts = [13, 0, 5];
     let thresholds = MatchThresholds {
         fg_iou: 0.5,
@@ -132,7 +132,7 @@ fn matching_and_sampling() {
     check(|layout, device| {
         let matches = match_boxes(
             layout.float(&candidates, [n, total, 4], device),
-            layout.float(&truth, [n, slots, 4], device),
+            layout.float(&gt, [n, slots, 4], device),
             layout.int(&counts, [n], device),
             &thresholds,
         );
@@ -207,8 +207,8 @@ fn expanded_inputs() {
         .concat()
     };
     let adapter = adapter::adapter();
-    let card = adapter.iter().map(|adapter| adapter.device.clone());
-    for device in std::iter::once(Device::flex()).chain(card) {
+    let gpu = adapter.iter().map(|adapter| adapter.device.clone());
+    for device in std::iter::once(Device::flex()).chain(gpu) {
         assert!(run(&device, true) == run(&device, false), "{device:?}");
     }
 }

@@ -31,7 +31,7 @@ struct Batch {
     slots: usize,
     shared: bool,
     boxes: Vec<f32>,
-    truth: Vec<f32>,
+    gt: Vec<f32>,
     counts: Vec<i32>,
 }
 
@@ -51,14 +51,14 @@ fn batch(random: &mut Random, n: usize, total: usize, slots: usize) -> Batch {
     let shared = random.below(2) == 0;
     let batch = if shared { 1 } else { n };
     let mut draw = |count: usize| -> Vec<f32> { (0..count).flat_map(|_| bbox(random)).collect() };
-    let (boxes, truth) = (draw(batch * total), draw(n * slots));
+    let (boxes, gt) = (draw(batch * total), draw(n * slots));
     let counts = (0..n).map(|_| random.below(slots + 1) as i32).collect();
     Batch {
         total,
         slots,
         shared,
         boxes,
-        truth,
+        gt,
         counts,
     }
 }
@@ -67,10 +67,10 @@ fn matches(batch: &Batch, thresholds: &MatchThresholds, device: &Device) -> Vec<
     let n = batch.counts.len();
     let first = if batch.shared { 1 } else { n };
     let boxes = TensorData::new(batch.boxes.clone(), [first, batch.total, 4]);
-    let truth = TensorData::new(batch.truth.clone(), [n, batch.slots, 4]);
+    let gt = TensorData::new(batch.gt.clone(), [n, batch.slots, 4]);
     let found = match_boxes(
         Tensor::from_data(boxes, device),
-        Tensor::from_data(truth, device),
+        Tensor::from_data(gt, device),
         Tensor::from_data(TensorData::new(batch.counts.clone(), [n]), device),
         thresholds,
     );
@@ -119,11 +119,11 @@ fn the_adapter_equals_the_cpu() {
 fn low_quality_matches_are_allowed_and_ties_go_to_the_first() {
     let device = Device::flex();
     let found = |counts: [i32; 1]| -> Vec<i32> {
-        let truth = [[0., 0., 4., 4.], [0., 0., 4., 4.], [100., 100., 101., 110.]];
+        let gt = [[0., 0., 4., 4.], [0., 0., 4., 4.], [100., 100., 101., 110.]];
         let boxes = [[0., 0., 4., 4.], [2., 0., 6., 4.], [100., 100., 110., 110.]];
         let found = match_boxes(
             Tensor::<3>::from_data([boxes], &device),
-            Tensor::<3>::from_data([truth], &device),
+            Tensor::<3>::from_data([gt], &device),
             Tensor::<1, Int>::from_data(counts, &device),
             &THRESHOLDS[0],
         );

@@ -95,8 +95,8 @@ fn check(random: &mut Random, groups: usize, k: usize, devices: &[Device]) {
 }
 
 fn devices(adapter: &Option<adapter::Adapter>) -> Vec<Device> {
-    let card = adapter.iter().map(|adapter| adapter.device.clone());
-    std::iter::once(Device::flex()).chain(card).collect()
+    let gpu = adapter.iter().map(|adapter| adapter.device.clone());
+    std::iter::once(Device::flex()).chain(gpu).collect()
 }
 
 /// Groups and slots per group; two entries have 65,536 boxes in total.

@@ -1,4 +1,4 @@
-//! Pasting on the wgpu adapter and on the processor against the float version, pixel by pixel.
+//! Mask pasting on the wgpu adapter and on the CPU, compared with the float version pixel by pixel.
 
 mod adapter;
 mod random;
@@ -13,14 +13,14 @@ const THRESHOLD: f32 = 0.5;
 /// weights come from positions of up to 30 cells, rounded thrice.
 const NEAR: f32 = 3.0 * 30.0 * f32::EPSILON;
 
-/// A picture's size, and a mask's box in it.
+/// An image's size, and a mask's box in it.
 struct Place {
     width: usize,
     height: usize,
     bbox: [f32; 4],
 }
 
-/// Boxes within, over, beyond, without area, far larger than the picture, inverted and broken.
+/// Boxes inside, across and outside an image, without area, much larger than the image, inverted and invalid.
 fn place(random: &mut Random) -> Place {
     let (width, height) = (
         random.pick(&[1, 2, 31, 32, 33, 90]),
@@ -135,10 +135,10 @@ fn near_nan(place: &Place, side: usize, mask: &[f32]) -> Vec<bool> {
 fn ten_thousand_random_masks() {
     let adapter = adapter::adapter();
     let flex = Device::flex();
-    let card = adapter
+    let gpu = adapter
         .iter()
         .map(|adapter| (adapter.name, &adapter.device));
-    let devices: Vec<_> = std::iter::once(("flex", &flex)).chain(card).collect();
+    let devices: Vec<_> = std::iter::once(("flex", &flex)).chain(gpu).collect();
     let mut solid = [0usize; 2];
     let done = random::cases("paste", 36, |random, round| {
         let side = [28, 28, 1, 2, 7, 14][round % 6];
@@ -172,7 +172,7 @@ fn ten_thousand_random_masks() {
     assert!(done < random::CASES || solid.iter().all(|&masks| masks > 1000));
 }
 
-/// A mask of 65,536 rows, one of as many columns, and a picture larger than a batch.
+/// A mask of 65,536 rows, one of 65,536 columns, and an image larger than a batch.
 #[test]
 fn large_pictures() {
     let adapter = adapter::adapter();
@@ -192,10 +192,10 @@ fn large_pictures() {
         .each_ref()
         .map(|p| PasteWindow::new(p.bbox, 28, p.width, p.height));
     let flex = Device::flex();
-    let card = adapter
+    let gpu = adapter
         .iter()
         .map(|adapter| (adapter.name, &adapter.device));
-    for (name, device) in std::iter::once(("flex", &flex)).chain(card) {
+    for (name, device) in std::iter::once(("flex", &flex)).chain(gpu) {
         let found = pasted(&values, 28, &windows, 100_000, device);
         for (index, bits) in found.iter().enumerate() {
             let mask = &values[index * 784..][..784];

@@ -95,8 +95,8 @@ fn check(scores: &[Vec<f32>], segments: &[Range<usize>], k: usize, devices: &[De
 }
 
 fn devices(adapter: &Option<adapter::Adapter>) -> Vec<Device> {
-    let card = adapter.iter().map(|adapter| adapter.device.clone());
-    std::iter::once(Device::flex()).chain(card).collect()
+    let gpu = adapter.iter().map(|adapter| adapter.device.clone());
+    std::iter::once(Device::flex()).chain(gpu).collect()
 }
 
 #[test]

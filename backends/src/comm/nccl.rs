@@ -1,4 +1,4 @@
-//! NCCL, between NVIDIA cards: device memory to device memory, without the host.
+//! NCCL communication between NVIDIA GPUs, from device memory to device memory.
 //!
 //! The library is loaded at run time. It works on memory of CubeCL's tensors, on a stream of its own:
 //! CubeCL's streams are not to be had, so the host waits for the one before the other.
@@ -51,7 +51,7 @@ fn driver_failed(call: &'static str) -> impl Fn(DriverError) -> CommError {
     }
 }
 
-/// One card of several, each with a process of its own.
+/// One of several GPUs, each with its own process.
 pub struct Nccl {
     rank: usize,
     world: usize,
@@ -69,7 +69,7 @@ struct Comm(ncclComm_t);
 unsafe impl Send for Comm {}
 
 impl Nccl {
-    /// Joins the other ranks, which must come within `limit`. The card is that of the local rank.
+    /// Joins the other ranks, which must join within `limit`. Uses the GPU of the local rank.
     pub(super) fn start(
         launch: &Launch,
         id: [u8; ID_BYTES],
@@ -186,7 +186,7 @@ impl Nccl {
     }
 }
 
-/// A tensor's memory on the card.
+/// The memory of a tensor on the GPU.
 struct Buffer {
     pointer: *mut c_void,
     count: usize,

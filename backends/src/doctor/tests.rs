@@ -28,8 +28,8 @@ fn every_case_has_a_reason_and_advice() {
         backend(BackendKind::Cuda, vec![]),
         backend(BackendKind::Wgpu, vec![]),
     ];
-    let card = ["NVIDIA H100, 570.1, 81559 MiB".to_string()];
-    assert!(advice(&none, &card)[0].contains("libnvrtc"));
+    let gpu = ["NVIDIA H100, 570.1, 81559 MiB".to_string()];
+    assert!(advice(&none, &gpu)[0].contains("libnvrtc"));
     let software = [
         backend(BackendKind::Cuda, vec![]),
         backend(BackendKind::Wgpu, vec![device(false)]),
@@ -38,7 +38,7 @@ fn every_case_has_a_reason_and_advice() {
     assert!(reason(Some(BackendKind::Cpu), &software).contains("software adapter"));
     let real = [backend(BackendKind::Wgpu, vec![device(true)])];
     assert_eq!(advice(&real, &[]), ["nothing is missing"]);
-    assert!(reason(Some(BackendKind::Wgpu), &real).contains("has a card"));
+    assert!(reason(Some(BackendKind::Wgpu), &real).contains("has a GPU"));
 }
 
 #[test]

@@ -61,26 +61,25 @@ mod flex {
     impl MatchOps for Flex {
         fn match_boxes(
             boxes: FloatTensor<Self>,
-            truth: FloatTensor<Self>,
+            gt: FloatTensor<Self>,
             counts: IntTensor<Self>,
             thresholds: MatchThresholds,
         ) -> IntTensor<Self> {
-            let [boxes, truth, counts] =
-                [boxes, truth, counts].map(|tensor| tensor.to_contiguous());
-            let shape = truth.layout().shape();
+            let [boxes, gt, counts] = [boxes, gt, counts].map(|tensor| tensor.to_contiguous());
+            let shape = gt.layout().shape();
             let [n, slots] = [shape[0], shape[1]];
             let shape = boxes.layout().shape();
             let [images, total] = [shape[0], shape[1]];
-            let (boxes, truth) = (floats(&boxes), floats(&truth));
-            let (boxes, truth) = (boxes.as_chunks().0, truth.as_chunks().0);
+            let (boxes, gt) = (floats(&boxes), floats(&gt));
+            let (boxes, gt) = (boxes.as_chunks().0, gt.as_chunks().0);
             let mut matches = Vec::with_capacity(n * total);
             for (image, &count) in integers(&counts).iter().enumerate() {
                 let first = if images == 1 { 0 } else { image };
                 let boxes = &boxes[first * total..][..total];
                 let count = usize::try_from(count).unwrap_or(0).min(slots);
-                let truth = &truth[image * slots..][..count];
+                let gt = &gt[image * slots..][..count];
                 matches.extend(match_by(count, total, &thresholds, |t, b| {
-                    iou(&truth[t], &boxes[b])
+                    iou(&gt[t], &boxes[b])
                 }));
             }
             FlexTensor::from_data(TensorData::new(matches, [n, total]))

@@ -12,15 +12,15 @@ use cubecl::prelude::*;
 impl MatchOps for CubeBackend {
     fn match_boxes(
         boxes: FloatTensor<Self>,
-        truth: FloatTensor<Self>,
+        gt: FloatTensor<Self>,
         counts: IntTensor<Self>,
         thresholds: MatchThresholds,
     ) -> IntTensor<Self> {
-        let [boxes, truth, counts] = [boxes, truth, counts].map(dense);
-        let [n, slots] = [truth.shape()[0], truth.shape()[1]];
+        let [boxes, gt, counts] = [boxes, gt, counts].map(dense);
+        let [n, slots] = [gt.shape()[0], gt.shape()[1]];
         let [runs, total] = [boxes.shape()[0], boxes.shape()[1]];
-        let best = zeros(&truth, [n, slots], DType::I32);
-        let matches = empty(&truth, [n, total], DType::I32);
+        let best = zeros(&gt, [n, slots], DType::I32);
+        let matches = empty(&gt, [n, total], DType::I32);
         if n * total == 0 {
             return matches;
         }
@@ -37,11 +37,11 @@ impl MatchOps for CubeBackend {
             // SAFETY: the buffers are dense and of the shapes in `matching`.
             unsafe {
                 match_pass::launch_unchecked(
-                    &truth.client,
+                    &gt.client,
                     CubeCount::Static(total.div_ceil(UNITS as usize) as u32, n as u32, 1),
                     CubeDim::new_1d(UNITS),
                     buffer(&boxes),
-                    buffer(&truth),
+                    buffer(&gt),
                     buffer(&counts),
                     buffer(&best),
                     buffer(&matches),

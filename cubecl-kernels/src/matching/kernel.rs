@@ -33,11 +33,11 @@ pub struct Matching {
 /// kernel, so that an IoU is rounded in the same way in both, because a box is also matched if its IoU equals the best.
 ///
 /// * `boxes` - `[n or 1, total, 4]`.
-/// * `truth` - `[n, slots, 4]`, the first `counts [n]` of which are valid.
+/// * `gt` - `[n, slots, 4]`, the first `counts [n]` of which are valid.
 #[cube(launch_unchecked)]
 pub fn match_pass(
     boxes: &[f32],
-    truth: &[f32],
+    gt: &[f32],
     counts: &[u32],
     best: &mut [Atomic<u32>],
     matches: &mut [i32],
@@ -49,7 +49,7 @@ pub fn match_pass(
     let image = CUBE_POS_Y;
     let index = CUBE_POS_X * UNITS + UNIT_POS;
     let count = min(counts[image as usize], slots);
-    let first_truth = image * slots;
+    let first_gt = image * slots;
     let mut tile = Shared::<[f32]>::new_slice(UNITS as usize);
 
     let base = ((image * matching.boxes_stride + min(index, total - 1)) * 4) as usize;
@@ -66,7 +66,7 @@ pub fn match_pass(
     for step in 0..slots.div_ceil(TILE) {
         let corner = step * UNITS + UNIT_POS;
         if corner < slots * 4 {
-            tile[UNIT_POS as usize] = truth[(first_truth * 4 + corner) as usize];
+            tile[UNIT_POS as usize] = gt[(first_gt * 4 + corner) as usize];
         }
         sync_cube();
         let first = step * TILE;
@@ -86,11 +86,11 @@ pub fn match_pass(
                     best_truth = slot;
                 }
                 if deciding == 1 {
-                    if bits == best[(first_truth + slot) as usize].load() {
+                    if bits == best[(first_gt + slot) as usize].load() {
                         is_claimed = true;
                     }
                 } else if index < total && bits > 0 {
-                    let place = (first_truth + slot) as usize;
+                    let place = (first_gt + slot) as usize;
                     if bits > best[place].load() {
                         best[place].fetch_max(bits);
                     }

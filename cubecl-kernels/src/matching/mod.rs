@@ -43,7 +43,7 @@ pub trait MatchOps: Backend {
     #[fusion(meta = a_match_a_box)]
     fn match_boxes(
         boxes: FloatTensor<Self>,
-        truth: FloatTensor<Self>,
+        gt: FloatTensor<Self>,
         counts: IntTensor<Self>,
         thresholds: MatchThresholds,
     ) -> IntTensor<Self>;
@@ -55,24 +55,24 @@ use burn::backend::fusion::custom::TensorSpec;
 #[cfg(feature = "fusion")]
 fn a_match_a_box(
     boxes: &TensorSpec,
-    truth: &TensorSpec,
+    gt: &TensorSpec,
     _counts: &TensorSpec,
     _thresholds: &MatchThresholds,
 ) -> TensorSpec {
-    let shape = [truth.shape[0], boxes.shape[1]];
+    let shape = [gt.shape[0], boxes.shape[1]];
     TensorSpec::new(shape.into(), burn::tensor::DType::I32)
 }
 
 impl<B: Backend + MatchOps, C: CheckpointStrategy> MatchOps for Autodiff<B, C> {
     fn match_boxes(
         boxes: FloatTensor<Self>,
-        truth: FloatTensor<Self>,
+        gt: FloatTensor<Self>,
         counts: IntTensor<Self>,
         thresholds: MatchThresholds,
     ) -> IntTensor<Self> {
         B::match_boxes(
             boxes.into_primitive(),
-            truth.into_primitive(),
+            gt.into_primitive(),
             counts,
             thresholds,
         )
@@ -82,7 +82,7 @@ impl<B: Backend + MatchOps, C: CheckpointStrategy> MatchOps for Autodiff<B, C> {
 /// Matches each box to the ground truth of its image with the highest IoU.
 ///
 /// * `boxes` - `[n, b, 4]`, or `[1, b, 4]` for all images, in pixels.
-/// * `truth` - `[n, t, 4]`, of which the first `counts [n]` are valid.
+/// * `gt` - `[n, t, 4]`, of which the first `counts [n]` are valid.
 ///
 /// Returns `[n, b]`: the index of an object, [`BACKGROUND`] or [`IGNORED`]. For equal IoUs the first
 /// ground truth is used. IoUs are computed twice, tile by tile, and not stored as a matrix, because 300,000 anchors times
@@ -94,11 +94,11 @@ impl<B: Backend + MatchOps, C: CheckpointStrategy> MatchOps for Autodiff<B, C> {
 /// If the shapes do not match.
 pub fn match_boxes(
     boxes: Tensor<3>,
-    truth: Tensor<3>,
+    gt: Tensor<3>,
     counts: Tensor<1, Int>,
     thresholds: &MatchThresholds,
 ) -> Tensor<2, Int> {
-    let [n, slots, corners] = truth.dims();
+    let [n, slots, corners] = gt.dims();
     assert!(
         n <= u16::MAX as usize && slots > 0,
         "{n} images, {slots} slots"
@@ -111,7 +111,7 @@ pub fn match_boxes(
     assert!([1, n].contains(&boxes.dims()[0]) && boxes.dims()[2] == 4);
     Tensor::from_dispatch(<Dispatch as MatchOps>::match_boxes(
         to_f32(boxes).into_dispatch(),
-        to_f32(truth).into_dispatch(),
+        to_f32(gt).into_dispatch(),
         counts.cast(IntDType::I32).into_dispatch(),
         *thresholds,
     ))

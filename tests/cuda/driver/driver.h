@@ -45,7 +45,7 @@ void init(void);
 // One line of report.tsv; PROBLEM lines go to stderr too.
 void say(const char *kind, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void log_launch(const char *format, ...) __attribute__((format(printf, 1, 2)));
-// A rule of the driver broken in a way that no error code tells: reports it and ends the process.
+// A rule of the driver broken in a way that no error code reports: reports it and ends the process.
 _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 // Contexts and memory (memory.c).

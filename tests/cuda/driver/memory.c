@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static const char *card(void) {
+static const char *gpu_name(void) {
     switch (settings.sm) {
     case 70: return "Tesla V100-SXM2-32GB";
     case 75: return "Tesla T4";
@@ -28,7 +28,7 @@ CUresult cuDeviceGet(CUdevice *device, int index) {
     *device = index;
     return OK;
 }
-CUresult cuDeviceGetName(char *name, int length, CUdevice device) { init(); snprintf(name, length, "%s", card()); return OK; }
+CUresult cuDeviceGetName(char *name, int length, CUdevice device) { init(); snprintf(name, length, "%s", gpu_name()); return OK; }
 CUresult cuDeviceGetUuid(char *uuid, CUdevice device) { memset(uuid, 7 + device, 16); return OK; }
 CUresult cuDeviceGetUuid_v2(char *uuid, CUdevice device) { return cuDeviceGetUuid(uuid, device); }
 CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) { init(); *bytes = settings.memory_gb * 1000000000ull; return OK; }

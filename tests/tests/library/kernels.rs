@@ -186,16 +186,16 @@ fn masks_are_pasted_as_torchvision_does() {
         for (index, bbox) in boxes.iter().enumerate() {
             let mask = &masks[index * size * size..][..size * size];
             let pasted = paste_mask(mask, size, *bbox, width, height);
-            let mut picture = vec![0.0; height * width];
+            let mut full = vec![0.0; height * width];
             for row in 0..pasted.height {
-                let target = &mut picture[(pasted.y + row) * width + pasted.x..][..pasted.width];
+                let target = &mut full[(pasted.y + row) * width + pasted.x..][..pasted.width];
                 target.copy_from_slice(&pasted.probabilities[row * pasted.width..][..pasted.width]);
             }
             let wanted = &wanted[index * height * width..][..height * width];
             // Bilinear weights of coordinates up to 100: 24 bits less 7.
             assert_close(
                 &format!("{} mask {index}", case.name()),
-                &picture,
+                &full,
                 wanted,
                 1e-5,
             );

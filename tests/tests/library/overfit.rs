@@ -11,11 +11,11 @@ use mrcnn_core::train::{Observer, Outcome, RunFolder, StepReport, Trainer};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Photos of 2 to 8 objects, none smaller than a sixteenth of the picture's side: 33 objects of 13
+/// Photos of 2 to 8 objects, none smaller than a sixteenth of the side of the image: 33 objects of 13
 /// classes.
 const PHOTOS: [u64; 8] = [62554, 99053, 165518, 196393, 214753, 269314, 331352, 456496];
 
-/// R50-FPN at a quarter of its width, on pictures of 160 to 224 px.
+/// R50-FPN at a quarter of its width, on images of 160 to 224 px.
 const CONFIG: &str = r#"
 [model]
 backbone = "resnet50"
@@ -109,7 +109,7 @@ fn eight_photos_are_learnt_by_heart() {
     };
     let outcome = trainer.run(trainer.new_model(), &mut Lines).expect("a run");
     let Outcome::Finished(metrics) = outcome else {
-        panic!("it was not told to stop");
+        panic!("nothing requested to stop");
     };
     // Learnt by heart is 1; a strict bound would make the last few pixels of a mask a failure.
     assert!(metrics.segm[1] >= 0.9, "mask AP50 {}", metrics.segm[1]);

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Pictures in memory, each with one box; counts how often pixels are asked for.
+/// Images in memory with one box each; counts how often pixels are loaded.
 #[derive(Default)]
 struct Boxes {
     asked: AtomicUsize,
@@ -51,7 +51,7 @@ impl DatasetSource for Boxes {
     }
 }
 
-/// Counts what it is told; stops after some steps.
+/// Counts the calls, and stops after some steps.
 struct StopsAfter {
     steps: usize,
     seen: usize,
@@ -105,7 +105,7 @@ fn a_run_on_ones_own_pictures_is_stopped_and_goes_on() {
     let run = trainer(&at, &source).expect("a trainer");
     assert_eq!(run.config.model.num_classes, 3);
     let checked = source.asked.load(Ordering::SeqCst);
-    assert_eq!(checked, 8, "each picture of both splits is decoded once");
+    assert_eq!(checked, 8, "each image of both splits is decoded once");
     let mut watch = stops_after(2);
     let outcome = run.run(run.new_model(), &mut watch).expect("a run");
     let Outcome::Stopped(checkpoint) = outcome else {

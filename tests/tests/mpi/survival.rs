@@ -185,11 +185,11 @@ fn an_error_of_one_rank_ends_all() {
     let at = folder.path();
     render_shapes(&binary, at, 7, 1);
     // Detected during training, because images are not checked before.
-    let picture = std::fs::read_dir(at.join("shapes/train"))
-        .expect("pictures")
+    let image = std::fs::read_dir(at.join("shapes/train"))
+        .expect("images")
         .next();
-    let picture = picture.expect("a picture").expect("a picture").path();
-    std::fs::write(&picture, b"no picture").expect("a file");
+    let image = image.expect("an image").expect("an image").path();
+    std::fs::write(&image, b"not an image").expect("a file");
     let args = train(&[
         "--out=run",
         "--set=data.check_pictures=false",
@@ -197,7 +197,7 @@ fn an_error_of_one_rank_ends_all() {
     ]);
     let output = cli(&binary, 2, at, &args);
     let text = shown(&output);
-    let name = picture
+    let name = image
         .file_name()
         .expect("a name")
         .to_string_lossy()

@@ -28,7 +28,7 @@ fn detection_from_a_cold_cache_ends() {
     let runs = std::env::var("MRCNN_STRESS_RUNS").map_or(1, |text| text.parse().expect("a number"));
     for run in 0..runs {
         let folder = tempfile::tempdir().expect("a folder");
-        // CubeCL keeps its tuning results where it is told to: here, in an empty folder.
+        // CubeCL stores its autotune results in this folder, which is empty.
         let settings = "[environment]\npath = \"local\"\n";
         std::fs::write(folder.path().join("cubecl.toml"), settings).expect("settings");
         let started = Instant::now();

@@ -23,7 +23,7 @@ pub const QUICKSTART: Table = &[
         assert_eq!(setting(&at.join("other/run"), "seed"), "9");
         let first = "data/train/000000.png";
         let [a, b] = ["quick", "other"].map(|out| std::fs::read(at.join(out).join(first)));
-        assert!(a.expect("a picture") != b.expect("a picture"));
+        assert!(a.expect("an image") != b.expect("an image"));
     }),
     ("--backend", |at| {
         assert!(cli_error(at, &["quickstart", "--backend=cuda"]).contains("cuda backend"));
@@ -54,8 +54,8 @@ fn convert(at: &Path, more: &[&str]) -> String {
 
 pub const CONVERT: Table = &[
     ("--to", |at| {
-        let told = convert(at, &["--to=torchvision", "--out=to.safetensors"]);
-        assert!(told.contains("tell torchvision"), "{told}");
+        let output = convert(at, &["--to=torchvision", "--out=to.safetensors"]);
+        assert!(output.contains("tell torchvision"), "{output}");
     }),
     ("--out", |at| {
         convert(at, &["--out=out.safetensors"]);
@@ -142,7 +142,7 @@ pub const SHAPES: Table = &[
         shapes(at, "seeded", &["--seed=3"]);
         let first = "train/000000.png";
         let [a, b] = ["rendered", "seeded"].map(|out| std::fs::read(at.join(out).join(first)));
-        assert!(a.expect("a picture") != b.expect("a picture"));
+        assert!(a.expect("an image") != b.expect("an image"));
     }),
 ];
 

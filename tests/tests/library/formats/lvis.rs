@@ -57,7 +57,7 @@ fn lvis_finds_cocos_pictures() {
     assert_eq!(
         found[0].left_out.values().sum::<usize>(),
         1,
-        "the picture that is not there"
+        "the missing image"
     );
     let dataset = open(&at.join("out"), "val");
     assert_eq!(dataset.samples[0].image_id, 1000);

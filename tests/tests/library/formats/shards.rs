@@ -44,9 +44,9 @@ pub fn record(bytes: &[u8]) -> Vec<u8> {
     [&length[..], &masked(&length), bytes, &masked(bytes)].concat()
 }
 
-/// A picture as `create_coco_tf_record.py` writes it.
+/// A record in the format of `create_coco_tf_record.py`.
 pub fn coco_record(sample: &Sample, id: u64) -> Vec<u8> {
-    let encoded = std::fs::read(&sample.path).expect("a picture");
+    let encoded = std::fs::read(&sample.path).expect("an image");
     let (width, height) = (sample.width, sample.height);
     let masks: Vec<Vec<u8>> = sample
         .instances
