@@ -24,6 +24,8 @@ pub mod conv3x3;
 mod cpu_conv;
 #[cfg(feature = "flex")]
 mod cpu_memory;
+#[cfg(feature = "flex")]
+mod cpu_tasks;
 mod decode;
 mod features;
 #[cfg(feature = "flex")]

@@ -1,6 +1,6 @@
 //! The CPU's convolution as an operation of its backend.
 
-use super::ConvParams;
+use super::{ConvParams, like};
 use burn::backend::{Backend, Dispatch, DispatchDevice, backend_extension, tensor::FloatTensor};
 use burn::tensor::{DType, Tensor};
 
@@ -83,6 +83,8 @@ pub fn conv2d(
         bias,
         stride,
     } = params;
+    let weight = like(weight, &x);
+    let [scale, bias] = [scale, bias].map(|it| it.map(|tensor| like(tensor, &x)));
     let [n, c, h, w] = x.dims();
     let [o, inputs, ..] = weight.dims();
     assert_eq!(inputs, c, "conv2d: the weight has the channels of x");
@@ -91,8 +93,6 @@ pub fn conv2d(
     let bias = bias.unwrap_or_else(|| Tensor::zeros([o], &x.device()));
     assert_eq!(scale.dims(), [o], "conv2d: one scale per output channel");
     assert_eq!(bias.dims(), [o], "conv2d: one bias per output channel");
-    let dtypes = [weight.dtype(), scale.dtype(), bias.dtype()];
-    assert_eq!(dtypes, [DType::F32; 3], "conv2d: parameters are f32");
     let output = [n, o, h.div_ceil(stride), w.div_ceil(stride)];
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     let (scale, bias) = (scale.into_dispatch(), bias.into_dispatch());

@@ -1,7 +1,7 @@
 //! What surrounds convolutions: the gradients of a ReLU, of a bias and of a scale.
 
 use super::output::Output;
-use rayon::prelude::*;
+use crate::cpu_tasks::for_each_task;
 
 /// Values of a task: small enough for a cache, large enough to be worth a thread.
 const CHUNK: usize = 32 << 10;
@@ -9,9 +9,12 @@ const CHUNK: usize = 32 << 10;
 /// `grad` where `output` is above zero, else zero: the gradient of a ReLU whose output is `output`.
 pub fn mask_by(output: &[f32], grad: &mut [f32]) {
     assert_eq!(output.len(), grad.len());
-    let chunks = grad.par_chunks_mut(CHUNK).zip(output.par_chunks(CHUNK));
-    chunks.for_each(|(grad, output)| {
-        for (grad, &output) in grad.iter_mut().zip(output) {
+    let (len, grad) = (grad.len(), Output::of(grad));
+    for_each_task(len.div_ceil(CHUNK), len, |task| {
+        let range = task * CHUNK..((task + 1) * CHUNK).min(len);
+        // SAFETY: one task per chunk.
+        let grad = unsafe { grad.slice(range.start, range.len()) };
+        for (grad, &output) in grad.iter_mut().zip(&output[range]) {
             *grad = if output > 0.0 { *grad } else { 0.0 };
         }
     });
@@ -20,7 +23,7 @@ pub fn mask_by(output: &[f32], grad: &mut [f32]) {
 /// `values [images, channels, plane]` -> the sum of each channel, in a fixed order.
 pub fn channel_sums(values: &[f32], images: usize, channels: usize, sums: Output) {
     let plane = values.len() / (images * channels).max(1);
-    (0..channels).into_par_iter().for_each(|channel| {
+    for_each_task(channels, values.len(), |channel| {
         let of_image = |image: usize| sum(&values[(image * channels + channel) * plane..][..plane]);
         let total: f64 = (0..images).map(of_image).sum();
         // SAFETY: one task per channel.
@@ -32,7 +35,7 @@ pub fn channel_sums(values: &[f32], images: usize, channels: usize, sums: Output
 pub fn row_products(a: &[f32], b: &[f32], rows: usize, sums: Output) {
     assert_eq!(a.len(), b.len());
     let len = a.len() / rows.max(1);
-    (0..rows).into_par_iter().for_each(|row| {
+    for_each_task(rows, a.len(), |row| {
         let range = row * len..(row + 1) * len;
         let products = a[range.clone()].iter().zip(&b[range]);
         let total: f64 = products.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
@@ -43,9 +46,13 @@ pub fn row_products(a: &[f32], b: &[f32], rows: usize, sums: Output) {
 
 /// Multiplies each row of `values [rows, n]` by its `scale [rows]`.
 pub fn scale_rows(values: &mut [f32], scale: &[f32]) {
-    let len = (values.len() / scale.len().max(1)).max(1);
-    let rows = values.par_chunks_mut(len).zip(scale);
-    rows.for_each(|(row, &scale)| row.iter_mut().for_each(|value| *value *= scale));
+    let len = values.len() / scale.len().max(1);
+    let (all, values) = (values.len(), Output::of(values));
+    for_each_task(scale.len(), all, |row| {
+        // SAFETY: one task per row.
+        let row_values = unsafe { values.slice(row * len, len) };
+        row_values.iter_mut().for_each(|value| *value *= scale[row]);
+    });
 }
 
 /// Lanes of f32 over blocks, blocks in f64.

@@ -6,7 +6,7 @@ use super::kernels::{GROUP, Product};
 use super::output::Output;
 use super::scratch::with_scratch;
 use super::weights::{PackedWeights, Weights};
-use rayon::prelude::*;
+use crate::cpu_tasks::for_each_task;
 use std::ops::Range;
 
 /// Values of the sums of a block: with the strips, what stays in a second-level cache.
@@ -134,7 +134,9 @@ fn run(
     };
     let blocks = view.rows().div_ceil(rows);
     let parts = weights.groups.div_ceil(groups);
-    (0..blocks * parts).into_par_iter().for_each(|task| {
+    let depth = weights.channels * weights.taps;
+    let operations = view.rows() * view.pitch() * weights.outputs * depth;
+    for_each_task(blocks * parts, operations, |task| {
         let (block, part) = (task / parts, task % parts);
         let rows = block * rows..((block + 1) * rows).min(view.rows());
         let groups = part * groups..((part + 1) * groups).min(weights.groups);

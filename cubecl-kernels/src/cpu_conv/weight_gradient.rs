@@ -9,7 +9,7 @@ use super::isa::Isa;
 use super::kernels::{Dots, GROUP, WIDTH};
 use super::output::Output;
 use super::scratch::with_scratch;
-use rayon::prelude::*;
+use crate::cpu_tasks::for_each_task;
 use std::ops::Range;
 
 /// Pixels of a block: [`GROUP`] rows of the gradient stay in a first-level cache.
@@ -54,7 +54,8 @@ pub fn weight_gradient(
     let (outputs, inputs) = task_size(isa, shape);
     let parts = shape.inputs.div_ceil(inputs);
     let tasks = shape.outputs.div_ceil(outputs) * parts;
-    (0..tasks).into_par_iter().for_each(|task| {
+    let operations = shape.output_len() * shape.inputs * shape.taps();
+    for_each_task(tasks, operations, |task| {
         let range =
             |part: usize, size: usize, all: usize| part * size..((part + 1) * size).min(all);
         job.task(

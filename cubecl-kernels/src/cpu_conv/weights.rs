@@ -2,7 +2,8 @@
 
 use super::geometry::{ConvShape, View};
 use super::kernels::GROUP;
-use rayon::prelude::*;
+use super::output::Output;
+use crate::cpu_tasks::for_each_task;
 
 /// The weights of a convolution.
 #[derive(Clone, Copy)]
@@ -45,14 +46,17 @@ impl PackedWeights {
         channels: usize,
         [output_stride, channel_stride]: [usize; 2],
         view: &View,
-        scale: impl Fn(usize, usize) -> f32 + Sync,
+        scale: impl Fn(usize, usize) -> f32 + Sync + Send,
     ) -> Self {
         let taps: Vec<_> = view.taps.iter().map(|tap| tap.weight).collect();
         let groups = outputs.div_ceil(GROUP);
         let panel = channels * taps.len() * GROUP;
         let mut values = vec![0.0; groups * panel];
         if panel > 0 {
-            let pack = |(group, panel): (usize, &mut [f32])| {
+            let output = Output::of(&mut values);
+            for_each_task(groups, groups * panel, |group| {
+                // SAFETY: one task per group.
+                let panel = unsafe { output.slice(group * panel, panel) };
                 let first = group * GROUP;
                 for lane in 0..GROUP.min(outputs - first) {
                     let from = &weight[(first + lane) * output_stride..];
@@ -65,8 +69,7 @@ impl PackedWeights {
                         }
                     }
                 }
-            };
-            values.par_chunks_mut(panel).enumerate().for_each(pack);
+            });
         }
         Self {
             values,

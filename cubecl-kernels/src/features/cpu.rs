@@ -1,23 +1,23 @@
 //! The operations on slices, parallel over planes or cells.
 
 use crate::cpu_conv::Output;
-use rayon::prelude::*;
+use crate::cpu_tasks::for_each_task;
 
 /// Values of a task, at least.
 const CHUNK: usize = 32 << 10;
 
 /// Calls `work` with the index and the values of every plane of `output`, in tasks of several planes.
-fn for_each_plane(output: Output, plane: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+fn for_each_plane(output: Output, plane: usize, work: impl Fn(usize, &mut [f32]) + Sync + Send) {
     if plane == 0 {
         return;
     }
     let planes = output.len() / plane;
-    let tasks = (0..planes)
-        .into_par_iter()
-        .with_min_len(CHUNK.div_ceil(plane));
-    tasks.for_each(|index| {
-        // SAFETY: every plane is written by one call.
-        work(index, unsafe { output.slice(index * plane, plane) })
+    let few = CHUNK.div_ceil(plane);
+    for_each_task(planes.div_ceil(few), output.len(), |task| {
+        for index in task * few..((task + 1) * few).min(planes) {
+            // SAFETY: every plane is written by one call.
+            work(index, unsafe { output.slice(index * plane, plane) });
+        }
     });
 }
 
@@ -164,7 +164,7 @@ pub fn unpack(
 ) {
     assert_eq!(feature.len(), n * c * plane);
     let groups = c.div_ceil(TILE);
-    (0..n * groups).into_par_iter().for_each(|task| {
+    for_each_task(n * groups, feature.len(), |task| {
         let (image, channel) = (task / groups, task % groups * TILE);
         let channels = TILE.min(c - channel);
         let at = (image * c + channel) * plane;
@@ -180,13 +180,18 @@ pub fn unpack(
 }
 
 /// Calls `work(image, first, count)` for runs of `cells` cells of `c` values of every image.
-fn for_each_run(n: usize, cells: usize, c: usize, work: impl Fn(usize, usize, usize) + Sync) {
+fn for_each_run(
+    n: usize,
+    cells: usize,
+    c: usize,
+    work: impl Fn(usize, usize, usize) + Sync + Send,
+) {
     if c == 0 || cells == 0 {
         return;
     }
     let run = (CHUNK / c).max(1);
     let runs = cells.div_ceil(run);
-    (0..n * runs).into_par_iter().for_each(|task| {
+    for_each_task(n * runs, n * cells * c, |task| {
         let (image, first) = (task / runs, task % runs * run);
         work(image, first, run.min(cells - first));
     });

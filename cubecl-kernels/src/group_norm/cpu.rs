@@ -1,7 +1,7 @@
 //! Group norm on slices, parallel over images and groups.
 
 use crate::cpu_conv::Output;
-use rayon::prelude::*;
+use crate::cpu_tasks::for_each_task;
 
 /// How channels are grouped.
 pub struct Groups {
@@ -32,14 +32,12 @@ impl Groups {
 
     /// Calls `work` with the index of every group of every image, its first channel, and where its values
     /// begin.
-    fn for_each(&self, values: usize, work: impl Fn(usize, usize) + Sync) {
+    fn for_each(&self, values: usize, work: impl Fn(usize, usize) + Sync + Send) {
         let len = self.len();
         if len == 0 {
             return;
         }
-        let tasks = (0..values / len).into_par_iter();
-        let few = (8 << 10) / len + 1;
-        tasks.with_min_len(few).for_each(|index| {
+        for_each_task(values / len, values, |index| {
             let channel = index % self.groups * (self.channels / self.groups);
             work(channel, index * len);
         });
@@ -115,7 +113,7 @@ pub fn weight_gradient(x: &[f32], grad: &[f32], groups: &Groups, gradient: Outpu
     let (len, plane) = (groups.len(), groups.plane);
     let image = groups.channels * plane;
     let per_group = groups.channels / groups.groups;
-    (0..groups.groups).into_par_iter().for_each(|group| {
+    for_each_task(groups.groups, x.len(), |group| {
         // SAFETY: one task per group.
         let gradient = unsafe { gradient.slice(group * per_group, per_group) };
         let mut sums = vec![0.0f64; per_group];
