@@ -17,6 +17,7 @@
     allow(unused_variables)
 )]
 
+mod capability;
 pub mod conv;
 mod conv1x1;
 pub mod conv3x3;
@@ -27,6 +28,7 @@ mod cpu_memory;
 #[cfg(feature = "flex")]
 mod cpu_tasks;
 mod decode;
+mod dtype;
 mod features;
 #[cfg(feature = "flex")]
 mod flex;
@@ -41,8 +43,7 @@ pub mod roi_align;
 mod sampling;
 mod top_k;
 
-use burn::tensor::{DType, FloatDType, Tensor};
-
+pub use capability::{has_selection_kernels, selects_on_device};
 pub use conv::{ConvParams, conv2d};
 pub use conv1x1::conv1x1;
 pub use conv3x3::conv3x3;
@@ -60,29 +61,3 @@ pub use paste::{
 pub use roi_align::{PyramidLevel, RoiAlignParams, pack_pyramid, roi_align};
 pub use sampling::{mix, sampling_key, sampling_scores};
 pub use top_k::{MAX_TOP_K, top_k, top_k_segments};
-
-/// The dtype of selection, whatever the network computes in.
-fn to_f32<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    match tensor.dtype() {
-        DType::F32 => tensor,
-        _ => tensor.cast(FloatDType::F32),
-    }
-}
-
-/// Whether `device` runs [`top_k_segments`], [`nms_sorted`] and [`decode_boxes`] as GPU kernels. Where
-/// it does not, selection is done on host slices, which has no limits.
-pub fn has_selection_kernels(device: &burn::tensor::Device) -> bool {
-    let device = device.clone().inner();
-    match device.as_dispatch() {
-        #[cfg(any(feature = "wgpu", feature = "cuda"))]
-        burn::backend::DispatchDevice::Cube(_) => true,
-        _ => false,
-    }
-}
-
-/// Whether `device` can select as many boxes as each of `limits` with [`top_k_segments`], [`nms_sorted`] and
-/// [`decode_boxes`] as GPU kernels, without a read. Elsewhere selection is done on host slices, which has no limits.
-pub fn selects_on_device(device: &burn::tensor::Device, limits: &[usize]) -> bool {
-    let limits_fit = limits.iter().all(|limit| (1..=MAX_TOP_K).contains(limit));
-    limits_fit && has_selection_kernels(device)
-}

@@ -6,26 +6,16 @@ mod cpu;
 mod cpu_autodiff;
 #[cfg(feature = "flex")]
 pub(crate) mod flex;
+mod params;
 
 #[cfg(feature = "flex")]
 pub use cpu::CpuConvOps;
 
+pub use params::ConvParams;
+
 use crate::{conv1x1, conv3x3};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{FloatDType, Tensor, activation, module};
-
-/// The parameters of a convolution, f32 whatever the input.
-#[derive(Clone, Debug)]
-pub struct ConvParams {
-    /// `[o, c, k, k]`, `k` odd.
-    pub weight: Tensor<4>,
-    /// What the weights of each output channel are multiplied by: the scale of a folded norm. `[o]`.
-    pub scale: Option<Tensor<1>>,
-    /// `[o]`.
-    pub bias: Option<Tensor<1>>,
-    /// 1 or more; 1 or 2 for 3x3.
-    pub stride: usize,
-}
 
 /// Convolution with an odd square kernel and padding of half of it, on any device: `[n, o, h', w']`,
 /// where `h'` is `ceil(h / stride)`.

@@ -8,7 +8,7 @@ mod kernel;
 
 pub use cpu::mask_target;
 
-use crate::to_f32;
+use crate::dtype::to_f32;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, backend_extension};

@@ -9,7 +9,7 @@ mod kernel;
 pub(crate) use cpu::overlap;
 pub use cpu::{batched_nms, nms};
 
-use crate::to_f32;
+use crate::dtype::to_f32;
 use crate::top_k::MAX_TOP_K;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;

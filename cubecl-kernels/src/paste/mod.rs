@@ -10,7 +10,7 @@ mod window;
 pub use cpu::{PastedMask, paste_bits, paste_mask};
 pub use window::{PasteBatch, PasteWindow, expand_box};
 
-use crate::to_f32;
+use crate::dtype::to_f32;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};

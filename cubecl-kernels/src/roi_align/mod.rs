@@ -17,7 +17,7 @@ mod kernel;
 mod region;
 pub(crate) mod taps;
 
-use crate::to_f32;
+use crate::dtype::to_f32;
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::{Shape, Tensor};
 

@@ -11,7 +11,7 @@ mod sort;
 pub(crate) use cpu::descending;
 pub use cpu::top_k;
 
-use crate::to_f32;
+use crate::dtype::to_f32;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, backend_extension};

@@ -1,6 +1,6 @@
 //! Rendering of a scene: a textured background, overlapping shapes, shading and sensor noise.
 
-use super::ShapesSpec;
+use super::spec::ShapesSpec;
 use super::texture::Texture;
 use crate::random::Stream;
 use ::image::{Rgb, RgbImage};
