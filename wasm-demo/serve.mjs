@@ -17,10 +17,24 @@ const TYPES = {
   ".webp": "image/webp",
 };
 
+/** The path of a request; null where it is none, as `/%`, which must not end the server. */
+function pathOf(url) {
+  try {
+    const path = normalize(decodeURIComponent(new URL(url, "http://localhost").pathname));
+    return path.includes("\0") ? null : path;
+  } catch {
+    return null;
+  }
+}
+
 /** Starts the server; port 0 selects a free port. Resolves to the server and its address. */
 export function serve(folder, port = 0) {
   const server = createServer(async (request, response) => {
-    const path = normalize(decodeURIComponent(new URL(request.url, "http://localhost").pathname));
+    const path = pathOf(request.url);
+    if (path === null) {
+      response.writeHead(400, { "content-type": "text/plain" }).end("not a path");
+      return;
+    }
     const file = join(folder, path.endsWith("/") ? `${path}index.html` : path);
     const entry = await stat(file).catch(() => null);
     if (!entry?.isFile() || !["GET", "HEAD"].includes(request.method)) {
@@ -34,7 +48,8 @@ export function serve(folder, port = 0) {
       "cache-control": "no-cache",
     });
     if (request.method === "HEAD") response.end();
-    else createReadStream(file).pipe(response);
+    // A file may be removed between the two.
+    else createReadStream(file).on("error", () => response.destroy()).pipe(response);
   });
   return new Promise((resolve, reject) => {
     server.on("error", reject);

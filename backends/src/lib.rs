@@ -1,5 +1,7 @@
 //! Device selection: from the requested backend, the features of this build and the hardware of this machine.
 #![warn(missing_docs)]
+// A library prints nothing; and these panic where nobody reads.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 #[cfg(all(feature = "wgpu", not(target_family = "wasm")))]
 mod adapters;

@@ -1,9 +1,11 @@
 //! The command line.
 
 use crate::benchmark::BenchmarkArgs;
+use crate::config::ConfigCommand;
 use crate::convert::ConvertArgs;
 use crate::dataset::{DatasetConvertArgs, PreviewArgs};
 use crate::doctor::DoctorArgs;
+use crate::note;
 use crate::ranks::RankArgs;
 use crate::recipe::RecipeArgs;
 use crate::stall;
@@ -54,6 +56,11 @@ pub enum Command {
     },
     /// Time training or inference: pictures a second, percentiles of the steps.
     Benchmark(BenchmarkArgs),
+    /// Explain the settings of the configuration.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
     /// What this machine and this build have, what is picked and why, what to install.
     Doctor(DoctorArgs),
 }
@@ -101,9 +108,9 @@ impl BackendArgs {
     pub fn select_as(&self, kind: BackendKind, local_rank: usize, say: bool) -> Result<Selected> {
         let selected = select_nth(kind, local_rank)?;
         if say {
-            eprintln!("backend: {selected}");
-            if let Some(warning) = selected.warning {
-                eprintln!("warning: {warning}");
+            note!("backend: {selected}");
+            if let Some(warning) = &selected.warning {
+                note!("warning: {warning}");
             }
         }
         stall::watch(&selected)?;
@@ -113,7 +120,7 @@ impl BackendArgs {
 
 /// Says which precision was taken and why.
 pub fn say_precision(precision: Resolved) {
-    eprintln!(
+    note!(
         "precision: {} ({})",
         precision.precision(),
         precision.reason()

@@ -1,6 +1,7 @@
 //! `mrcnn-cli benchmark`.
 
 use crate::args::{BackendArgs, OverrideArgs, load_config, say_precision};
+use crate::{note, out};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use mrcnn_backends::{Precision, Selected};
@@ -112,15 +113,23 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
     if args.graph {
         return graph(args, &spec, &config, model, &backend);
     }
-    let mut said = |line: &str| eprintln!("{line}");
+    let mut said = |line: &str| note!("{line}");
     let results = benchmark(&spec, &config, model, &backend.device, &mut said)?;
-    println!(
+    out!(
         "{:>6} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10}",
-        "batch", "images/s", "mean ms", "p50", "p90", "p95", "p99", "max", "data wait"
+        "batch",
+        "images/s",
+        "mean ms",
+        "p50",
+        "p90",
+        "p95",
+        "p99",
+        "max",
+        "data wait"
     );
     for result in &results {
         let t = &result.step_ms;
-        println!(
+        out!(
             "{:>6} {:>9.2} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1}%",
             result.batch_size,
             result.images_per_second,
@@ -159,15 +168,19 @@ fn graph(
     model: Option<MaskRcnn>,
     backend: &Selected,
 ) -> Result<()> {
-    let mut said = |line: &str| eprintln!("{line}");
+    let mut said = |line: &str| note!("{line}");
     let results = benchmark_graph(spec, config, model, &backend.device, &mut said)?;
-    println!(
+    out!(
         "{:>6} {:>11} {:>17} {:>17} {:>7}",
-        "batch", "padded", "launched p50 ms", "replayed p50 ms", "ratio"
+        "batch",
+        "padded",
+        "launched p50 ms",
+        "replayed p50 ms",
+        "ratio"
     );
     for result in &results {
         let (launched, replayed) = (result.launched_ms.p50, result.replayed_ms.p50);
-        println!(
+        out!(
             "{:>6} {:>11} {launched:>17.1} {replayed:>17.1} {:>7.2}",
             result.batch_size,
             format!("{}x{}", result.padded.0, result.padded.1),

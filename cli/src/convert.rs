@@ -1,12 +1,13 @@
 //! `mrcnn-cli convert`.
 
+use crate::{note, out};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use mrcnn_backends::{BackendKind, select};
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::data::Classes;
 use mrcnn_core::weights::import::{Format, ImportOptions, Imported, export_torchvision, import};
-use mrcnn_core::weights::{Checkpoint, StoredAs, load_state_dict, transfer};
+use mrcnn_core::weights::{Checkpoint, StoredAs, f16_overflows, load_state_dict, transfer};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
@@ -22,9 +23,12 @@ pub struct ConvertArgs {
     /// File to write; else INPUT.mrcnn.safetensors or INPUT.torchvision.safetensors
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Number format; f16 halves the file and rounds to 11 bits
+    /// Dtype of the tensors; f16 halves the file and rounds to 11 bits
     #[arg(long, value_enum, default_value = "f32")]
     dtype: Dtype,
+    /// With --dtype f16: values beyond 65504 become 65504; otherwise they are an error
+    #[arg(long)]
+    allow_overflow: bool,
     /// Class names: a text file with one a line, or a COCO JSON file; else COCO's where they fit
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
@@ -54,11 +58,12 @@ enum Dtype {
     F16,
 }
 
-impl From<Dtype> for StoredAs {
-    fn from(dtype: Dtype) -> Self {
-        match dtype {
-            Dtype::F32 => Self::F32,
-            Dtype::F16 => Self::F16,
+impl ConvertArgs {
+    fn stored_as(&self) -> StoredAs {
+        match (self.dtype, self.allow_overflow) {
+            (Dtype::F32, _) => StoredAs::F32,
+            (Dtype::F16, false) => StoredAs::F16,
+            (Dtype::F16, true) => StoredAs::F16Clamped,
         }
     }
 }
@@ -83,26 +88,34 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
     describe(&imported);
     check(&imported.checkpoint, &args.input)?;
     let checkpoint = &imported.checkpoint;
+    let stored_as = args.stored_as();
+    if stored_as == StoredAs::F16Clamped
+        && let Some((count, name, value)) = f16_overflows(&checkpoint.tensors)
+    {
+        note!(
+            "warning: {count} values are beyond 65504 and become 65504, the first {value} in {name}"
+        );
+    }
     match args.to {
         Target::Mrcnn => {
-            checkpoint.save(&out, args.dtype.into())?;
+            checkpoint.save(&out, stored_as)?;
             std::fs::write(&settings, toml::to_string(&checkpoint.config)?)
                 .with_context(|| settings.display().to_string())?;
-            println!(
+            out!(
                 "settings: {} (a copy; the weights hold them)",
                 settings.display()
             );
         }
         Target::Torchvision => {
-            for difference in export_torchvision(&out, checkpoint, args.dtype.into())? {
-                println!("tell torchvision: {difference}");
+            for difference in export_torchvision(&out, checkpoint, stored_as)? {
+                out!("tell torchvision: {difference}");
             }
         }
     }
     let size = out.metadata().map_or(0, |metadata| metadata.len());
-    println!("weights:  {} ({:.1} MB)", out.display(), size as f64 / 1e6);
+    out!("weights:  {} ({:.1} MB)", out.display(), size as f64 / 1e6);
     if imported.format == Format::Backbone {
-        println!(
+        out!(
             "train on: mrcnn-cli train --weights {} --data DIR",
             out.display()
         );
@@ -113,18 +126,18 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
 fn describe(imported: &Imported) {
     let model = &imported.checkpoint.config.model;
     let count = imported.checkpoint.tensors.len();
-    println!("format:   {}, {count} tensors", imported.format);
+    out!("format:   {}, {count} tensors", imported.format);
     let backbone = format!("{:?}", model.backbone).to_lowercase();
     match model.num_classes {
-        0 => println!("network:  {backbone} without detection heads"),
-        classes => println!("network:  {backbone}, {classes} classes with the background"),
+        0 => out!("network:  {backbone} without detection heads"),
+        classes => out!("network:  {backbone}, {classes} classes with the background"),
     }
     for note in &imported.notes {
-        println!("note:     {note}");
+        out!("note:     {note}");
     }
     if let Some(first) = imported.ignored.first() {
         let count = imported.ignored.len();
-        println!("left out: {count} entries that are no weights of the network ({first}, ...)");
+        out!("left out: {count} entries that are no weights of the network ({first}, ...)");
     }
 }
 

@@ -7,6 +7,7 @@ pub use convert::DatasetConvertArgs;
 pub use preview::PreviewArgs;
 
 use crate::args::{DatasetCommand, ShapesArgs};
+use crate::out;
 use anyhow::{Result, bail, ensure};
 use mrcnn_core::data::{check, shapes};
 use std::path::Path;
@@ -45,7 +46,7 @@ fn render(args: &ShapesArgs) -> Result<()> {
         seed: args.seed,
     };
     shapes::render(&args.out, &spec)?;
-    println!(
+    out!(
         "{} + {} pictures in {}",
         args.train,
         args.val,
@@ -56,7 +57,7 @@ fn render(args: &ShapesArgs) -> Result<()> {
 
 fn check_folder(dir: &Path) -> Result<()> {
     let report = check(dir)?;
-    println!("{report}");
+    out!("{report}");
     match report.errors() {
         0 => Ok(()),
         errors => bail!("{}: {errors} errors; see above", dir.display()),

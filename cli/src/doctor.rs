@@ -1,6 +1,7 @@
 //! `mrcnn-cli doctor`.
 
 use crate::args::PrintFormat;
+use crate::{out, terminal};
 use anyhow::Result;
 use clap::Args;
 use mrcnn_backends::diagnose;
@@ -18,11 +19,11 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
     let (machine, diagnosis) = (machine(), diagnose());
     match args.format {
         PrintFormat::Table => {
-            println!("mrcnn    {}", env!("CARGO_PKG_VERSION"));
+            out!("mrcnn    {}", env!("CARGO_PKG_VERSION"));
             for (name, value) in machine {
-                println!("{name:<8} {value}");
+                out!("{name:<8} {value}");
             }
-            print!("{diagnosis}");
+            out!("{}", diagnosis.to_string().trim_end());
         }
         PrintFormat::Json => {
             let mut value = serde_json::to_value(diagnosis)?;
@@ -30,7 +31,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
             for (name, text) in machine {
                 value["machine"][name] = json!(text);
             }
-            println!("{}", serde_json::to_string_pretty(&value)?);
+            terminal::raw(&serde_json::to_string_pretty(&value)?);
         }
     }
     Ok(())

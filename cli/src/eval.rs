@@ -3,6 +3,7 @@
 use crate::args::EvalArgs;
 use crate::progress::bar;
 use crate::ranks::together;
+use crate::{note, out};
 use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use mrcnn_backends::Selected;
@@ -12,18 +13,22 @@ use mrcnn_core::eval::{EvalOptions, evaluate_files};
 use mrcnn_core::evaluate::evaluate_over_ranks;
 use mrcnn_core::predict::Predictor;
 use serde_json::value::RawValue;
+use std::ops::ControlFlow;
 use std::path::Path;
 
-pub fn run(args: &EvalArgs) -> Result<()> {
+pub fn run(args: &EvalArgs) -> Result<u8> {
+    if args.weights.is_some() && args.ranks.starts_workers()? {
+        return args.ranks.supervise(None);
+    }
     match (&args.weights, &args.results) {
-        (Some(_), _) if args.ranks.supervised()? => Ok(()),
         (Some(weights), _) => {
             let (backend, comm) = args.ranks.join(&args.model.backend)?;
             together(&*comm, || evaluate_weights(args, weights, &backend, &*comm))
         }
         (None, Some(results)) => evaluate_results(args, results),
         (None, None) => bail!("give --weights FILE or --results FILE"),
-    }
+    }?;
+    Ok(0)
 }
 
 /// Detections that are there already, of any program.
@@ -38,12 +43,12 @@ fn evaluate_results(args: &EvalArgs, results: &Path) -> Result<()> {
         ..EvalOptions::default()
     };
     let metrics = evaluate_files(&split.annotations, results, &options)?;
-    println!(
+    out!(
         "{} against {}",
         results.display(),
         split.annotations.display()
     );
-    println!("{metrics}");
+    out!("{metrics}");
     Ok(())
 }
 
@@ -78,12 +83,13 @@ fn evaluate_weights(
         false => ProgressBar::hidden(),
     };
     if lead {
-        problems.iter().for_each(|problem| eprintln!("{problem}"));
+        problems.iter().for_each(|problem| note!("{problem}"));
     }
     // Of this rank's share, which is about as large as the others'.
     let mut progress = |done, all| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
+        ControlFlow::Continue(())
     };
     let protocol = args.area.into();
     let (metrics, found) =
@@ -110,7 +116,7 @@ fn evaluate_weights(
         let text = serde_json::to_string(&records)?;
         std::fs::write(path, text).with_context(|| path.display().to_string())?;
     }
-    println!(
+    out!(
         "{pictures} pictures of {}\n{metrics}",
         dataset.annotations.display()
     );

@@ -1,49 +1,156 @@
-//! Ctrl-C and SIGTERM (`kill`, a scheduler that takes its machine back): save, then end.
+//! Signals during training.
+//!
+//! | signal | what happens | exit status |
+//! |---|---|---|
+//! | SIGINT (Ctrl-C) | a checkpoint after the present step, then the end; a second one ends at once | 130 |
+//! | SIGTERM (`kill`, a scheduler) | as SIGINT | 143 |
+//! | SIGHUP (the terminal closes) | as SIGINT, unless it is ignored (`nohup`) | 129 |
+//! | SIGUSR1 (Slurm's `--signal`) | a checkpoint after the present step, then the run continues | |
 
+use crate::note;
 use anyhow::{Context, Result};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-/// A flag that the first Ctrl-C or SIGTERM raises; the second ends the process at once. `say` tells so
-/// on stderr.
-pub fn stop_flag(say: bool) -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    let handler = ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
-        if say {
-            eprintln!("\nstopping after this step; Ctrl-C again quits at once");
-        }
-    });
-    if let Err(error) = handler {
-        eprintln!("warning: Ctrl-C will not save: {error}");
-    }
-    #[cfg(unix)]
-    if let Err(error) = on_terminate(&stop) {
-        eprintln!("warning: SIGTERM will not save: {error}");
-    }
-    stop
+/// What signals have asked for so far.
+#[derive(Clone, Debug, Default)]
+pub struct Requests(Arc<Flags>);
+
+#[derive(Debug, Default)]
+struct Flags {
+    /// The signal that asked for the end; 0 where there was none.
+    end: AtomicI32,
+    save: AtomicBool,
 }
 
-/// For a process that only waits for others: a flag that SIGTERM raises, to be handed on to them. Ctrl-C
-/// reaches them by itself; handed on, it would be their second.
-pub fn handed_on() -> Result<Arc<AtomicBool>> {
-    ctrlc::set_handler(|| ()).context("cannot catch Ctrl-C")?;
-    let stop = Arc::new(AtomicBool::new(false));
-    #[cfg(unix)]
-    signal_hook::flag::register(signal_hook::consts::SIGTERM, stop.clone())
-        .context("cannot catch SIGTERM")?;
-    Ok(stop)
+impl Requests {
+    /// Catches the signals of this process. `announce` says on stderr what happens.
+    pub fn catch(announce: bool) -> Self {
+        let requests = Self::default();
+        if let Err(error) = system::catch(requests.clone(), announce) {
+            note!("warning: signals end the run without a checkpoint: {error}");
+        }
+        requests
+    }
+
+    /// Whether the run is to end.
+    pub fn end(&self) -> bool {
+        self.0.end.load(Ordering::SeqCst) != 0
+    }
+
+    /// Whether a checkpoint was asked for since the last call.
+    pub fn take_save(&self) -> bool {
+        self.0.save.swap(false, Ordering::SeqCst)
+    }
+
+    /// The exit status of a run that was ended by a signal, as a shell reports it.
+    pub fn exit_code(&self) -> u8 {
+        let signal = self.0.end.load(Ordering::SeqCst);
+        u8::try_from(128 + signal).unwrap_or(1)
+    }
+
+    fn raise_end(&self, signal: i32) -> bool {
+        let first = self
+            .0
+            .end
+            .compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
+        first.is_ok()
+    }
 }
 
-/// SIGTERM alone: ctrlc would take SIGHUP too, and a run under `nohup` is to outlive its terminal.
+/// For a process that only waits for others: the signals to send to them, as they come. SIGINT is caught and
+/// not among them: Ctrl-C reaches them directly, and another one would be their second.
+pub fn relayed() -> Result<impl FnMut() -> Option<i32>> {
+    system::relayed().context("cannot catch signals")
+}
+
 #[cfg(unix)]
-fn on_terminate(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
-    use signal_hook::consts::SIGTERM;
-    use signal_hook::flag;
-    flag::register_conditional_shutdown(SIGTERM, 143, stop.clone())?;
-    flag::register(SIGTERM, stop.clone())?;
-    Ok(())
+mod system {
+    use super::{Requests, note};
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+    use signal_hook::iterator::Signals;
+    use signal_hook::low_level::exit;
+    use std::io;
+    use std::sync::atomic::Ordering;
+
+    pub fn catch(requests: Requests, announce: bool) -> io::Result<()> {
+        let mut signals = Signals::new(caught()?)?;
+        let listen = move || {
+            for signal in signals.forever() {
+                receive(&requests, signal, announce);
+            }
+        };
+        std::thread::Builder::new()
+            .name("signals".into())
+            .spawn(listen)?;
+        Ok(())
+    }
+
+    fn receive(requests: &Requests, signal: i32, announce: bool) {
+        if signal == SIGUSR1 {
+            requests.0.save.store(true, Ordering::SeqCst);
+            return;
+        }
+        if requests.raise_end(signal) {
+            if announce {
+                note!("\nsaving after this step, then ending; Ctrl-C again ends at once");
+            }
+        } else if signal != SIGHUP {
+            // A terminal that closes may hang up more than once, and is no second Ctrl-C.
+            exit(128 + signal);
+        }
+    }
+
+    pub fn relayed() -> io::Result<impl FnMut() -> Option<i32>> {
+        let mut signals = Signals::new(caught()?)?;
+        Ok(move || signals.pending().find(|signal| *signal != SIGINT))
+    }
+
+    fn caught() -> io::Result<Vec<i32>> {
+        let mut caught = vec![SIGINT, SIGTERM, SIGUSR1];
+        if !hangup_is_ignored()? {
+            caught.push(SIGHUP);
+        }
+        Ok(caught)
+    }
+
+    /// Whether the program was started by `nohup`, to outlive its terminal.
+    #[allow(unsafe_code)]
+    fn hangup_is_ignored() -> io::Result<bool> {
+        let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+        // SAFETY: no Rust code runs in an ignored signal's handler, and the old action is put back.
+        let old = unsafe {
+            let old = sigaction(Signal::SIGHUP, &ignore)?;
+            sigaction(Signal::SIGHUP, &old)?;
+            old
+        };
+        Ok(matches!(old.handler(), SigHandler::SigIgn))
+    }
+}
+
+#[cfg(not(unix))]
+mod system {
+    use super::{Requests, note};
+    use std::io;
+
+    /// What a shell reports of a program that Ctrl-C ended is 128 + 2.
+    const INTERRUPT: i32 = 2;
+
+    pub fn catch(requests: Requests, announce: bool) -> io::Result<()> {
+        let receive = move || {
+            if !requests.raise_end(INTERRUPT) {
+                std::process::exit(128 + INTERRUPT);
+            }
+            if announce {
+                note!("\nsaving after this step, then ending; Ctrl-C again ends at once");
+            }
+        };
+        ctrlc::set_handler(receive).map_err(io::Error::other)
+    }
+
+    pub fn relayed() -> io::Result<impl FnMut() -> Option<i32>> {
+        ctrlc::set_handler(|| ()).map_err(io::Error::other)?;
+        Ok(|| None)
+    }
 }

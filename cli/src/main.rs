@@ -1,7 +1,9 @@
 //! `mrcnn-cli`: a thin shell around `mrcnn-core`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
 mod benchmark;
+mod config;
 mod convert;
 mod dataset;
 mod doctor;
@@ -13,6 +15,7 @@ mod quickstart;
 mod ranks;
 mod recipe;
 mod stall;
+mod terminal;
 mod train;
 
 use args::{Cli, Command};
@@ -27,24 +30,45 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     quiet_devices();
-    let command = Cli::parse().command;
-    let result = caught(|| match command {
-        Command::Quickstart(args) => quickstart::run(&args),
-        Command::Train(args) => train::run(&args),
-        Command::Eval(args) => eval::run(&args),
-        Command::Predict(args) => predict::run(&args),
-        Command::Convert(args) => convert::run(&args),
-        Command::Dataset { command } => dataset::run(&command),
-        Command::Benchmark(args) => benchmark::run(&args),
-        Command::Doctor(args) => doctor::run(&args),
-    });
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(usage) => {
+            terminal::keep_failure(usage.print());
+            return ended(usage.exit_code(), terminal::finish());
+        }
+    };
+    let result = caught(|| run(&command));
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ended(code.into(), terminal::finish()),
         Err(error) => {
-            eprintln!("error: {}", told(&error));
+            note!("error: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The exit code of a command that did its work: 0, unless a signal ended it.
+fn run(command: &Command) -> anyhow::Result<u8> {
+    match command {
+        Command::Quickstart(args) => quickstart::run(args),
+        Command::Train(args) => train::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Predict(args) => predict::run(args).map(|()| 0),
+        Command::Convert(args) => convert::run(args).map(|()| 0),
+        Command::Dataset { command } => dataset::run(command).map(|()| 0),
+        Command::Benchmark(args) => benchmark::run(args).map(|()| 0),
+        Command::Config { command } => config::run(command).map(|()| 0),
+        Command::Doctor(args) => doctor::run(args).map(|()| 0),
+    }
+}
+
+/// The exit code `code`, unless the results could not be printed.
+fn ended(code: i32, failure: Option<anyhow::Error>) -> ExitCode {
+    if let Some(error) = failure {
+        note!("error: {}", told(&error));
+        return ExitCode::FAILURE;
+    }
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
 /// A device's thread without memory panics at every work that is left for it; the error at the end says

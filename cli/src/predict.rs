@@ -1,6 +1,7 @@
 //! `mrcnn-cli predict`.
 
 use crate::args::{PredictArgs, PrintFormat};
+use crate::{note, out, terminal};
 use anyhow::{Context, Result, anyhow, bail};
 use mrcnn_core::data::detections_json;
 use mrcnn_core::image::decode::decode;
@@ -26,11 +27,11 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         builder = builder.config(config);
     }
     let predictor = builder.build()?;
-    eprintln!("weights: {}", weights.display());
+    note!("weights: {}", weights.display());
     let out = free_folder(&args.out)?;
     let table = args.format == PrintFormat::Table;
     if table {
-        println!("{:<40} {:>11} {:>8}  detections", "picture", "size", "ms");
+        out!("{:<40} {:>11} {:>8}  detections", "picture", "size", "ms");
     }
     let mut records = Vec::new();
     let mut failed = 0;
@@ -38,7 +39,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         let image = match decode(path) {
             Ok(image) => image,
             Err(error) => {
-                eprintln!("error: {error}");
+                note!("error: {error}");
                 failed += 1;
                 continue;
             }
@@ -48,7 +49,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         // `--set model.roi.score_threshold` may be lower.
         found.detections.retain(|found| found.score >= args.score);
         if table {
-            println!("{}", row(path, started, &found));
+            out!("{}", row(path, started, &found));
         }
         let overlay = out.join(overlay_name(path, index));
         let drawn = found.draw(&image).save(&overlay);
@@ -60,8 +61,8 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let text = serde_json::to_string(&records)?;
     std::fs::write(&json, &text).with_context(|| json.display().to_string())?;
     match args.format {
-        PrintFormat::Table => println!("overlays and detections.json in {}", out.display()),
-        PrintFormat::Json => println!("{text}"),
+        PrintFormat::Table => out!("overlays and detections.json in {}", out.display()),
+        PrintFormat::Json => terminal::raw(&text),
     }
     if failed > 0 {
         bail!("{failed} of {} pictures could not be read", pictures.len());

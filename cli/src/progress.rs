@@ -1,12 +1,11 @@
 //! Progress on the terminal, or a line now and then where there is none.
 
-use crate::interrupt::stop_flag;
+use crate::interrupt::Requests;
+use crate::{note, terminal};
 use indicatif::{ProgressBar, ProgressStyle};
 use mrcnn_core::eval::Metrics;
 use mrcnn_core::train::{MemoryPlan, Observer, StepReport};
 use std::io::IsTerminal;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Follows a training run on stderr.
@@ -22,21 +21,20 @@ pub struct Progress {
     rate: f64,
     /// Running mean of the loss, so that the number can be read.
     loss: Option<f32>,
-    /// A line every so many steps, without a terminal.
-    line_every: Option<usize>,
-    stop: Arc<AtomicBool>,
+    /// A line every so many steps: into the log, and to standard error where that is no terminal.
+    line_every: usize,
+    terminal: bool,
+    requests: Requests,
 }
 
 impl Progress {
-    /// A bar over `steps`; of several ranks only the lead shows it. The first Ctrl-C or SIGTERM ends the
-    /// run after saving, the second at once.
-    pub fn new(steps: usize, lead: bool) -> Self {
+    /// A bar over `steps`; of several ranks only the lead shows it. Signals end the run after saving.
+    pub fn new(steps: usize, lead: bool, requests: Requests) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = match lead {
             true => bar(steps, "{bar:30} {pos}/{len} {msg} ETA {eta}"),
             false => ProgressBar::hidden(),
         };
-        let line_every = (lead && !terminal).then(|| (steps / 20).max(1));
         let started = Instant::now();
         Self {
             bar,
@@ -47,8 +45,9 @@ impl Progress {
             first: None,
             rate: 0.0,
             loss: None,
-            line_every,
-            stop: stop_flag(lead),
+            line_every: (steps / 20).max(1),
+            terminal,
+            requests,
         }
     }
 }
@@ -66,9 +65,9 @@ impl Observer for Progress {
         if !self.lead {
             return;
         }
-        eprintln!("{plan}");
+        note!("{plan}");
         if let Some(warning) = warning {
-            eprintln!("warning: {warning}");
+            note!("warning: {warning}");
         }
     }
 
@@ -76,7 +75,7 @@ impl Observer for Progress {
         if let (true, Some(scale)) = (report.skipped && self.lead, report.loss_scale) {
             let step = report.step;
             let line = format!("step {step}: overflow with a loss scale of {scale}, skipped");
-            self.bar.suspend(|| eprintln!("{line}"));
+            self.bar.suspend(|| note!("{line}"));
         }
         self.first.get_or_insert(report.step);
         let now = report.loss();
@@ -96,15 +95,16 @@ impl Observer for Progress {
             "loss {loss:.3} lr {:.5} {:.2} images/s",
             report.learning_rate, self.rate
         );
-        if self
-            .line_every
-            .is_some_and(|every| report.step.is_multiple_of(every))
-        {
+        if self.lead && report.step.is_multiple_of(self.line_every) {
             // Of a run that goes on, the steps of this time count.
             let spent = self.started.elapsed().as_secs_f64();
             let done = report.step + 1 - self.first.unwrap_or(report.step);
             let left = spent / done as f64 * (self.steps - report.step) as f64;
-            eprintln!("step {}/{} {text} ETA {left:.0} s", report.step, self.steps);
+            let line = format!("step {}/{} {text} ETA {left:.0} s", report.step, self.steps);
+            match self.terminal {
+                true => terminal::log(&line),
+                false => note!("{line}"),
+            }
         }
         self.bar.set_message(text);
         self.bar.set_position(report.step as u64);
@@ -133,7 +133,7 @@ impl Observer for Progress {
             metrics.mask_ap(),
             metrics.segm[1]
         );
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| note!("{line}"));
         if step >= self.steps {
             self.bar.finish_and_clear();
         }
@@ -145,11 +145,20 @@ impl Observer for Progress {
         }
         let line =
             format!("step {step}: no better mask AP in {evaluations} evaluations, stopping early");
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| note!("{line}"));
         self.bar.finish_and_clear();
     }
 
+    fn should_save(&mut self) -> bool {
+        let save = self.requests.take_save();
+        if save && self.lead {
+            self.bar
+                .suspend(|| note!("saving a checkpoint, as SIGUSR1 asks"));
+        }
+        save
+    }
+
     fn should_stop(&self) -> bool {
-        self.stop.load(Ordering::SeqCst)
+        self.requests.end()
     }
 }

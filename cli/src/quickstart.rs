@@ -1,7 +1,9 @@
 //! `mrcnn-cli quickstart`: the whole road on rendered shapes.
 
 use crate::args::QuickstartArgs;
+use crate::interrupt::Requests;
 use crate::progress::Progress;
+use crate::{note, out};
 use anyhow::{Context, Result};
 use mrcnn_core::Config;
 use mrcnn_core::data::shapes::{self, ShapesSpec};
@@ -10,10 +12,11 @@ use mrcnn_core::evaluate::{evaluate_model, truth_and_prediction};
 use mrcnn_core::image::overlay::stack_vertically;
 use mrcnn_core::predict::Predictor;
 use mrcnn_core::train::{Outcome, Trainer};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
-pub fn run(args: &QuickstartArgs) -> Result<()> {
+pub fn run(args: &QuickstartArgs) -> Result<u8> {
     let started = Instant::now();
     let out = mrcnn_core::train::free_name(&args.out);
     let data = out.join("data");
@@ -29,7 +32,7 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     let config = config.with(&overrides)?;
     config.check()?;
     let backend = args.backend.select()?;
-    eprintln!(
+    note!(
         "1/4 rendering {} + {} pictures in {}",
         spec.train,
         spec.val,
@@ -47,21 +50,24 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     let model = trainer.new_model();
     let classes = trainer.val.classes.clone();
     let untrained = Predictor::new(&model, trainer.config.clone(), classes, &backend.device);
-    let (before, _) = evaluate_model(&untrained, &trainer.val, protocol, &mut |_, _| ())?;
+    let (before, _) = evaluate_model(&untrained, &trainer.val, protocol, &mut |_, _| {
+        ControlFlow::Continue(())
+    })?;
     let unseen = trainer.val.samples.len();
-    eprintln!(
+    note!(
         "2/4 untrained, on {unseen} unseen pictures: {}",
         shown(&before)
     );
 
-    eprintln!("3/4 training {} steps", trainer.config.train.steps);
-    let mut progress = Progress::new(trainer.config.train.steps, true);
+    note!("3/4 training {} steps", trainer.config.train.steps);
+    let requests = Requests::catch(true);
+    let mut progress = Progress::new(trainer.config.train.steps, true, requests.clone());
     let after = match trainer.run(model, &mut progress)? {
         Outcome::Finished(metrics) => metrics,
         Outcome::Stopped(_) => {
             let run = trainer.folder.path().display();
-            println!("stopped; go on: mrcnn-cli train --resume {run}");
-            return Ok(());
+            out!("stopped; go on: mrcnn-cli train --resume {run}");
+            return Ok(requests.exit_code());
         }
     };
 
@@ -73,24 +79,24 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
         .build()?;
     let picture = out.join("predictions.png");
     draw(&predictor, &trainer, &picture)?;
-    eprintln!("4/4 predicted with {}", best.display());
-    println!("{after}\n\nbefore training: {}", shown(&before));
-    println!("after training:  {}", shown(&after));
-    println!(
+    note!("4/4 predicted with {}", best.display());
+    out!("{after}\n\nbefore training: {}", shown(&before));
+    out!("after training:  {}", shown(&after));
+    out!(
         "{:.0} s in all\n\npicture: {}",
         started.elapsed().as_secs_f64(),
         picture.display()
     );
-    println!("run:     {}", trainer.folder.path().display());
+    out!("run:     {}", trainer.folder.path().display());
     if trainer.config.log.report {
-        println!("report:  {}", trainer.folder.report().display());
+        out!("report:  {}", trainer.folder.report().display());
     }
-    println!(
+    out!(
         "next:    mrcnn-cli predict {} --weights {}",
         trainer.config.data.dir.join("val").display(),
         best.display()
     );
-    Ok(())
+    Ok(0)
 }
 
 fn shown(metrics: &Metrics) -> String {

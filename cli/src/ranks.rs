@@ -1,14 +1,25 @@
 //! Several processes: starting them, joining them, ending together.
 
 use crate::args::BackendArgs;
-use crate::interrupt::handed_on;
+use crate::interrupt::relayed;
+use crate::note;
 use crate::told;
 use anyhow::{Result, bail};
 use clap::Args;
 use mrcnn_backends::comm::{Communicator, Launch, connect, supervise, worker_commands};
 use mrcnn_backends::{BackendKind, Selected};
+use mrcnn_core::train::RunFolder;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The run folder that the first process of `--gpus` has reserved, in the environment of its workers.
+const RUN_FOLDER: &str = "MRCNN_RUN_FOLDER";
+
+/// The run folder that was reserved for this process.
+pub fn reserved_folder() -> Option<PathBuf> {
+    std::env::var_os(RUN_FOLDER).map(PathBuf::from)
+}
 
 #[derive(Debug, Args)]
 pub struct RankArgs {
@@ -21,28 +32,41 @@ pub struct RankArgs {
 }
 
 impl RankArgs {
-    /// Starts and watches the processes of `--gpus`; false where this is to be one process itself.
-    pub fn supervised(&self) -> Result<bool> {
+    /// Whether this process only starts and watches those of `--gpus`.
+    pub fn starts_workers(&self) -> Result<bool> {
         let Some(gpus) = self.gpus else {
             return Ok(false);
         };
         let launch = Launch::detect()?;
-        if launch.is_launched() {
+        if launch.is_launched() && launch.world_size != usize::from(gpus) {
             // One of the processes, or started by something else too.
-            if launch.world_size != usize::from(gpus) {
-                bail!(
-                    "--gpus {gpus}, and {} processes were started by a launcher: leave --gpus out",
-                    launch.world_size
-                );
-            }
-            return Ok(false);
+            bail!(
+                "--gpus {gpus}, and {} processes were started by a launcher: leave --gpus out",
+                launch.world_size
+            );
         }
-        // Ctrl-C reaches the processes too, SIGTERM is handed on: they save and end, and this one waits.
-        let stop = handed_on()?;
+        Ok(!launch.is_launched())
+    }
+
+    /// Starts and watches the processes of `--gpus`, and returns their exit status. Their logs go to `ranks/` in
+    /// the run folder, where there is one.
+    pub fn supervise(&self, run: Option<&Path>) -> Result<u8> {
+        // They save and end, and this one waits for them.
+        let mut signals = relayed()?;
         let arguments: Vec<String> = std::env::args().skip(1).collect();
-        let logs = std::env::temp_dir().join(format!("mrcnn-{}", std::process::id()));
-        supervise(worker_commands(gpus.into(), &arguments)?, &logs, &stop)?;
-        Ok(true)
+        let count = self.gpus.unwrap_or(1).into();
+        let mut commands = worker_commands(count, &arguments)?;
+        let logs = match run {
+            Some(run) => {
+                for command in &mut commands {
+                    command.env(RUN_FOLDER, run);
+                }
+                run.join(RunFolder::RANKS)
+            }
+            // A name that nobody can guess, in a folder that nobody else can write to.
+            None => tempfile::Builder::new().prefix("mrcnn-").tempdir()?.keep(),
+        };
+        Ok(supervise(commands, &logs, &mut signals)?)
     }
 
     /// This process's device, and the way to the others.
@@ -58,18 +82,18 @@ impl RankArgs {
         let limit = Duration::from_secs(self.comm_timeout);
         let comm = connect(&launch, selected.kind, limit)?;
         if lead && !comm.is_alone() {
-            eprintln!("{} ranks over {}", comm.world_size(), comm.name());
+            note!("{} ranks over {}", comm.world_size(), comm.name());
         }
         Ok((selected, comm))
     }
 }
 
 /// Does this rank's work; where it fails, says so and ends the other ranks, which would wait for it.
-pub fn together(comm: &dyn Communicator, work: impl FnOnce() -> Result<()>) -> Result<()> {
+pub fn together<T>(comm: &dyn Communicator, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let result = work();
     match result {
         Err(error) if comm.world_size() > 1 => {
-            eprintln!("error: rank {}: {}", comm.rank(), told(&error));
+            note!("error: rank {}: {}", comm.rank(), told(&error));
             comm.abort()
         }
         result => result,

@@ -1,20 +1,22 @@
 //! `mrcnn-cli train`.
 
 use crate::args::{TrainArgs, say_precision};
+use crate::interrupt::Requests;
 use crate::progress::Progress;
-use crate::ranks::together;
+use crate::ranks::{reserved_folder, together};
+use crate::{note, out, terminal};
 use anyhow::Result;
 use mrcnn_backends::Selected;
 use mrcnn_backends::comm::Communicator;
 use mrcnn_core::Config;
-use mrcnn_core::train::{Outcome, Trainer};
+use mrcnn_core::train::{Outcome, RunFolder, Trainer};
 use mrcnn_core::weights;
 use std::path::Path;
 use std::sync::Arc;
 
-pub fn run(args: &TrainArgs) -> Result<()> {
-    if args.ranks.supervised()? {
-        return Ok(());
+pub fn run(args: &TrainArgs) -> Result<u8> {
+    if args.ranks.starts_workers()? {
+        return supervise(args);
     }
     let (backend, comm) = args.ranks.join(&args.backend)?;
     together(&*comm, || match &args.resume {
@@ -23,7 +25,17 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     })
 }
 
-fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> Result<()> {
+/// Starts the processes of `--gpus`, with their logs in the run folder.
+fn supervise(args: &TrainArgs) -> Result<u8> {
+    let run = match &args.resume {
+        Some(folder) => folder.clone(),
+        // Its lock is let go of: rank 0 takes it.
+        None => RunFolder::reserve(&args.out)?.path().to_path_buf(),
+    };
+    args.ranks.supervise(Some(&run))
+}
+
+fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> Result<u8> {
     let lead = comm.rank() == 0;
     let start = args.weights.as_deref().map(weights::load).transpose()?;
     let config = args.config(start.as_ref().map(|start| &start.config))?;
@@ -32,10 +44,11 @@ fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> R
         .flat_map(|start| config.differences(&start.config))
         .filter(|_| lead)
     {
-        eprintln!("warning: {difference}");
+        note!("warning: {difference}");
     }
     let (device, protocol) = (&backend.device, args.area.into());
-    let builder = Trainer::builder(config).folder(&args.out).device(device);
+    let out = reserved_folder().unwrap_or_else(|| args.out.clone());
+    let builder = Trainer::builder(config).folder(&out).device(device);
     let (trainer, problems) = builder.area(protocol).comm(comm).build()?;
     warn(problems.iter().map(ToString::to_string));
     let mut model = trainer.new_model();
@@ -44,14 +57,14 @@ fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> R
         model = transfer.model;
         if lead && !transfer.fresh.is_empty() {
             let count = transfer.fresh.len();
-            eprintln!("{count} tensors start anew ({}, ...)", transfer.fresh[0]);
+            note!("{count} tensors start anew ({}, ...)", transfer.fresh[0]);
         }
     }
     announce(&trainer);
-    let mut progress = Progress::new(trainer.config.train.steps, lead);
+    let requests = Requests::catch(lead);
+    let mut progress = Progress::new(trainer.config.train.steps, lead, requests.clone());
     let outcome = trainer.run(model, &mut progress)?;
-    report(&trainer, outcome);
-    Ok(())
+    Ok(report(&trainer, outcome, &requests))
 }
 
 fn resume(
@@ -59,7 +72,7 @@ fn resume(
     folder: &Path,
     backend: &Selected,
     comm: Arc<dyn Communicator>,
-) -> Result<()> {
+) -> Result<u8> {
     let lead = comm.rank() == 0;
     let (overrides, protocol) = (args.overrides(), args.area.into());
     let builder = Trainer::builder(Config::default())
@@ -69,35 +82,32 @@ fn resume(
     warn(said.into_iter());
     announce(&trainer);
     if lead {
-        eprintln!("from {}", saved.folder.display());
+        note!("from {}", saved.folder.display());
     }
-    let mut progress = Progress::new(trainer.config.train.steps, lead);
+    let requests = Requests::catch(lead);
+    let mut progress = Progress::new(trainer.config.train.steps, lead, requests.clone());
     let outcome = trainer.go_on(saved, &mut progress)?;
-    report(&trainer, outcome);
-    Ok(())
+    Ok(report(&trainer, outcome, &requests))
 }
 
 fn announce(trainer: &Trainer) {
     if trainer.comm.rank() > 0 {
         return;
     }
+    terminal::log_to(&trainer.folder.log());
     say_precision(trainer.precision);
     let train = &trainer.config.train;
     let (ranks, batch) = (trainer.comm.world_size(), train.batch_size);
     if ranks > batch {
         let idle = ranks - batch;
-        eprintln!(
-            "warning: train.batch_size={batch} leaves {idle} of {ranks} ranks without pictures"
-        );
+        note!("warning: train.batch_size={batch} leaves {idle} of {ranks} ranks without pictures");
     }
     let (rate, scaled) = (train.learning_rate, train.scaled_learning_rate());
     if rate != scaled {
         let reference = train.lr_batch;
-        eprintln!(
-            "learning rate {rate} x {batch}/{reference} = {scaled} (train.lr_batch=0 keeps it)"
-        );
+        note!("learning rate {rate} x {batch}/{reference} = {scaled} (train.lr_batch=0 keeps it)");
     }
-    eprintln!(
+    note!(
         "training on {} pictures, evaluating on {}, results in {}",
         trainer.train.samples.len(),
         trainer.val.samples.len(),
@@ -105,24 +115,30 @@ fn announce(trainer: &Trainer) {
     );
 }
 
-fn report(trainer: &Trainer, outcome: Outcome) {
+/// Prints how the run ended, and returns the exit status.
+fn report(trainer: &Trainer, outcome: Outcome, requests: &Requests) -> u8 {
+    let code = match outcome {
+        Outcome::Finished(_) => 0,
+        Outcome::Stopped(_) => requests.exit_code(),
+    };
     if trainer.comm.rank() > 0 {
-        return;
+        return code;
     }
     let folder = trainer.folder.path().display();
     match outcome {
         Outcome::Finished(metrics) => {
-            println!("{metrics}\n\nweights:  {folder}/best.safetensors, {folder}/last.safetensors");
-            println!("curves:   {folder}/curves.svg\npictures: {folder}/val_predictions/");
+            out!("{metrics}\n\nweights:  {folder}/best.safetensors, {folder}/last.safetensors");
+            out!("curves:   {folder}/curves.svg\npictures: {folder}/val_predictions/");
             if trainer.config.log.report {
-                println!("report:   {folder}/report.html");
+                out!("report:   {folder}/report.html");
             }
         }
         Outcome::Stopped(checkpoint) => {
-            println!("stopped; saved {}", checkpoint.display());
-            println!("go on:    mrcnn-cli train --resume {folder}");
+            out!("stopped; saved {}", checkpoint.display());
+            out!("go on:    mrcnn-cli train --resume {folder}");
         }
     }
+    code
 }
 
 /// Tells what was left out of a data set, or is broken.
@@ -130,9 +146,9 @@ fn warn(lines: impl ExactSizeIterator<Item = String>) {
     const SHOWN: usize = 10;
     let more = lines.len().saturating_sub(SHOWN);
     for line in lines.take(SHOWN) {
-        eprintln!("{line}");
+        note!("{line}");
     }
     if more > 0 {
-        eprintln!("... and {more} more: see `mrcnn-cli dataset check DIR`");
+        note!("... and {more} more: see `mrcnn-cli dataset check DIR`");
     }
 }

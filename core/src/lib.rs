@@ -83,19 +83,26 @@
 //! Rust 1.95 or newer. Compiles to `wasm32-unknown-unknown` without `train` and `mpi`; there the program passes the device
 //! and uses the `_async` methods.
 #![warn(missing_docs)]
+// A library prints nothing; and these panic where nobody reads.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 #[cfg(feature = "train")]
 pub mod benchmark;
 pub mod boxes;
+pub mod budget;
 pub mod config;
 #[cfg(any(feature = "convert", feature = "train"))]
 mod crc;
 pub mod data;
 pub mod detection;
+mod disk;
 #[cfg(feature = "train")]
 pub mod eval;
 #[cfg(feature = "train")]
 pub mod evaluate;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod image;
 #[cfg(feature = "train")]
 mod memory;

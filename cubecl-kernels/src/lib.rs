@@ -9,6 +9,8 @@
 //!
 //! Features: `flex` (CPU), `wgpu`, `cuda`, `fusion`.
 #![warn(missing_docs)]
+// A library prints nothing; and these panic where nobody reads.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 // Without flex nothing calls some of the CPU versions; without any backend operators have no implementation
 // that uses what they are given.
 #![cfg_attr(not(feature = "flex"), allow(dead_code))]

@@ -222,6 +222,16 @@ function listenForControls() {
   });
 }
 
+/** The weights that the address names. Those of another site are downloaded only if the user agrees. */
+function linkedWeights() {
+  const linked = parameters.get("weights");
+  if (!linked || !URL.canParse(linked, location.href)) return linked;
+  const { origin, host } = new URL(linked, location.href);
+  if (origin === location.origin) return linked;
+  const question = `This link loads weights from ${host}. Download and use them?`;
+  return confirm(question) ? linked : null;
+}
+
 $("choose-backend").value = parameters.get("backend") ?? "auto";
 $("size").value = parameters.get("size") ?? "";
 listenForImages();
@@ -229,5 +239,5 @@ listenForWebcam();
 listenForControls();
 listenForSelection();
 fit();
-load(parameters.get("weights") ?? "model/shapes.safetensors").catch(() => null);
+load(linkedWeights() ?? "model/shapes.safetensors").catch(() => null);
 if (parameters.get("image")) openUrl(parameters.get("image"));

@@ -77,6 +77,13 @@ pub enum CommError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Several processes without a common secret.
+    #[error(
+        "the processes of a run share a secret, so that no stranger joins them, and MRCNN_TOKEN is not set (16 \
+         characters or more): set it to the same value for all of them, e.g. \
+         export MRCNN_TOKEN=$(openssl rand -hex 32) before srun; --gpus and mpirun need none"
+    )]
+    NoToken,
     /// Not everybody came in time.
     #[error("rank {rank} at {address}: after {waited:?} {missing}")]
     Absent {

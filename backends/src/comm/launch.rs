@@ -156,13 +156,32 @@ fn over_mpi(
 #[cfg(feature = "cuda")]
 fn nccl_over_tcp(launch: &Launch, limit: Duration) -> Result<Arc<dyn Communicator>, CommError> {
     use super::nccl::{Nccl, unique_id};
-    use super::rendezvous::{exchange_id, master};
+    use super::rendezvous::{Meeting, exchange_id, inherited_listener, master, token};
     let id = match launch.rank {
         0 => Some(unique_id()?),
         _ => None,
     };
-    let address = master(launch.rank, &|name| std::env::var(name).ok())?;
-    let id = exchange_id(launch.rank, launch.world_size, address, id, limit)?;
+    let id = match id {
+        Some(id) if launch.world_size == 1 => id,
+        id => {
+            let get = |name: &str| std::env::var(name).ok();
+            let (rank, address) = (launch.rank, master(launch.rank, &get)?);
+            let listener = inherited_listener(&get).transpose();
+            let listener = listener.map_err(|source| CommError::Rendezvous {
+                rank,
+                address,
+                source,
+            })?;
+            let meeting = Meeting {
+                rank,
+                world: launch.world_size,
+                address,
+                token: token(&get)?,
+                limit,
+            };
+            exchange_id(&meeting, listener, id)?
+        }
+    };
     Ok(Arc::new(Nccl::start(launch, id, None, limit)?))
 }
 

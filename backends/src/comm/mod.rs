@@ -17,14 +17,16 @@ mod nccl_library;
 mod rendezvous;
 mod share;
 mod single;
+mod token;
 mod watch;
 mod workers;
 
 pub use error::CommError;
 pub use launch::{Launch, connect};
-pub use rendezvous::exchange_id;
+pub use rendezvous::{Meeting, exchange_id};
 pub use share::share;
 pub use single::Single;
+pub use token::Token;
 pub use watch::{Waiting, Watch};
 pub use workers::{WorkersError, supervise, worker_commands};
 

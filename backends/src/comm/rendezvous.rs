@@ -1,21 +1,65 @@
 //! Rank 0 hands every rank a few bytes (NCCL's unique id) over TCP, where there is no MPI to do it.
+//!
+//! Both sides prove that they know the job's [`Token`] before anything else is said:
+//!
+//! ```text
+//! rank   -> rank 0   "mrcnn-2\n", rank, number of ranks, nonce A
+//! rank 0 -> rank     nonce B, HMAC(token, "rank 0", A, B, rank, number of ranks)
+//! rank   -> rank 0   HMAC(token, "rank", A, B, rank, number of ranks)
+//! rank 0 -> rank     id, HMAC(token, "id", A, B, id)
+//! rank   -> rank 0   1
+//! ```
+//!
+//! Each connection has a thread and [`HELLO_LIMIT`] for all of it, so that a silent one delays nobody. A rank
+//! that asks again is answered again: nobody can take its place.
 
 use super::CommError;
+use super::token::{PROOF_BYTES, Token, nonce};
 use std::io::{self, Read, Write};
 #[cfg(any(feature = "cuda", test))]
 use std::net::{Ipv4Addr, ToSocketAddrs};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::thread::sleep;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
-/// What a client says first, so that a stray connection is not taken for a rank.
-const HELLO: [u8; 8] = *b"mrcnn-1\n";
+/// The environment variable that says where rank 0's listening socket is.
+pub(super) const LISTENER: &str = "MRCNN_LISTENER";
+
+/// Its only value: the process was started with the socket as its standard input.
+pub(super) const LISTENER_IS_STDIN: &str = "stdin";
+
+const HELLO: [u8; 8] = *b"mrcnn-2\n";
+
+/// Time for a whole conversation.
+const HELLO_LIMIT: Duration = Duration::from_secs(5);
+
+/// Conversations at once; more are turned away and may ask again.
+const MOST_CONVERSATIONS: usize = 512;
 
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// What the ranks of a job know before they meet.
+#[derive(Debug)]
+pub struct Meeting {
+    /// This process.
+    pub rank: usize,
+    /// How many processes there are.
+    pub world: usize,
+    /// Where rank 0 listens.
+    pub address: SocketAddr,
+    /// The job's secret.
+    pub token: Token,
+    /// How long to wait for the others.
+    pub limit: Duration,
+}
+
 /// Where rank 0 listens, from `MASTER_ADDR` and `MASTER_PORT` (29500, as torchrun's).
 ///
-/// Rank 0 itself listens on every address of its host: `MASTER_ADDR` may be that of a service before it.
+/// Rank 0 itself listens on the loopback interface where `MASTER_ADDR` is on it, else on every address of its
+/// host: `MASTER_ADDR` may be that of a service before it.
 #[cfg(any(feature = "cuda", test))]
 pub(super) fn master(
     rank: usize,
@@ -29,36 +73,67 @@ pub(super) fn master(
             reason: "a port from 1 to 65535 is wanted",
         });
     };
-    if rank == 0 {
-        return Ok((Ipv4Addr::UNSPECIFIED, port).into());
-    }
     let host = get("MASTER_ADDR").unwrap_or_else(|| "127.0.0.1".into());
     let found = (host.as_str(), port).to_socket_addrs();
     let first = found.and_then(|mut all| {
         all.next()
             .ok_or_else(|| io::Error::other("the name has no address"))
     });
-    first.map_err(|source| CommError::Host { host, source })
+    match first {
+        Ok(address) if rank > 0 || address.ip().is_loopback() => Ok(address),
+        // A service's name need not resolve inside of it.
+        _ if rank == 0 => Ok((Ipv4Addr::UNSPECIFIED, port).into()),
+        Ok(address) => Ok(address),
+        Err(source) => Err(CommError::Host { host, source }),
+    }
 }
 
-/// Rank 0's `id` on every rank: rank 0 listens at `address`, the others fetch it there.
+/// The job's token, from `MRCNN_TOKEN`.
+#[cfg(any(feature = "cuda", test))]
+pub(super) fn token(get: &dyn Fn(&str) -> Option<String>) -> Result<Token, CommError> {
+    let secret = get(super::token::TOKEN).unwrap_or_default();
+    Token::new(&secret).ok_or(CommError::NoToken)
+}
+
+/// The listening socket that this process was started with.
+#[cfg(feature = "cuda")]
+pub(super) fn inherited_listener(
+    get: &dyn Fn(&str) -> Option<String>,
+) -> Option<io::Result<TcpListener>> {
+    (get(LISTENER)? == LISTENER_IS_STDIN).then(listener_from_stdin)
+}
+
+#[cfg(all(unix, feature = "cuda"))]
+fn listener_from_stdin() -> io::Result<TcpListener> {
+    use std::os::fd::AsFd;
+    let socket = io::stdin().as_fd().try_clone_to_owned()?;
+    Ok(socket.into())
+}
+
+#[cfg(all(not(unix), feature = "cuda"))]
+fn listener_from_stdin() -> io::Result<TcpListener> {
+    Err(io::Error::other(
+        "a socket cannot be the standard input on this system",
+    ))
+}
+
+/// Rank 0's `id` on every rank: rank 0 answers on `listener` (or listens at the address), the others fetch it
+/// there.
 ///
-/// Returns once all `world` ranks have it (on rank 0) or this rank has it, within `limit`.
+/// Returns once all ranks have it (on rank 0) or this rank has it, within the meeting's limit.
 pub fn exchange_id<const N: usize>(
-    rank: usize,
-    world: usize,
-    address: SocketAddr,
+    meeting: &Meeting,
+    listener: Option<TcpListener>,
     id: Option<[u8; N]>,
-    limit: Duration,
 ) -> Result<[u8; N], CommError> {
-    let deadline = Instant::now() + limit;
+    let (rank, address) = (meeting.rank, meeting.address);
+    let deadline = Instant::now() + meeting.limit;
     let result = match id {
-        Some(id) => serve(world, address, &id, deadline).map(|missing| match missing {
+        Some(id) => serve(meeting, listener, &id, deadline).map(|missing| match missing {
             missing if missing.is_empty() => Ok(id),
             missing => Err(format!("ranks {missing:?} have not asked for the id")),
         }),
-        None => fetch(rank, world, address, deadline)
-            .map(|id| id.ok_or_else(|| "rank 0 does not answer".into())),
+        None => Ok(fetch(meeting, deadline)),
     };
     let found = result.map_err(|source| CommError::Rendezvous {
         rank,
@@ -68,135 +143,196 @@ pub fn exchange_id<const N: usize>(
     found.map_err(|missing| CommError::Absent {
         rank,
         address,
-        waited: limit,
+        waited: meeting.limit,
         missing,
     })
 }
 
+/// What the conversations of rank 0 share.
+struct Host {
+    world: usize,
+    token: Token,
+    id: Vec<u8>,
+    conversations: AtomicUsize,
+}
+
 /// Answers every other rank; returns those that have not come.
 fn serve(
-    world: usize,
-    address: SocketAddr,
+    meeting: &Meeting,
+    listener: Option<TcpListener>,
     id: &[u8],
     deadline: Instant,
 ) -> io::Result<Vec<usize>> {
-    let listener = TcpListener::bind(address)?;
+    let listener = match listener {
+        Some(listener) => listener,
+        None => TcpListener::bind(meeting.address)?,
+    };
     listener.set_nonblocking(true)?;
-    let mut missing: Vec<usize> = (1..world).collect();
+    let mut missing: Vec<usize> = (1..meeting.world).collect();
+    let host = Arc::new(Host {
+        world: meeting.world,
+        token: meeting.token.clone(),
+        id: id.to_vec(),
+        conversations: AtomicUsize::new(0),
+    });
+    let (served, ranks) = channel();
     while !missing.is_empty() && Instant::now() < deadline {
-        match listener.accept() {
-            // A stray or broken connection is no reason to end the job: the rank will ask again.
+        let pause = match listener.accept() {
             Ok((client, _)) => {
-                if let Ok(rank) = answer(client, world, id) {
-                    missing.retain(|&other| other != rank);
-                }
+                talk(client, &host, served.clone());
+                Duration::ZERO
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(PAUSE),
+            Err(error) if is_transient(&error) => Duration::from_millis(5),
             Err(error) => return Err(error),
+        };
+        while let Ok(rank) = ranks.recv_timeout(pause) {
+            missing.retain(|&other| other != rank);
         }
     }
     Ok(missing)
 }
 
-fn answer(mut client: TcpStream, world: usize, id: &[u8]) -> io::Result<usize> {
-    client.set_nonblocking(false)?;
-    client.set_read_timeout(Some(Duration::from_secs(2)))?;
-    let mut hello = [0; 24];
-    client.read_exact(&mut hello)?;
-    let number = |at: usize| {
-        let bytes: [u8; 8] = std::array::from_fn(|i| hello[at + i]);
-        u64::from_le_bytes(bytes) as usize
+/// Starts a conversation, unless there are too many: then the connection is closed, and a rank asks again.
+fn talk(client: TcpStream, host: &Arc<Host>, served: Sender<usize>) {
+    if host.conversations.fetch_add(1, Ordering::SeqCst) >= MOST_CONVERSATIONS {
+        host.conversations.fetch_sub(1, Ordering::SeqCst);
+        return;
+    }
+    let talking = host.clone();
+    let conversation = move || {
+        // A stray or broken connection is no reason to end the job: a rank asks again.
+        if let Ok(rank) = answer(client, &talking) {
+            let _ = served.send(rank);
+        }
+        talking.conversations.fetch_sub(1, Ordering::SeqCst);
     };
-    if hello[..8] != HELLO || number(16) != world {
+    // Not scoped: a silent client must not hold up a meeting that is complete.
+    if thread::Builder::new().spawn(conversation).is_err() {
+        host.conversations.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Nobody there yet, or a failure of one connection.
+fn is_transient(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
+    matches!(
+        error.kind(),
+        WouldBlock | ConnectionAborted | ConnectionReset | Interrupted
+    )
+}
+
+fn answer(client: TcpStream, host: &Host) -> io::Result<usize> {
+    let mut line = Line::new(client)?;
+    let hello: [u8; HELLO.len() + 16 + PROOF_BYTES] = line.read()?;
+    let (start, theirs) = hello.split_at(HELLO.len() + 16);
+    let (version, numbers) = start.split_at(HELLO.len());
+    let rank = number(&numbers[..8]);
+    let is_ours = (1..host.world).contains(&rank) && number(&numbers[8..]) == host.world;
+    if version != HELLO || !is_ours {
         return Err(io::Error::other("not a rank of this job"));
     }
-    client.write_all(id)?;
-    // The rank says that it has it.
-    client.read_exact(&mut [0])?;
-    Ok(number(8))
-}
-
-fn fetch<const N: usize>(
-    rank: usize,
-    world: usize,
-    address: SocketAddr,
-    deadline: Instant,
-) -> io::Result<Option<[u8; N]>> {
-    while Instant::now() < deadline {
-        match ask(rank, world, address) {
-            Ok(id) => return Ok(Some(id)),
-            // Rank 0 may not be there yet.
-            Err(_) => sleep(PAUSE),
-        }
+    let ours = nonce()?;
+    let proof = host.token.proof(&[b"rank 0", theirs, &ours, numbers]);
+    line.write(&[&ours, &proof])?;
+    let proof: [u8; PROOF_BYTES] = line.read()?;
+    let parts: [&[u8]; 4] = [b"rank", theirs, &ours, numbers];
+    if !host.token.verifies(&parts, &proof) {
+        return Err(io::Error::other("it has another token"));
     }
-    Ok(None)
+    let proof = host.token.proof(&[b"id", theirs, &ours, &host.id]);
+    line.write(&[&host.id, &proof])?;
+    // The rank says that it has it.
+    let [_] = line.read::<1>()?;
+    Ok(rank)
 }
 
-fn ask<const N: usize>(rank: usize, world: usize, address: SocketAddr) -> io::Result<[u8; N]> {
-    let mut server = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
-    server.set_read_timeout(Some(Duration::from_secs(5)))?;
-    let numbers = [rank, world].map(|n| (n as u64).to_le_bytes());
-    server.write_all(&[HELLO, numbers[0], numbers[1]].concat())?;
-    let mut id = [0; N];
-    server.read_exact(&mut id)?;
-    server.write_all(&[1])?;
+fn number(bytes: &[u8]) -> usize {
+    let bytes: [u8; 8] = std::array::from_fn(|i| bytes[i]);
+    u64::from_le_bytes(bytes) as usize
+}
+
+/// The id, or why this rank has none at the deadline.
+fn fetch<const N: usize>(meeting: &Meeting, deadline: Instant) -> Result<[u8; N], String> {
+    let mut reason = io::Error::from(io::ErrorKind::TimedOut);
+    while Instant::now() < deadline {
+        match ask(meeting) {
+            Ok(id) => return Ok(id),
+            // Rank 0 may not be there yet.
+            Err(error) => reason = error,
+        }
+        thread::sleep(PAUSE);
+    }
+    Err(format!("rank 0 does not answer ({reason})"))
+}
+
+fn ask<const N: usize>(meeting: &Meeting) -> io::Result<[u8; N]> {
+    let server = TcpStream::connect_timeout(&meeting.address, HELLO_LIMIT)?;
+    let mut line = Line::new(server)?;
+    let numbers = [meeting.rank, meeting.world].map(|n| (n as u64).to_le_bytes());
+    let numbers = numbers.concat();
+    let ours = nonce()?;
+    line.write(&[&HELLO, &numbers, &ours])?;
+    let theirs: [u8; PROOF_BYTES] = line.read()?;
+    let proof: [u8; PROOF_BYTES] = line.read()?;
+    let stranger = || io::Error::other("what listens there has another MRCNN_TOKEN");
+    if !(meeting.token).verifies(&[b"rank 0", &ours, &theirs, &numbers], &proof) {
+        return Err(stranger());
+    }
+    let proof = meeting.token.proof(&[b"rank", &ours, &theirs, &numbers]);
+    line.write(&[&proof])?;
+    let id: [u8; N] = line.read()?;
+    let proof: [u8; PROOF_BYTES] = line.read()?;
+    if !(meeting.token).verifies(&[b"id", &ours, &theirs, &id], &proof) {
+        return Err(stranger());
+    }
+    line.write(&[&[1]])?;
     Ok(id)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::thread;
+/// A connection with one deadline for all of the conversation: a limit per read would let a client that
+/// sends a byte now and then stay for ever.
+struct Line {
+    stream: TcpStream,
+    deadline: Instant,
+}
 
-    fn free_address() -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap()
+impl Line {
+    fn new(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(false)?;
+        Ok(Self {
+            stream,
+            deadline: Instant::now() + HELLO_LIMIT,
+        })
     }
 
-    #[test]
-    fn every_rank_gets_rank_0s_id() {
-        let (address, limit) = (free_address(), Duration::from_secs(20));
-        let id: [u8; 128] = std::array::from_fn(|i| i as u8 ^ 0x5a);
-        let others: Vec<_> = (1..4)
-            .map(|rank| {
-                thread::spawn(move || exchange_id::<128>(rank, 4, address, None, limit).unwrap())
-            })
-            .collect();
-        // A stray connection first: it must not count as a rank.
-        let stray = thread::spawn(move || {
-            while TcpStream::connect(address).is_err() {
-                sleep(Duration::from_millis(5));
-            }
-        });
-        assert_eq!(exchange_id(0, 4, address, Some(id), limit).unwrap(), id);
-        for other in others {
-            assert_eq!(other.join().unwrap(), id);
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        match left.is_zero() {
+            true => Err(io::ErrorKind::TimedOut.into()),
+            false => Ok(Some(left)),
         }
-        stray.join().unwrap();
     }
 
-    #[test]
-    fn the_master_is_where_torchrun_says() {
-        let get = |name: &str| match name {
-            "MASTER_ADDR" => Some("127.0.0.1".to_string()),
-            "MASTER_PORT" => Some("1234".to_string()),
-            _ => None,
-        };
-        assert_eq!(master(1, &get).unwrap().to_string(), "127.0.0.1:1234");
-        assert_eq!(master(0, &get).unwrap().to_string(), "0.0.0.0:1234");
-        let error = master(1, &|_| Some("x".into())).unwrap_err().to_string();
-        assert!(error.contains("MASTER_PORT=x"), "{error}");
+    fn read<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let (mut bytes, mut filled) = ([0; N], 0);
+        while filled < N {
+            self.stream.set_read_timeout(self.left()?)?;
+            match self.stream.read(&mut bytes[filled..]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(bytes)
     }
 
-    #[test]
-    fn who_does_not_come_is_named() {
-        let (address, limit) = (free_address(), Duration::from_millis(300));
-        let error = exchange_id(0, 3, address, Some([1; 4]), limit).unwrap_err();
-        assert!(error.to_string().contains("ranks [1, 2]"), "{error}");
-        let error = exchange_id::<4>(1, 3, address, None, limit).unwrap_err();
-        assert!(
-            error.to_string().contains("rank 0 does not answer"),
-            "{error}"
-        );
+    /// Far less than a socket's buffer: it does not block for longer than one timeout.
+    fn write(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write_all(&parts.concat())
     }
 }
+
+#[cfg(test)]
+mod tests;

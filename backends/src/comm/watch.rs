@@ -1,5 +1,7 @@
 //! Noticing that the other ranks do not come: a collective call of MPI or NCCL waits for ever.
 
+use std::fmt::Arguments;
+use std::io::Write;
 use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -103,22 +105,27 @@ fn watch(state: &Weak<Mutex<State>>, limit: Duration) {
         let (who, place, seconds) = (&state.who, &state.place, since.as_secs());
         match state.call {
             Some(call) => {
-                eprintln!(
+                warn(format_args!(
                     "error: {who} has waited {seconds} s in {call} for the other ranks, at {place}; \
                      ranks that do not say this are dead, stopped or slow (--comm-timeout)"
-                );
+                ));
                 drop(state);
                 thread::sleep(LAST_WORDS);
                 process::exit(GAVE_UP);
             }
             None if !state.said => {
-                eprintln!(
+                warn(format_args!(
                     "warning: {who} has computed for {seconds} s since its last exchange, at \
                      {place}; the others wait for it"
-                );
+                ));
                 state.said = true;
             }
             None => {}
         }
     }
+}
+
+/// Writes a line to standard error, where there still is one: `eprintln!` would end the watch with a panic.
+fn warn(line: Arguments<'_>) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }

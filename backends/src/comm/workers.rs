@@ -1,11 +1,12 @@
-//! `--gpus N`: one worker process a card on this machine, ended together.
+//! `--gpus N`: one worker process per GPU of this machine, ended together.
 
-use std::fs::File;
+use super::rendezvous::{LISTENER, LISTENER_IS_STDIN};
+use super::token::{TOKEN, Token};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 use thiserror::Error;
@@ -43,10 +44,14 @@ pub enum WorkersError {
 
 /// The commands of `count` workers that run this program with `arguments`, one rank each, as torchrun
 /// would start them on this machine.
+///
+/// They meet on the loopback interface and share a random token. Rank 0 inherits the listening socket as its
+/// standard input, so that no other program can take the port between now and then.
 pub fn worker_commands(count: usize, arguments: &[String]) -> io::Result<Vec<Command>> {
     let program = std::env::current_exe()?;
-    // Free now; NCCL's exchange happens within seconds.
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let port = listener.local_addr()?.port();
+    let token = Token::random()?;
     let command = |rank: usize| {
         let mut command = Command::new(&program);
         command
@@ -55,37 +60,49 @@ pub fn worker_commands(count: usize, arguments: &[String]) -> io::Result<Vec<Com
             .env("LOCAL_RANK", rank.to_string())
             .env("WORLD_SIZE", count.to_string())
             .env("MASTER_ADDR", "127.0.0.1")
-            .env("MASTER_PORT", port.to_string());
+            .env("MASTER_PORT", port.to_string())
+            .env(TOKEN, token.secret())
+            .stdin(Stdio::null());
         command
     };
-    Ok((0..count).map(command).collect())
+    let mut commands: Vec<Command> = (0..count).map(command).collect();
+    #[cfg(unix)]
+    if let Some(first) = commands.first_mut() {
+        first
+            .stdin(std::os::fd::OwnedFd::from(listener))
+            .env(LISTENER, LISTENER_IS_STDIN);
+    }
+    Ok(commands)
 }
 
 /// Runs the workers to their end. Worker 0 prints here; what the others print is in `logs/rank-N.log`.
-/// Where one fails, the others are killed. Once `stop` is raised, they are asked to end (SIGTERM; where
-/// there is none, the system's own way has to reach them).
+/// Where one fails, the others are killed. Each signal from `next_signal` is sent to all of them; a worker
+/// that a signal ended after it has saved (exit status 129, 130 or 143) has not failed. Returns the exit
+/// status to end with.
 pub fn supervise(
     commands: Vec<Command>,
     logs: &Path,
-    stop: &AtomicBool,
-) -> Result<(), WorkersError> {
+    next_signal: &mut dyn FnMut() -> Option<i32>,
+) -> Result<u8, WorkersError> {
     let mut workers = Workers(Vec::with_capacity(commands.len()));
     for (rank, command) in commands.into_iter().enumerate() {
         let worker = start(rank, command, logs);
         let worker = worker.map_err(|source| WorkersError::Start { rank, source })?;
         workers.0.push(worker);
     }
-    let mut asked = false;
+    let mut code = 0;
     loop {
-        if !asked && stop.load(Ordering::SeqCst) {
-            asked = true;
-            workers.0.iter_mut().for_each(Worker::ask_to_end);
+        while let Some(signal) = next_signal() {
+            workers.0.iter_mut().for_each(|worker| worker.send(signal));
         }
         let mut running = false;
         for (rank, worker) in workers.0.iter_mut().enumerate() {
             match worker.child.try_wait() {
                 Ok(None) => running = true,
                 Ok(Some(status)) if status.success() => {}
+                Ok(Some(status)) if saved_and_ended(status).is_some() => {
+                    code = saved_and_ended(status).unwrap_or(code);
+                }
                 Ok(Some(status)) => {
                     return Err(WorkersError::Died {
                         rank,
@@ -97,10 +114,17 @@ pub fn supervise(
             }
         }
         if !running {
-            return Ok(());
+            return Ok(code);
         }
         sleep(Duration::from_millis(50));
     }
+}
+
+/// The exit status of a run that saved a checkpoint because of SIGHUP, SIGINT or SIGTERM.
+fn saved_and_ended(status: ExitStatus) -> Option<u8> {
+    const BY_SIGNAL: [i32; 3] = [129, 130, 143];
+    let code = status.code().filter(|code| BY_SIGNAL.contains(code))?;
+    u8::try_from(code).ok()
 }
 
 struct Worker {
@@ -110,14 +134,20 @@ struct Worker {
 }
 
 impl Worker {
-    fn ask_to_end(&mut self) {
-        #[cfg(unix)]
-        if let (Ok(None), Ok(pid)) = (self.child.try_wait(), i32::try_from(self.child.id())) {
-            use nix::sys::signal::{Signal, kill};
-            // It may have ended by itself.
-            let _ = kill(nix::unistd::Pid::from_raw(pid), Signal::SIGTERM);
+    #[cfg(unix)]
+    fn send(&mut self, signal: i32) {
+        use nix::sys::signal::{Signal, kill};
+        if let (Ok(None), Ok(pid)) = (self.child.try_wait(), i32::try_from(self.child.id()))
+            && let Ok(signal) = Signal::try_from(signal)
+        {
+            // It may have ended in the meantime.
+            let _ = kill(nix::unistd::Pid::from_raw(pid), signal);
         }
     }
+
+    /// The console's own events reach all processes.
+    #[cfg(not(unix))]
+    fn send(&mut self, _signal: i32) {}
 }
 
 /// Killed when dropped: no way out leaves one behind.
@@ -134,11 +164,11 @@ impl Drop for Workers {
 }
 
 fn start(rank: usize, mut command: Command, logs: &Path) -> io::Result<Worker> {
-    command.stdin(Stdio::null());
     let log = (rank > 0).then(|| logs.join(format!("rank-{rank}.log")));
     if let Some(log) = &log {
         std::fs::create_dir_all(logs)?;
-        let file = File::create(log)?;
+        // Appended to: a run that continues keeps what the one before printed.
+        let file = OpenOptions::new().create(true).append(true).open(log)?;
         command.stdout(file.try_clone()?).stderr(file);
     }
     Ok(Worker {
@@ -196,7 +226,7 @@ mod tests {
             shell("echo first; echo the card fell off >&2; exit 3"),
             shell("exec sleep 60"),
         ];
-        let error = supervise(commands, &logs, &AtomicBool::new(false))
+        let error = supervise(commands, &logs, &mut || None)
             .unwrap_err()
             .to_string();
         assert!(started.elapsed() < Duration::from_secs(30));
@@ -215,36 +245,60 @@ mod tests {
     fn all_that_finish_are_waited_for() {
         let logs = folder("finish");
         let commands = vec![shell("true"), shell("sleep 0.3; echo done")];
-        supervise(commands, &logs, &AtomicBool::new(false)).unwrap();
+        supervise(commands, &logs, &mut || None).unwrap();
         let log = std::fs::read_to_string(logs.join("rank-1.log")).unwrap();
         assert_eq!(log, "done\n");
         std::fs::remove_dir_all(logs).unwrap();
     }
 
     #[test]
-    fn all_are_asked_to_end() {
+    fn a_signal_reaches_all_workers_and_its_status_is_returned() {
         let logs = folder("stop");
-        let script = "trap 'echo saved; exit 0' TERM; echo up; while :; do sleep 0.05; done";
+        let script = "trap 'echo saved; exit 143' TERM; echo up; while :; do sleep 0.05; done";
         let commands = vec![
-            shell("trap 'exit 0' TERM; while :; do sleep 0.05; done"),
+            shell("trap 'exit 143' TERM; while :; do sleep 0.05; done"),
             shell(script),
         ];
-        let stop = AtomicBool::new(false);
         let log = logs.join("rank-1.log");
-        let said = || std::fs::read_to_string(&log).unwrap_or_default();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !said().contains("up") {
-                    sleep(Duration::from_millis(5));
-                }
-                // The other shell has had as long to set its trap.
-                sleep(Duration::from_millis(200));
-                stop.store(true, Ordering::SeqCst);
-            });
-            supervise(commands, &logs, &stop).unwrap();
-        });
-        assert_eq!(said(), "up\nsaved\n");
+        let printed = || std::fs::read_to_string(&log).unwrap_or_default();
+        let mut up = None;
+        let mut sent = false;
+        // The other shell has 200 ms more to set its trap.
+        let mut next = || {
+            if up.is_none() && printed().contains("up") {
+                up = Some(Instant::now());
+            }
+            let is_due = up.is_some_and(|up| up.elapsed() > Duration::from_millis(200));
+            (is_due && !std::mem::replace(&mut sent, is_due)).then_some(15)
+        };
+        assert_eq!(supervise(commands, &logs, &mut next).unwrap(), 143);
+        assert_eq!(printed(), "up\nsaved\n");
         std::fs::remove_dir_all(logs).unwrap();
+    }
+
+    #[test]
+    fn rank_0_inherits_the_listening_socket_and_all_share_a_token() {
+        let commands = worker_commands(3, &[]).unwrap();
+        let value = |rank: usize, name: &str| {
+            let mut all = commands[rank].get_envs();
+            let found = all.find(|(key, _)| *key == name)?.1?;
+            Some(found.to_string_lossy().into_owned())
+        };
+        let token = value(0, TOKEN).unwrap();
+        assert_eq!(token.len(), 64);
+        assert!((1..3).all(|rank| value(rank, TOKEN).as_deref() == Some(&token)));
+        assert_ne!(value_of(&worker_commands(1, &[]).unwrap()[0], TOKEN), token);
+        assert_eq!(value(0, LISTENER).as_deref(), Some(LISTENER_IS_STDIN));
+        assert_eq!(value(1, LISTENER), None);
+        // The port is taken: nobody else can listen there.
+        let port: u16 = value(1, "MASTER_PORT").unwrap().parse().unwrap();
+        assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err());
+    }
+
+    fn value_of(command: &Command, name: &str) -> String {
+        let mut all = command.get_envs();
+        let found = all.find(|(key, _)| *key == name).unwrap().1.unwrap();
+        found.to_string_lossy().into_owned()
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `mrcnn-cli dataset convert`.
 
+use crate::out;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use mrcnn_core::data::import::{Format, ImportSpec, import};
@@ -61,15 +62,17 @@ pub fn run(args: &DatasetConvertArgs) -> Result<()> {
         out: args.out.clone(),
     };
     for split in import(&spec)? {
-        println!(
+        out!(
             "{}: {} pictures, {} objects",
-            split.split, split.pictures, split.objects
+            split.split,
+            split.pictures,
+            split.objects
         );
         for (reason, count) in &split.left_out {
-            println!("  left out: {count} x {reason}");
+            out!("  left out: {count} x {reason}");
         }
     }
     let out = args.out.display();
-    println!("check it: mrcnn-cli dataset check {out}");
+    out!("check it: mrcnn-cli dataset check {out}");
     Ok(())
 }

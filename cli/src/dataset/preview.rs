@@ -1,6 +1,7 @@
 //! `mrcnn-cli dataset preview`.
 
 use crate::args::{OverrideArgs, load_config};
+use crate::out;
 use crate::predict::free_folder;
 use anyhow::{Context, Result};
 use clap::Args;
@@ -52,6 +53,6 @@ pub fn run(args: &PreviewArgs) -> Result<()> {
             .with_context(|| path.display().to_string())?;
         count += 1;
     }
-    println!("{count} pictures in {}", out.display());
+    out!("{count} pictures in {}", out.display());
     Ok(())
 }

@@ -3,16 +3,21 @@
 //! Defaults are torchvision's `maskrcnn_resnet50_fpn`.
 
 mod augment;
+mod bounds;
 mod check;
 mod compare;
+mod explain;
 mod image;
 mod logging;
 mod model;
 mod overrides;
 mod presets;
+mod size;
 mod training;
 
 pub use augment::AugmentConfig;
+pub use bounds::{BOUNDS, Bounds, bounds};
+pub use explain::{Explanation, explain};
 pub use image::{ChannelOrder, Fit, ImageConfig};
 pub use logging::LogConfig;
 pub use model::{

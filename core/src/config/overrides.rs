@@ -31,7 +31,7 @@ pub enum ConfigError {
         text: String,
     },
     /// An override names a key that does not exist.
-    #[error("--set {key}: no such key{hint}")]
+    #[error("{key}: no such setting{hint}")]
     UnknownKey {
         /// The key as given.
         key: String,

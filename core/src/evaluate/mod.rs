@@ -1,6 +1,7 @@
 //! Evaluation of a model on a dataset, and drawings of detections beside the ground truth.
 
 pub(crate) mod gathered;
+mod retry;
 pub(crate) mod usable;
 
 use crate::data::{Dataset, Instance, Sample};
@@ -12,21 +13,26 @@ use crate::train::error::{LoadError, TrainError};
 use crate::train::rank::{Rank, gather_numbers};
 use ::image::RgbImage;
 use mrcnn_backends::comm::Communicator;
+use std::ops::ControlFlow;
 use std::path::Path;
 use usable::usable_image;
 
 /// Detections by the id of their image.
 pub type DatasetDetections = Vec<(u64, Vec<Detection>)>;
 
+/// Called after every batch of an evaluation with the images done and how many there are; it may end the
+/// evaluation.
+pub type Progress<'a> = dyn FnMut(usize, usize) -> ControlFlow<()> + 'a;
+
 /// Evaluates a model on a dataset and returns the detections too.
 ///
-/// `progress` receives how many images are done, of how many. The model may know more classes than
+/// Where `progress` ends it, the error is [`TrainError::Interrupted`]. The model may know more classes than
 /// the dataset; detections of those are left out.
 pub fn evaluate_model(
     predictor: &Predictor,
     dataset: &Dataset,
     protocol: AreaProtocol,
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut Progress<'_>,
 ) -> Result<(Metrics, DatasetDetections), TrainError> {
     let found = predict_samples(predictor, dataset, &dataset.samples, progress)?;
     Ok((evaluate(dataset, &found, protocol)?, found))
@@ -41,12 +47,18 @@ pub fn evaluate_over_ranks(
     predictor: &Predictor,
     dataset: &Dataset,
     protocol: AreaProtocol,
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut Progress<'_>,
 ) -> Result<(Metrics, DatasetDetections), TrainError> {
     if comm.is_alone() {
         return evaluate_model(predictor, dataset, protocol, progress);
     }
     comm.mark("evaluation");
+    // One rank alone must not leave: the others would wait for it in the exchange at the end.
+    let mut progress = |done: usize, all: usize| {
+        let _ = progress(done, all);
+        ControlFlow::Continue(())
+    };
+    let progress: &mut Progress<'_> = &mut progress;
     // Whole batches: which images share one decides how they are padded.
     let images = dataset.samples.len();
     let batches = Rank::of(comm).share(images.div_ceil(EVAL_BATCH));
@@ -103,7 +115,7 @@ fn predict_samples(
     predictor: &Predictor,
     dataset: &Dataset,
     samples: &[Sample],
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut Progress<'_>,
 ) -> Result<DatasetDetections, TrainError> {
     let labels = predictor.classes().labels_in(&dataset.classes);
     let labels = labels.ok_or_else(|| TrainError::UnknownClasses {
@@ -125,7 +137,7 @@ fn predict_samples(
 fn predict_all(
     predictor: &Predictor,
     samples: &[Sample],
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut Progress<'_>,
 ) -> Result<DatasetDetections, TrainError> {
     let on_problem = predictor.config().data.on_problem;
     let all = samples.len();
@@ -140,7 +152,9 @@ fn predict_all(
         let predictions = predictor.predict_batch(&references)?;
         let detections = predictions.into_iter().map(|found| found.detections);
         found.extend(images.iter().map(|(id, _)| *id).zip(detections));
-        progress(index * EVAL_BATCH + samples.len(), all);
+        if progress(index * EVAL_BATCH + samples.len(), all).is_break() {
+            return Err(TrainError::Interrupted);
+        }
     }
     Ok(found)
 }

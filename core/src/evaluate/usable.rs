@@ -10,7 +10,7 @@ pub(crate) fn usable_image(
     sample: &Sample,
     on_problem: OnProblem,
 ) -> Result<Option<RgbImage>, LoadError> {
-    let image = sample.image().map_err(LoadError::from);
+    let image = super::retry::read(sample).map_err(LoadError::from);
     let image = image.and_then(|image| match size_mismatch(sample, image.dimensions()) {
         None => Ok(image),
         Some(reason) => Err(LoadError::Size {

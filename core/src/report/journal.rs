@@ -2,7 +2,7 @@
 
 use super::csv::csv;
 use super::dllogger::DllLog;
-use super::metrics_log::{LogError, MetricsLog, read_log};
+use super::metrics_log::{LogError, MetricsLog, read_whole_lines};
 use super::plots::curves;
 use super::record::Record;
 use super::tensorboard::EventFile;
@@ -40,8 +40,9 @@ impl Journal {
             path: path.clone(),
             source,
         };
-        let log = MetricsLog::truncate(&path, bytes).map_err(io)?;
-        let records = read_log(&path)?;
+        MetricsLog::truncate(&path, bytes).map_err(io)?;
+        let (records, whole) = read_whole_lines(&path)?;
+        let log = MetricsLog::truncate(&path, whole).map_err(io)?;
         Self::with(folder, config, images, log, records).map_err(io)
     }
 
@@ -99,6 +100,12 @@ impl Journal {
             (Some(dll), Some(record)) => dll.finish(record),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the newest record is the evaluation of this step: that of a finished run, which is resumed.
+    pub fn ends_with_evaluation(&self, step: usize) -> bool {
+        let last = self.records.last();
+        last.is_some_and(|last| matches!(last, Record::Eval { .. }) && last.at() == step)
     }
 
     /// Every record so far.

@@ -68,21 +68,76 @@ pub enum LogError {
     },
 }
 
-/// Reads all records of a log.
+/// Reads all records of a log. An incomplete last line, left by a process that ended while it wrote, is left out.
 pub fn read_log(path: &Path) -> Result<Vec<Record>, LogError> {
+    Ok(read_whole_lines(path)?.0)
+}
+
+/// The records of a log, and the bytes that they take.
+pub(super) fn read_whole_lines(path: &Path) -> Result<(Vec<Record>, u64), LogError> {
     let io_error = |source| LogError::Io {
         path: path.into(),
         source,
     };
-    let file = BufReader::new(File::open(path).map_err(io_error)?);
-    file.lines()
-        .enumerate()
-        .map(|(index, line)| {
-            serde_json::from_str(&line.map_err(io_error)?).map_err(|error| LogError::Line {
-                path: path.into(),
-                line: index + 1,
-                reason: error.to_string(),
-            })
-        })
-        .collect()
+    let mut file = BufReader::new(File::open(path).map_err(io_error)?);
+    let (mut records, mut bytes, mut line) = (Vec::new(), 0, Vec::new());
+    let mut broken: Option<LogError> = None;
+    loop {
+        line.clear();
+        let length = file.read_until(b'\n', &mut line).map_err(io_error)?;
+        if length == 0 {
+            return Ok((records, bytes));
+        }
+        // Another line follows the broken one: it was not the last.
+        if let Some(broken) = broken.take() {
+            return Err(broken);
+        }
+        let is_whole = line.ends_with(b"\n");
+        match serde_json::from_slice(&line) {
+            Ok(record) if is_whole => {
+                records.push(record);
+                bytes += length as u64;
+            }
+            Ok(_) => return Ok((records, bytes)),
+            Err(error) => {
+                broken = Some(LogError::Line {
+                    path: path.into(),
+                    line: records.len() + 1,
+                    reason: error.to_string(),
+                });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(text: &[u8]) -> Result<(usize, u64), LogError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        std::fs::write(&path, text).unwrap();
+        read_whole_lines(&path).map(|(records, bytes)| (records.len(), bytes))
+    }
+
+    #[test]
+    fn a_broken_last_line_is_cut_and_any_other_is_named() {
+        let good = concat!(
+            r#"{"kind":"step","step":1,"lr":0.1,"loss":1.0,"loss_mask":1.0,"grad_norm":1.0,"#,
+            r#""images_per_second":1.0,"data_wait":0.0}"#,
+            "\n"
+        );
+        let bytes = good.len() as u64;
+        assert_eq!(log(good.as_bytes()).unwrap(), (1, bytes));
+        let cut = [good, &good[..40]].concat();
+        assert_eq!(log(cut.as_bytes()).unwrap(), (1, bytes));
+        let without_end = [good, good.trim_end()].concat();
+        assert_eq!(log(without_end.as_bytes()).unwrap(), (1, bytes));
+        assert_eq!(log(b"").unwrap(), (0, 0));
+        assert_eq!(log(b"{\"step\": 1, \"lo").unwrap(), (0, 0));
+        assert_eq!(log(b"\xff\xfe\n").unwrap(), (0, 0));
+        let error = log(b"{\"step\": 1, \"lo\n{}\n").unwrap_err().to_string();
+        assert!(error.contains("metrics.jsonl:1:"), "{error}");
+    }
 }

@@ -53,6 +53,19 @@ pub enum CheckpointError {
         /// The error of the system, or what is damaged.
         source: std::io::Error,
     },
+    /// The disk has too little room.
+    #[error(
+        "{path}: a checkpoint needs {needed:.1} MB and {free:.1} MB are free; the checkpoints before it are \
+         whole: make room and continue with `mrcnn-cli train --resume`, or lower train.keep_checkpoints"
+    )]
+    Full {
+        /// The folder of the checkpoints.
+        path: PathBuf,
+        /// Megabytes of a checkpoint.
+        needed: f64,
+        /// Megabytes that are free.
+        free: f64,
+    },
     /// No checkpoint is whole.
     #[error("{path}: no whole checkpoint{details}; start again with `mrcnn-cli train`")]
     None {
@@ -72,6 +85,18 @@ pub enum CheckpointError {
     /// Its weights cannot be read.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+}
+
+impl CheckpointError {
+    pub(crate) fn full(path: &std::path::Path, bytes: u64) -> Self {
+        let free = crate::disk::free_bytes(path).unwrap_or_default();
+        let [needed, free] = [bytes, free].map(|bytes| bytes as f64 / 1e6);
+        Self::Full {
+            path: path.into(),
+            needed,
+            free,
+        }
+    }
 }
 
 /// Why training stopped.
@@ -182,6 +207,17 @@ pub enum TrainError {
     /// The device cannot compute so.
     #[error(transparent)]
     Precision(#[from] PrecisionError),
+    /// The observer ended an evaluation.
+    #[error("the evaluation was ended")]
+    Interrupted,
+    /// Another process writes to the run folder.
+    #[error("{path}: {holder} is using this run folder: wait until it has ended, or stop it first")]
+    InUse {
+        /// The run folder.
+        path: PathBuf,
+        /// Which process.
+        holder: String,
+    },
     /// The run folder cannot be written.
     #[error("{path}: {source}")]
     Io {

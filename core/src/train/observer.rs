@@ -73,8 +73,13 @@ pub trait Observer {
     fn on_eval(&mut self, _step: usize, _metrics: &Metrics) {}
     /// Before the last evaluation's results are written, where `train.patience` ends the run early.
     fn on_early_stop(&mut self, _step: usize, _evaluations: usize) {}
-    /// Asked before every step; true ends the run, which saves a checkpoint first.
+    /// Asked before every step and between the batches of an evaluation; true ends the run, which saves a
+    /// checkpoint first.
     fn should_stop(&self) -> bool {
+        false
+    }
+    /// Asked before every step; true saves a checkpoint, and the run continues.
+    fn should_save(&mut self) -> bool {
         false
     }
 }

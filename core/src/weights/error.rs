@@ -46,6 +46,34 @@ pub enum WeightsError {
         /// The first few, and why.
         details: String,
     },
+    /// A tensor has values that are NaN or infinite.
+    #[error(
+        "{path}: {name} has {count} values that are not finite, so the network would predict nothing: take an \
+         earlier checkpoint, or train again with a lower train.learning_rate"
+    )]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The first tensor.
+        name: String,
+        /// How many values of it.
+        count: usize,
+    },
+    /// Values that the dtype of the file cannot hold.
+    #[error(
+        "{path}: {count} values are beyond f16's 65504, the first {value} in {name}: write f32, or take 65504 for \
+         them with --allow-overflow"
+    )]
+    Overflow {
+        /// The file.
+        path: PathBuf,
+        /// How many values.
+        count: usize,
+        /// The tensor of the first one.
+        name: String,
+        /// The first one.
+        value: f32,
+    },
     /// A readable file, but not of a network that this crate has.
     #[error("{path}: {reason}")]
     Unsupported {

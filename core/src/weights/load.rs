@@ -3,6 +3,7 @@
 use super::error::WeightsError;
 use super::own::{self, Checkpoint};
 use super::state::{StateDict, TRACKED};
+use crate::budget::excerpt;
 use crate::model::{MaskRcnn, ModulePath};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
@@ -129,8 +130,11 @@ impl<F: Fn(&str) -> bool> Loader<F> {
             format!("{name} is missing{hint}")
         });
         let names = unexpected.iter().map(|name| {
-            let hint = closest(name, &self.missing.iter().collect::<Vec<_>>());
-            format!("{name} is unexpected{hint}")
+            let hint = match name.len() <= LONGEST_NAME {
+                true => closest(name, &self.missing.iter().collect::<Vec<_>>()),
+                false => String::new(),
+            };
+            format!("{} is unexpected{hint}", excerpt(name))
         });
         let all = missing.chain(self.misshapen.iter().cloned()).chain(names);
         let mut details: Vec<String> = all.take(SHOWN).collect();
@@ -148,10 +152,19 @@ impl<F: Fn(&str) -> bool> Loader<F> {
 /// Names listed in an error.
 const SHOWN: usize = 5;
 
+/// Names that are compared to find the closest.
+const MOST_NAMES: usize = 2000;
+
+/// Bytes of a name that is compared; the longest of a known network has 60.
+const LONGEST_NAME: usize = 128;
+
 /// ` (the closest is x)`, where one is close.
 fn closest(name: &str, others: &[&String]) -> String {
+    // Comparing takes the product of the lengths, and names come from files.
     let scored = others
         .iter()
+        .filter(|other| other.len() <= LONGEST_NAME)
+        .take(MOST_NAMES)
         .map(|other| (strsim::normalized_levenshtein(name, other), other));
     match scored.max_by(|a, b| a.0.total_cmp(&b.0)) {
         Some((score, other)) if score > 0.7 => format!(" (the closest is {other})"),

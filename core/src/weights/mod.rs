@@ -9,7 +9,7 @@ mod state;
 
 pub use error::WeightsError;
 pub use load::{Transfer, load, load_bytes, load_state_dict, transfer};
-pub use own::{Checkpoint, StoredAs, TrainingRecord, save, write_tensors};
+pub use own::{Checkpoint, StoredAs, TrainingRecord, f16_overflows, save, write_tensors};
 #[cfg(feature = "train")]
 pub(crate) use own::{from_bytes, to_bytes};
 pub use state::{FloatType, StateDict, state_dict};

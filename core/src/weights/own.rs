@@ -3,17 +3,19 @@
 
 use super::error::WeightsError;
 use super::state::{FloatType, StateDict, TRACKED, state_dict};
+use crate::budget::excerpt;
 use crate::config::Config;
 use crate::data::Classes;
+use crate::disk::write_durably;
 use crate::model::MaskRcnn;
 use burn::tensor::{TensorData, f16};
-use safetensors::View;
-use safetensors::tensor::{Dtype, Metadata};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// Weights with what is needed to use them.
@@ -44,19 +46,60 @@ pub struct TrainingRecord {
     pub mask_ap: Option<f64>,
 }
 
-/// Number format of a written file.
+/// Dtype of the tensors in a written file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StoredAs {
     /// As trained.
     #[default]
     F32,
-    /// Half the size; rounded to 11 bits. Too large values become infinite.
+    /// Half the size; rounded to 11 bits. Values beyond 65504 are refused.
     F16,
+    /// As `F16`; values beyond 65504 become 65504.
+    F16Clamped,
+}
+
+impl StoredAs {
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::F16 | Self::F16Clamped => Dtype::F16,
+        }
+    }
+
+    fn encode(self, data: &TensorData) -> Cow<'_, [u8]> {
+        match self {
+            Self::F32 => data.as_bytes().into(),
+            Self::F16 | Self::F16Clamped => {
+                let most = f16::MAX.to_f32();
+                let rounded = |value: f32| f16::from_f32(value.clamp(-most, most)).to_le_bytes();
+                let values = data.iter::<f32>();
+                values.flat_map(rounded).collect::<Vec<u8>>().into()
+            }
+        }
+    }
+}
+
+/// Values that f16 cannot hold: how many, and the first with its tensor.
+pub fn f16_overflows(tensors: &StateDict) -> Option<(usize, String, f32)> {
+    // What rounds to 65504 is no overflow.
+    let overflows = |value: &f32| f16::from_f32(*value).is_infinite();
+    let mut all = tensors.iter().flat_map(|(name, data)| {
+        let found = data.iter::<f32>().filter(overflows);
+        found.map(move |value| (name, value))
+    });
+    let (name, value) = all.next()?;
+    Some((1 + all.count(), name.clone(), value))
 }
 
 /// Longest header that is read. A ResNet-152 has 800 tensors and needs 0.1 MB; the format would
 /// allow 100 MB, which takes gigabytes to parse.
 const LONGEST_HEADER: u64 = 4 << 20;
+
+/// The header's entry with the checksum of the tensors.
+const CHECKSUM: &str = "crc32c";
+
+/// Longest configuration in a header.
+const LONGEST_CONFIG: usize = 64 << 10;
 
 pub(super) const SAFETENSORS: &str = "safetensors";
 
@@ -94,6 +137,25 @@ impl Checkpoint {
         })
     }
 
+    /// Refuses tensors with NaN or infinite values, which predict nothing and say nothing about it, and
+    /// configurations of networks that are much larger than what the tensors fill.
+    pub(crate) fn check(&self, path: &Path) -> Result<(), WeightsError> {
+        let finite = |data: &TensorData| data.iter::<f32>().all(f32::is_finite);
+        if let Some((name, data)) = self.tensors.iter().find(|(_, data)| !finite(data)) {
+            let count = data
+                .iter::<f32>()
+                .filter(|value| !value.is_finite())
+                .count();
+            return Err(WeightsError::NotFinite {
+                path: path.into(),
+                name: excerpt(name).into_owned(),
+                count,
+            });
+        }
+        let values = self.tensors.values().map(|data| data.num_elements() as u64);
+        check_size(&self.config, values.sum(), path)
+    }
+
     fn header(&self, path: &Path) -> Result<HashMap<String, String>, WeightsError> {
         let header_error = |key, reason: String| WeightsError::Header {
             path: path.into(),
@@ -127,11 +189,64 @@ fn serialize(
     tensors: &StateDict,
     header: Option<HashMap<String, String>>,
 ) -> std::io::Result<Vec<u8>> {
-    let stored_as = StoredAs::F32;
-    let views = tensors
-        .iter()
-        .map(|(name, data)| (name, Stored { data, stored_as }));
-    safetensors::serialize(views, header).map_err(|error| std::io::Error::other(error.to_string()))
+    let mut bytes = Vec::new();
+    write_to(
+        &mut bytes,
+        tensors,
+        StoredAs::F32,
+        header.unwrap_or_default(),
+    )?;
+    Ok(bytes)
+}
+
+/// Writes a safetensors file: the header's length, the header with a checksum of the tensors, the tensors in the
+/// order of their names, one at a time in memory.
+fn write_to(
+    out: &mut dyn Write,
+    tensors: &StateDict,
+    stored_as: StoredAs,
+    mut header: HashMap<String, String>,
+) -> std::io::Result<()> {
+    let (mut place, mut infos, mut checksum) = (0, Vec::with_capacity(tensors.len()), Checksum(0));
+    for (name, data) in tensors {
+        let bytes = stored_as.encode(data);
+        checksum.add(name, &bytes);
+        let info = TensorInfo {
+            dtype: stored_as.dtype(),
+            shape: data.shape().to_vec(),
+            data_offsets: (place, place + bytes.len()),
+        };
+        place += bytes.len();
+        infos.push((name.clone(), info));
+    }
+    header.insert(CHECKSUM.into(), checksum.to_string());
+    let metadata = Metadata::new(Some(header), infos)
+        .map_err(|error| std::io::Error::other(error.to_string()))?;
+    let mut text = serde_json::to_vec(&metadata)?;
+    // Tensors begin at a multiple of 8 bytes.
+    text.resize(text.len().next_multiple_of(8), b' ');
+    out.write_all(&(text.len() as u64).to_le_bytes())?;
+    out.write_all(&text)?;
+    for data in tensors.values() {
+        out.write_all(&stored_as.encode(data))?;
+    }
+    Ok(())
+}
+
+/// CRC-32C over names and bytes of tensors, in the order of their names.
+struct Checksum(u32);
+
+impl Checksum {
+    fn add(&mut self, name: &str, bytes: &[u8]) {
+        self.0 = crc32c::crc32c_append(self.0, name.as_bytes());
+        self.0 = crc32c::crc32c_append(self.0, bytes);
+    }
+}
+
+impl fmt::Display for Checksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
 }
 
 /// The tensors of a file's bytes; `name` is named in errors.
@@ -151,58 +266,18 @@ pub fn write_tensors(
         path: path.into(),
         source,
     };
-    let temporary = path.with_extension("safetensors.tmp");
-    let views = tensors
-        .iter()
-        .map(|(name, data)| (name, Stored { data, stored_as }));
-    safetensors::serialize_to_file(views, Some(header), &temporary).map_err(
-        |error| match error {
-            safetensors::SafeTensorError::IoError(source) => io_error(source),
-            other => io_error(std::io::Error::other(other.to_string())),
-        },
-    )?;
-    let finish = || {
-        File::open(&temporary)?.sync_all()?;
-        std::fs::rename(&temporary, path)
-    };
-    finish().map_err(io_error)
-}
-
-struct Stored<'a> {
-    data: &'a TensorData,
-    stored_as: StoredAs,
-}
-
-impl View for Stored<'_> {
-    fn dtype(&self) -> Dtype {
-        match self.stored_as {
-            StoredAs::F32 => Dtype::F32,
-            StoredAs::F16 => Dtype::F16,
-        }
+    if stored_as == StoredAs::F16
+        && let Some((count, name, value)) = f16_overflows(tensors)
+    {
+        return Err(WeightsError::Overflow {
+            path: path.into(),
+            count,
+            name: excerpt(&name).into_owned(),
+            value,
+        });
     }
-
-    fn shape(&self) -> &[usize] {
-        self.data.shape()
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        match self.stored_as {
-            StoredAs::F32 => self.data.as_bytes().into(),
-            StoredAs::F16 => {
-                let values = self.data.iter::<f32>();
-                let halves = values.flat_map(|v| f16::from_f32(v).to_le_bytes());
-                halves.collect::<Vec<u8>>().into()
-            }
-        }
-    }
-
-    fn data_len(&self) -> usize {
-        let size = match self.stored_as {
-            StoredAs::F32 => 4,
-            StoredAs::F16 => 2,
-        };
-        self.data.num_elements() * size
-    }
+    let written = write_durably(path, |out| write_to(out, tensors, stored_as, header));
+    written.map_err(io_error)
 }
 
 /// A safetensors file, opened and checked, its tensors not yet read.
@@ -265,15 +340,22 @@ impl<R: Read + Seek> TensorFile<R> {
         self.metadata.metadata().clone().unwrap_or_default()
     }
 
-    /// All floating-point tensors, as f32. torch's batch counters are left out.
+    /// All floating-point tensors, as f32. torch's batch counters are left out. A checksum in the header is
+    /// compared.
     pub(crate) fn read(mut self) -> Result<StateDict, WeightsError> {
-        let mut tensors = StateDict::new();
-        for (name, info) in self.metadata.tensors() {
+        let (mut tensors, mut checksum) = (StateDict::new(), Checksum(0));
+        let infos: BTreeMap<String, TensorInfo> = self
+            .metadata
+            .tensors()
+            .into_iter()
+            .map(|(name, info)| (name, info.clone()))
+            .collect();
+        for (name, info) in infos {
             if name.ends_with(TRACKED) {
                 continue;
             }
             let Some(stored) = FloatType::from_safetensors(info.dtype) else {
-                let reason = format!("{name} is {:?}, not floating-point", info.dtype);
+                let reason = format!("{} is {:?}, not floating-point", excerpt(&name), info.dtype);
                 return Err(format_error(&self.name, reason));
             };
             let (start, end) = info.data_offsets;
@@ -285,8 +367,14 @@ impl<R: Read + Seek> TensorFile<R> {
                     path: self.name.clone(),
                     source,
                 })?;
+            checksum.add(&name, &bytes);
             let values = stored.decode(&bytes);
-            tensors.insert(name, TensorData::new(values, info.shape.clone()));
+            tensors.insert(name, TensorData::new(values, info.shape));
+        }
+        let written = self.texts().remove(CHECKSUM);
+        if written.is_some_and(|written| written != checksum.to_string()) {
+            let reason = "its tensors are damaged (checksum): copy the file again".to_string();
+            return Err(format_error(&self.name, reason));
         }
         Ok(tensors)
     }
@@ -314,7 +402,15 @@ pub(crate) fn read_own<R: Read + Seek>(file: TensorFile<R>) -> Result<Checkpoint
             .get(key)
             .ok_or_else(|| header_error(key, "it is missing".into()))
     };
-    let config = Config::parse(entry("config")?, &path, &[])
+    let text = entry("config")?;
+    if text.len() > LONGEST_CONFIG {
+        let reason = format!(
+            "it has {} bytes, at most {LONGEST_CONFIG} are read",
+            text.len()
+        );
+        return Err(header_error("config", reason));
+    }
+    let config = Config::parse(text, &path, &[])
         .map_err(|error| header_error("config", error.to_string()))?;
     let classes = serde_json::from_str(entry("classes")?)
         .map_err(|error| header_error("classes", error.to_string()))?;
@@ -323,13 +419,35 @@ pub(crate) fn read_own<R: Read + Seek>(file: TensorFile<R>) -> Result<Checkpoint
             .map_err(|error| header_error("training", error.to_string()))?,
         None => None,
     };
-    Ok(Checkpoint {
+    let checkpoint = Checkpoint {
         config,
         classes,
         training,
         tensors: file.read()?,
+    };
+    checkpoint.check(&path)?;
+    Ok(checkpoint)
+}
+
+/// Refuses a configuration whose network is much larger than the values that a file has for it: a header of a few
+/// bytes could otherwise ask for all memory. A backbone alone comes with the configuration of whole networks.
+fn check_size(config: &Config, values: u64, path: &Path) -> Result<(), WeightsError> {
+    let wanted = config.model.values();
+    let most = values.saturating_mul(4).saturating_add(HEADS);
+    if wanted <= most {
+        return Ok(());
+    }
+    Err(WeightsError::Unsupported {
+        path: path.into(),
+        reason: format!(
+            "its configuration describes a network of {wanted} values, and it has {values}: not the weights of \
+             that network"
+        ),
     })
 }
+
+/// Values of the FPN and the heads of the default network, with room to spare.
+const HEADS: u64 = 32 << 20;
 
 /// Opens a safetensors file.
 pub(crate) fn open(path: &Path) -> Result<TensorFile<File>, WeightsError> {

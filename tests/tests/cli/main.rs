@@ -6,11 +6,14 @@ mod convert;
 mod evidence;
 mod modes;
 mod options;
+mod output;
 mod precision;
 mod predict;
 mod ranks;
 mod resume;
 mod run;
+mod run_folder;
+mod signals;
 mod stopping;
 
 use std::path::{Path, PathBuf};

@@ -27,8 +27,9 @@ fn patience_ends_a_run_without_improvement() {
     let run = at.join("run");
     assert_eq!(records(&run, "eval").len(), 4, "the first and three more");
     assert!(run.join("report.html").is_file());
-    let progress = read(&run.join("checkpoints/00000004/progress.json"));
-    assert!(progress.contains("\"stale\": 3"), "{progress}");
+    // The checkpoint is written before the evaluation, and this note after it.
+    let evaluated = read(&run.join("checkpoints/00000004/evaluated.json"));
+    assert!(evaluated.contains("\"stale\": 3"), "{evaluated}");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! A test binary of its own, because it counts what is allocated.
 
+mod amplify;
+
 use mrcnn_core::weights::import::{ImportOptions, import};
 use mrcnn_tests::tensorflow_file;
 use mrcnn_tests::torch_file::{Pickle, archive, legacy, zipped};
@@ -42,6 +44,10 @@ fn hostile_files_are_refused() {
     torch_archives(&file);
     pickles(&file, folder.path());
     tables(folder.path());
+    amplify::pickles(&file);
+    amplify::tables(folder.path());
+    amplify::networks(&file);
+    amplify::values(&file);
     refused(&folder.path().join("absent.pth"), "No such file");
     refused(&file("empty.safetensors", b""), "0 bytes");
     refused(
@@ -211,7 +217,7 @@ fn pickles(file: File, folder: &Path) {
         nested.op(0x85);
     }
     nested.op(b'.');
-    refused(&file("nested.pkl", &nested.0), "no dict of tensors");
+    refused(&file("nested.pkl", &nested.0), "bytes of memory");
     let mut endless = Pickle::default();
     endless.0.extend(std::iter::repeat_n(b'N', 50_000_000));
     refused(&file("endless.pkl", &endless.0), "steps");

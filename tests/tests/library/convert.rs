@@ -152,7 +152,7 @@ fn our_files_hold_all_that_prediction_needs() {
                 // Half an ulp of 11 bits, and the smallest half.
                 let allowed = match stored_as {
                     StoredAs::F32 => 0.0,
-                    StoredAs::F16 => wanted.abs() / 2048.0 + 6e-8,
+                    StoredAs::F16 | StoredAs::F16Clamped => wanted.abs() / 2048.0 + 6e-8,
                 };
                 assert!(
                     (found - wanted).abs() <= allowed,

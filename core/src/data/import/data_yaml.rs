@@ -1,12 +1,18 @@
 //! `data.yaml` of a YOLO data set.
 
-use super::ImportError;
+use super::{ImportError, read_text};
+use crate::budget::check_depth;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use yaml_rust2::parser::{Event, Parser};
 use yaml_rust2::{Yaml, YamlLoader};
 
-/// What of it counts here.
-pub(super) struct DataYaml {
+/// Bytes of the longest `data.yaml`: 10,000 class names have 200 KB.
+const LONGEST: u64 = 1 << 20;
+
+/// The entries that are used.
+#[derive(Debug)]
+pub(crate) struct DataYaml {
     /// Folder that the others are in.
     pub root: PathBuf,
     /// Folders or lists of pictures of each split.
@@ -19,11 +25,19 @@ impl DataYaml {
     /// Reads `folder/data.yaml`.
     pub fn read(folder: &Path) -> Result<Self, ImportError> {
         let path = folder.join("data.yaml");
-        let fault = |reason: String| ImportError::source(&path, reason);
-        let text = std::fs::read_to_string(&path).map_err(|e| ImportError::io(&path, e))?;
-        let documents = YamlLoader::load_from_str(&text).map_err(|e| fault(e.to_string()))?;
+        let text = read_text(&path, LONGEST)?;
+        let mut data = Self::parse(&text).map_err(|reason| ImportError::source(&path, reason))?;
+        let root = folder.join(&data.root);
+        // Written on another machine, `path` often leads nowhere here.
+        data.root = if root.is_dir() { root } else { folder.into() };
+        Ok(data)
+    }
+
+    /// Parses the text of a file; the root is the one that it names.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        check_events(text)?;
+        let documents = YamlLoader::load_from_str(text).map_err(|error| error.to_string())?;
         let data = documents.first().unwrap_or(&Yaml::Null);
-        let root = folder.join(data["path"].as_str().unwrap_or_default());
         let mut splits = Vec::new();
         for split in ["train", "val", "test"] {
             let paths = match &data[split] {
@@ -34,25 +48,40 @@ impl DataYaml {
                     .map(Into::into)
                     .collect(),
                 Yaml::BadValue | Yaml::Null => continue,
-                _ => {
-                    return Err(fault(format!(
-                        "`{split}` is neither a path nor a list of them"
-                    )));
-                }
+                _ => return Err(format!("`{split}` is neither a path nor a list of them")),
             };
             splits.push((split, paths));
         }
         let names = names(&data["names"]);
-        let names = names.ok_or_else(|| {
-            let wanted = "`names` must be a list, or numbers from 0 with their names";
-            fault(wanted.into())
-        })?;
+        let names = names.ok_or("`names` must be a list, or numbers from 0 with their names")?;
         Ok(Self {
-            // Written on another machine, `path` often leads nowhere here.
-            root: if root.is_dir() { root } else { folder.into() },
+            root: data["path"].as_str().unwrap_or_default().into(),
             splits,
             names,
         })
+    }
+}
+
+/// Refuses what the loader copies or recurses into without a limit: aliases, of which a few hundred bytes make
+/// gigabytes, and deep nesting. The events before it are made one by one.
+fn check_events(text: &str) -> Result<(), String> {
+    let mut parser = Parser::new_from_str(text);
+    let mut depth = 0;
+    loop {
+        let (event, place) = parser.next_token().map_err(|error| error.to_string())?;
+        let at = |reason: &str| format!("line {}: {reason}", place.line());
+        match event {
+            Event::Alias(_) => {
+                return Err(at("aliases (`*name`) are not read; write the value out"));
+            }
+            Event::SequenceStart(..) | Event::MappingStart(..) => {
+                depth += 1;
+                check_depth(depth).map_err(|error| at(&error.to_string()))?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => depth -= 1,
+            Event::StreamEnd => return Ok(()),
+            _ => {}
+        }
     }
 }
 
@@ -78,5 +107,45 @@ fn scalar(value: &Yaml) -> Option<String> {
         Yaml::Integer(number) => Some(number.to_string()),
         Yaml::Boolean(value) => Some(value.to_string()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_used_is_read() {
+        let text = "path: d\ntrain: [a, b]\nval: c\nnames: {0: cat, 1: 7}\n";
+        let data = DataYaml::parse(text).unwrap();
+        assert_eq!(data.root, Path::new("d"));
+        assert_eq!(data.splits[0].1, ["a", "b"].map(PathBuf::from));
+        assert_eq!(data.names[&1], "7");
+    }
+
+    /// 505 bytes that took more than 4 GB, and 200 KB that overflowed the stack.
+    #[test]
+    fn aliases_and_deep_nesting_are_refused() {
+        let mut laughs = String::from("a0: &a0 [x]\n");
+        for level in 1..10 {
+            let refs = vec![format!("*a{}", level - 1); 10].join(",");
+            laughs.push_str(&format!("a{level}: &a{level} [{refs}]\n"));
+        }
+        let error = DataYaml::parse(&laughs).unwrap_err();
+        assert!(
+            error.contains("line 2") && error.contains("aliases"),
+            "{error}"
+        );
+        for deep in ["- ".repeat(100_000), "[".repeat(100_000)] {
+            let error = DataYaml::parse(&deep).unwrap_err();
+            assert!(
+                error.contains("64 levels") || error.contains("recursion"),
+                "{error}"
+            );
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("data.yaml"), vec![b'#'; 2 << 20]).unwrap();
+        let error = DataYaml::read(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("data.yaml: 2097152 bytes"), "{error}");
     }
 }

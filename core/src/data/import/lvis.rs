@@ -13,6 +13,12 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
         let reason = "LVIS has no pictures of its own: give COCO's with --images DIR";
         return Err(ImportError::source(source, reason));
     };
+    if !source.is_file() {
+        return Err(ImportError::source(
+            source,
+            "not a regular file; give an LVIS JSON file",
+        ));
+    }
     let file = std::fs::File::open(source).map_err(|error| ImportError::io(source, error))?;
     let dataset: Dataset = serde_json::from_reader(BufReader::new(file))
         .map_err(|error| ImportError::source(source, format!("{error}; give an LVIS JSON file")))?;

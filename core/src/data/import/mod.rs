@@ -1,15 +1,18 @@
 //! Data sets of other formats to COCO folders that training takes as they are.
 
-mod data_yaml;
+pub(crate) mod data_yaml;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod lvis;
-mod records;
+pub(crate) mod records;
 mod shards;
-mod voc;
+pub(crate) mod voc;
 mod writer;
-mod yolo;
+pub(crate) mod yolo;
 
 use crate::image::decode::DecodeError;
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -118,6 +121,27 @@ pub fn import(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
         Format::Tfrecord => shards::read(spec),
     }
 }
+
+/// The text of a file, which must be a regular one (a pipe or a device may never end) of `most` bytes at most.
+fn read_text(path: &Path, most: u64) -> Result<String, ImportError> {
+    let io = |error| ImportError::io(path, error);
+    let metadata = std::fs::metadata(path).map_err(io)?;
+    if !metadata.is_file() {
+        return Err(ImportError::source(path, "not a regular file"));
+    }
+    if metadata.len() > most {
+        let reason = format!("{} bytes; at most {most} are read", metadata.len());
+        return Err(ImportError::source(path, reason));
+    }
+    let mut text = String::new();
+    // It may grow in the meantime.
+    let file = std::fs::File::open(path).map_err(io)?;
+    file.take(most).read_to_string(&mut text).map_err(io)?;
+    Ok(text)
+}
+
+/// Bytes of a list of images or of an image's labels that are read.
+const LONGEST_TEXT: u64 = 256 << 20;
 
 /// Whether the split `name` is asked for.
 fn is_wanted(spec: &ImportSpec, name: &str) -> bool {

@@ -98,24 +98,32 @@ impl Example {
 }
 
 /// Iterator over the records of a file.
-pub struct Records {
+pub struct Records<R> {
     path: PathBuf,
-    reader: BufReader<File>,
+    reader: R,
     /// Remaining bytes.
     left: u64,
     number: usize,
 }
 
-impl Records {
+impl Records<BufReader<File>> {
     pub fn open(path: &Path) -> Result<Self, ImportError> {
         let io = |error| ImportError::io(path, error);
         let file = File::open(path).map_err(io)?;
-        Ok(Self {
-            left: file.metadata().map_err(io)?.len(),
+        let length = file.metadata().map_err(io)?.len();
+        Ok(Self::new(path, BufReader::new(file), length))
+    }
+}
+
+impl<R: Read> Records<R> {
+    /// The records of `length` bytes; `path` is named in errors.
+    pub fn new(path: &Path, reader: R, length: u64) -> Self {
+        Self {
             path: path.into(),
-            reader: BufReader::new(file),
+            reader,
+            left: length,
             number: 0,
-        })
+        }
     }
 
     fn fault(&self, reason: &str) -> ImportError {
@@ -153,7 +161,7 @@ impl Records {
     }
 }
 
-impl Iterator for Records {
+impl<R: Read> Iterator for Records<R> {
     type Item = Result<Example, ImportError>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -1,11 +1,12 @@
 //! Pascal VOC: boxes and classes through hotcoco, masks from `SegmentationObject/`.
 
 use super::writer::{Category, Mask, Object, Writer};
-use super::{ImportError, ImportSpec, Imported, is_wanted};
+use super::{ImportError, ImportSpec, Imported, LONGEST_TEXT, is_wanted, read_text};
+use crate::budget::Budget;
 use crate::image::decode::MAX_PIXELS;
 use hotcoco::types::{Annotation, Dataset, Image};
 use std::collections::HashMap;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader, Seek};
 use std::path::Path;
 use vernier_mask::Rle;
 
@@ -20,6 +21,7 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
             return Err(ImportError::source(source, reason));
         }
     }
+    check_xml_sizes(&source.join("Annotations"))?;
     let dataset = hotcoco::convert::voc_to_coco(source)
         .map_err(|error| ImportError::source(source, error))?;
     let categories: Vec<Category> = dataset
@@ -71,7 +73,7 @@ fn splits<'a>(
         if !list.is_file() {
             continue;
         }
-        let text = std::fs::read_to_string(&list).map_err(|error| ImportError::io(&list, error))?;
+        let text = read_text(&list, LONGEST_TEXT)?;
         let mut pictures = Vec::new();
         for (line, name) in text.lines().enumerate() {
             let name = name.trim();
@@ -115,12 +117,24 @@ fn add(
         writer.leave_out("picture without a file in SegmentationObject");
         return Ok(());
     }
-    let (size, numbers) = object_numbers(&masks)?;
+    if objects.len() > MOST_OBJECTS {
+        let reason = format!(
+            "{} objects in its XML file; the 8 bits of a mask distinguish {MOST_OBJECTS}",
+            objects.len()
+        );
+        return Err(ImportError::source(&masks, reason));
+    }
+    let file = std::fs::File::open(&masks).map_err(|error| ImportError::io(&masks, error))?;
+    let length = file
+        .metadata()
+        .map_err(|error| ImportError::io(&masks, error))?
+        .len();
+    let fault = |reason: String| ImportError::source(&masks, reason);
+    let (size, numbers) = object_numbers(BufReader::new(file)).map_err(fault)?;
     let image_id = writer.link(&path, None, size)?;
-    for (object, annotation) in (1..).zip(objects) {
-        let cells: Vec<u8> = numbers.iter().map(|n| u8::from(*n == object)).collect();
-        let mask = Rle::from_row_major_raster_bytes(&cells, size.1, size.0)
-            .map_err(|error| ImportError::source(&masks, error))?;
+    let budget = Budget::for_file(length);
+    let found = object_masks(&numbers, size, objects.len(), &budget).map_err(fault)?;
+    for (mask, annotation) in found.into_iter().zip(objects) {
         if mask.area() == 0 {
             writer.leave_out("object without a mask");
             continue;
@@ -156,16 +170,82 @@ fn overlap(a: &[f64; 4], b: &[f64; 4]) -> f64 {
     both / (a[2] * a[3] + b[2] * b[3] - both).max(f64::MIN_POSITIVE)
 }
 
+/// Objects that a mask can distinguish: 0 is the background, 255 the borders.
+const MOST_OBJECTS: usize = 254;
+
+/// Bytes of the longest annotation file: 10,000 objects have 4 MB.
+const LONGEST_XML: u64 = 16 << 20;
+
+/// Refuses annotation files that are no regular files, or so large that they are none.
+fn check_xml_sizes(folder: &Path) -> Result<(), ImportError> {
+    let entries = std::fs::read_dir(folder).map_err(|error| ImportError::io(folder, error))?;
+    for entry in entries {
+        let path = entry
+            .map_err(|error| ImportError::io(folder, error))?
+            .path();
+        if path.extension().is_none_or(|extension| extension != "xml") {
+            continue;
+        }
+        let metadata = std::fs::metadata(&path).map_err(|error| ImportError::io(&path, error))?;
+        if !metadata.is_file() || metadata.len() > LONGEST_XML {
+            let reason = format!(
+                "{} bytes; a regular file of at most {LONGEST_XML} is read",
+                metadata.len()
+            );
+            return Err(ImportError::source(&path, reason));
+        }
+    }
+    Ok(())
+}
+
+/// The mask of each of the first `count` objects, in one pass over the image.
+pub(crate) fn object_masks(
+    numbers: &[u8],
+    (width, height): (u32, u32),
+    count: usize,
+    budget: &Budget,
+) -> Result<Vec<Rle>, String> {
+    let (columns, rows) = (width as usize, height as usize);
+    /// Run lengths so far, and the pixels that they cover.
+    type Runs = (Vec<u32>, usize);
+    let mut masks: Vec<Runs> = vec![Default::default(); count.min(MOST_OBJECTS)];
+    let mut add = |number: u8, start: usize, length: usize| {
+        let object = usize::from(number).checked_sub(1);
+        let Some((counts, end)) = object.and_then(|object| masks.get_mut(object)) else {
+            return Ok(());
+        };
+        // The length of a growing list at most doubles.
+        budget.values::<u32>(4).map_err(|error| error.to_string())?;
+        counts.extend([start - *end, length].map(|count| count as u32));
+        *end = start + length;
+        Ok::<(), String>(())
+    };
+    // Run lengths go down the columns.
+    let (mut current, mut start) = (0, 0);
+    for place in 0..columns * rows {
+        let number = numbers[(place % rows) * columns + place / rows];
+        if number != current {
+            add(current, start, place - start)?;
+            (current, start) = (number, place);
+        }
+    }
+    let pixels = columns * rows;
+    add(current, start, pixels - start)?;
+    let finish = |(mut counts, end): Runs| {
+        if end < pixels {
+            counts.push((pixels - end) as u32);
+        }
+        Rle::from_counts(height, width, counts)
+    };
+    Ok(masks.into_iter().map(finish).collect())
+}
+
 /// Width and height, and the number of the object at each pixel: 1 is the first of the XML file, 0 the
 /// background, 255 the borders.
-fn object_numbers(path: &Path) -> Result<((u32, u32), Vec<u8>), ImportError> {
-    let fault = |reason: String| {
-        let wanted = "a PNG with a palette of 8 bits is expected";
-        ImportError::source(path, format!("{reason}; {wanted}"))
-    };
-    let file = std::fs::File::open(path).map_err(|error| ImportError::io(path, error))?;
+pub(crate) fn object_numbers(png: impl BufRead + Seek) -> Result<((u32, u32), Vec<u8>), String> {
+    let fault = |reason: String| format!("{reason}; a PNG with a palette of 8 bits is expected");
     // The palette is for people: the indices count.
-    let decoder = png::Decoder::new(BufReader::new(file));
+    let decoder = png::Decoder::new(png);
     let mut reader = decoder
         .read_info()
         .map_err(|error| fault(error.to_string()))?;
@@ -188,4 +268,40 @@ fn object_numbers(path: &Path) -> Result<((u32, u32), Vec<u8>), ImportError> {
         .next_frame(&mut numbers)
         .map_err(|error| fault(error.to_string()))?;
     Ok((size, numbers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every object's mask is that of its own pixels, as the pass per object found them.
+    #[test]
+    fn one_pass_makes_every_mask() {
+        let (width, height) = (7, 5);
+        let numbers: Vec<u8> = (0..35)
+            .map(|i| [0, 1, 1, 2, 255, 3, 254][i * i % 7])
+            .collect();
+        let budget = Budget::for_file(100);
+        let masks = object_masks(&numbers, (width, height), 254, &budget).unwrap();
+        assert_eq!(masks.len(), 254);
+        for (object, mask) in (1..=254).zip(&masks) {
+            let cells: Vec<u8> = numbers.iter().map(|&n| u8::from(n == object)).collect();
+            let wanted = Rle::from_row_major_raster_bytes(&cells, height, width).unwrap();
+            assert_eq!(mask.area(), wanted.area(), "object {object}");
+            if wanted.area() > 0 {
+                assert_eq!(mask, &wanted, "object {object}");
+            }
+        }
+    }
+
+    /// A file of a few KB whose runs would take gigabytes.
+    #[test]
+    fn runs_are_charged() {
+        let stripes: Vec<u8> = (0..2000 * 2000)
+            .map(|i| ((i / 2000) % 2 + 1) as u8)
+            .collect();
+        let budget = Budget::new(1 << 20, 0);
+        let error = object_masks(&stripes, (2000, 2000), 2, &budget).unwrap_err();
+        assert!(error.contains("memory"), "{error}");
+    }
 }

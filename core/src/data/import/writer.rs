@@ -1,6 +1,7 @@
 //! Writing a split of a COCO folder.
 
 use super::{ImportError, Imported};
+use crate::budget::excerpt;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
 use std::io::{BufWriter, Error, ErrorKind, Write};
@@ -90,6 +91,15 @@ pub(super) struct Writer {
 
 impl Writer {
     pub fn new(out: &Path, split: &str) -> Result<Self, ImportError> {
+        let is_name =
+            !split.is_empty() && !split.starts_with('.') && !split.contains(['/', '\\', '\0']);
+        if !is_name {
+            let reason = format!(
+                "`{}` is no name for a split, which is a folder of the output: give one with --split",
+                excerpt(split)
+            );
+            return Err(ImportError::source(out, reason));
+        }
         let name = format!("instances_{split}.json");
         let annotations = out.join("annotations").join(name);
         if annotations.exists() {
@@ -237,6 +247,18 @@ mod tests {
         std::fs::write(&at, "the original").unwrap();
         writer(out.path()).link(&at, None, (3, 2)).unwrap();
         assert_eq!(std::fs::read_to_string(&at).unwrap(), "the original");
+    }
+
+    #[test]
+    fn a_split_stays_in_its_folder() {
+        let out = tempfile::tempdir().unwrap();
+        for split in ["..", "../x", "a/b", "", "/tmp/x", ".hidden"] {
+            let error = Writer::new(&out.path().join("deep"), split)
+                .err()
+                .expect(split);
+            assert!(error.to_string().contains("--split"), "{error}");
+        }
+        assert!(!out.path().join("deep").exists(), "nothing is written");
     }
 
     #[test]

@@ -5,7 +5,8 @@
 
 use super::data_yaml::DataYaml;
 use super::writer::{Category, Mask, Object, Writer};
-use super::{ImportError, ImportSpec, Imported, is_wanted};
+use super::{ImportError, ImportSpec, Imported, LONGEST_TEXT, is_wanted, read_text};
+use crate::budget::excerpt;
 use crate::image::decode::dimensions;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -46,7 +47,7 @@ fn pictures(root: &Path, path: &Path) -> Result<Vec<PathBuf>, ImportError> {
     let beside = root.join(path.strip_prefix("..").unwrap_or(path));
     let found = if found.exists() { found } else { beside };
     if found.is_file() {
-        let text = std::fs::read_to_string(&found).map_err(|e| ImportError::io(&found, e))?;
+        let text = read_text(&found, LONGEST_TEXT)?;
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         return Ok(lines.map(|line| root.join(line)).collect());
     }
@@ -56,7 +57,9 @@ fn pictures(root: &Path, path: &Path) -> Result<Vec<PathBuf>, ImportError> {
             .extension()
             .and_then(|e| e.to_str())
             .unwrap_or_default();
+        // Reading a pipe of that name would wait for ever.
         ["jpg", "jpeg", "png", "bmp", "webp"].contains(&extension.to_lowercase().as_str())
+            && path.is_file()
     };
     let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
     let mut paths: Vec<PathBuf> = paths.filter(is_picture).collect();
@@ -85,43 +88,60 @@ fn add(
     if !labels.is_file() {
         return Ok(());
     }
-    let text = std::fs::read_to_string(&labels).map_err(|error| ImportError::io(&labels, error))?;
+    let text = read_text(&labels, LONGEST_TEXT)?;
     for (number, line) in (1..).zip(text.lines()) {
-        let mut numbers = line.split_whitespace();
-        let Some(class) = numbers.next() else {
-            continue;
-        };
         let fault = |reason: String| ImportError::line(&labels, number, reason);
-        let known = class.parse().ok().filter(|class| names.contains_key(class));
-        let class = known.ok_or_else(|| {
-            fault(format!(
-                "class `{class}` is not among the names of data.yaml"
-            ))
-        })?;
-        let parts: Result<Vec<f64>, ImportError> = numbers
-            .map(|text| {
-                let number = text
-                    .parse::<f64>()
-                    .ok()
-                    .filter(|n| (-0.5..=1.5).contains(n));
-                number
-                    .ok_or_else(|| fault(format!("`{text}` is not a part of the picture (0 to 1)")))
-            })
-            .collect();
-        let parts = parts?;
-        match parts.len() {
-            4 => writer.leave_out("box without a polygon"),
-            length if length < 6 || length % 2 == 1 => {
-                let reason = format!("{length} coordinates; a polygon has at least 3 points");
-                return Err(fault(reason));
+        let (class, parts) = match parse_line(line, names).map_err(fault)? {
+            Line::Empty => continue,
+            Line::Box => {
+                writer.leave_out("box without a polygon");
+                continue;
             }
-            _ => match object(image_id, class + 1, &parts, size) {
-                object if object.area > 0.0 => writer.object(object),
-                _ => writer.leave_out("polygon without an area"),
-            },
+            Line::Polygon(class, parts) => (class, parts),
+        };
+        match object(image_id, class + 1, &parts, size) {
+            object if object.area > 0.0 => writer.object(object),
+            _ => writer.leave_out("polygon without an area"),
         }
     }
     Ok(())
+}
+
+/// A line of a label file.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Line {
+    Empty,
+    /// Class and four numbers: no mask.
+    Box,
+    /// Class, and x and y of each point as parts of the image.
+    Polygon(u64, Vec<f64>),
+}
+
+/// Parses `class x1 y1 x2 y2 ...`.
+pub(crate) fn parse_line(line: &str, names: &BTreeMap<u64, String>) -> Result<Line, String> {
+    let mut numbers = line.split_whitespace();
+    let Some(class) = numbers.next() else {
+        return Ok(Line::Empty);
+    };
+    let known = class.parse().ok().filter(|class| names.contains_key(class));
+    let class = known.ok_or_else(|| {
+        let class = excerpt(class);
+        format!("class `{class}` is not among the names of data.yaml")
+    })?;
+    let part = |text: &str| {
+        let number = text.parse::<f64>().ok();
+        let part = number.filter(|number| (-0.5..=1.5).contains(number));
+        let text = excerpt(text);
+        part.ok_or_else(|| format!("`{text}` is not a part of the image (0 to 1)"))
+    };
+    let parts: Vec<f64> = numbers.map(part).collect::<Result<_, _>>()?;
+    match parts.len() {
+        4 => Ok(Line::Box),
+        length if length < 6 || length % 2 == 1 => Err(format!(
+            "{length} coordinates; a polygon has at least 3 points"
+        )),
+        _ => Ok(Line::Polygon(class, parts)),
+    }
 }
 
 fn object(image_id: u64, category_id: u64, parts: &[f64], (width, height): (u32, u32)) -> Object {

@@ -1,38 +1,104 @@
 //! The folder of a run: arguments, metrics, weights, images, curves.
 
+use super::lock::RunLock;
 use crate::config::Config;
+use crate::disk;
 use crate::train::error::TrainError;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// A run's folder, never one that already holds a run.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    /// Held until the run ends, on the rank that writes.
+    _lock: Option<RunLock>,
 }
 
 impl RunFolder {
-    /// Creates `path`; where it exists and is not empty, `path-2`, `path-3` and so on.
+    /// Logs of the ranks of `--gpus`, in the run folder.
+    pub const RANKS: &str = "ranks";
+
+    /// Creates `path` and locks it; where it exists and is not empty, or another process has it, `path-2`,
+    /// `path-3` and so on.
     pub fn create(path: &Path, config: &Config) -> Result<Self, TrainError> {
-        let path = free_name(path);
-        std::fs::create_dir_all(&path).map_err(|source| io_error(&path, source))?;
-        let folder = Self { path };
+        let folder = Self::reserve(path)?;
         folder.write_args(config)?;
         Ok(folder)
+    }
+
+    /// The folder that [`Self::create`] creates, still without a configuration.
+    pub fn reserve(path: &Path) -> Result<Self, TrainError> {
+        for candidate in candidates(path) {
+            if let Some(folder) = Self::claim(&candidate)? {
+                return Ok(folder);
+            }
+        }
+        let source = ErrorKind::AlreadyExists.into();
+        Err(io_error(path, source))
+    }
+
+    /// The folder, unless it holds something or another process has it. Of two that try at once, one gets it.
+    fn claim(path: &Path) -> Result<Option<Self>, TrainError> {
+        let io = |source| io_error(path, source);
+        disk::create_folder(disk::parent(path)).map_err(io)?;
+        match std::fs::create_dir(path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            created => created.map_err(io)?,
+        }
+        if !is_unused(path) {
+            return Ok(None);
+        }
+        let lock = match RunLock::take(path) {
+            Err(TrainError::InUse { .. }) => return Ok(None),
+            lock => lock?,
+        };
+        // Another one may have come and gone between the two.
+        if !is_unused(path) {
+            return Ok(None);
+        }
+        disk::sync_folder(disk::parent(path)).map_err(io)?;
+        Ok(Some(Self {
+            path: path.into(),
+            _lock: Some(lock),
+        }))
     }
 
     /// Writes the configuration of the resumed run, completely or not at all.
     pub fn write_args(&self, config: &Config) -> Result<(), TrainError> {
         let args = Self::args(&self.path);
-        let partial = args.with_extension("toml.partial");
         let text = toml::to_string(config).map_err(std::io::Error::other);
-        text.and_then(|text| std::fs::write(&partial, text))
-            .and_then(|()| std::fs::rename(&partial, &args))
+        text.and_then(|text| disk::write_durably(&args, |out| out.write_all(text.as_bytes())))
             .map_err(|source| io_error(&args, source))
     }
 
-    /// The folder of a run that is there, or that another rank keeps: nothing is written.
+    /// Opens the folder of a run that is to continue: locks it and removes what a killed process left of
+    /// unfinished files, which may fill the disk.
+    pub fn open(path: &Path) -> Result<Self, TrainError> {
+        if !path.is_dir() {
+            let source = std::io::Error::new(ErrorKind::NotFound, "no such run folder");
+            return Err(io_error(path, source));
+        }
+        let folder = Self {
+            _lock: Some(RunLock::take(path)?),
+            path: path.into(),
+        };
+        let written = [Self::args(path), folder.best(), folder.last()];
+        disk::remove_partial(&written).map_err(|source| io_error(path, source))?;
+        Ok(folder)
+    }
+
+    /// The folder of a run that another rank keeps: nothing is written.
     pub fn there(path: &Path) -> Self {
-        Self { path: path.into() }
+        Self {
+            path: path.into(),
+            _lock: None,
+        }
+    }
+
+    /// What is printed during the run.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("train.log")
     }
 
     /// The configuration of a run.
@@ -65,6 +131,11 @@ impl RunFolder {
         Self::checkpoints_in(&self.path)
     }
 
+    /// The checkpoint of a step.
+    pub(crate) fn checkpoint(&self, step: usize) -> PathBuf {
+        self.checkpoints().join(format!("{step:08}"))
+    }
+
     /// Checkpoints of the run in a folder.
     pub fn checkpoints_in(path: &Path) -> PathBuf {
         path.join("checkpoints")
@@ -93,22 +164,91 @@ fn io_error(path: &Path, source: std::io::Error) -> TrainError {
     }
 }
 
+/// Whether a folder holds nothing but what is made before its run starts.
+fn is_unused(path: &Path) -> bool {
+    let made_before = |name: &std::ffi::OsStr| name == RunLock::NAME || name == RunFolder::RANKS;
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => {
+            entries.all(|entry| entry.is_ok_and(|entry| made_before(&entry.file_name())))
+        }
+        Err(_) => false,
+    }
+}
+
+/// `path`, `path-2`, `path-3` and so on.
+fn candidates(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let numbered = |n: usize| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!("-{n}"));
+        PathBuf::from(name)
+    };
+    std::iter::once(path.to_path_buf()).chain((2..100_000).map(numbered))
+}
+
 /// `path`, or `path-2`, `path-3` and so on where it exists and is not empty.
 pub fn free_name(path: &Path) -> PathBuf {
     let is_free = |path: &Path| match std::fs::read_dir(path) {
         Ok(mut entries) => entries.next().is_none(),
         Err(_) => !path.exists(),
     };
-    let numbered = |n: usize| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!("-{n}"));
-        PathBuf::from(name)
-    };
-    if is_free(path) {
-        return path.to_path_buf();
-    }
-    (2..)
-        .map(numbered)
+    candidates(path)
         .find(|path| is_free(path))
         .unwrap_or_else(|| path.to_path_buf())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    #[test]
+    fn a_folder_in_use_names_its_holder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let first = RunFolder::create(&path, &Config::default()).unwrap();
+        let message = RunFolder::open(&path).unwrap_err().to_string();
+        let pid = format!("process {}", std::process::id());
+        assert!(
+            message.contains(&pid) && message.contains("run"),
+            "{message}"
+        );
+        drop(first);
+        RunFolder::open(&path).unwrap();
+    }
+
+    /// Of many that want the same name at once, each gets a folder of its own.
+    #[test]
+    fn two_runs_never_share_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/run");
+        let start = Barrier::new(8);
+        let mut got: Vec<PathBuf> = std::thread::scope(|scope| {
+            let one = || {
+                start.wait();
+                let created = RunFolder::create(&path, &Config::default()).unwrap();
+                created.path().to_path_buf()
+            };
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(one)).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        got.sort();
+        got.dedup();
+        assert_eq!(got.len(), 8, "{got:?}");
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        drop(RunFolder::create(&path, &Config::default()).unwrap());
+        let left = path.join("best.safetensors.partial");
+        std::fs::write(&left, "half").unwrap();
+        RunFolder::open(&path).unwrap();
+        assert!(!left.exists());
+        let missing = RunFolder::open(&folder.path().join("none")).unwrap_err();
+        assert!(
+            missing.to_string().contains("no such run folder"),
+            "{missing}"
+        );
+    }
 }

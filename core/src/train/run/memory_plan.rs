@@ -70,6 +70,11 @@ impl MemoryPlan {
         self.parameters + self.gradients + self.optimizer + self.averaged + activations
     }
 
+    /// Bytes of a checkpoint: the weights, the optimizer's moments, the averaged weights.
+    pub fn checkpoint(&self) -> u64 {
+        self.parameters + self.optimizer + self.averaged
+    }
+
     /// What to do where only `available` bytes are there; none if the plan fits.
     pub fn warning(&self, available: u64) -> Option<String> {
         (self.largest() > available).then(|| {

@@ -2,7 +2,7 @@
 //! here, before anything is written.
 
 use super::builder::TrainerBuilder;
-use super::checkpoint::{Saved, newest as newest_checkpoint};
+use super::checkpoint::{Saved, newest as newest_checkpoint, newest_config, remove_leftovers};
 use super::folder::RunFolder;
 use super::handout;
 use super::trainer::Trainer;
@@ -46,10 +46,14 @@ impl TrainerBuilder {
     ) -> Result<(Trainer, Saved, Vec<String>), TrainError> {
         let folder = &self.folder;
         let (comm, lead) = (&*self.comm, self.comm.rank() == 0);
+        let mut opened = None;
         let (config, saved, mut said) = match lead {
             true => {
-                let config = Config::load(Some(&RunFolder::args(folder)), overrides)?;
-                let (saved, said) = newest_checkpoint(&RunFolder::checkpoints_in(folder))?;
+                // Before anything is read: another process may be writing it.
+                let opened = opened.insert(RunFolder::open(folder)?);
+                remove_leftovers(&opened.checkpoints())?;
+                let config = saved_config(opened, overrides)?;
+                let (saved, said) = newest_checkpoint(&opened.checkpoints())?;
                 handout::give(comm, &config, &saved)?;
                 (config, saved, said)
             }
@@ -62,7 +66,8 @@ impl TrainerBuilder {
             }
         };
         self.config = config;
-        let (trainer, problems) = self.finish(|folder, _| Ok(RunFolder::there(folder)))?;
+        let (trainer, problems) =
+            self.finish(|folder, _| Ok(opened.unwrap_or_else(|| RunFolder::there(folder))))?;
         said.extend(problems.iter().map(Problem::to_string));
         let seen = saved.progress.step * trainer.config.train.batch_size;
         if lead && seen != saved.progress.seen(trainer.train.samples.len()) {
@@ -77,7 +82,7 @@ impl TrainerBuilder {
 
     fn finish(
         mut self,
-        folder: impl Fn(&Path, &Config) -> Result<RunFolder, TrainError>,
+        folder: impl FnOnce(&Path, &Config) -> Result<RunFolder, TrainError>,
     ) -> Result<(Trainer, Vec<Problem>), TrainError> {
         let (config, comm) = (&mut self.config, &*self.comm);
         exchange::check(config, comm)?;
@@ -124,6 +129,24 @@ impl TrainerBuilder {
             comm: self.comm,
         };
         Ok((trainer, problems))
+    }
+}
+
+/// The configuration of a run that continues: its `args.toml`, or where that is lost (a power cut may leave it
+/// empty) the one in the weights of its newest checkpoint.
+fn saved_config(folder: &RunFolder, overrides: &[String]) -> Result<Config, TrainError> {
+    let args = RunFolder::args(folder.path());
+    let is_lost = std::fs::metadata(&args).map_or(true, |args| args.len() == 0);
+    match is_lost
+        .then(|| newest_config(&folder.checkpoints()))
+        .flatten()
+    {
+        Some(config) => {
+            let config = config.with(overrides)?;
+            config.check()?;
+            Ok(config)
+        }
+        None => Ok(Config::load(Some(&args), overrides)?),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A run under way: its weights, its optimizer, its log.
 
-use super::checkpoint::{Progress, Saved, Snapshot};
+use super::checkpoint::{Evaluated, Progress, Saved, Snapshot, check_room};
 use super::trainer::Trainer;
 use super::val_loss::validation_losses;
 use crate::eval::Metrics;
@@ -21,6 +21,8 @@ use crate::train::step::replicas::Replicas;
 use crate::weights::{self, TrainingRecord, load_state_dict};
 use burn::module::Module;
 use burn::tensor::Device;
+use mrcnn_backends::failure::caught;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -44,6 +46,12 @@ pub(crate) struct Run<'a> {
     pub(crate) memory: MemoryMeter,
     /// What this rank found in the last evaluation.
     found: DatasetDetections,
+    /// Whether weights, optimizer and log are those of `step`, so that a checkpoint of them is right.
+    pub(super) is_whole: bool,
+    /// Whether the evaluation of the checkpoint that the run continues from is still to be made.
+    pub(super) evaluation_due: bool,
+    /// About how large a checkpoint is.
+    pub(super) checkpoint_bytes: u64,
 }
 
 impl<'a> Run<'a> {
@@ -79,6 +87,9 @@ impl<'a> Run<'a> {
             journal,
             memory: MemoryMeter::default(),
             found: Vec::new(),
+            is_whole: true,
+            evaluation_due: false,
+            checkpoint_bytes: 0,
         })
     }
 
@@ -126,6 +137,7 @@ impl<'a> Run<'a> {
         }
         run.scaler.resume(progress.loss_scale);
         (run.step, run.best, run.stale) = (progress.step, progress.best, progress.stale);
+        run.evaluation_due = progress.evaluation_due;
         // Not before all of it fits: a configuration that was refused must not stay behind.
         if lead {
             trainer.folder.write_args(&trainer.config)?;
@@ -153,8 +165,17 @@ impl<'a> Run<'a> {
         self.save(&folder.last(), None)?;
         let model = self.averaged();
         let val_losses = validation_losses(&**comm, &model, val, config, device)?;
+        if comm.is_alone() && observer.should_stop() {
+            return Err(TrainError::Interrupted);
+        }
         let predictor = Predictor::new(&model, config.clone(), val.classes.clone(), device);
-        let mut progress = |done, all| observer.on_eval_progress(done, all);
+        let mut progress = |done, all| {
+            observer.on_eval_progress(done, all);
+            match observer.should_stop() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        };
         let (metrics, found) =
             evaluate_over_ranks(&**comm, &predictor, val, *protocol, &mut progress)?;
         if self.leads() {
@@ -166,13 +187,17 @@ impl<'a> Run<'a> {
             )?;
         }
         self.found = found;
-        self.stale += 1;
-        if self.best.is_none_or(|best| metrics.mask_ap() > best) {
-            (self.best, self.stale) = (Some(metrics.mask_ap()), 0);
-            self.save(&folder.best(), Some(&metrics))?;
+        // A finished run that is resumed is evaluated for its report, and counts once.
+        let journal = self.journal.as_ref();
+        if !journal.is_some_and(|journal| journal.ends_with_evaluation(self.step)) {
+            self.stale += 1;
+            if self.best.is_none_or(|best| metrics.mask_ap() > best) {
+                (self.best, self.stale) = (Some(metrics.mask_ap()), 0);
+                self.save(&folder.best(), Some(&metrics))?;
+            }
+            let seconds = started.elapsed().as_secs_f64();
+            self.record(Record::eval(self.step, &metrics, val_losses, seconds))?;
         }
-        let seconds = started.elapsed().as_secs_f64();
-        self.record(Record::eval(self.step, &metrics, val_losses, seconds))?;
         let drawn = self.journal.as_ref().map_or(Ok(()), Journal::write_derived);
         drawn.map_err(|source| self.trainer.io_error(source))?;
         observer.on_eval(self.step, &metrics);
@@ -229,11 +254,47 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Writes a checkpoint of the present step.
-    pub(crate) fn checkpoint(&self) -> Result<PathBuf, TrainError> {
+    /// After a failed step: a checkpoint of the steps before it, or where that is impossible their weights. The
+    /// step's error is the one to report, so failures are not.
+    pub(super) fn rescue(&self) {
+        let saved = self.is_whole && caught(|| self.checkpoint(false)).is_ok();
+        if !saved {
+            // A device that has failed may not give them any more.
+            let _ = caught(|| self.save(&self.trainer.folder.last(), None));
+        }
+    }
+
+    /// Refuses to start where not even one checkpoint has room.
+    pub(super) fn check_room(&self) -> Result<(), TrainError> {
+        match self.leads() {
+            true => Ok(check_room(
+                &self.trainer.folder.checkpoints(),
+                self.checkpoint_bytes,
+            )?),
+            false => Ok(()),
+        }
+    }
+
+    /// Notes in the checkpoint of this step that its evaluation is over.
+    pub(super) fn note_evaluation(&mut self, checkpoint: &Path) -> Result<(), TrainError> {
+        self.evaluation_due = false;
+        let Some(journal) = &self.journal else {
+            return Ok(());
+        };
+        let log = journal.synced_length();
+        let evaluated = Evaluated {
+            best: self.best,
+            stale: self.stale,
+            metrics_bytes: log.map_err(|source| self.trainer.io_error(source))?,
+        };
+        Ok(evaluated.write(checkpoint)?)
+    }
+
+    /// Writes a checkpoint of the present step, before its evaluation if one is due.
+    pub(crate) fn checkpoint(&self, evaluation_due: bool) -> Result<PathBuf, TrainError> {
         let Trainer { config, train, .. } = self.trainer;
         let Some(journal) = &self.journal else {
-            return Ok(self.trainer.folder.checkpoints());
+            return Ok(self.trainer.folder.checkpoint(self.step));
         };
         let images = train.samples.len();
         let seen = self.step * config.train.batch_size;
@@ -249,6 +310,7 @@ impl<'a> Run<'a> {
             stale: self.stale,
             loss_scale: self.scaler.state(),
             metrics_bytes: log.map_err(|source| self.trainer.io_error(source))?,
+            evaluation_due,
         };
         let averaged = self.ema.as_ref().map(|ema| ema.apply(&self.model));
         let snapshot = Snapshot {
@@ -261,7 +323,8 @@ impl<'a> Run<'a> {
             training: self.training(None),
         };
         let keep = config.train.keep_checkpoints;
-        Ok(snapshot.write(&self.trainer.folder.checkpoints(), keep)?)
+        let folder = self.trainer.folder.checkpoints();
+        Ok(snapshot.write(&folder, keep, self.checkpoint_bytes)?)
     }
 
     pub(crate) fn record(&mut self, record: Record) -> Result<(), TrainError> {

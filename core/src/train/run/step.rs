@@ -38,7 +38,9 @@ impl Run<'_> {
         report.memory = self.memory.process();
         report.device_memory = device_memory(&self.trainer.device);
         observer.on_step(&report);
-        self.record(report.record())
+        self.record(report.record())?;
+        self.is_whole = true;
+        Ok(())
     }
 
     /// Moves the weights by one batch; times and memory are left 0.
@@ -59,6 +61,7 @@ impl Run<'_> {
                 exchange::losses_and_gradients(comm, model, batch, stream, device, config, scale)?
             }
         };
+        self.is_whole = false;
         let (model, outcome) = match losses.is_finite() {
             true => self.optimizer.step(self.model.clone(), gradients, rate),
             false => (self.model.clone(), StepOutcome::REFUSED),
@@ -78,6 +81,8 @@ impl Run<'_> {
             device_memory: None,
         };
         if report.skipped {
+            // Nothing has changed.
+            self.is_whole = true;
             return self.skipped(report, image_ids);
         }
         self.scaler.applied();

@@ -11,13 +11,13 @@ use crate::train::observer::Observer;
 use crate::train::rank::Rank;
 use crate::train::ranks::exchange;
 use mrcnn_backends::failure::caught;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 impl Trainer {
     /// Trains to the last step (or until the observer stops it), evaluating on the way and at the end.
     ///
-    /// Where a step fails, the weights before it are in `last.safetensors`, if the device still gives
-    /// them; checkpoints stay.
+    /// Where a step fails, a checkpoint of the steps before it is written, if the device still returns them; where
+    /// only the weights are left, they are in `last.safetensors`.
     pub fn run(&self, model: MaskRcnn, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
         self.to_the_end(Run::start(self, model)?, observer)
     }
@@ -37,40 +37,80 @@ impl Trainer {
         let plan = self.plan(&run.model, observer);
         let rank = Rank::of(&*self.comm);
         let loader = Loader::start(self.train.clone(), &self.config, run.step, rank)?;
+        run.checkpoint_bytes = plan.checkpoint();
+        run.check_room()?;
+        if run.evaluation_due {
+            // A run that was ended during the evaluation after its newest checkpoint.
+            let saved = self.folder.checkpoint(run.step);
+            if let Some(outcome) = self.evaluate(&mut run, &saved, observer)? {
+                return Ok(outcome);
+            }
+        }
         while run.step < config.steps {
+            if observer.should_save() {
+                run.checkpoint(false)?;
+            }
             if exchange::agree_to_stop(&*self.comm, run.step, observer.should_stop())? {
-                let saved = run.checkpoint()?;
+                let saved = run.checkpoint(false)?;
                 self.comm.barrier()?;
                 return Ok(Outcome::Stopped(saved));
             }
             if let Err(error) = caught(|| run.train_step(&loader, observer)) {
-                // A failed device may not return them; the error of the step is the one that is reported.
-                let _ = caught(|| run.save(&self.folder.last(), None));
+                run.rescue();
                 return Err(self.explained(error, run.step, &plan));
             }
             let due = |every: usize| every > 0 && run.step.is_multiple_of(every);
-            let (evaluate, save) = (due(config.eval_every), due(config.checkpoint_every));
-            if run.step < config.steps && (evaluate || save) {
-                if evaluate {
-                    let metrics = caught(|| run.evaluate(observer))?;
-                    if config.patience > 0 && run.stale >= config.patience {
-                        observer.on_early_stop(run.step, run.stale);
-                        return self.finish(run, metrics);
-                    }
+            let last = run.step >= config.steps;
+            if last || due(config.eval_every) {
+                let saved = run.checkpoint(true)?;
+                if let Some(outcome) = self.evaluate(&mut run, &saved, observer)? {
+                    return Ok(outcome);
                 }
-                run.checkpoint()?;
+            } else if due(config.checkpoint_every) {
+                run.checkpoint(false)?;
             }
         }
-        let metrics = caught(|| run.evaluate(observer))?;
-        self.finish(run, metrics)
+        // A run that was finished before.
+        let saved = match self.folder.checkpoint(run.step) {
+            saved if saved.exists() => saved,
+            _ => run.checkpoint(true)?,
+        };
+        match self.evaluate(&mut run, &saved, observer)? {
+            Some(outcome) => Ok(outcome),
+            None => Ok(Outcome::Stopped(saved)),
+        }
     }
 
-    fn finish(&self, mut run: Run<'_>, metrics: Metrics) -> Result<Outcome, TrainError> {
+    /// Evaluates the step of the checkpoint `saved`; how the run ended, if it did.
+    fn evaluate(
+        &self,
+        run: &mut Run<'_>,
+        saved: &Path,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Outcome>, TrainError> {
+        let metrics = match caught(|| run.evaluate(observer)) {
+            Ok(metrics) => metrics,
+            // The checkpoint records that its evaluation is due.
+            Err(TrainError::Interrupted) => {
+                self.comm.barrier()?;
+                return Ok(Some(Outcome::Stopped(saved.into())));
+            }
+            Err(error) => return Err(error),
+        };
+        run.note_evaluation(saved)?;
+        let config = &self.config.train;
+        let last = run.step >= config.steps;
+        let stale = config.patience > 0 && run.stale >= config.patience;
+        if stale && !last {
+            observer.on_early_stop(run.step, run.stale);
+        }
+        if !(stale || last) {
+            return Ok(None);
+        }
         run.finish(&metrics)?;
-        run.checkpoint()?;
         // No rank leaves before rank 0 has written all.
         self.comm.barrier()?;
-        Ok(Outcome::Finished(metrics))
+        Ok(Some(Outcome::Finished(metrics)))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::tensorflow::{self, Bundle};
 use super::torch::{self, Contents};
 use super::{classes, infer, names_detectron2, names_tensorflow, names_torchvision};
+use crate::budget::excerpt;
 use crate::config::{Backbone, ChannelOrder, Config};
 use crate::data::Classes;
 use crate::weights::error::WeightsError;
@@ -66,6 +67,12 @@ pub struct Imported {
 ///
 /// Whether all tensors of the network are there is checked when they are put into a model.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported, WeightsError> {
+    let imported = read(path, options)?;
+    imported.checkpoint.check(path)?;
+    Ok(imported)
+}
+
+fn read(path: &Path, options: &ImportOptions) -> Result<Imported, WeightsError> {
     if let Some(prefix) = tensorflow::prefix(path) {
         return from_tensorflow(&prefix, options)
             .map_err(|reason| format_error(path, "TensorFlow checkpoint", reason));
@@ -75,6 +82,9 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported, WeightsE
         source,
     };
     let mut file = File::open(path).map_err(io_error)?;
+    if !file.metadata().map_err(io_error)?.is_file() {
+        return Err(unsupported(path, "not a regular file".into()));
+    }
     let length = file.metadata().map_err(io_error)?.len();
     let mut start = Vec::new();
     (&mut file)
@@ -158,7 +168,7 @@ fn from_names(contents: Contents, options: &ImportOptions) -> Result<Imported, S
     } else if has("layer1.0.conv1.weight") {
         from_classification(tensors, ignored)
     } else {
-        let first: Vec<&str> = tensors.keys().take(3).map(String::as_str).collect();
+        let first: Vec<_> = tensors.keys().take(3).map(|name| excerpt(name)).collect();
         Err(format!(
             "its {} tensors ({}) are of no known model: torchvision, Detectron2 and the reference \
              system are",

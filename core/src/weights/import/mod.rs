@@ -13,6 +13,8 @@
 mod classes;
 mod export;
 mod formats;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod infer;
 mod names_detectron2;
 mod names_tensorflow;

@@ -1,8 +1,12 @@
 //! A reader of pickles that knows containers, tensors and arrays. It executes nothing: what a pickle
 //! asks to be called is looked up in a short list, and refused if it is not there.
 //!
+//! Names and texts are borrowed from the file, and what is copied is charged to a [`Budget`]: a megabyte of
+//! opcodes can otherwise copy one long text a million times.
+//!
 //! Source: CPython's `pickletools`, protocols 1 to 5.
 
+use crate::budget::Budget;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -26,30 +30,30 @@ pub enum Object<'a> {
     /// A list, tuple or set.
     List(Vec<Value>),
     Dict(Vec<(Value, Value)>),
-    /// `module.name`
-    Global(String),
-    Storage(Storage),
-    Tensor(Tensor),
-    Array(Array),
+    /// Module and name.
+    Global(&'a str, &'a str),
+    Storage(Storage<'a>),
+    Tensor(Tensor<'a>),
+    Array(Array<'a>),
     /// numpy's dtype: `f4`, `i8`, ...; whether it is big-endian.
-    Dtype(String, bool),
+    Dtype(&'a str, bool),
     /// An object whose content is of no use here.
     Inert,
 }
 
 /// torch: a run of numbers in the file, by its key.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Storage {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Storage<'a> {
     /// `FloatStorage`, `HalfStorage`, ...
-    pub kind: String,
-    pub key: String,
+    pub kind: &'a str,
+    pub key: &'a str,
     pub count: u64,
 }
 
 /// torch: a view of a storage.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Tensor {
-    pub storage: Storage,
+pub struct Tensor<'a> {
+    pub storage: Storage<'a>,
     pub offset: u64,
     pub shape: Vec<usize>,
     pub strides: Vec<u64>,
@@ -57,8 +61,8 @@ pub struct Tensor {
 
 /// numpy: an array with its numbers; the data is an index into [`Pickle::objects`].
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Array {
-    pub dtype: String,
+pub struct Array<'a> {
+    pub dtype: &'a str,
     pub big_endian: bool,
     pub fortran: bool,
     pub shape: Vec<usize>,
@@ -72,6 +76,8 @@ pub struct Pickle<'a> {
     pub objects: Vec<Object<'a>>,
     /// Bytes up to and with its end.
     pub length: usize,
+    /// What reading the rest of the file may use.
+    pub budget: Budget,
 }
 
 /// A state dict of a large model with its optimizer takes 200,000 steps.
@@ -86,6 +92,7 @@ pub fn read(bytes: &[u8]) -> Result<Pickle<'_>, String> {
         marks: Vec::new(),
         memo: HashMap::new(),
         objects: Vec::new(),
+        budget: Budget::for_file(bytes.len() as u64),
     };
     for _ in 0..MOST_STEPS {
         if let Some(root) = machine.step()? {
@@ -93,6 +100,7 @@ pub fn read(bytes: &[u8]) -> Result<Pickle<'_>, String> {
                 root,
                 objects: machine.objects,
                 length: machine.position,
+                budget: machine.budget,
             });
         }
     }
@@ -108,6 +116,7 @@ pub(super) struct Machine<'a> {
     marks: Vec<usize>,
     memo: HashMap<u64, Value>,
     pub(super) objects: Vec<Object<'a>>,
+    pub(super) budget: Budget,
 }
 
 impl<'a> Machine<'a> {
@@ -145,20 +154,20 @@ impl<'a> Machine<'a> {
             b'T' | b'B' => self.push_bytes::<4>()?,
             b'U' | b'C' => self.push_bytes::<1>()?,
             0x8e | 0x96 => self.push_bytes::<8>()?,
-            b'}' => self.push(Object::Dict(Vec::new())),
-            b']' | b')' | 0x8f => self.push(Object::List(Vec::new())),
+            b'}' => self.push(Object::Dict(Vec::new()))?,
+            b']' | b')' | 0x8f => self.push(Object::List(Vec::new()))?,
             b'l' | b't' | 0x91 => {
                 let items = self.pop_mark()?;
-                self.push(Object::List(items));
+                self.push(Object::List(items))?;
             }
             0x85..=0x87 => {
                 let first = self.below((code - 0x84) as usize)?;
                 let items = self.stack.split_off(first);
-                self.push(Object::List(items));
+                self.push(Object::List(items))?;
             }
             b'd' => {
                 let items = self.pop_mark()?;
-                self.push(Object::Dict(pairs(&items)));
+                self.push(Object::Dict(pairs(&items)))?;
             }
             b'a' => {
                 let item = self.pop()?;
@@ -181,18 +190,18 @@ impl<'a> Machine<'a> {
             b'r' => self.memorize::<4>()?,
             0x94 => {
                 let (key, top) = (self.memo.len() as u64, self.top()?);
-                self.memo.insert(key, top);
+                self.keep(key, top)?;
             }
             b'h' => self.recall::<1>()?,
             b'j' => self.recall::<4>()?,
             b'c' => {
                 let (module, name) = (self.line()?, self.line()?);
-                self.push(Object::Global(format!("{module}.{name}")));
+                self.push(Object::Global(module, name))?;
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                let name = format!("{}.{}", self.text(module)?, self.text(name)?);
-                self.push(Object::Global(name));
+                let (module, name) = (self.text(module)?, self.text(name)?);
+                self.push(Object::Global(module, name))?;
             }
             b'R' | 0x81 => {
                 let (arguments, callee) = (self.pop()?, self.pop()?);
@@ -206,7 +215,7 @@ impl<'a> Machine<'a> {
             b'Q' => {
                 let id = self.pop()?;
                 let storage = self.persistent(id)?;
-                self.push(Object::Storage(storage));
+                self.push(Object::Storage(storage))?;
             }
             other => {
                 let at = self.position - 1;
@@ -243,8 +252,7 @@ impl<'a> Machine<'a> {
     fn push_long<const N: usize>(&mut self) -> Result<(), String> {
         let bytes = self.sized::<N>()?;
         if bytes.len() > 8 {
-            self.push(Object::Bytes(bytes.into()));
-            return Ok(());
+            return self.push(Object::Bytes(bytes.into()));
         }
         let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
         let mut wide = [if negative { 0xff } else { 0 }; 8];
@@ -262,14 +270,12 @@ impl<'a> Machine<'a> {
     fn push_text<const N: usize>(&mut self) -> Result<(), String> {
         let bytes = self.sized::<N>()?;
         let text = str::from_utf8(bytes).map_err(|error| format!("a text is broken: {error}"))?;
-        self.push(Object::Text(text));
-        Ok(())
+        self.push(Object::Text(text))
     }
 
     fn push_bytes<const N: usize>(&mut self) -> Result<(), String> {
         let bytes = self.sized::<N>()?;
-        self.push(Object::Bytes(bytes.into()));
-        Ok(())
+        self.push(Object::Bytes(bytes.into()))
     }
 
     fn line(&mut self) -> Result<&'a str, String> {
@@ -280,14 +286,22 @@ impl<'a> Machine<'a> {
         str::from_utf8(line).map_err(|error| format!("a name is broken: {error}"))
     }
 
-    pub(super) fn add(&mut self, object: Object<'a>) -> Value {
+    pub(super) fn add(&mut self, object: Object<'a>) -> Result<Value, String> {
+        self.charge::<Object>(1)?;
         self.objects.push(object);
-        Value::Object(self.objects.len() - 1)
+        Ok(Value::Object(self.objects.len() - 1))
     }
 
-    fn push(&mut self, object: Object<'a>) {
-        let value = self.add(object);
+    fn push(&mut self, object: Object<'a>) -> Result<(), String> {
+        let value = self.add(object)?;
         self.stack.push(value);
+        Ok(())
+    }
+
+    /// Charges memory for `count` values of type `T`.
+    pub(super) fn charge<T>(&self, count: usize) -> Result<(), String> {
+        let charged = self.budget.values::<T>(count);
+        charged.map_err(|error| error.to_string())
     }
 
     fn top(&self) -> Result<Value, String> {
@@ -317,7 +331,14 @@ impl<'a> Machine<'a> {
 
     fn memorize<const N: usize>(&mut self) -> Result<(), String> {
         let (key, top) = (self.number::<N>()?, self.top()?);
-        self.memo.insert(key, top);
+        self.keep(key, top)
+    }
+
+    fn keep(&mut self, key: u64, value: Value) -> Result<(), String> {
+        if self.memo.insert(key, value).is_none() {
+            // A table of a hash map is up to twice as large as its entries.
+            self.charge::<(u64, Value)>(2)?;
+        }
         Ok(())
     }
 

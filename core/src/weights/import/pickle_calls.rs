@@ -1,6 +1,7 @@
 //! What a pickle may ask for: tensors of torch, arrays of numpy, plain containers.
 
 use super::pickle::{Array, Machine, Object, Pickle, Storage, Tensor, Value};
+use crate::budget::{OverBudget, excerpt};
 use std::borrow::Cow;
 
 impl<'a> Machine<'a> {
@@ -9,42 +10,47 @@ impl<'a> Machine<'a> {
         let Value::Object(index) = callee else {
             return Err("something without a name is called".into());
         };
-        let Object::Global(name) = &self.objects[index] else {
+        let Object::Global(module, name) = self.objects[index] else {
             return Err("something without a name is called".into());
         };
-        let name = name.clone();
-        let arguments = self.list(arguments)?.to_vec();
+        let arguments = self.list(arguments)?;
         let argument = |index: usize| {
             let found = arguments.get(index).copied();
-            found.ok_or_else(|| format!("{name} is called with {} arguments", arguments.len()))
+            let count = arguments.len();
+            found.ok_or_else(|| format!("{module}.{name} is called with {count} arguments"))
         };
-        let object = match name.as_str() {
-            "collections.OrderedDict" | "builtins.dict" | "__builtin__.dict" => {
-                Object::Dict(self.given_pairs(&arguments)?)
+        let object = match (module, name) {
+            ("collections", "OrderedDict") | ("builtins" | "__builtin__", "dict") => {
+                Object::Dict(self.given_pairs(arguments)?)
             }
-            "torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor" => Object::Tensor(
+            ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => Object::Tensor(
                 self.tensor(argument(0)?, argument(1)?, argument(2)?, argument(3)?)?,
             ),
-            "torch._utils._rebuild_parameter" | "torch.Size" => return argument(0),
-            "numpy.core.multiarray._reconstruct" | "numpy._core.multiarray._reconstruct" => {
+            ("torch._utils", "_rebuild_parameter") | ("torch", "Size") => return argument(0),
+            ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") => {
                 Object::Array(Array::default())
             }
-            "numpy.core.numeric._frombuffer" | "numpy._core.numeric._frombuffer" => {
+            ("numpy.core.numeric" | "numpy._core.numeric", "_frombuffer") => {
                 let order = argument(3).map(|order| self.text(order).unwrap_or("C"))?;
                 let fortran = order == "F";
                 let array = self.array(argument(2)?, argument(1)?, fortran, argument(0)?)?;
                 Object::Array(array)
             }
-            "numpy.dtype" => Object::Dtype(self.text(argument(0)?)?.into(), false),
-            "_codecs.encode" => Object::Bytes(Cow::Owned(latin1(self.text(argument(0)?)?)?)),
-            name if INERT.contains(&name) => Object::Inert,
-            name => {
+            ("numpy", "dtype") => Object::Dtype(self.text(argument(0)?)?, false),
+            ("_codecs", "encode") => {
+                let text = self.text(argument(0)?)?;
+                self.charge::<u8>(text.len())?;
+                Object::Bytes(Cow::Owned(latin1(text)?))
+            }
+            global if INERT.contains(&global) => Object::Inert,
+            (module, name) => {
+                let (module, name) = (excerpt(module), excerpt(name));
                 return Err(format!(
-                    "it wants to call `{name}`, which makes no tensor; nothing was executed"
+                    "it wants to call `{module}.{name}`, which makes no tensor; nothing was executed"
                 ));
             }
         };
-        Ok(self.add(object))
+        self.add(object)
     }
 
     /// The key and value pairs that a dict is made from.
@@ -53,6 +59,7 @@ impl<'a> Machine<'a> {
             return Ok(Vec::new());
         };
         let items = self.list(given)?.iter();
+        self.charge::<(Value, Value)>(items.len())?;
         let pair = |&item: &Value| match *self.list(item)? {
             [key, value] => Ok((key, value)),
             _ => Err("a dict is made of something else than pairs".to_string()),
@@ -67,17 +74,17 @@ impl<'a> Machine<'a> {
         };
         match &self.objects[index] {
             Object::Array(_) => {
-                let state = self.list(state)?.to_vec();
-                let &[_, shape, dtype, fortran, data] = state.as_slice() else {
+                let &[_, shape, dtype, fortran, data] = self.list(state)? else {
                     return Err("an array has an unknown state".into());
                 };
+                self.charge::<usize>(MOST_DIMENSIONS)?;
                 let fortran = fortran == Value::Int(1);
                 self.objects[index] = Object::Array(self.array(shape, dtype, fortran, data)?);
             }
-            Object::Dtype(kind, _) => {
+            &Object::Dtype(kind, _) => {
                 let order = self.list(state)?.get(1).copied();
                 let big = order.is_some_and(|order| self.text(order) == Ok(">"));
-                self.objects[index] = Object::Dtype(kind.clone(), big);
+                self.objects[index] = Object::Dtype(kind, big);
             }
             _ => {}
         }
@@ -90,16 +97,16 @@ impl<'a> Machine<'a> {
         dtype: Value,
         fortran: bool,
         data: Value,
-    ) -> Result<Array, String> {
+    ) -> Result<Array<'a>, String> {
         let (Value::Object(dtype), Value::Object(data)) = (dtype, data) else {
             return Err("an array has no type or no data".into());
         };
-        let Object::Dtype(kind, big_endian) = &self.objects[dtype] else {
+        let Object::Dtype(dtype, big_endian) = self.objects[dtype] else {
             return Err("an array has no type".into());
         };
         Ok(Array {
-            dtype: kind.clone(),
-            big_endian: *big_endian,
+            dtype,
+            big_endian,
             fortran,
             shape: self
                 .lengths(shape)?
@@ -116,10 +123,11 @@ impl<'a> Machine<'a> {
         offset: Value,
         shape: Value,
         strides: Value,
-    ) -> Result<Tensor, String> {
+    ) -> Result<Tensor<'a>, String> {
+        self.charge::<usize>(2 * MOST_DIMENSIONS)?;
         let storage = match storage {
             Value::Object(index) => match &self.objects[index] {
-                Object::Storage(storage) => storage.clone(),
+                Object::Storage(storage) => *storage,
                 _ => return Err("a tensor has no storage".into()),
             },
             _ => return Err("a tensor has no storage".into()),
@@ -139,7 +147,7 @@ impl<'a> Machine<'a> {
     }
 
     /// torch's reference to a storage: `("storage", type, key, device, count)`.
-    pub(super) fn persistent(&self, id: Value) -> Result<Storage, String> {
+    pub(super) fn persistent(&self, id: Value) -> Result<Storage<'a>, String> {
         let (tag, kind, key, count) = match *self.list(id)? {
             [tag, kind, key, _, count] | [tag, kind, key, _, count, Value::Other] => {
                 (tag, kind, key, count)
@@ -148,18 +156,19 @@ impl<'a> Machine<'a> {
             _ => return Err("a storage has an unknown description".into()),
         };
         if self.text(tag)? != "storage" {
-            return Err(format!("`{}` is stored outside of it", self.text(tag)?));
+            let tag = excerpt(self.text(tag)?);
+            return Err(format!("`{tag}` is stored outside of it"));
         }
         let kind = match kind {
             Value::Object(index) => match &self.objects[index] {
-                Object::Global(name) => name.rsplit('.').next().unwrap_or(name).to_string(),
+                Object::Global(_, name) => name.rsplit('.').next().unwrap_or(name),
                 _ => return Err("a storage has no type".into()),
             },
             _ => return Err("a storage has no type".into()),
         };
         Ok(Storage {
             kind,
-            key: self.text(key)?.into(),
+            key: self.text(key)?,
             count: length(count)?,
         })
     }
@@ -174,13 +183,26 @@ impl<'a> Machine<'a> {
         }
     }
 
-    pub(super) fn text(&self, value: Value) -> Result<&str, String> {
-        text(&self.objects, value).ok_or_else(|| "a text is wanted and not given".to_string())
+    /// A text of the file. Bytes are one too (Python 2), and are checked each time.
+    pub(super) fn text(&self, value: Value) -> Result<&'a str, String> {
+        let found = match value {
+            Value::Object(index) => match &self.objects[index] {
+                Object::Text(text) => Some(*text),
+                Object::Bytes(Cow::Borrowed(bytes)) => {
+                    let work = self.budget.work(bytes.len());
+                    work.map_err(|error| error.to_string())?;
+                    str::from_utf8(bytes).ok()
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        found.ok_or_else(|| "a text is wanted and not given".to_string())
     }
 
     fn lengths(&self, value: Value) -> Result<Vec<u64>, String> {
         let items = self.list(value)?;
-        if items.len() > 8 {
+        if items.len() > MOST_DIMENSIONS {
             return Err(format!("a tensor has {} dimensions", items.len()));
         }
         items.iter().map(|&item| length(item)).collect()
@@ -188,18 +210,21 @@ impl<'a> Machine<'a> {
 }
 
 /// Objects of training checkpoints that hold settings, not weights.
-const INERT: [&str; 8] = [
-    "argparse.Namespace",
-    "collections.Counter",
-    "collections.defaultdict",
-    "builtins.set",
-    "torch.device",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-    "torch.nn.parameter.Parameter",
+const INERT: [(&str, &str); 8] = [
+    ("argparse", "Namespace"),
+    ("collections", "Counter"),
+    ("collections", "defaultdict"),
+    ("builtins", "set"),
+    ("torch", "device"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "scalar"),
+    ("torch.nn.parameter", "Parameter"),
 ];
 
-impl Tensor {
+/// Dimensions of the tensors that are read.
+const MOST_DIMENSIONS: usize = 8;
+
+impl Tensor<'_> {
     /// Refuses a view that reaches beyond its storage.
     fn check(&self) -> Result<(), String> {
         if self.shape.len() != self.strides.len() {
@@ -237,17 +262,6 @@ fn latin1(text: &str) -> Result<Vec<u8>, String> {
     bytes.map_err(|_| "bytes are written as a text of wider characters".into())
 }
 
-fn text<'a>(objects: &'a [Object], value: Value) -> Option<&'a str> {
-    match value {
-        Value::Object(index) => match objects.get(index)? {
-            Object::Text(text) => Some(text),
-            Object::Bytes(bytes) => str::from_utf8(bytes).ok(),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
 impl<'a> Pickle<'a> {
     /// The object behind a value.
     pub fn object(&self, value: Value) -> Option<&Object<'a>> {
@@ -265,14 +279,20 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// A text.
-    pub fn text(&self, value: Value) -> Option<&str> {
-        text(&self.objects, value)
+    /// A text; each time one is asked for is charged.
+    pub fn text(&self, value: Value) -> Result<Option<&str>, OverBudget> {
+        let bytes = match self.object(value) {
+            Some(Object::Text(text)) => return Ok(Some(text)),
+            Some(Object::Bytes(bytes)) => bytes,
+            _ => return Ok(None),
+        };
+        self.budget.work(bytes.len())?;
+        Ok(str::from_utf8(bytes).ok())
     }
 
     /// The entries of the model's state dict: the root, or what it holds as `model`, `state_dict`
     /// or `model_state_dict`.
-    pub fn state_dict(&self) -> Option<Vec<(&str, &Object<'a>)>> {
+    pub fn state_dict(&self) -> Result<Vec<(&str, &Object<'a>)>, String> {
         let mut dict = self.root;
         for key in ["model", "state_dict", "model_state_dict"] {
             let inner = self.get(self.root, key);
@@ -282,20 +302,27 @@ impl<'a> Pickle<'a> {
                 break;
             }
         }
-        let Object::Dict(entries) = self.object(dict)? else {
-            return None;
+        let Some(Object::Dict(entries)) = self.object(dict) else {
+            return Err("it holds no dict of tensors".into());
         };
-        let named = entries
-            .iter()
-            .filter_map(|&(key, value)| Some((self.text(key)?, self.object(value)?)));
-        Some(named.collect())
+        let mut named = Vec::with_capacity(entries.len());
+        for &(key, value) in entries {
+            let name = self.text(key).map_err(|error| error.to_string())?;
+            named.extend(name.zip(self.object(value)));
+        }
+        Ok(named)
     }
 
     fn get(&self, dict: Value, key: &str) -> Option<Value> {
         let Object::Dict(entries) = self.object(dict)? else {
             return None;
         };
-        let found = entries.iter().find(|(k, _)| self.text(*k) == Some(key));
+        let is_key = |value: Value| match self.object(value) {
+            Some(Object::Text(text)) => *text == key,
+            Some(Object::Bytes(bytes)) => **bytes == *key.as_bytes(),
+            _ => false,
+        };
+        let found = entries.iter().find(|(k, _)| is_key(*k));
         found.map(|(_, value)| *value)
     }
 }

@@ -3,6 +3,7 @@
 //! Read here and not by the `sstable` crate (which the tests write with), because that one trusts
 //! lengths and panics on a damaged file. Source: leveldb/doc/table_format.md.
 
+use crate::budget::Budget;
 use crate::crc::masked_crc;
 
 /// Bytes at the end of a table: two block handles, padding, the magic number.
@@ -23,13 +24,14 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Entry>, String> {
     }
     let _meta = handle(&mut footer)?;
     let index = handle(&mut footer)?;
+    // Keys repeat the start of the one before them, and blocks may be named many times.
+    let budget = Budget::for_file(bytes.len() as u64);
+    let mut blocks = Vec::new();
+    block(bytes, index, &budget, &mut blocks)?;
     let mut entries = Vec::new();
-    for (_, value) in block(bytes, index)? {
+    for (_, value) in blocks {
         let place = handle(&mut value.as_slice())?;
-        entries.extend(block(bytes, place)?);
-        if entries.len() > MOST_ENTRIES {
-            return Err(format!("it has more than {MOST_ENTRIES} entries"));
-        }
+        block(bytes, place, &budget, &mut entries)?;
     }
     Ok(entries)
 }
@@ -55,8 +57,15 @@ fn varint(bytes: &mut &[u8]) -> Result<usize, String> {
     Err("a number is too long".into())
 }
 
-/// The entries of a block; keys share the start of the one before them.
-fn block(bytes: &[u8], (offset, length): (usize, usize)) -> Result<Vec<Entry>, String> {
+/// Adds the entries of a block; keys share the start of the one before them.
+fn block(
+    bytes: &[u8],
+    (offset, length): (usize, usize),
+    budget: &Budget,
+    entries: &mut Vec<Entry>,
+) -> Result<(), String> {
+    let over = |error: crate::budget::OverBudget| error.to_string();
+    budget.work(length).map_err(over)?;
     let end = offset
         .checked_add(length)
         .and_then(|end| end.checked_add(TRAILER));
@@ -75,21 +84,29 @@ fn block(bytes: &[u8], (offset, length): (usize, usize)) -> Result<Vec<Entry>, S
         .checked_mul(4)
         .and_then(|size| content.len().checked_sub(size + 4));
     let mut rest = &content[..restarts.ok_or("a block has too many restarts")?];
-    let (mut entries, mut key) = (Vec::new(), Vec::new());
+    let mut key = Vec::new();
     while !rest.is_empty() {
         let (shared, own, value) = (varint(&mut rest)?, varint(&mut rest)?, varint(&mut rest)?);
         let size = own.checked_add(value);
         let found = size.and_then(|size| rest.split_at_checked(size));
         let (found, after) = found.ok_or("an entry reaches beyond its block")?;
-        if shared > key.len() || key.len() > LONGEST_KEY {
+        if shared > key.len() {
             return Err("a key continues one that is too short".into());
         }
+        if shared.saturating_add(own) > LONGEST_KEY {
+            return Err(format!("a key has more than {LONGEST_KEY} bytes"));
+        }
+        if entries.len() >= MOST_ENTRIES {
+            return Err(format!("it has more than {MOST_ENTRIES} entries"));
+        }
+        budget.values::<Entry>(1).map_err(over)?;
+        budget.bytes(shared + own + value).map_err(over)?;
         key.truncate(shared);
         key.extend_from_slice(&found[..own]);
         entries.push((key.clone(), found[own..].to_vec()));
         rest = after;
     }
-    Ok(entries)
+    Ok(())
 }
 
 /// Names of variables are shorter; a longer one could be repeated for every entry.

@@ -3,6 +3,7 @@
 
 use super::pickle::{self, Array, Object, Pickle, Storage, Tensor};
 use super::views::{column_major, gather, row_major};
+use crate::budget::{Budget, excerpt};
 use crate::weights::state::{FloatType, StateDict};
 use burn::tensor::TensorData;
 use std::collections::BTreeMap;
@@ -36,11 +37,16 @@ pub fn read_zip<R: Read + Seek>(reader: R, file_length: u64) -> Result<Contents,
         return Err("it was written on a big-endian machine".into());
     }
     let pickle = pickle::read(&bytes)?;
+    // Entries of a zip archive may overlap: the bytes of all of them together are bounded too.
+    let budget = Budget::for_file(file_length);
     assemble(&pickle, file_length, |storage, stored| {
-        let name = format!("{folder}data/{}", storage.key);
+        let name = format!("{folder}data/{}", excerpt(storage.key));
         let wanted = storage.count.checked_mul(stored.size() as u64);
         let wanted = wanted.ok_or_else(|| format!("{name} has too many numbers"))?;
-        let bytes = entry(&mut archive, &name, file_length)?;
+        let most = wanted.min(file_length);
+        let read = budget.work(usize::try_from(most).unwrap_or(usize::MAX));
+        read.map_err(|error| error.to_string())?;
+        let bytes = entry(&mut archive, &name, most)?;
         if bytes.len() as u64 != wanted {
             return Err(format!(
                 "{name} has {} bytes, the description says {wanted}",
@@ -65,9 +71,7 @@ fn entry<R: Read + Seek>(
     }
     let size = entry.size();
     if size > most {
-        return Err(format!(
-            "{name} should have {size} bytes, the most is {most}"
-        ));
+        return Err(format!("{name} has {size} bytes, at most {most} are read"));
     }
     let mut bytes = Vec::with_capacity(size as usize);
     entry
@@ -105,30 +109,38 @@ pub fn read_legacy(bytes: &[u8]) -> Result<Contents, String> {
         .objects
         .iter()
         .filter_map(|object| match object {
-            Object::Storage(storage) => Some((storage.key.as_str(), storage)),
+            Object::Storage(storage) => Some((storage.key, storage)),
             _ => None,
         })
         .collect();
     let mut places = BTreeMap::new();
     let keys_list = keys.items(keys.root).ok_or("it has no list of storages")?;
     for &key in keys_list {
-        let key = keys.text(key).ok_or("a storage has no key")?;
-        let storage = storages.get(key);
-        let storage = storage.ok_or_else(|| format!("storage {key} is not described"))?;
+        let key = keys.text(key).map_err(|error| error.to_string())?;
+        let key = key.ok_or("a storage has no key")?;
+        let found = storages.get_key_value(key);
+        let key = excerpt(key);
+        let (&name, storage) = found.ok_or_else(|| format!("storage {key} is not described"))?;
         let (count, after) = rest.split_at_checked(8).ok_or("it was cut short")?;
         if count != storage.count.to_le_bytes() {
             return Err(format!("storage {key} has another length than described"));
         }
-        let size = storage_size(&storage.kind)
+        let size = storage_size(storage.kind)
             .and_then(|size| storage.count.checked_mul(size))
-            .ok_or_else(|| format!("storage {key} is of an unknown type, {}", storage.kind))?;
+            .ok_or_else(|| {
+                let kind = excerpt(storage.kind);
+                format!("storage {key} is of an unknown type, {kind}")
+            })?;
         let numbers = after.get(..size as usize).ok_or("it was cut short")?;
-        places.insert(key.to_string(), numbers);
+        places.insert(name, numbers);
         rest = &after[numbers.len()..];
     }
     assemble(&state, bytes.len() as u64, |storage, stored| {
-        let numbers = places.get(&storage.key);
-        let numbers = numbers.ok_or_else(|| format!("storage {} is missing", storage.key))?;
+        let numbers = places.get(storage.key);
+        let numbers = numbers.ok_or_else(|| {
+            let key = excerpt(storage.key);
+            format!("storage {key} is missing")
+        })?;
         Ok(stored.decode(numbers))
     })
 }
@@ -137,7 +149,8 @@ pub fn read_legacy(bytes: &[u8]) -> Result<Contents, String> {
 pub fn read_arrays(bytes: &[u8]) -> Result<Contents, String> {
     let pickle = pickle::read(bytes)?;
     assemble(&pickle, bytes.len() as u64, |storage, _| {
-        Err(format!("storage {} is in another file", storage.key))
+        let key = excerpt(storage.key);
+        Err(format!("storage {key} is in another file"))
     })
 }
 
@@ -168,20 +181,26 @@ fn assemble(
     file_length: u64,
     mut fetch: impl FnMut(&Storage, FloatType) -> Result<Vec<f32>, String>,
 ) -> Result<Contents, String> {
-    let entries = pickle.state_dict().ok_or("it holds no dict of tensors")?;
+    let entries = pickle.state_dict()?;
     let mut contents = Contents::default();
     let mut by_storage: BTreeMap<&str, Vec<(&str, &Tensor)>> = BTreeMap::new();
     // Halves double; views may share numbers. More is an attack on the memory.
     let mut left = 4 * file_length + (1 << 20);
+    // A name is a few bytes of the file for each entry, and a copy here.
+    let charge = |name: &str| {
+        let charged = pickle.budget.bytes(name.len() + size_of::<String>());
+        charged.map_err(|error| error.to_string())
+    };
     for (name, object) in entries {
         let shape = match object {
-            Object::Tensor(tensor) if float_type(&tensor.storage.kind).is_some() => {
-                let views = by_storage.entry(&tensor.storage.key).or_default();
+            Object::Tensor(tensor) if float_type(tensor.storage.kind).is_some() => {
+                let views = by_storage.entry(tensor.storage.key).or_default();
                 views.push((name, tensor));
                 &tensor.shape
             }
-            Object::Array(array) if float_type(&array.dtype).is_some() => &array.shape,
+            Object::Array(array) if float_type(array.dtype).is_some() => &array.shape,
             _ => {
+                charge(name)?;
                 contents.ignored.push(name.into());
                 continue;
             }
@@ -189,7 +208,8 @@ fn assemble(
         let bytes = shape.iter().try_fold(4u64, |n, &s| n.checked_mul(s as u64));
         left = bytes
             .and_then(|bytes| left.checked_sub(bytes))
-            .ok_or_else(|| format!("{name} {shape:?} is larger than the file allows"))?;
+            .ok_or_else(|| format!("{} {shape:?} is larger than the file allows", excerpt(name)))?;
+        charge(name)?;
         if let Object::Array(array) = object {
             let values = array_values(pickle, name, array)?;
             let data = TensorData::new(values, array.shape.clone());
@@ -198,10 +218,11 @@ fn assemble(
     }
     for views in by_storage.values() {
         let storage = &views[0].1.storage;
-        let stored = float_type(&storage.kind).ok_or("a storage has an unknown type")?;
+        let stored = float_type(storage.kind).ok_or("a storage has an unknown type")?;
         let values = fetch(storage, stored)?;
         for (name, tensor) in views {
             if tensor.storage != *storage || values.len() as u64 != storage.count {
+                let name = excerpt(name);
                 return Err(format!("{name} describes its storage in another way"));
             }
             let strides: Vec<usize> = tensor.strides.iter().map(|&s| s as usize).collect();
@@ -214,11 +235,12 @@ fn assemble(
 }
 
 fn array_values(pickle: &Pickle, name: &str, array: &Array) -> Result<Vec<f32>, String> {
+    let name = excerpt(name);
     let bytes = match array.data.and_then(|index| pickle.objects.get(index)) {
         Some(Object::Bytes(bytes)) => bytes,
         _ => return Err(format!("{name} has no data")),
     };
-    let stored = float_type(&array.dtype).ok_or_else(|| format!("{name} is no float"))?;
+    let stored = float_type(array.dtype).ok_or_else(|| format!("{name} is no float"))?;
     if array.big_endian {
         return Err(format!(
             "{name} is big-endian: save it on the machine you use"

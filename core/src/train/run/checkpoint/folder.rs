@@ -3,6 +3,7 @@
 //! Files are written and synced under a temporary name, then the folder is renamed: a process that is
 //! killed at any moment leaves every older checkpoint as it was.
 
+use crate::disk::sync_folder;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -37,11 +38,31 @@ pub(crate) fn write(
 ) -> Result<PathBuf> {
     let folder = parent.join(format!("{step:08}"));
     let temporary = parent.join(format!(".writing-{step:08}"));
+    fill(&temporary, files, before)?;
+    before("move an old one of this step away")?;
+    discard(&folder)?;
+    before("rename")?;
+    std::fs::rename(&temporary, &folder)?;
+    before("sync the parent")?;
+    sync_folder(parent)?;
+    let (later, kept): (Vec<_>, Vec<_>) = list(parent)?
+        .into_iter()
+        .partition(|(number, _)| *number > step);
+    for (_, old) in later.into_iter().chain(kept.into_iter().skip(keep.max(1))) {
+        before("remove an old one")?;
+        discard(&old)?;
+    }
+    remove_leftovers(parent)?;
+    Ok(folder)
+}
+
+/// Writes all files and the manifest into a new folder, and waits until they are on the disk.
+fn fill(temporary: &Path, files: &[Contents<'_>], before: Step<'_>) -> Result<()> {
     before("create")?;
     if temporary.exists() {
-        std::fs::remove_dir_all(&temporary)?;
+        std::fs::remove_dir_all(temporary)?;
     }
-    std::fs::create_dir_all(&temporary)?;
+    std::fs::create_dir_all(temporary)?;
     let mut manifest = Manifest::new();
     for (name, contents) in files {
         let bytes = contents()?;
@@ -55,21 +76,7 @@ pub(crate) fn write(
     let manifest = serde_json::to_vec_pretty(&manifest)?;
     write_file(&temporary.join(MANIFEST), &manifest, before)?;
     before("sync the folder")?;
-    sync(&temporary)?;
-    before("rename")?;
-    discard(&folder)?;
-    std::fs::rename(&temporary, &folder)?;
-    before("sync the parent")?;
-    sync(parent)?;
-    let (later, kept): (Vec<_>, Vec<_>) = list(parent)?
-        .into_iter()
-        .partition(|(number, _)| *number > step);
-    for (_, old) in later.into_iter().chain(kept.into_iter().skip(keep.max(1))) {
-        before("remove an old one")?;
-        discard(&old)?;
-    }
-    remove_leftovers(parent)?;
-    Ok(folder)
+    sync_folder(temporary)
 }
 
 fn write_file(path: &Path, bytes: &[u8], before: Step<'_>) -> Result<()> {
@@ -98,28 +105,28 @@ fn discard(folder: &Path) -> Result<()> {
     std::fs::remove_dir_all(doomed)
 }
 
-/// Removes what writes and removals left that were killed on the way.
-fn remove_leftovers(parent: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(parent)? {
+/// Removes what writes and removals left that were killed on the way. What is whole but for its name, because a
+/// checkpoint of the same step was being replaced, gets it.
+pub(super) fn remove_leftovers(parent: &Path) -> Result<()> {
+    let entries = match std::fs::read_dir(parent) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(".writing-") || name.starts_with(".removing-") {
-            std::fs::remove_dir_all(entry.path())?;
+        let path = entry.path();
+        if let Some(step) = name.strip_prefix(".writing-") {
+            let folder = parent.join(step);
+            match !folder.exists() && check(&path).is_ok() {
+                true => std::fs::rename(&path, folder)?,
+                false => std::fs::remove_dir_all(path)?,
+            }
+        } else if name.starts_with(".removing-") {
+            std::fs::remove_dir_all(path)?;
         }
     }
-    Ok(())
-}
-
-/// Makes new names in a folder last.
-#[cfg(unix)]
-fn sync(folder: &Path) -> Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-/// Windows has no such call; a rename there is not lost.
-#[cfg(not(unix))]
-fn sync(_folder: &Path) -> Result<()> {
     Ok(())
 }
 
@@ -131,8 +138,10 @@ pub(crate) fn list(parent: &Path) -> Result<Vec<(usize, PathBuf)>> {
     };
     let paths: Result<Vec<PathBuf>> = entries.map(|entry| Ok(entry?.path())).collect();
     let step = |path: &PathBuf| path.file_name()?.to_str()?.parse::<usize>().ok();
+    // A file of that name is somebody else's.
     let mut numbered: Vec<(usize, PathBuf)> = paths?
         .into_iter()
+        .filter(|path| path.is_dir())
         .filter_map(|path| Some((step(&path)?, path)))
         .collect();
     numbered.sort_unstable_by(|a, b| b.cmp(a));
@@ -234,6 +243,45 @@ mod tests {
             .map(|(step, _)| *step)
             .collect();
         assert_eq!(left, [9]);
+    }
+
+    /// The only checkpoint, replaced by one of the same step: killed between the two renames, too.
+    #[test]
+    fn replacing_the_only_checkpoint_never_leaves_none() {
+        let mut fault = 0;
+        loop {
+            let folder = tempfile::tempdir().unwrap();
+            let parent = folder.path();
+            let contents = || Ok(vec![1; 10]);
+            write(parent, 7, &[("d", &contents)], 1, &mut |_| Ok(())).unwrap();
+            let mut left = fault;
+            let mut before = |_: &str| match left {
+                0 => Err(Error::other("killed")),
+                _ => {
+                    left -= 1;
+                    Ok(())
+                }
+            };
+            let done = write(parent, 7, &[("d", &contents)], 1, &mut before).is_ok();
+            remove_leftovers(parent).unwrap();
+            let found = list(parent).unwrap();
+            assert_eq!(found.len(), 1, "after {fault}");
+            check(&found[0].1).unwrap();
+            if done {
+                break;
+            }
+            fault += 1;
+        }
+        assert!(fault >= 8, "only {fault} points");
+    }
+
+    #[test]
+    fn a_file_among_the_checkpoints_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("9"), "a note").unwrap();
+        assert!(killed(folder.path(), 3, usize::MAX));
+        assert_eq!(list(folder.path()).unwrap().len(), 1);
+        assert!(folder.path().join("9").is_file());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod folder;
 
 use crate::config::Config;
 use crate::data::Classes;
+use crate::disk::{create_folder, free_bytes, is_full, write_durably};
 use crate::model::MaskRcnn;
 use crate::train::error::CheckpointError;
 use crate::train::optim::loss_scale::ScaleState;
@@ -41,6 +42,34 @@ pub struct Progress {
     pub loss_scale: Option<ScaleState>,
     /// Length of `metrics.jsonl` in bytes; what follows is of steps that will be done again.
     pub metrics_bytes: u64,
+    /// Whether the evaluation of this step is still to be made: checkpoints are written before it.
+    #[serde(default)]
+    pub evaluation_due: bool,
+}
+
+/// What the evaluation after a checkpoint changes of its [`Progress`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Evaluated {
+    pub(crate) best: Option<f64>,
+    pub(crate) stale: usize,
+    pub(crate) metrics_bytes: u64,
+}
+
+impl Evaluated {
+    /// Notes in a checkpoint that its evaluation is over.
+    pub(crate) fn write(&self, checkpoint: &Path) -> Result<(), CheckpointError> {
+        let path = checkpoint.join(EVALUATED);
+        let written = serde_json::to_vec_pretty(self)
+            .map_err(std::io::Error::from)
+            .and_then(|text| write_durably(&path, |out| out.write_all(&text)));
+        written.map_err(|source| CheckpointError::Io { path, source })
+    }
+
+    /// The note of a checkpoint; none where it is missing or broken, and the evaluation is made again.
+    fn read(checkpoint: &Path) -> Option<Self> {
+        let text = folder::read(checkpoint, EVALUATED).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
 }
 
 impl Progress {
@@ -69,6 +98,7 @@ const WEIGHTS: &str = "weights.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const EMA: &str = "ema.safetensors";
 const PROGRESS: &str = "progress.json";
+const EVALUATED: &str = "evaluated.json";
 
 /// What is saved.
 pub(crate) struct Snapshot<'a> {
@@ -82,13 +112,19 @@ pub(crate) struct Snapshot<'a> {
 }
 
 impl Snapshot<'_> {
-    /// Writes `parent/STEP` whole or not at all; keeps the newest `keep`.
-    pub(crate) fn write(&self, parent: &Path, keep: usize) -> Result<PathBuf, CheckpointError> {
+    /// Writes `parent/STEP` whole or not at all; keeps the newest `keep`. It has about `bytes`, which must be
+    /// free.
+    pub(crate) fn write(
+        &self,
+        parent: &Path,
+        keep: usize,
+        bytes: u64,
+    ) -> Result<PathBuf, CheckpointError> {
         let io = |source| CheckpointError::Io {
             path: parent.into(),
             source,
         };
-        std::fs::create_dir_all(parent).map_err(io)?;
+        check_room(parent, bytes)?;
         let weights = |model: &MaskRcnn| {
             let checkpoint = Checkpoint {
                 config: self.config.clone(),
@@ -110,8 +146,45 @@ impl Snapshot<'_> {
         if self.ema.is_some() {
             files.push((EMA, &ema));
         }
-        folder::write(parent, self.progress.step, &files, keep, &mut |_| Ok(())).map_err(io)
+        let written = folder::write(parent, self.progress.step, &files, keep, &mut |_| Ok(()));
+        written.map_err(|source| {
+            // It may fill the disk. The first error is the one to report.
+            let _ = folder::remove_leftovers(parent);
+            match is_full(&source) {
+                true => CheckpointError::full(parent, bytes),
+                false => io(source),
+            }
+        })
     }
+}
+
+/// Creates the folder of the checkpoints, and refuses where there is no room for one of `bytes`.
+pub(crate) fn check_room(parent: &Path, bytes: u64) -> Result<(), CheckpointError> {
+    create_folder(parent).map_err(|source| CheckpointError::Io {
+        path: parent.into(),
+        source,
+    })?;
+    match free_bytes(parent).is_some_and(|free| free < bytes) {
+        true => Err(CheckpointError::full(parent, bytes)),
+        false => Ok(()),
+    }
+}
+
+/// Removes what killed writes left in the folder of the checkpoints.
+pub(crate) fn remove_leftovers(parent: &Path) -> Result<(), CheckpointError> {
+    folder::remove_leftovers(parent).map_err(|source| CheckpointError::Io {
+        path: parent.into(),
+        source,
+    })
+}
+
+/// The configuration that the newest readable checkpoint was written with, where `args.toml` is lost.
+pub(crate) fn newest_config(parent: &Path) -> Option<Config> {
+    let folders = folder::list(parent).ok()?;
+    folders.into_iter().find_map(|(_, folder)| {
+        let path = folder.join(WEIGHTS);
+        Some(crate::weights::load(&path).ok()?.config)
+    })
 }
 
 /// Reads the newest whole checkpoint in `parent`; with it, one line for each newer one that is broken.
@@ -148,10 +221,16 @@ fn read(folder: &Path) -> Result<Saved, CheckpointError> {
         Ok(from_bytes(&folder.join(name), &bytes(name)?)?)
     };
     let progress = serde_json::from_slice(&bytes(PROGRESS)?);
-    let progress = progress.map_err(|error| CheckpointError::Misfit {
+    let mut progress: Progress = progress.map_err(|error| CheckpointError::Misfit {
         path: folder.join(PROGRESS),
         reason: error.to_string(),
     })?;
+    if let Some(evaluated) = Evaluated::read(folder) {
+        progress.best = evaluated.best;
+        progress.stale = evaluated.stale;
+        progress.metrics_bytes = evaluated.metrics_bytes;
+        progress.evaluation_due = false;
+    }
     let averaged = folder.join(EMA).exists();
     Ok(Saved {
         progress,

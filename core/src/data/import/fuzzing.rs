@@ -1,0 +1,35 @@
+//! The parsers of this room from bytes, for fuzzers.
+
+use super::records::Records;
+use super::{data_yaml as yaml, voc, yolo};
+use crate::budget::Budget;
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::path::Path;
+
+/// `data.yaml` of a YOLO dataset.
+pub fn data_yaml(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    yaml::DataYaml::parse(&text).is_ok()
+}
+
+/// A label file of YOLO-seg.
+pub fn yolo_label(bytes: &[u8]) -> bool {
+    let names = BTreeMap::from([(0, "a".to_string()), (1, "b".to_string())]);
+    let text = String::from_utf8_lossy(bytes);
+    text.lines()
+        .all(|line| yolo::parse_line(line, &names).is_ok())
+}
+
+/// TFRecords with their `tf.Example` messages.
+pub fn tfrecord(bytes: &[u8]) -> bool {
+    let records = Records::new(Path::new("fuzzed"), Cursor::new(bytes), bytes.len() as u64);
+    records.into_iter().all(|record| record.is_ok())
+}
+
+/// A mask of Pascal VOC.
+pub fn voc_mask(bytes: &[u8]) -> bool {
+    let budget = Budget::for_file(bytes.len() as u64);
+    let found = voc::object_numbers(Cursor::new(bytes));
+    found.is_ok_and(|(size, numbers)| voc::object_masks(&numbers, size, 254, &budget).is_ok())
+}

@@ -1,0 +1,155 @@
+//! Files that are whole or not there, after a kill, an error or a power cut.
+
+use std::fs::File;
+use std::io::{BufWriter, Error, ErrorKind, Result, Write};
+use std::path::{Path, PathBuf};
+
+/// Writes a file by way of a temporary one beside it: contents to the disk, then the new name, then the folder's
+/// entry. Whatever happens in between, `path` has its old contents or the new ones; the temporary file is removed
+/// where anything fails.
+pub fn write_durably(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let temporary = partial(path);
+    let result = fill(&temporary, write).and_then(|()| std::fs::rename(&temporary, path));
+    if result.is_err() {
+        // The first error is the one to report.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    result?;
+    sync_folder(parent(path))
+}
+
+/// Creates a file, writes it and waits until it is on the disk.
+fn fill(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    write(&mut out)?;
+    let file = out.into_inner().map_err(|error| error.into_error())?;
+    file.sync_all()
+}
+
+/// Where a file is written before it has its name. A fixed name, so that the next attempt replaces what a killed
+/// one left.
+pub fn partial(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".partial");
+    path.with_file_name(name)
+}
+
+/// Removes what killed writes of these files left.
+pub fn remove_partial(paths: &[PathBuf]) -> Result<()> {
+    for path in paths {
+        match std::fs::remove_file(partial(path)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The folder of a file; `.` for a bare name.
+pub fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
+    }
+}
+
+/// Creates a folder with its parents, so that they are still there after a power cut.
+pub fn create_folder(path: &Path) -> Result<()> {
+    let missing: Vec<&Path> = path
+        .ancestors()
+        .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+        .collect();
+    std::fs::create_dir_all(path)?;
+    for folder in missing.into_iter().rev() {
+        sync_folder(parent(folder))?;
+    }
+    Ok(())
+}
+
+/// Makes new names in a folder last.
+#[cfg(unix)]
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Windows has no such call; a rename there is not lost.
+#[cfg(not(unix))]
+pub fn sync_folder(_folder: &Path) -> Result<()> {
+    Ok(())
+}
+
+/// Bytes that are free for this user where `path` is, if the system says.
+#[cfg(all(unix, feature = "train"))]
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let found = nix::sys::statvfs::statvfs(path).ok()?;
+    let blocks = u64::try_from(found.blocks_available()).ok()?;
+    let size = u64::try_from(found.fragment_size()).ok()?;
+    blocks.checked_mul(size)
+}
+
+/// Not asked for there.
+#[cfg(all(not(unix), feature = "train"))]
+pub fn free_bytes(_path: &Path) -> Option<u64> {
+    None
+}
+
+/// Whether an error is about room on the disk.
+pub fn is_full(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("args.toml");
+        write_durably(&path, |out| out.write_all(b"old")).unwrap();
+        let failed = write_durably(&path, |out| {
+            out.write_all(&[0; 3 << 20])?;
+            Err(Error::from(ErrorKind::StorageFull))
+        });
+        assert!(is_full(&failed.unwrap_err()));
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        // What a kill left is replaced, or removed on request.
+        std::fs::write(partial(&path), "half").unwrap();
+        remove_partial(&[path.clone(), folder.path().join("none")]).unwrap();
+        assert!(!partial(&path).exists());
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn files_have_the_mode_that_the_umask_gives() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let [ours, plain] = ["ours", "plain"].map(|name| folder.path().join(name));
+        write_durably(&ours, |out| out.write_all(b"1")).unwrap();
+        std::fs::write(&plain, b"1").unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&ours), mode(&plain));
+    }
+
+    #[test]
+    fn folders_are_created_with_their_parents() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("a/b/c");
+        create_folder(&deep).unwrap();
+        create_folder(&deep).unwrap();
+        assert!(deep.is_dir());
+        assert_eq!(parent(Path::new("x.toml")), Path::new("."));
+        assert_eq!(parent(Path::new("a/x.toml")), Path::new("a"));
+    }
+
+    #[test]
+    #[cfg(all(unix, feature = "train"))]
+    fn free_space_is_told() {
+        assert!(free_bytes(&std::env::temp_dir()).unwrap() > 0);
+    }
+}

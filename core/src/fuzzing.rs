@@ -1,0 +1,39 @@
+//! The parsers of files that others made, each from bytes: what fuzzers call (`tests/tests/fuzz`, `fuzz/`). Not part of
+//! the API.
+//!
+//! Every function returns whether the input was accepted; a refused one is no fault. What is a fault: a panic, and more
+//! memory or time than the input justifies.
+
+use crate::config::Config;
+use crate::image::decode::decode_bytes;
+use std::path::Path;
+
+const NAME: &str = "fuzzed";
+
+/// PNG, JPEG, WebP, BMP.
+pub fn decode(bytes: &[u8]) -> bool {
+    decode_bytes(bytes, Path::new(NAME)).is_ok()
+}
+
+/// Weights of this crate.
+pub fn safetensors(bytes: &[u8]) -> bool {
+    crate::weights::load_bytes(bytes, Path::new(NAME)).is_ok()
+}
+
+/// A configuration file.
+pub fn config_toml(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    Config::parse(&text, Path::new(NAME), &[]).is_ok()
+}
+
+#[cfg(feature = "convert")]
+pub use crate::weights::import::fuzzing::{pickle, table, torch_legacy, torch_zip};
+
+#[cfg(feature = "train")]
+pub use crate::data::import::fuzzing::{data_yaml, tfrecord, voc_mask, yolo_label};
+
+/// Where a run was, from a checkpoint.
+#[cfg(feature = "train")]
+pub fn progress_json(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<crate::train::Progress>(bytes).is_ok()
+}

@@ -1,0 +1,156 @@
+//! Mutations of files.
+
+/// Words of image formats.
+pub const IMAGE: &[&[u8]] = &[
+    b"IHDR",
+    b"PLTE",
+    b"IDAT",
+    b"IEND",
+    b"tRNS",
+    b"Exif\0\0",
+    b"\xff\xc0",
+    b"\xff\xda",
+    b"RIFF",
+    b"VP8L",
+    b"BM",
+];
+/// Words of JSON.
+pub const JSON: &[&[u8]] = &[
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b"null",
+    b"-1",
+    b"1e999",
+    b"\"dtype\":\"F16\"",
+    b"\"data_offsets\":[0,8]",
+    b"18446744073709551615",
+];
+/// Opcodes and names of pickles.
+pub const PICKLE: &[&[u8]] = &[
+    b"ctorch._utils\n_rebuild_tensor_v2\n",
+    b"ccollections\nOrderedDict\n",
+    b"cnumpy\ndtype\n",
+    b"c_codecs\nencode\n",
+    b"(",
+    b"t",
+    b"R",
+    b"Q",
+    b"q\x01",
+    b"h\x01",
+    b"\x94",
+    b"\x93",
+    b"}",
+    b"u.",
+    b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f",
+];
+/// Words of YAML.
+pub const YAML: &[&[u8]] = &[
+    b"- ", b"&a ", b"*a", b"<<: *a", b"names:", b"? ", b"|\n", b"!!map", b"[[", b"{a: ",
+];
+/// Words of TOML.
+pub const TOML: &[&[u8]] = &[
+    b"[model]\n",
+    b"[train]\n",
+    b"nan",
+    b"inf",
+    b"[[",
+    b"'''",
+    b"9223372036854775807",
+    b"-1",
+    b"width = ",
+    b"{ a = ",
+];
+/// Numbers.
+pub const NUMBERS: &[&[u8]] = &[b"nan", b"inf", b"-0", b"1e999", b"0.5 0.5 ", b"\n0 "];
+
+/// A generator of inputs; the same seed gives the same ones.
+pub struct Mutator {
+    state: u64,
+    words: &'static [&'static [u8]],
+}
+
+impl Mutator {
+    pub fn new(seed: u64, words: &'static [&'static [u8]]) -> Self {
+        Self { state: seed, words }
+    }
+
+    /// xorshift64*.
+    fn next(&mut self) -> u64 {
+        self.state ^= self.state >> 12;
+        self.state ^= self.state << 25;
+        self.state ^= self.state >> 27;
+        self.state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, count: usize) -> usize {
+        match count {
+            0 => 0,
+            count => (self.next() >> 16) as usize % count,
+        }
+    }
+
+    /// A seed with one to eight mutations.
+    pub fn mutate(&mut self, seeds: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = seeds[self.below(seeds.len())].clone();
+        for _ in 0..1 + self.below(8) {
+            self.step(&mut bytes, seeds);
+        }
+        bytes
+    }
+
+    fn step(&mut self, bytes: &mut Vec<u8>, seeds: &[Vec<u8>]) {
+        let place = self.below(bytes.len().max(1));
+        match self.below(9) {
+            0 if !bytes.is_empty() => bytes[place] ^= 1 << self.below(8),
+            1 if !bytes.is_empty() => bytes[place] = self.next() as u8,
+            2 => bytes.truncate(place),
+            3 => {
+                let end = (place + 1 + self.below(32)).min(bytes.len());
+                bytes.drain(place.min(end)..end);
+            }
+            4 => {
+                let special = [
+                    0u64,
+                    1,
+                    0x7f,
+                    0x80,
+                    0xff,
+                    0xffff,
+                    0x7fff_ffff,
+                    0xffff_ffff,
+                    u64::MAX,
+                    1 << 62,
+                ];
+                let value = special[self.below(special.len())].to_le_bytes();
+                let width = [1, 2, 4, 8][self.below(4)];
+                let end = (place + width).min(bytes.len());
+                bytes[place.min(end)..end].copy_from_slice(&value[..end - place.min(end)]);
+            }
+            5 if !self.words.is_empty() => {
+                let word = self.words[self.below(self.words.len())];
+                bytes.splice(place..place, word.iter().copied());
+            }
+            6 => {
+                let other = &seeds[self.below(seeds.len())];
+                let start = self.below(other.len().max(1));
+                let end = (start + 1 + self.below(64)).min(other.len());
+                let part = other.get(start..end).unwrap_or_default().to_vec();
+                bytes.splice(place..place, part);
+            }
+            7 => {
+                let end = (place + 1 + self.below(64)).min(bytes.len());
+                let part = bytes
+                    .get(place..end)
+                    .unwrap_or_default()
+                    .repeat(1 + self.below(16));
+                bytes.splice(place..place, part);
+            }
+            _ => {
+                let value = self.next() as u8;
+                bytes.insert(place.min(bytes.len()), value);
+            }
+        }
+    }
+}
