@@ -1,7 +1,7 @@
-//! conv3x3 against Burn's own convolution on the wgpu adapter, at the shapes of R50-FPN.
+//! conv3x3 compared with Burn's own convolution on the wgpu adapter, at the shapes of R50-FPN.
 //!
-//! `cargo bench --workspace --bench gpu_conv3x3`. Elements are floating-point operations, two a
-//! multiply-add, so that `Gelem/s` reads as GFLOP/s. A name after `--` picks shapes.
+//! `cargo bench --workspace --bench gpu_conv3x3`. Elements are floating-point operations, two per
+//! multiply-add, so that `Gelem/s` means GFLOP/s. A name after `--` selects shapes.
 
 use burn::backend::{Dispatch, ops::ModuleOps};
 use burn::tensor::{Device, Distribution, Tensor, module, ops::ConvOptions};
@@ -33,7 +33,7 @@ fn benches(c: &mut Criterion) {
         let options = || ConvOptions::new([stride; 2], [1, 1], [1, 1], 1);
         let [x, weight] = [[n, inputs, h, w], [outputs, inputs, 3, 3]]
             .map(|shape| Tensor::<4>::random(shape, Distribution::Default, &device));
-        // As a convolution leaves it: channels last.
+        // Channels-last, the layout of a convolution output.
         let x = x
             .permute([0, 2, 3, 1])
             .reshape([n, h, w, inputs])

@@ -1,8 +1,8 @@
 //! RoIAlign on the wgpu adapter at the sizes of a COCO image (800x1344, R50-FPN): the kernels, compared with a round trip
 //! through host memory.
 //!
-//! `cargo bench --workspace --bench gpu_roi_align`. Before each pair of times comes the least that must
-//! be moved: what is read at least once, and what is written.
+//! `cargo bench --workspace --bench gpu_roi_align`. Before each pair of times, the minimum of bytes to
+//! move is printed: what is read at least once, and what is written.
 
 use burn::backend::Dispatch;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -20,9 +20,9 @@ struct Case {
     device: Device,
     rois: Tensor<2>,
     pyramid: Tensor<3>,
-    /// As a linear layer leaves it.
+    /// With the layout of the gradient of a linear layer.
     grad: Tensor<4>,
-    /// Channels-last, as a convolution leaves it.
+    /// Channels-last, the layout of the gradient of a convolution.
     grad_nhwc: Tensor<4>,
 }
 
@@ -35,7 +35,7 @@ impl Case {
             levels: levels(),
         };
         let rois = rois(count);
-        // Cells that some region reads: those that gradients of 1 reach.
+        // Cells that some RoI reads: those with a gradient for output gradients of 1.
         let cells = params.cells();
         let reached = cpu::backward(&vec![1.0; count * bins * bins], 1, &rois, &params, 1);
         let reached = reached
@@ -97,7 +97,7 @@ impl Case {
         Tensor::from_data(gradient, &self.device)
     }
 
-    /// Times `run` to the end of the device's work.
+    /// Times `run` until the device is idle.
     fn time<const D: usize>(&self, bencher: &mut Bencher<'_>, run: impl Fn(&Self) -> Tensor<D>) {
         self.device.sync().expect("the device is alive");
         bencher.iter_custom(|times| {

@@ -1,8 +1,8 @@
-//! Selection on the wgpu adapter at the sizes of a COCO picture (800x1344, R50-FPN): kernels that
-//! leave everything on the device, against a read, the processor's version and an upload.
+//! Selection on the wgpu adapter at the sizes of a COCO image (800x1344, R50-FPN): kernels that keep everything on the device,
+//! compared with a read, the CPU version and an upload.
 //!
-//! `cargo bench -p mrcnn-benches --bench gpu_selection`. Printed as bytes a second of what must at
-//! least be moved: inputs read once, outputs written once.
+//! `cargo bench --workspace --bench gpu_selection`. The throughput is the minimum of bytes to move per second: inputs read once,
+//! outputs written once.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -154,7 +154,7 @@ fn proposals(c: &mut Criterion, device: &Device) {
     let count = anchors.boxes.len();
     let objectness = noise("objectness", [1, count], 2.0, device);
     let deltas = noise("deltas", [1, count, 4], 0.3, device);
-    let mut group = c.benchmark_group("proposals of a picture");
+    let mut group = c.benchmark_group("proposals of an image");
     let floor = count * 4 + LEVELS * K * (4 + 16 + 16) + K * 20;
     println!("least to move: {floor} bytes");
     group

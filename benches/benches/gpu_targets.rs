@@ -1,8 +1,8 @@
 //! Decoding, matching, sampling, mask targets and pasting on the wgpu adapter at the sizes of a COCO image (800x1344,
 //! R50-FPN): kernels that keep everything on the device, compared with a read, the CPU version and an upload.
 //!
-//! `cargo bench --workspace --bench gpu_targets`. The least that must be moved (inputs once, outputs
-//! once) and computed is printed beside.
+//! `cargo bench --workspace --bench gpu_targets`. The minimum of bytes to move (inputs once, outputs
+//! once) and of operations is printed with the times.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -68,7 +68,7 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Times the two sides in turn.
+    /// Times the two sides one after the other.
     fn compare<A, B>(
         &mut self,
         name: &str,
@@ -142,7 +142,7 @@ fn decoding(bench: &mut Bench<'_>, anchors: &[[f32; 4]]) {
     );
 }
 
-/// All anchors against 20 objects, then a score for each.
+/// Matching of all anchors with 20 objects, then sampling scores.
 fn matching_and_sampling(bench: &mut Bench<'_>, anchors: &[[f32; 4]]) {
     let (device, total, objects) = (bench.device, anchors.len(), 20);
     let gt = mrcnn_benches::boxes(objects);
@@ -194,7 +194,7 @@ fn matching_and_sampling(bench: &mut Bench<'_>, anchors: &[[f32; 4]]) {
     );
 }
 
-/// The masks of ten objects within 128 regions.
+/// The masks of ten objects inside 128 RoIs.
 fn targets(bench: &mut Bench<'_>) {
     let (device, regions, masks, side) = (bench.device, 128, 10, 28);
     let rois = mrcnn_benches::boxes(regions);
@@ -203,13 +203,13 @@ fn targets(bench: &mut Bench<'_>) {
     let window = MaskWindow {
         origin: (200, 100),
         size: (400, 300),
-        picture: (SIZE.1, SIZE.0),
+        image: (SIZE.1, SIZE.0),
     };
     (0..masks).for_each(|_| table.push(window, &cells));
     let matched: Vec<i32> = (0..regions).map(|i| (i % masks) as i32).collect();
     let matched = Tensor::<2, Int>::from_data(TensorData::new(matched, [1, regions]), device);
     let on_device = upload(rois.as_flattened().to_vec(), [1, regions, 4], device);
-    // Four cells a sample, a sample a pixel of the region.
+    // Four cells per sample, and one sample per pixel of the RoI.
     let pixels: f32 = rois.iter().map(|b| (b[2] - b[0]) * (b[3] - b[1])).sum();
     bench.compare(
         "mask targets of 128 regions",
@@ -235,7 +235,7 @@ fn targets(bench: &mut Bench<'_>) {
     );
 }
 
-/// A hundred detections from the mask head's logits to run lengths.
+/// 100 detections, from the logits of the mask head to run lengths.
 fn pasting(bench: &mut Bench<'_>) {
     let (device, count, side) = (bench.device, 100, 28);
     let boxes = mrcnn_benches::boxes(count);
@@ -267,13 +267,13 @@ fn pasting(bench: &mut Bench<'_>) {
         },
         || {
             let masks = mask_probabilities(logits.clone(), &labels);
-            // In a benchmark waiting is what is wanted.
+            // The benchmark waits for the device.
             pollster::block_on(paste_to_rle(masks, &places, 0.5)).expect("the device is alive")
         },
     );
 }
 
-/// Run lengths of the window, pixel by pixel, as they were made before there were bits.
+/// Run lengths of the window, pixel by pixel, as computed before masks were bits.
 fn runs_of_floats(pasted: &mrcnn_kernels::PastedMask) -> Vec<u32> {
     let (mut counts, mut value, mut length) = (Vec::new(), false, 0);
     for column in 0..pasted.width {

@@ -222,7 +222,7 @@ fn mask_targets_and_pasting() {
         let window = MaskWindow {
             origin: (5, 7),
             size: (33, 21),
-            picture: (100, 80),
+            image: (100, 80),
         };
         let cells: Vec<u8> = (0..33 * 21).map(|_| random.below(2) as u8).collect();
         table.push(window, &cells);

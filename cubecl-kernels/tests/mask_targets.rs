@@ -17,7 +17,7 @@ struct Mask {
 }
 
 impl Mask {
-    fn sample(random: &mut Random, picture: (usize, usize)) -> Self {
+    fn sample(random: &mut Random, image: (usize, usize)) -> Self {
         let within = |random: &mut Random, limit: usize| {
             let from = random.below(limit);
             let side = random.below(limit - from + 1);
@@ -30,8 +30,8 @@ impl Mask {
                 },
             )
         };
-        let (x, width) = within(random, picture.0);
-        let (y, height) = within(random, picture.1);
+        let (x, width) = within(random, image.0);
+        let (y, height) = within(random, image.1);
         let density = random.pick(&[0, 1, 5, 9, 10]);
         let cells = (0..width * height).map(|_| u8::from(random.below(10) < density));
         Self {
@@ -39,7 +39,7 @@ impl Mask {
             window: MaskWindow {
                 origin: (x, y),
                 size: (width, height),
-                picture,
+                image,
             },
         }
     }
@@ -127,7 +127,7 @@ fn the_adapter_equals_the_cpu() {
                 Err(_) => vec![0.0; side * side],
                 Ok(matched) => {
                     let mask = &drawn[region / slots * masks + matched];
-                    let image = mask.window.picture;
+                    let image = mask.window.image;
                     mask_target(&rois[region], side, image, |y, x| mask.at(y, x))
                 }
             };
@@ -156,7 +156,7 @@ fn a_full_mask_gives_ones_and_none_gives_zeros() {
     let window = MaskWindow {
         origin: (10, 10),
         size: (20, 20),
-        picture: (50, 50),
+        image: (50, 50),
     };
     table.push(window, &[1; 400]);
     table.pad(4);

@@ -183,7 +183,7 @@ pub fn truth_and_prediction(
     let truth = draw(&image, &truth, &names, &without_scores);
     let predicted = draw(&image, &confident, &names, &OverlayOptions::default());
     Ok(side_by_side(&[
-        ("truth", &truth),
+        ("ground truth", &truth),
         ("prediction", &predicted),
     ]))
 }

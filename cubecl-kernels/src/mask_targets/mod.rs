@@ -69,7 +69,7 @@ pub struct MaskWindow {
     /// Width and height.
     pub size: (usize, usize),
     /// Width and height of the image.
-    pub picture: (usize, usize),
+    pub image: (usize, usize),
 }
 
 /// The masks of a batch, one bit per pixel of their windows.
@@ -90,7 +90,7 @@ impl BitMasks {
         let MaskWindow {
             origin: (x, y),
             size: (width, height),
-            picture: (image_width, image_height),
+            image: (image_width, image_height),
         } = window;
         assert_eq!(
             cells.len(),

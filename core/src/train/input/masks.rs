@@ -173,7 +173,7 @@ pub fn bit_masks<'a>(images: impl Iterator<Item = &'a [TruthMask]>, slots: usize
             let window = MaskWindow {
                 origin: (mask.x, mask.y),
                 size: (mask.width, mask.height),
-                picture: (mask.image.1, mask.image.0),
+                image: (mask.image.1, mask.image.0),
             };
             table.push(window, &mask.cells);
         }
