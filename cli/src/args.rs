@@ -3,7 +3,7 @@
 use crate::benchmark::BenchmarkArgs;
 use crate::config::ConfigCommand;
 use crate::convert::ConvertArgs;
-use crate::dataset::{DatasetConvertArgs, PreviewArgs};
+use crate::dataset::{CHECK_EXAMPLES, CheckArgs, DatasetConvertArgs, PreviewArgs, StatsArgs};
 use crate::doctor::DoctorArgs;
 use crate::note;
 use crate::ranks::RankArgs;
@@ -15,6 +15,7 @@ use mrcnn_backends::{BackendKind, Precision, Resolved, Selected, select_nth};
 use mrcnn_core::Config;
 use mrcnn_core::config::PRESETS;
 use mrcnn_core::eval::AreaProtocol;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// Train, evaluate and run Mask R-CNN.
@@ -140,14 +141,17 @@ pub struct TrainArgs {
     /// r50_fpn_reference
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
-    /// Data set folder (data.dir)
+    /// Dataset folder or annotation file (data.dir)
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Folder of the images, where it does not follow from --data (data.images)
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
     /// Run folder; a number is added where it exists
     #[arg(long, value_name = "DIR", default_value = "runs/train")]
     pub out: PathBuf,
     /// Go on with the run in this folder from its newest checkpoint, by its args.toml
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "data", "out", "weights", "seed"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "data", "images", "out", "weights", "seed"])]
     pub resume: Option<PathBuf>,
     /// Weights to start from: ours, torchvision's (a detector or a ResNet), Detectron2's or
     /// TensorFlow's; without --config their settings are taken too
@@ -202,6 +206,10 @@ impl TrainArgs {
         };
         if let Some(dir) = &self.data {
             config.data.dir = dir.clone();
+            config.data.images = PathBuf::new();
+        }
+        if let Some(images) = &self.images {
+            config.data.images = images.clone();
         }
         config.train.seed = self.seed.unwrap_or(config.train.seed);
         let config = config.with(&self.overrides())?;
@@ -223,9 +231,12 @@ pub struct EvalArgs {
     /// Evaluates COCO results JSON, of any program, in place of weights
     #[arg(long, value_name = "FILE", conflicts_with_all = ["weights", "json", "backend", "precision", "gpus"])]
     pub results: Option<PathBuf>,
-    /// Data set folder; else the one in the weights' configuration
+    /// Dataset folder or annotation file; else the one in the weights' configuration
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Folder of the images, where it does not follow from --data
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<PathBuf>,
     /// Split to evaluate; else the configured one
     #[arg(long)]
     pub split: Option<String>,
@@ -249,13 +260,22 @@ Examples:
 
 #[derive(Debug, Args)]
 pub struct PredictArgs {
-    /// Pictures, folders of pictures, or patterns such as 'photos/**/*.jpg'
-    #[arg(required = true, value_name = "PICTURES")]
-    pub pictures: Vec<String>,
+    /// Images, folders of images, datasets, or patterns such as 'photos/**/*.jpg'
+    #[arg(required = true, value_name = "IMAGES")]
+    pub pictures: Vec<OsString>,
+    /// Split of a dataset; else val, or the only one
+    #[arg(long, value_name = "NAME")]
+    pub split: Option<String>,
+    /// Reads the folders in folders too
+    #[arg(long)]
+    pub recursive: bool,
+    /// Skips the images that are done in --out already
+    #[arg(long)]
+    pub resume: bool,
     /// Weights of `train` or `convert`, or what `convert` reads; else the newest best.safetensors under runs/
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
-    /// Folder for the overlays and detections.json; a number is added where it exists
+    /// Folder for the overlays, detections.json and images.json; a number is added where it exists
     #[arg(long, value_name = "DIR", default_value = "runs/predict")]
     pub out: PathBuf,
     /// Detections with a lower score are left out
@@ -282,6 +302,7 @@ Examples:
   mrcnn-cli predict photo.jpg
   mrcnn-cli predict photos 'more/**/*.png' --weights best.safetensors --score 0.7
   mrcnn-cli predict photo.jpg --set image.min_size=400 --backend wgpu
+  mrcnn-cli predict shapes --split val --weights best.safetensors --score 0.05
   mrcnn-cli predict photo.jpg --format json | jq '.[].bbox'";
 
 /// What `eval` and `predict` share.
@@ -325,14 +346,14 @@ pub enum DatasetCommand {
     /// Render scenes of overlapping circles, squares, triangles and stars.
     Shapes(ShapesArgs),
     /// List everything that would fail in training: file, id, reason, fix.
-    Check {
-        /// Data set folder
-        dir: PathBuf,
-    },
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(CheckArgs),
     /// Turn LVIS, Pascal VOC, YOLO-seg or the reference system's TFRecords into a COCO folder.
     Convert(DatasetConvertArgs),
     /// Draw training pictures as the network sees them: after augmentation, with boxes and masks.
     Preview(PreviewArgs),
+    /// Count image sizes, objects per image, areas and classes.
+    Stats(StatsArgs),
 }
 
 #[derive(Debug, Args)]

@@ -1,23 +1,27 @@
 //! `mrcnn-cli dataset`.
 
+mod check;
 mod convert;
 mod preview;
+mod stats;
 
+pub use check::{CHECK_EXAMPLES, CheckArgs};
 pub use convert::DatasetConvertArgs;
 pub use preview::PreviewArgs;
+pub use stats::StatsArgs;
 
 use crate::args::{DatasetCommand, ShapesArgs};
 use crate::out;
-use anyhow::{Result, bail, ensure};
-use mrcnn_core::data::{check, shapes};
-use std::path::Path;
+use anyhow::{Result, ensure};
+use mrcnn_core::data::shapes;
 
 pub fn run(command: &DatasetCommand) -> Result<()> {
     match command {
         DatasetCommand::Shapes(args) => render(args),
-        DatasetCommand::Check { dir } => check_folder(dir),
+        DatasetCommand::Check(args) => check::run(args),
         DatasetCommand::Convert(args) => convert::run(args),
         DatasetCommand::Preview(args) => preview::run(args),
+        DatasetCommand::Stats(args) => stats::run(args),
     }
 }
 
@@ -29,7 +33,7 @@ fn render(args: &ShapesArgs) -> Result<()> {
     );
     ensure!(
         args.objects >= 2,
-        "--objects {}: a picture has 2 shapes at least",
+        "--objects {}: an image has at least 2 shapes",
         args.objects
     );
     ensure!(
@@ -47,19 +51,10 @@ fn render(args: &ShapesArgs) -> Result<()> {
     };
     shapes::render(&args.out, &spec)?;
     out!(
-        "{} + {} pictures in {}",
+        "{} + {} images in {}",
         args.train,
         args.val,
         args.out.display()
     );
     Ok(())
-}
-
-fn check_folder(dir: &Path) -> Result<()> {
-    let report = check(dir)?;
-    out!("{report}");
-    match report.errors() {
-        0 => Ok(()),
-        errors => bail!("{}: {errors} errors; see above", dir.display()),
-    }
 }

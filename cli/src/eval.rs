@@ -8,11 +8,16 @@ use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use mrcnn_backends::Selected;
 use mrcnn_backends::comm::Communicator;
-use mrcnn_core::data::{Dataset, detections_json, find_split};
+use mrcnn_core::Detection;
+use mrcnn_core::data::{
+    Dataset, LeftOut, detections_json, find_split, open_split, printable, summarized,
+};
 use mrcnn_core::eval::{EvalOptions, evaluate_files};
 use mrcnn_core::evaluate::evaluate_over_ranks;
 use mrcnn_core::predict::Predictor;
+use serde_json::json;
 use serde_json::value::RawValue;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -31,7 +36,7 @@ pub fn run(args: &EvalArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Detections that are there already, of any program.
+/// Evaluates detections of any program.
 fn evaluate_results(args: &EvalArgs, results: &Path) -> Result<()> {
     let config = args.model.config()?.unwrap_or_default();
     let config = config.with(&args.model.overrides.set)?;
@@ -42,13 +47,14 @@ fn evaluate_results(args: &EvalArgs, results: &Path) -> Result<()> {
         protocol: args.area.into(),
         ..EvalOptions::default()
     };
-    let metrics = evaluate_files(&split.annotations, results, &options)?;
+    let found = evaluate_files(&split.annotations, results, &options)?;
+    found.notes.iter().for_each(|note| note!("note: {note}"));
     out!(
         "{} against {}",
         results.display(),
         split.annotations.display()
     );
-    out!("{metrics}");
+    out!("{}", found.metrics);
     Ok(())
 }
 
@@ -71,10 +77,17 @@ fn evaluate_weights(
         builder = builder.config(config);
     }
     let predictor = builder.build()?;
-    let data = &predictor.config().data;
-    let dir = args.data.as_ref().unwrap_or(&data.dir);
+    let mut data = predictor.config().data.clone();
+    if let Some(dir) = &args.data {
+        data.dir = dir.clone();
+        data.images = Default::default();
+    }
+    if let Some(images) = &args.images {
+        data.images = images.clone();
+    }
     let split = args.split.as_ref().unwrap_or(&data.val);
-    let (dataset, problems) = Dataset::open(dir, split, data.on_problem)?;
+    let (mut dataset, problems) = open_split(&data, split)?;
+    dataset.set_depth(predictor.config().image.depth);
     let bar = match lead {
         true => bar(
             dataset.samples.len(),
@@ -83,7 +96,9 @@ fn evaluate_weights(
         false => ProgressBar::hidden(),
     };
     if lead {
-        problems.iter().for_each(|problem| note!("{problem}"));
+        summarized(&problems)
+            .iter()
+            .for_each(|line| note!("{line}"));
     }
     // Of this rank's share, which is about as large as the others'.
     let mut progress = |done, all| {
@@ -95,10 +110,18 @@ fn evaluate_weights(
     let (metrics, found) =
         evaluate_over_ranks(comm, &predictor, &dataset, protocol, &mut progress)?;
     bar.finish_and_clear();
+    leave_out(&mut dataset, &found, comm)?;
+    let names: HashMap<u64, &str> = dataset
+        .samples
+        .iter()
+        .map(|sample| (sample.image_id, sample.file_name.as_str()))
+        .collect();
     let records: Vec<_> = match &args.json {
         Some(_) => found
             .iter()
-            .flat_map(|(id, found)| detections_json(*id, None, found, &dataset.classes))
+            .flat_map(|(id, found)| {
+                detections_json(*id, names.get(id).copied(), found, &dataset.classes)
+            })
             .collect(),
         None => Vec::new(),
     };
@@ -106,19 +129,71 @@ fn evaluate_weights(
     if !lead {
         return Ok(());
     }
-    let (mut pictures, mut records) = (0, Vec::new());
+    let (mut images, mut records) = (0, Vec::new());
     for share in &shares {
         let (count, more): (usize, Vec<Box<RawValue>>) = serde_json::from_slice(share)?;
-        pictures += count;
+        images += count;
         records.extend(more);
     }
     if let Some(path) = &args.json {
         let text = serde_json::to_string(&records)?;
         std::fs::write(path, text).with_context(|| path.display().to_string())?;
+        write_left_out(path, &dataset)?;
     }
-    out!(
-        "{pictures} pictures of {}\n{metrics}",
-        dataset.annotations.display()
-    );
+    out!("{images} images of {}\n{metrics}", dataset.description());
+    for image in &dataset.left_out {
+        out!(
+            "left out: image {}: {}",
+            image.image_id,
+            printable(&image.reason)
+        );
+    }
     Ok(())
+}
+
+/// Moves the images that no rank could read to those that are left out.
+fn leave_out(
+    dataset: &mut Dataset,
+    found: &[(u64, Vec<Detection>)],
+    comm: &dyn Communicator,
+) -> Result<()> {
+    let mine: Vec<u64> = found.iter().map(|(id, _)| *id).collect();
+    let mut read = HashSet::new();
+    for ids in comm.all_gather_bytes(&serde_json::to_vec(&mine)?)? {
+        read.extend(serde_json::from_slice::<Vec<u64>>(&ids)?);
+    }
+    let (kept, unread): (Vec<_>, Vec<_>) = std::mem::take(&mut dataset.samples)
+        .into_iter()
+        .partition(|sample| read.contains(&sample.image_id));
+    dataset.samples = kept;
+    for sample in unread {
+        let reason = match sample.image() {
+            Ok(image) => format!(
+                "the image is {}x{}, its entry says {}x{}",
+                image.width(),
+                image.height(),
+                sample.width,
+                sample.height
+            ),
+            Err(error) => error.to_string(),
+        };
+        dataset.left_out.push(LeftOut {
+            image_id: sample.image_id,
+            path: sample.path,
+            reason,
+        });
+    }
+    Ok(())
+}
+
+/// COCO results have no place for images without results: what is left out is written beside them.
+fn write_left_out(results: &Path, dataset: &Dataset) -> Result<()> {
+    let path = results.with_extension("left_out.json");
+    if dataset.left_out.is_empty() {
+        return Ok(());
+    }
+    let entry = |image: &LeftOut| json!({"image_id": image.image_id, "file": image.path.display().to_string(), "reason": image.reason});
+    let entries: Vec<_> = dataset.left_out.iter().map(entry).collect();
+    let text = serde_json::to_string_pretty(&entries)?;
+    std::fs::write(&path, text).with_context(|| path.display().to_string())
 }

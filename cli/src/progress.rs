@@ -3,7 +3,7 @@
 use crate::interrupt::Requests;
 use crate::{note, terminal};
 use indicatif::{ProgressBar, ProgressStyle};
-use mrcnn_core::eval::Metrics;
+use mrcnn_core::eval::{Metrics, shown_metric};
 use mrcnn_core::train::{MemoryPlan, Observer, StepReport};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -128,10 +128,10 @@ impl Observer for Progress {
             eval.finish_and_clear();
         }
         let line = format!(
-            "step {step}: box AP {:.3}, mask AP {:.3}, mask AP50 {:.3}",
-            metrics.box_ap(),
-            metrics.mask_ap(),
-            metrics.segm[1]
+            "step {step}: box AP {}, mask AP {}, mask AP50 {}",
+            shown_metric(metrics.box_ap()),
+            shown_metric(metrics.mask_ap()),
+            shown_metric(metrics.segm[1])
         );
         self.bar.suspend(|| note!("{line}"));
         if step >= self.steps {

@@ -9,6 +9,7 @@ use anyhow::Result;
 use mrcnn_backends::Selected;
 use mrcnn_backends::comm::Communicator;
 use mrcnn_core::Config;
+use mrcnn_core::data::summarized;
 use mrcnn_core::train::{Outcome, RunFolder, Trainer};
 use mrcnn_core::weights;
 use std::path::Path;
@@ -50,7 +51,7 @@ fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> R
     let out = reserved_folder().unwrap_or_else(|| args.out.clone());
     let builder = Trainer::builder(config).folder(&out).device(device);
     let (trainer, problems) = builder.area(protocol).comm(comm).build()?;
-    warn(problems.iter().map(ToString::to_string));
+    warn(summarized(&problems).into_iter());
     let mut model = trainer.new_model();
     if let (Some(path), Some(start)) = (&args.weights, start) {
         let transfer = weights::transfer(model, start.tensors, path)?;
@@ -107,12 +108,18 @@ fn announce(trainer: &Trainer) {
         let reference = train.lr_batch;
         note!("learning rate {rate} x {batch}/{reference} = {scaled} (train.lr_batch=0 keeps it)");
     }
+    let (train_set, val_set) = (&trainer.train, &trainer.val);
     note!(
-        "training on {} pictures, evaluating on {}, results in {}",
-        trainer.train.samples.len(),
-        trainer.val.samples.len(),
-        trainer.folder.path().display()
+        "training on {} images of {}",
+        train_set.samples.len(),
+        train_set.description()
     );
+    note!(
+        "evaluating on {} images of {}",
+        val_set.samples.len(),
+        val_set.description()
+    );
+    note!("results in {}", trainer.folder.path().display());
 }
 
 /// Prints how the run ended, and returns the exit status.

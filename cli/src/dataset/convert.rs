@@ -10,15 +10,16 @@ use std::path::PathBuf;
 #[command(after_help = EXAMPLES)]
 pub struct DatasetConvertArgs {
     /// What SOURCE is
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, default_value = "auto")]
     from: From,
-    /// lvis: the JSON file. voc: the folder with Annotations, JPEGImages, SegmentationObject. yolo: the
-    /// folder with data.yaml. tfrecord: the folder with the shards
+    /// cvat: annotations.xml. labelme: the folder with the JSON files. via: the JSON file. lvis: the JSON file.
+    /// voc: the folder with Annotations, JPEGImages, SegmentationObject. yolo: the folder with data.yaml.
+    /// tfrecord: the folder with the shards
     source: PathBuf,
-    /// lvis: folder with COCO's pictures (train2017/, val2017/)
+    /// Folder of the images where they are not beside SOURCE; lvis: COCO's (train2017/, val2017/)
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
-    /// Reads this split only; with lvis names the split, else the file's name does
+    /// Reads this split only; with cvat, labelme, via (else train) and lvis (else the file's name) names it
     #[arg(long, value_name = "NAME")]
     split: Option<String>,
     /// COCO folder to write: OUT/SPLIT/ and OUT/annotations/instances_SPLIT.json
@@ -28,7 +29,15 @@ pub struct DatasetConvertArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum From {
-    /// COCO JSON whose pictures are named by coco_url
+    /// Found from the contents
+    Auto,
+    /// CVAT for images 1.1 (XML)
+    Cvat,
+    /// A JSON file for each image
+    Labelme,
+    /// VGG Image Annotator's JSON
+    Via,
+    /// COCO JSON whose images are named by coco_url
     Lvis,
     /// Pascal VOC with object masks
     Voc,
@@ -40,17 +49,24 @@ enum From {
 
 const EXAMPLES: &str = "\
 Examples:
+  mrcnn-cli dataset convert labelme_folder --out my_coco
+  mrcnn-cli dataset convert via_project.json --images photos --out my_coco
+  mrcnn-cli dataset convert --from cvat annotations.xml --images photos --out my_coco
   mrcnn-cli dataset convert --from voc VOCdevkit/VOC2012 --out voc_coco
   mrcnn-cli dataset convert --from yolo my_yolo --out my_coco
   mrcnn-cli dataset convert --from lvis lvis_v1_train.json --images coco --out lvis_coco
   mrcnn-cli dataset convert --from tfrecord /data/tfrecords --out coco
 
-Pictures are linked to where OUT is on the same disk, else copied. Boxes without a mask are left out and
+Images are linked to where OUT is on the same disk, else copied. Boxes without a mask are left out and
 counted.";
 
 pub fn run(args: &DatasetConvertArgs) -> Result<()> {
     let spec = ImportSpec {
         format: match args.from {
+            From::Auto => Format::Auto,
+            From::Cvat => Format::Cvat,
+            From::Labelme => Format::Labelme,
+            From::Via => Format::Via,
             From::Lvis => Format::Lvis,
             From::Voc => Format::Voc,
             From::Yolo => Format::Yolo,
@@ -63,7 +79,7 @@ pub fn run(args: &DatasetConvertArgs) -> Result<()> {
     };
     for split in import(&spec)? {
         out!(
-            "{}: {} pictures, {} objects",
+            "{}: {} images, {} objects",
             split.split,
             split.pictures,
             split.objects

@@ -46,6 +46,7 @@ pub fn synthetic_images(count: usize, classes: usize) -> (Vec<RgbImage>, Dataset
             ids: (1..=classes as u64).collect(),
         },
         samples,
+        ..Dataset::default()
     };
     (images, dataset)
 }

@@ -139,6 +139,8 @@ pub const BOUNDS: &[Bounds] = &[
     within("image.std", 0.0, 256.0).above().list(3, 3),
     within("image.size_divisor", 1.0, 1024.0),
     within("data.workers", 0.0, 1024.0),
+    within("data.val_fraction", 0.0, 0.99),
+    within("data.val_seed", 0.0, 9_223_372_036_854_775_807.0),
     within("data.prefetch", 1.0, 4096.0),
     within("data.buckets", 0.0, 64.0),
     within("train.steps", 1.0, STEPS),

@@ -23,6 +23,18 @@ impl ChannelOrder {
     }
 }
 
+/// How images of more than 8 bits per channel become 8 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Depth {
+    /// The upper 8 bits: right for images that fill their 16 bits.
+    #[default]
+    Full,
+    /// The upper 8 of the bits that the image uses (8, 10, 12, 14 or 16): for cameras of 10 to 14 bits that
+    /// store them in 16.
+    Auto,
+}
+
 /// What a picture is fitted into.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -49,6 +61,9 @@ pub struct ImageConfig {
     pub max_size: u32,
     /// Order of the planes: what the backbone was trained with.
     pub channels: ChannelOrder,
+    /// How 16-bit images become 8 bits: `full` takes the upper 8 bits, `auto` those of the 10, 12 or 14 bits
+    /// that an image uses.
+    pub depth: Depth,
     /// Mean of R, G, B in `0..=1`.
     pub mean: [f32; 3],
     /// Standard deviation of R, G, B.
@@ -64,6 +79,7 @@ impl Default for ImageConfig {
             min_size: 800,
             max_size: 1333,
             channels: ChannelOrder::Rgb,
+            depth: Depth::Full,
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
             size_divisor: 32,

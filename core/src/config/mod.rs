@@ -18,7 +18,7 @@ mod training;
 pub use augment::AugmentConfig;
 pub use bounds::{BOUNDS, Bounds, bounds};
 pub use explain::{Explanation, explain};
-pub use image::{ChannelOrder, Fit, ImageConfig};
+pub use image::{ChannelOrder, Depth, Fit, ImageConfig};
 pub use logging::LogConfig;
 pub use model::{
     Backbone, BoxHeadConfig, MaskHeadConfig, ModelConfig, NormKind, RoiConfig, RpnConfig,
@@ -26,7 +26,8 @@ pub use model::{
 pub use overrides::ConfigError;
 pub use presets::PRESETS;
 pub use training::{
-    AutoScale, DataConfig, DecayScope, LossScale, OptimizerKind, Schedule, TrainConfig, Wire,
+    AutoScale, DataConfig, DecayScope, LossScale, OnProblem, OptimizerKind, Schedule, TrainConfig,
+    Wire,
 };
 
 use serde::{Deserialize, Serialize};

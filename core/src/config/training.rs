@@ -1,20 +1,37 @@
 //! The recipe's configuration.
 
-use crate::data::OnProblem;
 use mrcnn_backends::Precision;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// The data set.
+/// What happens to a bad annotation or image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnProblem {
+    /// The dataset is refused.
+    #[default]
+    Refuse,
+    /// It is left out and reported.
+    Skip,
+}
+
+/// The dataset.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// Folder with the pictures and COCO annotations of both splits.
+    /// Folder with the images and COCO annotations of both splits, or a single annotation file.
     pub dir: PathBuf,
+    /// Folder of the images; empty finds it from the layout of `dir`.
+    pub images: PathBuf,
     /// Split to train on.
     pub train: String,
     /// Split to evaluate on.
     pub val: String,
+    /// Fraction of the training images that is held out to evaluate on where there is no validation split; a
+    /// run's `args.toml` and weights have 0 where there is one.
+    pub val_fraction: f64,
+    /// Seed of the images that are held out.
+    pub val_seed: u64,
     /// `refuse` stops at the first bad annotation, `skip` leaves it out and says so.
     pub on_problem: OnProblem,
     /// Whether every picture is decoded once before training starts.
@@ -34,8 +51,11 @@ impl Default for DataConfig {
     fn default() -> Self {
         Self {
             dir: PathBuf::new(),
+            images: PathBuf::new(),
             train: "train".into(),
             val: "val".into(),
+            val_fraction: 0.1,
+            val_seed: 0,
             on_problem: OnProblem::Refuse,
             check_pictures: true,
             workers: 0,

@@ -1,10 +1,12 @@
 //! Classes: labels, names and category ids.
 
-use super::dataset::DataError;
+use super::error::DataError;
+use super::json::read_text;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::path::Path;
 
-/// The classes of a data set: labels `1..=len` for its category ids, in ascending order of the ids.
+/// The classes of a dataset: labels `1..=len` for its category ids, in ascending order of the ids.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Classes {
     /// Name of label `i + 1`.
@@ -53,20 +55,49 @@ impl Classes {
 
     /// For each label of these classes, from 0, its label in `others`; the background stays 0.
     ///
-    /// None where a class of `others`, by category id and name, is not among these.
+    /// Classes are the same where their names are, and where several have a name, their ids too. `None` where
+    /// a class of `others` is not among these.
     pub fn labels_in(&self, others: &Self) -> Option<Vec<Option<usize>>> {
-        let all_known = others.ids.iter().zip(&others.names).all(|(&id, name)| {
-            let label = self.label_of(id);
-            label.is_some_and(|label| self.names.get(label - 1) == Some(name))
-        });
-        let labels = self.ids.iter().map(|&id| others.label_of(id));
-        all_known.then(|| [Some(0)].into_iter().chain(labels).collect())
+        let back = others.matched(self);
+        let all_known = back.iter().all(Option::is_some);
+        all_known.then(|| {
+            let mut labels = vec![None; self.len() + 1];
+            for (label, own) in back.into_iter().enumerate() {
+                if let Some(own) = own {
+                    labels[own] = Some(label);
+                }
+            }
+            labels
+        })
+    }
+
+    /// For each label of these classes, from 0, the label of the class of that name in `others`.
+    pub(crate) fn matched(&self, others: &Self) -> Vec<Option<usize>> {
+        let mut by_name: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (label, name) in (1..).zip(&others.names) {
+            by_name.entry(name).or_default().push(label);
+        }
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for name in &self.names {
+            *counts.entry(name).or_default() += 1;
+        }
+        let label =
+            |(name, id): (&String, &u64)| match by_name.get(name.as_str()).map(Vec::as_slice) {
+                Some([label]) if counts.get(name.as_str()) == Some(&1) => Some(*label),
+                Some(labels) => labels
+                    .iter()
+                    .copied()
+                    .find(|label| others.ids.get(label - 1) == Some(id)),
+                None => None,
+            };
+        let labels = self.names.iter().zip(&self.ids).map(label);
+        [Some(0)].into_iter().chain(labels).collect()
     }
 
     /// Reads classes from a text file with one name a line, which get the ids 1, 2, ..., or from the
     /// `categories` of a COCO JSON file, in ascending order of their ids.
     pub fn read(path: &Path) -> Result<Self, DataError> {
-        let text = std::fs::read_to_string(path).map_err(|source| DataError::Io {
+        let text = read_text(path).map_err(|source| DataError::Io {
             path: path.into(),
             source,
         })?;
@@ -122,15 +153,27 @@ mod tests {
         let data = classes(&[(1, "person"), (3, "car")]);
         let labels = model.labels_in(&data).unwrap();
         assert_eq!(labels, [Some(0), Some(1), None, Some(2)]);
-        assert_eq!(model.labels_in(&classes(&[(1, "car")])), None);
+        assert_eq!(model.labels_in(&classes(&[(1, "tree")])), None);
         assert_eq!(data.labels_in(&model), None);
+        // Names count, not ids.
+        let turned = classes(&[(1, "car"), (2, "person")]);
+        assert_eq!(
+            turned.labels_in(&data).unwrap(),
+            [Some(0), Some(2), Some(1)]
+        );
+        // But where names are used twice.
+        let twice = classes(&[(1, "a"), (2, "a")]);
+        assert_eq!(
+            twice.labels_in(&twice).unwrap(),
+            [Some(0), Some(1), Some(2)]
+        );
     }
 
     #[test]
     fn names_are_read_from_lines_and_from_coco() {
         let folder = tempfile::tempdir().unwrap();
         let (lines, json) = (folder.path().join("a.txt"), folder.path().join("b.json"));
-        std::fs::write(&lines, "cat\n\n dog \n").unwrap();
+        std::fs::write(&lines, "\u{feff}cat\r\n\r\n dog \r\n").unwrap();
         std::fs::write(
             &json,
             r#"{"categories":[{"id":7,"name":"b"},{"id":2,"name":"a"}]}"#,

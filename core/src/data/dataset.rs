@@ -1,111 +1,24 @@
-//! A data set: pictures with their instances, classes mapped from the file.
+//! A dataset: images with their instances, and classes mapped from the file.
 
-use super::check::{Problem, Severity};
 use super::classes::Classes;
-use super::reader::read_split;
-use super::source::Origin;
-use super::splits::find_split;
 use crate::boxes::Bbox;
-use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
-use thiserror::Error;
+use crate::config::Depth;
+use ::image::RgbImage;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 use vernier_mask::Rle;
 
-/// What happens to a bad annotation or picture.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnProblem {
-    /// Nothing is trained until it is mended.
-    #[default]
-    Refuse,
-    /// It is left out and reported.
-    Skip,
-}
-
-/// Why a data set cannot be used.
-#[derive(Debug, Error)]
-pub enum DataError {
-    /// A file or folder cannot be read or written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The annotation file is not COCO JSON.
-    #[error("{path}: {reason}; is the file complete, and COCO instances JSON?")]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, with line and column.
-        reason: String,
-    },
-    /// No annotation file was found.
-    #[error(
-        "{dir}: no COCO annotations{wanted}; looked for annotations/instances_SPLIT*.json, \
-         SPLIT/_annotations.coco.json, annotations_SPLIT.json, SPLIT.json and annotations.json"
-    )]
-    NotFound {
-        /// The folder.
-        dir: PathBuf,
-        /// The split, if one was asked for.
-        wanted: String,
-    },
-    /// Several annotation files are one split's.
-    #[error(
-        "split `{split}` could be any of {}: ask for one by its whole name, or move the others away",
-        files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
-    )]
-    Ambiguous {
-        /// What was asked for.
-        split: String,
-        /// What there is.
-        files: Vec<PathBuf>,
-    },
-    /// Bad annotations, and `data.on_problem` is `refuse`.
-    #[error(
-        "{path}: {count} bad annotations or pictures, e.g.\n{first}\nsee all with `mrcnn-cli dataset \
-         check DIR`, or leave them out with --set data.on_problem=skip"
-    )]
-    Problems {
-        /// The file.
-        path: PathBuf,
-        /// How many.
-        count: usize,
-        /// The first few, one a line.
-        first: String,
-    },
-    /// Nothing to train on.
-    #[error("{path}: no usable picture")]
-    Empty {
-        /// The file.
-        path: PathBuf,
-    },
-}
-
-impl DataError {
-    /// The refusal of a data set with `problems`, the first few named.
-    pub(crate) fn refused(path: &Path, problems: &[Problem]) -> Self {
-        let first: Vec<String> = problems.iter().take(3).map(|p| p.to_string()).collect();
-        Self::Problems {
-            path: path.into(),
-            count: problems.len(),
-            first: first.join("\n"),
-        }
-    }
-}
-
-/// One object of a picture.
+/// One object of an image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Instance {
     /// Id in the annotation file.
     pub annotation_id: u64,
     /// Class, `1..=K`.
     pub label: usize,
-    /// Pixels of the original picture.
+    /// Corners in pixels of the original image.
     pub bbox: Bbox,
-    /// Mask over the whole picture.
+    /// Mask over the whole image.
     pub mask: Rle,
     /// Area in square pixels, as annotated.
     pub area: f64,
@@ -113,13 +26,15 @@ pub struct Instance {
     pub crowd: bool,
 }
 
-/// One picture and its objects.
+/// One image and its objects.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// Id in the annotation file.
     pub image_id: u64,
-    /// The file, or what stands for it in messages.
+    /// The file, or the name that stands for it in messages.
     pub path: PathBuf,
+    /// The name in the annotation file.
+    pub file_name: String,
     /// Columns.
     pub width: u32,
     /// Rows.
@@ -128,41 +43,132 @@ pub struct Sample {
     pub instances: Vec<Instance>,
     /// Where [`Sample::image`] gets the pixels.
     pub origin: Origin,
+    /// How 16-bit files become 8 bits.
+    pub depth: Depth,
 }
 
-/// A split of a data set.
+/// An image that is left out of a dataset.
 #[derive(Clone, Debug, PartialEq)]
+pub struct LeftOut {
+    /// Id in the annotation file.
+    pub image_id: u64,
+    /// The file; empty where the entry has none.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: String,
+}
+
+/// A split of a dataset.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Dataset {
-    /// Where it was read from.
+    /// The annotation file, or the name of the source.
     pub annotations: PathBuf,
+    /// The part of the file that this is, where it is not the whole.
+    pub part: Option<String>,
     /// Its classes.
     pub classes: Classes,
-    /// Its pictures in the order of the file.
+    /// Its images in the order of the file.
     pub samples: Vec<Sample>,
+    /// Images that are left out because of `on_problem = "skip"`.
+    pub left_out: Vec<LeftOut>,
 }
 
 impl Dataset {
-    /// Opens the split `name` of the data set in `dir`; the problems are those left out.
-    pub fn open(
-        dir: &Path,
-        name: &str,
-        on_problem: OnProblem,
-    ) -> Result<(Self, Vec<Problem>), DataError> {
-        let split = find_split(dir, name)?;
-        let (dataset, problems) = read_split(&split)?;
-        let errors: Vec<Problem> = problems
-            .iter()
-            .filter(|p| p.severity == Severity::Error)
-            .cloned()
-            .collect();
-        if on_problem == OnProblem::Refuse && !errors.is_empty() {
-            return Err(DataError::refused(&split.annotations, &errors));
+    /// The annotation file, with the part that this is and the number of images that are left out.
+    pub fn description(&self) -> String {
+        let mut text = self.annotations.display().to_string();
+        if let Some(part) = &self.part {
+            text.push_str(&format!(", {part}"));
         }
-        if dataset.samples.is_empty() {
-            return Err(DataError::Empty {
-                path: split.annotations.clone(),
-            });
+        if !self.left_out.is_empty() {
+            const NAMED: usize = 5;
+            let name = |image: &LeftOut| match image.path.file_name() {
+                Some(name) => name.to_string_lossy().into_owned(),
+                None => format!("image {}", image.image_id),
+            };
+            let mut names: Vec<String> = self.left_out.iter().take(NAMED).map(name).collect();
+            if self.left_out.len() > NAMED {
+                names.push("...".into());
+            }
+            let names = names.join(", ");
+            text.push_str(&format!(
+                " ({} images left out: {names})",
+                self.left_out.len()
+            ));
         }
-        Ok((dataset, problems))
+        text
+    }
+
+    /// Sets how 16-bit files become 8 bits.
+    pub fn set_depth(&mut self, depth: Depth) {
+        self.samples
+            .iter_mut()
+            .for_each(|sample| sample.depth = depth);
+    }
+
+    /// Number of objects that are not crowds.
+    pub(crate) fn objects(&self) -> usize {
+        let instances = self.samples.iter().flat_map(|sample| &sample.instances);
+        instances.filter(|instance| !instance.crowd).count()
+    }
+}
+
+/// What a source fails with; it is shown as it is.
+pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A split of a data set, wherever it lives: a folder, a database, an archive, a renderer.
+///
+/// COCO files are one ([`Dataset::open`] reads them, and a [`Dataset`] is a source itself, so that a
+/// source of one's own can wrap it). [`Dataset::from_source`] checks a source and makes it what
+/// training and evaluation take.
+pub trait DatasetSource: Send + Sync {
+    /// What stands for the source in messages and reports.
+    fn name(&self) -> String;
+
+    /// Class names and category ids; label `i + 1` is the class at index `i`.
+    fn classes(&self) -> Classes;
+
+    /// Number of pictures.
+    fn len(&self) -> usize;
+
+    /// Whether there is no picture.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Size and objects of picture `index`, without its pixels; asked once and kept in memory.
+    fn sample(&self, index: usize) -> Result<Sample, SourceError>;
+
+    /// The pixels of picture `index`, of the size that its sample says, the same ones every time; asked
+    /// once an epoch, by several threads at once.
+    fn picture(&self, index: usize) -> Result<RgbImage, SourceError>;
+}
+
+/// Where the pixels of a [`Sample`] come from.
+#[derive(Clone, Default)]
+pub enum Origin {
+    /// The file at its path.
+    #[default]
+    File,
+    /// Picture `index` of a source.
+    Source(Arc<dyn DatasetSource>, usize),
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File => f.write_str("File"),
+            Self::Source(source, index) => write!(f, "Source({:?}, {index})", source.name()),
+        }
+    }
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::File, Self::File) => true,
+            (Self::Source(a, i), Self::Source(b, j)) => Arc::ptr_eq(a, b) && i == j,
+            _ => false,
+        }
     }
 }

@@ -1,23 +1,41 @@
-//! Data sets: COCO files, sources of a program's own, checking, and the embedded one.
+//! Datasets: COCO files, custom sources, checks, and the rendered one.
 
 mod check;
 mod classes;
 mod coco;
+pub(crate) mod consistency;
 mod dataset;
+mod duplicates;
+pub(crate) mod entries;
+mod error;
+mod holdout;
+mod images;
 #[cfg(feature = "train")]
 pub mod import;
+pub(crate) mod json;
+pub(crate) mod locate;
+mod open;
+mod pair;
+mod problem;
+pub(crate) mod raw;
 mod reader;
-mod segmentation;
+pub(crate) mod segmentation;
 #[cfg(feature = "train")]
 pub mod shapes;
 mod source;
-mod splits;
+pub(crate) mod splits;
+mod stats;
 
-pub use check::{Problem, Report, Severity, SplitSummary, check};
-#[cfg(feature = "train")]
-pub(crate) use check::{check_pictures, size_mismatch};
+pub use crate::config::OnProblem;
+pub use check::{Report, SplitSummary, check};
 pub use classes::Classes;
 pub use coco::{DetectionRecord, RleRecord, detections_json};
-pub use dataset::{DataError, Dataset, Instance, OnProblem, Sample};
-pub use source::{DatasetSource, Origin, SourceError};
-pub use splits::{Split, find_split, find_splits};
+pub use dataset::{Dataset, DatasetSource, Instance, LeftOut, Origin, Sample, SourceError};
+pub(crate) use duplicates::shared_images;
+pub use error::DataError;
+pub(crate) use images::{check_images, size_mismatch};
+pub(crate) use pair::check_objects;
+pub use pair::{TrainingData, open_split, open_training_data};
+pub use problem::{Problem, Severity, printable, summarized};
+pub use splits::{Split, find_split, find_splits, find_splits_in};
+pub use stats::{Histogram, Statistics};

@@ -1,48 +1,18 @@
 //! Data sets of a program's own: pictures and objects that come from anywhere.
 
-use super::check::{Problem, Severity};
 use super::classes::Classes;
-use super::dataset::{DataError, Dataset, Instance, OnProblem, Sample};
+use super::dataset::{Dataset, DatasetSource, Instance, Origin, Sample, SourceError};
+use super::error::DataError;
+use super::problem::{Problem, Severity};
 use crate::boxes::Bbox;
-use crate::image::decode::{DecodeError, decode};
+use crate::config::{Depth, OnProblem};
+use crate::image::decode::{DecodeError, Decoded, decode_quick, decode_with};
 use ::image::RgbImage;
 use std::collections::HashSet;
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vernier_mask::Rle;
-
-/// What a source fails with; it is shown as it is.
-pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
-
-/// A split of a data set, wherever it lives: a folder, a database, an archive, a renderer.
-///
-/// COCO files are one ([`Dataset::open`] reads them, and a [`Dataset`] is a source itself, so that a
-/// source of one's own can wrap it). [`Dataset::from_source`] checks a source and makes it what
-/// training and evaluation take.
-pub trait DatasetSource: Send + Sync {
-    /// What stands for the source in messages and reports.
-    fn name(&self) -> String;
-
-    /// Class names and category ids; label `i + 1` is the class at index `i`.
-    fn classes(&self) -> Classes;
-
-    /// Number of pictures.
-    fn len(&self) -> usize;
-
-    /// Whether there is no picture.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Size and objects of picture `index`, without its pixels; asked once and kept in memory.
-    fn sample(&self, index: usize) -> Result<Sample, SourceError>;
-
-    /// The pixels of picture `index`, of the size that its sample says, the same ones every time; asked
-    /// once an epoch, by several threads at once.
-    fn picture(&self, index: usize) -> Result<RgbImage, SourceError>;
-}
 
 impl DatasetSource for Dataset {
     fn name(&self) -> String {
@@ -66,35 +36,6 @@ impl DatasetSource for Dataset {
     }
 }
 
-/// Where the pixels of a [`Sample`] come from.
-#[derive(Clone, Default)]
-pub enum Origin {
-    /// The file at its path.
-    #[default]
-    File,
-    /// Picture `index` of a source.
-    Source(Arc<dyn DatasetSource>, usize),
-}
-
-impl fmt::Debug for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File => f.write_str("File"),
-            Self::Source(source, index) => write!(f, "Source({:?}, {index})", source.name()),
-        }
-    }
-}
-
-impl PartialEq for Origin {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::File, Self::File) => true,
-            (Self::Source(a, i), Self::Source(b, j)) => Arc::ptr_eq(a, b) && i == j,
-            _ => false,
-        }
-    }
-}
-
 impl Sample {
     /// A picture of `width x height` pixels with its objects; `name` is its file, or what stands for it
     /// in messages. Ids must differ within a data set.
@@ -104,22 +45,37 @@ impl Sample {
         (width, height): (u32, u32),
         instances: Vec<Instance>,
     ) -> Self {
+        let path = name.into();
         Self {
             image_id,
-            path: name.into(),
+            file_name: path.display().to_string(),
+            path,
             width,
             height,
             instances,
             origin: Origin::File,
+            depth: Depth::Full,
         }
     }
 
-    /// Reads and decodes the picture, from its file or its source.
+    /// Reads and decodes the image, from its file or its source.
     pub fn image(&self) -> Result<RgbImage, DecodeError> {
-        let path = &self.path;
-        // What panics over one picture must not take the others of its thread with it.
+        Ok(self.decoded(decode_quick)?.image)
+    }
+
+    /// As [`Self::image`], with what the file says about the image, and a check that nothing of it is missing.
+    pub(crate) fn checked_image(&self) -> Result<Decoded, DecodeError> {
+        self.decoded(|path, depth| decode_with(path, depth))
+    }
+
+    fn decoded(
+        &self,
+        decode: fn(&Path, Depth) -> Result<Decoded, DecodeError>,
+    ) -> Result<Decoded, DecodeError> {
+        let (path, depth) = (&self.path, self.depth);
+        // A panic over one image must not take the others of its thread with it.
         match &self.origin {
-            Origin::File => catch_unwind(|| decode(path)).unwrap_or_else(|_| {
+            Origin::File => catch_unwind(|| decode(path, depth)).unwrap_or_else(|_| {
                 let reason = "its decoder panicked".into();
                 Err(DecodeError::Format {
                     path: path.clone(),
@@ -127,11 +83,16 @@ impl Sample {
                 })
             }),
             Origin::Source(source, index) => {
-                let picture = catch_unwind(AssertUnwindSafe(|| source.picture(*index)));
-                let picture = picture.unwrap_or_else(|_| Err("it panicked".into()));
-                picture.map_err(|error| DecodeError::Source {
+                let image = catch_unwind(AssertUnwindSafe(|| source.picture(*index)));
+                let image = image.unwrap_or_else(|_| Err("it panicked".into()));
+                let image = image.map_err(|error| DecodeError::Source {
                     path: path.clone(),
                     reason: error.to_string(),
+                })?;
+                Ok(Decoded {
+                    image,
+                    orientation: 1,
+                    used_bits: None,
                 })
             }
         }
@@ -166,6 +127,7 @@ impl Dataset {
             classes: source.classes(),
             annotations,
             samples: Vec::with_capacity(source.len()),
+            ..Self::default()
         };
         let (mut problems, mut ids) = (Vec::new(), HashSet::new());
         let mut next_annotation = 1;
@@ -267,8 +229,9 @@ fn problem(
         file: file.into(),
         image_id,
         annotation_id,
+        kind: "source",
         reason,
-        fix: "mend the source".into(),
+        fix: "fix the source".into(),
     }
 }
 

@@ -1,38 +1,55 @@
-//! Finding the splits of a data set by the common folder layouts.
+//! Finds the splits of a dataset by the common folder layouts.
 
-use super::DataError;
+use super::error::DataError;
 use std::path::{Path, PathBuf};
 
 /// Where a split's files are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Split {
-    /// `train`, `val`, ...
+    /// `train`, `val`, ...; `all` where the only annotation file names no split.
     pub name: String,
     /// The annotation file.
     pub annotations: PathBuf,
-    /// Folder of the pictures.
+    /// Folder of the images.
     pub images: PathBuf,
 }
 
-/// The split `name` of a folder: by its whole name (`train2017`), else without the year; Roboflow says `valid`
-/// for `val`, and a folder with a single annotation file is every split. Where several files fit, none is
-/// taken.
-pub fn find_split(dir: &Path, name: &str) -> Result<Split, DataError> {
-    let splits = find_splits(dir)?;
-    let also = if name == "val" { "valid" } else { name };
-    for wanted in [name, also, "all"] {
-        let called = |name_of: fn(&Split) -> &str| -> Vec<&Split> {
-            let splits = splits.iter();
-            splits.filter(|split| name_of(split) == wanted).collect()
-        };
-        let mut found = called(Split::whole_name);
-        if found.is_empty() {
-            found = called(|split| &split.name);
+impl Split {
+    /// Whether the file is of no split in particular: `annotations.json`, CVAT's `instances_default.json`,
+    /// Label Studio's `result.json`.
+    pub fn is_whole(&self) -> bool {
+        ["all", "default"].contains(&self.name.to_lowercase().as_str())
+    }
+
+    /// `train2017` of `instances_train2017.json`; else as [`Self::name`].
+    fn whole_name(&self) -> String {
+        let stem = self.annotations.file_stem().and_then(|stem| stem.to_str());
+        match stem.and_then(strip_prefix) {
+            Some("") | None => self.name.clone(),
+            Some(whole) => whole.into(),
         }
-        match found[..] {
+    }
+}
+
+/// The split `name` of a dataset: by its whole name (`train2017`), else without the year, whatever the case;
+/// `valid` and `validation` are `val`. A dataset with a single annotation file is every split. Where several
+/// files fit, none is taken.
+pub fn find_split(dir: &Path, name: &str) -> Result<Split, DataError> {
+    find_split_in(dir, None, name)
+}
+
+/// As [`find_split`], with the folder of the images where it is known.
+pub(crate) fn find_split_in(
+    dir: &Path,
+    images: Option<&Path>,
+    name: &str,
+) -> Result<Split, DataError> {
+    let splits = find_splits_in(dir, images)?;
+    for wanted in [name, "all", "default"] {
+        match matching(&splits, wanted)[..] {
             [] => {}
             [split] => return Ok(split.clone()),
-            _ => {
+            ref found => {
                 let files = found.iter().map(|split| split.annotations.clone());
                 return Err(DataError::Ambiguous {
                     split: name.into(),
@@ -41,87 +58,212 @@ pub fn find_split(dir: &Path, name: &str) -> Result<Split, DataError> {
             }
         }
     }
-    Err(DataError::NotFound {
+    let names: Vec<String> = splits
+        .iter()
+        .map(|split| format!("`{}`", split.name))
+        .collect();
+    Err(DataError::NoSplit {
         dir: dir.into(),
-        wanted: format!(" for split `{name}`"),
+        wanted: name.into(),
+        known: names.join(", "),
     })
 }
 
-impl Split {
-    /// `train2017` of `instances_train2017.json`; else as [`Self::name`].
-    fn whole_name(&self) -> &str {
-        let stem = self.annotations.file_stem().and_then(|stem| stem.to_str());
-        match stem.and_then(strip_prefix) {
-            Some("") | None => &self.name,
-            Some(whole) => whole,
-        }
+/// The splits that are called so, by their whole names if any is.
+fn matching<'a>(splits: &'a [Split], wanted: &str) -> Vec<&'a Split> {
+    let called = |name_of: fn(&Split) -> String| -> Vec<&Split> {
+        let fits = |split: &&Split| canonical(&name_of(split)) == canonical(wanted);
+        splits.iter().filter(fits).collect()
+    };
+    let exact = called(Split::whole_name);
+    match exact.is_empty() {
+        true => called(|split| split.name.clone()),
+        false => exact,
     }
 }
 
-/// Every split in a folder, by the common layouts; a JSON file is a split of its own.
+/// Lower case, with one word for each of `train` and `val`.
+fn canonical(name: &str) -> String {
+    let name = name.to_lowercase();
+    match name.as_str() {
+        "valid" | "validation" => "val".into(),
+        "training" => "train".into(),
+        _ => name,
+    }
+}
+
+/// Every split of a folder, by the common layouts. An annotation file in place of a folder is a dataset of
+/// one split.
 pub fn find_splits(dir: &Path) -> Result<Vec<Split>, DataError> {
+    find_splits_in(dir, None)
+}
+
+/// As [`find_splits`], with the folder of the images where it is known.
+pub fn find_splits_in(dir: &Path, images: Option<&Path>) -> Result<Vec<Split>, DataError> {
     let io_error = |source| DataError::Io {
         path: dir.into(),
         source,
     };
-    let mut splits = Vec::new();
-    let mut candidates: Vec<PathBuf> = Vec::new();
-    for folder in [dir.to_path_buf(), dir.join("annotations")] {
-        if folder.is_dir() {
-            let entries = std::fs::read_dir(&folder).map_err(io_error)?;
-            candidates.extend(entries.filter_map(|entry| entry.ok().map(|entry| entry.path())));
-        }
+    if !std::fs::metadata(dir).map_err(io_error)?.is_dir() {
+        return Ok(vec![single_file(dir, images)]);
     }
-    if !dir.is_dir() {
-        std::fs::metadata(dir).map_err(io_error)?;
+    let mut files = Vec::new();
+    for folder in [
+        dir.to_path_buf(),
+        dir.join("annotations"),
+        dir.join("Annotations"),
+    ] {
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if folder == *dir => return Err(io_error(error)),
+            Err(_) => continue,
+        };
+        let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+        files.extend(paths.filter(|path| !is_hidden(path)));
     }
-    candidates.sort();
-    for path in candidates {
-        let stem = path
-            .file_stem()
-            .and_then(|s| s.to_str())
-            .unwrap_or_default()
-            .to_string();
-        let roboflow = path.join("_annotations.coco.json");
-        if roboflow.is_file() {
-            splits.push(Split {
-                name: stem,
-                annotations: roboflow,
-                images: path,
-            });
-        } else if path.extension().is_some_and(|e| e == "json")
-            && let Some(name) = split_name(&stem)
-        {
-            let images = image_folder(dir, &name, &stem);
-            splits.push(Split {
-                name,
-                annotations: path,
-                images,
-            });
-        }
-    }
+    files.sort();
+    // The same folder twice where names have no case.
+    files.dedup_by(|a, b| {
+        a.canonicalize()
+            .ok()
+            .zip(b.canonicalize().ok())
+            .is_some_and(|(a, b)| a == b)
+    });
+    let mut splits: Vec<Split> = files
+        .iter()
+        .filter_map(|path| split_of(dir, path))
+        .collect();
     if splits.is_empty() {
-        return Err(DataError::NotFound {
-            dir: dir.into(),
-            wanted: String::new(),
+        splits.extend(only_json(dir, &files)?);
+    }
+    if let Some(images) = images {
+        splits
+            .iter_mut()
+            .for_each(|split| split.images = images.into());
+    }
+    match splits.is_empty() {
+        true => Err(DataError::NotFound { dir: dir.into() }),
+        false => Ok(splits),
+    }
+}
+
+/// Files such as macOS's `._annotations.json`.
+fn is_hidden(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with('.'))
+}
+
+fn stem_of(path: &Path) -> String {
+    path.file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn is_json(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
+        && path.is_file()
+}
+
+/// The split of an annotation file or of a folder that holds one.
+fn split_of(dir: &Path, path: &Path) -> Option<Split> {
+    let stem = stem_of(path);
+    if is_json(path) {
+        let name = split_name(&stem)?;
+        return Some(Split {
+            images: image_folder(dir, &name, &stem),
+            name,
+            annotations: path.into(),
         });
     }
-    Ok(splits)
+    // Roboflow's, and a folder with annotations of its own beside the images.
+    let names = [
+        "_annotations.coco.json",
+        "annotations.json",
+        "annotations.coco.json",
+        "result.json",
+    ];
+    let annotations = names
+        .iter()
+        .map(|name| path.join(name))
+        .find(|path| path.is_file())?;
+    let own = path.join("images");
+    let known = annotations.ends_with(names[0]) || !canonical_splits(&stem).is_empty();
+    known.then(|| Split {
+        name: stem,
+        annotations,
+        images: if own.is_dir() { own } else { path.into() },
+    })
+}
+
+/// The name if it is one of the usual splits' names.
+fn canonical_splits(name: &str) -> String {
+    let name = canonical(name);
+    let name = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    match ["train", "val", "test"].contains(&name) {
+        true => name.into(),
+        false => String::new(),
+    }
+}
+
+/// A folder's only JSON file, whatever its name.
+fn only_json(dir: &Path, files: &[PathBuf]) -> Result<Option<Split>, DataError> {
+    let json: Vec<&PathBuf> = files.iter().filter(|path| is_json(path)).collect();
+    match json[..] {
+        [] => Ok(None),
+        [file] => Ok(Some(Split {
+            name: "all".into(),
+            annotations: file.clone(),
+            images: image_folder(dir, "all", "annotations"),
+        })),
+        _ => Err(DataError::Unnamed {
+            dir: dir.into(),
+            files: json.into_iter().cloned().collect(),
+        }),
+    }
+}
+
+/// An annotation file that was given itself.
+fn single_file(file: &Path, images: Option<&Path>) -> Split {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let stem = stem_of(file);
+    let dir = match folder.file_name() {
+        Some(name) if name.eq_ignore_ascii_case("annotations") => folder.parent().unwrap_or(folder),
+        _ => folder,
+    };
+    let found = || match split_name(&stem) {
+        Some(name) => image_folder(dir, &name, &stem),
+        None => image_folder(dir, "all", "annotations"),
+    };
+    // Whatever the file's name, there is no other split.
+    Split {
+        name: "all".into(),
+        annotations: file.into(),
+        images: images.map_or_else(found, Path::to_path_buf),
+    }
 }
 
 /// `instances_train2017` -> `train2017`, `annotations` -> nothing left.
 fn strip_prefix(stem: &str) -> Option<&str> {
     ["instances", "annotations"]
         .iter()
-        .find_map(|prefix| stem.strip_prefix(prefix))
-        .map(|rest| rest.trim_start_matches('_'))
+        .find_map(|prefix| {
+            let start = stem.get(..prefix.len())?;
+            start
+                .eq_ignore_ascii_case(prefix)
+                .then(|| &stem[prefix.len()..])
+        })
+        .map(|rest| rest.trim_start_matches(['_', '-']))
 }
 
 /// `instances_train2017` -> `train`, `annotations_val` -> `val`, `annotations` -> `all`.
 fn split_name(stem: &str) -> Option<String> {
+    let whole = ["_annotations.coco", "annotations.coco", "result"];
     let name = match strip_prefix(stem) {
+        _ if whole.contains(&stem) => "",
         Some(rest) => rest,
-        None if ["train", "val", "valid", "test"].contains(&stem) => stem,
+        None if !canonical_splits(stem).is_empty() => stem,
         None => return None,
     };
     let name = name.trim_end_matches(|c: char| c.is_ascii_digit());
@@ -133,16 +275,24 @@ fn split_name(stem: &str) -> Option<String> {
 }
 
 fn image_folder(dir: &Path, name: &str, stem: &str) -> PathBuf {
-    // `annotations.json` says no name: a folder called so is not the pictures'.
+    // `annotations.json` names no split: a folder called so does not hold the images.
     let full = match strip_prefix(stem) {
         Some("") => name,
         _ => stem.rsplit('_').next().unwrap_or(name),
     };
-    let choices = [
-        dir.join(full),
-        dir.join("images").join(full),
-        dir.join(name),
+    let names = [
+        full.to_string(),
+        name.into(),
+        full.to_lowercase(),
+        name.to_lowercase(),
     ];
+    let folders = |base: PathBuf| {
+        names
+            .iter()
+            .map(move |name| base.join(name))
+            .collect::<Vec<_>>()
+    };
+    let choices = [folders(dir.into()), folders(dir.join("images"))].concat();
     let found = choices.into_iter().find(|path| path.is_dir());
     found.unwrap_or_else(|| {
         if dir.join("images").is_dir() {
@@ -188,8 +338,9 @@ mod tests {
             message.contains("train2014") && message.contains("train2017"),
             "{message}"
         );
-        // The file of every split; its pictures do not lie beside it.
+        // The file of every split; its images do not lie beside it.
         assert_eq!(found("test").unwrap(), at.path());
+        assert_eq!(found("VAL").unwrap(), at.path().join("val2017"));
     }
 
     #[test]
@@ -206,6 +357,95 @@ mod tests {
         assert_eq!(
             find_split(at.path(), "val").unwrap().images,
             at.path().join("images")
+        );
+    }
+
+    #[test]
+    fn layouts_of_annotation_tools_are_found() {
+        let cases: [(&[&str], &str, &str, &str); 8] = [
+            // CVAT: without a subset, and with subsets.
+            (
+                &["annotations/instances_default.json", "images/a.png"],
+                "train",
+                "annotations/instances_default.json",
+                "images",
+            ),
+            (
+                &["annotations/instances_default.json", "images/default/a.png"],
+                "val",
+                "annotations/instances_default.json",
+                "images/default",
+            ),
+            (
+                &["annotations/instances_Train.json", "images/Train/a.png"],
+                "train",
+                "annotations/instances_Train.json",
+                "images/Train",
+            ),
+            // Label Studio, and Roboflow without splits.
+            (
+                &["result.json", "images/a.png"],
+                "train",
+                "result.json",
+                "images",
+            ),
+            (
+                &["_annotations.coco.json", "a.png"],
+                "train",
+                "_annotations.coco.json",
+                "",
+            ),
+            // A folder for each split, with its own annotations.
+            (
+                &["Train/annotations.json", "Train/images/a.png"],
+                "train",
+                "Train/annotations.json",
+                "Train/images",
+            ),
+            (
+                &["validation/annotations.json"],
+                "val",
+                "validation/annotations.json",
+                "validation",
+            ),
+            // The only JSON file.
+            (
+                &["labels.json", "images/a.png", "._labels.json"],
+                "train",
+                "labels.json",
+                "images",
+            ),
+        ];
+        for (files, name, annotations, images) in cases {
+            let at = folder(files);
+            let split = find_split(at.path(), name).unwrap();
+            assert_eq!(split.annotations, at.path().join(annotations), "{files:?}");
+            assert_eq!(split.images, at.path().join(images), "{files:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_a_dataset_and_other_splits_are_listed() {
+        let at = folder(&["a/instances_train.json", "images/x.png", "pixels/x.png"]);
+        let file = at.path().join("a/instances_train.json");
+        let split = find_split(&file, "val").unwrap();
+        assert!(split.is_whole() && split.annotations == file);
+        let pixels = at.path().join("pixels");
+        assert_eq!(
+            find_split_in(&file, Some(&pixels), "train").unwrap().images,
+            pixels
+        );
+        let at = folder(&[
+            "annotations/instances_train.json",
+            "annotations/instances_extra.json",
+        ]);
+        let error = find_split(at.path(), "val").unwrap_err().to_string();
+        assert!(error.contains("`extra`, `train`"), "{error}");
+        let at = folder(&["one.json", "two.json"]);
+        let error = find_split(at.path(), "val").unwrap_err().to_string();
+        assert!(
+            error.contains("one.json") && error.contains("two.json"),
+            "{error}"
         );
     }
 }

@@ -4,6 +4,7 @@ use super::{AreaProtocol, EvalError, EvalOptions, accumulate, ground_truth, resu
 use crate::data::Dataset;
 use crate::detection::Detection;
 use hotcoco::{Annotation, COCO, COCOeval, IouType};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// An evaluation in detail; masks decide, at IoU 0.5 where nothing else is said.
@@ -117,16 +118,18 @@ fn classes(
     masks: &COCOeval,
 ) -> Vec<ClassResult> {
     let seen = dataset.samples.iter();
-    let seen = seen.filter(|sample| image_ids.contains(&sample.image_id));
-    let objects: Vec<usize> = seen
-        .flat_map(|sample| &sample.instances)
-        .filter(|instance| !instance.crowd)
-        .map(|instance| instance.label)
-        .collect();
+    let ids: HashSet<u64> = image_ids.iter().copied().collect();
+    let seen = seen.filter(|sample| ids.contains(&sample.image_id));
+    let mut objects = vec![0; dataset.classes.len() + 1];
+    for instance in seen.flat_map(|sample| &sample.instances) {
+        if !instance.crowd && instance.label < objects.len() {
+            objects[instance.label] += 1;
+        }
+    }
     let named = dataset.classes.ids.iter().zip(&dataset.classes.names);
     let result = |(index, (&id, name)): (usize, (&u64, &String))| ClassResult {
         name: name.clone(),
-        objects: objects.iter().filter(|&&label| label == index + 1).count(),
+        objects: objects[index + 1],
         box_ap: mean(&precisions(boxes, id, None)),
         mask_ap: mean(&precisions(masks, id, None)),
         mask_ap50: mean(&precisions(masks, id, Some(0))),

@@ -47,7 +47,7 @@ impl fmt::Display for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:>6}  {:>6}  {:>6}", "", "box", "mask")?;
         for (index, name) in METRIC_NAMES.iter().enumerate() {
-            let [bbox, segm] = [self.bbox, self.segm].map(|values| shown(values[index]));
+            let [bbox, segm] = [self.bbox, self.segm].map(|values| shown_metric(values[index]));
             writeln!(f, "{name:>6}  {bbox:>6}  {segm:>6}")?;
         }
         let protocol = match self.protocol {
@@ -58,7 +58,8 @@ impl fmt::Display for Metrics {
     }
 }
 
-fn shown(value: f64) -> String {
+/// A number with three digits; `-` where it is undefined.
+pub fn shown_metric(value: f64) -> String {
     if value < 0.0 {
         "-".into()
     } else {

@@ -2,16 +2,18 @@
 
 mod analysis;
 mod metrics;
+mod results;
 mod shard;
 
 pub use analysis::{Analysis, ClassResult, Confusion, ErrorKind, PictureErrors, analyse};
-pub use metrics::{AreaProtocol, METRIC_NAMES, Metrics};
+pub use metrics::{AreaProtocol, METRIC_NAMES, Metrics, shown_metric};
+pub use results::{ResultsEvaluation, evaluate_files};
 pub use shard::EvalShard;
 
 use crate::data::{Classes, Dataset, RleRecord, Sample};
 use crate::detection::Detection;
 use hotcoco::{Annotation, COCO, COCOeval, Category, Image, IouType, Segmentation};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -29,20 +31,32 @@ pub enum EvalError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// A results file is not a list of COCO results.
+    /// A file is not what it should be.
     #[error(
-        "{path}: {source}; a list of COCO results is wanted: image_id, category_id, score, ..."
+        "{path}: {reason}; results are a list of COCO results: image_id, category_id, score, ..."
     )]
     Json {
         /// The file.
         path: PathBuf,
         /// What is wrong, with line and column.
-        source: serde_json::Error,
+        reason: String,
+    },
+    /// Entries of a file that would make the numbers wrong.
+    #[error("{path}: {count} entries cannot be evaluated, e.g.\n{first}\n{fix}")]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// How many.
+        count: usize,
+        /// The first few, one a line.
+        first: String,
+        /// What to do.
+        fix: &'static str,
     },
     /// None of the results is of a picture that there is.
     #[error(
-        "{path}: no result's image_id is a picture of {annotations}; `eval --weights W --json FILE` writes \
-         results with the data set's ids, `predict` numbers its pictures"
+        "{path}: no result's image_id is an image of {annotations}; `eval --weights W --json FILE` writes \
+         results with the dataset's ids, and so does `predict` on a dataset's folder"
     )]
     NoPicture {
         /// The results.
@@ -80,45 +94,27 @@ pub fn evaluate(
     metrics(&truth, &results(detections, &dataset.classes), &options)
 }
 
-/// Evaluates a COCO results file against a COCO annotation file, both as they are.
-pub fn evaluate_files(
-    annotations: &Path,
-    results: &Path,
-    options: &EvalOptions,
-) -> Result<Metrics, EvalError> {
-    let truth = Arc::new(COCO::new(annotations)?);
-    let text = std::fs::read_to_string(results).map_err(|source| EvalError::Io {
-        path: results.into(),
-        source,
-    })?;
-    let found: Vec<Annotation> = serde_json::from_str(&text).map_err(|source| EvalError::Json {
-        path: results.into(),
-        source,
-    })?;
-    let is_known = |result: &Annotation| truth.get_img(result.image_id).is_some();
-    if !found.is_empty() && !found.iter().any(is_known) {
-        return Err(EvalError::NoPicture {
-            path: results.into(),
-            annotations: annotations.into(),
-        });
-    }
-    metrics(&truth, &found, options)
-}
-
 /// The 12 numbers for boxes and the 12 for masks.
 fn metrics(
     truth: &Arc<COCO>,
     results: &[Annotation],
     options: &EvalOptions,
 ) -> Result<Metrics, EvalError> {
-    let count = |kind| -> Result<[f64; 12], EvalError> {
-        Ok(numbers(&accumulate(truth, results, kind, options)?))
-    };
     Ok(Metrics {
-        bbox: count(IouType::Bbox)?,
-        segm: count(IouType::Segm)?,
+        bbox: numbers_of(truth, results, IouType::Bbox, options)?,
+        segm: numbers_of(truth, results, IouType::Segm, options)?,
         protocol: options.protocol,
     })
+}
+
+/// The 12 numbers for boxes or for masks.
+fn numbers_of(
+    truth: &Arc<COCO>,
+    results: &[Annotation],
+    kind: IouType,
+    options: &EvalOptions,
+) -> Result<[f64; 12], EvalError> {
+    Ok(numbers(&accumulate(truth, results, kind, options)?))
 }
 
 /// The 12 numbers of an evaluation.

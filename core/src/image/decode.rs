@@ -1,14 +1,18 @@
-//! Decoding picture files, with the orientation their EXIF data asks for.
+//! Decodes image files, with the orientation that their EXIF data asks for.
 
-use ::image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage, metadata::Orientation};
-use std::io::{BufRead, Cursor, Seek};
+use super::jpeg;
+use crate::config::Depth;
+use ::image::{
+    DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, metadata::Orientation,
+};
+use std::io::{BufRead, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// Pictures with more pixels are refused: a small file can claim gigabytes.
+/// Images with more pixels are refused: a small file can claim gigabytes.
 pub const MAX_PIXELS: u64 = 100_000_000;
 
-/// Why a picture could not be read.
+/// Why an image could not be read.
 #[derive(Debug, Error)]
 pub enum DecodeError {
     /// The file cannot be opened.
@@ -16,26 +20,26 @@ pub enum DecodeError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// The file is no picture, or a damaged one.
-    #[error("{path}: not a readable picture ({reason}); PNG, JPEG, BMP and WebP are read")]
+    /// The file is not an image, or a damaged one.
+    #[error("{path}: not a readable image ({reason}); PNG, JPEG, WebP, TIFF and BMP are read")]
     Format {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         reason: String,
     },
-    /// A [`DatasetSource`](crate::data::DatasetSource) could not give the picture.
-    #[error("{path}: its data set cannot give the picture: {reason}")]
+    /// A [`DatasetSource`](crate::data::DatasetSource) could not give the image.
+    #[error("{path}: its dataset cannot give the image: {reason}")]
     Source {
-        /// What stands for the picture.
+        /// The name of the image.
         path: PathBuf,
-        /// What the source said.
+        /// The error of the source.
         reason: String,
     },
-    /// The picture has no pixels or too many.
+    /// The image has no pixels or too many.
     #[error("{path}: {width}x{height} pixels; 1 to 100 megapixels are read")]
     Size {
         /// The file.
@@ -47,25 +51,74 @@ pub enum DecodeError {
     },
 }
 
-/// Reads a picture as RGB: EXIF orientation applied, grey widened, 16 bits cut to 8, transparency
-/// dropped.
+/// A decoded image and what its file says about it.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// The pixels, EXIF orientation applied.
+    pub image: RgbImage,
+    /// EXIF orientation, 1 to 8; 1 is upright.
+    pub orientation: u8,
+    /// Bits that a 16-bit image uses, at least 8; `None` for other images.
+    pub used_bits: Option<u32>,
+}
+
+/// Reads an image as RGB: EXIF orientation applied, grey widened, 16 bits cut to 8, transparency dropped.
+///
+/// Files whose pixels are missing in part, such as truncated JPEGs, are errors.
 pub fn decode(path: impl AsRef<Path>) -> Result<RgbImage, DecodeError> {
     let path = path.as_ref();
-    decode_from(open(path)?, path)
+    Ok(decode_from(open(path)?, path, Depth::Full, false)?.image)
+}
+
+/// As [`decode`], with the conversion of 16 bits to 8, and with what the file says about the image. Also finds
+/// JPEGs that end early although they have an end marker.
+pub fn decode_with(path: impl AsRef<Path>, depth: Depth) -> Result<Decoded, DecodeError> {
+    let path = path.as_ref();
+    decode_from(open(path)?, path, depth, true)
+}
+
+/// As [`decode_with`], without the check for JPEGs that end early: for images that were checked before.
+pub(crate) fn decode_quick(path: &Path, depth: Depth) -> Result<Decoded, DecodeError> {
+    decode_from(open(path)?, path, depth, false)
 }
 
 /// As [`decode`], from memory; `name` stands for the file in errors.
 pub fn decode_bytes(bytes: &[u8], name: &Path) -> Result<RgbImage, DecodeError> {
-    decode_from(Cursor::new(bytes), name)
+    Ok(decode_from(Cursor::new(bytes), name, Depth::Full, false)?.image)
 }
+
+/// Whether the first bytes of a file are those of an image format that is read.
+pub fn is_image(path: &Path) -> bool {
+    let mut start = [0; 32];
+    let read = std::fs::File::open(path).and_then(|mut file| {
+        let mut length = 0;
+        loop {
+            match file.read(&mut start[length..])? {
+                0 => return Ok(length),
+                count => length += count,
+            }
+        }
+    });
+    let Ok(length) = read else { return false };
+    let format = ::image::guess_format(&start[..length]);
+    format.is_ok_and(|format| READ.contains(&format))
+}
+
+const READ: [ImageFormat; 5] = [
+    ImageFormat::Png,
+    ImageFormat::Jpeg,
+    ImageFormat::WebP,
+    ImageFormat::Tiff,
+    ImageFormat::Bmp,
+];
 
 /// Width and height in pixels, EXIF orientation applied, without decoding the pixels.
 pub fn dimensions(path: &Path) -> Result<(u32, u32), DecodeError> {
     oriented(decoder(open(path)?, path)?)
 }
 
-/// As [`dimensions`], from memory: what to ask before a picture of a stranger is decoded. `name` stands
-/// for the file in errors.
+/// As [`dimensions`], from memory, to bound the work before an untrusted image is decoded. `name`
+/// stands for the file in errors.
 pub fn dimensions_bytes(bytes: &[u8], name: &Path) -> Result<(u32, u32), DecodeError> {
     oriented(decoder(Cursor::new(bytes), name)?)
 }
@@ -81,31 +134,37 @@ fn oriented(mut decoder: impl ImageDecoder) -> Result<(u32, u32), DecodeError> {
 }
 
 fn open(path: &Path) -> Result<std::io::BufReader<std::fs::File>, DecodeError> {
+    let io_error = |source| DecodeError::Io {
+        path: path.into(),
+        source,
+    };
+    // A pipe may never end, and a folder is no image.
+    if !std::fs::metadata(path).map_err(io_error)?.is_file() {
+        return Err(io_error(std::io::Error::other("not a regular file")));
+    }
     std::fs::File::open(path)
         .map(std::io::BufReader::new)
-        .map_err(|source| DecodeError::Io {
-            path: path.into(),
-            source,
-        })
+        .map_err(io_error)
+}
+
+fn format_error(path: &Path, reason: &impl std::fmt::Display) -> DecodeError {
+    DecodeError::Format {
+        path: path.into(),
+        reason: one_line(reason),
+    }
 }
 
 fn decoder<'a, R: BufRead + Seek + 'a>(
     reader: R,
     path: &Path,
 ) -> Result<impl ImageDecoder + 'a, DecodeError> {
-    let format_error = |reason: String| DecodeError::Format {
-        path: path.into(),
-        reason,
-    };
     let mut reader = ImageReader::new(reader)
         .with_guessed_format()
-        .map_err(|e| format_error(one_line(&e)))?;
+        .map_err(|e| format_error(path, &e))?;
     let mut limits = Limits::default();
     limits.max_alloc = Some(1 << 30);
     reader.limits(limits);
-    let decoder = reader
-        .into_decoder()
-        .map_err(|e| format_error(one_line(&e)))?;
+    let decoder = reader.into_decoder().map_err(|e| format_error(path, &e))?;
     let (width, height) = decoder.dimensions();
     if width == 0 || height == 0 || width as u64 * height as u64 > MAX_PIXELS {
         return Err(DecodeError::Size {
@@ -117,15 +176,99 @@ fn decoder<'a, R: BufRead + Seek + 'a>(
     Ok(decoder)
 }
 
-fn decode_from<R: BufRead + Seek>(reader: R, path: &Path) -> Result<RgbImage, DecodeError> {
+fn decode_from<R: BufRead + Seek>(
+    mut reader: R,
+    path: &Path,
+    depth: Depth,
+    thorough: bool,
+) -> Result<Decoded, DecodeError> {
+    let io_error = |source| DecodeError::Io {
+        path: path.into(),
+        source,
+    };
+    let mut start = [0; 3];
+    let is_jpeg = reader.read_exact(&mut start).is_ok() && start == [0xFF, 0xD8, 0xFF];
+    reader.seek(SeekFrom::Start(0)).map_err(io_error)?;
+    if !is_jpeg {
+        return decode_any(reader, path, depth);
+    }
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).map_err(io_error)?;
+    let mut header = decoder(Cursor::new(&bytes[..]), path)?;
+    let orientation = header.orientation().unwrap_or(Orientation::NoTransforms);
+    drop(header);
+    let whole = jpeg::decode_whole(&bytes).map_err(|reason| format_error(path, &reason))?;
+    if thorough {
+        jpeg::check_blocks(&bytes).map_err(|reason| format_error(path, &reason))?;
+    }
+    match whole {
+        Some(image) => Ok(oriented_rgb(image, orientation, depth)),
+        None => decode_any(Cursor::new(&bytes[..]), path, depth),
+    }
+}
+
+fn decode_any<R: BufRead + Seek>(
+    reader: R,
+    path: &Path,
+    depth: Depth,
+) -> Result<Decoded, DecodeError> {
     let mut decoder = decoder(reader, path)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| DecodeError::Format {
-        path: path.into(),
-        reason: one_line(&error),
-    })?;
+    let image = DynamicImage::from_decoder(decoder).map_err(|error| format_error(path, &error))?;
+    Ok(oriented_rgb(image, orientation, depth))
+}
+
+fn oriented_rgb(mut image: DynamicImage, orientation: Orientation, depth: Depth) -> Decoded {
+    let used_bits = used_bits(&image);
+    if let (Depth::Auto, Some(bits)) = (depth, used_bits) {
+        stretch(&mut image, 16 - bits);
+    }
     image.apply_orientation(orientation);
-    Ok(image.into_rgb8())
+    Decoded {
+        image: image.into_rgb8(),
+        orientation: orientation.to_exif(),
+        used_bits,
+    }
+}
+
+/// Bits that the brightest sample of a 16-bit image needs, rounded up to the depths of cameras.
+fn used_bits(image: &DynamicImage) -> Option<u32> {
+    let highest = |samples: &[u16], channels: usize| {
+        let colors = if channels.is_multiple_of(2) {
+            channels - 1
+        } else {
+            channels
+        };
+        samples
+            .chunks_exact(channels)
+            .flat_map(|pixel| &pixel[..colors])
+            .copied()
+            .max()
+    };
+    let highest = match image {
+        DynamicImage::ImageLuma16(image) => highest(image.as_raw(), 1),
+        DynamicImage::ImageLumaA16(image) => highest(image.as_raw(), 2),
+        DynamicImage::ImageRgb16(image) => highest(image.as_raw(), 3),
+        DynamicImage::ImageRgba16(image) => highest(image.as_raw(), 4),
+        _ => return None,
+    };
+    let needed = u16::BITS - highest.unwrap_or_default().leading_zeros();
+    [8, 10, 12, 14]
+        .into_iter()
+        .find(|bits| needed <= *bits)
+        .or(Some(16))
+}
+
+/// Multiplies the samples of a 16-bit image by a power of two.
+fn stretch(image: &mut DynamicImage, bits: u32) {
+    let samples = match image {
+        DynamicImage::ImageLuma16(image) => image.as_flat_samples_mut().samples,
+        DynamicImage::ImageLumaA16(image) => image.as_flat_samples_mut().samples,
+        DynamicImage::ImageRgb16(image) => image.as_flat_samples_mut().samples,
+        DynamicImage::ImageRgba16(image) => image.as_flat_samples_mut().samples,
+        _ => return,
+    };
+    samples.iter_mut().for_each(|sample| *sample <<= bits);
 }
 
 /// Some decoders explain themselves over several lines.
@@ -185,5 +328,31 @@ mod tests {
             let error = decode_bytes(broken, Path::new("bad.jpg")).unwrap_err();
             assert!(error.to_string().contains("bad.jpg"), "{error}");
         }
+    }
+
+    #[test]
+    fn narrow_16_bit_images_are_recognised_and_scaled() {
+        let folder = tempfile::tempdir().unwrap();
+        let save = |name: &str, factor: u16| {
+            let grey = |x: u32, _: u32| ::image::Luma([(x as u16) * factor]);
+            let image = ::image::ImageBuffer::from_fn(256, 2, grey);
+            let path = folder.path().join(name);
+            DynamicImage::ImageLuma16(image).save(&path).unwrap();
+            path
+        };
+        let (twelve, full) = (save("twelve.png", 16), save("full.tiff", 257));
+        let decoded = decode_with(&twelve, Depth::Full).unwrap();
+        assert_eq!(
+            (decoded.used_bits, decoded.image.get_pixel(255, 0).0),
+            (Some(12), [16; 3])
+        );
+        let decoded = decode_with(&twelve, Depth::Auto).unwrap();
+        assert_eq!(decoded.image.get_pixel(255, 0).0, [254; 3]);
+        let decoded = decode_with(&full, Depth::Auto).unwrap();
+        assert_eq!(
+            (decoded.used_bits, decoded.image.get_pixel(100, 1).0),
+            (Some(16), [100; 3])
+        );
+        assert!(is_image(&full) && !is_image(folder.path()));
     }
 }

@@ -1,6 +1,8 @@
 //! Images: decoding, resizing, conversion to tensors, mask pasting and drawing.
 
 pub mod decode;
+mod jpeg;
+mod jpeg_scan;
 pub mod overlay;
 pub mod paste;
 mod placement;

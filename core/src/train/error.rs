@@ -108,16 +108,6 @@ pub enum TrainError {
     /// The dataset cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The splits name different classes.
-    #[error("{path}: its categories {val:?} are not those of the training split, {train:?}")]
-    Classes {
-        /// Names in the training split.
-        train: Vec<String>,
-        /// Names in the validation split.
-        val: Vec<String>,
-        /// The validation split's annotations.
-        path: PathBuf,
-    },
     /// The dataset has classes that the weights do not know.
     #[error("{path}: its categories {data:?} are not all among those of the weights, {model:?}")]
     UnknownClasses {

@@ -55,7 +55,7 @@ fn check_lists_file_id_reason_and_fix() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     let wanted = [
         ("missing.png", "is missing"),
-        ("cut.jpg", "not a readable picture"),
+        ("cut.jpg", "not a readable image"),
         ("annotation 9001", "has 2 points"),
         ("annotation 9002", "category id 77 does not exist"),
         ("annotation 9003", "lies outside"),
@@ -108,7 +108,7 @@ fn a_truncated_json_file_is_reported_with_its_line() {
         "{found}"
     );
     assert!(
-        found.contains("val: 1 pictures"),
+        found.contains("val: 1 images"),
         "the other split is still checked: {found}"
     );
     let refused = cli_error(at, &["train", "--data=shapes", "--backend=cpu"]);

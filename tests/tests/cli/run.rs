@@ -15,7 +15,7 @@ fn from_rendering_to_prediction() {
     render_shapes(at, 6, 4);
     let report = cli_ok(at, &["dataset", "check", "shapes"]);
     assert!(
-        report.contains("train: 6 pictures") && report.contains("0 errors"),
+        report.contains("train: 6 images") && report.contains("0 errors"),
         "{report}"
     );
 
@@ -60,7 +60,8 @@ fn from_rendering_to_prediction() {
     let overlays = std::fs::read_dir(at.join("runs/predict"))
         .expect("a folder")
         .count();
-    assert_eq!(overlays, 11);
+    // With detections.json and images.json.
+    assert_eq!(overlays, 12);
 }
 
 fn run_folder_is_complete(run: &Path) {

@@ -116,7 +116,9 @@ fn results_files_are_evaluated_by_both_protocols() {
             protocol,
             ..EvalOptions::default()
         };
-        evaluate_files(&annotations, &results, &options).expect("an evaluation")
+        evaluate_files(&annotations, &results, &options)
+            .expect("an evaluation")
+            .metrics
     };
     let (by_mask, by_box) = (metrics(AreaProtocol::Mask), metrics(AreaProtocol::Box));
     for (index, found) in by_mask.segm.iter().enumerate() {

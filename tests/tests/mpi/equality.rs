@@ -118,7 +118,7 @@ fn ranks_evaluate_bit_equal() {
     };
     for area in ["mask", "box"] {
         let wanted = eval(1, area);
-        assert!(wanted.0.contains("10 pictures") && wanted.1.len() > 1000);
+        assert!(wanted.0.contains("10 images") && wanted.1.len() > 1000);
         for ranks in [2, 3, 12] {
             let found = eval(ranks, area);
             assert_eq!(found.0, wanted.0, "{ranks} ranks");

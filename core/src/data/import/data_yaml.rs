@@ -1,6 +1,6 @@
 //! `data.yaml` of a YOLO data set.
 
-use super::{ImportError, read_text};
+use super::spec::{ImportError, read_text};
 use crate::budget::check_depth;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,10 +21,36 @@ pub(crate) struct DataYaml {
     pub names: BTreeMap<u64, String>,
 }
 
+/// The YAML file of a folder: `data.yaml`, or the only one.
+pub(super) fn file_in(folder: &Path) -> Option<PathBuf> {
+    let usual = folder.join("data.yaml");
+    if usual.is_file() {
+        return Some(usual);
+    }
+    let entries = std::fs::read_dir(folder).ok()?;
+    let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let is_yaml = |path: &PathBuf| {
+        let extension = path
+            .extension()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .to_lowercase();
+        path.is_file() && ["yaml", "yml"].contains(&extension.as_str())
+    };
+    let mut files = paths.filter(is_yaml);
+    files.next().filter(|_| files.next().is_none())
+}
+
 impl DataYaml {
-    /// Reads `folder/data.yaml`.
-    pub fn read(folder: &Path) -> Result<Self, ImportError> {
-        let path = folder.join("data.yaml");
+    /// Reads the YAML file of a folder, or the file itself.
+    pub fn read(source: &Path) -> Result<Self, ImportError> {
+        let (path, folder) = match source.is_dir() {
+            true => (file_in(source).unwrap_or(source.join("data.yaml")), source),
+            false => (
+                source.to_path_buf(),
+                source.parent().unwrap_or(Path::new("")),
+            ),
+        };
         let text = read_text(&path, LONGEST)?;
         let mut data = Self::parse(&text).map_err(|reason| ImportError::source(&path, reason))?;
         let root = folder.join(&data.root);

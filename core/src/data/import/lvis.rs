@@ -1,7 +1,7 @@
 //! LVIS: read by hotcoco; its pictures are COCO's, named by `coco_url`.
 
+use super::spec::{ImportError, ImportSpec, Imported};
 use super::writer::{Category, Mask, Object, Writer};
-use super::{ImportError, ImportSpec, Imported};
 use hotcoco::types::{Dataset, Image, Segmentation};
 use std::collections::HashSet;
 use std::io::BufReader;

@@ -3,7 +3,7 @@
 //! The crate `tfrecord` (0.15, 2023) is not used, because it would add a second prost (0.12), ndarray and noisy_float. A record
 //! is a length and bytes, each with a checksum, and prost is a dependency already.
 
-use super::ImportError;
+use super::spec::ImportError;
 use crate::crc::masked_crc;
 use prost::Message;
 use std::collections::HashMap;

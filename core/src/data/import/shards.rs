@@ -1,8 +1,8 @@
 //! TFRecord shards of `create_coco_tf_record.py` of the reference system: one image per record, with a PNG mask per object.
 
 use super::records::{Example, Records};
+use super::spec::{ImportError, ImportSpec, Imported, is_wanted};
 use super::writer::{Category, Mask, Object, Writer};
-use super::{ImportError, ImportSpec, Imported, is_wanted};
 use crate::image::decode::{decode_bytes, dimensions_bytes};
 use rayon::prelude::*;
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! Pascal VOC: boxes and classes through hotcoco, masks from `SegmentationObject/`.
 
+use super::spec::{ImportError, ImportSpec, Imported, LONGEST_TEXT, is_wanted, read_text};
 use super::writer::{Category, Mask, Object, Writer};
-use super::{ImportError, ImportSpec, Imported, LONGEST_TEXT, is_wanted, read_text};
 use crate::budget::Budget;
 use crate::image::decode::MAX_PIXELS;
 use hotcoco::types::{Annotation, Dataset, Image};

@@ -1,6 +1,6 @@
 //! Writing a split of a COCO folder.
 
-use super::{ImportError, Imported};
+use super::spec::{ImportError, Imported};
 use crate::budget::excerpt;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
@@ -205,7 +205,7 @@ impl Writer {
             categories,
         };
         if self.pictures.is_empty() {
-            let reason = "no picture that could be used".to_string();
+            let reason = "no image that could be used".to_string();
             let left: Vec<String> = self
                 .left_out
                 .iter()

@@ -4,8 +4,8 @@
 //! here, by its rules: what is wrong is an error with file and line, what has no mask is counted.
 
 use super::data_yaml::DataYaml;
+use super::spec::{ImportError, ImportSpec, Imported, LONGEST_TEXT, is_wanted, read_text};
 use super::writer::{Category, Mask, Object, Writer};
-use super::{ImportError, ImportSpec, Imported, LONGEST_TEXT, is_wanted, read_text};
 use crate::budget::excerpt;
 use crate::image::decode::dimensions;
 use std::collections::BTreeMap;
@@ -24,9 +24,22 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
             continue;
         }
         let mut writer = Writer::new(&spec.out, split)?;
+        let (mut with_labels, mut without) = (0, 0);
         for path in paths {
             for picture in pictures(&data.root, path)? {
-                add(&picture, &data.names, &mut writer)?;
+                match add(&picture, &data.names, &mut writer)? {
+                    true => with_labels += 1,
+                    false => without += 1,
+                }
+            }
+        }
+        // One image without objects has no file, but not all of them.
+        if with_labels == 0 {
+            for _ in 0..without {
+                writer.leave_out(
+                    "image without a label file: no image of this split has one; the labels belong in a folder \
+                     `labels` beside `images`",
+                );
             }
         }
         imported.push(writer.finish(&categories)?);
@@ -55,11 +68,17 @@ fn pictures(root: &Path, path: &Path) -> Result<Vec<PathBuf>, ImportError> {
     let is_picture = |path: &PathBuf| {
         let extension = path
             .extension()
-            .and_then(|e| e.to_str())
-            .unwrap_or_default();
+            .unwrap_or_default()
+            .to_string_lossy()
+            .to_lowercase();
+        let known = [
+            "jpg", "jpeg", "jpe", "jfif", "png", "bmp", "webp", "tif", "tiff",
+        ];
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
         // Reading a pipe of that name would wait for ever.
-        ["jpg", "jpeg", "png", "bmp", "webp"].contains(&extension.to_lowercase().as_str())
-            && path.is_file()
+        known.contains(&extension.as_str()) && !hidden && path.is_file()
     };
     let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
     let mut paths: Vec<PathBuf> = paths.filter(is_picture).collect();
@@ -67,26 +86,35 @@ fn pictures(root: &Path, path: &Path) -> Result<Vec<PathBuf>, ImportError> {
     Ok(paths)
 }
 
-/// `images` becomes `labels`, the last one in the path.
-fn label_file(picture: &Path) -> PathBuf {
-    let mut parts: Vec<_> = picture.iter().map(|part| part.to_os_string()).collect();
-    if let Some(part) = parts.iter_mut().rev().find(|part| *part == "images") {
-        *part = "labels".into();
-    }
-    parts.iter().collect::<PathBuf>().with_extension("txt")
+/// `images` becomes `labels`, the last one in the path; `Labels` where that is the folder's name.
+fn label_file(image: &Path) -> PathBuf {
+    let parts: Vec<_> = image.iter().map(|part| part.to_os_string()).collect();
+    let last = parts
+        .iter()
+        .rposition(|part| part.eq_ignore_ascii_case("images"));
+    let named = |labels: &str| {
+        let mut parts = parts.clone();
+        if let Some(last) = last {
+            parts[last] = labels.into();
+        }
+        parts.iter().collect::<PathBuf>().with_extension("txt")
+    };
+    let files = ["labels", "Labels", "LABELS"].map(named);
+    let found = files.iter().find(|path| path.is_file());
+    found.unwrap_or(&files[0]).clone()
 }
 
 fn add(
     picture: &Path,
     names: &BTreeMap<u64, String>,
     writer: &mut Writer,
-) -> Result<(), ImportError> {
+) -> Result<bool, ImportError> {
     let size = dimensions(picture)?;
     let image_id = writer.link(picture, None, size)?;
     let labels = label_file(picture);
     // A picture without a file has no objects.
     if !labels.is_file() {
-        return Ok(());
+        return Ok(false);
     }
     let text = read_text(&labels, LONGEST_TEXT)?;
     for (number, line) in (1..).zip(text.lines()) {
@@ -104,7 +132,7 @@ fn add(
             _ => writer.leave_out("polygon without an area"),
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// A line of a label file.
@@ -123,7 +151,14 @@ pub(crate) fn parse_line(line: &str, names: &BTreeMap<u64, String>) -> Result<Li
     let Some(class) = numbers.next() else {
         return Ok(Line::Empty);
     };
-    let known = class.parse().ok().filter(|class| names.contains_key(class));
+    // Some programs write 0.0.
+    let number = class
+        .parse::<f64>()
+        .ok()
+        .filter(|class| class.fract() == 0.0 && *class >= 0.0);
+    let known = number
+        .map(|class| class as u64)
+        .filter(|class| names.contains_key(class));
     let class = known.ok_or_else(|| {
         let class = excerpt(class);
         format!("class `{class}` is not among the names of data.yaml")
@@ -137,7 +172,12 @@ pub(crate) fn parse_line(line: &str, names: &BTreeMap<u64, String>) -> Result<Li
     let parts: Vec<f64> = numbers.map(part).collect::<Result<_, _>>()?;
     match parts.len() {
         4 => Ok(Line::Box),
-        length if length < 6 || length % 2 == 1 => Err(format!(
+        length if length >= 7 && length % 2 == 1 => Err(format!(
+            "{length} coordinates, an odd count: {} at the end may be a confidence, as predictions have; write \
+             labels without it (save_conf=False)",
+            parts.last().copied().unwrap_or_default()
+        )),
+        length if length < 6 => Err(format!(
             "{length} coordinates; a polygon has at least 3 points"
         )),
         _ => Ok(Line::Polygon(class, parts)),

@@ -42,6 +42,7 @@ fn pets() -> Dataset {
             ids: vec![3, 7],
         },
         samples: (1..=3).map(sample).collect(),
+        ..Dataset::default()
     }
 }
 

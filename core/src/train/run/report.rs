@@ -79,7 +79,7 @@ impl Trainer {
                 "training set",
                 format!(
                     "{}, {} images",
-                    self.train.annotations.display(),
+                    self.train.description(),
                     self.train.samples.len()
                 ),
             ),
@@ -87,7 +87,7 @@ impl Trainer {
                 "validation set",
                 format!(
                     "{}, {} images",
-                    self.val.annotations.display(),
+                    self.val.description(),
                     self.val.samples.len()
                 ),
             ),

@@ -7,7 +7,10 @@ use super::folder::RunFolder;
 use super::handout;
 use super::trainer::Trainer;
 use crate::config::Config;
-use crate::data::{DataError, Dataset, OnProblem, Problem, check_pictures};
+use crate::data::{
+    DataError, Dataset, LeftOut, OnProblem, Problem, Severity, check_images, check_objects,
+    open_training_data, shared_images,
+};
 use crate::train::error::TrainError;
 use crate::train::rank::Rank;
 use crate::train::ranks::exchange;
@@ -92,27 +95,36 @@ impl TrainerBuilder {
         };
         let precision = config.train.precision.resolve(&device)?;
         config.train.precision = precision.precision();
-        let (data, mut problems) = (config.data.clone(), Vec::new());
-        let mut open = |split: &str, source| -> Result<Dataset, TrainError> {
-            let (mut dataset, found) = match source {
-                Some(source) => Dataset::from_source(source, data.on_problem)?,
-                None => Dataset::open(&data.dir, split, data.on_problem)?,
-            };
-            problems.extend(found);
-            if data.check_pictures {
-                problems.extend(drop_broken_images(&mut dataset, data.on_problem, comm)?);
+        let (mut train, mut val, mut problems) = match (self.train, self.val) {
+            (Some(train), Some(val)) => {
+                let on_problem = config.data.on_problem;
+                let (train, mut problems) = Dataset::from_source(train, on_problem)?;
+                let (mut val, more) = Dataset::from_source(val, on_problem)?;
+                problems.extend(more);
+                problems.extend(val.take_classes(&train)?);
+                config.data.val_fraction = 0.0;
+                (train, val, problems)
             }
-            Ok(dataset)
+            _ => {
+                let data = open_training_data(&config.data)?;
+                if !data.is_held_out {
+                    config.data.val_fraction = 0.0;
+                }
+                (data.train, data.val, data.problems)
+            }
         };
-        let train = open(&data.train, self.train)?;
-        let val = open(&data.val, self.val)?;
-        if train.classes != val.classes {
-            return Err(TrainError::Classes {
-                train: train.classes.names,
-                val: val.classes.names,
-                path: val.annotations,
-            });
+        for dataset in [&mut train, &mut val] {
+            dataset.set_depth(config.image.depth);
+            if config.data.check_pictures {
+                let found = drop_broken_images(dataset, config.data.on_problem, comm)?;
+                problems.extend(found);
+            }
         }
+        // The same images on purpose are no finding.
+        if config.data.val != config.data.train {
+            problems.extend(shared_images(&train, &val));
+        }
+        problems.extend(check_objects(&train, &val)?);
         set_classes(config, &train)?;
         config.train.resolve_epochs(train.samples.len());
         if !comm.is_alone() {
@@ -150,15 +162,19 @@ fn saved_config(folder: &RunFolder, overrides: &[String]) -> Result<Config, Trai
     }
 }
 
-/// Leaves out images that cannot be decoded, or refuses them. Each rank decodes its share, says what
-/// is wrong there, and leaves out what any rank could not decode.
+/// Leaves out images that cannot be decoded, or refuses them; returns these and what is doubtful. Each rank
+/// decodes its share, reports what is wrong there, and leaves out what any rank could not decode.
 fn drop_broken_images(
     dataset: &mut Dataset,
     on_problem: OnProblem,
     comm: &dyn Communicator,
 ) -> Result<Vec<Problem>, TrainError> {
     let share = Rank::of(comm).share(dataset.samples.len());
-    let broken = check_pictures(&dataset.samples[share]);
+    let found = check_images(&dataset.samples[share]);
+    let errors = found
+        .iter()
+        .filter(|problem| problem.severity == Severity::Error);
+    let broken: Vec<Problem> = errors.cloned().collect();
     if on_problem == OnProblem::Refuse && !broken.is_empty() {
         return Err(DataError::refused(&dataset.annotations, &broken).into());
     }
@@ -173,14 +189,27 @@ fn drop_broken_images(
                 .map(|id| u64::from_le_bytes(*id)),
         );
     }
-    dataset
-        .samples
-        .retain(|sample| !left_out.contains(&sample.image_id));
+    let (broken_samples, samples) = std::mem::take(&mut dataset.samples)
+        .into_iter()
+        .partition(|sample| left_out.contains(&sample.image_id));
+    dataset.samples = samples;
+    for sample in broken_samples {
+        let own = broken
+            .iter()
+            .find(|problem| problem.image_id == Some(sample.image_id));
+        dataset.left_out.push(LeftOut {
+            image_id: sample.image_id,
+            path: sample.path,
+            reason: own.map_or("another rank cannot read it".into(), |problem| {
+                problem.reason.clone()
+            }),
+        });
+    }
     if dataset.samples.is_empty() {
         let path = dataset.annotations.clone();
         return Err(DataError::Empty { path }.into());
     }
-    Ok(broken)
+    Ok(found)
 }
 
 /// Refuses ranks with different settings or images.

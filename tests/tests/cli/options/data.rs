@@ -42,10 +42,82 @@ fn objects(at: &Path, file: &str) -> usize {
         .len()
 }
 
+/// The images of `shapes/val` in another folder, and its annotations alone.
+fn apart(at: &Path) {
+    if at.join("apart").exists() {
+        return;
+    }
+    std::fs::create_dir(at.join("apart")).expect("a folder");
+    std::fs::copy(
+        at.join("shapes/annotations/instances_val.json"),
+        at.join("apart/labels.json"),
+    )
+    .expect("annotations");
+}
+
+pub const CHECK: Table = &[
+    ("--images", |at| {
+        apart(at);
+        let check = ["dataset", "check", "apart/labels.json"];
+        assert!(cli_error(at, &check).contains("is missing"));
+        let found = cli_ok(at, &[&check[..], &["--images=shapes/val"]].concat());
+        assert!(found.contains("all: 2 images"), "{found}");
+    }),
+    ("--fix", |at| {
+        std::fs::create_dir_all(at.join("corners/annotations")).expect("a folder");
+        let mut file = json(&at.join("shapes/annotations/instances_val.json"));
+        for annotation in file["annotations"].as_array_mut().expect("a list") {
+            let [x, y, w, h] =
+                std::array::from_fn(|i| annotation["bbox"][i].as_f64().expect("a number"));
+            annotation["bbox"] = serde_json::json!([x, y, x + w, y + h]);
+        }
+        let wanted = file["annotations"].as_array().map_or(0, Vec::len);
+        let path = at.join("corners/annotations/instances_val.json");
+        std::fs::write(&path, file.to_string()).expect("annotations");
+        let check = ["dataset", "check", "corners", "--images=shapes/val"];
+        assert!(cli_error(at, &check).contains("errors"));
+        let told = cli_ok(at, &[&check[..], &["--fix=fixed"]].concat());
+        assert!(told.contains("x1, y1, x2, y2"), "{told}");
+        assert_eq!(objects(at, "fixed/annotations/instances_val.json"), wanted);
+        assert!(cli_ok(at, &["dataset", "check", "fixed"]).contains("0 errors"));
+        assert_eq!(text(&path), file.to_string(), "the original");
+    }),
+    ("--all", |at| {
+        apart(at);
+        let lines = |more: &[&str]| {
+            let args = [&["dataset", "check", "apart/labels.json"], more].concat();
+            let text = crate::shown(&crate::cli(at, &args));
+            text.matches("error: ").count()
+        };
+        assert!(lines(&["--all"]) > lines(&[]));
+    }),
+];
+
+pub const STATS: Table = &[
+    ("--images", |at| {
+        apart(at);
+        let args = [
+            "dataset",
+            "stats",
+            "apart/labels.json",
+            "--images=shapes/val",
+        ];
+        assert!(cli_ok(at, &args).contains("all: 2 images"));
+    }),
+    ("--html", |at| {
+        let told = cli_ok(at, &["dataset", "stats", "shapes", "--html=stats.html"]);
+        assert!(
+            told.contains("train: 4 images") && told.contains("objects per class"),
+            "{told}"
+        );
+        assert!(text(&at.join("stats.html")).contains("<h1>val</h1>"));
+    }),
+];
+
 pub const CONVERT: Table = &[
     ("--from", |at| {
         let told = convert(at, &["--from=yolo", "yolo", "--out=coco"]);
-        assert!(told.contains("train: 2 pictures, 2 objects"), "{told}");
+        assert!(told.contains("train: 2 images, 2 objects"), "{told}");
         yolo(at);
         let error = cli_error(at, &["dataset", "convert", "--from=voc", "yolo", "--out=x"]);
         assert!(error.contains("no folder Annotations"), "{error}");

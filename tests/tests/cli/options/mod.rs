@@ -18,16 +18,17 @@ type Case = fn(&Path);
 type Table = &'static [(&'static str, Case)];
 
 /// Every command with its table.
-const COMMANDS: [(&[&str], Table); 11] = [
+const COMMANDS: [(&[&str], Table); 12] = [
     (&["quickstart"], tools::QUICKSTART),
     (&["train"], train::TRAIN),
     (&["eval"], predict::EVAL),
     (&["predict"], predict::PREDICT),
     (&["convert"], tools::CONVERT),
     (&["dataset", "shapes"], tools::SHAPES),
-    (&["dataset", "check"], &[]),
+    (&["dataset", "check"], data::CHECK),
     (&["dataset", "convert"], data::CONVERT),
     (&["dataset", "preview"], data::PREVIEW),
+    (&["dataset", "stats"], data::STATS),
     (&["benchmark"], tools::BENCHMARK),
     (&["doctor"], tools::DOCTOR),
 ];
@@ -124,8 +125,10 @@ fn options_of_the_other_commands() {
         tools::QUICKSTART,
         tools::CONVERT,
         tools::SHAPES,
+        data::CHECK,
         data::CONVERT,
         data::PREVIEW,
+        data::STATS,
         tools::BENCHMARK,
         tools::DOCTOR,
     ] {

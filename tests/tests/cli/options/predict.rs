@@ -47,7 +47,7 @@ pub const EVAL: Table = &[
         std::fs::write(at.join("none.json"), stray).expect("results");
         let error = cli_error(at, &args);
         assert!(
-            error.contains("no result's image_id is a picture of"),
+            error.contains("no result's image_id is an image of"),
             "{error}"
         );
     }),
@@ -55,11 +55,18 @@ pub const EVAL: Table = &[
         let other = at.join("other");
         std::fs::create_dir_all(&other).expect("a folder");
         render_shapes(&other, 1, 3);
-        assert!(eval(at, &["--data=other/shapes"]).starts_with("3 pictures of other"));
-        assert!(eval(at, &[]).starts_with("2 pictures of shapes"));
+        assert!(eval(at, &["--data=other/shapes"]).starts_with("3 images of other"));
+        assert!(eval(at, &[]).starts_with("2 images of shapes"));
+    }),
+    ("--images", |at| {
+        std::fs::create_dir_all(at.join("alone")).expect("a folder");
+        let file = at.join("shapes/annotations/instances_val.json");
+        std::fs::copy(file, at.join("alone/labels.json")).expect("annotations");
+        let more = ["--data=alone/labels.json", "--images=shapes/val"];
+        assert!(eval(at, &more).starts_with("2 images of alone"));
     }),
     ("--split", |at| {
-        assert!(eval(at, &["--split=train"]).starts_with("4 pictures of"));
+        assert!(eval(at, &["--split=train"]).starts_with("4 images of"));
     }),
     ("--json", |at| {
         eval(at, &["--json=found.json"]);
@@ -113,7 +120,7 @@ pub const EVAL: Table = &[
         let weights = "--weights=base/last.safetensors";
         let output = cli(at, &["eval", weights, "--comm-timeout=0"]);
         assert!(shown(&output).contains("0 is not in 1.."), "{output:?}");
-        assert!(eval(at, &["--comm-timeout=1"]).contains("pictures of"));
+        assert!(eval(at, &["--comm-timeout=1"]).contains("images of"));
     }),
     ("--area", |at| {
         assert!(eval(at, &["--area=box"]).contains("by box area"));
@@ -121,7 +128,77 @@ pub const EVAL: Table = &[
     }),
 ];
 
+/// Images of a run of `predict`.
+fn images(at: &Path, out: &str) -> Vec<serde_json::Value> {
+    let images = json(&at.join(out).join("images.json"));
+    images.as_array().expect("a list").clone()
+}
+
 pub const PREDICT: Table = &[
+    ("--split", |at| {
+        let weights = "--weights=base/last.safetensors";
+        let args = ["predict", "shapes", "--backend=cpu", weights, "--score=0"];
+        for (split, count) in [("val", 2), ("train", 4)] {
+            let out = format!("split-{split}");
+            let more = [format!("--out={out}"), format!("--split={split}")];
+            cli_ok(
+                at,
+                &[&args[..], &more.each_ref().map(String::as_str)].concat(),
+            );
+            assert_eq!(images(at, &out).len(), count);
+        }
+        // The ids are the dataset's.
+        let ids = |list: &[serde_json::Value], key: &str| {
+            let ids = list.iter().map(|value| value[key].as_u64().expect("an id"));
+            ids.collect::<std::collections::BTreeSet<u64>>()
+        };
+        let dataset = json(&at.join("shapes/annotations/instances_val.json"));
+        let wanted = ids(dataset["images"].as_array().expect("a list"), "id");
+        assert_eq!(ids(&images(at, "split-val"), "id"), wanted);
+        let results = "--results=split-val/detections.json";
+        let table = cli_ok(at, &["eval", results, "--data=shapes"]);
+        assert!(table.contains("AP50"), "{table}");
+    }),
+    ("--recursive", |at| {
+        std::fs::create_dir_all(at.join("nested/below")).expect("a folder");
+        std::fs::copy(at.join("shapes/val/000000.png"), at.join("nested/a.jfif"))
+            .expect("an image");
+        std::fs::copy(at.join("shapes/val/000001.png"), at.join("nested/below/b"))
+            .expect("an image");
+        std::fs::write(at.join("nested/c.gif"), "GIF89a").expect("a file");
+        let weights = "--weights=base/last.safetensors";
+        let args = ["predict", "nested", "--backend=cpu", weights];
+        let told = shown(&cli(at, &[&args[..], &["--out=flat"]].concat()));
+        assert!(
+            told.contains("1 folders are not read") && told.contains("c.gif"),
+            "{told}"
+        );
+        assert_eq!(images(at, "flat").len(), 1, "{told}");
+        cli_ok(at, &[&args[..], &["--out=deep", "--recursive"]].concat());
+        assert_eq!(images(at, "deep").len(), 2);
+    }),
+    ("--resume", |at| {
+        let before = detections(at, "again", &[]);
+        // As if it had ended after the first image.
+        let first = images(at, "again").remove(0);
+        std::fs::write(
+            at.join("again/images.json"),
+            serde_json::json!([first]).to_string(),
+        )
+        .expect("images");
+        let name = |value: &serde_json::Value| value["file_name"].clone();
+        let kept: Vec<_> = before
+            .iter()
+            .filter(|record| name(record) == name(&first))
+            .collect();
+        std::fs::write(
+            at.join("again/detections.json"),
+            serde_json::json!(kept).to_string(),
+        )
+        .expect("detections");
+        assert_eq!(detections(at, "again", &["--resume"]), before);
+        assert_eq!(images(at, "again").len(), 2);
+    }),
     ("--weights", |at| {
         let args = [
             "predict",
@@ -152,7 +229,7 @@ pub const PREDICT: Table = &[
         let table = cli_ok(at, &args);
         let mut args = args.to_vec();
         args.push("--format=json");
-        assert!(table.contains("picture") && cli_ok(at, &args).starts_with('['));
+        assert!(table.contains("image") && cli_ok(at, &args).starts_with('['));
     }),
     ("--config", |at| {
         let weights = "--weights=base/last.safetensors";

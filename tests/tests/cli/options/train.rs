@@ -23,6 +23,26 @@ pub const TRAIN: Table = &[
         assert_eq!(setting(&run, "dir"), "\"elsewhere/shapes\"");
         assert!(losses(&run) != losses(&at.join("base")));
     }),
+    ("--images", |at| {
+        let file = at.join("shapes/annotations/instances_train.json");
+        std::fs::create_dir_all(at.join("alone")).expect("a folder");
+        std::fs::copy(file, at.join("alone/labels.json")).expect("annotations");
+        let run = trained(
+            at,
+            "images",
+            &["--data=alone/labels.json", "--images=shapes/train"],
+        );
+        assert_eq!(setting(&run, "images"), "\"shapes/train\"");
+        // One of four images is held out, and the run says so.
+        assert_eq!(setting(&run, "val_fraction"), "0.1");
+        assert_eq!(setting(&at.join("base"), "val_fraction"), "0.0");
+        let eval = ["eval", "--backend=cpu", "--weights=images/last.safetensors"];
+        let found = crate::cli_ok(at, &eval);
+        assert!(
+            found.contains("1 images of") && found.contains("held out"),
+            "{found}"
+        );
+    }),
     ("--out", |at| {
         assert!(trained(at, "out", &[]).join("metrics.jsonl").is_file())
     }),

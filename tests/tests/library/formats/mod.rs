@@ -2,6 +2,7 @@
 
 mod lvis;
 mod shards;
+mod tools;
 mod voc;
 mod yolo;
 

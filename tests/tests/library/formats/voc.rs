@@ -89,7 +89,7 @@ fn voc_comes_back() {
         let dataset = open(&out, split);
         assert_same(&dataset.samples, wanted, &dataset.classes.names);
     }
-    assert_eq!(check(&out).expect("a report").errors(), 0);
+    assert_eq!(check(&out, None).expect("a report").errors(), 0);
 
     // A picture without masks is left out, a broken file is named.
     std::fs::remove_file(voc.join(format!("SegmentationObject/{}.png", names[0]))).expect("gone");

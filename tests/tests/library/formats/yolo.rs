@@ -62,13 +62,14 @@ fn yolo_polygons_come_back() {
             c.instances.is_empty(),
             "a picture without a file has no objects"
         );
-        assert_eq!(check(&out).expect("a report").errors(), 0);
+        assert_eq!(check(&out, None).expect("a report").errors(), 0);
     }
     // What is wrong is named with its line.
     let root = folder.path().join("yolo0");
     for (line, wanted) in [
         ("2 0 0 1 0 1 1", "class `2`"),
         ("0 0 0 1 0 1", "5 coordinates"),
+        ("0 0 0 1 0 1 1 0.93", "may be a confidence"),
         ("0 0 0 1 0 80 1", "`80` is not a part"),
         ("0 0 0 x 0 1 1", "`x` is not a part"),
     ] {

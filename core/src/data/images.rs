@@ -1,0 +1,143 @@
+//! Checks of image files: whether they decode, have the size of their entries, and mean what they seem to.
+
+use super::dataset::Sample;
+use super::problem::{Problem, Severity};
+use crate::config::Depth;
+use crate::image::decode::{Decoded, MAX_PIXELS};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+/// Decodes every image, on all cores. Errors name images that cannot be used; warnings those that are
+/// doubtful.
+pub(crate) fn check_images(samples: &[Sample]) -> Vec<Problem> {
+    let next = AtomicUsize::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let memory = PixelBudget::default();
+    let work = || {
+        let mut problems = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(sample) = samples.get(index) else {
+                return problems;
+            };
+            let _held = memory.take(sample);
+            problems.extend(image_problems(sample));
+        }
+    };
+    let mut problems: Vec<Problem> = match threads {
+        1 => work(),
+        _ => std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            workers
+                .into_iter()
+                .flat_map(|worker| worker.join().unwrap_or_default())
+                .collect()
+        }),
+    };
+    problems.sort_by_key(|problem| problem.image_id);
+    problems
+}
+
+/// Pixels that all threads decode at once: large images take a gigabyte each while they are decoded.
+#[derive(Default)]
+struct PixelBudget {
+    used: Mutex<u64>,
+    freed: Condvar,
+}
+
+struct Held<'a>(&'a PixelBudget, u64);
+
+impl PixelBudget {
+    fn take(&self, sample: &Sample) -> Held<'_> {
+        let pixels = (u64::from(sample.width) * u64::from(sample.height)).min(MAX_PIXELS);
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        while *used > 0 && *used + pixels > MAX_PIXELS {
+            used = self
+                .freed
+                .wait(used)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        *used += pixels;
+        Held(self, pixels)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        *self.0.used.lock().unwrap_or_else(PoisonError::into_inner) -= self.1;
+        self.0.freed.notify_all();
+    }
+}
+
+fn image_problems(sample: &Sample) -> Vec<Problem> {
+    let problem = |severity, kind, reason: String, fix: &str| Problem {
+        severity,
+        file: sample.path.clone(),
+        image_id: Some(sample.image_id),
+        annotation_id: None,
+        kind,
+        reason,
+        fix: fix.into(),
+    };
+    let decoded = match sample.checked_image() {
+        Ok(decoded) => decoded,
+        Err(error) => {
+            let fix = "replace the file or delete its entry";
+            return vec![problem(
+                Severity::Error,
+                "unreadable image",
+                error.to_string(),
+                fix,
+            )];
+        }
+    };
+    if let Some(reason) = size_mismatch(sample, decoded.image.dimensions()) {
+        let fix = "correct width and height, or the orientation";
+        return vec![problem(Severity::Error, "image size differs", reason, fix)];
+    }
+    let mut problems = Vec::new();
+    if has_doubtful_orientation(&decoded) {
+        problems.push(problem(
+            Severity::Warning,
+            "EXIF orientation",
+            format!("its EXIF orientation is {}, which is applied", decoded.orientation),
+            "look at `mrcnn-cli dataset preview`: annotations that were drawn on the stored pixels lie elsewhere",
+        ));
+    }
+    if let (Some(bits @ ..=14), Depth::Full) = (decoded.used_bits, sample.depth) {
+        problems.push(problem(
+            Severity::Warning,
+            "narrow 16 bits",
+            format!("it uses {bits} of its 16 bits and is nearly black in 8"),
+            "--set image.depth=auto scales by the bits that are used",
+        ));
+    }
+    problems
+}
+
+/// Whether the EXIF orientation changes the image without changing its size.
+fn has_doubtful_orientation(decoded: &Decoded) -> bool {
+    let (width, height) = decoded.image.dimensions();
+    match decoded.orientation {
+        2..=4 => true,
+        5..=8 => width == height,
+        _ => false,
+    }
+}
+
+/// Why a decoded image does not fit its entry, if it does not.
+pub(crate) fn size_mismatch(sample: &Sample, (width, height): (u32, u32)) -> Option<String> {
+    let declared = (sample.width, sample.height);
+    if declared == (width, height) {
+        return None;
+    }
+    let turned = if declared == (height, width) {
+        " (its EXIF data asks for a quarter turn that the annotations do not have)"
+    } else {
+        ""
+    };
+    Some(format!(
+        "the image is {width}x{height}, its entry says {}x{}{turned}",
+        declared.0, declared.1
+    ))
+}

@@ -1,0 +1,221 @@
+//! Opens the training and the validation set of a configuration.
+
+use super::dataset::Dataset;
+use super::error::DataError;
+use super::holdout::held_out;
+use super::problem::{Problem, Severity};
+use super::splits::{Split, find_split_in};
+use crate::config::DataConfig;
+use std::path::Path;
+
+/// The two datasets of a training run.
+#[derive(Debug)]
+pub struct TrainingData {
+    /// Trained on.
+    pub train: Dataset,
+    /// Evaluated on, with the classes of the training set.
+    pub val: Dataset,
+    /// Left out, or doubtful.
+    pub problems: Vec<Problem>,
+    /// Whether the validation set is held out of the training split.
+    pub is_held_out: bool,
+}
+
+/// Opens both splits of a configuration. Without a validation split, `data.val_fraction` of the training
+/// split's images is held out. The validation set gets the training set's classes, matched by name.
+pub fn open_training_data(data: &DataConfig) -> Result<TrainingData, DataError> {
+    let images = images(data);
+    let train_split = find_split_in(&data.dir, images, &data.train)?;
+    let val_split = match find_split_in(&data.dir, images, &data.val) {
+        Ok(split) => Some(split),
+        Err(DataError::NoSplit { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    let (train, mut problems) = Dataset::open_files(&train_split, data.on_problem)?;
+    let same_file = val_split
+        .as_ref()
+        .is_none_or(|val| val.annotations == train_split.annotations);
+    if same_file && data.val != data.train {
+        if data.val_fraction <= 0.0 {
+            return Err(DataError::NoValidation {
+                path: train_split.annotations,
+                val: data.val.clone(),
+                train: data.train.clone(),
+            });
+        }
+        let (train, val) = split_off(train, data)?;
+        return Ok(TrainingData {
+            train,
+            val,
+            problems,
+            is_held_out: true,
+        });
+    }
+    let mut val = match val_split {
+        Some(split) if !same_file => {
+            let (val, more) = Dataset::open_files(&split, data.on_problem)?;
+            problems.extend(more);
+            val
+        }
+        _ => {
+            let mut val = train.clone();
+            val.part = Some("the training images themselves (data.val = data.train)".into());
+            val
+        }
+    };
+    problems.extend(val.take_classes(&train)?);
+    Ok(TrainingData {
+        train,
+        val,
+        problems,
+        is_held_out: false,
+    })
+}
+
+/// Opens one split of a configuration to predict or evaluate. Where the configuration holds its validation set
+/// out of the training split, so is this one.
+pub fn open_split(data: &DataConfig, name: &str) -> Result<(Dataset, Vec<Problem>), DataError> {
+    let images = images(data);
+    let found = match find_split_in(&data.dir, images, name) {
+        Err(error @ DataError::NoSplit { .. }) if name == data.val && data.val_fraction > 0.0 => {
+            find_split_in(&data.dir, images, &data.train).map_err(|_| error)?
+        }
+        found => found?,
+    };
+    let (dataset, problems) = Dataset::open_files(&found, data.on_problem)?;
+    let role = name == data.val || name == data.train;
+    if !role || data.val_fraction <= 0.0 || data.val == data.train || !is_shared(data, &found) {
+        return Ok((dataset, problems));
+    }
+    let (train, val) = split_off(dataset, data)?;
+    Ok((if name == data.val { val } else { train }, problems))
+}
+
+/// Whether the training split's file is the one to evaluate on, too.
+fn is_shared(data: &DataConfig, found: &Split) -> bool {
+    let other = |name: &str| match find_split_in(&data.dir, images(data), name) {
+        Ok(split) => split.annotations == found.annotations,
+        Err(_) => name == data.val,
+    };
+    other(&data.train) && other(&data.val)
+}
+
+fn images(data: &DataConfig) -> Option<&Path> {
+    (!data.images.as_os_str().is_empty()).then_some(&data.images)
+}
+
+/// Splits a dataset in a training and a validation part.
+fn split_off(whole: Dataset, data: &DataConfig) -> Result<(Dataset, Dataset), DataError> {
+    let (all, fraction, seed) = (whole.samples.len(), data.val_fraction, data.val_seed);
+    let held = held_out(&whole.samples, fraction, seed);
+    if held.is_empty() {
+        let path = whole.annotations;
+        let reason = "one image cannot be trained and evaluated on; add images, or evaluate on it with data.val = data.train";
+        return Err(DataError::NothingToLearn {
+            path,
+            reason: reason.into(),
+        });
+    }
+    let part = |count: usize, role: &str| {
+        format!(
+            "{count} of {all} images {role} (data.val_fraction={fraction}, data.val_seed={seed})"
+        )
+    };
+    let (mut train, mut val) = (whole.clone(), whole);
+    train.part = Some(part(all - held.len(), "without those held out"));
+    val.part = Some(part(held.len(), "held out"));
+    let is_held = |index: &usize| held.binary_search(index).is_ok();
+    let (mut index, mut other) = (0.., 0..);
+    train
+        .samples
+        .retain(|_| !index.next().is_some_and(|index| is_held(&index)));
+    val.samples
+        .retain(|_| other.next().is_some_and(|index| is_held(&index)));
+    Ok((train, val))
+}
+
+impl Dataset {
+    /// Relabels the objects with the classes of the training set, matched by name. Classes that only the
+    /// training set has are fine; a warning where ids differ.
+    pub(crate) fn take_classes(&mut self, train: &Dataset) -> Result<Vec<Problem>, DataError> {
+        if self.classes == train.classes {
+            return Ok(Vec::new());
+        }
+        let labels = self.classes.matched(&train.classes);
+        let used = self.samples.iter().flat_map(|sample| &sample.instances);
+        let mut missing: Vec<String> = used
+            .filter(|instance| labels.get(instance.label).copied().flatten().is_none())
+            .map(|instance| format!("`{}`", self.classes.name(instance.label)))
+            .collect();
+        missing.sort();
+        missing.dedup();
+        if !missing.is_empty() {
+            let known: Vec<String> = train
+                .classes
+                .names
+                .iter()
+                .map(|name| format!("`{name}`"))
+                .collect();
+            return Err(DataError::OtherClasses {
+                path: self.annotations.clone(),
+                missing: missing.join(", "),
+                known: known.join(", "),
+            });
+        }
+        for instance in self
+            .samples
+            .iter_mut()
+            .flat_map(|sample| &mut sample.instances)
+        {
+            instance.label = labels[instance.label].unwrap_or_default();
+        }
+        let reason = format!(
+            "its categories have other ids or are not those of {}; they are matched by name",
+            train.annotations.display()
+        );
+        self.classes = train.classes.clone();
+        Ok(vec![Problem {
+            severity: Severity::Warning,
+            file: self.annotations.clone(),
+            image_id: None,
+            annotation_id: None,
+            kind: "other category ids",
+            reason,
+            fix: "fine if the names mean the same".into(),
+        }])
+    }
+}
+
+/// Refuses a training set without objects, and one of crowds only. Warns of a validation set without
+/// objects.
+pub(crate) fn check_objects(train: &Dataset, val: &Dataset) -> Result<Option<Problem>, DataError> {
+    let instances = |dataset: &Dataset| {
+        dataset
+            .samples
+            .iter()
+            .map(|s| s.instances.len())
+            .sum::<usize>()
+    };
+    if train.objects() == 0 {
+        let reason = match instances(train) {
+            0 => "it has no object, so there is nothing to learn from; is it the right file?"
+                .to_string(),
+            crowds => format!(
+                "all its {crowds} objects are crowds (iscrowd=1), which are never learned from: CVAT writes brush \
+                 masks so; export polygons, or let `dataset check --fix OUT` set iscrowd to 0"
+            ),
+        };
+        let path = train.annotations.clone();
+        return Err(DataError::NothingToLearn { path, reason });
+    }
+    Ok((val.objects() == 0).then(|| Problem {
+        severity: Severity::Warning,
+        file: val.annotations.clone(),
+        image_id: None,
+        annotation_id: None,
+        kind: "no ground truth",
+        reason: "no validation image has an object, so that every AP is undefined and shown as `-`"
+            .into(),
+        fix: "choose validation images with objects".into(),
+    }))
+}

@@ -1,0 +1,351 @@
+//! Datasets and results as tools and people write them: each case is read, or refused by name.
+
+use mrcnn_core::data::{Dataset, OnProblem, Severity, check, find_split};
+use mrcnn_core::eval::{EvalOptions, evaluate_files};
+use serde_json::{Value, json};
+use std::path::Path;
+use vernier_mask::Rle;
+
+/// A COCO file of `images` images of 60x40 pixels with a square and a triangle each, from the id 1.
+fn coco(images: usize) -> Value {
+    let entries: Vec<Value> = (1..=images)
+        .map(|id| json!({"id": id, "file_name": format!("{id}.png"), "width": 60, "height": 40}))
+        .collect();
+    let mut annotations = Vec::new();
+    for image in 1..=images {
+        let shapes = [
+            (
+                1,
+                json!([20, 10, 16, 12]),
+                json!([[20, 10, 36, 10, 36, 22, 20, 22]]),
+            ),
+            (2, json!([5, 20, 10, 15]), json!([[5, 20, 15, 20, 15, 35]])),
+        ];
+        for (category, bbox, segmentation) in shapes {
+            annotations.push(
+                json!({"id": annotations.len() + 1, "image_id": image, "category_id": category,
+                "bbox": bbox, "area": 100, "iscrowd": 0, "segmentation": segmentation}),
+            );
+        }
+    }
+    json!({"images": entries, "annotations": annotations,
+        "categories": [{"id": 1, "name": "square"}, {"id": 2, "name": "triangle"}]})
+}
+
+/// Writes a dataset of one annotation file; `change` is done to it before.
+fn written(at: &Path, images: usize, change: impl Fn(&mut Value)) {
+    let mut file = coco(images);
+    for id in 1..=images {
+        let image = image::RgbImage::from_pixel(60, 40, image::Rgb([id as u8; 3]));
+        std::fs::create_dir_all(at.join("images")).expect("a folder");
+        image
+            .save(at.join(format!("images/{id}.png")))
+            .expect("an image");
+    }
+    change(&mut file);
+    std::fs::write(at.join("annotations.json"), file.to_string()).expect("annotations");
+}
+
+fn each(file: &mut Value, list: &str, change: impl Fn(&mut Value)) {
+    file[list]
+        .as_array_mut()
+        .expect("a list")
+        .iter_mut()
+        .for_each(change);
+}
+
+/// Objects read, and the report of a check.
+fn read(at: &Path) -> (usize, String) {
+    let objects = match Dataset::open(at, "train", OnProblem::Skip) {
+        Ok((dataset, _)) => dataset
+            .samples
+            .iter()
+            .map(|sample| sample.instances.len())
+            .sum(),
+        Err(_) => 0,
+    };
+    let report =
+        check(at, None).map_or_else(|error| error.to_string(), |report| report.to_string());
+    (objects, report)
+}
+
+#[test]
+fn values_in_other_types_are_read_where_their_meaning_is_certain() {
+    type Change = fn(&mut Value);
+    let cases: [(&str, Change); 10] = [
+        ("crowd as a boolean", |f| {
+            each(f, "annotations", |a| a["iscrowd"] = json!(false))
+        }),
+        ("crowd as null", |f| {
+            each(f, "annotations", |a| a["iscrowd"] = Value::Null)
+        }),
+        ("crowd as text", |f| {
+            each(f, "annotations", |a| a["iscrowd"] = json!("0"))
+        }),
+        ("ids as floats", |f| {
+            each(f, "annotations", |a| {
+                a["image_id"] = json!(a["image_id"].as_f64())
+            });
+        }),
+        ("ids as text", |f| {
+            each(f, "images", |i| i["id"] = json!(i["id"].to_string()));
+            each(f, "annotations", |a| {
+                a["image_id"] = json!(a["image_id"].to_string())
+            });
+        }),
+        ("sizes as text", |f| {
+            each(f, "images", |i| i["width"] = json!("60"))
+        }),
+        ("no sizes", |f| {
+            each(f, "images", |i| {
+                drop(i.as_object_mut().map(|i| i.remove("height")))
+            })
+        }),
+        ("boxes of text", |f| {
+            each(f, "annotations", |a| {
+                a["bbox"] = a["bbox"]
+                    .as_array()
+                    .expect("a box")
+                    .iter()
+                    .map(|v| json!(v.to_string()))
+                    .collect()
+            });
+        }),
+        ("negative annotation ids", |f| {
+            each(f, "annotations", |a| {
+                a["id"] = json!(-a["id"].as_i64().expect("an id"))
+            })
+        }),
+        ("no annotation ids", |f| {
+            each(f, "annotations", |a| {
+                drop(a.as_object_mut().map(|a| a.remove("id")))
+            })
+        }),
+    ];
+    for (name, change) in cases {
+        let folder = tempfile::tempdir().expect("a folder");
+        written(folder.path(), 2, change);
+        let (objects, report) = read(folder.path());
+        assert!(
+            objects == 4 && report.contains("0 errors"),
+            "{name}: {objects} objects\n{report}"
+        );
+    }
+}
+
+#[test]
+fn faults_are_named_once_for_their_kind() {
+    type Change = fn(&mut Value);
+    let cases: [(&str, Change); 9] = [
+        ("it is x1, y1, x2, y2", |f| {
+            each(f, "annotations", |a| {
+                let [x, y, w, h] =
+                    std::array::from_fn(|i| a["bbox"][i].as_f64().expect("a number"));
+                a["bbox"] = json!([x, y, x + w, y + h]);
+            })
+        }),
+        ("coordinates are normalized", |f| {
+            each(f, "annotations", |a| {
+                a["segmentation"] = json!([[0.1, 0.1, 0.5, 0.1, 0.5, 0.5]]);
+            })
+        }),
+        ("`bbox` is an object", |f| {
+            each(f, "annotations", |a| a["bbox"] = json!({"x": 1}))
+        }),
+        ("all its 4 objects are crowds", |f| {
+            each(f, "annotations", |a| a["iscrowd"] = json!(1))
+        }),
+        ("`id` is \"img_1\"", |f| {
+            each(f, "images", |i| i["id"] = json!(format!("img_{}", i["id"])))
+        }),
+        ("`category_id` is \"square\"", |f| {
+            each(f, "annotations", |a| a["category_id"] = json!("square"))
+        }),
+        ("annotation id 1 is used twice", |f| {
+            each(f, "annotations", |a| a["id"] = json!(1))
+        }),
+        ("at most 100 megapixels", |f| {
+            each(f, "images", |i| {
+                i["width"] = json!(1_000_000);
+                i["height"] = json!(1_000_000);
+            })
+        }),
+        ("there is no list `images`", |f| {
+            *f = json!({"annotations": []})
+        }),
+    ];
+    for (wanted, change) in cases {
+        let folder = tempfile::tempdir().expect("a folder");
+        written(folder.path(), 2, change);
+        let (_, report) = read(folder.path());
+        let lines: Vec<&str> = report
+            .lines()
+            .filter(|line| line.contains(wanted))
+            .collect();
+        assert_eq!(lines.len(), 1, "{wanted}\n{report}");
+        assert!(
+            lines[0].starts_with("error: ") && lines[0].contains("; "),
+            "{report}"
+        );
+    }
+}
+
+#[test]
+fn doubts_are_warnings() {
+    let folder = tempfile::tempdir().expect("a folder");
+    written(folder.path(), 2, |file| {
+        file["categories"][1]["name"] = json!("square");
+        file["annotations"][0]["segmentation"]
+            .as_array_mut()
+            .expect("polygons")
+            .push(json!([1, 1, 2, 2]));
+        file["images"][0]["file_name"] = json!("images\\1.png");
+        let again = file["images"][1].clone();
+        file["images"].as_array_mut().expect("images").push(again);
+        file["images"][2]["id"] = json!(3);
+    });
+    let report = check(folder.path(), None).expect("a report");
+    let text = report.to_string();
+    for wanted in [
+        "both called `square`",
+        "fewer than 3 points",
+        "backslashes",
+        "are the same file",
+    ] {
+        assert!(text.contains(wanted), "{wanted}:\n{text}");
+    }
+    assert_eq!(report.errors(), 0, "{text}");
+}
+
+#[test]
+fn a_file_of_another_tool_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (text, wanted) in [
+        (r#"{"shapes": [], "imagePath": "a.png"}"#, "labelme"),
+        (r#"{"a.png1": {"filename": "a.png", "regions": []}}"#, "VIA"),
+        (
+            r#"[{"image_id": 1, "bbox": [0, 0, 1, 1]}]"#,
+            "eval --results",
+        ),
+    ] {
+        std::fs::write(folder.path().join("annotations.json"), text).expect("a file");
+        let error = Dataset::open(folder.path(), "train", OnProblem::Skip)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(wanted), "{error}");
+        let report = check(folder.path(), None).expect("a report");
+        assert!(
+            report
+                .problems
+                .iter()
+                .all(|p| p.severity == Severity::Error)
+                && report.errors() == 1
+        );
+    }
+}
+
+/// The ground truth with masks as RLE, and results that equal it.
+fn perfect(at: &Path) -> Vec<Value> {
+    written(at, 3, |file| {
+        each(file, "annotations", |a| {
+            let polygon: Vec<f64> =
+                serde_json::from_value(a["segmentation"][0].clone()).expect("a polygon");
+            let mask = Rle::from_polygon(&polygon, 40, 60).expect("a mask");
+            a["segmentation"] = json!({"size": [40, 60], "counts": String::from_utf8_lossy(&mask.to_string_bytes())});
+        });
+    });
+    let text = std::fs::read_to_string(at.join("annotations.json")).expect("annotations");
+    let file: Value = serde_json::from_str(&text).expect("JSON");
+    let result = |a: &Value| {
+        json!({"image_id": a["image_id"], "category_id": a["category_id"], "bbox": a["bbox"], "score": 0.9,
+            "segmentation": a["segmentation"]})
+    };
+    file["annotations"]
+        .as_array()
+        .expect("annotations")
+        .iter()
+        .map(result)
+        .collect()
+}
+
+fn evaluated(at: &Path, results: &[Value]) -> Result<(f64, f64, Vec<String>), String> {
+    let path = at.join("results.json");
+    std::fs::write(&path, json!(results).to_string()).expect("results");
+    let split = find_split(at, "val").expect("a split");
+    let found = evaluate_files(&split.annotations, &path, &EvalOptions::default());
+    found
+        .map(|found| (found.metrics.box_ap(), found.metrics.mask_ap(), found.notes))
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn results_are_evaluated_or_refused_by_their_index() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let right = perfect(at);
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut results = right.clone();
+        results.iter_mut().for_each(change);
+        results
+    };
+    let (boxes, masks, notes) = evaluated(at, &right).expect("right results");
+    assert_eq!((boxes, masks), (1.0, 1.0));
+    assert!(notes.is_empty(), "{notes:?}");
+    let remove =
+        |key: &'static str| move |r: &mut Value| drop(r.as_object_mut().map(|r| r.remove(key)));
+    let (boxes, masks, _) = evaluated(at, &changed(&remove("segmentation"))).expect("boxes only");
+    assert_eq!((boxes, masks), (1.0, -1.0), "masks are undefined");
+    let (boxes, masks, _) = evaluated(at, &changed(&remove("bbox"))).expect("masks only");
+    assert!(boxes > 0.5 && masks == 1.0, "{boxes}");
+    // Numbered anew, but with the names of the images.
+    let numbered = changed(&|r| {
+        let id = r["image_id"].as_u64().expect("an id");
+        r["file_name"] = json!(format!("somewhere/images/{id}.png"));
+        r["image_id"] = json!(4 - id);
+    });
+    let (boxes, masks, notes) = evaluated(at, &numbered).expect("by names");
+    assert_eq!((boxes, masks), (1.0, 1.0));
+    assert!(notes[0].contains("file_name"), "{notes:?}");
+    type Change<'a> = &'a dyn Fn(&mut Value);
+    let refused: [(&str, Change); 9] = [
+        ("category id 0 does not exist", &|r| {
+            r["category_id"] = json!(r["category_id"].as_u64().expect("an id") - 1)
+        }),
+        ("`score` is missing", &remove("score")),
+        ("the RLE is 30x20, the image 60x40", &|r| {
+            r["segmentation"]["size"] = json!([20, 30])
+        }),
+        ("height and width swapped", &|r| {
+            r["segmentation"]["size"] = json!([60, 40])
+        }),
+        ("counts are broken", &|r| {
+            r["segmentation"]["counts"] = json!("~~~~")
+        }),
+        ("is no image of the ground truth", &|r| {
+            r["file_name"] = json!("other.png")
+        }),
+        ("boxes do not fit their masks", &|r| {
+            let [x, y, w, h] = std::array::from_fn(|i| r["bbox"][i].as_f64().expect("a number"));
+            r["bbox"] = json!([x, y, x + w, y + h]);
+        }),
+        ("neither a box nor a mask", &|r| {
+            r["bbox"] = Value::Null;
+            r["segmentation"] = Value::Null;
+        }),
+        ("`score` is \"high\"", &|r| r["score"] = json!("high")),
+    ];
+    for (wanted, change) in refused {
+        let error = evaluated(at, &changed(change)).expect_err(wanted);
+        assert!(
+            error.contains(wanted) && error.contains("results.json"),
+            "{wanted}: {error}"
+        );
+    }
+    let mut stray = right.clone();
+    stray.push(json!({"image_id": 99, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 1, "segmentation": right[0]["segmentation"]}));
+    let error = evaluated(at, &stray).expect_err("an unknown image");
+    assert!(
+        error.contains("result 6: image id 99 does not exist"),
+        "{error}"
+    );
+}
