@@ -80,6 +80,8 @@ pub fn sync_folder(_folder: &Path) -> Result<()> {
 }
 
 /// Bytes that are free for this user where `path` is, if the system says.
+// The types differ between systems.
+#[allow(clippy::useless_conversion)]
 #[cfg(all(unix, feature = "train"))]
 pub fn free_bytes(path: &Path) -> Option<u64> {
     let found = nix::sys::statvfs::statvfs(path).ok()?;

@@ -11,6 +11,7 @@ use crate::train::optim::optimizer::StepOutcome;
 use crate::train::optim::schedule::learning_rate;
 use crate::train::ranks::exchange;
 use crate::train::step::accumulate::accumulated_losses_and_gradients;
+use mrcnn_backends::watchdog::operation;
 use std::time::Instant;
 
 impl Run<'_> {
@@ -45,6 +46,7 @@ impl Run<'_> {
 
     /// Moves the weights by one batch; times and memory are left 0.
     fn update(&mut self, batch: Batch) -> Result<StepReport, TrainError> {
+        let _operation = operation(format!("training step {}", self.step + 1));
         let config = &self.trainer.config.train;
         let rate = learning_rate(self.step, config);
         let stream = self.sampling.fork(self.step as u64);
