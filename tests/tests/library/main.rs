@@ -21,6 +21,7 @@ mod prediction;
 mod ranks;
 mod reads;
 mod recipes;
+mod records;
 mod replicas;
 mod slot_step;
 mod slots;

@@ -69,33 +69,28 @@ impl Samples {
 
     /// The samples for use together with tensors on `device`, which may have autodiff.
     pub(super) fn on(&self, device: &Device) -> Self {
-        let samples = self.clone();
         if !device.is_autodiff() {
-            return samples;
+            return self.clone();
         }
-        let Self {
-            anchors,
-            rois,
-            masks,
-        } = samples;
+        let (anchors, rois, masks) = (&self.anchors, &self.rois, &self.masks);
         Self {
             anchors: AnchorSamples {
-                index: Tensor::from_inner(anchors.index),
-                labels: Tensor::from_inner(anchors.labels),
-                deltas: Tensor::from_inner(anchors.deltas),
-                valid: Tensor::from_inner(anchors.valid),
+                index: Tensor::from_inner(anchors.index.clone()),
+                labels: Tensor::from_inner(anchors.labels.clone()),
+                deltas: Tensor::from_inner(anchors.deltas.clone()),
+                valid: Tensor::from_inner(anchors.valid.clone()),
             },
             rois: RoiSamples {
-                rois: rois.rois.tracked(),
-                labels: Tensor::from_inner(rois.labels),
-                deltas: Tensor::from_inner(rois.deltas),
-                valid: Tensor::from_inner(rois.valid),
+                rois: rois.rois.clone().tracked(),
+                labels: Tensor::from_inner(rois.labels.clone()),
+                deltas: Tensor::from_inner(rois.deltas.clone()),
+                valid: Tensor::from_inner(rois.valid.clone()),
             },
             masks: MaskSamples {
-                rois: masks.rois.tracked(),
-                labels: Tensor::from_inner(masks.labels),
-                targets: Tensor::from_inner(masks.targets),
-                valid: Tensor::from_inner(masks.valid),
+                rois: masks.rois.clone().tracked(),
+                labels: Tensor::from_inner(masks.labels.clone()),
+                targets: Tensor::from_inner(masks.targets.clone()),
+                valid: Tensor::from_inner(masks.valid.clone()),
             },
         }
     }

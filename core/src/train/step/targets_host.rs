@@ -76,12 +76,8 @@ fn sample_anchors(
     stream: Stream,
 ) -> Vec<SampledAnchor> {
     let matches = Matcher::of_anchors(config).match_boxes(truth, anchors);
-    let sampled = sample_balanced(
-        &matches,
-        config.batch_per_image,
-        config.positive_fraction,
-        stream,
-    );
+    let (count, fraction) = (config.batch_per_image, config.positive_fraction);
+    let sampled = sample_balanced(&matches, count, fraction, stream);
     let coder = BoxCoder { weights: [1.0; 4] };
     let target = |index: usize| {
         let object = match matches[index] {
@@ -126,12 +122,8 @@ fn sample_rois(
     let candidates = [proposals, &vec![[0.0; 4]; padding], &truth.boxes].concat();
     let mut matches = Matcher::of_rois(config).match_boxes(&truth.boxes, &candidates);
     matches[proposals.len()..][..padding].fill(Match::Ignored);
-    let sampled = sample_balanced(
-        &matches,
-        config.batch_per_image,
-        config.positive_fraction,
-        stream,
-    );
+    let (count, fraction) = (config.batch_per_image, config.positive_fraction);
+    let sampled = sample_balanced(&matches, count, fraction, stream);
     let coder = BoxCoder {
         weights: config.box_weights,
     };
