@@ -76,7 +76,10 @@ pub fn diagnose() -> Diagnosis {
     let picked = select(BackendKind::Auto).ok().map(|selected| selected.kind);
     let reason = reason(picked, &backends);
     let mut advice = advice(&backends, &nvidia);
-    advice.splice(0..0, cuda_problem());
+    if let Some(problem) = cuda_problem() {
+        advice.retain(|line| line != NOTHING_MISSING);
+        advice.insert(0, problem);
+    }
     Diagnosis {
         backends,
         picked,
@@ -318,6 +321,9 @@ fn reason(picked: Option<BackendKind>, backends: &[BackendFacts]) -> String {
     }
 }
 
+/// The advice where nothing else is advised.
+const NOTHING_MISSING: &str = "nothing is missing";
+
 fn advice(backends: &[BackendFacts], nvidia: &[String]) -> Vec<String> {
     let of = |kind: BackendKind| backends.iter().find(|backend| backend.kind == kind);
     let devices = |kind| of(kind).map_or(&[][..], |backend| &backend.devices);
@@ -348,7 +354,7 @@ fn advice(backends: &[BackendFacts], nvidia: &[String]) -> Vec<String> {
         );
     }
     if advice.is_empty() {
-        advice.push("nothing is missing".into());
+        advice.push(NOTHING_MISSING.into());
     }
     advice
 }
