@@ -168,7 +168,7 @@ impl<'a> PredictorBuilder<'a> {
                 return Err(PredictError::Score);
             }
             // The model keeps scores above its threshold, and `score` itself must be kept.
-            let threshold = score.next_down().max(0.0);
+            let threshold = score.next_down().clamp(0.0, 1.0);
             overrides.push(format!("model.roi.score_threshold={threshold:?}"));
         }
         overrides.extend(self.overrides);

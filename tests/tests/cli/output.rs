@@ -22,6 +22,8 @@ fn closed() -> Stdio {
 fn run(at: &Path, args: &[String], out: Stdio, err: Stdio) -> Output {
     let mut command = Command::new(binary());
     command.args(args).current_dir(at).stdout(out).stderr(err);
+    // Without it, a Vulkan layer of Mesa prints an error of its own.
+    command.env("XDG_RUNTIME_DIR", at);
     let child = command.spawn().expect("a process");
     child.wait_with_output().expect("its end")
 }

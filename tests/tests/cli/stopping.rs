@@ -57,7 +57,7 @@ fn a_loss_that_is_not_finite_reports_and_writes_its_batch() {
         .map(|entry| entry["image_id"].to_string())
         .collect();
     assert!(
-        error.contains(&format!("pictures [{}]", ids.join(", "))),
+        error.contains(&format!("images [{}]", ids.join(", "))),
         "{error}"
     );
     for entry in &listed {

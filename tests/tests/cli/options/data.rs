@@ -59,7 +59,9 @@ pub const CHECK: Table = &[
     ("--images", |at| {
         apart(at);
         let check = ["dataset", "check", "apart/labels.json"];
-        assert!(cli_error(at, &check).contains("is missing"));
+        let missing = crate::cli(at, &check);
+        assert_eq!(missing.status.code(), Some(1));
+        assert!(crate::shown(&missing).contains("is missing"));
         let found = cli_ok(at, &[&check[..], &["--images=shapes/val"]].concat());
         assert!(found.contains("all: 2 images"), "{found}");
     }),

@@ -18,7 +18,7 @@ type Case = fn(&Path);
 type Table = &'static [(&'static str, Case)];
 
 /// Every command with its table.
-const COMMANDS: [(&[&str], Table); 12] = [
+const COMMANDS: [(&[&str], Table); 13] = [
     (&["quickstart"], tools::QUICKSTART),
     (&["train"], train::TRAIN),
     (&["eval"], predict::EVAL),
@@ -30,6 +30,8 @@ const COMMANDS: [(&[&str], Table); 12] = [
     (&["dataset", "preview"], data::PREVIEW),
     (&["dataset", "stats"], data::STATS),
     (&["benchmark"], tools::BENCHMARK),
+    // It has a key and no options.
+    (&["config", "explain"], &[]),
     (&["doctor"], tools::DOCTOR),
 ];
 
