@@ -26,7 +26,7 @@ use burn::tensor::{FloatDType, Tensor, activation, module};
 ///
 /// Equals `conv2d` of torch in the dtype of `x`, and is differentiable in all tensors. On the CPU and
 /// in f32 all of it is one pass over the output, and no bit depends on the number of threads. On GPUs
-/// it is [`conv1x1`], [`conv3x3`] or Burn's own convolution.
+/// it is [`fn@conv1x1`], [`fn@conv3x3`] or Burn's own convolution.
 ///
 /// # Panics
 ///

@@ -73,7 +73,7 @@ impl Losses {
         self.values().sum()
     }
 
-    /// The gradients of [`Self::total`] times `scale`, see [`crate::train::LossScaler`].
+    /// The gradients of [`Self::total`] times `scale`, the loss scale of f16 training.
     pub fn backward(&self, scale: f64) -> Gradients {
         match scale == 1.0 {
             true => self.total().backward(),
