@@ -114,6 +114,8 @@ fn a_run_on_ones_own_pictures_is_stopped_and_goes_on() {
     assert!(checkpoint.is_dir());
     assert_eq!((watch.seen, watch.evaluations), (2, 0));
     assert!(source.asked.load(Ordering::SeqCst) > checked);
+    // A trainer holds the lock of its run folder.
+    drop(run);
 
     let builder = Trainer::builder(Config::default())
         .folder(&at)

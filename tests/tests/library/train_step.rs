@@ -173,6 +173,21 @@ fn losses_and_gradients_equal_torchvision() {
     );
 }
 
+/// [`three_steps_follow_torchs_sgd`] in plain arithmetic, in a process of its own: the instruction set is
+/// selected once per process.
+#[test]
+fn three_steps_follow_torchs_sgd_in_plain_arithmetic() {
+    let test = std::env::current_exe().expect("this test");
+    let run = std::process::Command::new(test)
+        .args(["--exact", "train_step::three_steps_follow_torchs_sgd"])
+        .env("MRCNN_CPU_ISA", "plain")
+        .output()
+        .expect("a process");
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{text}");
+    assert!(text.contains("1 passed"), "{text}");
+}
+
 /// The losses before each of three steps: those of the second and third depend on every parameter
 /// that was moved, and on the momentum.
 #[test]
@@ -198,8 +213,15 @@ fn three_steps_follow_torchs_sgd() {
             let wanted = wanted[name].as_f64().expect("a loss");
             let error = (found - wanted).abs() / wanted;
             println!("step {step} {name:>18}: {found:.6}, relative error {error:.1e}");
-            // A step may move a proposal over a threshold: one of 692 regions is 1.4e-3 of a loss.
-            let allowed = if step == 0 { 1e-4 } else { 1e-3 };
+            // In the third step a proposal lies at a threshold: with fused multiply-add (AVX2, AVX-512, NEON)
+            // it falls on the other side than torch's, and one of 692 RoIs is 1.4e-3 of the classifier's
+            // loss. Plain arithmetic, which the test below runs, has no such case.
+            let is_plain = std::env::var("MRCNN_CPU_ISA").is_ok_and(|isa| isa == "plain");
+            let allowed = match step {
+                0 => 1e-4,
+                2 if !is_plain && *name == "loss_classifier" => 2.0 / 692.0,
+                _ => 1e-3,
+            };
             assert!(
                 error < allowed,
                 "step {step} {name}: {found}, wanted {wanted}"
