@@ -168,7 +168,10 @@ fn an_interrupt_at_one_rank_saves_for_all() {
     let child = endless(&binary, at, "run", &[], 3);
     signal("-INT", process_of(1, child.id()));
     let (success, text) = wait(child, Duration::from_secs(60));
-    assert!(!success, "a run that a signal ended has its exit code: {text}");
+    assert!(
+        !success,
+        "a run that a signal ended has its exit code: {text}"
+    );
     assert!(
         text.contains("go on:    mrcnn-cli train --resume run"),
         "{text}"
