@@ -66,6 +66,13 @@ pub const CONVERT: Table = &[
         let size = |file: &str| at.join(file).metadata().expect("a file").len();
         assert!(size("half.safetensors") < size("out.safetensors") * 6 / 10);
     }),
+    // Refusing values that f16 cannot hold is tested where weights are written; a file of ours cannot be edited
+    // to have some, because of its checksum.
+    ("--allow-overflow", |at| {
+        let args = ["--dtype=f16", "--allow-overflow", "--out=any.safetensors"];
+        convert(at, &args);
+        assert!(at.join("any.safetensors").is_file());
+    }),
     ("--classes", |at| {
         // Without the header there are no class names.
         convert(at, &["--to=torchvision", "--out=bare.safetensors"]);
