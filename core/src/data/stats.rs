@@ -13,6 +13,14 @@ pub struct Histogram {
     pub bins: Vec<(String, usize)>,
 }
 
+impl Histogram {
+    /// Count of the fullest bin, at least 1: the length of the longest bar.
+    fn most(&self) -> usize {
+        let counts = self.bins.iter().map(|(_, count)| *count);
+        counts.max().unwrap_or(0).max(1)
+    }
+}
+
 /// Statistics of a split.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
@@ -139,13 +147,7 @@ fn write_split(page: &mut String, split: &Statistics) -> fmt::Result {
     writeln!(page, "</table>")?;
     for histogram in &split.histograms {
         writeln!(page, "<h2>{}</h2><table>", histogram.name)?;
-        let most = histogram
-            .bins
-            .iter()
-            .map(|(_, count)| *count)
-            .max()
-            .unwrap_or(0)
-            .max(1);
+        let most = histogram.most();
         for (name, count) in &histogram.bins {
             let width = 400 * count / most;
             let name = escaped(name);
@@ -216,13 +218,7 @@ impl fmt::Display for Statistics {
         }
         for histogram in &self.histograms {
             writeln!(f, "  {}", histogram.name)?;
-            let most = histogram
-                .bins
-                .iter()
-                .map(|(_, count)| *count)
-                .max()
-                .unwrap_or(0)
-                .max(1);
+            let most = histogram.most();
             for (name, count) in &histogram.bins {
                 let bar = "#".repeat(30 * count / most);
                 writeln!(f, "    {:<20} {count:>8} {bar}", printable(name))?;
