@@ -214,12 +214,13 @@ fn three_steps_follow_torchs_sgd() {
             let error = (found - wanted).abs() / wanted;
             println!("step {step} {name:>18}: {found:.6}, relative error {error:.1e}");
             // In the third step a proposal lies at a threshold: with fused multiply-add (AVX2, AVX-512, NEON)
-            // it falls on the other side than torch's, and one of 692 RoIs is 1.4e-3 of the classifier's
-            // loss. Plain arithmetic, which the test below runs, has no such case.
+            // it falls on the other side than torch's. Both losses of the box head are divided by the number of
+            // RoIs, so that one of 692 more or less is 1.4e-3 of them (1.6e-3 was measured for both). Plain
+            // arithmetic, which the test above runs, has no such case.
             let is_plain = std::env::var("MRCNN_CPU_ISA").is_ok_and(|isa| isa == "plain");
             let allowed = match step {
                 0 => 1e-4,
-                2 if !is_plain && *name == "loss_classifier" => 2.0 / 692.0,
+                2 if !is_plain && ["loss_classifier", "loss_box_reg"].contains(name) => 2.0 / 692.0,
                 _ => 1e-3,
             };
             assert!(
