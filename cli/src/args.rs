@@ -45,7 +45,7 @@ pub enum Command {
     /// Evaluate weights: COCO's 12 numbers for boxes and 12 for masks.
     #[command(after_help = EVAL_EXAMPLES)]
     Eval(EvalArgs),
-    /// Find objects in pictures.
+    /// Find objects in images.
     #[command(after_help = PREDICT_EXAMPLES)]
     Predict(PredictArgs),
     /// Read weights of torchvision, Detectron2 or TensorFlow; write ours or torchvision's.
@@ -55,7 +55,7 @@ pub enum Command {
         #[command(subcommand)]
         command: DatasetCommand,
     },
-    /// Time training or inference: pictures a second, percentiles of the steps.
+    /// Time training or inference: images a second, percentiles of the steps.
     Benchmark(BenchmarkArgs),
     /// Explain the settings of the configuration.
     Config {
@@ -262,7 +262,7 @@ Examples:
 pub struct PredictArgs {
     /// Images, folders of images, datasets, or patterns such as 'photos/**/*.jpg'
     #[arg(required = true, value_name = "IMAGES")]
-    pub pictures: Vec<OsString>,
+    pub images: Vec<OsString>,
     /// Split of a dataset; else val, or the only one
     #[arg(long, value_name = "NAME")]
     pub split: Option<String>,
@@ -329,7 +329,7 @@ impl ModelArgs {
 
 #[derive(Debug, Args)]
 pub struct QuickstartArgs {
-    /// Folder for data, run and picture; a number is added where it exists
+    /// Folder for data, run and image; a number is added where it exists
     #[arg(long, value_name = "DIR", default_value = "runs/quickstart")]
     pub out: PathBuf,
     /// Seed of the scenes and of the training
@@ -350,7 +350,7 @@ pub enum DatasetCommand {
     Check(CheckArgs),
     /// Turn LVIS, Pascal VOC, YOLO-seg or the reference system's TFRecords into a COCO folder.
     Convert(DatasetConvertArgs),
-    /// Draw training pictures as the network sees them: after augmentation, with boxes and masks.
+    /// Draw training images as the network sees them: after augmentation, with boxes and masks.
     Preview(PreviewArgs),
     /// Count image sizes, objects per image, areas and classes.
     Stats(StatsArgs),
@@ -361,19 +361,19 @@ pub struct ShapesArgs {
     /// Folder to write; must be empty or new
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Pictures to train on
+    /// Images to train on
     #[arg(long, default_value_t = 600)]
     pub train: usize,
-    /// Pictures to evaluate on
+    /// Images to evaluate on
     #[arg(long, default_value_t = 100)]
     pub val: usize,
     /// Smallest and largest side in pixels
     #[arg(long, num_args = 2, value_names = ["MIN", "MAX"], default_values_t = [128, 192])]
     pub size: Vec<u32>,
-    /// Most shapes a picture, at least 2
+    /// Most shapes an image, at least 2
     #[arg(long, default_value_t = 5)]
     pub objects: usize,
-    /// Seed; the same one gives the same pictures
+    /// Seed; the same one gives the same images
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 }

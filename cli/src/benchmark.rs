@@ -24,10 +24,10 @@ pub struct BenchmarkArgs {
     /// Weights; else random ones
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// Data set folder (its training split), reading included; else rendered pictures that cost none
+    /// Data set folder (its training split), reading included; else rendered images that cost none
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Pictures a step; several with commas: 1,2,4
+    /// Images a step; several with commas: 1,2,4
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1")]
     batch_size: Vec<usize>,
     /// Steps that are not counted: kernels are tuned in them
@@ -53,7 +53,7 @@ pub struct BenchmarkArgs {
 enum What {
     /// Forward, losses, backward, optimizer
     Train,
-    /// From a picture to detections with masks
+    /// From an image to detections with masks
     Inference,
 }
 

@@ -17,7 +17,7 @@ pub struct Progress {
     started: Instant,
     /// The first step that was seen: runs go on.
     first: Option<usize>,
-    /// Running mean of the pictures a second.
+    /// Running mean of the images a second.
     rate: f64,
     /// Running mean of the loss, so that the number can be read.
     loss: Option<f32>,

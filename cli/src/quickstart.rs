@@ -33,7 +33,7 @@ pub fn run(args: &QuickstartArgs) -> Result<u8> {
     config.check()?;
     let backend = args.backend.select()?;
     note!(
-        "1/4 rendering {} + {} pictures in {}",
+        "1/4 rendering {} + {} images in {}",
         spec.train,
         spec.val,
         data.display()
@@ -55,7 +55,7 @@ pub fn run(args: &QuickstartArgs) -> Result<u8> {
     })?;
     let unseen = trainer.val.samples.len();
     note!(
-        "2/4 untrained, on {unseen} unseen pictures: {}",
+        "2/4 untrained, on {unseen} unseen images: {}",
         shown(&before)
     );
 
@@ -77,15 +77,15 @@ pub fn run(args: &QuickstartArgs) -> Result<u8> {
         .device(&backend.device)
         .precision(trainer.precision.precision())
         .build()?;
-    let picture = out.join("predictions.png");
-    draw(&predictor, &trainer, &picture)?;
+    let image = out.join("predictions.png");
+    draw(&predictor, &trainer, &image)?;
     note!("4/4 predicted with {}", best.display());
     out!("{after}\n\nbefore training: {}", shown(&before));
     out!("after training:  {}", shown(&after));
     out!(
-        "{:.0} s in all\n\npicture: {}",
+        "{:.0} s in all\n\nimage: {}",
         started.elapsed().as_secs_f64(),
-        picture.display()
+        image.display()
     );
     out!("run:     {}", trainer.folder.path().display());
     if trainer.config.log.report {
@@ -104,10 +104,10 @@ fn shown(metrics: &Metrics) -> String {
     format!("box AP {bbox:.3}, mask AP {mask:.3}")
 }
 
-/// Pictures on the sheet.
+/// Images on the sheet.
 const ROWS: usize = 4;
 
-/// Truth and prediction of the first unseen pictures on one sheet.
+/// Truth and prediction of the first unseen images on one sheet.
 fn draw(predictor: &Predictor, trainer: &Trainer, path: &Path) -> Result<()> {
     let mut rows = Vec::new();
     for sample in trainer.val.samples.iter().take(ROWS) {

@@ -101,7 +101,7 @@ fn announce(trainer: &Trainer) {
     let (ranks, batch) = (trainer.comm.world_size(), train.batch_size);
     if ranks > batch {
         let idle = ranks - batch;
-        note!("warning: train.batch_size={batch} leaves {idle} of {ranks} ranks without pictures");
+        note!("warning: train.batch_size={batch} leaves {idle} of {ranks} ranks without images");
     }
     let (rate, scaled) = (train.learning_rate, train.scaled_learning_rate());
     if rate != scaled {
@@ -135,7 +135,7 @@ fn report(trainer: &Trainer, outcome: Outcome, requests: &Requests) -> u8 {
     match outcome {
         Outcome::Finished(metrics) => {
             out!("{metrics}\n\nweights:  {folder}/best.safetensors, {folder}/last.safetensors");
-            out!("curves:   {folder}/curves.svg\npictures: {folder}/val_predictions/");
+            out!("curves:   {folder}/curves.svg\nimages: {folder}/val_predictions/");
             if trainer.config.log.report {
                 out!("report:   {folder}/report.html");
             }

@@ -69,7 +69,7 @@ impl DatasetSource for Discs {
         ))
     }
 
-    fn picture(&self, index: usize) -> Result<RgbImage, SourceError> {
+    fn image(&self, index: usize) -> Result<RgbImage, SourceError> {
         let (label, disc) = self.disc(index);
         let colour = [[40, 60, 90], [240, 220, 200]][label - 1];
         Ok(RgbImage::from_fn(SIZE.0, SIZE.1, |column, row| {
@@ -108,7 +108,7 @@ fn main() -> Result<(), SourceError> {
     }
     let best = trainer.folder.best();
     let predictor = Predictor::builder().weights(&best).score(0.5).build()?;
-    for object in &predictor.predict(&discs("val", 20).picture(3)?)? {
+    for object in &predictor.predict(&discs("val", 20).image(3)?)? {
         println!("{} {:.2} {:?}", object.name, object.score, object.bbox);
     }
     Ok(())

@@ -191,7 +191,7 @@ fn whole_numbers_agree_to_the_bit() {
 /// A case is an image: its output and the gradient of its input. The gradients of weights and bias
 /// are sums over the images of a round.
 #[test]
-fn ten_thousand_random_pictures() {
+fn ten_thousand_random_images() {
     let Some(adapter) = adapter::adapter() else {
         return;
     };

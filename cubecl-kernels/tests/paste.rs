@@ -174,7 +174,7 @@ fn ten_thousand_random_masks() {
 
 /// A mask of 65,536 rows, one of 65,536 columns, and an image larger than a batch.
 #[test]
-fn large_pictures() {
+fn large_images() {
     let adapter = adapter::adapter();
     let mut random = Random(3);
     let values: Vec<f32> = (0..3 * 28 * 28).map(|_| random.between(0.0, 1.0)).collect();

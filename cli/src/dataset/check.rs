@@ -56,7 +56,7 @@ fn fix(dir: &Path, images: Option<&Path>, out: &Path, all: bool) -> Result<()> {
         out!(
             "{}: {} images, {} objects; warnings are repaired, errors are left out",
             split.split,
-            split.pictures,
+            split.images,
             split.objects
         );
     }

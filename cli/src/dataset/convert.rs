@@ -81,7 +81,7 @@ pub fn run(args: &DatasetConvertArgs) -> Result<()> {
         out!(
             "{}: {} images, {} objects",
             split.split,
-            split.pictures,
+            split.images,
             split.objects
         );
         for (reason, count) in &split.left_out {

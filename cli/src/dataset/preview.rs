@@ -18,13 +18,13 @@ pub struct PreviewArgs {
     /// TOML file or preset whose image, augment and data sections count; else the defaults
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
-    /// Pictures, the first ones of a run
+    /// Images, the first ones of a run
     #[arg(long, value_name = "N", default_value_t = 16)]
     count: usize,
     /// Seed of the run (train.seed)
     #[arg(long)]
     seed: Option<u64>,
-    /// Folder for the pictures; a number is added where it exists
+    /// Folder for the images; a number is added where it exists
     #[arg(long, value_name = "DIR", default_value = "runs/preview")]
     out: PathBuf,
     #[command(flatten)]
@@ -45,14 +45,14 @@ pub fn run(args: &PreviewArgs) -> Result<()> {
     let (dataset, _) = Dataset::open(&args.dir, &config.data.train, OnProblem::Skip)?;
     let out = free_folder(&args.out)?;
     let mut count = 0;
-    for picture in preview(Arc::new(dataset), &config, args.count)? {
-        let (id, picture) = picture?;
+    for image in preview(Arc::new(dataset), &config, args.count)? {
+        let (id, image) = image?;
         let path = out.join(format!("{count:04}_{id}.png"));
-        picture
+        image
             .save(&path)
             .with_context(|| path.display().to_string())?;
         count += 1;
     }
-    out!("{count} pictures in {}", out.display());
+    out!("{count} images in {}", out.display());
     Ok(())
 }

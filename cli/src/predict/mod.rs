@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 pub fn run(args: &PredictArgs) -> Result<()> {
-    let found = inputs::find(&args.pictures, args.split.as_deref(), args.recursive)?;
+    let found = inputs::find(&args.images, args.split.as_deref(), args.recursive)?;
     let weights = match &args.weights {
         Some(path) => path.clone(),
         None => newest_weights(Path::new("runs"))?,

@@ -1,12 +1,12 @@
-//! How training pictures are varied.
+//! How training images are varied.
 
 use serde::{Deserialize, Serialize};
 
-/// What happens to training pictures beside `train.flip`; all of it is off by default.
+/// What happens to training images beside `train.flip`; all of it is off by default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AugmentConfig {
-    /// Multi-scale training: shorter sides in pixels, one of which each picture gets in place of
+    /// Multi-scale training: shorter sides in pixels, one of which each image gets in place of
     /// `image.min_size`. Detectron2 takes `[640, 672, 704, 736, 768, 800]`. Empty is off.
     pub min_sizes: Vec<u32>,
     /// Large-scale jitter (Ghiasi et al., 2021): the smallest and the largest factor on the size that
@@ -26,7 +26,7 @@ pub struct AugmentConfig {
     pub saturation: f64,
     /// The hue is turned by up to this part of a whole turn, either way.
     pub hue: f64,
-    /// Simple copy-paste (Ghiasi et al., 2021): chance that half of the objects of another picture,
+    /// Simple copy-paste (Ghiasi et al., 2021): chance that half of the objects of another image,
     /// picked at random, are pasted onto this one; 0 is off.
     pub copy_paste: f64,
 }

@@ -164,11 +164,11 @@ pub const BOUNDS: &[Bounds] = &[
     within("train.flip", 0.0, 1.0),
     within("train.eval_every", 0.0, STEPS),
     within("train.patience", 0.0, STEPS),
-    within("train.val_loss_pictures", 0.0, IMAGES),
+    within("train.val_loss_images", 0.0, IMAGES),
     within("train.checkpoint_every", 0.0, STEPS),
     within("train.keep_checkpoints", 1.0, 1e6),
     within("train.ema", 0.0, 1.0).below(),
-    within("train.val_pictures", 0.0, IMAGES),
+    within("train.val_images", 0.0, IMAGES),
     within("train.check_ranks", 0.0, STEPS),
     within("train.seed", 0.0, 9_223_372_036_854_775_807.0),
     within("augment.min_sizes", 1.0, SIDE).list(0, 1024),
@@ -180,7 +180,7 @@ pub const BOUNDS: &[Bounds] = &[
     within("augment.saturation", 0.0, 1.0),
     within("augment.hue", 0.0, 0.5),
     within("augment.copy_paste", 0.0, 1.0),
-    within("log.worst_pictures", 0.0, IMAGES),
+    within("log.worst_images", 0.0, IMAGES),
 ];
 
 /// The bounds of a setting, where it is a number or a list of numbers.

@@ -19,7 +19,7 @@ impl Config {
             return Err(invalid(
                 "train.replicas",
                 self.train.replicas,
-                "must not exceed train.batch_size: each replica needs a picture",
+                "must not exceed train.batch_size: each replica needs an image",
             ));
         }
         let norms = [model.norm, model.head_norm];

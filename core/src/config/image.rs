@@ -1,8 +1,8 @@
-//! How pictures become tensors.
+//! How images become tensors.
 
 use serde::{Deserialize, Serialize};
 
-/// Order of a picture's planes.
+/// Order of an image's planes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChannelOrder {
@@ -35,7 +35,7 @@ pub enum Depth {
     Auto,
 }
 
-/// What a picture is fitted into.
+/// What an image is fitted into.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fit {
@@ -43,17 +43,17 @@ pub enum Fit {
     /// and Detectron2.
     #[default]
     ShorterSide,
-    /// The picture becomes as large as a box of `min_size` rows and `max_size` columns holds, and is
-    /// padded to that box: the reference system. One shape for every batch, but upright pictures become
+    /// The image becomes as large as a box of `min_size` rows and `max_size` columns holds, and is
+    /// padded to that box: the reference system. One shape for every batch, but upright images become
     /// small.
     Box,
 }
 
-/// How pictures become tensors (torchvision's `GeneralizedRCNNTransform`).
+/// How images become tensors (torchvision's `GeneralizedRCNNTransform`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImageConfig {
-    /// What a picture is fitted into.
+    /// What an image is fitted into.
     pub fit: Fit,
     /// Length of the shorter side in pixels after resizing; the rows of the box with `fit = "box"`.
     pub min_size: u32,

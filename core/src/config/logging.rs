@@ -15,7 +15,8 @@ pub struct LogConfig {
     /// `report.html` at the end.
     pub report: bool,
     /// Number of images with the most errors in the report.
-    pub worst_pictures: usize,
+    #[serde(alias = "worst_pictures")]
+    pub worst_images: usize,
 }
 
 impl Default for LogConfig {
@@ -25,7 +26,7 @@ impl Default for LogConfig {
             dllogger: false,
             csv: true,
             report: true,
-            worst_pictures: 8,
+            worst_images: 8,
         }
     }
 }

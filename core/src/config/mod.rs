@@ -38,13 +38,13 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// The network.
     pub model: ModelConfig,
-    /// How pictures become tensors.
+    /// How images become tensors.
     pub image: ImageConfig,
-    /// Where the pictures are, and what to do with bad ones.
+    /// Where the images are, and what to do with bad ones.
     pub data: DataConfig,
     /// The recipe.
     pub train: TrainConfig,
-    /// How training pictures are varied.
+    /// How training images are varied.
     pub augment: AugmentConfig,
     /// What a run writes about itself.
     pub log: LogConfig,

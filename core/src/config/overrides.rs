@@ -92,7 +92,10 @@ impl Config {
             let (key, value) = text
                 .split_once('=')
                 .ok_or_else(|| ConfigError::Override { text: text.into() })?;
-            set(&mut table, key.trim(), parse_value(value.trim()))?;
+            let key = key.trim();
+            let renamed = FORMER_NAMES.iter().find(|(former, _)| *former == key);
+            let key = renamed.map_or(key, |(_, name)| name);
+            set(&mut table, key, parse_value(value.trim()))?;
         }
         table
             .try_into()
@@ -113,6 +116,14 @@ fn parse_value(text: &str) -> Value {
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| Value::String(text.to_string()))
 }
+
+/// Settings that had another name before version 0.1, which is read still.
+const FORMER_NAMES: [(&str, &str); 4] = [
+    ("data.check_pictures", "data.check_images"),
+    ("train.val_loss_pictures", "train.val_loss_images"),
+    ("train.val_pictures", "train.val_images"),
+    ("log.worst_pictures", "log.worst_images"),
+];
 
 /// Replaces the value at a dotted key that must exist; integers become floats where a float stood.
 fn set(table: &mut Table, key: &str, value: Value) -> Result<(), ConfigError> {
@@ -171,6 +182,32 @@ mod tests {
         assert_eq!(config.model.norm, NormKind::GroupNorm);
         assert_eq!(config.model.mask_head.convs, [8, 8]);
         assert_eq!(config.data.dir, Path::new("/tmp/x"));
+    }
+
+    /// Run folders and command lines from before the settings were renamed go on.
+    #[test]
+    fn former_names_are_read() {
+        let text = "[train]\nval_pictures = 3\nval_loss_pictures = 4\n[data]\ncheck_pictures = false\n\
+                    [log]\nworst_pictures = 5\n";
+        let config = Config::parse(text, Path::new("args.toml"), &[]).unwrap();
+        assert_eq!(
+            (config.train.val_images, config.train.val_loss_images),
+            (3, 4)
+        );
+        assert_eq!(
+            (config.data.check_images, config.log.worst_images),
+            (false, 5)
+        );
+        for (former, name) in FORMER_NAMES {
+            let value = if former == "data.check_pictures" {
+                "false"
+            } else {
+                "7"
+            };
+            let [a, b] = [former, name].map(|key| parse(&[&format!("{key}={value}")]).unwrap());
+            assert_eq!(a, b, "{former}");
+            assert_ne!(a, Config::default(), "{former}");
+        }
     }
 
     #[test]

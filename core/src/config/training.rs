@@ -34,16 +34,17 @@ pub struct DataConfig {
     pub val_seed: u64,
     /// `refuse` stops at the first bad annotation, `skip` leaves it out and says so.
     pub on_problem: OnProblem,
-    /// Whether every picture is decoded once before training starts.
-    pub check_pictures: bool,
+    /// Whether every image is decoded once before training starts.
+    #[serde(alias = "check_pictures")]
+    pub check_images: bool,
     /// Threads that decode, augment and resize; 0 takes one a core.
     pub workers: usize,
     /// Batches that are in the making or wait for the training step, at most. Each takes the memory of its
-    /// padded pictures.
+    /// padded images.
     pub prefetch: usize,
-    /// Most shapes that batches are padded to: pictures are grouped by their aspect ratio, so that
+    /// Most shapes that batches are padded to: images are grouped by their aspect ratio, so that
     /// shapes repeat and little is padding (3 to 5 are good); 0 is off, and a batch is padded to its
-    /// largest picture.
+    /// largest image.
     pub buckets: usize,
 }
 
@@ -57,7 +58,7 @@ impl Default for DataConfig {
             val_fraction: 0.1,
             val_seed: 0,
             on_problem: OnProblem::Refuse,
-            check_pictures: true,
+            check_images: true,
             workers: 0,
             prefetch: 2,
             buckets: 0,
@@ -134,9 +135,9 @@ pub struct TrainConfig {
     /// Stretches the schedule (`steps`, `warmup_steps`, `milestones`, `eval_every`) so that it makes so
     /// many passes over the training set; 0 leaves it.
     pub epochs: f64,
-    /// Pictures a step, of all ranks together.
+    /// Images a step, of all ranks together.
     pub batch_size: usize,
-    /// Micro-batches that a step's pictures are done in, one after the other: the update is the whole
+    /// Micro-batches that a step's images are done in, one after the other: the update is the whole
     /// batch's, the memory a part's; costs a forward pass of the backbone more. Divides `batch_size`.
     pub accumulate: usize,
     /// Copies of the model that share a batch side by side on one device, their gradients averaged: 2
@@ -144,7 +145,7 @@ pub struct TrainConfig {
     pub replicas: usize,
     /// What moves the weights.
     pub optimizer: OptimizerKind,
-    /// Learning rate after the warm-up, for `lr_batch` pictures a step.
+    /// Learning rate after the warm-up, for `lr_batch` images a step.
     pub learning_rate: f64,
     /// With another `batch_size` the learning rate is scaled in proportion (Goyal et al., 2017); 0
     /// takes it as it is.
@@ -184,16 +185,18 @@ pub struct TrainConfig {
     pub eval_every: usize,
     /// Ends the run after so many evaluations without a better mask AP; 0 never does.
     pub patience: usize,
-    /// Pictures of the validation set whose losses are computed at each evaluation, at most; 0 is off.
-    pub val_loss_pictures: usize,
+    /// Images of the validation set whose losses are computed at each evaluation, at most; 0 is off.
+    #[serde(alias = "val_loss_pictures")]
+    pub val_loss_images: usize,
     /// Steps between checkpoints; each evaluation and the end make one too. 0 makes only those.
     pub checkpoint_every: usize,
     /// Checkpoints kept, the newest.
     pub keep_checkpoints: usize,
     /// Decay of the averaged weights that are evaluated and saved, e.g. 0.999; 0 is off.
     pub ema: f64,
-    /// Pictures of the validation set drawn into `val_predictions/`.
-    pub val_pictures: usize,
+    /// Images of the validation set drawn into `val_predictions/`.
+    #[serde(alias = "val_pictures")]
+    pub val_images: usize,
     /// As what several ranks send their gradients.
     pub wire: Wire,
     /// Steps between checks that all ranks hold the same weights; 0 is off.
@@ -229,11 +232,11 @@ impl Default for TrainConfig {
             flip: 0.5,
             eval_every: 0,
             patience: 0,
-            val_loss_pictures: 500,
+            val_loss_images: 500,
             checkpoint_every: 1000,
             keep_checkpoints: 2,
             ema: 0.0,
-            val_pictures: 16,
+            val_images: 16,
             wire: Wire::F32,
             check_ranks: 500,
             seed: 0,
@@ -250,12 +253,12 @@ impl TrainConfig {
         }
     }
 
-    /// Turns `epochs` into steps, for a training set of `pictures`.
-    pub fn resolve_epochs(&mut self, pictures: usize) {
+    /// Turns `epochs` into steps, for a training set of `images`.
+    pub fn resolve_epochs(&mut self, images: usize) {
         if self.epochs <= 0.0 {
             return;
         }
-        let wanted = self.epochs * pictures as f64 / self.batch_size as f64;
+        let wanted = self.epochs * images as f64 / self.batch_size as f64;
         let factor = wanted / self.steps as f64;
         let stretched = |steps: usize| (steps as f64 * factor).round() as usize;
         self.milestones = self.milestones.iter().map(|&m| stretched(m)).collect();

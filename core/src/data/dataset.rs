@@ -128,20 +128,20 @@ pub trait DatasetSource: Send + Sync {
     /// Class names and category ids; label `i + 1` is the class at index `i`.
     fn classes(&self) -> Classes;
 
-    /// Number of pictures.
+    /// Number of images.
     fn len(&self) -> usize;
 
-    /// Whether there is no picture.
+    /// Whether there is no image.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Size and objects of picture `index`, without its pixels; asked once and kept in memory.
+    /// Size and objects of image `index`, without its pixels; asked once and kept in memory.
     fn sample(&self, index: usize) -> Result<Sample, SourceError>;
 
-    /// The pixels of picture `index`, of the size that its sample says, the same ones every time; asked
+    /// The pixels of image `index`, of the size that its sample says, the same ones every time; asked
     /// once an epoch, by several threads at once.
-    fn picture(&self, index: usize) -> Result<RgbImage, SourceError>;
+    fn image(&self, index: usize) -> Result<RgbImage, SourceError>;
 }
 
 /// Where the pixels of a [`Sample`] come from.
@@ -150,7 +150,7 @@ pub enum Origin {
     /// The file at its path.
     #[default]
     File,
-    /// Picture `index` of a source.
+    /// Image `index` of a source.
     Source(Arc<dyn DatasetSource>, usize),
 }
 

@@ -1,4 +1,4 @@
-//! Data sets of a program's own: pictures and objects that come from anywhere.
+//! Data sets of a program's own: images and objects that come from anywhere.
 
 use super::classes::Classes;
 use super::dataset::{Dataset, DatasetSource, Instance, Origin, Sample, SourceError};
@@ -31,13 +31,13 @@ impl DatasetSource for Dataset {
         Ok(self.samples[index].clone())
     }
 
-    fn picture(&self, index: usize) -> Result<RgbImage, SourceError> {
+    fn image(&self, index: usize) -> Result<RgbImage, SourceError> {
         Ok(self.samples[index].image()?)
     }
 }
 
 impl Sample {
-    /// A picture of `width x height` pixels with its objects; `name` is its file, or what stands for it
+    /// An image of `width x height` pixels with its objects; `name` is its file, or what stands for it
     /// in messages. Ids must differ within a data set.
     pub fn new(
         image_id: u64,
@@ -83,7 +83,7 @@ impl Sample {
                 })
             }),
             Origin::Source(source, index) => {
-                let image = catch_unwind(AssertUnwindSafe(|| source.picture(*index)));
+                let image = catch_unwind(AssertUnwindSafe(|| source.image(*index)));
                 let image = image.unwrap_or_else(|_| Err("it panicked".into()));
                 let image = image.map_err(|error| DecodeError::Source {
                     path: path.clone(),
@@ -101,7 +101,7 @@ impl Sample {
 
 impl Instance {
     /// An object of class `label` (`1..=K`) whose box is the smallest one around its mask. The mask is
-    /// one over the whole picture, with a pixel at least.
+    /// one over the whole image, with a pixel at least.
     pub fn new(label: usize, mask: Rle) -> Self {
         let [x, y, w, h] = mask.bbox().map(|v| v as f32);
         Self {
@@ -136,7 +136,7 @@ impl Dataset {
             let mut sample = match checked.and_then(|sample| checked_size(sample, &mut ids)) {
                 Ok(sample) => sample,
                 Err(reason) => {
-                    let name = format!("{}, picture {index}", dataset.annotations.display());
+                    let name = format!("{}, image {index}", dataset.annotations.display());
                     problems.push(problem(Path::new(&name), None, None, reason));
                     continue;
                 }
@@ -186,7 +186,7 @@ fn checked_size(sample: Sample, ids: &mut HashSet<u64>) -> Result<Sample, String
     }
 }
 
-/// The part of a box within the picture, which must have an area.
+/// The part of a box within the image, which must have an area.
 fn clipped(bbox: Bbox, width: u32, height: u32) -> Result<Bbox, String> {
     let limits = [width, height, width, height].map(|side| side as f32);
     let inside: Bbox = std::array::from_fn(|i| bbox[i].clamp(0.0, limits[i]));
@@ -194,7 +194,7 @@ fn clipped(bbox: Bbox, width: u32, height: u32) -> Result<Bbox, String> {
     match bbox.iter().all(|v| v.is_finite()) && x1 < x2 && y1 < y2 {
         true => Ok(inside),
         false => Err(format!(
-            "the box {bbox:?} has no area within the {width}x{height} picture"
+            "the box {bbox:?} has no area within the {width}x{height} image"
         )),
     }
 }
@@ -208,12 +208,12 @@ fn fault(instance: &Instance, classes: &Classes, (width, height): (u32, u32)) ->
     if (mask.w, mask.h) != (width, height) {
         let (w, h) = (mask.w, mask.h);
         return Some(format!(
-            "the mask is {w}x{h}, the picture {width}x{height} pixels"
+            "the mask is {w}x{h}, the image {width}x{height} pixels"
         ));
     }
     let cells: u64 = mask.counts.iter().map(|&run| u64::from(run)).sum();
     if cells != u64::from(width) * u64::from(height) || mask.area() == 0 {
-        return Some("the mask has no pixel, or its runs do not cover the picture".into());
+        return Some("the mask has no pixel, or its runs do not cover the image".into());
     }
     None
 }
@@ -276,7 +276,7 @@ mod tests {
             Ok(Sample::new(id, name, (30, 20), vec![bad, good]))
         }
 
-        fn picture(&self, index: usize) -> Result<RgbImage, SourceError> {
+        fn image(&self, index: usize) -> Result<RgbImage, SourceError> {
             match index {
                 2 => Err("the disk is gone".into()),
                 _ => Ok(RgbImage::from_pixel(30, 20, [index as u8; 3].into())),
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_come_from_the_source_and_its_failures_have_its_words() {
+    fn images_come_from_the_source_and_its_failures_have_its_words() {
         let (dataset, problems) =
             Dataset::from_source(Arc::new(Squares(3)), OnProblem::Refuse).unwrap();
         assert_eq!((dataset.samples.len(), problems.len()), (3, 0));
@@ -314,9 +314,9 @@ mod tests {
         assert_eq!(dataset.samples.len(), 8);
         let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let wanted = [
-            "picture 3: the table has no such row",
+            "image 3: the table has no such row",
             "label 3 is not in 1..=2",
-            "the mask is 20x30, the picture 30x20",
+            "the mask is 20x30, the image 30x20",
             "[40.0, 0.0, 50.0, 5.0] has no area",
             "NaN",
             "no pixel",

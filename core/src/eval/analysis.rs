@@ -1,4 +1,4 @@
-//! What lies behind the 12 numbers: classes, curves, confusions, kinds of errors, the worst pictures.
+//! What lies behind the 12 numbers: classes, curves, confusions, kinds of errors, the worst images.
 
 use super::{AreaProtocol, EvalError, EvalOptions, accumulate, ground_truth, results};
 use crate::data::Dataset;
@@ -16,9 +16,9 @@ pub struct Analysis {
     pub confusion: Confusion,
     /// TIDE's errors (Bolya et al., 2020), the costliest first.
     pub errors: Vec<ErrorKind>,
-    /// Every picture, the one with the most mistakes first, among detections with a score of
+    /// Every image, the one with the most mistakes first, among detections with a score of
     /// 0.5 or more.
-    pub pictures: Vec<PictureErrors>,
+    pub images: Vec<ImageErrors>,
 }
 
 /// Weaker detections are no mistakes: COCO's numbers count them by rank only.
@@ -62,9 +62,9 @@ pub struct ErrorKind {
     pub delta_ap: f64,
 }
 
-/// The mistakes on a picture.
+/// The mistakes on an image.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PictureErrors {
+pub struct ImageErrors {
     /// Its id.
     pub image_id: u64,
     /// Objects that were found.
@@ -85,7 +85,7 @@ const KINDS: [(&str, &str); 6] = [
     ("Miss", "missed"),
 ];
 
-/// Looks into the detections of pictures (by image id) of a data set.
+/// Looks into the detections of images (by image id) of a data set.
 pub fn analyse(
     dataset: &Dataset,
     detections: &[(u64, Vec<Detection>)],
@@ -107,7 +107,7 @@ pub fn analyse(
         classes: classes(dataset, &options.image_ids, &boxes, &masks),
         confusion: confusion(&confident),
         errors: errors(&masks)?,
-        pictures: pictures(&confident)?,
+        images: images(&confident)?,
     })
 }
 
@@ -191,20 +191,20 @@ fn errors(eval: &COCOeval) -> Result<Vec<ErrorKind>, EvalError> {
     Ok(errors)
 }
 
-fn pictures(eval: &COCOeval) -> Result<Vec<PictureErrors>, EvalError> {
+fn images(eval: &COCOeval) -> Result<Vec<ImageErrors>, EvalError> {
     let found = eval.image_diagnostics(0.5, CONFIDENT)?;
-    let mut pictures: Vec<PictureErrors> = found
+    let mut images: Vec<ImageErrors> = found
         .images
         .iter()
-        .map(|(&image_id, summary)| PictureErrors {
+        .map(|(&image_id, summary)| ImageErrors {
             image_id,
             found: summary.tp,
             missed: summary.fn_count,
             wrong: summary.fp,
         })
         .collect();
-    pictures.sort_by_key(|p| (std::cmp::Reverse(p.missed + p.wrong), p.image_id));
-    Ok(pictures)
+    images.sort_by_key(|p| (std::cmp::Reverse(p.missed + p.wrong), p.image_id));
+    Ok(images)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod metrics;
 mod results;
 mod shard;
 
-pub use analysis::{Analysis, ClassResult, Confusion, ErrorKind, PictureErrors, analyse};
+pub use analysis::{Analysis, ClassResult, Confusion, ErrorKind, ImageErrors, analyse};
 pub use metrics::{AreaProtocol, METRIC_NAMES, Metrics, shown_metric};
 pub use results::{ResultsEvaluation, evaluate_files};
 pub use shard::EvalShard;
@@ -53,12 +53,12 @@ pub enum EvalError {
         /// What to do.
         fix: &'static str,
     },
-    /// None of the results is of a picture that there is.
+    /// None of the results is of an image that there is.
     #[error(
         "{path}: no result's image_id is an image of {annotations}; `eval --weights W --json FILE` writes \
          results with the dataset's ids, and so does `predict` on a dataset's folder"
     )]
-    NoPicture {
+    NoImage {
         /// The results.
         path: PathBuf,
         /// The truth.
@@ -71,15 +71,15 @@ pub enum EvalError {
 pub struct EvalOptions {
     /// How masks are sorted by size.
     pub protocol: AreaProtocol,
-    /// The pictures that count; empty for all.
+    /// The images that count; empty for all.
     pub image_ids: Vec<u64>,
     /// Whether all classes are taken for one (pycocotools' `useCats = 0`).
     pub class_agnostic: bool,
 }
 
-/// Evaluates the detections of pictures (by image id) against a data set.
+/// Evaluates the detections of images (by image id) against a data set.
 ///
-/// Only the pictures in `detections` count, so a subset can be evaluated.
+/// Only the images in `detections` count, so a subset can be evaluated.
 pub fn evaluate(
     dataset: &Dataset,
     detections: &[(u64, Vec<Detection>)],

@@ -316,7 +316,7 @@ fn read_results(
             .is_some_and(|id| sizes.contains_key(&id.0))
     };
     if faults.count == 0 && !raw.is_empty() && !raw.iter().any(is_known) {
-        return Err(EvalError::NoPicture {
+        return Err(EvalError::NoImage {
             path: path.into(),
             annotations: annotations.into(),
         });

@@ -1,4 +1,4 @@
-//! A part of an evaluation: matched picture by picture, merged with other parts, counted at the end.
+//! A part of an evaluation: matched image by image, merged with other parts, counted at the end.
 
 use super::{
     AreaProtocol, EvalError, Metrics, annotations, categories, images, numbers, of_kind, results,
@@ -7,9 +7,9 @@ use crate::data::{Classes, Sample};
 use crate::detection::Detection;
 use hotcoco::{EvalMode, IouType, Params, StreamingEval};
 
-/// Boxes and masks of some pictures, matched with the truth.
+/// Boxes and masks of some images, matched with the truth.
 ///
-/// Parts of the same evaluation merge to the bits that [`super::evaluate`] gives for all pictures at
+/// Parts of the same evaluation merge to the bits that [`super::evaluate`] gives for all images at
 /// once, in whatever order. A detection takes about 20 bytes.
 #[derive(Clone)]
 pub struct EvalShard {
@@ -19,7 +19,7 @@ pub struct EvalShard {
 }
 
 impl EvalShard {
-    /// A part without pictures.
+    /// A part without images.
     pub fn new(classes: &Classes, protocol: AreaProtocol) -> Result<Self, EvalError> {
         let part =
             |kind| StreamingEval::new(Params::new(kind), EvalMode::Coco, categories(classes));
@@ -30,7 +30,7 @@ impl EvalShard {
         })
     }
 
-    /// Matches pictures and their detections (by image id).
+    /// Matches images and their detections (by image id).
     pub fn add(
         &mut self,
         samples: &[&Sample],
@@ -72,7 +72,7 @@ impl EvalShard {
         [&length, &bbox[..], &segm[..]].concat()
     }
 
-    /// COCO's numbers over all pictures taken in.
+    /// COCO's numbers over all images taken in.
     pub fn metrics(self) -> Metrics {
         let count = |part: StreamingEval| {
             let mut eval = part.finalize();

@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn damaged_files_are_named() {
         let bytes = turned_jpeg();
-        for broken in [&bytes[..0], &bytes[..60], b"not a picture"] {
+        for broken in [&bytes[..0], &bytes[..60], b"not an image"] {
             let error = decode_bytes(broken, Path::new("bad.jpg")).unwrap_err();
             assert!(error.to_string().contains("bad.jpg"), "{error}");
         }

@@ -38,8 +38,9 @@ pub struct TrainingRecord {
     pub version: String,
     /// Steps taken.
     pub step: usize,
-    /// Pictures trained on.
-    pub pictures: usize,
+    /// Images trained on.
+    #[serde(alias = "pictures")]
+    pub images: usize,
     /// Box AP on the validation split, if it was evaluated.
     pub box_ap: Option<f64>,
     /// Mask AP on the validation split, if it was evaluated.

@@ -185,7 +185,7 @@ fn the_report_is_one_complete_file() {
     let at = folder.path();
     render_shapes(at, 4, 3);
     let mut train = train_args();
-    train.extend(["--out=run", "--eval-every=1", "--set=log.worst_pictures=2"]);
+    train.extend(["--out=run", "--eval-every=1", "--set=log.worst_images=2"]);
     cli_ok(at, &train);
     let html = read(&at.join("run/report.html"));
     for wanted in [
@@ -222,7 +222,7 @@ fn the_report_is_one_complete_file() {
     without.extend([
         "--out=quiet",
         "--set=log.csv=false",
-        "--set=train.val_loss_pictures=0",
+        "--set=train.val_loss_images=0",
     ]);
     cli_ok(at, &without);
     for file in ["report.html", "tensorboard", "steps.csv", "dllogger.json"] {

@@ -83,7 +83,7 @@ pub const SMALL: [&str; 10] = [
     "--set=model.rpn.post_nms_test=50",
     "--set=train.batch_size=2",
     "--set=train.steps=3",
-    "--set=train.val_pictures=2",
+    "--set=train.val_images=2",
 ];
 
 /// Arguments of a short training run on `shapes/`.
@@ -98,7 +98,7 @@ pub fn train_args() -> Vec<&'static str> {
     args
 }
 
-/// Renders `train` and `val` pictures into `shapes/`.
+/// Renders `train` and `val` images into `shapes/`.
 pub fn render_shapes(at: &Path, train: usize, val: usize) {
     let [train, val] = [train, val].map(|count| count.to_string());
     let args = [

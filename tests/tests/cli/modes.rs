@@ -46,7 +46,7 @@ fn benchmarks_time_both_modes_on_both_kinds_of_data() {
                 assert!((0.0..1.0).contains(&waited));
                 assert!(
                     !data.is_empty() || waited < 0.01,
-                    "rendered pictures cost none"
+                    "rendered images cost none"
                 );
             }
         }

@@ -126,7 +126,7 @@ fn an_evaluation_is_ended_between_its_batches() {
     let mut child = start(
         at,
         &[],
-        &["--eval-every=2", "--set=train.val_loss_pictures=0"],
+        &["--eval-every=2", "--set=train.val_loss_images=0"],
     );
     // Written before the evaluation.
     wait_until("the checkpoint", &|| {

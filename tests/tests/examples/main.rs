@@ -16,7 +16,7 @@ const SMALL: [&str; 10] = [
     "model.rpn.post_nms_test=50",
     "train.batch_size=2",
     "train.steps=3",
-    "train.val_pictures=2",
+    "train.val_images=2",
 ];
 
 /// Runs an example in a folder and returns its output.

@@ -1,6 +1,6 @@
 //! Micro-batches move the weights as the whole batch does.
 
-use super::small::{config, picture, sample};
+use super::small::{config, sample, small_image};
 use burn::tensor::Device;
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::config::OptimizerKind;
@@ -19,15 +19,15 @@ fn trained(micro_batches: Option<usize>) -> (Vec<LossValues>, Vec<f64>, Vec<f64>
     config.model.roi.batch_per_image = 256;
     config.train.optimizer = OptimizerKind::Sgd;
     let boxes = [[8.0, 10.0, 60.0, 70.0], [50.0, 20.0, 88.0, 88.0]];
-    // Unlike sizes: most pictures have padding. Unlike numbers of objects, one has none.
-    let pictures = [
+    // Unlike sizes: most images have padding. Unlike numbers of objects, one has none.
+    let images = [
         ((128, 96), 2),
         ((96, 96), 1),
         ((110, 100), 0),
         ((90, 128), 2),
     ];
-    let samples = pictures.into_iter().map(|((width, height), objects)| {
-        let image = picture(width, height);
+    let samples = images.into_iter().map(|((width, height), objects)| {
+        let image = small_image(width, height);
         let sample = sample(&image, &boxes[..objects]);
         TrainSample::new(image, &sample, &config.image, false)
     });
@@ -74,7 +74,7 @@ fn micro_batches_move_the_weights_as_one_batch_does() {
             apart / size,
             apart / moved
         );
-        // Sums of f32 over the pictures of the batch in another order, each off by 6e-8 at most.
+        // Sums of f32 over the images of the batch in another order, each off by 6e-8 at most.
         assert!(apart <= 1e-6 * size, "{n}: {apart} of {size}");
         // A weight is rounded by 6e-8 of its size at each step, and the update is some 2e-3 of it: 1.3e-6 of
         // the update is found.

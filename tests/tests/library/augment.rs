@@ -1,4 +1,4 @@
-//! Augmentation: truth follows the pictures, and pictures are those of the seed.
+//! Augmentation: truth follows the images, and images are those of the seed.
 
 use image::{Rgb, RgbImage};
 use mrcnn_core::Config;
@@ -14,7 +14,7 @@ const GROUND: [u8; 3] = [128, 128, 128];
 const RED: [u8; 3] = [230, 40, 40];
 const BLUE: [u8; 3] = [40, 60, 240];
 
-/// A configuration of small pictures with settings of the augmentation.
+/// A configuration of small images with settings of the augmentation.
 fn config(overrides: &[&str]) -> Config {
     let mut all = vec![
         "image.min_size=240",
@@ -26,7 +26,7 @@ fn config(overrides: &[&str]) -> Config {
     Config::parse("", Path::new("test"), &all).expect("a configuration")
 }
 
-/// A 320x240 picture with an object painted where `inside` says, and its truth.
+/// A 320x240 image with an object painted where `inside` says, and its truth.
 fn painted(colour: [u8; 3], label: usize, inside: impl Fn(f32, f32) -> bool) -> (RgbImage, Sample) {
     let (width, height) = (320, 240);
     let solid = |x: u32, y: u32| inside(x as f32, y as f32);
@@ -60,7 +60,7 @@ fn ring() -> (RgbImage, Sample) {
     })
 }
 
-/// Which pixels of the prepared picture have a colour, row by row.
+/// Which pixels of the prepared image have a colour, row by row.
 fn seen(sample: &TrainSample, config: &Config, colour: [u8; 3]) -> Vec<bool> {
     let batch = Batch::new(vec![sample.clone()], 1);
     let image = batch_image(&batch, 0, &config.image);
@@ -81,7 +81,7 @@ fn seen(sample: &TrainSample, config: &Config, colour: [u8; 3]) -> Vec<bool> {
 
 /// Holds every object to the pixels of its colour; says how small the IoU was.
 ///
-/// Masks are resized by nearest neighbours and pictures bilinearly, as torchvision does: their borders
+/// Masks are resized by nearest neighbours and images bilinearly, as torchvision does: their borders
 /// are half a pixel apart, which 3000 pixels, a ring too, stand within an IoU of 0.95. Boxes are within a pixel.
 fn hold(sample: &TrainSample, config: &Config, what: &str) -> f64 {
     let width = sample.planes.width;
@@ -130,7 +130,7 @@ fn hold(sample: &TrainSample, config: &Config, what: &str) -> f64 {
 }
 
 #[test]
-fn truth_follows_the_picture() {
+fn truth_follows_the_image() {
     let cases: [&[&str]; 4] = [
         &[],
         &["augment.min_sizes=[160, 200, 240, 320]"],
@@ -196,7 +196,7 @@ fn pasted_objects_hide_what_is_below() {
     println!("{pasted} of 120 pasted, {hidden} hid some of the other, IoU {worst:.4} at least");
     assert!((40..80).contains(&pasted) && hidden > pasted / 2);
 
-    // An object as large as the picture leaves nothing of the other.
+    // An object as large as the image leaves nothing of the other.
     let plain = self::config(&["augment.copy_paste=1", "train.flip=0"]);
     let augment = Augment::new(&plain);
     let (image, truth) = painted(BLUE, 2, |_, _| true);
@@ -226,7 +226,7 @@ fn photometric_changes_leave_the_truth() {
     }
 }
 
-/// Rendered pictures of several sizes.
+/// Rendered images of several sizes.
 fn shapes(count: usize) -> (tempfile::TempDir, Arc<Dataset>) {
     let folder = tempfile::tempdir().expect("a folder");
     let spec = ShapesSpec {
@@ -236,7 +236,7 @@ fn shapes(count: usize) -> (tempfile::TempDir, Arc<Dataset>) {
         size_max: 160,
         ..ShapesSpec::default()
     };
-    render(folder.path(), &spec).expect("pictures");
+    render(folder.path(), &spec).expect("images");
     let dataset = Dataset::open(folder.path(), "train", OnProblem::Refuse).expect("a data set");
     (folder, Arc::new(dataset.0))
 }
@@ -268,7 +268,7 @@ fn assert_equal(found: &Batch, wanted: &Batch) {
 }
 
 #[test]
-fn resumed_runs_and_ranks_see_the_same_pictures() {
+fn resumed_runs_and_ranks_see_the_same_images() {
     let (_folder, data) = shapes(7);
     for more in [
         &[][..],
@@ -323,7 +323,7 @@ fn resumed_runs_and_ranks_see_the_same_pictures() {
 }
 
 #[test]
-fn every_setting_changes_the_pictures() {
+fn every_setting_changes_the_images() {
     let (_folder, data) = shapes(6);
     let made = |overrides: &[&str]| {
         let steps = ["train.steps=2", "train.batch_size=6"];
@@ -357,6 +357,6 @@ fn every_setting_changes_the_pictures() {
                 .flat_map(|batch| batch.image_ids.clone())
                 .collect()
         };
-        assert_eq!(ids(&before), ids(&found), "{after:?}: other pictures");
+        assert_eq!(ids(&before), ids(&found), "{after:?}: other images");
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Empty pictures of COCO's kinds of size at a tenth: mostly 4:3 and 3:4, some 3:2, square and others.
+/// Empty images of COCO's kinds of size at a tenth: mostly 4:3 and 3:4, some 3:2, square and others.
 const SIZES: [(u32, u32); 12] = [
     (64, 48),
     (64, 48),
@@ -23,7 +23,7 @@ const SIZES: [(u32, u32); 12] = [
     (64, 30),
 ];
 
-fn pictures(count: usize) -> (tempfile::TempDir, Arc<Dataset>) {
+fn images(count: usize) -> (tempfile::TempDir, Arc<Dataset>) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut images = Vec::new();
     for index in 0..count {
@@ -32,7 +32,7 @@ fn pictures(count: usize) -> (tempfile::TempDir, Arc<Dataset>) {
         let image = image::RgbImage::new(width, height);
         image
             .save(folder.path().join(&file_name))
-            .expect("a picture");
+            .expect("an image");
         let entry = serde_json::json!({
             "id": index + 1, "file_name": file_name, "width": width, "height": height
         });
@@ -61,7 +61,7 @@ fn batches(data: &Arc<Dataset>, buckets: usize, more: &[&str]) -> Vec<Batch> {
     batches.map(|batch| batch.expect("a batch")).collect()
 }
 
-/// Padded pixels over the pictures' own.
+/// Padded pixels over the images' own.
 fn padding(batches: &[Batch]) -> f64 {
     let padded: usize = batches
         .iter()
@@ -78,8 +78,8 @@ fn shapes(batches: &[Batch]) -> BTreeSet<[usize; 4]> {
 
 #[test]
 fn shapes_are_few_padding_is_less_and_epochs_are_whole() {
-    // 126 pictures by 4: an epoch ends within a batch. 63 steps are two epochs.
-    let (_folder, data) = pictures(126);
+    // 126 images by 4: an epoch ends within a batch. 63 steps are two epochs.
+    let (_folder, data) = images(126);
     let without = batches(&data, 0, &[]);
     println!(
         "0 buckets: {} shapes, padding {:.3}",
@@ -100,7 +100,7 @@ fn shapes_are_few_padding_is_less_and_epochs_are_whole() {
             .collect();
         for epoch in ids.chunks(126) {
             let distinct: BTreeSet<u64> = epoch.iter().copied().collect();
-            assert_eq!(distinct.len(), 126, "every picture once an epoch");
+            assert_eq!(distinct.len(), 126, "every image once an epoch");
         }
         assert_ne!(ids[..126], ids[126..], "the second epoch has its own order");
         if buckets >= 3 {

@@ -98,7 +98,7 @@ fn photos_give_torchvisions_detections() {
     }
 }
 
-/// Heights and widths of the prepared and of the original pictures.
+/// Heights and widths of the prepared and of the original images.
 fn sizes(planes: &[Planes], photos: &[RgbImage]) -> Vec<((u32, u32), (u32, u32))> {
     let pairs = planes.iter().zip(photos);
     let sizes = pairs.map(|(planes, photo)| {
@@ -109,7 +109,7 @@ fn sizes(planes: &[Planes], photos: &[RgbImage]) -> Vec<((u32, u32), (u32, u32))
 }
 
 /// Detections of a pass whose kernels are tuned already, counting what is read: nothing between the
-/// upload of the pictures and the boxes, the boxes once, the bits of the masks once a chunk.
+/// upload of the images and the boxes, the boxes once, the bits of the masks once a chunk.
 fn detect_without_reads(
     predictor: &Predictor,
     planes: &[Planes],

@@ -96,7 +96,7 @@ fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
 }
 
-/// The synthetic picture, seeded like the weights.
+/// The synthetic image, seeded like the weights.
 fn tiny_input(seed: u64, config: &ImageConfig) -> Planes {
     let stream = Stream::named("input.tiny", seed);
     let (height, width) = (64, 96);
@@ -222,20 +222,20 @@ fn detections_equal(
     let masks = floats(mask_probabilities(logits, &labels));
     let masks = masks.chunks(side * side);
     for ((detection, mask), wanted) in best.iter().zip(masks).zip(wanted.chunks(height * width)) {
-        let picture = pasted(mask, side, detection.bbox, width, height);
-        assert_close("mask", &picture, wanted, mask_error);
+        let image = pasted(mask, side, detection.bbox, width, height);
+        assert_close("mask", &image, wanted, mask_error);
     }
 }
 
-/// A mask over the whole picture.
+/// A mask over the whole image.
 fn pasted(mask: &[f32], side: usize, bbox: [f32; 4], width: usize, height: usize) -> Vec<f32> {
     let pasted = paste_mask(mask, side, bbox, width, height);
-    let mut picture = vec![0.0; height * width];
+    let mut image = vec![0.0; height * width];
     for row in 0..pasted.height {
-        let target = &mut picture[(pasted.y + row) * width + pasted.x..][..pasted.width];
+        let target = &mut image[(pasted.y + row) * width + pasted.x..][..pasted.width];
         target.copy_from_slice(&pasted.probabilities[row * pasted.width..][..pasted.width]);
     }
-    picture
+    image
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn real_photos_reach_the_model_as_in_torchvision() {
     for image in golden.json["images"].as_array().expect("images") {
         let file = image["file"].as_str().expect("file");
         let path = mrcnn_tests::golden::folder().join("images").join(file);
-        let image = mrcnn_core::image::decode::decode(&path).expect("a picture");
+        let image = mrcnn_core::image::decode::decode(&path).expect("an image");
         let planes = prepare(&image, &config);
         sum += planes.values.iter().map(|&v| v as f64).sum::<f64>();
         count += 1.0;

@@ -61,8 +61,8 @@ schedule = "cosine"
 clip_norm = 10.0
 flip = 0.0
 checkpoint_every = 0
-val_loss_pictures = 0
-val_pictures = 0
+val_loss_images = 0
+val_images = 0
 
 [log]
 report = false

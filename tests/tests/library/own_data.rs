@@ -1,6 +1,6 @@
 //! Training on a source of one's own, followed and stopped by an observer.
 
-use super::small::{config, picture};
+use super::small::{config, small_image};
 use burn::tensor::Device;
 use image::RgbImage;
 use mrcnn_core::Rle;
@@ -42,11 +42,11 @@ impl DatasetSource for Boxes {
         Ok(Sample::new(index as u64 + 5, name, (80, 60), instances))
     }
 
-    fn picture(&self, index: usize) -> Result<RgbImage, SourceError> {
+    fn image(&self, index: usize) -> Result<RgbImage, SourceError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         match self.broken && index == 2 {
             true => Err("out of paper".into()),
-            false => Ok(picture(80, 60)),
+            false => Ok(small_image(80, 60)),
         }
     }
 }
@@ -98,7 +98,7 @@ fn trainer(folder: &Path, source: &Arc<Boxes>) -> Result<Trainer, TrainError> {
 }
 
 #[test]
-fn a_run_on_ones_own_pictures_is_stopped_and_goes_on() {
+fn a_run_on_ones_own_images_is_stopped_and_goes_on() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path().join("run");
     let source = Arc::new(Boxes::default());
@@ -138,7 +138,7 @@ fn a_run_on_ones_own_pictures_is_stopped_and_goes_on() {
 }
 
 #[test]
-fn a_picture_that_the_source_cannot_give_is_named() {
+fn an_image_that_the_source_cannot_give_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let source = Arc::new(Boxes {
         broken: true,

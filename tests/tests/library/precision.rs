@@ -232,7 +232,7 @@ fn inference_in_f16_follows_f32() {
         names: vec!["one".into(), "two".into()],
         ids: vec![1, 2],
     };
-    let picture = small::picture(128, 96);
+    let image = small::small_image(128, 96);
     for (kind, device) in mrcnn_tests::devices() {
         let Ok(half) = Precision::F16.resolve(&device) else {
             assert_eq!(kind, BackendKind::Wgpu, "the processor has f16");
@@ -246,7 +246,7 @@ fn inference_in_f16_follows_f32() {
         let predict = |precision: Resolved| {
             let predictor = Predictor::new(&model, config.clone(), classes.clone(), &device);
             let predictor = predictor.with_precision(precision);
-            predictor.predict(&picture).expect("detections")
+            predictor.predict(&image).expect("detections")
         };
         let whole = predict(Resolved::F32);
         let found = predict(half);

@@ -1,6 +1,6 @@
 //! The interface of prediction: what the builder takes and refuses, and what comes out.
 
-use super::small::{config, picture};
+use super::small::{config, small_image};
 use burn::tensor::Device;
 use image::RgbImage;
 use mrcnn_backends::BackendKind;
@@ -44,7 +44,7 @@ fn weights_are_a_path_or_bytes() {
     let path = folder.path().join("best.safetensors");
     let model = MaskRcnn::new(&config().model, 1, &Device::flex());
     save(&path, &model, &config(), &classes(), None).expect("weights");
-    let (bytes, image) = (weights(), picture(90, 70));
+    let (bytes, image) = (weights(), small_image(90, 70));
     let from_path = builder(&path).build().expect("a predictor");
     let from_bytes = builder(&bytes).build().expect("a predictor");
     let found = from_path.predict(&image).expect("a prediction");
@@ -78,7 +78,7 @@ fn what_cannot_be_built_is_refused_in_words() {
 
 #[test]
 fn score_and_overrides_change_what_is_found() {
-    let (bytes, image) = (weights(), picture(90, 70));
+    let (bytes, image) = (weights(), small_image(90, 70));
     let found = |builder: PredictorBuilder<'_>| {
         let predictor = builder.build().expect("a predictor");
         predictor.predict(&image).expect("a prediction")
@@ -104,7 +104,11 @@ fn score_and_overrides_change_what_is_found() {
 #[test]
 fn batches_and_their_asynchronous_twins_find_the_same() {
     let predictor = builder(weights()).build().expect("a predictor");
-    let images = [picture(90, 70), RgbImage::new(90, 70), picture(90, 70)];
+    let images = [
+        small_image(90, 70),
+        RgbImage::new(90, 70),
+        small_image(90, 70),
+    ];
     assert_eq!(predictor.input_size(90, 70), (96, 128));
     let batch = predictor.predict_batch(&images).expect("predictions");
     let again = pollster::block_on(predictor.predict_batch_async(&images)).expect("predictions");
@@ -127,9 +131,9 @@ fn batches_and_their_asynchronous_twins_find_the_same() {
 }
 
 #[test]
-fn a_picture_without_pixels_is_named() {
+fn an_image_without_pixels_is_named() {
     let predictor = builder(weights()).build().expect("a predictor");
-    let images = [picture(20, 20), RgbImage::new(0, 7)];
+    let images = [small_image(20, 20), RgbImage::new(0, 7)];
     let error = predictor.predict_batch(&images).expect_err("a refusal");
     assert!(matches!(error, PredictError::EmptyImage { index: 1, .. }));
     assert!(error.to_string().contains("0x7"), "{error}");
@@ -138,7 +142,7 @@ fn a_picture_without_pixels_is_named() {
 #[test]
 fn a_predictor_is_shared_between_threads() {
     let predictor = builder(weights()).build().expect("a predictor");
-    let image = picture(64, 48);
+    let image = small_image(64, 48);
     let wanted = predictor.predict(&image).expect("a prediction");
     std::thread::scope(|scope| {
         let ask = || predictor.predict(&image).expect("a prediction");

@@ -1,7 +1,7 @@
 //! Two ranks on a device that samples there: equal to one process, with one read per step beside the exchange.
 
 use super::reads::reads_of;
-use super::small::{config, picture, sample};
+use super::small::{config, sample, small_image};
 use burn::module::list_param_ids;
 use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_backends::BackendKind;
@@ -115,7 +115,7 @@ fn inputs() -> (Config, Batch) {
     let boxes = [[8.0, 10.0, 60.0, 70.0], [50.0, 20.0, 88.0, 88.0]];
     let images = [((128, 96), 2), ((96, 96), 1)];
     let samples = images.into_iter().map(|((width, height), objects)| {
-        let image = picture(width, height);
+        let image = small_image(width, height);
         let sample = sample(&image, &boxes[..objects]);
         TrainSample::new(image, &sample, &config.image, false)
     });

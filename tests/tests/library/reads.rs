@@ -1,10 +1,10 @@
-//! What is read back from a GPU: nothing between the upload of pictures and their detections.
+//! What is read back from a GPU: nothing between the upload of images and their detections.
 //!
 //! wgpu-core logs every mapping of a buffer; an operator that fell back to the processor, or a
 //! synchronous read, would map one.
 
 use super::found::found;
-use super::small::{config, device_losses, picture, sample};
+use super::small::{config, device_losses, sample, small_image};
 use burn::tensor::{Device, Tensor};
 use log::{LevelFilter, Log, Metadata, Record};
 use mrcnn_backends::BackendKind;
@@ -64,11 +64,9 @@ fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 #[test]
 fn nothing_is_read_before_the_detections() {
     let config = config();
-    let pictures = [(128, 96), (96, 96)].map(|(w, h)| prepare(&picture(w, h), &config.image));
-    let (values, shape) = stack(&[&pictures[0], &pictures[1]], config.image.size_divisor);
-    let sizes = pictures
-        .each_ref()
-        .map(|p| (p.height as u32, p.width as u32));
+    let images = [(128, 96), (96, 96)].map(|(w, h)| prepare(&small_image(w, h), &config.image));
+    let (values, shape) = stack(&[&images[0], &images[1]], config.image.size_divisor);
+    let sizes = images.each_ref().map(|p| (p.height as u32, p.width as u32));
     for (kind, device) in mrcnn_tests::devices() {
         if kind == BackendKind::Cpu {
             continue;
@@ -93,7 +91,7 @@ fn nothing_is_read_before_the_detections() {
 #[test]
 fn nothing_is_read_during_a_training_step() {
     let config = config();
-    let image = picture(128, 96);
+    let image = small_image(128, 96);
     let sample = sample(&image, &[[8.0, 10.0, 60.0, 70.0], [50.0, 20.0, 90.0, 88.0]]);
     let sample = TrainSample::new(image, &sample, &config.image, false);
     let batch = Batch::new(vec![sample.clone(), sample], config.image.size_divisor);
@@ -120,18 +118,18 @@ fn nothing_is_read_during_a_training_step() {
 #[test]
 fn predictions_are_detections_pasted_on_the_host() {
     let config = config();
-    let pictures = [picture(300, 190), picture(160, 160)];
-    let planes = pictures.each_ref().map(|p| prepare(p, &config.image));
+    let images = [small_image(300, 190), small_image(160, 160)];
+    let planes = images.each_ref().map(|p| prepare(p, &config.image));
     for (kind, device) in mrcnn_tests::devices() {
         let model = MaskRcnn::new(&config.model, 1, &device);
         let predictor = Predictor::new(&model, config.clone(), numbered(2), &device);
         let found = found(&predictor, &planes);
-        let images: Vec<_> = pictures.iter().collect();
+        let images: Vec<_> = images.iter().collect();
         let predicted = predictor.predict_batch(&images).expect("detections");
         let (mut pixels, mut off) = (0u64, 0u64);
         for (index, found) in found.into_iter().enumerate() {
             let resized = (planes[index].height as u32, planes[index].width as u32);
-            let original = (pictures[index].height(), pictures[index].width());
+            let original = (images[index].height(), images[index].width());
             assert_eq!(found.len(), predicted[index].len(), "{kind}");
             assert!(found.len() > 3, "{kind}: {} detections", found.len());
             for (found, predicted) in found.into_iter().zip(&predicted[index]) {

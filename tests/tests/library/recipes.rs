@@ -11,7 +11,7 @@ fn preset(name: &str, overrides: &[&str]) -> Config {
     Config::load(Some(&file), &overrides).expect("a preset")
 }
 
-/// COCO 2017's training pictures, as the reference system counts them.
+/// COCO 2017's training images, as the reference system counts them.
 const COCO: usize = 118_287;
 
 #[test]
@@ -22,7 +22,7 @@ fn the_reference_recipe_is_the_references() {
     assert_eq!(config.train.steps, 12 * epoch);
     assert_eq!(rate(0), 0.0);
     assert!((rate(555) - 0.04 * 555.0 / 1109.0).abs() < 1e-12);
-    // 0.00125 a picture until epoch 8, a tenth of it until epoch 10, then a hundredth.
+    // 0.00125 an image until epoch 8, a tenth of it until epoch 10, then a hundredth.
     for (step, wanted) in [
         (1109, 0.04),
         (8 * epoch - 1, 0.04),
@@ -47,7 +47,7 @@ fn the_reference_recipe_is_the_references() {
         (DecayScope::Weights, 2.0)
     );
 
-    // One card with 4 pictures: the schedule of its 1-GPU script, in epochs.
+    // One card with 4 images: the schedule of its 1-GPU script, in epochs.
     let mut one = preset(
         "r50_fpn_reference",
         &["train.batch_size=4", "train.epochs=12"],
@@ -57,7 +57,7 @@ fn the_reference_recipe_is_the_references() {
     assert_eq!(one.train.steps, 12 * COCO / 4);
     let passes = |step: usize| step as f64 * 4.0 / COCO as f64;
     for (step, wanted) in one.train.milestones.iter().zip([8.0, 10.0]) {
-        // 3,696 steps of 32 are 15 pictures short of an epoch.
+        // 3,696 steps of 32 are 15 images short of an epoch.
         assert!((passes(*step) - wanted).abs() < 1e-3, "{}", passes(*step));
     }
 }
@@ -65,8 +65,8 @@ fn the_reference_recipe_is_the_references() {
 #[test]
 fn the_reference_pads_every_batch_to_its_box() {
     let config = preset("r50_fpn_reference", &[]);
-    let (pictures, dataset) = synthetic_images(2, 4);
-    let samples = pictures.into_iter().zip(&dataset.samples);
+    let (images, dataset) = synthetic_images(2, 4);
+    let samples = images.into_iter().zip(&dataset.samples);
     let samples = samples.map(|(image, s)| TrainSample::new(image, s, &config.image, false));
     let image = &config.image;
     let batch = Batch::at_least(
@@ -81,7 +81,7 @@ fn the_reference_pads_every_batch_to_its_box() {
             "{height}x{width} fills the box"
         );
         let inside = |b: &[f32; 4]| b[2] <= width as f32 + 1e-2 && b[3] <= height as f32 + 1e-2;
-        assert!(truth.boxes.iter().all(inside), "boxes follow the picture");
+        assert!(truth.boxes.iter().all(inside), "boxes follow the image");
     }
 }
 

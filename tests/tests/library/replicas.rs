@@ -1,6 +1,6 @@
 //! Replicas that share a batch do what one model does part by part.
 
-use super::small::{config, picture, sample};
+use super::small::{config, sample, small_image};
 use burn::module::ParamId;
 use burn::tensor::Device;
 use mrcnn_core::MaskRcnn;
@@ -11,12 +11,12 @@ use mrcnn_core::weights::state_dict;
 use mrcnn_tests::close::{assert_close, magnitude};
 use std::collections::BTreeMap;
 
-/// Three pictures, so that two replicas get different shares.
+/// Three images, so that two replicas get different shares.
 fn batch() -> Batch {
     let config = config();
     let boxes = [[8.0, 10.0, 60.0, 70.0], [50.0, 20.0, 90.0, 88.0]];
-    let pictures = [(128, 96), (96, 96), (110, 100)].map(|(w, h)| picture(w, h));
-    let samples = pictures
+    let images = [(128, 96), (96, 96), (110, 100)].map(|(w, h)| small_image(w, h));
+    let samples = images
         .iter()
         .map(|image| TrainSample::new(image.clone(), &sample(image, &boxes), &config.image, false));
     Batch::new(samples.collect(), config.image.size_divisor)

@@ -1,6 +1,6 @@
 //! The training step in slots is the host's: the same samples, losses and gradients.
 
-use super::small::{config, device_losses, host_losses, picture, sample};
+use super::small::{config, device_losses, host_losses, sample, small_image};
 use burn::module::list_param_ids;
 use burn::tensor::Device;
 use mrcnn_backends::BackendKind;
@@ -10,7 +10,7 @@ use mrcnn_core::train::parts::{Batch, ParamGradients, TrainSample, Truth};
 use mrcnn_core::{Config, MaskRcnn};
 use mrcnn_tests::close::{magnitude, max_abs_error};
 
-/// Pictures without objects, with one, and with more than 16: the slots of the ground truth double.
+/// Images without objects, with one, and with more than 16: the slots of the ground truth double.
 fn batches(config: &Config) -> Vec<Batch> {
     let two = vec![[8.0, 10.0, 60.0, 70.0], [50.0, 20.0, 90.0, 88.0]];
     let many: Vec<[f32; 4]> = (0..37)
@@ -19,19 +19,19 @@ fn batches(config: &Config) -> Vec<Batch> {
             [x, y, x + 6.0 + (i % 9) as f32, y + 5.0 + (i % 14) as f32]
         })
         .collect();
-    let pictures = |all: &[(u32, u32, &[[f32; 4]])]| {
+    let images = |all: &[(u32, u32, &[[f32; 4]])]| {
         let samples = all.iter().map(|&(width, height, boxes)| {
-            let image = picture(width, height);
+            let image = small_image(width, height);
             let sample = sample(&image, boxes);
             TrainSample::new(image, &sample, &config.image, false)
         });
         Batch::new(samples.collect(), config.image.size_divisor)
     };
-    let empty = pictures(&[(96, 96, &[])]);
+    let empty = images(&[(96, 96, &[])]);
     assert_eq!(empty.truths, [Truth::default()]);
     vec![
-        pictures(&[(128, 96, &two), (96, 96, &two[..1])]),
-        pictures(&[(100, 90, &many), (96, 120, &[])]),
+        images(&[(128, 96, &two), (96, 96, &two[..1])]),
+        images(&[(100, 90, &many), (96, 120, &[])]),
         empty,
     ]
 }

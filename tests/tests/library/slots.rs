@@ -24,13 +24,13 @@ fn detections(slots: DetectionSlots) -> Vec<Vec<ScoredBox>> {
     pollster::block_on(slots.read()).expect("the device is alive")
 }
 
-/// The filled slots of each picture.
+/// The filled slots of each image.
 fn filled(slots: BoxSlots) -> Vec<Vec<(Bbox, f32)>> {
     let count = slots.scores.dims()[1];
     let (boxes, scores) = (floats(slots.boxes), floats(slots.scores));
     let boxes = boxes.as_chunks::<4>().0;
-    let pictures = boxes.chunks(count).zip(scores.chunks(count));
-    pictures
+    let images = boxes.chunks(count).zip(scores.chunks(count));
+    images
         .map(|(boxes, scores)| {
             let pairs = boxes.iter().copied().zip(scores.iter().copied());
             pairs.filter(|(_, score)| score.is_finite()).collect()
@@ -113,8 +113,8 @@ fn detections_of_torchvision() {
     }
 }
 
-/// `logits [r, classes]` and `deltas [r, 4 classes]` of all pictures' rois one after another, put
-/// into as many slots a picture as the fullest needs and three more.
+/// `logits [r, classes]` and `deltas [r, 4 classes]` of all images' rois one after another, put
+/// into as many slots an image as the fullest needs and three more.
 fn in_slots(
     logits: &[f32],
     deltas: &[f32],
@@ -131,9 +131,9 @@ fn in_slots(
     let mut boxes = vec![[0.0; 4]; n * r];
     let mut scores = vec![f32::NEG_INFINITY; n * r];
     let mut from = 0;
-    for (picture, rois) in rois.iter().enumerate() {
+    for (image, rois) in rois.iter().enumerate() {
         for (slot, &roi) in rois.iter().enumerate() {
-            let to = picture * r + slot;
+            let to = image * r + slot;
             let logits = &logits[from * classes..][..classes];
             slot_logits[to * classes..][..classes].copy_from_slice(logits);
             let deltas = &deltas[from * classes * 4..][..classes * 4];

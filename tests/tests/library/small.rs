@@ -1,4 +1,4 @@
-//! A network and pictures that are small enough to train on in a moment.
+//! A network and images that are small enough to train on in a moment.
 
 use burn::tensor::Device;
 use image::{Rgb, RgbImage};
@@ -28,8 +28,8 @@ pub fn config() -> Config {
     config
 }
 
-/// A picture full of edges.
-pub fn picture(width: u32, height: u32) -> RgbImage {
+/// An image full of edges.
+pub fn small_image(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         Rgb([(x * 7) as u8, (y * 5) as u8, (x ^ y) as u8])
     })

@@ -44,7 +44,7 @@ fn transform_case(case: &Case<'_>) {
         assert_eq!(
             to,
             pair(&case.json["out_hw"][index]),
-            "{} picture {index}",
+            "{} image {index}",
             case.name()
         );
         let planes = normalized(case.get(&format!("img{index}")), &config);
@@ -104,14 +104,14 @@ fn masks_case(case: &Case<'_>, index: usize, from: (u32, u32), to: (u32, u32)) {
 }
 
 #[test]
-fn pictures_boxes_and_masks_are_transformed() {
+fn images_boxes_and_masks_are_transformed() {
     let Some(golden) = Golden::open("transform") else {
         return;
     };
     golden.cases().iter().for_each(transform_case);
 }
 
-/// Boxes of a picture and their scores, best first. A thousandth of a pixel and 1e-6 are the rounding
+/// Boxes of an image and their scores, best first. A thousandth of a pixel and 1e-6 are the rounding
 /// of exp and sigmoid in f32.
 pub(crate) fn ranked_boxes_equal(
     golden: &Golden,

@@ -1,6 +1,6 @@
-//! What a user may throw at it: pictures without objects, odd sizes, many objects.
+//! What a user may throw at it: images without objects, odd sizes, many objects.
 
-use super::small::{config, picture, sample};
+use super::small::{config, sample, small_image};
 use burn::tensor::Device;
 use image::RgbImage;
 use mrcnn_core::Config;
@@ -12,10 +12,10 @@ use mrcnn_core::train::Losses;
 use mrcnn_core::train::parts::{Batch, Optimizer, Replicas, TrainSample};
 
 /// One training step; the five losses.
-fn train(config: &Config, pictures: &[(RgbImage, Vec<[f32; 4]>)], device: &Device) -> Vec<f32> {
+fn train(config: &Config, images: &[(RgbImage, Vec<[f32; 4]>)], device: &Device) -> Vec<f32> {
     let device = device.clone().autodiff();
     let model = MaskRcnn::new(&config.model, 1, &device);
-    let samples = pictures
+    let samples = images
         .iter()
         .map(|(image, boxes)| {
             TrainSample::new(image.clone(), &sample(image, boxes), &config.image, true)
@@ -44,10 +44,10 @@ fn predict(config: &Config, image: &RgbImage, device: &Device) -> usize {
 }
 
 #[test]
-fn pictures_without_objects_give_no_box_and_mask_loss() {
+fn images_without_objects_give_no_box_and_mask_loss() {
     let losses = train(
         &config(),
-        &[(picture(120, 90), Vec::new())],
+        &[(small_image(120, 90), Vec::new())],
         &Device::flex(),
     );
     for (name, loss) in Losses::NAMES.iter().zip(&losses) {
@@ -60,9 +60,9 @@ fn pictures_without_objects_give_no_box_and_mask_loss() {
 }
 
 #[test]
-fn pictures_of_every_shape_are_trained_on_and_predicted() {
+fn images_of_every_shape_are_trained_on_and_predicted() {
     for (width, height) in [(1, 1), (4000, 60), (60, 4000), (33, 31)] {
-        let image = picture(width, height);
+        let image = small_image(width, height);
         let whole = vec![[0.0, 0.0, width as f32, height as f32]];
         let losses = train(&config(), &[(image.clone(), whole)], &Device::flex());
         assert!(
@@ -78,29 +78,29 @@ fn pictures_of_every_shape_are_trained_on_and_predicted() {
 fn a_step_is_the_same_on_every_backend() {
     let mut config = config();
     (config.image.min_size, config.image.max_size) = (64, 64);
-    let pictures = [(
-        picture(64, 64),
+    let images = [(
+        small_image(64, 64),
         vec![[4.0, 6.0, 40.0, 50.0], [30.0, 20.0, 60.0, 60.0]],
     )];
-    let wanted = train(&config, &pictures, &Device::flex());
+    let wanted = train(&config, &images, &Device::flex());
     for (kind, device) in mrcnn_tests::devices() {
-        let found = train(&config, &pictures, &device);
+        let found = train(&config, &images, &device);
         // The sampled regions are the same, so only the rounding of sums differs.
         mrcnn_tests::close::assert_close(&kind.to_string(), &found, &wanted, 1e-4);
     }
 }
 
 #[test]
-fn five_hundred_objects_in_one_picture() {
-    let image = picture(400, 300);
+fn five_hundred_objects_in_one_image() {
+    let image = small_image(400, 300);
     let boxes: Vec<[f32; 4]> = (0..500)
         .map(|i| {
             let (x, y) = ((i % 25 * 16) as f32, (i / 25 * 15) as f32);
             [x, y, x + 11.0, y + 9.0]
         })
         .collect();
-    let pictures = [(image.clone(), boxes), (picture(50, 70), Vec::new())];
-    let losses = train(&config(), &pictures, &Device::flex());
+    let images = [(image.clone(), boxes), (small_image(50, 70), Vec::new())];
+    let losses = train(&config(), &images, &Device::flex());
     assert!(
         losses.iter().all(|l| l.is_finite() && *l > 0.0),
         "{losses:?}"
@@ -111,10 +111,10 @@ fn five_hundred_objects_in_one_picture() {
 fn nothing_found_is_an_answer() {
     let mut config = config();
     config.model.roi.score_threshold = 1.0;
-    assert_eq!(predict(&config, &picture(100, 80), &Device::flex()), 0);
+    assert_eq!(predict(&config, &small_image(100, 80), &Device::flex()), 0);
     config.model.rpn.min_size = 1e6;
     assert_eq!(
-        predict(&config, &picture(100, 80), &Device::flex()),
+        predict(&config, &small_image(100, 80), &Device::flex()),
         0,
         "without a proposal"
     );

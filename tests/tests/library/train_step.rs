@@ -51,7 +51,7 @@ fn config(json: &Value) -> Config {
 fn sample(target: &Value, config: &ImageConfig) -> TrainSample {
     let file = target["file"].as_str().expect("file");
     let path = mrcnn_tests::golden::folder().join("images").join(file);
-    let image = decode(&path).expect("a golden picture");
+    let image = decode(&path).expect("a golden image");
     let (height, width) = (image.height(), image.width());
     let boxes = target["boxes_xyxy"].as_array().expect("boxes");
     let instances = boxes.iter().enumerate().map(|(index, bbox)| {

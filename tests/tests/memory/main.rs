@@ -47,8 +47,8 @@ fn step(preset: &str, more: &[&str]) -> (f64, f64) {
     overrides.push("model.num_classes=5".into());
     let file = mrcnn_tests::root().join(format!("core/configs/{preset}.toml"));
     let config = Config::load(Some(Path::new(&file)), &overrides).expect("a preset");
-    let (pictures, dataset) = synthetic_images(config.train.batch_size, 4);
-    let samples = pictures.into_iter().zip(&dataset.samples);
+    let (images, dataset) = synthetic_images(config.train.batch_size, 4);
+    let samples = images.into_iter().zip(&dataset.samples);
     let prepare = |(image, sample)| TrainSample::new(image, sample, &config.image, false);
     let batch = Batch::new(samples.map(prepare).collect(), config.image.size_divisor);
 

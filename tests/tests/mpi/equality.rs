@@ -190,7 +190,7 @@ fn uneven_and_empty_shards_do_not_change_results() {
         );
         let text = shown(&output);
         assert!(output.status.success(), "{text}");
-        let warned = text.contains("leaves 2 of 5 ranks without pictures");
+        let warned = text.contains("leaves 2 of 5 ranks without images");
         assert_eq!(warned, ranks == 5, "{text}");
         let [wanted, found] = ["one", out].map(|run| at.join(run));
         let losses = loss_difference(&wanted, &found);

@@ -94,7 +94,7 @@ pub const TRAIN: [&str; 20] = [
     "--set=model.mask_head.hidden=16",
     "--set=model.rpn.pre_nms_test=100",
     "--set=model.rpn.post_nms_test=50",
-    "--set=train.val_pictures=2",
+    "--set=train.val_images=2",
     "--set=train.replicas=1",
     "--set=train.optimizer=sgd",
     "--set=train.learning_rate=0.002",

@@ -196,7 +196,7 @@ fn an_error_of_one_rank_ends_all() {
     std::fs::write(&image, b"not an image").expect("a file");
     let args = train(&[
         "--out=run",
-        "--set=data.check_pictures=false",
+        "--set=data.check_images=false",
         "--set=train.steps=20",
     ]);
     let output = cli(&binary, 2, at, &args);
@@ -213,7 +213,7 @@ fn an_error_of_one_rank_ends_all() {
     );
     // With `skip` the image is left out on any rank, and the ranks continue together, as one process does.
     let skip = [
-        "--set=data.check_pictures=false",
+        "--set=data.check_images=false",
         "--set=data.on_problem=skip",
         "--set=train.steps=8",
     ];

@@ -79,7 +79,7 @@ fn child_predicts_in_two_threads() {
         for width in [90, 150] {
             let predictor = &predictor;
             scope.spawn(move || {
-                let image = small::picture(width, 90);
+                let image = small::small_image(width, 90);
                 predictor.predict(&image).expect("a prediction");
             });
         }

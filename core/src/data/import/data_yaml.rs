@@ -15,7 +15,7 @@ const LONGEST: u64 = 1 << 20;
 pub(crate) struct DataYaml {
     /// Folder that the others are in.
     pub root: PathBuf,
-    /// Folders or lists of pictures of each split.
+    /// Folders or lists of images of each split.
     pub splits: Vec<(&'static str, Vec<PathBuf>)>,
     /// Names of the classes by number.
     pub names: BTreeMap<u64, String>,

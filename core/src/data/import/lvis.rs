@@ -1,4 +1,4 @@
-//! LVIS: read by hotcoco; its pictures are COCO's, named by `coco_url`.
+//! LVIS: read by hotcoco; its images are COCO's, named by `coco_url`.
 
 use super::spec::{ImportError, ImportSpec, Imported};
 use super::writer::{Category, Mask, Object, Writer};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
     let source = &spec.source;
     let Some(folder) = &spec.images else {
-        let reason = "LVIS has no pictures of its own: give COCO's with --images DIR";
+        let reason = "LVIS has no images of its own: give COCO's with --images DIR";
         return Err(ImportError::source(source, reason));
     };
     if !source.is_file() {
@@ -25,12 +25,12 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
     let mut writer = Writer::new(&spec.out, &split_name(spec))?;
     let mut known = HashSet::new();
     for image in &dataset.images {
-        match picture(folder, image) {
+        match image_file(folder, image) {
             Some(path) => {
                 writer.link(&path, Some(image.id), (image.width, image.height))?;
                 known.insert(image.id);
             }
-            None => writer.leave_out("picture that is not in the folder of --images"),
+            None => writer.leave_out("image that is not in the folder of --images"),
         }
     }
     for annotation in dataset.annotations {
@@ -78,8 +78,8 @@ fn split_name(spec: &ImportSpec) -> String {
     spec.split.clone().unwrap_or(last.to_string())
 }
 
-/// The file of a picture: `train2017/000000000001.jpg` or `000000000001.jpg` in the folder.
-fn picture(folder: &Path, image: &Image) -> Option<PathBuf> {
+/// The file of an image: `train2017/000000000001.jpg` or `000000000001.jpg` in the folder.
+fn image_file(folder: &Path, image: &Image) -> Option<PathBuf> {
     let url = image.coco_url.as_deref().unwrap_or_default();
     let mut parts = url.rsplit('/').take(2).collect::<Vec<_>>();
     parts.reverse();

@@ -47,7 +47,7 @@ pub struct Imported {
     /// Its name.
     pub split: String,
     /// Images.
-    pub pictures: usize,
+    pub images: usize,
     /// Objects.
     pub objects: usize,
     /// What was left out: the reason, and how often.
@@ -75,7 +75,7 @@ pub enum ImportError {
     },
     /// An image.
     #[error(transparent)]
-    Picture(#[from] DecodeError),
+    Image(#[from] DecodeError),
     /// The split is there already.
     #[error("{path} exists; give another --out, or another --split")]
     Exists {

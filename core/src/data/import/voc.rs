@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Seek};
 use std::path::Path;
 use vernier_mask::Rle;
 
-/// Pictures whose folder of lists is missing are all of this split.
+/// Images whose folder of lists is missing are all of this split.
 const ONLY_SPLIT: &str = "train";
 
 pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
@@ -40,12 +40,12 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
             .push(annotation);
     }
     let mut imported = Vec::new();
-    for (split, pictures) in splits(source, &dataset)? {
+    for (split, images) in splits(source, &dataset)? {
         if !is_wanted(spec, &split) {
             continue;
         }
         let mut writer = Writer::new(&spec.out, &split)?;
-        for image in pictures {
+        for image in images {
             let objects = objects.get(&image.id).map_or(&[][..], Vec::as_slice);
             add(source, image, objects, &mut writer)?;
         }
@@ -60,7 +60,7 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
     }
 }
 
-/// The pictures of each list in `ImageSets/Segmentation`.
+/// The images of each list in `ImageSets/Segmentation`.
 fn splits<'a>(
     source: &Path,
     dataset: &'a Dataset,
@@ -74,7 +74,7 @@ fn splits<'a>(
             continue;
         }
         let text = read_text(&list, LONGEST_TEXT)?;
-        let mut pictures = Vec::new();
+        let mut images = Vec::new();
         for (line, name) in text.lines().enumerate() {
             let name = name.trim();
             if name.is_empty() {
@@ -84,9 +84,9 @@ fn splits<'a>(
                 let reason = format!("{name} has no file in Annotations");
                 return Err(ImportError::line(&list, line + 1, reason));
             };
-            pictures.push(*image);
+            images.push(*image);
         }
-        splits.push((split.to_string(), pictures));
+        splits.push((split.to_string(), images));
     }
     if splits.is_empty() {
         splits.push((ONLY_SPLIT.into(), dataset.images.iter().collect()));
@@ -107,14 +107,14 @@ fn add(
     objects: &[&Annotation],
     writer: &mut Writer,
 ) -> Result<(), ImportError> {
-    // Whatever the XML file says, it is a picture of this folder.
+    // Whatever the XML file says, it is an image of this folder.
     let name = Path::new(&image.file_name).file_name().unwrap_or_default();
     let path = source.join("JPEGImages").join(name);
     let masks = source
         .join("SegmentationObject")
         .join(format!("{}.png", stem(image)));
     if !masks.is_file() {
-        writer.leave_out("picture without a file in SegmentationObject");
+        writer.leave_out("image without a file in SegmentationObject");
         return Ok(());
     }
     if objects.len() > MOST_OBJECTS {

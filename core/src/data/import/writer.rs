@@ -24,14 +24,14 @@ impl Mask {
 }
 
 #[derive(Serialize)]
-struct Picture {
+struct Image {
     id: u64,
     file_name: String,
     width: u32,
     height: u32,
 }
 
-/// An object of a picture.
+/// An object of an image.
 #[derive(Serialize)]
 pub(super) struct Object {
     pub id: u64,
@@ -50,8 +50,8 @@ pub(super) struct Category {
     pub name: String,
 }
 
-/// Makes `to` the picture of `contents`, by linking to `from` where there is such a file and the disk can. What
-/// an import that was broken off left there is kept, and so is a picture that lies there already; another file
+/// Makes `to` the image of `contents`, by linking to `from` where there is such a file and the disk can. What
+/// an import that was broken off left there is kept, and so is an image that lies there already; another file
 /// of that name is an error, for it may be the only one.
 fn place(
     to: &Path,
@@ -63,7 +63,7 @@ fn place(
             true => Ok(()),
             false => Err(Error::new(
                 ErrorKind::AlreadyExists,
-                "another picture has this name already: move it away, or write into another folder",
+                "another image has this name already: move it away, or write into another folder",
             )),
         };
     }
@@ -77,12 +77,12 @@ fn place(
     std::fs::rename(&partial, to)
 }
 
-/// A split in the making: pictures are written at once, annotations at the end.
+/// A split in the making: images are written at once, annotations at the end.
 pub(super) struct Writer {
     split: String,
     annotations: PathBuf,
     folder: PathBuf,
-    pictures: Vec<Picture>,
+    images: Vec<Image>,
     objects: Vec<Object>,
     names: HashSet<String>,
     ids: HashSet<u64>,
@@ -113,7 +113,7 @@ impl Writer {
             split: split.into(),
             annotations,
             folder,
-            pictures: Vec::new(),
+            images: Vec::new(),
             objects: Vec::new(),
             names: HashSet::new(),
             ids: HashSet::new(),
@@ -126,7 +126,7 @@ impl Writer {
         *self.left_out.entry(reason).or_default() += 1;
     }
 
-    /// Adds a picture by linking to the file or copying it. Without an id it gets the next one.
+    /// Adds an image by linking to the file or copying it. Without an id it gets the next one.
     pub fn link(
         &mut self,
         from: &Path,
@@ -134,13 +134,13 @@ impl Writer {
         (width, height): (u32, u32),
     ) -> Result<u64, ImportError> {
         let name = from.file_name().unwrap_or_default().to_string_lossy();
-        let (id, to) = self.picture(&name, id, (width, height))?;
+        let (id, to) = self.image(&name, id, (width, height))?;
         place(&to, &|| std::fs::read(from), Some(from))
             .map_err(|error| ImportError::io(&to, error))?;
         Ok(id)
     }
 
-    /// Adds a picture of encoded bytes.
+    /// Adds an image of encoded bytes.
     pub fn write(
         &mut self,
         name: &str,
@@ -148,21 +148,21 @@ impl Writer {
         id: Option<u64>,
         size: (u32, u32),
     ) -> Result<u64, ImportError> {
-        let (id, to) = self.picture(name, id, size)?;
+        let (id, to) = self.image(name, id, size)?;
         place(&to, &|| Ok(bytes.to_vec()), None).map_err(|error| ImportError::io(&to, error))?;
         Ok(id)
     }
 
-    /// Id and path of a new picture; a name in use gets the id in front.
-    fn picture(
+    /// Id and path of a new image; a name in use gets the id in front.
+    fn image(
         &mut self,
         name: &str,
         id: Option<u64>,
         (width, height): (u32, u32),
     ) -> Result<(u64, PathBuf), ImportError> {
-        let id = id.unwrap_or(self.pictures.len() as u64 + 1);
+        let id = id.unwrap_or(self.images.len() as u64 + 1);
         if !self.ids.insert(id) {
-            let reason = format!("picture id {id} comes twice, the second time for {name}");
+            let reason = format!("image id {id} comes twice, the second time for {name}");
             return Err(ImportError::source(&self.folder, reason));
         }
         // Names come from files that others wrote: none of them leaves the folder.
@@ -176,7 +176,7 @@ impl Writer {
             self.names.insert(file_name.clone());
         }
         let path = self.folder.join(&file_name);
-        self.pictures.push(Picture {
+        self.images.push(Image {
             id,
             file_name,
             width,
@@ -195,16 +195,16 @@ impl Writer {
     pub fn finish(self, categories: &[Category]) -> Result<Imported, ImportError> {
         #[derive(Serialize)]
         struct File<'a> {
-            images: &'a [Picture],
+            images: &'a [Image],
             annotations: &'a [Object],
             categories: &'a [Category],
         }
         let file = File {
-            images: &self.pictures,
+            images: &self.images,
             annotations: &self.objects,
             categories,
         };
-        if self.pictures.is_empty() {
+        if self.images.is_empty() {
             let reason = "no image that could be used".to_string();
             let left: Vec<String> = self
                 .left_out
@@ -224,7 +224,7 @@ impl Writer {
         written.map_err(|error| ImportError::io(&self.annotations, error))?;
         Ok(Imported {
             split: self.split,
-            pictures: self.pictures.len(),
+            images: self.images.len(),
             objects: self.objects.len(),
             left_out: self.left_out,
         })
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_that_lie_in_the_split_already_stay() {
+    fn images_that_lie_in_the_split_already_stay() {
         let out = tempfile::tempdir().unwrap();
         let at = out.path().join("train/a.jpg");
         std::fs::create_dir_all(at.parent().unwrap()).unwrap();
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_broken_off_goes_on_and_another_picture_is_not_replaced() {
+    fn what_was_broken_off_goes_on_and_another_image_is_not_replaced() {
         let [out, source] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         let [mine, theirs] = ["a.jpg", "b.jpg"].map(|name| source.path().join(name));
         std::fs::write(&mine, "one").unwrap();

@@ -1,4 +1,4 @@
-//! YOLO-seg: a text file a picture, a line an object: `class x1 y1 x2 y2 ...` in parts of the picture.
+//! YOLO-seg: a text file an image, a line an object: `class x1 y1 x2 y2 ...` in parts of the image.
 //!
 //! hotcoco's converter reads YOLO's boxes (five numbers a line) and no polygons, so polygons are read
 //! here, by its rules: what is wrong is an error with file and line, what has no mask is counted.
@@ -26,8 +26,8 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
         let mut writer = Writer::new(&spec.out, split)?;
         let (mut with_labels, mut without) = (0, 0);
         for path in paths {
-            for picture in pictures(&data.root, path)? {
-                match add(&picture, &data.names, &mut writer)? {
+            for image in images(&data.root, path)? {
+                match add(&image, &data.names, &mut writer)? {
                     true => with_labels += 1,
                     false => without += 1,
                 }
@@ -53,8 +53,8 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
     }
 }
 
-/// The pictures of a folder, or of a text file that lists them.
-fn pictures(root: &Path, path: &Path) -> Result<Vec<PathBuf>, ImportError> {
+/// The images of a folder, or of a text file that lists them.
+fn images(root: &Path, path: &Path) -> Result<Vec<PathBuf>, ImportError> {
     let found = root.join(path);
     // Roboflow writes ../train/images for the train/images beside data.yaml.
     let beside = root.join(path.strip_prefix("..").unwrap_or(path));
@@ -65,7 +65,7 @@ fn pictures(root: &Path, path: &Path) -> Result<Vec<PathBuf>, ImportError> {
         return Ok(lines.map(|line| root.join(line)).collect());
     }
     let entries = std::fs::read_dir(&found).map_err(|error| ImportError::io(&found, error))?;
-    let is_picture = |path: &PathBuf| {
+    let is_image = |path: &PathBuf| {
         let extension = path
             .extension()
             .unwrap_or_default()
@@ -81,7 +81,7 @@ fn pictures(root: &Path, path: &Path) -> Result<Vec<PathBuf>, ImportError> {
         known.contains(&extension.as_str()) && !hidden && path.is_file()
     };
     let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
-    let mut paths: Vec<PathBuf> = paths.filter(is_picture).collect();
+    let mut paths: Vec<PathBuf> = paths.filter(is_image).collect();
     paths.sort();
     Ok(paths)
 }
@@ -105,14 +105,14 @@ fn label_file(image: &Path) -> PathBuf {
 }
 
 fn add(
-    picture: &Path,
+    image: &Path,
     names: &BTreeMap<u64, String>,
     writer: &mut Writer,
 ) -> Result<bool, ImportError> {
-    let size = dimensions(picture)?;
-    let image_id = writer.link(picture, None, size)?;
-    let labels = label_file(picture);
-    // A picture without a file has no objects.
+    let size = dimensions(image)?;
+    let image_id = writer.link(image, None, size)?;
+    let labels = label_file(image);
+    // An image without a file has no objects.
     if !labels.is_file() {
         return Ok(false);
     }

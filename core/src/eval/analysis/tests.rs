@@ -18,7 +18,7 @@ fn detection(label: usize, score: f32, (bbox, mask): ([f32; 4], Rle)) -> Detecti
     }
 }
 
-/// Three pictures with a cat and a dog each.
+/// Three images with a cat and a dog each.
 fn pets() -> Dataset {
     let instance = |label, (bbox, mask)| Instance {
         annotation_id: 0,
@@ -89,7 +89,7 @@ fn every_mistake_is_counted_where_it_belongs() {
 
     assert_eq!(analysis.confusion.names, ["cat", "dog", "background"]);
     assert_eq!(analysis.confusion.counts, [[3, 0, 0], [1, 1, 1], [0, 1, 0]]);
-    let worst = &analysis.pictures;
+    let worst = &analysis.images;
     assert_eq!(
         (worst[0].image_id, worst[0].missed, worst[0].wrong),
         (2, 1, 2)
@@ -115,5 +115,5 @@ fn nothing_found_is_no_error() {
     let analysis = analyse(&pets(), &nothing, AreaProtocol::Mask).unwrap();
     assert_eq!(analysis.classes[0].mask_ap, Some(0.0));
     assert_eq!(analysis.confusion.counts[0], [0, 0, 3]);
-    assert_eq!(analysis.pictures.len(), 3);
+    assert_eq!(analysis.images.len(), 3);
 }

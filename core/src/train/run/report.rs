@@ -17,8 +17,8 @@ impl Trainer {
     ) -> Result<PathBuf, TrainError> {
         let analysis = analyse(&self.val, found, self.protocol)?;
         let mut worst = Vec::new();
-        let wanted = self.config.log.worst_pictures;
-        let mistakes = analysis.pictures.iter().filter(|p| p.missed + p.wrong > 0);
+        let wanted = self.config.log.worst_images;
+        let mistakes = analysis.images.iter().filter(|p| p.missed + p.wrong > 0);
         for errors in mistakes.take(wanted) {
             let id = errors.image_id;
             let sample = self.val.samples.iter().find(|s| s.image_id == id);

@@ -24,7 +24,7 @@ impl TrainerBuilder {
     /// Checks everything, opens the data, and creates the run folder: where there is one of that name
     /// already, one with a number.
     ///
-    /// Every image is decoded once, unless `data.check_pictures` is off; several ranks share this, must have the same
+    /// Every image is decoded once, unless `data.check_images` is off; several ranks share this, must have the same
     /// configuration and data, and rank 0 creates the folder. `model.num_classes` is taken from the data where it is 0.
     /// Returns what was left out of the data or is doubtful too. With `data.on_problem = "refuse"` a bad annotation or
     /// image is an error.
@@ -115,7 +115,7 @@ impl TrainerBuilder {
         };
         for dataset in [&mut train, &mut val] {
             dataset.set_depth(config.image.depth);
-            if config.data.check_pictures {
+            if config.data.check_images {
                 let found = drop_broken_images(dataset, config.data.on_problem, comm)?;
                 problems.extend(found);
             }

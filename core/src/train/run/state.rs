@@ -183,7 +183,7 @@ impl<'a> Run<'a> {
                 &folder.val_predictions(),
                 val,
                 &found,
-                config.train.val_pictures,
+                config.train.val_images,
             )?;
         }
         self.found = found;
@@ -248,7 +248,7 @@ impl<'a> Run<'a> {
         TrainingRecord {
             version: env!("CARGO_PKG_VERSION").into(),
             step: self.step,
-            pictures: self.trainer.train.samples.len(),
+            images: self.trainer.train.samples.len(),
             box_ap: metrics.map(Metrics::box_ap),
             mask_ap: metrics.map(Metrics::mask_ap),
         }

@@ -18,7 +18,7 @@ use mrcnn_backends::comm::Communicator;
 /// Images per batch.
 const BATCH: usize = 4;
 
-/// The mean losses by name over the first `train.val_loss_pictures` images of a dataset, without flips; empty where
+/// The mean losses by name over the first `train.val_loss_images` images of a dataset, without flips; empty where
 /// that is 0.
 ///
 /// The samples are the same each time, so that two evaluations can be compared. `model` may be in training; `device`
@@ -32,7 +32,7 @@ pub fn validation_losses(
 ) -> Result<Vec<(&'static str, f64)>, TrainError> {
     let model = model.valid();
     let stream = Stream::named("validation", config.train.seed);
-    let count = config.train.val_loss_pictures.min(dataset.samples.len());
+    let count = config.train.val_loss_images.min(dataset.samples.len());
     let batches = Rank::of(comm).share(count.div_ceil(BATCH));
     let mut mine = Vec::new();
     for index in batches {

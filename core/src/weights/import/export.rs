@@ -71,7 +71,7 @@ fn differences(config: &Config) -> Vec<String> {
     );
     tell(
         image.channels != plain_image.channels,
-        "pictures in BGR order".into(),
+        "images in BGR order".into(),
     );
     tell(
         model.roi.sampling_ratio != plain.roi.sampling_ratio,
@@ -79,7 +79,7 @@ fn differences(config: &Config) -> Vec<String> {
     );
     tell(
         image.fit != plain_image.fit,
-        "pictures are fitted into a box of min_size x max_size".into(),
+        "images are fitted into a box of min_size x max_size".into(),
     );
     let (roi, plain_roi) = (&model.roi, &plain.roi);
     tell(

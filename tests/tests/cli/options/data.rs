@@ -9,17 +9,17 @@ fn yolo(at: &Path) {
     if at.join("yolo").exists() {
         return;
     }
-    for (split, pictures) in [("train", &["a", "b"][..]), ("val", &["c"])] {
+    for (split, names) in [("train", &["a", "b"][..]), ("val", &["c"])] {
         let [images, labels] =
             ["images", "labels"].map(|kind| at.join("yolo").join(kind).join(split));
         for folder in [&images, &labels] {
             std::fs::create_dir_all(folder).expect("a folder");
         }
-        for name in pictures {
+        for name in names {
             let image = image::RgbImage::new(40, 30);
             image
                 .save(images.join(format!("{name}.png")))
-                .expect("a picture");
+                .expect("an image");
             let line = "1 0.1 0.1 0.9 0.1 0.5 0.8\n";
             std::fs::write(labels.join(format!("{name}.txt")), line).expect("labels");
         }
@@ -177,7 +177,7 @@ fn preview(at: &Path, out: &str, more: &[&str]) -> Vec<(String, Vec<u8>)> {
     args.extend(more);
     cli_ok(at, &args);
     let entries = std::fs::read_dir(at.join(out)).expect("a folder");
-    let mut pictures: Vec<_> = entries
+    let mut images: Vec<_> = entries
         .map(|entry| {
             let path = entry.expect("a file").path();
             let name = path
@@ -185,11 +185,11 @@ fn preview(at: &Path, out: &str, more: &[&str]) -> Vec<(String, Vec<u8>)> {
                 .expect("a name")
                 .to_string_lossy()
                 .into_owned();
-            (name, std::fs::read(path).expect("a picture"))
+            (name, std::fs::read(path).expect("an image"))
         })
         .collect();
-    pictures.sort();
-    pictures
+    images.sort();
+    images
 }
 
 pub const PREVIEW: Table = &[
@@ -206,15 +206,15 @@ pub const PREVIEW: Table = &[
             "--set=augment.scale_jitter=[0.5, 2]",
             "--set=augment.jitter_size=96",
         ];
-        for (_, picture) in preview(at, "jittered", &jitter) {
-            let picture = image::load_from_memory(&picture).expect("a picture");
-            assert_eq!((picture.width(), picture.height()), (96, 96));
+        for (_, image) in preview(at, "jittered", &jitter) {
+            let image = image::load_from_memory(&image).expect("an image");
+            assert_eq!((image.width(), image.height()), (96, 96));
         }
     }),
     ("--config", |at| {
         let large = preview(at, "config", &["--config=r50_fpn_1x_coco", "--count=1"]);
-        let picture = image::load_from_memory(&large[0].1).expect("a picture");
-        let shorter = picture.width().min(picture.height());
+        let image = image::load_from_memory(&large[0].1).expect("an image");
+        let shorter = image.width().min(image.height());
         assert!((640..=800).contains(&shorter), "{shorter}");
     }),
 ];

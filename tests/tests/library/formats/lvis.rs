@@ -6,7 +6,7 @@ use mrcnn_core::data::shapes::CLASSES;
 use std::fs::{create_dir_all, write};
 
 #[test]
-fn lvis_finds_cocos_pictures() {
+fn lvis_finds_cocos_images() {
     let (folder, samples) = shapes();
     let at = folder.path();
     create_dir_all(at.join("coco/val2017")).expect("a folder");
@@ -51,7 +51,7 @@ fn lvis_finds_cocos_pictures() {
     };
     let found = imported(&spec);
     assert_eq!(
-        (found[0].split.as_str(), found[0].pictures),
+        (found[0].split.as_str(), found[0].images),
         ("val", samples.len())
     );
     assert_eq!(

@@ -14,7 +14,7 @@ use std::fs::{create_dir_all, write};
 use std::path::Path;
 use tempfile::TempDir;
 
-/// Rendered shapes: the objects of a picture do not overlap.
+/// Rendered shapes: the objects of an image do not overlap.
 fn shapes() -> (TempDir, Vec<Sample>) {
     let folder = tempfile::tempdir().expect("a folder");
     let spec = ShapesSpec {
@@ -24,7 +24,7 @@ fn shapes() -> (TempDir, Vec<Sample>) {
         size_max: 128,
         ..ShapesSpec::default()
     };
-    render(&folder.path().join("shapes"), &spec).expect("pictures");
+    render(&folder.path().join("shapes"), &spec).expect("images");
     let samples = ["train", "val"].map(|split| open(&folder.path().join("shapes"), split).samples);
     (folder, samples.concat())
 }
@@ -48,22 +48,22 @@ fn imported(spec: &ImportSpec) -> Vec<Imported> {
     import(spec).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Holds what was read back to what was written: pictures by name, objects in order.
+/// Holds what was read back to what was written: images by name, objects in order.
 fn assert_same(found: &[Sample], wanted: &[Sample], names: &[String]) {
     assert_eq!(found.len(), wanted.len());
     for (index, (found, wanted)) in found.iter().zip(wanted).enumerate() {
-        let [a, b] = [found, wanted].map(|sample| image::open(&sample.path).expect("a picture"));
-        assert!(a.to_rgb8() == b.to_rgb8(), "picture {index} is another");
+        let [a, b] = [found, wanted].map(|sample| image::open(&sample.path).expect("an image"));
+        assert!(a.to_rgb8() == b.to_rgb8(), "image {index} is another");
         assert_eq!(
             found.instances.len(),
             wanted.instances.len(),
-            "picture {index}"
+            "image {index}"
         );
         for (found, wanted) in found.instances.iter().zip(&wanted.instances) {
-            assert_eq!(found.mask, wanted.mask, "picture {index}");
+            assert_eq!(found.mask, wanted.mask, "image {index}");
             assert_eq!(names[found.label - 1], CLASSES[wanted.label - 1]);
             for (found, wanted) in found.bbox.iter().zip(wanted.bbox) {
-                // Boxes in parts of a picture are f32 there.
+                // Boxes in parts of an image are f32 there.
                 assert!((found - wanted).abs() < 1e-3, "{found}, not {wanted}");
             }
             assert_eq!(found.crowd, wanted.crowd);

@@ -120,7 +120,7 @@ fn the_references_shards_come_back() {
     }
     let out = at.join("out");
     let found = imported(&spec(Format::Tfrecord, &shards, &out));
-    assert_eq!(found.iter().map(|s| s.pictures).collect::<Vec<_>>(), [5, 2]);
+    assert_eq!(found.iter().map(|s| s.images).collect::<Vec<_>>(), [5, 2]);
     for (split, wanted) in [("train", &samples[..5]), ("val", &samples[5..])] {
         let dataset = open(&out, split);
         assert_same(&dataset.samples, wanted, &dataset.classes.names);

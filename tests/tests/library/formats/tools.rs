@@ -8,7 +8,7 @@ use vernier_mask::Rle;
 
 const SQUARE: [f64; 8] = [4.0, 5.0, 20.0, 5.0, 20.0, 21.0, 4.0, 21.0];
 
-fn picture(at: &Path, name: &str) {
+fn image(at: &Path, name: &str) {
     image::RgbImage::new(60, 40)
         .save(at.join(name))
         .expect("an image");
@@ -27,7 +27,7 @@ fn holds_the_square(out: &Path, class: &str) {
 fn labelme_folders_are_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let (at, out) = (folder.path(), folder.path().join("coco"));
-    picture(at, "a.png");
+    image(at, "a.png");
     let text = r#"{"version": "5.0.1", "flags": {}, "imagePath": "..\\photos\\a.png", "imageData": null,
         "imageHeight": 40, "imageWidth": 60, "shapes": [
         {"label": "box", "points": [[4, 5], [20, 5], [20, 21], [4, 21]], "shape_type": "polygon", "group_id": null},
@@ -37,7 +37,7 @@ fn labelme_folders_are_read() {
         {"label": "two", "points": [[50, 1], [54, 1], [54, 5]], "shape_type": "polygon", "group_id": 7}]}"#;
     write(at.join("a.json"), text).expect("annotations");
     let found = imported(&spec(Format::Auto, at, &out));
-    assert_eq!((found[0].pictures, found[0].objects), (1, 3));
+    assert_eq!((found[0].images, found[0].objects), (1, 3));
     assert_eq!(
         found[0].left_out.values().sum::<usize>(),
         1,
@@ -50,7 +50,7 @@ fn labelme_folders_are_read() {
 fn via_projects_are_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let (at, out) = (folder.path(), folder.path().join("coco"));
-    picture(at, "a.png");
+    image(at, "a.png");
     let entry = r#"{"a.png123": {"filename": "a.png", "size": 123, "regions": [
         {"shape_attributes": {"name": "polygon", "all_points_x": [4, 20, 20, 4], "all_points_y": [5, 5, 21, 21]},
          "region_attributes": {"name": "box"}},
@@ -68,7 +68,7 @@ fn via_projects_are_read() {
         write(at.join("via.json"), text).expect("annotations");
         let out = out.join(number.to_string());
         let found = imported(&spec(Format::Auto, &at.join("via.json"), &out));
-        assert_eq!((found[0].pictures, found[0].objects), (1, 2));
+        assert_eq!((found[0].images, found[0].objects), (1, 2));
         holds_the_square(&out, "box");
     }
 }
@@ -78,7 +78,7 @@ fn cvat_files_are_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let (at, out) = (folder.path(), folder.path().join("coco"));
     std::fs::create_dir(at.join("images")).expect("a folder");
-    picture(at, "images/a.png");
+    image(at, "images/a.png");
     let text = r#"<?xml version="1.0" encoding="utf-8"?><annotations><version>1.1</version>
         <image id="0" name="a.png" width="60" height="40">
         <polygon label="box" source="manual" occluded="0" points="4.00,5.00;20.00,5.00;20.00,21.00;4.00,21.00" z_order="0"></polygon>
@@ -86,7 +86,7 @@ fn cvat_files_are_read() {
         <mask label="box" rle="1,2" left="0" top="0" width="3" height="1"></mask></image></annotations>"#;
     write(at.join("annotations.xml"), text).expect("annotations");
     let found = imported(&spec(Format::Auto, at, &out));
-    assert_eq!((found[0].pictures, found[0].objects), (1, 1));
+    assert_eq!((found[0].images, found[0].objects), (1, 1));
     assert_eq!(
         found[0].left_out.values().sum::<usize>(),
         2,

@@ -80,7 +80,7 @@ fn voc_comes_back() {
     write(lists.join("val.txt"), names[5..].join("\n") + "\n").expect("a list");
     let out = folder.path().join("coco");
     let found = imported(&spec(Format::Voc, &voc, &out));
-    assert_eq!(found.iter().map(|s| s.pictures).collect::<Vec<_>>(), [5, 2]);
+    assert_eq!(found.iter().map(|s| s.images).collect::<Vec<_>>(), [5, 2]);
     assert!(
         found.iter().all(|split| split.left_out.is_empty()),
         "{found:?}"
@@ -91,10 +91,10 @@ fn voc_comes_back() {
     }
     assert_eq!(check(&out, None).expect("a report").errors(), 0);
 
-    // A picture without masks is left out, a broken file is named.
+    // An image without masks is left out, a broken file is named.
     std::fs::remove_file(voc.join(format!("SegmentationObject/{}.png", names[0]))).expect("gone");
     let found = imported(&spec(Format::Voc, &voc, &folder.path().join("less")));
-    assert_eq!(found[0].pictures, 4);
+    assert_eq!(found[0].images, 4);
     assert_eq!(found[0].left_out.values().sum::<usize>(), 1);
     write(
         voc.join(format!("Annotations/{}.xml", names[1])),

@@ -7,16 +7,16 @@ use std::fs::{create_dir_all, write};
 use std::path::Path;
 use vernier_mask::Rle;
 
-/// Writes labels of two pictures; a hexagon, a triangle that leaves the picture, and a box.
+/// Writes labels of two images; a hexagon, a triangle that leaves the image, and a box.
 pub fn labels(root: &Path, yaml: &str) {
     for part in ["images/train", "labels/train"] {
         create_dir_all(root.join(part)).expect("a folder");
     }
     for name in ["a", "b", "c"] {
-        let picture = image::RgbImage::new(80, 60);
-        picture
+        let image = image::RgbImage::new(80, 60);
+        image
             .save(root.join(format!("images/train/{name}.png")))
-            .expect("a picture");
+            .expect("an image");
     }
     let lines = "1 0.25 0.1 0.5 0.1 0.6 0.4 0.5 0.8 0.25 0.8 0.1 0.4\n\n0 0.5 0.5 0.2 0.2\n";
     write(root.join("labels/train/a.txt"), lines).expect("labels");
@@ -41,12 +41,12 @@ fn yolo_polygons_come_back() {
         let out = folder.path().join(format!("coco{number}"));
         labels(&root, yaml);
         let found = imported(&spec(Format::Yolo, &root, &out));
-        assert_eq!((found[0].pictures, found[0].objects), (3, 2), "{yaml}");
+        assert_eq!((found[0].images, found[0].objects), (3, 2), "{yaml}");
         assert_eq!(found[0].left_out["box without a polygon"], 1);
         let dataset = open(&out, "train");
         assert_eq!(dataset.classes.names, ["cat", "dog: big"]);
         let [a, b, c] = &dataset.samples[..] else {
-            panic!("three pictures");
+            panic!("three images");
         };
         let hexagon = [
             20.0, 6.0, 40.0, 6.0, 48.0, 24.0, 40.0, 48.0, 20.0, 48.0, 8.0, 24.0,
@@ -60,7 +60,7 @@ fn yolo_polygons_come_back() {
         assert_eq!(a.instances[0].bbox, [8.0, 6.0, 48.0, 48.0]);
         assert!(
             c.instances.is_empty(),
-            "a picture without a file has no objects"
+            "an image without a file has no objects"
         );
         assert_eq!(check(&out, None).expect("a report").errors(), 0);
     }

@@ -13,10 +13,10 @@ use mrcnn_core::train::parts::{
 };
 use std::thread;
 
-const PICTURES: usize = 24;
+const IMAGES: usize = 24;
 const BATCH: usize = 2;
 
-/// Steps whose mean is the final loss: single steps have other pictures.
+/// Steps whose mean is the final loss: single steps have other images.
 const LAST: usize = 100;
 
 /// Initial weights and samples.
@@ -56,9 +56,9 @@ fn trained(precision: Precision, seed: u64, samples: &[TrainSample]) -> (f64, us
     let whole = Replicas::new(1).expect("no threads of its own");
     let (mut last, mut skipped) = (0.0, 0);
     for step in 0..config.train.steps {
-        let start = step * BATCH % PICTURES;
-        let pictures = samples[start..start + BATCH].to_vec();
-        let batch = Batch::new(pictures, config.image.size_divisor);
+        let start = step * BATCH % IMAGES;
+        let images = samples[start..start + BATCH].to_vec();
+        let batch = Batch::new(images, config.image.size_divisor);
         let stream = Stream::named("run", seed).fork(step as u64);
         let found = whole.losses_and_gradients(&model, batch, stream, &device, scaler.factor());
         let (losses, gradients) = found.expect("a step");
@@ -81,8 +81,8 @@ fn trained(precision: Precision, seed: u64, samples: &[TrainSample]) -> (f64, us
 #[test]
 fn a_run_in_f16_follows_f32() {
     let config = config();
-    let (pictures, dataset) = synthetic_images(PICTURES, 4);
-    let samples = pictures.into_iter().zip(&dataset.samples);
+    let (images, dataset) = synthetic_images(IMAGES, 4);
+    let samples = images.into_iter().zip(&dataset.samples);
     let samples: Vec<TrainSample> = samples
         .map(|(image, sample)| TrainSample::new(image, sample, &config.image, false))
         .collect();
