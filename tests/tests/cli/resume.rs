@@ -177,7 +177,7 @@ fn a_finished_run_can_be_extended() {
         "--set=train.replicas=1",
     ];
     let text = shown(&cli(at, &fewer));
-    assert!(text.contains("come twice or not at all"), "{text}");
+    assert!(text.contains("used twice or not at all"), "{text}");
 }
 
 /// Ctrl-C saves a checkpoint and ends the run, and so does SIGTERM.
