@@ -221,7 +221,7 @@ fn saves_after(signal: &str, status: i32) {
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(status), "{signal}: {text}");
     assert!(
-        text.contains("go on:    mrcnn-cli train --resume run"),
+        text.contains("resume:   mrcnn-cli train --resume run"),
         "{text}"
     );
     let steps = losses(&at.join("run")).len();
