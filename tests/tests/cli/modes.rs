@@ -71,6 +71,6 @@ fn doctor_lists_the_cpu_and_the_picked_backend() {
     assert!(cpu["devices"][0]["formats"].to_string().contains("f32"));
     let picked = found["picked"].as_str().expect("a backend");
     assert!(["cpu", "wgpu", "cuda"].contains(&picked));
-    let line = format!("picked   {picked}: ");
+    let line = format!("selected {picked}: ");
     assert!(text.contains(&line), "{text}");
 }
