@@ -1,4 +1,4 @@
-//! Reads a split. Every annotation is checked; a bad one is left out and named.
+//! Reader of a split. Every annotation is checked; bad ones are left out and reported.
 
 use super::classes::Classes;
 use super::dataset::{Dataset, Instance, LeftOut, Sample};
@@ -16,13 +16,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// Reads a split without what is bad, and every problem that is found without decoding an image.
+/// Reads a split without its bad entries, and returns every problem that is found without decoding images.
 pub(crate) fn read_split(split: &Split) -> Result<(Dataset, Vec<Problem>), DataError> {
     read(split, false)
 }
 
 /// As [`read_split`], but repairs what has a certain meaning: boxes that contradict their masks, row-major RLE,
-/// normalized coordinates, ids, names used twice. Each repair is a warning.
+/// normalized coordinates, ids, duplicate names. Each repair is a warning.
 pub(crate) fn read_repaired(split: &Split) -> Result<(Dataset, Vec<Problem>), DataError> {
     read(split, true)
 }
@@ -71,18 +71,18 @@ struct Reader<'a> {
     images: Vec<(usize, Result<RawImage, String>)>,
     categories: Vec<(usize, Result<RawCategory, String>)>,
     samples: Vec<Sample>,
-    /// Ids of entries that are left out, whose annotations are not named again.
+    /// Ids of entries that are left out, whose annotations are not reported again.
     dropped: HashSet<u64>,
     left_out: Vec<LeftOut>,
-    /// Ids given to images whose own ids are no numbers, by these as they are shown.
+    /// Ids assigned to images whose own ids are not numbers, by the text of these.
     given: HashMap<String, u64>,
     highest_image: u64,
-    /// Categories that are taken for another of the same name.
+    /// Categories that are merged with another of the same name.
     merged: HashMap<u64, u64>,
     checks: Checks,
 }
 
-/// The entries of a problem.
+/// The ids of a problem's entries.
 #[derive(Clone, Copy, Default)]
 struct Place {
     image: Option<u64>,
@@ -132,7 +132,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Makes samples of the images read so far, once.
+    /// Creates samples for the images read so far, once.
     fn prepare(&mut self) {
         if self.checks.table.is_none() {
             self.make_samples();
@@ -201,7 +201,7 @@ impl Reader<'_> {
             }
             if let Some(first) = first {
                 let reason = format!(
-                    "categories {first} and {id} are both called `{name}`, and are two classes"
+                    "categories {first} and {id} are both called `{name}`, but stay two classes"
                 );
                 let fix = "give them one id if they are the same (`dataset check --fix OUT`)";
                 self.warn(Fault::new("category name twice", reason, fix));
@@ -212,9 +212,9 @@ impl Reader<'_> {
         classes
     }
 
-    /// A number for an image whose id is none.
+    /// A number for an image whose id is not one.
     fn give_id(&mut self, index: usize, image: &Result<RawImage, String>, reason: String) -> u64 {
-        // Beyond the numbers that other entries may have.
+        // Beyond the ids that other entries may have.
         let id = self.highest_image + 1;
         self.highest_image = id;
         if let Ok(RawImage {
@@ -337,7 +337,7 @@ impl Reader<'_> {
         Ok(sample)
     }
 
-    /// One note for each way in which file names differ from those of the entries.
+    /// One note per way in which file names differ from those of the entries.
     fn note_names(&mut self, locator: &Locator) {
         for (difference, (count, name, path)) in &locator.notes {
             let reason = format!(
@@ -464,7 +464,7 @@ impl Reader<'_> {
     }
 }
 
-/// Annotations on their way through the checks: parsed and drawn by several threads where there are many.
+/// Pipeline of the annotation checks: annotations are parsed and rasterized by several threads if there are many.
 struct Checks {
     batch: Batch,
     table: Option<Arc<Table>>,
@@ -486,7 +486,7 @@ impl Checks {
         }
     }
 
-    /// Hands the batch to a thread.
+    /// Passes the batch to a thread.
     fn start(&mut self) -> Result<(), String> {
         let batch = std::mem::take(&mut self.batch);
         let table = self.table.clone().unwrap_or_default();
@@ -495,7 +495,7 @@ impl Checks {
             self.finished.push(batch.check(&table, &limits)?);
             return Ok(());
         }
-        // One more than there are cores, so that none waits.
+        // One more than there are cores, so that no core waits.
         while self.running.len() > self.threads {
             self.join_oldest()?;
         }

@@ -1,5 +1,5 @@
-//! Evaluates results files, of any program, against annotation files. Nothing that would silently lower a
-//! number is taken: unknown images and classes, masks of another size, missing scores.
+//! Evaluates results files, of any program, against annotation files. Anything that would silently lower a
+//! metric is an error: unknown images and classes, masks of another size, missing scores.
 
 use super::{EvalError, EvalOptions, Metrics, numbers_of};
 use crate::data::consistency::{Agreement, compare};
@@ -15,17 +15,17 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The numbers of a results file, and what a reader of them should know.
+/// The metrics of a results file, with notes.
 #[derive(Clone, Debug)]
 pub struct ResultsEvaluation {
-    /// COCO's numbers; those of masks are undefined (-1) where no result has a mask.
+    /// COCO's metrics; those of masks are undefined (-1) if no result has a mask.
     pub metrics: Metrics,
-    /// Remarks, such as images without results.
+    /// Notes, for example about images without results.
     pub notes: Vec<String>,
 }
 
-/// Evaluates a COCO results file against a COCO annotation file. Results that name their image
-/// (`file_name`) are matched by it, the others by `image_id`.
+/// Evaluates a COCO results file against a COCO annotation file. Results with a
+/// `file_name` are matched by it, the others by `image_id`.
 pub fn evaluate_files(
     annotations: &Path,
     results: &Path,
@@ -50,7 +50,7 @@ pub fn evaluate_files(
         protocol: options.protocol,
     };
     if !masks {
-        notes.push("the results have boxes only, so that the mask numbers are undefined".into());
+        notes.push("the results have boxes only, so the mask metrics are undefined".into());
     }
     Ok(ResultsEvaluation { metrics, notes })
 }
@@ -101,7 +101,7 @@ impl Faults {
     }
 }
 
-/// An annotation file with its numbers as they are written.
+/// An annotation file with its numbers as written.
 fn ground_truth(path: &Path) -> Result<hotcoco::Dataset, EvalError> {
     let mut truth = hotcoco::Dataset::default();
     let (mut annotations, mut faults) = (Vec::new(), Faults::default());
@@ -162,7 +162,7 @@ fn ground_truth(path: &Path) -> Result<hotcoco::Dataset, EvalError> {
             Err(reason) => faults.push(format!("{shown}: {reason}")),
         }
     }
-    // hotcoco reports ids; matching needs them to differ.
+    // hotcoco reports ids; matching needs unique ones.
     for (id, annotation) in (1..).zip(&mut truth.annotations) {
         annotation.id = id;
     }
@@ -193,7 +193,7 @@ fn category(raw: RawCategory) -> Result<Category, String> {
     })
 }
 
-/// An annotation or a result of a known image and class, with a sound mask if it has one.
+/// An annotation or a result of a known image and class, with a valid mask if it has one.
 fn annotation(
     raw: RawAnnotation,
     sizes: &HashMap<u64, (u32, u32)>,
@@ -366,10 +366,10 @@ fn read_results(
             results.len()
         ));
     }
-    // A few odd shapes are a model's; all of them are a mistake of the program that wrote them.
+    // A few contradictions come from a model; if all boxes contradict, the program that wrote them is wrong.
     if 2 * contradictions > compared {
         faults.push(format!(
-            "{contradictions} of {compared} boxes do not fit their masks, e.g. {cause}"
+            "{contradictions} of {compared} boxes do not match their masks, e.g. {cause}"
         ));
     }
     faults.refuse(
@@ -386,7 +386,7 @@ fn begins_with_list(path: &Path) -> bool {
     text.trim_start().starts_with('[')
 }
 
-/// Compares the box of a result with its mask; `None` where it lacks one of them.
+/// Compares the box of a result with its mask; `None` if one of them is missing.
 fn contradiction(
     result: &RawAnnotation,
     sizes: &HashMap<u64, (u32, u32)>,
@@ -404,7 +404,7 @@ fn contradiction(
     })
 }
 
-/// Results of masks alone get the boxes of the masks, as in pycocotools.
+/// Results with masks only get the bounding boxes of the masks, as in pycocotools.
 fn fill_boxes(results: &mut [Annotation], sizes: &HashMap<u64, (u32, u32)>) {
     if results.iter().any(|result| result.bbox.is_some()) {
         return;
@@ -426,7 +426,7 @@ fn fill_boxes(results: &mut [Annotation], sizes: &HashMap<u64, (u32, u32)>) {
     }
 }
 
-/// Replaces the image ids of results by those of the images that they name. Returns how many ids changed.
+/// Replaces the image ids of results by those of the images with their `file_name`. Returns the number of changed ids.
 fn by_file_names(
     results: &mut [(usize, RawAnnotation)],
     truth: &hotcoco::Dataset,
@@ -471,7 +471,7 @@ fn by_file_names(
         let found = found.or_else(|| by_last.get(&last(name)).copied().flatten());
         let Some(id) = found else {
             faults.push(format!(
-                "result {index}: `file_name` {name} is no image of the ground truth"
+                "result {index}: `file_name` {name} is not an image of the ground truth"
             ));
             continue;
         };

@@ -8,12 +8,12 @@ use serde_json::error::Category;
 use std::io::Read;
 use std::path::Path;
 
-/// Longest element; the largest polygons and masks take some hundred kilobytes.
+/// Maximum length of an element; the largest polygons and masks take some hundred kilobytes.
 const LONGEST_ELEMENT: usize = 256 << 20;
 const CHUNK: usize = 1 << 18;
 
-/// Calls `each` with every element of the lists of a file, in their order. Returns what the file seems to
-/// be where it is not COCO, and the error with its line and column where it is not JSON.
+/// Calls `each` with every element of the lists of a file, in order. Returns the kind of the
+/// file if it is not COCO, and an error with its line and column if it is not JSON.
 pub(crate) fn scan(
     path: &Path,
     each: &mut dyn FnMut(Element) -> Result<(), String>,
@@ -74,8 +74,8 @@ fn not_utf8_at(line: u64, column: u64) -> String {
     format!("{} (line {line})", not_utf8(column))
 }
 
-/// The text with NaN and Infinity, which Python writes, replaced by null outside strings; `None` where there
-/// are none.
+/// The text with NaN and Infinity, which Python writes, replaced by null outside strings; `None` if it contains
+/// none.
 fn without_nan(text: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let (mut at, mut found) = (0, false);
@@ -104,7 +104,7 @@ fn without_nan(text: &[u8]) -> Option<Vec<u8>> {
     found.then_some(out)
 }
 
-/// Length of the string literal that `text` begins with; `None` where it does not end.
+/// Length of the string literal at the start of `text`; `None` if it does not end.
 fn string_end(text: &[u8]) -> Option<usize> {
     let mut at = 1;
     loop {
@@ -118,7 +118,7 @@ fn string_end(text: &[u8]) -> Option<usize> {
 
 struct Scanner {
     reader: Box<dyn Read>,
-    /// Bytes that are not used up, from `at`.
+    /// Buffered bytes; those from `at` on are not consumed.
     buffer: Vec<u8>,
     at: usize,
     line: u64,
@@ -129,7 +129,7 @@ struct Scanner {
 }
 
 impl Scanner {
-    /// Reads more; false at the end of the file.
+    /// Reads more; returns false at the end of the file.
     fn fill(&mut self) -> Result<bool, ScanError> {
         if self.ended {
             return Ok(false);
@@ -164,7 +164,7 @@ impl Scanner {
         ))
     }
 
-    /// Skips white space; the next byte.
+    /// Skips white space and returns the next byte.
     fn peek(&mut self) -> Result<Option<u8>, ScanError> {
         loop {
             match self.buffer.get(self.at).copied() {
@@ -305,7 +305,7 @@ impl Scanner {
         Ok(self.buffer[start..end].to_vec())
     }
 
-    /// Where the next value lies in the buffer; it is used up.
+    /// Range of the next value in the buffer; the value is consumed.
     fn span(&mut self) -> Result<(usize, usize), ScanError> {
         if self.peek()?.is_none() {
             return Err(self.error("the file ends where a value is expected"));
@@ -333,7 +333,7 @@ impl Scanner {
             end += 1;
             if in_string {
                 match byte {
-                    // The escaped byte may lie behind the end of the buffer.
+                    // The escaped byte may lie beyond the end of the buffer.
                     b'\\' => {
                         if end >= self.buffer.len() {
                             let used = end - self.at;
