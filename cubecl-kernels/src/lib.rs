@@ -45,7 +45,7 @@ pub mod roi_align;
 mod sampling;
 mod top_k;
 
-pub use capability::{has_selection_kernels, selects_on_device};
+pub use capability::{can_select, has_selection_kernels};
 pub use conv::{ConvParams, conv2d};
 pub use conv1x1::conv1x1;
 pub use conv3x3::conv3x3;

@@ -46,7 +46,6 @@ pub mod parts {
     };
     pub use super::step::replicas::Replicas;
     pub use super::step::samples::{AnchorSamples, MaskSamples, RoiSamples, SampleCounts, Samples};
-    pub use super::step::targets_device::sample_on_device;
-    pub use super::step::targets_host::sample_on_host;
+    pub use super::step::targets::sample;
     pub use crate::memory::{MemoryMeter, device_memory};
 }

@@ -11,6 +11,7 @@ mod sort;
 pub(crate) use cpu::descending;
 pub use cpu::top_k;
 
+use crate::can_select;
 use crate::dtype::to_f32;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -70,7 +71,7 @@ impl<B: Backend + TopKOps, C: CheckpointStrategy> TopKOps for Autodiff<B, C> {
 ///
 /// * `scores` - `[n, total]`; `total` at most 4,194,303.
 /// * `segments` - ranges of `0..total`, of any length, which may overlap. At most 65,535 segments and 65,535 rows.
-/// * `k` - `1..=MAX_TOP_K`.
+/// * `k` - `1..=MAX_TOP_K` on a GPU, any positive number on the CPU.
 ///
 /// Returns scores and i32 indices, both `[n, segments, k]`. Equal scores keep their order; NaN ranks lowest, after minus
 /// infinity, as in [`top_k`]. Slots beyond the length of a segment have minus infinity and index -1. Not differentiable.
@@ -86,8 +87,8 @@ pub fn top_k_segments(
 ) -> (Tensor<3>, Tensor<3, Int>) {
     let [rows, total] = scores.dims();
     assert!(
-        (1..=MAX_TOP_K).contains(&k),
-        "top-k with k = {k}; use 1 to {MAX_TOP_K}"
+        k > 0 && can_select(&scores.device(), &[k]),
+        "top-k with k = {k}; use 1 to {MAX_TOP_K} on a GPU"
     );
     assert!(
         rows.max(segments.len()) <= u16::MAX as usize,

@@ -10,7 +10,7 @@ use crate::train::input::batch::{Batch, TrainSample};
 use crate::train::rank::Rank;
 use crate::train::step::features::StepFeatures;
 use crate::train::step::losses::{Losses, losses};
-use crate::train::step::sampling::sample;
+use crate::train::step::targets::sample;
 use burn::module::Module;
 use burn::tensor::Device;
 use mrcnn_backends::comm::Communicator;

@@ -1,53 +1,65 @@
-//! Training samples and their targets in fixed slots, matched and sampled on the device without reading from it.
+//! Training samples of a batch and their targets: anchors and proposals are matched with the ground truth and sampled.
+//!
+//! Everything is computed on the device in a fixed number of slots, without reading from it. On the CPU, where the host can
+//! look without waiting, padded slots are removed at the end, so that the heads compute no more than they need.
 
 use super::features::StepFeatures;
 use super::samples::{AnchorSamples, MaskSamples, RoiSamples, Samples};
 use crate::boxes::Matcher;
 use crate::config::{RoiConfig, RpnConfig};
-use crate::model::{AnchorSlots, BoxSlots, MaskRcnn, Rois, filter_proposal_slots, image_sizes};
+use crate::model::{
+    AnchorSlots, BoxSlots, MaskRcnn, Rois, filter_proposals, image_sizes, selection_device,
+};
 use crate::random::Stream;
 use crate::train::input::batch::Batch;
 use crate::train::input::masks::bit_masks;
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, ExecutionError, Int, Tensor, TensorData};
 use mrcnn_kernels::{
     BACKGROUND, IGNORED, MatchThresholds, mask_targets, match_boxes, sampling_scores,
     top_k_segments,
 };
 
-/// Matches and samples on the device. The configured limits must fit
-/// [`selects_on_device`](mrcnn_kernels::selects_on_device).
-pub fn sample_on_device(
+/// Matches and samples. `stream` determines the sample: give every step its own.
+///
+/// A GPU whose kernels cannot select as many boxes as configured leaves it to the CPU, see
+/// [`can_select`](mrcnn_kernels::can_select).
+pub fn sample(
     model: &MaskRcnn,
     batch: &Batch,
     step: &StepFeatures,
     stream: Stream,
-) -> Samples {
-    let device = step.rpn.objectness.device().inner();
+) -> Result<Samples, ExecutionError> {
+    let config = model.config();
+    let (rpn, roi) = (&config.rpn, &config.roi);
+    let output = step.rpn.clone().untracked();
+    let home = output.objectness.device();
+    let samples = [rpn.batch_per_image, roi.batch_per_image];
+    let limits = [rpn.pre_nms_train, rpn.post_nms_train];
+    let device = selection_device(&home, &[samples, limits].concat())?;
+    let output = pollster::block_on(output.moved(&device))?;
     let truth = TruthSlots::new(batch, &device);
     let streams = (0..batch.truths.len()).map(|image| batch.streams(image, stream));
     let (anchor_seeds, roi_seeds): (Vec<u64>, Vec<u64>) = streams
         .map(|[anchors, rois]| (anchors.seed(), rois.seed()))
         .unzip();
-    let config = model.config();
-    let rpn = &config.rpn;
     let anchors = AnchorSlots::new(step.features.padded, &step.rpn.grids, rpn, &device);
-    let output = step.rpn.clone().untracked();
-    let proposals = filter_proposal_slots(
+    let proposals = filter_proposals(
         output.objectness,
         output.deltas,
         &anchors,
         image_sizes(&batch.sizes, &device),
         rpn,
-        [rpn.pre_nms_train, rpn.post_nms_train],
+        limits,
     );
     let side = config.mask_head.pool * 2;
     let anchors = sample_anchors(anchors.boxes, &truth, &anchor_seeds, rpn);
-    let (rois, masks) = sample_rois(proposals, &truth, &roi_seeds, &config.roi, side);
-    Samples {
+    let (rois, masks) = sample_rois(proposals, &truth, &roi_seeds, roi, side);
+    let samples = Samples {
         anchors,
         rois,
         masks,
-    }
+    };
+    Ok(samples.dense()?.on(&home))
 }
 
 /// The ground truth of a batch, without a graph. The number of slots per image is a power of two, so that few shapes
@@ -124,7 +136,7 @@ struct Sample {
 
 impl Sample {
     /// Samples `count` of `matches [n, b]`, at most `quota` objects and background for the rest: the same candidates
-    /// as [`crate::boxes::sample_balanced`].
+
     fn draw(matches: Tensor<2, Int>, seeds: &[u64], count: usize, quota: usize) -> Self {
         let [n, total] = matches.dims();
         let device = matches.device();
