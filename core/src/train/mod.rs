@@ -46,6 +46,6 @@ pub mod parts {
     };
     pub use super::step::replicas::Replicas;
     pub use super::step::samples::{AnchorSamples, MaskSamples, RoiSamples, SampleCounts, Samples};
-    pub use super::step::targets::sample;
+    pub use super::step::targets::{sample, sample_in_slots};
     pub use crate::memory::{MemoryMeter, device_memory};
 }

@@ -22,6 +22,7 @@ mod ranks;
 mod reads;
 mod recipes;
 mod records;
+mod reference;
 mod replicas;
 mod slot_step;
 mod slots;

@@ -4,7 +4,7 @@
 //! synchronous read, would map one.
 
 use super::found::found;
-use super::small::{config, device_losses, sample, small_image};
+use super::small::{config, sample, small_image, step_losses};
 use burn::tensor::{Device, Tensor};
 use log::{LevelFilter, Log, Metadata, Record};
 use mrcnn_backends::BackendKind;
@@ -14,7 +14,7 @@ use mrcnn_core::image::transform::{prepare, stack};
 use mrcnn_core::random::Stream;
 use mrcnn_core::train::parts::{Batch, TrainSample};
 use mrcnn_core::weights::import::numbered;
-use mrcnn_kernels::selects_on_device;
+use mrcnn_kernels::can_select;
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -72,7 +72,7 @@ fn nothing_is_read_before_the_detections() {
             continue;
         }
         let model = MaskRcnn::new(&config.model, 1, &device);
-        assert!(selects_on_device(&device, &model.selection_limits()));
+        assert!(can_select(&device, &model.selection_limits()));
         let detect = || {
             let data = burn::tensor::TensorData::new(values.clone(), shape);
             model.detect_in_slots(Tensor::from_data(data, &device), &sizes)
@@ -102,7 +102,7 @@ fn nothing_is_read_during_a_training_step() {
         let device = device.autodiff();
         let model = MaskRcnn::new(&config.model, 1, &device);
         let step = || {
-            let losses = device_losses(&model, &batch, Stream::named("reads", 0), &device);
+            let (losses, _) = step_losses(&model, &batch, Stream::named("reads", 0), &device);
             let gradients = losses.total().backward();
             (losses.values(), gradients)
         };

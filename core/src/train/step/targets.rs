@@ -5,10 +5,10 @@
 
 use super::features::StepFeatures;
 use super::samples::{AnchorSamples, MaskSamples, RoiSamples, Samples};
-use crate::boxes::Matcher;
-use crate::config::{RoiConfig, RpnConfig};
+use crate::config::{ModelConfig, RoiConfig, RpnConfig};
 use crate::model::{
-    AnchorSlots, BoxSlots, MaskRcnn, Rois, filter_proposals, image_sizes, selection_device,
+    AnchorSlots, BoxSlots, MaskRcnn, Rois, RpnOutput, filter_proposals, image_sizes,
+    selection_device,
 };
 use crate::random::Stream;
 use crate::train::input::batch::Batch;
@@ -29,37 +29,69 @@ pub fn sample(
     step: &StepFeatures,
     stream: Stream,
 ) -> Result<Samples, ExecutionError> {
-    let config = model.config();
-    let (rpn, roi) = (&config.rpn, &config.roi);
+    let ModelConfig { rpn, roi, .. } = model.config();
+    let home = step.rpn.objectness.device().inner();
+    let limits = [
+        rpn.pre_nms_train,
+        rpn.post_nms_train,
+        rpn.batch_per_image,
+        roi.batch_per_image,
+    ];
+    let device = selection_device(&home, &limits)?;
+    if device == home {
+        return sample_in_slots(model, batch, step, stream).dense();
+    }
+    let output = pollster::block_on(step.rpn.clone().untracked().moved(&device))?;
+    let samples = of_output(model, batch, output, step.features.padded, stream);
+    Ok(samples.dense()?.on(&home))
+}
+
+/// [`sample`] with padded slots, on the device of the features; nothing is read.
+pub fn sample_in_slots(
+    model: &MaskRcnn,
+    batch: &Batch,
+    step: &StepFeatures,
+    stream: Stream,
+) -> Samples {
     let output = step.rpn.clone().untracked();
-    let home = output.objectness.device();
-    let samples = [rpn.batch_per_image, roi.batch_per_image];
-    let limits = [rpn.pre_nms_train, rpn.post_nms_train];
-    let device = selection_device(&home, &[samples, limits].concat())?;
-    let output = pollster::block_on(output.moved(&device))?;
+    of_output(model, batch, output, step.features.padded, stream)
+}
+
+/// Samples on the device of the RPN's `output`, for images padded to `(height, width)`.
+fn of_output(
+    model: &MaskRcnn,
+    batch: &Batch,
+    output: RpnOutput,
+    padded: (usize, usize),
+    stream: Stream,
+) -> Samples {
+    let ModelConfig {
+        rpn,
+        roi,
+        mask_head,
+        ..
+    } = model.config();
+    let device = output.objectness.device();
     let truth = TruthSlots::new(batch, &device);
     let streams = (0..batch.truths.len()).map(|image| batch.streams(image, stream));
     let (anchor_seeds, roi_seeds): (Vec<u64>, Vec<u64>) = streams
         .map(|[anchors, rois]| (anchors.seed(), rois.seed()))
         .unzip();
-    let anchors = AnchorSlots::new(step.features.padded, &step.rpn.grids, rpn, &device);
+    let anchors = AnchorSlots::new(padded, &output.grids, rpn, &device);
     let proposals = filter_proposals(
         output.objectness,
         output.deltas,
         &anchors,
         image_sizes(&batch.sizes, &device),
         rpn,
-        limits,
+        [rpn.pre_nms_train, rpn.post_nms_train],
     );
-    let side = config.mask_head.pool * 2;
-    let anchors = sample_anchors(anchors.boxes, &truth, &anchor_seeds, rpn);
-    let (rois, masks) = sample_rois(proposals, &truth, &roi_seeds, roi, side);
-    let samples = Samples {
-        anchors,
+    let (rois, masks) = sample_rois(proposals, &truth, &roi_seeds, roi, mask_head.pool * 2);
+    Samples {
+        anchors: sample_anchors(anchors.boxes, &truth, &anchor_seeds, rpn),
         rois,
         masks,
-    };
-    Ok(samples.dense()?.on(&home))
+    }
 }
 
 /// The ground truth of a batch, without a graph. The number of slots per image is a power of two, so that few shapes
@@ -135,8 +167,8 @@ struct Sample {
 }
 
 impl Sample {
-    /// Samples `count` of `matches [n, b]`, at most `quota` objects and background for the rest: the same candidates
-
+    /// Samples `count` of `matches [n, b]`, at most `quota` objects and background for the rest. Whether a candidate is
+    /// sampled is a function of the seed, its index and the other candidates, the same on every device.
     fn draw(matches: Tensor<2, Int>, seeds: &[u64], count: usize, quota: usize) -> Self {
         let [n, total] = matches.dims();
         let device = matches.device();
@@ -173,7 +205,11 @@ fn sample_anchors(
     seeds: &[u64],
     config: &RpnConfig,
 ) -> AnchorSamples {
-    let thresholds = Matcher::of_anchors(config).thresholds();
+    let thresholds = MatchThresholds {
+        fg_iou: config.fg_iou,
+        bg_iou: config.bg_iou,
+        allow_low_quality: true,
+    };
     let matches = truth.matches(anchors.clone(), &thresholds);
     let count = config.batch_per_image;
     let quota = (count as f64 * config.positive_fraction) as usize;
@@ -200,7 +236,11 @@ fn sample_rois(
     let is_proposal = proposals.scores.greater_elem(f32::NEG_INFINITY);
     let candidates = Tensor::cat(vec![proposals.boxes, truth.boxes.clone()], 1);
     let is_candidate = Tensor::cat(vec![is_proposal, truth.valid()], 1);
-    let thresholds = Matcher::of_rois(config).thresholds();
+    let thresholds = MatchThresholds {
+        fg_iou: config.fg_iou,
+        bg_iou: config.bg_iou,
+        allow_low_quality: false,
+    };
     let matches = truth.matches(candidates.clone(), &thresholds);
     let matches = matches.mask_fill(is_candidate.bool_not(), IGNORED);
     let count = config.batch_per_image;
