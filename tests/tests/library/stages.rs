@@ -6,9 +6,9 @@ use mrcnn_core::config::{ImageConfig, RoiConfig, RpnConfig};
 use mrcnn_core::image::transform::{Planes, nearest_taps, output_size, resize_bilinear, stack};
 use mrcnn_core::model::Rois;
 use mrcnn_core::train::parts::{
-    MaskSamples, RoiSamples, TruthMask, box_losses, mask_loss, project_mask,
+    MaskSamples, RoiSamples, TruthMask, bit_masks, box_losses, mask_loss,
 };
-use mrcnn_kernels::{BACKGROUND, IGNORED, MatchThresholds, match_boxes};
+use mrcnn_kernels::{BACKGROUND, IGNORED, MatchThresholds, mask_targets, match_boxes};
 use mrcnn_tests::close::assert_close;
 use mrcnn_tests::golden::{Case, Golden, Stored, pair};
 use vernier_mask::Rle;
@@ -235,38 +235,52 @@ fn close<const D: usize>(key: &str, found: Tensor<D>, golden: &Golden) {
     assert_close(key, &found, &golden.get(key).f32(), 2e-6);
 }
 
+/// The mask targets of an image's RoIs, `side x side` each.
+fn projected_masks(golden: &Golden, image: usize, side: usize, device: &Device) -> Vec<f32> {
+    let masks = golden.get(&format!("gt_masks{image}"));
+    let (height, width) = (masks.shape[1], masks.shape[2]);
+    let bytes: Vec<u8> = masks.values.iter().map(|&v| v as u8).collect();
+    let masks = bytes.chunks(height * width).map(|mask| {
+        let rle = Rle::from_row_major_raster_bytes(mask, height as u32, width as u32);
+        TruthMask::new(&rle.expect("a mask"), (height, width), false)
+    });
+    let masks: Vec<TruthMask> = masks.collect();
+    let table = bit_masks(std::iter::once(masks.as_slice()), masks.len());
+    let rois = golden.get(&format!("proposals{image}")).boxes();
+    let matched = golden.get(&format!("matched{image}")).indices();
+    let matched: Vec<i32> = matched.into_iter().map(|object| object as i32).collect();
+    let count = rois.len();
+    let rois = TensorData::new(rois.into_flattened(), [1, count, 4]);
+    let targets = mask_targets(
+        Tensor::from_data(rois, device),
+        Tensor::from_data(TensorData::new(matched, [1, count]), device),
+        table.upload(1, device),
+        side,
+    );
+    targets.into_data().iter::<f32>().collect()
+}
+
 #[test]
 fn mask_targets_loss_and_gradient() {
     let Some(golden) = Golden::open("losses") else {
         return;
     };
     let side = golden.get("mask_targets").shape[1];
-    let (mut targets, mut labels) = (Vec::new(), Vec::new());
-    for image in 0..2 {
-        let masks = golden.get(&format!("gt_masks{image}"));
-        let (height, width) = (masks.shape[1], masks.shape[2]);
-        let bytes: Vec<u8> = masks.values.iter().map(|&v| v as u8).collect();
-        let masks: Vec<TruthMask> = bytes
-            .chunks(height * width)
-            .map(|mask| {
-                let rle = Rle::from_row_major_raster_bytes(mask, height as u32, width as u32);
-                TruthMask::new(&rle.expect("a mask"), (height, width), false)
-            })
+    for (_, device) in mrcnn_tests::devices() {
+        let found: Vec<f32> = [0, 1]
+            .iter()
+            .flat_map(|image| projected_masks(&golden, *image, side, &device))
             .collect();
-        let truth_labels = golden.get(&format!("gt_labels{image}")).indices();
-        let proposals = golden.get(&format!("proposals{image}")).boxes();
-        let matched = golden.get(&format!("matched{image}")).indices();
-        for (roi, object) in proposals.iter().zip(matched) {
-            targets.extend(project_mask(&masks[object], roi, side));
-            labels.push(truth_labels[object]);
-        }
+        let wanted = golden.get("mask_targets").f32();
+        assert_close("mask targets", &found, &wanted, 1e-5);
     }
-    assert_close(
-        "mask targets",
-        &targets,
-        &golden.get("mask_targets").f32(),
-        1e-5,
-    );
+    let of_image = |image: usize| {
+        let labels = golden.get(&format!("gt_labels{image}")).indices();
+        let matched = golden.get(&format!("matched{image}")).indices();
+        matched.into_iter().map(move |object| labels[object])
+    };
+    let labels: Vec<usize> = [0, 1].into_iter().flat_map(of_image).collect();
+    let targets = golden.get("mask_targets").f32();
     for (_, device) in mrcnn_tests::devices() {
         let device = device.autodiff();
         let stored = golden.get("mask_logits");

@@ -3,7 +3,7 @@
 use crate::boxes::Bbox;
 use crate::image::Placement;
 use crate::image::transform::nearest_taps;
-use mrcnn_kernels::{BitMasks, MaskWindow, mask_target};
+use mrcnn_kernels::{BitMasks, MaskWindow};
 use vernier_mask::Rle;
 
 /// The mask of an object in its bounding window of a resized image; its memory depends on the size of the object, not
@@ -133,7 +133,7 @@ impl TruthMask {
         let (mut value, mut length) = (0, 0u32);
         for column in 0..width {
             for row in 0..height {
-                let cell = self.at(row, column) as u8;
+                let cell = self.at(row, column);
                 if cell != value {
                     counts.push(std::mem::take(&mut length));
                     value = cell;
@@ -145,24 +145,13 @@ impl TruthMask {
         Rle::from_counts(height as u32, width as u32, counts)
     }
 
-    fn at(&self, row: usize, column: usize) -> f32 {
+    fn at(&self, row: usize, column: usize) -> u8 {
         let (row, column) = (row.wrapping_sub(self.y), column.wrapping_sub(self.x));
-        let inside = row < self.height && column < self.width;
-        if inside {
-            self.cells[row * self.width + column] as f32
-        } else {
-            0.0
+        match row < self.height && column < self.width {
+            true => self.cells[row * self.width + column],
+            false => 0,
         }
     }
-}
-
-/// The mask within `roi` (pixels of the resized image) as a `side x side` target in `0..=1`:
-/// RoIAlign with adaptive sampling, torchvision's `project_masks_on_boxes`.
-pub fn project_mask(mask: &TruthMask, roi: &Bbox, side: usize) -> Vec<f32> {
-    let (height, width) = mask.image;
-    mask_target(roi, side, (width, height), |row, column| {
-        mask.at(row, column)
-    })
 }
 
 /// The masks of a batch with `slots` per image, in the layout of the tensor operator.
