@@ -1,10 +1,10 @@
-//! The CPU's convolution as an operation of its backend.
+//! CPU convolution as a backend operation.
 
 use super::{ConvParams, like};
 use burn::backend::{Backend, Dispatch, DispatchDevice, backend_extension, tensor::FloatTensor};
 use burn::tensor::{DType, Tensor};
 
-/// The convolution and the parts of its gradient; use [`conv2d`](super::conv2d).
+/// The convolution and its gradients as a backend operation; use [`conv2d`](super::conv2d).
 #[backend_extension(Flex, Autodiff)]
 pub trait CpuConvOps: Backend {
     /// `x [n, c, h, w]`, `weight [o, c, k, k]`, `scale [o]`, `bias [o]` -> `[n, o, h', w']`.
@@ -57,11 +57,11 @@ pub trait CpuConvOps: Backend {
     /// The gradient of the bias `[o]` from `grad [n, o, h', w']`.
     fn cpu_conv_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// `grad` where `output`, that of a ReLU, is above zero.
+    /// `grad` where `output`, the output of a ReLU, is positive, and 0 elsewhere.
     fn cpu_relu_gradient(output: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
-/// Whether the CPU's kernels take this convolution: f32 on flex, and an odd square kernel.
+/// Whether the CPU's kernels support this convolution: f32 on flex, and an odd square kernel.
 pub fn supports(x: &Tensor<4>, weight: &Tensor<4>) -> bool {
     let [_, _, height, width] = weight.dims();
     let device = x.device().inner();
@@ -87,12 +87,23 @@ pub fn conv2d(
     let [scale, bias] = [scale, bias].map(|it| it.map(|tensor| like(tensor, &x)));
     let [n, c, h, w] = x.dims();
     let [o, inputs, ..] = weight.dims();
-    assert_eq!(inputs, c, "conv2d: the weight has the channels of x");
-    assert!(stride > 0, "conv2d: the stride is 1 or more");
+    assert_eq!(
+        inputs, c,
+        "conv2d: the weight must have as many channels as x"
+    );
+    assert!(stride > 0, "conv2d: the stride must be 1 or more");
     let scale = scale.unwrap_or_else(|| Tensor::ones([o], &x.device()));
     let bias = bias.unwrap_or_else(|| Tensor::zeros([o], &x.device()));
-    assert_eq!(scale.dims(), [o], "conv2d: one scale per output channel");
-    assert_eq!(bias.dims(), [o], "conv2d: one bias per output channel");
+    assert_eq!(
+        scale.dims(),
+        [o],
+        "conv2d: there must be one scale per output channel"
+    );
+    assert_eq!(
+        bias.dims(),
+        [o],
+        "conv2d: there must be one bias per output channel"
+    );
     let output = [n, o, h.div_ceil(stride), w.div_ceil(stride)];
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     let (scale, bias) = (scale.into_dispatch(), bias.into_dispatch());
@@ -102,12 +113,12 @@ pub fn conv2d(
             assert_eq!(
                 residual.dims(),
                 output,
-                "conv2d: the residual is shaped as the output"
+                "conv2d: the residual must have the shape of the output"
             );
             assert_eq!(
                 residual.dtype(),
                 DType::F32,
-                "conv2d: the residual has the dtype of x"
+                "conv2d: the residual must have the dtype of x"
             );
             let residual = residual.into_dispatch();
             <Dispatch as CpuConvOps>::cpu_conv_residual(

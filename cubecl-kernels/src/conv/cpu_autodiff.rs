@@ -1,5 +1,5 @@
-//! The gradient rule. The ReLU's mask is read off the output; what passes it is the gradient of the
-//! residual, and its sums are that of the bias.
+//! Gradient rule. The mask of the ReLU is computed from the output; the masked gradient is that of the
+//! residual, and its sums are the gradient of the bias.
 
 use super::cpu::CpuConvOps;
 use burn::backend::Autodiff;
@@ -11,7 +11,7 @@ use burn::backend::autodiff::{
 };
 use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
 
-/// `N` inputs: x, weight, scale, bias, and the residual if there are five.
+/// `N` inputs: x, weight, scale, bias, and the residual if `N` is five.
 #[derive(Debug)]
 struct ConvBackward<const N: usize>;
 
@@ -20,7 +20,7 @@ struct State<T> {
     x: NodeId,
     weight: NodeId,
     scale: NodeId,
-    /// The output, where a ReLU follows.
+    /// The output, if a ReLU follows.
     rectified: Option<T>,
     /// Height and width of x.
     size: [usize; 2],
@@ -38,7 +38,7 @@ impl<B: Backend + CpuConvOps, const N: usize> Backward<B, N> for ConvBackward<N>
         checkpointer: &mut Checkpointer,
     ) {
         let state = ops.state;
-        // Taken in any case: what is never taken is never freed.
+        // Taken in any case, because checkpoints that are not taken are not freed.
         let mut retrieve = |node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node);
         let (x, weight, scale) = (
             retrieve(state.x),

@@ -1,4 +1,4 @@
-//! The operation on flex, whose tensors lie on the host.
+//! The operation on flex, whose tensors are in host memory.
 
 use super::cpu::CpuConvOps;
 use crate::cpu_conv::{self, ConvShape, Epilogue, Weights};
@@ -84,7 +84,7 @@ impl CpuConvOps for Flex {
     }
 }
 
-/// The convolution and what follows it, f32.
+/// The convolution with residual and ReLU, f32.
 pub(crate) fn forward(
     x: FlexTensor,
     [weight, bias]: [FlexTensor; 2],

@@ -1,4 +1,4 @@
-//! 2-D convolution with what follows it: bias, residual and ReLU.
+//! 2-D convolution with bias, residual and ReLU.
 
 #[cfg(feature = "flex")]
 mod cpu;
@@ -17,20 +17,20 @@ use crate::{conv1x1, conv3x3};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{FloatDType, Tensor, activation, module};
 
-/// Convolution with an odd square kernel and padding of half of it, on any device: `[n, o, h', w']`,
+/// Convolution with an odd square kernel, padded by half of it, on any device: `[n, o, h', w']`,
 /// where `h'` is `ceil(h / stride)`.
 ///
 /// * `x` - `[n, c, h, w]`.
 /// * `residual` - added after the bias, `[n, o, h', w']`, of the dtype of `x`.
 /// * `relu` - whether `max(., 0)` follows.
 ///
-/// Equals `conv2d` of torch in the dtype of `x`, and is differentiable in all tensors. On the CPU and
-/// in f32 all of it is one pass over the output, and no bit depends on the number of threads. On GPUs
+/// Equals `conv2d` of torch in the dtype of `x`, and is differentiable in all tensors. On the CPU
+/// in f32 it is one pass over the output, and results do not depend on the number of threads. On GPUs
 /// it is [`fn@conv1x1`], [`fn@conv3x3`] or Burn's own convolution.
 ///
 /// # Panics
 ///
-/// If the shapes do not fit together.
+/// If the shapes do not match.
 pub fn conv2d(
     x: Tensor<4>,
     params: ConvParams,

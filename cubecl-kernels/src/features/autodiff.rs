@@ -1,4 +1,4 @@
-//! The gradient rules.
+//! Gradient rules.
 
 use super::ops::FeatureOps;
 use burn::backend::Autodiff;
@@ -71,7 +71,7 @@ impl<B: Backend + FeatureOps> Backward<B, 1> for PackFirst {
     }
 }
 
-/// The gradient of the packed cells goes on as it is: those of the new feature map were zero, or are
+/// The gradient of the packed cells is passed on unchanged: those of the new feature map were zero, or are
 /// not read.
 #[derive(Debug)]
 struct PackNext;

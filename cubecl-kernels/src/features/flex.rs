@@ -1,4 +1,4 @@
-//! The operations on flex, whose tensors lie on the host.
+//! The operations on flex, whose tensors are in host memory.
 
 use super::{cpu, ops::FeatureOps};
 use crate::cpu_memory::{contiguous, write};

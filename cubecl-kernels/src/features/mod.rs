@@ -1,4 +1,4 @@
-//! Operations on feature maps between convolutions, in one parallel pass each on the CPU: the stem's
+//! Operations on feature maps, each a single parallel pass on the CPU: the stem's
 //! max pool, the top-down sum of a feature pyramid, and packing a pyramid for RoIAlign.
 
 #[cfg(feature = "flex")]
@@ -34,7 +34,7 @@ pub fn upsample_add(lateral: Tensor<4>, top: Tensor<4>) -> Tensor<4> {
     assert_eq!(
         top.dims(),
         half,
-        "upsample_add: the top has half of the rows and columns"
+        "upsample_add: the top must have half of the rows and columns"
     );
     #[cfg(feature = "flex")]
     if ops::supports(&lateral) && ops::supports(&top) {
@@ -43,7 +43,7 @@ pub fn upsample_add(lateral: Tensor<4>, top: Tensor<4>) -> Tensor<4> {
     lateral + upsample_nearest(top, h, w)
 }
 
-/// Doubles rows and columns, then cuts to `h x w`: odd sizes lose the last row or column.
+/// Doubles rows and columns, then crops to `h x w`: odd sizes lose the last row or column.
 fn upsample_nearest(x: Tensor<4>, h: usize, w: usize) -> Tensor<4> {
     let [n, c, rows, columns] = x.dims();
     let doubled = x
@@ -57,7 +57,7 @@ fn upsample_nearest(x: Tensor<4>, h: usize, w: usize) -> Tensor<4> {
     }
 }
 
-/// Feature maps `[n, c, h, w]` as `[n, cells, c]`, one after the other.
+/// Concatenates feature maps `[n, c, h, w]` to `[n, cells, c]`.
 pub(crate) fn pack(features: &[Tensor<4>]) -> Tensor<3> {
     #[cfg(feature = "flex")]
     if !features.is_empty() && features.iter().all(ops::supports) {

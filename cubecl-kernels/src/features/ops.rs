@@ -3,13 +3,13 @@
 use burn::backend::{Backend, Dispatch, DispatchDevice, backend_extension, tensor::FloatTensor};
 use burn::tensor::{DType, Tensor};
 
-/// Use the functions of [`super`].
+/// Operations on feature maps as a backend operation; use the functions of [`super`].
 #[backend_extension(Flex, Autodiff)]
 pub trait FeatureOps: Backend {
     /// [`super::max_pool3x3`].
     fn max_pool3x3(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// The gradient of `x` from `grad`, that of its pool.
+    /// The gradient of `x`; `grad` is that of the pooled cells.
     fn max_pool3x3_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// [`super::upsample_add`].
@@ -18,7 +18,7 @@ pub trait FeatureOps: Backend {
     /// The sums of 2x2 cells of `grad`: the gradient of the top.
     fn upsample_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// `feature [n, c, h, w]` as the first of `[n, cells, c]`; the cells of others are zero.
+    /// `feature [n, c, h, w]` as the first cells of `[n, cells, c]`; the other cells are zero.
     fn pack_first(feature: FloatTensor<Self>, cells: usize) -> FloatTensor<Self>;
 
     /// `packed [n, cells, c]` with `feature [n, c, h, w]` as its cells from `offset` on.
@@ -47,12 +47,12 @@ pub fn upsample_add(lateral: Tensor<4>, top: Tensor<4>) -> Tensor<4> {
     Tensor::from_dispatch(<Dispatch as FeatureOps>::upsample_add(lateral, top))
 }
 
-/// [`super::pack`] of one feature map or more.
+/// [`super::pack`] of one or more feature maps.
 pub fn pack(features: &[Tensor<4>]) -> Tensor<3> {
     let cells_of = |feature: &Tensor<4>| feature.dims()[2] * feature.dims()[3];
     let cells = features.iter().map(cells_of).sum();
     let mut features = features.iter().cloned();
-    let first = features.next().expect("one feature map or more");
+    let first = features.next().expect("one or more feature maps");
     let mut offset = cells_of(&first);
     let mut packed = <Dispatch as FeatureOps>::pack_first(first.into_dispatch(), cells);
     for feature in features {

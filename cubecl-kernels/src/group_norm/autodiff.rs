@@ -1,4 +1,4 @@
-//! The gradient rule. Statistics are taken again in the backward pass: it reads the input anyway.
+//! Gradient rule. The backward pass computes the statistics again, because it reads the input anyway.
 
 use super::ops::GroupNormOps;
 use burn::backend::Autodiff;
@@ -10,7 +10,7 @@ use burn::backend::autodiff::{
 };
 use burn::backend::{Backend, tensor::FloatTensor};
 
-/// `N` inputs: x, weight, bias, and the residual if there are four.
+/// `N` inputs: x, weight, bias, and the residual if `N` is four.
 #[derive(Debug)]
 struct GroupNormBackward<const N: usize>;
 
@@ -18,7 +18,7 @@ struct GroupNormBackward<const N: usize>;
 struct State<T> {
     x: NodeId,
     weight: NodeId,
-    /// The output, where a ReLU follows.
+    /// The output, if a ReLU follows.
     rectified: Option<T>,
     groups: usize,
     epsilon: f64,

@@ -1,4 +1,4 @@
-//! Group norm on flex, whose tensors lie on the host.
+//! Group norm on flex, whose tensors are in host memory.
 
 use super::cpu::{self, Groups};
 use super::ops::GroupNormOps;

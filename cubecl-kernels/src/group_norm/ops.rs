@@ -1,9 +1,9 @@
-//! Group norm as an operation of the CPU's backend.
+//! Group norm as a backend operation of the CPU.
 
 use burn::backend::{Backend, Dispatch, DispatchDevice, backend_extension, tensor::FloatTensor};
 use burn::tensor::{DType, Tensor};
 
-/// Use [`group_norm`](super::group_norm).
+/// Group norm and its gradients as a backend operation; use [`group_norm`](super::group_norm).
 #[backend_extension(Flex, Autodiff)]
 pub trait GroupNormOps: Backend {
     /// `x [n, c, h, w]`, `weight [c]`, `bias [c]` -> `[n, c, h, w]`.
@@ -27,7 +27,7 @@ pub trait GroupNormOps: Backend {
         relu: bool,
     ) -> FloatTensor<Self>;
 
-    /// `grad` where `output`, that of a ReLU, is above zero.
+    /// `grad` where `output`, the output of a ReLU, is positive, and 0 elsewhere.
     fn group_norm_relu_gradient(
         output: FloatTensor<Self>,
         grad: FloatTensor<Self>,
@@ -71,13 +71,13 @@ pub fn group_norm(
     assert_eq!(
         [weight.dims(), bias.dims()],
         [[c]; 2],
-        "group_norm: one weight and bias per channel"
+        "group_norm: there must be one weight and bias per channel"
     );
     if let Some(residual) = &residual {
         assert_eq!(
             residual.dims(),
             x.dims(),
-            "group_norm: the residual is shaped as x"
+            "group_norm: the residual must have the shape of x"
         );
     }
     let (x, weight, bias) = (

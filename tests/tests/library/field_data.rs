@@ -152,7 +152,7 @@ fn faults_are_named_once_for_their_kind() {
         ("`bbox` is an object", |f| {
             each(f, "annotations", |a| a["bbox"] = json!({"x": 1}))
         }),
-        ("all its 4 objects are crowds", |f| {
+        ("all of its 4 objects are crowds", |f| {
             each(f, "annotations", |a| a["iscrowd"] = json!(1))
         }),
         ("`id` is \"img_1\"", |f| {
@@ -318,7 +318,7 @@ fn results_are_evaluated_or_refused_by_their_index() {
         ("height and width swapped", &|r| {
             r["segmentation"]["size"] = json!([60, 40])
         }),
-        ("counts are broken", &|r| {
+        ("counts are invalid", &|r| {
             r["segmentation"]["counts"] = json!("~~~~")
         }),
         ("is not an image of the ground truth", &|r| {

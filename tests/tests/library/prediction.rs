@@ -73,7 +73,7 @@ fn what_cannot_be_built_is_refused_in_words() {
     assert!(refused(cuda).contains("cuda backend"));
     let mut other = config();
     other.model.width = 16;
-    assert!(refused(builder(&bytes).config(other)).contains("do not fit"));
+    assert!(refused(builder(&bytes).config(other)).contains("do not match"));
 }
 
 #[test]

@@ -170,7 +170,7 @@ pub const PREDICT: Table = &[
         let args = ["predict", "nested", "--backend=cpu", weights];
         let told = shown(&cli(at, &[&args[..], &["--out=flat"]].concat()));
         assert!(
-            told.contains("1 folders are not read") && told.contains("c.gif"),
+            told.contains("1 subfolders are not read") && told.contains("c.gif"),
             "{told}"
         );
         assert_eq!(images(at, "flat").len(), 1, "{told}");

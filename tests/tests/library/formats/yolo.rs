@@ -70,8 +70,8 @@ fn yolo_polygons_come_back() {
         ("2 0 0 1 0 1 1", "class `2`"),
         ("0 0 0 1 0 1", "5 coordinates"),
         ("0 0 0 1 0 1 1 0.93", "may be a confidence"),
-        ("0 0 0 1 0 80 1", "`80` is not a part"),
-        ("0 0 0 x 0 1 1", "`x` is not a part"),
+        ("0 0 0 1 0 80 1", "`80` is not a fraction"),
+        ("0 0 0 x 0 1 1", "`x` is not a fraction"),
     ] {
         write(root.join("labels/train/b.txt"), format!("\n{line}\n")).expect("labels");
         let out = folder.path().join("broken");
