@@ -1,4 +1,4 @@
-//! Augmentation: truth follows the images, and images are those of the seed.
+//! Augmentation: the ground truth follows the images, and images are a function of the seed.
 
 use image::{Rgb, RgbImage};
 use mrcnn_core::Config;
@@ -26,7 +26,7 @@ fn config(overrides: &[&str]) -> Config {
     Config::parse("", Path::new("test"), &all).expect("a configuration")
 }
 
-/// A 320x240 image with an object painted where `inside` says, and its truth.
+/// A 320x240 image with an object painted where `inside` is true, and its ground truth.
 fn painted(colour: [u8; 3], label: usize, inside: impl Fn(f32, f32) -> bool) -> (RgbImage, Sample) {
     let (width, height) = (320, 240);
     let solid = |x: u32, y: u32| inside(x as f32, y as f32);
@@ -60,7 +60,7 @@ fn ring() -> (RgbImage, Sample) {
     })
 }
 
-/// Which pixels of the prepared image have a colour, row by row.
+/// Which pixels of the prepared image have a colour, in row-major order.
 fn seen(sample: &TrainSample, config: &Config, colour: [u8; 3]) -> Vec<bool> {
     let batch = Batch::new(vec![sample.clone()], 1);
     let image = batch_image(&batch, 0, &config.image);
@@ -79,10 +79,10 @@ fn seen(sample: &TrainSample, config: &Config, colour: [u8; 3]) -> Vec<bool> {
         .collect()
 }
 
-/// Holds every object to the pixels of its colour; says how small the IoU was.
+/// Compares every object with the pixels of its colour; returns the smallest IoU.
 ///
-/// Masks are resized by nearest neighbours and images bilinearly, as torchvision does: their borders
-/// are half a pixel apart, which 3000 pixels, a ring too, stand within an IoU of 0.95. Boxes are within a pixel.
+/// Masks are resized by nearest neighbours and images bilinearly, as in torchvision, so their borders differ
+/// by half a pixel. For 3000 pixels, also of a ring, the IoU is then still 0.95. Boxes are within a pixel.
 fn hold(sample: &TrainSample, config: &Config, what: &str) -> f64 {
     let width = sample.planes.width;
     let mut worst = 1.0f64;
@@ -237,11 +237,11 @@ fn shapes(count: usize) -> (tempfile::TempDir, Arc<Dataset>) {
         ..ShapesSpec::default()
     };
     render(folder.path(), &spec).expect("images");
-    let dataset = Dataset::open(folder.path(), "train", OnProblem::Refuse).expect("a data set");
+    let dataset = Dataset::open(folder.path(), "train", OnProblem::Refuse).expect("a dataset");
     (folder, Arc::new(dataset.0))
 }
 
-/// Everything at once.
+/// All augmentations together.
 const ALL: [&str; 6] = [
     "image.max_size=200",
     "augment.scale_jitter=[0.5, 1.5]",

@@ -1,4 +1,4 @@
-//! The recipes in `core/configs/` against what they follow.
+//! The recipes in `core/configs/` compared with their originals.
 
 use mrcnn_core::Config;
 use mrcnn_core::benchmark::synthetic_images;
@@ -47,7 +47,7 @@ fn the_reference_recipe_is_the_references() {
         (DecayScope::Weights, 2.0)
     );
 
-    // One card with 4 images: the schedule of its 1-GPU script, in epochs.
+    // One GPU with 4 images: the schedule of its 1-GPU script, in epochs.
     let mut one = preset(
         "r50_fpn_reference",
         &["train.batch_size=4", "train.epochs=12"],

@@ -1,4 +1,4 @@
-//! The training step in slots is the host's: the same samples, losses and gradients.
+//! The training step in slots equals that on the host: the same samples, losses and gradients.
 
 use super::small::{config, device_losses, host_losses, sample, small_image};
 use burn::module::list_param_ids;
@@ -42,7 +42,7 @@ fn outcome(model: &MaskRcnn, losses: &Losses) -> Step {
     let values: Vec<f64> = losses.values().inner().into_data().iter::<f64>().collect();
     let gradients = ParamGradients::of(model, &losses.total().backward());
     let mut gradients = gradients.by_id();
-    // Ids differ from model to model, their order does not.
+    // Ids differ between models, but their order does not.
     let ids = list_param_ids(model).into_iter();
     let gradients = ids.filter_map(|id| gradients.remove(&id));
     let gradients = gradients.map(|gradient| gradient.into_data().iter::<f32>().collect());
@@ -84,7 +84,7 @@ fn slots_follow_the_host() {
         .collect();
     for (kind, device) in mrcnn_tests::devices() {
         let device = device.autodiff();
-        // A software adapter tunes the kernels of every shape for minutes: the last one is left out.
+        // A software adapter tunes the kernels of every shape for minutes, so the last one is left out.
         let count = if kind == BackendKind::Cpu { 3 } else { 2 };
         let batches = batches(&config).into_iter().take(count);
         for (seed, (batch, wanted)) in batches.zip(&wanted).enumerate() {

@@ -1,4 +1,4 @@
-//! Selection in slots on every device, against torchvision's numbers and against the host's versions.
+//! Selection in slots on every device, compared with torchvision and with the host's versions.
 
 use crate::stages::ranked_boxes_equal;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -24,7 +24,7 @@ fn detections(slots: DetectionSlots) -> Vec<Vec<ScoredBox>> {
     pollster::block_on(slots.read()).expect("the device is alive")
 }
 
-/// The filled slots of each image.
+/// The valid slots of each image.
 fn filled(slots: BoxSlots) -> Vec<Vec<(Bbox, f32)>> {
     let count = slots.scores.dims()[1];
     let (boxes, scores) = (floats(slots.boxes), floats(slots.scores));
@@ -113,8 +113,8 @@ fn detections_of_torchvision() {
     }
 }
 
-/// `logits [r, classes]` and `deltas [r, 4 classes]` of all images' rois one after another, put
-/// into as many slots an image as the fullest needs and three more.
+/// `logits [r, classes]` and `deltas [r, 4 classes]` of all images' RoIs one after another, in
+/// slots: as many per image as the fullest one needs, and three more.
 fn in_slots(
     logits: &[f32],
     deltas: &[f32],
@@ -155,7 +155,7 @@ fn in_slots(
     ))
 }
 
-/// Normal noise with broken numbers in it.
+/// Normal noise with some NaN and infinite values.
 fn broken_noise(stream: Stream, count: usize, scale: f32) -> Vec<f32> {
     let broken = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
     (0..count as u64)
@@ -166,7 +166,7 @@ fn broken_noise(stream: Stream, count: usize, scale: f32) -> Vec<f32> {
         .collect()
 }
 
-/// Boxes to a thousandth of a pixel, scores to the rounding of exp.
+/// Boxes within a thousandth of a pixel, scores within the rounding error of exp.
 fn assert_same(found: &[(Bbox, f32)], wanted: &[(Bbox, f32)]) {
     assert_eq!(found.len(), wanted.len());
     let split = |all: &[(Bbox, f32)]| -> (Vec<f32>, Vec<f32>) {
@@ -187,7 +187,7 @@ fn proposals_of_the_host_with_broken_numbers() {
     let sizes = [(160, 200), (131, 224), (1, 1)];
     let (n, count) = (sizes.len(), anchors.boxes.len());
     let mut objectness = broken_noise(Stream::named("objectness", 0), n * count, 2.0);
-    // A slot with a score of minus infinity is empty: the one difference to the host's version.
+    // A score of minus infinity marks a padded slot: the only difference to the host's version.
     objectness
         .iter_mut()
         .filter(|v| **v == f32::NEG_INFINITY)

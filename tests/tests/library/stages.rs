@@ -66,8 +66,8 @@ fn transform_case(case: &Case<'_>) {
     let (values, shape) = stack(&resized.iter().collect::<Vec<_>>(), config.size_divisor);
     let wanted = case.get("batch");
     assert_eq!(shape.to_vec(), wanted.shape, "{}", case.name());
-    // torch's bilinear weights are rounded otherwise: 1e-6 of a coordinate up to 100, times slopes
-    // between noisy pixels of up to 5 deviations. Its own f32-vs-f64 noise here is 9.6e-5.
+    // torch rounds the bilinear weights differently: 1e-6 of a coordinate up to 100, times slopes
+    // between noisy pixels of up to 5 standard deviations. Its own f32-vs-f64 noise here is 9.6e-5.
     assert_close(case.name(), &values, &wanted.f32(), 5e-5);
 }
 

@@ -1,4 +1,4 @@
-//! One training step on two real photos: losses, gradients, what is frozen.
+//! One training step on two real photos: losses, gradients, frozen parameters.
 
 use super::small::host_losses;
 use burn::module::{Module, ModuleVisitor, Param};
@@ -70,7 +70,7 @@ fn sample(target: &Value, config: &ImageConfig) -> TrainSample {
     TrainSample::new(image, &sample, config, false)
 }
 
-/// Length of the gradient of every parameter that has one.
+/// The gradient norm of every parameter that has a gradient.
 struct Norms<'a> {
     path: Vec<String>,
     gradients: &'a Gradients,
@@ -78,7 +78,7 @@ struct Norms<'a> {
 }
 
 impl ModuleVisitor for Norms<'_> {
-    // The variant of an enum is no part of a name.
+    // The variant of an enum is not part of a name.
     fn enter_module(&mut self, name: &str, container: &str) {
         if !container.starts_with("Enum:") {
             self.path.push(name.to_string());
@@ -145,7 +145,7 @@ fn losses_and_gradients_equal_torchvision() {
         norms: BTreeMap::new(),
     };
     model.visit(&mut norms);
-    // torch's f32 norms are themselves up to 5e-4 from its f64 ones: the truth is f64.
+    // torch's f32 norms differ from its f64 ones by up to 5e-4, so f64 is the reference.
     let wanted = json["float64"]["grads"].as_object().expect("grads");
     let names: Vec<&String> = norms.norms.keys().collect();
     let mut wanted_names: Vec<&String> = wanted.keys().collect();
@@ -189,7 +189,7 @@ fn three_steps_follow_torchs_sgd_in_plain_arithmetic() {
 }
 
 /// The losses before each of three steps: those of the second and third depend on every parameter
-/// that was moved, and on the momentum.
+/// that was updated, and on the momentum.
 #[test]
 fn three_steps_follow_torchs_sgd() {
     let Some(golden) = Golden::open("train_step") else {
