@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use mrcnn_backends::BackendKind;
 use mrcnn_core::random::Stream;
 use mrcnn_core::train::Losses;
-use mrcnn_core::train::parts::{Batch, ParamGradients, TrainSample, Truth};
+use mrcnn_core::train::parts::{Batch, GroundTruth, ParamGradients, TrainSample};
 use mrcnn_core::{Config, MaskRcnn};
 use mrcnn_tests::close::{magnitude, max_abs_error};
 
@@ -28,7 +28,7 @@ fn batches(config: &Config) -> Vec<Batch> {
         Batch::new(samples.collect(), config.image.size_divisor)
     };
     let empty = images(&[(96, 96, &[])]);
-    assert_eq!(empty.truths, [Truth::default()]);
+    assert_eq!(empty.gts, [GroundTruth::default()]);
     vec![
         images(&[(128, 96, &two), (96, 96, &two[..1])]),
         images(&[(100, 90, &many), (96, 120, &[])]),

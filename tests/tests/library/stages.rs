@@ -6,7 +6,7 @@ use mrcnn_core::config::{ImageConfig, RoiConfig, RpnConfig};
 use mrcnn_core::image::transform::{Planes, nearest_taps, output_size, resize_bilinear, stack};
 use mrcnn_core::model::{Rois, filter_proposals, postprocess};
 use mrcnn_core::train::parts::{
-    MaskSamples, RoiSamples, TruthMask, box_losses, mask_loss, project_mask,
+    InstanceMask, MaskSamples, RoiSamples, box_losses, mask_loss, project_mask,
 };
 use mrcnn_tests::close::assert_close;
 use mrcnn_tests::golden::{Case, Golden, Stored, pair};
@@ -217,7 +217,7 @@ fn targets_are_assigned() {
     let Some(golden) = Golden::open("assign_targets") else {
         return;
     };
-    let (truth, anchors) = (golden.get("gt").boxes(), golden.get("anchors").boxes());
+    let (gt, anchors) = (golden.get("gt").boxes(), golden.get("anchors").boxes());
     let rpn = RpnConfig::default();
     let matcher = Matcher {
         fg_iou: rpn.fg_iou,
@@ -229,13 +229,13 @@ fn targets_are_assigned() {
         Match::Background => 0.0,
         Match::Ignored => -1.0,
     };
-    let matches = matcher.match_boxes(&truth, &anchors);
+    let matches = matcher.match_boxes(&gt, &anchors);
     let labels: Vec<f64> = matches.iter().map(label).collect();
     assert_eq!(labels, golden.get("rpn_labels").values);
     let wanted = golden.get("rpn_matched_gt").boxes();
     for (found, wanted) in matches.iter().zip(&wanted) {
         if let Match::Object(index) = found {
-            assert_eq!(truth[*index], *wanted);
+            assert_eq!(gt[*index], *wanted);
         }
     }
     let empty: Vec<f64> = matcher
@@ -251,7 +251,7 @@ fn targets_are_assigned() {
         bg_iou: roi.bg_iou,
         allow_low_quality: false,
     };
-    let matches = matcher.match_boxes(&truth, &golden.get("proposals").boxes());
+    let matches = matcher.match_boxes(&gt, &golden.get("proposals").boxes());
     let truth_labels = golden.get("gt_labels").indices();
     let (wanted, matched) = (
         golden.get("roi_labels").indices(),
@@ -342,11 +342,11 @@ fn mask_targets_loss_and_gradient() {
         let masks = golden.get(&format!("gt_masks{image}"));
         let (height, width) = (masks.shape[1], masks.shape[2]);
         let bytes: Vec<u8> = masks.values.iter().map(|&v| v as u8).collect();
-        let masks: Vec<TruthMask> = bytes
+        let masks: Vec<InstanceMask> = bytes
             .chunks(height * width)
             .map(|mask| {
                 let rle = Rle::from_row_major_raster_bytes(mask, height as u32, width as u32);
-                TruthMask::new(&rle.expect("a mask"), (height, width), false)
+                InstanceMask::new(&rle.expect("a mask"), (height, width), false)
             })
             .collect();
         let truth_labels = golden.get(&format!("gt_labels{image}")).indices();

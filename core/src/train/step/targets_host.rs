@@ -6,7 +6,7 @@ use crate::boxes::{Bbox, BoxCoder, Match, Matcher, sample_balanced};
 use crate::config::{RoiConfig, RpnConfig};
 use crate::model::{HostRpn, MaskRcnn, Roi, Rois};
 use crate::random::Stream;
-use crate::train::input::batch::{Batch, Truth};
+use crate::train::input::batch::{Batch, GroundTruth};
 use crate::train::input::masks::project_mask;
 use burn::tensor::{Device, ExecutionError, Tensor, TensorData};
 use rayon::prelude::*;
@@ -28,15 +28,15 @@ pub fn sample_on_host(
     let deltas = output.deltas.try_into_data()?;
     let output = HostRpn::new(&objectness, &deltas, anchors);
     let side = config.mask_head.pool * 2;
-    let images = (0..batch.truths.len()).into_par_iter().map(|image| {
-        let truth = &batch.truths[image];
+    let images = (0..batch.gts.len()).into_par_iter().map(|image| {
+        let gt = &batch.gts[image];
         let [anchor_stream, roi_stream] = batch.streams(image, stream);
         let anchors = &output.anchors.boxes;
-        let sampled = sample_anchors(anchors, &truth.boxes, rpn, anchor_stream);
+        let sampled = sample_anchors(anchors, &gt.boxes, rpn, anchor_stream);
         let proposals = output.proposals(image, batch.sizes[image], rpn, limits);
-        let rois = sample_rois(&proposals, rpn.post_nms_train, truth, roi, roi_stream);
+        let rois = sample_rois(&proposals, rpn.post_nms_train, gt, roi, roi_stream);
         let masks = rois.iter().filter(|roi| roi.label > 0).map(|roi| {
-            let mask = &truth.masks[roi.matched];
+            let mask = &gt.masks[roi.matched];
             project_mask(mask, &roi.bbox, side)
         });
         let masks = masks.collect::<Vec<_>>().concat();
@@ -71,17 +71,17 @@ struct SampledAnchor {
 /// Matches and samples the anchors of one image.
 fn sample_anchors(
     anchors: &[Bbox],
-    truth: &[Bbox],
+    gt: &[Bbox],
     config: &RpnConfig,
     stream: Stream,
 ) -> Vec<SampledAnchor> {
-    let matches = Matcher::of_anchors(config).match_boxes(truth, anchors);
+    let matches = Matcher::of_anchors(config).match_boxes(gt, anchors);
     let (count, fraction) = (config.batch_per_image, config.positive_fraction);
     let sampled = sample_balanced(&matches, count, fraction, stream);
     let coder = BoxCoder { weights: [1.0; 4] };
     let target = |index: usize| {
         let object = match matches[index] {
-            Match::Object(object) => Some(&truth[object]),
+            Match::Object(object) => Some(&gt[object]),
             _ => None,
         };
         let deltas = object.map(|object| coder.encode(object, &anchors[index]));
@@ -114,13 +114,13 @@ struct SampledRoi {
 fn sample_rois(
     proposals: &[Bbox],
     slots: usize,
-    truth: &Truth,
+    gt: &GroundTruth,
     config: &RoiConfig,
     stream: Stream,
 ) -> Vec<SampledRoi> {
     let padding = slots.saturating_sub(proposals.len());
-    let candidates = [proposals, &vec![[0.0; 4]; padding], &truth.boxes].concat();
-    let mut matches = Matcher::of_rois(config).match_boxes(&truth.boxes, &candidates);
+    let candidates = [proposals, &vec![[0.0; 4]; padding], &gt.boxes].concat();
+    let mut matches = Matcher::of_rois(config).match_boxes(&gt.boxes, &candidates);
     matches[proposals.len()..][..padding].fill(Match::Ignored);
     let (count, fraction) = (config.batch_per_image, config.positive_fraction);
     let sampled = sample_balanced(&matches, count, fraction, stream);
@@ -131,8 +131,8 @@ fn sample_rois(
         let bbox = candidates[index];
         let (label, matched, deltas) = match matches[index] {
             Match::Object(object) => {
-                let deltas = coder.encode(&truth.boxes[object], &bbox);
-                (truth.labels[object], object, deltas)
+                let deltas = coder.encode(&gt.boxes[object], &bbox);
+                (gt.labels[object], object, deltas)
             }
             _ => (0, 0, [0.0; 4]),
         };
