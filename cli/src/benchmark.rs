@@ -1,7 +1,7 @@
 //! `mrcnn-cli benchmark`.
 
-use crate::args::{BackendArgs, OverrideArgs, load_config, say_precision};
-use crate::{note, out};
+use crate::shared::{BackendArgs, OverrideArgs, load_config, say_precision};
+use crate::terminal::{note, out};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use mrcnn_backends::{Precision, Selected};

@@ -1,10 +1,15 @@
 //! `mrcnn-cli train`.
 
-use crate::args::{TrainArgs, say_precision};
+mod args;
+mod recipe;
+
+pub use args::TrainArgs;
+
 use crate::interrupt::Requests;
 use crate::progress::Progress;
 use crate::ranks::{reserved_folder, together};
-use crate::{note, out, terminal};
+use crate::shared::say_precision;
+use crate::terminal::{self, note, out};
 use anyhow::Result;
 use mrcnn_backends::Selected;
 use mrcnn_backends::comm::Communicator;

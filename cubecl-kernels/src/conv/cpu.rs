@@ -1,6 +1,7 @@
 //! CPU convolution as a backend operation.
 
-use super::{ConvParams, like};
+use super::params::ConvParams;
+use crate::dtype::to_dtype_of;
 use burn::backend::{Backend, Dispatch, DispatchDevice, backend_extension, tensor::FloatTensor};
 use burn::tensor::{DType, Tensor};
 
@@ -83,8 +84,8 @@ pub fn conv2d(
         bias,
         stride,
     } = params;
-    let weight = like(weight, &x);
-    let [scale, bias] = [scale, bias].map(|it| it.map(|tensor| like(tensor, &x)));
+    let weight = to_dtype_of(weight, &x);
+    let [scale, bias] = [scale, bias].map(|it| it.map(|tensor| to_dtype_of(tensor, &x)));
     let [n, c, h, w] = x.dims();
     let [o, inputs, ..] = weight.dims();
     assert_eq!(

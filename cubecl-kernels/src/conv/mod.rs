@@ -13,9 +13,10 @@ pub use cpu::CpuConvOps;
 
 pub use params::ConvParams;
 
+use crate::dtype::to_dtype_of;
 use crate::{conv1x1, conv3x3};
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{FloatDType, Tensor, activation, module};
+use burn::tensor::{Tensor, activation, module};
 
 /// Convolution with an odd square kernel, padded by half of it, on any device: `[n, o, h', w']`,
 /// where `h'` is `ceil(h / stride)`.
@@ -51,7 +52,10 @@ pub fn conv2d(
         Some(scale) => weight * scale.reshape([-1, 1, 1, 1]),
         None => weight,
     };
-    let (weight, bias) = (like(weight, &x), bias.map(|bias| like(bias, &x)));
+    let (weight, bias) = (
+        to_dtype_of(weight, &x),
+        bias.map(|bias| to_dtype_of(bias, &x)),
+    );
     let early = relu && residual.is_none();
     let output = match weight.dims()[2] {
         1 => conv1x1(x, weight, bias, stride),
@@ -68,14 +72,6 @@ pub fn conv2d(
         }
     };
     finish(output, residual, relu)
-}
-
-/// `tensor` in the dtype of `x`.
-fn like<const D: usize>(tensor: Tensor<D>, x: &Tensor<4>) -> Tensor<D> {
-    if tensor.dtype() == x.dtype() {
-        return tensor;
-    }
-    tensor.cast(FloatDType::from(x.dtype()))
 }
 
 fn finish(output: Tensor<4>, residual: Option<Tensor<4>>, relu: bool) -> Tensor<4> {
