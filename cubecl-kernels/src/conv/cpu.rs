@@ -2,10 +2,11 @@
 
 use super::params::ConvParams;
 use crate::dtype::to_dtype_of;
-use burn::backend::{Backend, Dispatch, DispatchDevice, backend_extension, tensor::FloatTensor};
+use crate::flex::is_cpu_f32;
+use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::{DType, Tensor};
 
-/// The convolution and its gradients as a backend operation; use [`conv2d`](super::conv2d).
+/// The convolution as a backend operation; use [`conv2d`](super::conv2d).
 #[backend_extension(Flex, Autodiff)]
 pub trait CpuConvOps: Backend {
     /// `x [n, c, h, w]`, `weight [o, c, k, k]`, `scale [o]`, `bias [o]` -> `[n, o, h', w']`.
@@ -28,48 +29,12 @@ pub trait CpuConvOps: Backend {
         stride: usize,
         relu: bool,
     ) -> FloatTensor<Self>;
-
-    /// The gradient of an input of `size`, height and width, from `grad [n, o, h', w']`.
-    fn cpu_conv_input_gradient(
-        weight: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        size: [usize; 2],
-        stride: usize,
-    ) -> FloatTensor<Self>;
-
-    /// The gradient of scaled weights of `kernel` rows and columns, from `grad [n, o, h', w']`.
-    fn cpu_conv_weight_gradient(
-        x: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        kernel: usize,
-        stride: usize,
-    ) -> FloatTensor<Self>;
-
-    /// The gradient of the scale from that of the scaled weights.
-    fn cpu_conv_scale_gradient(
-        weight: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-    ) -> FloatTensor<Self>;
-
-    /// `gradient [o, c, k, k]` times `scale [o]`.
-    fn cpu_conv_scaled(gradient: FloatTensor<Self>, scale: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    /// The gradient of the bias `[o]` from `grad [n, o, h', w']`.
-    fn cpu_conv_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    /// `grad` where `output`, the output of a ReLU, is positive, and 0 elsewhere.
-    fn cpu_relu_gradient(output: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 /// Whether the CPU's kernels support this convolution: f32 on flex, and an odd square kernel.
 pub fn supports(x: &Tensor<4>, weight: &Tensor<4>) -> bool {
     let [_, _, height, width] = weight.dims();
-    let device = x.device().inner();
-    x.dtype() == DType::F32
-        && height == width
-        && height % 2 == 1
-        && matches!(device.as_dispatch(), DispatchDevice::Flex(_))
+    is_cpu_f32(x) && height == width && height % 2 == 1
 }
 
 pub fn conv2d(

@@ -10,6 +10,10 @@ mod params;
 
 #[cfg(feature = "flex")]
 pub use cpu::CpuConvOps;
+// For the benchmark of the gradients one by one.
+#[cfg(feature = "flex")]
+#[doc(hidden)]
+pub use flex::{input_gradient, weight_gradient};
 
 pub use params::ConvParams;
 

@@ -19,7 +19,7 @@ use burn::tensor::{Tensor, module};
 /// maximum of a window.
 pub fn max_pool3x3(x: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if ops::supports(&x) {
+    if crate::flex::is_cpu_f32(&x) {
         return ops::max_pool3x3(x);
     }
     let pool = MaxPoolOptions::new([3, 3]);
@@ -37,7 +37,7 @@ pub fn upsample_add(lateral: Tensor<4>, top: Tensor<4>) -> Tensor<4> {
         "upsample_add: the top must have half of the rows and columns"
     );
     #[cfg(feature = "flex")]
-    if ops::supports(&lateral) && ops::supports(&top) {
+    if crate::flex::is_cpu_f32(&lateral) && crate::flex::is_cpu_f32(&top) {
         return ops::upsample_add(lateral, top);
     }
     lateral + upsample_nearest(top, h, w)
@@ -60,7 +60,7 @@ fn upsample_nearest(x: Tensor<4>, h: usize, w: usize) -> Tensor<4> {
 /// Concatenates feature maps `[n, c, h, w]` to `[n, cells, c]`.
 pub(crate) fn pack(features: &[Tensor<4>]) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if !features.is_empty() && features.iter().all(ops::supports) {
+    if !features.is_empty() && features.iter().all(crate::flex::is_cpu_f32) {
         return ops::pack(features);
     }
     let packed = features.iter().map(|feature| {

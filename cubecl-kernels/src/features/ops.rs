@@ -1,7 +1,7 @@
 //! The operations as backend operations of the CPU, f32.
 
-use burn::backend::{Backend, Dispatch, DispatchDevice, backend_extension, tensor::FloatTensor};
-use burn::tensor::{DType, Tensor};
+use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
+use burn::tensor::Tensor;
 
 /// Operations on feature maps as a backend operation; use the functions of [`super`].
 #[backend_extension(Flex, Autodiff)]
@@ -9,14 +9,8 @@ pub trait FeatureOps: Backend {
     /// [`super::max_pool3x3`].
     fn max_pool3x3(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// The gradient of `x`; `grad` is that of the pooled cells.
-    fn max_pool3x3_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
-
     /// [`super::upsample_add`].
     fn upsample_add(lateral: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    /// The sums of 2x2 cells of `grad`: the gradient of the top.
-    fn upsample_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// `feature [n, c, h, w]` as the first cells of `[n, cells, c]`; the other cells are zero.
     fn pack_first(feature: FloatTensor<Self>, cells: usize) -> FloatTensor<Self>;
@@ -27,15 +21,6 @@ pub trait FeatureOps: Backend {
         feature: FloatTensor<Self>,
         offset: usize,
     ) -> FloatTensor<Self>;
-
-    /// Cells of `packed [n, cells, c]` from `offset` on, as `[n, c, h, w]` of `size`.
-    fn unpack(packed: FloatTensor<Self>, size: [usize; 2], offset: usize) -> FloatTensor<Self>;
-}
-
-/// Whether `x` is on the CPU, in f32.
-pub fn supports(x: &Tensor<4>) -> bool {
-    let device = x.device().inner();
-    x.dtype() == DType::F32 && matches!(device.as_dispatch(), DispatchDevice::Flex(_))
 }
 
 pub fn max_pool3x3(x: Tensor<4>) -> Tensor<4> {

@@ -38,7 +38,7 @@ pub fn group_norm(
         "group_norm: {groups} groups do not divide {c} channels"
     );
     #[cfg(feature = "flex")]
-    if ops::supports(&x) {
+    if crate::flex::is_cpu_f32(&x) {
         let setting = (groups, epsilon);
         return ops::group_norm(x, [weight, bias], setting, residual, relu);
     }
