@@ -22,6 +22,19 @@ fn repeated(count: usize, again: impl Fn(&mut Pickle)) -> Vec<u8> {
     pickle.0
 }
 
+/// A pickle that stores a callable as value 0 and its arguments as value 1, and then calls it `count` times.
+fn called(arguments: impl Fn(&mut Pickle), module: &str, name: &str, count: usize) -> Vec<u8> {
+    let mut pickle = Pickle::default();
+    arguments(&mut pickle);
+    pickle.op(b'q').op(1).op(b'0');
+    pickle.global(module, name).op(b'q').op(0).op(b'0');
+    for _ in 0..count {
+        pickle.op(b'h').op(0).op(b'h').op(1).op(b'R').op(b'0');
+    }
+    pickle.op(b'}').op(b'.');
+    pickle.0
+}
+
 pub fn pickles(file: File) {
     let recall = |pickle: &mut Pickle| {
         pickle.op(b'h').op(0);
@@ -41,46 +54,26 @@ pub fn pickles(file: File) {
     });
     refused(&file("encoded.pkl", &encoded), "more than");
     // A call with many arguments, many times.
-    let mut calls = Pickle::default();
-    calls.op(b'(');
-    for _ in 0..200_000 {
-        calls.op(b'N');
-    }
-    calls.op(b't').op(b'q').op(1).op(b'0');
-    calls
-        .global("collections", "Counter")
-        .op(b'q')
-        .op(0)
-        .op(b'0');
-    for _ in 0..100_000 {
-        calls.op(b'h').op(0).op(b'h').op(1).op(b'R').op(b'0');
-    }
-    calls.op(b'}').op(b'.');
-    refused(&file("calls.pkl", &calls.0), "to no supported model");
+    let arguments = |pickle: &mut Pickle| {
+        pickle.op(b'(');
+        (0..200_000).for_each(|_| {
+            pickle.op(b'N');
+        });
+        pickle.op(b't');
+    };
+    let calls = called(arguments, "collections", "Counter", 100_000);
+    refused(&file("calls.pkl", &calls), "to no supported model");
     // A dict of the same many pairs, many times.
-    let mut dicts = Pickle::default();
-    dicts
-        .op(b'N')
-        .op(b'N')
-        .op(0x86)
-        .op(b'q')
-        .op(2)
-        .op(b'0')
-        .op(b'(');
-    for _ in 0..200_000 {
-        dicts.op(b'h').op(2);
-    }
-    dicts.op(b'l').op(0x85).op(b'q').op(1).op(b'0');
-    dicts
-        .global("collections", "OrderedDict")
-        .op(b'q')
-        .op(0)
-        .op(b'0');
-    for _ in 0..10_000 {
-        dicts.op(b'h').op(0).op(b'h').op(1).op(b'R').op(b'0');
-    }
-    dicts.op(b'}').op(b'.');
-    refused(&file("dicts.pkl", &dicts.0), "more than");
+    let pairs = |pickle: &mut Pickle| {
+        pickle.op(b'N').op(b'N').op(0x86).op(b'q').op(2).op(b'0');
+        pickle.op(b'(');
+        (0..200_000).for_each(|_| {
+            pickle.op(b'h').op(2);
+        });
+        pickle.op(b'l').op(0x85);
+    };
+    let dicts = called(pairs, "collections", "OrderedDict", 10_000);
+    refused(&file("dicts.pkl", &dicts), "more than");
     // Entries without a tensor under one long name, each of which is listed.
     let mut ignored = Pickle::default();
     ignored
