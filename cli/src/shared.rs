@@ -28,12 +28,12 @@ impl BackendArgs {
         self.select_as(self.kind()?, 0, true)
     }
 
-    /// The precision on a device, auto by default; printed if `say`.
-    pub fn precision(&self, backend: &Selected, say: bool) -> Result<Resolved> {
+    /// The precision on a device, auto by default; printed if `print`.
+    pub fn precision(&self, backend: &Selected, print: bool) -> Result<Resolved> {
         let asked: Precision = self.precision.as_deref().unwrap_or("auto").parse()?;
         let precision = asked.resolve(&backend.device)?;
-        if say {
-            say_precision(precision);
+        if print {
+            print_precision(precision);
         }
         Ok(precision)
     }
@@ -49,10 +49,10 @@ impl BackendArgs {
         Ok(self.backend.parse()?)
     }
 
-    /// Selects the device for the process `local_rank` of this machine; printed if `say`.
-    pub fn select_as(&self, kind: BackendKind, local_rank: usize, say: bool) -> Result<Selected> {
+    /// Selects the device for the process `local_rank` of this machine; printed if `print`.
+    pub fn select_as(&self, kind: BackendKind, local_rank: usize, print: bool) -> Result<Selected> {
         let selected = select_nth(kind, local_rank)?;
-        if say {
+        if print {
             note!("backend: {selected}");
             if let Some(warning) = &selected.warning {
                 note!("warning: {warning}");
@@ -64,7 +64,7 @@ impl BackendArgs {
 }
 
 /// Prints the selected precision and the reason.
-pub fn say_precision(precision: Resolved) {
+pub fn print_precision(precision: Resolved) {
     note!(
         "precision: {} ({})",
         precision.precision(),

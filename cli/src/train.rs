@@ -8,7 +8,7 @@ pub use args::TrainArgs;
 use crate::interrupt::Requests;
 use crate::progress::Progress;
 use crate::ranks::{reserved_folder, together};
-use crate::shared::say_precision;
+use crate::shared::print_precision;
 use crate::terminal::{self, note, out};
 use anyhow::Result;
 use mrcnn_backends::Selected;
@@ -95,7 +95,7 @@ fn resume(
     }
     let requests = Requests::catch(lead);
     let mut progress = Progress::new(trainer.config.train.steps, lead, requests.clone());
-    let outcome = trainer.go_on(saved, &mut progress)?;
+    let outcome = trainer.run_from(saved, &mut progress)?;
     Ok(report(&trainer, outcome, &requests))
 }
 
@@ -104,7 +104,7 @@ fn announce(trainer: &Trainer) {
         return;
     }
     terminal::log_to(&trainer.folder.log());
-    say_precision(trainer.precision);
+    print_precision(trainer.precision);
     let train = &trainer.config.train;
     let (ranks, batch) = (trainer.comm.world_size(), train.batch_size);
     if ranks > batch {

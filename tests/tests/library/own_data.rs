@@ -124,7 +124,7 @@ fn a_run_on_ones_own_images_is_stopped_and_goes_on() {
     let (run, saved, said) = builder.resume(&[]).expect("the run");
     assert!(said.is_empty(), "{said:?}");
     let mut watch = stops_after(9);
-    let outcome = run.go_on(saved, &mut watch).expect("a run");
+    let outcome = run.run_from(saved, &mut watch).expect("a run");
     assert!(matches!(outcome, Outcome::Finished(_)));
     assert_eq!((watch.seen, watch.evaluations), (4, 1));
     assert!(run.folder.best().is_file());

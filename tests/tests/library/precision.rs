@@ -119,8 +119,8 @@ fn layers_compute_in_the_format_of_their_input() {
                 ..NormSettings::of_body(&config)
             };
             let norm = || Norm::new(&init, 8, settings).expect("a norm");
-            let wanted = norm().after(&conv, Tensor::from_inner(x.clone()), None, false);
-            let found = norm().after(&conv, half(x.clone()), None, false);
+            let wanted = norm().conv_norm(&conv, Tensor::from_inner(x.clone()), None, false);
+            let found = norm().conv_norm(&conv, half(x.clone()), None, false);
             assert_eq!(found.dtype(), DType::from(format));
             let error = error(&floats(found), &floats(wanted));
             assert!(error < allowed, "{precision} {kind:?}: {error:.1e}");
