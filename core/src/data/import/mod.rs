@@ -1,6 +1,7 @@
 //! Converts datasets of other formats to COCO folders, which training takes as they are.
 
 mod cvat;
+pub(crate) mod cvat_xml;
 pub(crate) mod data_yaml;
 mod detect;
 #[cfg(feature = "fuzzing")]
