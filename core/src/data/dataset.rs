@@ -63,7 +63,7 @@ pub struct LeftOut {
 pub struct Dataset {
     /// The annotation file, or the name of the source.
     pub annotations: PathBuf,
-    /// The part of the file that this is, where it is not the whole.
+    /// What its description adds: the part of the file that this is, or that its classes were matched by name.
     pub part: Option<String>,
     /// Its classes.
     pub classes: Classes,

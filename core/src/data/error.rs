@@ -72,8 +72,8 @@ pub enum DataError {
     },
     /// The validation split has classes that the training split lacks.
     #[error(
-        "{path}: the training split has no class {missing} (it has {known}): name the classes alike in both, \
-         or leave these objects out"
+        "{path}: {}: name the classes alike in both, or leave these objects out",
+        other_classes(missing, known)
     )]
     OtherClasses {
         /// The validation split's annotations.
@@ -128,7 +128,19 @@ pub enum DataError {
     },
 }
 
+fn other_classes(missing: &str, known: &str) -> String {
+    format!("the training split has no class {missing} (it has {known})")
+}
+
 impl DataError {
+    /// What is wrong, without the file and the fix where they are known to be told apart.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::OtherClasses { missing, known, .. } => other_classes(missing, known),
+            other => other.to_string(),
+        }
+    }
+
     /// The refusal of a dataset with `problems`, the first few named.
     pub(crate) fn refused(path: &Path, problems: &[Problem]) -> Self {
         // One of each kind says more than three of the same.
