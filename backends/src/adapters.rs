@@ -1,8 +1,8 @@
-//! wgpu adapters: which exist, through which graphics API, and which one a device is opened on.
+//! wgpu adapters: which exist, their graphics APIs, and which one a device is opened on.
 //!
-//! OpenGL is used only on request. wgpu's OpenGL backend runs every call under one context lock, which
-//! its polling thread gives up on after six seconds; where a batch of kernels holds the lock for longer,
-//! that thread panics and whoever waits for the device waits forever (wgpu-hal 30.0.1, `gles/egl.rs`).
+//! OpenGL is used only on request. wgpu's OpenGL backend makes every call under one context lock, and
+//! its polling thread waits for it for six seconds at most; if a batch of kernels holds the lock for longer,
+//! that thread panics and every thread that waits for the device waits forever (wgpu-hal 30.0.1, `gles/egl.rs`).
 
 use crate::tuning;
 use crate::{BackendError, BackendKind, Selected};
@@ -52,7 +52,7 @@ impl GraphicsApi {
 }
 
 impl GraphicsApi {
-    /// Name for people.
+    /// Display name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Vulkan => "Vulkan",
@@ -74,9 +74,9 @@ impl fmt::Display for GraphicsApi {
 pub struct Adapter {
     /// Name of the GPU or of the software renderer.
     pub name: String,
-    /// API through which it is reached.
+    /// Graphics API through which it is reached.
     pub api: GraphicsApi,
-    /// Driver and its version, as far as the driver states them.
+    /// Driver and its version, if the driver states them.
     pub driver: String,
     /// Whether the CPU renders (lavapipe, llvmpipe, WARP, SwiftShader).
     pub is_software: bool,
@@ -88,7 +88,7 @@ impl fmt::Display for Adapter {
     }
 }
 
-/// The adapters of one API. Asked once per process: a Vulkan loader may crash while instances come and go
+/// The adapters of one API. Queried once per process: a Vulkan loader may crash if instances are created and destroyed
 /// on several threads, so the instance is kept.
 fn adapters_of(api: GraphicsApi) -> Vec<Adapter> {
     static KNOWN: Mutex<BTreeMap<GraphicsApi, Vec<Adapter>>> = Mutex::new(BTreeMap::new());
@@ -126,7 +126,7 @@ fn is_software(device_type: DeviceType, name: &str) -> bool {
     device_type == DeviceType::Cpu || renderers.iter().any(|renderer| name.contains(renderer))
 }
 
-/// Every adapter of every API, OpenGL's too. Loads the drivers: up to a second.
+/// Every adapter of every API, including OpenGL's. Loads the drivers, which takes up to a second.
 pub fn adapters() -> Vec<Adapter> {
     GraphicsApi::ALL.into_iter().flat_map(adapters_of).collect()
 }
@@ -149,7 +149,7 @@ fn allowed_apis(kind: BackendKind, variable: Option<&str>) -> Vec<GraphicsApi> {
     GraphicsApi::ALL.into_iter().filter(is_allowed).collect()
 }
 
-/// The adapter that `kind` opens: a GPU through the first API that has one, else a software renderer.
+/// The adapter that `kind` opens: a GPU through the first API that has one, otherwise a software renderer.
 pub(crate) fn preferred(kind: BackendKind) -> Result<Adapter, BackendError> {
     let found: Vec<Adapter> = apis(kind).into_iter().flat_map(adapters_of).collect();
     let gpu = found.iter().find(|adapter| !adapter.is_software);
@@ -159,7 +159,7 @@ pub(crate) fn preferred(kind: BackendKind) -> Result<Adapter, BackendError> {
     }
 }
 
-/// What to do where `kind` has no adapter; names an OpenGL adapter that was passed over.
+/// What to do if `kind` has no adapter; names an OpenGL adapter that is not used by default.
 fn help(kind: BackendKind) -> String {
     let install = "install the Vulkan driver of your GPU (Debian: apt-get install \
                    mesa-vulkan-drivers, which has a software renderer too) or use --backend cpu";
@@ -169,14 +169,14 @@ fn help(kind: BackendKind) -> String {
     }
     match adapters_of(GraphicsApi::OpenGl).first() {
         Some(adapter) => format!(
-            "{adapter} was passed over, because OpenGL is slow and can stall (--backend wgpu-gl \
-             uses it all the same); {install}"
+            "{adapter} is not used by default, because OpenGL is slow and can stall (--backend wgpu-gl \
+             uses it anyway); {install}"
         ),
         None => install.into(),
     }
 }
 
-/// Opens the preferred adapter of `kind`; the same device for every caller of this process.
+/// Opens the preferred adapter of `kind`; all callers in this process get the same device.
 pub(crate) fn open(kind: BackendKind) -> Result<Selected, BackendError> {
     let adapter = preferred(kind)?;
     tuning::configure(adapter.is_software);
@@ -189,7 +189,7 @@ pub(crate) fn open(kind: BackendKind) -> Result<Selected, BackendError> {
     let name = device.identity().map(|identity| identity.name);
     let warning = (adapter.api == GraphicsApi::OpenGl).then_some(
         "OpenGL has no timestamps and one lock for all calls: it is slow and can stall; use Vulkan \
-         where there is a driver",
+         if there is a driver",
     );
     Ok(Selected {
         kind: match adapter.api {
@@ -204,8 +204,8 @@ pub(crate) fn open(kind: BackendKind) -> Result<Selected, BackendError> {
     })
 }
 
-/// The device of an API's high-performance adapter. Burn opens an API once per process and refuses a
-/// second time.
+/// The device of an API's high-performance adapter. Burn opens an API once per process and panics when it is opened
+/// again.
 fn device(api: GraphicsApi) -> Result<Device, String> {
     static OPENED: OnceLock<Mutex<BTreeMap<GraphicsApi, Result<Device, String>>>> = OnceLock::new();
     let opened = OPENED.get_or_init(Mutex::default);

@@ -1,4 +1,4 @@
-//! What this machine and this build have, what is picked and why, and what to install.
+//! Report of what this machine and this build support, what is selected and why, and what to install.
 
 use crate::precision::architecture;
 use crate::{BackendError, BackendKind, Precision, select};
@@ -14,15 +14,15 @@ pub struct DeviceFacts {
     pub name: String,
     /// Graphics API through which wgpu reaches it.
     pub api: Option<&'static str>,
-    /// Driver and its version, where one is known.
+    /// Driver and its version, if known.
     pub driver: Option<String>,
-    /// Number formats that tensors can have.
+    /// Dtypes that tensors can have.
     pub formats: Vec<&'static str>,
-    /// What `--precision` takes here.
+    /// Values of `--precision` that it supports.
     pub precisions: Vec<Precision>,
-    /// What `--precision auto` picks, and why.
+    /// The precision that `--precision auto` selects, and why.
     pub auto_precision: String,
-    /// What its kernels are compiled for, e.g. `ptx_sm90`.
+    /// Compilation target of its kernels, e.g. `ptx_sm90`.
     pub target: Option<String>,
     /// False for a software adapter.
     pub is_card: bool,
@@ -44,32 +44,32 @@ pub struct SkippedAdapter {
 /// A backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BackendFacts {
-    /// Which.
+    /// Kind of the backend.
     pub kind: BackendKind,
     /// Its devices.
     pub devices: Vec<DeviceFacts>,
-    /// Adapters that are there and are not used.
+    /// Adapters that exist but are not used.
     pub skipped: Vec<SkippedAdapter>,
-    /// Why there are none.
+    /// Why it has no devices.
     pub missing: Option<String>,
 }
 
-/// What was found.
+/// The report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnosis {
     /// Every backend.
     pub backends: Vec<BackendFacts>,
-    /// What `--backend auto` takes.
+    /// The backend that `--backend auto` selects.
     pub picked: Option<BackendKind>,
-    /// Why.
+    /// Why it is selected.
     pub reason: String,
     /// NVIDIA GPUs as reported by the driver: name, driver version, memory.
     pub nvidia: Vec<String>,
-    /// What to do for more.
+    /// What to do to make more devices available.
     pub advice: Vec<String>,
 }
 
-/// Looks at every backend. Opens every device: seconds.
+/// Examines every backend. Opens every device, which takes seconds.
 pub fn diagnose() -> Diagnosis {
     let backends = vec![cuda(), wgpu(), cpu()];
     let nvidia = nvidia_cards();
@@ -112,7 +112,7 @@ fn matrix_units(target: &str) -> &'static str {
     }
 }
 
-/// What `--precision` takes on a device, and what `auto` picks and why.
+/// The values of `--precision` that a device supports, and what `auto` selects and why.
 fn precisions(device: &Device) -> (Vec<Precision>, String) {
     let auto = match Precision::Auto.resolve(device) {
         Ok(auto) => format!("{}: {}", auto.precision(), auto.reason()),
@@ -151,7 +151,7 @@ fn cpu() -> BackendFacts {
     facts(BackendKind::Cpu, device.into_iter().collect())
 }
 
-/// The adapter that the backend opens, and why each other one is passed over.
+/// The adapter that the backend opens, and why each other one is not used.
 #[cfg(feature = "wgpu")]
 fn wgpu() -> BackendFacts {
     let used = crate::adapters::preferred(BackendKind::Wgpu).ok();
@@ -190,9 +190,9 @@ fn skip_reason(adapter: &crate::Adapter, used: Option<&crate::Adapter>) -> Strin
     let is_allowed = crate::adapters::apis(BackendKind::Wgpu).contains(&adapter.api);
     match used {
         _ if adapter.api == GraphicsApi::OpenGl && !is_allowed => {
-            "OpenGL is slow and can stall; --backend wgpu-gl uses it all the same".into()
+            "OpenGL is slow and can stall; --backend wgpu-gl uses it anyway".into()
         }
-        _ if !is_allowed => "WGPU_BACKEND leaves its API out".into(),
+        _ if !is_allowed => "WGPU_BACKEND excludes its API".into(),
         Some(used) if adapter.is_software && !used.is_software => {
             format!("it is a software renderer, and {used} is a GPU")
         }
@@ -200,7 +200,7 @@ fn skip_reason(adapter: &crate::Adapter, used: Option<&crate::Adapter>) -> Strin
             format!("the same adapter is reached through {}", used.api)
         }
         Some(used) => format!(
-            "{used} comes first; CUBECL_WGPU_DEFAULT_DEVICE (e.g. `IntegratedGpu(0)`) chooses another"
+            "{used} comes first; CUBECL_WGPU_DEFAULT_DEVICE (e.g. `IntegratedGpu(0)`) selects another"
         ),
         None => "it cannot be opened".into(),
     }
@@ -234,7 +234,7 @@ fn cuda() -> BackendFacts {
             is_card: true,
         }
     };
-    // A device of a toolchain that does not work panics when it is asked for its dtypes.
+    // A device whose toolchain does not work panics when its dtypes are queried.
     let devices = match select(BackendKind::Cuda) {
         Ok(_) => Device::enumerate(DeviceType::Cuda).into_vec(),
         Err(_) => Vec::new(),
@@ -250,7 +250,7 @@ fn cuda() -> BackendFacts {
     facts(BackendKind::Cuda, Vec::new())
 }
 
-/// Why a kernel cannot be compiled for the first GPU, and the fix. Compiles one: half a second.
+/// Why no kernel can be compiled for the first GPU, and how to fix it. Compiles one, which takes half a second.
 #[cfg(feature = "cuda")]
 fn cuda_problem() -> Option<String> {
     use crate::toolchain::{compile, find};
@@ -282,7 +282,7 @@ fn nvidia_driver() -> Option<String> {
     text.lines().next().map(String::from)
 }
 
-/// What `nvidia-smi` says; nothing without a driver.
+/// The output of `nvidia-smi`; empty without a driver.
 fn nvidia_cards() -> Vec<String> {
     let query = [
         "--query-gpu=name,driver_version,memory.total",
@@ -310,9 +310,9 @@ fn reason(picked: Option<BackendKind>, backends: &[BackendFacts]) -> String {
     match picked {
         Some(BackendKind::Cuda) => "an NVIDIA GPU and its driver are available".into(),
         Some(BackendKind::Wgpu) if has_card(BackendKind::Wgpu) => {
-            "there is no CUDA device, and wgpu has a GPU".into()
+            "there is no CUDA device, but wgpu has a GPU".into()
         }
-        Some(BackendKind::Wgpu) => "this build has no processor backend".into(),
+        Some(BackendKind::Wgpu) => "this build has no CPU backend".into(),
         Some(_) if software => {
             "wgpu has only a software adapter, which is slower than the CPU itself".into()
         }
@@ -321,7 +321,7 @@ fn reason(picked: Option<BackendKind>, backends: &[BackendFacts]) -> String {
     }
 }
 
-/// The advice where nothing else is advised.
+/// The advice if there is no other.
 const NOTHING_MISSING: &str = "nothing is missing";
 
 fn advice(backends: &[BackendFacts], nvidia: &[String]) -> Vec<String> {
@@ -411,7 +411,7 @@ impl fmt::Display for Diagnosis {
             writeln!(f, "NVIDIA   {gpu}")?;
         }
         let picked = self.picked.map_or("none".into(), |kind| kind.to_string());
-        writeln!(f, "picked   {picked}: {}", self.reason)?;
+        writeln!(f, "selected {picked}: {}", self.reason)?;
         for line in &self.advice {
             writeln!(f, "advice   {line}")?;
         }

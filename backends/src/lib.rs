@@ -1,6 +1,6 @@
 //! Device selection: from the requested backend, the features of this build and the hardware of this machine.
 #![warn(missing_docs)]
-// A library prints nothing; and these panic where nobody reads.
+// A library does not print, and the print macros panic if the output is closed.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 #[cfg(all(feature = "wgpu", not(target_family = "wasm")))]
@@ -31,7 +31,7 @@ use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
 
-/// The Burn backend that computes.
+/// A Burn backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BackendKind {
@@ -43,7 +43,7 @@ pub enum BackendKind {
     WgpuGl,
     /// NVIDIA GPUs through CUDA.
     Cuda,
-    /// CUDA where there is an NVIDIA GPU, else wgpu where there is a GPU, else the CPU.
+    /// CUDA if there is an NVIDIA GPU, otherwise wgpu if there is a GPU, otherwise the CPU.
     #[default]
     Auto,
 }
@@ -80,19 +80,19 @@ impl FromStr for BackendKind {
 /// Why a backend cannot be used.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum BackendError {
-    /// No such name.
+    /// The name does not exist.
     #[error("there is no backend `{0}`; use auto, cpu, wgpu, wgpu-gl or cuda")]
     Unknown(String),
-    /// Left out of this build.
+    /// It is not part of this build.
     #[error("this build has no {0} backend; build again with `--features {1}`")]
     NotBuilt(BackendKind, &'static str),
     /// The machine has no device for it.
     #[error("no device for the {0} backend; {1}")]
     NoDevice(BackendKind, String),
-    /// CUDA's driver, NVRTC or headers are missing or do not fit each other.
-    #[error("there is an NVIDIA GPU, and the cuda backend cannot use it: {0}")]
+    /// CUDA's driver, NVRTC or headers are missing or do not match each other.
+    #[error("there is an NVIDIA GPU, but the cuda backend cannot use it: {0}")]
     Toolchain(String),
-    /// The driver lists an adapter and does not open it.
+    /// The driver lists an adapter but cannot open it.
     #[error("{adapter} cannot be opened: {reason}; update its driver or use --backend cpu")]
     CannotOpen {
         /// Name and API of the adapter.
@@ -102,16 +102,16 @@ pub enum BackendError {
     },
 }
 
-/// A device that was found.
+/// A selected device.
 #[derive(Clone, Debug)]
 pub struct Selected {
-    /// Never [`BackendKind::Auto`].
+    /// Kind of the backend, never [`BackendKind::Auto`].
     pub kind: BackendKind,
     /// Name of the device, as its driver states it.
     pub name: String,
     /// Graphics API through which wgpu reaches it.
     pub api: Option<&'static str>,
-    /// Whether a GPU API is rendered by the CPU. False for the CPU backend itself.
+    /// Whether the CPU renders through a GPU API. False for the CPU backend itself.
     pub is_software: bool,
     /// A reason to use another device.
     pub warning: Option<&'static str>,
@@ -143,13 +143,13 @@ impl fmt::Display for Selected {
     }
 }
 
-/// Finds the device for `kind`.
+/// Selects the device for `kind`.
 pub fn select(kind: BackendKind) -> Result<Selected, BackendError> {
     select_nth(kind, 0)
 }
 
-/// Finds the device for `kind` for the process `local_rank` of this machine: each process has an NVIDIA GPU
-/// of its own; all share the CPU or the wgpu adapter.
+/// Selects the device for `kind` for the process `local_rank` of this machine: each process has its own NVIDIA GPU;
+/// all share the CPU or the wgpu adapter.
 pub fn select_nth(kind: BackendKind, local_rank: usize) -> Result<Selected, BackendError> {
     match kind {
         BackendKind::Cpu => cpu(),
@@ -174,7 +174,7 @@ fn cpu() -> Result<Selected, BackendError> {
     Err(BackendError::NotBuilt(BackendKind::Cpu, "flex"))
 }
 
-/// The best adapter, a software renderer if there is nothing else.
+/// The best adapter, which is a software renderer if there is nothing else.
 #[cfg(all(feature = "wgpu", not(target_family = "wasm")))]
 fn wgpu(kind: BackendKind) -> Result<Selected, BackendError> {
     adapters::open(kind)
@@ -191,7 +191,7 @@ fn wgpu_gpu() -> Result<Selected, BackendError> {
     adapters::open(BackendKind::Wgpu)
 }
 
-/// Nothing can wait for the browser's adapter here.
+/// The browser's adapter is only available asynchronously.
 #[cfg(all(feature = "wgpu", target_family = "wasm"))]
 fn wgpu(kind: BackendKind) -> Result<Selected, BackendError> {
     let help = "in a browser open it with `Device::wgpu_options().init_async()`";

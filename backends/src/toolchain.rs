@@ -1,7 +1,7 @@
-//! What CUDA needs at run time beside a GPU: a driver, NVRTC and the CUDA headers, of versions that fit.
+//! CUDA's run-time requirements: a driver, NVRTC and the CUDA headers, of matching versions.
 //!
-//! CubeCL compiles every kernel with NVRTC, which includes headers of the CUDA toolkit. Where something is
-//! missing it panics at the first kernel; [`Toolchain::problem`] names it before.
+//! CubeCL compiles every kernel with NVRTC, which includes headers of the CUDA toolkit. If something is
+//! missing it panics at the first kernel; [`Toolchain::problem`] reports it before.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -30,12 +30,12 @@ impl fmt::Display for Version {
     }
 }
 
-/// What was found for one GPU.
+/// The toolchain for one GPU.
 #[derive(Clone, Debug)]
 pub(crate) struct Toolchain {
-    /// The newest CUDA that the driver supports.
+    /// The newest CUDA version that the driver supports.
     pub driver: Version,
-    /// The oldest that it must support for this build.
+    /// The oldest version that it must support for this build.
     pub needed: Version,
     /// NVRTC's version, if it can be loaded.
     pub nvrtc: Option<Version>,
@@ -45,7 +45,7 @@ pub(crate) struct Toolchain {
     pub architecture: u32,
 }
 
-/// Headers that kernels include, and the wheel that has each.
+/// Headers that kernels include, and the wheel that contains each.
 const HEADERS: [(&str, &str); 4] = [
     ("cuda_fp16.h", "nvidia-cuda-runtime-cu12"),
     ("mma.h", "nvidia-cuda-runtime-cu12"),
@@ -53,11 +53,11 @@ const HEADERS: [(&str, &str); 4] = [
     ("cuda/barrier", "nvidia-cuda-cccl-cu12"),
 ];
 
-/// Where the three ways to install NVRTC and the headers are described.
+/// Documentation of the three ways to install NVRTC and the headers.
 const GUIDE: &str = "docs/cuda.md";
 
 impl Toolchain {
-    /// What keeps kernels from being compiled and loaded, and how to fix it.
+    /// What prevents kernels from being compiled and loaded, and how to fix it.
     pub fn problem(&self) -> Option<String> {
         self.old_driver()
             .or_else(|| self.bad_nvrtc())
@@ -68,7 +68,7 @@ impl Toolchain {
         let (driver, needed) = (self.driver, self.needed);
         (driver < needed).then(|| {
             format!(
-                "the NVIDIA driver supports CUDA {driver}, and this build calls functions of CUDA \
+                "the NVIDIA driver supports CUDA {driver}, but this build calls functions of CUDA \
                  {needed}; update the driver (525 or newer has CUDA 12.0, 570 has 12.8), or build with \
                  CUDARC_CUDA_VERSION=12060 in the environment"
             )
@@ -91,11 +91,11 @@ impl Toolchain {
                 self.architecture
             ));
         }
-        // A driver compiles the PTX of its own and of older versions.
+        // A driver compiles PTX of its own and of older versions.
         let driver = self.driver;
         (nvrtc > driver).then(|| {
             format!(
-                "NVRTC is of CUDA {nvrtc}, and the NVIDIA driver supports CUDA {driver}, which cannot load \
+                "NVRTC is of CUDA {nvrtc}, but the NVIDIA driver supports CUDA {driver}, which cannot load \
                  its kernels; update the driver, or `pip install 'nvidia-cuda-nvrtc-cu12<={driver}.999'` \
                  and put its folder lib first in LD_LIBRARY_PATH (see {GUIDE})"
             )
@@ -146,10 +146,10 @@ mod probe {
     use cudarc::nvrtc::result as nvrtc;
     use std::ffi::{CStr, CString};
 
-    /// CUDA 12.0: the oldest whose functions CubeCL uses.
+    /// CUDA 12.0: the oldest version whose functions CubeCL uses.
     const OLDEST: u32 = 12_000;
 
-    /// Which version's functions the driver must have: drivers keep what older versions have, and cudarc
+    /// The CUDA version whose functions the driver must have: drivers keep the functions of older versions, and cudarc
     /// binds one function by the name that it got in 12.8.
     fn needed() -> u32 {
         if sys::CUDA_VERSION >= 12_080 {
@@ -159,7 +159,7 @@ mod probe {
         }
     }
 
-    /// The toolchain of a GPU; `Err` is a failure of the driver.
+    /// The toolchain of a GPU. Fails if the driver fails.
     pub(crate) fn find(number: usize) -> Result<Toolchain, String> {
         let failed = |error: driver::DriverError| format!("the NVIDIA driver failed: {error}");
         driver::init().map_err(failed)?;
@@ -199,7 +199,7 @@ mod probe {
         })
     }
 
-    /// Compiles a kernel with every header that CubeCL's kernels include, for the GPU's architecture. `Err`
+    /// Compiles a kernel with every header that CubeCL's kernels include, for the GPU's architecture. The error
     /// is NVRTC's log.
     pub(crate) fn compile(toolchain: &Toolchain) -> Result<(), String> {
         const SOURCE: &CStr = c"#include <cuda_fp16.h>

@@ -1,17 +1,17 @@
 //! Settings of kernel tuning, and a count of the kernels that were tuned.
 //!
-//! Burn times several kernels for every new shape and keeps the fastest. On a GPU that takes a moment, on
-//! a software renderer minutes: there, each candidate is timed once.
+//! Burn times several kernels for every new shape and keeps the fastest. That is quick on a GPU, but takes
+//! minutes on a software renderer: there, each candidate is timed only once.
 
 use crate::watchdog;
 use log::{LevelFilter, Log, Metadata, Record};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Applies the settings; the first call of a process counts, before a device is opened.
+/// Applies the settings. Only the first call of a process has an effect; call it before a device is opened.
 ///
-/// A `cubecl.toml` and CubeCL's environment variables stay in force: `CUBECL_AUTOTUNE_LEVEL=1` tunes a
-/// software renderer as a GPU.
+/// A `cubecl.toml` and CubeCL's environment variables take precedence: `CUBECL_AUTOTUNE_LEVEL=1` tunes a
+/// software renderer like a GPU.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub(crate) fn configure(is_software: bool) {
     use cubecl_runtime::config::autotune::{AutotuneLevel, BenchConfig};
@@ -36,7 +36,7 @@ pub(crate) fn configure(is_software: bool) {
 static TUNED: AtomicUsize = AtomicUsize::new(0);
 static LISTENER: OnceLock<fn(usize)> = OnceLock::new();
 
-/// How many kernels this process has tuned, where [`count_tuned_kernels`] was called.
+/// Number of kernels that this process has tuned, if [`count_tuned_kernels`] was called.
 pub fn tuned_kernels() -> usize {
     TUNED.load(Ordering::Relaxed)
 }
@@ -44,8 +44,8 @@ pub fn tuned_kernels() -> usize {
 /// Counts tuned kernels and calls `on_kernel` with the count after each, from the device's thread. Every
 /// tuned kernel counts as progress for the [`watchdog`].
 ///
-/// Installs a logger for the `log` crate, through which CubeCL reports; does nothing where the program has
-/// installed one of its own.
+/// Installs a logger for the `log` crate, through which CubeCL reports; does nothing if the program has
+/// installed its own.
 pub fn count_tuned_kernels(on_kernel: fn(usize)) {
     let is_ours = log::set_logger(&TuningLog).is_ok();
     if is_ours {

@@ -1,8 +1,8 @@
-//! A watchdog for devices that stop answering.
+//! A watchdog for devices that stop responding.
 //!
 //! A driver, or a deadlock in a GPU runtime, can leave the program waiting forever. Work on a device holds an
-//! [`Operation`]; a thread started by [`watch`] calls back once an operation has made no progress for a time
-//! far above that of any kernel or tuning round. In a browser nothing is watched.
+//! [`Operation`]; a thread started by [`watch`] calls back if an operation makes no progress for
+//! far longer than any kernel or tuning round takes. In a browser nothing is watched.
 
 #[cfg(not(target_family = "wasm"))]
 mod stall;
@@ -38,7 +38,7 @@ impl Drop for Operation {
     }
 }
 
-/// Reports progress of whatever is under way.
+/// Reports progress of the current operation, whichever it is.
 #[cfg(not(target_family = "wasm"))]
 pub(crate) fn touch() {
     stall::progress(None);

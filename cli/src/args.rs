@@ -37,54 +37,54 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Render shapes, train on them, evaluate and draw the predictions: minutes on a processor.
+    /// Try everything on rendered shapes: train, evaluate and draw predictions; minutes on a CPU.
     Quickstart(QuickstartArgs),
-    /// Train on a data set in COCO format.
+    /// Train on a dataset in COCO format.
     #[command(after_help = TRAIN_EXAMPLES)]
     Train(TrainArgs),
-    /// Evaluate weights: COCO's 12 numbers for boxes and 12 for masks.
+    /// Evaluate weights: COCO's 12 metrics for boxes and 12 for masks.
     #[command(after_help = EVAL_EXAMPLES)]
     Eval(EvalArgs),
-    /// Find objects in images.
+    /// Detect objects in images.
     #[command(after_help = PREDICT_EXAMPLES)]
     Predict(PredictArgs),
-    /// Read weights of torchvision, Detectron2 or TensorFlow; write ours or torchvision's.
+    /// Convert weights of torchvision, Detectron2 or TensorFlow to ours, or ours to torchvision's.
     Convert(ConvertArgs),
-    /// Render, convert, check or look at a data set.
+    /// Render, convert, check or inspect a dataset.
     Dataset {
         #[command(subcommand)]
         command: DatasetCommand,
     },
-    /// Time training or inference: images a second, percentiles of the steps.
+    /// Time training or inference: images per second, percentiles of the steps.
     Benchmark(BenchmarkArgs),
     /// Explain the settings of the configuration.
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// What this machine and this build have, what is picked and why, what to install.
+    /// Show what this machine and this build support, what is selected and why, and what to install.
     Doctor(DoctorArgs),
 }
 
 #[derive(Debug, Args)]
 pub struct BackendArgs {
-    /// Backend: auto takes CUDA, then a GPU through wgpu (Vulkan, Metal, DirectX 12), then the CPU;
+    /// Backend: auto selects CUDA, then a GPU through wgpu (Vulkan, Metal, DirectX 12), then the CPU;
     /// wgpu-gl is OpenGL, which is slow and can stall
     #[arg(long, default_value = "auto", value_parser = ["auto", "cpu", "wgpu", "wgpu-gl", "cuda"])]
     backend: String,
-    /// What activations are kept in and multiplied in: auto takes tf32 on CUDA cards from sm80 on, f16
-    /// on sm70 and sm75, else f32; `doctor` lists what a device can do
+    /// Dtype of activations and matrix products: auto is tf32 on CUDA GPUs from sm80 on, f16
+    /// on sm70 and sm75, and otherwise f32; `doctor` lists what a device supports
     #[arg(long, value_parser = ["auto", "f32", "tf32", "f16", "bf16"])]
     precision: Option<String>,
 }
 
 impl BackendArgs {
-    /// Finds the device and says which it is.
+    /// Selects the device and prints it.
     pub fn select(&self) -> Result<Selected> {
         self.select_as(self.kind()?, 0, true)
     }
 
-    /// The precision on a device, auto unless one was asked for; `say` says which it is.
+    /// The precision on a device, auto by default; printed if `say`.
     pub fn precision(&self, backend: &Selected, say: bool) -> Result<Resolved> {
         let asked: Precision = self.precision.as_deref().unwrap_or("auto").parse()?;
         let precision = asked.resolve(&backend.device)?;
@@ -94,18 +94,18 @@ impl BackendArgs {
         Ok(precision)
     }
 
-    /// As `--set` would say it.
+    /// The requested precision as an override of the configuration.
     pub fn precision_override(&self) -> Option<String> {
         let asked = self.precision.as_deref()?;
         Some(format!("train.precision={asked}"))
     }
 
-    /// What was asked for.
+    /// The requested backend.
     pub fn kind(&self) -> Result<BackendKind> {
         Ok(self.backend.parse()?)
     }
 
-    /// Finds the device of the process `local_rank` of this machine; `say` says which it is.
+    /// Selects the device for the process `local_rank` of this machine; printed if `say`.
     pub fn select_as(&self, kind: BackendKind, local_rank: usize, say: bool) -> Result<Selected> {
         let selected = select_nth(kind, local_rank)?;
         if say {
@@ -119,7 +119,7 @@ impl BackendArgs {
     }
 }
 
-/// Says which precision was taken and why.
+/// Prints the selected precision and the reason.
 pub fn say_precision(precision: Resolved) {
     note!(
         "precision: {} ({})",
@@ -144,20 +144,20 @@ pub struct TrainArgs {
     /// Dataset folder or annotation file (data.dir)
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Folder of the images, where it does not follow from --data (data.images)
+    /// Folder of the images, needed if --data does not determine it (data.images)
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
-    /// Run folder; a number is added where it exists
+    /// Run folder; a number is appended if it exists
     #[arg(long, value_name = "DIR", default_value = "runs/train")]
     pub out: PathBuf,
-    /// Go on with the run in this folder from its newest checkpoint, by its args.toml
+    /// Resume the run in this folder from its newest checkpoint, with its args.toml
     #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "data", "images", "out", "weights", "seed"])]
     pub resume: Option<PathBuf>,
-    /// Weights to start from: ours, torchvision's (a detector or a ResNet), Detectron2's or
-    /// TensorFlow's; without --config their settings are taken too
+    /// Initial weights: ours, torchvision's (a detector or a ResNet), Detectron2's or
+    /// TensorFlow's; without --config their settings are used too
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
-    /// Seed of everything random (train.seed)
+    /// Seed of all random numbers (train.seed)
     #[arg(long)]
     seed: Option<u64>,
     #[command(flatten)]
@@ -168,7 +168,7 @@ pub struct TrainArgs {
     pub ranks: RankArgs,
     #[command(flatten)]
     overrides: OverrideArgs,
-    /// How masks are sorted by size
+    /// Area that groups masks by size
     #[arg(long, value_enum, default_value = "mask")]
     pub area: Area,
 }
@@ -183,7 +183,7 @@ Examples:
   mrcnn-cli train --resume runs/train";
 
 impl TrainArgs {
-    /// Everything that changes a setting, `--set` last.
+    /// Everything that changes a setting; `--set` is last, so that it takes precedence.
     pub fn overrides(&self) -> Vec<String> {
         let mut overrides = self.recipe.overrides();
         overrides.extend(self.backend.precision_override());
@@ -191,13 +191,13 @@ impl TrainArgs {
         overrides
     }
 
-    /// The configuration: the file or preset, else that of the weights; then `--data`, `--seed` and
+    /// The configuration: the file or preset, otherwise that of the weights; then `--data`, `--seed` and
     /// `--set`.
     pub fn config(&self, weights: Option<&Config>) -> Result<Config> {
         let mut config = match (&self.config, weights) {
             (None, Some(weights)) => {
                 let mut config = weights.clone();
-                // The data's, and the device's.
+                // They depend on the data and on the device.
                 config.model.num_classes = 0;
                 config.train.precision = Precision::Auto;
                 config
@@ -216,7 +216,7 @@ impl TrainArgs {
         config.check()?;
         if config.data.dir.as_os_str().is_empty() {
             return Err(anyhow!(
-                "no data set: give --data DIR or data.dir in the configuration"
+                "no dataset: give --data DIR or data.dir in the configuration"
             ));
         }
         Ok(config)
@@ -225,29 +225,29 @@ impl TrainArgs {
 
 #[derive(Debug, Args)]
 pub struct EvalArgs {
-    /// Weights of `train` or `convert`, or what `convert` reads
+    /// Weights of `train` or `convert`, or any that `convert` reads
     #[arg(long, value_name = "FILE", required_unless_present = "results")]
     pub weights: Option<PathBuf>,
-    /// Evaluates COCO results JSON, of any program, in place of weights
+    /// Evaluate COCO results JSON, of any program, instead of weights
     #[arg(long, value_name = "FILE", conflicts_with_all = ["weights", "json", "backend", "precision", "gpus"])]
     pub results: Option<PathBuf>,
-    /// Dataset folder or annotation file; else the one in the weights' configuration
+    /// Dataset folder or annotation file; by default the one in the weights' configuration
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Folder of the images, where it does not follow from --data
+    /// Folder of the images, needed if --data does not determine it
     #[arg(long, value_name = "DIR")]
     pub images: Option<PathBuf>,
-    /// Split to evaluate; else the configured one
+    /// Split to evaluate; by default the configured one
     #[arg(long)]
     pub split: Option<String>,
-    /// Writes the detections as COCO results JSON
+    /// Write the detections as COCO results JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
     pub ranks: RankArgs,
-    /// How masks are sorted by size
+    /// Area that groups masks by size
     #[arg(long, value_enum, default_value = "mask")]
     pub area: Area,
 }
@@ -263,37 +263,37 @@ pub struct PredictArgs {
     /// Images, folders of images, datasets, or patterns such as 'photos/**/*.jpg'
     #[arg(required = true, value_name = "IMAGES")]
     pub images: Vec<OsString>,
-    /// Split of a dataset; else val, or the only one
+    /// Split of a dataset; by default val, or the only one
     #[arg(long, value_name = "NAME")]
     pub split: Option<String>,
-    /// Reads the folders in folders too
+    /// Include subfolders
     #[arg(long)]
     pub recursive: bool,
-    /// Skips the images that are done in --out already
+    /// Skip images that are already done in --out
     #[arg(long)]
     pub resume: bool,
-    /// Weights of `train` or `convert`, or what `convert` reads; else the newest best.safetensors under runs/
+    /// Weights of `train` or `convert`, or any that `convert` reads; by default the newest best.safetensors under runs/
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
-    /// Folder for the overlays, detections.json and images.json; a number is added where it exists
+    /// Folder for the overlays, detections.json and images.json; a number is appended if it exists
     #[arg(long, value_name = "DIR", default_value = "runs/predict")]
     pub out: PathBuf,
-    /// Detections with a lower score are left out
+    /// Score threshold: detections with a lower score are left out
     #[arg(long, default_value_t = 0.5)]
     pub score: f32,
-    /// What is printed; the files are written either way
+    /// What is printed; the files are written in any case
     #[arg(long, value_enum, default_value = "table")]
     pub format: PrintFormat,
     #[command(flatten)]
     pub model: ModelArgs,
 }
 
-/// What `predict` and `doctor` print.
+/// Output format of `predict` and `doctor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PrintFormat {
-    /// Lines for people
+    /// Human-readable lines
     Table,
-    /// For programs; of `predict` COCO results, as in detections.json
+    /// JSON for programs; for `predict`, COCO results as in detections.json
     Json,
 }
 
@@ -305,10 +305,10 @@ Examples:
   mrcnn-cli predict shapes --split val --weights best.safetensors --score 0.05
   mrcnn-cli predict photo.jpg --format json | jq '.[].bbox'";
 
-/// What `eval` and `predict` share.
+/// Arguments that `eval` and `predict` share.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// TOML file or preset in place of the configuration stored in the weights
+    /// TOML file or preset instead of the configuration stored in the weights
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
     #[command(flatten)]
@@ -329,10 +329,10 @@ impl ModelArgs {
 
 #[derive(Debug, Args)]
 pub struct QuickstartArgs {
-    /// Folder for data, run and image; a number is added where it exists
+    /// Folder for data, run and image; a number is appended if it exists
     #[arg(long, value_name = "DIR", default_value = "runs/quickstart")]
     pub out: PathBuf,
-    /// Seed of the scenes and of the training
+    /// Seed of the scenes and of training
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     #[command(flatten)]
@@ -348,9 +348,9 @@ pub enum DatasetCommand {
     /// List everything that would fail in training: file, id, reason, fix.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
-    /// Turn LVIS, Pascal VOC, YOLO-seg or the reference system's TFRecords into a COCO folder.
+    /// Convert CVAT, labelme, VIA, LVIS, Pascal VOC, YOLO-seg or the reference system's TFRecords to a COCO folder.
     Convert(DatasetConvertArgs),
-    /// Draw training images as the network sees them: after augmentation, with boxes and masks.
+    /// Draw training images as the network receives them: after augmentation, with boxes and masks.
     Preview(PreviewArgs),
     /// Count image sizes, objects per image, areas and classes.
     Stats(StatsArgs),
@@ -358,32 +358,32 @@ pub enum DatasetCommand {
 
 #[derive(Debug, Args)]
 pub struct ShapesArgs {
-    /// Folder to write; must be empty or new
+    /// Output folder; must be empty or new
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Images to train on
+    /// Number of training images
     #[arg(long, default_value_t = 600)]
     pub train: usize,
-    /// Images to evaluate on
+    /// Number of validation images
     #[arg(long, default_value_t = 100)]
     pub val: usize,
-    /// Smallest and largest side in pixels
+    /// Smallest and largest side of an image in pixels
     #[arg(long, num_args = 2, value_names = ["MIN", "MAX"], default_values_t = [128, 192])]
     pub size: Vec<u32>,
-    /// Most shapes an image, at least 2
+    /// Maximum number of shapes per image, at least 2
     #[arg(long, default_value_t = 5)]
     pub objects: usize,
-    /// Seed; the same one gives the same images
+    /// Seed; the same seed renders the same images
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 }
 
-/// By which area masks are sorted into small, medium and large.
+/// Area that groups masks into small, medium and large.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Area {
-    /// The mask's own, as Detectron2
+    /// The mask's own area, as in Detectron2
     Mask,
-    /// The detection's box, as pycocotools where results have boxes
+    /// The area of the detection's box, as in pycocotools if results have boxes
     Box,
 }
 
@@ -396,7 +396,7 @@ impl From<Area> for AreaProtocol {
     }
 }
 
-/// A file, a preset where no such file exists, or the defaults.
+/// A file, a preset if no such file exists, or the defaults.
 pub fn load_config(name: Option<&str>) -> Result<Config> {
     let Some(name) = name else {
         return Ok(Config::default());

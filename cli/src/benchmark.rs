@@ -15,32 +15,32 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BenchmarkArgs {
-    /// What is timed
+    /// Work that is timed
     #[arg(value_enum)]
     mode: What,
-    /// TOML file or preset; else the settings of the weights, or torchvision's R50-FPN
+    /// TOML file or preset; by default the settings of the weights, or torchvision's R50-FPN
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
-    /// Weights; else random ones
+    /// Weights; random ones by default
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// Data set folder (its training split), reading included; else rendered images that cost none
+    /// Dataset folder (its training split), with the time for reading; by default rendered images without reading
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Images a step; several with commas: 1,2,4
+    /// Images per step; several with commas: 1,2,4
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1")]
     batch_size: Vec<usize>,
-    /// Steps that are not counted: kernels are tuned in them
+    /// Warm-up steps, which are not timed: kernels are tuned in them
     #[arg(long, default_value_t = 5)]
     warmup: usize,
-    /// Steps that are counted; percentiles of few are coarse
+    /// Timed steps; percentiles of few steps are coarse
     #[arg(long, default_value_t = 20)]
     steps: usize,
-    /// Times inference without reading and pasting, launched kernel by kernel and replayed as a
+    /// Time inference without reading and pasting, launched kernel by kernel and replayed as a
     /// recorded graph (CUDA)
     #[arg(long, conflicts_with = "data")]
     graph: bool,
-    /// Writes the results as JSON
+    /// Write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
@@ -75,7 +75,7 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
         (name, _) => load_config(name.as_deref())?,
     };
     if args.config.is_none() {
-        // That of the device where the weights were made.
+        // The configured precision is that of the device where the weights were trained.
         config.train.precision = Precision::Auto;
     }
     let mut overrides: Vec<String> = args.backend.precision_override().into_iter().collect();

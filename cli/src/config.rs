@@ -7,10 +7,10 @@ use mrcnn_core::config::{Explanation, explain};
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Explain a setting: its meaning, default, lowest and highest value, and the presets that change it.
+    /// Explain a setting: its meaning, default and bounds, and the presets that change it.
     #[command(after_help = EXAMPLES)]
     Explain {
-        /// Setting or section, e.g. train.learning_rate or model.rpn; without it, all settings are listed
+        /// Setting or section, e.g. train.learning_rate or model.rpn; by default all settings are listed
         key: Option<String>,
     },
 }

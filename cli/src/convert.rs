@@ -17,19 +17,19 @@ pub struct ConvertArgs {
     /// (PREFIX or PREFIX.index), or ours
     #[arg(value_name = "FILE")]
     input: PathBuf,
-    /// Who is to read the result
+    /// Program that reads the result
     #[arg(long, value_enum, default_value = "mrcnn")]
     to: Target,
-    /// File to write; else INPUT.mrcnn.safetensors or INPUT.torchvision.safetensors
+    /// Output file; by default INPUT.mrcnn.safetensors or INPUT.torchvision.safetensors
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Dtype of the tensors; f16 halves the file and rounds to 11 bits
     #[arg(long, value_enum, default_value = "f32")]
     dtype: Dtype,
-    /// With --dtype f16: values beyond 65504 become 65504; otherwise they are an error
+    /// With --dtype f16: clamp values beyond 65504 to 65504; otherwise they are an error
     #[arg(long)]
     allow_overflow: bool,
-    /// Class names: a text file with one a line, or a COCO JSON file; else COCO's where they fit
+    /// Class names: a text file with one per line, or a COCO JSON file; by default COCO's if their number matches
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
     /// In a file that has several models: what the names of the one to read begin with, e.g. ema_model.
@@ -49,7 +49,7 @@ Examples:
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Target {
-    /// This program: configuration and class names in the file
+    /// This program; the file contains the configuration and the class names
     Mrcnn,
     /// torchvision: `load_state_dict(load_file(FILE), strict=True)`
     Torchvision,
@@ -106,13 +106,13 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
             std::fs::write(&settings, toml::to_string(&checkpoint.config)?)
                 .with_context(|| settings.display().to_string())?;
             out!(
-                "settings: {} (a copy; the weights hold them)",
+                "settings: {} (a copy; the weights contain them)",
                 settings.display()
             );
         }
         Target::Torchvision => {
             for difference in export_torchvision(&out, checkpoint, stored_as)? {
-                out!("tell torchvision: {difference}");
+                out!("set in torchvision: {difference}");
             }
         }
     }
@@ -141,11 +141,11 @@ fn describe(imported: &Imported) {
     }
     if let Some(first) = imported.ignored.first() {
         let count = imported.ignored.len();
-        out!("left out: {count} entries that are no weights of the network ({first}, ...)");
+        out!("left out: {count} entries that are not weights of the network ({first}, ...)");
     }
 }
 
-/// Refuses weights that do not fill the network that they describe.
+/// Rejects weights that lack tensors of the network that they describe.
 fn check(checkpoint: &Checkpoint, path: &Path) -> Result<()> {
     let device = select(BackendKind::Cpu)?.device;
     let tensors = checkpoint.tensors.clone();

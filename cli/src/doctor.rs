@@ -10,7 +10,7 @@ use serde_json::json;
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// What is printed
+    /// Output format
     #[arg(long, value_enum, default_value = "table")]
     format: PrintFormat,
 }

@@ -36,7 +36,7 @@ pub fn run(args: &EvalArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Evaluates detections of any program.
+/// Evaluates a results file of any program.
 fn evaluate_results(args: &EvalArgs, results: &Path) -> Result<()> {
     let config = args.model.config()?.unwrap_or_default();
     let config = config.with(&args.model.overrides.set)?;
@@ -100,7 +100,7 @@ fn evaluate_weights(
             .iter()
             .for_each(|line| note!("{line}"));
     }
-    // Of this rank's share, which is about as large as the others'.
+    // Progress of this rank's shard, which is about as large as the others'.
     let mut progress = |done, all| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
@@ -151,7 +151,7 @@ fn evaluate_weights(
     Ok(())
 }
 
-/// Moves the images that no rank could read to those that are left out.
+/// Moves images that no rank could read to those that are left out.
 fn leave_out(
     dataset: &mut Dataset,
     found: &[(u64, Vec<Detection>)],
@@ -186,7 +186,7 @@ fn leave_out(
     Ok(())
 }
 
-/// COCO results have no place for images without results: what is left out is written beside them.
+/// COCO results cannot represent images without results, so images that were left out are written to a second file.
 fn write_left_out(results: &Path, dataset: &Dataset) -> Result<()> {
     let path = results.with_extension("left_out.json");
     if dataset.left_out.is_empty() {

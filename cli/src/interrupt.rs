@@ -1,30 +1,30 @@
 //! Signals during training.
 //!
-//! | signal | what happens | exit status |
+//! | signal | effect | exit status |
 //! |---|---|---|
-//! | SIGINT (Ctrl-C) | a checkpoint after the present step, then the end; a second one ends at once | 130 |
-//! | SIGTERM (`kill`, a scheduler) | as SIGINT | 143 |
-//! | SIGHUP (the terminal closes) | as SIGINT, unless it is ignored (`nohup`) | 129 |
-//! | SIGUSR1 (Slurm's `--signal`) | a checkpoint after the present step, then the run continues | |
+//! | SIGINT (Ctrl-C) | a checkpoint after the current step, then the end; a second one ends immediately | 130 |
+//! | SIGTERM (`kill`, a scheduler) | like SIGINT | 143 |
+//! | SIGHUP (the terminal closes) | like SIGINT, unless it is ignored (`nohup`) | 129 |
+//! | SIGUSR1 (Slurm's `--signal`) | a checkpoint after the current step, then the run continues | |
 
 use crate::note;
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-/// What signals have asked for so far.
+/// Requests of the signals so far.
 #[derive(Clone, Debug, Default)]
 pub struct Requests(Arc<Flags>);
 
 #[derive(Debug, Default)]
 struct Flags {
-    /// The signal that asked for the end; 0 where there was none.
+    /// The signal that ended the run; 0 if there was none.
     end: AtomicI32,
     save: AtomicBool,
 }
 
 impl Requests {
-    /// Catches the signals of this process. `announce` says on stderr what happens.
+    /// Catches the signals of this process. If `announce`, they are reported on stderr.
     pub fn catch(announce: bool) -> Self {
         let requests = Self::default();
         if let Err(error) = system::catch(requests.clone(), announce) {
@@ -33,12 +33,12 @@ impl Requests {
         requests
     }
 
-    /// Whether the run is to end.
+    /// Whether the run must end.
     pub fn end(&self) -> bool {
         self.0.end.load(Ordering::SeqCst) != 0
     }
 
-    /// Whether a checkpoint was asked for since the last call.
+    /// Whether a checkpoint was requested since the last call.
     pub fn take_save(&self) -> bool {
         self.0.save.swap(false, Ordering::SeqCst)
     }
@@ -58,8 +58,8 @@ impl Requests {
     }
 }
 
-/// For a process that only waits for others: the signals to send to them, as they come. SIGINT is caught and
-/// not among them: Ctrl-C reaches them directly, and another one would be their second.
+/// For a process that only waits for others: the signals to forward to them. SIGINT is caught but
+/// not forwarded: Ctrl-C reaches them directly, and a forwarded one would be their second.
 pub fn relayed() -> Result<impl FnMut() -> Option<i32>> {
     system::relayed().context("cannot catch signals")
 }
@@ -94,10 +94,12 @@ mod system {
         }
         if requests.raise_end(signal) {
             if announce {
-                note!("\nsaving after this step, then ending; Ctrl-C again ends at once");
+                note!(
+                    "\nsaving a checkpoint after this step, then ending; Ctrl-C again ends immediately"
+                );
             }
         } else if signal != SIGHUP {
-            // A terminal that closes may hang up more than once, and is no second Ctrl-C.
+            // A closing terminal may send several SIGHUPs; they do not count as a second Ctrl-C.
             exit(128 + signal);
         }
     }
@@ -115,11 +117,11 @@ mod system {
         Ok(caught)
     }
 
-    /// Whether the program was started by `nohup`, to outlive its terminal.
+    /// Whether the program was started by `nohup`, so that it must outlive its terminal.
     #[allow(unsafe_code)]
     fn hangup_is_ignored() -> io::Result<bool> {
         let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-        // SAFETY: no Rust code runs in an ignored signal's handler, and the old action is put back.
+        // SAFETY: no Rust code runs in an ignored signal's handler, and the old action is restored.
         let old = unsafe {
             let old = sigaction(Signal::SIGHUP, &ignore)?;
             sigaction(Signal::SIGHUP, &old)?;
@@ -134,7 +136,7 @@ mod system {
     use super::{Requests, note};
     use std::io;
 
-    /// What a shell reports of a program that Ctrl-C ended is 128 + 2.
+    /// As a shell reports a program that Ctrl-C ended: 128 + 2.
     const INTERRUPT: i32 = 2;
 
     pub fn catch(requests: Requests, announce: bool) -> io::Result<()> {
@@ -143,7 +145,9 @@ mod system {
                 std::process::exit(128 + INTERRUPT);
             }
             if announce {
-                note!("\nsaving after this step, then ending; Ctrl-C again ends at once");
+                note!(
+                    "\nsaving a checkpoint after this step, then ending; Ctrl-C again ends immediately"
+                );
             }
         };
         ctrlc::set_handler(receive).map_err(io::Error::other)

@@ -1,4 +1,4 @@
-//! `mrcnn-cli`: a thin shell around `mrcnn-core`.
+//! `mrcnn-cli`: command line of `mrcnn-core`.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
@@ -24,7 +24,7 @@ use mimalloc::MiMalloc;
 use mrcnn_backends::failure::{caught, message, wants_memory};
 use std::process::ExitCode;
 
-/// A training step on the processor allocates thousands of tensors: 6 % faster than glibc's allocator.
+/// A training step on the CPU allocates thousands of tensors: 6 % faster than glibc's allocator.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The exit code of a command that did its work: 0, unless a signal ended it.
+/// Runs a command. The exit code is 0, unless a signal ended the command.
 fn run(command: &Command) -> anyhow::Result<u8> {
     match command {
         Command::Quickstart(args) => quickstart::run(args),
@@ -62,7 +62,7 @@ fn run(command: &Command) -> anyhow::Result<u8> {
     }
 }
 
-/// The exit code `code`, unless the results could not be printed.
+/// The exit code `code`, or failure if the results could not be printed.
 fn ended(code: i32, failure: Option<anyhow::Error>) -> ExitCode {
     if let Some(error) = failure {
         note!("error: {}", told(&error));
@@ -71,8 +71,8 @@ fn ended(code: i32, failure: Option<anyhow::Error>) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
-/// A device's thread without memory panics at every work that is left for it; the error at the end says
-/// it once.
+/// Silences panics about memory: a device's thread without memory panics at every remaining task, and the error at the
+/// end reports it once.
 fn quiet_devices() {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -82,7 +82,7 @@ fn quiet_devices() {
     }));
 }
 
-/// An error with its causes, those left out that it tells itself.
+/// An error with its causes, without those that its text contains already.
 fn told(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {

@@ -1,4 +1,4 @@
-//! Progress on the terminal, or a line now and then where there is none.
+//! Progress of a run on the terminal, or as periodic lines if there is none.
 
 use crate::interrupt::Requests;
 use crate::{note, terminal};
@@ -8,27 +8,27 @@ use mrcnn_core::train::{MemoryPlan, Observer, StepReport};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-/// Follows a training run on stderr.
+/// Shows the progress of a training run on stderr.
 pub struct Progress {
     bar: ProgressBar,
     eval: Option<ProgressBar>,
     lead: bool,
     steps: usize,
     started: Instant,
-    /// The first step that was seen: runs go on.
+    /// The first step of this process: runs may be resumed.
     first: Option<usize>,
-    /// Running mean of the images a second.
+    /// Running mean of the images per second.
     rate: f64,
-    /// Running mean of the loss, so that the number can be read.
+    /// Running mean of the loss, which fluctuates less.
     loss: Option<f32>,
-    /// A line every so many steps: into the log, and to standard error where that is no terminal.
+    /// Number of steps between lines in the log, and on stderr if it is not a terminal.
     line_every: usize,
     terminal: bool,
     requests: Requests,
 }
 
 impl Progress {
-    /// A bar over `steps`; of several ranks only the lead shows it. Signals end the run after saving.
+    /// A bar over `steps`; with several ranks only the first one shows it. Signals end the run after saving.
     pub fn new(steps: usize, lead: bool, requests: Requests) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = match lead {
@@ -52,7 +52,7 @@ impl Progress {
     }
 }
 
-/// A bar with a template of ours; draws nothing where stderr is no terminal.
+/// A progress bar with a template; draws nothing if stderr is not a terminal.
 pub fn bar(length: usize, template: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar());
     let bar = ProgressBar::new(length as u64).with_style(style);
@@ -96,7 +96,7 @@ impl Observer for Progress {
             report.learning_rate, self.rate
         );
         if self.lead && report.step.is_multiple_of(self.line_every) {
-            // Of a run that goes on, the steps of this time count.
+            // In a resumed run, only the steps of this process count.
             let spent = self.started.elapsed().as_secs_f64();
             let done = report.step + 1 - self.first.unwrap_or(report.step);
             let left = spent / done as f64 * (self.steps - report.step) as f64;
@@ -153,7 +153,7 @@ impl Observer for Progress {
         let save = self.requests.take_save();
         if save && self.lead {
             self.bar
-                .suspend(|| note!("saving a checkpoint, as SIGUSR1 asks"));
+                .suspend(|| note!("saving a checkpoint because of SIGUSR1"));
         }
         save
     }

@@ -1,4 +1,4 @@
-//! `mrcnn-cli quickstart`: the whole road on rendered shapes.
+//! `mrcnn-cli quickstart`: renders shapes, trains on them, evaluates and predicts.
 
 use crate::args::QuickstartArgs;
 use crate::interrupt::Requests;
@@ -66,7 +66,7 @@ pub fn run(args: &QuickstartArgs) -> Result<u8> {
         Outcome::Finished(metrics) => metrics,
         Outcome::Stopped(_) => {
             let run = trainer.folder.path().display();
-            out!("stopped; go on: mrcnn-cli train --resume {run}");
+            out!("stopped; resume with: mrcnn-cli train --resume {run}");
             return Ok(requests.exit_code());
         }
     };
@@ -104,10 +104,10 @@ fn shown(metrics: &Metrics) -> String {
     format!("box AP {bbox:.3}, mask AP {mask:.3}")
 }
 
-/// Images on the sheet.
+/// Number of images on the sheet.
 const ROWS: usize = 4;
 
-/// Truth and prediction of the first unseen images on one sheet.
+/// Ground truth and prediction of the first validation images on one sheet.
 fn draw(predictor: &Predictor, trainer: &Trainer, path: &Path) -> Result<()> {
     let mut rows = Vec::new();
     for sample in trainer.val.samples.iter().take(ROWS) {

@@ -1,4 +1,4 @@
-//! Several processes: starting them, joining them, ending together.
+//! Several processes: starting, connecting and ending them.
 
 use crate::args::BackendArgs;
 use crate::interrupt::relayed;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The run folder that the first process of `--gpus` has reserved, in the environment of its workers.
+/// The environment variable with the run folder that the first process of `--gpus` has reserved for its workers.
 const RUN_FOLDER: &str = "MRCNN_RUN_FOLDER";
 
 /// The run folder that was reserved for this process.
@@ -23,10 +23,10 @@ pub fn reserved_folder() -> Option<PathBuf> {
 
 #[derive(Debug, Args)]
 pub struct RankArgs {
-    /// Start this many processes on this machine, one a CUDA card; other ways: docs/distributed.md
+    /// Start this many processes on this machine, one per CUDA GPU; other ways: docs/distributed.md
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     gpus: Option<u16>,
-    /// Seconds that a process waits for the others before it ends and says where it waits
+    /// Seconds that a process waits for the others before it ends and reports where it waits
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
     comm_timeout: u64,
 }
@@ -39,7 +39,7 @@ impl RankArgs {
         };
         let launch = Launch::detect()?;
         if launch.is_launched() && launch.world_size != usize::from(gpus) {
-            // One of the processes, or started by something else too.
+            // A worker of `--gpus`, unless another launcher started this process.
             bail!(
                 "--gpus {gpus}, and {} processes were started by a launcher: leave --gpus out",
                 launch.world_size
@@ -49,9 +49,9 @@ impl RankArgs {
     }
 
     /// Starts and watches the processes of `--gpus`, and returns their exit status. Their logs go to `ranks/` in
-    /// the run folder, where there is one.
+    /// the run folder, if there is one.
     pub fn supervise(&self, run: Option<&Path>) -> Result<u8> {
-        // They save and end, and this one waits for them.
+        // They save and end, and this process waits for them.
         let mut signals = relayed()?;
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         let count = self.gpus.unwrap_or(1).into();
@@ -63,18 +63,18 @@ impl RankArgs {
                 }
                 run.join(RunFolder::RANKS)
             }
-            // A name that nobody can guess, in a folder that nobody else can write to.
+            // An unpredictable name, in a folder that other users cannot write to.
             None => tempfile::Builder::new().prefix("mrcnn-").tempdir()?.keep(),
         };
         Ok(supervise(commands, &logs, &mut signals)?)
     }
 
-    /// This process's device, and the way to the others.
+    /// This process's device, and its connection to the others.
     pub fn join(&self, backend: &BackendArgs) -> Result<(Selected, Arc<dyn Communicator>)> {
         let launch = Launch::detect()?;
         let kind = match (self.gpus, backend.kind()?) {
             (Some(_), BackendKind::Auto | BackendKind::Cuda) => BackendKind::Cuda,
-            (Some(_), kind) => bail!("--gpus is for CUDA cards; with --backend {kind} use mpirun"),
+            (Some(_), kind) => bail!("--gpus is for CUDA GPUs; with --backend {kind} use mpirun"),
             (None, kind) => kind,
         };
         let lead = launch.rank == 0;
@@ -88,7 +88,7 @@ impl RankArgs {
     }
 }
 
-/// Does this rank's work; where it fails, says so and ends the other ranks, which would wait for it.
+/// Runs this rank's work; if it fails, reports the error and ends the other ranks, which would wait for it.
 pub fn together<T>(comm: &dyn Communicator, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let result = work();
     match result {

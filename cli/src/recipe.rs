@@ -1,31 +1,31 @@
-//! The recipe's most wanted settings as options of `train`.
+//! Options of `train` for the most common settings.
 
 use clap::Args;
 
 #[derive(Debug, Args)]
 pub struct RecipeArgs {
-    /// Passes over the training set: stretches the schedule to them (train.epochs)
+    /// Passes over the training set: the schedule is scaled to them (train.epochs)
     #[arg(long, value_name = "N")]
     epochs: Option<f64>,
-    /// Micro-batches a step: the update of the whole batch in the memory of a part (train.accumulate)
+    /// Micro-batches per step: the update of the whole batch with the memory of a micro-batch (train.accumulate)
     #[arg(long, value_name = "N")]
     accumulate: Option<usize>,
-    /// Steps between evaluations, 0 for one at the end (train.eval_every)
+    /// Steps between evaluations; 0 evaluates only at the end (train.eval_every)
     #[arg(long, value_name = "STEPS")]
     eval_every: Option<usize>,
-    /// Ends the run after so many evaluations without a better mask AP (train.patience)
+    /// End the run after this number of evaluations without a better mask AP (train.patience)
     #[arg(long, value_name = "EVALUATIONS")]
     patience: Option<usize>,
-    /// Frozen parts: 0 none, 1 the stem, 2 the first stage too, up to 5 (model.freeze_at)
+    /// Number of frozen parts: 0 none, 1 the stem, 2 the stem and the first stage, up to 5 (model.freeze_at)
     #[arg(long, value_name = "PARTS")]
     freeze_at: Option<usize>,
-    /// Batch norm learns in the parts that are not frozen (model.norm = "batch_norm")
+    /// Train batch norm in the parts that are not frozen (model.norm = "batch_norm")
     #[arg(long)]
     finetune_bn: bool,
 }
 
 impl RecipeArgs {
-    /// The same as `--set` would say.
+    /// The same settings as overrides of the configuration.
     pub fn overrides(&self) -> Vec<String> {
         let number = |key: &str, value: Option<usize>| Some(format!("{key}={}", value?));
         let given = [

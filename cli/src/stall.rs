@@ -1,11 +1,11 @@
-//! Reports while kernels are tuned, and the end of the process where a device stops answering.
+//! Reports kernel tuning, and ends the process if a device stops responding.
 
 use mrcnn_backends::watchdog::{self, Stall};
 use mrcnn_backends::{BackendKind, Selected, count_tuned_kernels, tuned_kernels};
 use std::io::Write;
 
-/// Reports tuned kernels on stderr, and ends the process with one error where the device stalls. The CPU
-/// backend has neither: a step of a large network may take it as long as it likes.
+/// Reports tuned kernels on stderr, and ends the process with one error if the device stalls. The CPU
+/// backend has neither tuning nor stalls: a step of a large network may take any time.
 pub fn watch(selected: &Selected) -> anyhow::Result<()> {
     if selected.kind == BackendKind::Cpu {
         return Ok(());
@@ -19,18 +19,18 @@ pub fn watch(selected: &Selected) -> anyhow::Result<()> {
         let message = message(&device, tuned_kernels(), &stall);
         // A closed stderr must not keep the process from ending.
         let _ = writeln!(std::io::stderr(), "error: {message}");
-        // Threads that wait for the device cannot be ended one by one, nor can destructors run.
+        // Threads that wait for the device cannot be ended one by one, and destructors would wait for it.
         watchdog::exit_now(1);
     });
     Ok(())
 }
 
-/// The first kernel, then every tenth: on a GPU tuning is over in a moment.
+/// The first kernel, then every tenth: on a GPU, tuning is over quickly.
 fn report_tuning(count: usize) {
     if count == 1 {
         let _ = writeln!(
             std::io::stderr(),
-            "tuning kernels for this device, in the first run of a network and image size only"
+            "tuning kernels for this device, only in the first run with this network and image size"
         );
     } else if count.is_multiple_of(10) {
         let _ = writeln!(std::io::stderr(), "tuned {count} kernels");

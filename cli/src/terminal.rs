@@ -1,10 +1,10 @@
-//! Everything that the program prints. Nothing else in this crate writes to the terminal: `println!` and
-//! `eprintln!` panic when the reader is gone or the disk is full, and a training run would end with them.
+//! Output of the program. Nothing else in this crate writes to the terminal: `println!` and
+//! `eprintln!` panic if the reader is gone or the disk is full, and would end a training run.
 //!
 //! - [`note!`](crate::note) writes a line to standard error. Failures are ignored: a run whose terminal is
 //!   gone continues, and its lines are also in the run folder's log ([`log_to`]).
 //! - [`out!`](crate::out) writes a line of results to standard output, and [`raw`] output for programs.
-//!   The first failure is kept and reported once by [`finish`]; a closed pipe is no failure.
+//!   The first failure is kept and reported once by [`finish`]; a closed pipe is not a failure.
 
 use std::borrow::Cow;
 use std::fmt::Arguments;
@@ -25,8 +25,8 @@ macro_rules! out {
     ($($arg:tt)*) => { $crate::terminal::out(format_args!($($arg)*)) };
 }
 
-/// Characters of a line that are printed; what is between the beginning and the end of a longer one is
-/// left out, so that the file at the start of an error and its fix at the end both stay.
+/// Number of characters of a line that are printed. Longer lines are cut in the middle,
+/// so that the file at the start of an error and its fix at the end are both kept.
 const LONGEST_LINE: usize = 2000;
 
 /// The first failure of standard output.
@@ -38,7 +38,7 @@ static LOG: Mutex<Option<File>> = Mutex::new(None);
 pub fn note(line: Arguments<'_>) {
     let line = printable(&line.to_string());
     log(&line);
-    // There is nowhere left to report it.
+    // A failure cannot be reported anywhere.
     let _ = write_line(&mut io::stderr().lock(), &line);
 }
 
@@ -48,7 +48,7 @@ pub fn out(line: Arguments<'_>) {
     keep_failure(write_line(&mut io::stdout().lock(), &line));
 }
 
-/// Writes text for programs (JSON) to standard output as it is, and a newline.
+/// Writes text for programs (JSON) to standard output unchanged, with a newline.
 pub fn raw(text: &str) {
     keep_failure(write_line(&mut io::stdout().lock(), text));
 }
@@ -56,7 +56,7 @@ pub fn raw(text: &str) {
 /// Writes a line to the run folder's log only.
 pub fn log(line: &str) {
     if let Some(file) = &mut *locked(&LOG) {
-        // The run matters more than its log.
+        // A run must not fail because of its log.
         let _ = write_line(file, line);
     }
 }
@@ -69,11 +69,11 @@ pub fn log_to(path: &Path) {
     }
 }
 
-/// The error to report at the end, where standard output could not take the results.
+/// The error to report at the end if the results could not be written to standard output.
 pub fn finish() -> Option<anyhow::Error> {
     keep_failure(io::stdout().lock().flush());
     let error = locked(&FAILURE).take()?;
-    // `predict | head`: the reader has all that it wants.
+    // `predict | head`: the reader has all that it needs.
     let is_closed = error.kind() == ErrorKind::BrokenPipe;
     (!is_closed).then(|| anyhow::anyhow!("standard output: {error}; the results were not printed"))
 }
@@ -95,8 +95,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Text that is safe on a terminal: control characters and characters that change the direction of text
-/// are escaped (a class or a file may be named so that it clears the screen or forges a line), and overlong
-/// lines are cut in their middle.
+/// are escaped (the name of a class or a file could clear the screen or forge a line), and overlong
+/// lines are cut in the middle.
 fn printable(text: &str) -> String {
     let lines: Vec<Cow<str>> = text.split('\n').map(line).collect();
     lines.join("\n")

@@ -30,7 +30,7 @@ pub fn run(args: &TrainArgs) -> Result<u8> {
 fn supervise(args: &TrainArgs) -> Result<u8> {
     let run = match &args.resume {
         Some(folder) => folder.clone(),
-        // Its lock is let go of: rank 0 takes it.
+        // The lock is released, because rank 0 takes it.
         None => RunFolder::reserve(&args.out)?.path().to_path_buf(),
     };
     args.ranks.supervise(Some(&run))
@@ -61,7 +61,10 @@ fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> R
         model = transfer.model;
         if lead && !transfer.fresh.is_empty() {
             let count = transfer.fresh.len();
-            note!("{count} tensors start anew ({}, ...)", transfer.fresh[0]);
+            note!(
+                "{count} tensors keep their random initial values ({}, ...)",
+                transfer.fresh[0]
+            );
         }
     }
     announce(&trainer);
@@ -89,7 +92,7 @@ fn resume(
     warn(said.into_iter());
     announce(&trainer);
     if lead {
-        note!("from {}", saved.folder.display());
+        note!("resuming from {}", saved.folder.display());
     }
     let requests = Requests::catch(lead);
     let mut progress = Progress::new(trainer.config.train.steps, lead, requests.clone());
@@ -147,13 +150,13 @@ fn report(trainer: &Trainer, outcome: Outcome, requests: &Requests) -> u8 {
         }
         Outcome::Stopped(checkpoint) => {
             out!("stopped; saved {}", checkpoint.display());
-            out!("go on:    mrcnn-cli train --resume {folder}");
+            out!("resume:   mrcnn-cli train --resume {folder}");
         }
     }
     code
 }
 
-/// Tells what was left out of a data set, or is broken.
+/// Prints what was left out of a dataset, or is suspicious.
 fn warn(lines: impl ExactSizeIterator<Item = String>) {
     const SHOWN: usize = 10;
     let more = lines.len().saturating_sub(SHOWN);

@@ -1,4 +1,4 @@
-//! What a parser may use of memory and time for a file that somebody else made.
+//! Limits on the memory and time that a parser may use for an untrusted file.
 //!
 //! Every parser of such files charges what it copies and allocates beyond the file itself to a [`Budget`], and
 //! refuses the file when nothing is left: a small file can otherwise ask for all memory there is, by copying one
@@ -8,13 +8,13 @@ use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use thiserror::Error;
 
-/// How deep values may be nested.
+/// Maximum nesting depth of values.
 pub const DEEPEST: usize = 64;
 
-/// Characters of a file's own text that an error shows.
+/// Number of characters of a file's own text that an error message shows.
 const SHOWN: usize = 200;
 
-/// Bytes and elementary steps that are left. It may be shared between threads.
+/// Remaining bytes and elementary steps. It may be shared between threads.
 #[derive(Debug)]
 pub struct Budget {
     bytes: AtomicU64,
@@ -25,13 +25,13 @@ pub struct Budget {
 /// A file asks for more memory or time than its size justifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum OverBudget {
-    /// Memory.
+    /// Memory, in bytes.
     #[error("reading it takes more than {0} bytes of memory, which its size does not justify")]
     Bytes(u64),
-    /// Time.
+    /// Time, in elementary steps.
     #[error("reading it takes more than {0} steps, which its size does not justify")]
     Work(u64),
-    /// Nesting.
+    /// Nesting depth.
     #[error("it is nested more than {DEEPEST} levels deep")]
     Depth,
 }
@@ -47,7 +47,7 @@ impl Budget {
     }
 
     /// The budget of a file of `length` bytes: 8 times its size and 32 MB in memory, and 64 steps per byte with
-    /// 64 million more. Files of all known programs need a small part of it.
+    /// 64 million more. Files of all known programs use a small fraction of it.
     pub fn for_file(length: u64) -> Self {
         let bytes = length.saturating_mul(8).saturating_add(32 << 20);
         let work = length.saturating_mul(64).saturating_add(64_000_000);
@@ -69,7 +69,7 @@ impl Budget {
         spend(&self.work, count).ok_or(OverBudget::Work(self.limits.1))
     }
 
-    /// Gives back memory that was charged and is free again.
+    /// Returns memory that was charged and has been freed.
     pub fn release(&self, count: usize) {
         self.bytes.fetch_add(count as u64, Ordering::Relaxed);
     }
@@ -90,7 +90,7 @@ pub fn check_depth(depth: usize) -> Result<(), OverBudget> {
     }
 }
 
-/// A file's own text for an error: cut at 200 characters, control characters escaped.
+/// A file's own text for an error message: truncated to 200 characters, control characters escaped.
 pub fn excerpt(text: &str) -> Cow<'_, str> {
     let is_plain = text.len() <= SHOWN && !text.chars().any(char::is_control);
     if is_plain {

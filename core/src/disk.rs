@@ -1,12 +1,11 @@
-//! Files that are whole or not there, after a kill, an error or a power cut.
+//! Atomic file writes: after a kill, an error or a power cut a file is complete or absent.
 
 use std::fs::File;
 use std::io::{BufWriter, Error, ErrorKind, Result, Write};
 use std::path::{Path, PathBuf};
 
-/// Writes a file by way of a temporary one beside it: contents to the disk, then the new name, then the folder's
-/// entry. Whatever happens in between, `path` has its old contents or the new ones; the temporary file is removed
-/// where anything fails.
+/// Writes a file atomically: a temporary file beside it is written and synced, renamed, and the folder is synced. After
+/// an interruption `path` has its old contents or the new ones; the temporary file is removed if anything fails.
 pub fn write_durably(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let temporary = partial(path);
     let result = fill(&temporary, write).and_then(|()| std::fs::rename(&temporary, path));
@@ -18,7 +17,7 @@ pub fn write_durably(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<(
     sync_folder(parent(path))
 }
 
-/// Creates a file, writes it and waits until it is on the disk.
+/// Creates a file, writes it and syncs it.
 fn fill(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
     write(&mut out)?;
@@ -26,15 +25,15 @@ fn fill(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result
     file.sync_all()
 }
 
-/// Where a file is written before it has its name. A fixed name, so that the next attempt replaces what a killed
-/// one left.
+/// The temporary path of a file while it is written. The name is fixed, so that the next attempt replaces the leftovers
+/// of a killed one.
 pub fn partial(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".partial");
     path.with_file_name(name)
 }
 
-/// Removes what killed writes of these files left.
+/// Removes temporary files that killed writes of these files left behind.
 pub fn remove_partial(paths: &[PathBuf]) -> Result<()> {
     for path in paths {
         match std::fs::remove_file(partial(path)) {
@@ -54,7 +53,7 @@ pub fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Creates a folder with its parents, so that they are still there after a power cut.
+/// Creates a folder and its parents, and syncs them, so that they survive a power cut.
 pub fn create_folder(path: &Path) -> Result<()> {
     let missing: Vec<&Path> = path
         .ancestors()
@@ -67,19 +66,19 @@ pub fn create_folder(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes new names in a folder last.
+/// Syncs a folder, so that new names in it survive a power cut.
 #[cfg(unix)]
 pub fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Windows has no such call; a rename there is not lost.
+/// Windows has no such call; a rename survives there anyway.
 #[cfg(not(unix))]
 pub fn sync_folder(_folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Bytes that are free for this user where `path` is, if the system says.
+/// Free bytes for this user on the file system of `path`, if the system reports them.
 // The types differ between systems.
 #[allow(clippy::useless_conversion)]
 #[cfg(all(unix, feature = "train"))]
@@ -90,13 +89,13 @@ pub fn free_bytes(path: &Path) -> Option<u64> {
     blocks.checked_mul(size)
 }
 
-/// Not asked for there.
+/// Not queried on this system.
 #[cfg(all(not(unix), feature = "train"))]
 pub fn free_bytes(_path: &Path) -> Option<u64> {
     None
 }
 
-/// Whether an error is about room on the disk.
+/// Whether an error means that the disk or the quota is full.
 pub fn is_full(error: &Error) -> bool {
     matches!(
         error.kind(),

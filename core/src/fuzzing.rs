@@ -1,7 +1,7 @@
-//! The parsers of files that others made, each from bytes: what fuzzers call (`tests/tests/fuzz`, `fuzz/`). Not part of
+//! Entry points for fuzzers (`tests/tests/fuzz`, `fuzz/`): parsers of untrusted files, called with bytes. Not part of
 //! the API.
 //!
-//! Every function returns whether the input was accepted; a refused one is no fault. What is a fault: a panic, and more
+//! Every function returns whether the input was accepted; rejecting it is no failure. A failure is a panic, or more
 //! memory or time than the input justifies.
 
 use crate::config::Config;
@@ -32,7 +32,7 @@ pub use crate::weights::import::fuzzing::{pickle, table, torch_legacy, torch_zip
 #[cfg(feature = "train")]
 pub use crate::data::import::fuzzing::{cvat, data_yaml, tfrecord, voc_mask, yolo_label};
 
-/// Where a run was, from a checkpoint.
+/// The progress file of a checkpoint.
 #[cfg(feature = "train")]
 pub fn progress_json(bytes: &[u8]) -> bool {
     serde_json::from_slice::<crate::train::Progress>(bytes).is_ok()

@@ -39,9 +39,9 @@
 //!
 //! # Training
 //!
-//! `train::Trainer` trains on COCO files, or on any [`data::DatasetSource`]; a `train::Observer` receives every step and
-//! can stop the run. The examples `finetune_coco` and `custom_dataset` are complete programs. [`model`] shows how to use
-//! parts of the network.
+//! `train::Trainer` trains on COCO files, or on any [`data::DatasetSource`]; a `train::Observer` receives every step
+//! and can stop the run. The examples `finetune_coco` and `custom_dataset` are complete programs. [`model`] shows how
+//! to use parts of the network.
 //!
 //! # Data flow
 //!
@@ -80,10 +80,10 @@
 //! With `cuda`, a program outside this repository should use the repository's `backends/cubecl-llvm` as a
 //! `[patch.crates-io]` of `cubecl-llvm`, or its build downloads an LLVM that is not used.
 //!
-//! Rust 1.95 or newer. Compiles to `wasm32-unknown-unknown` without `train` and `mpi`; there the program passes the device
-//! and uses the `_async` methods.
+//! Rust 1.95 or newer. Compiles to `wasm32-unknown-unknown` without `train` and `mpi`; there the program passes the
+//! device and uses the `_async` methods.
 #![warn(missing_docs)]
-// A library prints nothing; and these panic where nobody reads.
+// A library does not print, and the print macros panic if the output is closed.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 #[cfg(feature = "train")]

@@ -10,7 +10,7 @@ use mrcnn_kernels::mix;
 pub struct Stream(u64);
 
 impl Stream {
-    /// The stream of a name (a parameter, a purpose) under a seed.
+    /// The stream of random numbers for a name (a parameter, a purpose) and a seed.
     pub fn named(name: &str, seed: u64) -> Self {
         Self(fnv1a64(name).wrapping_add(seed.wrapping_mul(0xD1B5_4A32_D192_ED03)))
     }
@@ -20,7 +20,7 @@ impl Stream {
         Self(mix(self.0 ^ mix(index)))
     }
 
-    /// The seed for the random generator of the kernels, which gives the bits of [`Self::bits`].
+    /// The seed for the random generator of the kernels, which returns the same bits as [`Self::bits`].
     pub fn seed(self) -> u64 {
         self.0
     }

@@ -1,4 +1,4 @@
-//! Buckets: many tensors in few messages, because each message has a fixed cost.
+//! Buckets that combine many tensors into few messages, because each message has a fixed cost.
 
 use burn::tensor::{DType, Tensor};
 use std::ops::Range;
@@ -6,7 +6,7 @@ use std::ops::Range;
 /// A bucket is closed when it has this many bytes (the default of torch's DDP).
 const BUCKET_BYTES: usize = 25 << 20;
 
-/// Groups of tensors for one message: neighbours of one dtype, up to about [`BUCKET_BYTES`].
+/// Groups of tensors for one message: consecutive tensors of one dtype, up to about [`BUCKET_BYTES`].
 pub(super) fn buckets(sizes: &[(DType, usize)]) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
     let mut bytes = 0;

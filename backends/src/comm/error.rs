@@ -1,4 +1,4 @@
-//! Why processes cannot work together.
+//! Errors of communication between processes.
 
 use crate::BackendKind;
 use burn::tensor::{DType, ExecutionError};
@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use thiserror::Error;
 
-/// Why processes cannot work together.
+/// Why processes cannot communicate.
 #[derive(Debug, Error)]
 pub enum CommError {
-    /// A launcher's variable is no number, or does not fit the others.
+    /// A launcher's environment variable is not a number, or contradicts the others.
     #[error("the launcher set {name}={value}: {reason}")]
     Launcher {
         /// The environment variable.
@@ -19,45 +19,45 @@ pub enum CommError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// Several processes were started, and nothing in this build lets them talk.
+    /// Several processes were started, but this build cannot connect them.
     #[error(
-        "{world} processes were started by {launcher}, and with the {backend} backend this build \
-         cannot connect them; {help}"
+        "{world} processes were started by {launcher}, but this build cannot connect them \
+         with the {backend} backend; {help}"
     )]
     NoTransport {
-        /// How many.
+        /// Number of processes.
         world: usize,
-        /// `mpirun`, ...
+        /// Name of the launcher, such as `mpirun`.
         launcher: &'static str,
-        /// What computes.
+        /// The backend that computes.
         backend: BackendKind,
         /// What to do.
         help: &'static str,
     },
-    /// MPI does not start.
+    /// MPI cannot be initialized.
     #[error("MPI does not start: {0}; is the mpirun in use that of the MPI that was built with?")]
     Mpi(&'static str),
-    /// The NCCL library is not there.
+    /// The NCCL library is missing.
     #[error(
-        "several cards need NVIDIA's NCCL, and libnccl.so.2 cannot be loaded; install it (Debian: \
-         apt-get install libnccl2; pip install nvidia-nccl-cu12 has it too) and name its folder in \
+        "several GPUs need NVIDIA's NCCL, but libnccl.so.2 cannot be loaded; install it (Debian: \
+         apt-get install libnccl2; pip install nvidia-nccl-cu12 has it too) and add its folder to \
          LD_LIBRARY_PATH"
     )]
     NoNccl,
     /// NCCL failed.
-    #[error("NCCL: {call} failed: {reason}; NCCL_DEBUG=INFO says more")]
+    #[error("NCCL: {call} failed: {reason}; set NCCL_DEBUG=INFO for details")]
     Nccl {
-        /// What was called.
+        /// Name of the call.
         call: &'static str,
         /// Its error.
         reason: String,
     },
-    /// A type of tensor that cannot be sent.
+    /// A dtype that cannot be sent.
     #[error("{name} cannot send {dtype:?}; {help}")]
     DType {
-        /// Which communicator.
+        /// Name of the communicator.
         name: &'static str,
-        /// The tensor's type.
+        /// The dtype of the tensor.
         dtype: DType,
         /// What to do.
         help: &'static str,
@@ -65,49 +65,49 @@ pub enum CommError {
     /// Tensors cannot be read from the device.
     #[error("the device failed: {0}")]
     Device(#[from] ExecutionError),
-    /// Rank 0 cannot be reached, or the others did not come.
+    /// Rank 0 cannot be reached, or other ranks did not connect.
     #[error(
         "rank {rank} at {address}: {source}; MASTER_ADDR and MASTER_PORT must name rank 0's host and a free port of it"
     )]
     Rendezvous {
-        /// This process.
+        /// The rank of this process.
         rank: usize,
-        /// Where rank 0 is expected.
+        /// The expected address of rank 0.
         address: SocketAddr,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// Several processes without a common secret.
+    /// There are several processes without a common secret.
     #[error(
-        "the processes of a run share a secret, so that no stranger joins them, and MRCNN_TOKEN is not set (16 \
-         characters or more): set it to the same value for all of them, e.g. \
+        "the processes of a run need a shared secret, so that no other program can join them, but MRCNN_TOKEN is not set \
+         (16 characters or more): set it to the same value for all of them, e.g. \
          export MRCNN_TOKEN=$(openssl rand -hex 32) before srun; --gpus and mpirun need none"
     )]
     NoToken,
-    /// Not everybody came in time.
+    /// Not every rank connected in time.
     #[error("rank {rank} at {address}: after {waited:?} {missing}")]
     Absent {
-        /// This process.
+        /// The rank of this process.
         rank: usize,
-        /// Where rank 0 is expected.
+        /// The expected address of rank 0.
         address: SocketAddr,
         /// How long it waited.
         waited: Duration,
-        /// Who is missing.
+        /// The ranks that are missing.
         missing: String,
     },
-    /// `MASTER_ADDR` means no address.
+    /// `MASTER_ADDR` cannot be resolved.
     #[error("MASTER_ADDR={host}: {source}")]
     Host {
-        /// The name.
+        /// The host name.
         host: String,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// Ranks that must hold the same do not.
+    /// Ranks differ in data that must be the same.
     #[error("ranks {ranks:?} have other {what} than rank 0; {help}")]
     Differs {
-        /// Those that differ.
+        /// The ranks that differ.
         ranks: Vec<usize>,
         /// What differs.
         what: String,

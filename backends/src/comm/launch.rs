@@ -1,4 +1,4 @@
-//! How this process was started, and by what it reaches the others.
+//! Detection of the launcher that started this process, and connection to the other processes.
 
 use super::{CommError, Communicator, Single};
 use crate::BackendKind;
@@ -8,18 +8,18 @@ use std::time::Duration;
 /// How this process was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Launch {
-    /// Which of the processes this is, from 0.
+    /// Rank of this process, from 0.
     pub rank: usize,
-    /// How many there are.
+    /// Number of processes.
     pub world_size: usize,
-    /// Which of the processes of this machine: the number of its card.
+    /// Rank among the processes of this machine: the index of its GPU.
     pub local_rank: usize,
     by: Launcher,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Launcher {
-    /// By hand.
+    /// Without a launcher.
     Nobody,
     /// By `mpirun` or `srun`.
     Mpi,
@@ -27,7 +27,7 @@ enum Launcher {
     Environment,
 }
 
-/// What the launchers of MPI processes set: rank, number of ranks, rank on this machine.
+/// Environment variables of MPI launchers: rank, number of ranks, rank on this machine.
 const MPI_VARIABLES: [[&str; 3]; 3] = [
     // Open MPI.
     [
@@ -49,7 +49,7 @@ impl Launch {
         Self::from_variables(&|name| std::env::var(name).ok())
     }
 
-    /// Whether a launcher started this process, if only one.
+    /// The launcher that started this process, if there is exactly one.
     pub fn is_launched(&self) -> bool {
         self.by != Launcher::Nobody
     }
@@ -77,7 +77,7 @@ impl Launch {
             None => Ok(0),
             Some(value) => match value.parse::<usize>() {
                 Ok(number) => Ok(number),
-                Err(_) => Err(wrong(name, value, "a number from 0 is wanted")),
+                Err(_) => Err(wrong(name, value, "it must be a number from 0")),
             },
         };
         let (rank, world_size) = (number(names[0])?, number(names[1])?);
@@ -98,8 +98,8 @@ impl Launch {
     }
 }
 
-/// Connects this process with the others of its run. `limit` is how long a rank waits for another one
-/// before it ends with a report.
+/// Connects this process to the others of its run. `limit` is how long a rank waits for another one
+/// before it ends with an error.
 pub fn connect(
     launch: &Launch,
     backend: BackendKind,
@@ -115,8 +115,8 @@ pub fn connect(
     }
 }
 
-const NEEDS_MPIRUN: &str = "processors and wgpu devices talk over MPI: build with `--features mpi` \
-                            and start with mpirun, or take --backend cuda";
+const NEEDS_MPIRUN: &str = "CPUs and wgpu devices communicate over MPI: build with `--features mpi` \
+                            and start with mpirun, or use --backend cuda";
 #[cfg(not(feature = "mpi"))]
 const NEEDS_MPI: &str = "build again with `--features mpi`";
 #[cfg(not(feature = "cuda"))]
@@ -185,7 +185,7 @@ fn nccl_over_tcp(launch: &Launch, limit: Duration) -> Result<Arc<dyn Communicato
     Ok(Arc::new(Nccl::start(launch, id, None, limit)?))
 }
 
-/// MPI passes the id where this build has it, else rank 0's TCP port.
+/// The id is sent over MPI if this build has it, otherwise over rank 0's TCP port.
 #[cfg(all(feature = "cuda", feature = "mpi"))]
 fn nccl_over_mpi(launch: &Launch, limit: Duration) -> Result<Arc<dyn Communicator>, CommError> {
     use super::nccl::{Nccl, unique_id};
@@ -249,7 +249,7 @@ mod tests {
             assert_eq!((found.rank, found.world_size, found.local_rank), (2, 4, 1));
             assert_eq!(found.by, Launcher::Mpi);
         }
-        // A variable of Slurm's job, outside of srun, is no launch.
+        // A variable of Slurm's job outside of srun does not mean that there are several processes.
         assert_eq!(launch(&[("SLURM_LOCALID", "0")]).unwrap().world_size, 1);
     }
 

@@ -1,8 +1,8 @@
-//! Training by several processes, one a device: who they are and how they talk.
+//! Communication between the processes of a training run, one per device.
 //!
-//! [`connect`] finds out how this process was started and returns its [`Communicator`]: [`Single`]
-//! where it is alone, MPI under `mpirun` or `srun` (feature `mpi`, processor and wgpu devices), NCCL
-//! between NVIDIA cards (feature `cuda`).
+//! [`connect`] detects how this process was started and returns its [`Communicator`]: [`Single`]
+//! if it is the only one, MPI under `mpirun` or `srun` (feature `mpi`, CPU and wgpu devices), NCCL
+//! between NVIDIA GPUs (feature `cuda`).
 
 #[cfg(any(feature = "mpi", feature = "cuda", test))]
 mod buckets;
@@ -34,41 +34,41 @@ use burn::tensor::Tensor;
 use std::fmt;
 use std::time::Duration;
 
-/// What the processes of a run do together. Every rank must make the same calls in the same order.
+/// Collective operations of a run's processes. Every rank must make the same calls in the same order.
 pub trait Communicator: fmt::Debug + Send + Sync {
     /// `single`, `mpi` or `nccl`.
     fn name(&self) -> &'static str;
 
-    /// Which of the processes this is, from 0.
+    /// Rank of this process, from 0.
     fn rank(&self) -> usize;
 
-    /// How many there are.
+    /// Number of ranks.
     fn world_size(&self) -> usize;
 
-    /// The mean over the ranks, element by element, of tensors that have the same lengths on every
-    /// rank; they stay on their devices. Sent in buckets of about 25 MB, in the tensors' own type.
-    /// Every rank gets the same bits.
+    /// Mean over the ranks, element by element, of tensors that have the same lengths on every
+    /// rank; they stay on their devices. Sent in buckets of about 25 MB, in the tensors' own dtype.
+    /// The result is bit-equal on every rank.
     fn all_reduce_mean(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, CommError>;
 
-    /// Rank 0's tensors; the other ranks give tensors of the same lengths for their devices.
+    /// Broadcast of rank 0's tensors; the other ranks pass tensors of the same lengths on their devices.
     fn broadcast(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, CommError>;
 
-    /// Returns once every rank has called it.
+    /// Barrier: returns after every rank has called it.
     fn barrier(&self) -> Result<(), CommError>;
 
-    /// What every rank gives, in the order of the ranks; of any length, different ones too.
+    /// All-gather of bytes, in the order of the ranks; lengths may differ.
     fn all_gather_bytes(&self, mine: &[u8]) -> Result<Vec<Vec<u8>>, CommError>;
 
-    /// Says where the run is (`step 12`), for the report of a rank that has waited too long.
+    /// Records the position in the run (`step 12`), for the report of a rank that has waited too long.
     fn mark(&self, place: &str);
 
-    /// Time spent in these calls so far, waiting for the other ranks and sending.
+    /// Time spent in these calls so far, waiting for the other ranks included.
     fn waited(&self) -> Duration;
 
-    /// Ends this process so that the others end too, where they can be reached.
+    /// Ends this process and, if they can be reached, the others.
     fn abort(&self) -> !;
 
-    /// Whether there is nobody to talk to, so that nothing need be exchanged.
+    /// Whether there is only one rank, so that nothing needs to be exchanged.
     fn is_alone(&self) -> bool {
         false
     }

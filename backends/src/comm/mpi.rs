@@ -163,7 +163,7 @@ fn gather(world: &SimpleCommunicator, mine: &[u8], lengths: &[u64], all: usize) 
     starts.iter().zip(&counts).map(part).collect()
 }
 
-/// Broadcasts from one rank after the other, in chunks.
+/// Broadcasts from each rank in turn, in chunks.
 fn gather_in_turn(world: &SimpleCommunicator, mine: &[u8], lengths: &[u64]) -> Vec<Vec<u8>> {
     const PART: usize = 1 << 30;
     let mut found = Vec::with_capacity(lengths.len());

@@ -1,7 +1,7 @@
 //! NCCL communication between NVIDIA GPUs, from device memory to device memory.
 //!
-//! The library is loaded at run time. It works on memory of CubeCL's tensors, on a stream of its own:
-//! CubeCL's streams are not to be had, so the host waits for the one before the other.
+//! The library is loaded at run time. It works on the memory of CubeCL's tensors, on a stream of its own:
+//! CubeCL does not expose its streams, so the host synchronizes one before it uses the other.
 
 use super::buckets::by_bucket;
 use super::launch::Launch;
@@ -19,10 +19,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Bytes of the id by which ranks find each other.
+/// Bytes of the unique id with which ranks join a communicator.
 pub(super) const ID_BYTES: usize = 128;
 
-/// A new run's id, made by rank 0.
+/// The unique id of a new run, created by rank 0.
 pub(super) fn unique_id() -> Result<[u8; ID_BYTES], CommError> {
     let mut id = sys::ncclUniqueId {
         internal: [0; ID_BYTES],
@@ -51,7 +51,7 @@ fn driver_failed(call: &'static str) -> impl Fn(DriverError) -> CommError {
     }
 }
 
-/// One of several GPUs, each with its own process.
+/// NCCL communicator of a process with its own GPU.
 pub struct Nccl {
     rank: usize,
     world: usize,
@@ -59,17 +59,17 @@ pub struct Nccl {
     comm: Mutex<Comm>,
     stream: Arc<CudaStream>,
     watch: Watch,
-    /// Carries bytes of the host where the ranks were started by MPI.
+    /// Transfers host bytes if the ranks were started by MPI.
     mpi: Option<Box<dyn Communicator>>,
 }
 
 struct Comm(ncclComm_t);
 
-// SAFETY: NCCL's communicators may be used from any thread, one at a time; the mutex sees to that.
+// SAFETY: NCCL's communicators may be used from any thread, by one at a time, which the mutex guarantees.
 unsafe impl Send for Comm {}
 
 impl Nccl {
-    /// Joins the other ranks, which must join within `limit`. Uses the GPU of the local rank.
+    /// Joins the other ranks within `limit`. Uses the GPU of the local rank.
     pub(super) fn start(
         launch: &Launch,
         id: [u8; ID_BYTES],
@@ -109,7 +109,7 @@ impl Nccl {
 
     /// Runs `call` on the memory of `flat`, in place.
     ///
-    /// `flat` must be a tensor of its own: what shares its memory changes too.
+    /// `flat` must not share its memory with another tensor, which would change too.
     fn in_place(
         &self,
         name: &'static str,
@@ -128,7 +128,7 @@ impl Nccl {
             }
         };
         let cube = cube_tensor(flat.clone())?;
-        // What computes it must be done: NCCL's stream does not wait for CubeCL's.
+        // Its computation must be finished: NCCL's stream does not wait for CubeCL's.
         flat.device().sync()?;
         let resource = cube
             .client
@@ -153,7 +153,7 @@ impl Nccl {
         self.stream.synchronize().map_err(driver_failed(call))
     }
 
-    /// Bytes of equal number from every rank, one after the other.
+    /// Gathers the same number of bytes from every rank.
     fn gather(&self, mine: &[u8]) -> Result<Vec<u8>, CommError> {
         const NAME: &str = "ncclAllGather";
         let comm = self.comm()?;
@@ -167,7 +167,7 @@ impl Nccl {
         {
             let (from, _read) = from.device_ptr(&self.stream);
             let (to, _written) = to.device_ptr_mut(&self.stream);
-            // SAFETY: `to` holds `world` times what `from` holds; both live until the stream is done.
+            // SAFETY: `to` has `world` times the length of `from`; both live until the stream is done.
             let code = unsafe {
                 (nccl()?.all_gather)(
                     from as *const c_void,
@@ -193,7 +193,7 @@ struct Buffer {
     dtype: ncclDataType_t,
 }
 
-/// CubeCL's side of a tensor, everything before it launched.
+/// CubeCL's handle of a tensor, after everything before it has been launched.
 fn cube_tensor(tensor: Tensor<1>) -> Result<CubeTensor, CommError> {
     let found = tensor.try_into_primitive::<Cube>();
     let found = found.map_err(|error| CommError::Nccl {
@@ -225,7 +225,7 @@ impl Communicator for Nccl {
         let part = 1.0 / self.world as f64;
         let nccl = nccl()?;
         by_bucket(tensors, |flat| {
-            // Divided before it is summed, so that f16 does not overflow; and a tensor of its own.
+            // Divided before the sum, so that f16 does not overflow; this also creates a tensor of its own.
             self.in_place("ncclAllReduce", flat * part, |buffer, comm, stream| {
                 let Buffer {
                     pointer,
@@ -242,7 +242,7 @@ impl Communicator for Nccl {
     fn broadcast(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, CommError> {
         let nccl = nccl()?;
         by_bucket(tensors, |flat| {
-            // A tensor of its own.
+            // The product is a tensor of its own.
             self.in_place("ncclBroadcast", flat * 1.0, |buffer, comm, stream| {
                 let Buffer {
                     pointer,
@@ -298,7 +298,7 @@ impl Communicator for Nccl {
     fn abort(&self) -> ! {
         match &self.mpi {
             Some(mpi) => mpi.abort(),
-            // The supervisor, torchrun or Kubernetes ends the others.
+            // The supervisor, torchrun or Kubernetes ends the other processes.
             None => std::process::exit(1),
         }
     }
@@ -310,7 +310,7 @@ impl Drop for Nccl {
             return;
         }
         if let (Ok(comm), Ok(nccl)) = (self.comm(), nccl()) {
-            // SAFETY: nothing uses it after this. It would only fail where the GPU is lost.
+            // SAFETY: nothing uses it after this. It would only fail if the GPU is lost.
             let _ = unsafe { (nccl.comm_destroy)(comm.0) };
         }
     }

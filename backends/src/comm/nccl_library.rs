@@ -1,6 +1,6 @@
 //! NCCL's library, loaded at run time, and the functions that are called.
 //!
-//! cudarc looks for `libnccl.so` and never for `libnccl.so.2`, the only name that Debian's `libnccl2` and the
+//! cudarc looks for `libnccl.so` but not for `libnccl.so.2`, the only name that Debian's `libnccl2` and the
 //! wheel `nvidia-nccl-cu12` install.
 
 use super::CommError;
@@ -11,7 +11,7 @@ use libloading::{Library, Symbol};
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
 
-/// Names of the library, the most exact first.
+/// Names of the library, the most specific first.
 const NAMES: [&str; 2] = ["libnccl.so.2", "libnccl.so"];
 
 type GetUniqueId = unsafe extern "C" fn(*mut ncclUniqueId) -> ncclResult_t;
@@ -45,7 +45,7 @@ type AllGather = unsafe extern "C" fn(
     cudaStream_t,
 ) -> ncclResult_t;
 
-/// The functions of NCCL that ranks call.
+/// The NCCL functions that ranks call.
 pub(super) struct NcclLibrary {
     pub get_unique_id: GetUniqueId,
     pub comm_init_rank: CommInitRank,
@@ -53,7 +53,7 @@ pub(super) struct NcclLibrary {
     pub all_reduce: AllReduce,
     pub broadcast: Broadcast,
     pub all_gather: AllGather,
-    /// Keeps the functions' code in memory.
+    /// Keeps the library loaded.
     _library: Library,
 }
 
@@ -84,7 +84,7 @@ fn load(name: &str) -> Option<NcclLibrary> {
 ///
 /// # Safety
 ///
-/// `F` must be its type.
+/// `F` must be the type of the function.
 unsafe fn function<F: Copy>(library: &Library, name: &[u8]) -> Option<F> {
     let symbol: Symbol<F> = unsafe { library.get(name) }.ok()?;
     Some(*symbol)

@@ -1,6 +1,6 @@
-//! Rank 0 hands every rank a few bytes (NCCL's unique id) over TCP, where there is no MPI to do it.
+//! Rank 0 sends a few bytes (NCCL's unique id) to every rank over TCP, for builds without MPI.
 //!
-//! Both sides prove that they know the job's [`Token`] before anything else is said:
+//! Both sides prove that they know the job's [`Token`] before anything else is sent:
 //!
 //! ```text
 //! rank   -> rank 0   "mrcnn-2\n", rank, number of ranks, nonce A
@@ -10,8 +10,8 @@
 //! rank   -> rank 0   1
 //! ```
 //!
-//! Each connection has a thread and [`HELLO_LIMIT`] for all of it, so that a silent one delays nobody. A rank
-//! that asks again is answered again: nobody can take its place.
+//! Each connection has its own thread and [`HELLO_LIMIT`] for the whole exchange, so that a silent client delays
+//! nobody. A rank that connects again is answered again: no other client can take its place.
 
 use super::CommError;
 use super::token::{PROOF_BYTES, Token, nonce};
@@ -25,7 +25,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The environment variable that says where rank 0's listening socket is.
+/// The environment variable with the location of rank 0's listening socket.
 pub(super) const LISTENER: &str = "MRCNN_LISTENER";
 
 /// Its only value: the process was started with the socket as its standard input.
@@ -33,33 +33,33 @@ pub(super) const LISTENER_IS_STDIN: &str = "stdin";
 
 const HELLO: [u8; 8] = *b"mrcnn-2\n";
 
-/// Time for a whole conversation.
+/// Time limit for a connection.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
 
-/// Conversations at once; more are turned away and may ask again.
+/// Maximum number of concurrent connections; further ones are closed and may try again.
 const MOST_CONVERSATIONS: usize = 512;
 
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What the ranks of a job know before they meet.
+/// What the ranks of a job know before they connect.
 #[derive(Debug)]
 pub struct Meeting {
-    /// This process.
+    /// The rank of this process.
     pub rank: usize,
-    /// How many processes there are.
+    /// Number of processes.
     pub world: usize,
-    /// Where rank 0 listens.
+    /// The address where rank 0 listens.
     pub address: SocketAddr,
     /// The job's secret.
     pub token: Token,
-    /// How long to wait for the others.
+    /// How long to wait for the other ranks.
     pub limit: Duration,
 }
 
-/// Where rank 0 listens, from `MASTER_ADDR` and `MASTER_PORT` (29500, as torchrun's).
+/// The address of rank 0, from `MASTER_ADDR` and `MASTER_PORT` (29500, as torchrun's).
 ///
-/// Rank 0 itself listens on the loopback interface where `MASTER_ADDR` is on it, else on every address of its
-/// host: `MASTER_ADDR` may be that of a service before it.
+/// Rank 0 itself listens on the loopback interface if `MASTER_ADDR` is on it, otherwise on every address of its
+/// host: `MASTER_ADDR` may be that of a service in front of it.
 #[cfg(any(feature = "cuda", test))]
 pub(super) fn master(
     rank: usize,
@@ -70,7 +70,7 @@ pub(super) fn master(
         return Err(CommError::Launcher {
             name: "MASTER_PORT",
             value: port,
-            reason: "a port from 1 to 65535 is wanted",
+            reason: "it must be a port from 1 to 65535",
         });
     };
     let host = get("MASTER_ADDR").unwrap_or_else(|| "127.0.0.1".into());
@@ -81,7 +81,7 @@ pub(super) fn master(
     });
     match first {
         Ok(address) if rank > 0 || address.ip().is_loopback() => Ok(address),
-        // A service's name need not resolve inside of it.
+        // A service's name may not resolve on the host behind it.
         _ if rank == 0 => Ok((Ipv4Addr::UNSPECIFIED, port).into()),
         Ok(address) => Ok(address),
         Err(source) => Err(CommError::Host { host, source }),
@@ -117,10 +117,10 @@ fn listener_from_stdin() -> io::Result<TcpListener> {
     ))
 }
 
-/// Rank 0's `id` on every rank: rank 0 answers on `listener` (or listens at the address), the others fetch it
-/// there.
+/// Distributes rank 0's `id`: rank 0 answers on `listener` (or listens at the address), the others connect
+/// to it.
 ///
-/// Returns once all ranks have it (on rank 0) or this rank has it, within the meeting's limit.
+/// Returns after all ranks have it (on rank 0) or this rank has it, within the meeting's limit.
 pub fn exchange_id<const N: usize>(
     meeting: &Meeting,
     listener: Option<TcpListener>,
@@ -131,7 +131,7 @@ pub fn exchange_id<const N: usize>(
     let result = match id {
         Some(id) => serve(meeting, listener, &id, deadline).map(|missing| match missing {
             missing if missing.is_empty() => Ok(id),
-            missing => Err(format!("ranks {missing:?} have not asked for the id")),
+            missing => Err(format!("ranks {missing:?} have not connected")),
         }),
         None => Ok(fetch(meeting, deadline)),
     };
@@ -148,7 +148,7 @@ pub fn exchange_id<const N: usize>(
     })
 }
 
-/// What the conversations of rank 0 share.
+/// State shared by the connections of rank 0.
 struct Host {
     world: usize,
     token: Token,
@@ -156,7 +156,7 @@ struct Host {
     conversations: AtomicUsize,
 }
 
-/// Answers every other rank; returns those that have not come.
+/// Answers every other rank; returns those that have not connected.
 fn serve(
     meeting: &Meeting,
     listener: Option<TcpListener>,
@@ -192,7 +192,7 @@ fn serve(
     Ok(missing)
 }
 
-/// Starts a conversation, unless there are too many: then the connection is closed, and a rank asks again.
+/// Handles a connection, unless there are too many: then it is closed, and the rank tries again.
 fn talk(client: TcpStream, host: &Arc<Host>, served: Sender<usize>) {
     if host.conversations.fetch_add(1, Ordering::SeqCst) >= MOST_CONVERSATIONS {
         host.conversations.fetch_sub(1, Ordering::SeqCst);
@@ -200,19 +200,19 @@ fn talk(client: TcpStream, host: &Arc<Host>, served: Sender<usize>) {
     }
     let talking = host.clone();
     let conversation = move || {
-        // A stray or broken connection is no reason to end the job: a rank asks again.
+        // An unrelated or broken connection must not end the job; a rank tries again.
         if let Ok(rank) = answer(client, &talking) {
             let _ = served.send(rank);
         }
         talking.conversations.fetch_sub(1, Ordering::SeqCst);
     };
-    // Not scoped: a silent client must not hold up a meeting that is complete.
+    // Not scoped: a silent client must not delay a meeting that is complete.
     if thread::Builder::new().spawn(conversation).is_err() {
         host.conversations.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-/// Nobody there yet, or a failure of one connection.
+/// Whether no connection is waiting, or a single connection failed.
 fn is_transient(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
     matches!(
@@ -241,7 +241,7 @@ fn answer(client: TcpStream, host: &Host) -> io::Result<usize> {
     }
     let proof = host.token.proof(&[b"id", theirs, &ours, &host.id]);
     line.write(&[&host.id, &proof])?;
-    // The rank says that it has it.
+    // The rank confirms that it has the id.
     let [_] = line.read::<1>()?;
     Ok(rank)
 }
@@ -251,13 +251,13 @@ fn number(bytes: &[u8]) -> usize {
     u64::from_le_bytes(bytes) as usize
 }
 
-/// The id, or why this rank has none at the deadline.
+/// Gets the id, or the reason for the failure at the deadline.
 fn fetch<const N: usize>(meeting: &Meeting, deadline: Instant) -> Result<[u8; N], String> {
     let mut reason = io::Error::from(io::ErrorKind::TimedOut);
     while Instant::now() < deadline {
         match ask(meeting) {
             Ok(id) => return Ok(id),
-            // Rank 0 may not be there yet.
+            // Rank 0 may not have started yet.
             Err(error) => reason = error,
         }
         thread::sleep(PAUSE);
@@ -274,7 +274,7 @@ fn ask<const N: usize>(meeting: &Meeting) -> io::Result<[u8; N]> {
     line.write(&[&HELLO, &numbers, &ours])?;
     let theirs: [u8; PROOF_BYTES] = line.read()?;
     let proof: [u8; PROOF_BYTES] = line.read()?;
-    let stranger = || io::Error::other("what listens there has another MRCNN_TOKEN");
+    let stranger = || io::Error::other("the program that listens there has another MRCNN_TOKEN");
     if !(meeting.token).verifies(&[b"rank 0", &ours, &theirs, &numbers], &proof) {
         return Err(stranger());
     }
@@ -289,8 +289,8 @@ fn ask<const N: usize>(meeting: &Meeting) -> io::Result<[u8; N]> {
     Ok(id)
 }
 
-/// A connection with one deadline for all of the conversation: a limit per read would let a client that
-/// sends a byte now and then stay for ever.
+/// A connection with one deadline for the whole exchange: with a limit per read, a client that
+/// sends a byte now and then could stay forever.
 struct Line {
     stream: TcpStream,
     deadline: Instant,
@@ -327,7 +327,7 @@ impl Line {
         Ok(bytes)
     }
 
-    /// Far less than a socket's buffer: it does not block for longer than one timeout.
+    /// Far less than a socket's buffer, so that it does not block for longer than one timeout.
     fn write(&mut self, parts: &[&[u8]]) -> io::Result<()> {
         self.stream.set_write_timeout(self.left()?)?;
         self.stream.write_all(&parts.concat())

@@ -1,9 +1,9 @@
-//! What each rank does of something that all do together.
+//! Division of items among ranks.
 
 use std::ops::Range;
 
-/// Rank `rank`'s part of `count` things: `world` parts of equal size, the first ones of one more;
-/// empty where there are more ranks than things.
+/// Rank `rank`'s shard of `count` items: `world` shards of equal size, or with one more item in the first ones;
+/// empty if there are more ranks than items.
 pub fn share(count: usize, rank: usize, world: usize) -> Range<usize> {
     let world = world.max(1);
     let start = |rank: usize| rank * (count / world) + rank.min(count % world);

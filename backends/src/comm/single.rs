@@ -1,10 +1,10 @@
-//! A process that is alone.
+//! Communicator of a single process.
 
 use super::{CommError, Communicator};
 use burn::tensor::Tensor;
 use std::time::Duration;
 
-/// One process: everything it is given is the mean already.
+/// A single process: its own values are the mean.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Single;
 

@@ -1,24 +1,24 @@
-//! The secret that the ranks of a job share, and proofs of knowing it.
+//! The shared secret of a job's ranks, and proofs of knowing it.
 
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use std::{fmt, io};
 
-/// The environment variable that holds it.
+/// The environment variable with the secret.
 pub(super) const TOKEN: &str = "MRCNN_TOKEN";
 
 /// Bytes of a nonce and of a proof.
 pub(super) const PROOF_BYTES: usize = 32;
 
-/// The shortest secret that is taken.
+/// Minimum length of a secret.
 const FEWEST_CHARACTERS: usize = 16;
 
-/// The secret that the ranks of a job share. It is never sent and never shown.
+/// The shared secret of a job's ranks. It is never sent and never displayed.
 #[derive(Clone)]
 pub struct Token(String);
 
 impl Token {
-    /// A new one: 256 bits of the operating system's randomness.
+    /// A new secret: 256 random bits of the operating system.
     pub fn random() -> io::Result<Self> {
         let bytes: [u8; 32] = nonce()?;
         Ok(Self(
@@ -26,7 +26,7 @@ impl Token {
         ))
     }
 
-    /// A secret of the user's: anything that has at least 16 characters.
+    /// A secret that the user chose, of at least 16 characters.
     pub fn new(secret: &str) -> Option<Self> {
         let secret = secret.trim();
         (secret.len() >= FEWEST_CHARACTERS).then(|| Self(secret.into()))
@@ -37,18 +37,18 @@ impl Token {
         &self.0
     }
 
-    /// What only a holder of this token can say about `parts`.
+    /// A proof that `parts` come from a holder of this token (HMAC).
     pub(super) fn proof(&self, parts: &[&[u8]]) -> [u8; PROOF_BYTES] {
         self.mac(parts).finalize().into_bytes().into()
     }
 
-    /// Whether `proof` was made by a holder of this token; compared in constant time.
+    /// Whether `proof` was created by a holder of this token; compared in constant time.
     pub(super) fn verifies(&self, parts: &[&[u8]], proof: &[u8]) -> bool {
         self.mac(parts).verify_slice(proof).is_ok()
     }
 
     fn mac(&self, parts: &[&[u8]]) -> Hmac<Sha256> {
-        // HMAC's own rule for keys that are longer than a block, for all keys.
+        // HMAC's own rule for keys that are longer than a block, applied to all keys.
         let mut key = [0; 64];
         key[..32].copy_from_slice(&Sha256::digest(self.0.as_bytes()));
         let mut mac = <Hmac<Sha256> as hmac::digest::KeyInit>::new(&key.into());
@@ -66,7 +66,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// A number that is used once.
+/// A random number that is used once.
 pub(super) fn nonce() -> io::Result<[u8; PROOF_BYTES]> {
     let mut bytes = [0; PROOF_BYTES];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
@@ -86,7 +86,7 @@ mod tests {
         assert!(!ours.verifies(&[b"client", b"12"], &proof));
         assert!(
             !ours.verifies(&[b"server1", b"2"], &proof),
-            "parts are told apart"
+            "parts are delimited"
         );
         assert!(!ours.verifies(&[b"server", b"12"], &proof[..31]));
         assert!(Token::new("short").is_none());

@@ -1,4 +1,4 @@
-//! Noticing that the other ranks do not come: a collective call of MPI or NCCL waits for ever.
+//! Timeout for collective calls: without it, MPI and NCCL wait forever for ranks that do not come.
 
 use std::fmt::Arguments;
 use std::io::Write;
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 /// The exit status of a process that has waited too long (`EX_TEMPFAIL`).
 const GAVE_UP: i32 = 75;
 
-/// The other ranks' time to say where they wait, before the first one ends the job.
+/// How long the first rank waits before it ends the job, so that the others can report where they wait.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
-/// Ends the process once it has waited for the other ranks for too long, and says where.
+/// Ends the process after it has waited too long for the other ranks, and reports where.
 #[derive(Debug)]
 pub struct Watch(Arc<Mutex<State>>);
 
@@ -22,16 +22,16 @@ struct State {
     /// `rank 1 of 4 (host, pid 12)`.
     who: String,
     place: String,
-    /// The collective call that is waited in; none while the rank computes.
+    /// The collective call in progress; `None` while the rank computes.
     call: Option<&'static str>,
     since: Instant,
-    /// In all calls that are over.
+    /// Time spent in completed calls.
     waited: Duration,
-    /// Said already that this rank computes for long.
+    /// Whether this rank has been reported as computing for long.
     said: bool,
 }
 
-/// A collective call under way; over when dropped.
+/// A collective call in progress; it ends when dropped.
 #[derive(Debug)]
 pub struct Waiting<'a>(&'a Watch);
 
@@ -56,12 +56,12 @@ impl Watch {
         Self(state)
     }
 
-    /// Where the run is from now on.
+    /// Records the position in the run.
     pub fn mark(&self, place: &str) {
         self.state().place = place.into();
     }
 
-    /// Says that a collective call begins.
+    /// Starts a collective call.
     pub fn waiting(&self, call: &'static str) -> Waiting<'_> {
         self.enter(Some(call));
         Waiting(self)
@@ -107,7 +107,7 @@ fn watch(state: &Weak<Mutex<State>>, limit: Duration) {
             Some(call) => {
                 warn(format_args!(
                     "error: {who} has waited {seconds} s in {call} for the other ranks, at {place}; \
-                     ranks that do not say this are dead, stopped or slow (--comm-timeout)"
+                     ranks that do not report this are dead, stopped or slow (--comm-timeout)"
                 ));
                 drop(state);
                 thread::sleep(LAST_WORDS);
@@ -125,7 +125,7 @@ fn watch(state: &Weak<Mutex<State>>, limit: Duration) {
     }
 }
 
-/// Writes a line to standard error, where there still is one: `eprintln!` would end the watch with a panic.
+/// Writes a line to standard error, if possible: `eprintln!` would end the watch with a panic.
 fn warn(line: Arguments<'_>) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }

@@ -11,7 +11,7 @@ use std::thread::sleep;
 use std::time::Duration;
 use thiserror::Error;
 
-/// Why the workers did not finish.
+/// Why the workers failed.
 #[derive(Debug, Error)]
 pub enum WorkersError {
     /// A worker cannot be started.
@@ -19,7 +19,7 @@ pub enum WorkersError {
     Start {
         /// Its rank.
         rank: usize,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// A worker failed; the others were stopped.
@@ -27,26 +27,26 @@ pub enum WorkersError {
     Died {
         /// Its rank.
         rank: usize,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
-        /// Where its output is, and the last lines of it.
+        /// The path of its log, and the last lines of it.
         said: String,
     },
-    /// A worker cannot be watched.
+    /// Waiting for a worker failed.
     #[error("worker {rank}: {source}")]
     Wait {
         /// Its rank.
         rank: usize,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
-/// The commands of `count` workers that run this program with `arguments`, one rank each, as torchrun
-/// would start them on this machine.
+/// The commands of `count` workers that run this program with `arguments`, one rank each, with the environment that
+/// torchrun would set on this machine.
 ///
-/// They meet on the loopback interface and share a random token. Rank 0 inherits the listening socket as its
-/// standard input, so that no other program can take the port between now and then.
+/// They connect over the loopback interface and share a random token. Rank 0 inherits the listening socket as its
+/// standard input, so that no other program can take the port in between.
 pub fn worker_commands(count: usize, arguments: &[String]) -> io::Result<Vec<Command>> {
     let program = std::env::current_exe()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -75,10 +75,10 @@ pub fn worker_commands(count: usize, arguments: &[String]) -> io::Result<Vec<Com
     Ok(commands)
 }
 
-/// Runs the workers to their end. Worker 0 prints here; what the others print is in `logs/rank-N.log`.
-/// Where one fails, the others are killed. Each signal from `next_signal` is sent to all of them; a worker
-/// that a signal ended after it has saved (exit status 129, 130 or 143) has not failed. Returns the exit
-/// status to end with.
+/// Runs the workers to their end. Worker 0 prints here; the output of the others is in `logs/rank-N.log`.
+/// If one fails, the others are killed. Each signal from `next_signal` is sent to all of them; a worker
+/// that a signal ended after saving (exit status 129, 130 or 143) has not failed. Returns the exit
+/// status of the run.
 pub fn supervise(
     commands: Vec<Command>,
     logs: &Path,
@@ -129,7 +129,7 @@ fn saved_and_ended(status: ExitStatus) -> Option<u8> {
 
 struct Worker {
     child: Child,
-    /// None for worker 0, which prints here.
+    /// `None` for worker 0, which prints here.
     log: Option<PathBuf>,
 }
 
@@ -145,12 +145,12 @@ impl Worker {
         }
     }
 
-    /// The console's own events reach all processes.
+    /// Console events reach all processes anyway.
     #[cfg(not(unix))]
     fn send(&mut self, _signal: i32) {}
 }
 
-/// Killed when dropped: no way out leaves one behind.
+/// A worker that is killed when dropped, so that none is left behind.
 struct Workers(Vec<Worker>);
 
 impl Drop for Workers {
@@ -167,7 +167,7 @@ fn start(rank: usize, mut command: Command, logs: &Path) -> io::Result<Worker> {
     let log = (rank > 0).then(|| logs.join(format!("rank-{rank}.log")));
     if let Some(log) = &log {
         std::fs::create_dir_all(logs)?;
-        // Appended to: a run that continues keeps what the one before printed.
+        // Appended, so that a resumed run keeps earlier output.
         let file = OpenOptions::new().create(true).append(true).open(log)?;
         command.stdout(file.try_clone()?).stderr(file);
     }
@@ -177,10 +177,10 @@ fn start(rank: usize, mut command: Command, logs: &Path) -> io::Result<Worker> {
     })
 }
 
-/// The end of what a worker said.
+/// The end of a worker's output.
 fn said(log: Option<&Path>) -> String {
     let Some(log) = log else {
-        return "What it said is above".into();
+        return "Its output is above".into();
     };
     match tail(log) {
         Ok(tail) => format!("The end of {}:\n{tail}", log.display()),
@@ -223,7 +223,7 @@ mod tests {
         let started = Instant::now();
         let commands = vec![
             shell("exec sleep 60"),
-            shell("echo first; echo the card fell off >&2; exit 3"),
+            shell("echo first; echo the GPU was lost >&2; exit 3"),
             shell("exec sleep 60"),
         ];
         let error = supervise(commands, &logs, &mut || None)
@@ -234,7 +234,7 @@ mod tests {
             "worker 1",
             "exit status: 3",
             "rank-1.log",
-            "the card fell off",
+            "the GPU was lost",
         ] {
             assert!(error.contains(wanted), "{error}");
         }
@@ -290,7 +290,7 @@ mod tests {
         assert_ne!(value_of(&worker_commands(1, &[]).unwrap()[0], TOKEN), token);
         assert_eq!(value(0, LISTENER).as_deref(), Some(LISTENER_IS_STDIN));
         assert_eq!(value(1, LISTENER), None);
-        // The port is taken: nobody else can listen there.
+        // The port is taken: no other program can listen there.
         let port: u16 = value(1, "MASTER_PORT").unwrap().parse().unwrap();
         assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err());
     }

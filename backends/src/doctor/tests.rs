@@ -56,5 +56,5 @@ fn the_processor_computes_in_f32() {
     let cpu = &cpu.unwrap().devices[0];
     assert!(cpu.formats.contains(&"f32") && cpu.precisions.contains(&Precision::F16));
     assert!(cpu.auto_precision.starts_with("f32: "));
-    assert!(found.picked.is_some() && found.to_string().contains("picked"));
+    assert!(found.picked.is_some() && found.to_string().contains("selected"));
 }

@@ -1,4 +1,4 @@
-//! The thread that looks for a stall.
+//! The thread that detects stalls.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// Time without progress after which a device counts as stalled.
 pub const DEFAULT_LIMIT: Duration = Duration::from_secs(600);
 
-/// A device that does not answer.
+/// A device that does not respond.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stall {
     /// The operation that waits for it.
@@ -15,12 +15,12 @@ pub struct Stall {
     pub idle: Duration,
 }
 
-/// Operations under way.
+/// Operations in progress.
 struct Work {
     active: usize,
-    /// Of the operation that began or progressed last.
+    /// The name of the operation that started or progressed last.
     name: String,
-    /// When that was.
+    /// When it did.
     at: Option<Instant>,
 }
 
@@ -53,16 +53,16 @@ pub(super) fn end() {
     work.at = Some(Instant::now());
 }
 
-/// When an operation under way progressed last; none without operations.
+/// When an operation in progress last made progress; `None` without operations.
 fn last_progress() -> Option<Instant> {
     let work = work();
     work.at.filter(|_| work.active > 0)
 }
 
-/// The limit from `MRCNN_WATCHDOG_S` (seconds, 0 for none), else [`DEFAULT_LIMIT`].
+/// The limit from `MRCNN_WATCHDOG_S` (seconds, 0 for none), by default [`DEFAULT_LIMIT`].
 ///
 /// # Errors
-/// A message where the variable is not a whole number.
+/// A message if the variable is not a whole number.
 pub fn limit_from_env() -> Result<Option<Duration>, String> {
     let text = match std::env::var("MRCNN_WATCHDOG_S") {
         Err(_) => return Ok(Some(DEFAULT_LIMIT)),
@@ -72,13 +72,13 @@ pub fn limit_from_env() -> Result<Option<Duration>, String> {
         Ok(0) => Ok(None),
         Ok(seconds) => Ok(Some(Duration::from_secs(seconds))),
         Err(_) => Err(format!(
-            "MRCNN_WATCHDOG_S is `{text}`; give the seconds without progress after which a device \
+            "MRCNN_WATCHDOG_S is `{text}`; set it to the seconds without progress after which a device \
              counts as stalled, or 0 for no limit"
         )),
     }
 }
 
-/// Starts a thread that calls `on_stall` once an operation has made no progress for `limit`.
+/// Starts a thread that calls `on_stall` if an operation makes no progress for `limit`.
 ///
 /// A kernel of a software renderer (`is_software`) may take minutes: there, a stall also needs an idle CPU.
 pub fn watch(limit: Duration, is_software: bool, on_stall: impl FnOnce(Stall) + Send + 'static) {
@@ -123,7 +123,7 @@ fn wait_for_stall(limit: Duration, is_software: bool) -> Stall {
     }
 }
 
-/// Whether a software renderer works: it then uses a core or more, where the waiting threads of a stalled
+/// Whether a software renderer is working: it then uses a core or more, while the waiting threads of a stalled
 /// runtime only poll.
 fn is_working(idle: Duration, cpu_time: Duration) -> bool {
     cpu_time > idle.mul_f64(0.3)
@@ -144,13 +144,13 @@ fn cpu_time() -> Duration {
     })
 }
 
-/// Unknown: time without progress alone decides.
+/// Unknown on this system: only the time without progress counts.
 #[cfg(not(unix))]
 fn cpu_time() -> Duration {
     Duration::ZERO
 }
 
-/// Ends the process at once: no destructor runs, which could wait for the device again.
+/// Ends the process immediately: no destructor runs, which could wait for the device again.
 pub fn exit_now(code: i32) -> ! {
     #[cfg(unix)]
     // SAFETY: `_exit` takes no pointers and does not return.

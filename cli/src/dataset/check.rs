@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 pub struct CheckArgs {
     /// Dataset folder, or an annotation file
     dir: PathBuf,
-    /// Folder of the images, where it does not follow from DIR
+    /// Folder of the images, needed if DIR does not determine it
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
-    /// Lists every problem, and not one line for each kind
+    /// List every problem instead of one line per kind
     #[arg(long)]
     all: bool,
-    /// Writes a repaired copy to the new folder OUT and lists every change; DIR is not changed
+    /// Write a repaired copy to the new folder OUT and list every change; DIR is not changed
     #[arg(long, value_name = "OUT")]
     fix: Option<PathBuf>,
 }

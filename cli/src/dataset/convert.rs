@@ -9,35 +9,35 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct DatasetConvertArgs {
-    /// What SOURCE is
+    /// Format of SOURCE
     #[arg(long, value_enum, default_value = "auto")]
     from: From,
     /// cvat: annotations.xml. labelme: the folder with the JSON files. via: the JSON file. lvis: the JSON file.
     /// voc: the folder with Annotations, JPEGImages, SegmentationObject. yolo: the folder with data.yaml.
     /// tfrecord: the folder with the shards
     source: PathBuf,
-    /// Folder of the images where they are not beside SOURCE; lvis: COCO's (train2017/, val2017/)
+    /// Folder of the images if they are not beside SOURCE; for lvis, COCO's (train2017/, val2017/)
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
-    /// Reads this split only; with cvat, labelme, via (else train) and lvis (else the file's name) names it
+    /// Read only this split; for cvat, labelme, via (default: train) and lvis (default: from the file name), its name
     #[arg(long, value_name = "NAME")]
     split: Option<String>,
-    /// COCO folder to write: OUT/SPLIT/ and OUT/annotations/instances_SPLIT.json
+    /// Output folder in COCO's layout: OUT/SPLIT/ and OUT/annotations/instances_SPLIT.json
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum From {
-    /// Found from the contents
+    /// Detected from the contents
     Auto,
     /// CVAT for images 1.1 (XML)
     Cvat,
-    /// A JSON file for each image
+    /// A JSON file per image
     Labelme,
     /// VGG Image Annotator's JSON
     Via,
-    /// COCO JSON whose images are named by coco_url
+    /// COCO JSON with images identified by coco_url
     Lvis,
     /// Pascal VOC with object masks
     Voc,
@@ -57,8 +57,8 @@ Examples:
   mrcnn-cli dataset convert --from lvis lvis_v1_train.json --images coco --out lvis_coco
   mrcnn-cli dataset convert --from tfrecord /data/tfrecords --out coco
 
-Images are linked to where OUT is on the same disk, else copied. Boxes without a mask are left out and
-counted.";
+Images become hard links if OUT is on the same file system, and copies otherwise. Boxes without a mask are left out
+and counted.";
 
 pub fn run(args: &DatasetConvertArgs) -> Result<()> {
     let spec = ImportSpec {

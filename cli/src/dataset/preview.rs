@@ -13,18 +13,18 @@ use std::sync::Arc;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PreviewArgs {
-    /// Data set folder
+    /// Dataset folder
     dir: PathBuf,
-    /// TOML file or preset whose image, augment and data sections count; else the defaults
+    /// TOML file or preset, of which the image, augment and data sections are used; by default the defaults
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
-    /// Images, the first ones of a run
+    /// Number of images: the first ones of a run
     #[arg(long, value_name = "N", default_value_t = 16)]
     count: usize,
     /// Seed of the run (train.seed)
     #[arg(long)]
     seed: Option<u64>,
-    /// Folder for the images; a number is added where it exists
+    /// Folder for the images; a number is appended if it exists
     #[arg(long, value_name = "DIR", default_value = "runs/preview")]
     out: PathBuf,
     #[command(flatten)]
@@ -41,7 +41,7 @@ pub fn run(args: &PreviewArgs) -> Result<()> {
     config.train.seed = args.seed.unwrap_or(config.train.seed);
     let config = config.with(&args.overrides.set)?;
     config.check()?;
-    // What is bad shows in `dataset check`.
+    // `dataset check` reports problems.
     let (dataset, _) = Dataset::open(&args.dir, &config.data.train, OnProblem::Skip)?;
     let out = free_folder(&args.out)?;
     let mut count = 0;

@@ -10,10 +10,10 @@ use std::path::PathBuf;
 pub struct StatsArgs {
     /// Dataset folder, or an annotation file
     dir: PathBuf,
-    /// Folder of the images, where it does not follow from DIR
+    /// Folder of the images, needed if DIR does not determine it
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
-    /// Also writes the statistics as a page with bars
+    /// Also write the statistics as an HTML page
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! The images that `predict` reads, with their ids where they are of a dataset.
+//! Finds the images for `predict`, with their ids if they belong to a dataset.
 
 use anyhow::{Context, Result, bail};
 use mrcnn_core::data::{
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 pub struct Input {
     pub path: PathBuf,
     pub image_id: u64,
-    /// The name in the results.
+    /// Name of the image in the results.
     pub file_name: String,
 }
 
@@ -22,9 +22,9 @@ pub struct Input {
 #[derive(Default)]
 pub struct Inputs {
     pub images: Vec<Input>,
-    /// The classes of the dataset that the images are of.
+    /// The classes of the dataset to which the images belong.
     pub classes: Option<Classes>,
-    /// Remarks about what is not read.
+    /// Notes about files that are not read.
     pub notes: Vec<String>,
     /// Images of the dataset that cannot be used.
     pub left_out: Vec<LeftOut>,
@@ -32,16 +32,16 @@ pub struct Inputs {
     folders: Vec<PathBuf>,
 }
 
-/// Extensions of image files, whatever they contain.
+/// Extensions of image files, whether supported or not.
 const EXTENSIONS: [&str; 9] = [
     "png", "jpg", "jpeg", "jpe", "jfif", "bmp", "webp", "tif", "tiff",
 ];
-/// Files that lie beside images.
+/// Files that commonly lie beside images.
 const COMPANIONS: [&str; 9] = [
     "json", "txt", "xml", "yaml", "yml", "csv", "md", "html", "db",
 ];
 
-/// Files as they are, the images of folders and datasets, the matches of patterns.
+/// Collects files, the images of folders and datasets, and the matches of patterns.
 pub fn find(arguments: &[OsString], split: Option<&str>, recursive: bool) -> Result<Inputs> {
     let mut inputs = Inputs::default();
     for argument in arguments {
@@ -87,7 +87,7 @@ pub fn find(arguments: &[OsString], split: Option<&str>, recursive: bool) -> Res
     Ok(inputs)
 }
 
-/// The dataset that a folder is, or whose images it holds.
+/// The dataset in a folder, or the dataset whose images the folder contains.
 fn dataset_of(folder: &Path, split: Option<&str>) -> Result<Option<(Dataset, PathBuf)>> {
     let found = match find_splits(folder) {
         Ok(splits) => Some(choose(folder, &splits, split)?),
@@ -97,7 +97,7 @@ fn dataset_of(folder: &Path, split: Option<&str>) -> Result<Option<(Dataset, Pat
     let Some(found) = found else { return Ok(None) };
     match Dataset::open_files(&found, OnProblem::Skip) {
         Ok((dataset, _)) => Ok(Some((dataset, found.annotations))),
-        // A folder of images with some other JSON file beside them.
+        // A folder of images with an unrelated JSON file beside them.
         Err(DataError::NotCoco { .. } | DataError::Empty { .. }) if split.is_none() => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -113,7 +113,7 @@ fn choose(folder: &Path, splits: &[Split], name: Option<&str>) -> Result<Split> 
     find_split(folder, "val").map_err(|_| {
         let names: Vec<&str> = splits.iter().map(|split| split.name.as_str()).collect();
         anyhow::anyhow!(
-            "{}: which split? give --split with one of {}",
+            "{}: it has several splits; give --split with one of {}",
             folder.display(),
             names.join(", ")
         )
@@ -185,7 +185,7 @@ impl Inputs {
                 .is_some_and(|name| name.to_string_lossy().starts_with('.'))
         };
         for path in paths.into_iter().filter(|path| !is_hidden(path)) {
-            // A link may lead back to a folder above.
+            // A link may point to a parent folder.
             let is_link = path
                 .symlink_metadata()
                 .is_ok_and(|entry| entry.is_symlink());
@@ -213,7 +213,7 @@ impl Inputs {
         let Some(pattern) = argument.to_str() else {
             return Ok(());
         };
-        let matches = glob::glob(pattern).with_context(|| format!("{pattern}: a bad pattern"))?;
+        let matches = glob::glob(pattern).with_context(|| format!("{pattern}: invalid pattern"))?;
         let mut paths: Vec<PathBuf> = matches.filter_map(Result::ok).collect();
         paths.sort();
         for path in paths {
@@ -235,7 +235,7 @@ impl Inputs {
         let folders = std::mem::take(&mut self.folders);
         if let Some(first) = folders.first() {
             self.notes.push(format!(
-                "{} folders are not read, such as {}: --recursive reads them",
+                "{} subfolders are not read, such as {}; use --recursive to read them",
                 folders.len(),
                 printable(&first.to_string_lossy())
             ));

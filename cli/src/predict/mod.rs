@@ -76,7 +76,7 @@ struct Entry {
     error: Option<String>,
 }
 
-/// From the labels of the weights to those of a dataset.
+/// Maps labels of the weights to those of a dataset.
 struct Relabelling {
     classes: Classes,
     labels: Vec<Option<usize>>,
@@ -86,8 +86,8 @@ impl Relabelling {
     fn new(predictor: &Predictor, classes: Classes) -> Result<Self> {
         let labels = predictor.classes().labels_in(&classes).ok_or_else(|| {
             anyhow!(
-                "the dataset's classes {:?} are not all among those of the weights, {:?}; give the folder of \
-                 its images in place of the dataset, copied elsewhere, to predict with the classes of the weights",
+                "not all of the dataset's classes {:?} are among those of the weights, {:?}; to predict with the \
+                 classes of the weights, copy its images to another folder and give that",
                 classes.names,
                 predictor.classes().names
             )
@@ -113,7 +113,7 @@ impl Run<'_> {
             .collect();
         if left.len() < images.len() {
             note!(
-                "{} of {} images are done already",
+                "{} of {} images are already done",
                 images.len() - left.len(),
                 images.len()
             );
@@ -163,7 +163,7 @@ impl Run<'_> {
         }
         if finished < left.len() {
             bail!(
-                "stopped after {finished} of {} images; go on with --resume --out {out}",
+                "stopped after {finished} of {} images; continue with --resume --out {out}",
                 left.len()
             );
         }
@@ -174,8 +174,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The two lists, and the names of images that are done. What an earlier run left of an image that it did
-    /// not finish is dropped.
+    /// The two lists, and the names of images that are done. Results of an image that an earlier run did
+    /// not finish are dropped.
     fn open(&self) -> Result<(JsonList, JsonList, HashSet<String>)> {
         let paths = ["detections.json", "images.json"].map(|name| self.out.join(name));
         let (mut kept, mut entries, mut done) = (Vec::new(), Vec::new(), HashSet::new());
@@ -201,7 +201,7 @@ impl Run<'_> {
         Ok((detections, JsonList::create(&paths[1], &entries)?, done))
     }
 
-    /// Predicts an image and draws it. The inner error is the image's.
+    /// Predicts an image and draws it. The inner error concerns the image only.
     #[allow(clippy::type_complexity)]
     fn image(
         &self,
@@ -269,7 +269,7 @@ fn failure(id: u64, file_name: String, error: String) -> serde_json::Result<Stri
     })
 }
 
-/// An image's line of the table.
+/// The line of an image in the table.
 fn row(path: &Path, started: Instant, found: &Prediction) -> String {
     let milliseconds = started.elapsed().as_millis();
     let size = format!("{}x{}", found.width, found.height);
@@ -297,7 +297,7 @@ fn summary(found: &Prediction) -> String {
     }
 }
 
-/// The end of a long path, which tells files apart.
+/// The end of a long path, which identifies the file.
 fn shorten(path: &str, length: usize) -> String {
     let count = path.chars().count();
     if count <= length {
@@ -307,7 +307,7 @@ fn shorten(path: &str, length: usize) -> String {
     format!("...{end}")
 }
 
-/// `0007_photo.png` of the seventh image.
+/// File name of an overlay: `0007_photo.png` for the seventh image.
 fn overlay_name(path: &Path, index: usize) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     format!("{:04}_{stem}.png", index + 1)
@@ -335,7 +335,7 @@ fn newest_weights(runs: &Path) -> Result<PathBuf> {
         })
 }
 
-/// Creates the folder, or `-2`, `-3` and so on where it is in use.
+/// Creates the folder, or `-2`, `-3` and so on if it is in use.
 pub fn free_folder(path: &Path) -> Result<PathBuf> {
     let path = mrcnn_core::train::free_name(path);
     std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;

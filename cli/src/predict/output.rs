@@ -1,4 +1,4 @@
-//! JSON lists that are complete at any moment: each addition is one write that ends with the closing bracket.
+//! JSON lists that are valid at any moment: each addition is one write that ends with the closing bracket.
 
 use anyhow::{Context, Result, bail};
 use serde_json::value::RawValue;
@@ -6,11 +6,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// A JSON list on the disk, to which elements are added.
+/// A JSON list on disk, to which elements are appended.
 pub struct JsonList {
     file: File,
     path: PathBuf,
-    /// Length of the file without its end.
+    /// Length of the file without its closing bracket.
     length: u64,
     is_empty: bool,
 }
@@ -18,7 +18,7 @@ pub struct JsonList {
 const END: &[u8] = b"\n]";
 
 impl JsonList {
-    /// A new list of some elements.
+    /// Creates a list with some elements.
     pub fn create(path: &Path, elements: &[Box<RawValue>]) -> Result<Self> {
         let file = OpenOptions::new()
             .write(true)
@@ -40,7 +40,7 @@ impl JsonList {
         Ok(list)
     }
 
-    /// The elements of a list that is there; none where there is no file.
+    /// The elements of an existing list; empty if there is no file.
     pub fn read(path: &Path) -> Result<Vec<Box<RawValue>>> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -56,7 +56,7 @@ impl JsonList {
         }
     }
 
-    /// Adds elements, of which each is JSON.
+    /// Appends elements, each of them JSON.
     pub fn push(&mut self, elements: &[String]) -> Result<()> {
         if elements.is_empty() {
             return Ok(());
@@ -65,7 +65,7 @@ impl JsonList {
         let text = format!("{separator}{}", elements.join(",\n"));
         let bytes = [text.as_bytes(), END].concat();
         if let Err(error) = self.write(self.length, &bytes) {
-            // The full disk has room for what stood there before.
+            // On a full disk there is space for the bytes that were there before.
             self.file.set_len(self.length).ok();
             self.write(self.length, END).ok();
             return Err(error);

@@ -13,7 +13,8 @@ use mrcnn_kernels::selects_on_device;
 use serde::Serialize;
 use std::time::Instant;
 
-/// Times of the same work launched and replayed: from images on the device to detection slots and their mask logits on
+/// Times of the same work, launched kernel by kernel and replayed as a graph: from images on the device to detection
+/// slots and their mask logits on
 /// the device.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GraphResult {
@@ -28,7 +29,7 @@ pub struct GraphResult {
 }
 
 /// Benchmarks both for each batch size of `spec`, on rendered images. Fails if the device records no graph, or if the
-/// replay gives other boxes.
+/// replay returns other boxes.
 pub fn benchmark_graph(
     spec: &BenchmarkSpec,
     config: &Config,

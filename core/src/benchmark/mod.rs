@@ -104,9 +104,9 @@ pub enum BenchmarkError {
         /// Classes of the data, with the background.
         needed: usize,
     },
-    /// The graph gives other results.
+    /// The graph returns other results.
     #[error(
-        "batch size {batch_size}: the replayed graph gives other boxes than the launched kernels; \
+        "batch size {batch_size}: the replayed graph returns other boxes than the launched kernels; \
          remove --graph"
     )]
     GraphDiffers {

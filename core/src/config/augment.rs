@@ -1,33 +1,33 @@
-//! How training images are varied.
+//! Settings of augmentation.
 
 use serde::{Deserialize, Serialize};
 
-/// What happens to training images beside `train.flip`; all of it is off by default.
+/// Augmentation of training images, in addition to `train.flip`; all of it is off by default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AugmentConfig {
-    /// Multi-scale training: shorter sides in pixels, one of which each image gets in place of
-    /// `image.min_size`. Detectron2 takes `[640, 672, 704, 736, 768, 800]`. Empty is off.
+    /// Multi-scale training: shorter sides in pixels, one of which is sampled per image and replaces
+    /// `image.min_size`. Detectron2 uses `[640, 672, 704, 736, 768, 800]`. Empty is off.
     pub min_sizes: Vec<u32>,
-    /// Large-scale jitter (Ghiasi et al., 2021): the smallest and the largest factor on the size that
-    /// fits the frame, e.g. `[0.1, 2.0]`, or `[0.8, 1.25]` for the gentle one. What sticks out of the
-    /// frame is cut off at a random place, what is missing is padded. Empty is off.
+    /// Large-scale jitter (Ghiasi et al., 2021): the smallest and the largest factor of the size that
+    /// fits the frame, e.g. `[0.1, 2.0]` (large-scale) or `[0.8, 1.25]` (standard). A larger image is cropped to the
+    /// frame at a random position, a smaller one is padded. Empty is off.
     pub scale_jitter: Vec<f64>,
-    /// Rows and columns of that frame; 0 takes `image.max_size`. The paper takes 1024.
+    /// Rows and columns of that frame; 0 uses `image.max_size`. The paper uses 1024.
     pub jitter_size: u32,
-    /// Chance of each of the four photometric changes (SSD; torchvision's `RandomPhotometricDistort`
-    /// has 0.5); 0 is off.
+    /// Probability of each of the four photometric distortions (SSD; 0.5 in torchvision's `RandomPhotometricDistort`);
+    /// 0 is off.
     pub photometric: f64,
-    /// Brightness is multiplied by 1 plus or minus up to this.
+    /// Brightness is multiplied by a factor up to this far from 1.
     pub brightness: f64,
-    /// Distance from the mean grey is multiplied by 1 plus or minus up to this.
+    /// The distance from the mean grey is multiplied by a factor up to this far from 1.
     pub contrast: f64,
-    /// Distance from the pixel's grey is multiplied by 1 plus or minus up to this.
+    /// The distance from the pixel's grey is multiplied by a factor up to this far from 1.
     pub saturation: f64,
-    /// The hue is turned by up to this part of a whole turn, either way.
+    /// The hue is rotated by up to this fraction of a full turn, in either direction.
     pub hue: f64,
-    /// Simple copy-paste (Ghiasi et al., 2021): chance that half of the objects of another image,
-    /// picked at random, are pasted onto this one; 0 is off.
+    /// Simple copy-paste (Ghiasi et al., 2021): probability that half of the objects of another
+    /// random image are pasted onto an image; 0 is off.
     pub copy_paste: f64,
 }
 
@@ -51,7 +51,7 @@ impl Default for AugmentConfig {
 const LARGEST_SCALE: f64 = 8.0;
 
 impl AugmentConfig {
-    /// Smallest and largest factor of the scale jitter, where it is on.
+    /// Smallest and largest factor of the scale jitter, if it is on.
     pub fn jitter(&self) -> Option<(f64, f64)> {
         match self.scale_jitter[..] {
             [low, high] => Some((low, high)),
@@ -59,7 +59,7 @@ impl AugmentConfig {
         }
     }
 
-    /// The key at fault, its value and what it must be, if a value makes no sense.
+    /// The key of an invalid setting, its value and what it must be; `None` if all are valid.
     pub(super) fn fault(
         &self,
         image: &super::ImageConfig,
@@ -71,11 +71,11 @@ impl AugmentConfig {
             .iter()
             .any(|&side| !(1..=image.max_size).contains(&side))
         {
-            let reason = "needs sides from 1 to image.max_size; [] takes image.min_size";
+            let reason = "needs sides from 1 to image.max_size; [] uses image.min_size";
             return fault("augment.min_sizes", sizes, reason);
         }
         if !self.min_sizes.is_empty() && image.fit == super::Fit::Box {
-            let reason = "picks the shorter side, which image.fit = \"box\" does not have: use \
+            let reason = "selects the shorter side, which image.fit = \"box\" does not have: use \
                           augment.scale_jitter";
             return fault("augment.min_sizes", sizes, reason);
         }

@@ -1,10 +1,10 @@
-//! The lowest and the highest value of every number of a configuration, in one table.
+//! Lower and upper bounds of every number of a configuration, in one table.
 
 use super::{Config, ConfigError};
 use std::fmt;
 use toml::Value;
 
-/// The values that a number may have; for a list, each number of it.
+/// The valid range of a number, or of each number of a list.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bounds {
     /// The setting: `train.steps`.
@@ -13,13 +13,13 @@ pub struct Bounds {
     pub lowest: f64,
     /// The highest value.
     pub highest: f64,
-    /// Whether the lowest value itself is refused.
+    /// Whether the lowest value itself is invalid.
     above: bool,
-    /// Whether the highest value itself is refused.
+    /// Whether the highest value itself is invalid.
     below: bool,
-    /// Whether 0 is taken too, though it is lower than `lowest`: it switches something off.
+    /// Whether 0 is valid although it is below `lowest`: it turns something off.
     or_zero: bool,
-    /// How many numbers a list may have.
+    /// The valid lengths of a list.
     length: Option<(usize, usize)>,
 }
 
@@ -87,13 +87,13 @@ const fn within(key: &'static str, lowest: f64, highest: f64) -> Bounds {
     }
 }
 
-/// Longest side of a resized image in pixels.
+/// Maximum longer side of a resized image in pixels.
 const SIDE: f64 = 32_768.0;
 
-/// Steps of a run: far more than any, and products with the batch size stay below 2^63.
+/// Maximum number of steps, so that products with the batch size stay below 2^63.
 const STEPS: f64 = 1e9;
 
-/// Images, of all kinds of counts.
+/// Maximum of all counts of images.
 const IMAGES: f64 = 1e9;
 
 /// The bounds of every number.
@@ -157,7 +157,7 @@ pub const BOUNDS: &[Bounds] = &[
     within("train.warmup_factor", 0.0, 1.0),
     within("train.milestones", 0.0, STEPS).list(0, 1024),
     within("train.gamma", 0.0, 1e6),
-    // Products with it must be finite in f32.
+    // Products with the loss scale must be finite in f32.
     within("train.loss_scale", 1.0, 3.4e38).or_zero(),
     within("train.loss_scale_period", 1.0, STEPS),
     within("train.clip_norm", 0.0, 1e30),
@@ -183,13 +183,13 @@ pub const BOUNDS: &[Bounds] = &[
     within("log.worst_images", 0.0, IMAGES),
 ];
 
-/// The bounds of a setting, where it is a number or a list of numbers.
+/// The bounds of a setting, if it is a number or a list of numbers.
 pub fn bounds(key: &str) -> Option<&'static Bounds> {
     BOUNDS.iter().find(|bounds| bounds.key == key)
 }
 
 impl Config {
-    /// Refuses numbers out of their bounds, NaN and infinity among them.
+    /// Rejects numbers out of their bounds, including NaN and infinity.
     pub(super) fn check_bounds(&self) -> Result<(), ConfigError> {
         for (key, value) in self.settings()? {
             let Some(bounds) = bounds(&key) else {
@@ -264,7 +264,7 @@ mod tests {
         matches!(value, Value::Integer(_) | Value::Float(_))
     }
 
-    /// A setting that is added later cannot be without bounds.
+    /// A new setting must have bounds.
     #[test]
     fn every_number_of_a_configuration_has_bounds_and_every_bound_a_number() {
         let settings = Config::default().settings().unwrap();
@@ -285,7 +285,7 @@ mod tests {
         Config::default().check().unwrap();
     }
 
-    /// Every number below, above, NaN and infinite is refused by its name.
+    /// Numbers that are too low, too high, NaN or infinite are rejected with the name of the setting.
     #[test]
     fn numbers_out_of_bounds_are_refused_by_name() {
         for bounds in BOUNDS {
@@ -321,7 +321,7 @@ mod tests {
                     }
                     None => format!("{}={value}", bounds.key),
                 };
-                // What does not even fit its type is refused before.
+                // Values that do not fit the type are rejected earlier.
                 let set = Config::default().with(&[&text]);
                 let refused = set.and_then(|config| config.check());
                 let message = refused.expect_err(&text).to_string();

@@ -1,9 +1,9 @@
-//! What the types of a configuration cannot say.
+//! Checks of a configuration that its types cannot express.
 
 use super::{Config, ConfigError, NormKind};
 
 impl Config {
-    /// Refuses values that make no sense, alone or together.
+    /// Rejects invalid values and invalid combinations.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_bounds()?;
         self.check_size()?;
@@ -12,7 +12,7 @@ impl Config {
             return Err(invalid(
                 "model.norm",
                 "none",
-                "the backbone needs a normalisation",
+                "the backbone needs a normalization",
             ));
         }
         if self.train.replicas > self.train.batch_size {
@@ -27,14 +27,16 @@ impl Config {
             return Err(invalid(
                 "train.replicas",
                 self.train.replicas,
-                "batch_norm's running statistics are those of one model: set model.norm to \
+                "batch_norm's running statistics belong to one model: set model.norm to \
                  group_norm, or replicas to 1",
             ));
         }
         if self.train.accumulate > 1 {
             let refused = |reason| Err(invalid("train.accumulate", self.train.accumulate, reason));
             if !self.train.batch_size.is_multiple_of(self.train.accumulate) {
-                return refused("must divide train.batch_size: micro-batches are of one size");
+                return refused(
+                    "must divide train.batch_size: all micro-batches have the same size",
+                );
             }
             if self.train.replicas > 1 {
                 return refused(
@@ -43,7 +45,7 @@ impl Config {
             }
             if norms.contains(&NormKind::BatchNorm) {
                 return refused(
-                    "batch_norm's statistics would be a micro-batch's: set model.norm to \
+                    "batch_norm's statistics would be those of a micro-batch: set model.norm to \
                      group_norm or frozen_bn, or accumulate to 1",
                 );
             }

@@ -3,7 +3,7 @@
 use super::Config;
 use toml::Value;
 
-/// Settings that weights depend on; other values give wrong results without an error.
+/// Settings that the weights depend on; with other values, results are wrong without an error.
 const BOUND_TO_WEIGHTS: [&str; 13] = [
     "image.channels",
     "image.mean",
@@ -21,7 +21,8 @@ const BOUND_TO_WEIGHTS: [&str; 13] = [
 ];
 
 impl Config {
-    /// Differences from the configuration of the weights, in settings that weights depend on; one line each, for a warning.
+    /// Differences from the configuration of the weights in settings that the weights depend on; one line each, for a
+    /// warning.
     pub fn differences(&self, made_with: &Self) -> Vec<String> {
         let values = [self, made_with].map(Value::try_from);
         let [Ok(ours), Ok(theirs)] = values else {
@@ -30,13 +31,13 @@ impl Config {
         let differing = BOUND_TO_WEIGHTS.iter().filter_map(|key| {
             let (ours, theirs) = (at(&ours, key)?, at(&theirs, key)?);
             (ours != theirs && !both_batch_norm(ours, theirs))
-                .then(|| format!("{key} = {ours}, and the weights were trained with {theirs}"))
+                .then(|| format!("{key} = {ours}, but the weights were trained with {theirs}"))
         });
         differing.collect()
     }
 }
 
-/// Trainable batch norm can start from the values of frozen batch norm.
+/// Trainable batch norm can be initialized from frozen batch norm.
 fn both_batch_norm(ours: &Value, theirs: &Value) -> bool {
     let kinds = [ours, theirs].map(|value| value.as_str().unwrap_or_default());
     kinds
@@ -71,7 +72,7 @@ mod tests {
         let differences = plain.differences(&other);
         assert_eq!(
             differences,
-            [r#"image.channels = "rgb", and the weights were trained with "bgr""#]
+            [r#"image.channels = "rgb", but the weights were trained with "bgr""#]
         );
     }
 }

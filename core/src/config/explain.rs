@@ -1,4 +1,4 @@
-//! What a setting means, from the documentation of its field: one text for docs.rs and the command line.
+//! Explanations of settings from the doc comments of their fields: one text for docs.rs and the command line.
 
 use super::{Bounds, Config, ConfigError, PRESETS, bounds};
 use std::path::Path;
@@ -32,13 +32,13 @@ const SECTIONS: [(&str, &str); 10] = [
 pub struct Explanation {
     /// `train.steps`.
     pub key: String,
-    /// What it means.
+    /// Its meaning.
     pub text: String,
-    /// The value that it has unless a file or an option changes it, as TOML.
+    /// The default value, as TOML.
     pub default: String,
-    /// The lowest and the highest value, where it is a number.
+    /// The bounds, if it is a number.
     pub bounds: Option<&'static Bounds>,
-    /// The values that it may have, where they are words.
+    /// The valid words, if it is an enumeration.
     pub words: Option<String>,
     /// Presets with another value than the default.
     pub presets: Vec<(&'static str, String)>,
@@ -95,7 +95,7 @@ fn closest(key: &str, names: &[&str]) -> String {
     best.map_or_else(String::new, |best| format!("; the closest is {best}"))
 }
 
-/// The words that a setting may be, as serde lists them.
+/// The valid words of a setting, as serde lists them.
 fn words(key: &str, default: &Value) -> Option<String> {
     if default.is_bool() {
         return Some("true, false".into());

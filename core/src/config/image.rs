@@ -1,8 +1,8 @@
-//! How images become tensors.
+//! Settings of the conversion from images to tensors.
 
 use serde::{Deserialize, Serialize};
 
-/// Order of an image's planes.
+/// Order of an image's channels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChannelOrder {
@@ -14,7 +14,7 @@ pub enum ChannelOrder {
 }
 
 impl ChannelOrder {
-    /// Which of R, G, B each plane holds.
+    /// Index of R, G or B for each channel.
     pub fn planes(self) -> [usize; 3] {
         match self {
             Self::Rgb => [0, 1, 2],
@@ -23,19 +23,19 @@ impl ChannelOrder {
     }
 }
 
-/// How images of more than 8 bits per channel become 8 bits.
+/// Conversion of images with more than 8 bits per channel to 8 bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Depth {
-    /// The upper 8 bits: right for images that fill their 16 bits.
+    /// The upper 8 bits: for images that use all 16 bits.
     #[default]
     Full,
-    /// The upper 8 of the bits that the image uses (8, 10, 12, 14 or 16): for cameras of 10 to 14 bits that
-    /// store them in 16.
+    /// The upper 8 of the bits that the image uses (8, 10, 12, 14 or 16): for cameras with 10 to 14 bits that
+    /// are stored in 16.
     Auto,
 }
 
-/// What an image is fitted into.
+/// Resizing of images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fit {
@@ -43,25 +43,25 @@ pub enum Fit {
     /// and Detectron2.
     #[default]
     ShorterSide,
-    /// The image becomes as large as a box of `min_size` rows and `max_size` columns holds, and is
-    /// padded to that box: the reference system. One shape for every batch, but upright images become
+    /// The image is resized to the largest size that fits into `min_size` rows and `max_size` columns, and
+    /// padded to that box, as in the reference system. All batches have one shape, but portrait images become
     /// small.
     Box,
 }
 
-/// How images become tensors (torchvision's `GeneralizedRCNNTransform`).
+/// Conversion of images to tensors (torchvision's `GeneralizedRCNNTransform`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImageConfig {
-    /// What an image is fitted into.
+    /// Resizing: to the length of the sides, or into a box.
     pub fit: Fit,
     /// Length of the shorter side in pixels after resizing; the rows of the box with `fit = "box"`.
     pub min_size: u32,
-    /// Largest length of the longer side; the columns of the box with `fit = "box"`.
+    /// Maximum length of the longer side; the columns of the box with `fit = "box"`.
     pub max_size: u32,
-    /// Order of the planes: what the backbone was trained with.
+    /// Order of the channels that the backbone was trained with.
     pub channels: ChannelOrder,
-    /// How 16-bit images become 8 bits: `full` takes the upper 8 bits, `auto` those of the 10, 12 or 14 bits
+    /// Conversion of 16-bit images to 8 bits: `full` keeps the upper 8 bits, `auto` those of the 10, 12 or 14 bits
     /// that an image uses.
     pub depth: Depth,
     /// Mean of R, G, B in `0..=1`.

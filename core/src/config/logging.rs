@@ -12,7 +12,7 @@ pub struct LogConfig {
     pub dllogger: bool,
     /// `steps.csv` and `evaluations.csv`.
     pub csv: bool,
-    /// `report.html` at the end.
+    /// `report.html` at the end of the run.
     pub report: bool,
     /// Number of images with the most errors in the report.
     #[serde(alias = "worst_pictures")]

@@ -32,20 +32,20 @@ pub use training::{
 
 use serde::{Deserialize, Serialize};
 
-/// Everything that describes a run.
+/// All settings of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The network.
     pub model: ModelConfig,
-    /// How images become tensors.
+    /// Conversion of images to tensors.
     pub image: ImageConfig,
-    /// Where the images are, and what to do with bad ones.
+    /// The dataset, and how problems in it are handled.
     pub data: DataConfig,
-    /// The recipe.
+    /// The training recipe.
     pub train: TrainConfig,
-    /// How training images are varied.
+    /// Augmentation of training images.
     pub augment: AugmentConfig,
-    /// What a run writes about itself.
+    /// Files that a run writes.
     pub log: LogConfig,
 }

@@ -29,7 +29,7 @@ impl Backbone {
         }
     }
 
-    /// Output channels of a block over its width: 4 for bottlenecks.
+    /// Ratio of a block's output channels to its width: 4 for bottlenecks.
     pub fn expansion(self) -> usize {
         match self {
             Self::Resnet18 | Self::Resnet34 => 1,
@@ -64,14 +64,14 @@ pub struct ModelConfig {
     pub norm: NormKind,
     /// Normalization of the FPN and the mask head.
     pub head_norm: NormKind,
-    /// Added to the variance: 0 for torchvision's COCO weights, otherwise 1e-5.
+    /// Epsilon that is added to the variance: 0 for torchvision's COCO weights, otherwise 1e-5.
     pub norm_eps: f64,
     /// Weight of the new batch in the running statistics of batch norm.
     pub norm_momentum: f64,
     /// Groups of group norm.
     pub norm_groups: usize,
-    /// Whether a bottleneck has its stride in the first 1x1 convolution (Detectron2's MSRA backbones) instead of the 3x3
-    /// convolution (v1.5, torchvision).
+    /// Whether a bottleneck has its stride in the first 1x1 convolution (Detectron2's MSRA backbones) instead of the
+    /// 3x3 convolution (v1.5, torchvision).
     pub stride_in_1x1: bool,
     /// Number of frozen parts: 0 none, 1 the stem, 2 the stem and the first stage, up to 5.
     pub freeze_at: usize,

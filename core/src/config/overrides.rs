@@ -5,23 +5,23 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use toml::{Table, Value};
 
-/// Why a configuration was refused.
+/// Why a configuration was rejected.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("{path}: {source}; check the path given with --config")]
     Read {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// The file is not a configuration.
+    /// The file is not a valid configuration.
     #[error("{path}: {message}")]
     Parse {
-        /// The file, or `--set`.
+        /// The path of the file, or `--set`.
         path: PathBuf,
-        /// What is wrong and where.
+        /// What is wrong, with the position.
         message: String,
     },
     /// An override is not `key=value`.
@@ -35,7 +35,7 @@ pub enum ConfigError {
     UnknownKey {
         /// The key as given.
         key: String,
-        /// What may have been meant.
+        /// The closest setting that exists.
         hint: String,
     },
     /// There is no preset of that name.
@@ -43,13 +43,13 @@ pub enum ConfigError {
     UnknownPreset {
         /// The name as given.
         name: String,
-        /// The names that there are.
+        /// The names that exist.
         known: String,
     },
-    /// A value makes no sense.
+    /// A value is invalid.
     #[error("{key} = {value}: {reason}")]
     Value {
-        /// The key at fault.
+        /// The key of the setting.
         key: &'static str,
         /// Its value.
         value: String,
@@ -117,7 +117,7 @@ fn parse_value(text: &str) -> Value {
         .unwrap_or_else(|| Value::String(text.to_string()))
 }
 
-/// Settings that had another name before version 0.1, which is read still.
+/// Settings that were renamed before version 0.1; the former names are still read.
 const FORMER_NAMES: [(&str, &str); 4] = [
     ("data.check_pictures", "data.check_images"),
     ("train.val_loss_pictures", "train.val_loss_images"),
@@ -125,7 +125,7 @@ const FORMER_NAMES: [(&str, &str); 4] = [
     ("log.worst_pictures", "log.worst_images"),
 ];
 
-/// Replaces the value at a dotted key that must exist; integers become floats where a float stood.
+/// Replaces the value at a dotted key that must exist; integers become floats if the old value is a float.
 fn set(table: &mut Table, key: &str, value: Value) -> Result<(), ConfigError> {
     let unknown = |table: &Table| ConfigError::UnknownKey {
         key: key.into(),
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(config.data.dir, Path::new("/tmp/x"));
     }
 
-    /// Run folders and command lines from before the settings were renamed go on.
+    /// Run folders and command lines with the former names of settings still work.
     #[test]
     fn former_names_are_read() {
         let text = "[train]\nval_pictures = 3\nval_loss_pictures = 4\n[data]\ncheck_pictures = false\n\

@@ -1,21 +1,21 @@
-//! How large a configuration's network is, from its settings alone.
+//! Size of a configuration's network, computed from its settings.
 
 use super::{Config, ConfigError, ModelConfig, NormKind};
 
-/// Values of all tensors of the largest network: 8 GB in f32.
+/// Maximum number of values of all tensors: 8 GB in f32.
 const MOST_VALUES: u64 = 1 << 31;
 
-/// Pixels of the largest resized image.
+/// Maximum number of pixels of a resized image.
 const MOST_PIXELS: u64 = 1 << 26;
 
-/// Values of the largest activation of the second stage, per image: 4 GB in f32.
+/// Maximum number of values of an activation of the second stage, per image: 4 GB in f32.
 const MOST_ACTIVATIONS: u64 = 1 << 30;
 
 impl ModelConfig {
-    /// Values of all tensors of the network, statistics of norms included: what a file of its weights has.
+    /// Number of values of all tensors of the network, including statistics of norms: the size of its weights file.
     ///
-    /// Computed before anything is allocated, so that a configuration from a file cannot ask for more memory
-    /// than there is. Without `num_classes` the network is counted with one class.
+    /// Computed before anything is allocated, so that a configuration from a file cannot request more memory
+    /// than exists. Without `num_classes` the network is counted with one class.
     pub fn values(&self) -> u64 {
         let conv =
             |input: usize, output: usize, kernel: usize| product(&[input, output, kernel * kernel]);
@@ -101,7 +101,7 @@ impl ModelConfig {
             .saturating_add(product(&[hidden + 1, classes]))
     }
 
-    /// A norm's values, or the bias of a convolution without one.
+    /// Number of values of a norm, or of the bias of a convolution without a norm.
     fn head_norm_values(&self, channels: usize) -> u64 {
         match self.head_norm {
             NormKind::None => channels as u64,
@@ -119,14 +119,14 @@ fn norm_values(norm: NormKind, channels: usize) -> u64 {
     per_channel * channels as u64
 }
 
-/// A product that cannot overflow.
+/// A product that saturates instead of overflowing.
 fn product(factors: &[usize]) -> u64 {
     let factors = factors.iter().map(|&factor| factor as u64);
     factors.fold(1, u64::saturating_mul)
 }
 
 impl Config {
-    /// Refuses settings whose product asks for more memory than any use of them needs. Each of them alone is
+    /// Rejects settings whose product would need implausibly much memory, although each of them is
     /// within its bounds.
     pub(super) fn check_size(&self) -> Result<(), ConfigError> {
         let (model, image) = (&self.model, &self.image);
@@ -180,7 +180,7 @@ mod tests {
     use crate::model::MaskRcnn;
     use crate::weights::state_dict;
 
-    /// The count is that of a real network, for every kind of block and norm.
+    /// The count equals that of a real network, for every kind of block and norm.
     #[test]
     #[cfg(feature = "flex")]
     fn values_are_those_of_the_network() {
@@ -227,7 +227,7 @@ mod tests {
         }
     }
 
-    /// Each setting alone is within its bounds; files with these ended the process.
+    /// Each setting is within its bounds; files with these combinations crashed the process.
     #[test]
     fn products_of_settings_are_bounded() {
         for (settings, wanted) in [

@@ -1,17 +1,17 @@
-//! The recipe's configuration.
+//! Settings of the dataset and of training.
 
 use mrcnn_backends::Precision;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// What happens to a bad annotation or image.
+/// Handling of bad annotations and images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnProblem {
-    /// The dataset is refused.
+    /// The dataset is rejected.
     #[default]
     Refuse,
-    /// It is left out and reported.
+    /// They are left out and reported.
     Skip,
 }
 
@@ -21,29 +21,29 @@ pub enum OnProblem {
 pub struct DataConfig {
     /// Folder with the images and COCO annotations of both splits, or a single annotation file.
     pub dir: PathBuf,
-    /// Folder of the images; empty finds it from the layout of `dir`.
+    /// Folder of the images; if empty, it is determined by the layout of `dir`.
     pub images: PathBuf,
     /// Split to train on.
     pub train: String,
     /// Split to evaluate on.
     pub val: String,
-    /// Fraction of the training images that is held out to evaluate on where there is no validation split; a
-    /// run's `args.toml` and weights have 0 where there is one.
+    /// Fraction of the training images that is held out for evaluation if there is no validation split; a
+    /// run's `args.toml` and weights have 0 if there is one.
     pub val_fraction: f64,
-    /// Seed of the images that are held out.
+    /// Random seed for selecting the held-out images.
     pub val_seed: u64,
-    /// `refuse` stops at the first bad annotation, `skip` leaves it out and says so.
+    /// `refuse` stops at bad annotations, `skip` leaves them out and reports them.
     pub on_problem: OnProblem,
     /// Whether every image is decoded once before training starts.
     #[serde(alias = "check_pictures")]
     pub check_images: bool,
-    /// Threads that decode, augment and resize; 0 takes one a core.
+    /// Number of threads that decode, augment and resize; 0 uses one per core.
     pub workers: usize,
-    /// Batches that are in the making or wait for the training step, at most. Each takes the memory of its
+    /// Maximum number of batches that are being prepared or wait for the training step. Each takes the memory of its
     /// padded images.
     pub prefetch: usize,
-    /// Most shapes that batches are padded to: images are grouped by their aspect ratio, so that
-    /// shapes repeat and little is padding (3 to 5 are good); 0 is off, and a batch is padded to its
+    /// Maximum number of shapes that batches are padded to: images are grouped by their aspect ratio, so that
+    /// shapes repeat and there is little padding (3 to 5 are good). 0 is off: a batch is padded to its
     /// largest image.
     pub buckets: usize,
 }
@@ -66,142 +66,143 @@ impl Default for DataConfig {
     }
 }
 
-/// When the learning rate changes.
+/// Learning rate schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
     /// Multiplied by `gamma` at each of `milestones`.
     Multistep,
-    /// Falls along half a cosine to 0 at the last step.
+    /// Decreases along half a cosine to 0 at the last step.
     Cosine,
 }
 
-/// What moves the weights.
+/// The optimizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OptimizerKind {
-    /// Stochastic gradient descent with momentum: the recipe of every published Mask R-CNN.
+    /// Stochastic gradient descent with momentum: the optimizer of every published Mask R-CNN.
     Sgd,
     /// Adam with decoupled weight decay: learns faster from scratch.
     Adamw,
 }
 
-/// As what gradients are sent between ranks.
+/// Dtype of gradients that are sent between ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Wire {
-    /// As they are.
+    /// Unchanged.
     F32,
-    /// Half the bytes (NCCL only); gradients below 6e-8 become 0, above 65504 the step is refused.
+    /// Half the bytes (NCCL only); gradients below 6e-8 become 0, and gradients above 65504 skip the step.
     F16,
 }
 
-/// By what losses are multiplied before the backward pass, so that small gradients are no zeros in f16.
+/// The factor for losses before the backward pass, so that small gradients do not become zero in f16.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum LossScale {
-    /// The factor that a run starts with; 0 is off, in f16 too.
+    /// The initial factor; 0 is off, also in f16.
     From(f64),
     /// See [`AutoScale`].
     Auto(AutoScale),
 }
 
-/// From 65536 where the precision is f16, else off.
+/// 65536 if the precision is f16, otherwise off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AutoScale {
-    /// The only one.
+    /// The only value.
     Auto,
 }
 
-/// Which parameters decay.
+/// The parameters with weight decay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecayScope {
     /// Every trained parameter: torchvision.
     All,
-    /// All but the scales and shifts of norms: Detectron2.
+    /// All except the scales and shifts of norms: Detectron2.
     WithoutNorms,
-    /// Weights of convolutions and linear layers, no biases and no norms: the reference system.
+    /// Weights of convolutions and linear layers, without biases and norms: the reference system.
     Weights,
 }
 
-/// The recipe.
+/// The training recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Steps of the optimizer in all.
+    /// Total number of optimizer steps.
     pub steps: usize,
-    /// Stretches the schedule (`steps`, `warmup_steps`, `milestones`, `eval_every`) so that it makes so
-    /// many passes over the training set; 0 leaves it.
+    /// Scales the schedule (`steps`, `warmup_steps`, `milestones`, `eval_every`) to this number of
+    /// passes over the training set; 0 leaves it unchanged.
     pub epochs: f64,
-    /// Images a step, of all ranks together.
+    /// Images per step, over all ranks.
     pub batch_size: usize,
-    /// Micro-batches that a step's images are done in, one after the other: the update is the whole
-    /// batch's, the memory a part's; costs a forward pass of the backbone more. Divides `batch_size`.
+    /// Number of micro-batches that a step's images are processed in, one after the other: the update is that of the
+    /// whole batch with the memory of a micro-batch, for an additional forward pass of the backbone. Must divide
+    /// `batch_size`.
     pub accumulate: usize,
-    /// Copies of the model that share a batch side by side on one device, their gradients averaged: 2
-    /// or more fill a processor's cores where the model is small.
+    /// Copies of the model that divide a batch on one device and average their gradients: 2
+    /// or more use all cores of a CPU if the model is small.
     pub replicas: usize,
-    /// What moves the weights.
+    /// The optimizer.
     pub optimizer: OptimizerKind,
-    /// Learning rate after the warm-up, for `lr_batch` images a step.
+    /// Learning rate after the warm-up, for `lr_batch` images per step.
     pub learning_rate: f64,
-    /// With another `batch_size` the learning rate is scaled in proportion (Goyal et al., 2017); 0
-    /// takes it as it is.
+    /// If `batch_size` differs from this, the learning rate is scaled in proportion (Goyal et al., 2017); 0
+    /// turns scaling off.
     pub lr_batch: usize,
     /// Momentum of SGD; AdamW's first decay rate.
     pub momentum: f64,
     /// Weight decay.
     pub weight_decay: f64,
-    /// Which parameters decay.
+    /// The parameters with weight decay.
     pub decay: DecayScope,
-    /// Gradients of biases, the norms' among them, are multiplied by this: 2 in Caffe's Detectron and
+    /// Multiplier of the gradients of biases, including those of norms: 2 in Caffe's Detectron and
     /// the reference system.
     pub bias_gradient: f64,
     /// Steps of linear warm-up.
     pub warmup_steps: usize,
-    /// Learning rate at step 0 over the full one.
+    /// Ratio of the learning rate at step 0 to the full learning rate.
     pub warmup_factor: f64,
-    /// When the rate changes after the warm-up.
+    /// The schedule after the warm-up.
     pub schedule: Schedule,
-    /// Steps at which the rate falls.
+    /// Steps at which the learning rate is reduced.
     pub milestones: Vec<usize>,
-    /// By how much.
+    /// Multiplier of the learning rate at each milestone.
     pub gamma: f64,
-    /// What activations are kept in and multiplied in; `auto` follows the device, and the run's
-    /// `args.toml` has what was taken.
+    /// Dtype of activations and matrix products; `auto` depends on the device, and the run's
+    /// `args.toml` has the resolved one.
     pub precision: Precision,
-    /// Where the loss scale starts: `auto` (65536 in f16, else off), a number, or 0 (off). It is halved at
+    /// Initial loss scale: `auto` (65536 in f16, otherwise off), a number, or 0 (off). It is halved after
     /// an overflow, whose step is skipped.
     pub loss_scale: LossScale,
     /// Steps without overflow after which the loss scale is doubled.
     pub loss_scale_period: usize,
-    /// Gradients longer than this (all parameters together) are scaled back; 0 is off.
+    /// Maximum gradient norm (of all parameters together); larger gradients are scaled down to it. 0 is off.
     pub clip_norm: f64,
-    /// Chance of a horizontal flip.
+    /// Probability of a horizontal flip.
     pub flip: f64,
-    /// Steps between evaluations; 0 evaluates at the end only.
+    /// Steps between evaluations; 0 evaluates only at the end.
     pub eval_every: usize,
-    /// Ends the run after so many evaluations without a better mask AP; 0 never does.
+    /// Ends the run after this number of evaluations without a better mask AP; 0 never ends it.
     pub patience: usize,
-    /// Images of the validation set whose losses are computed at each evaluation, at most; 0 is off.
+    /// Maximum number of validation images whose losses are computed at each evaluation; 0 is off.
     #[serde(alias = "val_loss_pictures")]
     pub val_loss_images: usize,
-    /// Steps between checkpoints; each evaluation and the end make one too. 0 makes only those.
+    /// Steps between checkpoints, in addition to those at each evaluation and at the end; 0 writes only those.
     pub checkpoint_every: usize,
-    /// Checkpoints kept, the newest.
+    /// Number of newest checkpoints that are kept.
     pub keep_checkpoints: usize,
     /// Decay of the averaged weights that are evaluated and saved, e.g. 0.999; 0 is off.
     pub ema: f64,
-    /// Images of the validation set drawn into `val_predictions/`.
+    /// Number of validation images drawn into `val_predictions/`.
     #[serde(alias = "val_pictures")]
     pub val_images: usize,
-    /// As what several ranks send their gradients.
+    /// Dtype of gradients that are sent between ranks.
     pub wire: Wire,
-    /// Steps between checks that all ranks hold the same weights; 0 is off.
+    /// Steps between checks that all ranks have the same weights; 0 is off.
     pub check_ranks: usize,
-    /// Seed of everything random.
+    /// Seed of all random numbers.
     pub seed: u64,
 }
 
@@ -253,7 +254,7 @@ impl TrainConfig {
         }
     }
 
-    /// Turns `epochs` into steps, for a training set of `images`.
+    /// Converts `epochs` to steps, for a training set of `images`.
     pub fn resolve_epochs(&mut self, images: usize) {
         if self.epochs <= 0.0 {
             return;

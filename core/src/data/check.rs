@@ -1,4 +1,4 @@
-//! Checks a dataset: everything that would fail or mislead later, with file, id, reason and fix.
+//! Dataset check: finds everything that would fail or mislead later, with file, id, reason and fix.
 
 use super::dataset::{Dataset, Sample};
 use super::duplicates::shared_images;
@@ -14,9 +14,9 @@ use std::path::Path;
 /// The result of a check.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// Everything wrong, in the order of the splits.
+    /// All problems, in the order of the splits.
     pub problems: Vec<Problem>,
-    /// What each split holds.
+    /// The contents of each split.
     pub splits: Vec<SplitSummary>,
 }
 
@@ -27,11 +27,11 @@ pub struct SplitSummary {
     pub name: String,
     /// Usable images.
     pub images: usize,
-    /// Usable images without an object.
+    /// Usable images without objects.
     pub empty_images: usize,
     /// Usable objects of each class.
     pub instances: BTreeMap<String, usize>,
-    /// Crowds among them.
+    /// Crowds among the objects.
     pub crowds: usize,
 }
 
@@ -74,7 +74,7 @@ impl fmt::Display for Report {
 }
 
 /// Checks every split of the dataset in `dir`, a folder or an annotation file, and decodes every image.
-/// `images` is the folder of the images where the layout does not tell.
+/// `images` is the folder of the images, needed if the layout does not determine it.
 pub fn check(dir: &Path, images: Option<&Path>) -> Result<Report, DataError> {
     let mut report = Report::default();
     let (mut names, mut datasets): (Vec<String>, Vec<Dataset>) = Default::default();
@@ -211,9 +211,9 @@ fn nothing_to_learn(split: &Split, dataset: &Dataset) -> Option<Problem> {
         .sum();
     (crowds > 0 && dataset.objects() == 0).then(|| {
         let reason = format!(
-            "all its {crowds} objects are crowds (iscrowd=1), which are never learned from"
+            "all of its {crowds} objects are crowds (iscrowd=1), which are never trained on"
         );
-        let fix = "CVAT writes brush masks so: export polygons, or let `dataset check --fix OUT` set iscrowd to 0";
+        let fix = "CVAT exports brush masks as crowds: export polygons, or let `dataset check --fix OUT` set iscrowd to 0";
         of_split(split, Severity::Error, "only crowds", reason, fix)
     })
 }

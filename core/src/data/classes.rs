@@ -24,7 +24,7 @@ impl Classes {
             .map(|index| index + 1)
     }
 
-    /// The name of a label; `background` for 0, `class N` where there is none.
+    /// The name of a label; `background` for 0, `class N` for an unknown label.
     pub fn name(&self, label: usize) -> String {
         match label.checked_sub(1) {
             None => "background".into(),
@@ -48,14 +48,14 @@ impl Classes {
         self.ids.len()
     }
 
-    /// Whether there is no class.
+    /// Whether there are no classes.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
 
-    /// For each label of these classes, from 0, its label in `others`; the background stays 0.
+    /// Maps each label of these classes, from 0, to its label in `others`; the background stays 0.
     ///
-    /// Classes are the same where their names are, and where several have a name, their ids too. `None` where
+    /// Classes are the same if their names are and, if several classes share a name, their ids too. `None` if
     /// a class of `others` is not among these.
     pub fn labels_in(&self, others: &Self) -> Option<Vec<Option<usize>>> {
         let back = others.matched(self);
@@ -71,7 +71,7 @@ impl Classes {
         })
     }
 
-    /// For each label of these classes, from 0, the label of the class of that name in `others`.
+    /// Maps each label of these classes, from 0, to the label of the class of the same name in `others`.
     pub(crate) fn matched(&self, others: &Self) -> Vec<Option<usize>> {
         let mut by_name: HashMap<&str, Vec<usize>> = HashMap::new();
         for (label, name) in (1..).zip(&others.names) {
@@ -94,7 +94,7 @@ impl Classes {
         [Some(0)].into_iter().chain(labels).collect()
     }
 
-    /// Reads classes from a text file with one name a line, which get the ids 1, 2, ..., or from the
+    /// Reads classes from a text file with one name per line, which get the ids 1, 2, ..., or from the
     /// `categories` of a COCO JSON file, in ascending order of their ids.
     pub fn read(path: &Path) -> Result<Self, DataError> {
         let text = read_text(path).map_err(|source| DataError::Io {
@@ -161,7 +161,7 @@ mod tests {
             turned.labels_in(&data).unwrap(),
             [Some(0), Some(2), Some(1)]
         );
-        // But where names are used twice.
+        // Ids matter if names are used twice.
         let twice = classes(&[(1, "a"), (2, "a")]);
         assert_eq!(
             twice.labels_in(&twice).unwrap(),

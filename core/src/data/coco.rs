@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 /// One detection in COCO's results format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DetectionRecord {
-    /// Image of the annotation file.
+    /// Image id of the annotation file.
     pub image_id: u64,
-    /// Category of the annotation file.
+    /// Category id of the annotation file.
     pub category_id: u64,
     /// `x, y, width, height` in pixels.
     pub bbox: [f32; 4],
     /// Score in `0..=1`.
     pub score: f32,
-    /// Mask.
+    /// Mask of the object.
     pub segmentation: RleRecord,
-    /// File of the image as the annotation file names it, or its path outside a dataset. Results are matched by
+    /// File name of the image in the annotation file, or its path outside a dataset. Results are matched by
     /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_name: Option<String>,

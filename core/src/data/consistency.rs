@@ -1,4 +1,4 @@
-//! Compares an annotation's box with its mask and finds the likely cause where they disagree.
+//! Compares an annotation's box with its mask and determines the likely cause if they disagree.
 
 use super::json::{Counts, RawSegmentation};
 use super::segmentation::Fault;
@@ -7,24 +7,24 @@ use vernier_mask::Rle;
 /// Left, top, right and bottom in pixels.
 type Corners = [f64; 4];
 
-/// Rounding of coordinates, drawing polygons onto pixels and boxes that end on the last pixel move a side by
-/// two pixels at most.
+/// Rounded coordinates, polygon rasterization and boxes that end on the last pixel move a side by at most
+/// two pixels.
 const ROUNDING: f64 = 2.0;
-/// A cause is named where it explains every side to this many pixels.
+/// A cause is reported if it explains every side within this many pixels.
 const EXPLAINED: f64 = 2.5;
 /// Hand-drawn and amodal boxes overlap with their masks by more than this.
 const DOUBTFUL_IOU: f64 = 0.5;
-/// Below this the box and the mask are of different things.
+/// With a smaller overlap, the box and the mask belong to different objects.
 const CONTRADICTING_IOU: f64 = 0.3;
 
-/// How well a box and a mask agree.
+/// Agreement of a box and a mask.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Agreement {
     /// They agree, up to rounding or hand-drawn boxes.
     Good,
     /// They overlap little, for no known cause.
     Doubtful(Fault),
-    /// They are of different places.
+    /// They are in different places.
     Contradiction(Fault),
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn compare(bbox: [f64; 4], mask: &Rle, segmentation: &RawSegmentation
         return Agreement::Good;
     }
     let reason = format!(
-        "the box {} and the mask {} overlap by an IoU of {overlap:.2} only",
+        "the box {} and the mask {} overlap with an IoU of only {overlap:.2}",
         shown(bbox),
         shown(xywh(extent))
     );
@@ -90,7 +90,7 @@ fn clipped([x1, y1, x2, y2]: Corners, width: f64, height: f64) -> Corners {
     ]
 }
 
-/// Largest distance between two sides.
+/// Largest distance between corresponding sides.
 fn distance(a: Corners, b: Corners) -> f64 {
     a.iter()
         .zip(b)
@@ -107,7 +107,7 @@ fn iou(a: Corners, b: Corners) -> f64 {
 
 type Cause = (&'static str, String, &'static str);
 
-/// The known mistake that explains every side.
+/// A known mistake that explains every side.
 fn cause(
     bbox: [f64; 4],
     extent: Corners,
@@ -168,7 +168,7 @@ fn cause(
     let [e1, e2, e3, e4] = extent;
     let (dx, dy) = (e1 - a, e2 - b);
     let same_size = (e3 - e1 - c).abs() <= EXPLAINED && (e4 - e2 - d).abs() <= EXPLAINED;
-    // Beyond the tolerance of hand-drawn boxes.
+    // Beyond the tolerance for hand-drawn boxes.
     let apart = iou([a, b, a + c, b + d], extent) < 0.75;
     (same_size && apart).then(|| {
         (
@@ -179,7 +179,7 @@ fn cause(
     })
 }
 
-/// The extent of the mask if its runs went along the rows; none of polygons.
+/// The extent of the mask if its runs were row-major; `None` for polygons.
 fn by_rows(mask: &Rle, segmentation: &RawSegmentation) -> Option<Corners> {
     let RawSegmentation::Rle { counts, .. } = segmentation else {
         return None;
@@ -207,7 +207,7 @@ fn by_rows(mask: &Rle, segmentation: &RawSegmentation) -> Option<Corners> {
     Some([x1, y1, x2 + 1.0, y2 + 1.0])
 }
 
-/// The factors that turn the box into the extent, where two explain all four sides and differ from 1.
+/// Factors that scale the box to the extent, if two explain all four sides and differ from 1.
 fn scale(bbox: [f64; 4], extent: Corners) -> Option<[f64; 2]> {
     let [x, y, w, h] = bbox;
     let factors = [(extent[2] - extent[0]) / w, (extent[3] - extent[1]) / h];
@@ -219,7 +219,7 @@ fn scale(bbox: [f64; 4], extent: Corners) -> Option<[f64; 2]> {
     }
     let [fx, fy] = factors;
     let explained = [(x * fx, extent[0]), (y * fy, extent[1])];
-    // An object at the origin says nothing about a factor.
+    // The factor cannot be determined for an object at the origin.
     let told = extent[0] > 8.0 && extent[1] > 8.0;
     let close = explained
         .iter()
@@ -229,8 +229,8 @@ fn scale(bbox: [f64; 4], extent: Corners) -> Option<[f64; 2]> {
     (told && close && different).then_some(factors)
 }
 
-/// Whether polygons lie within the unit square of an image that is larger: fractions of the image in place
-/// of pixels.
+/// Whether polygons lie within the unit square of an image that is larger, so that they are fractions of the image
+/// instead of pixels.
 pub(crate) fn is_normalized(segmentation: &RawSegmentation, width: u32, height: u32) -> bool {
     let RawSegmentation::Polygons(polygons) = segmentation else {
         return false;
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn runs_along_the_rows_are_named() {
         let (mask, _) = rectangle(30.0, 20.0, 50.0, 40.0);
-        // The runs of the same mask along its rows, read as if they were columns.
+        // The runs of the same mask along its rows, read as if they ran along its columns.
         let mut cells = vec![0; 200 * 100];
         for y in 20..60 {
             cells[y * 200 + 30..y * 200 + 80].fill(1);

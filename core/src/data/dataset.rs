@@ -1,4 +1,4 @@
-//! A dataset: images with their instances, and classes mapped from the file.
+//! A dataset: images with their objects, and classes mapped from the file.
 
 use super::classes::Classes;
 use crate::boxes::Bbox;
@@ -20,9 +20,9 @@ pub struct Instance {
     pub bbox: Bbox,
     /// Mask over the whole image.
     pub mask: Rle,
-    /// Area in square pixels, as annotated.
+    /// Annotated area in square pixels.
     pub area: f64,
-    /// A group that is not labelled one by one: no training target, ignored in evaluation.
+    /// Whether the object is a group that is not labelled individually: not trained on and ignored in evaluation.
     pub crowd: bool,
 }
 
@@ -31,19 +31,19 @@ pub struct Instance {
 pub struct Sample {
     /// Id in the annotation file.
     pub image_id: u64,
-    /// The file, or the name that stands for it in messages.
+    /// The path of the file, or a name for messages.
     pub path: PathBuf,
-    /// The name in the annotation file.
+    /// File name in the annotation file.
     pub file_name: String,
-    /// Columns.
+    /// Width in pixels.
     pub width: u32,
-    /// Rows.
+    /// Height in pixels.
     pub height: u32,
-    /// Objects, crowds among them.
+    /// Objects, crowds included.
     pub instances: Vec<Instance>,
-    /// Where [`Sample::image`] gets the pixels.
+    /// Source of the pixels for [`Sample::image`].
     pub origin: Origin,
-    /// How 16-bit files become 8 bits.
+    /// Conversion of 16-bit files to 8 bits.
     pub depth: Depth,
 }
 
@@ -52,9 +52,9 @@ pub struct Sample {
 pub struct LeftOut {
     /// Id in the annotation file.
     pub image_id: u64,
-    /// The file; empty where the entry has none.
+    /// The path of the file; empty if the entry has none.
     pub path: PathBuf,
-    /// Why.
+    /// Why it is left out.
     pub reason: String,
 }
 
@@ -63,7 +63,7 @@ pub struct LeftOut {
 pub struct Dataset {
     /// The annotation file, or the name of the source.
     pub annotations: PathBuf,
-    /// What its description adds: the part of the file that this is, or that its classes were matched by name.
+    /// Remarks for the description: which part of the file this is, or that its classes were matched by name.
     pub part: Option<String>,
     /// Its classes.
     pub classes: Classes,
@@ -74,7 +74,7 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// The annotation file, with the part that this is and the number of images that are left out.
+    /// The annotation file, the part of it if it is not the whole file, and the number of images that are left out.
     pub fn description(&self) -> String {
         let mut text = self.annotations.display().to_string();
         if let Some(part) = &self.part {
@@ -99,7 +99,7 @@ impl Dataset {
         text
     }
 
-    /// Sets how 16-bit files become 8 bits.
+    /// Sets the conversion of 16-bit files to 8 bits.
     pub fn set_depth(&mut self, depth: Depth) {
         self.samples
             .iter_mut()
@@ -113,16 +113,16 @@ impl Dataset {
     }
 }
 
-/// What a source fails with; it is shown as it is.
+/// Error of a source, shown as it is.
 pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A split of a data set, wherever it lives: a folder, a database, an archive, a renderer.
+/// A split of a dataset from any storage: a folder, a database, an archive, a renderer.
 ///
-/// COCO files are one ([`Dataset::open`] reads them, and a [`Dataset`] is a source itself, so that a
-/// source of one's own can wrap it). [`Dataset::from_source`] checks a source and makes it what
-/// training and evaluation take.
+/// [`Dataset::open`] reads COCO files. A [`Dataset`] is a source itself, so that another
+/// source can wrap it. [`Dataset::from_source`] checks a source and converts it for
+/// training and evaluation.
 pub trait DatasetSource: Send + Sync {
-    /// What stands for the source in messages and reports.
+    /// Name of the source in messages and reports.
     fn name(&self) -> String;
 
     /// Class names and category ids; label `i + 1` is the class at index `i`.
@@ -131,20 +131,20 @@ pub trait DatasetSource: Send + Sync {
     /// Number of images.
     fn len(&self) -> usize;
 
-    /// Whether there is no image.
+    /// Whether there are no images.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Size and objects of image `index`, without its pixels; asked once and kept in memory.
+    /// Size and objects of image `index`, without its pixels; called once and kept in memory.
     fn sample(&self, index: usize) -> Result<Sample, SourceError>;
 
-    /// The pixels of image `index`, of the size that its sample says, the same ones every time; asked
-    /// once an epoch, by several threads at once.
+    /// The pixels of image `index`, with the size of its sample, and the same pixels on every call; called
+    /// once per epoch, by several threads concurrently.
     fn image(&self, index: usize) -> Result<RgbImage, SourceError>;
 }
 
-/// Where the pixels of a [`Sample`] come from.
+/// Source of the pixels of a [`Sample`].
 #[derive(Clone, Default)]
 pub enum Origin {
     /// The file at its path.

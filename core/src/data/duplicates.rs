@@ -1,4 +1,4 @@
-//! Images that two splits share, by the contents of their files.
+//! Detection of images that occur in two splits, by the contents of their files.
 
 use super::dataset::Origin;
 use super::dataset::{Dataset, Sample};
@@ -8,9 +8,9 @@ use std::hash::{DefaultHasher, Hasher};
 use std::io::Read;
 use std::path::Path;
 
-/// A warning that names and counts the images of `b` that are in `a` too; `None` where there are none.
+/// A warning with the names and the number of the images of `b` that are also in `a`; `None` if there are none.
 ///
-/// Only files of the same length are read.
+/// Only files of equal length are read.
 pub(crate) fn shared_images(a: &Dataset, b: &Dataset) -> Option<Problem> {
     let mut by_length: HashMap<u64, Vec<&Sample>> = HashMap::new();
     for sample in files(a) {
@@ -49,13 +49,13 @@ pub(crate) fn shared_images(a: &Dataset, b: &Dataset) -> Option<Problem> {
         annotation_id: None,
         kind: "images in two splits",
         reason: format!(
-            "{count} of its {} images are in {} too ({} is {}), so that its AP is too high",
+            "{count} of its {} images are in {} too ({} is {}), which makes its AP too high",
             b.samples.len(),
             a.annotations.display(),
             again.path.display(),
             first.path.display()
         ),
-        fix: "leave them out of one split".into(),
+        fix: "remove them from one split".into(),
     })
 }
 

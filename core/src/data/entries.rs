@@ -1,4 +1,4 @@
-//! Checks annotations one by one: text to mask and box, or to a fault.
+//! Checks annotations one by one: from their text to a mask and a box, or to a fault.
 
 use super::consistency::{Agreement, compare, is_normalized};
 use super::json::{Field, Numbers, RawSegmentation, parse_element};
@@ -9,16 +9,16 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use vernier_mask::Rle;
 
-/// Memory that the masks of a file may take, and whether faults are repaired.
+/// Limit on the memory of a file's masks, and whether faults are repaired.
 pub(super) struct Limits {
     most: u64,
     used: AtomicU64,
-    /// Repairs faults whose meaning is certain, and notes each as a warning.
+    /// Whether faults with a certain meaning are repaired; each repair is a warning.
     pub repair: bool,
 }
 
 impl Limits {
-    /// In proportion to the file: small files that describe gigabytes of masks are refused.
+    /// The limit is proportional to the file, so that small files that describe gigabytes of masks are rejected.
     pub fn new(file_length: u64, repair: bool) -> Self {
         Self {
             most: (256 << 20) + 64 * file_length,
@@ -46,7 +46,7 @@ impl Limits {
 pub(super) struct Table {
     /// Width and height by id.
     pub sizes: HashMap<u64, (u32, u32)>,
-    /// Ids given to images whose own ids are no numbers, by these as they are shown.
+    /// Ids assigned to images whose own ids are not numbers, by the text of these.
     pub given: HashMap<String, u64>,
 }
 
@@ -58,14 +58,14 @@ pub(super) struct Batch {
     ends: Vec<(usize, (u64, u64), usize)>,
 }
 
-/// Bytes that one thread takes at once: some milliseconds of work.
+/// Bytes that a thread processes at a time: some milliseconds of work.
 const BATCH: usize = 1 << 20;
 
-/// An annotation after all checks that concern it alone.
+/// An annotation after all checks that need no other annotation.
 pub(super) struct Checked {
     /// Position in the file's list.
     pub index: usize,
-    /// Its id; `None` where it has none that can be kept.
+    /// Its id; `None` if it has no id that can be kept.
     pub id: Option<u64>,
     pub image: Result<u64, String>,
     pub category: Result<u64, String>,
@@ -82,14 +82,14 @@ pub(super) struct Object {
 }
 
 impl Batch {
-    /// Adds an annotation; true where the batch is full.
+    /// Adds an annotation; returns whether the batch is full.
     pub fn push(&mut self, text: &[u8], place: (u64, u64), index: usize) -> bool {
         self.bytes.extend(text);
         self.ends.push((self.bytes.len(), place, index));
         self.bytes.len() >= BATCH
     }
 
-    /// Parses and checks every annotation; an error where the text is not JSON.
+    /// Parses and checks every annotation. Returns an error if the text is not JSON.
     pub fn check(self, table: &Table, limits: &Limits) -> Result<Vec<Checked>, String> {
         let mut start = 0;
         let mut checked = Vec::with_capacity(self.ends.len());
@@ -260,7 +260,7 @@ fn object(
     })
 }
 
-/// A fault that is repaired, as a note.
+/// A note about a fault that was repaired.
 fn repaired(fault: Fault, how: &'static str) -> Fault {
     Fault { fix: how, ..fault }
 }
@@ -277,15 +277,15 @@ fn scale(segmentation: &mut RawSegmentation, width: u32, height: u32) {
     }
 }
 
-/// The mask of runs that went along the rows.
+/// The mask of runs that are row-major.
 fn by_columns(mask: &Rle) -> Option<Rle> {
-    // Columns of the turned image are its rows.
+    // The columns of the transposed image are its rows.
     let turned = Rle::from_counts(mask.w, mask.h, mask.counts.to_vec());
     let cells = turned.to_raster_bytes();
     Rle::from_row_major_raster_bytes(&cells, mask.h, mask.w).ok()
 }
 
-/// The four finite numbers of a box; `None` where there is no box.
+/// The four finite numbers of a box; `None` if there is no box.
 pub(crate) fn numbers(bbox: &Field<Numbers>) -> Result<Option<[f64; 4]>, Fault> {
     let fix = "write bbox as [x, y, width, height]";
     match bbox {
@@ -302,7 +302,7 @@ pub(crate) fn numbers(bbox: &Field<Numbers>) -> Result<Option<[f64; 4]>, Fault> 
     }
 }
 
-/// `x, y, width, height` to corners within the image, and a warning where the box reaches over its border.
+/// `x, y, width, height` to corners within the image, and a warning if the box extends beyond its border.
 fn place([x, y, w, h]: [f64; 4], width: u32, height: u32) -> Result<(Bbox, Option<Fault>), Fault> {
     let (right, bottom) = (f64::from(width), f64::from(height));
     let shown = format!("box [{x}, {y}, {w}, {h}]");
@@ -324,7 +324,7 @@ fn place([x, y, w, h]: [f64; 4], width: u32, height: u32) -> Result<(Bbox, Optio
     }
     let over = x < -1.0 || y < -1.0 || x + w > right + 1.0 || y + h > bottom + 1.0;
     let note = over.then(|| {
-        let reason = format!("{shown} reaches over the {width}x{height} image");
+        let reason = format!("{shown} extends beyond the {width}x{height} image");
         Fault::new("box over border", reason, "it is clipped to the image")
     });
     let bbox = [

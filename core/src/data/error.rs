@@ -1,4 +1,4 @@
-//! Reasons why a dataset cannot be used.
+//! Errors of datasets.
 
 use super::problem::{Problem, summarized};
 use std::path::{Path, PathBuf};
@@ -10,23 +10,23 @@ pub enum DataError {
     /// A file or folder cannot be read or written.
     #[error("{path}: {source}")]
     Io {
-        /// The file.
+        /// The path of the file or folder.
         path: PathBuf,
-        /// The error of the system.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// The file is JSON of another tool.
     #[error("{path}: {advice}")]
     NotCoco {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What it is and what to do.
+        /// What the file is, and what to do.
         advice: String,
     },
     /// The annotation file is not COCO JSON.
     #[error("{path}: {reason}; is the file complete, and COCO instances JSON?")]
     Json {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// What is wrong, with line and column.
         reason: String,
@@ -38,47 +38,47 @@ pub enum DataError {
          annotations.json and result.json; other formats are converted with `mrcnn-cli dataset convert`"
     )]
     NotFound {
-        /// The folder.
+        /// The path of the folder.
         dir: PathBuf,
     },
-    /// There are splits, but not the one that is wanted.
+    /// There are splits, but not the requested one.
     #[error("{dir}: no split `{wanted}`; there are {known}: set data.train, data.val or --split")]
     NoSplit {
-        /// The folder.
+        /// The path of the folder.
         dir: PathBuf,
-        /// The split that is wanted.
+        /// The requested split.
         wanted: String,
         /// The splits that exist.
         known: String,
     },
-    /// Several JSON files whose names say nothing.
+    /// There are several JSON files whose names do not identify a split.
     #[error(
         "{dir}: which of {} holds the annotations? Give one with --data FILE (and --set data.images=DIR)",
         listed(files)
     )]
     Unnamed {
-        /// The folder.
+        /// The path of the folder.
         dir: PathBuf,
         /// The files.
         files: Vec<PathBuf>,
     },
-    /// There is nothing to learn from.
+    /// There is nothing to train on.
     #[error("{path}: {reason}")]
     NothingToLearn {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// Why, and what to do.
         reason: String,
     },
     /// The validation split has classes that the training split lacks.
     #[error(
-        "{path}: {}: name the classes alike in both, or leave these objects out",
+        "{path}: {}: use the same class names in both, or leave these objects out",
         other_classes(missing, known)
     )]
     OtherClasses {
-        /// The validation split's annotations.
+        /// The path of the validation split's annotations.
         path: PathBuf,
-        /// Its classes that are unknown.
+        /// Its unknown classes.
         missing: String,
         /// The training split's classes.
         known: String,
@@ -89,41 +89,41 @@ pub enum DataError {
          out, or data.val = \"{train}\" to evaluate on the training images"
     )]
     NoValidation {
-        /// The training split's annotations.
+        /// The path of the training split's annotations.
         path: PathBuf,
-        /// The split that was wanted.
+        /// The requested split.
         val: String,
         /// The training split.
         train: String,
     },
     /// Several annotation files fit a split.
     #[error(
-        "split `{split}` could be any of {}: ask for one by its whole name, or move the others away",
+        "split `{split}` could be any of {}: give the full name of one, or move the others away",
         listed(files)
     )]
     Ambiguous {
-        /// The name that was asked for.
+        /// The requested name.
         split: String,
         /// The files.
         files: Vec<PathBuf>,
     },
-    /// Bad annotations while `data.on_problem` is `refuse`.
+    /// There are bad annotations, and `data.on_problem` is `refuse`.
     #[error(
         "{path}: {count} bad annotations or images, e.g.\n{first}\nsee all with `mrcnn-cli dataset \
          check DIR`, or leave them out with --set data.on_problem=skip"
     )]
     Problems {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// How many.
+        /// Number of bad annotations and images.
         count: usize,
-        /// The first few, one a line.
+        /// The first few, one per line.
         first: String,
     },
-    /// Nothing to train on.
+    /// There is nothing to train on.
     #[error("{path}: no usable image")]
     Empty {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
     },
 }
@@ -133,7 +133,7 @@ fn other_classes(missing: &str, known: &str) -> String {
 }
 
 impl DataError {
-    /// What is wrong, without the file and the fix where they are known to be told apart.
+    /// The problem without the file, which a [`Problem`] has of its own.
     pub(crate) fn reason(&self) -> String {
         match self {
             Self::OtherClasses { missing, known, .. } => other_classes(missing, known),
@@ -141,9 +141,9 @@ impl DataError {
         }
     }
 
-    /// The refusal of a dataset with `problems`, the first few named.
+    /// The error for a dataset with `problems`, with the first few as examples.
     pub(crate) fn refused(path: &Path, problems: &[Problem]) -> Self {
-        // One of each kind says more than three of the same.
+        // One of each kind is more informative than three of the same.
         let first: Vec<String> = summarized(problems).into_iter().take(3).collect();
         Self::Problems {
             path: path.into(),

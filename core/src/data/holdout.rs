@@ -1,4 +1,4 @@
-//! Holds images out of a training set, to evaluate on where a dataset has no validation split.
+//! Held-out validation images for datasets without a validation split.
 
 use super::dataset::Sample;
 use crate::random::Stream;
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 /// The indices of the images held out, in ascending order: `fraction` of them, at least one and never all.
 ///
 /// The choice is a function of the image ids and the seed. Images are stratified by class: rare classes are
-/// dealt out first, and a class that only one image has stays in the training set.
+/// assigned first, and a class that occurs in only one image stays in the training set.
 pub(super) fn held_out(samples: &[Sample], fraction: f64, seed: u64) -> Vec<usize> {
     let count = samples.len();
     if count < 2 {
@@ -34,7 +34,7 @@ pub(super) fn held_out(samples: &[Sample], fraction: f64, seed: u64) -> Vec<usiz
     }
     let mut classes: Vec<&Vec<usize>> = by_class.values().collect();
     classes.sort_by_key(|images| images.len());
-    // None: not dealt out yet.
+    // None: not assigned yet.
     let mut held: Vec<Option<bool>> = vec![None; count];
     let mut taken = 0;
     for images in classes {
@@ -54,7 +54,7 @@ pub(super) fn held_out(samples: &[Sample], fraction: f64, seed: u64) -> Vec<usiz
             taken += usize::from(take);
         }
     }
-    // Images without objects, then whatever fills the fraction but for the only image of a class.
+    // Images without objects, then any others up to the fraction, except the only image of a class.
     let only: Vec<usize> = by_class
         .values()
         .filter(|images| images.len() == 1)
@@ -130,7 +130,7 @@ mod tests {
             }
         }
         assert!(held_out(&samples(&[&[1]]), 0.5, 0).is_empty());
-        // The only image of a class is learned from.
+        // The only image of a class is trained on.
         for seed in 0..20 {
             let held = held_out(&samples(&[&[1], &[1], &[2], &[1], &[1]]), 0.4, seed);
             assert!(held.len() == 2 && !held.contains(&2), "{held:?}");

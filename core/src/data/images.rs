@@ -1,4 +1,4 @@
-//! Checks of image files: whether they decode, have the size of their entries, and mean what they seem to.
+//! Checks of image files: whether they decode, have the size of their entries, and have the expected meaning.
 
 use super::dataset::Sample;
 use super::problem::{Problem, Severity};
@@ -7,8 +7,8 @@ use crate::image::decode::{Decoded, MAX_PIXELS};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// Decodes every image, on all cores. Errors name images that cannot be used; warnings those that are
-/// doubtful.
+/// Decodes every image, on all cores. Errors name images that cannot be used, warnings those that are
+/// suspicious.
 pub(crate) fn check_images(samples: &[Sample]) -> Vec<Problem> {
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
@@ -38,7 +38,7 @@ pub(crate) fn check_images(samples: &[Sample]) -> Vec<Problem> {
     problems
 }
 
-/// Pixels that all threads decode at once: large images take a gigabyte each while they are decoded.
+/// Number of pixels that all threads together decode at once: a large image takes a gigabyte while it is decoded.
 #[derive(Default)]
 struct PixelBudget {
     used: Mutex<u64>,
@@ -101,14 +101,14 @@ fn image_problems(sample: &Sample) -> Vec<Problem> {
             Severity::Warning,
             "EXIF orientation",
             format!("its EXIF orientation is {}, which is applied", decoded.orientation),
-            "look at `mrcnn-cli dataset preview`: annotations that were drawn on the stored pixels lie elsewhere",
+            "look at `mrcnn-cli dataset preview`: annotations that were drawn on the stored pixels are misplaced",
         ));
     }
     if let (Some(bits @ ..=14), Depth::Full) = (decoded.used_bits, sample.depth) {
         problems.push(problem(
             Severity::Warning,
             "narrow 16 bits",
-            format!("it uses {bits} of its 16 bits and is nearly black in 8"),
+            format!("it uses {bits} of its 16 bits and is nearly black as 8 bits"),
             "--set image.depth=auto scales by the bits that are used",
         ));
     }
@@ -125,7 +125,7 @@ fn has_doubtful_orientation(decoded: &Decoded) -> bool {
     }
 }
 
-/// Why a decoded image does not fit its entry, if it does not.
+/// How a decoded image differs from its entry, if it does.
 pub(crate) fn size_mismatch(sample: &Sample, (width, height): (u32, u32)) -> Option<String> {
     let declared = (sample.width, sample.height);
     if declared == (width, height) {

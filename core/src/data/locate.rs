@@ -1,10 +1,10 @@
-//! Finds the file of an image entry, by its name or by one that annotation tools turn into it.
+//! Locates the file of an image entry, by its name or by one that annotation tools derive from it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 use unicode_normalization::UnicodeNormalization;
 
-/// How the file was found where its name is not quite the entry's.
+/// How the name of a file differs from its entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Difference {
     Separator,
@@ -28,13 +28,13 @@ impl Difference {
     }
 }
 
-/// Looks up the files of a split.
+/// Locates the files of a split.
 pub(crate) struct Locator {
     /// Folders that names are relative to, the most likely one first.
     roots: Vec<PathBuf>,
-    /// Files below the first root by simplified name; built when it is needed.
+    /// Files below the first root by simplified name; built on demand.
     index: Option<Index>,
-    /// Files found under another name: the number of them and the first pair.
+    /// Files found under another name: their number and the first pair of names.
     pub notes: BTreeMap<Difference, (usize, String, PathBuf)>,
     /// Entries that lie outside the dataset's folders.
     pub outside: Vec<String>,
@@ -61,7 +61,7 @@ impl Locator {
         }
     }
 
-    /// The file of an entry; the path where it is expected if there is none.
+    /// The file of an entry, or its expected path if there is no file.
     pub fn find(&mut self, name: &str) -> Result<PathBuf, PathBuf> {
         let expected = self.roots[0].join(name);
         let parts: Vec<Component> = Path::new(name).components().collect();
@@ -121,7 +121,7 @@ impl Locator {
         candidates.iter().find_map(|text| index.find(text))
     }
 
-    /// The path below any root, with leading folders left out one after the other.
+    /// The path below any root, with leading folders removed one by one.
     fn below_a_root(&self, name: &str) -> Option<PathBuf> {
         let parts: Vec<&str> = name
             .split('/')
@@ -152,14 +152,14 @@ fn url_path(name: &str) -> Option<String> {
 
 /// Files below a folder by simplified names.
 struct Index {
-    /// By path in lower case and normal form, by file name, and by file name without its extension. `None`
-    /// where several files have the name.
+    /// Keys are the path in lower case and normal form, the file name, and the file name without its extension. `None`
+    /// if several files have the key.
     paths: HashMap<String, Option<PathBuf>>,
     names: HashMap<String, Option<PathBuf>>,
     stems: HashMap<String, Option<PathBuf>>,
 }
 
-/// More files than any folder of images has, so that `/` given by mistake ends.
+/// Maximum number of files, more than any folder of images has, so that `/` given by mistake does not take forever.
 const MOST_FILES: usize = 5_000_000;
 
 impl Index {
@@ -172,7 +172,7 @@ impl Index {
         let (mut folders, mut count) = (vec![root.to_path_buf()], 0);
         let mut seen = HashSet::new();
         while let Some(folder) = folders.pop() {
-            // Links may go round in circles.
+            // Links may form cycles.
             let real = folder.canonicalize().unwrap_or(folder.clone());
             if !seen.insert(real) {
                 continue;

@@ -9,7 +9,7 @@ use crate::config::OnProblem;
 use std::path::Path;
 
 impl Dataset {
-    /// Opens the split `name` of the dataset in `dir`; the problems are those left out.
+    /// Opens the split `name` of the dataset in `dir`; the problems are what was left out.
     pub fn open(
         dir: &Path,
         name: &str,

@@ -11,11 +11,11 @@ use std::path::Path;
 /// The two datasets of a training run.
 #[derive(Debug)]
 pub struct TrainingData {
-    /// Trained on.
+    /// The training set.
     pub train: Dataset,
-    /// Evaluated on, with the classes of the training set.
+    /// The validation set, with the classes of the training set.
     pub val: Dataset,
-    /// Left out, or doubtful.
+    /// What was left out or is suspicious.
     pub problems: Vec<Problem>,
     /// Whether the validation set is held out of the training split.
     pub is_held_out: bool,
@@ -72,8 +72,8 @@ pub fn open_training_data(data: &DataConfig) -> Result<TrainingData, DataError> 
     })
 }
 
-/// Opens one split of a configuration to predict or evaluate. Where the configuration holds its validation set
-/// out of the training split, so is this one.
+/// Opens one split of a configuration for prediction or evaluation. If the configuration holds its validation set
+/// out of the training split, this does too.
 pub fn open_split(data: &DataConfig, name: &str) -> Result<(Dataset, Vec<Problem>), DataError> {
     let images = images(data);
     let found = match find_split_in(&data.dir, images, name) {
@@ -91,7 +91,7 @@ pub fn open_split(data: &DataConfig, name: &str) -> Result<(Dataset, Vec<Problem
     Ok((if name == data.val { val } else { train }, problems))
 }
 
-/// Whether the training split's file is the one to evaluate on, too.
+/// Whether the training split's file is also the one to evaluate on.
 fn is_shared(data: &DataConfig, found: &Split) -> bool {
     let other = |name: &str| match find_split_in(&data.dir, images(data), name) {
         Ok(split) => split.annotations == found.annotations,
@@ -104,13 +104,14 @@ fn images(data: &DataConfig) -> Option<&Path> {
     (!data.images.as_os_str().is_empty()).then_some(&data.images)
 }
 
-/// Splits a dataset in a training and a validation part.
+/// Splits a dataset into a training and a validation part.
 fn split_off(whole: Dataset, data: &DataConfig) -> Result<(Dataset, Dataset), DataError> {
     let (all, fraction, seed) = (whole.samples.len(), data.val_fraction, data.val_seed);
     let held = held_out(&whole.samples, fraction, seed);
     if held.is_empty() {
         let path = whole.annotations;
-        let reason = "one image cannot be trained and evaluated on; add images, or evaluate on it with data.val = data.train";
+        let reason = "a single image cannot be divided into a training and a validation set; add images, or evaluate on \
+        it with data.val = data.train";
         return Err(DataError::NothingToLearn {
             path,
             reason: reason.into(),
@@ -139,7 +140,7 @@ const BY_NAME: &str = "categories matched by name";
 
 impl Dataset {
     /// Relabels the objects with the classes of the training set, matched by name. Classes that only the
-    /// training set has are fine; a warning where ids differ.
+    /// training set has are allowed; different ids cause a warning.
     pub(crate) fn take_classes(&mut self, train: &Dataset) -> Result<Option<Problem>, DataError> {
         let Some(difference) = self.class_difference(train)? else {
             return Ok(None);
@@ -202,7 +203,7 @@ impl Dataset {
     }
 }
 
-/// Refuses a training set without objects, and one of crowds only. Warns of a validation set without
+/// Rejects a training set without objects or with crowds only. Warns about a validation set without
 /// objects.
 pub(crate) fn check_objects(train: &Dataset, val: &Dataset) -> Result<Option<Problem>, DataError> {
     let instances = |dataset: &Dataset| {
@@ -217,8 +218,8 @@ pub(crate) fn check_objects(train: &Dataset, val: &Dataset) -> Result<Option<Pro
             0 => "it has no object, so there is nothing to learn from; is it the right file?"
                 .to_string(),
             crowds => format!(
-                "all its {crowds} objects are crowds (iscrowd=1), which are never learned from: CVAT writes brush \
-                 masks so; export polygons, or let `dataset check --fix OUT` set iscrowd to 0"
+                "all of its {crowds} objects are crowds (iscrowd=1), which are never trained on: CVAT exports brush \
+                 masks as crowds; export polygons, or let `dataset check --fix OUT` set iscrowd to 0"
             ),
         };
         let path = train.annotations.clone();

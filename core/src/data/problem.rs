@@ -1,30 +1,30 @@
-//! Problems of a dataset, and how they are shown.
+//! Problems of a dataset, and how they are displayed.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};
 use std::path::PathBuf;
 
-/// How bad a problem is.
+/// Severity of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// Training can go on.
+    /// Training is possible.
     Warning,
     /// The annotation or image cannot be used.
     Error,
 }
 
-/// Something wrong in a dataset.
+/// A problem of a dataset.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
     /// The annotation file or the image.
     pub file: PathBuf,
-    /// The image at fault.
+    /// The id of the image.
     pub image_id: Option<u64>,
-    /// The annotation at fault.
+    /// The id of the annotation.
     pub annotation_id: Option<u64>,
-    /// A label that problems of the same kind share.
+    /// A label shared by problems of the same kind.
     pub kind: &'static str,
     /// What is wrong.
     pub reason: String,
@@ -55,8 +55,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// One line for each kind of problem in each file, in order of appearance: the problem itself where it is
-/// alone; else the number, the first ids, and the first of them.
+/// One line per kind of problem and file, in order of appearance: the problem itself if it is the only
+/// one; otherwise the number, the first ids, and the first problem.
 pub fn summarized(problems: &[Problem]) -> Vec<String> {
     let (mut order, mut groups) = (Vec::new(), HashMap::<_, Vec<&Problem>>::new());
     for problem in problems {
@@ -118,7 +118,7 @@ fn summary(group: &[&Problem]) -> String {
     )
 }
 
-/// A text of a file for the terminal: control characters escaped, at most 400 characters.
+/// A text of a file for the terminal: control characters escaped, truncated to 400 characters.
 pub fn printable(text: &str) -> String {
     const LONGEST: usize = 400;
     let mut out = String::new();
@@ -127,7 +127,7 @@ pub fn printable(text: &str) -> String {
             out.push_str("...");
             break;
         }
-        // Also those that turn the direction of the text around.
+        // Characters that change the direction of the text are escaped too.
         let is_format = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         match c.is_control() || is_format {
             true => drop(write!(out, "{}", c.escape_default())),

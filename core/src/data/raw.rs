@@ -1,4 +1,4 @@
-//! Entries of a COCO file as they are written.
+//! Entries of a COCO file as written.
 
 use super::json::{Field, Flag, Id, Number, Numbers, RawSegmentation, Text};
 use serde::Deserialize;
@@ -25,7 +25,7 @@ pub(crate) struct RawCategory {
     pub name: Field<Text>,
 }
 
-/// An entry of `annotations`, or a result, which has a score.
+/// An entry of `annotations`, or a result, which also has a score.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct RawAnnotation {
     #[serde(default)]

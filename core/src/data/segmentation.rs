@@ -1,12 +1,12 @@
-//! An annotation's segmentation to a mask. Nothing in the file is trusted.
+//! Converts an annotation's segmentation to a mask. The contents of the file are untrusted.
 
 use super::json::{Counts, Field, RawSegmentation};
 use vernier_mask::Rle;
 
-/// What is wrong with an annotation, and how to fix it.
+/// A fault of an annotation, and how to fix it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Fault {
-    /// A label that is the same for faults of the same kind.
+    /// A label shared by faults of the same kind.
     pub kind: &'static str,
     pub reason: String,
     pub fix: &'static str,
@@ -19,7 +19,7 @@ impl Fault {
     }
 }
 
-/// A mask and the number of polygon parts that were left out of it.
+/// A mask, and the number of polygon parts that were left out.
 pub(crate) struct Drawn {
     pub mask: Rle,
     pub dropped_parts: usize,
@@ -78,10 +78,10 @@ fn from_polygons(polygons: &[Vec<f64>], height: u32, width: u32) -> Result<Drawn
             return Err(Fault::new(
                 "odd polygon",
                 reason,
-                "give x and y of every point",
+                "every point needs x and y",
             ));
         }
-        // Stray clicks beside a proper part.
+        // Stray clicks next to a valid part.
         if numbers < 6 {
             continue;
         }
@@ -114,7 +114,8 @@ fn from_polygons(polygons: &[Vec<f64>], height: u32, width: u32) -> Result<Drawn
     })
 }
 
-/// Pixels; drawing takes memory by them. The outlines of COCO's largest objects have some ten thousand.
+/// Maximum length of an outline in pixels, which determines the memory for drawing. The largest objects of COCO have
+/// some ten thousand.
 const LONGEST_OUTLINE: f64 = 4e6;
 
 /// Length of a closed polygon `x, y, x, y...`, along the axes.
@@ -127,7 +128,7 @@ fn length(points: &[f64]) -> f64 {
     steps.sum()
 }
 
-/// The fix of broken run lengths.
+/// How to fix corrupted run lengths.
 const EXPORT: &str = "export the mask again";
 
 fn from_rle(
@@ -165,7 +166,7 @@ fn from_rle(
         Counts::Compressed(text) => Rle::from_string_bytes(text.as_bytes(), height, width)
             .map_err(|error| {
                 let python = text.starts_with("b'") || text.starts_with("b\"");
-                let reason = format!("the RLE counts are broken: {error}");
+                let reason = format!("the RLE counts are invalid: {error}");
                 match python {
                     true => Fault::new(
                         "RLE bytes",
@@ -203,7 +204,7 @@ mod tests {
         };
         let fault = from_polygons(&zigzag(10_000), 100, 100).err().unwrap();
         assert!(fault.reason.contains("4000000 pixels long"), "{fault:?}");
-        // As far out, but short.
+        // As far away, but short.
         assert!(from_polygons(&zigzag(3), 100, 100).is_ok());
         let square = [0.0, 0.0, 200.0, 0.0, 200.0, 50.0, 0.0, 50.0];
         let drawn = from_polygons(&[square.to_vec()], 100, 100).ok().unwrap();

@@ -1,4 +1,4 @@
-//! Data sets of a program's own: images and objects that come from anywhere.
+//! Custom datasets: images and objects from any source.
 
 use super::classes::Classes;
 use super::dataset::{Dataset, DatasetSource, Instance, Origin, Sample, SourceError};
@@ -37,8 +37,8 @@ impl DatasetSource for Dataset {
 }
 
 impl Sample {
-    /// An image of `width x height` pixels with its objects; `name` is its file, or what stands for it
-    /// in messages. Ids must differ within a data set.
+    /// An image of `width x height` pixels with its objects; `name` is its file, or another name for
+    /// messages. Ids must be unique within a dataset.
     pub fn new(
         image_id: u64,
         name: impl Into<PathBuf>,
@@ -63,7 +63,7 @@ impl Sample {
         Ok(self.decoded(decode_quick)?.image)
     }
 
-    /// As [`Self::image`], with what the file says about the image, and a check that nothing of it is missing.
+    /// As [`Self::image`], with metadata of the file, and a check that no part of it is missing.
     pub(crate) fn checked_image(&self) -> Result<Decoded, DecodeError> {
         self.decoded(|path, depth| decode_with(path, depth))
     }
@@ -73,7 +73,7 @@ impl Sample {
         decode: fn(&Path, Depth) -> Result<Decoded, DecodeError>,
     ) -> Result<Decoded, DecodeError> {
         let (path, depth) = (&self.path, self.depth);
-        // A panic over one image must not take the others of its thread with it.
+        // A panic in one image must not affect the other images of its thread.
         match &self.origin {
             Origin::File => catch_unwind(|| decode(path, depth)).unwrap_or_else(|_| {
                 let reason = "its decoder panicked".into();
@@ -100,8 +100,8 @@ impl Sample {
 }
 
 impl Instance {
-    /// An object of class `label` (`1..=K`) whose box is the smallest one around its mask. The mask is
-    /// one over the whole image, with a pixel at least.
+    /// An object of class `label` (`1..=K`) whose box is the bounding box of its mask. The mask covers
+    /// the whole image and must have at least one pixel.
     pub fn new(label: usize, mask: Rle) -> Self {
         let [x, y, w, h] = mask.bbox().map(|v| v as f32);
         Self {
@@ -116,7 +116,7 @@ impl Instance {
 }
 
 impl Dataset {
-    /// Reads the samples of a source and checks them as those of COCO files are; the problems are those
+    /// Reads the samples of a source and checks them like those of COCO files; the problems are what was
     /// left out. Objects without an annotation id get one.
     pub fn from_source(
         source: Arc<dyn DatasetSource>,
@@ -199,7 +199,7 @@ fn clipped(bbox: Bbox, width: u32, height: u32) -> Result<Bbox, String> {
     }
 }
 
-/// What is wrong with an object, its box aside.
+/// What is wrong with an object, apart from its box.
 fn fault(instance: &Instance, classes: &Classes, (width, height): (u32, u32)) -> Option<String> {
     let Instance { label, mask, .. } = instance;
     if !(1..=classes.len()).contains(label) {
@@ -239,7 +239,7 @@ fn problem(
 mod tests {
     use super::*;
 
-    /// Squares of two classes, with faults where the index is 3 or more.
+    /// Squares of two classes, with faults if the index is 3 or more.
     struct Squares(usize);
 
     impl DatasetSource for Squares {
@@ -300,7 +300,7 @@ mod tests {
             error.contains("square 2") && error.contains("the disk is gone"),
             "{error}"
         );
-        // A data set is a source: what wraps one asks it.
+        // A dataset is a source, so another source can wrap it.
         let wrapped: Arc<dyn DatasetSource> = Arc::new(dataset.clone());
         let (again, _) = Dataset::from_source(wrapped, OnProblem::Refuse).unwrap();
         assert_eq!(again.samples[1].instances, dataset.samples[1].instances);

@@ -1,12 +1,12 @@
-//! Finds the splits of a dataset by the common folder layouts.
+//! Locates the splits of a dataset by the common folder layouts.
 
 use super::error::DataError;
 use std::path::{Path, PathBuf};
 
-/// Where a split's files are.
+/// The files of a split.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Split {
-    /// `train`, `val`, ...; `all` where the only annotation file names no split.
+    /// `train`, `val`, ...; `all` if the only annotation file names no split.
     pub name: String,
     /// The annotation file.
     pub annotations: PathBuf,
@@ -15,13 +15,13 @@ pub struct Split {
 }
 
 impl Split {
-    /// Whether the file is of no split in particular: `annotations.json`, CVAT's `instances_default.json`,
+    /// Whether the file belongs to no particular split: `annotations.json`, CVAT's `instances_default.json`,
     /// Label Studio's `result.json`.
     pub fn is_whole(&self) -> bool {
         ["all", "default"].contains(&self.name.to_lowercase().as_str())
     }
 
-    /// `train2017` of `instances_train2017.json`; else as [`Self::name`].
+    /// `train2017` for `instances_train2017.json`; otherwise [`Self::name`].
     fn whole_name(&self) -> String {
         let stem = self.annotations.file_stem().and_then(|stem| stem.to_str());
         match stem.and_then(strip_prefix) {
@@ -31,14 +31,14 @@ impl Split {
     }
 }
 
-/// The split `name` of a dataset: by its whole name (`train2017`), else without the year, whatever the case;
-/// `valid` and `validation` are `val`. A dataset with a single annotation file is every split. Where several
-/// files fit, none is taken.
+/// The split `name` of a dataset, by its full name (`train2017`) or without the year, ignoring case;
+/// `valid` and `validation` mean `val`. A dataset with a single annotation file serves as every split. If several
+/// files match, it is an error.
 pub fn find_split(dir: &Path, name: &str) -> Result<Split, DataError> {
     find_split_in(dir, None, name)
 }
 
-/// As [`find_split`], with the folder of the images where it is known.
+/// As [`find_split`], with the folder of the images if it is known.
 pub(crate) fn find_split_in(
     dir: &Path,
     images: Option<&Path>,
@@ -69,7 +69,7 @@ pub(crate) fn find_split_in(
     })
 }
 
-/// The splits that are called so, by their whole names if any is.
+/// The splits with this name; only those with the full name if there are any.
 fn matching<'a>(splits: &'a [Split], wanted: &str) -> Vec<&'a Split> {
     let called = |name_of: fn(&Split) -> String| -> Vec<&Split> {
         let fits = |split: &&Split| canonical(&name_of(split)) == canonical(wanted);
@@ -92,13 +92,13 @@ fn canonical(name: &str) -> String {
     }
 }
 
-/// Every split of a folder, by the common layouts. An annotation file in place of a folder is a dataset of
+/// Every split of a folder, by the common layouts. An annotation file instead of a folder is a dataset with
 /// one split.
 pub fn find_splits(dir: &Path) -> Result<Vec<Split>, DataError> {
     find_splits_in(dir, None)
 }
 
-/// As [`find_splits`], with the folder of the images where it is known.
+/// As [`find_splits`], with the folder of the images if it is known.
 pub fn find_splits_in(dir: &Path, images: Option<&Path>) -> Result<Vec<Split>, DataError> {
     let io_error = |source| DataError::Io {
         path: dir.into(),
@@ -122,7 +122,7 @@ pub fn find_splits_in(dir: &Path, images: Option<&Path>) -> Result<Vec<Split>, D
         files.extend(paths.filter(|path| !is_hidden(path)));
     }
     files.sort();
-    // The same folder twice where names have no case.
+    // The same folder twice on file systems that ignore case.
     files.dedup_by(|a, b| {
         a.canonicalize()
             .ok()
@@ -147,7 +147,7 @@ pub fn find_splits_in(dir: &Path, images: Option<&Path>) -> Result<Vec<Split>, D
     }
 }
 
-/// Files such as macOS's `._annotations.json`.
+/// Whether a file is hidden, such as macOS's `._annotations.json`.
 fn is_hidden(path: &Path) -> bool {
     path.file_name()
         .is_some_and(|name| name.to_string_lossy().starts_with('.'))
@@ -166,7 +166,7 @@ fn is_json(path: &Path) -> bool {
         && path.is_file()
 }
 
-/// The split of an annotation file or of a folder that holds one.
+/// The split of an annotation file or of a folder that contains one.
 fn split_of(dir: &Path, path: &Path) -> Option<Split> {
     let stem = stem_of(path);
     if is_json(path) {
@@ -177,7 +177,7 @@ fn split_of(dir: &Path, path: &Path) -> Option<Split> {
             annotations: path.into(),
         });
     }
-    // Roboflow's, Supervisely's, and a folder with annotations of its own beside the images.
+    // The layouts of Roboflow and Supervisely, and a folder with annotations beside the images.
     let names = [
         "_annotations.coco.json",
         "annotations/instances.json",
@@ -199,7 +199,7 @@ fn split_of(dir: &Path, path: &Path) -> Option<Split> {
     })
 }
 
-/// The name if it is one of the usual splits' names.
+/// The name if it is a usual name of a split.
 fn canonical_splits(name: &str) -> String {
     let name = canonical(name);
     let name = name.trim_end_matches(|c: char| c.is_ascii_digit());
@@ -209,7 +209,7 @@ fn canonical_splits(name: &str) -> String {
     }
 }
 
-/// A folder's only JSON file, whatever its name.
+/// The only JSON file of a folder, whatever its name.
 fn only_json(dir: &Path, files: &[PathBuf]) -> Result<Option<Split>, DataError> {
     let json: Vec<&PathBuf> = files.iter().filter(|path| is_json(path)).collect();
     match json[..] {
@@ -226,7 +226,7 @@ fn only_json(dir: &Path, files: &[PathBuf]) -> Result<Option<Split>, DataError> 
     }
 }
 
-/// An annotation file that was given itself.
+/// An annotation file that was given directly.
 fn single_file(file: &Path, images: Option<&Path>) -> Split {
     let folder = file.parent().unwrap_or(Path::new(""));
     let stem = stem_of(file);
@@ -246,7 +246,7 @@ fn single_file(file: &Path, images: Option<&Path>) -> Split {
     }
 }
 
-/// `instances_train2017` -> `train2017`, `annotations` -> nothing left.
+/// `instances_train2017` -> `train2017`, `annotations` -> empty.
 fn strip_prefix(stem: &str) -> Option<&str> {
     ["instances", "annotations"]
         .iter()
@@ -277,7 +277,7 @@ fn split_name(stem: &str) -> Option<String> {
 }
 
 fn image_folder(dir: &Path, name: &str, stem: &str) -> PathBuf {
-    // `annotations.json` names no split: a folder called so does not hold the images.
+    // `annotations.json` names no split: a folder of that name does not contain the images.
     let full = match strip_prefix(stem) {
         Some("") => name,
         _ => stem.rsplit('_').next().unwrap_or(name),

@@ -4,10 +4,10 @@ use super::dataset::Dataset;
 use super::problem::printable;
 use std::fmt::{self, Write};
 
-/// Counts of a quantity in ranges.
+/// Histogram of a quantity.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Histogram {
-    /// What is counted, with its unit.
+    /// The quantity, with its unit.
     pub name: &'static str,
     /// Name and count of each range, in order.
     pub bins: Vec<(String, usize)>,
@@ -24,26 +24,26 @@ impl Histogram {
 /// Statistics of a split.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
-    /// The split.
+    /// Name of the split.
     pub split: String,
-    /// Images.
+    /// Number of images.
     pub images: usize,
-    /// Objects, without crowds.
+    /// Number of objects, without crowds.
     pub objects: usize,
-    /// Crowds.
+    /// Number of crowds.
     pub crowds: usize,
     /// Smallest, median and largest value of several quantities.
     pub ranges: Vec<(&'static str, [f64; 3])>,
-    /// Histograms, the classes last.
+    /// Histograms; the classes are last.
     pub histograms: Vec<Histogram>,
 }
 
-/// Edges of COCO's small and medium objects, in square pixels.
+/// Upper bounds of COCO's small and medium objects, in square pixels.
 const SMALL: f64 = 32.0 * 32.0;
 const MEDIUM: f64 = 96.0 * 96.0;
 
 impl Statistics {
-    /// Counts a split.
+    /// Computes the statistics of a split.
     pub fn of(split: &str, dataset: &Dataset) -> Self {
         let samples = &dataset.samples;
         let all = || samples.iter().flat_map(|sample| &sample.instances);
@@ -107,7 +107,7 @@ impl Statistics {
         }
     }
 
-    /// A page with the statistics of all splits.
+    /// An HTML page with the statistics of all splits.
     pub fn html(all: &[Self]) -> String {
         let mut page = String::from(
             "<!doctype html><meta charset=\"utf-8\"><title>Dataset statistics</title><style>\
@@ -166,7 +166,7 @@ fn escaped(text: &str) -> String {
     text.replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// Three digits at most after the point.
+/// Formats with at most three decimal places.
 fn short(value: f64) -> String {
     let rounded = (value * 100.0).round() / 100.0;
     format!("{rounded}")
@@ -178,7 +178,7 @@ fn range(values: &[f64]) -> Option<[f64; 3]> {
     Some([*sorted.first()?, sorted[sorted.len() / 2], *sorted.last()?])
 }
 
-/// Counts of values below the first edge, between edges, and from the last edge on.
+/// Counts values below the first edge, between edges, and from the last edge on.
 fn histogram(name: &'static str, values: &[f64], edges: &[f64]) -> Histogram {
     let mut counts = vec![0; edges.len() + 1];
     for value in values {

@@ -1,4 +1,4 @@
-//! What lies behind the 12 numbers: classes, curves, confusions, kinds of errors, the worst images.
+//! Detailed evaluation: per-class AP, precision-recall curves, confusion matrix, TIDE errors, the worst images.
 
 use super::{AreaProtocol, EvalError, EvalOptions, accumulate, ground_truth, results};
 use crate::data::Dataset;
@@ -7,75 +7,75 @@ use hotcoco::{Annotation, COCO, COCOeval, IouType};
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// An evaluation in detail; masks decide, at IoU 0.5 where nothing else is said.
+/// Detailed results of an evaluation, of masks at IoU 0.5 unless stated otherwise.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Analysis {
-    /// Every class, in the order of the data set.
+    /// Every class, in the order of the dataset.
     pub classes: Vec<ClassResult>,
-    /// Who was taken for whom, among detections with a score of 0.5 or more.
+    /// Confusion matrix of detections with a score of at least 0.5.
     pub confusion: Confusion,
-    /// TIDE's errors (Bolya et al., 2020), the costliest first.
+    /// TIDE's errors (Bolya et al., 2020), the most costly first.
     pub errors: Vec<ErrorKind>,
     /// Every image, the one with the most mistakes first, among detections with a score of
-    /// 0.5 or more.
+    /// at least 0.5.
     pub images: Vec<ImageErrors>,
 }
 
-/// Weaker detections are no mistakes: COCO's numbers count them by rank only.
+/// Detections with a lower score are not counted as mistakes: in COCO's metrics only their rank matters.
 pub const CONFIDENT: f64 = 0.5;
 
-/// How a class was found.
+/// Results of a class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassResult {
     /// Its name.
     pub name: String,
-    /// Its objects, without crowds.
+    /// Number of its objects, without crowds.
     pub objects: usize,
-    /// Box AP; none without objects.
+    /// Box AP; `None` without objects.
     pub box_ap: Option<f64>,
     /// Mask AP.
     pub mask_ap: Option<f64>,
     /// Mask AP at IoU 0.5.
     pub mask_ap50: Option<f64>,
-    /// Precision of the masks at IoU 0.5 at the recalls 0, 0.01, ..., 1.
+    /// Precision of the masks at IoU 0.5, at the recalls 0, 0.01, ..., 1.
     pub precision: Vec<f64>,
 }
 
 /// A confusion matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Confusion {
-    /// Classes, then the background.
+    /// The classes, then the background.
     pub names: Vec<String>,
-    /// Objects of a class (row) found as a class (column). In the last column those that were missed,
-    /// in the last row detections of nothing.
+    /// Number of objects of a class (row) that were detected as a class (column). The last column counts missed
+    /// objects, the last row detections that match no object.
     pub counts: Vec<Vec<u64>>,
 }
 
 /// A kind of error.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ErrorKind {
-    /// What is wrong.
+    /// Description of the error.
     pub name: &'static str,
-    /// How often.
+    /// Number of errors.
     pub count: u64,
-    /// Mask AP50 that mending all of them would give.
+    /// Increase of mask AP50 if all of them were fixed.
     pub delta_ap: f64,
 }
 
-/// The mistakes on an image.
+/// The mistakes in an image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageErrors {
-    /// Its id.
+    /// Id of the image.
     pub image_id: u64,
-    /// Objects that were found.
+    /// Number of detected objects.
     pub found: u32,
-    /// Objects that were missed.
+    /// Number of missed objects.
     pub missed: u32,
-    /// Detections that match no object.
+    /// Number of detections that match no object.
     pub wrong: u32,
 }
 
-/// TIDE's names and what they say.
+/// TIDE's names and their descriptions.
 const KINDS: [(&str, &str); 6] = [
     ("Cls", "right place, wrong class"),
     ("Loc", "right class, wrong place"),
@@ -85,7 +85,7 @@ const KINDS: [(&str, &str); 6] = [
     ("Miss", "missed"),
 ];
 
-/// Looks into the detections of images (by image id) of a data set.
+/// Analyzes the detections of images (by image id) of a dataset.
 pub fn analyse(
     dataset: &Dataset,
     detections: &[(u64, Vec<Detection>)],
@@ -138,7 +138,8 @@ fn classes(
     named.enumerate().map(result).collect()
 }
 
-/// Precisions of a class over all recalls, at one IoU threshold or all; all sizes, the most detections.
+/// Precisions of a class over all recalls, at one IoU threshold or all of them; all sizes, the maximum number of
+/// detections.
 fn precisions(eval: &COCOeval, category: u64, threshold: Option<usize>) -> Vec<f64> {
     let Some(found) = eval.accumulated() else {
         return Vec::new();
@@ -160,7 +161,7 @@ fn precisions(eval: &COCOeval, category: u64, threshold: Option<usize>) -> Vec<f
         .collect()
 }
 
-/// The mean of what was measured.
+/// The mean of the defined values.
 fn mean(values: &[f64]) -> Option<f64> {
     let measured: Vec<f64> = values.iter().copied().filter(|v| *v >= 0.0).collect();
     let count = measured.len();

@@ -1,43 +1,43 @@
-//! COCO's 12 numbers, and what they were counted by.
+//! COCO's 12 metrics, for boxes and for masks.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// By which area masks are sorted into small, medium and large.
+/// Which area sorts masks into small, medium and large.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AreaProtocol {
-    /// The mask's own area, as Detectron2 reports.
+    /// The mask's own area, as in Detectron2.
     #[default]
     Mask,
-    /// The area of the detection's box, as pycocotools does when a result has both, and as the
-    /// reference system reports. Changes only the mask numbers by size.
+    /// The area of the detection's box, as in pycocotools if a result has both, and as in the
+    /// reference system. It affects only the mask metrics by size.
     Box,
 }
 
-/// Names of the 12 numbers in COCO's order.
+/// Names of the 12 metrics in COCO's order.
 pub const METRIC_NAMES: [&str; 12] = [
     "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
 ];
 
-/// The 12 numbers for boxes and the 12 for masks; -1 where there is no ground truth.
+/// COCO's 12 metrics for boxes and for masks; -1 if there is no ground truth.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
-    /// Box numbers, in the order of [`METRIC_NAMES`].
+    /// Box metrics, in the order of [`METRIC_NAMES`].
     pub bbox: [f64; 12],
-    /// Mask numbers.
+    /// Mask metrics.
     pub segm: [f64; 12],
-    /// How masks were sorted by size.
+    /// How masks are grouped by area.
     pub protocol: AreaProtocol,
 }
 
 impl Metrics {
-    /// Mask AP over IoU 0.50 to 0.95.
+    /// Mask AP, averaged over the IoU thresholds 0.50 to 0.95.
     pub fn mask_ap(&self) -> f64 {
         self.segm[0]
     }
 
-    /// Box AP over IoU 0.50 to 0.95.
+    /// Box AP, averaged over the IoU thresholds 0.50 to 0.95.
     pub fn box_ap(&self) -> f64 {
         self.bbox[0]
     }
@@ -58,7 +58,7 @@ impl fmt::Display for Metrics {
     }
 }
 
-/// A number with three digits; `-` where it is undefined.
+/// A number with three decimal places; `-` if it is undefined.
 pub fn shown_metric(value: f64) -> String {
     if value < 0.0 {
         "-".into()

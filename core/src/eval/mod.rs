@@ -1,4 +1,4 @@
-//! COCO evaluation, by `hotcoco` (bit-equal to pycocotools).
+//! COCO evaluation with `hotcoco` (bit-equal to pycocotools).
 
 mod analysis;
 mod metrics;
@@ -20,66 +20,66 @@ use thiserror::Error;
 /// Why an evaluation failed.
 #[derive(Debug, Error)]
 pub enum EvalError {
-    /// The evaluation refused its input.
+    /// The evaluation rejected its input.
     #[error("COCO evaluation failed: {0}; check the data with `mrcnn-cli dataset check DIR`")]
     Coco(#[from] hotcoco::Error),
     /// A results file cannot be read.
     #[error("{path}: {source}")]
     Io {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A file is not what it should be.
+    /// A file is invalid.
     #[error(
         "{path}: {reason}; results are a list of COCO results: image_id, category_id, score, ..."
     )]
     Json {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// What is wrong, with line and column.
         reason: String,
     },
-    /// Entries of a file that would make the numbers wrong.
+    /// Entries of a file that would make the metrics wrong.
     #[error("{path}: {count} entries cannot be evaluated, e.g.\n{first}\n{fix}")]
     Refused {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// How many.
+        /// Number of such entries.
         count: usize,
-        /// The first few, one a line.
+        /// The first few, one per line.
         first: String,
         /// What to do.
         fix: &'static str,
     },
-    /// None of the results is of an image that there is.
+    /// No result belongs to an image of the ground truth.
     #[error(
-        "{path}: no result's image_id is an image of {annotations}; `eval --weights W --json FILE` writes \
+        "{path}: no result's image_id is that of an image in {annotations}; `eval --weights W --json FILE` writes \
          results with the dataset's ids, and so does `predict` on a dataset's folder"
     )]
     NoImage {
-        /// The results.
+        /// The path of the results.
         path: PathBuf,
-        /// The truth.
+        /// The path of the ground truth.
         annotations: PathBuf,
     },
 }
 
-/// What is evaluated, and how.
+/// Settings of an evaluation.
 #[derive(Clone, Debug, Default)]
 pub struct EvalOptions {
-    /// How masks are sorted by size.
+    /// How masks are grouped by area.
     pub protocol: AreaProtocol,
-    /// The images that count; empty for all.
+    /// The images to evaluate; empty for all.
     pub image_ids: Vec<u64>,
-    /// Whether all classes are taken for one (pycocotools' `useCats = 0`).
+    /// Whether all classes are treated as one (pycocotools' `useCats = 0`).
     pub class_agnostic: bool,
 }
 
-/// Evaluates the detections of images (by image id) against a data set.
+/// Evaluates the detections of images (by image id) on a dataset.
 ///
-/// Only the images in `detections` count, so a subset can be evaluated.
+/// Only the images in `detections` are evaluated, so a subset is possible.
 pub fn evaluate(
     dataset: &Dataset,
     detections: &[(u64, Vec<Detection>)],
@@ -94,7 +94,7 @@ pub fn evaluate(
     metrics(&truth, &results(detections, &dataset.classes), &options)
 }
 
-/// The 12 numbers for boxes and the 12 for masks.
+/// COCO's 12 metrics for boxes and for masks.
 fn metrics(
     truth: &Arc<COCO>,
     results: &[Annotation],
@@ -107,7 +107,7 @@ fn metrics(
     })
 }
 
-/// The 12 numbers for boxes or for masks.
+/// COCO's 12 metrics for boxes or for masks.
 fn numbers_of(
     truth: &Arc<COCO>,
     results: &[Annotation],
@@ -117,16 +117,16 @@ fn numbers_of(
     Ok(numbers(&accumulate(truth, results, kind, options)?))
 }
 
-/// The 12 numbers of an evaluation.
+/// The 12 metrics of an evaluation.
 fn numbers(eval: &COCOeval) -> [f64; 12] {
     let stats = eval.stats().unwrap_or_default();
     std::array::from_fn(|index| stats.get(index).copied().unwrap_or(-1.0))
 }
 
-/// Runs the evaluation of boxes or of masks, for its numbers and its precision and recall arrays.
+/// Runs the evaluation of boxes or of masks, for its metrics and its precision and recall arrays.
 ///
-/// Results may have a box, a mask or both; the other of `kind` is left out, but for the box where
-/// masks are sorted by the area of boxes.
+/// Results may have a box, a mask or both. Only `kind` is evaluated; boxes are kept for masks if
+/// these are grouped by the area of boxes.
 pub fn accumulate(
     truth: &Arc<COCO>,
     results: &[Annotation],
@@ -141,12 +141,12 @@ pub fn accumulate(
     }
     eval.evaluate()?;
     eval.accumulate();
-    // Fills the numbers; `run` would print them too.
+    // Computes the metrics without printing them, as `run` would.
     eval.summarize_lines();
     Ok(eval)
 }
 
-/// Results without what the evaluation of boxes or masks is not to see.
+/// Results without what the evaluation of boxes or masks must not use.
 fn of_kind(results: &[Annotation], kind: IouType, protocol: AreaProtocol) -> Vec<Annotation> {
     let keep_box = kind == IouType::Bbox || protocol == AreaProtocol::Box;
     let strip = |mut result: Annotation| {

@@ -1,4 +1,4 @@
-//! A part of an evaluation: matched image by image, merged with other parts, counted at the end.
+//! A shard of an evaluation: matched image by image, merged with other shards, summarized at the end.
 
 use super::{
     AreaProtocol, EvalError, Metrics, annotations, categories, images, numbers, of_kind, results,
@@ -7,10 +7,10 @@ use crate::data::{Classes, Sample};
 use crate::detection::Detection;
 use hotcoco::{EvalMode, IouType, Params, StreamingEval};
 
-/// Boxes and masks of some images, matched with the truth.
+/// Boxes and masks of some images, matched with the ground truth.
 ///
-/// Parts of the same evaluation merge to the bits that [`super::evaluate`] gives for all images at
-/// once, in whatever order. A detection takes about 20 bytes.
+/// Merged shards of an evaluation are bit-equal to [`super::evaluate`] of all images at
+/// once, in any order. A detection takes about 20 bytes.
 #[derive(Clone)]
 pub struct EvalShard {
     bbox: StreamingEval,
@@ -19,7 +19,7 @@ pub struct EvalShard {
 }
 
 impl EvalShard {
-    /// A part without images.
+    /// A shard without images.
     pub fn new(classes: &Classes, protocol: AreaProtocol) -> Result<Self, EvalError> {
         let part =
             |kind| StreamingEval::new(Params::new(kind), EvalMode::Coco, categories(classes));
@@ -51,33 +51,33 @@ impl EvalShard {
         Ok(())
     }
 
-    /// Takes in another part, as [`Self::to_bytes`] wrote it.
+    /// Merges another shard, as written by [`Self::to_bytes`].
     pub fn merge(&mut self, bytes: &[u8]) -> Result<(), EvalError> {
         let cut = || {
             let length = u64::from_le_bytes(*bytes.first_chunk()?);
             bytes[8..].split_at_checked(usize::try_from(length).ok()?)
         };
         let (bbox, segm) = cut().ok_or_else(|| {
-            hotcoco::Error::InvalidInput("a part of the evaluation is cut off".into())
+            hotcoco::Error::InvalidInput("a shard of the evaluation is truncated".into())
         })?;
         self.bbox.merge(StreamingEval::from_bytes(bbox)?)?;
         self.segm.merge(StreamingEval::from_bytes(segm)?)?;
         Ok(())
     }
 
-    /// The part for another process of this version.
+    /// Serializes the shard for another process of the same version.
     pub fn to_bytes(&self) -> Vec<u8> {
         let (bbox, segm) = (self.bbox.to_bytes(), self.segm.to_bytes());
         let length = (bbox.len() as u64).to_le_bytes();
         [&length, &bbox[..], &segm[..]].concat()
     }
 
-    /// COCO's numbers over all images taken in.
+    /// COCO's metrics over all merged images.
     pub fn metrics(self) -> Metrics {
         let count = |part: StreamingEval| {
             let mut eval = part.finalize();
             eval.accumulate();
-            // Fills the numbers; `summarize` would print them too.
+            // Computes the metrics without printing them, as `summarize` would.
             eval.summarize_lines();
             numbers(&eval)
         };

@@ -1,4 +1,4 @@
-//! The detections of all ranks, for the report of a run.
+//! Gathers the detections of all ranks for the report of a run.
 
 use super::DatasetDetections;
 use crate::detection::Detection;
@@ -6,10 +6,10 @@ use crate::train::error::TrainError;
 use mrcnn_backends::comm::{CommError, Communicator};
 use vernier_mask::Rle;
 
-/// A detection as it is sent: box and score by their bits, label, height, width and runs of the mask.
+/// Serialized detection: bits of box and score, label, height, width and runs of the mask.
 type Sent = ([u32; 4], u32, usize, [u32; 2], Vec<u32>);
 
-/// What every rank found, in the order of the ranks, on rank 0; nothing on the others.
+/// The detections of every rank, in the order of the ranks, on rank 0; empty on the others.
 pub(crate) fn detections_of_all(
     comm: &dyn Communicator,
     mine: DatasetDetections,

@@ -20,13 +20,13 @@ use usable::usable_image;
 /// Detections by the id of their image.
 pub type DatasetDetections = Vec<(u64, Vec<Detection>)>;
 
-/// Called after every batch of an evaluation with the images done and how many there are; it may end the
+/// Called after every batch of an evaluation with the number of images done and their total; it may stop the
 /// evaluation.
 pub type Progress<'a> = dyn FnMut(usize, usize) -> ControlFlow<()> + 'a;
 
 /// Evaluates a model on a dataset and returns the detections too.
 ///
-/// Where `progress` ends it, the error is [`TrainError::Interrupted`]. The model may know more classes than
+/// If `progress` stops it, the error is [`TrainError::Interrupted`]. The model may have more classes than
 /// the dataset; detections of those are left out.
 pub fn evaluate_model(
     predictor: &Predictor,
@@ -38,10 +38,10 @@ pub fn evaluate_model(
     Ok((evaluate(dataset, &found, protocol)?, found))
 }
 
-/// As [`evaluate_model`], by all ranks together: the same numbers bit for bit, on every rank.
+/// As [`evaluate_model`], on all ranks together: the same metrics, bit-equal on every rank.
 ///
-/// Each rank predicts and matches a stretch of the dataset, rank 0 the first one, and gets its own
-/// detections back. `progress` is about the rank's stretch.
+/// Each rank predicts and matches a contiguous shard of the dataset, rank 0 the first one, and returns its own
+/// detections. `progress` is called for the rank's shard.
 pub fn evaluate_over_ranks(
     comm: &dyn Communicator,
     predictor: &Predictor,
@@ -53,13 +53,13 @@ pub fn evaluate_over_ranks(
         return evaluate_model(predictor, dataset, protocol, progress);
     }
     comm.mark("evaluation");
-    // One rank alone must not leave: the others would wait for it in the exchange at the end.
+    // A single rank must not leave: the others would wait for it in the exchange at the end.
     let mut progress = |done: usize, all: usize| {
         let _ = progress(done, all);
         ControlFlow::Continue(())
     };
     let progress: &mut Progress<'_> = &mut progress;
-    // Whole batches: which images share one decides how they are padded.
+    // Shards consist of whole batches, because the images of a batch determine its padding.
     let images = dataset.samples.len();
     let batches = Rank::of(comm).share(images.div_ceil(EVAL_BATCH));
     let [first, end] = [batches.start, batches.end].map(|b| (b * EVAL_BATCH).min(images));
@@ -67,7 +67,7 @@ pub fn evaluate_over_ranks(
     let found = predict_samples(predictor, dataset, samples, progress)?;
 
     let mut shard = EvalShard::new(&dataset.classes, protocol)?;
-    // An image that could not be read does not count.
+    // Images that could not be read do not count.
     let mut read = found.iter().map(|(id, _)| id).peekable();
     let samples = samples
         .iter()
@@ -89,7 +89,7 @@ pub fn evaluate_over_ranks(
     Ok((of_rank_0(comm, metrics, protocol)?, found))
 }
 
-/// Rank 0's numbers on every rank.
+/// Broadcasts rank 0's metrics to every rank.
 fn of_rank_0(
     comm: &dyn Communicator,
     metrics: Option<Metrics>,
@@ -107,10 +107,10 @@ fn of_rank_0(
     })
 }
 
-/// Images predicted at a time.
+/// Number of images predicted at a time.
 const EVAL_BATCH: usize = 4;
 
-/// Detections of some images of a dataset, labelled as it labels.
+/// Detections of some images of a dataset, with the labels of the dataset.
 fn predict_samples(
     predictor: &Predictor,
     dataset: &Dataset,
@@ -159,10 +159,10 @@ fn predict_all(
     Ok(found)
 }
 
-/// Weaker detections are not drawn.
+/// Detections with a lower score are not drawn.
 const DRAWN_SCORE: f32 = 0.5;
 
-/// An image of a dataset twice: with its ground truth, and with the confident detections.
+/// An image of a dataset side by side with itself: with its ground truth, and with the confident detections.
 pub fn truth_and_prediction(
     sample: &Sample,
     detections: &[Detection],

@@ -1,10 +1,10 @@
-//! Images of samples that can be used.
+//! Reading of images that may be unusable.
 
 use crate::data::{OnProblem, Sample, size_mismatch};
 use crate::image::RgbImage;
 use crate::train::error::LoadError;
 
-/// The image of a sample, which must have the size of its entry; none where it cannot be used and is left
+/// The image of a sample, which must have the size of its entry; `None` if it cannot be used and is left
 /// out.
 pub(crate) fn usable_image(
     sample: &Sample,

@@ -1,4 +1,4 @@
-//! Decodes image files, with the orientation that their EXIF data asks for.
+//! Decodes image files and applies their EXIF orientation.
 
 use super::jpeg;
 use crate::config::Depth;
@@ -18,59 +18,59 @@ pub enum DecodeError {
     /// The file cannot be opened.
     #[error("{path}: {source}")]
     Io {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The error of the system.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// The file is not an image, or a damaged one.
+    /// The file is not an image, or it is damaged.
     #[error("{path}: not a readable image ({reason}); PNG, JPEG, WebP, TIFF and BMP are read")]
     Format {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it.
         reason: String,
     },
-    /// A [`DatasetSource`](crate::data::DatasetSource) could not give the image.
+    /// A [`DatasetSource`](crate::data::DatasetSource) failed to return the image.
     #[error("{path}: its dataset cannot give the image: {reason}")]
     Source {
         /// The name of the image.
         path: PathBuf,
-        /// The error of the source.
+        /// The source's error.
         reason: String,
     },
-    /// The image has no pixels or too many.
+    /// The image has no pixels or more than 100 million.
     #[error("{path}: {width}x{height} pixels; 1 to 100 megapixels are read")]
     Size {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Columns.
+        /// Width in pixels.
         width: u32,
-        /// Rows.
+        /// Height in pixels.
         height: u32,
     },
 }
 
-/// A decoded image and what its file says about it.
+/// A decoded image with metadata from its file.
 #[derive(Clone, Debug)]
 pub struct Decoded {
-    /// The pixels, EXIF orientation applied.
+    /// The pixels, with the EXIF orientation applied.
     pub image: RgbImage,
     /// EXIF orientation, 1 to 8; 1 is upright.
     pub orientation: u8,
-    /// Bits that a 16-bit image uses, at least 8; `None` for other images.
+    /// Significant bits of a 16-bit image, at least 8; `None` for other images.
     pub used_bits: Option<u32>,
 }
 
-/// Reads an image as RGB: EXIF orientation applied, grey widened, 16 bits cut to 8, transparency dropped.
+/// Reads an image as RGB: EXIF orientation applied, grey expanded, 16 bits reduced to 8, transparency dropped.
 ///
-/// Files whose pixels are missing in part, such as truncated JPEGs, are errors.
+/// Incomplete files, such as truncated JPEGs, are errors.
 pub fn decode(path: impl AsRef<Path>) -> Result<RgbImage, DecodeError> {
     let path = path.as_ref();
     Ok(decode_from(open(path)?, path, Depth::Full, false)?.image)
 }
 
-/// As [`decode`], with the conversion of 16 bits to 8, and with what the file says about the image. Also finds
+/// As [`decode`], with a choice of the conversion from 16 bits to 8, and with metadata. Also detects
 /// JPEGs that end early although they have an end marker.
 pub fn decode_with(path: impl AsRef<Path>, depth: Depth) -> Result<Decoded, DecodeError> {
     let path = path.as_ref();
@@ -82,12 +82,12 @@ pub(crate) fn decode_quick(path: &Path, depth: Depth) -> Result<Decoded, DecodeE
     decode_from(open(path)?, path, depth, false)
 }
 
-/// As [`decode`], from memory; `name` stands for the file in errors.
+/// As [`decode`], from memory; `name` is the file's name in errors.
 pub fn decode_bytes(bytes: &[u8], name: &Path) -> Result<RgbImage, DecodeError> {
     Ok(decode_from(Cursor::new(bytes), name, Depth::Full, false)?.image)
 }
 
-/// Whether the first bytes of a file are those of an image format that is read.
+/// Whether the first bytes of a file are those of a supported image format.
 pub fn is_image(path: &Path) -> bool {
     let mut start = [0; 32];
     let read = std::fs::File::open(path).and_then(|mut file| {
@@ -118,7 +118,7 @@ pub fn dimensions(path: &Path) -> Result<(u32, u32), DecodeError> {
 }
 
 /// As [`dimensions`], from memory, to bound the work before an untrusted image is decoded. `name`
-/// stands for the file in errors.
+/// is the file's name in errors.
 pub fn dimensions_bytes(bytes: &[u8], name: &Path) -> Result<(u32, u32), DecodeError> {
     oriented(decoder(Cursor::new(bytes), name)?)
 }
@@ -138,7 +138,7 @@ fn open(path: &Path) -> Result<std::io::BufReader<std::fs::File>, DecodeError> {
         path: path.into(),
         source,
     };
-    // A pipe may never end, and a folder is no image.
+    // Reading a pipe may never end, and a folder is not an image.
     if !std::fs::metadata(path).map_err(io_error)?.is_file() {
         return Err(io_error(std::io::Error::other("not a regular file")));
     }
@@ -231,7 +231,7 @@ fn oriented_rgb(mut image: DynamicImage, orientation: Orientation, depth: Depth)
     }
 }
 
-/// Bits that the brightest sample of a 16-bit image needs, rounded up to the depths of cameras.
+/// Significant bits of the brightest sample of a 16-bit image, rounded up to the bit depths of cameras.
 fn used_bits(image: &DynamicImage) -> Option<u32> {
     let highest = |samples: &[u16], channels: usize| {
         let colors = if channels.is_multiple_of(2) {
@@ -271,7 +271,7 @@ fn stretch(image: &mut DynamicImage, bits: u32) {
     samples.iter_mut().for_each(|sample| *sample <<= bits);
 }
 
-/// Some decoders explain themselves over several lines.
+/// Joins the lines of an error message; some decoders write several.
 fn one_line(error: &impl std::fmt::Display) -> String {
     let text = error.to_string();
     text.split_whitespace().collect::<Vec<_>>().join(" ")

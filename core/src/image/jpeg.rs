@@ -1,4 +1,4 @@
-//! JPEG files whose end or middle is missing. Decoders fill what is missing with grey and report success, so
+//! Detection of incomplete JPEG files. Decoders fill missing parts with grey and report success, so
 //! the file's structure is checked and decoding is strict.
 
 use super::jpeg_scan::{Walk, walk};
@@ -8,8 +8,8 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-/// Decodes a JPEG whose compressed data is whole. `Ok(None)` leaves the file to the lenient decoder: it has
-/// oddities, but no pixel of it is missing.
+/// Decodes a JPEG whose compressed data is complete. `Ok(None)` means that the lenient decoder is needed: the file has
+/// oddities, but no missing pixels.
 pub(super) fn decode_whole(bytes: &[u8]) -> Result<Option<DynamicImage>, String> {
     check_structure(bytes)?;
     let options = DecoderOptions::default()
@@ -55,7 +55,7 @@ pub(super) fn decode_whole(bytes: &[u8]) -> Result<Option<DynamicImage>, String>
     })
 }
 
-/// An error where the file has fewer blocks than its size asks for, although it ends with an end marker. Takes
+/// Returns an error if the file has fewer blocks than its size needs, although it ends with an end marker. Takes
 /// about a quarter of the time of decoding.
 pub(super) fn check_blocks(bytes: &[u8]) -> Result<(), String> {
     match walk(bytes) {
@@ -71,7 +71,7 @@ const START_OF_SCAN: u8 = 0xDA;
 const END_OF_IMAGE: u8 = 0xD9;
 const HUFFMAN_TABLES: u8 = 0xC4;
 
-/// Follows the markers to the end of the image; an error where there is none, or where a block of the
+/// Follows the markers to the end of the image. Returns an error if there is no end marker, or if a block of the
 /// compressed data is zeroed.
 fn check_structure(bytes: &[u8]) -> Result<(), String> {
     const TRUNCATED: &str = "truncated JPEG: the end of the file is missing";
@@ -111,7 +111,7 @@ fn check_structure(bytes: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Where the compressed data of a scan ends: before the next marker that is no restart.
+/// Position of the end of a scan's compressed data: the next marker that is not a restart.
 fn scan_end(bytes: &[u8], start: usize) -> Option<usize> {
     let mut at = start;
     loop {
@@ -125,7 +125,7 @@ fn scan_end(bytes: &[u8], start: usize) -> Option<usize> {
 }
 
 /// Whether every AC table of the segment codes "end of block" or "16 zeros" by zero bits only, as optimized tables
-/// of flat images may. Long runs of zero bytes are sound then.
+/// of flat images may. Long runs of zero bytes are valid then.
 fn zeros_end_blocks(mut segment: &[u8]) -> bool {
     while let Some((&class, rest)) = segment.split_first() {
         let Some((lengths, symbols)) = rest.split_at_checked(16) else {
@@ -143,7 +143,7 @@ fn zeros_end_blocks(mut segment: &[u8]) -> bool {
     true
 }
 
-/// Sectors of disks and cards are 512 bytes and more; sound data has some zero bytes in a row at most.
+/// Sectors of disks and memory cards have at least 512 bytes; valid data has only a few zero bytes in a row.
 fn has_zeroed_block(data: &[u8]) -> bool {
     const SECTOR: usize = 512;
     let mut run = 0;
@@ -203,7 +203,7 @@ mod tests {
             let error = error.unwrap_or_else(|| panic!("case {index} is accepted"));
             assert!(error.contains("JPEG"), "{error}");
         }
-        // Data behind the end, as phones append.
+        // Data after the end marker, as phones append it.
         let mut longer = bytes.clone();
         longer.extend(vec![0; 5000]);
         assert!(decode_whole(&longer).unwrap().is_some());

@@ -1,18 +1,18 @@
 //! Walks the Huffman codes of a baseline JPEG and counts its blocks, without computing pixels. Decoders fill the
-//! blocks behind an early end marker with whatever zero bits mean, and report success.
+//! blocks after an early end marker with whatever zero bits decode to, and report success.
 
 /// Why a scan cannot be walked.
 #[derive(Debug, PartialEq)]
 pub(super) enum Walk {
-    /// All blocks are there.
+    /// All blocks are present.
     Whole,
-    /// The data ends early: blocks that are there, of all.
+    /// The data ends early: number of blocks present, and number expected.
     Short(usize, usize),
-    /// Progressive, arithmetic or lossless coding, or headers that only the decoder understands.
+    /// Progressive, arithmetic or lossless coding, or headers that this parser does not support.
     Unknown,
 }
 
-/// A table by the next 16 bits: length of the code and its symbol; 0 where there is no such code.
+/// Lookup table by the next 16 bits: code length and symbol; 0 for an invalid code.
 type Table = Box<[u16]>;
 
 #[derive(Clone, Copy, Default)]
@@ -64,7 +64,7 @@ pub(super) fn walk(bytes: &[u8]) -> Walk {
     }
 }
 
-/// The next marker with its segment, and where that ends; `None` at the end of the image.
+/// The next marker with its segment and the position after it; `None` at the end of the image.
 fn segment(bytes: &[u8], mut at: usize) -> Option<(u8, &[u8], usize)> {
     loop {
         at += bytes.get(at..)?.iter().position(|byte| *byte == 0xFF)?;
@@ -99,7 +99,7 @@ impl Headers {
         };
         self.components = entries.iter().map(component).collect();
         let sound = |c: &Component| (1..=4).contains(&c.across) && (1..=4).contains(&c.down);
-        // A height of 0 is given later.
+        // The height is given later in the file.
         (self.components.iter().all(sound) && self.width > 0 && self.height > 0).then_some(())
     }
 
@@ -119,7 +119,7 @@ impl Headers {
         Some(())
     }
 
-    /// Walks a scan; the bytes that it takes, or the blocks that are there and those there should be.
+    /// Walks a scan; returns its length in bytes, or the number of blocks present and expected.
     #[allow(clippy::type_complexity)]
     fn scan(&self, segment: &[u8], data: &[u8]) -> Option<Result<usize, (usize, usize)>> {
         let (&count, rest) = segment.split_first()?;
@@ -136,7 +136,7 @@ impl Headers {
         }
         let most = |side: fn(&Component) -> usize| self.components.iter().map(side).max();
         let (across, down) = (most(|c| c.across)?, most(|c| c.down)?);
-        // A scan of one component has its blocks alone, without those that pad the others.
+        // A scan of a single component has no blocks that pad the other components.
         let (units, interleaved) = match parts[..] {
             [] => return None,
             [(component, ..)] => {
@@ -193,7 +193,7 @@ struct Bits<'a> {
     at: usize,
     held: u32,
     count: u32,
-    /// Zero bits behind the end.
+    /// Number of zero bits appended after the end.
     borrowed: u32,
 }
 
@@ -208,7 +208,7 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// Makes 16 bits ready; behind the end they are zeros.
+    /// Buffers 16 bits; after the end they are zeros.
     fn fill(&mut self) {
         while self.count <= 16 {
             let byte = match self.data.get(self.at..) {
@@ -230,7 +230,7 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// Takes bits; `None` where they lie behind the end.
+    /// Consumes bits; `None` after the end.
     fn take(&mut self, bits: u32) -> Option<()> {
         self.count -= bits;
         (self.count >= self.borrowed).then_some(())
@@ -271,7 +271,7 @@ impl<'a> Bits<'a> {
         Some(())
     }
 
-    /// Goes on behind the restart marker.
+    /// Skips a restart marker.
     fn restart(&mut self) {
         (self.held, self.count, self.borrowed) = (0, 0, 0);
         while let Some([0xFF, marker, ..]) = self.data.get(self.at..) {

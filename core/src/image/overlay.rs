@@ -11,8 +11,8 @@ pub struct OverlayOptions {
     pub opacity: f32,
     /// Whether boxes are drawn.
     pub boxes: bool,
-    /// Whether names are drawn. With more than 12 objects they are left out if they would cover more than a fifth of the
-    /// image.
+    /// Whether names are drawn. With more than 12 objects they are left out if they would cover more than a fifth of
+    /// the image.
     pub labels: bool,
     /// Whether scores are drawn after the names.
     pub scores: bool,
@@ -29,7 +29,7 @@ impl Default for OverlayOptions {
     }
 }
 
-/// Draws detections on a copy of the image, the best one last; `name_of` maps a label to a name.
+/// Draws detections on a copy of the image, the one with the highest score on top; `name_of` maps a label to a name.
 pub fn draw(
     image: &RgbImage,
     detections: &[Detection],
@@ -58,7 +58,7 @@ pub fn draw(
     canvas
 }
 
-/// Distinct colours: hues a golden angle apart.
+/// Distinct colours: hues are a golden angle apart.
 fn colour(index: usize) -> [u8; 3] {
     let hue = (index as f32 * 0.618_034 + 0.05).fract();
     [5.0, 3.0, 1.0].map(|n: f32| {
@@ -130,7 +130,7 @@ fn tag_size(text: &str, scale: i64) -> (i64, i64) {
     (width, CHARACTER * scale + 2)
 }
 
-/// Whether tags would cover too much of the image.
+/// Whether the tags would cover too much of the image.
 fn is_crowded(canvas: &RgbImage, tags: &[String]) -> bool {
     let scale = text_scale(canvas);
     let area = |text: &String| {
@@ -144,7 +144,7 @@ fn is_crowded(canvas: &RgbImage, tags: &[String]) -> bool {
 fn draw_tag(canvas: &mut RgbImage, x: i64, y: i64, text: &str, colour: [u8; 3]) {
     let scale = text_scale(canvas);
     let (width, height) = tag_size(text, scale);
-    // Above the box if there is room, and inside the image in any case.
+    // Above the box if there is space, and always inside the image.
     let x = x.min(canvas.width() as i64 - width).max(0);
     let y = (y - height).min(canvas.height() as i64 - height).max(0);
     for dy in 0..height {
@@ -180,7 +180,7 @@ fn write_text(canvas: &mut RgbImage, x: i64, y: i64, text: &str, scale: i64, ink
     }
 }
 
-/// Arranges images side by side under their captions.
+/// Arranges images side by side with captions.
 pub fn side_by_side(images: &[(&str, &RgbImage)]) -> RgbImage {
     const CAPTION: u32 = 12;
     const GAP: u32 = 4;
@@ -201,7 +201,7 @@ pub fn side_by_side(images: &[(&str, &RgbImage)]) -> RgbImage {
     sheet
 }
 
-/// Arranges images one below the other.
+/// Stacks images vertically.
 pub fn stack_vertically(images: &[RgbImage]) -> RgbImage {
     const GAP: u32 = 6;
     let width = images.iter().map(|image| image.width()).max().unwrap_or(1);

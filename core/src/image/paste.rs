@@ -7,8 +7,8 @@ use vernier_mask::Rle;
 
 /// Pastes the masks `[r, s, s]` (probabilities) into boxes and thresholds them.
 ///
-/// `places` has a box in pixels of its image, and the height and width of the image, per mask. Masks are pasted on the
-/// device, and their bits read once, or several times if they take more than 16 MiB. Fails if the device fails.
+/// `places` has, per mask, a box in pixels of its image and the image's height and width. Masks are pasted on the
+/// device, and their bits are read once, or several times if they take more than 16 MiB. Fails if the device fails.
 pub async fn paste_to_rle(
     masks: Tensor<3>,
     places: &[(Bbox, (u32, u32))],

@@ -2,8 +2,8 @@
 
 use crate::config::{Fit, ImageConfig};
 
-/// Height and width after resizing: the shorter side becomes `min_size`, unless the longer side would exceed `max_size`.
-/// Sides are truncated as in torchvision, to at least 1.
+/// Height and width after resizing: the shorter side becomes `min_size`, unless the longer side would exceed
+/// `max_size`. Sides are truncated as in torchvision, to at least 1.
 pub fn output_size(height: u32, width: u32, min_size: u32, max_size: u32) -> (u32, u32) {
     let shorter = height.min(width).max(1) as f64;
     let longer = height.max(width).max(1) as f64;
@@ -54,7 +54,7 @@ mod tests {
             max_size: 1344,
             ..ImageConfig::default()
         };
-        // 640x480 and 480x640 of COCO, with the sizes of the reference system, and a strip.
+        // 640x480 and 480x640 of COCO with torchvision's sizes, and a very elongated image.
         assert_eq!(config.resized(480, 640), (832, 1109));
         assert_eq!(config.resized(640, 480), (832, 624));
         assert_eq!(config.resized(10, 2000), (6, 1344));

@@ -5,7 +5,7 @@
 pub use super::resize::{Planes, nearest_taps, prepare, prepare_window, resize_bilinear};
 pub use super::size::output_size;
 
-/// Stacks images, zero-padded on the right and bottom to the largest one, rounded up to `divisor`.
+/// Stacks images, zero-padded at the right and bottom to the largest one, rounded up to `divisor`.
 ///
 /// Returns the values and their shape `[n, 3, h, w]`.
 pub fn stack(images: &[&Planes], divisor: u32) -> (Vec<f32>, [usize; 4]) {
@@ -22,7 +22,7 @@ pub fn stack_at_least(
     stack_to(images, padded_size(sizes, divisor, min_size))
 }
 
-/// Height and width that contain every image and `min_size`, rounded up to `divisor`.
+/// Smallest height and width that contain every image and `min_size`, rounded up to `divisor`.
 pub fn padded_size(
     sizes: impl Iterator<Item = (u32, u32)>,
     divisor: u32,
@@ -36,7 +36,7 @@ pub fn padded_size(
     (side(height), side(width))
 }
 
-/// Stacks images, zero-padded on the right and bottom to `(height, width)`; no image may be larger.
+/// Stacks images, zero-padded at the right and bottom to `(height, width)`; no image may be larger.
 pub fn stack_to(images: &[&Planes], (height, width): (usize, usize)) -> (Vec<f32>, [usize; 4]) {
     let mut values = vec![0.0; images.len() * 3 * height * width];
     for (image, target) in images.iter().zip(values.chunks_mut(3 * height * width)) {

@@ -1,33 +1,34 @@
-//! Where the parameters of a model come from: their names, initial values and whether they are trained.
+//! Names, initial values and freezing of a model's parameters.
 //!
-//! A part of a model builds its layers from an [`Init`]: it chooses the initializer of each parameter and freezes layers. Random values are a pure function of the parameter's name and the seed, so that every backend
-//! starts from the same ones.
+//! A part of a model builds its layers from an [`Init`], chooses the initializer of each parameter and freezes layers.
+//! Random values are a pure function of the parameter's name and the seed, so that they are the same on every
+//! backend.
 
 use crate::random::Stream;
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::fmt::Display;
 
-/// How a parameter is filled.
+/// Initial values of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fill {
-    /// One value.
+    /// A constant.
     Constant(f32),
     /// A normal distribution with this standard deviation.
     Normal(f64),
-    /// Kaiming's normal distribution over the outputs, for a ReLU: torchvision's ResNets and mask head.
+    /// Kaiming's normal distribution by fan-out, for a ReLU: torchvision's ResNets and mask head.
     KaimingNormal,
-    /// Kaiming's uniform distribution over the inputs with `a = 1`: torchvision's FPN and linear layers.
+    /// Kaiming's uniform distribution by fan-in with `a = 1`: torchvision's FPN and linear layers.
     KaimingUniform,
 }
 
-/// The place of a part in a model, and how its parameters are made.
+/// Position of a part in a model, and how its parameters are initialized.
 #[derive(Clone, Debug)]
 pub struct Init<'a> {
     device: &'a Device,
-    /// None leaves every parameter at 0, to be loaded.
+    /// `None` initializes every parameter with 0, to be loaded.
     seed: Option<u64>,
-    /// The names of the modules above, each with a dot behind it.
+    /// The names of the modules above, each followed by a dot.
     path: String,
     is_frozen: bool,
 }
@@ -65,7 +66,7 @@ impl<'a> Init<'a> {
         }
     }
 
-    /// The same part, frozen if `is_frozen` or if it was.
+    /// The same part, frozen if `is_frozen` or if it was frozen before.
     pub fn frozen(&self, is_frozen: bool) -> Self {
         Self {
             is_frozen: self.is_frozen || is_frozen,
@@ -73,7 +74,7 @@ impl<'a> Init<'a> {
         }
     }
 
-    /// Whether the part does not learn.
+    /// Whether the part is frozen.
     pub fn is_frozen(&self) -> bool {
         self.is_frozen
     }

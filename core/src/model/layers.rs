@@ -86,7 +86,7 @@ impl Conv2d {
         self.forward_with(x, self.params(), None, false)
     }
 
-    /// [`Self::forward`] and a ReLU, in one pass over the output where there is a kernel for both.
+    /// [`Self::forward`] and a ReLU, in one pass over the output if there is a kernel for both.
     pub fn rectified(&self, x: Tensor<4>) -> Tensor<4> {
         self.forward_with(x, self.params(), None, true)
     }
@@ -101,8 +101,8 @@ impl Conv2d {
         }
     }
 
-    /// The same convolution with other parameters, such as those of a folded norm; then the residual is added, and a ReLU
-    /// follows if `rectify`.
+    /// The same convolution with other parameters, such as those of a folded norm; then the residual is added, and a
+    /// ReLU follows if `rectify`.
     pub fn forward_with(
         &self,
         x: Tensor<4>,
@@ -145,7 +145,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// A layer of `input` to `output` features with a bias of 0.
+    /// A layer from `input` to `output` features, with a bias of 0.
     pub fn new(init: &Init<'_>, input: usize, output: usize, fill: Fill) -> Self {
         Self {
             weight: init.param("weight", [output, input], fill),
@@ -161,7 +161,7 @@ impl Linear {
     }
 }
 
-/// `tensor` in the dtype of `x`. Burn itself does not check: it panics on a mixture or, on GPUs, reads
+/// `tensor` in the dtype of `x`. Burn does not check dtypes: it panics on a mixture or, on GPUs, reads
 /// one dtype as the other.
 pub(crate) fn like<const D: usize, const E: usize>(tensor: Tensor<D>, x: &Tensor<E>) -> Tensor<D> {
     to(tensor, x.dtype().into())

@@ -28,7 +28,7 @@ pub struct MaskRcnn {
     pub roi_heads: RoiHeads,
     #[module(skip)]
     config: ModelConfig,
-    /// Of the activations behind the stem.
+    /// Dtype of the activations after the stem.
     #[module(skip)]
     dtype: FloatDType,
 }
@@ -49,7 +49,8 @@ pub struct Features {
 pub struct Detections {
     /// Boxes with the index of their image: images in order, best first.
     pub boxes: Vec<(usize, ScoredBox)>,
-    /// Mask probabilities of the boxes on the device, `[r, side, side]`: in order, at most [`MASKS_AT_ONCE`] per tensor.
+    /// Mask probabilities of the boxes on the device, `[r, side, side]`: in order, at most [`MASKS_AT_ONCE`] per
+    /// tensor.
     pub masks: Vec<Tensor<3>>,
 }
 
@@ -84,7 +85,7 @@ impl MaskRcnn {
     /// * `images` - normalized, `[n, 3, h, w]`, sides a multiple of 32.
     /// * `sizes` - height and width of each image without padding.
     ///
-    /// Reads from the device once where it has the kernels for selection, after the boxes. Errs where the device fails.
+    /// Reads from the device once, after the boxes, if it has the kernels for selection. Fails if the device fails.
     pub async fn detect(
         &self,
         images: Tensor<4>,
@@ -202,8 +203,8 @@ impl MaskRcnn {
         }
     }
 
-    /// Boxes and mask logits `[n * slots, k, side, side]` in fixed slots with nothing read: what can be recorded as a
-    /// graph. The device must select as many as [`Self::selection_limits`], see [`selects_on_device`].
+    /// Boxes and mask logits `[n * slots, k, side, side]` in fixed slots, without reading from the device, so that the
+    /// work can be recorded as a graph. The device must support [`Self::selection_limits`], see [`selects_on_device`].
     pub fn detect_in_slots(
         &self,
         images: Tensor<4>,
@@ -236,19 +237,19 @@ impl MaskRcnn {
         Anchors::new(padded, grids, sizes, ratios, rpn.round_anchors)
     }
 
-    /// The same weights, which stay f32, with activations in the dtype of `precision`. The stem, the statistics of norms
-    /// and the outputs of the heads are f32 in every precision.
+    /// The same weights, which stay f32, with activations in the dtype of `precision`. The stem, the statistics of
+    /// norms and the outputs of the heads are f32 in every precision.
     pub fn with_precision(mut self, precision: Resolved) -> Self {
         self.dtype = precision.format();
         self
     }
 
-    /// The dtype of the activations behind the stem.
+    /// The dtype of the activations after the stem.
     pub fn dtype(&self) -> FloatDType {
         self.dtype
     }
 
-    /// The network's configuration.
+    /// The configuration of the network.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
@@ -259,16 +260,16 @@ impl MaskRcnn {
         [rpn.pre_nms_test, rpn.post_nms_test]
     }
 
-    /// How many boxes detection selects at a time, for [`selects_on_device`].
+    /// Largest number of boxes that detection selects at a time, for [`selects_on_device`].
     pub fn selection_limits(&self) -> [usize; 3] {
         let [pre_nms, post_nms] = self.proposal_limits();
         [pre_nms, post_nms, self.config.roi.max_detections]
     }
 
-    /// Bytes of the activations of a training step per image of `height x width` pixels.
+    /// Bytes of activations in a training step, per image of `height x width` pixels.
     ///
-    /// Counted layer by layer: what the backward pass needs of each part that learns. As many objects are counted as RoIs
-    /// may be sampled for, so images of few objects need less.
+    /// Counted layer by layer: what the backward pass needs of each part with trained parameters. As many objects are
+    /// counted as RoIs may be sampled, so images with few objects need less.
     pub fn activation_bytes(&self, height: usize, width: usize) -> u64 {
         let cells = |stride: usize| (height.div_ceil(stride) * width.div_ceil(stride)) as u64;
         let mut memory = Activations::new(self.dtype);

@@ -1,11 +1,11 @@
-//! Memory of activations in training, counted by the layers themselves.
+//! Memory of activations in training, counted layer by layer.
 
 use burn::tensor::FloatDType;
 
 /// Bytes of an f32.
 pub(crate) const FLOAT: u64 = 4;
 
-/// Copies of the largest layer that are alive during the backward pass, as measured on the CPU.
+/// Copies of the largest layer that exist during the backward pass, as measured on the CPU.
 const WORK: u64 = 4;
 
 /// Activations of one image: what the forward pass keeps for the backward pass, and the largest layer.
@@ -18,12 +18,12 @@ pub(crate) struct Activations {
 }
 
 impl Activations {
-    /// None yet, of a model that computes in `dtype`.
+    /// No activations yet, of a model that computes in `dtype`.
     pub(crate) fn new(dtype: FloatDType) -> Self {
         Self::of(bytes_of(dtype))
     }
 
-    /// None yet, of `bytes` each.
+    /// No activations yet, of `bytes` each.
     pub(crate) fn of(bytes: u64) -> Self {
         Self {
             bytes,
@@ -40,7 +40,7 @@ impl Activations {
         }
     }
 
-    /// Adds layers that were counted apart, of which only what they keep matters.
+    /// Adds layers that were counted separately, of which only the kept activations matter.
     pub(crate) fn keep(&mut self, other: Self) {
         self.kept += other.kept;
     }
@@ -51,7 +51,7 @@ impl Activations {
         self.largest = self.largest.max(other.largest);
     }
 
-    /// Bytes in all, with the work space of the largest layer.
+    /// Total bytes, with the work space of the largest layer.
     pub(crate) fn total(&self) -> u64 {
         self.kept + WORK * self.largest
     }

@@ -1,9 +1,9 @@
-//! Mask R-CNN (He et al., 2017) with a ResNet-FPN backbone, part by part.
+//! Mask R-CNN (He et al., 2017) with a ResNet-FPN backbone.
 //!
 //! Parameter names are torchvision's (`backbone.body.layer1.0.conv1.weight`), so weights map without
 //! a table.
 //!
-//! The parts work alone: the backbone for features of another task, the heads on features and RoIs
+//! The parts can be used alone: the backbone for features of another task, the heads on features and RoIs
 //! of another network.
 //!
 //! ```

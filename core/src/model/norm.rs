@@ -35,13 +35,13 @@ struct Rule {
 /// Settings of a [`Norm`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NormSettings {
-    /// What is normalized over.
+    /// Kind of normalization.
     pub kind: NormKind,
-    /// Groups of group norm.
+    /// Number of groups of group norm.
     pub groups: usize,
     /// Added to the variance.
     pub epsilon: f64,
-    /// Weight of the new batch in the running statistics.
+    /// Momentum of the running statistics: the weight of the new batch.
     pub momentum: f64,
 }
 
@@ -92,14 +92,14 @@ impl Norm {
         })
     }
 
-    /// Bytes per output that the backward pass needs of a convolution with this norm and a ReLU; `bytes` of an
-    /// activation. Norms compute in f32.
+    /// Bytes per output that the backward pass needs of a convolution with this norm and a ReLU; `bytes` is the size of
+    /// an activation. Norms compute in f32.
     fn kept(&self, bytes: u64) -> u64 {
         match (&self.running_mean, self.rule.frozen) {
             // The output of the ReLU, which is the input of the next layer.
             (Some(_), true) => bytes,
             (Some(_), false) => FLOAT + bytes,
-            // On the CPU one operator: its input, and the output of the ReLU.
+            // A single operator on the CPU: its input, and the output of the ReLU.
             (None, _) if bytes == FLOAT && !has_selection_kernels(&self.weight.val().device()) => {
                 FLOAT + bytes
             }
@@ -111,8 +111,8 @@ impl Norm {
     /// Convolution and norm, then the residual added and a ReLU if `rectify`: `[n, in, h, w]` ->
     /// `[n, out, h', w']`, in the dtype of `x`.
     ///
-    /// Fixed statistics are folded: `conv(x, W * s) + b` reads the activation once instead of twice. Others
-    /// are taken and applied in f32.
+    /// Fixed statistics are folded: `conv(x, W * s) + b` reads the activation once instead of twice. Other norms
+    /// are computed and applied in f32.
     pub fn after(
         &self,
         conv: &Conv2d,
@@ -141,7 +141,7 @@ impl Norm {
                 let Rule {
                     groups, epsilon, ..
                 } = self.rule;
-                // In f32 what follows is part of the norm; else it follows in the dtype of x.
+                // In f32 the residual and the ReLU are part of the norm; otherwise they follow in the dtype of x.
                 let same = y.dtype() == x.dtype();
                 let (residual_now, relu_now) = match same {
                     true => (residual.take(), rectify),

@@ -1,10 +1,10 @@
-//! Names of parameters while the modules of a model are walked.
+//! Parameter names, built while the modules of a model are visited.
 
 /// The names of the modules above a parameter.
 #[derive(Debug, Default)]
 pub(crate) struct ModulePath(Vec<String>);
 
-/// A choice of modules is no part of a name: the backbone's parameters are under `backbone.body`, whatever it is.
+/// A choice between modules adds nothing to a name: every backbone's parameters are under `backbone.body`.
 fn is_choice(container: &str) -> bool {
     container.starts_with("Enum:")
 }

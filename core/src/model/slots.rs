@@ -1,4 +1,4 @@
-//! Scored boxes in fixed slots, best first: how selection on a device has static shapes.
+//! Scored boxes in fixed slots, best first, for static shapes on a device.
 //!
 //! A padded slot has a score of minus infinity; its box is finite and meaningless.
 
@@ -17,7 +17,8 @@ pub struct BoxSlots {
 }
 
 impl BoxSlots {
-    /// As many slots per image as the fullest one needs, at least one; the boxes are best first and have a score of 0.
+    /// As many slots per image as the fullest one needs, at least one. The boxes must be sorted, best first; their
+    /// score is 0.
     pub(crate) fn new(images: &[Vec<Bbox>], device: &Device) -> Self {
         let slots = images.iter().map(Vec::len).max().unwrap_or(0).max(1);
         let mut boxes = vec![[0.0; 4]; images.len() * slots];
@@ -34,7 +35,7 @@ impl BoxSlots {
         }
     }
 
-    /// Every slot's box, or none in padded slots, per image.
+    /// The box of every valid slot and `None` in padded slots, per image.
     pub(crate) async fn read(self) -> Result<Vec<Vec<Option<Bbox>>>, ExecutionError> {
         let [_, slots] = self.scores.dims();
         let boxes = self.boxes.into_data_async().await?;
@@ -47,7 +48,7 @@ impl BoxSlots {
         Ok(boxes.chunks(slots).map(<[_]>::to_vec).collect())
     }
 
-    /// Non-maximum suppression within each of `runs` of equal length, each best first.
+    /// Non-maximum suppression within each of `runs` of equal length, each sorted, best first.
     pub(crate) fn suppress(self, runs: usize, iou_threshold: f64) -> Self {
         let [n, slots] = self.scores.dims();
         let [groups, k] = [n * runs, slots / runs];

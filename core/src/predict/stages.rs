@@ -1,4 +1,4 @@
-//! What comes before and after the model: images into a batch, masks into the original images.
+//! Stages around the model: from images to a batch, and from masks to the original images.
 
 use super::{PredictError, Predictor};
 use crate::boxes::{self, Bbox};
@@ -16,18 +16,18 @@ pub type ImageSizes = ((u32, u32), (u32, u32));
 pub const MASK_THRESHOLD: f32 = 0.5;
 
 impl Predictor {
-    /// The model, for its stages one by one.
+    /// The model, for running its stages separately.
     pub fn model(&self) -> &MaskRcnn {
         &self.model
     }
 
-    /// Prepared images as the model takes them: padded to one size, `[n, 3, h, w]`, and the `(height, width)` of each
+    /// Prepared images as the input of the model: padded to one size, `[n, 3, h, w]`, and the `(height, width)` of each
     /// without padding.
     pub fn input(&self, planes: &[Planes]) -> (Tensor<4>, Vec<(u32, u32)>) {
         input(planes, &self.config.image, &self.device)
     }
 
-    /// Detections in the pixels of the original images, with their masks pasted on the device; one read of a bit per
+    /// Detections in pixels of the original images, with masks pasted on the device; one read with a bit per
     /// pixel of the boxes. `sizes` are those of the prepared and of the original images.
     pub async fn paste(
         &self,

@@ -1,4 +1,4 @@
-//! Why training stopped.
+//! Errors of training.
 
 use crate::config::ConfigError;
 use crate::data::DataError;
@@ -20,23 +20,23 @@ pub enum LoadError {
     /// An image cannot be read.
     #[error("{0}; leave it out with --set data.on_problem=skip")]
     Decode(#[from] DecodeError),
-    /// An image is not what its entry says.
+    /// An image does not match its annotation entry.
     #[error("{path}: {reason}; leave it out with --set data.on_problem=skip")]
     Size {
-        /// The image.
+        /// The path of the image.
         path: PathBuf,
-        /// What differs.
+        /// How it differs.
         reason: String,
     },
     /// Every image of a batch was left out.
     #[error("no image of a batch could be read; run `mrcnn-cli dataset check`")]
     NothingLeft,
-    /// The threads that decode cannot be started.
+    /// The decoding threads cannot be started.
     #[error("cannot start the loader threads: {0}; lower data.workers")]
     Threads(#[from] rayon::ThreadPoolBuildError),
 }
 
-/// Settings that lower the memory of a run.
+/// Advice for an out-of-memory error: settings that reduce the memory of a run.
 pub(crate) const LOWER: &str = "lower train.batch_size (the learning rate follows) or raise \
                          train.accumulate (it does not), lower image.max_size, image.min_size, \
                          augment.min_sizes, model.roi.batch_per_image or \
@@ -48,12 +48,12 @@ pub enum CheckpointError {
     /// The folder cannot be written or read.
     #[error("{path}: {source}")]
     Io {
-        /// The folder.
+        /// The path of the folder.
         path: PathBuf,
-        /// The error of the system, or what is damaged.
+        /// The operating system's error, or a description of the damage.
         source: std::io::Error,
     },
-    /// The disk has too little room.
+    /// There is too little free disk space.
     #[error(
         "{path}: a checkpoint needs {needed:.1} MB and {free:.1} MB are free; the checkpoints before it are \
          whole: make room and continue with `mrcnn-cli train --resume`, or lower train.keep_checkpoints"
@@ -61,28 +61,28 @@ pub enum CheckpointError {
     Full {
         /// The folder of the checkpoints.
         path: PathBuf,
-        /// Megabytes of a checkpoint.
+        /// Size of a checkpoint in megabytes.
         needed: f64,
-        /// Megabytes that are free.
+        /// Free megabytes.
         free: f64,
     },
-    /// No checkpoint is whole.
+    /// No checkpoint is intact.
     #[error("{path}: no whole checkpoint{details}; start again with `mrcnn-cli train`")]
     None {
         /// The folder of the checkpoints.
         path: PathBuf,
-        /// The broken ones and what is wrong with them.
+        /// The damaged checkpoints and the reason for each.
         details: String,
     },
-    /// A checkpoint is whole but does not fit the run.
+    /// A checkpoint is intact but does not match the run.
     #[error("{path}: {reason}; was args.toml changed?")]
     Misfit {
-        /// The checkpoint.
+        /// The path of the checkpoint.
         path: PathBuf,
-        /// What does not fit.
+        /// What does not match.
         reason: String,
     },
-    /// Its weights cannot be read.
+    /// The weights in the checkpoint cannot be read.
     #[error(transparent)]
     Weights(#[from] WeightsError),
 }
@@ -99,7 +99,7 @@ impl CheckpointError {
     }
 }
 
-/// Why training stopped.
+/// Why training failed.
 #[derive(Debug, Error)]
 pub enum TrainError {
     /// The configuration of a resumed run cannot be read.
@@ -108,17 +108,17 @@ pub enum TrainError {
     /// The dataset cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The dataset has classes that the weights do not know.
-    #[error("{path}: its categories {data:?} are not all among those of the weights, {model:?}")]
+    /// The dataset has classes that the weights do not have.
+    #[error("{path}: not all of its categories {data:?} are among those of the weights, {model:?}")]
     UnknownClasses {
-        /// Names in the dataset.
+        /// Category names in the dataset.
         data: Vec<String>,
-        /// Names that the weights know.
+        /// Category names in the weights.
         model: Vec<String>,
-        /// The dataset's annotations.
+        /// The path of the dataset's annotations.
         path: PathBuf,
     },
-    /// The configuration wants another number of classes.
+    /// The configured number of classes differs from the dataset's.
     #[error(
         "{path}: {found} classes with the background, model.num_classes is {configured}; set it to \
          0 to take them from the data"
@@ -126,15 +126,15 @@ pub enum TrainError {
     ClassCount {
         /// `model.num_classes`.
         configured: usize,
-        /// Classes in the data.
+        /// Number of classes in the data.
         found: usize,
-        /// The training split's annotations.
+        /// The path of the training split's annotations.
         path: PathBuf,
     },
     /// The replicas' threads cannot be started.
     #[error("cannot start the threads of train.replicas: {0}; try fewer")]
     Threads(#[from] rayon::ThreadPoolBuildError),
-    /// A setting that several ranks cannot have.
+    /// A setting that does not work with several ranks.
     #[error("{key}: {reason}")]
     Ranks {
         /// The setting.
@@ -142,10 +142,10 @@ pub enum TrainError {
         /// Why, and what to do.
         reason: &'static str,
     },
-    /// There is no device for the backend.
+    /// The backend has no device.
     #[error(transparent)]
     Backend(#[from] BackendError),
-    /// The ranks cannot work together.
+    /// The ranks cannot communicate or do not agree.
     #[error(transparent)]
     Comm(#[from] CommError),
     /// A batch could not be read.
@@ -157,9 +157,9 @@ pub enum TrainError {
     /// The device has too little memory.
     #[error("the device ran out of memory: {reason}\n{plan}\n{LOWER}")]
     OutOfMemory {
-        /// The error of the device.
+        /// The device's error.
         reason: String,
-        /// What was planned.
+        /// The memory estimate.
         plan: String,
     },
     /// A loss or gradient is not finite.
@@ -168,52 +168,52 @@ pub enum TrainError {
          lower train.learning_rate, lengthen train.warmup_steps or set train.clip_norm=5"
     )]
     NotFinite {
-        /// The step.
+        /// The number of the step.
         step: usize,
         /// The sum of the losses.
         loss: f32,
-        /// The images of the batch.
+        /// The ids of the batch's images.
         image_ids: Vec<u64>,
-        /// Where the batch was written.
+        /// Where the batch was saved.
         dump: String,
     },
-    /// Too many steps in a row overflowed, each with half the loss scale of the one before.
+    /// Too many consecutive steps overflowed, although each halved the loss scale.
     #[error(
-        "step {step}: {skipped} steps in a row overflowed in {precision}, with a loss scale of \
-         {scale} at last: train with --precision bf16 or f32, or lower train.learning_rate{dump}"
+        "step {step}: {skipped} consecutive steps overflowed in {precision}, the last one with a loss scale of \
+         {scale}: train with --precision bf16 or f32, or lower train.learning_rate{dump}"
     )]
     Overflow {
-        /// The step.
+        /// The number of the step.
         step: usize,
-        /// Steps without a good one between.
+        /// Number of consecutive skipped steps.
         skipped: usize,
-        /// What activations are in.
+        /// Precision of the activations.
         precision: Precision,
-        /// The scale of the last one.
+        /// The loss scale of the last step.
         scale: f64,
-        /// Where its batch was written.
+        /// Where the last batch was saved.
         dump: String,
     },
-    /// The device cannot compute so.
+    /// The device does not support the precision.
     #[error(transparent)]
     Precision(#[from] PrecisionError),
-    /// The observer ended an evaluation.
-    #[error("the evaluation was ended")]
+    /// The observer stopped an evaluation.
+    #[error("the evaluation was stopped")]
     Interrupted,
     /// Another process writes to the run folder.
     #[error("{path}: {holder} is using this run folder: wait until it has ended, or stop it first")]
     InUse {
-        /// The run folder.
+        /// The path of the run folder.
         path: PathBuf,
-        /// Which process.
+        /// The process that holds it.
         holder: String,
     },
     /// The run folder cannot be written.
     #[error("{path}: {source}")]
     Io {
-        /// The file or folder.
+        /// The path of the file or folder.
         path: PathBuf,
-        /// The error of the system.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// A checkpoint cannot be written or read.

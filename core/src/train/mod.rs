@@ -24,7 +24,7 @@ pub use run::trainer::Trainer;
 pub use run::training_loop::Outcome;
 pub use step::losses::{LossValues, Losses};
 
-/// The parts of a run one by one, for tests and benchmarks; no stable interface.
+/// Parts of a run for tests and benchmarks; not a stable interface.
 #[doc(hidden)]
 pub mod parts {
     pub use super::input::augment::Augment;

@@ -1,4 +1,4 @@
-//! What a run reports, and who follows it.
+//! Reports of a run, and the trait that receives them.
 
 use super::run::memory_plan::MemoryPlan;
 use super::step::losses::LossValues;
@@ -14,23 +14,23 @@ pub struct StepReport {
     pub losses: LossValues,
     /// Learning rate.
     pub learning_rate: f64,
-    /// Gradient norm; not finite where the step was skipped for it.
+    /// Gradient norm before clipping; not finite if the step was skipped because of it.
     pub grad_norm: f32,
-    /// Loss scale, if one was used.
+    /// Loss scale, if one is used.
     pub loss_scale: Option<f64>,
-    /// Whether the loss or its gradient overflowed, and the weights are as before.
+    /// Whether the loss or its gradient overflowed and the step was skipped, which leaves the weights unchanged.
     pub skipped: bool,
-    /// Images per second, this step, data included.
+    /// Images per second in this step, data loading included.
     pub images_per_second: f64,
-    /// Share of the step spent waiting for data.
+    /// Fraction of the step spent waiting for data.
     pub data_wait: f64,
-    /// Share of the step spent exchanging with the other ranks, waiting for the slowest included.
+    /// Fraction of the step spent communicating with the other ranks, waiting for the slowest included.
     pub exchange: f64,
-    /// Duration of the step, data included.
+    /// Duration of the step, data loading included.
     pub seconds: f64,
-    /// Bytes of the process.
+    /// Resident memory of the process in bytes.
     pub memory: u64,
-    /// Bytes reserved on the device, where it has memory of its own.
+    /// Bytes reserved on the device, if it has memory of its own.
     pub device_memory: Option<u64>,
 }
 
@@ -63,28 +63,28 @@ impl StepReport {
 
 /// Follows a training run: logs it, stops it. Every method does nothing by default.
 pub trait Observer {
-    /// Before the first step: the memory estimate, and a warning if the machine may have less.
+    /// Called before the first step with the memory estimate, and a warning if the machine may have too little.
     fn on_plan(&mut self, _plan: &MemoryPlan, _warning: Option<&str>) {}
-    /// After every step.
+    /// Called after every step.
     fn on_step(&mut self, _report: &StepReport) {}
-    /// During an evaluation: images done, of how many.
+    /// Called during an evaluation with the number of images done and their total.
     fn on_eval_progress(&mut self, _done: usize, _all: usize) {}
-    /// After every evaluation: steps done, and the COCO numbers.
+    /// Called after every evaluation with the number of steps done and the COCO metrics.
     fn on_eval(&mut self, _step: usize, _metrics: &Metrics) {}
-    /// Before the last evaluation's results are written, where `train.patience` ends the run early.
+    /// Called before the results of the last evaluation are written, if `train.patience` ends the run early.
     fn on_early_stop(&mut self, _step: usize, _evaluations: usize) {}
-    /// Asked before every step and between the batches of an evaluation; true ends the run, which saves a
+    /// Called before every step and between the batches of an evaluation; `true` stops the run, which saves a
     /// checkpoint first.
     fn should_stop(&self) -> bool {
         false
     }
-    /// Asked before every step; true saves a checkpoint, and the run continues.
+    /// Called before every step; `true` saves a checkpoint, and the run continues.
     fn should_save(&mut self) -> bool {
         false
     }
 }
 
-/// Follows nothing.
+/// An observer that does nothing.
 impl Observer for () {}
 
 fn megabytes(bytes: u64) -> f64 {

@@ -1,22 +1,22 @@
-//! The place of a process among the ranks of a run, and small numbers that ranks exchange.
+//! The rank of a process in a run, and the exchange of small numbers between ranks.
 
 use mrcnn_backends::comm::{self, CommError, Communicator};
 use std::ops::Range;
 
-/// Which of the processes of a run one is.
+/// The rank of a process and the number of ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rank {
     /// From 0.
     pub rank: usize,
-    /// How many there are.
+    /// Number of ranks.
     pub world: usize,
 }
 
 impl Rank {
-    /// A process that is alone.
+    /// The only rank of a run with a single process.
     pub const SINGLE: Self = Self { rank: 0, world: 1 };
 
-    /// The rank of a communicator.
+    /// The rank of this process in a communicator.
     pub fn of(comm: &dyn Communicator) -> Self {
         Self {
             rank: comm.rank(),
@@ -24,13 +24,13 @@ impl Rank {
         }
     }
 
-    /// This rank's part of `count` things in order: parts of equal size, the first ones of one more.
+    /// This rank's shard of `count` items in order: shards of equal size, or with one more item in the first ones.
     pub fn share(self, count: usize) -> Range<usize> {
         comm::share(count, self.rank, self.world)
     }
 }
 
-/// A few numbers of every rank, in the order of the ranks.
+/// Gathers a few numbers of every rank, in the order of the ranks.
 pub(crate) fn gather_numbers<const N: usize>(
     comm: &dyn Communicator,
     mine: [u64; N],

@@ -1,4 +1,4 @@
-//! Why weights could not be read or written.
+//! Errors of reading and writing weights.
 
 use std::path::PathBuf;
 use thiserror::Error;
@@ -9,77 +9,77 @@ pub enum WeightsError {
     /// The file cannot be read or written.
     #[error("{path}: {source}")]
     Io {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// Not a file of its kind, or a damaged one.
+    /// The file has another format or is damaged.
     #[error("{path}: not a readable {kind} file: {reason}")]
     Format {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What it was taken for: safetensors, PyTorch, pickle, TensorFlow checkpoint.
+        /// The expected format: safetensors, PyTorch, pickle, TensorFlow checkpoint.
         kind: &'static str,
         /// What is wrong.
         reason: String,
     },
-    /// The header does not describe a model of ours.
+    /// The header does not describe a model of this crate.
     #[error(
         "{path}: the header has no usable `{key}` ({reason}); was it written by mrcnn-cli train?"
     )]
     Header {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The missing or broken entry.
+        /// The missing or invalid entry.
         key: &'static str,
         /// What is wrong.
         reason: String,
     },
-    /// Names or shapes do not fit the model.
-    #[error("{path}: {count} tensors do not fit the model: {details}")]
+    /// Names or shapes do not match the model.
+    #[error("{path}: {count} tensors do not match the model: {details}")]
     Mismatch {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// How many do not fit.
+        /// Number of tensors that do not match.
         count: usize,
-        /// The first few, and why.
+        /// The first few, with reasons.
         details: String,
     },
     /// A tensor has values that are NaN or infinite.
     #[error(
-        "{path}: {name} has {count} values that are not finite, so the network would predict nothing: take an \
+        "{path}: {name} has {count} values that are not finite, so the network would predict nothing: use an \
          earlier checkpoint, or train again with a lower train.learning_rate"
     )]
     NotFinite {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The first tensor.
+        /// The first such tensor.
         name: String,
-        /// How many values of it.
+        /// Number of such values in it.
         count: usize,
     },
     /// Values that the dtype of the file cannot hold.
     #[error(
-        "{path}: {count} values are beyond f16's 65504, the first {value} in {name}: write f32, or take 65504 for \
-         them with --allow-overflow"
+        "{path}: {count} values are beyond f16's 65504, the first {value} in {name}: write f32, or clamp \
+         them to 65504 with --allow-overflow"
     )]
     Overflow {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// How many values.
+        /// Number of such values.
         count: usize,
-        /// The tensor of the first one.
+        /// The tensor with the first one.
         name: String,
         /// The first one.
         value: f32,
     },
-    /// A readable file, but not of a network that this crate has.
+    /// The file is readable, but the network is not supported.
     #[error("{path}: {reason}")]
     Unsupported {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What it is, and what to do.
+        /// What the file is, and what to do.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Weights from a file, and into a model.
+//! Loading of weights from a file, and into a model.
 
 use super::error::WeightsError;
 use super::own::{self, Checkpoint};
@@ -9,9 +9,9 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 use std::path::Path;
 
-/// Reads weights with what is needed to use them.
+/// Reads weights with everything needed to use them.
 ///
-/// A file that [`super::save`] wrote; with the feature `convert` also what [`super::import::import`] reads.
+/// Reads files that [`super::save`] wrote; with the feature `convert` also those that [`super::import::import`] reads.
 pub fn load(path: impl AsRef<Path>) -> Result<Checkpoint, WeightsError> {
     let path = path.as_ref();
     #[cfg(feature = "convert")]
@@ -20,14 +20,14 @@ pub fn load(path: impl AsRef<Path>) -> Result<Checkpoint, WeightsError> {
     own::read_own(own::open(path)?)
 }
 
-/// As [`load`], from the bytes of a file that [`super::save`] wrote; `name` stands for the file in errors.
+/// As [`load`], from the bytes of a file that [`super::save`] wrote; `name` is the file's name in errors.
 pub fn load_bytes(bytes: &[u8], name: &Path) -> Result<Checkpoint, WeightsError> {
     own::read_own(own::TensorFile::open(name, std::io::Cursor::new(bytes))?)
 }
 
-/// Puts `tensors` into the model, which must have the same names and shapes.
+/// Loads `tensors` into the model, which must have the same names and shapes.
 ///
-/// `path` is named in the error, which lists what is missing, unexpected or of another shape.
+/// `path` is named in the error, which lists tensors that are missing, unexpected or of another shape.
 pub fn load_state_dict(
     model: MaskRcnn,
     tensors: StateDict,
@@ -38,19 +38,19 @@ pub fn load_state_dict(
     Ok(model)
 }
 
-/// A model that starts from the weights of another.
+/// A model initialized from other weights.
 #[derive(Debug)]
 pub struct Transfer {
     /// The model.
     pub model: MaskRcnn,
-    /// Tensors that keep their initial values.
+    /// Parameters that keep their initial values.
     pub fresh: Vec<String>,
 }
 
-/// Puts the weights of another training into a model that is to be trained.
+/// Loads weights of another training into a model that is to be trained.
 ///
-/// As [`load_state_dict`], but the predictors of classes keep their initial values where the number
-/// of classes differs, and a file that has only a backbone (classification weights) fills that.
+/// As [`load_state_dict`], but the class predictors keep their initial values if the number
+/// of classes differs, and a file with a backbone only (classification weights) is loaded into the backbone.
 pub fn transfer(
     model: MaskRcnn,
     mut tensors: StateDict,
@@ -79,10 +79,10 @@ pub fn transfer(
     Ok(Transfer { model, fresh })
 }
 
-/// Where the backbone's parameters are.
+/// Prefix of the backbone's parameters.
 const BODY: &str = "backbone.body.";
 
-/// Whose shape depends on the number of classes.
+/// Prefixes of parameters whose shape depends on the number of classes.
 const CLASS_TENSORS: [&str; 6] = [
     "roi_heads.box_predictor.cls_score.weight",
     "roi_heads.box_predictor.cls_score.bias",
@@ -114,7 +114,7 @@ impl<F: Fn(&str) -> bool> Loader<F> {
         (model.map(&mut loader), loader)
     }
 
-    /// What kept its initial values, or all that does not fit.
+    /// Returns the parameters that kept their initial values, or an error with everything that does not match.
     fn finish(self, path: &Path) -> Result<Vec<String>, WeightsError> {
         let unexpected: Vec<&String> = self
             .tensors
@@ -149,18 +149,18 @@ impl<F: Fn(&str) -> bool> Loader<F> {
     }
 }
 
-/// Names listed in an error.
+/// Number of names listed in an error.
 const SHOWN: usize = 5;
 
-/// Names that are compared to find the closest.
+/// Number of names that are compared to find the closest.
 const MOST_NAMES: usize = 2000;
 
-/// Bytes of a name that is compared; the longest of a known network has 60.
+/// Maximum length of a name that is compared; the longest of a supported network has 60 bytes.
 const LONGEST_NAME: usize = 128;
 
-/// ` (the closest is x)`, where one is close.
+/// ` (the closest is x)` if one is similar enough.
 fn closest(name: &str, others: &[&String]) -> String {
-    // Comparing takes the product of the lengths, and names come from files.
+    // Comparing takes the product of the lengths, and names come from untrusted files.
     let scored = others
         .iter()
         .filter(|other| other.len() <= LONGEST_NAME)
@@ -193,7 +193,7 @@ impl<F: Fn(&str) -> bool> ModuleMapper for Loader<F> {
         };
         let wanted = param.lazy_shape();
         if *data.shape() != wanted {
-            let problem = format!("{name} is {:?}, the model wants {wanted:?}", data.shape());
+            let problem = format!("{name} is {:?}, the model has {wanted:?}", data.shape());
             self.misshapen.push(problem);
             return param;
         }

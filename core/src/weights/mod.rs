@@ -1,4 +1,4 @@
-//! Weights in and out: safetensors with torchvision's names, the configuration in the header.
+//! Reading and writing of weights: safetensors with torchvision's names and the configuration in the header.
 
 mod error;
 #[cfg(feature = "convert")]

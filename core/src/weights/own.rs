@@ -1,5 +1,5 @@
-//! Our own files: safetensors with torchvision's names; configuration, classes and what is known of
-//! the training in the header, so that one file is all that prediction needs.
+//! This crate's weights files: safetensors with torchvision's names. The header has the configuration, the classes and
+//! the progress of training, so that prediction needs no other file.
 
 use super::error::WeightsError;
 use super::state::{FloatType, StateDict, TRACKED, state_dict};
@@ -18,27 +18,27 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// Weights with what is needed to use them.
+/// Weights with everything needed to use them.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     /// The configuration they were trained with.
     pub config: Config,
     /// Class names and category ids.
     pub classes: Classes,
-    /// What is known of their training.
+    /// The progress of their training.
     pub training: Option<TrainingRecord>,
     /// The tensors.
     pub tensors: StateDict,
 }
 
-/// How far a training had come, kept in the header of its weights.
+/// Progress of a training, stored in the header of its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingRecord {
-    /// The version of this crate that trained.
+    /// The version of this crate that trained them.
     pub version: String,
-    /// Steps taken.
+    /// Number of steps.
     pub step: usize,
-    /// Images trained on.
+    /// Number of images trained on.
     #[serde(alias = "pictures")]
     pub images: usize,
     /// Box AP on the validation split, if it was evaluated.
@@ -50,12 +50,12 @@ pub struct TrainingRecord {
 /// Dtype of the tensors in a written file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StoredAs {
-    /// As trained.
+    /// The dtype in training.
     #[default]
     F32,
-    /// Half the size; rounded to 11 bits. Values beyond 65504 are refused.
+    /// Half the size; rounded to 11 bits. Values beyond 65504 are an error.
     F16,
-    /// As `F16`; values beyond 65504 become 65504.
+    /// As `F16`, but values beyond 65504 become 65504.
     F16Clamped,
 }
 
@@ -80,9 +80,9 @@ impl StoredAs {
     }
 }
 
-/// Values that f16 cannot hold: how many, and the first with its tensor.
+/// Values beyond the range of f16: their number, and the first with its tensor.
 pub fn f16_overflows(tensors: &StateDict) -> Option<(usize, String, f32)> {
-    // What rounds to 65504 is no overflow.
+    // Values that round to 65504 do not overflow.
     let overflows = |value: &f32| f16::from_f32(*value).is_infinite();
     let mut all = tensors.iter().flat_map(|(name, data)| {
         let found = data.iter::<f32>().filter(overflows);
@@ -92,20 +92,20 @@ pub fn f16_overflows(tensors: &StateDict) -> Option<(usize, String, f32)> {
     Some((1 + all.count(), name.clone(), value))
 }
 
-/// Longest header that is read. A ResNet-152 has 800 tensors and needs 0.1 MB; the format would
+/// Maximum length of a header. A ResNet-152 has 800 tensors and needs 0.1 MB; the format would
 /// allow 100 MB, which takes gigabytes to parse.
 const LONGEST_HEADER: u64 = 4 << 20;
 
-/// The header's entry with the checksum of the tensors.
+/// The key of the header's entry with the checksum of the tensors.
 const CHECKSUM: &str = "crc32c";
 
-/// Longest configuration in a header.
+/// Maximum length of the configuration in a header.
 const LONGEST_CONFIG: usize = 64 << 10;
 
 pub(super) const SAFETENSORS: &str = "safetensors";
 
-/// Writes a model with its configuration and class names, by way of a temporary file, so that a
-/// killed process leaves the old file or the new one.
+/// Writes a model with its configuration and class names atomically: after an interruption, the old file or
+/// the new one exists.
 pub fn save(
     path: &Path,
     model: &MaskRcnn,
@@ -123,7 +123,7 @@ pub fn save(
 }
 
 impl Checkpoint {
-    /// Writes the file as [`save`] does.
+    /// Writes the file like [`save`].
     pub fn save(&self, path: &Path, stored_as: StoredAs) -> Result<(), WeightsError> {
         write_tensors(path, &self.tensors, stored_as, self.header(path)?)
     }
@@ -138,8 +138,8 @@ impl Checkpoint {
         })
     }
 
-    /// Refuses tensors with NaN or infinite values, which predict nothing and say nothing about it, and
-    /// configurations of networks that are much larger than what the tensors fill.
+    /// Rejects tensors with NaN or infinite values, with which a network silently predicts nothing, and
+    /// configurations of networks that are much larger than the tensors.
     pub(crate) fn check(&self, path: &Path) -> Result<(), WeightsError> {
         let finite = |data: &TensorData| data.iter::<f32>().all(f32::is_finite);
         if let Some((name, data)) = self.tensors.iter().find(|(_, data)| !finite(data)) {
@@ -180,7 +180,7 @@ impl Checkpoint {
     }
 }
 
-/// Tensors alone as the bytes of a safetensors file, f32.
+/// Only tensors, as the bytes of a safetensors file, f32.
 #[cfg(feature = "train")]
 pub(crate) fn to_bytes(tensors: &StateDict) -> std::io::Result<Vec<u8>> {
     serialize(tensors, None)
@@ -224,7 +224,7 @@ fn write_to(
     let metadata = Metadata::new(Some(header), infos)
         .map_err(|error| std::io::Error::other(error.to_string()))?;
     let mut text = serde_json::to_vec(&metadata)?;
-    // Tensors begin at a multiple of 8 bytes.
+    // Tensors start at a multiple of 8 bytes.
     text.resize(text.len().next_multiple_of(8), b' ');
     out.write_all(&(text.len() as u64).to_le_bytes())?;
     out.write_all(&text)?;
@@ -250,13 +250,13 @@ impl fmt::Display for Checksum {
     }
 }
 
-/// The tensors of a file's bytes; `name` is named in errors.
+/// The tensors in a file's bytes; `name` is the file's name in errors.
 #[cfg(feature = "train")]
 pub(crate) fn from_bytes(name: &Path, bytes: &[u8]) -> Result<StateDict, WeightsError> {
     TensorFile::open(name, std::io::Cursor::new(bytes))?.read()
 }
 
-/// Writes tensors and header texts as safetensors, by way of a temporary file.
+/// Writes tensors and header texts as safetensors, atomically.
 pub fn write_tensors(
     path: &Path,
     tensors: &StateDict,
@@ -281,7 +281,7 @@ pub fn write_tensors(
     written.map_err(io_error)
 }
 
-/// A safetensors file, opened and checked, its tensors not yet read.
+/// A safetensors file that was opened and checked; its tensors are not read yet.
 pub(crate) struct TensorFile<R> {
     name: PathBuf,
     reader: R,
@@ -290,7 +290,7 @@ pub(crate) struct TensorFile<R> {
 }
 
 impl<R: Read + Seek> TensorFile<R> {
-    /// Reads and checks the header. `name` is named in errors.
+    /// Reads and checks the header. `name` is the file's name in errors.
     pub(crate) fn open(name: &Path, mut reader: R) -> Result<Self, WeightsError> {
         let io_error = |source| WeightsError::Io {
             path: name.into(),
@@ -306,25 +306,23 @@ impl<R: Read + Seek> TensorFile<R> {
         let size = u64::from_le_bytes(size);
         if size > length - 8 {
             let reason = format!(
-                "its header should have {size} bytes, the file has {length}: cut short, or another format"
+                "its header should have {size} bytes, the file has {length}: truncated, or another format"
             );
             return Err(format_error(name, reason));
         }
         if size > LONGEST_HEADER {
-            let reason = format!(
-                "its header has {size} bytes, more than the {LONGEST_HEADER} a model needs"
-            );
+            let reason = format!("its header has {size} bytes; at most {LONGEST_HEADER} are read");
             return Err(format_error(name, reason));
         }
         let mut header = vec![0; size as usize];
         reader.read_exact(&mut header).map_err(io_error)?;
-        // Checks that the tensors follow each other without gap or overlap and fit their shapes.
+        // Checks that the tensors are contiguous and match their shapes.
         let metadata: Metadata = serde_json::from_slice(&header)
-            .map_err(|error| format_error(name, format!("its header is broken: {error}")))?;
+            .map_err(|error| format_error(name, format!("its header is invalid: {error}")))?;
         let (wanted, found) = (metadata.data_len() as u64, length - 8 - size);
         if wanted != found {
             let reason = format!(
-                "its tensors should have {wanted} bytes and have {found}: was the copy cut short?"
+                "its tensors should have {wanted} bytes and have {found}: is the copy incomplete?"
             );
             return Err(format_error(name, reason));
         }
@@ -336,13 +334,13 @@ impl<R: Read + Seek> TensorFile<R> {
         })
     }
 
-    /// The header's texts.
+    /// The texts in the header.
     pub(crate) fn texts(&self) -> HashMap<String, String> {
         self.metadata.metadata().clone().unwrap_or_default()
     }
 
     /// All floating-point tensors, as f32. torch's batch counters are left out. A checksum in the header is
-    /// compared.
+    /// verified.
     pub(crate) fn read(mut self) -> Result<StateDict, WeightsError> {
         let (mut tensors, mut checksum) = (StateDict::new(), Checksum(0));
         let infos: BTreeMap<String, TensorInfo> = self
@@ -389,7 +387,7 @@ fn format_error(path: &Path, reason: String) -> WeightsError {
     }
 }
 
-/// A file that [`save`] wrote, from an opened one.
+/// The contents of an opened file that [`save`] wrote.
 pub(crate) fn read_own<R: Read + Seek>(file: TensorFile<R>) -> Result<Checkpoint, WeightsError> {
     let path = file.name.clone();
     let header = file.texts();
@@ -430,8 +428,8 @@ pub(crate) fn read_own<R: Read + Seek>(file: TensorFile<R>) -> Result<Checkpoint
     Ok(checkpoint)
 }
 
-/// Refuses a configuration whose network is much larger than the values that a file has for it: a header of a few
-/// bytes could otherwise ask for all memory. A backbone alone comes with the configuration of whole networks.
+/// Rejects a configuration whose network is much larger than the values in the file: a header of a few
+/// bytes could otherwise request all memory. A file with a backbone only has the configuration of a whole network.
 fn check_size(config: &Config, values: u64, path: &Path) -> Result<(), WeightsError> {
     let wanted = config.model.values();
     let most = values.saturating_mul(4).saturating_add(HEADS);
@@ -447,7 +445,7 @@ fn check_size(config: &Config, values: u64, path: &Path) -> Result<(), WeightsEr
     })
 }
 
-/// Values of the FPN and the heads of the default network, with room to spare.
+/// Upper bound of the number of values of the FPN and the heads of the default network.
 const HEADS: u64 = 32 << 20;
 
 /// Opens a safetensors file.
@@ -459,7 +457,7 @@ pub(crate) fn open(path: &Path) -> Result<TensorFile<File>, WeightsError> {
     TensorFile::open(path, file)
 }
 
-/// Whether the header is one that [`save`] writes.
+/// Whether the header is one of a file that [`save`] wrote.
 #[cfg(feature = "convert")]
 pub(crate) fn is_own(texts: &HashMap<String, String>) -> bool {
     texts.get("format").is_some_and(|format| format == "mrcnn")

@@ -12,7 +12,7 @@ pub type StateDict = BTreeMap<String, TensorData>;
 /// All parameters and statistics of a model, f32.
 pub fn state_dict(model: &MaskRcnn) -> StateDict {
     let mut collector = Collector::default();
-    // `valid` settles the running statistics of batch norms.
+    // `valid` flushes the running statistics of batch norms.
     model.valid().visit(&mut collector);
     collector.tensors
 }
@@ -38,24 +38,24 @@ impl ModuleVisitor for Collector {
     }
 }
 
-/// torch counts batches in a buffer that nothing reads.
+/// torch counts batches in a buffer that is not used.
 pub(crate) const TRACKED: &str = "num_batches_tracked";
 
-/// A stored number format, little-endian.
+/// A stored dtype, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FloatType {
-    /// IEEE half.
+    /// IEEE half precision.
     F16,
-    /// The upper half of an IEEE single.
+    /// bfloat16, the upper half of an IEEE single.
     Bf16,
-    /// IEEE single.
+    /// IEEE single precision.
     F32,
-    /// IEEE double.
+    /// IEEE double precision.
     F64,
 }
 
 impl FloatType {
-    /// Bytes of a number.
+    /// Bytes per value.
     pub fn size(self) -> usize {
         match self {
             Self::F16 | Self::Bf16 => 2,
@@ -64,7 +64,7 @@ impl FloatType {
         }
     }
 
-    /// Numbers rounded to f32; a rest shorter than a number is left out.
+    /// Values rounded to f32; an incomplete value at the end is left out.
     pub fn decode(self, bytes: &[u8]) -> Vec<f32> {
         match self {
             Self::F16 => each::<2>(bytes, |b| f16::from_le_bytes(b).to_f32()),
@@ -74,7 +74,7 @@ impl FloatType {
         }
     }
 
-    /// The format of a safetensors type, if it holds floating-point numbers that are read here.
+    /// The dtype of a safetensors type, if it is a floating-point type that is supported.
     pub(super) fn from_safetensors(dtype: Dtype) -> Option<Self> {
         match dtype {
             Dtype::F16 => Some(Self::F16),

@@ -4,7 +4,9 @@
 //! tests say so and pass, unless the variable or `MRCNN_REQUIRE` asks for it.
 
 use burn::tensor::Device;
+use mrcnn_backends::watchdog::Operation;
 use mrcnn_backends::{BackendKind, select};
+use mrcnn_test_support::{found, test_operation, watch_device};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The adapter, for one test at a time: two at once would disturb each other's tuning of kernels.
@@ -17,6 +19,7 @@ pub struct Adapter {
     /// The name of its backend.
     #[allow(dead_code, reason = "some tests print it")]
     pub name: &'static str,
+    _operation: Operation,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -39,18 +42,21 @@ pub fn adapter() -> Option<Adapter> {
         Some(other) => panic!("MRCNN_TEST_BACKEND is `wgpu` or `cuda`, not `{other}`"),
     };
     match select(kind) {
-        Ok(selected) => Some(Adapter {
-            device: selected.device,
-            name,
-            _turn: turn,
-        }),
+        Ok(selected) => {
+            watch_device(&selected);
+            Some(Adapter {
+                device: selected.device,
+                name,
+                _operation: test_operation(),
+                _turn: turn,
+            })
+        }
         Err(error) => {
-            let required = std::env::var("MRCNN_REQUIRE").unwrap_or_default();
             assert!(
-                asked.is_none() && !required.split(',').any(|required| required.trim() == name),
-                "MRCNN_TEST_BACKEND or MRCNN_REQUIRE names `{name}`, which is missing: {error}"
+                asked.is_none(),
+                "MRCNN_TEST_BACKEND names `{name}`, which is missing: {error}"
             );
-            eprintln!("SKIPPED: {name} is missing: {error}");
+            found(false, name, &error.to_string());
             None
         }
     }

@@ -22,7 +22,7 @@ fn exported_weights_can_be_imported() {
         &["convert", best, "--to=torchvision", "--out=tv.safetensors"],
     );
     assert!(
-        output.contains("tell torchvision: num_classes=5"),
+        output.contains("set in torchvision: num_classes=5"),
         "{output}"
     );
     let output = cli_ok(

@@ -57,7 +57,7 @@ fn benchmarks_time_both_modes_on_both_kinds_of_data() {
 fn doctor_lists_the_cpu_and_the_picked_backend() {
     let folder = tempfile::tempdir().expect("a folder");
     let text = cli_ok(folder.path(), &["doctor"]);
-    for wanted in ["system", "memory", "cpu      ", "f32", "picked", "advice"] {
+    for wanted in ["system", "memory", "cpu      ", "f32", "selected", "advice"] {
         assert!(text.contains(wanted), "{wanted} is missing: {text}");
     }
     let json = cli_ok(folder.path(), &["doctor", "--format=json"]);
@@ -71,6 +71,6 @@ fn doctor_lists_the_cpu_and_the_picked_backend() {
     assert!(cpu["devices"][0]["formats"].to_string().contains("f32"));
     let picked = found["picked"].as_str().expect("a backend");
     assert!(["cpu", "wgpu", "cuda"].contains(&picked));
-    let line = format!("picked   {picked}: ");
+    let line = format!("selected {picked}: ");
     assert!(text.contains(&line), "{text}");
 }

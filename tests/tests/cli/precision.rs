@@ -106,7 +106,7 @@ fn a_precision_that_always_overflows_ends_the_run() {
     args.extend(steps);
     let error = cli_error(at, &args);
     assert!(
-        error.contains("step 20: 20 steps in a row overflowed in f16"),
+        error.contains("step 20: 20 consecutive steps overflowed in f16"),
         "{error}"
     );
     assert!(error.contains("--precision bf16 or f32"), "{error}");

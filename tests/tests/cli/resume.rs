@@ -177,7 +177,7 @@ fn a_finished_run_can_be_extended() {
         "--set=train.replicas=1",
     ];
     let text = shown(&cli(at, &fewer));
-    assert!(text.contains("come twice or not at all"), "{text}");
+    assert!(text.contains("used twice or not at all"), "{text}");
 }
 
 /// Ctrl-C saves a checkpoint and ends the run, and so does SIGTERM.
@@ -221,7 +221,7 @@ fn saves_after(signal: &str, status: i32) {
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(status), "{signal}: {text}");
     assert!(
-        text.contains("go on:    mrcnn-cli train --resume run"),
+        text.contains("resume:   mrcnn-cli train --resume run"),
         "{text}"
     );
     let steps = losses(&at.join("run")).len();

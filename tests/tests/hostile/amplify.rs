@@ -32,7 +32,7 @@ pub fn pickles(file: File) {
         recall(pickle);
         pickle.op(0x93).op(b'0');
     });
-    refused(&file("names.pkl", &names), "of no known model");
+    refused(&file("names.pkl", &names), "to no supported model");
     // Bytes of a megabyte from each call.
     let encoded = repeated(50_000, |pickle| {
         pickle.global("_codecs", "encode").op(b'(');
@@ -56,7 +56,7 @@ pub fn pickles(file: File) {
         calls.op(b'h').op(0).op(b'h').op(1).op(b'R').op(b'0');
     }
     calls.op(b'}').op(b'.');
-    refused(&file("calls.pkl", &calls.0), "of no known model");
+    refused(&file("calls.pkl", &calls.0), "to no supported model");
     // A dict of the same many pairs, many times.
     let mut dicts = Pickle::default();
     dicts

@@ -72,25 +72,25 @@ fn safetensors(file: File) {
     );
     refused(
         &file("cut.safetensors", &whole[..whole.len() - 3]),
-        "cut short",
+        "incomplete",
     );
-    refused(&file("header_cut.safetensors", &whole[..20]), "cut short");
+    refused(&file("header_cut.safetensors", &whole[..20]), "truncated");
     let overlap = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},
         "b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#;
     refused(
         &file("overlap.safetensors", &with_header(overlap, &[0; 12])),
-        "header is broken",
+        "header is invalid",
     );
     let shape = r#"{"a":{"dtype":"F32","shape":[1000000000,1000000000],"data_offsets":[0,8]}}"#;
     refused(
         &file("shape.safetensors", &with_header(shape, &[0; 8])),
-        "header is broken",
+        "header is invalid",
     );
     let product =
         r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296,16],"data_offsets":[0,8]}}"#;
     refused(
         &file("product.safetensors", &with_header(product, &[0; 8])),
-        "header is broken",
+        "header is invalid",
     );
     // 100 MB of header, which the format allows: two million entries.
     let entry =
@@ -111,7 +111,7 @@ fn safetensors(file: File) {
     );
     refused(
         &file("stranger.safetensors", &no_model),
-        "of no known model",
+        "to no supported model",
     );
 }
 
@@ -158,8 +158,8 @@ fn torch_archives(file: File) {
     );
 
     let old = legacy(&small());
-    refused(&file("cut_old.pth", &old[..old.len() - 5]), "cut short");
-    refused(&file("cut_old_pickle.pth", &old[..60]), "cut short");
+    refused(&file("cut_old.pth", &old[..old.len() - 5]), "truncated");
+    refused(&file("cut_old_pickle.pth", &old[..60]), "truncated");
 }
 
 /// A state dict of one tensor that says of itself what is given.
@@ -223,15 +223,15 @@ fn pickles(file: File, folder: &Path) {
     refused(&file("endless.pkl", &endless.0), "steps");
     refused(
         &file("length.pkl", &[&[0x80, 4, 0x8e][..], &[0xff; 8]].concat()),
-        "cut short",
+        "truncated",
     );
     refused(
         &file("underflow.pkl", &[0x80, 2, b'R', b'.']),
-        "a value that was not given",
+        "a value that is missing",
     );
     refused(
         &file("memo.pkl", &[0x80, 2, b'h', 9, b'.']),
-        "before it is given",
+        "before it is defined",
     );
     refused(&file("unknown.pkl", &[0x80, 2, 0xee, b'.']), "0xee");
 }
@@ -268,5 +268,5 @@ fn tables(folder: &Path) {
             "byte {place}"
         );
     }
-    with(&whole, "it cannot have");
+    with(&whole, "not possible for it");
 }

@@ -506,7 +506,7 @@ fn other_classes_start_anew_and_other_names_are_listed() {
     let moved = transfer(fresh(), tensors.clone(), path).expect("weights of other classes");
     assert_eq!(moved.fresh.len(), 6, "{:?}", moved.fresh);
     let error = load_state_dict(fresh(), tensors.clone(), path).expect_err("other classes");
-    assert!(error.to_string().contains("the model wants"), "{error}");
+    assert!(error.to_string().contains("the model has"), "{error}");
 
     let mut misnamed = tensors;
     let data = misnamed

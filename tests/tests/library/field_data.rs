@@ -321,10 +321,10 @@ fn results_are_evaluated_or_refused_by_their_index() {
         ("counts are broken", &|r| {
             r["segmentation"]["counts"] = json!("~~~~")
         }),
-        ("is no image of the ground truth", &|r| {
+        ("is not an image of the ground truth", &|r| {
             r["file_name"] = json!("other.png")
         }),
-        ("boxes do not fit their masks", &|r| {
+        ("boxes do not match their masks", &|r| {
             let [x, y, w, h] = std::array::from_fn(|i| r["bbox"][i].as_f64().expect("a number"));
             r["bbox"] = json!([x, y, x + w, y + h]);
         }),

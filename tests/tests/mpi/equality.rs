@@ -72,7 +72,7 @@ fn ranks_on_a_gpu_train_as_one_process() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     if !mrcnn_tests::devices().any(|(kind, _)| kind == BackendKind::Wgpu) {
-        eprintln!("SKIPPED: no wgpu device");
+        mrcnn_test_support::skip("no wgpu device");
         return;
     }
     render_shapes(&binary, at, 4, 1);

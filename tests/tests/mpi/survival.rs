@@ -173,7 +173,7 @@ fn an_interrupt_at_one_rank_saves_for_all() {
         "a run that a signal ended has its exit code: {text}"
     );
     assert!(
-        text.contains("go on:    mrcnn-cli train --resume run"),
+        text.contains("resume:   mrcnn-cli train --resume run"),
         "{text}"
     );
     let steps = records(&at.join("run"), "step").len();

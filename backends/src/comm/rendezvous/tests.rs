@@ -20,7 +20,7 @@ fn id() -> [u8; 128] {
     std::array::from_fn(|i| i as u8 ^ 0x5a)
 }
 
-/// Ranks 1 to 3 fetch the id from another thread each.
+/// Ranks 1 to 3 get the id, each on its own thread.
 fn others(address: SocketAddr, token: &Token) -> Vec<thread::JoinHandle<[u8; 128]>> {
     (1..4)
         .map(|rank| {
@@ -44,7 +44,7 @@ fn every_rank_gets_rank_0s_id() {
     }
 }
 
-/// As in the audit: strangers that say nothing, say it slowly, say the right hello without the token, or claim
+/// Strangers that send nothing, send slowly, send the right hello without the token, or claim
 /// to be a rank. None of them gets the id, delays the job, or takes a rank's place.
 #[test]
 fn strangers_get_nothing_and_delay_nobody() {
@@ -72,12 +72,12 @@ fn strangers_get_nothing_and_delay_nobody() {
     for impostor in impostors {
         impostor.join().unwrap();
     }
-    // Not one silent connection was waited for.
+    // No silent connection was waited for.
     assert!(started.elapsed() < HELLO_LIMIT, "{:?}", started.elapsed());
     drop((silent, slow));
 }
 
-/// A client that answers the challenge with rubbish does not get the id, whatever rank it claims.
+/// A client with a wrong answer to the challenge does not get the id, whatever rank it claims.
 #[test]
 fn a_hello_without_the_token_is_not_answered_with_the_id() {
     let ((listener, address), token) = (listener(), Token::random().unwrap());
@@ -106,7 +106,7 @@ fn a_hello_without_the_token_is_not_answered_with_the_id() {
     );
 }
 
-/// A byte every now and then does not prolong a conversation.
+/// Bytes that arrive slowly do not prolong a connection.
 #[test]
 fn a_conversation_has_one_deadline() {
     let (listener, address) = listener();

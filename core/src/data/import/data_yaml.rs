@@ -1,4 +1,4 @@
-//! `data.yaml` of a YOLO data set.
+//! `data.yaml` of a YOLO dataset.
 
 use super::spec::{ImportError, read_text};
 use crate::budget::check_depth;
@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use yaml_rust2::parser::{Event, Parser};
 use yaml_rust2::{Yaml, YamlLoader};
 
-/// Bytes of the longest `data.yaml`: 10,000 class names have 200 KB.
+/// Maximum length of `data.yaml` in bytes: 10,000 class names take 200 KB.
 const LONGEST: u64 = 1 << 20;
 
 /// The entries that are used.
 #[derive(Debug)]
 pub(crate) struct DataYaml {
-    /// Folder that the others are in.
+    /// Folder that the others are relative to.
     pub root: PathBuf,
     /// Folders or lists of images of each split.
     pub splits: Vec<(&'static str, Vec<PathBuf>)>,
@@ -54,12 +54,12 @@ impl DataYaml {
         let text = read_text(&path, LONGEST)?;
         let mut data = Self::parse(&text).map_err(|reason| ImportError::source(&path, reason))?;
         let root = folder.join(&data.root);
-        // Written on another machine, `path` often leads nowhere here.
+        // On another machine than the one that wrote the file, `path` often does not exist.
         data.root = if root.is_dir() { root } else { folder.into() };
         Ok(data)
     }
 
-    /// Parses the text of a file; the root is the one that it names.
+    /// Parses the text of a file; `root` is the folder that it names.
     pub fn parse(text: &str) -> Result<Self, String> {
         check_events(text)?;
         let documents = YamlLoader::load_from_str(text).map_err(|error| error.to_string())?;
@@ -88,8 +88,8 @@ impl DataYaml {
     }
 }
 
-/// Refuses what the loader copies or recurses into without a limit: aliases, of which a few hundred bytes make
-/// gigabytes, and deep nesting. The events before it are made one by one.
+/// Rejects what the loader copies or recurses into without a limit: aliases, of which a few hundred bytes expand to
+/// gigabytes, and deep nesting. The loader's events are read one by one.
 fn check_events(text: &str) -> Result<(), String> {
     let mut parser = Parser::new_from_str(text);
     let mut depth = 0;
@@ -126,7 +126,7 @@ fn names(names: &Yaml) -> Option<BTreeMap<u64, String>> {
     pairs.filter(|pairs| !pairs.is_empty())
 }
 
-/// A name; `no` and `7` are names too, whatever YAML takes them for.
+/// A class name; `no` and `7` are names too, although YAML reads them as other types.
 fn scalar(value: &Yaml) -> Option<String> {
     match value {
         Yaml::String(text) | Yaml::Real(text) => Some(text.clone()),

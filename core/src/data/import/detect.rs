@@ -1,4 +1,4 @@
-//! Finds out which format a file or folder has, from its contents.
+//! Detection of a file's or folder's format from its contents.
 
 use super::data_yaml;
 use super::spec::{Format, ImportError};
@@ -41,14 +41,14 @@ pub(super) fn detect(source: &Path) -> Result<Format, ImportError> {
         .filter(|path| extension(path) == "json")
         .collect();
     for path in &json {
-        // The files of other images are labelme's too.
+        // The files of further images are labelme's too.
         if let Ok(format @ (Format::Labelme | Format::Via)) = of_json(path) {
             return Ok(format);
         }
     }
     if find_splits(source).is_ok() {
         return Err(fault(
-            "this is a COCO dataset already: `mrcnn-cli train --data` takes it as it is".into(),
+            "this is a COCO dataset already: use it directly with `mrcnn-cli train --data`".into(),
         ));
     }
     match json.first() {
@@ -82,8 +82,7 @@ fn of_json(path: &Path) -> Result<Format, ImportError> {
         Ok(Some(foreign)) => Err(ImportError::source(path, foreign.advice())),
         Ok(None) if has_url => Ok(Format::Lvis),
         Ok(None) => {
-            let reason =
-                "this is a COCO file already: `mrcnn-cli train --data FILE --images DIR` takes it";
+            let reason = "this is a COCO file already: use it directly with `mrcnn-cli train --data FILE --images DIR`";
             Err(ImportError::source(path, reason))
         }
         Err(crate::data::json::ScanError::Io(error)) => Err(ImportError::io(path, error)),

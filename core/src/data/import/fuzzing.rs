@@ -1,4 +1,4 @@
-//! The parsers of this room from bytes, for fuzzers.
+//! Fuzzing entry points of the parsers in this folder.
 
 use super::records::Records;
 use super::{cvat_xml, data_yaml as yaml, voc, yolo};

@@ -1,4 +1,4 @@
-//! labelme: a JSON file for each image, with shapes in pixels.
+//! labelme: a JSON file per image, with shapes in pixels.
 
 use super::shape::{Point, ellipse, object, of_mask};
 use super::spec::{ImportError, ImportSpec, Imported};
@@ -72,7 +72,7 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
         let is_labelme = text.contains("\"shapes\"");
         match serde_json::from_str::<File>(&text) {
             Ok(file) if is_labelme => parsed.push((path, file)),
-            // Other JSON files may lie in the folder.
+            // The folder may contain other JSON files.
             Ok(_) => {}
             Err(_) if !is_labelme => {}
             Err(error) => return Err(ImportError::source(&path, error)),
@@ -100,7 +100,7 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
     Ok(vec![writer.finish(&categories.collect::<Vec<_>>())?])
 }
 
-/// The class of a shape; none of labelme's own labels.
+/// The class of a shape; `None` for labels that labelme reserves.
 fn label(shape: &Shape) -> Option<String> {
     let name = match &shape.label {
         Value::String(text) => text.clone(),
@@ -145,7 +145,7 @@ fn add(
             return Err(ImportError::source(path, reason));
         }
     };
-    // Shapes of a group are one object.
+    // Shapes of a group form one object.
     let mut groups: Vec<Group> = Vec::new();
     for shape in &file.shapes {
         let Some(category) = label(shape).and_then(|name| names.get(&name).copied()) else {
@@ -207,7 +207,7 @@ fn mask(
 ) -> Result<Option<Object>, ImportError> {
     let fault = |reason: String| ImportError::source(path, format!("a mask: {reason}"));
     let (Some(data), [start, _]) = (&shape.mask, &shape.points[..]) else {
-        return Err(fault("it has no PNG, or not two points".into()));
+        return Err(fault("it has no PNG, or its points are not two".into()));
     };
     let bytes = BASE64_STANDARD
         .decode(data)

@@ -1,4 +1,4 @@
-//! LVIS: read by hotcoco; its images are COCO's, named by `coco_url`.
+//! LVIS: read by hotcoco; its images are COCO's, identified by `coco_url`.
 
 use super::spec::{ImportError, ImportSpec, Imported};
 use super::writer::{Category, Mask, Object, Writer};

@@ -1,4 +1,4 @@
-//! Converts datasets of other formats to COCO folders, which training takes as they are.
+//! Conversion of datasets in other formats to COCO folders, which training reads.
 
 mod cvat;
 pub(crate) mod cvat_xml;
@@ -21,10 +21,10 @@ pub(crate) mod yolo;
 pub use repair::{Repaired, repair};
 pub use spec::{Format, ImportError, ImportSpec, Imported};
 
-/// Reads a dataset and writes it as `OUT/SPLIT/` with the images (linked to where that works, else
-/// copied) and `OUT/annotations/instances_SPLIT.json`.
+/// Reads a dataset and writes it as `OUT/SPLIT/` with the images (hard links if possible, otherwise
+/// copies) and `OUT/annotations/instances_SPLIT.json`.
 ///
-/// Objects without masks are left out and counted; anything wrong is an error.
+/// Objects without masks are left out and counted; everything else that is wrong is an error.
 pub fn import(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
     std::fs::metadata(&spec.source).map_err(|error| ImportError::io(&spec.source, error))?;
     let format = match spec.format {

@@ -1,7 +1,7 @@
 //! TFRecord files and the `tf.Example` messages in them.
 //!
-//! The crate `tfrecord` (0.15, 2023) is not used, because it would add a second prost (0.12), ndarray and noisy_float. A record
-//! is a length and bytes, each with a checksum, and prost is a dependency already.
+//! The crate `tfrecord` (0.15, 2023) is not used, because it would add a second prost (0.12), ndarray and noisy_float.
+//! A record is a length and bytes, each with a checksum, and prost is already a dependency.
 
 use super::spec::ImportError;
 use crate::crc::masked_crc;
@@ -136,7 +136,7 @@ impl<R: Read> Records<R> {
     /// `length` bytes and their checksum.
     fn checked(&mut self, length: u64) -> Result<Vec<u8>, ImportError> {
         if length.saturating_add(4) > self.left {
-            return Err(self.fault("the file ends within it, or its length is broken"));
+            return Err(self.fault("the file ends within it, or its length is corrupted"));
         }
         self.left -= length + 4;
         let (mut bytes, mut crc) = (vec![0; length as usize], [0; 4]);

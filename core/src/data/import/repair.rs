@@ -9,7 +9,7 @@ use crate::data::splits::find_splits_in;
 use std::collections::HashSet;
 use std::path::Path;
 
-/// A split of the copy, and what was changed (warnings) or left out (errors).
+/// A split of the copy, with changes (warnings) and omissions (errors).
 #[derive(Clone, Debug)]
 pub struct Repaired {
     /// The split.
@@ -18,10 +18,10 @@ pub struct Repaired {
     pub changes: Vec<Problem>,
 }
 
-/// Writes a copy of the dataset in `dir` to the new folder `out`: boxes that contradict their masks are taken
-/// from these, row-major RLE is turned, normalized coordinates are multiplied, ids and names are corrected, and
-/// crowds are single objects where there is nothing else. What has no certain meaning is left out. Masks are
-/// written as RLE. The original is not changed.
+/// Writes a repaired copy of the dataset in `dir` to the new folder `out`: boxes that contradict their masks are
+/// computed from the masks, row-major RLE is transposed, normalized coordinates are scaled, ids and names are
+/// corrected, and crowds become single objects if a split has nothing else. Anything without a certain meaning is left
+/// out. Masks are written as RLE. The original is not changed.
 pub fn repair(dir: &Path, images: Option<&Path>, out: &Path) -> Result<Vec<Repaired>, ImportError> {
     let fault = |error: crate::data::DataError| ImportError::Source {
         path: dir.display().to_string(),

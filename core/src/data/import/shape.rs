@@ -1,4 +1,4 @@
-//! Objects of annotation tools: outlines, circles and ellipses to polygons, with boxes and areas.
+//! Conversion of annotation tools' outlines, circles and ellipses to polygons, with boxes and areas.
 
 use super::writer::{Mask, Object};
 use crate::budget::Budget;
@@ -7,10 +7,10 @@ use vernier_mask::Rle;
 /// A point in pixels.
 pub(super) type Point = [f64; 2];
 
-/// Corners of the polygon in place of a circle; the area differs by less than 0.2 %.
+/// Corners of the polygon that replaces a circle; the area differs by less than 0.2 %.
 const CORNERS: usize = 64;
 
-/// An ellipse as a polygon; `turn` is in radians.
+/// An ellipse as a polygon; `turn` is its rotation in radians.
 pub(super) fn ellipse(center: Point, radii: [f64; 2], turn: f64) -> Vec<Point> {
     let (sin, cos) = turn.sin_cos();
     let corner = |i: usize| {
@@ -32,7 +32,7 @@ pub(super) fn area(points: &[Point]) -> f64 {
     doubled.abs() / 2.0
 }
 
-/// An object of polygons, clipped to the image; `None` where nothing of it has an area.
+/// An object of polygons, clipped to the image; `None` if it has no area.
 pub(super) fn object(
     image_id: u64,
     category_id: u64,

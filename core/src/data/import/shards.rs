@@ -1,4 +1,5 @@
-//! TFRecord shards of `create_coco_tf_record.py` of the reference system: one image per record, with a PNG mask per object.
+//! TFRecord shards of the reference system (`create_coco_tf_record.py`): one image per record, with a PNG mask per
+//! object.
 
 use super::records::{Example, Records};
 use super::spec::{ImportError, ImportSpec, Imported, is_wanted};
@@ -56,7 +57,7 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
         .collect()
 }
 
-/// The files of each split: `train-00000-of-00256.tfrecord` is of `train`.
+/// The files of each split: `train-00000-of-00256.tfrecord` belongs to `train`.
 fn shards(source: &Path) -> Result<BTreeMap<String, Vec<PathBuf>>, ImportError> {
     let files: Vec<PathBuf> = match source.is_file() {
         true => vec![source.into()],

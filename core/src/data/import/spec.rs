@@ -1,22 +1,22 @@
-//! Sources, results and errors of a conversion.
+//! Settings, results and errors of a conversion.
 
 use crate::image::decode::DecodeError;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// A format that is read.
+/// A format that can be converted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Found from the contents.
+    /// Detected from the contents.
     Auto,
     /// CVAT for images 1.1: `annotations.xml` with `images/`.
     Cvat,
-    /// labelme: a JSON file for each image.
+    /// labelme: a JSON file per image.
     Labelme,
     /// VIA (VGG Image Annotator): a JSON file for all images.
     Via,
-    /// LVIS: COCO JSON whose images are named by `coco_url`.
+    /// LVIS: COCO JSON with images identified by `coco_url`.
     Lvis,
     /// Pascal VOC: `Annotations/*.xml` with the masks in `SegmentationObject/*.png`.
     Voc,
@@ -29,57 +29,57 @@ pub enum Format {
 /// Source and destination of a conversion.
 #[derive(Clone, Debug)]
 pub struct ImportSpec {
-    /// What `source` is.
+    /// Format of `source`.
     pub format: Format,
     /// The annotation file or the folder.
     pub source: PathBuf,
-    /// The folder of the images where it is not beside the annotations; LVIS: COCO's.
+    /// The folder of the images if it is not beside the annotations; for LVIS, that of COCO's images.
     pub images: Option<PathBuf>,
-    /// Reads this split only; for formats without splits, names the split.
+    /// Reads only this split; for formats without splits, the name of the output split.
     pub split: Option<String>,
-    /// The COCO folder, with no such split yet.
+    /// The output folder in COCO's layout; it must not contain the split yet.
     pub out: PathBuf,
 }
 
-/// A split that was converted.
+/// A converted split.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Imported {
-    /// Its name.
+    /// Name of the split.
     pub split: String,
-    /// Images.
+    /// Number of images.
     pub images: usize,
-    /// Objects.
+    /// Number of objects.
     pub objects: usize,
-    /// What was left out: the reason, and how often.
+    /// Reasons for leaving out objects or images, with the count of each.
     pub left_out: BTreeMap<&'static str, usize>,
 }
 
-/// Why a dataset could not be read.
+/// Why a dataset could not be converted.
 #[derive(Debug, Error)]
 pub enum ImportError {
     /// A file or folder cannot be read or written.
     #[error("{path}: {source}")]
     Io {
-        /// The file.
+        /// The path of the file or folder.
         path: PathBuf,
-        /// The error of the system.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// The source is not what it should be.
+    /// The source is invalid or not supported.
     #[error("{path}: {reason}")]
     Source {
-        /// The file or folder, with a line or a place where there is one.
+        /// The path of the file or folder, with a line or a position if known.
         path: String,
         /// What is wrong, and what to do.
         reason: String,
     },
-    /// An image.
+    /// An image cannot be read.
     #[error(transparent)]
     Image(#[from] DecodeError),
-    /// The split is there already.
+    /// The split exists already.
     #[error("{path} exists; give another --out, or another --split")]
     Exists {
-        /// Its annotations.
+        /// The path of its annotations.
         path: PathBuf,
     },
 }
@@ -105,7 +105,7 @@ impl ImportError {
     }
 }
 
-/// The text of a file, which must be a regular one (a pipe or a device may never end) of `most` bytes at most.
+/// Reads a text file, which must be a regular one (a pipe or a device may never end) of at most `most` bytes.
 pub(super) fn read_text(path: &Path, most: u64) -> Result<String, ImportError> {
     let io = |error| ImportError::io(path, error);
     let metadata = std::fs::metadata(path).map_err(io)?;
@@ -119,10 +119,10 @@ pub(super) fn read_text(path: &Path, most: u64) -> Result<String, ImportError> {
     crate::data::json::read_text(path).map_err(io)
 }
 
-/// Bytes of a list of images or of an image's labels that are read.
+/// Maximum length in bytes of a list of images or of an image's labels.
 pub(super) const LONGEST_TEXT: u64 = 256 << 20;
 
-/// Whether the split `name` is asked for.
+/// Whether the split `name` is requested.
 pub(super) fn is_wanted(spec: &ImportSpec, name: &str) -> bool {
     spec.split.as_deref().is_none_or(|wanted| wanted == name)
 }

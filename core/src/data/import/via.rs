@@ -57,7 +57,7 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
     };
     let Value::Object(entries) = entries else {
         return Err(fault(
-            "no VIA file: an object with the images is expected".into(),
+            "not a VIA file: an object with the images is expected".into(),
         ));
     };
     let mut images = Vec::new();
@@ -123,7 +123,7 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
     Ok(vec![writer.finish(&categories.collect::<Vec<_>>())?])
 }
 
-/// The region attribute that holds the class: the usual names first, else the only one.
+/// The region attribute that holds the class: one of the usual names or, if there is none, the only attribute.
 fn class_attribute(images: &[(String, Vec<Region>)]) -> Result<String, String> {
     let regions = images.iter().flat_map(|(_, regions)| regions);
     let keys: BTreeSet<&String> = regions
@@ -145,7 +145,7 @@ fn class_attribute(images: &[(String, Vec<Region>)]) -> Result<String, String> {
         (Some(key), _) => Ok(key.to_string()),
         (None, 1) => Ok(keys.first().map(|key| key.to_string()).unwrap_or_default()),
         (None, 0) => {
-            Err("no region has an attribute with its class; add one in VIA, such as `name`".into())
+            Err("no region has an attribute for its class; add one in VIA, such as `name`".into())
         }
         (None, _) => {
             let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
@@ -157,7 +157,7 @@ fn class_attribute(images: &[(String, Vec<Region>)]) -> Result<String, String> {
     }
 }
 
-/// The class of a region: a text, a number, or the checkbox that is set.
+/// The class of a region: a text, a number, or the selected checkbox.
 fn class(region: &Region, attribute: &str) -> Option<String> {
     let name = match region.region_attributes.get(attribute)? {
         Value::String(text) => text.trim().to_string(),

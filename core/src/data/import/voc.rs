@@ -1,4 +1,4 @@
-//! Pascal VOC: boxes and classes through hotcoco, masks from `SegmentationObject/`.
+//! Pascal VOC: boxes and classes are read by hotcoco, masks from `SegmentationObject/`.
 
 use super::spec::{ImportError, ImportSpec, Imported, LONGEST_TEXT, is_wanted, read_text};
 use super::writer::{Category, Mask, Object, Writer};
@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Seek};
 use std::path::Path;
 use vernier_mask::Rle;
 
-/// Images whose folder of lists is missing are all of this split.
+/// Split of all images if the folder of lists is missing.
 const ONLY_SPLIT: &str = "train";
 
 pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
@@ -107,7 +107,7 @@ fn add(
     objects: &[&Annotation],
     writer: &mut Writer,
 ) -> Result<(), ImportError> {
-    // Whatever the XML file says, it is an image of this folder.
+    // The image is taken from this folder, whatever the XML file names.
     let name = Path::new(&image.file_name).file_name().unwrap_or_default();
     let path = source.join("JPEGImages").join(name);
     let masks = source
@@ -160,7 +160,7 @@ fn add(
     Ok(())
 }
 
-/// Boxes are drawn by hand around the object, masks leave out its border: this much they share.
+/// Boxes are drawn by hand around the object, and masks leave out its border, so they overlap by at least this IoU.
 const SAME_OBJECT: f64 = 0.3;
 
 /// Intersection over union of `x, y, width, height`.
@@ -170,13 +170,13 @@ fn overlap(a: &[f64; 4], b: &[f64; 4]) -> f64 {
     both / (a[2] * a[3] + b[2] * b[3] - both).max(f64::MIN_POSITIVE)
 }
 
-/// Objects that a mask can distinguish: 0 is the background, 255 the borders.
+/// Number of objects that a mask can distinguish: 0 is the background, 255 the borders.
 const MOST_OBJECTS: usize = 254;
 
-/// Bytes of the longest annotation file: 10,000 objects have 4 MB.
+/// Maximum length of an annotation file in bytes: 10,000 objects take 4 MB.
 const LONGEST_XML: u64 = 16 << 20;
 
-/// Refuses annotation files that are no regular files, or so large that they are none.
+/// Rejects annotation files that are not regular files or are implausibly large.
 fn check_xml_sizes(folder: &Path) -> Result<(), ImportError> {
     let entries = std::fs::read_dir(folder).map_err(|error| ImportError::io(folder, error))?;
     for entry in entries {
@@ -198,7 +198,7 @@ fn check_xml_sizes(folder: &Path) -> Result<(), ImportError> {
     Ok(())
 }
 
-/// The mask of each of the first `count` objects, in one pass over the image.
+/// The masks of the first `count` objects, in one pass over the image.
 pub(crate) fn object_masks(
     numbers: &[u8],
     (width, height): (u32, u32),
@@ -206,7 +206,7 @@ pub(crate) fn object_masks(
     budget: &Budget,
 ) -> Result<Vec<Rle>, String> {
     let (columns, rows) = (width as usize, height as usize);
-    /// Run lengths so far, and the pixels that they cover.
+    /// Run lengths so far, and the number of pixels that they cover.
     type Runs = (Vec<u32>, usize);
     let mut masks: Vec<Runs> = vec![Default::default(); count.min(MOST_OBJECTS)];
     let mut add = |number: u8, start: usize, length: usize| {
@@ -214,7 +214,7 @@ pub(crate) fn object_masks(
         let Some((counts, end)) = object.and_then(|object| masks.get_mut(object)) else {
             return Ok(());
         };
-        // The length of a growing list at most doubles.
+        // A growing list reserves at most twice its length.
         budget.values::<u32>(4).map_err(|error| error.to_string())?;
         counts.extend([start - *end, length].map(|count| count as u32));
         *end = start + length;
@@ -244,7 +244,7 @@ pub(crate) fn object_masks(
 /// background, 255 the borders.
 pub(crate) fn object_numbers(png: impl BufRead + Seek) -> Result<((u32, u32), Vec<u8>), String> {
     let fault = |reason: String| format!("{reason}; a PNG with a palette of 8 bits is expected");
-    // The palette is for people: the indices count.
+    // Only the indices matter; the colours of the palette are for display.
     let decoder = png::Decoder::new(png);
     let mut reader = decoder
         .read_info()
@@ -274,7 +274,7 @@ pub(crate) fn object_numbers(png: impl BufRead + Seek) -> Result<((u32, u32), Ve
 mod tests {
     use super::*;
 
-    /// Every object's mask is that of its own pixels, as the pass per object found them.
+    /// Every object's mask consists of its own pixels, as a separate pass per object finds them.
     #[test]
     fn one_pass_makes_every_mask() {
         let (width, height) = (7, 5);

@@ -1,4 +1,4 @@
-//! Writing a split of a COCO folder.
+//! Writer of a split in COCO's folder layout.
 
 use super::spec::{ImportError, Imported};
 use crate::budget::excerpt;
@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::{BufWriter, Error, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// A mask as COCO writes it.
+/// A mask in COCO's format.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(super) enum Mask {
@@ -50,9 +50,9 @@ pub(super) struct Category {
     pub name: String,
 }
 
-/// Makes `to` the image of `contents`, by linking to `from` where there is such a file and the disk can. What
-/// an import that was broken off left there is kept, and so is an image that lies there already; another file
-/// of that name is an error, for it may be the only one.
+/// Creates the image `to` with `contents`, as a link to `from` if there is such a file and the file system allows it.
+/// Existing identical images, such as those of an interrupted import, are kept; another file
+/// of that name is an error, because it may be the only copy.
 fn place(
     to: &Path,
     contents: &dyn Fn() -> std::io::Result<Vec<u8>>,
@@ -63,21 +63,21 @@ fn place(
             true => Ok(()),
             false => Err(Error::new(
                 ErrorKind::AlreadyExists,
-                "another image has this name already: move it away, or write into another folder",
+                "another image has this name already: move it away, or write to another folder",
             )),
         };
     }
     if from.is_some_and(|from| std::fs::hard_link(from, to).is_ok()) {
         return Ok(());
     }
-    // Whole or not there.
+    // Written atomically.
     let mut partial = to.as_os_str().to_owned();
     partial.push(".partial");
     std::fs::write(&partial, contents()?)?;
     std::fs::rename(&partial, to)
 }
 
-/// A split in the making: images are written at once, annotations at the end.
+/// A split that is being written: images are written immediately, annotations at the end.
 pub(super) struct Writer {
     split: String,
     annotations: PathBuf,
@@ -95,7 +95,7 @@ impl Writer {
             !split.is_empty() && !split.starts_with('.') && !split.contains(['/', '\\', '\0']);
         if !is_name {
             let reason = format!(
-                "`{}` is no name for a split, which is a folder of the output: give one with --split",
+                "`{}` is not a valid name for a split, which is a folder of the output: give one with --split",
                 excerpt(split)
             );
             return Err(ImportError::source(out, reason));
@@ -121,7 +121,7 @@ impl Writer {
         })
     }
 
-    /// Counts something that is left out.
+    /// Counts an object or image that is left out.
     pub fn leave_out(&mut self, reason: &'static str) {
         *self.left_out.entry(reason).or_default() += 1;
     }
@@ -153,7 +153,7 @@ impl Writer {
         Ok(id)
     }
 
-    /// Id and path of a new image; a name in use gets the id in front.
+    /// Id and path of a new image; if the name is taken, it is prefixed with the id.
     fn image(
         &mut self,
         name: &str,
@@ -162,10 +162,10 @@ impl Writer {
     ) -> Result<(u64, PathBuf), ImportError> {
         let id = id.unwrap_or(self.images.len() as u64 + 1);
         if !self.ids.insert(id) {
-            let reason = format!("image id {id} comes twice, the second time for {name}");
+            let reason = format!("image id {id} is used twice, the second time for {name}");
             return Err(ImportError::source(&self.folder, reason));
         }
-        // Names come from files that others wrote: none of them leaves the folder.
+        // Names come from untrusted files and must not point outside the folder.
         let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
         let mut file_name = match last {
             "" | "." | ".." => format!("{id}.jpg"),
@@ -191,7 +191,7 @@ impl Writer {
         self.objects.push(object);
     }
 
-    /// Writes the annotations, as a whole or not at all.
+    /// Writes the annotations atomically.
     pub fn finish(self, categories: &[Category]) -> Result<Imported, ImportError> {
         #[derive(Serialize)]
         struct File<'a> {

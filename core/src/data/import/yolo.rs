@@ -1,7 +1,7 @@
-//! YOLO-seg: a text file an image, a line an object: `class x1 y1 x2 y2 ...` in parts of the image.
+//! YOLO-seg: one text file per image, one line per object: `class x1 y1 x2 y2 ...` as fractions of the image.
 //!
-//! hotcoco's converter reads YOLO's boxes (five numbers a line) and no polygons, so polygons are read
-//! here, by its rules: what is wrong is an error with file and line, what has no mask is counted.
+//! hotcoco's converter reads YOLO's boxes (five numbers per line) but no polygons, so polygons are read
+//! here by the same rules: an invalid line is an error with file and line, an object without a mask is counted.
 
 use super::data_yaml::DataYaml;
 use super::spec::{ImportError, ImportSpec, Imported, LONGEST_TEXT, is_wanted, read_text};
@@ -33,11 +33,11 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
                 }
             }
         }
-        // One image without objects has no file, but not all of them.
+        // A single image without objects has no file, but not all of them.
         if with_labels == 0 {
             for _ in 0..without {
                 writer.leave_out(
-                    "image without a label file: no image of this split has one; the labels belong in a folder \
+                    "image without a label file: no image of this split has one; the labels must be in a folder \
                      `labels` beside `images`",
                 );
             }
@@ -77,7 +77,7 @@ fn images(root: &Path, path: &Path) -> Result<Vec<PathBuf>, ImportError> {
         let hidden = path
             .file_name()
             .is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        // Reading a pipe of that name would wait for ever.
+        // Reading a pipe of that name would block forever.
         known.contains(&extension.as_str()) && !hidden && path.is_file()
     };
     let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
@@ -86,7 +86,7 @@ fn images(root: &Path, path: &Path) -> Result<Vec<PathBuf>, ImportError> {
     Ok(paths)
 }
 
-/// `images` becomes `labels`, the last one in the path; `Labels` where that is the folder's name.
+/// Replaces the last `images` in the path by `labels`, or by `Labels` if the folder has that name.
 fn label_file(image: &Path) -> PathBuf {
     let parts: Vec<_> = image.iter().map(|part| part.to_os_string()).collect();
     let last = parts
@@ -139,9 +139,9 @@ fn add(
 #[derive(Debug, PartialEq)]
 pub(crate) enum Line {
     Empty,
-    /// Class and four numbers: no mask.
+    /// Class and four numbers: a box without a mask.
     Box,
-    /// Class, and x and y of each point as parts of the image.
+    /// Class, and x and y of each point as fractions of the image.
     Polygon(u64, Vec<f64>),
 }
 
@@ -167,13 +167,13 @@ pub(crate) fn parse_line(line: &str, names: &BTreeMap<u64, String>) -> Result<Li
         let number = text.parse::<f64>().ok();
         let part = number.filter(|number| (-0.5..=1.5).contains(number));
         let text = excerpt(text);
-        part.ok_or_else(|| format!("`{text}` is not a part of the image (0 to 1)"))
+        part.ok_or_else(|| format!("`{text}` is not a fraction of the image (0 to 1)"))
     };
     let parts: Vec<f64> = numbers.map(part).collect::<Result<_, _>>()?;
     match parts.len() {
         4 => Ok(Line::Box),
         length if length >= 7 && length % 2 == 1 => Err(format!(
-            "{length} coordinates, an odd count: {} at the end may be a confidence, as predictions have; write \
+            "{length} coordinates, an odd number: {} at the end may be a confidence of a prediction; write \
              labels without it (save_conf=False)",
             parts.last().copied().unwrap_or_default()
         )),

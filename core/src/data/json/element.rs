@@ -6,7 +6,7 @@ pub(crate) enum Section {
     Images,
     Annotations,
     Categories,
-    /// The elements of a file that is a list itself, as results are.
+    /// The elements of a file that is itself a list, such as results.
     Top,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct Element<'a> {
     /// Position in its list, from 0.
     pub index: usize,
     pub text: &'a [u8],
-    /// Where the element begins.
+    /// Position at which the element begins.
     pub line: u64,
     pub column: u64,
 }

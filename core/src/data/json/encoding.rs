@@ -8,7 +8,7 @@ use std::path::Path;
 const BUFFER: usize = 1 << 18;
 
 /// Opens a regular file as UTF-8 text. A byte order mark is skipped and UTF-16 is converted; special files
-/// such as pipes and devices are refused, since they may never end.
+/// such as pipes and devices are rejected, since they may never end.
 pub(crate) fn open_text(path: &Path) -> io::Result<Box<dyn Read>> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a regular file; give a file"));
@@ -19,7 +19,7 @@ pub(crate) fn open_text(path: &Path) -> io::Result<Box<dyn Read>> {
         [0xEF, 0xBB, 0xBF, ..] => (3, None),
         [0xFF, 0xFE, ..] => (2, Some(u16::from_le_bytes as fn([u8; 2]) -> u16)),
         [0xFE, 0xFF, ..] => (2, Some(u16::from_be_bytes as fn([u8; 2]) -> u16)),
-        // ASCII beginnings of UTF-16 without a mark.
+        // How ASCII text starts in UTF-16 without a mark.
         [first, 0, _, 0, ..] if *first != 0 => (0, Some(u16::from_le_bytes as fn([u8; 2]) -> u16)),
         [0, first, 0, _, ..] if *first != 0 => (0, Some(u16::from_be_bytes as fn([u8; 2]) -> u16)),
         _ => (0, None),
@@ -44,7 +44,7 @@ pub(crate) fn read_text(path: &Path) -> io::Result<String> {
         .map_err(|error| io::Error::other(not_utf8(error.utf8_error().valid_up_to() as u64)))
 }
 
-/// The message about text in another encoding than UTF-8 or UTF-16.
+/// The error message for text in another encoding than UTF-8 or UTF-16.
 pub(super) fn not_utf8(offset: u64) -> String {
     format!("byte {offset} is not UTF-8 text; save the file as UTF-8")
 }

@@ -1,6 +1,6 @@
 //! JSON scalars as annotation tools write them: numbers in quotes, integral floats, booleans, nulls.
 //!
-//! A field never fails to parse. What cannot be understood with certainty is kept as text, so that the
+//! Parsing a field never fails. A value without a certain meaning is kept as text, so that the
 //! error can name the annotation, the field and the value.
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -15,7 +15,7 @@ pub(crate) enum Field<T> {
     Missing,
     /// An understood value.
     Value(T),
-    /// Something else, as it is shown in messages.
+    /// Any other value, as it is shown in messages.
     Bad(String),
 }
 
@@ -27,7 +27,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// The value; the name of the field and what it holds otherwise.
+    /// The value; the error has the name of the field and its text.
     pub fn required(self, name: &str) -> Result<T, String> {
         match self {
             Self::Value(value) => Ok(value),
@@ -36,7 +36,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// The value, `None` where the field is missing; the name of the field and what it holds otherwise.
+    /// The value, or `None` if the field is missing; the error has the name of the field and its text.
     pub fn optional(self, name: &str) -> Result<Option<T>, String> {
         match self {
             Self::Missing => Ok(None),
@@ -45,7 +45,7 @@ impl<T> Field<T> {
     }
 }
 
-/// A scalar that is read from each kind of JSON value.
+/// A scalar that is read from several kinds of JSON values.
 pub(crate) trait Scalar: Sized {
     fn from_f64(value: f64) -> Option<Self>;
 
@@ -60,11 +60,11 @@ pub(crate) trait Scalar: Sized {
     fn from_text(text: &str) -> Option<Self>;
 }
 
-/// A non-negative integer id; integral floats and digits in quotes count.
+/// A non-negative integer id; integral floats and digits in quotes are accepted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Id(pub u64);
 
-/// Above this, floats do not hold every integer.
+/// From here on, floats do not represent every integer.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
 impl Scalar for Id {
@@ -84,7 +84,7 @@ impl Scalar for Id {
     }
 }
 
-/// A number; digits in quotes count.
+/// A number; digits in quotes are accepted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Number(pub f64);
 
@@ -122,7 +122,7 @@ impl Scalar for Flag {
     }
 }
 
-/// A text; numbers count, as class names may be.
+/// A text; numbers are accepted, for class names.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Text(pub String);
 
@@ -159,7 +159,7 @@ fn field<T>(value: Option<T>, shown: impl fmt::Display) -> Field<T> {
     }
 }
 
-/// At most 60 characters of a text.
+/// Truncates a text to 60 characters.
 fn shortened(text: &str) -> String {
     const LONGEST: usize = 60;
     match text.char_indices().nth(LONGEST) {
@@ -210,7 +210,7 @@ impl<'de, T: Scalar> Visitor<'de> for FieldVisitor<T> {
     }
 }
 
-/// A list of numbers, such as a box; NaN stands for an element that is no number.
+/// A list of numbers, such as a box; NaN stands for an element that is not a number.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Numbers(pub Vec<f64>);
 

@@ -1,10 +1,10 @@
-//! JSON files of other tools, recognised so that the message can say what they are.
+//! Detection of JSON files of other tools, for better error messages.
 
 use super::element::Element;
 use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
 
-/// What a JSON file is that is not COCO.
+/// Kind of a JSON file that is not COCO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Foreign {
     Labelme,
@@ -20,7 +20,7 @@ pub(crate) enum Foreign {
 }
 
 impl Foreign {
-    /// What the file is and what to do.
+    /// The kind of the file, and what to do.
     pub fn advice(self) -> &'static str {
         match self {
             Self::Labelme => {
@@ -69,7 +69,7 @@ impl Shape {
         if self.inner.is_empty() {
             self.inner = keys(value);
         }
-        // VIA names a key for every image.
+        // VIA has a key for every image.
         const ENOUGH: usize = 100;
         if self.keys.len() < ENOUGH {
             self.keys.push(key);
@@ -103,7 +103,7 @@ impl Shape {
     }
 }
 
-/// The keys of an object; none of anything else.
+/// The keys of an object; empty for any other value.
 fn keys(text: &[u8]) -> Vec<String> {
     let parsed: Result<BTreeMap<String, IgnoredAny>, _> = serde_json::from_slice(text);
     parsed

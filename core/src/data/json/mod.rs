@@ -1,5 +1,5 @@
-//! Streaming reader of COCO-like JSON files: values are parsed element by element, so that memory follows
-//! what is kept and not the size of the file.
+//! Streaming reader of COCO-like JSON files: values are parsed element by element, so that memory depends on
+//! what is kept and not on the size of the file.
 
 mod element;
 mod encoding;

@@ -34,8 +34,8 @@ fn not_utf8_at(line: u64, column: u64) -> String {
     format!("{} (line {line})", not_utf8(column))
 }
 
-/// The text with NaN and Infinity, which Python writes, replaced by null outside strings; `None` where there
-/// are none.
+/// The text with NaN and Infinity, which Python writes, replaced by null outside strings; `None` if it contains
+/// none.
 fn without_nan(text: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let (mut at, mut found) = (0, false);
@@ -64,7 +64,7 @@ fn without_nan(text: &[u8]) -> Option<Vec<u8>> {
     found.then_some(out)
 }
 
-/// Length of the string literal that `text` begins with; `None` where it does not end.
+/// Length of the string literal at the start of `text`; `None` if it does not end.
 fn string_end(text: &[u8]) -> Option<usize> {
     let mut at = 1;
     loop {

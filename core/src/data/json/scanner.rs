@@ -7,12 +7,12 @@ use super::parse::parse_element;
 use std::io::Read;
 use std::path::Path;
 
-/// Longest element; the largest polygons and masks take some hundred kilobytes.
+/// Maximum length of an element; the largest polygons and masks take some hundred kilobytes.
 const LONGEST_ELEMENT: usize = 256 << 20;
 const CHUNK: usize = 1 << 18;
 
-/// Calls `each` with every element of the lists of a file, in their order. Returns what the file seems to
-/// be where it is not COCO, and the error with its line and column where it is not JSON.
+/// Calls `each` with every element of the lists of a file, in order. Returns the kind of the
+/// file if it is not COCO, and an error with its line and column if it is not JSON.
 pub(crate) fn scan(
     path: &Path,
     each: &mut dyn FnMut(Element) -> Result<(), String>,
@@ -45,7 +45,7 @@ impl From<String> for ScanError {
 
 struct Scanner {
     reader: Box<dyn Read>,
-    /// Bytes that are not used up, from `at`.
+    /// Buffered bytes; those from `at` on are not consumed.
     buffer: Vec<u8>,
     at: usize,
     line: u64,
@@ -56,7 +56,7 @@ struct Scanner {
 }
 
 impl Scanner {
-    /// Reads more; false at the end of the file.
+    /// Reads more; returns false at the end of the file.
     fn fill(&mut self) -> Result<bool, ScanError> {
         if self.ended {
             return Ok(false);
@@ -91,7 +91,7 @@ impl Scanner {
         ))
     }
 
-    /// Skips white space; the next byte.
+    /// Skips white space and returns the next byte.
     fn peek(&mut self) -> Result<Option<u8>, ScanError> {
         loop {
             match self.buffer.get(self.at).copied() {
@@ -232,7 +232,7 @@ impl Scanner {
         Ok(self.buffer[start..end].to_vec())
     }
 
-    /// Where the next value lies in the buffer; it is used up.
+    /// Range of the next value in the buffer; the value is consumed.
     fn span(&mut self) -> Result<(usize, usize), ScanError> {
         if self.peek()?.is_none() {
             return Err(self.error("the file ends where a value is expected"));
@@ -260,7 +260,7 @@ impl Scanner {
             end += 1;
             if in_string {
                 match byte {
-                    // The escaped byte may lie behind the end of the buffer.
+                    // The escaped byte may lie beyond the end of the buffer.
                     b'\\' => {
                         if end >= self.buffer.len() {
                             let used = end - self.at;

@@ -4,13 +4,13 @@ use super::fields::{Field, Number, Numbers};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
-/// A segmentation as it is written.
+/// A segmentation as written in the file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum RawSegmentation {
     /// Absent or null.
     #[default]
     Missing,
-    /// Polygons `x, y, x, y, ...`; NaN stands for an element that is no number.
+    /// Polygons `x, y, x, y, ...`; NaN stands for an element that is not a number.
     Polygons(Vec<Vec<f64>>),
     /// Run lengths.
     Rle {
@@ -18,7 +18,7 @@ pub(crate) enum RawSegmentation {
         size: Field<Numbers>,
         counts: Counts,
     },
-    /// Something else, as it is shown in messages.
+    /// Any other value, as it is shown in messages.
     Other(String),
 }
 
@@ -81,10 +81,12 @@ impl<'de> Visitor<'de> for SegmentationVisitor {
                     other = Some("a list of numbers; write a list of polygons, [[x1, y1, ...]]")
                 }
                 Part::Points => {
-                    other = Some("a list of point pairs; write x and y in turn, [[x1, y1, ...]]")
+                    other = Some(
+                        "a list of point pairs; write a flat list, x and y alternating, [[x1, y1, ...]]",
+                    )
                 }
                 Part::Object => other = Some("a list of objects; write the object alone"),
-                Part::Other => other = Some("a list of something else than polygons"),
+                Part::Other => other = Some("a list of something other than polygons"),
             }
         }
         Ok(match other {

@@ -49,7 +49,7 @@ impl Reader<'_> {
             }
             if let Some(first) = first {
                 let reason = format!(
-                    "categories {first} and {id} are both called `{name}`, and are two classes"
+                    "categories {first} and {id} are both called `{name}`, but stay two classes"
                 );
                 let fix = "give them one id if they are the same (`dataset check --fix OUT`)";
                 self.warn(Fault::new("category name twice", reason, fix));

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// Annotations on their way through the checks: parsed and drawn by several threads where there are many.
+/// Pipeline of the annotation checks: annotations are parsed and rasterized by several threads if there are many.
 pub(super) struct Checks {
     pub batch: Batch,
     pub table: Option<Arc<Table>>,
@@ -27,7 +27,7 @@ impl Checks {
         }
     }
 
-    /// Hands the batch to a thread.
+    /// Passes the batch to a thread.
     pub fn start(&mut self) -> Result<(), String> {
         let batch = std::mem::take(&mut self.batch);
         let table = self.table.clone().unwrap_or_default();
@@ -36,7 +36,7 @@ impl Checks {
             self.finished.push(batch.check(&table, &limits)?);
             return Ok(());
         }
-        // One more than there are cores, so that none waits.
+        // One more than there are cores, so that no core waits.
         while self.running.len() > self.threads {
             self.join_oldest()?;
         }

@@ -12,9 +12,9 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 impl Reader<'_> {
-    /// A number for an image whose id is none.
+    /// A number for an image whose id is not one.
     fn give_id(&mut self, index: usize, image: &Result<RawImage, String>, reason: String) -> u64 {
-        // Beyond the numbers that other entries may have.
+        // Beyond the ids that other entries may have.
         let id = self.highest_image + 1;
         self.highest_image = id;
         if let Ok(RawImage {
@@ -141,7 +141,7 @@ impl Reader<'_> {
         Ok(sample)
     }
 
-    /// One note for each way in which file names differ from those of the entries.
+    /// One note per way in which file names differ from those of the entries.
     fn note_names(&mut self, locator: &Locator) {
         for (difference, (count, name, path)) in &locator.notes {
             let reason = format!(

@@ -1,4 +1,4 @@
-//! Reads a split. Every annotation is checked; a bad one is left out and named.
+//! Reader of a split. Every annotation is checked; bad ones are left out and reported.
 
 mod categories;
 mod checks;
@@ -17,13 +17,13 @@ use checks::Checks;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// Reads a split without what is bad, and every problem that is found without decoding an image.
+/// Reads a split without its bad entries, and returns every problem that is found without decoding images.
 pub(crate) fn read_split(split: &Split) -> Result<(Dataset, Vec<Problem>), DataError> {
     read(split, false)
 }
 
 /// As [`read_split`], but repairs what has a certain meaning: boxes that contradict their masks, row-major RLE,
-/// normalized coordinates, ids, names used twice. Each repair is a warning.
+/// normalized coordinates, ids, duplicate names. Each repair is a warning.
 pub(crate) fn read_repaired(split: &Split) -> Result<(Dataset, Vec<Problem>), DataError> {
     read(split, true)
 }
@@ -72,18 +72,18 @@ struct Reader<'a> {
     images: Vec<(usize, Result<RawImage, String>)>,
     categories: Vec<(usize, Result<RawCategory, String>)>,
     samples: Vec<Sample>,
-    /// Ids of entries that are left out, whose annotations are not named again.
+    /// Ids of entries that are left out, whose annotations are not reported again.
     dropped: HashSet<u64>,
     left_out: Vec<LeftOut>,
-    /// Ids given to images whose own ids are no numbers, by these as they are shown.
+    /// Ids assigned to images whose own ids are not numbers, by the text of these.
     given: HashMap<String, u64>,
     highest_image: u64,
-    /// Categories that are taken for another of the same name.
+    /// Categories that are merged with another of the same name.
     merged: HashMap<u64, u64>,
     checks: Checks,
 }
 
-/// The entries of a problem.
+/// The ids of a problem's entries.
 #[derive(Clone, Copy, Default)]
 struct Place {
     image: Option<u64>,
@@ -133,7 +133,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Makes samples of the images read so far, once.
+    /// Creates samples for the images read so far, once.
     fn prepare(&mut self) {
         if self.checks.table.is_none() {
             self.make_samples();

@@ -31,7 +31,7 @@ fn a_split_is_found_by_either_name_and_none_by_chance() {
         message.contains("train2014") && message.contains("train2017"),
         "{message}"
     );
-    // The file of every split; its images do not lie beside it.
+    // The file serves as every split; its images are not beside it.
     assert_eq!(found("test").unwrap(), at.path());
     assert_eq!(found("VAL").unwrap(), at.path().join("val2017"));
 }
@@ -88,7 +88,7 @@ fn layouts_of_annotation_tools_are_found() {
             "_annotations.coco.json",
             "",
         ),
-        // A folder for each split, with its own annotations.
+        // A folder per split, with its own annotations.
         (
             &["Train/annotations.json", "Train/images/a.png"],
             "train",

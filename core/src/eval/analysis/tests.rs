@@ -50,7 +50,7 @@ fn pets() -> Dataset {
 fn every_mistake_is_counted_where_it_belongs() {
     let (cat, dog) = (square(10.0, 10.0, 20.0), square(60.0, 60.0, 20.0));
     let found = vec![
-        // All right.
+        // All correct.
         (
             1,
             vec![
@@ -58,7 +58,7 @@ fn every_mistake_is_counted_where_it_belongs() {
                 detection(2, 0.9, dog.clone()),
             ],
         ),
-        // The dog is taken for a cat, and there is a detection of nothing.
+        // The dog is detected as a cat, and one detection matches nothing.
         (
             2,
             vec![
@@ -67,7 +67,7 @@ fn every_mistake_is_counted_where_it_belongs() {
                 detection(2, 0.7, square(10.0, 70.0, 20.0)),
             ],
         ),
-        // Only the cat; a weak detection is no mistake.
+        // Only the cat is detected; a detection with a low score is not a mistake.
         (
             3,
             vec![

@@ -104,10 +104,10 @@ pub(super) fn read_results(
             results.len()
         ));
     }
-    // A few odd shapes are a model's; all of them are a mistake of the program that wrote them.
+    // A few contradictions come from a model; if all boxes contradict, the program that wrote them is wrong.
     if 2 * contradictions > compared {
         faults.push(format!(
-            "{contradictions} of {compared} boxes do not fit their masks, e.g. {cause}"
+            "{contradictions} of {compared} boxes do not match their masks, e.g. {cause}"
         ));
     }
     faults.refuse(
@@ -124,7 +124,7 @@ fn begins_with_list(path: &Path) -> bool {
     text.trim_start().starts_with('[')
 }
 
-/// Compares the box of a result with its mask; `None` where it lacks one of them.
+/// Compares the box of a result with its mask; `None` if one of them is missing.
 fn contradiction(
     result: &RawAnnotation,
     sizes: &HashMap<u64, (u32, u32)>,
@@ -142,7 +142,7 @@ fn contradiction(
     })
 }
 
-/// Results of masks alone get the boxes of the masks, as in pycocotools.
+/// Results with masks only get the bounding boxes of the masks, as in pycocotools.
 fn fill_boxes(results: &mut [Annotation], sizes: &HashMap<u64, (u32, u32)>) {
     if results.iter().any(|result| result.bbox.is_some()) {
         return;

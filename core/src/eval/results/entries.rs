@@ -7,7 +7,7 @@ use crate::data::segmentation::mask;
 use hotcoco::{Annotation, Segmentation};
 use std::collections::{HashMap, HashSet};
 
-/// An annotation or a result of a known image and class, with a sound mask if it has one.
+/// An annotation or a result of a known image and class, with a valid mask if it has one.
 pub(super) fn annotation(
     raw: RawAnnotation,
     sizes: &HashMap<u64, (u32, u32)>,

@@ -9,7 +9,7 @@ use hotcoco::{Category, Image};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-/// An annotation file with its numbers as they are written.
+/// An annotation file with its numbers as written.
 pub(super) fn ground_truth(path: &Path) -> Result<hotcoco::Dataset, EvalError> {
     let mut truth = hotcoco::Dataset::default();
     let (mut annotations, mut faults) = (Vec::new(), Faults::default());
@@ -70,7 +70,7 @@ pub(super) fn ground_truth(path: &Path) -> Result<hotcoco::Dataset, EvalError> {
             Err(reason) => faults.push(format!("{shown}: {reason}")),
         }
     }
-    // hotcoco reports ids; matching needs them to differ.
+    // hotcoco reports ids; matching needs unique ones.
     for (id, annotation) in (1..).zip(&mut truth.annotations) {
         annotation.id = id;
     }

@@ -5,7 +5,7 @@ use crate::data::json::Field;
 use crate::data::raw::RawAnnotation;
 use std::collections::HashMap;
 
-/// Replaces the image ids of results by those of the images that they name. Returns how many ids changed.
+/// Replaces the image ids of results by those of the images with their `file_name`. Returns the number of changed ids.
 pub(super) fn by_file_names(
     results: &mut [(usize, RawAnnotation)],
     truth: &hotcoco::Dataset,
@@ -50,7 +50,7 @@ pub(super) fn by_file_names(
         let found = found.or_else(|| by_last.get(&last(name)).copied().flatten());
         let Some(id) = found else {
             faults.push(format!(
-                "result {index}: `file_name` {name} is no image of the ground truth"
+                "result {index}: `file_name` {name} is not an image of the ground truth"
             ));
             continue;
         };

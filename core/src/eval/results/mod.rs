@@ -1,5 +1,5 @@
-//! Evaluates results files, of any program, against annotation files. Nothing that would silently lower a
-//! number is taken: unknown images and classes, masks of another size, missing scores.
+//! Evaluates results files, of any program, against annotation files. Anything that would silently lower a
+//! metric is an error: unknown images and classes, masks of another size, missing scores.
 
 mod detections;
 mod entries;
@@ -15,17 +15,17 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The numbers of a results file, and what a reader of them should know.
+/// The metrics of a results file, with notes.
 #[derive(Clone, Debug)]
 pub struct ResultsEvaluation {
-    /// COCO's numbers; those of masks are undefined (-1) where no result has a mask.
+    /// COCO's metrics; those of masks are undefined (-1) if no result has a mask.
     pub metrics: Metrics,
-    /// Remarks, such as images without results.
+    /// Notes, for example about images without results.
     pub notes: Vec<String>,
 }
 
-/// Evaluates a COCO results file against a COCO annotation file. Results that name their image
-/// (`file_name`) are matched by it, the others by `image_id`.
+/// Evaluates a COCO results file against a COCO annotation file. Results with a
+/// `file_name` are matched by it, the others by `image_id`.
 pub fn evaluate_files(
     annotations: &Path,
     results: &Path,
@@ -50,7 +50,7 @@ pub fn evaluate_files(
         protocol: options.protocol,
     };
     if !masks {
-        notes.push("the results have boxes only, so that the mask numbers are undefined".into());
+        notes.push("the results have boxes only, so the mask metrics are undefined".into());
     }
     Ok(ResultsEvaluation { metrics, notes })
 }

@@ -18,7 +18,7 @@ pub struct Fpn {
 }
 
 impl Fpn {
-    /// A pyramid on top of four levels of `channels`.
+    /// A feature pyramid for C2 to C5 with `channels`.
     pub fn new(init: &Init<'_>, channels: [usize; 4], config: &ModelConfig) -> Self {
         let output = config.fpn_channels;
         let block = |init: Init<'_>, input: usize, kernel: usize| {
@@ -53,7 +53,7 @@ impl Fpn {
             .collect::<Vec<_>>();
         for level in (0..3).rev() {
             let top = laterals[level + 1].clone();
-            // Moved out, so that the sum may take its place in memory.
+            // Moved out, so that the sum can reuse its memory.
             let lateral = std::mem::replace(&mut laterals[level], top.clone());
             laterals[level] = upsample_add(lateral, top);
         }
@@ -66,7 +66,7 @@ impl Fpn {
         pyramid
     }
 
-    /// Counts the activations of an image: each output is the input of a layer that learns.
+    /// Counts the activations of an image: each output is the input of a layer with trained parameters.
     pub(crate) fn count(&self, memory: &mut Activations, cells: &dyn Fn(usize) -> u64) {
         for blocks in [&self.inner_blocks, &self.layer_blocks] {
             for (level, (conv, norm)) in blocks.iter().enumerate() {

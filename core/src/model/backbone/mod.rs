@@ -1,7 +1,7 @@
-//! Backbones: images in, a pyramid of features out.
+//! Backbones: from images to a feature pyramid.
 //!
 //! A backbone owns its stages: their layers, how they are initialized and frozen, and how much memory their activations
-//! take. Another one is another variant of [`Body`].
+//! use. To add a backbone, add a variant of [`Body`].
 
 pub(crate) mod fpn;
 pub(crate) mod resnet;
@@ -14,7 +14,7 @@ use burn::tensor::{FloatDType, Tensor};
 use fpn::Fpn;
 use resnet::ResNet;
 
-/// A body and a feature pyramid on top of it.
+/// A body and its feature pyramid.
 #[derive(Module, Debug)]
 pub struct BackboneFpn {
     /// C2 to C5.
@@ -23,7 +23,7 @@ pub struct BackboneFpn {
     pub fpn: Fpn,
 }
 
-/// The network below the pyramid; parameters are under `backbone.body` whichever it is.
+/// The network below the pyramid; its parameters are under `backbone.body` for every variant.
 #[derive(Module, Debug)]
 pub enum Body {
     /// Residual networks.

@@ -103,7 +103,7 @@ struct BlockSettings {
     input: usize,
     /// Channels of all convolutions but the last one of a bottleneck.
     width: usize,
-    /// A block is a bottleneck where it has more outputs than its width.
+    /// Output channels. A block is a bottleneck if they exceed its width.
     output: usize,
     stride: usize,
     /// Whether a bottleneck strides in its first 1x1 convolution.

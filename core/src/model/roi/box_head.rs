@@ -15,7 +15,7 @@ pub struct BoxHead {
 }
 
 impl BoxHead {
-    /// A head for the pyramid's channels.
+    /// A box head for the configured pyramid.
     pub fn new(init: &Init<'_>, config: &ModelConfig) -> Self {
         let pool = config.box_head.pool;
         let hidden = config.box_head.hidden;
@@ -52,7 +52,7 @@ pub struct BoxPredictor {
 }
 
 impl BoxPredictor {
-    /// A predictor of the configured classes.
+    /// A predictor for the configured classes.
     pub fn new(init: &Init<'_>, config: &ModelConfig) -> Self {
         let hidden = config.box_head.hidden;
         let linear = |name: &str, output: usize, deviation: f64| {

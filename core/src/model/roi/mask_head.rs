@@ -1,4 +1,4 @@
-//! The mask head: convolutions, a 2x up-sampling, one mask per class.
+//! The mask head: convolutions, a 2x upsampling, one mask per class.
 
 use crate::config::{ModelConfig, NormKind};
 use crate::model::init::{Fill, Init};
@@ -61,7 +61,7 @@ pub(crate) fn count_mask_head(
     memory.keep(layers);
 }
 
-/// Up-sampling and the class-wise masks.
+/// Upsampling and the class-wise masks.
 #[derive(Module, Debug)]
 pub struct MaskPredictor {
     conv5_mask: Deconv2x2,
@@ -69,13 +69,14 @@ pub struct MaskPredictor {
 }
 
 impl MaskPredictor {
-    /// A predictor of the configured classes.
+    /// A predictor for the configured classes.
     pub fn new(init: &Init<'_>, config: &ModelConfig) -> Self {
         let head = &config.mask_head;
         let input = head.convs.last().copied().unwrap_or(config.fpn_channels);
         let logits = ConvSettings {
             bias: true,
-            // As Detectron2: torchvision's Kaiming would start narrow heads at logits of tens.
+            // As in Detectron2: with torchvision's Kaiming initializer, narrow heads would start with logits in the
+            // tens.
             fill: Fill::Normal(0.001),
             ..ConvSettings::new(head.hidden, config.num_classes, 1)
         };
@@ -110,8 +111,8 @@ impl Deconv2x2 {
         }
     }
 
-    /// `[r, in, h, w]` -> `[r, out, 2h, 2w]`, and a ReLU: with stride 2 no outputs overlap, so it is a
-    /// 1x1 convolution to four times the channels and a pixel shuffle, which every backend has fast.
+    /// `[r, in, h, w]` -> `[r, out, 2h, 2w]`, and a ReLU. With stride 2 no outputs overlap, so this is a
+    /// 1x1 convolution to four times the channels and a pixel shuffle, both of which are fast on every backend.
     fn rectified(&self, x: Tensor<4>) -> Tensor<4> {
         let [r, _, h, w] = x.dims();
         let [input, output, _, _] = self.weight.dims();

@@ -1,4 +1,4 @@
-//! RoI heads: pooled RoIs in, boxes and masks out.
+//! RoI heads: from pooled RoIs to boxes and masks.
 
 pub(crate) mod box_head;
 pub(crate) mod mask_head;

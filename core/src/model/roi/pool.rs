@@ -32,7 +32,7 @@ impl Rois {
         Self(roi_rows(boxes, POOLED_LEVELS))
     }
 
-    /// The RoIs for features with a graph. No gradient flows to them.
+    /// The RoIs for features with an autodiff graph. No gradient flows to them.
     #[cfg(feature = "train")]
     pub(crate) fn tracked(self) -> Self {
         Self(Tensor::from_inner(self.0))
@@ -45,8 +45,8 @@ pub fn roi_rows(boxes: Tensor<3>, (k_min, k_max): (i32, i32)) -> Tensor<2> {
     let [n, slots, _] = boxes.dims();
     let corner = |i: usize| boxes.clone().narrow(2, i, 1);
     let side = ((corner(2) - corner(0)) * (corner(3) - corner(1))).sqrt();
-    // A box is pooled from level k or a coarser one where its side is 224 * 2^(k - 4) pixels or
-    // more: comparisons round alike on every device, logarithms do not.
+    // A box is pooled from level k or a coarser one if its side is 224 * 2^(k - 4) pixels or
+    // more: comparisons round the same on every device, logarithms do not.
     let levels = (k_min + 1..=k_max)
         .map(|k| 224.0 * (k as f32 - 4.0 - 1e-6).exp2())
         .map(|smallest| side.clone().greater_equal_elem(smallest).float())

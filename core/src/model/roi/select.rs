@@ -15,10 +15,10 @@ fn decoding(config: &RoiConfig) -> BoxDecoding {
     }
 }
 
-/// A scored box of one class, in the pixels of the resized image.
+/// A scored box of one class, in pixels of the resized image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ScoredBox {
-    /// Where it is.
+    /// The box.
     pub bbox: Bbox,
     /// Class, `1..k`.
     pub label: usize,
@@ -111,7 +111,7 @@ pub struct DetectionSlots {
 }
 
 impl DetectionSlots {
-    /// The valid slots of each image, in one read. Errs where the device fails.
+    /// The valid slots of each image, in one read. Fails if the device fails.
     pub async fn read(self) -> Result<Vec<Vec<ScoredBox>>, ExecutionError> {
         let [_, slots] = self.labels.dims();
         let columns = vec![
@@ -136,12 +136,12 @@ impl DetectionSlots {
     }
 }
 
-/// The detections of each image in fixed slots, with nothing read; [`postprocess`] is the host's version.
+/// The detections of each image in fixed slots, without reading from the device; [`postprocess`] is the host's version.
 ///
 /// * `logits [n * r, k]` and `deltas [n * r, 4k]` of the `r` slots per image of `proposals`.
 /// * `sizes [n, 2]` - see [`crate::model::image_sizes`].
 ///
-/// Where scores of two classes are equal, the lower class comes first.
+/// If scores of two classes are equal, the lower class comes first.
 pub fn postprocess_slots(
     logits: Tensor<2>,
     deltas: Tensor<2>,

@@ -7,7 +7,7 @@ use crate::model::memory::Activations;
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-/// The network; its parameters are under `rpn.head`.
+/// The RPN; its parameters are under `rpn.head`.
 #[derive(Module, Debug)]
 pub struct Rpn {
     head: RpnHead,
@@ -32,7 +32,7 @@ pub struct RpnOutput {
 }
 
 impl Rpn {
-    /// A network for the pyramid's channels and the configured anchors.
+    /// An RPN for the pyramid's channels and the configured anchors.
     pub fn new(init: &Init<'_>, config: &ModelConfig) -> Self {
         let head = init.child("head");
         let channels = config.fpn_channels;
@@ -104,7 +104,7 @@ impl Rpn {
 
 #[cfg(feature = "train")]
 impl RpnOutput {
-    /// The same predictions without their graph, if they have one.
+    /// The same predictions, detached from their autodiff graph.
     pub(crate) fn untracked(self) -> Self {
         if !self.objectness.device().is_autodiff() {
             return self;

@@ -113,7 +113,7 @@ pub struct AnchorSlots {
 
 impl AnchorSlots {
     /// Anchors for an image of `padded = (height, width)` pixels with feature maps `grids` `(rows,
-    /// columns)`. Made on the device: 270,000 anchors of a large image are 4 MB to upload.
+    /// columns)`. Computed on the device: uploading 270,000 anchors of a large image would take 4 MB.
     pub fn new(
         padded: (usize, usize),
         grids: &[(usize, usize)],
@@ -146,7 +146,8 @@ impl AnchorSlots {
     }
 }
 
-/// The best proposals of each image in fixed slots, with nothing read; [`filter_proposals`] is the host's version.
+/// The best proposals of each image in fixed slots, without reading from the device; [`filter_proposals`] is the host's
+/// version.
 ///
 /// * `objectness [n, a]` - logits; `deltas [n, a, 4]`, for the `a` anchors.
 /// * `sizes [n, 2]` - see [`crate::model::image_sizes`].

@@ -10,7 +10,7 @@ use crate::random::Stream;
 use ::image::RgbImage;
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// The objects of an image, in the pixels of the resized image; crowds are left out.
+/// The objects of an image, in pixels of the resized image; crowds are left out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Truth {
     /// Boxes.
@@ -28,12 +28,12 @@ pub struct TrainSample {
     pub image_id: u64,
     /// The normalized, resized image.
     pub planes: Planes,
-    /// Its objects.
+    /// Its ground truth.
     pub truth: Truth,
 }
 
 impl TrainSample {
-    /// Prepares a decoded image, mirrored if `flip`.
+    /// Prepares a decoded image, flipped horizontally if `flip`.
     pub fn new(image: RgbImage, sample: &Sample, config: &ImageConfig, flip: bool) -> Self {
         let original = (image.height(), image.width());
         let resized = config.resized(original.0, original.1);
@@ -41,10 +41,10 @@ impl TrainSample {
         Self::placed(&image, sample, config, &placement)
     }
 
-    /// The part of a decoded image that `placement` shows.
+    /// Prepares the part of a decoded image that `placement` shows.
     ///
-    /// An object that it cuts gets the box of what is left of its mask; one of which nothing is left, or
-    /// which became smaller than a pixel in an image that is not shown whole, is left out.
+    /// An object at the border gets the box of the remaining part of its mask. Objects without remaining pixels are
+    /// left out, as are objects smaller than a pixel in an image that is cropped.
     pub fn placed(
         image: &RgbImage,
         sample: &Sample,
@@ -63,7 +63,7 @@ impl TrainSample {
                     bbox = bounds;
                 }
             }
-            // A box that vanishes would give infinite deltas.
+            // A box without area would give infinite deltas.
             if bbox[2] > bbox[0] && bbox[3] > bbox[1] {
                 truth.boxes.push(bbox);
                 truth.labels.push(instance.label);
@@ -78,13 +78,13 @@ impl TrainSample {
     }
 }
 
-/// Whether a box reaches over its window.
+/// Whether a box extends beyond its window.
 fn is_cut(bbox: &Bbox, placement: &Placement) -> bool {
     let (height, width) = (placement.size.0 as f32, placement.size.1 as f32);
     bbox[0] < 0.0 || bbox[1] < 0.0 || bbox[2] > width || bbox[3] > height
 }
 
-/// Images that are trained on together.
+/// A batch of training images.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// `[n, 3, h, w]`, zero-padded right and bottom.
@@ -97,7 +97,7 @@ pub struct Batch {
     pub truths: Vec<Truth>,
     /// Ids of the images.
     pub image_ids: Vec<u64>,
-    /// Position of each image in the step, which decides its samples on every rank.
+    /// Position of each image in the step, which determines its samples on every rank.
     pub places: Vec<usize>,
 }
 
@@ -117,8 +117,8 @@ impl Batch {
         Self::of_share(samples.into_iter().enumerate().collect(), size)
     }
 
-    /// Stacks a rank's share of a step's images, each with its place in the step, padded to
-    /// `(height, width)` as the whole step is. It may be empty.
+    /// Stacks a rank's shard of a step's images, each with its position in the step, padded to
+    /// `(height, width)` like the whole step. It may be empty.
     pub fn of_share(samples: Vec<(usize, TrainSample)>, size: (usize, usize)) -> Self {
         let (places, samples): (Vec<_>, Vec<_>) = samples.into_iter().unzip();
         let planes: Vec<&Planes> = samples.iter().map(|sample| &sample.planes).collect();
@@ -144,14 +144,14 @@ impl Batch {
         Tensor::from_data(TensorData::new(self.values.clone(), self.shape), device)
     }
 
-    /// The random numbers that sample the anchors and the RoIs of an image of a step's `stream`.
+    /// The random numbers for sampling the anchors and RoIs of an image; `stream` is that of the step.
     pub(crate) fn streams(&self, image: usize, stream: Stream) -> [Stream; 2] {
         let place = 2 * self.places[image] as u64;
         [stream.fork(place), stream.fork(place + 1)]
     }
 
-    /// Cuts the batch into `parts` of equal size, the first ones of one image more; never an empty
-    /// one. Padding stays; each part counts its places anew.
+    /// Splits the batch into `parts` of equal size, or with one more image in the first ones; never into empty
+    /// ones. Padding is kept; positions are renumbered in each part.
     pub fn split(self, parts: usize) -> Vec<Self> {
         let images = self.image_ids.len();
         let parts = parts.clamp(1, images.max(1));

@@ -1,4 +1,4 @@
-//! A few shapes for all batches: images of like aspect ratio share one.
+//! Aspect-ratio buckets: images of similar aspect ratio are padded to one shape, so that few shapes occur.
 
 use super::augment::Augment;
 use crate::config::Config;
@@ -10,7 +10,7 @@ use std::ops::Range;
 /// Rows and columns of a padded batch.
 pub type Shape = (usize, usize);
 
-/// The buckets of the training images, where `data.buckets` asks for them.
+/// The buckets of the training images, if `data.buckets` is set.
 pub(crate) fn buckets(dataset: &Dataset, config: &Config) -> Option<Buckets> {
     let (augment, image) = (Augment::new(config), &config.image);
     let shape = |sample: &Sample| {
@@ -25,12 +25,12 @@ pub(crate) fn buckets(dataset: &Dataset, config: &Config) -> Option<Buckets> {
     (config.data.buckets > 0).then(|| Buckets::new(&shapes(), config.data.buckets))
 }
 
-/// Which shape each image is padded to.
+/// The assignment of images to padded shapes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Buckets {
-    /// Shapes of the buckets, from upright to wide.
+    /// Shapes of the buckets, from portrait to landscape.
     shapes: Vec<Shape>,
-    /// Holds every image.
+    /// The shape that holds every image.
     largest: Shape,
     /// The bucket of each image.
     of: Vec<u16>,
@@ -38,15 +38,15 @@ pub struct Buckets {
 
 impl Buckets {
     /// Groups images of `sizes` (padded rows and columns) so that padding each to its bucket's shape
-    /// takes the fewest pixels in all. With the shape that batches of several buckets get there are no
-    /// more than `most` shapes.
+    /// takes the fewest pixels in total. Batches that mix buckets get a shape of their own; it counts towards `most`,
+    /// the largest number of shapes.
     pub fn new(sizes: &[Shape], most: usize) -> Self {
         let mut counts: HashMap<Shape, usize> = HashMap::new();
         for size in sizes {
             *counts.entry(*size).or_default() += 1;
         }
         let mut counted: Vec<(Shape, usize)> = counts.into_iter().collect();
-        // Aspect ratios without a rounding: w1 / h1 against w2 / h2.
+        // Aspect ratios compared without rounding: w1 / h1 against w2 / h2.
         counted.sort_by(|(a, _), (b, _)| (a.1 * b.0).cmp(&(b.1 * a.0)).then(a.cmp(b)));
         let shape = |group: &Range<usize>| {
             let sizes = counted[group.clone()].iter();
@@ -69,7 +69,7 @@ impl Buckets {
         }
     }
 
-    /// How many buckets there are.
+    /// Number of buckets.
     pub fn len(&self) -> usize {
         self.shapes.len()
     }
@@ -91,7 +91,7 @@ impl Buckets {
         smallest.copied().unwrap_or(self.largest)
     }
 
-    /// Every shape that a batch may have.
+    /// Every shape that a batch can have.
     pub fn shapes(&self) -> Vec<Shape> {
         let mut shapes = self.shapes.clone();
         if !shapes.contains(&self.largest) {
@@ -105,11 +105,11 @@ fn hull(a: Shape, b: Shape) -> Shape {
     (a.0.max(b.0), a.1.max(b.1))
 }
 
-/// Cuts sizes in order of their aspect ratio into at most `most` runs, each padded to its hull, with the
-/// fewest pixels in all.
+/// Splits sizes, sorted by aspect ratio, into at most `most` runs, each padded to its maximum, with the
+/// fewest pixels in total.
 fn groups(sizes: &[(Shape, usize)], most: usize) -> Vec<Range<usize>> {
     let n = sizes.len();
-    // best[k][end]: pixels of the first `end` sizes in k + 1 runs, and where the last one starts.
+    // best[k][end]: pixels of the first `end` sizes in k + 1 runs, and the start of the last run.
     let mut best: Vec<Vec<(usize, usize)>> = Vec::new();
     for runs in 0..most.min(n) {
         let mut row = vec![(usize::MAX, 0); n + 1];
@@ -148,7 +148,7 @@ fn groups(sizes: &[(Shape, usize)], most: usize) -> Vec<Range<usize>> {
 mod tests {
     use super::*;
 
-    /// Pixels of every image padded to its bucket.
+    /// Total pixels when every image is padded to its bucket.
     fn pixels(buckets: &Buckets) -> usize {
         let area = |bucket: &u16| {
             let (h, w) = buckets.shapes[*bucket as usize];
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn few_shapes_hold_every_image_with_little_padding() {
-        // COCO's sizes at 800 to 1333 px, about as often.
+        // COCO's sizes at 800 to 1333 px, with roughly their frequencies.
         let mut sizes = vec![(800, 1088); 600];
         sizes.extend([(1088, 800); 220]);
         sizes.extend([(800, 1216); 120]);
@@ -181,8 +181,8 @@ mod tests {
             before = pixels(&buckets);
         }
         assert_eq!(Buckets::new(&sizes, 1).shapes(), [(1344, 1344)]);
-        // Six for the seven sizes and one for batches of wide and upright ones together: all but the
-        // strips have their own.
+        // Six for the seven sizes and one for batches of landscape and portrait images: all sizes but the
+        // very elongated ones have their own.
         assert!(before as f64 / (needed as f64) < 1.01);
         let four = Buckets::new(&sizes, 4);
         assert!(pixels(&four) as f64 / (needed as f64) < 1.09);

@@ -1,4 +1,4 @@
-//! Batches prepared in the background, in an order that is a function of the seed.
+//! Background preparation of batches, in an order that is a function of the seed.
 
 use super::augment::Augment;
 use super::batch::{Batch, TrainSample};
@@ -16,13 +16,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 /// Prepares batches ahead of the training step, several at once on `data.workers` threads; at most
-/// `data.prefetch` wait.
+/// `data.prefetch` batches are queued.
 pub struct Loader {
     batches: Receiver<Receiver<Result<Batch, LoadError>>>,
 }
 
 impl Loader {
-    /// Starts at step `first` of the configured run, on `rank`'s share of each step's images.
+    /// Starts at step `first` of the configured run, with `rank`'s shard of each step's images.
     pub fn start(
         dataset: Arc<Dataset>,
         config: &Config,
@@ -31,18 +31,18 @@ impl Loader {
     ) -> Result<Self, LoadError> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(config.data.workers)
-            // A panic is printed to standard error and ends the batch; rayon would end the process.
+            // A panic is printed to standard error and ends the batch; rayon would abort the process.
             .panic_handler(|_| {})
             .build()?;
         let plan = Arc::new(Plan::new(dataset, config, rank));
         let steps = config.train.steps;
-        // A batch in the making counts: it is in the channel before it is begun.
+        // A batch in preparation counts: it is in the channel before its preparation starts.
         let (sender, batches) = sync_channel(config.data.prefetch);
         std::thread::spawn(move || {
             for step in first..steps {
                 let (done, batch) = sync_channel(1);
                 let plan = plan.clone();
-                // The training loop has ended early and receives no more batches.
+                // The training loop has ended early and no longer receives batches.
                 if sender.send(batch).is_err() {
                     return;
                 }
@@ -98,19 +98,19 @@ impl Plan {
             })
             .collect();
         let samples: Vec<_> = samples?.into_iter().flatten().collect();
-        // Several ranks find out together whether any of them has an image.
+        // Ranks exchange whether any of them has an image.
         if samples.is_empty() && self.rank.world == 1 {
             return Err(LoadError::NothingLeft);
         }
         Ok(Batch::of_share(samples, self.padded_size(step)))
     }
 
-    /// The random numbers of what is done to the image at `position`.
+    /// The random numbers for augmenting the image at `position`.
     fn numbers(&self, position: usize) -> Stream {
         self.stream.fork(!(position as u64))
     }
 
-    /// Height and width of the whole step, whichever part of it this rank has: padding changes what a
+    /// Padded height and width of the whole step, the same on every rank: padding changes what a
     /// network computes near the border.
     fn padded_size(&self, step: usize) -> Shape {
         let positions = step * self.batch_size..(step + 1) * self.batch_size;
@@ -127,7 +127,7 @@ impl Plan {
         padded_size(sizes, self.image.size_divisor, self.image.smallest_batch())
     }
 
-    /// The image at `position`, with what is pasted onto it; none where it is left out.
+    /// The image at `position`, with copy-paste applied; `None` if it is left out.
     fn sample(&self, position: usize) -> Result<Option<TrainSample>, LoadError> {
         let stream = self.numbers(position);
         let Some(mut sample) = self.read(self.order.at(position), stream)? else {
@@ -141,7 +141,7 @@ impl Plan {
         Ok(Some(sample))
     }
 
-    /// An image without what is pasted onto it; none where it cannot be read and is left out.
+    /// An image before copy-paste; `None` if it cannot be read and is left out.
     fn read(&self, index: usize, stream: Stream) -> Result<Option<TrainSample>, LoadError> {
         let sample = &self.dataset.samples[index];
         let image = usable_image(sample, self.on_problem)?;

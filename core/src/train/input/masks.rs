@@ -6,8 +6,8 @@ use crate::image::transform::nearest_taps;
 use mrcnn_kernels::{BitMasks, MaskWindow, mask_target};
 use vernier_mask::Rle;
 
-/// The window of a resized image that an object's mask covers; memory goes with the object, not
-/// with the image.
+/// The mask of an object in its bounding window of a resized image; its memory depends on the size of the object, not
+/// of the image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TruthMask {
     x: usize,
@@ -22,7 +22,7 @@ pub struct TruthMask {
 
 impl TruthMask {
     /// The mask of an original image, resized to `image = (height, width)` by nearest neighbours
-    /// as torchvision does, mirrored first if `flip`.
+    /// as in torchvision, flipped horizontally first if `flip`.
     pub fn new(mask: &Rle, (height, width): (usize, usize), flip: bool) -> Self {
         let resized = (height as u32, width as u32);
         Self::placed(mask, &Placement::whole((mask.h, mask.w), resized, flip))
@@ -66,7 +66,7 @@ impl TruthMask {
         }
     }
 
-    /// Rows and columns of the pixels inside, row by row.
+    /// Rows and columns of the pixels inside, in row-major order.
     pub fn pixels(&self) -> impl Iterator<Item = (usize, usize)> {
         let solid = self
             .cells
@@ -81,7 +81,7 @@ impl TruthMask {
         self.cells.iter().map(|&cell| cell as usize).sum()
     }
 
-    /// The smallest box around the pixels inside; none where there are none.
+    /// The tight bounding box of the pixels inside; `None` if there are none.
     pub fn bounds(&self) -> Option<Bbox> {
         let mut pixels = self.pixels();
         let (top, first) = pixels.next()?;
@@ -97,7 +97,7 @@ impl TruthMask {
         ])
     }
 
-    /// The same pixels in an image of `(height, width)`; those beyond it are cut off.
+    /// The same pixels in an image of `(height, width)`; pixels outside it are dropped.
     pub fn framed(&self, (height, width): (usize, usize)) -> Self {
         let rows = self.height.min(height.saturating_sub(self.y));
         let columns = self.width.min(width.saturating_sub(self.x));
@@ -112,7 +112,7 @@ impl TruthMask {
         }
     }
 
-    /// Takes the pixels of `other`, a mask of the same image, away.
+    /// Removes the pixels of `other`, a mask of the same image.
     pub fn subtract(&mut self, other: &Self) {
         let rows = self.y.max(other.y)..(self.y + self.height).min(other.y + other.height);
         let columns = self.x.max(other.x)..(self.x + self.width).min(other.x + other.width);
@@ -129,7 +129,7 @@ impl TruthMask {
     pub fn to_rle(&self) -> Rle {
         let (height, width) = self.image;
         let mut counts = Vec::new();
-        // Runs go down the columns and begin with background.
+        // Runs go down the columns and start with background.
         let (mut value, mut length) = (0, 0u32);
         for column in 0..width {
             for row in 0..height {
@@ -165,7 +165,7 @@ pub fn project_mask(mask: &TruthMask, roi: &Bbox, side: usize) -> Vec<f32> {
     })
 }
 
-/// The masks of a batch with `slots` per image, as the operator on tensors takes them.
+/// The masks of a batch with `slots` per image, in the layout of the tensor operator.
 pub fn bit_masks<'a>(images: impl Iterator<Item = &'a [TruthMask]>, slots: usize) -> BitMasks {
     let mut table = BitMasks::default();
     for (image, masks) in images.enumerate() {

@@ -1,21 +1,21 @@
-//! The order of the images: a function of the seed, reached at any position at once.
+//! The order of the images: a function of the seed with random access by position.
 
 use super::buckets::Buckets;
 use crate::random::Stream;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The endless order of images, an epoch after the other; steps take `batch` positions each.
+/// The endless order of images, epoch after epoch; each step takes `batch` positions.
 #[derive(Debug)]
 pub struct Order {
     stream: Stream,
     count: usize,
     batch: usize,
     buckets: Option<Buckets>,
-    /// The epochs that were used last, where there are buckets.
+    /// Cache of the epochs that were used last, with buckets.
     epochs: Mutex<Vec<(usize, Arc<Vec<usize>>)>>,
 }
 
-/// Streams of an epoch.
+/// Random streams of an epoch.
 const BATCHES: u64 = 1 << 40;
 
 impl Order {
@@ -30,12 +30,12 @@ impl Order {
         }
     }
 
-    /// The buckets, where there are any.
+    /// Sets the buckets, if there are any.
     pub fn buckets(&self) -> Option<&Buckets> {
         self.buckets.as_ref()
     }
 
-    /// Which image comes at `position`.
+    /// The image at `position`.
     pub fn at(&self, position: usize) -> usize {
         let (epoch, place) = (position / self.count, position % self.count);
         match &self.buckets {
@@ -50,14 +50,14 @@ impl Order {
             return order.clone();
         }
         let order = Arc::new(self.grouped(epoch, buckets));
-        // A batch reaches into the next epoch, and batches in the making are a few steps apart.
+        // A batch may extend into the next epoch, and batches in preparation are a few steps apart.
         epochs.truncate(3);
         epochs.insert(0, (epoch, order.clone()));
         order
     }
 
-    /// The images of an epoch, each once, such that the batches that lie within it are of one bucket
-    /// each. Those that are left over come in its first and last batch, which it shares with its
+    /// The images of an epoch, each once, such that each batch within the epoch contains images of one bucket.
+    /// Images that are left over are in its first and last batch, which it shares with its
     /// neighbours, and in batches of several buckets.
     fn grouped(&self, epoch: usize, buckets: &Buckets) -> Vec<usize> {
         let stream = self.stream.fork(epoch as u64);
@@ -92,10 +92,10 @@ impl Order {
     }
 }
 
-/// Which of `count` comes at `place` of an epoch: a keyed permutation that needs no list, so that any
-/// step can be reached at once.
+/// The index, out of `count`, at `place` of an epoch: a keyed permutation without a list, for
+/// random access to any step.
 fn shuffled(stream: Stream, count: usize, place: usize) -> usize {
-    // A Feistel network over the next even power of two, walked until it lands inside.
+    // A Feistel network over the next power of two with an even exponent, repeated until the result is in range.
     let half_bits = (usize::BITS - (count.max(2) - 1).leading_zeros()).div_ceil(2);
     let mask = (1u64 << half_bits) - 1;
     let mut value = place as u64;
@@ -134,7 +134,7 @@ mod tests {
         }
     }
 
-    /// Two thirds of the images are wide.
+    /// Two thirds of the images are landscape.
     fn buckets(count: usize) -> Buckets {
         let size = |index: usize| {
             if index.is_multiple_of(3) {
@@ -177,14 +177,14 @@ mod tests {
                 all.chunks(count)
                     .all(|epoch| is_permutation(epoch.to_vec()))
             );
-            // From the end: no position depends on those before it.
+            // Backwards: no position depends on those before it.
             let back = (0..epochs * count).rev().map(|position| again.at(position));
             assert!(back.eq(all.iter().rev().copied()), "{count} by {batch}");
             let kinds = buckets(count);
             let is_mixed =
                 |batch: &[usize]| batch.iter().any(|&i| kinds.of(i) != kinds.of(batch[0]));
             let mixed = all.chunks(batch).filter(|batch| is_mixed(batch)).count();
-            // What is left over of each of two buckets, and the batch between two epochs.
+            // The leftovers of two buckets, and the batch between two epochs.
             assert!(mixed <= 3 * epochs, "{count} by {batch}: {mixed} are mixed");
         }
     }

@@ -11,7 +11,7 @@ use crate::train::rank::Rank;
 use ::image::{Rgb, RgbImage};
 use std::sync::Arc;
 
-/// Image `index` of a batch as the network gets it, with boxes, masks and names of its objects.
+/// Image `index` of a batch as the network receives it, with boxes, masks and names of its objects.
 pub fn draw_truth(
     batch: &Batch,
     index: usize,
@@ -41,7 +41,7 @@ pub fn draw_truth(
     )
 }
 
-/// The first `count` training images of a run as the network gets them, with the id of each.
+/// The first `count` training images of a run as the network receives them, with the id of each.
 pub fn preview(
     dataset: Arc<Dataset>,
     config: &Config,

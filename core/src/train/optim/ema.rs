@@ -1,11 +1,11 @@
-//! Weights averaged over the steps (Polyak averaging), which often predict better than the last ones.
+//! Exponential moving average of the weights (Polyak averaging), which often predicts better than the last weights.
 
 use crate::model::MaskRcnn;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 use std::collections::HashMap;
 
-/// The running average of every parameter, flat.
+/// The moving average of every parameter, flat.
 #[derive(Debug)]
 pub struct Ema {
     decay: f64,
@@ -21,16 +21,16 @@ impl Ema {
         ema
     }
 
-    /// Takes in the weights after step `step` (from 1): `average = d * average + (1 - d) * weights`.
+    /// Updates the average with the weights after step `step` (from 1): `average = d * average + (1 - d) * weights`.
     ///
-    /// `d = min(decay, (1 + step) / (10 + step))`, so that the random start is soon forgotten.
+    /// `d = min(decay, (1 + step) / (10 + step))`, so that the random initial weights soon lose their influence.
     pub fn update(&mut self, model: &MaskRcnn, step: usize) {
         let step = step as f64;
         self.blend(model, self.decay.min((1.0 + step) / (10.0 + step)));
     }
 
-    /// The model with the averaged weights, off the tape. Not a clone of `model`: clones share the running
-    /// statistics of batch norms, and would hand averaged ones to the training.
+    /// The model with the averaged weights, without autodiff. It is not a clone of `model`: clones share the running
+    /// statistics of batch norms, so averaged statistics would leak into training.
     pub fn apply(&self, model: &MaskRcnn) -> MaskRcnn {
         model.valid().map(&mut Replace(&self.values))
     }
@@ -133,7 +133,7 @@ mod tests {
         see(&model, 3.0);
         see(&model, 5.0);
         ema.update(&model, 1);
-        // Drains what Burn holds back by one update, as a checkpoint does.
+        // Flushes the update that Burn delays, as a checkpoint does.
         model = model.no_grad();
         let before = state_dict(&model);
         let averaged = state_dict(&ema.apply(&model));
@@ -145,7 +145,7 @@ mod tests {
             format!("{:?}", averaged[name]),
             format!("{:?}", after[name])
         );
-        // And the average follows the formula when it is asked again.
+        // The average follows the formula on the next update, too.
         assert_eq!(
             format!("{averaged:?}"),
             format!("{:?}", state_dict(&ema.apply(&model)))

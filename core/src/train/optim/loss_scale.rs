@@ -1,39 +1,39 @@
 //! Dynamic loss scaling (Micikevicius et al., 2017, section 3.2).
 //!
-//! Gradients of half the activations of a detector are too small for f16. So the loss is multiplied by as
-//! much as goes without overflow, and the gradients are divided by it, as f32, before they are clipped. An
-//! overflow shows in the gradient norm, which is read anyway.
+//! Half of the activation gradients of a detector are too small for f16. The loss is therefore multiplied by the
+//! largest factor that does not overflow, and the gradients are divided by it in f32 before clipping. An
+//! overflow is visible in the gradient norm, which is read anyway.
 
 use crate::config::{LossScale, TrainConfig};
 use mrcnn_backends::{Precision, Resolved};
 use serde::{Deserialize, Serialize};
 
-/// The scale of a run under way, for its checkpoints.
+/// The state of the loss scale, for checkpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScaleState {
-    /// The factor of the next step's loss.
+    /// The factor for the loss of the next step.
     pub scale: f64,
     /// Steps since it last changed.
     pub good_steps: usize,
-    /// Steps that were skipped, up to now without a good one between.
+    /// Number of consecutive skipped steps so far.
     pub skipped: usize,
 }
 
-/// Chooses the factor of each step's loss.
+/// Adapts the factor for the loss of each step.
 #[derive(Clone, Debug)]
 pub struct LossScaler {
     state: Option<ScaleState>,
     period: usize,
 }
 
-/// Where `auto` starts: so high that the first steps find the limit.
+/// Initial factor of `auto`: so high that the first steps find the limit.
 const START: f64 = 65536.0;
 
-/// Overflows in a row that end a run: by then the scale is a millionth of what it was, mostly 1.
+/// Consecutive overflows that end a run: by then the scale is about a millionth of its value before, mostly 1.
 pub const MOST_SKIPPED: usize = 20;
 
 impl LossScaler {
-    /// As `train.loss_scale` says; off in all but f16 unless it is a number.
+    /// As `train.loss_scale` configures it; by default it is used for f16 only.
     pub fn new(config: &TrainConfig, precision: Resolved) -> Self {
         let start = match config.loss_scale {
             LossScale::From(scale) => scale,
@@ -50,25 +50,25 @@ impl LossScaler {
         }
     }
 
-    /// Goes on from a checkpoint; what was scaled there and is not here, or the other way round, starts
-    /// anew.
+    /// Restores the state of a checkpoint. If loss scaling was on there and is off here, or the other way round, it
+    /// starts with its initial state.
     pub fn resume(&mut self, saved: Option<ScaleState>) {
         if let (Some(state), Some(saved)) = (&mut self.state, saved) {
             *state = saved;
         }
     }
 
-    /// The state; none where it is off.
+    /// The state; `None` if loss scaling is off.
     pub fn state(&self) -> Option<ScaleState> {
         self.state
     }
 
-    /// The factor of the next step's loss; 1 where it is off.
+    /// The factor for the loss of the next step; 1 if loss scaling is off.
     pub fn factor(&self) -> f64 {
         self.state.map_or(1.0, |state| state.scale)
     }
 
-    /// After a step that moved the weights.
+    /// Records a step that updated the weights.
     pub fn applied(&mut self) {
         let Some(state) = &mut self.state else {
             return;
@@ -79,8 +79,8 @@ impl LossScaler {
         }
     }
 
-    /// After a step whose loss or gradient was not finite: how many there have been in a row. None where
-    /// it is off: no smaller scale can help.
+    /// Records a step whose loss or gradient was not finite; returns the number of consecutive ones. `None` if
+    /// loss scaling is off: a smaller scale cannot help then.
     pub fn overflowed(&mut self) -> Option<usize> {
         let state = self.state.as_mut()?;
         state.scale = (state.scale / 2.0).max(1.0);

@@ -1,4 +1,4 @@
-//! The optimizers: SGD with momentum as torch's, and AdamW (Loshchilov and Hutter, 2017).
+//! Optimizers: SGD with momentum as in torch, and AdamW (Loshchilov and Hutter, 2017).
 
 use crate::config::{DecayScope, OptimizerKind, TrainConfig};
 use crate::model::MaskRcnn;
@@ -7,7 +7,7 @@ use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::Tensor;
 use std::collections::HashMap;
 
-/// An optimizer and its state, one entry a trained parameter.
+/// An optimizer and its state, one entry per trained parameter.
 #[derive(Debug)]
 pub struct Optimizer {
     kind: OptimizerKind,
@@ -23,7 +23,7 @@ pub struct Optimizer {
 /// Flat, in the order of the parameter's elements.
 #[derive(Debug)]
 pub(crate) struct Moments {
-    /// SGD's velocity, AdamW's mean of the gradient.
+    /// SGD's velocity or AdamW's mean of the gradient.
     pub(crate) first: Tensor<1>,
     /// AdamW's mean of the squared gradient.
     pub(crate) second: Option<Tensor<1>>,
@@ -34,24 +34,24 @@ pub(crate) struct Moments {
 pub struct StepOutcome {
     /// Gradient norm before clipping.
     pub grad_norm: f32,
-    /// False where the gradient was not finite: the weights are as before.
+    /// Whether the weights were updated; false if the gradient was not finite.
     pub applied: bool,
 }
 
 impl StepOutcome {
-    /// Of a step that is not made because its loss is not finite.
+    /// The outcome of a step that is skipped because its loss is not finite.
     pub(crate) const REFUSED: Self = Self {
         grad_norm: f32::NAN,
         applied: false,
     };
 }
 
-/// AdamW's decay of the mean squared gradient, and what keeps its root from 0.
+/// AdamW's decay rate of the mean squared gradient, and the epsilon in its denominator.
 const BETA2: f64 = 0.999;
 const EPSILON: f64 = 1e-8;
 
 impl Optimizer {
-    /// An optimizer that has not moved yet.
+    /// An optimizer before its first step.
     pub fn new(config: &TrainConfig) -> Self {
         Self {
             kind: config.optimizer,
@@ -65,7 +65,7 @@ impl Optimizer {
         }
     }
 
-    /// Moves every trained parameter against its gradient. A gradient that is not finite moves nothing.
+    /// Updates every trained parameter. If a gradient is not finite, nothing is updated.
     pub fn step(
         &mut self,
         model: MaskRcnn,
@@ -105,7 +105,7 @@ impl Optimizer {
         )
     }
 
-    /// How far a parameter moves for a gradient, both flat.
+    /// The update of a parameter for a gradient, both flat.
     fn delta(
         &mut self,
         id: ParamId,
@@ -122,7 +122,7 @@ impl Optimizer {
         delta
     }
 
-    /// The weight decay of a parameter and the factor of its gradient, by its place in the model.
+    /// The weight decay of a parameter and the multiplier of its gradient, by its position in the model.
     fn rule(&self, place: &Place) -> (f64, f64) {
         let decays = match self.decay {
             DecayScope::All => true,
@@ -192,7 +192,7 @@ impl Optimizer {
     }
 }
 
-/// Where a parameter is.
+/// Position of a parameter in the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Place {
     in_norm: bool,

@@ -11,7 +11,7 @@ const FIRST: &str = ".first";
 const SECOND: &str = ".second";
 
 impl Optimizer {
-    /// The moments of every parameter that has moved, flat: `NAME.first`, and for AdamW `NAME.second`.
+    /// The moments of every parameter that was updated, flat: `NAME.first`, and for AdamW `NAME.second`.
     pub fn state_dict(&self, model: &MaskRcnn) -> StateDict {
         let mut tensors = StateDict::new();
         for (name, id) in names(model) {
@@ -27,7 +27,7 @@ impl Optimizer {
         tensors
     }
 
-    /// Takes back what [`Self::state_dict`] gave, after `steps` steps. The error names what does not
+    /// Restores what [`Self::state_dict`] returned, after `steps` steps. The error names tensors that do not
     /// belong to a parameter of the model.
     pub fn load_state_dict(
         &mut self,

@@ -1,4 +1,4 @@
-//! One step by several ranks: the same losses and gradients as by one process with the whole batch.
+//! A training step on several ranks, with the same losses and gradients as one process with the whole batch.
 
 use crate::config::{Config, NormKind, TrainConfig, Wire};
 use crate::model::MaskRcnn;
@@ -15,7 +15,7 @@ use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use mrcnn_backends::comm::{CommError, Communicator};
 use std::path::Path;
 
-/// Refuses what only one process can do.
+/// Rejects settings that work with one process only.
 pub(crate) fn check(config: &Config, comm: &dyn Communicator) -> Result<(), TrainError> {
     if comm.is_alone() {
         return Ok(());
@@ -40,11 +40,11 @@ pub(crate) fn check(config: &Config, comm: &dyn Communicator) -> Result<(), Trai
     Ok(())
 }
 
-/// The losses of the whole step and its gradients, on every rank.
+/// The losses and gradients of the whole step, on every rank.
 ///
-/// `batch` is the part of this rank, perhaps empty, computed in `train.accumulate` micro-batches. Its losses are divided
-/// by the sample counts of all ranks, which are reduced before the backward pass. Gradients are sent `scale` times as
-/// large.
+/// `batch` is the shard of this rank, which may be empty, computed in `train.accumulate` micro-batches. Its losses are
+/// divided by the sample counts of all ranks, which are reduced before the backward pass. Gradients are sent `scale`
+/// times as large.
 pub fn losses_and_gradients(
     comm: &dyn Communicator,
     model: &MaskRcnn,
@@ -68,12 +68,12 @@ pub fn losses_and_gradients(
     if all.iter().all(|&[images, _]| images == 0) {
         return Err(LoadError::NothingLeft.into());
     }
-    // Every rank clips by the same norm.
+    // Every rank must clip by the same norm.
     let norm = f32::from_bits(all[0][1] as u32);
     Ok((losses, gradients.with_norm(norm)))
 }
 
-/// Whether any rank wants to stop before step `step` (from 0); refuses ranks that are at other steps.
+/// Whether any rank wants to stop before step `step` (from 0). Returns an error if ranks are at different steps.
 pub(crate) fn agree_to_stop(
     comm: &dyn Communicator,
     step: usize,
@@ -118,7 +118,7 @@ fn mean(comm: &dyn Communicator, sums: Sums, wire: Wire) -> Result<Sums, CommErr
     Ok(Sums { values, gradients })
 }
 
-/// Rank 0's weights on every rank.
+/// Broadcasts rank 0's weights to every rank.
 pub(crate) fn same_weights(
     comm: &dyn Communicator,
     model: MaskRcnn,
@@ -141,7 +141,7 @@ pub(crate) fn same_weights(
     Ok(load_state_dict(model, same, Path::new("rank 0's weights"))?)
 }
 
-/// Refuses ranks whose `bytes` are not those of rank 0.
+/// Returns an error on ranks whose `bytes` differ from those of rank 0.
 pub(crate) fn must_agree(
     comm: &dyn Communicator,
     what: &str,
@@ -161,7 +161,7 @@ pub(crate) fn must_agree(
     }
 }
 
-/// Refuses weights that have come apart.
+/// Returns an error if the weights of the ranks differ.
 pub(crate) fn weights_must_agree(
     comm: &dyn Communicator,
     model: &MaskRcnn,
@@ -174,6 +174,7 @@ pub(crate) fn weights_must_agree(
     for data in state_dict(model).values() {
         bytes.extend(crc32c::crc32c(data.as_bytes()).to_le_bytes());
     }
-    let help = "the ranks' machines compute differently: resume from a checkpoint before this step";
+    let help =
+        "the ranks' machines compute different results: resume from a checkpoint before this step";
     must_agree(comm, &format!("weights after step {step}"), help, &bytes)
 }

@@ -1,3 +1,3 @@
-//! What the ranks of a run exchange.
+//! Communication between the ranks of a run.
 
 pub(crate) mod exchange;

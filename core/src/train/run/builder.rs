@@ -1,4 +1,4 @@
-//! What a training run is made of.
+//! The builder of a training run.
 
 use super::trainer::Trainer;
 use crate::config::Config;
@@ -13,7 +13,7 @@ use mrcnn_backends::comm::{Communicator, Single};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What a [`Trainer`] is made of, from [`Trainer::builder`]; only the configuration has no default.
+/// The parts of a [`Trainer`], from [`Trainer::builder`]; only the configuration has no default.
 pub struct TrainerBuilder {
     pub(crate) config: Config,
     pub(crate) folder: PathBuf,
@@ -26,8 +26,9 @@ pub struct TrainerBuilder {
 }
 
 impl Trainer {
-    /// A training run with `config`: on the COCO files in `data.dir`, in `runs/train`, on the first
-    /// device of [`BackendKind::Auto`], unless the builder sets others.
+    /// A builder of a training run with `config`. By default the run trains on the COCO files in `data.dir`, writes to
+    /// `runs/train`, and uses the first
+    /// device of [`BackendKind::Auto`].
     pub fn builder(config: Config) -> TrainerBuilder {
         TrainerBuilder {
             config,
@@ -41,8 +42,8 @@ impl Trainer {
         }
     }
 
-    /// A model for this run that starts from other weights: a whole model, of other classes too, or a
-    /// backbone alone. [`Transfer::fresh`] names what starts from noise.
+    /// Sets the weights from which the model starts: a whole model, also with other classes, or a
+    /// backbone alone. [`Transfer::fresh`] names the parameters that are initialized randomly.
     pub fn model_from<'a>(
         &self,
         weights: impl Into<WeightsSource<'a>>,
@@ -53,38 +54,38 @@ impl Trainer {
 }
 
 impl TrainerBuilder {
-    /// Where checkpoints, logs, weights and images go.
+    /// Sets the folder for checkpoints, logs, weights and images.
     pub fn folder(mut self, folder: impl AsRef<Path>) -> Self {
         self.folder = folder.as_ref().into();
         self
     }
 
-    /// What is trained on and evaluated on, in place of the COCO files in `data.dir`. The classes of
-    /// both must be the same.
+    /// Sets the training and validation datasets, instead of the COCO files in `data.dir`. Both must have the same
+    /// classes.
     pub fn data(mut self, train: Arc<dyn DatasetSource>, val: Arc<dyn DatasetSource>) -> Self {
         (self.train, self.val) = (Some(train), Some(val));
         self
     }
 
-    /// The backend; the default is [`BackendKind::Auto`]. It must be compiled in (a feature).
+    /// Sets the backend; the default is [`BackendKind::Auto`]. It must be compiled in (a feature).
     pub fn backend(mut self, backend: BackendKind) -> Self {
         self.backend = backend;
         self
     }
 
-    /// The device, in place of the first one of [`Self::backend`].
+    /// Sets the device, instead of the first one of [`Self::backend`].
     pub fn device(mut self, device: &Device) -> Self {
         self.device = Some(device.clone());
         self
     }
 
-    /// How the evaluation sorts masks by size.
+    /// Sets how the evaluation groups masks by area.
     pub fn area(mut self, protocol: AreaProtocol) -> Self {
         self.protocol = protocol;
         self
     }
 
-    /// The ranks of the run; the default is a single process.
+    /// Sets the communicator of the run's ranks; the default is a single process.
     pub fn comm(mut self, comm: Arc<dyn Communicator>) -> Self {
         self.comm = comm;
         self

@@ -1,4 +1,4 @@
-//! The batch at which a loss was not finite, for who looks for the reason.
+//! Dump of a batch whose loss was not finite, for debugging.
 
 use crate::config::ImageConfig;
 use crate::data::Dataset;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::io::{Error, Result};
 use std::path::Path;
 
-/// Writes into `folder`: `batch.safetensors` (`images [n, 3, h, w]` as the model got them, and the
+/// Writes into `folder`: `batch.safetensors` (`images [n, 3, h, w]` as the model received them, and the
 /// `boxes [k, 4]` of each image), `batch.json` (ids, files, boxes and labels), and each image with
 /// its boxes and masks as it was after augmentation.
 pub fn dump_batch(

@@ -1,4 +1,4 @@
-//! Reports of a run: its memory before the first step, and the step that failed.
+//! Reports of memory before the first step, and of a failed step.
 
 use super::dump::dump_batch;
 use super::memory_plan::MemoryPlan;
@@ -12,7 +12,7 @@ use crate::train::rank::Rank;
 use mrcnn_backends::failure::out_of_memory;
 
 impl Trainer {
-    /// Reports the memory that the run (of several ranks, this one) will need, with a warning if the machine has less.
+    /// Reports the memory that this rank of the run will need, with a warning if the machine has less.
     pub(crate) fn plan(&self, model: &MaskRcnn, observer: &mut dyn Observer) -> MemoryPlan {
         let mut config = self.config.clone();
         let batch_size = &mut config.train.batch_size;
@@ -27,7 +27,7 @@ impl Trainer {
         plan
     }
 
-    /// An error of step `step` (from 0) with what helps to fix it.
+    /// Adds advice to an error of step `step` (from 0).
     pub(crate) fn explained(
         &self,
         error: TrainError,
@@ -70,19 +70,19 @@ impl Trainer {
         }
     }
 
-    /// What rank 0 has written. All ranks have the same losses and get here; none leaves, which would
-    /// end the others, before it is done.
+    /// Waits for rank 0's dump and returns its description. All ranks have the same losses and get here; a rank that
+    /// left early would end the others.
     fn dumped(&self, step: usize, at: usize) -> String {
         let dump = match self.comm.rank() {
             0 => self.dump(step, at),
             _ => String::new(),
         };
-        // The error of the step is the one that is reported.
+        // The error of the step is the one to report.
         let _ = self.comm.barrier();
         dump
     }
 
-    /// Writes the whole batch of step `step`, which is a function of the seed; what became of it.
+    /// Writes the whole batch of step `step`, which is a function of the seed; returns a description of the outcome.
     fn dump(&self, step: usize, at: usize) -> String {
         let folder = self.folder.not_finite(at);
         let again = Loader::start(self.train.clone(), &self.config, step, Rank::SINGLE);

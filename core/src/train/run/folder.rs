@@ -7,7 +7,7 @@ use crate::train::error::TrainError;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// A run's folder, never one that already holds a run.
+/// The folder of a run; a folder that already contains a run is never reused.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
@@ -19,7 +19,7 @@ impl RunFolder {
     /// Logs of the ranks of `--gpus`, in the run folder.
     pub const RANKS: &str = "ranks";
 
-    /// Creates `path` and locks it; where it exists and is not empty, or another process has it, `path-2`,
+    /// Creates `path` and locks it. If it is not empty or another process uses it, the folder is `path-2`,
     /// `path-3` and so on.
     pub fn create(path: &Path, config: &Config) -> Result<Self, TrainError> {
         let folder = Self::reserve(path)?;
@@ -38,7 +38,7 @@ impl RunFolder {
         Err(io_error(path, source))
     }
 
-    /// The folder, unless it holds something or another process has it. Of two that try at once, one gets it.
+    /// Creates and locks the folder; `None` if it is not empty or in use. If two processes try at once, one gets it.
     fn claim(path: &Path) -> Result<Option<Self>, TrainError> {
         let io = |source| io_error(path, source);
         disk::create_folder(disk::parent(path)).map_err(io)?;
@@ -53,7 +53,7 @@ impl RunFolder {
             Err(TrainError::InUse { .. }) => return Ok(None),
             lock => lock?,
         };
-        // Another one may have come and gone between the two.
+        // Another process may have used and released it in between.
         if !is_unused(path) {
             return Ok(None);
         }
@@ -64,7 +64,7 @@ impl RunFolder {
         }))
     }
 
-    /// Writes the configuration of the resumed run, completely or not at all.
+    /// Writes the configuration of the resumed run atomically.
     pub fn write_args(&self, config: &Config) -> Result<(), TrainError> {
         let args = Self::args(&self.path);
         let text = toml::to_string(config).map_err(std::io::Error::other);
@@ -72,8 +72,8 @@ impl RunFolder {
             .map_err(|source| io_error(&args, source))
     }
 
-    /// Opens the folder of a run that is to continue: locks it and removes what a killed process left of
-    /// unfinished files, which may fill the disk.
+    /// Opens the folder of a run to be resumed: locks it and removes unfinished files of a killed process,
+    /// which may fill the disk.
     pub fn open(path: &Path) -> Result<Self, TrainError> {
         if !path.is_dir() {
             let source = std::io::Error::new(ErrorKind::NotFound, "no such run folder");
@@ -88,7 +88,7 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// The folder of a run that another rank keeps: nothing is written.
+    /// The folder of a run that another rank owns: nothing is written.
     pub fn there(path: &Path) -> Self {
         Self {
             path: path.into(),
@@ -96,7 +96,7 @@ impl RunFolder {
         }
     }
 
-    /// What is printed during the run.
+    /// The log file of the run's console output.
     pub fn log(&self) -> PathBuf {
         self.path.join("train.log")
     }
@@ -151,7 +151,7 @@ impl RunFolder {
         self.path.join("report.html")
     }
 
-    /// The batch of a step whose loss was not finite.
+    /// The dump of a batch whose loss was not finite.
     pub fn not_finite(&self, step: usize) -> PathBuf {
         free_name(&self.path.join(format!("not_finite_{step:08}")))
     }
@@ -164,7 +164,7 @@ fn io_error(path: &Path, source: std::io::Error) -> TrainError {
     }
 }
 
-/// Whether a folder holds nothing but what is made before its run starts.
+/// Whether a folder contains nothing but files that are created before its run starts.
 fn is_unused(path: &Path) -> bool {
     let made_before = |name: &std::ffi::OsStr| name == RunLock::NAME || name == RunFolder::RANKS;
     match std::fs::read_dir(path) {
@@ -185,7 +185,7 @@ fn candidates(path: &Path) -> impl Iterator<Item = PathBuf> {
     std::iter::once(path.to_path_buf()).chain((2..100_000).map(numbered))
 }
 
-/// `path`, or `path-2`, `path-3` and so on where it exists and is not empty.
+/// `path`, or `path-2`, `path-3` and so on if it exists and is not empty.
 pub fn free_name(path: &Path) -> PathBuf {
     let is_free = |path: &Path| match std::fs::read_dir(path) {
         Ok(mut entries) => entries.next().is_none(),
@@ -216,7 +216,7 @@ mod tests {
         RunFolder::open(&path).unwrap();
     }
 
-    /// Of many that want the same name at once, each gets a folder of its own.
+    /// If several processes want the same name at once, each gets a folder of its own.
     #[test]
     fn two_runs_never_share_a_folder() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Rank 0 hands its checkpoint to the other ranks, which need not see its folder.
+//! Transfer of rank 0's checkpoint to the other ranks, which need no access to its folder.
 
 use super::checkpoint::{Progress, Saved};
 use crate::config::Config;
@@ -7,7 +7,7 @@ use crate::weights::{StateDict, from_bytes, to_bytes};
 use mrcnn_backends::comm::Communicator;
 use std::path::Path;
 
-/// Rank 0's side.
+/// Sends the configuration and the checkpoint, on rank 0.
 pub(crate) fn give(
     comm: &dyn Communicator,
     config: &Config,
@@ -41,7 +41,7 @@ pub(crate) fn give(
     Ok(())
 }
 
-/// The other ranks' side: rank 0's configuration and checkpoint.
+/// Receives rank 0's configuration and checkpoint, on the other ranks.
 pub(crate) fn take(comm: &dyn Communicator, folder: &Path) -> Result<(Config, Saved), TrainError> {
     let bytes = comm.all_gather_bytes(&[])?.swap_remove(0);
     let mut rest = &bytes[..];

@@ -1,11 +1,11 @@
-//! The lock of a run folder: one process writes to it.
+//! The lock of a run folder, which a single process writes to.
 
 use crate::train::error::TrainError;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 
-/// Held by the process that writes to a run folder, until it ends in whatever way: the system lets go of it.
+/// Held by the process that writes to a run folder; the operating system releases it when the process ends.
 #[derive(Debug)]
 pub(super) struct RunLock {
     _file: File,
@@ -15,7 +15,7 @@ impl RunLock {
     /// The file's name in the run folder.
     pub(super) const NAME: &str = ".lock";
 
-    /// Locks a run folder, or names the process that has it.
+    /// Locks a run folder, or returns an error with the process that holds the lock.
     pub(super) fn take(folder: &Path) -> Result<Self, TrainError> {
         let path = folder.join(Self::NAME);
         let io = |source| TrainError::Io {
@@ -29,7 +29,7 @@ impl RunLock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // Without it the error is still right.
+                // Without the holder's name, the error is still correct.
                 let _ = (&mut file).take(200).read_to_string(&mut holder);
                 return Err(TrainError::InUse {
                     path: folder.into(),
@@ -39,7 +39,7 @@ impl RunLock {
                     },
                 });
             }
-            // Some network disks have no locks: better a run without one than none.
+            // Some network file systems have no locks; the run then continues without one.
             Err(TryLockError::Error(error)) if is_unsupported(&error) => {}
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }
@@ -48,7 +48,7 @@ impl RunLock {
             "" => format!("process {}\n", std::process::id()),
             host => format!("process {} on {host}\n", std::process::id()),
         };
-        // For people only: a full disk must not keep a run from continuing.
+        // Information for people only, so a full disk must not stop a run from being resumed.
         let _ = file
             .set_len(0)
             .and_then(|()| file.rewind())

@@ -10,16 +10,16 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use std::fmt;
 
-/// Bytes that training will need, by what for. An estimate: see [`MemoryPlan::new`].
+/// Bytes that training will need, by purpose. An estimate: see [`MemoryPlan::new`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct MemoryPlan {
-    /// The weights, and their copies in the activations' format where that is another.
+    /// The weights, and their copies in the dtype of the activations if it differs.
     pub parameters: u64,
-    /// A gradient for each trained weight and replica; two with micro-batches.
+    /// A gradient per trained weight and replica; two with micro-batches.
     pub gradients: u64,
     /// The optimizer's moments.
     pub optimizer: u64,
-    /// The averaged weights, where `train.ema` is on.
+    /// The averaged weights, if `train.ema` is on.
     pub averaged: u64,
     /// Shapes of batches, the largest last.
     pub buckets: Vec<Bucket>,
@@ -32,17 +32,17 @@ pub struct Bucket {
     pub name: &'static str,
     /// `[n, 3, h, w]`.
     pub shape: [usize; 4],
-    /// Bytes kept from the forward pass for the backward one, and the work space of the largest layer.
+    /// Bytes kept from the forward pass for the backward pass, and the work space of the largest layer.
     pub activations: u64,
 }
 
 impl MemoryPlan {
-    /// Plans a run of `model` on `dataset`.
+    /// Estimates the memory of a run of `model` on `dataset`.
     ///
-    /// Activations are counted layer by layer: what the backward pass needs of each part that learns.
-    /// As many objects are counted as RoIs may be sampled for, so images of few objects need less.
-    /// A test holds two small presets to the peak measured on the CPU within a factor of 1.5; a
-    /// GPU's tuning of kernels takes more for a while.
+    /// Activations are counted layer by layer: what the backward pass needs of each part with trained parameters.
+    /// As many objects are counted as RoIs may be sampled, so images with few objects need less.
+    /// A test checks that the estimate for two small presets is within a factor of 1.5 of the peak measured on the CPU;
+    /// autotuning on a GPU temporarily needs more.
     pub fn new(model: &MaskRcnn, config: &Config, dataset: &Dataset) -> Self {
         let mut count = Count::default();
         model.visit(&mut count);
@@ -50,7 +50,7 @@ impl MemoryPlan {
             OptimizerKind::Sgd => 1,
             OptimizerKind::Adamw => 2,
         };
-        // With micro-batches, those of the present one and the sum of those before.
+        // With micro-batches: the gradients of the current one and the sum of those before.
         let gradients = config.train.replicas.max(config.train.accumulate.min(2));
         let averaged = if config.train.ema > 0.0 { count.all } else { 0 };
         let bytes = bytes_of(model.dtype());
@@ -75,7 +75,7 @@ impl MemoryPlan {
         self.parameters + self.optimizer + self.averaged
     }
 
-    /// What to do where only `available` bytes are there; none if the plan fits.
+    /// Advice if only `available` bytes are free; `None` if the estimate fits.
     pub fn warning(&self, available: u64) -> Option<String> {
         (self.largest() > available).then(|| {
             format!(
@@ -135,7 +135,7 @@ impl ModuleVisitor for Count {
     }
 }
 
-/// The shapes that the images of a dataset make.
+/// The padded shapes of a dataset's batches.
 fn buckets(model: &MaskRcnn, config: &Config, dataset: &Dataset) -> Vec<Bucket> {
     let images = config.train.batch_size.div_ceil(config.train.accumulate);
     if let Some(buckets) = buckets::buckets(dataset, config) {

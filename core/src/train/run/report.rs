@@ -1,4 +1,4 @@
-//! The report of a run at its end.
+//! The HTML report at the end of a run.
 
 use super::left_out;
 use super::trainer::Trainer;
@@ -9,7 +9,7 @@ use crate::train::error::TrainError;
 use std::path::PathBuf;
 
 impl Trainer {
-    /// Writes `report.html` of the last evaluation; where it is.
+    /// Writes `report.html` with the last evaluation and returns its path.
     pub(crate) fn write_report(
         &self,
         metrics: &Metrics,

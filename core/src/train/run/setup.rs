@@ -1,4 +1,4 @@
-//! From a configuration to a run that is ready to start; everything that can be refused is refused
+//! Preparation of a run from its configuration; every invalid setting is rejected
 //! here, before anything is written.
 
 use super::builder::TrainerBuilder;
@@ -21,13 +21,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 impl TrainerBuilder {
-    /// Checks everything, opens the data, and creates the run folder: where there is one of that name
-    /// already, one with a number.
+    /// Checks the configuration, opens the data, and creates the run folder; if the name is taken, a number is
+    /// appended.
     ///
-    /// Every image is decoded once, unless `data.check_images` is off; several ranks share this, must have the same
-    /// configuration and data, and rank 0 creates the folder. `model.num_classes` is taken from the data where it is 0.
-    /// Returns what was left out of the data or is doubtful too. With `data.on_problem = "refuse"` a bad annotation or
-    /// image is an error.
+    /// Every image is decoded once, unless `data.check_images` is off. Several ranks divide the images, must have the
+    /// same configuration and data, and rank 0 creates the folder. `model.num_classes` is taken from the data if it is
+    /// 0. Also returns what was left out of the data or is suspicious. With `data.on_problem = "refuse"` an invalid
+    /// annotation or image is an error.
     pub fn build(self) -> Result<(Trainer, Vec<Problem>), TrainError> {
         self.config.check()?;
         let lead = self.comm.rank() == 0;
@@ -37,12 +37,12 @@ impl TrainerBuilder {
         })
     }
 
-    /// Opens a run that ended early, with its newest complete checkpoint for [`Trainer::go_on`]. Data sources that were
+    /// Opens a run that ended early, with its newest intact checkpoint for [`Trainer::go_on`]. Data sources that were
     /// given to the builder must be given again.
     ///
-    /// The configuration is that of the folder's `args.toml` with `overrides`; the strings are about checkpoints that are
-    /// broken. Of several ranks only rank 0 reads the folder. Any number of ranks may continue what any other number
-    /// began: the order of the images is that of the steps.
+    /// The configuration is that of the folder's `args.toml` with `overrides`; the strings describe damaged
+    /// checkpoints. With several ranks, only rank 0 reads the folder. Any number of ranks may resume a run of
+    /// any other number: the order of the images depends on the step only.
     pub fn resume(
         mut self,
         overrides: &[String],
@@ -52,7 +52,7 @@ impl TrainerBuilder {
         let mut opened = None;
         let (config, saved, mut said) = match lead {
             true => {
-                // Before anything is read: another process may be writing it.
+                // Before anything is read: another process may be writing to it.
                 let opened = opened.insert(RunFolder::open(folder)?);
                 remove_leftovers(&opened.checkpoints())?;
                 let config = saved_config(opened, overrides)?;
@@ -62,7 +62,7 @@ impl TrainerBuilder {
             }
             false => {
                 let (config, saved) = handout::take(comm, folder)?;
-                // Where the images lie is this rank's own.
+                // The location of the images may differ between ranks.
                 let config = config.with(overrides)?;
                 config.check()?;
                 (config, saved, Vec::new())
@@ -75,8 +75,8 @@ impl TrainerBuilder {
         let seen = saved.progress.step * trainer.config.train.batch_size;
         if lead && seen != saved.progress.seen(trainer.train.samples.len()) {
             said.push(
-                "train.batch_size or the number of images is not what it was: some images of this epoch \
-                 come twice or not at all"
+                "train.batch_size or the number of images has changed: some images of this epoch \
+                 are used twice or not at all"
                     .into(),
             );
         }
@@ -120,7 +120,7 @@ impl TrainerBuilder {
                 problems.extend(found);
             }
         }
-        // The same images on purpose are no finding.
+        // Duplicates that were requested (repeat factors) are not reported.
         if config.data.val != config.data.train {
             problems.extend(shared_images(&train, &val));
         }
@@ -144,8 +144,8 @@ impl TrainerBuilder {
     }
 }
 
-/// The configuration of a run that continues: its `args.toml`, or where that is lost (a power cut may leave it
-/// empty) the one in the weights of its newest checkpoint.
+/// The configuration of a resumed run: its `args.toml` or, if that is lost (a power cut may leave it
+/// empty), the one in the weights of its newest checkpoint.
 fn saved_config(folder: &RunFolder, overrides: &[String]) -> Result<Config, TrainError> {
     let args = RunFolder::args(folder.path());
     let is_lost = std::fs::metadata(&args).map_or(true, |args| args.len() == 0);
@@ -162,8 +162,8 @@ fn saved_config(folder: &RunFolder, overrides: &[String]) -> Result<Config, Trai
     }
 }
 
-/// Leaves out images that cannot be decoded, or refuses them; returns these and what is doubtful. Each rank
-/// decodes its share, reports what is wrong there, and leaves out what any rank could not decode.
+/// Leaves out images that cannot be decoded, or returns an error; returns these and suspicious ones. Each rank
+/// decodes its shard, reports problems there, and leaves out what any rank could not decode.
 fn drop_broken_images(
     dataset: &mut Dataset,
     on_problem: OnProblem,
@@ -212,14 +212,14 @@ fn drop_broken_images(
     Ok(found)
 }
 
-/// Refuses ranks with different settings or images.
+/// Returns an error if ranks have different settings or images.
 fn must_be_equal(
     comm: &dyn Communicator,
     config: &Config,
     train: &Dataset,
     val: &Dataset,
 ) -> Result<(), TrainError> {
-    // Where the images lie may differ from machine to machine.
+    // The location of the images may differ between machines.
     let mut config = config.clone();
     config.data.dir = Default::default();
     let text = toml::to_string(&config).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A run under way: its weights, its optimizer, its log.
+//! The state of a running training: weights, optimizer, log.
 
 use super::checkpoint::{Evaluated, Progress, Saved, Snapshot, check_room};
 use super::trainer::Trainer;
@@ -26,7 +26,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// A run under way.
+/// The state of a running training.
 pub(crate) struct Run<'a> {
     pub(crate) trainer: &'a Trainer,
     pub(crate) device: Device,
@@ -41,16 +41,16 @@ pub(crate) struct Run<'a> {
     best: Option<f64>,
     /// Evaluations since the best one.
     pub(crate) stale: usize,
-    /// Rank 0's.
+    /// On rank 0 only.
     journal: Option<Journal>,
     pub(crate) memory: MemoryMeter,
-    /// What this rank found in the last evaluation.
+    /// This rank's results of the last evaluation.
     found: DatasetDetections,
-    /// Whether weights, optimizer and log are those of `step`, so that a checkpoint of them is right.
+    /// Whether weights, optimizer and log all belong to `step`, so that a checkpoint of them is consistent.
     pub(super) is_whole: bool,
-    /// Whether the evaluation of the checkpoint that the run continues from is still to be made.
+    /// Whether the evaluation of the checkpoint that the run is resumed from is still to be done.
     pub(super) evaluation_due: bool,
-    /// About how large a checkpoint is.
+    /// Approximate size of a checkpoint.
     pub(super) checkpoint_bytes: u64,
 }
 
@@ -95,7 +95,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// The run as it was when `saved` was written.
+    /// The run in the state of `saved`.
     pub(crate) fn resume(trainer: &'a Trainer, saved: Saved) -> Result<Self, TrainError> {
         let Saved {
             folder, progress, ..
@@ -107,8 +107,8 @@ impl<'a> Run<'a> {
         let seed = trainer.config.train.seed;
         if progress.seed != seed {
             let reason = format!(
-                "it was trained with train.seed = {}, which decides the order of the images; {seed} \
-                 was asked for",
+                "it was trained with train.seed = {}, which determines the order of the images; the requested \
+                 seed is {seed}",
                 progress.seed
             );
             return Err(misfit(reason).into());
@@ -141,7 +141,7 @@ impl<'a> Run<'a> {
         (run.step, run.best, run.stale) = (progress.step, progress.best, progress.stale);
         run.evaluation_due = progress.evaluation_due;
         run.record_left_out()?;
-        // Not before all of it fits: a configuration that was refused must not stay behind.
+        // Only after everything fits: a rejected configuration must not be written.
         if lead {
             trainer.folder.write_args(&trainer.config)?;
         }
@@ -190,7 +190,7 @@ impl<'a> Run<'a> {
             )?;
         }
         self.found = found;
-        // A finished run that is resumed is evaluated for its report, and counts once.
+        // A finished run that is resumed is evaluated for its report, but counted only once.
         let journal = self.journal.as_ref();
         if !journal.is_some_and(|journal| journal.ends_with_evaluation(self.step)) {
             self.stale += 1;
@@ -226,7 +226,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// The model that predicts: the averaged weights, where `train.ema` is on.
+    /// The model used for evaluation: the averaged weights, if `train.ema` is on.
     fn averaged(&self) -> MaskRcnn {
         let averaged = self.ema.as_ref().map(|ema| ema.apply(&self.model));
         averaged.unwrap_or_else(|| self.model.clone())
@@ -257,17 +257,17 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// After a failed step: a checkpoint of the steps before it, or where that is impossible their weights. The
-    /// step's error is the one to report, so failures are not.
+    /// After a failed step: saves a checkpoint of the steps before it or, if that is impossible, their weights. The
+    /// step's error is the one to report, so failures are ignored.
     pub(super) fn rescue(&self) {
         let saved = self.is_whole && caught(|| self.checkpoint(false)).is_ok();
         if !saved {
-            // A device that has failed may not give them any more.
+            // A device that has failed may be unable to return them.
             let _ = caught(|| self.save(&self.trainer.folder.last(), None));
         }
     }
 
-    /// Refuses to start where not even one checkpoint has room.
+    /// Returns an error if there is no space for a single checkpoint.
     pub(super) fn check_room(&self) -> Result<(), TrainError> {
         match self.leads() {
             true => Ok(check_room(
@@ -278,7 +278,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Notes in the checkpoint of this step that its evaluation is over.
+    /// Records in the checkpoint of this step that its evaluation is done.
     pub(super) fn note_evaluation(&mut self, checkpoint: &Path) -> Result<(), TrainError> {
         self.evaluation_due = false;
         let Some(journal) = &self.journal else {
@@ -293,7 +293,7 @@ impl<'a> Run<'a> {
         Ok(evaluated.write(checkpoint)?)
     }
 
-    /// Writes a checkpoint of the present step, before its evaluation if one is due.
+    /// Writes a checkpoint of the current step, before its evaluation if one is due.
     pub(crate) fn checkpoint(&self, evaluation_due: bool) -> Result<PathBuf, TrainError> {
         let Trainer { config, train, .. } = self.trainer;
         let Some(journal) = &self.journal else {

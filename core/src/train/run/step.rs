@@ -44,7 +44,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Moves the weights by one batch; times and memory are left 0.
+    /// Updates the weights with one batch; times and memory in the report stay 0.
     fn update(&mut self, batch: Batch) -> Result<StepReport, TrainError> {
         let _operation = operation(format!("training step {}", self.step + 1));
         let config = &self.trainer.config.train;
@@ -83,7 +83,7 @@ impl Run<'_> {
             device_memory: None,
         };
         if report.skipped {
-            // Nothing has changed.
+            // A step without finite losses changes nothing.
             self.is_whole = true;
             return self.skipped(report, image_ids);
         }
@@ -98,7 +98,7 @@ impl Run<'_> {
         Ok(report)
     }
 
-    /// After a step whose loss or gradient is not finite: an error, unless a smaller loss scale may fix
+    /// Handles a step whose loss or gradient is not finite: an error, unless a smaller loss scale may fix
     /// it.
     fn skipped(
         &mut self,

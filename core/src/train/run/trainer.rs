@@ -15,17 +15,17 @@ use std::sync::Arc;
 pub struct Trainer {
     /// The configuration, `model.num_classes` set.
     pub config: Config,
-    /// What is trained on.
+    /// The training dataset.
     pub train: Arc<Dataset>,
-    /// What is evaluated on.
+    /// The validation dataset.
     pub val: Arc<Dataset>,
-    /// Where results go.
+    /// The folder for results.
     pub folder: RunFolder,
-    /// Where it runs, without autodiff.
+    /// The device, without autodiff.
     pub device: Device,
-    /// What it computes in there.
+    /// The precision of the computation.
     pub precision: Resolved,
-    /// How masks are sorted by size.
+    /// How masks are grouped by area.
     pub protocol: AreaProtocol,
     /// The ranks that share each step's images; rank 0 writes.
     pub comm: Arc<dyn Communicator>,

@@ -14,16 +14,16 @@ use mrcnn_backends::failure::caught;
 use std::path::{Path, PathBuf};
 
 impl Trainer {
-    /// Trains to the last step (or until the observer stops it), evaluating on the way and at the end.
+    /// Trains to the last step, or until the observer stops the run; evaluates periodically and at the end.
     ///
-    /// Where a step fails, a checkpoint of the steps before it is written, if the device still returns them; where
-    /// only the weights are left, they are in `last.safetensors`.
+    /// If a step fails, a checkpoint of the steps before it is written, if the device can still return them; if
+    /// only the weights can be saved, they are in `last.safetensors`.
     pub fn run(&self, model: MaskRcnn, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
         self.to_the_end(Run::start(self, model)?, observer)
     }
 
-    /// Goes on from a checkpoint as if the run had never ended: on one machine's CPU, the same
-    /// losses bit for bit.
+    /// Resumes from a checkpoint as if the run had never ended: on the CPU of the same machine, the losses are
+    /// bit-equal.
     pub fn go_on(&self, saved: Saved, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
         self.to_the_end(Run::resume(self, saved)?, observer)
     }
@@ -40,7 +40,7 @@ impl Trainer {
         run.checkpoint_bytes = plan.checkpoint();
         run.check_room()?;
         if run.evaluation_due {
-            // A run that was ended during the evaluation after its newest checkpoint.
+            // A run that was stopped during the evaluation after its newest checkpoint.
             let saved = self.folder.checkpoint(run.step);
             if let Some(outcome) = self.evaluate(&mut run, &saved, observer)? {
                 return Ok(outcome);
@@ -70,7 +70,7 @@ impl Trainer {
                 run.checkpoint(false)?;
             }
         }
-        // A run that was finished before.
+        // A run that had already finished.
         let saved = match self.folder.checkpoint(run.step) {
             saved if saved.exists() => saved,
             _ => run.checkpoint(true)?,
@@ -81,7 +81,7 @@ impl Trainer {
         }
     }
 
-    /// Evaluates the step of the checkpoint `saved`; how the run ended, if it did.
+    /// Evaluates the step of the checkpoint `saved`; returns how the run ended, if it did.
     fn evaluate(
         &self,
         run: &mut Run<'_>,
@@ -108,7 +108,7 @@ impl Trainer {
             return Ok(None);
         }
         run.finish(&metrics)?;
-        // No rank leaves before rank 0 has written all.
+        // No rank leaves before rank 0 has written everything.
         self.comm.barrier()?;
         Ok(Some(Outcome::Finished(metrics)))
     }
@@ -117,8 +117,8 @@ impl Trainer {
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// After its last step, with the numbers of the last evaluation.
+    /// After its last step, with the metrics of the last evaluation.
     Finished(Metrics),
-    /// The observer stopped it; the checkpoint to resume from.
+    /// The observer stopped it; the path is the checkpoint to resume from.
     Stopped(PathBuf),
 }

@@ -1,4 +1,4 @@
-//! The losses on the validation set.
+//! Losses on the validation set.
 
 use crate::config::Config;
 use crate::data::Dataset;
@@ -18,11 +18,11 @@ use mrcnn_backends::comm::Communicator;
 /// Images per batch.
 const BATCH: usize = 4;
 
-/// The mean losses by name over the first `train.val_loss_images` images of a dataset, without flips; empty where
+/// The mean losses by name over the first `train.val_loss_images` images of a dataset, without flips; empty if
 /// that is 0.
 ///
-/// The samples are the same each time, so that two evaluations can be compared. `model` may be in training; `device`
-/// has no autodiff. The batches are divided among the ranks; every rank gets the same bits as a single process.
+/// The samples are the same each time, so that evaluations can be compared. `model` may be in training; `device`
+/// has no autodiff. The batches are divided among the ranks; the result is bit-equal to that of a single process.
 pub fn validation_losses(
     comm: &dyn Communicator,
     model: &MaskRcnn,
@@ -56,7 +56,7 @@ pub fn validation_losses(
         mine.extend((n as f64).to_le_bytes());
         mine.extend(values.iter::<f64>().flat_map(f64::to_le_bytes));
     }
-    // Summed batch by batch in their order, whichever rank computed them.
+    // Summed in the order of the batches, on whichever rank they were computed.
     let (mut sums, mut images) = (Losses::NAMES.map(|name| (name, 0.0)), 0.0);
     let all = comm.all_gather_bytes(&mine)?.concat();
     for batch in all.chunks_exact(size_of::<f64>() * (1 + sums.len())) {

@@ -1,5 +1,5 @@
-//! The losses and gradients of a step, whose batch may be divided into micro-batches: the update of the whole batch in
-//! the memory of a part of it.
+//! Losses and gradients of a step whose batch may be divided into micro-batches: the update of the whole batch with
+//! the memory of a micro-batch.
 //!
 //! Losses are divided by the sample counts of the whole step, which are known only after every micro-batch has been
 //! sampled. So all micro-batches but the last go through the backbone and the RPN twice: first without a graph, to be
@@ -19,8 +19,8 @@ use burn::tensor::{Device, ExecutionError, Tensor};
 /// The losses of `batch` and their gradients, computed in `count` micro-batches of equal size (the first ones have one
 /// image more where it does not divide). Until the end, gradients are `scale` times as large.
 ///
-/// Both are those of the whole batch but for the order of sums in f32. The samples are the same unless two proposals
-/// are so alike that another order of sums changes their ranks. `model` must have no trainable batch norm: its
+/// Both are those of the whole batch, up to the order of f32 sums. The samples are the same unless the scores of two
+/// proposals are so close that the order of sums changes their ranking. `model` must have no trainable batch norm: its
 /// statistics would be those of a micro-batch.
 pub fn accumulated_losses_and_gradients(
     model: &MaskRcnn,
@@ -72,7 +72,7 @@ impl Sums {
         }
     }
 
-    /// Both times `weight`.
+    /// Both multiplied by `weight`.
     pub(crate) fn weighted(self, weight: f64) -> Self {
         Self {
             values: self.values * weight,
@@ -80,12 +80,12 @@ impl Sums {
         }
     }
 
-    /// The sum of all of `parts`, in their order, so that two runs are bit-equal; none of no parts.
+    /// The sum of all `parts`, in order, so that results are bit-equal between runs; `None` if there are no parts.
     pub(crate) fn of(parts: impl IntoIterator<Item = Self>) -> Option<Self> {
         parts.into_iter().reduce(Self::plus)
     }
 
-    /// The gradients times `factor`.
+    /// The gradients multiplied by `factor`.
     pub(crate) fn scaled(self, factor: f64) -> Self {
         Self {
             gradients: self.gradients.scaled(factor),
@@ -93,7 +93,7 @@ impl Sums {
         }
     }
 
-    /// Loss values and gradient norm in one read: the only one of a step, after all of it is enqueued.
+    /// Loss values and gradient norm in one read: the only one of a step, after all work is enqueued.
     pub(crate) fn read(self) -> Result<(LossValues, ParamGradients), ExecutionError> {
         let norm = self.gradients.norm_on_device(&self.values.device());
         let numbers = Tensor::cat(vec![self.values, norm], 0).try_into_data()?;
@@ -105,7 +105,7 @@ impl Sums {
 }
 
 /// The sums over `parts` of the losses and of their gradients, the latter times `scale`. `whole` maps the sample counts
-/// of all `parts` to those that the losses are divided by.
+/// of all `parts` to the counts by which the losses are divided.
 pub(crate) fn sum_of_parts<E: From<ExecutionError>>(
     model: &MaskRcnn,
     parts: &[Batch],

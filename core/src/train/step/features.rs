@@ -1,10 +1,10 @@
-//! Everything that the network computes from whole images in a training step.
+//! Features and RPN output of whole images in a training step.
 
 use crate::model::{Features, MaskRcnn, RpnOutput};
 use crate::train::input::batch::Batch;
 use burn::tensor::Device;
 
-/// Features and RPN output of a batch, with the graph where `device` has autodiff.
+/// Features and RPN output of a batch, with the autodiff graph if `device` has autodiff.
 pub struct StepFeatures {
     pub(crate) features: Features,
     pub(crate) rpn: RpnOutput,

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 #[derive(Clone, Debug, Default)]
 pub struct ParamGradients {
     gradients: Vec<(ParamId, Tensor<1>)>,
-    /// The gradient norm, where it has been read.
+    /// The gradient norm, if it has been read.
     norm: Option<f32>,
 }
 
@@ -60,7 +60,7 @@ impl ParamGradients {
     }
 
     /// The same gradients with a norm that was computed before, perhaps by another rank: GPUs may sum in different
-    /// orders, and weights that are clipped by different norms drift apart.
+    /// orders, and weights of ranks diverge if they are clipped by different norms.
     pub(crate) fn with_norm(self, norm: f32) -> Self {
         Self {
             norm: Some(norm),
@@ -68,7 +68,7 @@ impl ParamGradients {
         }
     }
 
-    /// The gradients times `factor`.
+    /// The gradients multiplied by `factor`.
     pub(crate) fn scaled(self, factor: f64) -> Self {
         match factor == 1.0 {
             true => self,
@@ -98,7 +98,7 @@ impl ParamGradients {
         Tensor::cat(squares.collect(), 0).sum().sqrt()
     }
 
-    /// The gradient norm: the L2 norm of all gradients together. Reads it, unless the step has.
+    /// The gradient norm: the L2 norm of all gradients together. Reads it from the device if the step has not.
     pub fn norm(&self) -> f32 {
         match (self.norm, self.gradients.first()) {
             (Some(norm), _) => norm,

@@ -9,7 +9,7 @@ use burn::tensor::{ExecutionError, Gradients, Int, Tensor};
 /// Declares [`Losses`] and their names from one list.
 macro_rules! named_losses {
     ($($(#[$doc:meta])* $loss:ident,)*) => {
-        /// Scalars, each `[1]`, still on the device. Log keys are the names of the fields behind `loss_`.
+        /// Scalars, each `[1]`, still on the device. Log keys are the field names with the prefix `loss_`.
         #[derive(Clone, Debug)]
         pub struct Losses {
             $($(#[$doc])* pub $loss: Tensor<1>,)*
@@ -28,7 +28,7 @@ macro_rules! named_losses {
     };
 }
 
-// A loss has a line here and one in `losses`. It is logged, drawn, accumulated and averaged by its name.
+// To add a loss, add a line here and one in `losses`. Logs, curves, accumulation and averages use its name.
 named_losses! {
     /// Cross entropy of the sampled RoIs' classes.
     classifier,
@@ -42,8 +42,8 @@ named_losses! {
     rpn_box_reg,
 }
 
-/// The losses of `samples`, summed over them and divided by `counts`: the counts of the batch, or of the whole step
-/// where the batch is a part of it.
+/// The losses of `samples`, summed and divided by `counts`: the counts of the batch, or of the whole step
+/// if the batch is a part of it.
 pub fn losses(
     model: &MaskRcnn,
     step: StepFeatures,
@@ -68,7 +68,7 @@ pub fn losses(
 }
 
 impl Losses {
-    /// The sum, which is minimized.
+    /// The sum of the losses, which is minimized.
     pub fn total(&self) -> Tensor<1> {
         self.values().sum()
     }
@@ -87,12 +87,12 @@ impl Losses {
 pub struct LossValues([f32; Losses::NAMES.len()]);
 
 impl LossValues {
-    /// The value that `value` gives for each name.
+    /// Calls `value` with each name to get its value.
     pub fn from_fn(value: impl FnMut(&'static str) -> f32) -> Self {
         Self(Losses::NAMES.map(value))
     }
 
-    /// The values of a tensor that begins with [`Losses::values`]; NaN where it is too short.
+    /// The values of a tensor that starts with [`Losses::values`]; NaN if it is too short.
     pub(crate) fn first_of(mut values: impl Iterator<Item = f32>) -> Self {
         Self::from_fn(|_| values.next().unwrap_or(f32::NAN))
     }
@@ -127,7 +127,7 @@ pub fn read_losses(values: Tensor<1>) -> Result<LossValues, ExecutionError> {
     Ok(LossValues::first_of(values.try_into_data()?.iter::<f32>()))
 }
 
-/// Where smooth L1 turns from a parabola into a line.
+/// Where smooth L1 changes from a parabola to a line.
 const BETA: f64 = 1.0 / 9.0;
 
 /// Binary cross entropy of logits, element by element, without overflow.
@@ -184,7 +184,7 @@ pub fn box_losses(
     (classifier, smooth_l1(difference).sum() / count)
 }
 
-/// Mask loss: `logits [m, k, s, s]`, of which the true classes count, divided by `count [1]` objects.
+/// Mask loss: `logits [m, k, s, s]`, of which only the true classes count, divided by `count [1]` objects.
 pub fn mask_loss(logits: Tensor<4>, samples: &MaskSamples, count: Tensor<1>) -> Tensor<1> {
     let [m, classes, height, width] = logits.dims();
     let cells = height * width;

@@ -1,4 +1,4 @@
-//! One step's losses and gradients, by one model or by several replicas side by side.
+//! Losses and gradients of a step, by one model or by several replicas in parallel.
 //!
 //! As in torch's `DistributedDataParallel`, each replica divides its losses by its own sample counts, and the gradients
 //! are averaged.
@@ -15,7 +15,7 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use std::panic::resume_unwind;
 use std::thread;
 
-/// Copies of a model that share a batch, each with CPU threads of its own.
+/// Copies of a model that divide a batch, each with its own CPU threads.
 #[derive(Debug)]
 pub struct Replicas(Vec<ThreadPool>);
 
@@ -33,9 +33,9 @@ impl Replicas {
     /// large.
     ///
     /// The batch is split into as many parts as there are replicas (of equal size, or one image more), each computed
-    /// with an autodiff graph of its own. A small model's operations are too short to be divided among cores: two
+    /// with its own autodiff graph. The operations of a small model are too short to be divided among cores: two
     /// replicas on two cores are 1.4 times as fast as one model on both. The result does not depend on how the threads
-    /// run.
+    /// are scheduled.
     pub fn losses_and_gradients(
         &self,
         model: &MaskRcnn,

@@ -1,4 +1,4 @@
-//! Sampled anchors, RoIs and mask RoIs of a batch with their targets, and how many they are.
+//! Training samples: sampled anchors, RoIs and mask RoIs of a batch with their targets, and their counts.
 
 use crate::model::Rois;
 use burn::tensor::{Device, ExecutionError, Int, Tensor};
@@ -54,7 +54,7 @@ pub struct MaskSamples {
 }
 
 impl Samples {
-    /// The numbers of samples, which the losses are divided by.
+    /// The numbers of samples by which the losses are divided.
     pub fn counts(&self) -> SampleCounts {
         let sums = [
             self.anchors.valid.clone().sum(),
@@ -101,12 +101,12 @@ impl Samples {
 pub struct SampleCounts {
     /// `[3]`.
     values: Tensor<1>,
-    /// Losses are divided by this at least, so that no sample gives no loss.
+    /// Lower bound of a divisor, so that the loss of no samples is 0.
     least: f64,
 }
 
 impl SampleCounts {
-    /// No samples.
+    /// Counts of no samples.
     pub(crate) fn zeros(device: &Device) -> Self {
         Self {
             values: Tensor::zeros([3], device),
@@ -114,7 +114,7 @@ impl SampleCounts {
         }
     }
 
-    /// The samples of both.
+    /// The sums of the counts of both.
     pub(crate) fn plus(self, other: Self) -> Self {
         Self {
             values: self.values + other.values,
@@ -122,8 +122,8 @@ impl SampleCounts {
         }
     }
 
-    /// The mean over `world` ranks, by `mean`: the mean of losses that are divided by it is the loss of the whole
-    /// step.
+    /// The mean over `world` ranks, computed by `mean`. The mean of the ranks' losses divided by it is the loss of the
+    /// whole step.
     pub(crate) fn mean_over<E>(
         self,
         world: usize,
@@ -145,7 +145,7 @@ impl SampleCounts {
         [0, 1, 2].map(|which| values.clone().narrow(0, which, 1))
     }
 
-    /// Reads them.
+    /// Reads the counts from the device.
     #[doc(hidden)]
     pub fn read(&self) -> Result<[usize; 3], ExecutionError> {
         let values = self.values.clone().try_into_data()?;

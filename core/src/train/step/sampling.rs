@@ -1,8 +1,8 @@
 //! Sampling of a batch, on the device or on the host.
 //!
-//! Both samplers return the same [`Samples`]: where the device has the kernels, matching and sampling stay there, in a
-//! fixed number of slots; elsewhere they run on the host, which keeps no more slots than it needs. Both sample the same
-//! candidates, because the chance of a candidate is a function of the seed and of its index alone.
+//! Both samplers return the same [`Samples`]. If the device has the kernels, matching and sampling run there, in a
+//! fixed number of slots; otherwise they run on the host, which keeps no more slots than it needs. Both sample the same
+//! candidates, because the random key of a candidate is a function of the seed and of its index alone.
 
 use super::features::StepFeatures;
 use super::samples::Samples;
@@ -15,7 +15,7 @@ use crate::train::input::batch::Batch;
 use burn::tensor::ExecutionError;
 use mrcnn_kernels::selects_on_device;
 
-/// Matches and samples. `stream` decides what is sampled: give every step its own.
+/// Matches and samples. `stream` determines the samples: use a different one for every step.
 ///
 /// On the device nothing is read; on the host the RPN output is read once.
 pub fn sample(

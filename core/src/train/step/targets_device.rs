@@ -1,4 +1,4 @@
-//! Training samples and their targets in fixed slots, matched and sampled on the device; nothing is read.
+//! Training samples and their targets in fixed slots, matched and sampled on the device without reading from it.
 
 use super::features::StepFeatures;
 use super::samples::{AnchorSamples, MaskSamples, RoiSamples, Samples};
@@ -63,7 +63,7 @@ struct TruthSlots {
     masks: (Tensor<3, Int>, Tensor<1, Int>),
 }
 
-/// Slots per image for the ground truth, at least.
+/// Minimum number of ground-truth slots per image.
 const LEAST_SLOTS: usize = 16;
 
 impl TruthSlots {
@@ -103,7 +103,7 @@ impl TruthSlots {
         match_boxes(boxes, truth, counts, thresholds)
     }
 
-    /// The boxes at the indices `matched [n, k]`; the first box where an index is negative.
+    /// The boxes at the indices `matched [n, k]`; the first box if an index is negative.
     fn boxes_of(&self, matched: Tensor<2, Int>) -> Tensor<3> {
         rows(self.boxes.clone(), matched.clamp_min(0))
     }
@@ -123,14 +123,14 @@ struct Sample {
 }
 
 impl Sample {
-    /// Samples `count` of `matches [n, b]`, at most `quota` of them objects, the rest background: the same candidates
+    /// Samples `count` of `matches [n, b]`, at most `quota` objects and background for the rest: the same candidates
     /// as [`crate::boxes::sample_balanced`].
     fn draw(matches: Tensor<2, Int>, seeds: &[u64], count: usize, quota: usize) -> Self {
         let [n, total] = matches.dims();
         let device = matches.device();
         let scores = sampling_scores(matches.clone(), seeds, &device);
         let (scores, best) = top_k_segments(scores, &[0..total, total..2 * total], count);
-        // Where there are fewer than `count`, candidates of the other kinds fill up.
+        // If there are fewer than `count`, other candidates fill the rest.
         let best = best.mask_fill(scores.equal_elem(f32::NEG_INFINITY), NONE);
         let kind = |kind: usize| best.clone().narrow(1, kind, 1).reshape([n, count]);
         let (objects, background) = (kind(0), kind(1) - total as i64);

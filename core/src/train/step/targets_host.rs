@@ -59,7 +59,7 @@ pub fn sample_on_host(
     })
 }
 
-/// An anchor that takes part in a step.
+/// A sampled anchor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct SampledAnchor {
     index: usize,
@@ -94,23 +94,23 @@ fn sample_anchors(
     sampled.all().into_iter().map(target).collect()
 }
 
-/// A RoI that takes part in a step.
+/// A sampled RoI.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct SampledRoi {
     /// Pixels of the resized image.
     bbox: Bbox,
     /// 0 for background.
     label: usize,
-    /// Index of the matched object; meaningless for background.
+    /// Index of the matched object; undefined for background.
     matched: usize,
     /// Box deltas; 0 for background.
     deltas: [f32; 4],
 }
 
-/// Matches and samples the proposals of one image, the objects' own boxes among them.
+/// Matches and samples the proposals of one image and the ground-truth boxes, which are added as candidates.
 ///
-/// The objects come after `slots` proposals, whether there are as many or not: the index of a candidate decides
-/// whether it is sampled, and must be the same where proposals are in fixed slots.
+/// Ground-truth boxes are numbered from `slots`, even if there are fewer proposals: the index of a candidate determines
+/// whether it is sampled, and must be the same as on a device with fixed slots.
 fn sample_rois(
     proposals: &[Bbox],
     slots: usize,
@@ -146,7 +146,7 @@ fn sample_rois(
     sampled.all().into_iter().map(target).collect()
 }
 
-/// As many slots per image as the fullest one needs.
+/// Pads to as many slots per image as the fullest one needs.
 fn anchor_samples(images: &[Vec<SampledAnchor>], device: &Device) -> AnchorSamples {
     let n = images.len();
     let slots = images.iter().map(Vec::len).max().unwrap_or(0).max(1);

@@ -2,7 +2,7 @@
 
 use crate::data::Classes;
 
-/// Names by category id, from 1; holes in COCO's ids are empty.
+/// Names by category id, from 1; unused ids of COCO have empty names.
 const COCO: [&str; 90] = [
     "person",
     "bicycle",
@@ -109,7 +109,7 @@ pub fn coco_91() -> Classes {
     }
 }
 
-/// COCO's 80 classes without holes (Detectron2).
+/// COCO's 80 classes with contiguous labels (Detectron2).
 pub fn coco_80() -> Classes {
     let used = (1..).zip(COCO).filter(|(_, name)| !name.is_empty());
     let (ids, names) = used.map(|(id, name)| (id, name.to_string())).unzip();

@@ -1,4 +1,4 @@
-//! Weights for torchvision.
+//! Export of weights for torchvision.
 
 use crate::config::{Config, ImageConfig, ModelConfig, NormKind};
 use crate::weights::error::WeightsError;
@@ -6,11 +6,11 @@ use crate::weights::own::{Checkpoint, StoredAs, write_tensors};
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Writes safetensors that a torchvision model of the same shape takes with
+/// Writes safetensors that a torchvision model of the same shape loads with
 /// `load_state_dict(load_file(path), strict=True)`.
 ///
-/// Returns what that model must be told, because torchvision keeps it outside of the weights. Fails
-/// where torchvision has no such network.
+/// Returns the settings that this model needs, because torchvision does not store them with the weights. Fails
+/// if torchvision has no such network.
 pub fn export_torchvision(
     path: &Path,
     checkpoint: &Checkpoint,
@@ -38,7 +38,7 @@ pub fn export_torchvision(
     Ok(differences(&checkpoint.config))
 }
 
-/// Settings that are not torchvision's defaults.
+/// Settings that differ from torchvision's defaults.
 fn differences(config: &Config) -> Vec<String> {
     let (model, image) = (&config.model, &config.image);
     let (plain, plain_image) = (ModelConfig::default(), ImageConfig::default());

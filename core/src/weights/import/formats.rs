@@ -1,4 +1,4 @@
-//! Weights of any known system to ours.
+//! Conversion of weights of any supported system to ours.
 
 use super::tensorflow::{self, Bundle};
 use super::torch::{self, Contents};
@@ -16,14 +16,14 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// Where weights come from.
+/// System that wrote the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// `mrcnn-cli train` or `convert`.
+    /// This crate: `mrcnn-cli train` or `convert`.
     Own,
     /// torchvision's detection models.
     Torchvision,
-    /// A classification ResNet in torchvision's names: a backbone.
+    /// A classification ResNet with torchvision's names: a backbone.
     Backbone,
     /// Detectron2.
     Detectron2,
@@ -43,31 +43,31 @@ impl fmt::Display for Format {
     }
 }
 
-/// What a file does not say.
+/// Information that a file lacks.
 #[derive(Clone, Debug, Default)]
 pub struct ImportOptions {
-    /// The classes, where they are not COCO's.
+    /// The classes, if they are not COCO's.
     pub classes: Option<Classes>,
     /// The prefix of the model's names in a file that has several models, e.g. `ema_model.`.
     pub prefix: Option<String>,
 }
 
-/// Weights that were read, and how.
+/// Imported weights, with notes about the import.
 #[derive(Clone, Debug)]
 pub struct Imported {
-    /// The weights with the configuration that makes them work as they did.
+    /// The weights, with the configuration that reproduces their results.
     pub checkpoint: Checkpoint,
-    /// Where they come from.
+    /// The system that wrote them.
     pub format: Format,
-    /// Entries of the file that are no weights of the network.
+    /// Entries of the file that are not weights of the network.
     pub ignored: Vec<String>,
-    /// What was assumed, for the user to read.
+    /// Assumptions, for the user.
     pub notes: Vec<String>,
 }
 
-/// Reads weights of any known system; a TensorFlow checkpoint by its prefix or any of its files.
+/// Reads weights of any supported system; a TensorFlow checkpoint by its prefix or any of its files.
 ///
-/// Whether all tensors of the network are there is checked when they are put into a model.
+/// Missing tensors are detected later, when the weights are loaded into a model.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported, WeightsError> {
     let imported = read(path, options)?;
     imported.checkpoint.check(path)?;
@@ -95,12 +95,12 @@ fn read(path: &Path, options: &ImportOptions) -> Result<Imported, WeightsError> 
         .map_err(io_error)?;
     let whole = || {
         if length > LARGEST_IN_MEMORY {
-            let reason = format!("it has {length} bytes; the most is {LARGEST_IN_MEMORY}");
+            let reason = format!("it has {length} bytes; at most {LARGEST_IN_MEMORY} are read");
             return Err(format_error(path, PICKLE, reason));
         }
         std::fs::read(path).map_err(io_error)
     };
-    // A safetensors file: the length of its header can begin as the others do.
+    // Checked first: the header length of a safetensors file can start with the same bytes as other formats.
     if start.get(8) == Some(&b'{') {
         start.clear();
     }
@@ -128,7 +128,7 @@ fn read(path: &Path, options: &ImportOptions) -> Result<Imported, WeightsError> 
 
 const PICKLE: &str = "pickle";
 
-/// The largest file that is read at once: those of Detectron2 and of torch before 1.6.
+/// Maximum length of files that are read at once: those of Detectron2 and of torch before 1.6.
 const LARGEST_IN_MEMORY: u64 = 1 << 30;
 
 fn format_error(path: &Path, kind: &'static str, reason: String) -> WeightsError {
@@ -159,7 +159,7 @@ fn own(mut checkpoint: Checkpoint, options: &ImportOptions) -> Result<Imported, 
     })
 }
 
-/// The system whose names a file uses.
+/// Determines the system by the names in a file.
 fn from_names(contents: Contents, options: &ImportOptions) -> Result<Imported, String> {
     let Contents {
         tensors,
@@ -193,8 +193,8 @@ fn unknown(tensors: &StateDict) -> String {
         prefix => format!("; all of them begin with `{}`", excerpt(&prefix)),
     };
     format!(
-        "its {} tensors ({}{common}) are of no known model: torchvision, Detectron2 and the reference \
-         system are",
+        "its {} tensors ({}{common}) belong to no supported model; torchvision, Detectron2 and the reference \
+         system are supported",
         tensors.len(),
         first.join(", ")
     )
@@ -262,9 +262,9 @@ fn from_detectron2(
     let stated = known.is_some();
     let (mean, std) = known.unwrap_or(msra);
     let (&[m0, m1, m2], &[s0, s1, s2]) = (mean.as_slice(), std.as_slice()) else {
-        return Err("pixel_mean or pixel_std has not 3 values".into());
+        return Err("pixel_mean or pixel_std does not have 3 values".into());
     };
-    // Red is the brightest channel of COCO: the order of the mean is the order of the planes.
+    // Red is the brightest channel of COCO: the order of the mean is the order of the channels.
     let bgr = m0 < m2;
     let rgb = |v: [f32; 3]| if bgr { [v[2], v[1], v[0]] } else { v }.map(|v| v / 255.0);
     config.image.mean = rgb([m0, m1, m2]);
@@ -274,15 +274,15 @@ fn from_detectron2(
     } else {
         ChannelOrder::Rgb
     };
-    // The MSRA backbones come with a deviation of 1; those of torchvision have another.
+    // The MSRA backbones have a standard deviation of 1; those of torchvision have another one.
     config.model.stride_in_1x1 = s0 == 1.0;
     imported.notes.push(format!(
-        "{} {} planes, stride in the {} convolution; for another backbone set image.channels, \
+        "{} {} channel order, stride in the {} convolution; for another backbone set image.channels, \
          image.mean, image.std and model.stride_in_1x1",
         if stated {
             "by its pixel_mean and pixel_std:"
         } else {
-            "as Detectron2's model zoo:"
+            "as in Detectron2's model zoo:"
         },
         if bgr { "BGR" } else { "RGB" },
         if s0 == 1.0 { "1x1" } else { "3x3" },
@@ -310,42 +310,42 @@ fn from_tensorflow(prefix: &Path, options: &ImportOptions) -> Result<Imported, S
         };
         total = total.saturating_add(entry.size.max(0) as u64);
         if total > bundle.data_length() {
-            return Err(format!("{name} shares its numbers with another variable"));
+            return Err(format!("{name} shares its values with another variable"));
         }
         let Some((values, shape)) = bundle.read(name)? else {
             ignored.push(name.clone());
             continue;
         };
-        let (values, shape) = layout
-            .apply(&values, &shape)
-            .ok_or_else(|| format!("{name} has the shape {shape:?}, which it cannot have"))?;
+        let (values, shape) = layout.apply(&values, &shape).ok_or_else(|| {
+            format!("{name} has the shape {shape:?}, which is not possible for it")
+        })?;
         tensors.insert(ours, TensorData::new(values, shape));
     }
     if tensors.is_empty() {
-        return Err("none of its variables is of a ResNet or of the detector".into());
+        return Err("none of its variables belongs to a ResNet or to the detector".into());
     }
     let mut imported = imported(Format::TensorFlow, tensors, ignored, options)?;
     let model = &mut imported.checkpoint.config.model;
     model.norm_eps = 1e-4;
     model.rpn.anchor_ratios = vec![1.0, 0.5, 2.0];
     model.rpn.round_anchors = false;
-    let note = "batch norm adds 1e-4 to the variance and anchors come in the order 1, 0.5, 2, as in \
+    let note = "batch norm adds 1e-4 to the variance and anchors have the order 1, 0.5, 2, as in \
                 the reference system; its anchors of ratio 0.5 and 2 have 1 % less area";
     imported.notes.push(note.into());
     Ok(imported)
 }
 
-/// Side of the box head's regions in the reference system.
+/// Side of the box head's pooled RoIs in the reference system.
 const BOX_POOL: usize = 7;
 
-/// Tensors in our names with the configuration that their shapes tell.
+/// Tensors with our names and the configuration inferred from their shapes.
 fn imported(
     format: Format,
     tensors: StateDict,
     ignored: Vec<String>,
     options: &ImportOptions,
 ) -> Result<Imported, String> {
-    // Sides without data behind them would become the network's.
+    // Dimensions without data would become those of the network.
     if let Some((name, data)) = tensors.iter().find(|(_, data)| data.shape().contains(&0)) {
         return Err(format!(
             "{name} has the shape {:?}: it is empty",
@@ -373,12 +373,12 @@ fn imported(
     })
 }
 
-/// The given classes, or COCO's where their number is that of a COCO model.
+/// The given classes, or COCO's if their number is that of a COCO model.
 fn named(count: usize, options: &ImportOptions) -> Result<Classes, String> {
     match &options.classes {
         Some(given) if given.len() + 1 == count => Ok(given.clone()),
         Some(given) => Err(format!(
-            "it has {} classes without the background, and {} names are given",
+            "it has {} classes without the background, but {} names are given",
             count - 1,
             given.len()
         )),
@@ -394,7 +394,7 @@ fn named(count: usize, options: &ImportOptions) -> Result<Classes, String> {
 mod tests {
     use super::*;
 
-    /// What reading a safetensors file with this header and no data fails with.
+    /// The error of reading a safetensors file with this header and no data.
     fn refusal(header: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("w.safetensors");

@@ -1,4 +1,4 @@
-//! The parsers of this room from bytes, for fuzzers.
+//! Fuzzing entry points of the parsers in this folder.
 
 use super::{pickle as reader, table as tables, torch};
 use std::io::Cursor;

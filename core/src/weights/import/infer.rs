@@ -3,7 +3,7 @@
 use crate::config::{Backbone, ModelConfig, NormKind};
 use crate::weights::state::StateDict;
 
-/// The network whose tensors these are, by torchvision's names; settings that leave no trace in the
+/// Infers the network by torchvision's tensor names; settings that do not affect the
 /// shapes are torchvision's. Without detection heads, `num_classes` is 0.
 pub fn model_config(tensors: &StateDict) -> Result<ModelConfig, String> {
     let shapes = Shapes(tensors);
@@ -31,7 +31,7 @@ pub fn model_config(tensors: &StateDict) -> Result<ModelConfig, String> {
     let known = config.rpn.anchor_ratios.len();
     if anchors != known {
         return Err(format!(
-            "its RPN has {anchors} anchors a place, and only {known} are known: 0.5, 1, 2"
+            "its RPN has {anchors} anchors per cell; only {known} are supported: 0.5, 1, 2"
         ));
     }
     config.num_classes = shapes.get("roi_heads.box_predictor.cls_score.weight", 2)?[0];
@@ -84,7 +84,7 @@ impl Shapes<'_> {
             backbone.blocks() == blocks && (backbone.expansion() == 4) == bottleneck
         };
         known.into_iter().find(fits).ok_or_else(|| {
-            format!("its backbone has stages of {blocks:?} blocks, which is no ResNet known here")
+            format!("its backbone has stages of {blocks:?} blocks, which is not a supported ResNet")
         })
     }
 }

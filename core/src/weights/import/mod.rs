@@ -1,4 +1,4 @@
-//! Weights of other systems, in and out.
+//! Import and export of other systems' weights.
 //!
 //! | from | files |
 //! |---|---|
@@ -7,7 +7,7 @@
 //! | the reference system, `resnet-nhwc-*` | `PREFIX.index`, `PREFIX.data-*` |
 //! | this crate | `.safetensors` |
 //!
-//! Nothing in a file is trusted: lengths are checked before memory is taken, and pickles are parsed,
+//! Files are untrusted: lengths are checked before memory is allocated, and pickles are parsed,
 //! never executed.
 
 mod classes;

@@ -3,7 +3,7 @@
 use crate::weights::state::StateDict;
 use burn::tensor::TensorData;
 
-/// Our name of a tensor of `GeneralizedRCNN`; none for buffers that are no weights.
+/// Our name of a tensor of `GeneralizedRCNN`; `None` for buffers that are not weights.
 pub fn rename(name: &str) -> Option<String> {
     if let Some(rest) = name.strip_prefix("backbone.bottom_up.") {
         return Some(format!("backbone.body.{}", body(rest)?));
@@ -63,8 +63,8 @@ fn body(name: &str) -> Option<String> {
     Some(format!("layer{stage}.{block}.{inner}"))
 }
 
-/// Puts the background, which Detectron2 has last among the scores and not at all among boxes and
-/// masks, first; boxes and masks of the background are zero and never used.
+/// Moves the background to the front: Detectron2 has it last among the scores, and not at all among boxes and
+/// masks, where it is set to zero and never used.
 pub fn background_first(tensors: &mut StateDict) {
     for (name, rows) in [
         ("roi_heads.box_predictor.cls_score", None),
@@ -81,7 +81,7 @@ pub fn background_first(tensors: &mut StateDict) {
 
 fn with_background(data: &TensorData, zero_rows: Option<usize>) -> TensorData {
     let mut shape: Vec<usize> = data.shape().to_vec();
-    // No rows: what infers the network refuses it.
+    // Without rows, inferring the network returns an error.
     if shape.is_empty() {
         return data.clone();
     }

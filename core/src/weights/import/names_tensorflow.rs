@@ -4,10 +4,10 @@
 use super::views::permuted;
 use crate::config::Backbone;
 
-/// How a TensorFlow variable becomes a tensor of ours.
+/// Conversion of a TensorFlow variable to one of our tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// As it is.
+    /// Unchanged.
     Same,
     /// Convolution, `[h, w, in, out]` -> `[out, in, h, w]`.
     Conv,
@@ -17,7 +17,7 @@ pub enum Layout {
     Linear,
     /// The first layer after pooling to `pool x pool`: `[h * w * c, out]` -> `[out, c * h * w]`.
     Pooled(usize),
-    /// A convolution to box deltas, which are `dy, dx, dh, dw` there.
+    /// A convolution to box deltas, in the order `dy, dx, dh, dw`.
     ConvDeltas,
     /// A fully connected layer to box deltas.
     LinearDeltas,
@@ -25,9 +25,9 @@ pub enum Layout {
     BiasDeltas,
 }
 
-/// Our name and the layout of a variable; none for step counters, optimizer slots and classifiers.
+/// Our name and the layout of a variable; `None` for step counters, optimizer slots and classifiers.
 ///
-/// `pool` is the side of the box head's regions.
+/// `pool` is the side of the box head's pooled RoIs.
 pub fn rename(name: &str, backbone: Backbone, pool: usize) -> Option<(String, Layout)> {
     let (module, kind) = name.rsplit_once('/')?;
     let named = |ours: &str, weight| {
@@ -127,7 +127,7 @@ fn body(module: &str, backbone: Backbone) -> Option<String> {
     Some(format!("layer{stage}.{block}.{inner}"))
 }
 
-/// The layer with a running number: the stem, then block after block, in each the projection first.
+/// The layer with a running number: the stem, then the blocks in order, the projection first in each.
 fn layer(index: usize, backbone: Backbone, [plain, projection]: [&str; 2]) -> Option<String> {
     if index == 0 {
         return Some(format!("{plain}1"));
@@ -154,7 +154,7 @@ fn layer(index: usize, backbone: Backbone, [plain, projection]: [&str; 2]) -> Op
 }
 
 impl Layout {
-    /// The values and shape in our layout, or nothing where the shape is not one of this layout.
+    /// The values and the shape in our layout; `None` if the shape does not fit the layout.
     pub fn apply(self, values: &[f32], shape: &[usize]) -> Option<(Vec<f32>, Vec<usize>)> {
         let rank = match self {
             Self::Same | Self::BiasDeltas => 1,
@@ -166,7 +166,7 @@ impl Layout {
         }
         match self {
             Self::Same => Some((values.to_vec(), shape.to_vec())),
-            // The same axes turn: theirs are height, width, output, input.
+            // The same permutation: their layout is height, width, output, input.
             Self::Conv | Self::Deconv => Some(permuted(values, shape, &[3, 2, 0, 1])),
             Self::Linear => Some(permuted(values, shape, &[1, 0])),
             Self::Pooled(pool) => {
@@ -186,7 +186,7 @@ impl Layout {
     }
 }
 
-/// Rows in fours `dy, dx, dh, dw` -> `dx, dy, dw, dh`.
+/// Reorders groups of four rows from `dy, dx, dh, dw` to `dx, dy, dw, dh`.
 fn x_first((mut values, shape): (Vec<f32>, Vec<usize>)) -> Option<(Vec<f32>, Vec<usize>)> {
     let outputs = *shape.first()?;
     if outputs == 0 || !outputs.is_multiple_of(4) {
@@ -241,7 +241,7 @@ mod tests {
     fn deltas_change_places() {
         let bias = Layout::BiasDeltas.apply(&[1.0, 2.0, 3.0, 4.0], &[4]);
         assert_eq!(bias, Some((vec![2.0, 1.0, 4.0, 3.0], vec![4])));
-        // One input: dy, dx, dh, dw of one box lie side by side.
+        // One input: dy, dx, dh, dw of a box are adjacent.
         let weight = Layout::LinearDeltas.apply(&[1.0, 2.0, 3.0, 4.0], &[1, 4]);
         assert_eq!(weight, Some((vec![2.0, 1.0, 4.0, 3.0], vec![4, 1])));
     }

@@ -1,6 +1,6 @@
-//! torchvision's names: those of today are ours; older files and classification weights differ.
+//! torchvision's names: the current ones are ours; older files and classification weights differ.
 
-/// Our name of a detection tensor. Files of before torchvision 0.13 lack an index in three places.
+/// Our name of a detection tensor. Files of torchvision before 0.13 lack an index in three places.
 pub fn detection(name: &str) -> String {
     for prefix in ["backbone.fpn.inner_blocks.", "backbone.fpn.layer_blocks."] {
         if let Some([level, kind]) = split(name, prefix) {
@@ -26,12 +26,12 @@ fn split<'a>(name: &'a str, prefix: &str) -> Option<[&'a str; 2]> {
     (!second.contains('.')).then_some([first, second])
 }
 
-/// Whether the file is of torchvision before 0.13, as the published COCO weights are.
+/// Whether the file is from torchvision before 0.13, as the published COCO weights are.
 pub fn is_old(name: &str) -> bool {
     detection(name) != name
 }
 
-/// Our name of a tensor of a classification ResNet; none for its classifier.
+/// Our name of a tensor of a classification ResNet; `None` for its classifier.
 pub fn classification(name: &str) -> Option<String> {
     (!name.starts_with("fc.")).then(|| format!("backbone.body.{name}"))
 }

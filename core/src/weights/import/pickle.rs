@@ -1,7 +1,7 @@
-//! A reader of pickles that knows containers, tensors and arrays. It executes nothing: what a pickle
-//! asks to be called is looked up in a short list, and refused if it is not there.
+//! A pickle reader for containers, tensors and arrays. It executes nothing: callees of a pickle
+//! are looked up in a short list, and others are rejected.
 //!
-//! Names and texts are borrowed from the file, and what is copied is charged to a [`Budget`]: a megabyte of
+//! Names and texts are borrowed from the file, and copies are charged to a [`Budget`]: a megabyte of
 //! opcodes can otherwise copy one long text a million times.
 //!
 //! Source: CPython's `pickletools`, protocols 1 to 5.
@@ -10,13 +10,13 @@ use crate::budget::Budget;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// A value; what has a size is an index into [`Pickle::objects`], so that nothing is nested and a
-/// hostile depth cannot exhaust the stack.
+/// A value. Values with a size are indices into [`Pickle::objects`], so that nothing is nested and a
+/// malicious nesting depth cannot exhaust the stack.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {
-    /// `None`, floats and other values without use here.
+    /// `None`, floats and other values that are not needed.
     Other,
-    /// An integer or a truth value.
+    /// An integer or a boolean.
     Int(i64),
     /// See [`Object`].
     Object(usize),
@@ -30,18 +30,18 @@ pub enum Object<'a> {
     /// A list, tuple or set.
     List(Vec<Value>),
     Dict(Vec<(Value, Value)>),
-    /// Module and name.
+    /// A global: module and name.
     Global(&'a str, &'a str),
     Storage(Storage<'a>),
     Tensor(Tensor<'a>),
     Array(Array<'a>),
     /// numpy's dtype: `f4`, `i8`, ...; whether it is big-endian.
     Dtype(&'a str, bool),
-    /// An object whose content is of no use here.
+    /// An object whose content is not needed.
     Inert,
 }
 
-/// torch: a run of numbers in the file, by its key.
+/// torch: a storage in the file, by its key.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Storage<'a> {
     /// `FloatStorage`, `HalfStorage`, ...
@@ -59,7 +59,7 @@ pub struct Tensor<'a> {
     pub strides: Vec<u64>,
 }
 
-/// numpy: an array with its numbers; the data is an index into [`Pickle::objects`].
+/// numpy: an array; the data is an index into [`Pickle::objects`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Array<'a> {
     pub dtype: &'a str,
@@ -69,18 +69,18 @@ pub struct Array<'a> {
     pub data: Option<usize>,
 }
 
-/// A pickle that was read.
+/// A parsed pickle.
 #[derive(Debug)]
 pub struct Pickle<'a> {
     pub root: Value,
     pub objects: Vec<Object<'a>>,
-    /// Bytes up to and with its end.
+    /// Number of bytes up to and including its end.
     pub length: usize,
-    /// What reading the rest of the file may use.
+    /// The remaining budget for the rest of the file.
     pub budget: Budget,
 }
 
-/// A state dict of a large model with its optimizer takes 200,000 steps.
+/// Maximum number of steps: the state dict of a large model with its optimizer takes 200,000.
 const MOST_STEPS: usize = 1_000_000;
 
 /// Reads the pickle at the start of `bytes`; the error says what is wrong.
@@ -120,7 +120,7 @@ pub(super) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    /// One opcode; the value when it was the last.
+    /// Executes one opcode; returns the value if it was the last one.
     fn step(&mut self) -> Result<Option<Value>, String> {
         let code = self.number::<1>()? as u8;
         match code {
@@ -219,7 +219,9 @@ impl<'a> Machine<'a> {
             }
             other => {
                 let at = self.position - 1;
-                return Err(format!("byte {at} is {other:#04x}, which no weights need"));
+                return Err(format!(
+                    "byte {at} is {other:#04x}, an opcode that weights do not need"
+                ));
             }
         }
         Ok(None)
@@ -229,7 +231,7 @@ impl<'a> Machine<'a> {
         let rest = &self.bytes[self.position..];
         let found = rest.get(..count).ok_or_else(|| {
             let (at, left) = (self.position, rest.len());
-            format!("{count} bytes are wanted at byte {at}, {left} are left: was it cut short?")
+            format!("byte {at} needs {count} bytes and {left} are left: was it truncated?")
         })?;
         self.position += count;
         Ok(found)
@@ -248,7 +250,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Python's long integers; those beyond 64 bits stay bytes.
+    /// Python's long integers; those beyond 64 bits are kept as bytes.
     fn push_long<const N: usize>(&mut self) -> Result<(), String> {
         let bytes = self.sized::<N>()?;
         if bytes.len() > 8 {
@@ -261,7 +263,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Bytes after their count.
+    /// Bytes with a length prefix.
     fn sized<const N: usize>(&mut self) -> Result<&'a [u8], String> {
         let count = self.number::<N>()?;
         self.take(usize::try_from(count).unwrap_or(usize::MAX))
@@ -269,7 +271,8 @@ impl<'a> Machine<'a> {
 
     fn push_text<const N: usize>(&mut self) -> Result<(), String> {
         let bytes = self.sized::<N>()?;
-        let text = str::from_utf8(bytes).map_err(|error| format!("a text is broken: {error}"))?;
+        let text =
+            str::from_utf8(bytes).map_err(|error| format!("a string is invalid: {error}"))?;
         self.push(Object::Text(text))
     }
 
@@ -281,9 +284,9 @@ impl<'a> Machine<'a> {
     fn line(&mut self) -> Result<&'a str, String> {
         let rest = &self.bytes[self.position..];
         let end = rest.iter().position(|&byte| byte == b'\n');
-        let line = self.take(end.ok_or("a name has no end: was it cut short?")?)?;
+        let line = self.take(end.ok_or("a name has no end: was it truncated?")?)?;
         self.position += 1;
-        str::from_utf8(line).map_err(|error| format!("a name is broken: {error}"))
+        str::from_utf8(line).map_err(|error| format!("a name is invalid: {error}"))
     }
 
     pub(super) fn add(&mut self, object: Object<'a>) -> Result<Value, String> {
@@ -326,7 +329,7 @@ impl<'a> Machine<'a> {
     }
 
     fn underflow(&self) -> String {
-        format!("byte {} wants a value that was not given", self.position)
+        format!("byte {} needs a value that is missing", self.position)
     }
 
     fn memorize<const N: usize>(&mut self) -> Result<(), String> {
@@ -336,7 +339,7 @@ impl<'a> Machine<'a> {
 
     fn keep(&mut self, key: u64, value: Value) -> Result<(), String> {
         if self.memo.insert(key, value).is_none() {
-            // A table of a hash map is up to twice as large as its entries.
+            // The table of a hash map is up to twice as large as its entries.
             self.charge::<(u64, Value)>(2)?;
         }
         Ok(())
@@ -345,7 +348,7 @@ impl<'a> Machine<'a> {
     fn recall<const N: usize>(&mut self) -> Result<(), String> {
         let key = self.number::<N>()?;
         let value = self.memo.get(&key).copied();
-        let value = value.ok_or_else(|| format!("value {key} is used before it is given"))?;
+        let value = value.ok_or_else(|| format!("value {key} is used before it is defined"))?;
         self.stack.push(value);
         Ok(())
     }
@@ -354,7 +357,7 @@ impl<'a> Machine<'a> {
         match self.top_object()? {
             Object::List(list) => list.extend(items),
             Object::Inert => {}
-            _ => return Err("values are appended to something else than a list".into()),
+            _ => return Err("values are appended to something other than a list".into()),
         }
         Ok(())
     }
@@ -363,7 +366,7 @@ impl<'a> Machine<'a> {
         match self.top_object()? {
             Object::Dict(dict) => dict.extend(pairs(items)),
             Object::Inert => {}
-            _ => return Err("keys are put into something else than a dict".into()),
+            _ => return Err("keys are inserted into something other than a dict".into()),
         }
         Ok(())
     }

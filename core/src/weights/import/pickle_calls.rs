@@ -1,17 +1,17 @@
-//! What a pickle may ask for: tensors of torch, arrays of numpy, plain containers.
+//! The calls that a pickle may contain: tensors of torch, arrays of numpy, plain containers.
 
 use super::pickle::{Array, Machine, Object, Pickle, Storage, Tensor, Value};
 use crate::budget::{OverBudget, excerpt};
 use std::borrow::Cow;
 
 impl<'a> Machine<'a> {
-    /// `callee(*arguments)`, for the few callees that make values of a state dict.
+    /// `callee(*arguments)`, for the few callees that create values of a state dict.
     pub(super) fn call(&mut self, callee: Value, arguments: Value) -> Result<Value, String> {
         let Value::Object(index) = callee else {
-            return Err("something without a name is called".into());
+            return Err("a callee has no name".into());
         };
         let Object::Global(module, name) = self.objects[index] else {
-            return Err("something without a name is called".into());
+            return Err("a callee has no name".into());
         };
         let arguments = self.list(arguments)?;
         let argument = |index: usize| {
@@ -46,14 +46,14 @@ impl<'a> Machine<'a> {
             (module, name) => {
                 let (module, name) = (excerpt(module), excerpt(name));
                 return Err(format!(
-                    "it wants to call `{module}.{name}`, which makes no tensor; nothing was executed"
+                    "it calls `{module}.{name}`, which does not create a tensor; nothing was executed"
                 ));
             }
         };
         self.add(object)
     }
 
-    /// The key and value pairs that a dict is made from.
+    /// The key and value pairs of a new dict.
     fn given_pairs(&self, arguments: &[Value]) -> Result<Vec<(Value, Value)>, String> {
         let Some(&given) = arguments.first() else {
             return Ok(Vec::new());
@@ -62,12 +62,12 @@ impl<'a> Machine<'a> {
         self.charge::<(Value, Value)>(items.len())?;
         let pair = |&item: &Value| match *self.list(item)? {
             [key, value] => Ok((key, value)),
-            _ => Err("a dict is made of something else than pairs".to_string()),
+            _ => Err("a dict is created from something other than pairs".to_string()),
         };
         items.map(pair).collect()
     }
 
-    /// What `BUILD` adds to an object made by a call.
+    /// Applies `BUILD` to an object that a call created.
     pub(super) fn build(&mut self, object: Value, state: Value) -> Result<(), String> {
         let Value::Object(index) = object else {
             return Ok(());
@@ -177,13 +177,13 @@ impl<'a> Machine<'a> {
         match value {
             Value::Object(index) => match &self.objects[index] {
                 Object::List(items) => Ok(items),
-                _ => Err("a tuple is wanted and something else is given".into()),
+                _ => Err("a tuple is expected".into()),
             },
-            _ => Err("a tuple is wanted and something else is given".into()),
+            _ => Err("a tuple is expected".into()),
         }
     }
 
-    /// A text of the file. Bytes are one too (Python 2), and are checked each time.
+    /// A string of the file. Bytes count as strings too (Python 2), and are checked on every use.
     pub(super) fn text(&self, value: Value) -> Result<&'a str, String> {
         let found = match value {
             Value::Object(index) => match &self.objects[index] {
@@ -197,7 +197,7 @@ impl<'a> Machine<'a> {
             },
             _ => None,
         };
-        found.ok_or_else(|| "a text is wanted and not given".to_string())
+        found.ok_or_else(|| "a string is expected".to_string())
     }
 
     fn lengths(&self, value: Value) -> Result<Vec<u64>, String> {
@@ -209,7 +209,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// Objects of training checkpoints that hold settings, not weights.
+/// Objects of training checkpoints that contain settings, not weights.
 const INERT: [(&str, &str); 8] = [
     ("argparse", "Namespace"),
     ("collections", "Counter"),
@@ -221,14 +221,14 @@ const INERT: [(&str, &str); 8] = [
     ("torch.nn.parameter", "Parameter"),
 ];
 
-/// Dimensions of the tensors that are read.
+/// Maximum number of dimensions of a tensor.
 const MOST_DIMENSIONS: usize = 8;
 
 impl Tensor<'_> {
-    /// Refuses a view that reaches beyond its storage.
+    /// Rejects a view that reaches beyond its storage.
     fn check(&self) -> Result<(), String> {
         if self.shape.len() != self.strides.len() {
-            return Err("a tensor has more dimensions than strides, or fewer".into());
+            return Err("a tensor has different numbers of dimensions and strides".into());
         }
         if self.shape.contains(&0) {
             return Ok(());
@@ -255,11 +255,11 @@ fn length(value: Value) -> Result<u64, String> {
     }
 }
 
-/// How Python 2 and early numpy protocols write bytes: as text, one character a byte.
+/// Python 2 and early numpy protocols write bytes as text, one character per byte.
 fn latin1(text: &str) -> Result<Vec<u8>, String> {
     let bytes = text.chars().map(|c| u8::try_from(c as u32));
     let bytes: Result<_, _> = bytes.collect();
-    bytes.map_err(|_| "bytes are written as a text of wider characters".into())
+    bytes.map_err(|_| "bytes are written as a string with wider characters".into())
 }
 
 impl<'a> Pickle<'a> {
@@ -279,7 +279,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// A text; each time one is asked for is charged.
+    /// A string; every access is charged.
     pub fn text(&self, value: Value) -> Result<Option<&str>, OverBudget> {
         let bytes = match self.object(value) {
             Some(Object::Text(text)) => return Ok(Some(text)),
@@ -290,7 +290,7 @@ impl<'a> Pickle<'a> {
         Ok(str::from_utf8(bytes).ok())
     }
 
-    /// The entries of the model's state dict: the root, or what it holds as `model`, `state_dict`
+    /// The entries of the model's state dict: the root, or its item `model`, `state_dict`
     /// or `model_state_dict`.
     pub fn state_dict(&self) -> Result<Vec<(&str, &Object<'a>)>, String> {
         let mut dict = self.root;
@@ -303,7 +303,7 @@ impl<'a> Pickle<'a> {
             }
         }
         let Some(Object::Dict(entries)) = self.object(dict) else {
-            return Err("it holds no dict of tensors".into());
+            return Err("it contains no dict of tensors".into());
         };
         let mut named = Vec::with_capacity(entries.len());
         for &(key, value) in entries {

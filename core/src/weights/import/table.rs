@@ -1,6 +1,6 @@
 //! TensorFlow's index files: the sorted string table of LevelDB, uncompressed.
 //!
-//! Read here and not by the `sstable` crate (which the tests write with), because that one trusts
+//! The `sstable` crate (which the tests write with) is not used, because it trusts
 //! lengths and panics on a damaged file. Source: leveldb/doc/table_format.md.
 
 use crate::budget::Budget;
@@ -9,7 +9,7 @@ use crate::crc::masked_crc;
 /// Bytes at the end of a table: two block handles, padding, the magic number.
 const FOOTER: usize = 48;
 const MAGIC: u64 = 0xdb47_7524_8b80_fb57;
-/// After each block: its compression and its checksum.
+/// Bytes after each block: its compression and its checksum.
 const TRAILER: usize = 5;
 
 /// A key and its value.
@@ -20,11 +20,11 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Entry>, String> {
     let start = bytes.len().checked_sub(FOOTER).ok_or("it is too short")?;
     let mut footer = &bytes[start..];
     if footer[FOOTER - 8..] != MAGIC.to_le_bytes() {
-        return Err("it does not end like a table: was it cut short?".into());
+        return Err("it does not end like a table: was it truncated?".into());
     }
     let _meta = handle(&mut footer)?;
     let index = handle(&mut footer)?;
-    // Keys repeat the start of the one before them, and blocks may be named many times.
+    // Keys share a prefix with the one before them, and blocks may be referenced many times.
     let budget = Budget::for_file(bytes.len() as u64);
     let mut blocks = Vec::new();
     block(bytes, index, &budget, &mut blocks)?;
@@ -36,7 +36,7 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Entry>, String> {
     Ok(entries)
 }
 
-/// A checkpoint with its optimizer has 2,000.
+/// Maximum number of entries; a checkpoint with its optimizer has 2,000.
 const MOST_ENTRIES: usize = 200_000;
 
 /// Offset and length of a block.
@@ -47,7 +47,7 @@ fn handle(bytes: &mut &[u8]) -> Result<(usize, usize), String> {
 fn varint(bytes: &mut &[u8]) -> Result<usize, String> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
-        let (&byte, rest) = bytes.split_first().ok_or("a number is cut short")?;
+        let (&byte, rest) = bytes.split_first().ok_or("a number is truncated")?;
         *bytes = rest;
         value |= ((byte & 0x7f) as u64) << shift;
         if byte & 0x80 == 0 {
@@ -57,7 +57,7 @@ fn varint(bytes: &mut &[u8]) -> Result<usize, String> {
     Err("a number is too long".into())
 }
 
-/// Adds the entries of a block; keys share the start of the one before them.
+/// Adds the entries of a block; keys share a prefix with the one before them.
 fn block(
     bytes: &[u8],
     (offset, length): (usize, usize),
@@ -91,7 +91,7 @@ fn block(
         let found = size.and_then(|size| rest.split_at_checked(size));
         let (found, after) = found.ok_or("an entry reaches beyond its block")?;
         if shared > key.len() {
-            return Err("a key continues one that is too short".into());
+            return Err("a key shares more bytes than the key before it has".into());
         }
         if shared.saturating_add(own) > LONGEST_KEY {
             return Err(format!("a key has more than {LONGEST_KEY} bytes"));
@@ -109,5 +109,5 @@ fn block(
     Ok(())
 }
 
-/// Names of variables are shorter; a longer one could be repeated for every entry.
+/// Maximum length of a key; names of variables are shorter, and a longer one could be repeated for every entry.
 const LONGEST_KEY: usize = 4096;

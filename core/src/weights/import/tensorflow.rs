@@ -50,7 +50,7 @@ pub struct Dim {
     pub size: i64,
 }
 
-/// Numbers, row-major, and their shape.
+/// Values, row-major, and their shape.
 pub type Values = (Vec<f32>, Vec<usize>);
 
 /// A checkpoint whose index was read.
@@ -61,10 +61,10 @@ pub struct Bundle {
     pub entries: BTreeMap<String, Entry>,
 }
 
-/// A 100 MB index would be one of a million variables.
+/// Maximum length of an index, which fits a million variables.
 const LARGEST_INDEX: u64 = 64 << 20;
 
-/// The prefix of a checkpoint, from itself, its index or one of its data files.
+/// The prefix of a checkpoint, from the prefix itself, its index or one of its data files.
 pub fn prefix(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     let stem = name.strip_suffix(".index").unwrap_or(name);
@@ -101,7 +101,7 @@ impl Bundle {
             entries: BTreeMap::new(),
         };
         for (key, value) in table::read(&bytes)? {
-            let broken = |error: prost::DecodeError| format!("an entry is broken: {error}");
+            let broken = |error: prost::DecodeError| format!("an entry is invalid: {error}");
             if key.is_empty() {
                 let header: Header = prost::Message::decode(value.as_slice()).map_err(broken)?;
                 if header.endianness != 0 {
@@ -110,7 +110,7 @@ impl Bundle {
                 bundle.shards = header.num_shards;
                 continue;
             }
-            let name = String::from_utf8(key).map_err(|_| "a name is no text")?;
+            let name = String::from_utf8(key).map_err(|_| "a name is not UTF-8")?;
             let entry = prost::Message::decode(value.as_slice()).map_err(broken)?;
             bundle.entries.insert(name, entry);
         }
@@ -120,7 +120,7 @@ impl Bundle {
         Ok(bundle)
     }
 
-    /// Bytes of all data files.
+    /// Total bytes of all data files.
     pub fn data_length(&self) -> u64 {
         let files = (0..self.shards).map(|shard| self.data_file(shard));
         files
@@ -133,7 +133,7 @@ impl Bundle {
         with_suffix(&self.prefix, &suffix)
     }
 
-    /// The numbers and the shape of a variable; nothing if it does not hold floating-point numbers.
+    /// The values and the shape of a variable; `None` if it is not floating-point.
     pub fn read(&self, name: &str) -> Result<Option<Values>, String> {
         let Some(entry) = self.entries.get(name) else {
             return Ok(None);
@@ -169,7 +169,7 @@ impl Bundle {
         let (offset, size) = (entry.offset.max(0) as u64, entry.size.max(0) as u64);
         if offset.checked_add(size).is_none_or(|end| end > length) {
             return Err(format!(
-                "{name} reaches beyond {}: was it cut short?",
+                "{name} reaches beyond {}: was it truncated?",
                 path.display()
             ));
         }

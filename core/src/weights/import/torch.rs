@@ -1,4 +1,4 @@
-//! PyTorch's files: zip archives (since 1.6) and the stream of pickles before them; and pickles of
+//! PyTorch's files: zip archives (since 1.6), the older stream of pickles, and pickles of
 //! numpy arrays (Detectron2's model zoo). Source: torch/serialization.py.
 
 use super::pickle::{self, Array, Object, Pickle, Storage, Tensor};
@@ -10,19 +10,19 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 use zip::{CompressionMethod, ZipArchive};
 
-/// What a file holds, by the names it uses.
+/// The contents of a file, by their names in it.
 #[derive(Debug, Default)]
 pub struct Contents {
     /// Floating-point tensors, as f32.
     pub tensors: StateDict,
-    /// Names of entries that are no floating-point tensors.
+    /// Names of entries that are not floating-point tensors.
     pub ignored: Vec<String>,
 }
 
-/// The largest description that is read; a model with its optimizer has 1 MB.
+/// Maximum length of `data.pkl`; that of a model with its optimizer has 1 MB.
 const LARGEST_PICKLE: u64 = 64 << 20;
 
-/// A zip archive as `torch.save` writes it.
+/// Reads a zip archive of `torch.save`.
 pub fn read_zip<R: Read + Seek>(reader: R, file_length: u64) -> Result<Contents, String> {
     let mut archive = ZipArchive::new(reader).map_err(|error| error.to_string())?;
     let names = archive.file_names().filter_map(Result::ok);
@@ -37,19 +37,19 @@ pub fn read_zip<R: Read + Seek>(reader: R, file_length: u64) -> Result<Contents,
         return Err("it was written on a big-endian machine".into());
     }
     let pickle = pickle::read(&bytes)?;
-    // Entries of a zip archive may overlap: the bytes of all of them together are bounded too.
+    // Entries of a zip archive may overlap, so the total of their bytes is limited too.
     let budget = Budget::for_file(file_length);
     assemble(&pickle, file_length, |storage, stored| {
         let name = format!("{folder}data/{}", excerpt(storage.key));
         let wanted = storage.count.checked_mul(stored.size() as u64);
-        let wanted = wanted.ok_or_else(|| format!("{name} has too many numbers"))?;
+        let wanted = wanted.ok_or_else(|| format!("{name} has too many values"))?;
         let most = wanted.min(file_length);
         let read = budget.work(usize::try_from(most).unwrap_or(usize::MAX));
         read.map_err(|error| error.to_string())?;
         let bytes = entry(&mut archive, &name, most)?;
         if bytes.len() as u64 != wanted {
             return Err(format!(
-                "{name} has {} bytes, the description says {wanted}",
+                "{name} has {} bytes, data.pkl declares {wanted}",
                 bytes.len()
             ));
         }
@@ -57,7 +57,7 @@ pub fn read_zip<R: Read + Seek>(reader: R, file_length: u64) -> Result<Contents,
     })
 }
 
-/// An entry that is stored as it is, which is how torch writes all of them.
+/// An uncompressed entry, which is how torch writes all of them.
 fn entry<R: Read + Seek>(
     archive: &mut ZipArchive<R>,
     name: &str,
@@ -80,7 +80,7 @@ fn entry<R: Read + Seek>(
     Ok(bytes)
 }
 
-/// The number that starts a file of torch before 1.6, as a pickled long.
+/// The number at the start of files of torch before 1.6, as a pickled long.
 const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
 /// Whether these are the first bytes of a file of torch before 1.6.
@@ -91,8 +91,8 @@ pub fn is_legacy(start: &[u8]) -> bool {
         .any(|w| w == LEGACY_MAGIC)
 }
 
-/// A file of torch before 1.6: pickles for the magic number, the protocol, the machine, the state
-/// dict and the storages' keys; then each storage's count and numbers.
+/// Reads a file of torch before 1.6: pickles for the magic number, the protocol, the machine, the state
+/// dict and the storages' keys; then each storage's length and values.
 pub fn read_legacy(bytes: &[u8]) -> Result<Contents, String> {
     let mut rest = bytes;
     let mut next = || -> Result<Pickle<'_>, String> {
@@ -121,9 +121,9 @@ pub fn read_legacy(bytes: &[u8]) -> Result<Contents, String> {
         let found = storages.get_key_value(key);
         let key = excerpt(key);
         let (&name, storage) = found.ok_or_else(|| format!("storage {key} is not described"))?;
-        let (count, after) = rest.split_at_checked(8).ok_or("it was cut short")?;
+        let (count, after) = rest.split_at_checked(8).ok_or("it is truncated")?;
         if count != storage.count.to_le_bytes() {
-            return Err(format!("storage {key} has another length than described"));
+            return Err(format!("storage {key} has another length than declared"));
         }
         let size = storage_size(storage.kind)
             .and_then(|size| storage.count.checked_mul(size))
@@ -131,7 +131,7 @@ pub fn read_legacy(bytes: &[u8]) -> Result<Contents, String> {
                 let kind = excerpt(storage.kind);
                 format!("storage {key} is of an unknown type, {kind}")
             })?;
-        let numbers = after.get(..size as usize).ok_or("it was cut short")?;
+        let numbers = after.get(..size as usize).ok_or("it is truncated")?;
         places.insert(name, numbers);
         rest = &after[numbers.len()..];
     }
@@ -145,7 +145,7 @@ pub fn read_legacy(bytes: &[u8]) -> Result<Contents, String> {
     })
 }
 
-/// A pickle of numpy arrays.
+/// Reads a pickle of numpy arrays.
 pub fn read_arrays(bytes: &[u8]) -> Result<Contents, String> {
     let pickle = pickle::read(bytes)?;
     assemble(&pickle, bytes.len() as u64, |storage, _| {
@@ -164,7 +164,7 @@ fn float_type(kind: &str) -> Option<FloatType> {
     }
 }
 
-/// Bytes of a number of a storage type.
+/// Bytes per value of a storage type.
 fn storage_size(kind: &str) -> Option<u64> {
     match kind {
         "LongStorage" => Some(8),
@@ -175,7 +175,7 @@ fn storage_size(kind: &str) -> Option<u64> {
     }
 }
 
-/// All tensors of a state dict. `fetch` gives the numbers of a storage; one at a time is in memory.
+/// All tensors of a state dict. `fetch` returns the values of a storage; one storage at a time is in memory.
 fn assemble(
     pickle: &Pickle,
     file_length: u64,
@@ -184,9 +184,9 @@ fn assemble(
     let entries = pickle.state_dict()?;
     let mut contents = Contents::default();
     let mut by_storage: BTreeMap<&str, Vec<(&str, &Tensor)>> = BTreeMap::new();
-    // Halves double; views may share numbers. More is an attack on the memory.
+    // f16 doubles in size as f32, and views may share values. Anything larger is an attack on the memory.
     let mut left = 4 * file_length + (1 << 20);
-    // A name is a few bytes of the file for each entry, and a copy here.
+    // Charged because a name takes a few bytes of the file per entry, but is copied here.
     let charge = |name: &str| {
         let charged = pickle.budget.bytes(name.len() + size_of::<String>());
         charged.map_err(|error| error.to_string())
@@ -223,7 +223,9 @@ fn assemble(
         for (name, tensor) in views {
             if tensor.storage != *storage || values.len() as u64 != storage.count {
                 let name = excerpt(name);
-                return Err(format!("{name} describes its storage in another way"));
+                return Err(format!(
+                    "{name} has a storage that differs from its declaration"
+                ));
             }
             let strides: Vec<usize> = tensor.strides.iter().map(|&s| s as usize).collect();
             let values = gather(&values, tensor.offset as usize, &tensor.shape, &strides);
@@ -240,10 +242,10 @@ fn array_values(pickle: &Pickle, name: &str, array: &Array) -> Result<Vec<f32>, 
         Some(Object::Bytes(bytes)) => bytes,
         _ => return Err(format!("{name} has no data")),
     };
-    let stored = float_type(array.dtype).ok_or_else(|| format!("{name} is no float"))?;
+    let stored = float_type(array.dtype).ok_or_else(|| format!("{name} is not floating-point"))?;
     if array.big_endian {
         return Err(format!(
-            "{name} is big-endian: save it on the machine you use"
+            "{name} is big-endian: save it on a little-endian machine"
         ));
     }
     let wanted = array.shape.iter().product::<usize>() * stored.size();

@@ -1,6 +1,6 @@
-//! Strided views of stored numbers, row-major.
+//! Strided views of stored values, row-major.
 
-/// The numbers of a view with these `strides` (in numbers) from `offset` on. The view must lie
+/// The values of a view with these `strides` (in values) from `offset` on. The view must lie
 /// within `values`.
 pub fn gather(values: &[f32], offset: usize, shape: &[usize], strides: &[usize]) -> Vec<f32> {
     let count: usize = shape.iter().product();
@@ -44,7 +44,7 @@ pub fn column_major(shape: &[usize]) -> Vec<usize> {
     strides
 }
 
-/// The axes of a dense tensor in another order: axis `i` of the result is `order[i]`.
+/// Permutes the axes of a dense tensor: axis `i` of the result is `order[i]`.
 pub fn permuted(values: &[f32], shape: &[usize], order: &[usize]) -> (Vec<f32>, Vec<usize>) {
     let strides = row_major(shape);
     let pick = |from: &[usize]| order.iter().map(|&axis| from[axis]).collect::<Vec<_>>();

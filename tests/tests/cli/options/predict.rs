@@ -47,7 +47,7 @@ pub const EVAL: Table = &[
         std::fs::write(at.join("none.json"), stray).expect("results");
         let error = cli_error(at, &args);
         assert!(
-            error.contains("no result's image_id is an image of"),
+            error.contains("no result's image_id is that of an image in"),
             "{error}"
         );
     }),

@@ -55,7 +55,7 @@ fn convert(at: &Path, more: &[&str]) -> String {
 pub const CONVERT: Table = &[
     ("--to", |at| {
         let output = convert(at, &["--to=torchvision", "--out=to.safetensors"]);
-        assert!(output.contains("tell torchvision"), "{output}");
+        assert!(output.contains("set in torchvision"), "{output}");
     }),
     ("--out", |at| {
         convert(at, &["--out=out.safetensors"]);

@@ -1,14 +1,14 @@
-//! Simple copy-paste (Ghiasi et al., 2021): objects of one image on another.
+//! Simple copy-paste augmentation (Ghiasi et al., 2021): objects of one image are pasted onto another.
 
 use crate::random::Stream;
 use crate::train::input::batch::{TrainSample, Truth};
 use crate::train::input::masks::TruthMask;
 
-/// Pastes each object of `source` onto `target` with a chance of one half.
+/// Pastes each object of `source` onto `target` with probability one half.
 ///
-/// What a pasted object covers is taken from the masks below it, and their boxes are made anew from
-/// what is left; an object of which nothing is left is removed. Pixels are copied as they are:
-/// blurred edges won nothing in the paper.
+/// Pixels that a pasted object covers are removed from the masks below it, and the boxes are recomputed from
+/// the remaining masks; an object without remaining pixels is removed. Edges are not blurred:
+/// blurring did not improve the paper's results.
 pub fn paste(target: &mut TrainSample, source: &TrainSample, stream: Stream) {
     let frame = (target.planes.height, target.planes.width);
     let mut pasted = Truth::default();
@@ -17,7 +17,7 @@ pub fn paste(target: &mut TrainSample, source: &TrainSample, stream: Stream) {
             continue;
         }
         let seen = mask.framed(frame);
-        // An object that the frame cuts off, or without a pixel, has another box or none.
+        // An object that the frame cuts off or removes has another box or none.
         let Some(bounds) = seen.bounds() else {
             continue;
         };

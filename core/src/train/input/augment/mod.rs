@@ -1,5 +1,5 @@
-//! What is done to training images. All of it is a function of an image's stream of random numbers,
-//! so that a resumed run, and any number of ranks, see the same images.
+//! Augmentation of training images. Every choice is a function of an image's stream of random numbers,
+//! so that a resumed run, and any number of ranks, get the same images.
 
 mod copy_paste;
 mod photometric;
@@ -15,7 +15,7 @@ use ::image::RgbImage;
 pub use copy_paste::paste;
 pub use photometric::distort;
 
-/// Makes training images of decoded ones.
+/// Augments decoded images for training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Augment {
     flip: f64,
@@ -23,7 +23,7 @@ pub struct Augment {
     config: AugmentConfig,
 }
 
-/// Places of an image's stream. Flips are where they were before there was anything else.
+/// Indices into an image's random stream. Flips keep the index of the first version, so that runs stay reproducible.
 mod place {
     pub const FLIP: u64 = 0;
     pub const PASTE: u64 = 1;
@@ -34,7 +34,7 @@ mod place {
 }
 
 impl Augment {
-    /// The augmentation that a run is configured to.
+    /// The augmentation of a configuration.
     pub fn new(config: &Config) -> Self {
         Self {
             flip: config.train.flip,
@@ -43,7 +43,7 @@ impl Augment {
         }
     }
 
-    /// Where an image of `original` rows and columns comes to lie; nothing is decoded for it.
+    /// Placement of an image of `original` rows and columns; the image is not decoded for it.
     pub fn placement(&self, original: (u32, u32), stream: Stream) -> Placement {
         let flip = stream.uniform(place::FLIP) < self.flip;
         let scale = stream.fork(place::SCALE);
@@ -64,7 +64,7 @@ impl Augment {
         }
     }
 
-    /// Rows and columns of the largest that [`Self::placement`] gives an image of `original`.
+    /// Rows and columns of the largest placement that [`Self::placement`] returns for an image of `original`.
     pub fn largest(&self, (height, width): (u32, u32)) -> (u32, u32) {
         match (self.config.jitter(), self.config.min_sizes.iter().max()) {
             (Some(_), _) => (self.frame(), self.frame()),
@@ -79,25 +79,25 @@ impl Augment {
         }
     }
 
-    /// Which of `count` images objects are copied from, if any are.
+    /// Index of the image, out of `count`, from which objects are copied; `None` without copy-paste.
     pub fn source(&self, count: usize, stream: Stream) -> Option<usize> {
         let pastes = stream.uniform(place::PASTE) < self.config.copy_paste;
         pastes.then(|| (stream.bits(place::SOURCE) % count.max(1) as u64) as usize)
     }
 
-    /// A decoded image and its ground truth, augmented; nothing is pasted onto it yet.
+    /// Augments a decoded image and its ground truth, without copy-paste.
     pub fn prepare(&self, mut image: RgbImage, sample: &Sample, stream: Stream) -> TrainSample {
         distort(&mut image, &self.config, stream.fork(place::PHOTOMETRIC));
         let placement = self.placement((image.height(), image.width()), stream);
         TrainSample::placed(&image, sample, &self.image, &placement)
     }
 
-    /// Pastes objects of `source` onto `target`, whose stream is given.
+    /// Pastes objects of `source` onto `target`; `stream` is that of `target`.
     pub fn paste(&self, target: &mut TrainSample, source: &TrainSample, stream: Stream) {
         paste(target, source, stream.fork(place::OBJECTS));
     }
 
-    /// The stream of the image that objects are copied from, from that of the target.
+    /// The stream of the copy-paste source image, derived from that of the target.
     pub fn source_stream(stream: Stream) -> Stream {
         stream.fork(place::SOURCE)
     }

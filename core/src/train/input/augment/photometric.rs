@@ -1,12 +1,12 @@
 //! Brightness, contrast, saturation and hue (Liu et al., SSD, 2016), as torchvision's
-//! `RandomPhotometricDistort` has them for images of 8 bits.
+//! `RandomPhotometricDistort` computes them for 8-bit images.
 
 use crate::config::AugmentConfig;
 use crate::random::Stream;
 use ::image::RgbImage;
 
-/// Changes an image in place: each of the four with the chance `config.photometric`; the contrast
-/// before or after saturation and hue, as a coin falls.
+/// Distorts an image in place: each of the four with probability `config.photometric`; the contrast
+/// before or after saturation and hue, with equal probability.
 pub fn distort(image: &mut RgbImage, config: &AugmentConfig, stream: Stream) {
     if config.photometric == 0.0 {
         return;
@@ -32,13 +32,13 @@ pub fn distort(image: &mut RgbImage, config: &AugmentConfig, stream: Stream) {
     }
 }
 
-/// Every value times `factor`.
+/// Multiplies every value by `factor`.
 fn brighten(image: &mut RgbImage, factor: f32) {
     let table: [u8; 256] = std::array::from_fn(|v| (v as f32 * factor).clamp(0.0, 255.0) as u8);
     image.iter_mut().for_each(|v| *v = table[*v as usize]);
 }
 
-/// The distance of every value from the image's mean grey, times `factor`.
+/// Multiplies the distance of every value from the image's mean grey by `factor`.
 fn change_contrast(image: &mut RgbImage, factor: f32) {
     let greys = image.as_raw().as_chunks::<3>().0.iter();
     let sum: u64 = greys.map(|pixel| grey(*pixel) as u64).sum();
@@ -48,7 +48,7 @@ fn change_contrast(image: &mut RgbImage, factor: f32) {
     image.iter_mut().for_each(|v| *v = table[*v as usize]);
 }
 
-/// The distance of every value from its pixel's grey, times `factor`.
+/// Multiplies the distance of every value from its pixel's grey by `factor`.
 fn saturate(image: &mut RgbImage, factor: f32) {
     for pixel in image.as_chunks_mut::<3>().0 {
         let grey = grey(*pixel) as f32;
@@ -56,7 +56,7 @@ fn saturate(image: &mut RgbImage, factor: f32) {
     }
 }
 
-/// Turns the hue by `turn` of a whole turn; lightness and saturation (HSV) stay.
+/// Rotates the hue by `turn` full turns; lightness and saturation (HSV) do not change.
 fn turn_hue(image: &mut RgbImage, turn: f32) {
     for pixel in image.as_chunks_mut::<3>().0 {
         let [r, g, b] = pixel.map(f32::from);
@@ -73,7 +73,7 @@ fn turn_hue(image: &mut RgbImage, turn: f32) {
             (r - g) / range + 4.0
         };
         let hue = (sixth / 6.0 + turn).rem_euclid(1.0) * 6.0;
-        // A channel falls from the largest value to the smallest one with its distance in hue.
+        // A channel decreases from the largest value to the smallest with its distance in hue.
         let channel = |offset: f32| {
             let k = (offset + hue) % 6.0;
             let value = most - range * k.min(4.0 - k).clamp(0.0, 1.0);
@@ -83,7 +83,7 @@ fn turn_hue(image: &mut RgbImage, turn: f32) {
     }
 }
 
-/// The grey of a pixel (ITU-R 601), cut to a whole number as torchvision does.
+/// The grey value of a pixel (ITU-R 601), truncated to an integer as in torchvision.
 fn grey([r, g, b]: [u8; 3]) -> u8 {
     (0.2989 * r as f32 + 0.587 * g as f32 + 0.114 * b as f32) as u8
 }
@@ -114,7 +114,7 @@ mod tests {
         image.into_raw()
     }
 
-    /// torchvision 0.29's `adjust_*` on the same pixels; it rounds the hue in other places, hence the 1.
+    /// torchvision 0.29's `adjust_*` on the same pixels; it rounds the hue at other points, hence the tolerance of 1.
     #[test]
     #[rustfmt::skip]
     fn the_changes_are_torchvisions() {

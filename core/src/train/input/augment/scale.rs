@@ -4,8 +4,8 @@ use crate::config::ImageConfig;
 use crate::image::Placement;
 use crate::random::Stream;
 
-/// The size of an image of `original` rows and columns with a shorter side picked among `min_sizes`;
-/// that of `image` where there are none.
+/// The size of an image of `original` rows and columns, with a shorter side sampled from `min_sizes`;
+/// if there are none, the size that `image` configures.
 pub(crate) fn picked(
     (height, width): (u32, u32),
     image: &ImageConfig,
@@ -23,8 +23,8 @@ pub(crate) fn picked(
     image.resized(height, width)
 }
 
-/// Large-scale jitter: the image becomes as large as fits a square of `frame` times a factor in
-/// `low..=high`, and the frame shows a random part of it, or all of it in its upper left corner.
+/// Large-scale jitter: the image is resized to fit a square of `frame`, times a factor in
+/// `low..=high`, and cropped to a random part of the frame's size, or placed at its upper left corner.
 pub(crate) fn jittered(
     original: (u32, u32),
     flip: bool,
@@ -66,7 +66,7 @@ mod tests {
             counts[choice.expect("a side of the list")] += 1;
             assert_eq!(width, (height as f64 * 640.0 / 480.0) as u32);
         }
-        // 200 each; 1200 draws stray by 13 (one standard deviation).
+        // 200 each; the standard deviation of 1200 samples is 13.
         assert!(
             counts.iter().all(|&count| (140..260).contains(&count)),
             "{counts:?}"

@@ -49,7 +49,7 @@ fn adamw_follows_its_formula() {
     }
 }
 
-/// How far each parameter moves for a gradient of 1, by name, and its value before.
+/// The update of each parameter for a gradient of 1, by name, and its value before.
 fn moved(config: &TrainConfig) -> Vec<(String, f32, f32)> {
     use crate::train::optim::optimizer_state::names;
     use crate::weights::state_dict;
@@ -96,7 +96,7 @@ fn decay_and_bias_gradients_reach_whom_they_should() {
         let moved = moved(&config);
         assert!(moved.len() > 200, "{}", moved.len());
         for (name, old, delta) in moved {
-            // Convolutions that a norm follows are the first of a pair, norms the second.
+            // Convolutions followed by a norm are the first of a pair, norms the second.
             let is_norm = name.contains("bn")
                 || [
                     "downsample.1.",

@@ -1,4 +1,4 @@
-//! A checkpoint's folder on the disk: whole or not there.
+//! A checkpoint's folder on disk, which is complete or absent.
 //!
 //! Files are written and synced under a temporary name, then the folder is renamed: a process that is
 //! killed at any moment leaves every older checkpoint as it was.
@@ -21,14 +21,14 @@ struct Entry {
 
 type Manifest = BTreeMap<String, Entry>;
 
-/// A file of a checkpoint, made when it is written, so that one at a time is in memory.
+/// A checkpoint file, created when it is written, so that only one is in memory at a time.
 pub(crate) type Contents<'a> = (&'a str, &'a dyn Fn() -> Result<Vec<u8>>);
 
-/// Called before every step of a write; tests end it there, as a killed process would.
+/// Called before every step of a write; tests stop there, like a killed process.
 pub(crate) type Step<'a> = &'a mut dyn FnMut(&str) -> Result<()>;
 
-/// Writes the checkpoint of `step` into `parent`, then removes all but it and the `keep - 1` before it.
-/// Later ones go too: a run that went on from an earlier step has left them behind, damaged perhaps.
+/// Writes the checkpoint of `step` into `parent`, then removes all but this one and the `keep - 1` before it.
+/// Checkpoints of later steps are removed too: the run was resumed from an earlier step, so they are obsolete.
 pub(crate) fn write(
     parent: &Path,
     step: usize,
@@ -91,7 +91,7 @@ fn write_file(path: &Path, bytes: &[u8], before: Step<'_>) -> Result<()> {
     file.sync_all()
 }
 
-/// Removes a checkpoint, by way of a name that no reader takes for one.
+/// Removes a checkpoint; it is first renamed to a name that no reader accepts.
 fn discard(folder: &Path) -> Result<()> {
     if !folder.exists() {
         return Ok(());
@@ -105,8 +105,8 @@ fn discard(folder: &Path) -> Result<()> {
     std::fs::remove_dir_all(doomed)
 }
 
-/// Removes what writes and removals left that were killed on the way. What is whole but for its name, because a
-/// checkpoint of the same step was being replaced, gets it.
+/// Removes leftovers of writes and removals that were killed. A complete checkpoint that lacks its final name, because
+/// a checkpoint of the same step was being replaced, is renamed to it.
 pub(super) fn remove_leftovers(parent: &Path) -> Result<()> {
     let entries = match std::fs::read_dir(parent) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -130,7 +130,7 @@ pub(super) fn remove_leftovers(parent: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The checkpoints in `parent` with their steps, newest first; none where the folder is missing.
+/// The checkpoints in `parent` with their steps, newest first; empty if the folder is missing.
 pub(crate) fn list(parent: &Path) -> Result<Vec<(usize, PathBuf)>> {
     let entries = match std::fs::read_dir(parent) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -138,7 +138,7 @@ pub(crate) fn list(parent: &Path) -> Result<Vec<(usize, PathBuf)>> {
     };
     let paths: Result<Vec<PathBuf>> = entries.map(|entry| Ok(entry?.path())).collect();
     let step = |path: &PathBuf| path.file_name()?.to_str()?.parse::<usize>().ok();
-    // A file of that name is somebody else's.
+    // A file with such a name is not ours.
     let mut numbered: Vec<(usize, PathBuf)> = paths?
         .into_iter()
         .filter(|path| path.is_dir())
@@ -148,12 +148,12 @@ pub(crate) fn list(parent: &Path) -> Result<Vec<(usize, PathBuf)>> {
     Ok(numbered)
 }
 
-/// Reads a file of a checkpoint that [`check`] found whole.
+/// Reads a file of a checkpoint that [`check`] found intact.
 pub(crate) fn read(folder: &Path, name: &str) -> Result<Vec<u8>> {
     std::fs::read(folder.join(name))
 }
 
-/// Compares every file with the manifest; the error says which is damaged.
+/// Compares every file with the manifest; the error names the damaged file.
 pub(crate) fn check(folder: &Path) -> Result<()> {
     let damaged = |text: String| Error::new(ErrorKind::InvalidData, text);
     let named = |name: &str, error: Error| Error::new(error.kind(), format!("{name}: {error}"));
@@ -181,7 +181,7 @@ pub(crate) fn check(folder: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// Writes the checkpoint of `step`, killed before its `fault`th step; whether it came to the end.
+    /// Writes the checkpoint of `step`, killed before its `fault`th step; returns whether the write completed.
     fn killed(parent: &Path, step: usize, fault: usize) -> bool {
         let contents = || Ok(vec![step as u8; 1000]);
         let files: [Contents; 4] = ["a", "b", "c", "d"].map(|name| (name, &contents as _));
@@ -211,7 +211,7 @@ mod tests {
         }
         assert_eq!(list(parent).unwrap().len(), 2, "the oldest is removed");
         let mut fault = 0;
-        // Each time a newer one; what a killed write left is in the way of the next.
+        // A newer checkpoint each time, while leftovers of the killed write are still there.
         while !killed(parent, 4 + fault, fault) {
             let newest = newest_whole(parent).unwrap() as usize;
             assert!(newest == 3 || newest == 4 + fault, "{newest} after {fault}");
@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(left, [9]);
     }
 
-    /// The only checkpoint, replaced by one of the same step: killed between the two renames, too.
+    /// The only checkpoint is replaced by one of the same step, and killed between the two renames, too.
     #[test]
     fn replacing_the_only_checkpoint_never_leaves_none() {
         let mut fault = 0;

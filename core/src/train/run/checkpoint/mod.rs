@@ -1,8 +1,8 @@
-//! Checkpoints: everything that is needed to resume a run as if it had never stopped.
+//! Checkpoints: everything needed to resume a run without a difference.
 //!
 //! `checkpoints/STEP/` holds the weights, the optimizer's moments, the averaged weights if there are
-//! any, and the progress. Batches and samples are functions of seed and step, so the step is all the
-//! state that data loading and sampling have.
+//! any, and the progress. Batches and samples are functions of the seed and the step, so data loading and sampling
+//! need no other state.
 
 mod folder;
 
@@ -17,37 +17,37 @@ use crate::weights::{Checkpoint, StateDict, TrainingRecord, from_bytes, to_bytes
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// Where a run is, beside its weights and its optimizer.
+/// Progress of a run, without its weights and optimizer state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// Version of this crate.
     pub version: String,
     /// Steps done.
     pub step: usize,
-    /// Steps that the optimizer made.
+    /// Steps that updated the weights.
     pub optimizer_steps: i32,
-    /// Seed of the order of the images and of the samples.
+    /// Seed of the order of the images and of the sampling.
     pub seed: u64,
-    /// Passes over the training set that are done.
+    /// Completed passes over the training set.
     pub epoch: usize,
-    /// Images of the present pass that are done.
+    /// Images done in the current pass.
     pub index: usize,
     /// The best mask AP so far, if there was an evaluation.
     pub best: Option<f64>,
-    /// Evaluations since then.
+    /// Evaluations since the best mask AP.
     #[serde(default)]
     pub stale: usize,
-    /// The loss scale, if it is used.
+    /// The loss scale, if one is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<ScaleState>,
-    /// Length of `metrics.jsonl` in bytes; what follows is of steps that will be done again.
+    /// Length of `metrics.jsonl` in bytes; later lines belong to steps that will be repeated.
     pub metrics_bytes: u64,
-    /// Whether the evaluation of this step is still to be made: checkpoints are written before it.
+    /// Whether the evaluation of this step is still to be done: checkpoints are written before it.
     #[serde(default)]
     pub evaluation_due: bool,
 }
 
-/// What the evaluation after a checkpoint changes of its [`Progress`].
+/// The part of [`Progress`] that the evaluation after a checkpoint changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Evaluated {
     pub(crate) best: Option<f64>,
@@ -56,7 +56,7 @@ pub(crate) struct Evaluated {
 }
 
 impl Evaluated {
-    /// Notes in a checkpoint that its evaluation is over.
+    /// Records in a checkpoint that its evaluation is done.
     pub(crate) fn write(&self, checkpoint: &Path) -> Result<(), CheckpointError> {
         let path = checkpoint.join(EVALUATED);
         let written = serde_json::to_vec_pretty(self)
@@ -65,7 +65,7 @@ impl Evaluated {
         written.map_err(|source| CheckpointError::Io { path, source })
     }
 
-    /// The note of a checkpoint; none where it is missing or broken, and the evaluation is made again.
+    /// The evaluation record of a checkpoint; `None` if it is missing or damaged, so that the evaluation is repeated.
     fn read(checkpoint: &Path) -> Option<Self> {
         let text = folder::read(checkpoint, EVALUATED).ok()?;
         serde_json::from_slice(&text).ok()
@@ -73,24 +73,24 @@ impl Evaluated {
 }
 
 impl Progress {
-    /// Images that were trained on, of a dataset of `images`.
+    /// Number of images trained on, of a dataset of `images`.
     pub(crate) fn seen(&self, images: usize) -> usize {
         self.epoch * images + self.index
     }
 }
 
-/// A run that can be resumed.
+/// The state of a run that can be resumed.
 #[derive(Debug)]
 pub struct Saved {
-    /// Where it was read from.
+    /// The path that it was read from.
     pub folder: PathBuf,
-    /// Where the run is.
+    /// The progress of the run.
     pub progress: Progress,
     /// The weights.
     pub weights: StateDict,
     /// The optimizer's moments by parameter.
     pub optimizer: StateDict,
-    /// The averaged weights, where `train.ema` is on.
+    /// The averaged weights, if `train.ema` is on.
     pub ema: Option<StateDict>,
 }
 
@@ -100,7 +100,7 @@ const EMA: &str = "ema.safetensors";
 const PROGRESS: &str = "progress.json";
 const EVALUATED: &str = "evaluated.json";
 
-/// What is saved.
+/// The contents of a checkpoint to be saved.
 pub(crate) struct Snapshot<'a> {
     pub(crate) progress: &'a Progress,
     pub(crate) model: &'a MaskRcnn,
@@ -112,8 +112,8 @@ pub(crate) struct Snapshot<'a> {
 }
 
 impl Snapshot<'_> {
-    /// Writes `parent/STEP` whole or not at all; keeps the newest `keep`. It has about `bytes`, which must be
-    /// free.
+    /// Writes `parent/STEP` atomically and keeps the newest `keep` checkpoints. `bytes` is the approximate size, which
+    /// must be free.
     pub(crate) fn write(
         &self,
         parent: &Path,
@@ -148,7 +148,7 @@ impl Snapshot<'_> {
         }
         let written = folder::write(parent, self.progress.step, &files, keep, &mut |_| Ok(()));
         written.map_err(|source| {
-            // It may fill the disk. The first error is the one to report.
+            // The disk may be full because of it. The first error is the one to report.
             let _ = folder::remove_leftovers(parent);
             match is_full(&source) {
                 true => CheckpointError::full(parent, bytes),
@@ -158,7 +158,7 @@ impl Snapshot<'_> {
     }
 }
 
-/// Creates the folder of the checkpoints, and refuses where there is no room for one of `bytes`.
+/// Creates the folder of the checkpoints, and returns an error if there is no space for one of `bytes`.
 pub(crate) fn check_room(parent: &Path, bytes: u64) -> Result<(), CheckpointError> {
     create_folder(parent).map_err(|source| CheckpointError::Io {
         path: parent.into(),
@@ -170,7 +170,7 @@ pub(crate) fn check_room(parent: &Path, bytes: u64) -> Result<(), CheckpointErro
     }
 }
 
-/// Removes what killed writes left in the folder of the checkpoints.
+/// Removes leftovers of killed writes from the folder of the checkpoints.
 pub(crate) fn remove_leftovers(parent: &Path) -> Result<(), CheckpointError> {
     folder::remove_leftovers(parent).map_err(|source| CheckpointError::Io {
         path: parent.into(),
@@ -178,7 +178,7 @@ pub(crate) fn remove_leftovers(parent: &Path) -> Result<(), CheckpointError> {
     })
 }
 
-/// The configuration that the newest readable checkpoint was written with, where `args.toml` is lost.
+/// The configuration stored with the newest readable checkpoint, used if `args.toml` is lost.
 pub(crate) fn newest_config(parent: &Path) -> Option<Config> {
     let folders = folder::list(parent).ok()?;
     folders.into_iter().find_map(|(_, folder)| {
@@ -187,7 +187,7 @@ pub(crate) fn newest_config(parent: &Path) -> Option<Config> {
     })
 }
 
-/// Reads the newest whole checkpoint in `parent`; with it, one line for each newer one that is broken.
+/// Reads the newest intact checkpoint in `parent`; also returns one line for each newer one that is damaged.
 pub fn newest(parent: &Path) -> Result<(Saved, Vec<String>), CheckpointError> {
     let io = |path: &Path, source| CheckpointError::Io {
         path: path.into(),
