@@ -66,7 +66,7 @@ fn top_k_of_levels(c: &mut Criterion, device: &Device) {
     group
         .sample_size(20)
         .throughput(Throughput::Bytes(floor as u64));
-    group.bench_function("read, processor, upload", |b| {
+    group.bench_function("read, CPU, upload", |b| {
         b.iter_custom(|times| {
             time(times, || {
                 let host = read(&scores);
@@ -122,7 +122,7 @@ fn nms_of_levels(c: &mut Criterion, device: &Device) {
     group
         .sample_size(20)
         .throughput(Throughput::Bytes(floor as u64));
-    group.bench_function("read, processor, upload", |b| {
+    group.bench_function("read, CPU, upload", |b| {
         b.iter_custom(|times| {
             time(times, || {
                 let (boxes, scores) = (read(&corners), read(&sorted));

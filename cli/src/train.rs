@@ -1,10 +1,15 @@
 //! `mrcnn-cli train`.
 
-use crate::args::{TrainArgs, say_precision};
+mod args;
+mod recipe;
+
+pub use args::TrainArgs;
+
 use crate::interrupt::Requests;
 use crate::progress::Progress;
 use crate::ranks::{reserved_folder, together};
-use crate::{note, out, terminal};
+use crate::shared::print_precision;
+use crate::terminal::{self, note, out};
 use anyhow::Result;
 use mrcnn_backends::Selected;
 use mrcnn_backends::comm::Communicator;
@@ -51,6 +56,9 @@ fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> R
     let out = reserved_folder().unwrap_or_else(|| args.out.clone());
     let builder = Trainer::builder(config).folder(&out).device(device);
     let (trainer, problems) = builder.area(protocol).comm(comm).build()?;
+    if lead {
+        terminal::log_to(&trainer.folder.log());
+    }
     warn(summarized(&problems).into_iter());
     let mut model = trainer.new_model();
     if let (Some(path), Some(start)) = (&args.weights, start) {
@@ -83,6 +91,9 @@ fn resume(
         .folder(folder)
         .device(&backend.device);
     let (trainer, saved, said) = builder.area(protocol).comm(comm).resume(&overrides)?;
+    if lead {
+        terminal::log_to(&trainer.folder.log());
+    }
     warn(said.into_iter());
     announce(&trainer);
     if lead {
@@ -90,7 +101,7 @@ fn resume(
     }
     let requests = Requests::catch(lead);
     let mut progress = Progress::new(trainer.config.train.steps, lead, requests.clone());
-    let outcome = trainer.go_on(saved, &mut progress)?;
+    let outcome = trainer.run_from(saved, &mut progress)?;
     Ok(report(&trainer, outcome, &requests))
 }
 
@@ -98,8 +109,7 @@ fn announce(trainer: &Trainer) {
     if trainer.comm.rank() > 0 {
         return;
     }
-    terminal::log_to(&trainer.folder.log());
-    say_precision(trainer.precision);
+    print_precision(trainer.precision);
     let train = &trainer.config.train;
     let (ranks, batch) = (trainer.comm.world_size(), train.batch_size);
     if ranks > batch {
@@ -138,7 +148,7 @@ fn report(trainer: &Trainer, outcome: Outcome, requests: &Requests) -> u8 {
     match outcome {
         Outcome::Finished(metrics) => {
             out!("{metrics}\n\nweights:  {folder}/best.safetensors, {folder}/last.safetensors");
-            out!("curves:   {folder}/curves.svg\nimages: {folder}/val_predictions/");
+            out!("curves:   {folder}/curves.svg\nimages:   {folder}/val_predictions/");
             if trainer.config.log.report {
                 out!("report:   {folder}/report.html");
             }

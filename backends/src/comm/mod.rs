@@ -6,6 +6,7 @@
 
 #[cfg(any(feature = "mpi", feature = "cuda", test))]
 mod buckets;
+mod connect;
 mod error;
 mod launch;
 #[cfg(feature = "mpi")]
@@ -21,8 +22,9 @@ mod token;
 mod watch;
 mod workers;
 
+pub use connect::connect;
 pub use error::CommError;
-pub use launch::{Launch, connect};
+pub use launch::Launch;
 pub use rendezvous::{Meeting, exchange_id};
 pub use share::share;
 pub use single::Single;

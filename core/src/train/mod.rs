@@ -28,9 +28,9 @@ pub use step::losses::{LossValues, Losses};
 #[doc(hidden)]
 pub mod parts {
     pub use super::input::augment::Augment;
-    pub use super::input::batch::{Batch, TrainSample, Truth};
+    pub use super::input::batch::{Batch, GroundTruth, TrainSample};
     pub use super::input::loader::Loader;
-    pub use super::input::masks::{TruthMask, bit_masks};
+    pub use super::input::masks::{InstanceMask, bit_masks};
     pub use super::input::preview::{batch_image, draw_truth};
     pub use super::optim::ema::Ema;
     pub use super::optim::loss_scale::{LossScaler, ScaleState};

@@ -43,7 +43,7 @@ fn deltas_encode_and_decode() {
             .flat_map(|(deltas, proposal)| coder.decode(deltas, proposal))
             .collect();
         let wanted = get("decoded").f32();
-        // exp of a delta near its clip: relative to the value, where the values span 1e-2 to 1e7.
+        // exp of a delta near its limit: relative to the value, because the values span 1e-2 to 1e7.
         for (index, (&found, &wanted)) in decoded.iter().zip(&wanted).enumerate() {
             let allowed = 1e-6 * wanted.abs().max(1000.0) as f64;
             assert!(

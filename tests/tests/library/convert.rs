@@ -1,4 +1,4 @@
-//! Weights of other systems, in and out, with files made as those systems make them.
+//! Import and export of other systems' weights, with files in the formats of those systems.
 
 use burn::tensor::{Device, TensorData};
 use mrcnn_core::MaskRcnn;
@@ -77,14 +77,14 @@ fn assert_same(found: &StateDict, wanted: &StateDict) {
     }
 }
 
-/// At full size and in both formats of torch: 178 MB, every bit.
+/// At full size and in both formats of torch: 178 MB, bit by bit.
 #[test]
 fn torchvisions_weights_go_through_bit_equal() {
     let config = recipe::r50_config(0.0);
     let model = MaskRcnn::new(&config, 0, &Device::flex());
     let wanted = recipe::tensors(&model, 5);
     let mut tensors = named(&wanted, old_name);
-    // What a BatchNorm2d counts is no weight.
+    // The batch counter of a BatchNorm2d is not a weight.
     tensors.push((
         "backbone.body.bn1.num_batches_tracked".into(),
         vec![],
@@ -149,7 +149,7 @@ fn our_files_hold_all_that_prediction_needs() {
         for (name, data) in &again.checkpoint.tensors {
             let pairs = data.iter::<f32>().zip(wanted[name].iter::<f32>());
             for (found, wanted) in pairs {
-                // Half an ulp of 11 bits, and the smallest half.
+                // Half an ulp of 11 bits, and the smallest f16.
                 let allowed = match stored_as {
                     StoredAs::F32 => 0.0,
                     StoredAs::F16 | StoredAs::F16Clamped => wanted.abs() / 2048.0 + 6e-8,
@@ -169,7 +169,7 @@ fn our_files_hold_all_that_prediction_needs() {
     assert!(halves("f16.safetensors") < halves("f32.safetensors") * 6 / 10);
 }
 
-/// Detectron2's name of one of ours.
+/// Detectron2's name of one of our tensors.
 fn detectron2_name(name: &str) -> String {
     if let Some(rest) = name.strip_prefix("backbone.body.") {
         let rest = rest
@@ -221,7 +221,7 @@ fn detectron2_name(name: &str) -> String {
     name
 }
 
-/// The background last among the scores, and absent from boxes and masks.
+/// The background is last among the scores, and absent from boxes and masks.
 fn background_last((name, mut shape, mut values): Named) -> Named {
     let row = values.len() / shape.first().copied().unwrap_or(1).max(1);
     if name.contains("cls_score") {
@@ -411,7 +411,7 @@ fn tensorflow_name(name: &str) -> String {
     format!("{layer}/{kind}")
 }
 
-/// The place of a layer among the convolutions, projections before the block's own.
+/// The index of a layer among the convolutions; projections come before the block's own.
 fn layer_number(body: &str) -> usize {
     let Some(rest) = body.strip_prefix("layer") else {
         return 0;
@@ -460,7 +460,7 @@ fn the_reference_systems_checkpoints_are_taken() {
         );
         assert_eq!(imported.ignored.len(), 2);
     }
-    // One byte of the numbers is another one.
+    // One byte of the values is changed.
     let data = folder.path().join("model.ckpt-112603.data-00000-of-00001");
     let mut bytes = std::fs::read(&data).expect("the numbers");
     bytes[100] ^= 1;
@@ -519,5 +519,122 @@ fn other_classes_start_anew_and_other_names_are_listed() {
     assert!(
         message.contains("weights.pth") && message.contains(hint),
         "{message}"
+    );
+}
+
+/// Every tensor, whatever wrappers and modules around the model put before its name.
+#[test]
+fn prefixes_of_wrappers_are_removed() {
+    let (_, wanted) = small();
+    let of_detectron2 = without_background(wanted.clone());
+    let folder = tempfile::tempdir().expect("a folder");
+    let prefixes = [
+        "",
+        "module.",
+        "model.",
+        "model.module.",
+        "_orig_mod.",
+        "model._orig_mod.",
+        "_fsdp_wrapped_module.",
+        "net.",
+        "lightning.model.detector.",
+    ];
+    for (index, prefix) in prefixes.iter().enumerate() {
+        let mut theirs = named(&wanted, |name| format!("{prefix}{}", old_name(name)));
+        // What lies beside the model in a Lightning module.
+        theirs.push(("criterion.weight".into(), vec![2], vec![1.0, 2.0]));
+        let bytes = torch_file::zipped(&theirs);
+        let imported = read(&written(folder.path(), &format!("{index}.ckpt"), &bytes));
+        assert_eq!(imported.format, Format::Torchvision, "{prefix}");
+        let beside = "criterion.weight";
+        let mut found = imported.checkpoint.tensors;
+        match imported.ignored.iter().any(|name| name == beside) {
+            true => assert!(
+                imported
+                    .notes
+                    .iter()
+                    .any(|note| note.contains("which is removed")),
+                "{prefix}"
+            ),
+            // Without a prefix it is told by loading the model.
+            false => assert!(found.remove(beside).is_some(), "{prefix}"),
+        }
+        assert_same(&found, &wanted);
+
+        let theirs = named(&wanted, detectron2_name)
+            .into_iter()
+            .map(background_last);
+        let theirs: Vec<Named> = theirs
+            .map(|(name, shape, values)| (format!("{prefix}{name}"), shape, values))
+            .collect();
+        let bytes = torch_file::zipped(&theirs);
+        let imported = read(&written(folder.path(), &format!("{index}.pth"), &bytes));
+        assert_eq!(imported.format, Format::Detectron2, "{prefix}");
+        assert_same(&imported.checkpoint.tensors, &of_detectron2);
+    }
+}
+
+/// A submodule that was compiled or wrapped alone, an encoder in a self-supervised model, several models in a file.
+#[test]
+fn wrapped_parts_and_several_models_are_told_apart() {
+    let (_, wanted) = small();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file =
+        |name: &str, tensors: &[Named]| written(folder.path(), name, &torch_file::zipped(tensors));
+    let inner = named(&wanted, |name| {
+        name.replace("backbone.body.", "backbone._orig_mod.body.")
+            .replace("roi_heads.", "roi_heads.module.")
+    });
+    assert_same(
+        &read(&file("inner.pth", &inner)).checkpoint.tensors,
+        &wanted,
+    );
+
+    let body: StateDict = wanted
+        .iter()
+        .filter(|(name, _)| name.starts_with("backbone.body."))
+        .map(|(name, data)| (name.clone(), data.clone()))
+        .collect();
+    let mut encoder = named(&body, |name| {
+        name.replace("backbone.body.", "module.encoder_q.")
+    });
+    encoder.push(("module.encoder_q.fc.bias".into(), vec![1], vec![1.0]));
+    encoder.push(("module.queue".into(), vec![1], vec![1.0]));
+    let imported = read(&file("encoder.pth", &encoder));
+    assert_eq!(imported.format, Format::Backbone);
+    assert_same(&imported.checkpoint.tensors, &body);
+
+    let mut both = named(&wanted, |name| format!("model.{name}"));
+    both.extend(named(&without_background(wanted.clone()), |name| {
+        format!("ema_model.module.{name}")
+    }));
+    let path = file("both.pth", &both);
+    let refused = import(&path, &ImportOptions::default())
+        .expect_err("two models")
+        .to_string();
+    assert!(
+        refused.contains("`ema_model.`, `model.`") && refused.contains("--prefix"),
+        "{refused}"
+    );
+    let options = ImportOptions {
+        prefix: Some("model".into()),
+        ..ImportOptions::default()
+    };
+    let imported = import(&path, &options).unwrap_or_else(|error| panic!("{error}"));
+    assert_same(&imported.checkpoint.tensors, &wanted);
+}
+
+/// Names that are of no model that is read: the error has the prefix that all of them share.
+#[test]
+fn the_prefix_of_unknown_names_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tensors = ["a", "b"].map(|name| (format!("my.net.{name}.weight"), vec![1], vec![1.0]));
+    let path = written(folder.path(), "unknown.pth", &torch_file::zipped(&tensors));
+    let refused = import(&path, &ImportOptions::default())
+        .expect_err("unknown names")
+        .to_string();
+    assert!(
+        refused.contains("all of them begin with `my.net.`"),
+        "{refused}"
     );
 }

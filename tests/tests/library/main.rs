@@ -1,4 +1,4 @@
-//! The library against torchvision's numbers, and against what a user may throw at it.
+//! The library compared with torchvision, and with difficult inputs.
 
 mod accumulate;
 mod augment;

@@ -1,4 +1,4 @@
-//! The whole R50-FPN model with recipe weights against every stored tensor.
+//! The whole R50-FPN model with recipe weights compared with every stored tensor.
 
 use super::slots::filled;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -104,8 +104,8 @@ fn tiny_input(seed: u64, config: &ImageConfig) -> Planes {
     }
 }
 
-/// The stored values of a tensor and those found for them: golden keeps the first 16 channels of C2
-/// and P2, and the first 60 regions' deltas.
+/// The golden values of a tensor and the computed ones: golden files keep the first 16 channels of C2
+/// and P2, and the deltas of the first 60 RoIs.
 fn stored_part(golden: &Golden, name: &str, mut found: Vec<f32>) -> (Vec<f32>, Vec<f32>) {
     if let Some(stored) = golden.find(name) {
         if name == "box_regression" {
@@ -122,7 +122,8 @@ fn stored_part(golden: &Golden, name: &str, mut found: Vec<f32>) -> (Vec<f32>, V
 }
 
 /// f32-against-f64 noise of the stages, measured by torch. The noise stored for the head outputs is
-/// that of proposals that changed places; theirs is taken from the mask logits, as deep and as wide.
+/// that of proposals that changed their order; the noise of the mask logits, which are as deep and as wide, is used
+/// instead.
 fn noise(eval: &Golden, name: &str) -> f64 {
     let stage = match name {
         "proposals" => {
@@ -157,7 +158,7 @@ fn tiny_model_equals_torchvision_stage_by_stage() {
             let (found, wanted) = stored_part(&golden, &name, found);
             let tolerance = match kind {
                 BackendKind::Cpu => 10.0 * noise(&eval, &name),
-                // Sums of thousands of products in another order and by other instructions.
+                // Sums of thousands of products in another order and with other instructions.
                 _ => 1e-3 * magnitude(&wanted),
             };
             let error = max_abs_error(&found, &wanted).0;

@@ -7,7 +7,7 @@ use mrcnn_backends::BackendKind;
 use mrcnn_core::random::Stream;
 use mrcnn_core::train::Losses;
 use mrcnn_core::train::parts::{
-    Batch, ParamGradients, StepFeatures, TrainSample, Truth, losses, sample_in_slots,
+    Batch, GroundTruth, ParamGradients, StepFeatures, TrainSample, losses, sample_in_slots,
 };
 use mrcnn_core::{Config, MaskRcnn};
 use mrcnn_tests::close::{magnitude, max_abs_error};
@@ -30,7 +30,7 @@ fn batches(config: &Config) -> Vec<Batch> {
         Batch::new(samples.collect(), config.image.size_divisor)
     };
     let empty = images(&[(96, 96, &[])]);
-    assert_eq!(empty.truths, [Truth::default()]);
+    assert_eq!(empty.gts, [GroundTruth::default()]);
     vec![
         images(&[(128, 96, &two), (96, 96, &two[..1])]),
         images(&[(100, 90, &many), (96, 120, &[])]),
@@ -44,7 +44,7 @@ fn outcome(model: &MaskRcnn, losses: &Losses) -> Step {
     let values: Vec<f64> = losses.values().inner().into_data().iter::<f64>().collect();
     let gradients = ParamGradients::of(model, &losses.total().backward());
     let mut gradients = gradients.by_id();
-    // Ids differ from model to model, their order does not.
+    // Ids differ between models, but their order does not.
     let ids = list_param_ids(model).into_iter();
     let gradients = ids.filter_map(|id| gradients.remove(&id));
     let gradients = gradients.map(|gradient| gradient.into_data().iter::<f32>().collect());
@@ -87,7 +87,7 @@ fn slots_follow_dense_samples() {
         .collect();
     for (kind, device) in mrcnn_tests::devices() {
         let device = device.autodiff();
-        // A software adapter tunes the kernels of every shape for minutes: the last one is left out.
+        // A software adapter tunes the kernels of every shape for minutes, so the last one is left out.
         let count = if kind == BackendKind::Cpu { 3 } else { 2 };
         let batches = batches(&config).into_iter().take(count);
         for (seed, (batch, wanted)) in batches.zip(&wanted).enumerate() {

@@ -122,8 +122,8 @@ fn detections_of_torchvision() {
     }
 }
 
-/// `logits [r, classes]` and `deltas [r, 4 classes]` of all images' rois one after another, put
-/// into as many slots an image as the fullest needs and three more.
+/// `logits [r, classes]` and `deltas [r, 4 classes]` of all images' RoIs one after another, in
+/// slots: as many per image as the fullest one needs, and three more.
 fn in_slots(
     logits: &[f32],
     deltas: &[f32],
@@ -164,7 +164,7 @@ fn in_slots(
     ))
 }
 
-/// Normal noise with broken numbers in it.
+/// Normal noise with some NaN and infinite values.
 fn broken_noise(stream: Stream, count: usize, scale: f32) -> Vec<f32> {
     let broken = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
     (0..count as u64)
@@ -175,7 +175,7 @@ fn broken_noise(stream: Stream, count: usize, scale: f32) -> Vec<f32> {
         .collect()
 }
 
-/// Boxes to a thousandth of a pixel, scores to the rounding of exp.
+/// Boxes within a thousandth of a pixel, scores within the rounding error of exp.
 fn assert_same(found: &[(Bbox, f32)], wanted: &[(Bbox, f32)]) {
     assert_eq!(found.len(), wanted.len());
     let split = |all: &[(Bbox, f32)]| -> (Vec<f32>, Vec<f32>) {

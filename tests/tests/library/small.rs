@@ -1,4 +1,4 @@
-//! A network and images that are small enough to train on in a moment.
+//! A network and images that are small enough for training in a moment.
 
 use burn::tensor::Device;
 use image::{Rgb, RgbImage};
@@ -26,14 +26,14 @@ pub fn config() -> Config {
     config
 }
 
-/// An image full of edges.
+/// An image with many edges.
 pub fn small_image(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         Rgb([(x * 7) as u8, (y * 5) as u8, (x ^ y) as u8])
     })
 }
 
-/// Its truth: the boxes, masks that fill them, classes 1 and 2 in turn.
+/// Its ground truth: the boxes, masks that fill them, classes 1 and 2 in turn.
 pub fn sample(image: &RgbImage, boxes: &[[f32; 4]]) -> Sample {
     let (width, height) = image.dimensions();
     let instances = boxes.iter().enumerate().map(|(index, &bbox)| {

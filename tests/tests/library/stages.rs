@@ -6,7 +6,7 @@ use mrcnn_core::config::{ImageConfig, RoiConfig, RpnConfig};
 use mrcnn_core::image::transform::{Planes, nearest_taps, output_size, resize_bilinear, stack};
 use mrcnn_core::model::Rois;
 use mrcnn_core::train::parts::{
-    MaskSamples, RoiSamples, TruthMask, bit_masks, box_losses, mask_loss,
+    InstanceMask, MaskSamples, RoiSamples, bit_masks, box_losses, mask_loss,
 };
 use mrcnn_kernels::{BACKGROUND, IGNORED, MatchThresholds, mask_targets, match_boxes};
 use mrcnn_tests::close::assert_close;
@@ -67,8 +67,8 @@ fn transform_case(case: &Case<'_>) {
     let (values, shape) = stack(&resized.iter().collect::<Vec<_>>(), config.size_divisor);
     let wanted = case.get("batch");
     assert_eq!(shape.to_vec(), wanted.shape, "{}", case.name());
-    // torch's bilinear weights are rounded otherwise: 1e-6 of a coordinate up to 100, times slopes
-    // between noisy pixels of up to 5 deviations. Its own f32-vs-f64 noise here is 9.6e-5.
+    // torch rounds the bilinear weights differently: 1e-6 of a coordinate up to 100, times slopes
+    // between noisy pixels of up to 5 standard deviations. Its own f32-vs-f64 noise here is 9.6e-5.
     assert_close(case.name(), &values, &wanted.f32(), 5e-5);
 }
 
@@ -242,9 +242,9 @@ fn projected_masks(golden: &Golden, image: usize, side: usize, device: &Device) 
     let bytes: Vec<u8> = masks.values.iter().map(|&v| v as u8).collect();
     let masks = bytes.chunks(height * width).map(|mask| {
         let rle = Rle::from_row_major_raster_bytes(mask, height as u32, width as u32);
-        TruthMask::new(&rle.expect("a mask"), (height, width), false)
+        InstanceMask::new(&rle.expect("a mask"), (height, width), false)
     });
-    let masks: Vec<TruthMask> = masks.collect();
+    let masks: Vec<InstanceMask> = masks.collect();
     let table = bit_masks(std::iter::once(masks.as_slice()), masks.len());
     let rois = golden.get(&format!("proposals{image}")).boxes();
     let matched = golden.get(&format!("matched{image}")).indices();

@@ -9,7 +9,7 @@ use vernier_mask::Rle;
 /// The mask of an object in its bounding window of a resized image; its memory depends on the size of the object, not
 /// of the image.
 #[derive(Clone, Debug, PartialEq)]
-pub struct TruthMask {
+pub struct InstanceMask {
     x: usize,
     y: usize,
     width: usize,
@@ -20,7 +20,7 @@ pub struct TruthMask {
     image: (usize, usize),
 }
 
-impl TruthMask {
+impl InstanceMask {
     /// The mask of an original image, resized to `image = (height, width)` by nearest neighbours
     /// as in torchvision, flipped horizontally first if `flip`.
     pub fn new(mask: &Rle, (height, width): (usize, usize), flip: bool) -> Self {
@@ -155,7 +155,7 @@ impl TruthMask {
 }
 
 /// The masks of a batch with `slots` per image, in the layout of the tensor operator.
-pub fn bit_masks<'a>(images: impl Iterator<Item = &'a [TruthMask]>, slots: usize) -> BitMasks {
+pub fn bit_masks<'a>(images: impl Iterator<Item = &'a [InstanceMask]>, slots: usize) -> BitMasks {
     let mut table = BitMasks::default();
     for (image, masks) in images.enumerate() {
         for mask in &masks[..masks.len().min(slots)] {
@@ -175,9 +175,9 @@ pub fn bit_masks<'a>(images: impl Iterator<Item = &'a [TruthMask]>, slots: usize
 mod tests {
     use super::*;
 
-    fn mask(bbox: [f64; 4]) -> TruthMask {
+    fn mask(bbox: [f64; 4]) -> InstanceMask {
         let rle = Rle::from_bbox(bbox, 20, 30).expect("a box");
-        TruthMask::new(&rle, (20, 30), false)
+        InstanceMask::new(&rle, (20, 30), false)
     }
 
     #[test]

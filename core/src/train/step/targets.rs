@@ -72,8 +72,8 @@ fn of_output(
         ..
     } = model.config();
     let device = output.objectness.device();
-    let truth = TruthSlots::new(batch, &device);
-    let streams = (0..batch.truths.len()).map(|image| batch.streams(image, stream));
+    let gt = GroundTruthSlots::new(batch, &device);
+    let streams = (0..batch.gts.len()).map(|image| batch.streams(image, stream));
     let (anchor_seeds, roi_seeds): (Vec<u64>, Vec<u64>) = streams
         .map(|[anchors, rois]| (anchors.seed(), rois.seed()))
         .unzip();
@@ -86,9 +86,9 @@ fn of_output(
         rpn,
         [rpn.pre_nms_train, rpn.post_nms_train],
     );
-    let (rois, masks) = sample_rois(proposals, &truth, &roi_seeds, roi, mask_head.pool * 2);
+    let (rois, masks) = sample_rois(proposals, &gt, &roi_seeds, roi, mask_head.pool * 2);
     Samples {
-        anchors: sample_anchors(anchors.boxes, &truth, &anchor_seeds, rpn),
+        anchors: sample_anchors(anchors.boxes, &gt, &anchor_seeds, rpn),
         rois,
         masks,
     }
@@ -96,7 +96,7 @@ fn of_output(
 
 /// The ground truth of a batch, without a graph. The number of slots per image is a power of two, so that few shapes
 /// occur.
-struct TruthSlots {
+struct GroundTruthSlots {
     /// `[n, t, 4]`, pixels of the resized images.
     boxes: Tensor<3>,
     /// Classes, `[n, t]`.
@@ -110,21 +110,21 @@ struct TruthSlots {
 /// Minimum number of ground-truth slots per image.
 const LEAST_SLOTS: usize = 16;
 
-impl TruthSlots {
+impl GroundTruthSlots {
     fn new(batch: &Batch, device: &Device) -> Self {
-        let n = batch.truths.len();
-        let most = batch.truths.iter().map(|truth| truth.boxes.len()).max();
+        let n = batch.gts.len();
+        let most = batch.gts.iter().map(|gt| gt.boxes.len()).max();
         let slots = most.unwrap_or(0).next_power_of_two().max(LEAST_SLOTS);
         let mut boxes = vec![[0.0f32; 4]; n * slots];
         let mut labels = vec![0i32; n * slots];
-        for (image, truth) in batch.truths.iter().enumerate() {
-            for (slot, (bbox, &label)) in truth.boxes.iter().zip(&truth.labels).enumerate() {
+        for (image, gt) in batch.gts.iter().enumerate() {
+            for (slot, (bbox, &label)) in gt.boxes.iter().zip(&gt.labels).enumerate() {
                 boxes[image * slots + slot] = *bbox;
                 labels[image * slots + slot] = label as i32;
             }
         }
-        let counts: Vec<i32> = batch.truths.iter().map(|t| t.boxes.len() as i32).collect();
-        let masks = batch.truths.iter().map(|truth| truth.masks.as_slice());
+        let counts: Vec<i32> = batch.gts.iter().map(|t| t.boxes.len() as i32).collect();
+        let masks = batch.gts.iter().map(|gt| gt.masks.as_slice());
         let boxes = TensorData::new(boxes.into_flattened(), [n, slots, 4]);
         Self {
             boxes: Tensor::from_data(boxes, device),
@@ -143,8 +143,8 @@ impl TruthSlots {
 
     /// Matches boxes to the ground truth of their images, see [`match_boxes`].
     fn matches(&self, boxes: Tensor<3>, thresholds: &MatchThresholds) -> Tensor<2, Int> {
-        let (truth, counts) = (self.boxes.clone(), self.counts.clone());
-        match_boxes(boxes, truth, counts, thresholds)
+        let (gt, counts) = (self.boxes.clone(), self.counts.clone());
+        match_boxes(boxes, gt, counts, thresholds)
     }
 
     /// The boxes at the indices `matched [n, k]`; the first box if an index is negative.
@@ -201,7 +201,7 @@ impl Sample {
 
 fn sample_anchors(
     anchors: Tensor<3>,
-    truth: &TruthSlots,
+    gt: &GroundTruthSlots,
     seeds: &[u64],
     config: &RpnConfig,
 ) -> AnchorSamples {
@@ -210,13 +210,13 @@ fn sample_anchors(
         bg_iou: config.bg_iou,
         allow_low_quality: true,
     };
-    let matches = truth.matches(anchors.clone(), &thresholds);
+    let matches = gt.matches(anchors.clone(), &thresholds);
     let count = config.batch_per_image;
     let quota = (count as f64 * config.positive_fraction) as usize;
     let sample = Sample::draw(matches, seeds, count, quota);
     let ([n, ..], [_, total, _]) = (sample.candidates.dims(), anchors.dims());
     let references = rows(anchors.expand([n, total, 4]), sample.candidates.clone());
-    let objects = truth.boxes_of(sample.matched.clone());
+    let objects = gt.boxes_of(sample.matched.clone());
     let is_object = sample.is_object();
     AnchorSamples {
         index: sample.candidates,
@@ -228,27 +228,27 @@ fn sample_anchors(
 
 fn sample_rois(
     proposals: BoxSlots,
-    truth: &TruthSlots,
+    gt: &GroundTruthSlots,
     seeds: &[u64],
     config: &RoiConfig,
     side: usize,
 ) -> (RoiSamples, MaskSamples) {
     let is_proposal = proposals.scores.greater_elem(f32::NEG_INFINITY);
-    let candidates = Tensor::cat(vec![proposals.boxes, truth.boxes.clone()], 1);
-    let is_candidate = Tensor::cat(vec![is_proposal, truth.valid()], 1);
+    let candidates = Tensor::cat(vec![proposals.boxes, gt.boxes.clone()], 1);
+    let is_candidate = Tensor::cat(vec![is_proposal, gt.valid()], 1);
     let thresholds = MatchThresholds {
         fg_iou: config.fg_iou,
         bg_iou: config.bg_iou,
         allow_low_quality: false,
     };
-    let matches = truth.matches(candidates.clone(), &thresholds);
+    let matches = gt.matches(candidates.clone(), &thresholds);
     let matches = matches.mask_fill(is_candidate.bool_not(), IGNORED);
     let count = config.batch_per_image;
     let quota = (count as f64 * config.positive_fraction) as usize;
     let sample = Sample::draw(matches, seeds, count, quota);
     let boxes = rows(candidates, sample.candidates.clone());
     let is_object = sample.is_object();
-    let labels = truth.labels.clone();
+    let labels = gt.labels.clone();
     let labels = labels.gather(1, sample.matched.clone().clamp_min(0));
     let labels = labels.mask_fill(is_object.clone().bool_not(), 0);
     let masks = {
@@ -257,7 +257,7 @@ fn sample_rois(
         let boxes = boxes.clone().narrow(1, 0, quota);
         let matched = sample.matched.clone().narrow(1, 0, quota);
         let [n, ..] = boxes.dims();
-        let targets = mask_targets(boxes.clone(), matched.clone(), truth.masks.clone(), side);
+        let targets = mask_targets(boxes.clone(), matched.clone(), gt.masks.clone(), side);
         MaskSamples {
             rois: Rois::from_slots(boxes),
             labels: labels.clone().narrow(1, 0, quota).reshape([n * quota]),
@@ -266,7 +266,7 @@ fn sample_rois(
         }
     };
     let [n, k, _] = boxes.dims();
-    let objects = truth.boxes_of(sample.matched.clone());
+    let objects = gt.boxes_of(sample.matched.clone());
     let deltas = encode(objects, boxes.clone(), config.box_weights, is_object);
     let rois = RoiSamples {
         rois: Rois::from_slots(boxes),
