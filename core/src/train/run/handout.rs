@@ -42,7 +42,10 @@ pub(crate) fn send(
 }
 
 /// Receives rank 0's configuration and checkpoint, on the other ranks.
-pub(crate) fn receive(comm: &dyn Communicator, folder: &Path) -> Result<(Config, Saved), TrainError> {
+pub(crate) fn receive(
+    comm: &dyn Communicator,
+    folder: &Path,
+) -> Result<(Config, Saved), TrainError> {
     let bytes = comm.all_gather_bytes(&[])?.swap_remove(0);
     let mut rest = &bytes[..];
     let parts = [(); 5].map(|()| {
