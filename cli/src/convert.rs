@@ -32,6 +32,9 @@ pub struct ConvertArgs {
     /// Class names: a text file with one per line, or a COCO JSON file; by default COCO's if their number matches
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
+    /// In a file that has several models: what the names of the one to read begin with, e.g. ema_model.
+    #[arg(long, value_name = "PREFIX")]
+    prefix: Option<String>,
     /// Changes one setting of the result, e.g. --set model.norm_eps=0; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -82,7 +85,8 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
         settings.display()
     );
     let classes = args.classes.as_deref().map(Classes::read).transpose()?;
-    let mut imported = import(&args.input, &ImportOptions { classes })?;
+    let prefix = args.prefix.clone();
+    let mut imported = import(&args.input, &ImportOptions { classes, prefix })?;
     let config = imported.checkpoint.config.with(&args.set)?;
     imported.checkpoint.config = config;
     describe(&imported);

@@ -56,6 +56,9 @@ fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> R
     let out = reserved_folder().unwrap_or_else(|| args.out.clone());
     let builder = Trainer::builder(config).folder(&out).device(device);
     let (trainer, problems) = builder.area(protocol).comm(comm).build()?;
+    if lead {
+        terminal::log_to(&trainer.folder.log());
+    }
     warn(summarized(&problems).into_iter());
     let mut model = trainer.new_model();
     if let (Some(path), Some(start)) = (&args.weights, start) {
@@ -88,6 +91,9 @@ fn resume(
         .folder(folder)
         .device(&backend.device);
     let (trainer, saved, said) = builder.area(protocol).comm(comm).resume(&overrides)?;
+    if lead {
+        terminal::log_to(&trainer.folder.log());
+    }
     warn(said.into_iter());
     announce(&trainer);
     if lead {
@@ -103,7 +109,6 @@ fn announce(trainer: &Trainer) {
     if trainer.comm.rank() > 0 {
         return;
     }
-    terminal::log_to(&trainer.folder.log());
     print_precision(trainer.precision);
     let train = &trainer.config.train;
     let (ranks, batch) = (trainer.comm.world_size(), train.batch_size);
@@ -143,7 +148,7 @@ fn report(trainer: &Trainer, outcome: Outcome, requests: &Requests) -> u8 {
     match outcome {
         Outcome::Finished(metrics) => {
             out!("{metrics}\n\nweights:  {folder}/best.safetensors, {folder}/last.safetensors");
-            out!("curves:   {folder}/curves.svg\nimages: {folder}/val_predictions/");
+            out!("curves:   {folder}/curves.svg\nimages:   {folder}/val_predictions/");
             if trainer.config.log.report {
                 out!("report:   {folder}/report.html");
             }

@@ -30,7 +30,7 @@ pub fn config_toml(bytes: &[u8]) -> bool {
 pub use crate::weights::import::fuzzing::{pickle, table, torch_legacy, torch_zip};
 
 #[cfg(feature = "train")]
-pub use crate::data::import::fuzzing::{data_yaml, tfrecord, voc_mask, yolo_label};
+pub use crate::data::import::fuzzing::{cvat, data_yaml, tfrecord, voc_mask, yolo_label};
 
 /// The progress file of a checkpoint.
 #[cfg(feature = "train")]

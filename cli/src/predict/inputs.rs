@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use mrcnn_core::data::{
-    Classes, DataError, Dataset, OnProblem, Split, find_split, find_splits, printable,
+    Classes, DataError, Dataset, LeftOut, OnProblem, Split, find_split, find_splits, printable,
 };
 use mrcnn_core::image::decode::is_image;
 use std::collections::{BTreeMap, HashSet};
@@ -26,8 +26,10 @@ pub struct Inputs {
     pub classes: Option<Classes>,
     /// Notes about files that are not read.
     pub notes: Vec<String>,
+    /// Images of the dataset that cannot be used.
+    pub left_out: Vec<LeftOut>,
     skipped: BTreeMap<String, Vec<PathBuf>>,
-    folders: usize,
+    folders: Vec<PathBuf>,
 }
 
 /// Extensions of image files, whether supported or not.
@@ -162,6 +164,7 @@ impl Inputs {
             dataset.description()
         ));
         self.classes = Some(dataset.classes);
+        self.left_out = dataset.left_out;
         let images = dataset.samples.into_iter().map(|sample| Input {
             path: sample.path,
             image_id: sample.image_id,
@@ -188,7 +191,7 @@ impl Inputs {
                 .is_ok_and(|entry| entry.is_symlink());
             match (path.is_dir(), path.is_file()) {
                 (true, _) if recursive && !is_link => self.add_folder(&path, recursive)?,
-                (true, _) => self.folders += 1,
+                (true, _) => self.folders.push(path),
                 (_, true) if has_extension(&path, &EXTENSIONS) || is_image(&path) => {
                     self.add_file(path)
                 }
@@ -229,12 +232,13 @@ impl Inputs {
                 paths.len()
             ));
         }
-        if self.folders > 0 {
+        let folders = std::mem::take(&mut self.folders);
+        if let Some(first) = folders.first() {
             self.notes.push(format!(
-                "{} subfolders are not read; use --recursive to read them",
-                self.folders
+                "{} subfolders are not read, such as {}; use --recursive to read them",
+                folders.len(),
+                printable(&first.to_string_lossy())
             ));
-            self.folders = 0;
         }
     }
 }

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use indicatif::ProgressBar;
 use inputs::Input;
 use mrcnn_core::config::Depth;
-use mrcnn_core::data::{Classes, detections_json, printable};
+use mrcnn_core::data::{Classes, LeftOut, detections_json, printable};
 use mrcnn_core::image::decode::decode_with;
 use mrcnn_core::{Prediction, Predictor};
 use output::JsonList;
@@ -60,7 +60,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         labels,
         out,
     };
-    run.images(&found.images)
+    run.images(&found.images, &found.left_out)
 }
 
 /// An image in `images.json`.
@@ -107,7 +107,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn images(&self, images: &[Input]) -> Result<()> {
+    fn images(&self, images: &[Input], left_out: &[LeftOut]) -> Result<()> {
         let (mut detections, mut entries, done) = self.open()?;
         let left: Vec<(usize, &Input)> = images
             .iter()
@@ -127,7 +127,18 @@ impl Run<'_> {
         }
         let requests = Requests::catch(true);
         let bar = bar(left.len(), "predicting {bar:30} {pos}/{len} ETA {eta}");
-        let (mut failed, mut finished) = (0, 0);
+        for image in left_out {
+            bar.suspend(|| {
+                note!(
+                    "error: image {}: {}",
+                    image.image_id,
+                    printable(&image.reason)
+                )
+            });
+            let name = image.path.to_string_lossy().into_owned();
+            entries.push(&[failure(image.image_id, name, image.reason.clone())?])?;
+        }
+        let (mut failed, mut finished) = (left_out.len(), 0);
         for (index, image) in &left {
             if requests.end() {
                 break;
@@ -140,14 +151,8 @@ impl Run<'_> {
                 Err(error) => {
                     bar.suspend(|| note!("error: {}", printable(&error)));
                     failed += 1;
-                    entries.push(&[serde_json::to_string(&Entry {
-                        id: image.image_id,
-                        file_name: image.file_name.clone(),
-                        width: 0,
-                        height: 0,
-                        detections: 0,
-                        error: Some(error),
-                    })?])?;
+                    let name = image.file_name.clone();
+                    entries.push(&[failure(image.image_id, name, error)?])?;
                 }
             }
             finished += 1;
@@ -166,7 +171,8 @@ impl Run<'_> {
             );
         }
         if failed > 0 {
-            bail!("{failed} of {} images could not be read", left.len());
+            let all = left.len() + left_out.len();
+            bail!("{failed} of {all} images could not be read");
         }
         Ok(())
     }
@@ -252,6 +258,18 @@ impl Run<'_> {
             records.iter().map(serde_json::to_string).collect();
         Ok(Ok((records?, entry)))
     }
+}
+
+/// The entry in `images.json` of an image that cannot be read.
+fn failure(id: u64, file_name: String, error: String) -> serde_json::Result<String> {
+    serde_json::to_string(&Entry {
+        id,
+        file_name,
+        width: 0,
+        height: 0,
+        detections: 0,
+        error: Some(error),
+    })
 }
 
 /// The line of an image in the table.

@@ -77,7 +77,7 @@ impl fmt::Display for Report {
 /// `images` is the folder of the images, needed if the layout does not determine it.
 pub fn check(dir: &Path, images: Option<&Path>) -> Result<Report, DataError> {
     let mut report = Report::default();
-    let mut datasets: Vec<Dataset> = Vec::new();
+    let (mut names, mut datasets): (Vec<String>, Vec<Dataset>) = Default::default();
     for split in find_splits_in(dir, images)? {
         let (dataset, problems) = match read_split(&split) {
             Ok(read) => read,
@@ -87,8 +87,12 @@ pub fn check(dir: &Path, images: Option<&Path>) -> Result<Report, DataError> {
             }
             Err(error) => return Err(error),
         };
+        // Objects that are left out may be the only ones of a class.
+        let is_whole = problems.iter().all(|p| p.severity != Severity::Error);
         report.problems.extend(problems);
-        report.problems.extend(unused_classes(&split, &dataset));
+        if is_whole {
+            report.problems.extend(unused_classes(&split, &dataset));
+        }
         report.problems.extend(nothing_to_learn(&split, &dataset));
         let of_images = check_images(&dataset.samples);
         let errors = of_images.iter().filter(|p| p.severity == Severity::Error);
@@ -103,8 +107,38 @@ pub fn check(dir: &Path, images: Option<&Path>) -> Result<Report, DataError> {
                 .filter_map(|other| shared_images(other, &dataset)),
         );
         datasets.push(dataset);
+        names.push(split.name);
     }
+    report.problems.extend(class_differences(&names, &datasets));
     Ok(report)
+}
+
+/// Splits whose classes are not those of the training split; a class that only the validation split has is refused by
+/// training.
+fn class_differences(names: &[String], datasets: &[Dataset]) -> Vec<Problem> {
+    let is_role = |name: &str, role: &str| name.to_lowercase().starts_with(role);
+    let train = names.iter().position(|name| is_role(name, "train"));
+    let Some(train) = train.map(|index| &datasets[index]) else {
+        return Vec::new();
+    };
+    let compared = names.iter().zip(datasets).filter_map(|(name, dataset)| {
+        match dataset.class_difference(train) {
+            Ok(difference) => difference,
+            Err(error) => Some(Problem {
+                severity: match is_role(name, "val") {
+                    true => Severity::Error,
+                    false => Severity::Warning,
+                },
+                file: dataset.annotations.clone(),
+                image_id: None,
+                annotation_id: None,
+                kind: "other classes",
+                reason: error.reason(),
+                fix: "name the classes alike in both splits, or leave these objects out".into(),
+            }),
+        }
+    });
+    compared.collect()
 }
 
 /// A problem of a whole split.
@@ -145,6 +179,18 @@ fn unreadable(split: &Split, error: &DataError) -> Problem {
 }
 
 fn unused_classes(split: &Split, dataset: &Dataset) -> Vec<Problem> {
+    if dataset.samples.iter().all(|s| s.instances.is_empty()) {
+        let count = dataset.samples.len();
+        let reason = format!("none of its {count} images has an object");
+        let fix = "nothing can be learned from it, and every AP on it is undefined";
+        return vec![of_split(
+            split,
+            Severity::Warning,
+            "no objects",
+            reason,
+            fix,
+        )];
+    }
     let instances = dataset.samples.iter().flat_map(|s| &s.instances);
     let used: HashSet<usize> = instances.map(|instance| instance.label).collect();
     let unused = (1..=dataset.classes.len()).filter(|label| !used.contains(label));

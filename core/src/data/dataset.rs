@@ -63,7 +63,7 @@ pub struct LeftOut {
 pub struct Dataset {
     /// The annotation file, or the name of the source.
     pub annotations: PathBuf,
-    /// Description of the part of the file, if the dataset is not the whole file.
+    /// Remarks for the description: which part of the file this is, or that its classes were matched by name.
     pub part: Option<String>,
     /// Its classes.
     pub classes: Classes,

@@ -72,8 +72,8 @@ pub enum DataError {
     },
     /// The validation split has classes that the training split lacks.
     #[error(
-        "{path}: the training split has no class {missing} (it has {known}): use the same class names in both, \
-         or leave these objects out"
+        "{path}: {}: use the same class names in both, or leave these objects out",
+        other_classes(missing, known)
     )]
     OtherClasses {
         /// The path of the validation split's annotations.
@@ -128,7 +128,19 @@ pub enum DataError {
     },
 }
 
+fn other_classes(missing: &str, known: &str) -> String {
+    format!("the training split has no class {missing} (it has {known})")
+}
+
 impl DataError {
+    /// The problem without the file, which a [`Problem`] has of its own.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::OtherClasses { missing, known, .. } => other_classes(missing, known),
+            other => other.to_string(),
+        }
+    }
+
     /// The error for a dataset with `problems`, with the first few as examples.
     pub(crate) fn refused(path: &Path, problems: &[Problem]) -> Self {
         // One of each kind is more informative than three of the same.

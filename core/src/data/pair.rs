@@ -135,12 +135,36 @@ fn split_off(whole: Dataset, data: &DataConfig) -> Result<(Dataset, Dataset), Da
     Ok((train, val))
 }
 
+/// What the description of a validation set says whose classes have other ids.
+const BY_NAME: &str = "categories matched by name";
+
 impl Dataset {
     /// Relabels the objects with the classes of the training set, matched by name. Classes that only the
     /// training set has are allowed; different ids cause a warning.
-    pub(crate) fn take_classes(&mut self, train: &Dataset) -> Result<Vec<Problem>, DataError> {
+    pub(crate) fn take_classes(&mut self, train: &Dataset) -> Result<Option<Problem>, DataError> {
+        let Some(difference) = self.class_difference(train)? else {
+            return Ok(None);
+        };
+        let labels = self.classes.matched(&train.classes);
+        for instance in self
+            .samples
+            .iter_mut()
+            .flat_map(|sample| &mut sample.instances)
+        {
+            instance.label = labels[instance.label].unwrap_or_default();
+        }
+        self.classes = train.classes.clone();
+        let parts = self.part.take().into_iter();
+        let parts: Vec<String> = parts.chain([BY_NAME.into()]).collect();
+        self.part = Some(parts.join(", "));
+        Ok(Some(difference))
+    }
+
+    /// A warning where the classes are not those of the training set, and an error where objects have a class that
+    /// the training set lacks.
+    pub(crate) fn class_difference(&self, train: &Dataset) -> Result<Option<Problem>, DataError> {
         if self.classes == train.classes {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let labels = self.classes.matched(&train.classes);
         let used = self.samples.iter().flat_map(|sample| &sample.instances);
@@ -163,19 +187,11 @@ impl Dataset {
                 known: known.join(", "),
             });
         }
-        for instance in self
-            .samples
-            .iter_mut()
-            .flat_map(|sample| &mut sample.instances)
-        {
-            instance.label = labels[instance.label].unwrap_or_default();
-        }
         let reason = format!(
             "its categories have other ids or are not those of {}; they are matched by name",
             train.annotations.display()
         );
-        self.classes = train.classes.clone();
-        Ok(vec![Problem {
+        Ok(Some(Problem {
             severity: Severity::Warning,
             file: self.annotations.clone(),
             image_id: None,
@@ -183,7 +199,7 @@ impl Dataset {
             kind: "other category ids",
             reason,
             fix: "fine if the names mean the same".into(),
-        }])
+        }))
     }
 }
 

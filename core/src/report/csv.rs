@@ -6,7 +6,11 @@ use std::fmt::Write;
 /// Two CSV texts with a header line each: the steps and the evaluations. Without records, a text is empty.
 pub fn csv(records: &[Record]) -> [String; 2] {
     let table_of = |evaluations: bool| {
-        let is_wanted = move |r: &&Record| matches!(r, Record::Eval { .. }) == evaluations;
+        let is_wanted = move |r: &&Record| match r {
+            Record::Step { .. } => !evaluations,
+            Record::Eval { .. } => evaluations,
+            Record::LeftOut { .. } => false,
+        };
         table(records.iter().filter(is_wanted))
     };
     [table_of(false), table_of(true)]

@@ -58,6 +58,7 @@ impl DllLog {
         let step = match record {
             Record::Step { step, .. } => json!([epoch, step]),
             Record::Eval { .. } => json!([epoch]),
+            Record::LeftOut { .. } => return Ok(()),
         };
         let data: BTreeMap<String, f64> =
             record.scalars().into_iter().filter_map(renamed).collect();

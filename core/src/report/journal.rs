@@ -104,7 +104,8 @@ impl Journal {
 
     /// Whether the newest record is the evaluation of this step: that of a finished run, which is resumed.
     pub fn ends_with_evaluation(&self, step: usize) -> bool {
-        let last = self.records.last();
+        let mut scored = self.records.iter().rev();
+        let last = scored.find(|record| !matches!(record, Record::LeftOut { .. }));
         last.is_some_and(|last| matches!(last, Record::Eval { .. }) && last.at() == step)
     }
 

@@ -140,4 +140,28 @@ mod tests {
         let error = log(b"{\"step\": 1, \"lo\n{}\n").unwrap_err().to_string();
         assert!(error.contains("metrics.jsonl:1:"), "{error}");
     }
+
+    #[test]
+    fn images_that_are_left_out_are_a_record_of_their_own() {
+        use crate::report::LeftOutImage;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let record = Record::LeftOut {
+            step: 0,
+            count: 1,
+            images: vec![LeftOutImage {
+                split: "val".into(),
+                image_id: 7,
+                file: "val/7.jpg".into(),
+                reason: "truncated".into(),
+            }],
+        };
+        MetricsLog::open(&path).unwrap().append(&record).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            text.starts_with("{\"kind\":\"left_out\",\"step\":0,\"count\":1,"),
+            "{text}"
+        );
+        assert_eq!(read_log(&path).unwrap(), [record]);
+    }
 }

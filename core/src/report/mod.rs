@@ -21,6 +21,6 @@ pub use html::render_html;
 pub use journal::Journal;
 pub use metrics_log::{LogError, MetricsLog, read_log};
 pub use plots::curves;
-pub use record::Record;
+pub use record::{LeftOutImage, Record};
 pub use run_report::RunReport;
 pub use tensorboard::EventFile;

@@ -62,6 +62,29 @@ pub enum Record {
         #[serde(default)]
         seconds: f64,
     },
+    /// Images that are left out of the run because of `data.on_problem = "skip"`; absent if there are none.
+    #[serde(rename = "left_out")]
+    LeftOut {
+        /// Number of completed steps.
+        step: usize,
+        /// Their number.
+        count: usize,
+        /// The images.
+        images: Vec<LeftOutImage>,
+    },
+}
+
+/// An image in a [`Record::LeftOut`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeftOutImage {
+    /// `train` or `val`.
+    pub split: String,
+    /// Id in the annotation file.
+    pub image_id: u64,
+    /// The file.
+    pub file: String,
+    /// Why it cannot be used.
+    pub reason: String,
 }
 
 impl Record {
@@ -91,7 +114,7 @@ impl Record {
     /// Number of completed steps.
     pub fn at(&self) -> usize {
         match self {
-            Self::Step { step, .. } | Self::Eval { step, .. } => *step,
+            Self::Step { step, .. } | Self::Eval { step, .. } | Self::LeftOut { step, .. } => *step,
         }
     }
 
@@ -99,7 +122,7 @@ impl Record {
     pub fn loss_names(&self) -> impl Iterator<Item = &String> {
         let losses = match self {
             Self::Step { losses, .. } => Some(losses),
-            Self::Eval { .. } => None,
+            Self::Eval { .. } | Self::LeftOut { .. } => None,
         };
         losses.into_iter().flat_map(BTreeMap::keys)
     }
@@ -169,6 +192,7 @@ impl Record {
                 ]
                 .concat()
             }
+            Self::LeftOut { .. } => Vec::new(),
         }
     }
 }

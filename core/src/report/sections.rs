@@ -55,7 +55,7 @@ pub fn evaluations(records: &[Record]) -> String {
                 val_loss,
                 ..
             } => Some((step, bbox, mask, val_loss)),
-            Record::Step { .. } => None,
+            Record::Step { .. } | Record::LeftOut { .. } => None,
         })
         .collect();
     let ap = |values: &std::collections::BTreeMap<String, f64>| values.get("AP").copied();

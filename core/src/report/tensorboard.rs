@@ -91,7 +91,11 @@ impl EventFile {
 
     /// Appends the values of a record. Values of an evaluation are flushed to the disk.
     pub fn append(&mut self, record: &Record) -> Result<()> {
-        let values = record.scalars().into_iter();
+        let values = record.scalars();
+        if values.is_empty() {
+            return Ok(());
+        }
+        let values = values.into_iter();
         let value = values.map(|(tag, value)| Value {
             tag,
             simple_value: Some(value as f32),

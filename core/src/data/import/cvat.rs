@@ -1,13 +1,20 @@
-//! CVAT for images 1.1: an XML file, read by hotcoco.
+//! CVAT for images 1.1: an XML file and its images.
 
-use super::shape::{Point, object};
-use super::spec::{ImportError, ImportSpec, Imported};
-use super::writer::{Category, Writer};
+use super::cvat_xml::{Document, Image, Outline, Shape, parse};
+use super::shape::{Point, ellipse, from_runs, object, of_mask};
+use super::spec::{ImportError, ImportSpec, Imported, is_wanted};
+use super::writer::{Category, Object, Writer};
+use crate::budget::Budget;
+use crate::data::json::open_text;
 use crate::data::locate::Locator;
 use crate::image::decode::dimensions;
-use hotcoco::types::{Annotation, Segmentation};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use vernier_mask::Rle;
+
+/// The split of images whose subset has no name, or CVAT's name for none.
+const ONLY_SPLIT: &str = "train";
 
 /// The annotation file: the source itself, or `annotations.xml` in it.
 fn file(source: &Path) -> PathBuf {
@@ -19,72 +26,201 @@ fn file(source: &Path) -> PathBuf {
 
 pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
     let path = file(&spec.source);
-    std::fs::metadata(&path).map_err(|error| ImportError::io(&path, error))?;
-    let (dataset, stats) =
-        hotcoco::convert::cvat_to_coco(&path).map_err(|error| ImportError::source(&path, error))?;
-    let mut objects: HashMap<u64, Vec<&Annotation>> = HashMap::new();
-    for annotation in &dataset.annotations {
-        objects
-            .entry(annotation.image_id)
-            .or_default()
-            .push(annotation);
-    }
+    let text = open_text(&path).map_err(|error| ImportError::io(&path, error))?;
+    let mut document =
+        parse(BufReader::new(text)).map_err(|reason| ImportError::source(&path, reason))?;
+    let categories = categories(&document);
+    let ids: HashMap<&str, u64> = categories
+        .iter()
+        .map(|category| (category.name.as_str(), category.id))
+        .collect();
     let folder = path.parent().unwrap_or(Path::new(""));
     let images = match &spec.images {
         Some(images) => images.clone(),
         None if folder.join("images").is_dir() => folder.join("images"),
         None => folder.into(),
     };
+    let budget = Budget::for_file(std::fs::metadata(&path).map_or(0, |file| file.len()));
     let mut locator = Locator::new(&images, &path);
-    let mut writer = Writer::new(&spec.out, spec.split.as_deref().unwrap_or("train"))?;
-    for image in &dataset.images {
-        let found = locator.find(&image.file_name).map_err(|expected| {
-            let reason = format!(
-                "its image {} is missing; give the folder with --images",
-                expected.display()
-            );
-            ImportError::source(&path, reason)
-        })?;
-        let size = dimensions(&found)?;
-        if size != (image.width, image.height) {
-            let reason = format!(
-                "{} is {}x{}, its entry says {}x{}",
-                found.display(),
-                size.0,
-                size.1,
-                image.width,
-                image.height
-            );
-            return Err(ImportError::source(&path, reason));
-        }
-        let image_id = writer.link(&found, None, size)?;
-        for annotation in objects.get(&image.id).into_iter().flatten() {
-            let Some(Segmentation::Polygon(polygons)) = &annotation.segmentation else {
-                writer.leave_out("box without a polygon");
-                continue;
+    let mut imported = Vec::new();
+    for (split, members) in splits(spec, std::mem::take(&mut document.images)) {
+        let mut writer = Writer::new(&spec.out, &split)?;
+        for image in &members {
+            // Subsets may have images of the same name.
+            let own = images.join(&image.subset).join(&image.name);
+            let found = match image.subset.is_empty() || !own.is_file() {
+                true => locator.find(&image.name),
+                false => Ok(own),
             };
-            let points = |polygon: &Vec<f64>| -> Vec<Point> { polygon.as_chunks::<2>().0.to_vec() };
-            let polygons = polygons.iter().map(points).collect();
-            match object(image_id, annotation.category_id, polygons, size) {
-                Some(object) => writer.object(object),
-                None => writer.leave_out("polygon without an area"),
+            let found = found.map_err(|expected| {
+                let reason = format!(
+                    "its image {} is missing; give the folder with --images",
+                    expected.display()
+                );
+                ImportError::source(&path, reason)
+            })?;
+            add(&path, &found, image, &ids, &budget, &mut writer)?;
+        }
+        if imported.is_empty() {
+            leave_out(&document.left_out, &mut writer);
+        }
+        imported.push(writer.finish(&categories)?);
+    }
+    match imported.is_empty() {
+        true => Err(ImportError::source(&path, "no image of that subset in it")),
+        false => Ok(imported),
+    }
+}
+
+/// Images by split: CVAT's subsets, or all of them in one.
+fn splits(spec: &ImportSpec, images: Vec<Image>) -> BTreeMap<String, Vec<Image>> {
+    let is_named = |image: &Image| !["", "default"].contains(&image.subset.to_lowercase().as_str());
+    let has_subsets = images.iter().any(is_named);
+    let mut splits: BTreeMap<String, Vec<Image>> = BTreeMap::new();
+    for image in images {
+        let split = match (is_named(&image), has_subsets, &spec.split) {
+            (true, ..) => image.subset.clone(),
+            (false, false, Some(name)) => name.clone(),
+            (false, ..) => ONLY_SPLIT.into(),
+        };
+        splits.entry(split).or_default().push(image);
+    }
+    splits.retain(|split, _| is_wanted(spec, split));
+    splits
+}
+
+/// The labels of the file in their order; those that only shapes have follow by name.
+fn categories(document: &Document) -> Vec<Category> {
+    let declared: HashSet<&str> = document.labels.iter().map(String::as_str).collect();
+    let shapes = document.images.iter().flat_map(|image| &image.shapes);
+    let others: BTreeSet<&str> = shapes
+        .map(|shape| shape.label.as_str())
+        .filter(|label| !declared.contains(label))
+        .collect();
+    let mut seen = HashSet::new();
+    let declared = document.labels.iter().map(String::as_str);
+    let names = declared.chain(others).filter(|name| seen.insert(*name));
+    let names = (1..).zip(names);
+    names
+        .map(|(id, name)| Category {
+            id,
+            name: name.into(),
+        })
+        .collect()
+}
+
+fn leave_out(shapes: &HashMap<String, usize>, writer: &mut Writer) {
+    for (name, count) in shapes {
+        let reason = match name.as_str() {
+            "box" => "box without a mask",
+            "polyline" => "polyline",
+            "points" => "points",
+            "cuboid" => "cuboid",
+            "skeleton" => "skeleton",
+            _ => "shape of an unknown kind",
+        };
+        (0..*count).for_each(|_| writer.leave_out(reason));
+    }
+}
+
+fn add(
+    path: &Path,
+    found: &Path,
+    image: &Image,
+    ids: &HashMap<&str, u64>,
+    budget: &Budget,
+    writer: &mut Writer,
+) -> Result<(), ImportError> {
+    let size = dimensions(found)?;
+    if size != (image.width, image.height) {
+        let reason = format!(
+            "{} is {}x{}, its entry says {}x{}",
+            found.display(),
+            size.0,
+            size.1,
+            image.width,
+            image.height
+        );
+        return Err(ImportError::source(path, reason));
+    }
+    let image_id = writer.link(found, None, size)?;
+    let mut groups: Vec<Vec<&Shape>> = Vec::new();
+    let mut by_group: HashMap<(u64, &str), usize> = HashMap::new();
+    for shape in &image.shapes {
+        let key = (shape.group, shape.label.as_str());
+        match by_group.get(&key).filter(|_| shape.group > 0) {
+            Some(index) => groups[*index].push(shape),
+            None => {
+                by_group.insert(key, groups.len());
+                groups.push(vec![shape]);
             }
         }
     }
-    for _ in 0..stats.skipped_degenerate {
-        writer.leave_out("polygon with fewer than 3 points");
-    }
-    for _ in 0..stats.skipped_unsupported {
-        writer.leave_out(
-            "brush mask, line, point or cuboid; brush masks come with CVAT's export \"COCO 1.0\"",
+    for shapes in groups {
+        let category = ids.get(shapes[0].label.as_str()).copied();
+        let object = grouped(
+            image_id,
+            category.unwrap_or_default(),
+            &shapes,
+            size,
+            budget,
         );
+        match object.map_err(|reason| {
+            ImportError::source(path, format!("a mask of {}: {reason}", image.name))
+        })? {
+            Some(object) => writer.object(object),
+            None => writer.leave_out("polygon or mask without an area"),
+        }
     }
-    let categories = dataset.categories.iter();
-    let categories: Vec<Category> = categories
-        .map(|category| Category {
-            id: category.id,
-            name: category.name.clone(),
-        })
+    Ok(())
+}
+
+/// The object of one shape or of a group.
+fn grouped(
+    image_id: u64,
+    category_id: u64,
+    shapes: &[&Shape],
+    (width, height): (u32, u32),
+    budget: &Budget,
+) -> Result<Option<Object>, String> {
+    let (mut polygons, mut masks) = (Vec::new(), Vec::new());
+    for shape in shapes {
+        match &shape.outline {
+            Outline::Polygon(points) => polygons.push(points.clone()),
+            Outline::Ellipse {
+                center,
+                radii,
+                rotation,
+            } => {
+                polygons.push(ellipse(*center, *radii, rotation.to_radians()));
+            }
+            Outline::Mask {
+                runs,
+                left,
+                top,
+                width: columns,
+                height: rows,
+            } => {
+                let place = [*left, *top, *columns, *rows];
+                masks.push(from_runs(runs, place, (width, height), budget)?);
+            }
+        }
+    }
+    if masks.is_empty() {
+        return Ok(object(image_id, category_id, polygons, (width, height)));
+    }
+    let drawn: Vec<Vec<f64>> = polygons
+        .iter()
+        .filter(|points: &&Vec<Point>| points.len() >= 3)
+        .map(|points| points.concat())
         .collect();
-    Ok(vec![writer.finish(&categories)?])
+    let fault = |error: vernier_mask::MaskError| error.to_string();
+    if !drawn.is_empty() {
+        masks.push(Rle::from_polygons(&drawn, height, width).map_err(fault)?);
+    }
+    let mask = match &masks[..] {
+        [only] => only.clone(),
+        several => Rle::merge(several, false).map_err(fault)?,
+    };
+    Ok(of_mask(image_id, category_id, &mask))
 }

@@ -1,7 +1,7 @@
 //! Fuzzing entry points of the parsers in this folder.
 
 use super::records::Records;
-use super::{data_yaml as yaml, voc, yolo};
+use super::{cvat_xml, data_yaml as yaml, voc, yolo};
 use crate::budget::Budget;
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -25,6 +25,11 @@ pub fn yolo_label(bytes: &[u8]) -> bool {
 pub fn tfrecord(bytes: &[u8]) -> bool {
     let records = Records::new(Path::new("fuzzed"), Cursor::new(bytes), bytes.len() as u64);
     records.into_iter().all(|record| record.is_ok())
+}
+
+/// `annotations.xml` of CVAT.
+pub fn cvat(bytes: &[u8]) -> bool {
+    cvat_xml::parse(bytes).is_ok()
 }
 
 /// A mask of Pascal VOC.

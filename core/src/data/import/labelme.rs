@@ -1,8 +1,8 @@
 //! labelme: a JSON file per image, with shapes in pixels.
 
-use super::shape::{Point, ellipse, object};
+use super::shape::{Point, ellipse, object, of_mask};
 use super::spec::{ImportError, ImportSpec, Imported};
-use super::writer::{Category, Mask, Object, Writer};
+use super::writer::{Category, Object, Writer};
 use crate::data::json::read_text;
 use crate::data::locate::Locator;
 use crate::image::decode::{decode_bytes, dimensions, dimensions_bytes};
@@ -224,13 +224,5 @@ fn mask(
     }
     let mask = Rle::from_row_major_raster_bytes(&cells, height, width)
         .map_err(|error| fault(error.to_string()))?;
-    Ok((mask.area() > 0).then(|| Object {
-        id: 0,
-        image_id,
-        category_id,
-        bbox: mask.bbox().map(f64::from),
-        area: mask.area() as f64,
-        iscrowd: 0,
-        segmentation: Mask::rle(&mask),
-    }))
+    Ok(of_mask(image_id, category_id, &mask))
 }

@@ -1,6 +1,7 @@
 //! Conversion of datasets in other formats to COCO folders, which training reads.
 
 mod cvat;
+pub(crate) mod cvat_xml;
 pub(crate) mod data_yaml;
 mod detect;
 #[cfg(feature = "fuzzing")]

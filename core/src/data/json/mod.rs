@@ -5,12 +5,16 @@ mod element;
 mod encoding;
 mod fields;
 mod foreign;
+mod parse;
 mod scanner;
 mod segmentation;
 
 pub(crate) use element::{Element, Section};
+#[cfg(feature = "train")]
+pub(crate) use encoding::open_text;
 pub(crate) use encoding::read_text;
 pub(crate) use fields::{Field, Flag, Id, Number, Numbers, Text};
 pub(crate) use foreign::Foreign;
-pub(crate) use scanner::{ScanError, parse_element, scan};
+pub(crate) use parse::parse_element;
+pub(crate) use scanner::{ScanError, scan};
 pub(crate) use segmentation::{Counts, RawSegmentation};

@@ -1,10 +1,9 @@
 //! Splits a COCO-like JSON file into the elements of its lists without parsing them.
 
 use super::element::{Element, Section};
-use super::encoding::{not_utf8, open_text};
+use super::encoding::open_text;
 use super::foreign::{Foreign, Shape};
-use serde::de::DeserializeOwned;
-use serde_json::error::Category;
+use super::parse::parse_element;
 use std::io::Read;
 use std::path::Path;
 
@@ -41,78 +40,6 @@ pub(crate) enum ScanError {
 impl From<String> for ScanError {
     fn from(reason: String) -> Self {
         Self::Json(reason)
-    }
-}
-
-/// Parses an element. A file that is not JSON is an error; a value of another type than `T` is `Ok(Err)`
-/// with the reason.
-pub(crate) fn parse_element<T: DeserializeOwned>(
-    text: &[u8],
-    (line, column): (u64, u64),
-) -> Result<Result<T, String>, String> {
-    let parsed = serde_json::from_slice(text).or_else(|error| match without_nan(text) {
-        Some(cleaned) => serde_json::from_slice(&cleaned),
-        None => Err(error),
-    });
-    parsed.map(Ok).or_else(|error| {
-        let text_line = error.line() as u64;
-        let column = error.column() as u64 + if text_line == 1 { column - 1 } else { 0 };
-        let line = line + text_line - 1;
-        let full = error.to_string();
-        let reason = full
-            .rsplit_once(" at line ")
-            .map_or(full.as_str(), |(reason, _)| reason);
-        match error.classify() {
-            Category::Data => Ok(Err(reason.into())),
-            _ if reason.contains("unicode code point") => Err(not_utf8_at(line, column)),
-            _ => Err(format!("{reason} at line {line} column {column}")),
-        }
-    })
-}
-
-fn not_utf8_at(line: u64, column: u64) -> String {
-    format!("{} (line {line})", not_utf8(column))
-}
-
-/// The text with NaN and Infinity, which Python writes, replaced by null outside strings; `None` if it contains
-/// none.
-fn without_nan(text: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len());
-    let (mut at, mut found) = (0, false);
-    while at < text.len() {
-        if text[at] == b'"' {
-            let end = at + string_end(&text[at..]).unwrap_or(text.len() - at);
-            out.extend(&text[at..end]);
-            at = end;
-            continue;
-        }
-        let rest = &text[at..];
-        let word = [&b"-Infinity"[..], b"Infinity", b"NaN"]
-            .into_iter()
-            .find(|word| rest.starts_with(word));
-        match word {
-            Some(word) => {
-                out.extend(b"null");
-                (at, found) = (at + word.len(), true);
-            }
-            None => {
-                out.push(text[at]);
-                at += 1;
-            }
-        }
-    }
-    found.then_some(out)
-}
-
-/// Length of the string literal at the start of `text`; `None` if it does not end.
-fn string_end(text: &[u8]) -> Option<usize> {
-    let mut at = 1;
-    loop {
-        match text.get(at)? {
-            b'\\' => at += 2,
-            b'"' => return Some(at + 1),
-            _ => at += 1,
-        }
     }
 }
 
@@ -389,77 +316,4 @@ impl Scanner {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn scanned(text: &str) -> Result<Vec<String>, String> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), text).unwrap();
-        let mut found = Vec::new();
-        let result = scan(file.path(), &mut |element| {
-            let text = String::from_utf8_lossy(element.text);
-            found.push(format!("{:?} {}: {text}", element.section, element.index));
-            Ok(())
-        });
-        match result {
-            Ok(_) => Ok(found),
-            Err(ScanError::Json(reason)) => Err(reason),
-            Err(ScanError::Io(error)) => Err(error.to_string()),
-        }
-    }
-
-    #[test]
-    fn lists_are_split_into_their_elements() {
-        let text = "{\"info\": {\"a\": [\"]}\"]}, \"images\" : [ {\"b\\\"\": [1, {}]} ,\n 7, null],\n\"annotations\":[]}";
-        let wanted = [
-            "Images 0: {\"b\\\"\": [1, {}]}",
-            "Images 1: 7",
-            "Images 2: null",
-        ];
-        assert_eq!(scanned(text).unwrap(), wanted);
-        assert_eq!(scanned("[1, [2]]").unwrap(), ["Top 0: 1", "Top 1: [2]"]);
-    }
-
-    #[test]
-    fn elements_across_buffers_are_whole() {
-        let long = format!("\"{}\\\"x\"", "a".repeat(CHUNK - 3));
-        let many: Vec<String> = (0..5).map(|_| long.clone()).collect();
-        let found = scanned(&format!("[{}]", many.join(","))).unwrap();
-        assert_eq!(found.len(), 5);
-        for (index, text) in found.iter().enumerate() {
-            assert_eq!(text, &format!("Top {index}: {long}"));
-        }
-    }
-
-    #[test]
-    fn errors_have_line_and_column() {
-        let cases = [
-            ("", "empty"),
-            ("x", "does not begin"),
-            ("{\"images\": [\n{\"id\": 1}, {\"id", "line 2"),
-            ("{\"images\": [1],\n}", "trailing comma at line 2"),
-            ("{\"images\": [1,]}", "trailing comma"),
-            ("{\"images\": [1]} 2", "trailing characters"),
-            (
-                "{\"images\": [1], \"images\": []}",
-                "duplicate field `images`",
-            ),
-            ("{\"images\": 7}", "not a list"),
-            ("{\"images\": [1", "ends"),
-            ("{images: [1]}", "a key in quotes"),
-        ];
-        for (text, wanted) in cases {
-            let error = scanned(text).unwrap_err();
-            assert!(error.contains(wanted), "{text}: {error}");
-            assert!(error.contains("line "), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn nan_becomes_null_outside_strings_only() {
-        let text = br#"{"a": NaN, "NaN \" Infinity": [-Infinity, 1]}"#;
-        let wanted = br#"{"a": null, "NaN \" Infinity": [null, 1]}"#;
-        assert_eq!(without_nan(text).unwrap(), wanted);
-        assert_eq!(without_nan(b"[\"NaN\"]"), None);
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ pub(crate) mod dump;
 pub(crate) mod failure;
 pub(crate) mod folder;
 pub(crate) mod handout;
+mod left_out;
 mod lock;
 pub(crate) mod memory_plan;
 pub(crate) mod report;

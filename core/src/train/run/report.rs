@@ -1,5 +1,6 @@
 //! The HTML report at the end of a run.
 
+use super::left_out;
 use super::trainer::Trainer;
 use crate::eval::{Metrics, analyse};
 use crate::evaluate::{DatasetDetections, ground_truth_and_prediction};
@@ -69,6 +70,7 @@ impl Trainer {
                     speeds.push(*images_per_second);
                 }
                 Record::Eval { seconds: all, .. } => seconds += all,
+                Record::LeftOut { .. } => {}
             }
         }
         speeds.sort_by(f64::total_cmp);
@@ -102,7 +104,10 @@ impl Trainer {
             ("seed", train.seed.to_string()),
             ("version", env!("CARGO_PKG_VERSION").into()),
         ];
-        facts.map(|(name, value)| (name.into(), value)).into()
+        let mut facts: Vec<(String, String)> =
+            facts.map(|(name, value)| (name.into(), value)).into();
+        facts.extend(left_out::facts(&self.left_out()));
+        facts
     }
 }
 

@@ -61,7 +61,9 @@ impl<'a> Run<'a> {
         let journal = lead.then(|| Journal::start(trainer.folder.path(), &trainer.config, images));
         let journal = journal.transpose();
         let journal = journal.map_err(|source| trainer.io_error(source))?;
-        Self::with_journal(trainer, model, journal)
+        let mut run = Self::with_journal(trainer, model, journal)?;
+        run.record_left_out()?;
+        Ok(run)
     }
 
     fn with_journal(
@@ -138,6 +140,7 @@ impl<'a> Run<'a> {
         run.scaler.resume(progress.loss_scale);
         (run.step, run.best, run.stale) = (progress.step, progress.best, progress.stale);
         run.evaluation_due = progress.evaluation_due;
+        run.record_left_out()?;
         // Only after everything fits: a rejected configuration must not be written.
         if lead {
             trainer.folder.write_args(&trainer.config)?;
@@ -325,6 +328,11 @@ impl<'a> Run<'a> {
         let keep = config.train.keep_checkpoints;
         let folder = self.trainer.folder.checkpoints();
         Ok(snapshot.write(&folder, keep, self.checkpoint_bytes)?)
+    }
+
+    /// The records of the log so far; empty on ranks other than 0.
+    pub(super) fn records(&self) -> &[Record] {
+        self.journal.as_ref().map_or(&[], Journal::records)
     }
 
     pub(crate) fn record(&mut self, record: Record) -> Result<(), TrainError> {

@@ -2,7 +2,7 @@
 
 use super::tensorflow::{self, Bundle};
 use super::torch::{self, Contents};
-use super::{classes, infer, names_detectron2, names_tensorflow, names_torchvision};
+use super::{classes, infer, names_detectron2, names_tensorflow, names_torchvision, prefix};
 use crate::budget::excerpt;
 use crate::config::{Backbone, ChannelOrder, Config};
 use crate::data::Classes;
@@ -48,6 +48,8 @@ impl fmt::Display for Format {
 pub struct ImportOptions {
     /// The classes, if they are not COCO's.
     pub classes: Option<Classes>,
+    /// The prefix of the model's names in a file that has several models, e.g. `ema_model.`.
+    pub prefix: Option<String>,
 }
 
 /// Imported weights, with notes about the import.
@@ -159,23 +161,43 @@ fn own(mut checkpoint: Checkpoint, options: &ImportOptions) -> Result<Imported, 
 
 /// Determines the system by the names in a file.
 fn from_names(contents: Contents, options: &ImportOptions) -> Result<Imported, String> {
-    let Contents { tensors, ignored } = contents;
-    let has = |part: &str| tensors.keys().any(|name| name.contains(part));
-    if has("backbone.bottom_up.") {
+    let Contents {
+        tensors,
+        mut ignored,
+    } = contents;
+    let model = prefix::strip(tensors, options.prefix.as_deref())?;
+    ignored.extend(model.others);
+    let tensors = model.tensors;
+    let has = |start: &str| tensors.keys().any(|name| name.starts_with(start));
+    let mut imported = if has("backbone.bottom_up.") {
         from_detectron2(tensors, ignored, options)
     } else if has("backbone.body.") {
         from_torchvision(tensors, ignored, options)
     } else if has("layer1.0.conv1.weight") {
         from_classification(tensors, ignored)
     } else {
-        let first: Vec<_> = tensors.keys().take(3).map(|name| excerpt(name)).collect();
-        Err(format!(
-            "its {} tensors ({}) belong to no supported model; torchvision, Detectron2 and the reference \
-             system are supported",
-            tensors.len(),
-            first.join(", ")
-        ))
+        Err(unknown(&tensors))
+    }?;
+    if !model.prefix.is_empty() {
+        let note = format!("names begin with `{}`, which is removed", model.prefix);
+        imported.notes.push(note);
     }
+    Ok(imported)
+}
+
+/// The reason why tensors of no known names are refused.
+fn unknown(tensors: &StateDict) -> String {
+    let first: Vec<_> = tensors.keys().take(3).map(|name| excerpt(name)).collect();
+    let common = match prefix::common(tensors) {
+        prefix if prefix.is_empty() => prefix,
+        prefix => format!("; all of them begin with `{}`", excerpt(&prefix)),
+    };
+    format!(
+        "its {} tensors ({}{common}) belong to no supported model; torchvision, Detectron2 and the reference \
+         system are supported",
+        tensors.len(),
+        first.join(", ")
+    )
 }
 
 fn from_torchvision(

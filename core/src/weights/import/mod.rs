@@ -21,6 +21,7 @@ mod names_tensorflow;
 mod names_torchvision;
 mod pickle;
 mod pickle_calls;
+mod prefix;
 mod table;
 mod tensorflow;
 mod torch;

@@ -5,7 +5,6 @@ use burn::tensor::TensorData;
 
 /// Our name of a tensor of `GeneralizedRCNN`; `None` for buffers that are not weights.
 pub fn rename(name: &str) -> Option<String> {
-    let name = name.strip_prefix("module.").unwrap_or(name);
     if let Some(rest) = name.strip_prefix("backbone.bottom_up.") {
         return Some(format!("backbone.body.{}", body(rest)?));
     }

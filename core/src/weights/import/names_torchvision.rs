@@ -2,7 +2,6 @@
 
 /// Our name of a detection tensor. Files of torchvision before 0.13 lack an index in three places.
 pub fn detection(name: &str) -> String {
-    let name = name.strip_prefix("module.").unwrap_or(name);
     for prefix in ["backbone.fpn.inner_blocks.", "backbone.fpn.layer_blocks."] {
         if let Some([level, kind]) = split(name, prefix) {
             return format!("{prefix}{level}.0.{kind}");
@@ -29,12 +28,11 @@ fn split<'a>(name: &'a str, prefix: &str) -> Option<[&'a str; 2]> {
 
 /// Whether the file is from torchvision before 0.13, as the published COCO weights are.
 pub fn is_old(name: &str) -> bool {
-    detection(name) != name.strip_prefix("module.").unwrap_or(name)
+    detection(name) != name
 }
 
 /// Our name of a tensor of a classification ResNet; `None` for its classifier.
 pub fn classification(name: &str) -> Option<String> {
-    let name = name.strip_prefix("module.").unwrap_or(name);
     (!name.starts_with("fc.")).then(|| format!("backbone.body.{name}"))
 }
 

@@ -73,27 +73,184 @@ fn via_projects_are_read() {
     }
 }
 
+/// `annotations.xml` with these elements, and its folder of images.
+fn cvat(at: &Path, elements: &str) {
+    std::fs::create_dir_all(at.join("images")).expect("a folder");
+    let text = format!(
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?><annotations><version>1.1</version>{elements}</annotations>"
+    );
+    write(at.join("annotations.xml"), text).expect("annotations");
+}
+
+const POLYGON: &str = r#"<polygon label="box" source="manual" occluded="0"
+    points="4.00,5.00;20.00,5.00;20.00,21.00;4.00,21.00" z_order="0"></polygon>"#;
+
 #[test]
 fn cvat_files_are_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let (at, out) = (folder.path(), folder.path().join("coco"));
-    std::fs::create_dir(at.join("images")).expect("a folder");
+    let shapes = r#"<box label="box" occluded="0" xtl="1" ytl="1" xbr="9" ybr="9"></box>
+        <polyline label="box" points="1,1;9,9"></polyline>
+        <polygon label="box" points="1,1;9,9"/>"#;
+    cvat(
+        at,
+        &format!(r#"<image id="0" name="a.png" width="60" height="40">{POLYGON}{shapes}</image>"#),
+    );
     image(at, "images/a.png");
-    let text = r#"<?xml version="1.0" encoding="utf-8"?><annotations><version>1.1</version>
-        <image id="0" name="a.png" width="60" height="40">
-        <polygon label="box" source="manual" occluded="0" points="4.00,5.00;20.00,5.00;20.00,21.00;4.00,21.00" z_order="0"></polygon>
-        <box label="box" occluded="0" xtl="1" ytl="1" xbr="9" ybr="9"></box>
-        <mask label="box" rle="1,2" left="0" top="0" width="3" height="1"></mask></image></annotations>"#;
-    write(at.join("annotations.xml"), text).expect("annotations");
     let found = imported(&spec(Format::Auto, at, &out));
     assert_eq!((found[0].images, found[0].objects), (1, 1));
-    assert_eq!(
-        found[0].left_out.values().sum::<usize>(),
-        2,
-        "{:?}",
-        found[0].left_out
-    );
+    let left_out = found[0].left_out.values().sum::<usize>();
+    assert_eq!(left_out, 3, "{:?}", found[0].left_out);
     holds_the_square(&out, "box");
+}
+
+#[test]
+fn cvats_brush_masks_and_ellipses_are_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (at, out) = (folder.path(), folder.path().join("coco"));
+    // A ring of 4x3 pixels around 2, the second of them at the image's right edge.
+    let masks = r#"<mask label="ring" rle="0, 5, 2, 5" left="10" top="20" width="4" height="3" z_order="0"></mask>
+        <mask label="ring" source="manual" rle="0, 12" left="58" top="0" width="4" height="3"/>
+        <ellipse label="disc" cx="30" cy="20" rx="8" ry="4" rotation="90.0"></ellipse>"#;
+    cvat(
+        at,
+        &format!(r#"<image id="0" name="a.png" width="60" height="40">{masks}</image>"#),
+    );
+    image(at, "images/a.png");
+    let found = imported(&spec(Format::Auto, at, &out));
+    assert_eq!(found[0].objects, 3, "{:?}", found[0].left_out);
+    let dataset = open(&out, "train");
+    let [ring, edge, disc] = &dataset.samples[0].instances[..] else {
+        panic!("{dataset:?}")
+    };
+    let mut cells = vec![0; 60 * 40];
+    for (x, y) in (10..14).flat_map(|x| (20..23).map(move |y| (x, y))) {
+        let inside = y == 21 && (11..13).contains(&x);
+        cells[y * 60 + x] = u8::from(!inside);
+    }
+    assert_eq!(
+        ring.mask,
+        Rle::from_row_major_raster_bytes(&cells, 40, 60).expect("a mask")
+    );
+    assert_eq!(
+        (ring.bbox, ring.area, ring.crowd),
+        ([10.0, 20.0, 14.0, 23.0], 10.0, false)
+    );
+    assert_eq!(edge.bbox, [58.0, 0.0, 60.0, 3.0]);
+    // Turned by 90 degrees, it is higher than wide.
+    assert!(
+        disc.bbox[3] - disc.bbox[1] > 15.0 && disc.bbox[2] - disc.bbox[0] < 9.0,
+        "{:?}",
+        disc.bbox
+    );
+    assert_eq!(dataset.classes.names, ["disc", "ring"]);
+
+    cvat(
+        at,
+        r#"<image id="0" name="a.png" width="60" height="40">
+        <mask label="ring" rle="1,2" left="0" top="0" width="3" height="3"/></image>"#,
+    );
+    let error = import(&spec(Format::Auto, at, &at.join("again")))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("a mask of a.png") && error.contains("has 9"),
+        "{error}"
+    );
+}
+
+#[test]
+fn shapes_of_a_group_in_cvat_are_one_object() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (at, out) = (folder.path(), folder.path().join("coco"));
+    let shapes = r#"<polygon label="a" group_id="1" points="2,2;6,2;6,6;2,6"/>
+        <polygon label="a" group_id="1" points="20,2;26,2;26,6;20,6"/>
+        <polygon label="b" group_id="1" points="40,2;46,2;46,6;40,6"/>
+        <polygon label="a" group_id="2" points="2,20;6,20;6,24;2,24"/>
+        <mask label="a" group_id="2" rle="0,4" left="8" top="20" width="2" height="2"/>
+        <polygon label="a" points="30,20;36,20;36,26;30,26"/>
+        <polygon label="a" points="40,20;46,20;46,26;40,26"/>"#;
+    cvat(
+        at,
+        &format!(r#"<image id="0" name="a.png" width="60" height="40">{shapes}</image>"#),
+    );
+    image(at, "images/a.png");
+    let found = imported(&spec(Format::Auto, at, &out));
+    assert_eq!(found[0].objects, 5);
+    let dataset = open(&out, "train");
+    let boxes: Vec<_> = dataset.samples[0]
+        .instances
+        .iter()
+        .map(|i| i.bbox)
+        .collect();
+    assert_eq!(boxes[0], [2.0, 2.0, 26.0, 6.0]);
+    assert!(boxes.contains(&[2.0, 20.0, 10.0, 24.0]), "{boxes:?}");
+}
+
+#[test]
+fn cvats_subsets_are_splits_and_names_are_text() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (at, out) = (folder.path(), folder.path().join("coco"));
+    let entry = |id: usize, subset: &str| {
+        format!(
+            r#"<image id="{id}" name="a&amp;b.png" subset="{subset}" task_id="1" width="60" height="40">{}</image>"#,
+            POLYGON.replace("\"box\"", "\"R&amp;D\"")
+        )
+    };
+    let labels = "<meta><project><labels><label><name>unused</name></label><label><name>R&amp;D</name></label>\
+        </labels></project></meta>";
+    cvat(
+        at,
+        &format!("{labels}{}{}", entry(0, "Train"), entry(0, "Validation")),
+    );
+    for subset in ["Train", "Validation"] {
+        std::fs::create_dir(at.join("images").join(subset)).expect("a folder");
+        image(at, &format!("images/{subset}/a&b.png"));
+    }
+    let found = imported(&spec(Format::Cvat, at, &out));
+    let splits: Vec<&str> = found.iter().map(|split| split.split.as_str()).collect();
+    assert_eq!(splits, ["Train", "Validation"]);
+    let val = open(&out, "val");
+    assert_eq!(val.classes.names, ["unused", "R&D"]);
+    assert_eq!(val.samples[0].file_name, "a&b.png");
+    holds_the_square(&out, "R&D");
+
+    let only = spec(Format::Cvat, at, &at.join("only"));
+    let mut none = spec(Format::Cvat, at, &at.join("none"));
+    none.split = Some("test".into());
+    assert!(
+        import(&none)
+            .unwrap_err()
+            .to_string()
+            .contains("no image of that subset")
+    );
+    let one = imported(&mrcnn_core::data::import::ImportSpec {
+        split: Some("Train".into()),
+        ..only
+    });
+    assert_eq!(one.len(), 1);
+}
+
+#[test]
+fn other_xml_files_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    for (text, wanted) in [
+        (
+            "<annotation><filename>a.png</filename></annotation>",
+            "no file of CVAT for images",
+        ),
+        (
+            "<annotations><track id=\"0\" label=\"a\"></track></annotations>",
+            "CVAT for video",
+        ),
+    ] {
+        write(at.join("annotations.xml"), text).expect("a file");
+        let error = import(&spec(Format::Auto, at, &at.join("out")))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(wanted), "{error}");
+    }
 }
 
 #[test]

@@ -1,0 +1,345 @@
+//! The XML of CVAT for images 1.1: images with polygons, masks and ellipses.
+//!
+//! hotcoco's reader leaves out masks, groups, subsets and the labels of projects and jobs, and keeps entities such as
+//! `&amp;` in names.
+
+use super::shape::Point;
+use quick_xml::Reader;
+use quick_xml::events::{BytesStart, Event};
+use std::collections::HashMap;
+use std::io::BufRead;
+
+/// What a file contains.
+#[derive(Debug, Default, PartialEq)]
+pub struct Document {
+    /// Labels of the task, project or job, in their order.
+    pub labels: Vec<String>,
+    pub images: Vec<Image>,
+    /// Shapes without a mask by their element.
+    pub left_out: HashMap<String, usize>,
+}
+
+#[derive(Debug, Default, PartialEq)]
+pub struct Image {
+    pub name: String,
+    pub width: u32,
+    pub height: u32,
+    /// The subset, where the file names one.
+    pub subset: String,
+    pub shapes: Vec<Shape>,
+}
+
+#[derive(Debug, PartialEq)]
+pub struct Shape {
+    pub label: String,
+    /// Shapes of one group are one object; 0 for none.
+    pub group: u64,
+    pub outline: Outline,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Outline {
+    Polygon(Vec<Point>),
+    Ellipse {
+        center: Point,
+        radii: [f64; 2],
+        /// Clockwise, in degrees.
+        rotation: f64,
+    },
+    /// A brush mask: run lengths along the rows of its box, background first.
+    Mask {
+        runs: Vec<u32>,
+        left: u32,
+        top: u32,
+        width: u32,
+        height: u32,
+    },
+}
+
+/// Elements of an image that are no shapes.
+const NO_SHAPES: [&str; 2] = ["tag", "attribute"];
+
+/// Reads a file; the error has the byte at which it was found.
+pub fn parse(source: impl BufRead) -> Result<Document, String> {
+    let mut xml = Reader::from_reader(source);
+    xml.config_mut().trim_text(true);
+    let mut document = Document::default();
+    // Names of the open elements.
+    let mut open: Vec<String> = Vec::new();
+    let mut label = String::new();
+    let mut buffer = Vec::new();
+    loop {
+        buffer.clear();
+        let event = xml.read_event_into(&mut buffer);
+        let at = |reason: String| {
+            format!(
+                "near byte {}: {reason}",
+                xml.error_position().max(xml.buffer_position())
+            )
+        };
+        match event.map_err(|error| at(error.to_string()))? {
+            Event::Start(element) => {
+                document.element(&element, &open).map_err(at)?;
+                if open.len() == DEEPEST {
+                    return Err(at(format!("more than {DEEPEST} elements in each other")));
+                }
+                open.push(String::from_utf8_lossy(element.name().as_ref()).into_owned());
+                label.clear();
+            }
+            Event::Empty(element) => document.element(&element, &open).map_err(at)?,
+            Event::End(_) => {
+                if is_label_name(&open) && !label.is_empty() {
+                    document.labels.push(std::mem::take(&mut label));
+                }
+                open.pop();
+            }
+            Event::Text(text) if is_label_name(&open) => {
+                label.push_str(&text.decode().map_err(|error| at(error.to_string()))?);
+            }
+            Event::GeneralRef(entity) if is_label_name(&open) => {
+                let name = entity.decode().map_err(|error| at(error.to_string()))?;
+                let text =
+                    quick_xml::escape::unescape(&format!("&{name};")).map(|text| text.into_owned());
+                label.push_str(&text.map_err(|error| at(error.to_string()))?);
+            }
+            Event::Eof => break,
+            _ => {}
+        }
+    }
+    match open.last() {
+        Some(name) => Err(format!("<{name}> is not closed: the file was cut short")),
+        None => Ok(document),
+    }
+}
+
+/// Elements of CVAT's files are at most 8 deep.
+const DEEPEST: usize = 64;
+
+/// Whether the innermost element is the `<name>` of a label: `<meta>` has `<task>`, `<project>` or `<job>` around it.
+fn is_label_name(open: &[String]) -> bool {
+    let parts: Vec<&str> = open.iter().map(String::as_str).collect();
+    matches!(parts[..], [.., "labels", "label", "name"]) && parts.contains(&"meta")
+}
+
+impl Document {
+    fn element(&mut self, element: &BytesStart, open: &[String]) -> Result<(), String> {
+        let name = String::from_utf8_lossy(element.name().as_ref()).into_owned();
+        match open {
+            [] if name != "annotations" => {
+                return Err(format!(
+                    "<{name}> in place of <annotations>: no file of CVAT for images 1.1"
+                ));
+            }
+            [_] if name == "track" => {
+                return Err("it is CVAT for video; export CVAT for images 1.1 or COCO 1.0".into());
+            }
+            [_] if name == "image" => self.images.push(image(&Attributes::of(element)?)?),
+            [_, parent] if parent == "image" && !NO_SHAPES.contains(&name.as_str()) => {
+                let shape = shape(&name, element).map_err(|reason| {
+                    let image = self.images.last().map_or("", |image| &image.name);
+                    format!("<{name}> of {image}: {reason}")
+                })?;
+                match (shape, self.images.last_mut()) {
+                    (Some(shape), Some(image)) => image.shapes.push(shape),
+                    _ => *self.left_out.entry(name).or_default() += 1,
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn image(attributes: &Attributes) -> Result<Image, String> {
+    let image = Image {
+        name: attributes.text("name")?.to_string(),
+        width: attributes.number("width")?,
+        height: attributes.number("height")?,
+        subset: attributes.0.get("subset").cloned().unwrap_or_default(),
+        shapes: Vec::new(),
+    };
+    match image.name.is_empty() {
+        true => Err("an <image> has an empty name".into()),
+        false => Ok(image),
+    }
+}
+
+/// A shape with a mask; none of another kind.
+fn shape(name: &str, element: &BytesStart) -> Result<Option<Shape>, String> {
+    if !["polygon", "ellipse", "mask"].contains(&name) {
+        return Ok(None);
+    }
+    let attributes = Attributes::of(element)?;
+    let outline = match name {
+        "polygon" => Outline::Polygon(points(attributes.text("points")?)?),
+        "ellipse" => Outline::Ellipse {
+            center: [attributes.number("cx")?, attributes.number("cy")?],
+            radii: [attributes.number("rx")?, attributes.number("ry")?],
+            rotation: match attributes.0.contains_key("rotation") {
+                true => attributes.number("rotation")?,
+                false => 0.0,
+            },
+        },
+        _ => {
+            let runs = attributes.text("rle")?.split(',');
+            let runs: Result<Vec<u32>, _> = runs.map(|run| run.trim().parse()).collect();
+            Outline::Mask {
+                runs: runs.map_err(|error| format!("`rle`: {error}"))?,
+                left: attributes.number("left")?,
+                top: attributes.number("top")?,
+                width: attributes.number("width")?,
+                height: attributes.number("height")?,
+            }
+        }
+    };
+    let group = match attributes.0.contains_key("group_id") {
+        true => attributes.number("group_id")?,
+        false => 0,
+    };
+    let label = attributes.text("label")?.to_string();
+    Ok(Some(Shape {
+        label,
+        group,
+        outline,
+    }))
+}
+
+/// `x,y;x,y;...`
+fn points(text: &str) -> Result<Vec<Point>, String> {
+    let point = |pair: &str| {
+        let (x, y) = pair.split_once(',')?;
+        let point = [x.trim().parse().ok()?, y.trim().parse().ok()?];
+        point
+            .iter()
+            .all(|value: &f64| value.is_finite())
+            .then_some(point)
+    };
+    let pairs = text.split(';').filter(|pair| !pair.trim().is_empty());
+    pairs
+        .map(|pair| point(pair).ok_or_else(|| format!("`points` has `{pair}`, which is no x,y")))
+        .collect()
+}
+
+/// The attributes of an element.
+struct Attributes(HashMap<String, String>);
+
+impl Attributes {
+    fn of(element: &BytesStart) -> Result<Self, String> {
+        let mut found = HashMap::new();
+        for attribute in element.attributes() {
+            let attribute = attribute.map_err(|error| error.to_string())?;
+            let key = String::from_utf8_lossy(attribute.key.as_ref()).into_owned();
+            let value = std::str::from_utf8(&attribute.value)
+                .map_err(|_| format!("`{key}` is not UTF-8"))?;
+            let value =
+                quick_xml::escape::unescape(value).map_err(|error| format!("`{key}`: {error}"))?;
+            found.insert(key, value.into_owned());
+        }
+        Ok(Self(found))
+    }
+
+    fn text(&self, name: &str) -> Result<&str, String> {
+        let text = self.0.get(name).map(String::as_str);
+        text.ok_or_else(|| format!("`{name}` is missing"))
+    }
+
+    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, String> {
+        let text = self.text(name)?;
+        text.trim()
+            .parse()
+            .map_err(|_| format!("`{name}` is `{text}`"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Document, String> {
+        parse(text.as_bytes())
+    }
+
+    #[test]
+    fn labels_images_and_shapes_are_read() {
+        let text = r#"<?xml version="1.0" encoding="utf-8"?><annotations><version>1.1</version>
+            <meta><project><name>no label</name><labels><label><name>R&amp;D</name><attributes><attribute>
+            <name>no label either</name></attribute></attributes></label><label><name>b</name></label></labels>
+            </project></meta>
+            <image id="0" name="a&amp;b.png" subset="Train" width="60" height="40">
+            <polygon label="R&amp;D" points="1.5,2;3,4;5,6" group_id="7"><attribute name="x">1</attribute></polygon>
+            <mask label="b" rle="1, 2, 3" left="4" top="5" width="3" height="2"/>
+            <ellipse label="b" cx="5" cy="6" rx="2" ry="1" rotation="30.00"/>
+            <box label="b" xtl="1" ytl="1" xbr="2" ybr="2"></box><tag label="b"></tag></image></annotations>"#;
+        let found = read(text).unwrap();
+        assert_eq!(found.labels, ["R&D", "b"]);
+        let [image] = &found.images[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!(
+            (image.name.as_str(), image.subset.as_str()),
+            ("a&b.png", "Train")
+        );
+        assert_eq!((image.width, image.height), (60, 40));
+        let [polygon, mask, ellipse] = &image.shapes[..] else {
+            panic!("{image:?}")
+        };
+        assert_eq!((polygon.label.as_str(), polygon.group), ("R&D", 7));
+        assert_eq!(
+            polygon.outline,
+            Outline::Polygon(vec![[1.5, 2.0], [3.0, 4.0], [5.0, 6.0]])
+        );
+        let runs = vec![1, 2, 3];
+        assert_eq!(
+            mask.outline,
+            Outline::Mask {
+                runs,
+                left: 4,
+                top: 5,
+                width: 3,
+                height: 2
+            }
+        );
+        assert!(matches!(
+            ellipse.outline,
+            Outline::Ellipse { rotation: 30.0, .. }
+        ));
+        assert_eq!(found.left_out, HashMap::from([("box".into(), 1)]));
+    }
+
+    #[test]
+    fn other_and_broken_files_are_named() {
+        for (text, wanted) in [
+            (
+                "<annotation><size/></annotation>",
+                "in place of <annotations>",
+            ),
+            (
+                "<annotations><track id='0'></track></annotations>",
+                "CVAT for video",
+            ),
+            ("<annotations><image name='a' width='3'", "near byte"),
+            (
+                "<annotations><image name='a' width='3' height='2'>",
+                "cut short",
+            ),
+            (
+                "<annotations><image name='a' width='x' height='2'/></annotations>",
+                "`width` is `x`",
+            ),
+            (
+                "<annotations><image name='a' width='3' height='2'><polygon label='b' points='1;2'/></image></annotations>",
+                "<polygon> of a: `points` has `1`",
+            ),
+            (
+                "<annotations><image name='a' width='3' height='2'><mask label='b' rle='-1' left='0' top='0' width='1' \
+              height='1'/></image></annotations>",
+                "`rle`",
+            ),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(wanted), "{text}: {error}");
+        }
+        let deep = "<annotations>".repeat(100);
+        assert!(read(&deep).unwrap_err().contains("in each other"));
+    }
+}
