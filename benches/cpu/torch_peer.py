@@ -61,7 +61,7 @@ def image_of(args):
 
 
 def targets_of(args, image):
-    """Rectangles whose masks are themselves, or the objects of the annotation file."""
+    """Rectangular objects with full masks, or the objects of the annotation file."""
     _, height, width = image.shape
     with open(args.annotations) as file:
         found = json.load(file)["annotations"]

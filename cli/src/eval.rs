@@ -162,13 +162,13 @@ fn evaluate_weights(
             .collect(),
         None => Vec::new(),
     };
-    let shares = comm.all_gather_bytes(&serde_json::to_vec(&(found.len(), records))?)?;
+    let shards = comm.all_gather_bytes(&serde_json::to_vec(&(found.len(), records))?)?;
     if !lead {
         return Ok(());
     }
     let (mut images, mut records) = (0, Vec::new());
-    for share in &shares {
-        let (count, more): (usize, Vec<Box<RawValue>>) = serde_json::from_slice(share)?;
+    for shard in &shards {
+        let (count, more): (usize, Vec<Box<RawValue>>) = serde_json::from_slice(shard)?;
         images += count;
         records.extend(more);
     }

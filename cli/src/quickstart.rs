@@ -9,7 +9,7 @@ use clap::Args;
 use mrcnn_core::Config;
 use mrcnn_core::data::shapes::{self, ShapesSpec};
 use mrcnn_core::eval::{AreaProtocol, Metrics};
-use mrcnn_core::evaluate::{evaluate_model, truth_and_prediction};
+use mrcnn_core::evaluate::{evaluate_model, ground_truth_and_prediction};
 use mrcnn_core::image::overlay::stack_vertically;
 use mrcnn_core::predict::Predictor;
 use mrcnn_core::train::{Outcome, Trainer};
@@ -128,7 +128,7 @@ fn draw(predictor: &Predictor, trainer: &Trainer, path: &Path) -> Result<()> {
     for sample in trainer.val.samples.iter().take(ROWS) {
         let image = sample.image()?;
         let found = predictor.predict(&image)?;
-        rows.push(truth_and_prediction(
+        rows.push(ground_truth_and_prediction(
             sample,
             &found.detections,
             &trainer.val,

@@ -30,8 +30,8 @@ impl BackendArgs {
 
     /// The precision on a device, auto by default; printed if `print`.
     pub fn precision(&self, backend: &Selected, print: bool) -> Result<Resolved> {
-        let asked: Precision = self.precision.as_deref().unwrap_or("auto").parse()?;
-        let precision = asked.resolve(&backend.device)?;
+        let requested: Precision = self.precision.as_deref().unwrap_or("auto").parse()?;
+        let precision = requested.resolve(&backend.device)?;
         if print {
             print_precision(precision);
         }
@@ -40,8 +40,8 @@ impl BackendArgs {
 
     /// The requested precision as an override of the configuration.
     pub fn precision_override(&self) -> Option<String> {
-        let asked = self.precision.as_deref()?;
-        Some(format!("train.precision={asked}"))
+        let requested = self.precision.as_deref()?;
+        Some(format!("train.precision={requested}"))
     }
 
     /// The requested backend.

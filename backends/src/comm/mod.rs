@@ -16,7 +16,7 @@ mod nccl;
 #[cfg(feature = "cuda")]
 mod nccl_library;
 mod rendezvous;
-mod share;
+mod shard;
 mod single;
 mod token;
 mod watch;
@@ -26,7 +26,7 @@ pub use connect::connect;
 pub use error::CommError;
 pub use launch::Launch;
 pub use rendezvous::{Meeting, exchange_id};
-pub use share::share;
+pub use shard::shard;
 pub use single::Single;
 pub use token::Token;
 pub use watch::{Waiting, Watch};

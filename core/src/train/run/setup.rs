@@ -169,8 +169,8 @@ fn drop_broken_images(
     on_problem: OnProblem,
     comm: &dyn Communicator,
 ) -> Result<Vec<Problem>, TrainError> {
-    let share = Rank::of(comm).share(dataset.samples.len());
-    let found = check_images(&dataset.samples[share]);
+    let shard = Rank::of(comm).shard(dataset.samples.len());
+    let found = check_images(&dataset.samples[shard]);
     let errors = found
         .iter()
         .filter(|problem| problem.severity == Severity::Error);

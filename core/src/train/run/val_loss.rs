@@ -33,7 +33,7 @@ pub fn validation_losses(
     let model = model.valid();
     let stream = Stream::named("validation", config.train.seed);
     let count = config.train.val_loss_images.min(dataset.samples.len());
-    let batches = Rank::of(comm).share(count.div_ceil(BATCH));
+    let batches = Rank::of(comm).shard(count.div_ceil(BATCH));
     let mut mine = Vec::new();
     for index in batches {
         let samples = &dataset.samples[index * BATCH..count.min((index + 1) * BATCH)];

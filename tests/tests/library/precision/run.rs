@@ -26,7 +26,6 @@ const SEEDS: [u64; 4] = [1, 2, 3, 4];
 /// rounding decides which ones a step uses: at three times this rate, f32 runs whose rates differed by 1e-6
 /// differed by up to 6 % in the end. Here such runs with one seed have a standard deviation of 0.3 to 1.3 %, and
 /// means over seeds less, so that a difference of 2 % is significant (docs/precision.md).
-/// seeds less, so that 2 % tells something (docs/precision.md).
 fn config() -> Config {
     let mut config = small::config();
     config.model.num_classes = 5;
