@@ -4,6 +4,7 @@ use super::dataset::{Dataset, Sample};
 use super::duplicates::shared_images;
 use super::error::DataError;
 use super::images::check_images;
+use super::pair::many_crowds;
 use super::problem::{Problem, Severity, printable, summarized};
 use super::reader::read_split;
 use super::splits::{Split, find_splits_in};
@@ -94,6 +95,7 @@ pub fn check(dir: &Path, images: Option<&Path>) -> Result<Report, DataError> {
             report.problems.extend(unused_classes(&split, &dataset));
         }
         report.problems.extend(nothing_to_learn(&split, &dataset));
+        report.problems.extend(many_crowds(&dataset));
         let of_images = check_images(&dataset.samples);
         let errors = of_images.iter().filter(|p| p.severity == Severity::Error);
         let ids: HashSet<u64> = errors.filter_map(|p| p.image_id).collect();
@@ -204,11 +206,7 @@ fn unused_classes(split: &Split, dataset: &Dataset) -> Vec<Problem> {
 }
 
 fn nothing_to_learn(split: &Split, dataset: &Dataset) -> Option<Problem> {
-    let crowds: usize = dataset
-        .samples
-        .iter()
-        .map(|sample| sample.instances.len())
-        .sum();
+    let crowds = dataset.instances();
     (crowds > 0 && dataset.objects() == 0).then(|| {
         let reason = format!(
             "all of its {crowds} objects are crowds (iscrowd=1), which are never trained on"

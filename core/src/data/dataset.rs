@@ -106,6 +106,14 @@ impl Dataset {
             .for_each(|sample| sample.depth = depth);
     }
 
+    /// Number of objects, crowds included.
+    pub(crate) fn instances(&self) -> usize {
+        self.samples
+            .iter()
+            .map(|sample| sample.instances.len())
+            .sum()
+    }
+
     /// Number of objects that are not crowds.
     pub(crate) fn objects(&self) -> usize {
         let instances = self.samples.iter().flat_map(|sample| &sample.instances);

@@ -203,18 +203,32 @@ impl Dataset {
     }
 }
 
-/// Rejects a training set without objects or with crowds only. Warns about a validation set without
-/// objects.
-pub(crate) fn check_objects(train: &Dataset, val: &Dataset) -> Result<Option<Problem>, DataError> {
-    let instances = |dataset: &Dataset| {
-        dataset
-            .samples
-            .iter()
-            .map(|s| s.instances.len())
-            .sum::<usize>()
-    };
+/// The fraction of crowds above which they are reported; COCO has 0.012.
+const MANY_CROWDS: f64 = 0.1;
+
+/// A warning about a dataset with many crowds, which are rather objects that a tool exported so.
+pub(crate) fn many_crowds(dataset: &Dataset) -> Option<Problem> {
+    let (all, objects) = (dataset.instances(), dataset.objects());
+    let crowds = all - objects;
+    (objects > 0 && crowds as f64 > MANY_CROWDS * all as f64).then(|| Problem {
+        severity: Severity::Warning,
+        file: dataset.annotations.clone(),
+        image_id: None,
+        annotation_id: None,
+        kind: "many crowds",
+        reason: format!(
+            "{crowds} of its {all} objects are crowds (iscrowd=1), which are never trained on; CVAT exports brush \
+             masks as crowds"
+        ),
+        fix: "fine if they are groups; else export polygons, or CVAT for images for `dataset convert`".into(),
+    })
+}
+
+/// Rejects a training set without objects or with crowds only. Warns about many crowds, and about a validation set
+/// without objects.
+pub(crate) fn check_objects(train: &Dataset, val: &Dataset) -> Result<Vec<Problem>, DataError> {
     if train.objects() == 0 {
-        let reason = match instances(train) {
+        let reason = match train.instances() {
             0 => "it has no object, so there is nothing to learn from; is it the right file?"
                 .to_string(),
             crowds => format!(
@@ -225,14 +239,21 @@ pub(crate) fn check_objects(train: &Dataset, val: &Dataset) -> Result<Option<Pro
         let path = train.annotations.clone();
         return Err(DataError::NothingToLearn { path, reason });
     }
-    Ok((val.objects() == 0).then(|| Problem {
-        severity: Severity::Warning,
-        file: val.annotations.clone(),
-        image_id: None,
-        annotation_id: None,
-        kind: "no ground truth",
-        reason: "no validation image has an object, so that every AP is undefined and shown as `-`"
-            .into(),
-        fix: "choose validation images with objects".into(),
-    }))
+    let mut problems = Vec::from_iter(many_crowds(train));
+    if val.objects() == 0 {
+        problems.push(Problem {
+            severity: Severity::Warning,
+            file: val.annotations.clone(),
+            image_id: None,
+            annotation_id: None,
+            kind: "no ground truth",
+            reason:
+                "no validation image has an object, so that every AP is undefined and shown as `-`"
+                    .into(),
+            fix: "choose validation images with objects".into(),
+        });
+    } else if val.annotations != train.annotations {
+        problems.extend(many_crowds(val));
+    }
+    Ok(problems)
 }

@@ -349,3 +349,55 @@ fn results_are_evaluated_or_refused_by_their_index() {
         "{error}"
     );
 }
+
+/// CVAT's COCO export marks brush masks as crowds; among polygons they would be lost without a word.
+#[test]
+fn many_crowds_among_objects_are_a_warning() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (crowds, warned) in [(0, false), (1, false), (4, true)] {
+        let at = folder.path().join(crowds.to_string());
+        written(&at, 10, |file| {
+            let annotations = file["annotations"].as_array_mut().expect("a list");
+            let some = annotations.iter_mut().take(crowds);
+            some.for_each(|annotation| annotation["iscrowd"] = json!(1));
+        });
+        let report = read(&at).1;
+        assert_eq!(
+            report.contains("4 of its 20 objects are crowds"),
+            warned,
+            "{report}"
+        );
+        assert!(report.contains("0 errors"), "{report}");
+    }
+}
+
+/// The same class names under other ids are matched by name, and both commands say so.
+#[test]
+fn classes_of_the_splits_are_compared() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, turned, errors) in [("circle", "triangle", 0), ("other", "circle", 1)] {
+        let at = folder.path().join(name);
+        for split in ["train", "val"] {
+            written(&at.join(split), 2, |file| {
+                if split == "val" {
+                    file["categories"] =
+                        json!([{"id": 1, "name": "square"}, {"id": 7, "name": turned}]);
+                    each(file, "annotations", |a| {
+                        if a["category_id"] == 2 {
+                            a["category_id"] = json!(7);
+                        }
+                    });
+                }
+            });
+        }
+        let report = read(&at).1;
+        assert!(
+            report.contains(&format!("{errors} errors")),
+            "{name}: {report}"
+        );
+        match errors {
+            0 => assert!(report.contains("matched by name"), "{report}"),
+            _ => assert!(report.contains("no class `circle`"), "{report}"),
+        }
+    }
+}
