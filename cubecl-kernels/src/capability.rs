@@ -1,9 +1,11 @@
 //! Capabilities of devices.
 
-use crate::top_k::MAX_TOP_K;
 #[cfg(doc)]
 use crate::{nms_sorted, top_k_segments};
 use burn::tensor::Device;
+
+/// Largest `k` of [`top_k_segments`], limited by sorting in the 16 KiB of shared memory that every WebGPU device has.
+pub const MAX_TOP_K: usize = 2048;
 
 /// Whether `device` selects with GPU kernels, so that reading its tensors makes the host wait.
 pub fn has_selection_kernels(device: &Device) -> bool {

@@ -45,7 +45,7 @@ pub mod roi_align;
 mod sampling;
 mod top_k;
 
-pub use capability::{can_select, has_selection_kernels};
+pub use capability::{MAX_TOP_K, can_select, has_selection_kernels};
 pub use conv::{ConvParams, conv2d};
 pub use conv1x1::conv1x1;
 pub use conv3x3::conv3x3;
@@ -62,4 +62,4 @@ pub use paste::{
 };
 pub use roi_align::{PyramidLevel, RoiAlignParams, pack_pyramid, roi_align};
 pub use sampling::{mix, sampling_key, sampling_scores};
-pub use top_k::{MAX_TOP_K, top_k, top_k_segments};
+pub use top_k::{top_k, top_k_segments};

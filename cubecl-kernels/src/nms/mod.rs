@@ -9,9 +9,9 @@ mod kernel;
 pub(crate) use cpu::overlap;
 pub use cpu::{batched_nms, nms};
 
+use crate::capability::{MAX_TOP_K, can_select, has_selection_kernels};
 use crate::dtype::to_f32;
-use crate::top_k::MAX_TOP_K;
-use crate::{can_select, has_selection_kernels};
+
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, backend_extension};

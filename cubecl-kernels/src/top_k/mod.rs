@@ -11,16 +11,13 @@ mod sort;
 pub(crate) use cpu::descending;
 pub use cpu::top_k;
 
-use crate::can_select;
+use crate::capability::{MAX_TOP_K, can_select};
 use crate::dtype::to_f32;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, backend_extension};
 use burn::tensor::{Int, Tensor};
 use std::ops::Range;
-
-/// Largest `k` of [`top_k_segments`], limited by sorting in the 16 KiB of shared memory that every WebGPU device has.
-pub const MAX_TOP_K: usize = 2048;
 
 /// Top-k as a backend operation; use [`top_k_segments`].
 #[backend_extension(
