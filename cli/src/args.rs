@@ -11,10 +11,11 @@ use crate::recipe::RecipeArgs;
 use crate::stall;
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use mrcnn_backends::{BackendKind, Precision, Resolved, Selected, select_nth};
+use mrcnn_backends::{BackendKind, Precision, Resolved, Selected};
 use mrcnn_core::Config;
 use mrcnn_core::config::PRESETS;
 use mrcnn_core::eval::AreaProtocol;
+use mrcnn_core::select_device;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -107,7 +108,7 @@ impl BackendArgs {
 
     /// Finds the device of the process `local_rank` of this machine; `say` says which it is.
     pub fn select_as(&self, kind: BackendKind, local_rank: usize, say: bool) -> Result<Selected> {
-        let selected = select_nth(kind, local_rank)?;
+        let selected = select_device(kind, local_rank)?;
         if say {
             note!("backend: {selected}");
             if let Some(warning) = &selected.warning {

@@ -23,6 +23,8 @@ mod workers;
 
 pub use error::CommError;
 pub use launch::{Launch, connect};
+#[cfg(feature = "fuzzing")]
+pub use rendezvous::fuzzing;
 pub use rendezvous::{Meeting, exchange_id};
 pub use share::share;
 pub use single::Single;

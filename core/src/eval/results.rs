@@ -1,16 +1,16 @@
 //! Evaluates results files, of any program, against annotation files. Nothing that would silently lower a
 //! number is taken: unknown images and classes, masks of another size, missing scores.
 
+mod input;
+
 use super::{EvalError, EvalOptions, Metrics, numbers_of};
 use crate::data::consistency::{Agreement, compare};
 use crate::data::entries::numbers;
-use crate::data::json::{
-    Counts, Field, Number, Numbers, RawSegmentation, ScanError, Section, parse_element, scan,
-};
-use crate::data::printable;
+use crate::data::json::{Counts, Field, Number, Numbers, RawSegmentation, Section, parse_element};
 use crate::data::raw::{RawAnnotation, RawCategory, RawImage};
 use crate::data::segmentation::mask;
 use hotcoco::{Annotation, COCO, Category, Image, IouType, Segmentation};
+use input::{Faults, Input, length, opener};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -31,8 +31,41 @@ pub fn evaluate_files(
     results: &Path,
     options: &EvalOptions,
 ) -> Result<ResultsEvaluation, EvalError> {
+    let (open_truth, open_results) = (opener(annotations), opener(results));
+    evaluate_inputs(
+        &Input::new(annotations, length(annotations), &open_truth),
+        &Input::new(results, length(results), &open_results),
+        options,
+    )
+}
+
+/// As [`evaluate_files`], from the bytes of both files.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn evaluate_bytes(
+    annotations: &[u8],
+    results: &[u8],
+    options: &EvalOptions,
+) -> Result<ResultsEvaluation, EvalError> {
+    let open = |bytes: &[u8]| {
+        let text = std::io::Cursor::new(bytes.to_vec());
+        move || crate::data::json::decode_text(text.clone())
+    };
+    let (open_truth, open_results) = (open(annotations), open(results));
+    let path = Path::new("fuzzed");
+    evaluate_inputs(
+        &Input::new(path, annotations.len() as u64, &open_truth),
+        &Input::new(path, results.len() as u64, &open_results),
+        options,
+    )
+}
+
+fn evaluate_inputs(
+    annotations: &Input,
+    results: &Input,
+    options: &EvalOptions,
+) -> Result<ResultsEvaluation, EvalError> {
     let truth = ground_truth(annotations)?;
-    let (found, mut notes) = read_results(results, annotations, &truth)?;
+    let (found, mut notes) = read_results(results, annotations.path, &truth)?;
     let truth = Arc::new(COCO::from_dataset(truth));
     let with_results: HashSet<u64> = found.iter().map(|result| result.image_id).collect();
     let images = truth.get_img_ids(&[], &[]).len();
@@ -55,57 +88,17 @@ pub fn evaluate_files(
     Ok(ResultsEvaluation { metrics, notes })
 }
 
-fn scan_error(path: &Path, error: ScanError) -> EvalError {
-    match error {
-        ScanError::Io(source) => EvalError::Io {
-            path: path.into(),
-            source,
-        },
-        ScanError::Json(reason) => EvalError::Json {
-            path: path.into(),
-            reason,
-        },
-    }
-}
-
-/// Faults of a file; the first few are shown.
-#[derive(Default)]
-struct Faults {
-    count: usize,
-    first: Vec<String>,
-}
-
-impl Faults {
-    fn push(&mut self, fault: String) {
-        self.count += 1;
-        if self.first.len() < 3 {
-            self.first.push(fault);
-        }
-    }
-
-    fn refuse(self, path: &Path, fix: &'static str) -> Result<(), EvalError> {
-        match self.count {
-            0 => Ok(()),
-            count => Err(EvalError::Refused {
-                path: path.into(),
-                count,
-                first: self
-                    .first
-                    .iter()
-                    .map(|fault| printable(fault))
-                    .collect::<Vec<_>>()
-                    .join("\n"),
-                fix,
-            }),
-        }
-    }
-}
-
 /// An annotation file with its numbers as they are written.
-fn ground_truth(path: &Path) -> Result<hotcoco::Dataset, EvalError> {
+fn ground_truth(input: &Input) -> Result<hotcoco::Dataset, EvalError> {
     let mut truth = hotcoco::Dataset::default();
     let (mut annotations, mut faults) = (Vec::new(), Faults::default());
-    let foreign = scan(path, &mut |element| {
+    let foreign = input.scan(&mut |element| {
+        match element.section {
+            Section::Images => input.charge_entry::<Image>()?,
+            Section::Categories => input.charge_entry::<Category>()?,
+            Section::Annotations => input.charge_entry::<(usize, RawAnnotation)>()?,
+            Section::Top => {}
+        }
         let place = (element.line, element.column);
         let entry = match element.section {
             Section::Images => parse_element::<RawImage>(element.text, place)?
@@ -126,12 +119,8 @@ fn ground_truth(path: &Path) -> Result<hotcoco::Dataset, EvalError> {
         }
         Ok(())
     });
-    if let Some(foreign) = foreign.map_err(|error| scan_error(path, error))? {
-        let reason = foreign.advice().into();
-        return Err(EvalError::Json {
-            path: path.into(),
-            reason,
-        });
+    if let Some(foreign) = foreign? {
+        return Err(input.json(foreign.advice().into()));
     }
     let mut sizes = HashMap::new();
     for image in &truth.images {
@@ -157,7 +146,7 @@ fn ground_truth(path: &Path) -> Result<hotcoco::Dataset, EvalError> {
         if id.is_some_and(|id| !ids.insert(id)) {
             faults.push(format!("{shown}: its id is used twice"));
         }
-        match annotation(raw, &sizes, &classes) {
+        match annotation(raw, &sizes, &classes, input) {
             Ok(annotation) => truth.annotations.push(annotation),
             Err(reason) => faults.push(format!("{shown}: {reason}")),
         }
@@ -166,7 +155,7 @@ fn ground_truth(path: &Path) -> Result<hotcoco::Dataset, EvalError> {
     for (id, annotation) in (1..).zip(&mut truth.annotations) {
         annotation.id = id;
     }
-    faults.refuse(path, "correct them (see `mrcnn-cli dataset check`)")?;
+    faults.refuse(input.path, "correct them (see `mrcnn-cli dataset check`)")?;
     Ok(truth)
 }
 
@@ -198,6 +187,7 @@ fn annotation(
     raw: RawAnnotation,
     sizes: &HashMap<u64, (u32, u32)>,
     classes: &HashSet<u64>,
+    input: &Input,
 ) -> Result<Annotation, String> {
     let image_id = raw.image_id.required("image_id")?.0;
     let category_id = raw.category_id.required("category_id")?.0;
@@ -224,7 +214,11 @@ fn annotation(
                 "image {image_id} has no width and height in the ground truth"
             ));
         }
-        mask(&raw.segmentation, height, width).map_err(fault)?;
+        input
+            .charge_drawing(&raw.segmentation, (width, height))
+            .map_err(|reason| format!("image {image_id}: {reason}"))?;
+        let drawn = mask(&raw.segmentation, height, width).map_err(fault)?;
+        input.charge_mask(&drawn.mask)?;
     }
     Ok(Annotation {
         image_id,
@@ -277,26 +271,23 @@ fn segmentation(raw: RawSegmentation) -> Option<Segmentation> {
 
 /// The results of a file, with image ids of the ground truth.
 fn read_results(
-    path: &Path,
+    input: &Input,
     annotations: &Path,
     truth: &hotcoco::Dataset,
 ) -> Result<(Vec<Annotation>, Vec<String>), EvalError> {
     let (mut raw, mut faults) = (Vec::<(usize, RawAnnotation)>::new(), Faults::default());
     let (mut is_list, mut notes) = (true, Vec::new());
-    scan(path, &mut |element| {
+    input.scan(&mut |element| {
+        input.charge_entry::<(usize, RawAnnotation)>()?;
         is_list &= element.section == Section::Top;
         match parse_element(element.text, (element.line, element.column))? {
             Ok(result) => raw.push((element.index, result)),
             Err(reason) => faults.push(format!("result {}: {reason}", element.index)),
         }
         Ok(())
-    })
-    .map_err(|error| scan_error(path, error))?;
-    if !is_list || (raw.is_empty() && faults.count == 0 && !begins_with_list(path)) {
-        return Err(EvalError::Json {
-            path: path.into(),
-            reason: "it is an object, not a list".into(),
-        });
+    })?;
+    if !is_list || (raw.is_empty() && faults.count == 0 && !input.begins_with_list()) {
+        return Err(input.json("it is an object, not a list".into()));
     }
     let renamed = by_file_names(&mut raw, truth, &mut faults);
     if renamed > 0 {
@@ -317,7 +308,7 @@ fn read_results(
     };
     if faults.count == 0 && !raw.is_empty() && !raw.iter().any(is_known) {
         return Err(EvalError::NoImage {
-            path: path.into(),
+            path: input.path.into(),
             annotations: annotations.into(),
         });
     }
@@ -335,8 +326,8 @@ fn read_results(
             Field::Value(Number(score)) => Err(format!("`score` is {score}")),
             Field::Bad(shown) => Err(format!("`score` is {shown}")),
         };
-        let shape = contradiction(&result, &sizes);
-        let checked = score.and_then(|()| annotation(result, &sizes, &classes));
+        let shape = contradiction(&result, &sizes, input);
+        let checked = score.and_then(|()| annotation(result, &sizes, &classes, input));
         let checked = checked.and_then(|result| match (&result.bbox, &result.segmentation) {
             (None, None) => Err("it has neither a box nor a mask".into()),
             _ => Ok(result),
@@ -373,27 +364,25 @@ fn read_results(
         ));
     }
     faults.refuse(
-        path,
+        input.path,
         "write the results again with the ids and sizes of the ground truth",
     )?;
     fill_boxes(&mut results, &sizes);
     Ok((results, notes))
 }
 
-/// Whether a file without elements is an empty list.
-fn begins_with_list(path: &Path) -> bool {
-    let text = crate::data::json::read_text(path).unwrap_or_default();
-    text.trim_start().starts_with('[')
-}
-
 /// Compares the box of a result with its mask; `None` where it lacks one of them.
 fn contradiction(
     result: &RawAnnotation,
     sizes: &HashMap<u64, (u32, u32)>,
+    input: &Input,
 ) -> Option<Option<String>> {
     let id = result.image_id.clone().value()?.0;
     let &(width, height) = sizes.get(&id)?;
     let bbox = numbers(&result.bbox).ok().flatten()?;
+    // A file that asks for too much is refused by the check of the same result.
+    let size = (width, height);
+    input.charge_drawing(&result.segmentation, size).ok()?;
     let drawn = mask(&result.segmentation, height, width).ok()?;
     if drawn.mask.area() == 0 {
         return None;

@@ -197,6 +197,14 @@ pub enum TrainError {
     /// The device cannot compute so.
     #[error(transparent)]
     Precision(#[from] PrecisionError),
+    /// Another rank has no batch.
+    #[error("rank {rank} has no batch: {reason}")]
+    OtherRank {
+        /// The first such rank.
+        rank: usize,
+        /// Its error.
+        reason: String,
+    },
     /// The observer ended an evaluation.
     #[error("the evaluation was ended")]
     Interrupted,

@@ -1,7 +1,7 @@
 //! CVAT for images 1.1: an XML file, read by hotcoco.
 
 use super::shape::{Point, object};
-use super::spec::{ImportError, ImportSpec, Imported};
+use super::spec::{ImportError, ImportSpec, Imported, LONGEST_TEXT, check_regular};
 use super::writer::{Category, Writer};
 use crate::data::locate::Locator;
 use crate::image::decode::dimensions;
@@ -19,7 +19,7 @@ fn file(source: &Path) -> PathBuf {
 
 pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
     let path = file(&spec.source);
-    std::fs::metadata(&path).map_err(|error| ImportError::io(&path, error))?;
+    check_regular(&path, LONGEST_TEXT)?;
     let (dataset, stats) =
         hotcoco::convert::cvat_to_coco(&path).map_err(|error| ImportError::source(&path, error))?;
     let mut objects: HashMap<u64, Vec<&Annotation>> = HashMap::new();

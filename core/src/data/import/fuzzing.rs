@@ -1,7 +1,7 @@
 //! The parsers of this room from bytes, for fuzzers.
 
 use super::records::Records;
-use super::{data_yaml as yaml, voc, yolo};
+use super::{data_yaml as yaml, lvis, voc, yolo};
 use crate::budget::Budget;
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -25,6 +25,12 @@ pub fn yolo_label(bytes: &[u8]) -> bool {
 pub fn tfrecord(bytes: &[u8]) -> bool {
     let records = Records::new(Path::new("fuzzed"), Cursor::new(bytes), bytes.len() as u64);
     records.into_iter().all(|record| record.is_ok())
+}
+
+/// An LVIS file.
+pub fn lvis(bytes: &[u8]) -> bool {
+    let text = crate::data::json::decode_text(Cursor::new(bytes.to_vec()));
+    text.is_ok_and(|text| lvis::Contents::read(text, bytes.len() as u64).is_ok())
 }
 
 /// A mask of Pascal VOC.

@@ -9,8 +9,10 @@ mod scanner;
 mod segmentation;
 
 pub(crate) use element::{Element, Section};
-pub(crate) use encoding::read_text;
+#[cfg(feature = "fuzzing")]
+pub(crate) use encoding::decode_text;
+pub(crate) use encoding::{open_text, read_text};
 pub(crate) use fields::{Field, Flag, Id, Number, Numbers, Text};
 pub(crate) use foreign::Foreign;
-pub(crate) use scanner::{ScanError, parse_element, scan};
+pub(crate) use scanner::{ScanError, parse_element, scan, scan_text};
 pub(crate) use segmentation::{Counts, RawSegmentation};
