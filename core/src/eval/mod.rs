@@ -7,6 +7,8 @@ mod shard;
 
 pub use analysis::{Analysis, ClassResult, Confusion, ErrorKind, ImageErrors, analyse};
 pub use metrics::{AreaProtocol, METRIC_NAMES, Metrics, shown_metric};
+#[cfg(feature = "fuzzing")]
+pub(crate) use results::evaluate_bytes;
 pub use results::{ResultsEvaluation, evaluate_files};
 pub use shard::EvalShard;
 

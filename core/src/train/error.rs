@@ -197,6 +197,14 @@ pub enum TrainError {
     /// The device does not support the precision.
     #[error(transparent)]
     Precision(#[from] PrecisionError),
+    /// Another rank has no batch.
+    #[error("rank {rank} has no batch: {reason}")]
+    OtherRank {
+        /// The first such rank.
+        rank: usize,
+        /// Its error.
+        reason: String,
+    },
     /// The observer stopped an evaluation.
     #[error("the evaluation was stopped")]
     Interrupted,

@@ -27,6 +27,35 @@ pub const JSON: &[&[u8]] = &[
     b"\"data_offsets\":[0,8]",
     b"18446744073709551615",
 ];
+/// Words of annotation and results files.
+pub const COCO: &[&[u8]] = &[
+    b"{}",
+    b"[]",
+    b"[[]]",
+    b",",
+    b":",
+    b"null",
+    b"\"1\"",
+    b"-1",
+    b"0",
+    b"1e6",
+    b"999999.5",
+    b"1e999",
+    b"NaN",
+    b"4294967296",
+    b"18446744073709551615",
+    b"\"size\":[30,40]",
+    b"\"counts\":",
+    b"\"segmentation\":[[0,0,999999,0,0,999999]]",
+    b"\"bbox\":[0,0,1e9,1e9]",
+    b"\"iscrowd\":1",
+    b"\"width\":10000",
+    b"\"height\":10000",
+    b"\"image_id\":2",
+    b"\"category_id\":7",
+    b"\"score\":0.5",
+    b"{\"id\":1},",
+];
 /// Opcodes and names of pickles.
 pub const PICKLE: &[&[u8]] = &[
     b"ctorch._utils\n_rebuild_tensor_v2\n",
