@@ -1,5 +1,5 @@
-//! The parsers of files that others made, each from bytes: what fuzzers call (`tests/tests/fuzz`, `fuzz/`). Not part of
-//! the API.
+//! The parsers of files that others made, each from bytes: what fuzzers call (`tests/tests/fuzz`). Not part of the
+//! API.
 //!
 //! Every function returns whether the input was accepted; a refused one is no fault. What is a fault: a panic, and more
 //! memory or time than the input justifies.

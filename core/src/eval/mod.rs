@@ -187,10 +187,16 @@ fn categories(classes: &Classes) -> Vec<Category> {
     named
         .map(|(&id, name)| Category {
             id,
-            name: name.clone(),
+            name: category_name(id, Some(name)),
             ..Default::default()
         })
         .collect()
+}
+
+/// The name of a category; its id where it has none, about which hotcoco would print a warning.
+fn category_name(id: u64, name: Option<&str>) -> String {
+    let name = name.filter(|name| !name.is_empty());
+    name.map_or_else(|| format!("category {id}"), String::from)
 }
 
 fn annotations<'a>(

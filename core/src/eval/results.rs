@@ -3,7 +3,7 @@
 
 mod input;
 
-use super::{EvalError, EvalOptions, Metrics, numbers_of};
+use super::{EvalError, EvalOptions, Metrics, category_name, numbers_of};
 use crate::data::consistency::{Agreement, compare};
 use crate::data::entries::numbers;
 use crate::data::json::{Counts, Field, Number, Numbers, RawSegmentation, Section, parse_element};
@@ -175,9 +175,10 @@ fn image(raw: RawImage) -> Result<Image, String> {
 }
 
 fn category(raw: RawCategory) -> Result<Category, String> {
+    let (id, name) = (raw.id.required("id")?.0, raw.name.value());
     Ok(Category {
-        id: raw.id.required("id")?.0,
-        name: raw.name.value().map(|name| name.0).unwrap_or_default(),
+        id,
+        name: category_name(id, name.map(|name| name.0).as_deref()),
         ..Default::default()
     })
 }

@@ -31,6 +31,11 @@ pub enum LoadError {
     /// Every image of a batch was left out.
     #[error("no image of a batch could be read; run `mrcnn-cli dataset check`")]
     NothingLeft,
+    /// A thread that decodes has panicked, and has printed why.
+    #[error(
+        "a loader thread panicked; its message is on standard error, and names the place of the mistake"
+    )]
+    Panicked,
     /// The threads that decode cannot be started.
     #[error("cannot start the loader threads: {0}; lower data.workers")]
     Threads(#[from] rayon::ThreadPoolBuildError),
