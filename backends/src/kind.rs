@@ -67,6 +67,9 @@ pub enum BackendError {
     /// CUDA's driver, NVRTC or headers are missing or do not match each other.
     #[error("there is an NVIDIA GPU, but the cuda backend cannot use it: {0}")]
     Toolchain(String),
+    /// A setting in the environment that the device does not support.
+    #[error("{0}")]
+    Setting(String),
     /// The driver lists an adapter but cannot open it.
     #[error("{adapter} cannot be opened: {reason}; update its driver or use --backend cpu")]
     CannotOpen {

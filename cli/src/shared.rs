@@ -4,10 +4,11 @@ use crate::stall;
 use crate::terminal::note;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use mrcnn_backends::{BackendKind, Precision, Resolved, Selected, select_nth};
+use mrcnn_backends::{BackendKind, Precision, Resolved, Selected};
 use mrcnn_core::Config;
 use mrcnn_core::config::PRESETS;
 use mrcnn_core::eval::AreaProtocol;
+use mrcnn_core::select_device;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
@@ -51,7 +52,7 @@ impl BackendArgs {
 
     /// Selects the device for the process `local_rank` of this machine; printed if `print`.
     pub fn select_as(&self, kind: BackendKind, local_rank: usize, print: bool) -> Result<Selected> {
-        let selected = select_nth(kind, local_rank)?;
+        let selected = select_device(kind, local_rank)?;
         if print {
             note!("backend: {selected}");
             if let Some(warning) = &selected.warning {

@@ -54,6 +54,14 @@ impl Budget {
         Self::new(bytes, work)
     }
 
+    /// The budget of the masks of an annotation file of `length` bytes: 64 times its size and 256 MB in memory, because run
+    /// lengths are longer than polygons; and outlines of 256 pixels per byte with 256 million more.
+    pub fn for_masks(length: u64) -> Self {
+        let bytes = length.saturating_mul(64).saturating_add(256 << 20);
+        let work = length.saturating_mul(256).saturating_add(256_000_000);
+        Self::new(bytes, work)
+    }
+
     /// Charges `count` bytes of memory.
     pub fn bytes(&self, count: usize) -> Result<(), OverBudget> {
         spend(&self.bytes, count).ok_or(OverBudget::Bytes(self.limits.0))

@@ -1,5 +1,4 @@
-//! Entry points for fuzzers (`tests/tests/fuzz`, `fuzz/`): parsers of untrusted files, called with bytes. Not part of
-//! the API.
+//! Entry points for fuzzers (`tests/tests/fuzz`): parsers of untrusted files, called with bytes. Not part of the API.
 //!
 //! Every function returns whether the input was accepted; rejecting it is no failure. A failure is a panic, or more
 //! memory or time than the input justifies.
@@ -13,6 +12,18 @@ const NAME: &str = "fuzzed";
 /// PNG, JPEG, WebP, BMP.
 pub fn decode(bytes: &[u8]) -> bool {
     decode_bytes(bytes, Path::new(NAME)).is_ok()
+}
+
+pub use crate::data::fuzzing::{annotation, coco, rle};
+
+/// Annotations and results of `eval --results`, separated by a zero byte; both are evaluated.
+#[cfg(feature = "train")]
+pub fn results(bytes: &[u8]) -> bool {
+    let mut parts = bytes.splitn(2, |byte| *byte == 0);
+    let (annotations, results) = (parts.next(), parts.next());
+    let options = crate::eval::EvalOptions::default();
+    let [annotations, results] = [annotations, results].map(Option::unwrap_or_default);
+    crate::eval::evaluate_bytes(annotations, results, &options).is_ok()
 }
 
 /// Weights of this crate.
@@ -30,7 +41,11 @@ pub fn config_toml(bytes: &[u8]) -> bool {
 pub use crate::weights::import::fuzzing::{pickle, table, torch_legacy, torch_zip};
 
 #[cfg(feature = "train")]
-pub use crate::data::import::fuzzing::{cvat, data_yaml, tfrecord, voc_mask, yolo_label};
+pub use crate::data::import::fuzzing::{cvat, data_yaml, lvis, tfrecord, voc_mask, yolo_label};
+
+/// The messages of a process that requests the id of a job from rank 0.
+#[cfg(feature = "train")]
+pub use mrcnn_backends::comm::fuzzing::{hello, rendezvous_hello};
 
 /// The progress file of a checkpoint.
 #[cfg(feature = "train")]

@@ -95,6 +95,7 @@ pub mod config;
 mod crc;
 pub mod data;
 pub mod detection;
+mod device;
 mod disk;
 #[cfg(feature = "train")]
 pub mod eval;
@@ -117,6 +118,7 @@ pub mod weights;
 
 pub use config::Config;
 pub use detection::Detection;
+pub use device::select_device;
 pub use model::MaskRcnn;
 pub use predict::{Prediction, Predictor};
 

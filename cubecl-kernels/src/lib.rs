@@ -50,6 +50,8 @@ pub use conv::{ConvParams, conv2d};
 pub use conv1x1::conv1x1;
 pub use conv3x3::conv3x3;
 #[cfg(feature = "flex")]
+pub use cpu_conv::{UnknownIsa, check_isa};
+#[cfg(feature = "flex")]
 pub use cpu_memory::release_cpu_memory;
 pub use decode::{BoxDecoding, decode_box, decode_boxes};
 pub use features::{max_pool3x3, upsample_add};

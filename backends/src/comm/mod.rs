@@ -25,6 +25,8 @@ mod workers;
 pub use connect::connect;
 pub use error::CommError;
 pub use launch::Launch;
+#[cfg(feature = "fuzzing")]
+pub use rendezvous::fuzzing;
 pub use rendezvous::{Meeting, exchange_id};
 pub use shard::shard;
 pub use single::Single;

@@ -222,7 +222,16 @@ fn is_transient(error: &io::Error) -> bool {
 }
 
 fn answer(client: TcpStream, host: &Host) -> io::Result<usize> {
-    let mut line = Line::new(client)?;
+    client.set_nonblocking(false)?;
+    answer_on(&mut Line::new(client), host, nonce()?)
+}
+
+/// Rank 0's side of the exchange with a rank, whose number is returned; `ours` is the nonce of rank 0.
+fn answer_on<S: Socket>(
+    line: &mut Line<S>,
+    host: &Host,
+    ours: [u8; PROOF_BYTES],
+) -> io::Result<usize> {
     let hello: [u8; HELLO.len() + 16 + PROOF_BYTES] = line.read()?;
     let (start, theirs) = hello.split_at(HELLO.len() + 16);
     let (version, numbers) = start.split_at(HELLO.len());
@@ -231,7 +240,6 @@ fn answer(client: TcpStream, host: &Host) -> io::Result<usize> {
     if version != HELLO || !is_ours {
         return Err(io::Error::other("not a rank of this job"));
     }
-    let ours = nonce()?;
     let proof = host.token.proof(&[b"rank 0", theirs, &ours, numbers]);
     line.write(&[&ours, &proof])?;
     let proof: [u8; PROOF_BYTES] = line.read()?;
@@ -267,7 +275,7 @@ fn fetch<const N: usize>(meeting: &Meeting, deadline: Instant) -> Result<[u8; N]
 
 fn ask<const N: usize>(meeting: &Meeting) -> io::Result<[u8; N]> {
     let server = TcpStream::connect_timeout(&meeting.address, HELLO_LIMIT)?;
-    let mut line = Line::new(server)?;
+    let mut line = Line::new(server);
     let numbers = [meeting.rank, meeting.world].map(|n| (n as u64).to_le_bytes());
     let numbers = numbers.concat();
     let ours = nonce()?;
@@ -289,34 +297,46 @@ fn ask<const N: usize>(meeting: &Meeting) -> io::Result<[u8; N]> {
     Ok(id)
 }
 
+/// A stream with a time limit for reads and writes.
+trait Socket: Read + Write {
+    fn limit(&self, left: Duration) -> io::Result<()>;
+}
+
+impl Socket for TcpStream {
+    fn limit(&self, left: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(left))?;
+        self.set_write_timeout(Some(left))
+    }
+}
+
 /// A connection with one deadline for the whole exchange: with a limit per read, a client that
 /// sends a byte now and then could stay forever.
-struct Line {
-    stream: TcpStream,
+struct Line<S> {
+    stream: S,
     deadline: Instant,
 }
 
-impl Line {
-    fn new(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nonblocking(false)?;
-        Ok(Self {
+impl<S: Socket> Line<S> {
+    fn new(stream: S) -> Self {
+        Self {
             stream,
             deadline: Instant::now() + HELLO_LIMIT,
-        })
+        }
     }
 
-    fn left(&self) -> io::Result<Option<Duration>> {
+    /// Limits the next read or write to the remaining time.
+    fn limit(&self) -> io::Result<()> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         match left.is_zero() {
             true => Err(io::ErrorKind::TimedOut.into()),
-            false => Ok(Some(left)),
+            false => self.stream.limit(left),
         }
     }
 
     fn read<const N: usize>(&mut self) -> io::Result<[u8; N]> {
         let (mut bytes, mut filled) = ([0; N], 0);
         while filled < N {
-            self.stream.set_read_timeout(self.left()?)?;
+            self.limit()?;
             match self.stream.read(&mut bytes[filled..]) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => filled += count,
@@ -329,10 +349,12 @@ impl Line {
 
     /// Far less than a socket's buffer, so that it does not block for longer than one timeout.
     fn write(&mut self, parts: &[&[u8]]) -> io::Result<()> {
-        self.stream.set_write_timeout(self.left()?)?;
+        self.limit()?;
         self.stream.write_all(&parts.concat())
     }
 }
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;

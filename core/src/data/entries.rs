@@ -5,14 +5,13 @@ use super::json::{Field, Numbers, RawSegmentation, parse_element};
 use super::raw::RawAnnotation;
 use super::segmentation::{self, Fault};
 use crate::boxes::Bbox;
+use crate::budget::Budget;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use vernier_mask::Rle;
 
-/// Limit on the memory of a file's masks, and whether faults are repaired.
+/// Limits on the memory and time for a file's masks, and whether faults are repaired.
 pub(super) struct Limits {
-    most: u64,
-    used: AtomicU64,
+    budget: Budget,
     /// Whether faults with a certain meaning are repaired; each repair is a warning.
     pub repair: bool,
 }
@@ -21,23 +20,31 @@ impl Limits {
     /// The limit is proportional to the file, so that small files that describe gigabytes of masks are rejected.
     pub fn new(file_length: u64, repair: bool) -> Self {
         Self {
-            most: (256 << 20) + 64 * file_length,
-            used: AtomicU64::new(0),
+            budget: Budget::for_masks(file_length),
             repair,
         }
     }
 
+    /// Charges the drawing of a segmentation.
+    fn draw(&self, segmentation: &RawSegmentation, width: u32) -> Result<(), Fault> {
+        let steps = segmentation::drawing_steps(segmentation, width);
+        self.budget.work(steps).map_err(|_| {
+            Fault::new(
+                "outline length",
+                "the outlines of this file are far longer than its size justifies",
+                "check the image sizes and outlines",
+            )
+        })
+    }
+
     fn take(&self, mask: &Rle) -> Result<(), Fault> {
-        let bytes = 4 * mask.counts.len() as u64;
-        let used = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        match used <= self.most {
-            true => Ok(()),
-            false => Err(Fault::new(
+        self.budget.values::<u32>(mask.counts.len()).map_err(|_| {
+            Fault::new(
                 "mask memory",
                 "the masks of this file take more memory than 64 times its length",
                 "check the image sizes and outlines",
-            )),
-        }
+            )
+        })
     }
 }
 
@@ -142,10 +149,13 @@ fn check(
     };
     let size = image.as_ref().ok().and_then(|id| table.sizes.get(id));
     let object = match size {
-        Some(&size) => object(annotation, size, limits.repair, &mut notes).and_then(|object| {
-            limits.take(&object.mask)?;
-            Ok(object)
-        }),
+        Some(&size) => limits
+            .draw(&annotation.segmentation, size.0)
+            .and_then(|()| object(annotation, size, limits.repair, &mut notes))
+            .and_then(|object| {
+                limits.take(&object.mask)?;
+                Ok(object)
+            }),
         None => Err(Fault::new(
             "annotation",
             "its image does not exist",

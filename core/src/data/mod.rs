@@ -8,6 +8,8 @@ mod dataset;
 mod duplicates;
 pub(crate) mod entries;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod holdout;
 mod images;
 #[cfg(feature = "train")]

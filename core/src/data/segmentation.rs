@@ -114,6 +114,23 @@ fn from_polygons(polygons: &[Vec<f64>], height: u32, width: u32) -> Result<Drawn
     })
 }
 
+/// Approximate number of elementary steps for drawing a segmentation into an image of `width` columns: the length of its
+/// outlines, and a pass over the runs so far for each further part.
+pub(crate) fn drawing_steps(segmentation: &RawSegmentation, width: u32) -> usize {
+    let RawSegmentation::Polygons(polygons) = segmentation else {
+        return 0;
+    };
+    let is_drawn = |polygon: &&Vec<f64>| polygon.len() >= 6;
+    let outlines = polygons
+        .iter()
+        .filter(is_drawn)
+        .map(|polygon| length(polygon));
+    // `as` saturates, and turns NaN into 0: such polygons are rejected before they are drawn.
+    let outline = outlines.sum::<f64>() as usize;
+    let runs = outline.min(2 * width as usize);
+    outline.saturating_add(polygons.len().saturating_mul(runs))
+}
+
 /// Maximum length of an outline in pixels, which determines the memory for drawing. The largest objects of COCO have
 /// some ten thousand.
 const LONGEST_OUTLINE: f64 = 4e6;

@@ -7,6 +7,8 @@ mod shard;
 
 pub use analysis::{Analysis, ClassResult, Confusion, ErrorKind, ImageErrors, analyse};
 pub use metrics::{AreaProtocol, METRIC_NAMES, Metrics, shown_metric};
+#[cfg(feature = "fuzzing")]
+pub(crate) use results::evaluate_bytes;
 pub use results::{ResultsEvaluation, evaluate_files};
 pub use shard::EvalShard;
 
@@ -185,10 +187,16 @@ fn categories(classes: &Classes) -> Vec<Category> {
     named
         .map(|(&id, name)| Category {
             id,
-            name: name.clone(),
+            name: category_name(id, Some(name)),
             ..Default::default()
         })
         .collect()
+}
+
+/// The name of a category, or its id if it has none, because hotcoco prints a warning for an empty name.
+fn category_name(id: u64, name: Option<&str>) -> String {
+    let name = name.filter(|name| !name.is_empty());
+    name.map_or_else(|| format!("category {id}"), String::from)
 }
 
 fn annotations<'a>(

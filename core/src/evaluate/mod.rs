@@ -1,5 +1,6 @@
 //! Evaluation of a model on a dataset, and drawings of detections beside the ground truth.
 
+mod agreement;
 pub(crate) mod gathered;
 mod retry;
 pub(crate) mod usable;
@@ -12,6 +13,7 @@ use crate::predict::Predictor;
 use crate::train::error::{LoadError, TrainError};
 use crate::train::rank::{Rank, gather_numbers};
 use ::image::RgbImage;
+use agreement::Agreement;
 use mrcnn_backends::comm::Communicator;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -41,7 +43,8 @@ pub fn evaluate_model(
 /// As [`evaluate_model`], on all ranks together: the same metrics, bit-equal on every rank.
 ///
 /// Each rank predicts and matches a contiguous shard of the dataset, rank 0 the first one, and returns its own
-/// detections. `progress` is called for the rank's shard.
+/// detections. `progress` is called for the rank's shard; if it stops the evaluation on any rank, all ranks return
+/// [`TrainError::Interrupted`] after the same batch.
 pub fn evaluate_over_ranks(
     comm: &dyn Communicator,
     predictor: &Predictor,
@@ -53,18 +56,16 @@ pub fn evaluate_over_ranks(
         return evaluate_model(predictor, dataset, protocol, progress);
     }
     comm.mark("evaluation");
-    // A single rank must not leave: the others would wait for it in the exchange at the end.
-    let mut progress = |done: usize, all: usize| {
-        let _ = progress(done, all);
-        ControlFlow::Continue(())
-    };
-    let progress: &mut Progress<'_> = &mut progress;
     // Shards consist of whole batches, because the images of a batch determine its padding.
     let images = dataset.samples.len();
-    let batches = Rank::of(comm).shard(images.div_ceil(EVAL_BATCH));
-    let [first, end] = [batches.start, batches.end].map(|b| (b * EVAL_BATCH).min(images));
+    let batches = images.div_ceil(EVAL_BATCH);
+    let mine = Rank::of(comm).shard(batches);
+    let [first, end] = [mine.start, mine.end].map(|b| (b * EVAL_BATCH).min(images));
     let samples = &dataset.samples[first..end];
-    let found = predict_samples(predictor, dataset, samples, progress)?;
+    let mut agreement = Agreement::new(comm, batches.div_ceil(comm.world_size()));
+    let mut progress = |done: usize, all: usize| agreement.ask(progress(done, all));
+    let found = predict_samples(predictor, dataset, samples, &mut progress);
+    let found = agreement.end(found)?;
 
     let mut shard = EvalShard::new(&dataset.classes, protocol)?;
     // Images that could not be read do not count.

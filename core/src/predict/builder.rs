@@ -2,9 +2,10 @@
 
 use super::{PredictError, Predictor};
 use crate::config::Config;
+use crate::device::select_device;
 use crate::weights::{self, Checkpoint, WeightsError};
 use burn::tensor::Device;
-use mrcnn_backends::{BackendKind, Precision, Resolved, select};
+use mrcnn_backends::{BackendKind, Precision, Resolved};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
@@ -176,7 +177,7 @@ impl<'a> PredictorBuilder<'a> {
         let (checkpoint, name) = weights.read(self.name)?;
         let device = match self.device {
             Some(device) => device,
-            None => select(self.backend)?.device,
+            None => select_device(self.backend, 0)?.device,
         };
         let precision = match self.precision {
             // Resolving the precision blocks, which is impossible in a browser.

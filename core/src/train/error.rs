@@ -31,6 +31,9 @@ pub enum LoadError {
     /// Every image of a batch was left out.
     #[error("no image of a batch could be read; run `mrcnn-cli dataset check`")]
     NothingLeft,
+    /// A decoding thread panicked, and printed the reason.
+    #[error("a loader thread panicked; its message on standard error has the location of the bug")]
+    Panicked,
     /// The decoding threads cannot be started.
     #[error("cannot start the loader threads: {0}; lower data.workers")]
     Threads(#[from] rayon::ThreadPoolBuildError),
@@ -197,6 +200,14 @@ pub enum TrainError {
     /// The device does not support the precision.
     #[error(transparent)]
     Precision(#[from] PrecisionError),
+    /// Another rank has no batch.
+    #[error("rank {rank} has no batch: {reason}")]
+    OtherRank {
+        /// The first such rank.
+        rank: usize,
+        /// Its error.
+        reason: String,
+    },
     /// The observer stopped an evaluation.
     #[error("the evaluation was stopped")]
     Interrupted,

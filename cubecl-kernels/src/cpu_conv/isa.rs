@@ -3,6 +3,8 @@
 
 use super::kernels::{Dots, GROUP, Product, WIDTH, dots, lane_sums, product};
 use super::simd::{Simd, plain::Plain};
+use std::ffi::OsStr;
+use std::fmt;
 use std::sync::OnceLock;
 
 /// The environment variable with the name of an instruction set.
@@ -117,22 +119,75 @@ pub fn available() -> Vec<&'static Isa> {
     sets
 }
 
+/// The instruction set in `MRCNN_CPU_ISA` is not supported by this CPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownIsa {
+    /// The value of the variable.
+    pub value: String,
+    /// The instruction sets of this CPU.
+    pub available: Vec<&'static str>,
+}
+
+impl fmt::Display for UnknownIsa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let available = self.available.join(", ");
+        let value = &self.value;
+        write!(
+            f,
+            "{ISA_VARIABLE}={value:?} is not an instruction set of this CPU; set it to one of {available}, or unset it"
+        )
+    }
+}
+
+impl std::error::Error for UnknownIsa {}
+
+/// The instruction set with the name in `MRCNN_CPU_ISA`, or the best one if the variable is not set.
+fn named(value: Option<&OsStr>) -> Result<&'static Isa, UnknownIsa> {
+    let sets = available();
+    let Some(value) = value else {
+        return Ok(sets[0]);
+    };
+    let value = value.to_string_lossy();
+    let found = sets.iter().find(|isa| isa.name == value.trim());
+    found.copied().ok_or_else(|| UnknownIsa {
+        value: value.chars().take(80).collect(),
+        available: sets.iter().map(|isa| isa.name).collect(),
+    })
+}
+
+/// Checks `MRCNN_CPU_ISA`, the name of the instruction set of the CPU kernels. Programs call this before their first
+/// kernel, which panics if this CPU does not have the instruction set.
+pub fn check_isa() -> Result<(), UnknownIsa> {
+    named(std::env::var_os(ISA_VARIABLE).as_deref()).map(drop)
+}
+
 /// The instruction set in use, selected once per process.
 ///
 /// # Panics
 ///
-/// If `MRCNN_CPU_ISA` names one that this CPU does not have.
+/// If `MRCNN_CPU_ISA` names one that this CPU does not have; see [`check_isa`].
 pub fn selected() -> &'static Isa {
     static SELECTED: OnceLock<&'static Isa> = OnceLock::new();
     SELECTED.get_or_init(|| {
-        let sets = available();
-        let Ok(wanted) = std::env::var(ISA_VARIABLE) else {
-            return sets[0];
-        };
-        let names: Vec<_> = sets.iter().map(|isa| isa.name).collect();
-        let found = sets.iter().find(|isa| isa.name == wanted.trim());
-        found
-            .copied()
-            .unwrap_or_else(|| panic!("{ISA_VARIABLE}={wanted}: this CPU has {}", names.join(", ")))
+        let wanted = std::env::var_os(ISA_VARIABLE);
+        named(wanted.as_deref()).unwrap_or_else(|error| panic!("{error}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_isa_is_named_or_the_best_is_taken() {
+        assert_eq!(named(None).unwrap().name, available()[0].name);
+        assert_eq!(named(Some(OsStr::new(" plain "))).unwrap().name, "plain");
+        let error = named(Some(OsStr::new("sse9"))).err().unwrap();
+        let message = error.to_string();
+        assert!(
+            message.contains("MRCNN_CPU_ISA=\"sse9\"") && message.contains("plain"),
+            "{message}"
+        );
+        assert!(named(Some(OsStr::new(""))).is_err());
+    }
 }

@@ -19,7 +19,7 @@ mod weights;
 
 pub use elementwise::{channel_sums, mask_by, row_products, scale_rows};
 pub use geometry::ConvShape;
-pub use isa::selected;
+pub use isa::{UnknownIsa, check_isa, selected};
 pub use output::Output;
 pub use product::{Epilogue, forward, input_gradient};
 pub use weight_gradient::weight_gradient;

@@ -5,6 +5,7 @@
 //! numbers with special values, and words of the format. `MRCNN_FUZZ_RUNS` is the number of executions per target
 //! (`.ci/fuzz`: 1,000,000); `MRCNN_FUZZ_TARGET` selects one.
 
+mod annotations;
 mod mutate;
 mod seeds;
 
@@ -78,6 +79,27 @@ fn targets() -> Vec<Target> {
             fuzzing::progress_json,
             seeds::progress(),
             mutate::JSON,
+        ),
+        target("coco", fuzzing::coco, annotations::coco(), mutate::COCO),
+        target(
+            "annotation",
+            fuzzing::annotation,
+            annotations::annotations(),
+            mutate::COCO,
+        ),
+        target("rle", fuzzing::rle, annotations::rle(), mutate::NUMBERS),
+        target(
+            "results",
+            fuzzing::results,
+            annotations::results(),
+            mutate::COCO,
+        ),
+        target("lvis", fuzzing::lvis, annotations::lvis(), mutate::COCO),
+        target(
+            "rendezvous_hello",
+            fuzzing::rendezvous_hello,
+            vec![fuzzing::hello()],
+            &[],
         ),
     ]
 }
@@ -156,7 +178,7 @@ fn fuzz(target: &Target, runs: usize) {
         largest = largest.max(used);
     }
     println!(
-        "{:<14} {runs} executions in {:.1} s, {accepted} accepted, slowest {:.1} ms, most memory {:.1} MB",
+        "{:<16} {runs} executions in {:.1} s, {accepted} accepted, slowest {:.1} ms, most memory {:.1} MB",
         target.name,
         started.elapsed().as_secs_f64(),
         slowest.as_secs_f64() * 1e3,

@@ -27,6 +27,35 @@ pub const JSON: &[&[u8]] = &[
     b"\"data_offsets\":[0,8]",
     b"18446744073709551615",
 ];
+/// Words of annotation and results files.
+pub const COCO: &[&[u8]] = &[
+    b"{}",
+    b"[]",
+    b"[[]]",
+    b",",
+    b":",
+    b"null",
+    b"\"1\"",
+    b"-1",
+    b"0",
+    b"1e6",
+    b"999999.5",
+    b"1e999",
+    b"NaN",
+    b"4294967296",
+    b"18446744073709551615",
+    b"\"size\":[30,40]",
+    b"\"counts\":",
+    b"\"segmentation\":[[0,0,999999,0,0,999999]]",
+    b"\"bbox\":[0,0,1e9,1e9]",
+    b"\"iscrowd\":1",
+    b"\"width\":10000",
+    b"\"height\":10000",
+    b"\"image_id\":2",
+    b"\"category_id\":7",
+    b"\"score\":0.5",
+    b"{\"id\":1},",
+];
 /// Opcodes and names of pickles.
 pub const PICKLE: &[&[u8]] = &[
     b"ctorch._utils\n_rebuild_tensor_v2\n",
@@ -102,7 +131,7 @@ impl Mutator {
 
     fn step(&mut self, bytes: &mut Vec<u8>, seeds: &[Vec<u8>]) {
         let place = self.below(bytes.len().max(1));
-        match self.below(9) {
+        match self.below(10) {
             0 if !bytes.is_empty() => bytes[place] ^= 1 << self.below(8),
             1 if !bytes.is_empty() => bytes[place] = self.next() as u8,
             2 => bytes.truncate(place),
@@ -147,10 +176,41 @@ impl Mutator {
                     .repeat(1 + self.below(16));
                 bytes.splice(place..place, part);
             }
+            8 => self.change_number(bytes, place),
             _ => {
                 let value = self.next() as u8;
                 bytes.insert(place.min(bytes.len()), value);
             }
         }
+    }
+
+    /// Replaces the next decimal number, so that a text file stays one.
+    fn change_number(&mut self, bytes: &mut Vec<u8>, place: usize) {
+        const NUMBERS: [&[u8]; 12] = [
+            b"0",
+            b"1",
+            b"2",
+            b"-1",
+            b"0.5",
+            b"29",
+            b"30",
+            b"41",
+            b"1e6",
+            b"999999.5",
+            b"4294967295",
+            b"1e999",
+        ];
+        let is_number = |byte: &u8| byte.is_ascii_digit() || b".-".contains(byte);
+        let rest = bytes.get(place..).unwrap_or_default();
+        let Some(start) = rest.iter().position(is_number) else {
+            return;
+        };
+        let length = rest[start..]
+            .iter()
+            .take_while(|byte| is_number(byte))
+            .count();
+        let number = NUMBERS[self.below(NUMBERS.len())];
+        let start = place + start;
+        bytes.splice(start..start + length, number.iter().copied());
     }
 }

@@ -87,7 +87,7 @@ fn a_hello_without_the_token_is_not_answered_with_the_id() {
     let stranger = thread::spawn(move || {
         let reason = ask::<128>(&other).unwrap_err().to_string();
         assert!(reason.contains("another MRCNN_TOKEN"), "{reason}");
-        let mut line = Line::new(TcpStream::connect(address).unwrap()).unwrap();
+        let mut line = Line::new(TcpStream::connect(address).unwrap());
         let numbers = [1u64, 2].map(u64::to_le_bytes).concat();
         line.write(&[&HELLO, &numbers, &[7; PROOF_BYTES]]).unwrap();
         line.read::<{ 2 * PROOF_BYTES }>().unwrap();
@@ -112,7 +112,8 @@ fn a_conversation_has_one_deadline() {
     let (listener, address) = listener();
     let mut slow = TcpStream::connect(address).unwrap();
     let (server, _) = listener.accept().unwrap();
-    let mut line = Line::new(server).unwrap();
+    server.set_nonblocking(false).unwrap();
+    let mut line = Line::new(server);
     line.deadline = Instant::now() + Duration::from_millis(300);
     let sender = thread::spawn(move || {
         for _ in 0..20 {

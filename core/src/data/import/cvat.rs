@@ -2,7 +2,7 @@
 
 use super::cvat_xml::{Document, Image, Outline, Shape, parse};
 use super::shape::{Point, ellipse, from_runs, object, of_mask};
-use super::spec::{ImportError, ImportSpec, Imported, is_wanted};
+use super::spec::{ImportError, ImportSpec, Imported, LONGEST_TEXT, check_regular, is_wanted};
 use super::writer::{Category, Object, Writer};
 use crate::budget::Budget;
 use crate::data::json::open_text;
@@ -26,6 +26,7 @@ fn file(source: &Path) -> PathBuf {
 
 pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
     let path = file(&spec.source);
+    check_regular(&path, LONGEST_TEXT)?;
     let text = open_text(&path).map_err(|error| ImportError::io(&path, error))?;
     let mut document =
         parse(BufReader::new(text)).map_err(|reason| ImportError::source(&path, reason))?;

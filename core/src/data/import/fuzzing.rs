@@ -1,7 +1,7 @@
 //! Fuzzing entry points of the parsers in this folder.
 
 use super::records::Records;
-use super::{cvat_xml, data_yaml as yaml, voc, yolo};
+use super::{cvat_xml, data_yaml as yaml, lvis, voc, yolo};
 use crate::budget::Budget;
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -30,6 +30,12 @@ pub fn tfrecord(bytes: &[u8]) -> bool {
 /// `annotations.xml` of CVAT.
 pub fn cvat(bytes: &[u8]) -> bool {
     cvat_xml::parse(bytes).is_ok()
+}
+
+/// An LVIS file.
+pub fn lvis(bytes: &[u8]) -> bool {
+    let text = crate::data::json::decode_text(Cursor::new(bytes.to_vec()));
+    text.is_ok_and(|text| lvis::Contents::read(text, bytes.len() as u64).is_ok())
 }
 
 /// A mask of Pascal VOC.

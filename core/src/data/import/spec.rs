@@ -105,10 +105,9 @@ impl ImportError {
     }
 }
 
-/// Reads a text file, which must be a regular one (a pipe or a device may never end) of at most `most` bytes.
-pub(super) fn read_text(path: &Path, most: u64) -> Result<String, ImportError> {
-    let io = |error| ImportError::io(path, error);
-    let metadata = std::fs::metadata(path).map_err(io)?;
+/// Rejects anything but a regular file (a pipe or a device may never end) of at most `most` bytes.
+pub(super) fn check_regular(path: &Path, most: u64) -> Result<(), ImportError> {
+    let metadata = std::fs::metadata(path).map_err(|error| ImportError::io(path, error))?;
     if !metadata.is_file() {
         return Err(ImportError::source(path, "not a regular file"));
     }
@@ -116,7 +115,13 @@ pub(super) fn read_text(path: &Path, most: u64) -> Result<String, ImportError> {
         let reason = format!("{} bytes; at most {most} are read", metadata.len());
         return Err(ImportError::source(path, reason));
     }
-    crate::data::json::read_text(path).map_err(io)
+    Ok(())
+}
+
+/// Reads a text file, which must be a regular one of at most `most` bytes.
+pub(super) fn read_text(path: &Path, most: u64) -> Result<String, ImportError> {
+    check_regular(path, most)?;
+    crate::data::json::read_text(path).map_err(|error| ImportError::io(path, error))
 }
 
 /// Maximum length in bytes of a list of images or of an image's labels.

@@ -13,7 +13,11 @@ pub(crate) fn open_text(path: &Path) -> io::Result<Box<dyn Read>> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a regular file; give a file"));
     }
-    let mut reader = BufReader::with_capacity(BUFFER, File::open(path)?);
+    decode_text(BufReader::with_capacity(BUFFER, File::open(path)?))
+}
+
+/// Decodes the bytes of a text file to UTF-8; see [`open_text`].
+pub(crate) fn decode_text(mut reader: impl BufRead + 'static) -> io::Result<Box<dyn Read>> {
     let start = reader.fill_buf()?;
     let (mark, utf16) = match start {
         [0xEF, 0xBB, 0xBF, ..] => (3, None),

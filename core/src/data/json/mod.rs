@@ -10,11 +10,15 @@ mod scanner;
 mod segmentation;
 
 pub(crate) use element::{Element, Section};
+#[cfg(feature = "fuzzing")]
+pub(crate) use encoding::decode_text;
 #[cfg(feature = "train")]
 pub(crate) use encoding::open_text;
 pub(crate) use encoding::read_text;
 pub(crate) use fields::{Field, Flag, Id, Number, Numbers, Text};
 pub(crate) use foreign::Foreign;
 pub(crate) use parse::parse_element;
+#[cfg(any(feature = "train", feature = "fuzzing"))]
+pub(crate) use scanner::scan_text;
 pub(crate) use scanner::{ScanError, scan};
 pub(crate) use segmentation::{Counts, RawSegmentation};

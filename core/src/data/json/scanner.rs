@@ -17,7 +17,14 @@ pub(crate) fn scan(
     path: &Path,
     each: &mut dyn FnMut(Element) -> Result<(), String>,
 ) -> Result<Option<Foreign>, ScanError> {
-    let reader = open_text(path).map_err(ScanError::Io)?;
+    scan_text(open_text(path).map_err(ScanError::Io)?, each)
+}
+
+/// As [`scan`], for UTF-8 text.
+pub(crate) fn scan_text(
+    reader: Box<dyn Read>,
+    each: &mut dyn FnMut(Element) -> Result<(), String>,
+) -> Result<Option<Foreign>, ScanError> {
     let mut scanner = Scanner {
         reader,
         buffer: Vec::new(),

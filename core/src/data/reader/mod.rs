@@ -6,13 +6,14 @@ mod images;
 mod instances;
 
 use super::dataset::{Dataset, LeftOut, Sample};
-use super::entries::Table;
+use super::entries::{Checked, Table};
 use super::error::DataError;
-use super::json::{Element, ScanError, Section, parse_element, scan};
+use super::json::{Element, Foreign, ScanError, Section, parse_element, scan};
 use super::problem::{Problem, Severity};
 use super::raw::{RawCategory, RawImage};
 use super::segmentation::Fault;
 use super::splits::Split;
+use crate::budget::{Budget, OverBudget};
 use checks::Checks;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -30,13 +31,43 @@ pub(crate) fn read_repaired(split: &Split) -> Result<(Dataset, Vec<Problem>), Da
 
 fn read(split: &Split, repair: bool) -> Result<(Dataset, Vec<Problem>), DataError> {
     let path = &split.annotations;
+    let length = std::fs::metadata(path).map_or(0, |file| file.len());
+    read_from(split, length, repair, &mut |each| scan(path, each))
+}
+
+/// As [`read_split`] or [`read_repaired`], with the bytes of the annotation file.
+#[cfg(feature = "fuzzing")]
+pub(super) fn read_bytes(
+    split: &Split,
+    bytes: &[u8],
+    repair: bool,
+) -> Result<(Dataset, Vec<Problem>), DataError> {
+    let text = std::io::Cursor::new(bytes.to_vec());
+    read_from(split, bytes.len() as u64, repair, &mut |each| {
+        let text = super::json::decode_text(text.clone()).map_err(ScanError::Io)?;
+        super::json::scan_text(text, each)
+    })
+}
+
+/// Receives every element of an annotation file.
+type Each<'a> = dyn FnMut(Element) -> Result<(), String> + 'a;
+
+/// Reads a split; `scan` passes every element of its annotation file, which has `length` bytes, to a function.
+fn read_from(
+    split: &Split,
+    length: u64,
+    repair: bool,
+    scan: &mut dyn FnMut(&mut Each<'_>) -> Result<Option<Foreign>, ScanError>,
+) -> Result<(Dataset, Vec<Problem>), DataError> {
+    let path = &split.annotations;
     let json = |reason: String| DataError::Json {
         path: path.clone(),
         reason,
     };
-    let length = std::fs::metadata(path).map_or(0, |file| file.len());
     let mut reader = Reader {
         split,
+        budget: Budget::for_file(length),
+        over: None,
         problems: Vec::new(),
         images: Vec::new(),
         categories: Vec::new(),
@@ -48,14 +79,13 @@ fn read(split: &Split, repair: bool) -> Result<(Dataset, Vec<Problem>), DataErro
         merged: HashMap::new(),
         checks: Checks::new(length, repair),
     };
-    let foreign =
-        scan(path, &mut |element| reader.element(element)).map_err(|error| match error {
-            ScanError::Io(source) => DataError::Io {
-                path: path.clone(),
-                source,
-            },
-            ScanError::Json(reason) => json(reason),
-        })?;
+    let foreign = scan(&mut |element| reader.element(element)).map_err(|error| match error {
+        ScanError::Io(source) => DataError::Io {
+            path: path.clone(),
+            source,
+        },
+        ScanError::Json(reason) => json(reason),
+    })?;
     if let Some(foreign) = foreign {
         let advice = foreign.advice().into();
         return Err(DataError::NotCoco {
@@ -68,6 +98,10 @@ fn read(split: &Split, repair: bool) -> Result<(Dataset, Vec<Problem>), DataErro
 
 struct Reader<'a> {
     split: &'a Split,
+    /// Memory for entries and problems, which may be far larger than their text.
+    budget: Budget,
+    /// Set when the memory for problems is exhausted.
+    over: Option<OverBudget>,
     problems: Vec<Problem>,
     images: Vec<(usize, Result<RawImage, String>)>,
     categories: Vec<(usize, Result<RawCategory, String>)>,
@@ -92,6 +126,12 @@ struct Place {
 
 impl Reader<'_> {
     fn report(&mut self, severity: Severity, place: Place, fault: Fault) {
+        let bytes = size_of::<Problem>() + fault.reason.len() + fault.fix.len();
+        let path = self.split.annotations.as_os_str().len();
+        if let Err(over) = self.budget.bytes(bytes + path) {
+            self.over = Some(over);
+            return;
+        }
         self.problems.push(Problem {
             severity,
             file: self.split.annotations.clone(),
@@ -114,6 +154,13 @@ impl Reader<'_> {
     fn element(&mut self, element: Element) -> Result<(), String> {
         let place = (element.line, element.column);
         let index = element.index;
+        let entry = match element.section {
+            Section::Images => size_of::<RawImage>() + size_of::<Sample>(),
+            Section::Categories => size_of::<RawCategory>(),
+            Section::Annotations => size_of::<Checked>(),
+            Section::Top => 0,
+        };
+        self.budget.bytes(entry).map_err(|over| over.to_string())?;
         match element.section {
             Section::Images => self
                 .images
@@ -149,6 +196,9 @@ impl Reader<'_> {
         let classes = self.make_classes();
         let checked = self.checks.finish()?;
         self.add_instances(checked, &classes);
+        if let Some(over) = self.over {
+            return Err(over.to_string());
+        }
         let dataset = Dataset {
             annotations: self.split.annotations.clone(),
             part: None,

@@ -1,11 +1,12 @@
 //! The results of a file.
 
 use super::entries::annotation;
-use super::faults::{Faults, scan_error};
+use super::faults::Faults;
+use super::input::Input;
 use super::matching::by_file_names;
 use crate::data::consistency::{Agreement, compare};
 use crate::data::entries::numbers;
-use crate::data::json::{Field, Number, Section, parse_element, scan};
+use crate::data::json::{Field, Number, Section, parse_element};
 use crate::data::raw::RawAnnotation;
 use crate::data::segmentation::mask;
 use crate::eval::EvalError;
@@ -15,26 +16,23 @@ use std::path::Path;
 
 /// The results of a file, with image ids of the ground truth.
 pub(super) fn read_results(
-    path: &Path,
+    input: &Input,
     annotations: &Path,
     truth: &hotcoco::Dataset,
 ) -> Result<(Vec<Annotation>, Vec<String>), EvalError> {
     let (mut raw, mut faults) = (Vec::<(usize, RawAnnotation)>::new(), Faults::default());
     let (mut is_list, mut notes) = (true, Vec::new());
-    scan(path, &mut |element| {
+    input.scan(&mut |element| {
+        input.charge_entry::<(usize, RawAnnotation)>()?;
         is_list &= element.section == Section::Top;
         match parse_element(element.text, (element.line, element.column))? {
             Ok(result) => raw.push((element.index, result)),
             Err(reason) => faults.push(format!("result {}: {reason}", element.index)),
         }
         Ok(())
-    })
-    .map_err(|error| scan_error(path, error))?;
-    if !is_list || (raw.is_empty() && faults.count == 0 && !begins_with_list(path)) {
-        return Err(EvalError::Json {
-            path: path.into(),
-            reason: "it is an object, not a list".into(),
-        });
+    })?;
+    if !is_list || (raw.is_empty() && faults.count == 0 && !input.begins_with_list()) {
+        return Err(input.json("it is an object, not a list".into()));
     }
     let renamed = by_file_names(&mut raw, truth, &mut faults);
     if renamed > 0 {
@@ -55,7 +53,7 @@ pub(super) fn read_results(
     };
     if faults.count == 0 && !raw.is_empty() && !raw.iter().any(is_known) {
         return Err(EvalError::NoImage {
-            path: path.into(),
+            path: input.path.into(),
             annotations: annotations.into(),
         });
     }
@@ -73,8 +71,8 @@ pub(super) fn read_results(
             Field::Value(Number(score)) => Err(format!("`score` is {score}")),
             Field::Bad(shown) => Err(format!("`score` is {shown}")),
         };
-        let shape = contradiction(&result, &sizes);
-        let checked = score.and_then(|()| annotation(result, &sizes, &classes));
+        let shape = contradiction(&result, &sizes, input);
+        let checked = score.and_then(|()| annotation(result, &sizes, &classes, input));
         let checked = checked.and_then(|result| match (&result.bbox, &result.segmentation) {
             (None, None) => Err("it has neither a box nor a mask".into()),
             _ => Ok(result),
@@ -111,27 +109,25 @@ pub(super) fn read_results(
         ));
     }
     faults.refuse(
-        path,
+        input.path,
         "write the results again with the ids and sizes of the ground truth",
     )?;
     fill_boxes(&mut results, &sizes);
     Ok((results, notes))
 }
 
-/// Whether a file without elements is an empty list.
-fn begins_with_list(path: &Path) -> bool {
-    let text = crate::data::json::read_text(path).unwrap_or_default();
-    text.trim_start().starts_with('[')
-}
-
 /// Compares the box of a result with its mask; `None` if one of them is missing.
 fn contradiction(
     result: &RawAnnotation,
     sizes: &HashMap<u64, (u32, u32)>,
+    input: &Input,
 ) -> Option<Option<String>> {
     let id = result.image_id.clone().value()?.0;
     let &(width, height) = sizes.get(&id)?;
     let bbox = numbers(&result.bbox).ok().flatten()?;
+    // A file over its budget is rejected by the check of the same result.
+    let size = (width, height);
+    input.charge_drawing(&result.segmentation, size).ok()?;
     let drawn = mask(&result.segmentation, height, width).ok()?;
     if drawn.mask.area() == 0 {
         return None;

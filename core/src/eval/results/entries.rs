@@ -1,5 +1,6 @@
 //! Annotations and results of known images and classes.
 
+use super::input::Input;
 use crate::data::entries::numbers;
 use crate::data::json::{Counts, Field, Numbers, RawSegmentation};
 use crate::data::raw::RawAnnotation;
@@ -12,6 +13,7 @@ pub(super) fn annotation(
     raw: RawAnnotation,
     sizes: &HashMap<u64, (u32, u32)>,
     classes: &HashSet<u64>,
+    input: &Input,
 ) -> Result<Annotation, String> {
     let image_id = raw.image_id.required("image_id")?.0;
     let category_id = raw.category_id.required("category_id")?.0;
@@ -38,7 +40,11 @@ pub(super) fn annotation(
                 "image {image_id} has no width and height in the ground truth"
             ));
         }
-        mask(&raw.segmentation, height, width).map_err(fault)?;
+        input
+            .charge_drawing(&raw.segmentation, (width, height))
+            .map_err(|reason| format!("image {image_id}: {reason}"))?;
+        let drawn = mask(&raw.segmentation, height, width).map_err(fault)?;
+        input.charge_mask(&drawn.mask)?;
     }
     Ok(Annotation {
         image_id,

@@ -1,22 +1,8 @@
 //! Faults of annotation and results files.
 
-use crate::data::json::ScanError;
 use crate::data::printable;
 use crate::eval::EvalError;
 use std::path::Path;
-
-pub(super) fn scan_error(path: &Path, error: ScanError) -> EvalError {
-    match error {
-        ScanError::Io(source) => EvalError::Io {
-            path: path.into(),
-            source,
-        },
-        ScanError::Json(reason) => EvalError::Json {
-            path: path.into(),
-            reason,
-        },
-    }
-}
 
 /// Faults of a file; the first few are shown.
 #[derive(Default)]
@@ -33,20 +19,17 @@ impl Faults {
         }
     }
 
+    /// Returns an error if the file has faults.
     pub fn refuse(self, path: &Path, fix: &'static str) -> Result<(), EvalError> {
-        match self.count {
-            0 => Ok(()),
-            count => Err(EvalError::Refused {
-                path: path.into(),
-                count,
-                first: self
-                    .first
-                    .iter()
-                    .map(|fault| printable(fault))
-                    .collect::<Vec<_>>()
-                    .join("\n"),
-                fix,
-            }),
+        if self.count == 0 {
+            return Ok(());
         }
+        let first: Vec<String> = self.first.iter().map(|fault| printable(fault)).collect();
+        Err(EvalError::Refused {
+            path: path.into(),
+            count: self.count,
+            first: first.join("\n"),
+            fix,
+        })
     }
 }

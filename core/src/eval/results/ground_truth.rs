@@ -1,19 +1,25 @@
 //! The ground truth of an annotation file.
 
 use super::entries::annotation;
-use super::faults::{Faults, scan_error};
-use crate::data::json::{Field, Section, parse_element, scan};
+use super::faults::Faults;
+use super::input::Input;
+use crate::data::json::{Field, Section, parse_element};
 use crate::data::raw::{RawAnnotation, RawCategory, RawImage};
-use crate::eval::EvalError;
+use crate::eval::{EvalError, category_name};
 use hotcoco::{Category, Image};
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 
 /// An annotation file with its numbers as written.
-pub(super) fn ground_truth(path: &Path) -> Result<hotcoco::Dataset, EvalError> {
+pub(super) fn ground_truth(input: &Input) -> Result<hotcoco::Dataset, EvalError> {
     let mut truth = hotcoco::Dataset::default();
     let (mut annotations, mut faults) = (Vec::new(), Faults::default());
-    let foreign = scan(path, &mut |element| {
+    let foreign = input.scan(&mut |element| {
+        match element.section {
+            Section::Images => input.charge_entry::<Image>()?,
+            Section::Categories => input.charge_entry::<Category>()?,
+            Section::Annotations => input.charge_entry::<(usize, RawAnnotation)>()?,
+            Section::Top => {}
+        }
         let place = (element.line, element.column);
         let entry = match element.section {
             Section::Images => parse_element::<RawImage>(element.text, place)?
@@ -34,12 +40,8 @@ pub(super) fn ground_truth(path: &Path) -> Result<hotcoco::Dataset, EvalError> {
         }
         Ok(())
     });
-    if let Some(foreign) = foreign.map_err(|error| scan_error(path, error))? {
-        let reason = foreign.advice().into();
-        return Err(EvalError::Json {
-            path: path.into(),
-            reason,
-        });
+    if let Some(foreign) = foreign? {
+        return Err(input.json(foreign.advice().into()));
     }
     let mut sizes = HashMap::new();
     for image in &truth.images {
@@ -65,7 +67,7 @@ pub(super) fn ground_truth(path: &Path) -> Result<hotcoco::Dataset, EvalError> {
         if id.is_some_and(|id| !ids.insert(id)) {
             faults.push(format!("{shown}: its id is used twice"));
         }
-        match annotation(raw, &sizes, &classes) {
+        match annotation(raw, &sizes, &classes, input) {
             Ok(annotation) => truth.annotations.push(annotation),
             Err(reason) => faults.push(format!("{shown}: {reason}")),
         }
@@ -74,7 +76,7 @@ pub(super) fn ground_truth(path: &Path) -> Result<hotcoco::Dataset, EvalError> {
     for (id, annotation) in (1..).zip(&mut truth.annotations) {
         annotation.id = id;
     }
-    faults.refuse(path, "correct them (see `mrcnn-cli dataset check`)")?;
+    faults.refuse(input.path, "correct them (see `mrcnn-cli dataset check`)")?;
     Ok(truth)
 }
 
@@ -94,9 +96,10 @@ fn image(raw: RawImage) -> Result<Image, String> {
 }
 
 fn category(raw: RawCategory) -> Result<Category, String> {
+    let (id, name) = (raw.id.required("id")?.0, raw.name.value());
     Ok(Category {
-        id: raw.id.required("id")?.0,
-        name: raw.name.value().map(|name| name.0).unwrap_or_default(),
+        id,
+        name: category_name(id, name.map(|name| name.0).as_deref()),
         ..Default::default()
     })
 }

@@ -5,12 +5,14 @@ mod detections;
 mod entries;
 mod faults;
 mod ground_truth;
+mod input;
 mod matching;
 
 use super::{EvalError, EvalOptions, Metrics, numbers_of};
 use detections::read_results;
 use ground_truth::ground_truth;
 use hotcoco::{COCO, IouType};
+use input::{Input, length, opener};
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,8 +33,41 @@ pub fn evaluate_files(
     results: &Path,
     options: &EvalOptions,
 ) -> Result<ResultsEvaluation, EvalError> {
+    let (open_truth, open_results) = (opener(annotations), opener(results));
+    evaluate_inputs(
+        &Input::new(annotations, length(annotations), &open_truth),
+        &Input::new(results, length(results), &open_results),
+        options,
+    )
+}
+
+/// As [`evaluate_files`], with the bytes of both files.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn evaluate_bytes(
+    annotations: &[u8],
+    results: &[u8],
+    options: &EvalOptions,
+) -> Result<ResultsEvaluation, EvalError> {
+    let open = |bytes: &[u8]| {
+        let text = std::io::Cursor::new(bytes.to_vec());
+        move || crate::data::json::decode_text(text.clone())
+    };
+    let (open_truth, open_results) = (open(annotations), open(results));
+    let path = Path::new("fuzzed");
+    evaluate_inputs(
+        &Input::new(path, annotations.len() as u64, &open_truth),
+        &Input::new(path, results.len() as u64, &open_results),
+        options,
+    )
+}
+
+fn evaluate_inputs(
+    annotations: &Input,
+    results: &Input,
+    options: &EvalOptions,
+) -> Result<ResultsEvaluation, EvalError> {
     let truth = ground_truth(annotations)?;
-    let (found, mut notes) = read_results(results, annotations, &truth)?;
+    let (found, mut notes) = read_results(results, annotations.path, &truth)?;
     let truth = Arc::new(COCO::from_dataset(truth));
     let with_results: HashSet<u64> = found.iter().map(|result| result.image_id).collect();
     let images = truth.get_img_ids(&[], &[]).len();

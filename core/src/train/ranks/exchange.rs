@@ -73,31 +73,63 @@ pub fn losses_and_gradients(
     Ok((losses, gradients.with_norm(norm)))
 }
 
-/// Whether any rank wants to stop before step `step` (from 0). Returns an error if ranks are at different steps.
-pub(crate) fn agree_to_stop(
+/// The next action of all ranks.
+pub(crate) enum Agreed {
+    /// Run the step.
+    Step,
+    /// Write a checkpoint and stop, because the observer of a rank requested it.
+    Stop,
+    /// Write a checkpoint and stop, because these ranks have no batch.
+    Failed(Vec<usize>),
+}
+
+/// Agrees with the other ranks on step `step` (from 0), given whether this rank wants to stop and whether it failed to
+/// load its batch. Returns an error if ranks are at different steps.
+pub(crate) fn agree(
     comm: &dyn Communicator,
     step: usize,
     stop: bool,
-) -> Result<bool, CommError> {
-    if comm.is_alone() {
-        return Ok(stop);
-    }
-    comm.mark(&format!("step {}", step + 1));
-    let all = gather_numbers(comm, [step as u64, u64::from(stop)])?;
-    let ranks: Vec<usize> = (0..all.len())
-        .filter(|&rank| all[rank][0] != all[0][0])
-        .collect();
+    has_failed: bool,
+) -> Result<Agreed, CommError> {
+    let mine = [step as u64, u64::from(stop), u64::from(has_failed)];
+    let all = match comm.is_alone() {
+        true => vec![mine],
+        false => {
+            comm.mark(&format!("step {}", step + 1));
+            gather_numbers(comm, mine)?
+        }
+    };
+    let ranks_where = |is_so: &dyn Fn(&[u64; 3]) -> bool| -> Vec<usize> {
+        (0..all.len()).filter(|&rank| is_so(&all[rank])).collect()
+    };
+    let ranks = ranks_where(&|numbers| numbers[0] != all[0][0]);
     if !ranks.is_empty() {
         return Err(CommError::Differs {
             ranks,
             what: format!(
                 "steps ({:?})",
-                all.iter().map(|[step, _]| step).collect::<Vec<_>>()
+                all.iter().map(|[step, ..]| step).collect::<Vec<_>>()
             ),
             help: "start them all from one checkpoint",
         });
     }
-    Ok(all.iter().any(|&[_, stop]| stop != 0))
+    let failed = ranks_where(&|numbers| numbers[2] != 0);
+    Ok(match failed.is_empty() {
+        _ if all.iter().any(|&[_, stop, _]| stop != 0) => Agreed::Stop,
+        true => Agreed::Step,
+        false => Agreed::Failed(failed),
+    })
+}
+
+/// The reason of the first of these ranks, on every rank.
+pub(crate) fn reason_of(
+    comm: &dyn Communicator,
+    ranks: &[usize],
+    mine: &str,
+) -> Result<String, CommError> {
+    let all = comm.all_gather_bytes(mine.as_bytes())?;
+    let first = ranks.first().and_then(|&rank| all.get(rank));
+    Ok(String::from_utf8_lossy(first.map_or(&[], Vec::as_slice)).into_owned())
 }
 
 fn mean(comm: &dyn Communicator, sums: Sums, wire: Wire) -> Result<Sums, CommError> {

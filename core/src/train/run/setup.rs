@@ -11,11 +11,11 @@ use crate::data::{
     DataError, Dataset, LeftOut, OnProblem, Problem, Severity, check_images, check_objects,
     open_training_data, shared_images,
 };
+use crate::device::select_device;
 use crate::train::error::TrainError;
 use crate::train::rank::Rank;
 use crate::train::ranks::exchange;
 use mrcnn_backends::comm::Communicator;
-use mrcnn_backends::select_nth;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -91,7 +91,7 @@ impl TrainerBuilder {
         exchange::check(config, comm)?;
         let device = match self.device {
             Some(device) => device,
-            None => select_nth(self.backend, comm.rank())?.device,
+            None => select_device(self.backend, comm.rank())?.device,
         };
         let precision = config.train.precision.resolve(&device)?;
         config.train.precision = precision.precision();

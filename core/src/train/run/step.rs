@@ -2,9 +2,8 @@
 
 use super::state::Run;
 use crate::memory::device_memory;
-use crate::train::error::{LoadError, TrainError};
+use crate::train::error::TrainError;
 use crate::train::input::batch::Batch;
-use crate::train::input::loader::Loader;
 use crate::train::observer::{Observer, StepReport};
 use crate::train::optim::loss_scale::MOST_SKIPPED;
 use crate::train::optim::optimizer::StepOutcome;
@@ -12,18 +11,17 @@ use crate::train::optim::schedule::learning_rate;
 use crate::train::ranks::exchange;
 use crate::train::step::accumulate::accumulated_losses_and_gradients;
 use mrcnn_backends::watchdog::operation;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Run<'_> {
+    /// Runs a step on a batch for which the run waited `waited` from `started` on.
     pub(crate) fn train_step(
         &mut self,
-        loader: &Loader,
+        batch: Batch,
+        (started, waited): (Instant, Duration),
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
-        let started = Instant::now();
         let exchanged = self.trainer.comm.waited();
-        let batch = loader.next_batch().unwrap_or(Err(LoadError::NothingLeft))?;
-        let waited = started.elapsed().as_secs_f64();
         let images = match self.trainer.comm.is_alone() {
             true => batch.image_ids.len(),
             false => self.trainer.config.train.batch_size,
@@ -32,7 +30,7 @@ impl Run<'_> {
         self.step += 1;
         let seconds = started.elapsed().as_secs_f64();
         report.images_per_second = images as f64 / seconds;
-        report.data_wait = waited / seconds;
+        report.data_wait = waited.as_secs_f64() / seconds;
         let exchanged = self.trainer.comm.waited() - exchanged;
         report.exchange = exchanged.as_secs_f64() / seconds;
         report.seconds = seconds;

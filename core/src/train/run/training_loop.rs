@@ -5,13 +5,15 @@ use super::state::Run;
 use super::trainer::Trainer;
 use crate::eval::Metrics;
 use crate::model::MaskRcnn;
-use crate::train::error::TrainError;
+use crate::train::error::{LoadError, TrainError};
+use crate::train::input::batch::Batch;
 use crate::train::input::loader::Loader;
 use crate::train::observer::Observer;
 use crate::train::rank::Rank;
-use crate::train::ranks::exchange;
+use crate::train::ranks::exchange::{self, Agreed};
 use mrcnn_backends::failure::caught;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 impl Trainer {
     /// Trains to the last step, or until the observer stops the run; evaluates periodically and at the end.
@@ -54,12 +56,24 @@ impl Trainer {
             if observer.should_save() {
                 run.checkpoint(false)?;
             }
-            if exchange::agree_to_stop(&*self.comm, run.step, observer.should_stop())? {
-                let saved = run.checkpoint(false)?;
-                self.comm.barrier()?;
-                return Ok(Outcome::Stopped(saved));
+            let (started, stop) = (Instant::now(), observer.should_stop());
+            let batch = match stop {
+                true => Err(LoadError::NothingLeft),
+                false => (loader.next_batch()).unwrap_or(Err(LoadError::NothingLeft)),
+            };
+            let waited = started.elapsed();
+            let has_failed = !stop && batch.is_err();
+            match exchange::agree(&*self.comm, run.step, stop, has_failed)? {
+                Agreed::Step => {}
+                Agreed::Stop => {
+                    let saved = run.checkpoint(false)?;
+                    self.comm.barrier()?;
+                    return Ok(Outcome::Stopped(saved));
+                }
+                Agreed::Failed(ranks) => return Err(self.without_batch(&run, &ranks, batch)),
             }
-            if let Err(error) = caught(|| run.train_step(&loader, observer)) {
+            let batch = batch?;
+            if let Err(error) = caught(|| run.train_step(batch, (started, waited), observer)) {
                 run.rescue();
                 return Err(self.explained(error, run.step, &plan));
             }
@@ -82,6 +96,31 @@ impl Trainer {
         match self.evaluate(&mut run, &saved, observer)? {
             Some(outcome) => Ok(outcome),
             None => Ok(Outcome::Stopped(saved)),
+        }
+    }
+
+    /// Writes a checkpoint if ranks have no batch for the next step, and returns the error of this rank.
+    fn without_batch(
+        &self,
+        run: &Run<'_>,
+        ranks: &[usize],
+        batch: Result<Batch, LoadError>,
+    ) -> TrainError {
+        run.rescue();
+        let mine = batch.err().map(TrainError::from);
+        if self.comm.is_alone() {
+            return mine.unwrap_or(TrainError::Load(LoadError::NothingLeft));
+        }
+        let shown = mine.as_ref().map(ToString::to_string).unwrap_or_default();
+        // A rank that leaves ends the others: rank 0 must have written its checkpoint, and all must have the reason.
+        let reason = exchange::reason_of(&*self.comm, ranks, &shown);
+        match (mine, reason) {
+            (Some(error), _) => error,
+            (None, Ok(reason)) => TrainError::OtherRank {
+                rank: ranks.first().copied().unwrap_or_default(),
+                reason,
+            },
+            (None, Err(error)) => error.into(),
         }
     }
 
