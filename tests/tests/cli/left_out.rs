@@ -67,7 +67,7 @@ fn every_kind_of_truncated_file_is_named_by_check_and_predict() {
     render_shapes(at, 2, 1);
     let whole = jpeg(160, 120);
     let mut kinds = truncated(&whole);
-    let png = read_bytes(&at.join("shapes/val/000001.png"));
+    let png = read_bytes(&at.join("shapes/train/000001.png"));
     kinds.push(("png", png[..png.len() * 6 / 10].to_vec()));
     for (index, (name, bytes)) in kinds.iter().enumerate() {
         add(
