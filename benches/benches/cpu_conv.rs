@@ -4,10 +4,11 @@
 //! `MRCNN_BENCH_CLOCK=cpu RAYON_NUM_THREADS=1 cargo bench --workspace --bench cpu_conv`. A name after `--`
 //! selects layers. The fastest of several runs counts.
 
-use burn::backend::Dispatch;
+use burn::backend::Flex;
+use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{Device, Distribution, Tensor};
 use mrcnn_benches::time;
-use mrcnn_kernels::conv::{ConvParams, CpuConvOps, conv2d};
+use mrcnn_kernels::conv::{self, ConvParams, conv2d};
 
 /// Name; images, channels in and out, rows, columns; kernel and stride.
 type Layer = (&'static str, [usize; 5], [usize; 2]);
@@ -89,19 +90,15 @@ fn layer(
         };
         conv2d(x.clone(), params, None, true)
     });
+    let on_flex = |tensor: &Tensor<4>| Flex::float_from_data(tensor.to_data(), &Default::default());
+    let [x, weight, grad] = [&x, &weight, &grad].map(on_flex);
+    let scale = Flex::float_from_data(scale.to_data(), &Default::default());
     let input_gradient = fastest(|| {
-        <Dispatch as CpuConvOps>::cpu_conv_input_gradient(
-            weight.clone().into_dispatch(),
-            scale.clone().into_dispatch(),
-            grad.clone().into_dispatch(),
-            [h, w],
-            stride,
-        )
+        let (weight, grad) = (weight.clone(), grad.clone());
+        conv::input_gradient(weight, Some(scale.clone()), grad, [h, w], stride)
     });
-    let weight_gradient = fastest(|| {
-        let (x, grad) = (x.clone().into_dispatch(), grad.clone().into_dispatch());
-        <Dispatch as CpuConvOps>::cpu_conv_weight_gradient(x, grad, kernel, stride)
-    });
+    let weight_gradient =
+        fastest(|| conv::weight_gradient(x.clone(), grad.clone(), kernel, stride));
     [output, input_gradient, weight_gradient].map(rate)
 }
 

@@ -9,7 +9,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mrcnn_benches::time;
 use mrcnn_core::boxes::Anchors;
 use mrcnn_core::config::RpnConfig;
-use mrcnn_core::model::{AnchorSlots, filter_proposal_slots, filter_proposals, image_sizes};
+use mrcnn_core::model::{AnchorSlots, filter_proposals, image_sizes};
 use mrcnn_core::random::Stream;
 use mrcnn_kernels::{batched_nms, nms_sorted, top_k, top_k_segments};
 use std::hint::black_box;
@@ -66,7 +66,7 @@ fn top_k_of_levels(c: &mut Criterion, device: &Device) {
     group
         .sample_size(20)
         .throughput(Throughput::Bytes(floor as u64));
-    group.bench_function("read, processor, upload", |b| {
+    group.bench_function("read, CPU, upload", |b| {
         b.iter_custom(|times| {
             time(times, || {
                 let host = read(&scores);
@@ -122,7 +122,7 @@ fn nms_of_levels(c: &mut Criterion, device: &Device) {
     group
         .sample_size(20)
         .throughput(Throughput::Bytes(floor as u64));
-    group.bench_function("read, processor, upload", |b| {
+    group.bench_function("read, CPU, upload", |b| {
         b.iter_custom(|times| {
             time(times, || {
                 let (boxes, scores) = (read(&corners), read(&sorted));
@@ -160,15 +160,20 @@ fn proposals(c: &mut Criterion, device: &Device) {
     group
         .sample_size(20)
         .throughput(Throughput::Bytes(floor as u64));
-    group.bench_function("read, processor, upload", |b| {
+    group.bench_function("read, CPU, upload", |b| {
+        let cpu = Device::flex();
+        let made = AnchorSlots::new((800, 1344), &grids(), &config, &cpu);
         b.iter_custom(|times| {
             time(times, || {
-                let (objectness, deltas) = (read(&objectness), read(&deltas));
-                let size = (800, 1344);
-                let kept = filter_proposals(&objectness, &deltas, &anchors, size, &config, [K, K]);
-                let boxes: Vec<f32> = kept.iter().flat_map(|proposal| proposal.bbox).collect();
-                let boxes = TensorData::new(boxes, [kept.len(), 4]);
-                let boxes = Tensor::<2>::from_data(boxes, device);
+                let kept = filter_proposals(
+                    objectness.clone().to_device(&cpu),
+                    deltas.clone().to_device(&cpu),
+                    &made,
+                    image_sizes(&[(800, 1344)], &cpu),
+                    &config,
+                    [K, K],
+                );
+                let boxes = kept.boxes.to_device(device);
                 finish(device);
                 black_box(boxes);
             })
@@ -178,7 +183,7 @@ fn proposals(c: &mut Criterion, device: &Device) {
     group.bench_function("kernels", |b| {
         b.iter_custom(|times| {
             time(times, || {
-                let found = filter_proposal_slots(
+                let found = filter_proposals(
                     objectness.clone(),
                     deltas.clone(),
                     &made,

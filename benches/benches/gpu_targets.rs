@@ -196,8 +196,8 @@ fn matching_and_sampling(bench: &mut Bench<'_>, anchors: &[[f32; 4]]) {
 
 /// The masks of ten objects inside 128 RoIs.
 fn targets(bench: &mut Bench<'_>) {
-    let (device, regions, masks, side) = (bench.device, 128, 10, 28);
-    let rois = mrcnn_benches::boxes(regions);
+    let (device, count, masks, side) = (bench.device, 128, 10, 28);
+    let rois = mrcnn_benches::boxes(count);
     let mut table = BitMasks::default();
     let cells: Vec<u8> = (0..400 * 300).map(|i| u8::from(i % 7 < 4)).collect();
     let window = MaskWindow {
@@ -206,14 +206,14 @@ fn targets(bench: &mut Bench<'_>) {
         image: (SIZE.1, SIZE.0),
     };
     (0..masks).for_each(|_| table.push(window, &cells));
-    let matched: Vec<i32> = (0..regions).map(|i| (i % masks) as i32).collect();
-    let matched = Tensor::<2, Int>::from_data(TensorData::new(matched, [1, regions]), device);
-    let on_device = upload(rois.as_flattened().to_vec(), [1, regions, 4], device);
+    let matched: Vec<i32> = (0..count).map(|i| (i % masks) as i32).collect();
+    let matched = Tensor::<2, Int>::from_data(TensorData::new(matched, [1, count]), device);
+    let on_device = upload(rois.as_flattened().to_vec(), [1, count, 4], device);
     // Four cells per sample, and one sample per pixel of the RoI.
     let pixels: f32 = rois.iter().map(|b| (b[2] - b[0]) * (b[3] - b[1])).sum();
     bench.compare(
-        "mask targets of 128 regions",
-        masks * 400 * 300 / 8 + regions * (side * side * 4 + 20),
+        "mask targets of 128 RoIs",
+        masks * 400 * 300 / 8 + count * (side * side * 4 + 20),
         pixels as usize * 12,
         || {
             let targets = rois.iter().flat_map(|roi| {
@@ -226,7 +226,7 @@ fn targets(bench: &mut Bench<'_>) {
                     }
                 })
             });
-            upload(targets.collect(), [1, regions, side * side], device)
+            upload(targets.collect(), [1, count, side * side], device)
         },
         || {
             let table = table.upload(1, device);

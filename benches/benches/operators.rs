@@ -6,9 +6,8 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use mrcnn_benches::{boxes, levels, rois, values};
-use mrcnn_core::boxes::Anchors;
 use mrcnn_core::config::RpnConfig;
-use mrcnn_core::model::{AnchorSlots, filter_proposal_slots, filter_proposals, image_sizes};
+use mrcnn_core::model::{AnchorSlots, filter_proposals, image_sizes};
 use mrcnn_kernels::roi_align::cpu;
 use mrcnn_kernels::{RoiAlignParams, batched_nms, paste_mask, top_k};
 use std::hint::black_box;
@@ -72,38 +71,27 @@ fn selection(c: &mut Criterion) {
     group.finish();
 }
 
-/// The proposals of an image of 800x1344 pixels on the CPU, by both versions of the selection: on host slices, and on
-/// tensors in fixed slots.
+/// The proposals of an image of 800x1344 pixels on the CPU.
 fn proposals(c: &mut Criterion) {
     let (config, device) = (RpnConfig::default(), Device::flex());
     let grids = [4, 8, 16, 32, 64].map(|stride: usize| (800usize.div_ceil(stride), 1344 / stride));
-    let (sizes, ratios) = (&config.anchor_sizes, &config.anchor_ratios);
-    let anchors = Anchors::new((800, 1344), &grids, sizes, ratios, true);
-    let count = anchors.boxes.len();
-    let objectness: Vec<f32> = values("objectness", count)
-        .iter()
-        .map(|v| 2.0 * v)
-        .collect();
-    let deltas: Vec<f32> = values("deltas", 4 * count)
-        .iter()
-        .map(|v| 0.5 * v)
-        .collect();
-    let limits = [config.pre_nms_test, config.post_nms_test];
-    let mut group = c.benchmark_group(format!("proposals of {count} anchors"));
-    group.sample_size(20);
-    group.bench_function("host slices", |b| {
-        b.iter(|| filter_proposals(&objectness, &deltas, &anchors, (800, 1344), &config, limits));
-    });
-    let made = AnchorSlots::new((800, 1344), &grids, &config, &device);
-    let objectness = TensorData::new(objectness.clone(), [1, count]);
+    let anchors = AnchorSlots::new((800, 1344), &grids, &config, &device);
+    let [_, count, _] = anchors.boxes.dims();
+    let noise = |name: &str, count: usize, scale: f32| -> Vec<f32> {
+        values(name, count).iter().map(|v| scale * v).collect()
+    };
+    let objectness = TensorData::new(noise("objectness", count, 2.0), [1, count]);
+    let deltas = TensorData::new(noise("deltas", 4 * count, 0.5), [1, count, 4]);
     let objectness = Tensor::<2>::from_data(objectness, &device);
-    let deltas = Tensor::<3>::from_data(TensorData::new(deltas.clone(), [1, count, 4]), &device);
-    group.bench_function("slots", |b| {
+    let deltas = Tensor::<3>::from_data(deltas, &device);
+    let limits = [config.pre_nms_test, config.post_nms_test];
+    let mut group = c.benchmark_group("selection");
+    group.bench_function(format!("proposals of {count} anchors"), |b| {
         b.iter(|| {
-            filter_proposal_slots(
+            filter_proposals(
                 objectness.clone(),
                 deltas.clone(),
-                &made,
+                &anchors,
                 image_sizes(&[(800, 1344)], &device),
                 &config,
                 limits,

@@ -30,12 +30,12 @@ SHAPES = {400: (400, 667), 800: (800, 1333), 1600: (1600, 2667)}
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", default="mrcnn-cli", type=str)
-    parser.add_argument("--image", type=pathlib.Path, help="a photo; else an image is rendered")
+    parser.add_argument("--image", type=pathlib.Path, help="a photo; by default an image is rendered")
     parser.add_argument("--sizes", default="800", help="shorter sides: 400,800,1600")
     parser.add_argument("--batch-sizes", default="1", help="images per training step: 1,2")
     parser.add_argument("--threads", default="2")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=2, help="counted steps of a turn")
+    parser.add_argument("--steps", type=int, default=2, help="timed steps per turn")
     parser.add_argument("--sides", default="ours,nchw,nhwc,compiled,ort")
     parser.add_argument("--before", help="an older binary, timed as one more side")
     parser.add_argument("--modes", default="inference,train")
@@ -107,7 +107,7 @@ def prepare(args, folder):
 
 
 class Sides:
-    """How each side is called."""
+    """The command of each side."""
 
     def __init__(self, args, folder):
         self.args, self.folder = args, folder
@@ -119,7 +119,7 @@ class Sides:
         return ["--set", f"image.min_size={least}", "--set", f"image.max_size={most}"]
 
     def turn(self, side, mode, size, batch, threads):
-        """Times in seconds, peak memory in MiB, and what else the side reports."""
+        """Times in seconds, peak memory in MiB, and the other reports of the side."""
         if side in ("ours", "before"):
             return self.ours(side, mode, size, batch, threads)
         common = ["--image", self.photo, "--size", *SHAPES[size], "--threads", threads]
@@ -170,7 +170,7 @@ class Sides:
 
 
 def compare(ours, theirs, name):
-    """Fails unless every detection has its partner: label, score within 1e-3, corners within half a pixel."""
+    """Fails unless every detection has a match: equal label, score within 1e-3, corners within half a pixel."""
     if len(ours) != len(theirs):
         raise SystemExit(f"{name}: {len(theirs)} detections, ours {len(ours)}")
     rest = list(ours)

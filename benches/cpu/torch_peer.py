@@ -5,26 +5,26 @@
     python benches/cpu/torch_peer.py weights --out coco.pth
     python benches/cpu/torch_peer.py onnx --image photo.png --out model.onnx
 
-R50-FPN with 91 classes, frozen batch norm and the weights of `weights.py`; in training the stem and the
+R50-FPN with 91 classes, frozen batch norm and the weights of `tests/oracle/recipe.py`; in training the stem and the
 first stage are frozen, and the optimizer is SGD.
 """
 
 import argparse
 import json
+import pathlib
 import resource
 import statistics
+import sys
 import time
 
 import numpy as np
 import torch
 import torchvision
 from PIL import Image
-from torchvision.models.detection import MaskRCNN
-from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
-from torchvision.models.resnet import resnet50
-from torchvision.ops import FrozenBatchNorm2d
 
-from weights import fill
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests/oracle"))
+
+import recipe
 
 
 def arguments():
@@ -47,9 +47,7 @@ def arguments():
 
 def model_of(args):
     torch.manual_seed(0)
-    backbone = _resnet_fpn_extractor(resnet50(weights=None, norm_layer=FrozenBatchNorm2d), 3)
-    model = MaskRCNN(backbone, num_classes=91, min_size=args.size[0], max_size=args.size[1])
-    fill(model)
+    model = recipe.model(1, 91, min_size=args.size[0], max_size=args.size[1])
     if args.layout == "nhwc":
         model = model.to(memory_format=torch.channels_last)
     if args.compile:
@@ -63,7 +61,7 @@ def image_of(args):
 
 
 def targets_of(args, image):
-    """Rectangles whose masks are themselves, or the objects of the annotation file."""
+    """Rectangular objects with full masks, or the objects of the annotation file."""
     _, height, width = image.shape
     with open(args.annotations) as file:
         found = json.load(file)["annotations"]

@@ -46,11 +46,7 @@ fn batches(dir: &str, passes: usize, workers: usize) -> Result<(), Failure> {
     while let Some(batch) = loader.next_batch() {
         let batch = batch?;
         images += batch.image_ids.len();
-        objects += batch
-            .truths
-            .iter()
-            .map(|truth| truth.masks.len())
-            .sum::<usize>();
+        objects += batch.gts.iter().map(|gt| gt.masks.len()).sum::<usize>();
         sum += batch
             .values
             .iter()

@@ -62,7 +62,7 @@ class Runner:
         partial.replace(self.args.out)
 
     def command(self, command, env=None):
-        """Exit code and standard output; the code is None where time ran out."""
+        """Exit code and standard output; the code is None if time ran out."""
         command = [str(part) for part in command]
         try:
             process = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=max(self.left(), 1), env={**os.environ, **(env or {})})
@@ -72,8 +72,8 @@ class Runner:
             return None, output.decode(errors="replace") if isinstance(output, bytes) else output
 
     def stage(self, name, seconds, work):
-        """Runs a stage that is not done and fits the time left. A stage that ran out of time is run again by the next
-        call, once; kernels that it tuned are tuned already where CubeCL keeps its cache."""
+        """Runs a stage that is not done and fits the time left. A stage that ran out of time is run once more by the next
+        call; kernels that it tuned are in CubeCL's cache."""
         done = self.results["stages"].get(name)
         if self.args.only and name not in self.args.only.split(","):
             return

@@ -1,7 +1,7 @@
 //! `mrcnn-cli benchmark`.
 
-use crate::args::{BackendArgs, OverrideArgs, load_config, say_precision};
-use crate::{note, out};
+use crate::shared::{BackendArgs, OverrideArgs, load_config, print_precision};
+use crate::terminal::{note, out};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use mrcnn_backends::{Precision, Selected};
@@ -90,7 +90,7 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
         What::Train => config.train.precision.resolve(&backend.device)?,
         What::Inference => args.backend.precision(&backend, false)?,
     };
-    say_precision(precision);
+    print_precision(precision);
     let model = match (start, &args.weights) {
         (Some(start), Some(path)) => {
             let device = backend.device.clone().autodiff();

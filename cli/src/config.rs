@@ -1,6 +1,6 @@
 //! `mrcnn-cli config`.
 
-use crate::out;
+use crate::terminal::out;
 use anyhow::Result;
 use clap::Subcommand;
 use mrcnn_core::config::{Explanation, explain};

@@ -1,6 +1,6 @@
 //! `mrcnn-cli convert`.
 
-use crate::{note, out};
+use crate::terminal::{note, out};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use mrcnn_backends::{BackendKind, select};

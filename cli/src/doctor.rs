@@ -1,7 +1,7 @@
 //! `mrcnn-cli doctor`.
 
-use crate::args::PrintFormat;
-use crate::{out, terminal};
+use crate::shared::PrintFormat;
+use crate::terminal::{self, out};
 use anyhow::Result;
 use clap::Args;
 use mrcnn_backends::diagnose;

@@ -1,10 +1,11 @@
 //! `mrcnn-cli eval`.
 
-use crate::args::EvalArgs;
 use crate::progress::bar;
-use crate::ranks::together;
-use crate::{note, out};
+use crate::ranks::{RankArgs, together};
+use crate::shared::{Area, ModelArgs};
+use crate::terminal::{note, out};
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use indicatif::ProgressBar;
 use mrcnn_backends::Selected;
 use mrcnn_backends::comm::Communicator;
@@ -19,7 +20,43 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct EvalArgs {
+    /// Weights of `train` or `convert`, or any that `convert` reads
+    #[arg(long, value_name = "FILE", required_unless_present = "results")]
+    weights: Option<PathBuf>,
+    /// Evaluate COCO results JSON, of any program, instead of weights
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["weights", "json", "backend", "precision", "gpus"])]
+    results: Option<PathBuf>,
+    /// Dataset folder or annotation file; by default the one in the weights' configuration
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Folder of the images, needed if --data does not determine it
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
+    /// Split to evaluate; by default the configured one
+    #[arg(long)]
+    split: Option<String>,
+    /// Write the detections as COCO results JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    ranks: RankArgs,
+    /// Area that groups masks by size
+    #[arg(long, value_enum, default_value = "mask")]
+    area: Area,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  mrcnn-cli eval --weights runs/train/best.safetensors --data shapes
+  mrcnn-cli eval --weights w.safetensors --data coco --split val --area box --json detections.json
+  mrcnn-cli eval --results detections.json --data coco";
 
 pub fn run(args: &EvalArgs) -> Result<u8> {
     if args.weights.is_some() && args.ranks.starts_workers()? {
@@ -125,13 +162,13 @@ fn evaluate_weights(
             .collect(),
         None => Vec::new(),
     };
-    let shares = comm.all_gather_bytes(&serde_json::to_vec(&(found.len(), records))?)?;
+    let shards = comm.all_gather_bytes(&serde_json::to_vec(&(found.len(), records))?)?;
     if !lead {
         return Ok(());
     }
     let (mut images, mut records) = (0, Vec::new());
-    for share in &shares {
-        let (count, more): (usize, Vec<Box<RawValue>>) = serde_json::from_slice(share)?;
+    for shard in &shards {
+        let (count, more): (usize, Vec<Box<RawValue>>) = serde_json::from_slice(shard)?;
         images += count;
         records.extend(more);
     }

@@ -7,7 +7,7 @@
 //! | SIGHUP (the terminal closes) | like SIGINT, unless it is ignored (`nohup`) | 129 |
 //! | SIGUSR1 (Slurm's `--signal`) | a checkpoint after the current step, then the run continues | |
 
-use crate::note;
+use crate::terminal::note;
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};

@@ -13,7 +13,7 @@ mod predict;
 mod progress;
 mod quickstart;
 mod ranks;
-mod recipe;
+mod shared;
 mod stall;
 mod terminal;
 mod train;
@@ -23,6 +23,7 @@ use clap::Parser;
 use mimalloc::MiMalloc;
 use mrcnn_backends::failure::{caught, message, wants_memory};
 use std::process::ExitCode;
+use terminal::{describe, note};
 
 /// A training step on the CPU allocates thousands of tensors: 6 % faster than glibc's allocator.
 #[global_allocator]
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => ended(code.into(), terminal::finish()),
         Err(error) => {
-            note!("error: {}", told(&error));
+            note!("error: {}", describe(&error));
             ExitCode::FAILURE
         }
     }
@@ -65,7 +66,7 @@ fn run(command: &Command) -> anyhow::Result<u8> {
 /// The exit code `code`, or failure if the results could not be printed.
 fn ended(code: i32, failure: Option<anyhow::Error>) -> ExitCode {
     if let Some(error) = failure {
-        note!("error: {}", told(&error));
+        note!("error: {}", describe(&error));
         return ExitCode::FAILURE;
     }
     ExitCode::from(u8::try_from(code).unwrap_or(1))
@@ -80,17 +81,4 @@ fn quiet_devices() {
             hook(panic);
         }
     }));
-}
-
-/// An error with its causes, without those that its text contains already.
-fn told(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
 }

@@ -1,7 +1,7 @@
 //! Progress of a run on the terminal, or as periodic lines if there is none.
 
 use crate::interrupt::Requests;
-use crate::{note, terminal};
+use crate::terminal::{self, note};
 use indicatif::{ProgressBar, ProgressStyle};
 use mrcnn_core::eval::{Metrics, shown_metric};
 use mrcnn_core::train::{MemoryPlan, Observer, StepReport};

@@ -1,20 +1,35 @@
 //! `mrcnn-cli quickstart`: renders shapes, trains on them, evaluates and predicts.
 
-use crate::args::QuickstartArgs;
 use crate::interrupt::Requests;
 use crate::progress::Progress;
-use crate::{note, out};
+use crate::shared::{BackendArgs, OverrideArgs};
+use crate::terminal::{note, out};
 use anyhow::{Context, Result};
+use clap::Args;
 use mrcnn_core::Config;
 use mrcnn_core::data::shapes::{self, ShapesSpec};
 use mrcnn_core::eval::{AreaProtocol, Metrics};
-use mrcnn_core::evaluate::{evaluate_model, truth_and_prediction};
+use mrcnn_core::evaluate::{evaluate_model, ground_truth_and_prediction};
 use mrcnn_core::image::overlay::stack_vertically;
 use mrcnn_core::predict::Predictor;
 use mrcnn_core::train::{Outcome, Trainer};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+#[derive(Debug, Args)]
+pub struct QuickstartArgs {
+    /// Folder for data, run and image; a number is appended if it exists
+    #[arg(long, value_name = "DIR", default_value = "runs/quickstart")]
+    out: PathBuf,
+    /// Seed of the scenes and of training
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    #[command(flatten)]
+    backend: BackendArgs,
+    #[command(flatten)]
+    overrides: OverrideArgs,
+}
 
 pub fn run(args: &QuickstartArgs) -> Result<u8> {
     let started = Instant::now();
@@ -113,7 +128,7 @@ fn draw(predictor: &Predictor, trainer: &Trainer, path: &Path) -> Result<()> {
     for sample in trainer.val.samples.iter().take(ROWS) {
         let image = sample.image()?;
         let found = predictor.predict(&image)?;
-        rows.push(truth_and_prediction(
+        rows.push(ground_truth_and_prediction(
             sample,
             &found.detections,
             &trainer.val,

@@ -1,9 +1,8 @@
 //! Several processes: starting, connecting and ending them.
 
-use crate::args::BackendArgs;
 use crate::interrupt::relayed;
-use crate::note;
-use crate::told;
+use crate::shared::BackendArgs;
+use crate::terminal::{describe, note};
 use anyhow::{Result, bail};
 use clap::Args;
 use mrcnn_backends::comm::{Communicator, Launch, connect, supervise, worker_commands};
@@ -93,7 +92,7 @@ pub fn together<T>(comm: &dyn Communicator, work: impl FnOnce() -> Result<T>) ->
     let result = work();
     match result {
         Err(error) if comm.world_size() > 1 => {
-            note!("error: rank {}: {}", comm.rank(), told(&error));
+            note!("error: rank {}: {}", comm.rank(), describe(&error));
             comm.abort()
         }
         result => result,

@@ -1,9 +1,9 @@
 //! Output of the program. Nothing else in this crate writes to the terminal: `println!` and
 //! `eprintln!` panic if the reader is gone or the disk is full, and would end a training run.
 //!
-//! - [`note!`](crate::note) writes a line to standard error. Failures are ignored: a run whose terminal is
+//! - [`note!`] writes a line to standard error. Failures are ignored: a run whose terminal is
 //!   gone continues, and its lines are also in the run folder's log ([`log_to`]).
-//! - [`out!`](crate::out) writes a line of results to standard output, and [`raw`] output for programs.
+//! - [`out!`] writes a line of results to standard output, and [`raw`] output for programs.
 //!   The first failure is kept and reported once by [`finish`]; a closed pipe is not a failure.
 
 use std::borrow::Cow;
@@ -14,16 +14,16 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Writes a line of progress, a warning or an error to standard error.
-#[macro_export]
 macro_rules! note {
-    ($($arg:tt)*) => { $crate::terminal::note(format_args!($($arg)*)) };
+    ($($arg:tt)*) => { $crate::terminal::write_note(format_args!($($arg)*)) };
 }
 
 /// Writes a line of results to standard output.
-#[macro_export]
 macro_rules! out {
-    ($($arg:tt)*) => { $crate::terminal::out(format_args!($($arg)*)) };
+    ($($arg:tt)*) => { $crate::terminal::write_out(format_args!($($arg)*)) };
 }
+
+pub(crate) use {note, out};
 
 /// Number of characters of a line that are printed. Longer lines are cut in the middle,
 /// so that the file at the start of an error and its fix at the end are both kept.
@@ -35,14 +35,14 @@ static FAILURE: Mutex<Option<io::Error>> = Mutex::new(None);
 /// The log of the run folder.
 static LOG: Mutex<Option<File>> = Mutex::new(None);
 
-pub fn note(line: Arguments<'_>) {
+pub fn write_note(line: Arguments<'_>) {
     let line = printable(&line.to_string());
     log(&line);
     // A failure cannot be reported anywhere.
     let _ = write_line(&mut io::stderr().lock(), &line);
 }
 
-pub fn out(line: Arguments<'_>) {
+pub fn write_out(line: Arguments<'_>) {
     let line = printable(&line.to_string());
     log(&line);
     keep_failure(write_line(&mut io::stdout().lock(), &line));
@@ -65,7 +65,7 @@ pub fn log(line: &str) {
 pub fn log_to(path: &Path) {
     match OpenOptions::new().create(true).append(true).open(path) {
         Ok(file) => *locked(&LOG) = Some(file),
-        Err(error) => crate::note!("warning: {}: {error}; there will be no log", path.display()),
+        Err(error) => note!("warning: {}: {error}; there will be no log", path.display()),
     }
 }
 
@@ -76,6 +76,19 @@ pub fn finish() -> Option<anyhow::Error> {
     // `predict | head`: the reader has all that it needs.
     let is_closed = error.kind() == ErrorKind::BrokenPipe;
     (!is_closed).then(|| anyhow::anyhow!("standard output: {error}; the results were not printed"))
+}
+
+/// An error with its causes, without those that its text contains already.
+pub fn describe(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn write_line(to: &mut dyn Write, line: &str) -> io::Result<()> {

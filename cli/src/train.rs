@@ -1,10 +1,15 @@
 //! `mrcnn-cli train`.
 
-use crate::args::{TrainArgs, say_precision};
+mod args;
+mod recipe;
+
+pub use args::TrainArgs;
+
 use crate::interrupt::Requests;
 use crate::progress::Progress;
 use crate::ranks::{reserved_folder, together};
-use crate::{note, out, terminal};
+use crate::shared::print_precision;
+use crate::terminal::{self, note, out};
 use anyhow::Result;
 use mrcnn_backends::Selected;
 use mrcnn_backends::comm::Communicator;
@@ -96,7 +101,7 @@ fn resume(
     }
     let requests = Requests::catch(lead);
     let mut progress = Progress::new(trainer.config.train.steps, lead, requests.clone());
-    let outcome = trainer.go_on(saved, &mut progress)?;
+    let outcome = trainer.run_from(saved, &mut progress)?;
     Ok(report(&trainer, outcome, &requests))
 }
 
@@ -104,7 +109,7 @@ fn announce(trainer: &Trainer) {
     if trainer.comm.rank() > 0 {
         return;
     }
-    say_precision(trainer.precision);
+    print_precision(trainer.precision);
     let train = &trainer.config.train;
     let (ranks, batch) = (trainer.comm.world_size(), train.batch_size);
     if ranks > batch {

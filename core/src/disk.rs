@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     #[cfg(all(unix, feature = "train"))]
-    fn free_space_is_told() {
+    fn free_space_is_reported() {
         assert!(free_bytes(&std::env::temp_dir()).unwrap() > 0);
     }
 }

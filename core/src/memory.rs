@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use sysinfo::{CpuRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-/// Reads how much memory this process and its device use.
+/// Reads the memory that this process and its device use.
 #[derive(Debug)]
 pub struct MemoryMeter {
     system: System,
@@ -20,7 +20,7 @@ impl Default for MemoryMeter {
 }
 
 impl MemoryMeter {
-    /// Bytes of this process in the machine's memory; 0 where the system does not report it.
+    /// Resident memory of this process in bytes; 0 if the system does not report it.
     pub fn process(&mut self) -> u64 {
         let Some(id) = self.process else {
             return 0;
@@ -34,10 +34,10 @@ impl MemoryMeter {
             .map_or(0, |process| process.memory())
     }
 
-    /// Bytes of the machine that are free or can be freed; none where the system does not report it.
+    /// Bytes of the machine that are free or can be freed; `None` if the system does not report it.
     pub fn available(&mut self) -> Option<u64> {
         self.system.refresh_memory();
-        // In a container the limit is that of the container.
+        // In a container, the limit is that of the container.
         let limit = self.system.cgroup_limits().map(|limits| limits.free_memory);
         let machine = self.system.available_memory();
         let available = limit.map_or(machine, |limit| limit.min(machine));
@@ -50,7 +50,7 @@ pub fn device_memory(device: &Device) -> Option<u64> {
     device.memory_pool_usage().map(|usage| usage.bytes_reserved)
 }
 
-/// The machine: system, CPU, memory; a name and a text each.
+/// The machine's system, CPU and memory, each as a name and a text.
 pub fn machine() -> Vec<(&'static str, String)> {
     let mut system = System::new();
     system.refresh_memory();

@@ -1,12 +1,12 @@
-//! Capabilities of devices that decide between kernels and host versions.
+//! Capabilities of devices.
 
-use crate::top_k::MAX_TOP_K;
-#[cfg(doc)]
-use crate::{decode_boxes, nms_sorted, top_k_segments};
 use burn::tensor::Device;
 
-/// Whether `device` has [`top_k_segments`], [`nms_sorted`] and [`decode_boxes`] as GPU kernels. Otherwise selection on host
-/// slices is as fast and has no limits.
+/// Largest `k` of [`top_k_segments`](crate::top_k_segments), limited by sorting in the 16 KiB of shared memory that
+/// every WebGPU device has.
+pub const MAX_TOP_K: usize = 2048;
+
+/// Whether `device` selects with GPU kernels, so that reading its tensors makes the host wait.
 pub fn has_selection_kernels(device: &Device) -> bool {
     let device = device.clone().inner();
     match device.as_dispatch() {
@@ -16,9 +16,8 @@ pub fn has_selection_kernels(device: &Device) -> bool {
     }
 }
 
-/// Whether `device` can select numbers of boxes up to `limits` with the GPU kernels [`top_k_segments`], [`nms_sorted`] and
-/// [`decode_boxes`], without a read. Otherwise selection is done on host slices, which has no limits.
-pub fn selects_on_device(device: &Device, limits: &[usize]) -> bool {
-    let limits_fit = limits.iter().all(|limit| (1..=MAX_TOP_K).contains(limit));
-    limits_fit && has_selection_kernels(device)
+/// Whether `device` can select numbers of boxes up to `limits` with [`top_k_segments`](crate::top_k_segments) and
+/// [`nms_sorted`](crate::nms_sorted): a GPU up to [`MAX_TOP_K`], the CPU any number.
+pub fn can_select(device: &Device, limits: &[usize]) -> bool {
+    !has_selection_kernels(device) || limits.iter().all(|&limit| limit <= MAX_TOP_K)
 }

@@ -1,9 +1,9 @@
-//! Memory of the results of CPU operators, kept for the next result of about its size.
+//! Memory pool of the results of CPU operators, for reuse by results of similar size.
 //!
-//! Activations and gradients are tens of MiB each. An allocator takes blocks of that size from the
-//! system and gives them back, and the first touch of every page of a new block costs more than what
-//! many operators compute. Blocks that are no longer used wait here instead. Memory in use and
-//! waiting together does not grow beyond what was in use at the peak, and an eighth.
+//! Activations and gradients are tens of MiB each. An allocator gets blocks of that size from the
+//! system and returns them, and the first access to every page of a new block costs more than
+//! many operators compute. Unused blocks are therefore kept in a pool. Memory in use and
+//! in the pool together is limited to the peak of the memory in use, plus one eighth.
 
 use burn::tensor::{DType, Shape};
 use burn_flex::{FlexTensor, Layout};
@@ -18,12 +18,12 @@ use crate::cpu_conv::Output;
 
 /// Alignment of blocks in bytes: a cache line.
 const ALIGNMENT: usize = 64;
-/// Smaller blocks, in bytes, are left to the allocator, which keeps them itself.
+/// Smaller blocks, in bytes, are left to the allocator, which pools them itself.
 const SMALLEST: usize = 256 << 10;
 
-/// Gives the memory that waits for reuse back to the allocator.
+/// Returns the memory in the pool to the allocator.
 ///
-/// Results of CPU operators keep theirs. Call it when a program that goes on has finished its work on
+/// Results of CPU operators keep theirs. Call it in a program that continues after its work on
 /// images or training.
 pub fn release_cpu_memory() {
     let waiting = std::mem::take(&mut pool().waiting);
@@ -31,7 +31,7 @@ pub fn release_cpu_memory() {
     drop(waiting);
 }
 
-/// A tensor whose every value `compute` writes.
+/// A tensor all of whose values `compute` writes.
 pub(crate) fn write<const D: usize>(shape: [usize; D], compute: impl FnOnce(Output)) -> FlexTensor {
     let shape = Shape::new(shape);
     let mut values = Uninit::new(shape.num_elements());
@@ -40,7 +40,7 @@ pub(crate) fn write<const D: usize>(shape: [usize; D], compute: impl FnOnce(Outp
     unsafe { values.into_tensor(shape) }
 }
 
-/// Contiguous over its whole storage, and not shared where it was not: it can be written in place.
+/// Contiguous over its whole storage, and not shared if it was not before: it can be written in place.
 pub(crate) fn contiguous(tensor: FlexTensor) -> FlexTensor {
     let whole = tensor.is_contiguous()
         && tensor.layout().start_offset() == 0
@@ -52,7 +52,7 @@ pub(crate) fn contiguous(tensor: FlexTensor) -> FlexTensor {
     }
 }
 
-/// f32 values that are to be written before they are read.
+/// Uninitialized f32 values, which must be written before they are read.
 pub(crate) struct Uninit {
     block: Block,
     len: usize,
@@ -68,7 +68,7 @@ impl Uninit {
         Self { block, len }
     }
 
-    /// For threads to write to.
+    /// Access for threads that write.
     pub fn output(&mut self) -> Output {
         // SAFETY: the block has room for `len` values and outlives the writing: it is borrowed from
         // `self`, of which nothing but `into_tensor` can be called.
@@ -77,11 +77,11 @@ impl Uninit {
 
     /// # Safety
     ///
-    /// Every value was written.
+    /// Every value must have been written.
     pub unsafe fn into_tensor(self, shape: Shape) -> FlexTensor {
         assert_eq!(shape.num_elements(), self.len);
         let controller = Box::new(Controller(Some(self.block)));
-        // SAFETY: the values are initialized, says the caller.
+        // SAFETY: the caller guarantees that the values are initialized.
         let bytes = unsafe { Bytes::from_controller(controller, self.len * size_of::<f32>()) };
         FlexTensor::new(bytes, Layout::contiguous(shape), DType::F32)
     }
@@ -121,7 +121,7 @@ impl Drop for Block {
     }
 }
 
-/// Owns the block of a tensor; gives it to the pool in the end.
+/// Owner of a tensor's block, which returns it to the pool when dropped.
 struct Controller(Option<Block>);
 
 impl Controller {
@@ -131,7 +131,7 @@ impl Controller {
 }
 
 impl AllocationController for Controller {
-    /// What the values need; copies of the tensor are allocated with it.
+    /// The alignment of the values, with which copies of the tensor are allocated.
     fn alloc_align(&self) -> usize {
         align_of::<f32>()
     }
@@ -145,7 +145,7 @@ impl AllocationController for Controller {
         _policy: AccessPolicy,
     ) -> Result<&mut [MaybeUninit<u8>], AccessError> {
         let block = self.block();
-        // SAFETY: the block's own memory, exclusive as `self` is.
+        // SAFETY: the block's own memory, exclusive because `self` is.
         Ok(unsafe { std::slice::from_raw_parts_mut(block.start.as_ptr().cast(), block.bytes) })
     }
 
@@ -166,12 +166,12 @@ impl Drop for Controller {
     }
 }
 
-/// Blocks that wait, by their size in bytes.
+/// Unused blocks, by their size in bytes.
 struct Pool {
     waiting: BTreeMap<usize, Vec<Block>>,
     waiting_bytes: usize,
     used_bytes: usize,
-    /// The most that `used_bytes` has been.
+    /// The peak of `used_bytes`.
     peak_bytes: usize,
 }
 
@@ -183,7 +183,7 @@ static POOL: Mutex<Pool> = Mutex::new(Pool {
 });
 
 fn pool() -> MutexGuard<'static, Pool> {
-    // No method leaves the pool inconsistent where it may panic.
+    // A panic in a method cannot leave the pool inconsistent.
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -219,7 +219,7 @@ impl Pool {
         block
     }
 
-    /// Frees the largest blocks until at most `bytes` wait.
+    /// Frees the largest blocks until at most `bytes` are unused.
     fn shrink(&mut self, bytes: usize) {
         while self.waiting_bytes > bytes {
             let Some((&size, _)) = self.waiting.last_key_value() else {
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn a_block_is_taken_again_by_what_fits_it() {
         let mut pool = empty();
-        // Its eighth is room for blocks that wait.
+        // One eighth of it is left for unused blocks.
         let large = pool.take(100_000);
         let block = pool.take(1000);
         let start = block.start;

@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-/// Multiply-adds, or values read and written, that are computed sooner than another thread is woken.
+/// Number of multiply-adds, or of values read and written, that take less time than waking another thread.
 const SMALL: usize = 128 << 10;
 
-/// Calls `work` with every index below `tasks`; on several threads if all of them together are worth it.
+/// Calls `work` with every index below `tasks`; on several threads if the total work is worth it.
 ///
 /// * `operations` - multiply-adds of all tasks, or values that they read or write.
 pub(crate) fn for_each_task(tasks: usize, operations: usize, work: impl Fn(usize) + Sync + Send) {

@@ -1,4 +1,4 @@
-//! Conversion of dtypes for selection.
+//! Conversion of dtypes.
 
 use burn::tensor::{DType, FloatDType, Tensor};
 
@@ -8,4 +8,15 @@ pub(crate) fn to_f32<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
         DType::F32 => tensor,
         _ => tensor.cast(FloatDType::F32),
     }
+}
+
+/// `tensor` in the dtype of `x`.
+pub(crate) fn to_dtype_of<const D: usize, const E: usize>(
+    tensor: Tensor<D>,
+    x: &Tensor<E>,
+) -> Tensor<D> {
+    if tensor.dtype() == x.dtype() {
+        return tensor;
+    }
+    tensor.cast(FloatDType::from(x.dtype()))
 }

@@ -1,14 +1,14 @@
 //! Buffers and element-wise launches, shared by the launches of all kernels.
 //!
 //! The kernels index their buffers as dense row-major arrays. Burn's tensors need not be dense: CUDA pads
-//! the rows of what `empty_device_dtype` and `zeros_client` allocate, slices keep the strides of their
+//! the rows of tensors that `empty_device_dtype` and `zeros_client` allocate, slices keep the strides of their
 //! source, and permuted or expanded tensors have strides of their own. So every launch takes its buffers
 //! from here: [`dense`] makes an input dense, [`empty`] and [`zeros`] allocate dense outputs, and
-//! [`buffer`] refuses everything else. `clippy.toml` forbids the other functions in this workspace.
+//! [`buffer`] rejects everything else. `clippy.toml` forbids the other functions in this workspace.
 
 #![allow(
     clippy::disallowed_methods,
-    reason = "the one place where they are used with care"
+    reason = "the only place that may use them, because it checks the layout"
 )]
 
 use burn::tensor::{DType, Shape};
@@ -19,16 +19,16 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::*;
 
-/// Units of a cube of an element-wise launch: WebGPU guarantees as many.
+/// Units per cube of an element-wise launch, the maximum that WebGPU guarantees.
 pub(crate) const UNITS: u32 = 256;
 
-/// The tensor with dense rows; a copy where it is padded, permuted or expanded.
+/// The tensor with dense rows; a copy if it is padded, permuted or expanded.
 pub(crate) fn dense(tensor: CubeTensor) -> CubeTensor {
     into_contiguous(tensor)
 }
 
-/// An uninitialized dense tensor on the device of `like`. A tensor without elements has one in memory:
-/// CUDA refuses to allocate zero bytes.
+/// An uninitialized dense tensor on the device of `like`. A tensor without elements gets a buffer of one element:
+/// CUDA cannot allocate zero bytes.
 pub(crate) fn empty<const D: usize>(
     like: &CubeTensor,
     shape: [usize; D],
@@ -64,18 +64,18 @@ pub(crate) fn zeros<const D: usize>(
 ///
 /// # Panics
 ///
-/// If it is not dense: the kernel would read and write the wrong elements.
+/// If it is not dense, because the kernel would read and write the wrong elements.
 pub(crate) fn buffer(tensor: &CubeTensor) -> BufferArg {
     assert!(
         tensor.is_contiguous(),
-        "a kernel's buffer has to be dense, not of shape {:?} with strides {:?}",
+        "a kernel's buffer must be dense, not of shape {:?} with strides {:?}",
         tensor.meta.shape(),
         tensor.meta.strides()
     );
     tensor.clone().into_buffer_arg()
 }
 
-/// Cubes and their size for an element-wise launch of `units` units. The kernel stops units beyond.
+/// Number and size of cubes for an element-wise launch of `units` units. The kernel must stop further units.
 pub(crate) fn elementwise(on: &CubeTensor, units: usize) -> (CubeCount, CubeDim) {
     let cube = CubeDim::new_1d(UNITS);
     (calculate_cube_count_elemwise(&on.client, units, cube), cube)

@@ -1,18 +1,18 @@
 //! The detection operators that Burn lacks: multi-level RoIAlign with its gradient, box decoding,
 //! non-maximum suppression, top-k selection, matching, sampling, mask targets and pasting; and
-//! convolutions where Burn's are slow or wrong.
+//! convolutions for cases in which Burn's are slow or wrong.
 //!
-//! Operators on tensors run on every backend with static shapes: what is selected stands in fixed
-//! slots, and a slot whose score is minus infinity is empty. [`top_k`], [`nms`], [`batched_nms`] and
-//! [`paste_bits`] work on host slices and return as much as there is. The CPU version of each is the
-//! oracle that GPU kernels are tested against.
+//! Operators on tensors run on every backend with static shapes: selected boxes are in fixed
+//! slots, and a slot with a score of minus infinity is padding. [`top_k`], [`nms`], [`batched_nms`] and
+//! [`paste_bits`] work on host slices and return results of any length. The CPU version of each is the
+//! reference that GPU kernels are tested against.
 //!
 //! Features: `flex` (CPU), `wgpu`, `cuda`, `fusion`.
 #![warn(missing_docs)]
-// A library prints nothing; and these panic where nobody reads.
+// A library does not print, and the print macros panic if the output is closed.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 // Without flex nothing calls some of the CPU versions; without any backend operators have no implementation
-// that uses what they are given.
+// that uses their parameters.
 #![cfg_attr(not(feature = "flex"), allow(dead_code))]
 #![cfg_attr(
     not(any(feature = "flex", feature = "wgpu", feature = "cuda")),
@@ -45,7 +45,7 @@ pub mod roi_align;
 mod sampling;
 mod top_k;
 
-pub use capability::{has_selection_kernels, selects_on_device};
+pub use capability::{MAX_TOP_K, can_select, has_selection_kernels};
 pub use conv::{ConvParams, conv2d};
 pub use conv1x1::conv1x1;
 pub use conv3x3::conv3x3;
@@ -62,4 +62,4 @@ pub use paste::{
 };
 pub use roi_align::{PyramidLevel, RoiAlignParams, pack_pyramid, roi_align};
 pub use sampling::{mix, sampling_key, sampling_scores};
-pub use top_k::{MAX_TOP_K, top_k, top_k_segments};
+pub use top_k::{top_k, top_k_segments};

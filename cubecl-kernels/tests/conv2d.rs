@@ -1,4 +1,4 @@
-//! conv2d on the CPU against the same convolution by Burn's own operations, with all gradients.
+//! conv2d on the CPU compared with Burn's own operations, with all gradients.
 
 mod random;
 
@@ -35,11 +35,11 @@ fn case(random: &mut Random) -> Case {
     }
 }
 
-/// Output, and the gradients of x, weight, scale, bias and residual (empty where there is none).
+/// Output, and the gradients of x, weight, scale, bias and residual (empty if there is none).
 fn run(case: &Case, seed: u64, ours: bool) -> [Vec<f32>; 6] {
     let device = Device::flex().autodiff();
     let mut random = Random(seed);
-    // Small whole numbers: every sum is exact in f32, whatever its order.
+    // Small whole numbers: every sum is exact in f32, in any order.
     let mut values = |shape: &[usize]| {
         let values: Vec<f32> = (0..shape.iter().product())
             .map(|_| random.whole(3))
@@ -132,7 +132,7 @@ fn whole_numbers_agree_to_the_bit() {
     }
 }
 
-/// Other dtypes than f32 take Burn's convolution; parameters are rounded to the dtype of the input.
+/// Other dtypes than f32 use Burn's convolution; parameters are rounded to the dtype of the input.
 #[test]
 fn bf16_gives_bf16() {
     let device = Device::flex();
@@ -150,7 +150,7 @@ fn bf16_gives_bf16() {
     }
 }
 
-/// Tensors that are views: what the operator reads is what they show.
+/// Tensors that are views: the operator must read the values of the view.
 #[test]
 fn views_are_read_as_they_show() {
     let device = Device::flex();

@@ -1,7 +1,7 @@
-//! conv3x3 on the GPU adapter and on the CPU, against Burn's convolution and its gradients on the CPU.
+//! conv3x3 on the GPU adapter and on the CPU, compared with Burn's convolution and its gradients on the CPU.
 //!
-//! Most data are small whole numbers: every sum is then exact in f32 whatever its order, so that the
-//! two must agree bit for bit. Fractions are compared within a bound on what rounding can do.
+//! Most data are small whole numbers, for which every sum is exact in f32 in any order, so the
+//! two must be bit-equal. Fractions are compared within a bound on the rounding error.
 
 mod adapter;
 mod random;
@@ -45,7 +45,7 @@ const NAMES: [&str; 4] = [
 fn cases(random: &mut Random, count: usize) -> Vec<Case> {
     const CHANNELS: [usize; 8] = [1, 3, 4, 5, 8, 16, 64, 256];
     const SIZES: [usize; 10] = [1, 2, 3, 7, 8, 9, 16, 17, 33, 64];
-    /// Multiply-adds: which take the CPU about ten milliseconds.
+    /// Number of multiply-adds that take the CPU about ten milliseconds.
     const WORK: usize = 20_000_000;
     let mut draw = || Case {
         n: 1 + random.below(3),
@@ -82,7 +82,7 @@ impl Case {
         }
     }
 
-    /// Terms of the longest sum behind each result.
+    /// Number of terms of the longest sum behind each result.
     fn terms(&self) -> [usize; 4] {
         let [n, o, h, w] = self.output();
         [9 * self.c + 1, 9 * o, n * h * w, n * h * w]
@@ -162,8 +162,8 @@ fn assert_equal(case: &Case, got: &Results, want: &Results) {
 
 fn assert_within_rounding(case: &Case, got: &Results, want: &Results) {
     for (i, terms) in case.terms().into_iter().enumerate() {
-        // A term is at most 1, and so a partial sum of `terms` of them rounds by half of
-        // `terms * EPSILON` at most; that it does so in one direction does not happen.
+        // A term is at most 1, so rounding changes a partial sum of `terms` terms by at most half of
+        // `terms * EPSILON`; that all of them round in one direction does not happen.
         let bound = terms as f32 * f32::EPSILON;
         for (got, want) in got[i].iter().zip(&want[i]) {
             let name = NAMES[i];
@@ -188,7 +188,7 @@ fn whole_numbers_agree_to_the_bit() {
     }
 }
 
-/// A case is an image: its output and the gradient of its input. The gradients of weights and bias
+/// Each case is an image with its output and the gradient of its input. The gradients of weights and bias
 /// are sums over the images of a round.
 #[test]
 fn ten_thousand_random_images() {
@@ -242,7 +242,7 @@ fn the_cpu_agrees_with_burns_convolution() {
         let whole = case.data(|| random.whole(3));
         let got = ours(&case, &whole, &Device::flex(), FloatDType::F32);
         assert_equal(&case, &got, &burns(&case, &whole));
-        // A sum near zero may round to either side of it, and take its gradient along.
+        // A sum near zero may round to either side of it, which changes its gradient.
         case.relu = false;
         let data = case.data(|| random.between(-1.0, 1.0));
         let got = ours(&case, &data, &Device::flex(), FloatDType::F32);
@@ -257,7 +257,7 @@ fn fractions_agree_within_rounding() {
     };
     let mut random = Random(3);
     for mut case in cases(&mut random, 40) {
-        // A sum near zero may round to either side of it, and take its gradient along.
+        // A sum near zero may round to either side of it, which changes its gradient.
         case.relu = false;
         let data = case.data(|| random.between(-1.0, 1.0));
         let got = ours(&case, &data, &adapter.device, FloatDType::F32);
@@ -297,8 +297,8 @@ fn two_runs_agree_to_the_bit() {
     }
 }
 
-/// Whole numbers up to 2048, and even ones to 4096, are exact in f16: results stay the same. Sums do
-/// not: 2048 ones and one more are 2048 in f16.
+/// Whole numbers up to 2048, and even ones to 4096, are exact in f16, so results do not change. Sums
+/// would: in f16, 2048 plus 1 is 2048.
 #[test]
 fn halves_are_summed_in_full() {
     let Some(adapter) = adapter::adapter() else {

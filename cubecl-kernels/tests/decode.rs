@@ -20,7 +20,7 @@ const PARAMS: [BoxDecoding; 2] = [
     },
 ];
 
-/// `exp` and division may be a few units in the last place off, of boxes up to 1e5 pixels; the few
+/// `exp` and division may be off by a few units in the last place, for boxes up to 1e5 pixels; the few
 /// larger ones extend beyond the image and are clipped.
 const TOLERANCE: f32 = 1e-2;
 
@@ -36,7 +36,7 @@ struct Batch {
     sizes: Vec<f32>,
 }
 
-/// A delta, one in twenty broken or huge.
+/// A delta; one in twenty is invalid or huge.
 fn delta(random: &mut Random) -> f32 {
     match random.below(100) {
         0 => f32::NAN,
@@ -49,7 +49,7 @@ fn delta(random: &mut Random) -> f32 {
     }
 }
 
-/// A box; points, lines, inverted and huge ones among them.
+/// A box; some are points, lines, inverted or huge.
 fn reference(random: &mut Random) -> [f32; 4] {
     let [x, y] = [0; 2].map(|_| random.between(0.0, 400.0));
     let [w, h] = [0; 2].map(|_| random.between(-20.0, 180.0));
@@ -109,7 +109,7 @@ impl Batch {
         (boxes.as_chunks::<4>().0.to_vec(), kept)
     }
 
-    /// The cut box of a slot, if all of it is finite.
+    /// The clipped box of a slot, if all of it is finite.
     fn expected(&self, slot: usize, params: &BoxDecoding) -> Option<[f32; 4]> {
         let [_, slots, deltas, own, references] = self.shape;
         let index = usize::try_from(self.indices[slot]).ok()?;

@@ -1,4 +1,4 @@
-//! Operations on feature maps on the CPU against Burn's own operations, with their gradients.
+//! Operations on feature maps on the CPU compared with Burn's own operations, with their gradients.
 
 mod random;
 
@@ -22,7 +22,7 @@ fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_into_vec().expect("f32")
 }
 
-/// Output and the gradients of `inputs` for a gradient of the output that `seed` decides.
+/// Output and the gradients of `inputs`, for a random gradient of the output.
 fn results<const D: usize>(output: Tensor<D>, inputs: &[&Tensor<4>], seed: u64) -> Vec<Vec<f32>> {
     let grad = tensor(&mut Random(seed), output.dims()).detach();
     let gradients = (output.clone() * grad).sum().backward();

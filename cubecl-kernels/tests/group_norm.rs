@@ -1,4 +1,4 @@
-//! Group norm on the CPU against the same norm by Burn's own operations.
+//! Group norm on the CPU compared with Burn's own operations.
 
 mod random;
 
@@ -46,7 +46,7 @@ fn run(case: &Case, ours: bool) -> Vec<Vec<f32>> {
     };
     let len = case.shape.iter().product();
     let [n, c, h, w] = case.shape;
-    // A mean far from zero shows sums that cancel.
+    // With a mean far from zero, sums cancel.
     let image = |values| Tensor::<4>::from_data(TensorData::new(values, case.shape), &device);
     let channel = |values| Tensor::<1>::from_data(TensorData::new(values, [c]), &device);
     let x = image(draw(len, 20.0)).require_grad();
@@ -104,12 +104,12 @@ fn output_and_gradients_are_those_of_burns_operations() {
     for _ in 0..150 {
         let case = case(&mut random);
         if case.shape[2] * case.shape[3] < 16 {
-            // The variance of so few values may be near zero, and its reciprocal anything.
+            // The variance of so few values may be near zero, and its reciprocal arbitrary.
             continue;
         }
         let (mut got, want) = (run(&case, true), run(&case, false));
         if case.relu {
-            // A value near zero may round to either side of it, and take its gradient along.
+            // A value near zero may round to either side of it, which changes its gradient.
             got.truncate(1);
         }
         let names = ["output", "x", "weight", "bias", "residual"];
@@ -118,7 +118,7 @@ fn output_and_gradients_are_those_of_burns_operations() {
                 .iter()
                 .fold(1.0f32, |largest, value| largest.max(value.abs()));
             for (got, want) in got.iter().zip(want) {
-                // f32 resolves 20 to 2e-6; normed by a deviation of about 0.6 and summed, a few times that.
+                // f32 resolves 20 to 2e-6; divided by a standard deviation of about 0.6 and summed, a few times that.
                 let bound = 1e-4 * largest;
                 assert!(
                     (got - want).abs() <= bound,

@@ -1,8 +1,8 @@
 //! Every operator with its inputs in every memory layout: padded rows, views into a buffer, permuted and
-//! expanded tensors give the bits that dense ones give. What dense ones give is checked beside the CPU
+//! expanded tensors give the same bits as dense ones. The results of dense ones are compared with the CPU
 //! versions in the other tests.
 //!
-//! Row lengths are no multiples of what devices align rows to, so that outputs are padded wherever the
+//! Row lengths are not multiples of the alignment of rows, so that outputs are padded if the
 //! device pads (CUDA).
 
 mod adapter;

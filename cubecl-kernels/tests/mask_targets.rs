@@ -7,8 +7,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_kernels::{BitMasks, MaskWindow, mask_target, mask_targets};
 use random::Random;
 
-/// Tolerance: the weights of the samples of a target add up to one, each rounded, with 30 samples per axis and positions up
-/// to 2,000 pixels rounded to 1e-4 pixels.
+/// Tolerance: the weights of the samples of a target add up to one, each rounded, with 30 samples per axis and
+/// positions up to 2,000 pixels rounded to 1e-4 pixels.
 const TOLERANCE: f32 = 1e-3;
 
 struct Mask {
@@ -55,8 +55,8 @@ impl Mask {
     }
 }
 
-/// Boxes inside, across and far outside an image, and without area. Corners are multiples of a quarter pixel, so that no
-/// sample is within rounding of the edge of the image, where its weight is discontinuous.
+/// Boxes inside, across and far outside an image, and without area. Corners are multiples of a quarter pixel, so that
+/// no sample is within rounding of the edge of the image, where its weight is discontinuous.
 fn roi(random: &mut Random, (width, height): (usize, usize)) -> [f32; 4] {
     let mut at = |limit: usize| random.below(4 * limit + 80) as f32 / 4.0 - 10.0 + 0.125;
     let (x, y, w, h) = (at(width), at(height), at(width), at(height));
@@ -105,7 +105,7 @@ fn the_adapter_equals_the_cpu() {
             .iter()
             .for_each(|mask| table.push(mask.window, &mask.cells));
         let rois: Vec<[f32; 4]> = (0..n * slots)
-            .map(|region| roi(random, sizes[region / slots]))
+            .map(|index| roi(random, sizes[index / slots]))
             .collect();
         let matched: Vec<i32> = (0..n * slots)
             .map(|_| random.below(masks + 1) as i32 - 1)
@@ -122,24 +122,24 @@ fn the_adapter_equals_the_cpu() {
             found.into_data().iter::<f32>().collect()
         };
         let (found, flex) = (targets(&adapter.device), targets(&Device::flex()));
-        for region in 0..n * slots {
-            let wanted = match usize::try_from(matched[region]) {
+        for index in 0..n * slots {
+            let wanted = match usize::try_from(matched[index]) {
                 Err(_) => vec![0.0; side * side],
                 Ok(matched) => {
-                    let mask = &drawn[region / slots * masks + matched];
+                    let mask = &drawn[index / slots * masks + matched];
                     let image = mask.window.image;
-                    mask_target(&rois[region], side, image, |y, x| mask.at(y, x))
+                    mask_target(&rois[index], side, image, |y, x| mask.at(y, x))
                 }
             };
-            let cells = region * side * side..(region + 1) * side * side;
-            assert_eq!(flex[cells.clone()], wanted, "region {region} on flex");
+            let cells = index * side * side..(index + 1) * side * side;
+            assert_eq!(flex[cells.clone()], wanted, "RoI {index} on flex");
             for (found, wanted) in found[cells].iter().zip(&wanted) {
                 partial += usize::from((0.1..0.9).contains(wanted));
                 assert!(
                     (found - wanted).abs() < TOLERANCE,
                     "{found}, not {wanted}: {:?} of {:?}",
-                    rois[region],
-                    sizes[region / slots]
+                    rois[index],
+                    sizes[index / slots]
                 );
             }
         }

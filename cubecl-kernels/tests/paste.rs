@@ -9,11 +9,11 @@ use random::Random;
 
 const THRESHOLD: f32 = 0.5;
 
-/// How near to the threshold rounding may decide: a probability is a sum of four products, whose
-/// weights come from positions of up to 30 cells, rounded thrice.
+/// Tolerance around the threshold: a probability is a sum of four products, whose
+/// weights come from positions of up to 30 cells, rounded three times.
 const NEAR: f32 = 3.0 * 30.0 * f32::EPSILON;
 
-/// An image's size, and a mask's box in it.
+/// The size of an image, and the box of a mask in it.
 struct Place {
     width: usize,
     height: usize,
@@ -49,7 +49,7 @@ fn place(random: &mut Random) -> Place {
     }
 }
 
-/// Probabilities of one of the kinds that a mask can be.
+/// Probabilities of a mask, of one of several kinds.
 fn mask(random: &mut Random, cells: usize) -> Vec<f32> {
     let kind = random.below(12);
     let cell = |random: &mut Random| match kind {
@@ -85,7 +85,7 @@ fn pasted(
     bits
 }
 
-/// The pixels whose bits are not those of the float version, rounding aside.
+/// Number of pixels whose bits differ from the float version, except by rounding.
 fn check(place: &Place, side: usize, mask: &[f32], bits: &[u32], who: &str) {
     let Place {
         width,
@@ -107,15 +107,15 @@ fn check(place: &Place, side: usize, mask: &[f32], bits: &[u32], who: &str) {
              {width}x{height}, {side} cells a side"
         );
     }
-    // The rows past the last are no pixels.
+    // Rows after the last one are not pixels.
     if !wanted.height.is_multiple_of(32) {
         let last = bits.chunks(words.max(1)).filter_map(|column| column.last());
         assert!(last.fold(0, |all, &word| all | word) >> (wanted.height % 32) == 0);
     }
 }
 
-/// Which pixels lie within a cell of a NaN. CUDA's fused multiply-add moves a position by one rounding:
-/// past a whole number it reads the neighboring cell, whose weight of zero turns NaN into NaN.
+/// The pixels within a cell of a NaN. CUDA's fused multiply-add moves a position by one rounding:
+/// beyond an integer it reads the neighbouring cell, whose weight of zero turns NaN into NaN.
 fn near_nan(place: &Place, side: usize, mask: &[f32]) -> Vec<bool> {
     let is_nan = |row: usize, column: usize| mask[row * side + column].is_nan();
     let near = |cell: usize| {
@@ -143,7 +143,7 @@ fn ten_thousand_random_masks() {
     let done = random::cases("paste", 36, |random, round| {
         let side = [28, 28, 1, 2, 7, 14][round % 6];
         let count = [1, 255, 256, 257, 500, 1000][round / 6 % 6];
-        // Several launches a round now and then, masks cut among them.
+        // Sometimes several launches per round, with masks divided among them.
         let words = if round % 5 == 0 {
             3000
         } else {

@@ -101,8 +101,8 @@ fn forward_case(
     let found = floats(found);
     let wanted: Vec<f32> = wanted.iter::<f32>().collect();
     let each = channels * height * width;
-    let regions = found.chunks(each).zip(wanted.chunks(each));
-    for (row, (found, wanted)) in rows.as_chunks::<6>().0.iter().zip(regions) {
+    let pooled = found.chunks(each).zip(wanted.chunks(each));
+    for (row, (found, wanted)) in rows.as_chunks::<6>().0.iter().zip(pooled) {
         let tolerance = SUMMED + placed(reach(row, params).unwrap_or(0.0).min(65536.0));
         for (found, wanted) in found.iter().zip(wanted) {
             assert!(

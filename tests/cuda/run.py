@@ -1,4 +1,4 @@
-"""Runs mrcnn's CUDA backend in the rig and prints what was seen, case by case.
+"""Runs mrcnn's CUDA backend in the rig and prints the results case by case.
 
 usage: run.py --rig DIR --target DIR [--full] [--only NAME,...] [--out DIR]
 
@@ -30,7 +30,7 @@ persistent_memory = "{memory}"
 
 
 class Case:
-    """One command in the rig. `check` looks at its folder afterwards and returns what is wrong."""
+    """One command in the rig. `check` examines its folder afterwards and returns the problems."""
 
     def __init__(self, name, sm, precision, command, mode="exec", seconds=300, env=None, check=None, cuda="12"):
         self.name, self.sm, self.precision, self.command = name, sm, precision, command
@@ -43,7 +43,7 @@ def environment(rig, case, out):
     text = subprocess.run(["bash", "-c", script], env={**os.environ, "MOCK_CUDA": case.cuda}, stdout=subprocess.PIPE, check=True).stdout
     env = dict(line.split("=", 1) for line in text.decode().split("\0") if "=" in line)
     env.update(MOCK_SM=str(case.sm), MOCK_OUT=str(out), MOCK_LAUNCH_LOG="1", MRCNN_TEST_BACKEND="cuda", RUST_BACKTRACE="0", MRCNN_WATCHDOG_S="0")
-    # Every dry run assembles; what is executed is compiled by the host's compiler instead.
+    # Every dry run assembles; executed kernels are compiled by the host's compiler instead.
     env.update({"MOCK_EXEC": "1", "MOCK_PTXAS": ""} if case.mode == "exec" else {"MOCK_EXEC": "0", "MOCK_PTXAS": env["MOCK_ASSEMBLER"]})
     env.update(case.env)
     return env
@@ -59,7 +59,7 @@ def reports(out, name):
 
 
 def coverage(out):
-    """Of the tuned convolutions and matrix products: how many have a candidate for tensor cores that ran."""
+    """Number of tuned convolutions and matrix products with a candidate for tensor cores that ran."""
     total = covered = 0
     missing = []
     for line in lines(out / "decisions.jsonl"):
@@ -86,7 +86,7 @@ def run(case, rig, folder):
         if old.is_file():
             old.unlink()
     executed = case.mode == "exec"
-    # In executed runs every tensor has memory of its own, so that accesses beyond it are seen.
+    # In executed runs every tensor has its own allocation, so that accesses beyond it are detected.
     settings = dict(level="minimal" if executed else "balanced", exhaustive="false" if executed else "true", memory="enforced" if executed else "enabled")
     (out / "cubecl.toml").write_text(CUBECL.format(out=out, **settings))
     start = time.monotonic()

@@ -91,8 +91,13 @@ impl Model {
             label: 1,
             score: 1.0,
         };
-        let found = self.predictor.model().detect_masks(&features, vec![vec![object]]);
-        self.predictor.paste(found, &[sizes(&planes, &grey)]).await?;
+        let found = self
+            .predictor
+            .model()
+            .detect_masks(&features, vec![vec![object]]);
+        self.predictor
+            .paste(found, &[sizes(&planes, &grey)])
+            .await?;
         Ok(())
     }
 
@@ -117,7 +122,10 @@ impl Model {
         boxes.truncate(max_detections);
         timings.end("boxes");
         let found = self.predictor.model().detect_masks(&features, vec![boxes]);
-        let found = self.predictor.paste(found, &[sizes(&planes, &image)]).await?;
+        let found = self
+            .predictor
+            .paste(found, &[sizes(&planes, &image)])
+            .await?;
         timings.end("masks");
         let detections: Vec<Detection> = found.into_iter().flatten().collect();
         let detections = output::detections(&detections, self.predictor.classes());

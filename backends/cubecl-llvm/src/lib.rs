@@ -1,13 +1,13 @@
 //! A stand-in for `cubecl-llvm` 0.11.3 with only the types that `cubecl-cuda` names.
 //!
-//! Why it exists: burn's `cuda` feature depends on `cubecl-cuda`, which always links `cubecl-llvm`,
+//! Burn's `cuda` feature depends on `cubecl-cuda`, which always links `cubecl-llvm`,
 //! whose build script downloads a prebuilt LLVM. Machines without that download (ours, and any
 //! offline build) could not build the CUDA backend at all. This workspace enables
 //! `cubecl/cuda-cpp`, so every kernel goes through CUDA C++ and NVRTC at run time — the path that
 //! also offers TMA and asynchronous copies — and the LLVM path is never taken. The crate is put in
 //! by `[patch.crates-io]` in the workspace's `Cargo.toml`.
 //!
-//! Asking it to compile is an error that says so. It contains no code of the crate it replaces.
+//! Compiling with it is an error. It contains no code of the crate that it replaces.
 
 use cubecl_core::{Compiler, ir::nvidia::SmArch, prelude::KernelDefinition};
 use cubecl_runtime::{compiler::CompilationError, kernel::BufferIOAttr};
@@ -23,7 +23,7 @@ pub enum LlvmTarget {
 /// The LLVM compiler's handle: constructible, never able to compile.
 #[derive(Clone, Debug, Default)]
 pub struct PlironCompiler {
-    /// What it would compile for.
+    /// The compilation target.
     pub target: LlvmTarget,
 }
 
@@ -55,12 +55,12 @@ pub struct NvptxModule {
     pub io: Vec<BufferIOAttr>,
 }
 
-/// What compilation would produce.
+/// The result of a compilation.
 #[derive(Clone, Debug)]
 pub enum PlironArtifact {
     /// A PTX module.
     NvptxCode(NvptxModule),
-    /// Nothing: keeps callers' catch-all arm reachable.
+    /// No artifact; it keeps the catch-all arm of callers reachable.
     None,
 }
 
@@ -122,7 +122,7 @@ pub mod nvptx {
 
 /// Types shared by the targets.
 pub mod shared {
-    /// Which features the LLVM path lowers.
+    /// The features that the LLVM path lowers.
     pub mod lowered_features {
         /// The GPU family.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]

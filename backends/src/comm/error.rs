@@ -79,8 +79,8 @@ pub enum CommError {
     },
     /// There are several processes without a common secret.
     #[error(
-        "the processes of a run need a shared secret, so that no other program can join them, but MRCNN_TOKEN is not set \
-         (16 characters or more): set it to the same value for all of them, e.g. \
+        "the processes of a run need a shared secret, so that no other program can join them, but MRCNN_TOKEN is not \
+         set (16 characters or more): set it to the same value for all of them, e.g. \
          export MRCNN_TOKEN=$(openssl rand -hex 32) before srun; --gpus and mpirun need none"
     )]
     NoToken,

@@ -6,6 +6,7 @@
 
 #[cfg(any(feature = "mpi", feature = "cuda", test))]
 mod buckets;
+mod connect;
 mod error;
 mod launch;
 #[cfg(feature = "mpi")]
@@ -15,16 +16,17 @@ mod nccl;
 #[cfg(feature = "cuda")]
 mod nccl_library;
 mod rendezvous;
-mod share;
+mod shard;
 mod single;
 mod token;
 mod watch;
 mod workers;
 
+pub use connect::connect;
 pub use error::CommError;
-pub use launch::{Launch, connect};
+pub use launch::Launch;
 pub use rendezvous::{Meeting, exchange_id};
-pub use share::share;
+pub use shard::shard;
 pub use single::Single;
 pub use token::Token;
 pub use watch::{Waiting, Watch};

@@ -1,6 +1,6 @@
 //! `mrcnn-cli dataset check`.
 
-use crate::out;
+use crate::terminal::out;
 use anyhow::{Result, bail};
 use clap::Args;
 use mrcnn_core::data::import::repair;
@@ -8,6 +8,7 @@ use mrcnn_core::data::{check, summarized};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct CheckArgs {
     /// Dataset folder, or an annotation file
     dir: PathBuf,
@@ -22,7 +23,7 @@ pub struct CheckArgs {
     fix: Option<PathBuf>,
 }
 
-pub const CHECK_EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   mrcnn-cli dataset check ~/my_coco
   mrcnn-cli dataset check export/result.json --images export/images --all

@@ -1,6 +1,6 @@
 //! `mrcnn-cli dataset convert`.
 
-use crate::out;
+use crate::terminal::out;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use mrcnn_core::data::import::{Format, ImportSpec, import};

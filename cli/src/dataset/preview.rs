@@ -1,8 +1,7 @@
 //! `mrcnn-cli dataset preview`.
 
-use crate::args::{OverrideArgs, load_config};
-use crate::out;
-use crate::predict::free_folder;
+use crate::shared::{OverrideArgs, free_folder, load_config};
+use crate::terminal::out;
 use anyhow::{Context, Result};
 use clap::Args;
 use mrcnn_core::data::{Dataset, OnProblem};

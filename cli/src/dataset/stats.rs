@@ -1,6 +1,6 @@
 //! `mrcnn-cli dataset stats`.
 
-use crate::out;
+use crate::terminal::out;
 use anyhow::{Context, Result};
 use clap::Args;
 use mrcnn_core::data::{Dataset, OnProblem, Statistics, find_splits_in};

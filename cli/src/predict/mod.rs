@@ -1,12 +1,15 @@
 //! `mrcnn-cli predict`.
 
+mod args;
 mod inputs;
 mod output;
 
-use crate::args::{PredictArgs, PrintFormat};
+pub use args::PredictArgs;
+
 use crate::interrupt::Requests;
 use crate::progress::bar;
-use crate::{note, out, terminal};
+use crate::shared::{PrintFormat, free_folder};
+use crate::terminal::{self, note, out};
 use anyhow::{Context, Result, anyhow, bail};
 use indicatif::ProgressBar;
 use inputs::Input;
@@ -333,11 +336,4 @@ fn newest_weights(runs: &Path) -> Result<PathBuf> {
                 "no weights: give --weights FILE, or train first (no best.safetensors under runs/)"
             )
         })
-}
-
-/// Creates the folder, or `-2`, `-3` and so on if it is in use.
-pub fn free_folder(path: &Path) -> Result<PathBuf> {
-    let path = mrcnn_core::train::free_name(path);
-    std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
-    Ok(path)
 }

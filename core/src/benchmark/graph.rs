@@ -9,7 +9,7 @@ use crate::model::{DetectionSlots, MaskRcnn, ScoredBox};
 use crate::predict::{PredictError, input};
 use burn::module::Module;
 use burn::tensor::{Device, capture};
-use mrcnn_kernels::selects_on_device;
+use mrcnn_kernels::{can_select, has_selection_kernels};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -49,7 +49,7 @@ pub fn benchmark_graph(
         None => MaskRcnn::new(&config.model, config.train.seed, &device),
     };
     let model = model.with_precision(spec.precision);
-    if !selects_on_device(&device, &model.selection_limits()) {
+    if !has_selection_kernels(&device) || !can_select(&device, &model.selection_limits()) {
         return Err(BenchmarkError::NoGraph(format!("{device:?}")));
     }
     let (warmup, steps) = (spec.warmup, spec.steps);

@@ -1,17 +1,13 @@
-//! Boxes on the host: geometry, anchors, delta coder, matching and sampling.
+//! Boxes on the host: geometry, anchors and the delta coder.
 //!
 //! A box is `[x1, y1, x2, y2]` in pixels; its area is `(x2 - x1) * (y2 - y1)`.
 
 mod anchors;
 mod coder;
-mod matcher;
-mod sampler;
 
 pub use anchors::{Anchors, cell_anchors};
 pub use coder::{BOX_CLIP, BoxCoder};
-pub use matcher::{Match, Matcher};
 pub use mrcnn_kernels::iou;
-pub use sampler::{Sampled, sample_balanced};
 
 /// A box `[x1, y1, x2, y2]` in pixels.
 pub type Bbox = [f32; 4];

@@ -220,13 +220,13 @@ fn scale(bbox: [f64; 4], extent: Corners) -> Option<[f64; 2]> {
     let [fx, fy] = factors;
     let explained = [(x * fx, extent[0]), (y * fy, extent[1])];
     // The factor cannot be determined for an object at the origin.
-    let told = extent[0] > 8.0 && extent[1] > 8.0;
+    let is_reliable = extent[0] > 8.0 && extent[1] > 8.0;
     let close = explained
         .iter()
         .all(|(scaled, wanted)| (scaled - wanted).abs() <= EXPLAINED);
     // Rounding of a small object looks like a factor near 1.
     let different = fx.max(1.0 / fx) > 1.3 && fy.max(1.0 / fy) > 1.3;
-    (told && close && different).then_some(factors)
+    (is_reliable && close && different).then_some(factors)
 }
 
 /// Whether polygons lie within the unit square of an image that is larger, so that they are fractions of the image
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_are_told_apart() {
+    fn causes_are_distinguished() {
         let cases = [
             ([30.0, 20.0, 50.0, 40.0], "good"),
             ([29.4, 19.3, 51.0, 41.9], "good"),

@@ -61,7 +61,7 @@ pub fn evaluate_over_ranks(
     let progress: &mut Progress<'_> = &mut progress;
     // Shards consist of whole batches, because the images of a batch determine its padding.
     let images = dataset.samples.len();
-    let batches = Rank::of(comm).share(images.div_ceil(EVAL_BATCH));
+    let batches = Rank::of(comm).shard(images.div_ceil(EVAL_BATCH));
     let [first, end] = [batches.start, batches.end].map(|b| (b * EVAL_BATCH).min(images));
     let samples = &dataset.samples[first..end];
     let found = predict_samples(predictor, dataset, samples, progress)?;
@@ -163,7 +163,7 @@ fn predict_all(
 const DRAWN_SCORE: f32 = 0.5;
 
 /// An image of a dataset side by side with itself: with its ground truth, and with the confident detections.
-pub fn truth_and_prediction(
+pub fn ground_truth_and_prediction(
     sample: &Sample,
     detections: &[Detection],
     dataset: &Dataset,
@@ -188,7 +188,7 @@ pub fn truth_and_prediction(
     ]))
 }
 
-/// Writes [`truth_and_prediction`] of the first `count` images to `folder/ID.png`.
+/// Writes [`ground_truth_and_prediction`] of the first `count` images to `folder/ID.png`.
 pub fn draw_predictions(
     folder: &Path,
     dataset: &Dataset,
@@ -205,7 +205,7 @@ pub fn draw_predictions(
             continue;
         };
         let path = folder.join(format!("{image_id}.png"));
-        truth_and_prediction(sample, detections, dataset)?
+        ground_truth_and_prediction(sample, detections, dataset)?
             .save(&path)
             .map_err(|error| io_error(&path, std::io::Error::other(error)))?;
     }

@@ -6,16 +6,14 @@ use super::memory::Activations;
 use super::roi::RoiHeads;
 use super::roi::mask_head::mask_probabilities;
 use super::roi::pool::{PackedPyramid, Rois};
-use super::roi::select::{DetectionSlots, ScoredBox, host_detections, postprocess_slots};
-use super::rpn::head::Rpn;
-use super::rpn::proposals::{AnchorSlots, HostRpn, filter_proposal_slots};
-use super::slots::{BoxSlots, image_sizes};
-use crate::boxes::Anchors;
+use super::roi::select::{DetectionSlots, ScoredBox, postprocess};
+use super::rpn::head::{Rpn, RpnOutput};
+use super::rpn::proposals::{AnchorSlots, filter_proposals};
+use super::slots::{BoxSlots, image_sizes, moved, selection_device};
 use crate::config::ModelConfig;
 use burn::module::Module;
 use burn::tensor::{Device, ExecutionError, FloatDType, Tensor};
 use mrcnn_backends::Resolved;
-use mrcnn_kernels::selects_on_device;
 
 /// Mask R-CNN with a feature pyramid.
 #[derive(Module, Debug)]
@@ -85,7 +83,7 @@ impl MaskRcnn {
     /// * `images` - normalized, `[n, 3, h, w]`, sides a multiple of 32.
     /// * `sizes` - height and width of each image without padding.
     ///
-    /// Reads from the device once, after the boxes, if it has the kernels for selection. Fails if the device fails.
+    /// Reads from the device once, after the boxes. Fails if the device fails.
     pub async fn detect(
         &self,
         images: Tensor<4>,
@@ -119,29 +117,26 @@ impl MaskRcnn {
         features: &Features,
         sizes: &[(u32, u32)],
     ) -> Result<BoxSlots, ExecutionError> {
-        if selects_on_device(&features.packed.device(), &self.selection_limits()) {
-            return Ok(self.propose_on_device(features, sizes));
-        }
         let output = self.rpn.forward(&features.pyramid);
-        let anchors = self.anchors(features.padded, &output.grids);
         let device = output.objectness.device();
-        let objectness = output.objectness.into_data_async().await?;
-        let deltas = output.deltas.into_data_async().await?;
-        let (rpn, limits) = (&self.config.rpn, self.proposal_limits());
-        let output = HostRpn::new(&objectness, &deltas, anchors);
-        let images = sizes.iter().enumerate();
-        let boxes = images.map(|(image, &size)| output.proposals(image, size, rpn, limits));
-        Ok(BoxSlots::new(&boxes.collect::<Vec<_>>(), &device))
+        let selecting = selection_device(&device, &self.selection_limits())?;
+        let output = output.moved(&selecting).await?;
+        let proposals = self.proposals_of(output, features.padded, sizes);
+        proposals.trimmed()?.moved(&device).await
     }
 
-    fn propose_on_device(&self, features: &Features, sizes: &[(u32, u32)]) -> BoxSlots {
-        let output = self.rpn.forward(&features.pyramid);
+    fn proposals_of(
+        &self,
+        output: RpnOutput,
+        padded: (usize, usize),
+        sizes: &[(u32, u32)],
+    ) -> BoxSlots {
         let device = output.objectness.device();
         let rpn = &self.config.rpn;
-        filter_proposal_slots(
+        filter_proposals(
             output.objectness,
             output.deltas,
-            &AnchorSlots::new(features.padded, &output.grids, rpn, &device),
+            &AnchorSlots::new(padded, &output.grids, rpn, &device),
             image_sizes(sizes, &device),
             rpn,
             self.proposal_limits(),
@@ -155,29 +150,15 @@ impl MaskRcnn {
         proposals: BoxSlots,
         sizes: &[(u32, u32)],
     ) -> Result<Vec<Vec<ScoredBox>>, ExecutionError> {
-        if selects_on_device(&features.packed.device(), &self.selection_limits()) {
-            let detections = self.detect_boxes_on_device(features, proposals, sizes);
-            return detections.read().await;
-        }
         let rois = Rois::from_slots(proposals.boxes.clone());
         let (logits, deltas) = self.box_head(&features.packed, &rois);
-        let logits = logits.into_data_async().await?;
-        let deltas = deltas.into_data_async().await?;
-        let proposals = proposals.read().await?;
-        let roi = &self.config.roi;
-        Ok(host_detections(&logits, &deltas, &proposals, sizes, roi))
-    }
-
-    fn detect_boxes_on_device(
-        &self,
-        features: &Features,
-        proposals: BoxSlots,
-        sizes: &[(u32, u32)],
-    ) -> DetectionSlots {
-        let rois = Rois::from_slots(proposals.boxes.clone());
-        let (logits, deltas) = self.box_head(&features.packed, &rois);
-        let sizes = image_sizes(sizes, &logits.device());
-        postprocess_slots(logits, deltas, &proposals, sizes, &self.config.roi)
+        let selecting = selection_device(&logits.device(), &self.selection_limits())?;
+        let logits = moved(logits, &selecting).await?;
+        let deltas = moved(deltas, &selecting).await?;
+        let proposals = proposals.moved(&selecting).await?;
+        let sizes = image_sizes(sizes, &selecting);
+        let found = postprocess(logits, deltas, &proposals, sizes, &self.config.roi);
+        found.read().await
     }
 
     /// Mask head: the masks of `boxes`, which may be fewer than were detected.
@@ -204,18 +185,23 @@ impl MaskRcnn {
     }
 
     /// Boxes and mask logits `[n * slots, k, side, side]` in fixed slots, without reading from the device, so that the
-    /// work can be recorded as a graph. The device must support [`Self::selection_limits`], see [`selects_on_device`].
+    /// work can be recorded as a graph. The device must support [`Self::selection_limits`], see
+    /// [`mrcnn_kernels::can_select`].
     pub fn detect_in_slots(
         &self,
         images: Tensor<4>,
         sizes: &[(u32, u32)],
     ) -> (DetectionSlots, Tensor<4>) {
         let features = self.features(images);
-        let proposals = self.propose_on_device(&features, sizes);
-        let detections = self.detect_boxes_on_device(&features, proposals, sizes);
-        let rois = Rois::from_slots(detections.boxes.boxes.clone());
+        let output = self.rpn.forward(&features.pyramid);
+        let proposals = self.proposals_of(output, features.padded, sizes);
+        let rois = Rois::from_slots(proposals.boxes.clone());
+        let (logits, deltas) = self.box_head(&features.packed, &rois);
+        let sizes = image_sizes(sizes, &logits.device());
+        let found = postprocess(logits, deltas, &proposals, sizes, &self.config.roi);
+        let rois = Rois::from_slots(found.boxes.boxes.clone());
         let masks = self.mask_head(&features.packed, &rois);
-        (detections, masks)
+        (found, masks)
     }
 
     /// Class logits `[r, k]` and box deltas `[r, 4k]` of `r` RoIs.
@@ -228,13 +214,6 @@ impl MaskRcnn {
     pub fn mask_head(&self, features: &PackedPyramid, rois: &Rois) -> Tensor<4> {
         let pooled = features.pool(rois, self.config.mask_head.pool);
         self.roi_heads.masks(pooled)
-    }
-
-    /// The anchors for padded images `(height, width)` and feature maps `grids`, on the host.
-    pub fn anchors(&self, padded: (usize, usize), grids: &[(usize, usize)]) -> Anchors {
-        let rpn = &self.config.rpn;
-        let (sizes, ratios) = (&rpn.anchor_sizes, &rpn.anchor_ratios);
-        Anchors::new(padded, grids, sizes, ratios, rpn.round_anchors)
     }
 
     /// The same weights, which stay f32, with activations in the dtype of `precision`. The stem, the statistics of
@@ -260,7 +239,7 @@ impl MaskRcnn {
         [rpn.pre_nms_test, rpn.post_nms_test]
     }
 
-    /// Largest number of boxes that detection selects at a time, for [`selects_on_device`].
+    /// Largest number of boxes that detection selects at a time, for [`mrcnn_kernels::can_select`].
     pub fn selection_limits(&self) -> [usize; 3] {
         let [pre_nms, post_nms] = self.proposal_limits();
         [pre_nms, post_nms, self.config.roi.max_detections]

@@ -62,7 +62,9 @@ pub use roi::RoiHeads;
 pub use roi::box_head::{BoxHead, BoxPredictor};
 pub use roi::mask_head::{MaskHead, MaskPredictor, mask_probabilities};
 pub use roi::pool::{PackedPyramid, Roi, Rois, roi_rows};
-pub use roi::select::{DetectionSlots, ScoredBox, postprocess, postprocess_slots};
+pub use roi::select::{DetectionSlots, ScoredBox, postprocess};
 pub use rpn::head::{Rpn, RpnOutput};
-pub use rpn::proposals::{AnchorSlots, HostRpn, Proposal, filter_proposal_slots, filter_proposals};
+pub use rpn::proposals::{AnchorSlots, filter_proposals};
 pub use slots::{BoxSlots, image_sizes};
+#[cfg(feature = "train")]
+pub(crate) use slots::{on, selection_device};

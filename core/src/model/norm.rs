@@ -113,7 +113,7 @@ impl Norm {
     ///
     /// Fixed statistics are folded: `conv(x, W * s) + b` reads the activation once instead of twice. Other norms
     /// are computed and applied in f32.
-    pub fn after(
+    pub fn conv_norm(
         &self,
         conv: &Conv2d,
         x: Tensor<4>,
@@ -200,7 +200,7 @@ pub(crate) fn conv_norm(
     rectify: bool,
 ) -> Tensor<4> {
     match norm {
-        Some(norm) => norm.after(conv, x, None, rectify),
+        Some(norm) => norm.conv_norm(conv, x, None, rectify),
         None => conv.forward_with(x, conv.params(), None, rectify),
     }
 }
@@ -213,7 +213,7 @@ pub(crate) fn conv_norm_add(
     residual: Tensor<4>,
 ) -> Tensor<4> {
     match norm {
-        Some(norm) => norm.after(conv, x, Some(residual), true),
+        Some(norm) => norm.conv_norm(conv, x, Some(residual), true),
         None => conv.forward_with(x, conv.params(), Some(residual), true),
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! A padded slot has a score of minus infinity; its box is finite and meaningless.
 
-use crate::boxes::Bbox;
+#[cfg(feature = "train")]
+use burn::tensor::kind::Autodiff;
 use burn::tensor::{Device, ExecutionError, Int, Tensor, TensorData};
-use mrcnn_kernels::{nms_sorted, top_k_segments};
+use mrcnn_kernels::{can_select, has_selection_kernels, nms_sorted, top_k_segments};
 use std::slice;
 
 /// Scored boxes of several images.
@@ -17,35 +18,30 @@ pub struct BoxSlots {
 }
 
 impl BoxSlots {
-    /// As many slots per image as the fullest one needs, at least one. The boxes must be sorted, best first; their
-    /// score is 0.
-    pub(crate) fn new(images: &[Vec<Bbox>], device: &Device) -> Self {
-        let slots = images.iter().map(Vec::len).max().unwrap_or(0).max(1);
-        let mut boxes = vec![[0.0; 4]; images.len() * slots];
-        let mut scores = vec![f32::NEG_INFINITY; images.len() * slots];
-        for (image, found) in images.iter().enumerate() {
-            boxes[image * slots..][..found.len()].copy_from_slice(found);
-            scores[image * slots..][..found.len()].fill(0.0);
+    /// Without the slots that are padding in every image, if the host can look without waiting: on the CPU the heads
+    /// compute no more than they need, on a GPU their shapes stay fixed.
+    pub(crate) fn trimmed(self) -> Result<Self, ExecutionError> {
+        if has_selection_kernels(&self.scores.device()) {
+            return Ok(self);
         }
-        let boxes = TensorData::new(boxes.into_flattened(), [images.len(), slots, 4]);
-        let scores = TensorData::new(scores, [images.len(), slots]);
-        Self {
-            boxes: Tensor::from_data(boxes, device),
-            scores: Tensor::from_data(scores, device),
-        }
+        let [_, slots] = self.scores.dims();
+        let scores = self.scores.clone().try_into_data()?;
+        let scores: Vec<f32> = scores.iter::<f32>().collect();
+        // Padding comes last.
+        let filled = |scores: &[f32]| scores.partition_point(|&score| score > f32::NEG_INFINITY);
+        let most = scores.chunks(slots).map(filled).max().unwrap_or(0).max(1);
+        Ok(Self {
+            boxes: self.boxes.narrow(1, 0, most),
+            scores: self.scores.narrow(1, 0, most),
+        })
     }
 
-    /// The box of every valid slot and `None` in padded slots, per image.
-    pub(crate) async fn read(self) -> Result<Vec<Vec<Option<Bbox>>>, ExecutionError> {
-        let [_, slots] = self.scores.dims();
-        let boxes = self.boxes.into_data_async().await?;
-        let scores = self.scores.into_data_async().await?;
-        let boxes: Vec<f32> = boxes.iter::<f32>().collect();
-        let scores: Vec<f32> = scores.iter::<f32>().collect();
-        let boxes = boxes.as_chunks::<4>().0.iter().zip(scores);
-        let boxes = boxes.map(|(bbox, score)| (score > f32::NEG_INFINITY).then_some(*bbox));
-        let boxes: Vec<Option<Bbox>> = boxes.collect();
-        Ok(boxes.chunks(slots).map(<[_]>::to_vec).collect())
+    /// The same slots on `device`.
+    pub(crate) async fn moved(self, device: &Device) -> Result<Self, ExecutionError> {
+        Ok(Self {
+            boxes: moved(self.boxes, device).await?,
+            scores: moved(self.scores, device).await?,
+        })
     }
 
     /// Non-maximum suppression within each of `runs` of equal length, each sorted, best first.
@@ -75,6 +71,52 @@ impl BoxSlots {
             scores: scores.reshape([n, k]),
         };
         (best, places)
+    }
+}
+
+/// The device that selects numbers of boxes up to `limits`: `device` itself, or the CPU if its kernels cannot.
+pub(crate) fn selection_device(
+    device: &Device,
+    limits: &[usize],
+) -> Result<Device, ExecutionError> {
+    let device = device.clone().inner();
+    if can_select(&device, limits) {
+        return Ok(device);
+    }
+    #[cfg(feature = "flex")]
+    return Ok(Device::flex());
+    #[cfg(not(feature = "flex"))]
+    Err(ExecutionError::WithContext {
+        reason: format!(
+            "the settings select up to {:?} boxes at a time and this device at most {}; lower \
+             model.rpn.pre_nms_*, model.rpn.post_nms_* and model.roi.max_detections, or build with the feature `flex`",
+            limits.iter().max(),
+            mrcnn_kernels::MAX_TOP_K
+        ),
+    })
+}
+
+/// The same values on `device`; the host reads them only if they are on another one.
+pub(crate) async fn moved<const D: usize>(
+    tensor: Tensor<D>,
+    device: &Device,
+) -> Result<Tensor<D>, ExecutionError> {
+    if tensor.device() == *device {
+        return Ok(tensor);
+    }
+    Ok(Tensor::from_data(tensor.into_data_async().await?, device))
+}
+
+/// A constant for use together with tensors on `device`, which may have autodiff.
+#[cfg(feature = "train")]
+pub(crate) fn on<const D: usize, K: Autodiff>(
+    tensor: &Tensor<D, K>,
+    device: &Device,
+) -> Tensor<D, K> {
+    let tensor = tensor.clone().to_device(&device.clone().inner());
+    match device.is_autodiff() {
+        true => Tensor::from_inner(tensor),
+        false => tensor,
     }
 }
 

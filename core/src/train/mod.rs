@@ -28,9 +28,9 @@ pub use step::losses::{LossValues, Losses};
 #[doc(hidden)]
 pub mod parts {
     pub use super::input::augment::Augment;
-    pub use super::input::batch::{Batch, TrainSample, Truth};
+    pub use super::input::batch::{Batch, GroundTruth, TrainSample};
     pub use super::input::loader::Loader;
-    pub use super::input::masks::{TruthMask, project_mask};
+    pub use super::input::masks::{InstanceMask, bit_masks};
     pub use super::input::preview::{batch_image, draw_truth};
     pub use super::optim::ema::Ema;
     pub use super::optim::loss_scale::{LossScaler, ScaleState};
@@ -46,7 +46,6 @@ pub mod parts {
     };
     pub use super::step::replicas::Replicas;
     pub use super::step::samples::{AnchorSamples, MaskSamples, RoiSamples, SampleCounts, Samples};
-    pub use super::step::targets_device::sample_on_device;
-    pub use super::step::targets_host::sample_on_host;
+    pub use super::step::targets::{sample, sample_in_slots};
     pub use crate::memory::{MemoryMeter, device_memory};
 }

@@ -25,8 +25,8 @@ impl Rank {
     }
 
     /// This rank's shard of `count` items in order: shards of equal size, or with one more item in the first ones.
-    pub fn share(self, count: usize) -> Range<usize> {
-        comm::share(count, self.rank, self.world)
+    pub fn shard(self, count: usize) -> Range<usize> {
+        comm::shard(count, self.rank, self.world)
     }
 }
 

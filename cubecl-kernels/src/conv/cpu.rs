@@ -1,10 +1,12 @@
-//! The CPU's convolution as an operation of its backend.
+//! CPU convolution as a backend operation.
 
-use super::{ConvParams, like};
-use burn::backend::{Backend, Dispatch, DispatchDevice, backend_extension, tensor::FloatTensor};
+use super::params::ConvParams;
+use crate::dtype::to_dtype_of;
+use crate::flex::is_cpu_f32;
+use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::{DType, Tensor};
 
-/// The convolution and the parts of its gradient; use [`conv2d`](super::conv2d).
+/// The convolution as a backend operation; use [`conv2d`](super::conv2d).
 #[backend_extension(Flex, Autodiff)]
 pub trait CpuConvOps: Backend {
     /// `x [n, c, h, w]`, `weight [o, c, k, k]`, `scale [o]`, `bias [o]` -> `[n, o, h', w']`.
@@ -27,48 +29,12 @@ pub trait CpuConvOps: Backend {
         stride: usize,
         relu: bool,
     ) -> FloatTensor<Self>;
-
-    /// The gradient of an input of `size`, height and width, from `grad [n, o, h', w']`.
-    fn cpu_conv_input_gradient(
-        weight: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        size: [usize; 2],
-        stride: usize,
-    ) -> FloatTensor<Self>;
-
-    /// The gradient of scaled weights of `kernel` rows and columns, from `grad [n, o, h', w']`.
-    fn cpu_conv_weight_gradient(
-        x: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        kernel: usize,
-        stride: usize,
-    ) -> FloatTensor<Self>;
-
-    /// The gradient of the scale from that of the scaled weights.
-    fn cpu_conv_scale_gradient(
-        weight: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-    ) -> FloatTensor<Self>;
-
-    /// `gradient [o, c, k, k]` times `scale [o]`.
-    fn cpu_conv_scaled(gradient: FloatTensor<Self>, scale: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    /// The gradient of the bias `[o]` from `grad [n, o, h', w']`.
-    fn cpu_conv_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    /// `grad` where `output`, that of a ReLU, is above zero.
-    fn cpu_relu_gradient(output: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
-/// Whether the CPU's kernels take this convolution: f32 on flex, and an odd square kernel.
+/// Whether the CPU's kernels support this convolution: f32 on flex, and an odd square kernel.
 pub fn supports(x: &Tensor<4>, weight: &Tensor<4>) -> bool {
     let [_, _, height, width] = weight.dims();
-    let device = x.device().inner();
-    x.dtype() == DType::F32
-        && height == width
-        && height % 2 == 1
-        && matches!(device.as_dispatch(), DispatchDevice::Flex(_))
+    is_cpu_f32(x) && height == width && height % 2 == 1
 }
 
 pub fn conv2d(
@@ -83,16 +49,27 @@ pub fn conv2d(
         bias,
         stride,
     } = params;
-    let weight = like(weight, &x);
-    let [scale, bias] = [scale, bias].map(|it| it.map(|tensor| like(tensor, &x)));
+    let weight = to_dtype_of(weight, &x);
+    let [scale, bias] = [scale, bias].map(|it| it.map(|tensor| to_dtype_of(tensor, &x)));
     let [n, c, h, w] = x.dims();
     let [o, inputs, ..] = weight.dims();
-    assert_eq!(inputs, c, "conv2d: the weight has the channels of x");
-    assert!(stride > 0, "conv2d: the stride is 1 or more");
+    assert_eq!(
+        inputs, c,
+        "conv2d: the weight must have as many channels as x"
+    );
+    assert!(stride > 0, "conv2d: the stride must be 1 or more");
     let scale = scale.unwrap_or_else(|| Tensor::ones([o], &x.device()));
     let bias = bias.unwrap_or_else(|| Tensor::zeros([o], &x.device()));
-    assert_eq!(scale.dims(), [o], "conv2d: one scale per output channel");
-    assert_eq!(bias.dims(), [o], "conv2d: one bias per output channel");
+    assert_eq!(
+        scale.dims(),
+        [o],
+        "conv2d: there must be one scale per output channel"
+    );
+    assert_eq!(
+        bias.dims(),
+        [o],
+        "conv2d: there must be one bias per output channel"
+    );
     let output = [n, o, h.div_ceil(stride), w.div_ceil(stride)];
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     let (scale, bias) = (scale.into_dispatch(), bias.into_dispatch());
@@ -102,12 +79,12 @@ pub fn conv2d(
             assert_eq!(
                 residual.dims(),
                 output,
-                "conv2d: the residual is shaped as the output"
+                "conv2d: the residual must have the shape of the output"
             );
             assert_eq!(
                 residual.dtype(),
                 DType::F32,
-                "conv2d: the residual has the dtype of x"
+                "conv2d: the residual must have the dtype of x"
             );
             let residual = residual.into_dispatch();
             <Dispatch as CpuConvOps>::cpu_conv_residual(

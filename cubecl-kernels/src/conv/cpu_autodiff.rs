@@ -1,7 +1,9 @@
-//! The gradient rule. The ReLU's mask is read off the output; what passes it is the gradient of the
-//! residual, and its sums are that of the bias.
+//! Gradient rule. The mask of the ReLU is computed from the output; the masked gradient is that of the
+//! residual, and its sums are the gradient of the bias.
 
 use super::cpu::CpuConvOps;
+use super::flex::{input_gradient, scale_gradient, scaled, weight_gradient};
+use crate::flex::{bias_gradient, relu_gradient};
 use burn::backend::Autodiff;
 use burn::backend::autodiff::{
     NodeId,
@@ -9,27 +11,28 @@ use burn::backend::autodiff::{
     grads::Gradients,
     ops::{Backward, NodeGuard, Ops, OpsKind, OpsPrep},
 };
-use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
+use burn::backend::{Flex, TensorMetadata, tensor::FloatTensor};
+use burn_flex::FlexTensor;
 
-/// `N` inputs: x, weight, scale, bias, and the residual if there are five.
+/// `N` inputs: x, weight, scale, bias, and the residual if `N` is five.
 #[derive(Debug)]
 struct ConvBackward<const N: usize>;
 
 #[derive(Clone, Debug)]
-struct State<T> {
+struct State {
     x: NodeId,
     weight: NodeId,
     scale: NodeId,
-    /// The output, where a ReLU follows.
-    rectified: Option<T>,
+    /// The output, if a ReLU follows.
+    rectified: Option<FlexTensor>,
     /// Height and width of x.
     size: [usize; 2],
     kernel: usize,
     stride: usize,
 }
 
-impl<B: Backend + CpuConvOps, const N: usize> Backward<B, N> for ConvBackward<N> {
-    type State = State<FloatTensor<B>>;
+impl<const N: usize> Backward<Flex, N> for ConvBackward<N> {
+    type State = State;
 
     fn backward(
         self,
@@ -38,16 +41,16 @@ impl<B: Backend + CpuConvOps, const N: usize> Backward<B, N> for ConvBackward<N>
         checkpointer: &mut Checkpointer,
     ) {
         let state = ops.state;
-        // Taken in any case: what is never taken is never freed.
-        let mut retrieve = |node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node);
+        // Taken in any case, because checkpoints that are not taken are not freed.
+        let mut retrieve = |node| checkpointer.retrieve_node_output::<FlexTensor>(node);
         let (x, weight, scale) = (
             retrieve(state.x),
             retrieve(state.weight),
             retrieve(state.scale),
         );
-        let grad = grads.consume::<B>(&ops.node);
+        let grad = grads.consume::<Flex>(&ops.node);
         let grad = match state.rectified {
-            Some(output) => B::cpu_relu_gradient(output, grad),
+            Some(output) => relu_gradient(output, grad),
             None => grad,
         };
         let mut parents = ops.parents.into_iter();
@@ -56,42 +59,42 @@ impl<B: Backend + CpuConvOps, const N: usize> Backward<B, N> for ConvBackward<N>
         let node_residual = next();
         if node_weight.is_some() || node_scale.is_some() {
             let (kernel, stride) = (state.kernel, state.stride);
-            let gradient = B::cpu_conv_weight_gradient(x, grad.clone(), kernel, stride);
+            let gradient = weight_gradient(x, grad.clone(), kernel, stride);
             if let Some(node) = node_scale {
-                let of_scale = B::cpu_conv_scale_gradient(weight.clone(), gradient.clone());
-                grads.register::<B>(node.id, of_scale);
+                let of_scale = scale_gradient(weight.clone(), gradient.clone());
+                grads.register::<Flex>(node.id, of_scale);
             }
             if let Some(node) = node_weight {
-                let of_weight = B::cpu_conv_scaled(gradient, scale.clone());
-                grads.register::<B>(node.id, of_weight);
+                let of_weight = scaled(gradient, scale.clone());
+                grads.register::<Flex>(node.id, of_weight);
             }
         } else {
             drop(x);
         }
         if let Some(node) = node_bias {
-            grads.register::<B>(node.id, B::cpu_conv_bias_gradient(grad.clone()));
+            grads.register::<Flex>(node.id, bias_gradient(grad.clone()));
         }
         if let Some(node) = node_x {
             let (size, stride) = (state.size, state.stride);
-            let gradient = B::cpu_conv_input_gradient(weight, scale, grad.clone(), size, stride);
-            grads.register::<B>(node.id, gradient);
+            let gradient = input_gradient(weight, Some(scale), grad.clone(), size, stride);
+            grads.register::<Flex>(node.id, gradient);
         }
         if let Some(node) = node_residual {
-            grads.register::<B>(node.id, grad);
+            grads.register::<Flex>(node.id, grad);
         }
     }
 }
 
 /// Registers the gradient rule of a convolution that `forward` computes.
-fn track<B: Backend + CpuConvOps, C: CheckpointStrategy, const N: usize>(
-    [x, weight, scale]: [&FloatTensor<Autodiff<B, C>>; 3],
+fn track<C: CheckpointStrategy, const N: usize>(
+    [x, weight, scale]: [&FloatTensor<Autodiff<Flex, C>>; 3],
     nodes: [NodeGuard; N],
     stride: usize,
     relu: bool,
-    forward: impl FnOnce() -> FloatTensor<B>,
-) -> FloatTensor<Autodiff<B, C>> {
+    forward: impl FnOnce() -> FlexTensor,
+) -> FloatTensor<Autodiff<Flex, C>> {
     let (size, kernel) = ([x.shape()[2], x.shape()[3]], weight.shape()[2]);
-    let prep: OpsPrep<_, B, _, C, N> = ConvBackward::<N>.prepare::<C>(nodes);
+    let prep: OpsPrep<_, Flex, _, C, N> = ConvBackward::<N>.prepare::<C>(nodes);
     match prep.compute_bound().stateful() {
         OpsKind::Tracked(mut prep) => {
             let [x, weight, scale] = [x, weight, scale].map(|tensor| prep.checkpoint(tensor));
@@ -111,9 +114,7 @@ fn track<B: Backend + CpuConvOps, C: CheckpointStrategy, const N: usize>(
     }
 }
 
-const NO_SECOND: &str = "conv2d has no second derivative";
-
-impl<B: Backend + CpuConvOps, C: CheckpointStrategy> CpuConvOps for Autodiff<B, C> {
+impl<C: CheckpointStrategy> CpuConvOps for Autodiff<Flex, C> {
     fn cpu_conv(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -123,10 +124,10 @@ impl<B: Backend + CpuConvOps, C: CheckpointStrategy> CpuConvOps for Autodiff<B, 
         relu: bool,
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), weight.node(), scale.node(), bias.node()];
-        track::<B, C, 4>([&x, &weight, &scale], nodes, stride, relu, || {
+        track::<C, 4>([&x, &weight, &scale], nodes, stride, relu, || {
             let inputs = [&x, &weight, &scale, &bias].map(|t| t.clone().into_primitive());
             let [x, weight, scale, bias] = inputs;
-            B::cpu_conv(x, weight, scale, bias, stride, relu)
+            Flex::cpu_conv(x, weight, scale, bias, stride, relu)
         })
     }
 
@@ -141,54 +142,10 @@ impl<B: Backend + CpuConvOps, C: CheckpointStrategy> CpuConvOps for Autodiff<B, 
     ) -> FloatTensor<Self> {
         let inputs = [&x, &weight, &scale, &bias, &residual];
         let nodes = inputs.map(|tensor| tensor.node());
-        track::<B, C, 5>([&x, &weight, &scale], nodes, stride, relu, || {
+        track::<C, 5>([&x, &weight, &scale], nodes, stride, relu, || {
             let inputs = inputs.map(|tensor| tensor.clone().into_primitive());
             let [x, weight, scale, bias, residual] = inputs;
-            B::cpu_conv_residual(x, weight, scale, bias, residual, stride, relu)
+            Flex::cpu_conv_residual(x, weight, scale, bias, residual, stride, relu)
         })
-    }
-
-    fn cpu_conv_input_gradient(
-        _weight: FloatTensor<Self>,
-        _scale: FloatTensor<Self>,
-        _grad: FloatTensor<Self>,
-        _size: [usize; 2],
-        _stride: usize,
-    ) -> FloatTensor<Self> {
-        panic!("{NO_SECOND}")
-    }
-
-    fn cpu_conv_weight_gradient(
-        _x: FloatTensor<Self>,
-        _grad: FloatTensor<Self>,
-        _kernel: usize,
-        _stride: usize,
-    ) -> FloatTensor<Self> {
-        panic!("{NO_SECOND}")
-    }
-
-    fn cpu_conv_scale_gradient(
-        _weight: FloatTensor<Self>,
-        _gradient: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        panic!("{NO_SECOND}")
-    }
-
-    fn cpu_conv_scaled(
-        _gradient: FloatTensor<Self>,
-        _scale: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        panic!("{NO_SECOND}")
-    }
-
-    fn cpu_conv_bias_gradient(_grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        panic!("{NO_SECOND}")
-    }
-
-    fn cpu_relu_gradient(
-        _output: FloatTensor<Self>,
-        _grad: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        panic!("{NO_SECOND}")
     }
 }

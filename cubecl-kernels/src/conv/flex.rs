@@ -1,9 +1,9 @@
-//! The operation on flex, whose tensors lie on the host.
+//! The operation on flex, whose tensors are in host memory.
 
 use super::cpu::CpuConvOps;
 use crate::cpu_conv::{self, ConvShape, Epilogue, Weights};
 use crate::cpu_memory::{contiguous, write};
-use crate::flex::floats;
+use crate::flex::{dims, floats};
 use burn::backend::{Flex, tensor::FloatTensor};
 use burn_flex::FlexTensor;
 
@@ -30,61 +30,9 @@ impl CpuConvOps for Flex {
     ) -> FloatTensor<Self> {
         forward(x, [weight, bias], Some(scale), Some(residual), stride, relu)
     }
-
-    fn cpu_conv_input_gradient(
-        weight: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        size: [usize; 2],
-        stride: usize,
-    ) -> FloatTensor<Self> {
-        input_gradient(weight, Some(scale), grad, size, stride)
-    }
-
-    fn cpu_conv_weight_gradient(
-        x: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        kernel: usize,
-        stride: usize,
-    ) -> FloatTensor<Self> {
-        weight_gradient(x, grad, kernel, stride)
-    }
-
-    fn cpu_conv_scale_gradient(
-        weight: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        let [weight, gradient] = [weight, gradient].map(|tensor| tensor.to_contiguous());
-        let [o, ..] = dims(&weight);
-        write([o], |sums| {
-            cpu_conv::row_products(floats(&weight), floats(&gradient), o, sums);
-        })
-    }
-
-    fn cpu_conv_scaled(gradient: FloatTensor<Self>, scale: FloatTensor<Self>) -> FloatTensor<Self> {
-        let scale = scale.to_contiguous();
-        let mut gradient = contiguous(gradient);
-        cpu_conv::scale_rows(gradient.storage_mut(), floats(&scale));
-        gradient
-    }
-
-    fn cpu_conv_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        let grad = grad.to_contiguous();
-        let [n, o, _, _] = dims(&grad);
-        write([o], |sums| {
-            cpu_conv::channel_sums(floats(&grad), n, o, sums)
-        })
-    }
-
-    fn cpu_relu_gradient(output: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        let output = output.to_contiguous();
-        let mut grad = contiguous(grad);
-        cpu_conv::mask_by(floats(&output), grad.storage_mut());
-        grad
-    }
 }
 
-/// The convolution and what follows it, f32.
+/// The convolution with residual and ReLU, f32.
 pub(crate) fn forward(
     x: FlexTensor,
     [weight, bias]: [FlexTensor; 2],
@@ -113,8 +61,8 @@ pub(crate) fn forward(
     })
 }
 
-/// The gradient of an input of `size`, f32.
-pub(crate) fn input_gradient(
+/// The gradient of an input of `size`, height and width, from `grad [n, o, h', w']`, f32.
+pub fn input_gradient(
     weight: FlexTensor,
     scale: Option<FlexTensor>,
     grad: FlexTensor,
@@ -123,7 +71,7 @@ pub(crate) fn input_gradient(
 ) -> FlexTensor {
     let [weight, grad] = [weight, grad].map(|tensor| tensor.to_contiguous());
     let scale = scale.map(|scale| scale.to_contiguous());
-    let ([n, ..], [o, c, kernel, _]) = (dims(&grad), dims(&weight));
+    let ([n, _, _, _], [o, c, kernel, _]) = (dims(&grad), dims(&weight));
     let shape = shape([n, c, o], size, kernel, stride);
     let weights = Weights {
         values: floats(&weight),
@@ -135,20 +83,37 @@ pub(crate) fn input_gradient(
     })
 }
 
-/// The gradient of weights of `kernel` rows and columns, f32.
-pub(crate) fn weight_gradient(
+/// The gradient of scaled weights of `kernel` rows and columns, from `grad [n, o, h', w']`, f32.
+pub fn weight_gradient(
     x: FlexTensor,
     grad: FlexTensor,
     kernel: usize,
     stride: usize,
 ) -> FlexTensor {
     let [x, grad] = [x, grad].map(|tensor| tensor.to_contiguous());
-    let ([n, c, h, w], [_, o, ..]) = (dims(&x), dims(&grad));
+    let ([n, c, h, w], [_, o, _, _]) = (dims(&x), dims(&grad));
     let shape = shape([n, c, o], [h, w], kernel, stride);
     let isa = cpu_conv::selected();
     write([o, c, kernel, kernel], |gradient| {
         cpu_conv::weight_gradient(isa, &shape, floats(&x), floats(&grad), gradient);
     })
+}
+
+/// The gradient of the scale from that of the scaled weights.
+pub(crate) fn scale_gradient(weight: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+    let [weight, gradient] = [weight, gradient].map(|tensor| tensor.to_contiguous());
+    let [o, _, _, _] = dims(&weight);
+    write([o], |sums| {
+        cpu_conv::row_products(floats(&weight), floats(&gradient), o, sums);
+    })
+}
+
+/// `gradient [o, c, k, k]` times `scale [o]`.
+pub(crate) fn scaled(gradient: FlexTensor, scale: FlexTensor) -> FlexTensor {
+    let scale = scale.to_contiguous();
+    let mut gradient = contiguous(gradient);
+    cpu_conv::scale_rows(gradient.storage_mut(), floats(&scale));
+    gradient
 }
 
 fn shape(
@@ -165,8 +130,4 @@ fn shape(
         kernel,
         stride,
     }
-}
-
-fn dims(tensor: &FlexTensor) -> [usize; 4] {
-    std::array::from_fn(|axis| tensor.layout().shape()[axis])
 }

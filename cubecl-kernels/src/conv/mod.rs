@@ -1,4 +1,4 @@
-//! 2-D convolution with what follows it: bias, residual and ReLU.
+//! 2-D convolution with bias, residual and ReLU.
 
 #[cfg(feature = "flex")]
 mod cpu;
@@ -10,27 +10,32 @@ mod params;
 
 #[cfg(feature = "flex")]
 pub use cpu::CpuConvOps;
+// For the benchmark of the gradients one by one.
+#[cfg(feature = "flex")]
+#[doc(hidden)]
+pub use flex::{input_gradient, weight_gradient};
 
 pub use params::ConvParams;
 
+use crate::dtype::to_dtype_of;
 use crate::{conv1x1, conv3x3};
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{FloatDType, Tensor, activation, module};
+use burn::tensor::{Tensor, activation, module};
 
-/// Convolution with an odd square kernel and padding of half of it, on any device: `[n, o, h', w']`,
+/// Convolution with an odd square kernel, padded by half of it, on any device: `[n, o, h', w']`,
 /// where `h'` is `ceil(h / stride)`.
 ///
 /// * `x` - `[n, c, h, w]`.
 /// * `residual` - added after the bias, `[n, o, h', w']`, of the dtype of `x`.
 /// * `relu` - whether `max(., 0)` follows.
 ///
-/// Equals `conv2d` of torch in the dtype of `x`, and is differentiable in all tensors. On the CPU and
-/// in f32 all of it is one pass over the output, and no bit depends on the number of threads. On GPUs
+/// Equals `conv2d` of torch in the dtype of `x`, and is differentiable in all tensors. On the CPU
+/// in f32 it is one pass over the output, and results do not depend on the number of threads. On GPUs
 /// it is [`fn@conv1x1`], [`fn@conv3x3`] or Burn's own convolution.
 ///
 /// # Panics
 ///
-/// If the shapes do not fit together.
+/// If the shapes do not match.
 pub fn conv2d(
     x: Tensor<4>,
     params: ConvParams,
@@ -51,7 +56,10 @@ pub fn conv2d(
         Some(scale) => weight * scale.reshape([-1, 1, 1, 1]),
         None => weight,
     };
-    let (weight, bias) = (like(weight, &x), bias.map(|bias| like(bias, &x)));
+    let (weight, bias) = (
+        to_dtype_of(weight, &x),
+        bias.map(|bias| to_dtype_of(bias, &x)),
+    );
     let early = relu && residual.is_none();
     let output = match weight.dims()[2] {
         1 => conv1x1(x, weight, bias, stride),
@@ -68,14 +76,6 @@ pub fn conv2d(
         }
     };
     finish(output, residual, relu)
-}
-
-/// `tensor` in the dtype of `x`.
-fn like<const D: usize>(tensor: Tensor<D>, x: &Tensor<4>) -> Tensor<D> {
-    if tensor.dtype() == x.dtype() {
-        return tensor;
-    }
-    tensor.cast(FloatDType::from(x.dtype()))
 }
 
 fn finish(output: Tensor<4>, residual: Option<Tensor<4>>, relu: bool) -> Tensor<4> {

@@ -1,4 +1,4 @@
-//! Launches of the kernels, and when they are chosen over Burn's.
+//! Launches of the kernels, and the choice between them and Burn's.
 
 use super::epilogue::add_bias;
 use super::layer::{Layer, forward_axis, gather_axis, width};
@@ -27,8 +27,8 @@ impl Conv3x3Ops for CubeBackend {
         relu: bool,
     ) -> FloatTensor<Self> {
         if !is_chosen(&x, &weight) {
-            // Given a bias, CubeK stages it as a whole tile of sums in shared memory, which leaves the
-            // candidates for tensor cores too little of it (cubek 0.3.1).
+            // If it gets a bias, CubeK stages it as a whole tile of sums in shared memory, which leaves too little
+            // of it for the candidates with tensor cores (cubek 0.3.1).
             let output = Self::conv2d(x, weight, None, options(stride));
             return add_bias(output, bias, relu);
         }
@@ -74,7 +74,7 @@ impl Conv3x3Ops for CubeBackend {
         if stride == 1 {
             layer.launch(&gradient, forward_axis(h, 1), forward_axis(w, 1));
         } else {
-            // Inputs of one parity are reached by the same taps.
+            // Inputs of the same parity are reached by the same taps.
             for (row, col) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
                 let (rows, cols) = (
                     gather_axis(h, grad_rows, row),
@@ -99,7 +99,7 @@ impl Conv3x3Ops for CubeBackend {
     }
 }
 
-/// Whether these kernels run, or Burn's.
+/// Whether to use these kernels instead of Burn's.
 fn is_chosen(x: &CubeTensor, weight: &CubeTensor) -> bool {
     let [n, c, h, w] = x.meta.shape().dims();
     let [o, ..] = weight.meta.shape().dims::<4>();
@@ -184,8 +184,8 @@ fn weight_gradient(x: CubeTensor, grad: CubeTensor, stride: usize) -> CubeTensor
     gradient
 }
 
-/// Pixels that one cube sums: as many as leave a GPU enough cubes, but not so few that adding the
-/// partial sums costs more than it gains. Depends on nothing but sizes, so that sums are repeatable.
+/// Number of pixels that one cube sums: enough cubes for a GPU, but so many pixels that adding the
+/// partial sums is cheap in comparison. Depends on sizes only, so that sums are repeatable.
 fn share(pixels: usize, tiles: usize, padded: usize, depth: usize) -> usize {
     const CUBES: usize = 256;
     const PARTIALS: usize = 16 << 20;

@@ -1,4 +1,4 @@
-//! Bias and ReLU after a convolution of Burn, in one pass over its output.
+//! Bias and ReLU after Burn's convolution, in one pass over its output.
 
 use crate::launch::{buffer, dense, elementwise};
 use burn::backend::cubecl::dtype_to_storage_type;
@@ -6,7 +6,7 @@ use burn_cubecl::ops::{permute_nchw_to_nhwc, permute_nhwc_to_nchw};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-/// Adds `bias [c]` to `output [pixels, c]` in place, then takes `max(., 0)` if `relu`; NaN stays NaN.
+/// Adds `bias [c]` to `output [pixels, c]` in place, then applies `max(., 0)` if `relu`; NaN stays NaN.
 ///
 /// `vectors` is the number of vectors per pixel, `units` that of all pixels.
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -75,8 +75,8 @@ mod tests {
     use burn_cubecl::ops::into_data_sync;
     use mrcnn_backends::{BackendKind, select};
 
-    /// Burn's convolutions are used on devices with matrix units only, which software adapters are not: the
-    /// kernel is run by itself.
+    /// Burn's convolutions are used only on devices with matrix units, which software adapters do not have, so the
+    /// kernel is tested directly.
     #[test]
     fn every_channel_gets_its_bias() {
         let kind = match std::env::var("MRCNN_TEST_BACKEND").as_deref() {

@@ -1,4 +1,4 @@
-//! The CPU: its own kernels in f32, Burn's convolution in other dtypes.
+//! CPU version: the crate's kernels in f32, Burn's convolution in other dtypes.
 
 use super::{Conv3x3Ops, burn_conv3x3, options};
 use crate::conv::flex::{forward, input_gradient, weight_gradient};

@@ -8,7 +8,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 /// Packs `weight [o, c, 3, 3]`, of any layout, densely as `[9, rows, pitch]` vectors of output
-/// channels, padded with zeros, so that a tile of it is read without bounds.
+/// channels, padded with zeros, so that tiles are read without bounds checks.
 ///
 /// `flip` rotates the window by 180 degrees, for the gradient of the input.
 #[cube(launch_unchecked)]

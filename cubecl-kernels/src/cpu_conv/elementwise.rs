@@ -1,12 +1,12 @@
-//! What surrounds convolutions: the gradients of a ReLU, of a bias and of a scale.
+//! Gradients of a ReLU, of a bias and of a scale.
 
 use super::output::Output;
 use crate::cpu_tasks::for_each_task;
 
-/// Values of a task: small enough for a cache, large enough to be worth a thread.
+/// Values per task: few enough for a cache, and enough to be worth a thread.
 const CHUNK: usize = 32 << 10;
 
-/// `grad` where `output` is above zero, else zero: the gradient of a ReLU whose output is `output`.
+/// `grad` where `output` is positive, otherwise zero: the gradient of a ReLU with this `output`.
 pub fn mask_by(output: &[f32], grad: &mut [f32]) {
     assert_eq!(output.len(), grad.len());
     let (len, grad) = (grad.len(), Output::of(grad));
@@ -55,7 +55,7 @@ pub fn scale_rows(values: &mut [f32], scale: &[f32]) {
     });
 }
 
-/// Lanes of f32 over blocks, blocks in f64.
+/// Lanes of f32 over blocks, and f64 over the sums of blocks.
 fn sum(values: &[f32]) -> f64 {
     const LANES: usize = 32;
     let block = |values: &[f32]| {

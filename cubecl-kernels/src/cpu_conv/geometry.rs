@@ -1,14 +1,14 @@
-//! Convolutions with "same" padding as sums over taps that lie at constant offsets.
+//! Convolutions with "same" padding as sums over taps at constant offsets.
 //!
 //! The source is read as *strips*: the rows of all images of a channel, one after the other, with a
-//! gap of zeros after each row and after each image that is as wide as the kernel reaches. A tap is
-//! then one offset for every pixel, and what is computed in the gaps is dropped. With stride 2 the
-//! source is split into phases (even and odd rows and columns), each a strip of its own.
+//! gap of zeros after each row and after each image that is as wide as the reach of the kernel. A tap is
+//! then one offset for every pixel, and results in the gaps are dropped. With stride 2 the
+//! source is split into phases (even and odd rows and columns), each with a strip of its own.
 
 /// A convolution with an odd kernel, padded by half of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvShape {
-    /// Images.
+    /// Number of images.
     pub images: usize,
     /// Channels of the input.
     pub inputs: usize,
@@ -28,36 +28,36 @@ impl ConvShape {
         self.size.map(|size| size.div_ceil(self.stride))
     }
 
-    /// Taps of the kernel.
+    /// Number of taps of the kernel.
     pub fn taps(&self) -> usize {
         self.kernel * self.kernel
     }
 
-    /// Values of the input.
+    /// Number of values of the input.
     pub fn input_len(&self) -> usize {
         self.images * self.inputs * self.size[0] * self.size[1]
     }
 
-    /// Values of the output.
+    /// Number of values of the output.
     pub fn output_len(&self) -> usize {
         let [h, w] = self.output_size();
         self.images * self.outputs * h * w
     }
 
-    /// Values of the weights.
+    /// Number of values of the weights.
     pub fn weight_len(&self) -> usize {
         self.outputs * self.inputs * self.taps()
     }
 }
 
-/// One tap: which weight, of which phase, how many rows and columns away.
+/// One tap: the weight, the phase, and the offset in rows and columns.
 #[derive(Clone, Copy, Debug)]
 pub struct Tap {
     /// Index into the kernel, row-major.
     pub weight: usize,
     /// Index into [`View::phases`].
     pub phase: usize,
-    /// Rows and columns from the pixel.
+    /// Offset from the pixel in rows and columns.
     pub away: [isize; 2],
 }
 
@@ -67,7 +67,7 @@ pub struct View {
     pub images: usize,
     /// Height and width of the source.
     pub size: [usize; 2],
-    /// From one row or column of a phase to the next, in the source.
+    /// Distance between rows or columns of a phase, in the source.
     pub step: usize,
     /// First row and column of each phase.
     pub phases: Vec<[usize; 2]>,
@@ -121,7 +121,7 @@ impl View {
         Self::new(shape.images, size, 1, size, taps)
     }
 
-    /// A source read pixel by pixel in the rows of `other`'s grid, with its gaps.
+    /// A source read pixel by pixel in the rows of the grid of `other`, with its gaps.
     pub fn beside(other: &Self) -> Self {
         Self {
             images: other.images,
@@ -171,17 +171,17 @@ impl View {
         }
     }
 
-    /// From one row of a strip to the next.
+    /// Distance between rows of a strip.
     pub fn pitch(&self) -> usize {
         self.grid[1] + self.gap[1]
     }
 
-    /// Rows of all strips: those of every image and the gaps between them.
+    /// Number of rows of all strips: those of every image and the gaps between them.
     pub fn rows(&self) -> usize {
         self.images * (self.grid[0] + self.gap[0])
     }
 
-    /// Rows above and below that taps read.
+    /// Number of rows above and below that taps read.
     fn margins(&self) -> [usize; 2] {
         let rows = || self.taps.iter().map(|tap| tap.away[0]);
         let above = rows().min().unwrap_or(0).min(0).unsigned_abs();
@@ -189,13 +189,13 @@ impl View {
         [above, below]
     }
 
-    /// Whether a strip is the source as it lies in memory.
+    /// Whether a strip has the memory layout of the source.
     pub fn is_dense(&self) -> bool {
         self.step == 1 && self.gap == [0, 0] && self.size == self.grid
     }
 }
 
-/// Values of a cache line.
+/// Values per cache line.
 const ALIGNMENT: usize = 16;
 
 /// The layout of the strips of one block of rows.
@@ -219,7 +219,7 @@ impl<'a> Strips<'a> {
         let [above, below] = view.margins();
         let pitch = view.pitch();
         let pixels = (rows * pitch).next_multiple_of(tile);
-        // Before the first pixel lie the columns that a tap may reach; whole vectors, for alignment.
+        // The columns that a tap may reach precede the first pixel, as whole vectors for alignment.
         let lead = view.gap[1].next_multiple_of(ALIGNMENT);
         let phase_len = pixels + (above + below) * pitch + lead + view.gap[1];
         let phase_len = phase_len.next_multiple_of(ALIGNMENT);
@@ -239,12 +239,12 @@ impl<'a> Strips<'a> {
         }
     }
 
-    /// Where the first pixel of a phase lies.
+    /// Offset of the first pixel of a phase.
     pub fn lead(&self) -> usize {
         self.lead
     }
 
-    /// From one channel to the next.
+    /// Distance between channels.
     pub fn channel_stride(&self) -> usize {
         self.phase_len * self.view.phases.len()
     }

@@ -1,11 +1,11 @@
-//! Which instruction set the kernels use: the best that the CPU has, or the one that
-//! `MRCNN_CPU_ISA` names.
+//! Selection of the instruction set: the best one of the CPU, or the one in
+//! `MRCNN_CPU_ISA`.
 
 use super::kernels::{Dots, GROUP, Product, WIDTH, dots, lane_sums, product};
 use super::simd::{Simd, plain::Plain};
 use std::sync::OnceLock;
 
-/// The environment variable that names an instruction set.
+/// The environment variable with the name of an instruction set.
 pub const ISA_VARIABLE: &str = "MRCNN_CPU_ISA";
 
 /// The kernels of one instruction set.
@@ -20,29 +20,29 @@ pub struct Isa {
 }
 
 impl Isa {
-    /// Pixels of one pass of [`Self::product`].
+    /// Number of pixels per pass of [`Self::product`].
     pub fn tile(&self) -> usize {
         WIDTH * self.lanes
     }
 
-    /// Values of the sums of one pass of [`Self::dots`].
+    /// Number of sums per pass of [`Self::dots`].
     pub fn dot_sums(&self) -> usize {
         GROUP * WIDTH * self.lanes
     }
 
     /// # Safety
     ///
-    /// Every operand is as long as [`Product`] says; `sums` and `input` hold whole tiles.
+    /// Every operand must have the length documented at [`Product`]; `sums` and `input` must have whole tiles.
     pub unsafe fn product(&self, args: &Product) {
-        // SAFETY: an `Isa` is only handed out where the CPU has it; operands are the caller's.
+        // SAFETY: an `Isa` exists only if the CPU supports it; the caller guarantees the operands.
         unsafe { (self.product)(args) }
     }
 
     /// # Safety
     ///
-    /// Every operand is as long as [`Dots`] says.
+    /// Every operand must have the length documented at [`Dots`].
     pub unsafe fn dots(&self, args: &Dots) {
-        // SAFETY: an `Isa` is only handed out where the CPU has it; operands are the caller's.
+        // SAFETY: an `Isa` exists only if the CPU supports it; the caller guarantees the operands.
         unsafe { (self.dots)(args) }
     }
 
@@ -50,29 +50,29 @@ impl Isa {
     pub fn lane_sums(&self, sums: &[f32]) -> [f32; GROUP * WIDTH] {
         assert_eq!(sums.len(), self.dot_sums());
         let mut results = [0.0; GROUP * WIDTH];
-        // SAFETY: an `Isa` is only handed out where the CPU has it; the length was checked.
+        // SAFETY: an `Isa` exists only if the CPU supports it; the length was checked.
         unsafe { (self.lane_sums)(sums.as_ptr(), &mut results) }
         results
     }
 }
 
-/// Kernels compiled for an instruction set: the generic loops, inlined into functions that may use it.
+/// Kernels compiled for an instruction set: the generic loops, inlined into functions with that target feature.
 macro_rules! isa {
     ($constant:ident, $name:literal, $simd:ty $(, $feature:literal)?) => {
         static $constant: Isa = {
             $(#[target_feature(enable = $feature)])?
             unsafe fn product_kernel(args: &Product) {
-                // SAFETY: the caller's.
+                // SAFETY: guaranteed by the caller.
                 unsafe { product::<$simd, { <$simd as Simd>::ROWS }>(args) }
             }
             $(#[target_feature(enable = $feature)])?
             unsafe fn dots_kernel(args: &Dots) {
-                // SAFETY: the caller's.
+                // SAFETY: guaranteed by the caller.
                 unsafe { dots::<$simd, { <$simd as Simd>::ROWS }>(args) }
             }
             $(#[target_feature(enable = $feature)])?
             unsafe fn lane_sums_kernel(sums: *const f32, results: &mut [f32; GROUP * WIDTH]) {
-                // SAFETY: the caller's.
+                // SAFETY: guaranteed by the caller.
                 unsafe { lane_sums::<$simd>(sums, results) }
             }
             Isa {
@@ -117,7 +117,7 @@ pub fn available() -> Vec<&'static Isa> {
     sets
 }
 
-/// The instruction set in use, chosen once per process.
+/// The instruction set in use, selected once per process.
 ///
 /// # Panics
 ///

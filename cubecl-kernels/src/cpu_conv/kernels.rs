@@ -1,7 +1,7 @@
-//! The two inner loops of every convolution, for each instruction set.
+//! The two inner loops of every convolution, generic over the instruction set.
 //!
-//! [`Product`] multiplies packed weights by vectors of neighbouring pixels: the forward pass and the
-//! gradient of the input. [`Dots`] multiplies vectors along the pixels by each other: the gradient of
+//! [`Product`] multiplies packed weights by vectors of neighbouring pixels, for the forward pass and the
+//! gradient of the input. [`Dots`] multiplies vectors along the pixels by each other, for the gradient of
 //! the weights. Both keep [`GROUP`] by [`WIDTH`] sums in registers and reach one multiply-add per
 //! port and cycle where there are enough registers.
 
@@ -12,9 +12,9 @@
 
 use super::simd::Simd;
 
-/// Output channels of one pass of a kernel.
+/// Output channels per pass of a kernel.
 pub const GROUP: usize = 8;
-/// Vectors of pixels (or rows of the input) of one pass of a kernel.
+/// Vectors of pixels (or rows of the input) per pass of a kernel.
 pub const WIDTH: usize = 3;
 
 /// `sums[g][p] += weights[c][t][g] * input[c][p + offsets[t]]`, summed over channels and taps, for
@@ -25,15 +25,15 @@ pub struct Product<'a> {
     pub weights: *const f32,
     /// The first channel at the first pixel.
     pub input: *const f32,
-    /// From one channel to the next.
+    /// Distance between channels.
     pub channel_stride: usize,
     pub channels: usize,
     pub offsets: &'a [isize],
     /// `GROUP` rows.
     pub sums: *mut f32,
-    /// From one row of sums to the next.
+    /// Distance between rows of sums.
     pub pitch: usize,
-    /// What sums begin with, one per row; where null, they go on from `sums`.
+    /// Initial values of the sums, one per row; if null, the sums are accumulated onto `sums`.
     pub start: *const f32,
 }
 
@@ -45,7 +45,7 @@ pub struct Dots {
     pub vectors: usize,
     /// `[GROUP, WIDTH, LANES]`.
     pub sums: *mut f32,
-    /// Whether sums begin with zero; otherwise they go on from `sums`.
+    /// Whether sums start with zero; otherwise they are accumulated onto `sums`.
     pub start: bool,
 }
 
@@ -59,7 +59,7 @@ pub unsafe fn product<S: Simd, const ROWS: usize>(args: &Product) {
 
 #[inline(always)]
 unsafe fn product_rows<S: Simd, const ROWS: usize>(args: &Product, first: usize) {
-    // SAFETY: the caller vouches for the instruction set and for the extent of every operand.
+    // SAFETY: the caller guarantees the instruction set and the extent of every operand.
     unsafe {
         let sums = args.sums.add(first * args.pitch);
         let mut acc = [[S::zero(); WIDTH]; ROWS];
@@ -109,7 +109,7 @@ pub unsafe fn dots<S: Simd, const ROWS: usize>(args: &Dots) {
 
 #[inline(always)]
 unsafe fn dots_rows<S: Simd, const ROWS: usize>(args: &Dots, first: usize) {
-    // SAFETY: the caller vouches for the instruction set and for the extent of every operand.
+    // SAFETY: the caller guarantees the instruction set and the extent of every operand.
     unsafe {
         let sums = args.sums.add(first * WIDTH * S::LANES);
         let mut acc = [[S::zero(); WIDTH]; ROWS];
@@ -147,7 +147,7 @@ unsafe fn dots_rows<S: Simd, const ROWS: usize>(args: &Dots, first: usize) {
 #[inline(always)]
 pub unsafe fn lane_sums<S: Simd>(sums: *const f32, results: &mut [f32; GROUP * WIDTH]) {
     for (index, result) in results.iter_mut().enumerate() {
-        // SAFETY: the caller vouches for the instruction set and the length of `sums`.
+        // SAFETY: the caller guarantees the instruction set and the length of `sums`.
         *result = unsafe { S::sum(S::load(sums.add(index * S::LANES))) };
     }
 }

@@ -1,8 +1,8 @@
 //! Convolutions on the CPU: the output, the gradient of the input and the gradient of the weights.
 //!
 //! f32, NCHW, odd square kernels with "same" padding and any stride. Results do not depend on the
-//! number of threads: every sum is taken by one thread, in an order that depends on the shapes and on
-//! the instruction set only.
+//! number of threads: every sum is computed by one thread, in an order that depends only on the shapes and
+//! on the instruction set.
 
 mod elementwise;
 mod geometry;

@@ -9,24 +9,24 @@ use super::weights::{PackedWeights, Weights};
 use crate::cpu_tasks::for_each_task;
 use std::ops::Range;
 
-/// Values of the sums of a block: with the strips, what stays in a second-level cache.
+/// Maximum number of sums of a block, which fit into a second-level cache together with the strips.
 const SUMS: usize = 160 << 10;
-/// Values of the strips of a block.
+/// Maximum number of values of a block's strips.
 const STRIP: usize = 96 << 10;
 /// Weights per output and pass: those of a group of outputs, and the pixels that they are multiplied
-/// by, stay in a first-level cache. It is part of the order of the sums.
+/// by, fit into a first-level cache. The order of the sums depends on it.
 const DEPTH: usize = 288;
-/// Tiles of a block, at least, before channels are split over threads.
+/// Minimum number of tiles per block before channels are split over threads.
 const TILES: usize = 6;
 
-/// What is done to a sum before it is stored.
+/// Operations on a sum before it is stored.
 #[derive(Clone, Copy, Default)]
 pub struct Epilogue<'a> {
     /// One per output channel.
     pub bias: Option<&'a [f32]>,
     /// Added after the bias, shaped as the output.
     pub residual: Option<&'a [f32]>,
-    /// `max(., 0)` at last.
+    /// Whether `max(., 0)` is applied last.
     pub relu: bool,
 }
 
@@ -81,7 +81,7 @@ pub fn input_gradient(
     }
 }
 
-/// Where in the result the grid lies: row `y` is row `y * step + phase[0]`.
+/// Position of the grid in the result: row `y` is row `y * step + phase[0]`.
 #[derive(Clone, Copy)]
 struct Place {
     size: [usize; 2],
@@ -89,7 +89,7 @@ struct Place {
     phase: [usize; 2],
 }
 
-/// One call: what every block of it shares.
+/// One call: the data shared by all its blocks.
 struct Job<'a> {
     isa: &'a Isa,
     view: &'a View,
@@ -144,14 +144,14 @@ fn run(
     });
 }
 
-/// Rows and groups of output channels of a block. They decide what is computed where, not how any
-/// value is summed, and so may depend on the number of threads.
+/// Rows and groups of output channels of a block. They determine where a value is computed, not how
+/// it is summed, and may therefore depend on the number of threads.
 fn block_size(isa: &Isa, view: &View, weights: &PackedWeights, depth: usize) -> (usize, usize) {
     let (pitch, all) = (view.pitch().max(1), view.rows().max(1));
     let by_sums = SUMS / (weights.groups.max(1) * GROUP * pitch);
     let by_strip = STRIP / (depth * view.phases.len().max(1) * pitch);
     let mut rows = by_sums.min(by_strip).clamp(1, all);
-    // Wide outputs: fewer channels rather than rows so few that most of a strip is margin.
+    // Wide outputs: fewer channels rather than so few rows that most of a strip is margin.
     let few = (8 * isa.tile()).div_ceil(pitch);
     let mut groups = weights.groups.max(1);
     if rows < few {
@@ -229,8 +229,8 @@ impl Job<'_> {
                     },
                 };
                 // SAFETY: `pixels` are whole tiles within the `pitch` of the sums; the strips hold
-                // as many pixels and the margins of every tap; a panel holds the channels that are
-                // left, of which there are `channels.len()` or more.
+                // as many pixels and the margins of every tap; a panel holds the remaining channels,
+                // of which there are at least `channels.len()`.
                 unsafe { self.isa.product(&args) }
             }
         }
@@ -258,12 +258,12 @@ impl Job<'_> {
                 let sums = &sums[(row - rows.start) * pitch..][..columns];
                 let at = ((image * outputs + channel) * h + y) * w;
                 if step == 1 {
-                    // SAFETY: rows and channels of a block belong to it alone.
+                    // SAFETY: the rows and channels of a block are written by it alone.
                     let line = unsafe { self.output.slice(at, w) };
                     let residual = self.epilogue.residual.map(|residual| &residual[at..][..w]);
                     store_row(sums, residual, self.epilogue.relu, line);
                 } else {
-                    // SAFETY: as above; one phase is computed after the other.
+                    // SAFETY: as above; the phases are computed one after the other.
                     let line = unsafe { self.output.slice(at + phase[1], w - phase[1]) };
                     for (to, &sum) in line.iter_mut().step_by(step).zip(sums) {
                         *to = sum;

@@ -1,8 +1,8 @@
-//! Work memory of a thread, kept between calls: it stays in cache, and its pages are touched once.
+//! Work memory of a thread, kept between calls, so that it stays in the cache and its pages are mapped.
 
 use std::cell::Cell;
 
-/// A cache line, which also is the widest vector.
+/// A cache line, which is also the size of the widest vector.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Line([f32; 16]);
@@ -11,8 +11,8 @@ thread_local! {
     static SCRATCH: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
-/// Calls `work` with `len` values of this thread's memory, aligned to a cache line, whose contents are
-/// unspecified.
+/// Calls `work` with `len` values of this thread's memory, aligned to a cache line, with unspecified
+/// contents.
 pub fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
     let mut memory = SCRATCH.take();
     let lines = len.div_ceil(16);

@@ -1,4 +1,4 @@
-//! Every instruction set of this CPU against sums in f64, over random shapes.
+//! Every instruction set of this CPU compared with sums in f64, over random shapes.
 
 use super::geometry::ConvShape;
 use super::isa::{Isa, available};
@@ -167,8 +167,8 @@ impl Case {
             "weight gradient",
         ];
         for (index, got) in self.results(isa).iter().enumerate() {
-            // Terms are at most 1: each partial sum and each scaled weight rounds by half of its size at
-            // most.
+            // Terms are at most 1: each partial sum and each scaled weight is rounded by at most half of its
+            // size.
             let bound = (terms[index] + 1) as f64 * f64::from(f32::EPSILON);
             for (at, (got, want)) in got.iter().zip(&expected[index]).enumerate() {
                 let error = (f64::from(*got) - want).abs();
@@ -187,7 +187,7 @@ fn grid(a: usize, b: usize, c: usize) -> impl Iterator<Item = (usize, usize, usi
     (0..a * b * c).map(move |at| (at / (b * c), at / c % b, at % c))
 }
 
-/// What `write` writes; NaN where it writes nothing.
+/// The values that `write` writes; NaN where it writes nothing.
 fn written(len: usize, write: impl FnOnce(Output)) -> Vec<f32> {
     let mut values = vec![f32::NAN; len];
     // SAFETY: the values outlive the call, and are not used during it.
@@ -245,7 +245,7 @@ fn blocks_and_passes_fit_together() {
     }
 }
 
-/// An image without objects gives the mask head no RoI: its weights' gradient is zero.
+/// An image without objects gives the mask head no RoI: the gradient of its weights is zero.
 #[test]
 fn no_images_give_no_gradient() {
     let shape = ConvShape {

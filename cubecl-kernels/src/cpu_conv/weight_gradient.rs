@@ -1,7 +1,7 @@
-//! The gradient of the weights: dot products of rows of the input and rows of the gradient.
+//! Gradient of the weights: dot products of rows of the input and rows of the gradient.
 //!
-//! Vectors run along the pixels of both, as they lie in memory: nothing is transposed, and 1x1
-//! convolutions are computed without any copy. Every weight's sum is taken in one task over blocks of
+//! Vectors run along the pixels of both, in their memory layout: nothing is transposed, and 1x1
+//! convolutions are computed without a copy. Every weight is summed in one task over blocks of
 //! pixels of a fixed size, so that it does not depend on the number of threads.
 
 use super::geometry::{ConvShape, Strips, View};
@@ -12,9 +12,9 @@ use super::scratch::with_scratch;
 use crate::cpu_tasks::for_each_task;
 use std::ops::Range;
 
-/// Pixels of a block: [`GROUP`] rows of the gradient stay in a first-level cache.
+/// Pixels of a block: [`GROUP`] rows of the gradient fit into a first-level cache.
 const PIXELS: usize = 768;
-/// Values of the sums of a task, with strips within a second-level cache.
+/// Maximum number of sums of a task, which fit into a second-level cache together with the strips.
 const SUMS: usize = 160 << 10;
 /// Output channels of a task.
 const OUTPUTS: usize = 64;
@@ -93,7 +93,7 @@ struct Job<'a> {
     view: &'a View,
     input: &'a [f32],
     grad: &'a [f32],
-    /// Rows of a block.
+    /// Number of rows of a block.
     rows: usize,
     input_strips: Strips<'a>,
     grad_strips: Strips<'a>,
@@ -122,7 +122,7 @@ impl Job<'_> {
         })
     }
 
-    /// Whether rows of pixels are multiplied where they lie: no gaps, and enough pixels per image.
+    /// Whether rows of pixels are multiplied in place: no gaps, and enough pixels per image.
     fn is_direct(&self) -> bool {
         self.view.is_dense() && self.shape.size[0] * self.shape.size[1] >= PIXELS
     }
@@ -162,7 +162,7 @@ impl Job<'_> {
         }
     }
 
-    /// Rows of pixels where they lie, but for the last block of an image, which is padded to whole
+    /// Rows of pixels in place, except the last block of an image, which is padded to whole
     /// vectors.
     fn direct_blocks(
         &self,
@@ -252,8 +252,8 @@ impl Job<'_> {
         }
     }
 
-    /// Adds the lanes up and writes the weights' gradients; what passes computed beyond the last
-    /// channel is dropped.
+    /// Adds the lanes and writes the gradients of the weights; results beyond the last
+    /// channel are dropped.
     fn store(&self, outputs: &Range<usize>, inputs: &Range<usize>, sums: &[f32]) {
         let taps = self.shape.taps();
         let columns = inputs.len() * taps;
@@ -265,7 +265,7 @@ impl Job<'_> {
                 for row in 0..GROUP.min(outputs.len() - group) {
                     let output = outputs.start + group + row;
                     let at = (output * self.shape.inputs + inputs.start) * taps + first;
-                    // SAFETY: a task's weights are written by it alone.
+                    // SAFETY: the weights of a task are written by it alone.
                     let weights = unsafe { self.gradient.slice(at, count) };
                     weights.copy_from_slice(&results[row * WIDTH..][..count]);
                 }
@@ -274,7 +274,7 @@ impl Job<'_> {
     }
 }
 
-/// The size of parts of at most `most` that split `all` evenly.
+/// Size of the parts if `all` is split evenly into parts of at most `most`.
 fn even_part(all: usize, most: usize) -> usize {
     all.div_ceil(all.div_ceil(most).max(1)).max(1)
 }

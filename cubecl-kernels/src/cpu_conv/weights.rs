@@ -1,4 +1,4 @@
-//! Weights in the order in which the product kernel reads them.
+//! Weights packed in the order in which the product kernel reads them.
 
 use super::geometry::{ConvShape, View};
 use super::kernels::GROUP;
@@ -10,7 +10,7 @@ use crate::cpu_tasks::for_each_task;
 pub struct Weights<'a> {
     /// `[outputs, inputs, k, k]`.
     pub values: &'a [f32],
-    /// What the weights of each output channel are multiplied by: the scale of a folded norm.
+    /// Factor of each output channel's weights: the scale of a folded norm.
     pub scale: Option<&'a [f32]>,
 }
 
@@ -18,22 +18,22 @@ pub struct Weights<'a> {
 pub struct PackedWeights {
     pub values: Vec<f32>,
     pub groups: usize,
-    /// Channels that are summed over.
+    /// Number of channels that are summed over.
     pub channels: usize,
-    /// Channels of the result.
+    /// Number of channels of the result.
     pub outputs: usize,
     pub taps: usize,
 }
 
 impl PackedWeights {
-    /// `weights [outputs, inputs, taps]` for the output.
+    /// Packs `weights [outputs, inputs, taps]` for the output.
     pub fn forward(weights: Weights, shape: &ConvShape, view: &View) -> Self {
         let (i, t) = (shape.inputs, shape.taps());
         let scale = |output, _channel| weights.scale.map_or(1.0, |scale| scale[output]);
         Self::new(weights.values, shape.outputs, i, [i * t, t], view, scale)
     }
 
-    /// `weights [outputs, inputs, taps]` for the gradient of the input.
+    /// Packs `weights [outputs, inputs, taps]` for the gradient of the input.
     pub fn backward(weights: Weights, shape: &ConvShape, view: &View) -> Self {
         let (i, t) = (shape.inputs, shape.taps());
         let scale = |_output, channel| weights.scale.map_or(1.0, |scale| scale[channel]);
@@ -80,7 +80,7 @@ impl PackedWeights {
         }
     }
 
-    /// From `channel` on, of one group of outputs.
+    /// The weights of one group of outputs, from `channel` on.
     pub fn panel(&self, group: usize, channel: usize) -> &[f32] {
         let size = self.channels * self.taps * GROUP;
         &self.values[group * size + channel * self.taps * GROUP..(group + 1) * size]

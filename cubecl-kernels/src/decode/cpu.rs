@@ -28,7 +28,7 @@ pub fn decode_box(
 }
 
 impl BoxDecoding {
-    /// The box that `deltas` make of `reference`, clipped to an image of `[height, width]` pixels; none where a corner is
+    /// The box with `deltas` to `reference`, clipped to an image of `[height, width]` pixels; `None` if a corner is
     /// not finite or a side of the clipped box is shorter than `min_size`.
     pub fn decode(
         &self,

@@ -1,5 +1,6 @@
-//! The gradient rules.
+//! Gradient rules.
 
+use super::flex::{max_pool3x3_gradient, unpack, upsample_gradient};
 use super::ops::FeatureOps;
 use burn::backend::Autodiff;
 use burn::backend::autodiff::{
@@ -8,12 +9,13 @@ use burn::backend::autodiff::{
     grads::Gradients,
     ops::{Backward, Ops, OpsKind, binary, unary},
 };
-use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
+use burn::backend::{Flex, TensorMetadata, tensor::FloatTensor};
+use burn_flex::FlexTensor;
 
 #[derive(Debug)]
 struct MaxPool;
 
-impl<B: Backend + FeatureOps> Backward<B, 1> for MaxPool {
+impl Backward<Flex, 1> for MaxPool {
     type State = NodeId;
 
     fn backward(
@@ -22,9 +24,9 @@ impl<B: Backend + FeatureOps> Backward<B, 1> for MaxPool {
         grads: &mut Gradients,
         checkpointer: &mut Checkpointer,
     ) {
-        let x: FloatTensor<B> = checkpointer.retrieve_node_output(ops.state);
-        unary::<B, _>(ops.parents, ops.node, grads, |grad| {
-            B::max_pool3x3_gradient(x, grad)
+        let x: FlexTensor = checkpointer.retrieve_node_output(ops.state);
+        unary::<Flex, _>(ops.parents, ops.node, grads, |grad| {
+            max_pool3x3_gradient(x, grad)
         });
     }
 }
@@ -32,7 +34,7 @@ impl<B: Backend + FeatureOps> Backward<B, 1> for MaxPool {
 #[derive(Debug)]
 struct UpsampleAdd;
 
-impl<B: Backend + FeatureOps> Backward<B, 2> for UpsampleAdd {
+impl Backward<Flex, 2> for UpsampleAdd {
     type State = ();
 
     fn backward(
@@ -42,12 +44,12 @@ impl<B: Backend + FeatureOps> Backward<B, 2> for UpsampleAdd {
         _checkpointer: &mut Checkpointer,
     ) {
         let [lateral, top] = ops.parents;
-        let grad = grads.consume::<B>(&ops.node);
+        let grad = grads.consume::<Flex>(&ops.node);
         if let Some(node) = top {
-            grads.register::<B>(node.id, B::upsample_gradient(grad.clone()));
+            grads.register::<Flex>(node.id, upsample_gradient(grad.clone()));
         }
         if let Some(node) = lateral {
-            grads.register::<B>(node.id, grad);
+            grads.register::<Flex>(node.id, grad);
         }
     }
 }
@@ -55,7 +57,7 @@ impl<B: Backend + FeatureOps> Backward<B, 2> for UpsampleAdd {
 #[derive(Debug)]
 struct PackFirst;
 
-impl<B: Backend + FeatureOps> Backward<B, 1> for PackFirst {
+impl Backward<Flex, 1> for PackFirst {
     type State = [usize; 2];
 
     fn backward(
@@ -65,18 +67,16 @@ impl<B: Backend + FeatureOps> Backward<B, 1> for PackFirst {
         _checkpointer: &mut Checkpointer,
     ) {
         let size = ops.state;
-        unary::<B, _>(ops.parents, ops.node, grads, |grad| {
-            B::unpack(grad, size, 0)
-        });
+        unary::<Flex, _>(ops.parents, ops.node, grads, |grad| unpack(grad, size, 0));
     }
 }
 
-/// The gradient of the packed cells goes on as it is: those of the new feature map were zero, or are
+/// The gradient of the packed cells is passed on unchanged: those of the new feature map were zero, or are
 /// not read.
 #[derive(Debug)]
 struct PackNext;
 
-impl<B: Backend + FeatureOps> Backward<B, 2> for PackNext {
+impl Backward<Flex, 2> for PackNext {
     type State = ([usize; 2], usize);
 
     fn backward(
@@ -86,49 +86,39 @@ impl<B: Backend + FeatureOps> Backward<B, 2> for PackNext {
         _checkpointer: &mut Checkpointer,
     ) {
         let (size, offset) = ops.state;
-        binary::<B, _, _>(
+        binary::<Flex, _, _>(
             ops.parents,
             ops.node,
             grads,
             |grad| grad,
-            |grad| B::unpack(grad, size, offset),
+            |grad| unpack(grad, size, offset),
         );
     }
 }
 
-const NO_SECOND: &str = "operations on feature maps have no second derivative";
-
-impl<B: Backend + FeatureOps, C: CheckpointStrategy> FeatureOps for Autodiff<B, C> {
+impl<C: CheckpointStrategy> FeatureOps for Autodiff<Flex, C> {
     fn max_pool3x3(x: FloatTensor<Self>) -> FloatTensor<Self> {
         match MaxPool.prepare::<C>([x.node()]).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
                 let state = prep.checkpoint(&x);
-                prep.finish(state, B::max_pool3x3(x.into_primitive()))
+                prep.finish(state, Flex::max_pool3x3(x.into_primitive()))
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::max_pool3x3(x.into_primitive())),
+            OpsKind::UnTracked(prep) => prep.finish(Flex::max_pool3x3(x.into_primitive())),
         }
-    }
-
-    fn max_pool3x3_gradient(_x: FloatTensor<Self>, _grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        panic!("{NO_SECOND}")
     }
 
     fn upsample_add(lateral: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self> {
         let nodes = [lateral.node(), top.node()];
-        let sum = B::upsample_add(lateral.into_primitive(), top.into_primitive());
+        let sum = Flex::upsample_add(lateral.into_primitive(), top.into_primitive());
         UpsampleAdd
             .prepare::<C>(nodes)
             .compute_bound()
             .stateless(sum)
     }
 
-    fn upsample_gradient(_grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        panic!("{NO_SECOND}")
-    }
-
     fn pack_first(feature: FloatTensor<Self>, cells: usize) -> FloatTensor<Self> {
         let (node, size) = (feature.node(), [feature.shape()[2], feature.shape()[3]]);
-        let packed = B::pack_first(feature.into_primitive(), cells);
+        let packed = Flex::pack_first(feature.into_primitive(), cells);
         match PackFirst.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(size, packed),
             OpsKind::UnTracked(prep) => prep.finish(packed),
@@ -142,14 +132,10 @@ impl<B: Backend + FeatureOps, C: CheckpointStrategy> FeatureOps for Autodiff<B, 
     ) -> FloatTensor<Self> {
         let nodes = [packed.node(), feature.node()];
         let size = [feature.shape()[2], feature.shape()[3]];
-        let packed = B::pack_next(packed.into_primitive(), feature.into_primitive(), offset);
+        let packed = Flex::pack_next(packed.into_primitive(), feature.into_primitive(), offset);
         match PackNext.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish((size, offset), packed),
             OpsKind::UnTracked(prep) => prep.finish(packed),
         }
-    }
-
-    fn unpack(_packed: FloatTensor<Self>, _size: [usize; 2], _offset: usize) -> FloatTensor<Self> {
-        panic!("{NO_SECOND}")
     }
 }

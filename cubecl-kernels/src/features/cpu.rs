@@ -3,7 +3,7 @@
 use crate::cpu_conv::Output;
 use crate::cpu_tasks::for_each_task;
 
-/// Values of a task, at least.
+/// Minimum number of values per task.
 const CHUNK: usize = 32 << 10;
 
 /// Calls `work` with the index and the values of every plane of `output`, in tasks of several planes.
@@ -21,7 +21,7 @@ fn for_each_plane(output: Output, plane: usize, work: impl Fn(usize, &mut [f32])
     });
 }
 
-/// The larger one; NaN if either is.
+/// The larger value; NaN if either is NaN.
 fn max(a: f32, b: f32) -> f32 {
     if b > a || b.is_nan() { b } else { a }
 }
@@ -97,7 +97,7 @@ pub fn upsample_add(lateral: &mut [f32], [h, w]: [usize; 2], top: &[f32]) {
     });
 }
 
-/// The sums of 2x2 cells of planes of `[h, w]`; cut windows of odd sizes sum what they have.
+/// The sums of 2x2 cells of planes of `[h, w]`; windows that are cut at odd sizes sum the remaining cells.
 pub fn upsample_gradient(grad: &[f32], [h, w]: [usize; 2], gradient: Output) {
     let [rows, columns] = [h.div_ceil(2), w.div_ceil(2)];
     for_each_plane(gradient, rows * columns, |index, gradient| {
@@ -146,7 +146,7 @@ pub fn pack(
     });
 }
 
-/// Zeros all cells of `packed [n, cells, c]` but the first ones.
+/// Sets all cells of `packed [n, cells, c]` except the first ones to zero.
 pub fn clear(packed: Output, [n, cells, c]: [usize; 3], first: usize) {
     for_each_run(n, cells - first, c, |image, start, count| {
         // SAFETY: runs of cells are disjoint.

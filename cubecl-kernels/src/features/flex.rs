@@ -1,8 +1,8 @@
-//! The operations on flex, whose tensors lie on the host.
+//! The operations on flex, whose tensors are in host memory.
 
 use super::{cpu, ops::FeatureOps};
 use crate::cpu_memory::{contiguous, write};
-use crate::flex::floats;
+use crate::flex::{dims, floats};
 use burn::backend::{Flex, tensor::FloatTensor};
 use burn_flex::FlexTensor;
 
@@ -15,28 +15,12 @@ impl FeatureOps for Flex {
         })
     }
 
-    fn max_pool3x3_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        let (x, grad) = (x.to_contiguous(), grad.to_contiguous());
-        let [n, c, h, w] = dims(&x);
-        write([n, c, h, w], |gradient| {
-            cpu::max_pool_gradient(floats(&x), [h, w], floats(&grad), gradient);
-        })
-    }
-
     fn upsample_add(lateral: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self> {
         let top = top.to_contiguous();
         let mut lateral = contiguous(lateral);
         let [_, _, h, w] = dims(&lateral);
         cpu::upsample_add(lateral.storage_mut(), [h, w], floats(&top));
         lateral
-    }
-
-    fn upsample_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        let grad = grad.to_contiguous();
-        let [n, c, h, w] = dims(&grad);
-        write([n, c, h.div_ceil(2), w.div_ceil(2)], |gradient| {
-            cpu::upsample_gradient(floats(&grad), [h, w], gradient);
-        })
     }
 
     fn pack_first(feature: FloatTensor<Self>, cells: usize) -> FloatTensor<Self> {
@@ -61,18 +45,33 @@ impl FeatureOps for Flex {
         cpu::pack(floats(&feature), [n, c, h * w], output, cells, offset);
         packed
     }
-
-    fn unpack(packed: FloatTensor<Self>, size: [usize; 2], offset: usize) -> FloatTensor<Self> {
-        let packed = packed.to_contiguous();
-        let shape = packed.layout().shape();
-        let [n, cells, c] = [shape[0], shape[1], shape[2]];
-        write([n, c, size[0], size[1]], |feature| {
-            let plane = size[0] * size[1];
-            cpu::unpack(floats(&packed), [n, c, plane], feature, cells, offset);
-        })
-    }
 }
 
-fn dims(tensor: &FlexTensor) -> [usize; 4] {
-    std::array::from_fn(|axis| tensor.layout().shape()[axis])
+/// The gradient of `x`; `grad` is that of the pooled cells.
+pub(super) fn max_pool3x3_gradient(x: FlexTensor, grad: FlexTensor) -> FlexTensor {
+    let (x, grad) = (x.to_contiguous(), grad.to_contiguous());
+    let [n, c, h, w] = dims(&x);
+    write([n, c, h, w], |gradient| {
+        cpu::max_pool_gradient(floats(&x), [h, w], floats(&grad), gradient);
+    })
+}
+
+/// The sums of 2x2 cells of `grad`: the gradient of the top.
+pub(super) fn upsample_gradient(grad: FlexTensor) -> FlexTensor {
+    let grad = grad.to_contiguous();
+    let [n, c, h, w] = dims(&grad);
+    write([n, c, h.div_ceil(2), w.div_ceil(2)], |gradient| {
+        cpu::upsample_gradient(floats(&grad), [h, w], gradient);
+    })
+}
+
+/// Cells of `packed [n, cells, c]` from `offset` on, as `[n, c, h, w]` of `size`.
+pub(super) fn unpack(packed: FlexTensor, size: [usize; 2], offset: usize) -> FlexTensor {
+    let packed = packed.to_contiguous();
+    let shape = packed.layout().shape();
+    let [n, cells, c] = [shape[0], shape[1], shape[2]];
+    write([n, c, size[0], size[1]], |feature| {
+        let plane = size[0] * size[1];
+        cpu::unpack(floats(&packed), [n, c, plane], feature, cells, offset);
+    })
 }

@@ -1,4 +1,4 @@
-//! Operations on feature maps between convolutions, in one parallel pass each on the CPU: the stem's
+//! Operations on feature maps, each a single parallel pass on the CPU: the stem's
 //! max pool, the top-down sum of a feature pyramid, and packing a pyramid for RoIAlign.
 
 #[cfg(feature = "flex")]
@@ -19,7 +19,7 @@ use burn::tensor::{Tensor, module};
 /// maximum of a window.
 pub fn max_pool3x3(x: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if ops::supports(&x) {
+    if crate::flex::is_cpu_f32(&x) {
         return ops::max_pool3x3(x);
     }
     let pool = MaxPoolOptions::new([3, 3]);
@@ -34,16 +34,16 @@ pub fn upsample_add(lateral: Tensor<4>, top: Tensor<4>) -> Tensor<4> {
     assert_eq!(
         top.dims(),
         half,
-        "upsample_add: the top has half of the rows and columns"
+        "upsample_add: the top must have half of the rows and columns"
     );
     #[cfg(feature = "flex")]
-    if ops::supports(&lateral) && ops::supports(&top) {
+    if crate::flex::is_cpu_f32(&lateral) && crate::flex::is_cpu_f32(&top) {
         return ops::upsample_add(lateral, top);
     }
     lateral + upsample_nearest(top, h, w)
 }
 
-/// Doubles rows and columns, then cuts to `h x w`: odd sizes lose the last row or column.
+/// Doubles rows and columns, then crops to `h x w`: odd sizes lose the last row or column.
 fn upsample_nearest(x: Tensor<4>, h: usize, w: usize) -> Tensor<4> {
     let [n, c, rows, columns] = x.dims();
     let doubled = x
@@ -57,10 +57,10 @@ fn upsample_nearest(x: Tensor<4>, h: usize, w: usize) -> Tensor<4> {
     }
 }
 
-/// Feature maps `[n, c, h, w]` as `[n, cells, c]`, one after the other.
+/// Concatenates feature maps `[n, c, h, w]` to `[n, cells, c]`.
 pub(crate) fn pack(features: &[Tensor<4>]) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if !features.is_empty() && features.iter().all(ops::supports) {
+    if !features.is_empty() && features.iter().all(crate::flex::is_cpu_f32) {
         return ops::pack(features);
     }
     let packed = features.iter().map(|feature| {

@@ -1,24 +1,18 @@
 //! The operations as backend operations of the CPU, f32.
 
-use burn::backend::{Backend, Dispatch, DispatchDevice, backend_extension, tensor::FloatTensor};
-use burn::tensor::{DType, Tensor};
+use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
+use burn::tensor::Tensor;
 
-/// Use the functions of [`super`].
+/// Operations on feature maps as a backend operation; use the functions of [`super`].
 #[backend_extension(Flex, Autodiff)]
 pub trait FeatureOps: Backend {
     /// [`super::max_pool3x3`].
     fn max_pool3x3(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// The gradient of `x` from `grad`, that of its pool.
-    fn max_pool3x3_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
-
     /// [`super::upsample_add`].
     fn upsample_add(lateral: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// The sums of 2x2 cells of `grad`: the gradient of the top.
-    fn upsample_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    /// `feature [n, c, h, w]` as the first of `[n, cells, c]`; the cells of others are zero.
+    /// `feature [n, c, h, w]` as the first cells of `[n, cells, c]`; the other cells are zero.
     fn pack_first(feature: FloatTensor<Self>, cells: usize) -> FloatTensor<Self>;
 
     /// `packed [n, cells, c]` with `feature [n, c, h, w]` as its cells from `offset` on.
@@ -27,15 +21,6 @@ pub trait FeatureOps: Backend {
         feature: FloatTensor<Self>,
         offset: usize,
     ) -> FloatTensor<Self>;
-
-    /// Cells of `packed [n, cells, c]` from `offset` on, as `[n, c, h, w]` of `size`.
-    fn unpack(packed: FloatTensor<Self>, size: [usize; 2], offset: usize) -> FloatTensor<Self>;
-}
-
-/// Whether `x` is on the CPU, in f32.
-pub fn supports(x: &Tensor<4>) -> bool {
-    let device = x.device().inner();
-    x.dtype() == DType::F32 && matches!(device.as_dispatch(), DispatchDevice::Flex(_))
 }
 
 pub fn max_pool3x3(x: Tensor<4>) -> Tensor<4> {
@@ -47,12 +32,12 @@ pub fn upsample_add(lateral: Tensor<4>, top: Tensor<4>) -> Tensor<4> {
     Tensor::from_dispatch(<Dispatch as FeatureOps>::upsample_add(lateral, top))
 }
 
-/// [`super::pack`] of one feature map or more.
+/// [`super::pack`] of one or more feature maps.
 pub fn pack(features: &[Tensor<4>]) -> Tensor<3> {
     let cells_of = |feature: &Tensor<4>| feature.dims()[2] * feature.dims()[3];
     let cells = features.iter().map(cells_of).sum();
     let mut features = features.iter().cloned();
-    let first = features.next().expect("one feature map or more");
+    let first = features.next().expect("one or more feature maps");
     let mut offset = cells_of(&first);
     let mut packed = <Dispatch as FeatureOps>::pack_first(first.into_dispatch(), cells);
     for feature in features {

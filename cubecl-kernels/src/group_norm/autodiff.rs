@@ -1,6 +1,8 @@
-//! The gradient rule. Statistics are taken again in the backward pass: it reads the input anyway.
+//! Gradient rule. The backward pass computes the statistics again, because it reads the input anyway.
 
+use super::flex::{input_gradient, weight_gradient};
 use super::ops::GroupNormOps;
+use crate::flex::{bias_gradient, relu_gradient};
 use burn::backend::Autodiff;
 use burn::backend::autodiff::{
     NodeId,
@@ -8,24 +10,25 @@ use burn::backend::autodiff::{
     grads::Gradients,
     ops::{Backward, NodeGuard, Ops, OpsKind, OpsPrep},
 };
-use burn::backend::{Backend, tensor::FloatTensor};
+use burn::backend::{Flex, tensor::FloatTensor};
+use burn_flex::FlexTensor;
 
-/// `N` inputs: x, weight, bias, and the residual if there are four.
+/// `N` inputs: x, weight, bias, and the residual if `N` is four.
 #[derive(Debug)]
 struct GroupNormBackward<const N: usize>;
 
 #[derive(Clone, Debug)]
-struct State<T> {
+struct State {
     x: NodeId,
     weight: NodeId,
-    /// The output, where a ReLU follows.
-    rectified: Option<T>,
+    /// The output, if a ReLU follows.
+    rectified: Option<FlexTensor>,
     groups: usize,
     epsilon: f64,
 }
 
-impl<B: Backend + GroupNormOps, const N: usize> Backward<B, N> for GroupNormBackward<N> {
-    type State = State<FloatTensor<B>>;
+impl<const N: usize> Backward<Flex, N> for GroupNormBackward<N> {
+    type State = State;
 
     fn backward(
         self,
@@ -40,42 +43,42 @@ impl<B: Backend + GroupNormOps, const N: usize> Backward<B, N> for GroupNormBack
             groups,
             epsilon,
         } = ops.state;
-        let mut retrieve = |node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node);
+        let mut retrieve = |node| checkpointer.retrieve_node_output::<FlexTensor>(node);
         let (x, weight) = (retrieve(x), retrieve(weight));
-        let grad = grads.consume::<B>(&ops.node);
+        let grad = grads.consume::<Flex>(&ops.node);
         let grad = match rectified {
-            Some(output) => B::group_norm_relu_gradient(output, grad),
+            Some(output) => relu_gradient(output, grad),
             None => grad,
         };
         let mut parents = ops.parents.into_iter();
         let mut next = || parents.next().flatten();
         let (node_x, node_weight, node_bias, node_residual) = (next(), next(), next(), next());
         if let Some(node) = node_weight {
-            let gradient = B::group_norm_weight_gradient(x.clone(), grad.clone(), groups, epsilon);
-            grads.register::<B>(node.id, gradient);
+            let gradient = weight_gradient(x.clone(), grad.clone(), groups, epsilon);
+            grads.register::<Flex>(node.id, gradient);
         }
         if let Some(node) = node_bias {
-            grads.register::<B>(node.id, B::group_norm_bias_gradient(grad.clone()));
+            grads.register::<Flex>(node.id, bias_gradient(grad.clone()));
         }
         if let Some(node) = node_x {
-            let gradient = B::group_norm_input_gradient(x, weight, grad.clone(), groups, epsilon);
-            grads.register::<B>(node.id, gradient);
+            let gradient = input_gradient(x, weight, grad.clone(), groups, epsilon);
+            grads.register::<Flex>(node.id, gradient);
         }
         if let Some(node) = node_residual {
-            grads.register::<B>(node.id, grad);
+            grads.register::<Flex>(node.id, grad);
         }
     }
 }
 
 /// Registers the gradient rule of a group norm that `forward` computes.
-fn track<B: Backend + GroupNormOps, C: CheckpointStrategy, const N: usize>(
-    [x, weight]: [&FloatTensor<Autodiff<B, C>>; 2],
+fn track<C: CheckpointStrategy, const N: usize>(
+    [x, weight]: [&FloatTensor<Autodiff<Flex, C>>; 2],
     nodes: [NodeGuard; N],
     (groups, epsilon): (usize, f64),
     relu: bool,
-    forward: impl FnOnce() -> FloatTensor<B>,
-) -> FloatTensor<Autodiff<B, C>> {
-    let prep: OpsPrep<_, B, _, C, N> = GroupNormBackward::<N>.prepare::<C>(nodes);
+    forward: impl FnOnce() -> FlexTensor,
+) -> FloatTensor<Autodiff<Flex, C>> {
+    let prep: OpsPrep<_, Flex, _, C, N> = GroupNormBackward::<N>.prepare::<C>(nodes);
     match prep.compute_bound().stateful() {
         OpsKind::Tracked(mut prep) => {
             let (x, weight) = (prep.checkpoint(x), prep.checkpoint(weight));
@@ -94,9 +97,7 @@ fn track<B: Backend + GroupNormOps, C: CheckpointStrategy, const N: usize>(
     }
 }
 
-const NO_SECOND: &str = "group_norm has no second derivative";
-
-impl<B: Backend + GroupNormOps, C: CheckpointStrategy> GroupNormOps for Autodiff<B, C> {
+impl<C: CheckpointStrategy> GroupNormOps for Autodiff<Flex, C> {
     fn group_norm(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -107,9 +108,9 @@ impl<B: Backend + GroupNormOps, C: CheckpointStrategy> GroupNormOps for Autodiff
     ) -> FloatTensor<Self> {
         let inputs = [&x, &weight, &bias];
         let nodes = inputs.map(|tensor| tensor.node());
-        track::<B, C, 3>([&x, &weight], nodes, (groups, epsilon), relu, || {
+        track::<C, 3>([&x, &weight], nodes, (groups, epsilon), relu, || {
             let [x, weight, bias] = inputs.map(|tensor| tensor.clone().into_primitive());
-            B::group_norm(x, weight, bias, groups, epsilon, relu)
+            Flex::group_norm(x, weight, bias, groups, epsilon, relu)
         })
     }
 
@@ -124,40 +125,10 @@ impl<B: Backend + GroupNormOps, C: CheckpointStrategy> GroupNormOps for Autodiff
     ) -> FloatTensor<Self> {
         let inputs = [&x, &weight, &bias, &residual];
         let nodes = inputs.map(|tensor| tensor.node());
-        track::<B, C, 4>([&x, &weight], nodes, (groups, epsilon), relu, || {
+        track::<C, 4>([&x, &weight], nodes, (groups, epsilon), relu, || {
             let inputs = inputs.map(|tensor| tensor.clone().into_primitive());
             let [x, weight, bias, residual] = inputs;
-            B::group_norm_residual(x, weight, bias, residual, groups, epsilon, relu)
+            Flex::group_norm_residual(x, weight, bias, residual, groups, epsilon, relu)
         })
-    }
-
-    fn group_norm_relu_gradient(
-        _output: FloatTensor<Self>,
-        _grad: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        panic!("{NO_SECOND}")
-    }
-
-    fn group_norm_input_gradient(
-        _x: FloatTensor<Self>,
-        _weight: FloatTensor<Self>,
-        _grad: FloatTensor<Self>,
-        _groups: usize,
-        _epsilon: f64,
-    ) -> FloatTensor<Self> {
-        panic!("{NO_SECOND}")
-    }
-
-    fn group_norm_weight_gradient(
-        _x: FloatTensor<Self>,
-        _grad: FloatTensor<Self>,
-        _groups: usize,
-        _epsilon: f64,
-    ) -> FloatTensor<Self> {
-        panic!("{NO_SECOND}")
-    }
-
-    fn group_norm_bias_gradient(_grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        panic!("{NO_SECOND}")
     }
 }

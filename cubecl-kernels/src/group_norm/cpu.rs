@@ -3,17 +3,17 @@
 use crate::cpu_conv::Output;
 use crate::cpu_tasks::for_each_task;
 
-/// How channels are grouped.
+/// Sizes of a group norm.
 pub struct Groups {
     pub channels: usize,
-    /// Pixels of a channel.
+    /// Pixels per channel.
     pub plane: usize,
     pub groups: usize,
     pub epsilon: f64,
 }
 
 impl Groups {
-    /// Values of a group.
+    /// Values per group.
     fn len(&self) -> usize {
         self.channels / self.groups * self.plane
     }
@@ -23,15 +23,15 @@ impl Groups {
         let count = values.len() as f64;
         let mean = sum(values, |value| value) / count;
         let center = mean as f32;
-        // About a center that is rounded: its error is taken out again.
+        // Computed relative to a rounded mean, whose error is corrected afterwards.
         let squares = sum(values, |value| (value - center) * (value - center)) / count;
         let error = mean - f64::from(center);
         let variance = (squares - error * error).max(0.0);
         (center, (1.0 / (variance + self.epsilon).sqrt()) as f32)
     }
 
-    /// Calls `work` with the index of every group of every image, its first channel, and where its values
-    /// begin.
+    /// Calls `work` with the index of every group of every image, its first channel, and the offset of its
+    /// values.
     fn for_each(&self, values: usize, work: impl Fn(usize, usize) + Sync + Send) {
         let len = self.len();
         if len == 0 {
@@ -131,9 +131,9 @@ pub fn weight_gradient(x: &[f32], grad: &[f32], groups: &Groups, gradient: Outpu
     });
 }
 
-/// Partial sums of f32; blocks of them are summed in f64.
+/// Partial sums in f32; the sums of blocks are added in f64.
 const LANES: usize = 16;
-/// Values of a block.
+/// Values per block.
 const BLOCK: usize = 64 * LANES;
 
 fn sum(values: &[f32], of: impl Fn(f32) -> f32) -> f64 {

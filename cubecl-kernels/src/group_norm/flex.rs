@@ -1,10 +1,9 @@
-//! Group norm on flex, whose tensors lie on the host.
+//! Group norm on flex, whose tensors are in host memory.
 
 use super::cpu::{self, Groups};
 use super::ops::GroupNormOps;
-use crate::cpu_conv;
-use crate::cpu_memory::{contiguous, write};
-use crate::flex::floats;
+use crate::cpu_memory::write;
+use crate::flex::{dims, floats};
 use burn::backend::{Flex, tensor::FloatTensor};
 use burn_flex::FlexTensor;
 
@@ -31,57 +30,41 @@ impl GroupNormOps for Flex {
     ) -> FloatTensor<Self> {
         forward(x, [weight, bias], Some(residual), groups, epsilon, relu)
     }
+}
 
-    fn group_norm_relu_gradient(
-        output: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        let output = output.to_contiguous();
-        let mut grad = contiguous(grad);
-        cpu_conv::mask_by(floats(&output), grad.storage_mut());
-        grad
-    }
+/// The gradient of `x`.
+pub(super) fn input_gradient(
+    x: FlexTensor,
+    weight: FlexTensor,
+    grad: FlexTensor,
+    groups: usize,
+    epsilon: f64,
+) -> FlexTensor {
+    let [x, weight, grad] = [x, weight, grad].map(|tensor| tensor.to_contiguous());
+    let (shape, setting) = (dims::<4>(&x), setting(&x, groups, epsilon));
+    write(shape, |gradient| {
+        cpu::input_gradient(
+            floats(&x),
+            floats(&weight),
+            floats(&grad),
+            &setting,
+            gradient,
+        );
+    })
+}
 
-    fn group_norm_input_gradient(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        groups: usize,
-        epsilon: f64,
-    ) -> FloatTensor<Self> {
-        let [x, weight, grad] = [x, weight, grad].map(|tensor| tensor.to_contiguous());
-        let (shape, setting) = (dims(&x), setting(&x, groups, epsilon));
-        write(shape, |gradient| {
-            cpu::input_gradient(
-                floats(&x),
-                floats(&weight),
-                floats(&grad),
-                &setting,
-                gradient,
-            );
-        })
-    }
-
-    fn group_norm_weight_gradient(
-        x: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        groups: usize,
-        epsilon: f64,
-    ) -> FloatTensor<Self> {
-        let [x, grad] = [x, grad].map(|tensor| tensor.to_contiguous());
-        let setting = setting(&x, groups, epsilon);
-        write([setting.channels], |gradient| {
-            cpu::weight_gradient(floats(&x), floats(&grad), &setting, gradient);
-        })
-    }
-
-    fn group_norm_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        let grad = grad.to_contiguous();
-        let [n, c, ..] = dims(&grad);
-        write([c], |sums| {
-            cpu_conv::channel_sums(floats(&grad), n, c, sums)
-        })
-    }
+/// The gradient of the weight, `[c]`.
+pub(super) fn weight_gradient(
+    x: FlexTensor,
+    grad: FlexTensor,
+    groups: usize,
+    epsilon: f64,
+) -> FlexTensor {
+    let [x, grad] = [x, grad].map(|tensor| tensor.to_contiguous());
+    let setting = setting(&x, groups, epsilon);
+    write([setting.channels], |gradient| {
+        cpu::weight_gradient(floats(&x), floats(&grad), &setting, gradient);
+    })
 }
 
 fn forward(
@@ -94,7 +77,7 @@ fn forward(
 ) -> FlexTensor {
     let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.to_contiguous());
     let residual = residual.map(|residual| residual.to_contiguous());
-    let (shape, setting) = (dims(&x), setting(&x, groups, epsilon));
+    let (shape, setting) = (dims::<4>(&x), setting(&x, groups, epsilon));
     write(shape, |output| {
         let affine = [floats(&weight), floats(&bias)];
         let residual = residual.as_ref().map(floats);
@@ -110,8 +93,4 @@ fn setting(x: &FlexTensor, groups: usize, epsilon: f64) -> Groups {
         groups,
         epsilon,
     }
-}
-
-fn dims(tensor: &FlexTensor) -> [usize; 4] {
-    std::array::from_fn(|axis| tensor.layout().shape()[axis])
 }

@@ -1,4 +1,4 @@
-//! Group normalization (Wu and He, 2018) with what follows it: residual and ReLU.
+//! Group normalization (Wu and He, 2018) with residual and ReLU.
 
 #[cfg(feature = "flex")]
 mod autodiff;
@@ -14,10 +14,10 @@ use burn::tensor::{Tensor, activation};
 /// Group norm of `x [n, c, h, w]` with biased variances, then `residual` added and `max(., 0)` if `relu`.
 ///
 /// * `weight`, `bias` - `[c]`.
-/// * `groups` - divides `c`.
+/// * `groups` - must divide `c`.
 /// * `epsilon` - added to the variance.
 ///
-/// Equals torch's `group_norm` and is differentiable in all tensors. On the CPU and in f32 it is two
+/// Equals torch's `group_norm` and is differentiable in all tensors. On the CPU in f32 it takes two
 /// passes over `x`, with sums in a fixed order.
 ///
 /// # Panics
@@ -38,7 +38,7 @@ pub fn group_norm(
         "group_norm: {groups} groups do not divide {c} channels"
     );
     #[cfg(feature = "flex")]
-    if ops::supports(&x) {
+    if crate::flex::is_cpu_f32(&x) {
         let setting = (groups, epsilon);
         return ops::group_norm(x, [weight, bias], setting, residual, relu);
     }

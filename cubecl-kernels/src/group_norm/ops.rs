@@ -1,9 +1,9 @@
-//! Group norm as an operation of the CPU's backend.
+//! Group norm as a backend operation of the CPU.
 
-use burn::backend::{Backend, Dispatch, DispatchDevice, backend_extension, tensor::FloatTensor};
-use burn::tensor::{DType, Tensor};
+use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
+use burn::tensor::Tensor;
 
-/// Use [`group_norm`](super::group_norm).
+/// Group norm as a backend operation; use [`group_norm`](super::group_norm).
 #[backend_extension(Flex, Autodiff)]
 pub trait GroupNormOps: Backend {
     /// `x [n, c, h, w]`, `weight [c]`, `bias [c]` -> `[n, c, h, w]`.
@@ -26,38 +26,6 @@ pub trait GroupNormOps: Backend {
         epsilon: f64,
         relu: bool,
     ) -> FloatTensor<Self>;
-
-    /// `grad` where `output`, that of a ReLU, is above zero.
-    fn group_norm_relu_gradient(
-        output: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-    ) -> FloatTensor<Self>;
-
-    /// The gradient of `x`.
-    fn group_norm_input_gradient(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        groups: usize,
-        epsilon: f64,
-    ) -> FloatTensor<Self>;
-
-    /// The gradient of the weight, `[c]`.
-    fn group_norm_weight_gradient(
-        x: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        groups: usize,
-        epsilon: f64,
-    ) -> FloatTensor<Self>;
-
-    /// The gradient of the bias, `[c]`.
-    fn group_norm_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self>;
-}
-
-/// Whether `x` is on the CPU, in f32.
-pub fn supports(x: &Tensor<4>) -> bool {
-    let device = x.device().inner();
-    x.dtype() == DType::F32 && matches!(device.as_dispatch(), DispatchDevice::Flex(_))
 }
 
 pub fn group_norm(
@@ -71,13 +39,13 @@ pub fn group_norm(
     assert_eq!(
         [weight.dims(), bias.dims()],
         [[c]; 2],
-        "group_norm: one weight and bias per channel"
+        "group_norm: there must be one weight and bias per channel"
     );
     if let Some(residual) = &residual {
         assert_eq!(
             residual.dims(),
             x.dims(),
-            "group_norm: the residual is shaped as x"
+            "group_norm: the residual must have the shape of x"
         );
     }
     let (x, weight, bias) = (

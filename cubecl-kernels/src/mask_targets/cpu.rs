@@ -53,13 +53,13 @@ mod flex {
             let masks = windows.layout().shape()[1];
             let (windows, words) = (integers(&windows).as_chunks::<WINDOW>().0, integers(&words));
             let mut targets = Vec::with_capacity(n * slots * side * side);
-            let regions = floats(&rois).as_chunks::<4>().0.iter();
-            for (region, (roi, &matched)) in regions.zip(integers(&matched)).enumerate() {
+            let boxes = floats(&rois).as_chunks::<4>().0.iter();
+            for (index, (roi, &matched)) in boxes.zip(integers(&matched)).enumerate() {
                 let Ok(matched) = usize::try_from(matched) else {
                     targets.resize(targets.len() + side * side, 0.0);
                     continue;
                 };
-                let window = windows[region / slots * masks + matched].map(|v| v as usize);
+                let window = windows[index / slots * masks + matched].map(|v| v as usize);
                 let image = (window[4], window[5]);
                 let at = |row, column| bit(&window, words, row, column);
                 targets.extend(mask_target(roi, side, image, at));

@@ -31,22 +31,22 @@ pub fn project_masks(
     windows: &[u32],
     words: &[u32],
     targets: &mut [f32],
-    regions: u32,
+    roi_count: u32,
     slots: u32,
     masks: u32,
     #[comptime] side: u32,
 ) {
     let cell = ABSOLUTE_POS as u32;
-    if cell >= regions * comptime!(side * side) {
+    if cell >= roi_count * comptime!(side * side) {
         terminate!();
     }
-    let region = cell / comptime!(side * side);
+    let roi = cell / comptime!(side * side);
     let row = cell % comptime!(side * side) / side;
     let column = cell % side;
-    let mask = matched[region as usize];
+    let mask = matched[roi as usize];
     let mut sum = 0.0f32;
     if mask != EMPTY {
-        let w = ((region / slots * masks + mask) * 7) as usize;
+        let w = ((roi / slots * masks + mask) * 7) as usize;
         let window = Window {
             x: windows[w],
             y: windows[w + 1],
@@ -54,7 +54,7 @@ pub fn project_masks(
             height: windows[w + 3],
             first: windows[w + 6],
         };
-        let r = (region * 4) as usize;
+        let r = (roi * 4) as usize;
         let bin_width = max(rois[r + 2] - rois[r], 1.0f32) / comptime!(side as f32);
         let bin_height = max(rois[r + 3] - rois[r + 1], 1.0f32) / comptime!(side as f32);
         let across = min(bin_width.ceil() as u32, comptime!(MAX_SAMPLES as u32));

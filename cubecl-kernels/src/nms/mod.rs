@@ -9,8 +9,9 @@ mod kernel;
 pub(crate) use cpu::overlap;
 pub use cpu::{batched_nms, nms};
 
+use crate::capability::{MAX_TOP_K, can_select, has_selection_kernels};
 use crate::dtype::to_f32;
-use crate::top_k::MAX_TOP_K;
+
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, backend_extension};
@@ -46,7 +47,7 @@ impl<B: Backend + NmsOps, C: CheckpointStrategy> NmsOps for Autodiff<B, C> {
 
 /// The scores of the kept slots in each group, and minus infinity for suppressed and empty slots.
 ///
-/// * `boxes` - `[g, k, 4]`: `x1, y1, x2, y2`, finite, in any unit; `k` at most `MAX_TOP_K`.
+/// * `boxes` - `[g, k, 4]`: `x1, y1, x2, y2`, finite, in any unit; `k` at most `MAX_TOP_K` on a GPU.
 /// * `scores` - `[g, k]`, slots best first as returned by `top_k_segments`. Only the order of the slots matters; scores only mark
 ///   empty slots, by minus infinity or NaN. Empty slots are not kept and suppress nothing.
 /// * `iou_threshold` - as in [`nms`]: a box is suppressed if its IoU with a better kept box is *greater*. A NaN ratio, of two
@@ -66,8 +67,9 @@ pub fn nms_sorted(boxes: Tensor<3>, scores: Tensor<2>, iou_threshold: f64) -> Te
         "boxes and scores must have one entry per slot"
     );
     assert!(
-        k <= MAX_TOP_K && groups <= u16::MAX as usize,
-        "{groups} groups of {k} slots; at most 65535 groups of {MAX_TOP_K}"
+        can_select(&scores.device(), &[k])
+            && (groups <= u16::MAX as usize || !has_selection_kernels(&scores.device())),
+        "{groups} groups of {k} slots; at most 65535 groups of {MAX_TOP_K} on a GPU"
     );
     let kept = <Dispatch as NmsOps>::nms_sorted(
         to_f32(boxes).into_dispatch(),

@@ -48,10 +48,11 @@ pub fn expand_box(bbox: [f32; 4], scale: f32) -> [f32; 4] {
 }
 
 impl PasteWindow {
-    /// The window of a mask of `side x side` cells that is pasted into `bbox` (pixels) of an image of `width x height` pixels.
+    /// The window of a mask of `side x side` cells that is pasted into `bbox` (pixels) of an image of `width x height`
+    /// pixels.
     ///
-    /// As torchvision's `paste_masks_in_image`: the mask is padded with one cell of zeros, and the box is expanded to match
-    /// and truncated to integers.
+    /// As torchvision's `paste_masks_in_image`: the mask is padded with one cell of zeros, and the box is expanded to
+    /// match and truncated to integers.
     pub fn new(bbox: [f32; 4], side: usize, width: usize, height: usize) -> Self {
         let grown = expand_box(bbox, (side + 2) as f32 / side as f32);
         // Truncation towards zero; NaN becomes 0.
@@ -103,8 +104,8 @@ pub(super) struct Tap {
 }
 
 impl Axis {
-    /// Bilinear interpolation without aligned corners; `pixel` is a pixel of the window, `padded` the number of cells of the
-    /// padded mask.
+    /// Bilinear interpolation without aligned corners; `pixel` is a pixel of the window, `padded` the number of cells
+    /// of the padded mask.
     pub fn tap(&self, pixel: usize, padded: usize) -> Tap {
         let target = (pixel as u32 + self.skipped) as f32;
         let position = ((target + 0.5) * self.scale - 0.5).max(0.0);
@@ -140,8 +141,9 @@ impl PasteBatch {
     /// Entries per batch, limited by the cubes of a launch.
     const ENTRIES: usize = 1 << 15;
 
-    /// Cuts `windows`, one a mask, into batches of at most `words` words ([`Self::WORDS`] where that is
-    /// less: a launch has no cubes for many more), or one column where that is more. Each mask's columns come in order; a mask may go over several batches.
+    /// Splits `windows`, one per mask, into batches of at most `words` words ([`Self::WORDS`] if that is
+    /// less, because a launch cannot have many more cubes), or of one column if that is more. The columns of a mask are
+    /// in order; a mask may be divided among several batches.
     pub fn plan(windows: &[PasteWindow], words: usize) -> Vec<Self> {
         let words = words.min(Self::WORDS);
         let mut batches = Vec::new();
@@ -200,8 +202,8 @@ impl PasteBatch {
         self.parts.last().map_or(0, |part| part.mask + 1)
     }
 
-    /// The index of each part's mask, and which of the `words` that [`super::paste_masks`] returned are
-    /// its columns'.
+    /// The index of each part's mask, and the range of its columns in the `words` that [`super::paste_masks`]
+    /// returned.
     ///
     /// # Panics
     ///

@@ -11,7 +11,7 @@ use burn::tensor::TensorData;
 use rayon::prelude::*;
 
 /// Image and level of an RoI, and the taps of each bin row and bin column.
-struct Region<'a> {
+struct PooledRoi<'a> {
     image: usize,
     level: &'a PyramidLevel,
     rows: Vec<Vec<Tap>>,
@@ -35,12 +35,12 @@ pub fn forward(
         .for_each_init(
             || vec![0.0f32; channels * bins],
             |scratch, (out, roi)| {
-                let Some(region) = Region::new(roi, params, images) else {
+                let Some(pooled_roi) = PooledRoi::new(roi, params, images) else {
                     return;
                 };
-                let image = &pyramid[region.image * cells * channels..][..cells * channels];
+                let image = &pyramid[pooled_roi.image * cells * channels..][..cells * channels];
                 scratch.fill(0.0);
-                region.pool(image, channels, scratch);
+                pooled_roi.pool(image, channels, scratch);
                 transpose(scratch, bins, channels, out);
             },
         );
@@ -61,9 +61,9 @@ pub fn backward(
     let cells = params.cells();
     let mut gradient = vec![0.0f32; images * cells * channels];
     if channels > 0 && !rois.is_empty() {
-        let regions: Vec<Option<Region>> = rois
+        let pooled_rois: Vec<Option<PooledRoi>> = rois
             .par_chunks(6)
-            .map(|roi| Region::new(roi, params, images))
+            .map(|roi| PooledRoi::new(roi, params, images))
             .collect();
         let mut by_bin = vec![0.0f32; grad.len()];
         by_bin
@@ -73,10 +73,13 @@ pub fn backward(
         bands(&mut gradient, params, images, channels)
             .into_par_iter()
             .for_each(|band| {
-                for (region, grad) in regions.iter().zip(by_bin.chunks(channels * bins)) {
-                    let Some(region) = region else { continue };
-                    if region.image == band.image && std::ptr::eq(region.level, band.level) {
-                        region.spread(grad, channels, band.first_row, band.cells);
+                for (pooled_roi, grad) in pooled_rois.iter().zip(by_bin.chunks(channels * bins)) {
+                    let Some(pooled_roi) = pooled_roi else {
+                        continue;
+                    };
+                    if pooled_roi.image == band.image && std::ptr::eq(pooled_roi.level, band.level)
+                    {
+                        pooled_roi.spread(grad, channels, band.first_row, band.cells);
                     }
                 }
             });
@@ -120,7 +123,7 @@ fn bands<'a>(
     bands
 }
 
-impl<'a> Region<'a> {
+impl<'a> PooledRoi<'a> {
     /// `None` for an RoI that pools zeros, see [`super::roi_align`].
     fn new(roi: &[f32], params: &'a RoiAlignParams, images: usize) -> Option<Self> {
         let image = index_below(roi[0], images)?;

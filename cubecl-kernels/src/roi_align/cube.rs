@@ -1,8 +1,8 @@
-//! RoIAlign on the GPU backends: the launches. Nothing is read back.
+//! Launches of RoIAlign on the GPU backends. Nothing is read back.
 
 use super::gradient::{GROUP, GROUP_WORDS, MapsLaunch, TILE, gather_gradient, mark_tiles};
-use super::kernel::pool_regions;
-use super::region::{Level, LevelLaunch, PoolingLaunch, RECORD, locate_regions};
+use super::kernel::pool_rois;
+use super::record::{Level, LevelLaunch, PoolingLaunch, RECORD, locate_rois};
 use super::taps::MAX_SAMPLES;
 use super::{RoiAlignOps, RoiAlignParams};
 use crate::launch::{buffer, dense, elementwise, empty, zeros};
@@ -32,7 +32,7 @@ impl RoiAlignOps for CubeBackend {
             let dtype = dtype_to_storage_type(pooled.dtype);
             // SAFETY: records hold cells of the pyramid, and units beyond the output stop.
             unsafe {
-                pool_regions::launch_unchecked(
+                pool_rois::launch_unchecked(
                     &pooled.client,
                     cubes,
                     cube,
@@ -74,14 +74,14 @@ impl RoiAlignOps for CubeBackend {
         let marks = empty(&grad, [images * tiles, groups, GROUP_WORDS], DType::U32);
         let shares = Shares::of(channels);
         let maps = || MapsLaunch {
-            regions: count as u32,
+            roi_count: count as u32,
             groups: groups as u32,
             tiles: tiles as u32,
             cells: cells as u32,
             bins_y: height as u32,
             bins_x: width as u32,
         };
-        // SAFETY: marks name RoIs of `grad` only, and units beyond the tiles or the maps stop.
+        // SAFETY: marks refer to RoIs of `grad` only, and units beyond the tiles or the maps stop.
         unsafe {
             let units = images * tiles * groups;
             let (cubes, cube) = elementwise(&grad, units);
@@ -129,7 +129,7 @@ fn locate(rois: CubeTensor, params: &RoiAlignParams, images: usize, cells: usize
     let (cubes, cube) = elementwise(&rois, count);
     // SAFETY: units beyond the RoIs stop.
     unsafe {
-        locate_regions::launch_unchecked(
+        locate_rois::launch_unchecked(
             &rois.client,
             cubes,
             cube,
@@ -137,7 +137,7 @@ fn locate(rois: CubeTensor, params: &RoiAlignParams, images: usize, cells: usize
             buffer(&records),
             levels(params),
             PoolingLaunch {
-                regions: count as u32,
+                roi_count: count as u32,
                 images: images as u32,
                 cells: cells as u32,
                 bins_y: params.output[0] as u32,
@@ -173,7 +173,7 @@ fn tiles(level: &super::PyramidLevel) -> usize {
     level.height.div_ceil(TILE as usize) * level.width.div_ceil(TILE as usize)
 }
 
-/// How the channels of a cell are shared out: `count` units take `per_unit` vectors each.
+/// How the channels of a cell are divided: `count` units process `per_unit` vectors each.
 struct Shares {
     vector: VectorSize,
     per_unit: usize,

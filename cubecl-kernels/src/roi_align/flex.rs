@@ -1,4 +1,4 @@
-//! RoIAlign on flex, whose buffers are on the host: the CPU version in f32.
+//! RoIAlign on flex, whose tensors are in host memory: the CPU version in f32.
 
 use super::{RoiAlignOps, RoiAlignParams, cpu};
 use crate::flex::floats;

@@ -4,7 +4,7 @@
 //! To avoid visiting all RoIs per cell, the maps are split into square tiles, and a first kernel marks the RoIs that reach
 //! each tile.
 
-use super::region::{ABSENT, Axis, COLUMNS, Level, RECORD, ROWS};
+use super::record::{ABSENT, Axis, COLUMNS, Level, RECORD, ROWS};
 use cubecl::{prelude::*, std::FastDivmod};
 
 /// Side of a tile in cells, small enough that an RoI which reaches a tile contributes to most of its cells.
@@ -19,7 +19,7 @@ pub(super) const GROUP_WORDS: usize = WORDS as usize + 1;
 /// Sizes of the gradient maps.
 #[derive(CubeLaunch, CubeType, Clone, Copy)]
 pub(super) struct Maps {
-    pub regions: u32,
+    pub roi_count: u32,
     /// Groups of RoIs per tile.
     pub groups: u32,
     /// Tiles per image.
@@ -93,11 +93,11 @@ pub(super) fn mark_tiles(
     let mut filled = 0u32;
     for word in 0..WORDS {
         let first = group * GROUP + word * 32;
-        let end = (first + 32).min(maps.regions);
+        let end = (first + 32).min(maps.roi_count);
         let mut bits = 0u32;
-        for region in first..end {
-            if reaches(records, region, &tile, maps) {
-                bits |= 1u32 << (region - first);
+        for roi in first..end {
+            if reaches(records, roi, &tile, maps) {
+                bits |= 1u32 << (roi - first);
             }
         }
         marks[at + 1 + word as usize] = bits;
@@ -110,8 +110,8 @@ pub(super) fn mark_tiles(
 
 /// Whether a sample of an RoI can be inside a cell of a tile.
 #[cube]
-fn reaches(records: &[u32], region: u32, tile: &Tile, maps: &Maps) -> bool {
-    let record = region as usize * RECORD;
+fn reaches(records: &[u32], roi: u32, tile: &Tile, maps: &Maps) -> bool {
+    let record = roi as usize * RECORD;
     let first_cell = records[record];
     let mut near = false;
     // Levels without cells share their first cell with the next level, and have no tiles.
@@ -178,11 +178,11 @@ pub(super) fn gather_gradient<E: Float, N: Size>(
             while bits != 0 {
                 let bit = bits.find_first_set() - 1;
                 bits &= bits - 1;
-                let region = group * GROUP + word * 32 + bit;
-                gather_region::<E, N>(
+                let roi = group * GROUP + word * 32 + bit;
+                gather_roi::<E, N>(
                     grad,
                     records,
-                    region,
+                    roi,
                     row,
                     column,
                     maps,
@@ -205,10 +205,10 @@ pub(super) fn gather_gradient<E: Float, N: Size>(
 /// Adds the contribution of the bins of one RoI to a cell.
 #[cube]
 #[allow(clippy::too_many_arguments)]
-fn gather_region<E: Float, N: Size>(
+fn gather_roi<E: Float, N: Size>(
     grad: &[Vector<E, N>],
     records: &[u32],
-    region: u32,
+    roi: u32,
     row: u32,
     column: u32,
     maps: &Maps,
@@ -217,7 +217,7 @@ fn gather_region<E: Float, N: Size>(
     #[comptime] per_unit: usize,
     sums: &mut Array<Vector<f32, N>>,
 ) {
-    let record = region as usize * RECORD;
+    let record = roi as usize * RECORD;
     let rows = Axis::read(records, record + ROWS);
     let columns = Axis::read(records, record + COLUMNS);
     let (first_y, end_y) = rows.bins_at(row, maps.bins_y);
@@ -228,7 +228,7 @@ fn gather_region<E: Float, N: Size>(
             for bin_x in first_x..end_x {
                 let weight = down * columns.weight(bin_x, column);
                 if weight != 0.0f32 {
-                    let bin = ((region * maps.bins_y + bin_y) * maps.bins_x + bin_x) as usize;
+                    let bin = ((roi * maps.bins_y + bin_y) * maps.bins_x + bin_x) as usize;
                     let at = bin * share_count * per_unit + share;
                     #[unroll]
                     for k in 0..per_unit {

@@ -3,7 +3,7 @@
 //! A unit pools one bin. Computing the taps of the bin costs more than pooling a vector of channels, so each unit pools
 //! `per_unit` vectors, `share_count` apart, such that neighbouring units read neighbouring vectors.
 
-use super::region::{ABSENT, Axis, COLUMNS, RECORD, ROWS};
+use super::record::{ABSENT, Axis, COLUMNS, RECORD, ROWS};
 use cubecl::{prelude::*, std::FastDivmod};
 
 /// `pyramid [images, cells, c]`, `records` -> `pooled [r, bins_y, bins_x, c]`, summed in f32.
@@ -11,7 +11,7 @@ use cubecl::{prelude::*, std::FastDivmod};
 /// `shape` is `[bins_y, bins_x, share_count]`, `units` its product with the number of RoIs.
 #[cube(launch_unchecked, address_type = "dynamic")]
 #[allow(clippy::too_many_arguments)]
-pub(super) fn pool_regions<E: Float, N: Size>(
+pub(super) fn pool_rois<E: Float, N: Size>(
     pyramid: &[Vector<E, N>],
     records: &[u32],
     pooled: &mut [Vector<E, N>],
@@ -26,8 +26,8 @@ pub(super) fn pool_regions<E: Float, N: Size>(
     }
     let (bin, share) = shape[2].div_mod(ABSOLUTE_POS);
     let (row, column) = shape[1].div_mod(bin);
-    let (region, row) = shape[0].div_mod(row);
-    let record = region * RECORD;
+    let (roi, row) = shape[0].div_mod(row);
+    let record = roi * RECORD;
     let first_cell = records[record];
 
     let mut sums = Array::<Vector<f32, N>>::new(per_unit);

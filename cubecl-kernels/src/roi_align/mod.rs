@@ -14,7 +14,7 @@ mod gradient;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod kernel;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-mod region;
+mod record;
 pub(crate) mod taps;
 
 use crate::dtype::to_f32;

@@ -3,7 +3,8 @@
 /// A cell along one axis and its weight in a bin.
 pub type Tap = (usize, f32);
 
-/// Cells and weights of each of `bins` bins of `[from, from + length)` along an axis of `size` cells; `sampling_ratio` and `aligned` as in `RoiAlignParams`. Samples beyond one cell
+/// Cells and weights of each of `bins` bins of `[from, from + length)` along an axis of `size` cells; `sampling_ratio`
+/// and `aligned` as in `RoiAlignParams`. Samples beyond one cell
 /// outside the map count as zero.
 pub fn axis_taps(
     from: f32,
@@ -36,8 +37,8 @@ pub fn axis_taps(
 /// forever in adaptive sampling.
 pub(crate) const MAX_SAMPLES: usize = 1 << 14;
 
-/// Boxes beyond this distance from the origin, in cells, pool zeros. No image is that large, and rounding would determine
-/// the samples of such a box.
+/// Boxes beyond this distance from the origin, in cells, pool zeros. No image is that large, and rounding would
+/// determine the samples of such a box.
 pub(super) const MAX_COORDINATE: f32 = 65536.0;
 
 fn add_sample(taps: &mut Vec<Tap>, position: f32, size: usize, weight: f32) {

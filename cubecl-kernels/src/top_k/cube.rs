@@ -11,11 +11,11 @@ use burn_cubecl::{CubeBackend, tensor::CubeTensor};
 use cubecl::prelude::*;
 use std::ops::Range;
 
-/// Longer segments are cut, so that several cubes share them: the best of every piece first, then
+/// Longer segments are divided among several cubes: the best of every piece are selected first, then
 /// the best of those.
 const PIECE: usize = 16_384;
 
-/// A row of the kernel's table: where a cube reads and writes.
+/// A row of the kernel's table: the ranges that a cube reads and writes.
 struct Job {
     candidates: Range<usize>,
     slots: Range<usize>,
@@ -31,7 +31,7 @@ impl TopKOps for CubeBackend {
         let [rows, total] = [scores.shape()[0], scores.shape()[1]];
         assert!(
             total <= MAX_ORDER as usize,
-            "top-k ranks at most {MAX_ORDER} scores a row, not {total}"
+            "top-k ranks at most {MAX_ORDER} scores per row, not {total}"
         );
         let count = segments.len();
         let (lists, candidates) = if segments.iter().any(|segment| segment.len() > PIECE) {
@@ -55,7 +55,7 @@ impl TopKOps for CubeBackend {
     }
 }
 
-/// Cuts segments into pieces of which the `k` best are listed; and where each segment's lists lie.
+/// Divides segments into pieces of which the `k` best are listed; also returns the ranges of each segment's lists.
 fn cut(segments: &[Range<usize>], k: usize) -> (Vec<Job>, Vec<Range<usize>>) {
     let mut jobs = Vec::new();
     let mut listed = 0;
@@ -99,7 +99,7 @@ fn select(
     let segments = client.create_from_slice(u32::as_bytes(&table));
     let listed = candidates.is_some();
     let candidates_total = candidates.as_ref().map_or(0, |list| list.shape()[2]);
-    // Every binding needs a buffer of its own, even one that is not read.
+    // Every binding needs its own buffer, even one that is not read.
     let candidates = match candidates {
         Some(list) => buffer(&list),
         None => unsafe { BufferArg::from_raw_parts(client.empty(size_of::<u32>()), 1) },

@@ -1,12 +1,12 @@
 //! Kernel that selects the k best scores of a segment, unordered: a radix select with one cube per segment.
 //!
-//! Scores are read as bits and compared as integers, so that NaN, infinities, signed zeros and subnormal numbers have the
-//! same rank on every device. A candidate is a pair of the key of its score and an order that decreases with its index. All
-//! pairs are different, so the set of the k best is unique.
+//! Scores are read as bits and compared as integers, so that NaN, infinities, signed zeros and subnormal numbers have
+//! the same rank on every device. A candidate is a pair of the key of its score and an order that decreases with its
+//! index. All pairs are different, so the set of the k best is unique.
 
 #![allow(
     clippy::too_many_arguments,
-    reason = "a kernel takes its buffers and their sizes one by one"
+    reason = "the parameters of a kernel are its buffers and their sizes"
 )]
 #![allow(
     clippy::needless_range_loop,
@@ -31,8 +31,8 @@ pub const MAX_ORDER: u32 = (1 << 22) - 1;
 const BINS: u32 = 2048;
 const BINS_A_UNIT: u32 = BINS / UNITS;
 
-/// The threshold in shared memory: the known digits of the key and of the order of the last selected candidate, and how many
-/// of the candidates with these digits are still needed.
+/// The threshold in shared memory: the known digits of the key and of the order of the last selected candidate, and how
+/// many of the candidates with these digits are still needed.
 const KEY: usize = 0;
 const ORDER: usize = 1;
 const WANTED: usize = 2;
@@ -64,8 +64,8 @@ const fn order_digit(shift: u32, order_before: u32) -> Digit {
     }
 }
 
-/// Five digits, most significant first. The second or third separates distinct scores; the last two are needed if several
-/// candidates have the k-th best score.
+/// Five digits, most significant first. The second or third separates distinct scores; the last two are needed if
+/// several candidates have the k-th best score.
 const DIGITS: [Digit; 5] = [
     key_digit(21, 0),
     key_digit(10, 0xffe0_0000),

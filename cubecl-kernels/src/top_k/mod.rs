@@ -11,15 +11,13 @@ mod sort;
 pub(crate) use cpu::descending;
 pub use cpu::top_k;
 
+use crate::capability::{MAX_TOP_K, can_select};
 use crate::dtype::to_f32;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, backend_extension};
 use burn::tensor::{Int, Tensor};
 use std::ops::Range;
-
-/// Largest `k` of [`top_k_segments`], limited by sorting in the 16 KiB of shared memory that every WebGPU device has.
-pub const MAX_TOP_K: usize = 2048;
 
 /// Top-k as a backend operation; use [`top_k_segments`].
 #[backend_extension(
@@ -70,7 +68,7 @@ impl<B: Backend + TopKOps, C: CheckpointStrategy> TopKOps for Autodiff<B, C> {
 ///
 /// * `scores` - `[n, total]`; `total` at most 4,194,303.
 /// * `segments` - ranges of `0..total`, of any length, which may overlap. At most 65,535 segments and 65,535 rows.
-/// * `k` - `1..=MAX_TOP_K`.
+/// * `k` - `1..=MAX_TOP_K` on a GPU, any positive number on the CPU.
 ///
 /// Returns scores and i32 indices, both `[n, segments, k]`. Equal scores keep their order; NaN ranks lowest, after minus
 /// infinity, as in [`top_k`]. Slots beyond the length of a segment have minus infinity and index -1. Not differentiable.
@@ -86,8 +84,8 @@ pub fn top_k_segments(
 ) -> (Tensor<3>, Tensor<3, Int>) {
     let [rows, total] = scores.dims();
     assert!(
-        (1..=MAX_TOP_K).contains(&k),
-        "top-k with k = {k}; use 1 to {MAX_TOP_K}"
+        k > 0 && can_select(&scores.device(), &[k]),
+        "top-k with k = {k}; use 1 to {MAX_TOP_K} on a GPU"
     );
     assert!(
         rows.max(segments.len()) <= u16::MAX as usize,

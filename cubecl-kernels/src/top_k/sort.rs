@@ -1,13 +1,13 @@
-//! The kernel that puts the selected scores of a segment in order: a bitonic sort in shared memory.
+//! The kernel that sorts the selected scores of a segment: a bitonic sort in shared memory.
 
 use super::kernel::{EMPTY, UNITS, key_of};
 use cubecl::prelude::*;
 
 /// Sorts the `k` indices of each segment by their scores, best first, in place, and writes the
-/// scores' bits, minus infinity where a slot is empty.
+/// bits of the scores, or of minus infinity for empty slots.
 ///
-/// Cube `(s, n)` sorts segment `s` of row `n`; `slots` is the power of two from `k` up, and takes
-/// eight bytes a slot of shared memory.
+/// Cube `(s, n)` sorts segment `s` of row `n`; `slots` is the next power of two from `k`, and takes
+/// eight bytes per slot of shared memory.
 #[cube(launch_unchecked)]
 pub fn sort_best(
     scores: &[u32],
@@ -23,7 +23,7 @@ pub fn sort_best(
     let mut order = Shared::<[u32]>::new_slice(comptime!(slots as usize));
     let mut slot = UNIT_POS;
     while slot < slots {
-        // An empty slot has NaN's key and the last index, so it ranks behind everything.
+        // An empty slot has the key of NaN and the last index, so it is sorted last.
         let mut key = 0u32;
         let mut index = EMPTY.runtime();
         if slot < k {
@@ -53,7 +53,7 @@ pub fn sort_best(
     }
 }
 
-/// Sorts pairs by falling key, then rising index (Batcher, 1968).
+/// Sorts pairs by descending key, then ascending index (Batcher, 1968).
 #[cube]
 fn bitonic_sort(keys: &mut Shared<[u32]>, order: &mut Shared<[u32]>, #[comptime] slots: u32) {
     let mut run = 2u32;

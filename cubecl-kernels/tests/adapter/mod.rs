@@ -1,7 +1,7 @@
-//! The GPU that the kernels are compared with the CPU versions on.
+//! The GPU on which kernels are compared with the CPU versions.
 //!
-//! `MRCNN_TEST_BACKEND` names its backend, `wgpu` (the default) or `cuda`. Where the machine has none, the
-//! tests say so and pass, unless the variable or `MRCNN_REQUIRE` asks for it.
+//! `MRCNN_TEST_BACKEND` is its backend, `wgpu` (the default) or `cuda`. If the machine has none, the
+//! tests report that and pass, unless the variable or `MRCNN_REQUIRE` requires it.
 
 use burn::tensor::Device;
 use mrcnn_backends::watchdog::Operation;
@@ -9,9 +9,9 @@ use mrcnn_backends::{BackendKind, select};
 use mrcnn_test_support::{found, test_operation, watch_device};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The adapter, for one test at a time: two at once would disturb each other's tuning of kernels.
+/// The adapter, for one test at a time: concurrent tests would disturb each other's kernel tuning.
 ///
-/// Dropped, it waits for the work that is still queued: lavapipe aborts a process that exits while it
+/// When dropped, it waits for queued work: lavapipe aborts a process that exits while it
 /// compiles a shader.
 pub struct Adapter {
     /// The device, without autodiff.

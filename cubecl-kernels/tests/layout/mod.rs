@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// How a tensor lies in memory.
+/// Memory layout of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// Row-major without gaps.
@@ -18,11 +18,11 @@ pub enum Layout {
 impl Layout {
     pub const ALL: [Self; 4] = [Self::Dense, Self::Padded, Self::Offset, Self::Permuted];
 
-    /// Elements beside the tensor's own: whole steps of what devices align views to (512 bytes at
+    /// Additional elements around the tensor: multiples of the alignment of views (512 bytes at
     /// most), so that slices stay views.
     const BESIDE: usize = 128;
 
-    /// `values`, row-major, of `shape`; NaN lies beside them.
+    /// A tensor of `values`, row-major, with `shape`; NaN surrounds them in memory.
     pub fn float<const D: usize>(
         self,
         values: &[f32],
@@ -52,7 +52,7 @@ impl Layout {
         }
     }
 
-    /// As [`Self::float`]; a number that is no index and no count lies beside the values.
+    /// As [`Self::float`]; the surrounding numbers are invalid as indices and counts.
     pub fn int<const D: usize>(
         self,
         values: &[i32],
@@ -108,7 +108,7 @@ fn backwards<const D: usize>() -> [isize; D] {
     std::array::from_fn(|dim| (D - 1 - dim) as isize)
 }
 
-/// The values in column-major order, and the shape that they then have.
+/// The values in column-major order, and the shape of that.
 fn reversed<T: Copy, const D: usize>(values: &[T], shape: [usize; D]) -> ([usize; D], Vec<T>) {
     let reversed: [usize; D] = std::array::from_fn(|dim| shape[D - 1 - dim]);
     let source = |index: usize| {

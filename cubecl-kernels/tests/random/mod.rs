@@ -1,7 +1,7 @@
 //! Random cases of the property tests.
 //!
-//! `MRCNN_CASES` sets the number of cases per test (10,000), `MRCNN_SEED` the first seed (1). A failure prints the seed of its
-//! round; with `MRCNN_CASES=1` this seed repeats exactly those cases.
+//! `MRCNN_CASES` sets the number of cases per test (10,000), `MRCNN_SEED` the first seed (1). A failure prints the seed
+//! of its round; with `MRCNN_CASES=1` this seed repeats exactly those cases.
 
 use std::thread::panicking;
 
@@ -12,9 +12,9 @@ pub struct Random(pub u64);
 #[allow(dead_code, reason = "each test uses some")]
 pub const CASES: usize = 10_000;
 
-/// Runs `round` until enough cases are checked. `round` gets its number, which is its seed, and returns the number of cases
-/// that it checked. Without `MRCNN_CASES` there are at least `settings` rounds, one per setting of the test. Returns the
-/// total number of cases.
+/// Runs `round` until enough cases are checked. `round` gets its number, which is its seed, and returns the number of
+/// cases that it checked. Without `MRCNN_CASES` there are at least `settings` rounds, one per setting of the test.
+/// Returns the total number of cases.
 #[allow(dead_code, reason = "each test uses some")]
 pub fn cases(
     test: &str,
@@ -55,7 +55,7 @@ impl Drop for Named<'_> {
     fn drop(&mut self) {
         if panicking() {
             let Self { test, seed } = self;
-            eprintln!("{test}: MRCNN_SEED={seed} MRCNN_CASES=1 draws these cases again");
+            eprintln!("{test}: MRCNN_SEED={seed} MRCNN_CASES=1 repeats these cases");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What the tests of several crates share: what they require, what was skipped, and a watchdog.
+//! Shared by the tests of several crates: requirements, skipped tests, and a watchdog.
 //!
-//! A test that needs something the machine lacks is skipped with a line on stderr, and fails instead where
-//! `MRCNN_REQUIRE` names it (`wgpu`, `golden`, `data`, `tensorboard`, separated by commas; CI sets it). Each
+//! A test that needs something the machine lacks is skipped with a line on stderr, but fails if
+//! `MRCNN_REQUIRE` contains it (`wgpu`, `golden`, `data`, `tensorboard`, separated by commas; CI sets it). Each
 //! test executable ends with a list of what it skipped.
 
 use mrcnn_backends::{Selected, watchdog};
@@ -13,10 +13,10 @@ use std::time::Duration;
 /// Skipped requirements, with the reason and the number of tests.
 static SKIPPED: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
 
-/// Whether `what` is there. Where it is not, the caller skips its test.
+/// Whether `what` is present. If not, the caller skips its test.
 ///
 /// # Panics
-/// Where `what` is missing and `MRCNN_REQUIRE` names it.
+/// If `what` is missing and `MRCNN_REQUIRE` contains it.
 pub fn found(is_there: bool, what: &str, detail: &str) -> bool {
     if is_there {
         return true;
@@ -42,7 +42,7 @@ pub fn skip(reason: &str) {
     *skipped.entry(reason.into()).or_default() += 1;
 }
 
-/// Past libtest's capture, which hides what passing tests print.
+/// Prints past libtest's capture, which hides the output of passing tests.
 extern "C" fn list_skipped() {
     let skipped = SKIPPED.lock().unwrap_or_else(PoisonError::into_inner);
     let mut stderr = std::io::stderr();
@@ -52,8 +52,8 @@ extern "C" fn list_skipped() {
     }
 }
 
-/// Ends the test executable with an error where the device of a test makes no progress for 20 minutes, or
-/// for `MRCNN_WATCHDOG_S`. A deadlock would otherwise keep CI until its limit, without a word.
+/// Ends the test executable with an error if the device of a test makes no progress for 20 minutes, or
+/// for `MRCNN_WATCHDOG_S`. A deadlock would otherwise block CI until its limit, without a message.
 pub fn watch_device(selected: &Selected) {
     static STARTED: Once = Once::new();
     let device = selected.to_string();

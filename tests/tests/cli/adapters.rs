@@ -64,7 +64,7 @@ fn a_limit_that_is_no_number_is_refused() {
         .output()
         .expect("the program starts");
     let text = shown(&output);
-    // Where there is no adapter, that is the error.
+    // If there is no adapter, that is the error.
     let expected = [
         "MRCNN_WATCHDOG_S is `soon`",
         "no device for the wgpu backend",

@@ -1,4 +1,4 @@
-//! Bad data: listed by `dataset check`, refused or skipped by `train`, never a panic.
+//! Bad data: listed by `dataset check`, rejected or skipped by `train`, never a panic.
 
 use crate::{cli, cli_error, cli_ok, render_shapes, shown, train_args};
 use serde_json::{Value, json};

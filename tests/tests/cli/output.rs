@@ -1,5 +1,5 @@
-//! Where the output goes: to a pipe that is closed, a disk that is full, a terminal that is gone. No command
-//! panics, results are written all the same, and a training run goes on.
+//! Output to a closed pipe, a full disk or a closed terminal: no command
+//! panics, results are written anyway, and a training run continues.
 #![cfg(target_os = "linux")]
 
 use crate::{SMALL, binary, cli_ok, render_shapes, shown, train_args};
@@ -12,7 +12,7 @@ fn full() -> Stdio {
     file.expect("/dev/full").into()
 }
 
-/// A pipe whose reader is gone.
+/// A pipe whose reader has ended.
 fn closed() -> Stdio {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
@@ -28,7 +28,7 @@ fn run(at: &Path, args: &[String], out: Stdio, err: Stdio) -> Output {
     child.wait_with_output().expect("its end")
 }
 
-/// Runs a command with each stream broken in each way. `again` undoes what it has written.
+/// Runs a command with each stream broken in each way. `again` removes what it has written.
 #[track_caller]
 fn survives(at: &Path, args: &[&str], prints: bool, again: &dyn Fn()) {
     let args: Vec<String> = args.iter().map(ToString::to_string).collect();
@@ -103,14 +103,14 @@ fn every_command_survives_closed_and_full_streams() {
             &format,
         ];
         survives(at, &predict, true, &|| {
-            // The files are written whoever reads the table.
+            // The files are written even if the table cannot be.
             assert!(at.join("p/detections.json").is_file(), "{format}");
             let _ = std::fs::remove_dir_all(at.join("p"));
         });
     }
 }
 
-/// `2>&1 | head -1`, `2>/dev/full`: the run goes to its end, and its log has what was not printed.
+/// `2>&1 | head -1`, `2>/dev/full`: the run completes, and its log contains what was not printed.
 #[test]
 fn a_training_run_outlives_its_terminal() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -130,7 +130,7 @@ fn a_training_run_outlives_its_terminal() {
     survives(at, &train, true, &again);
 }
 
-/// A class named so that it clears the screen is shown and not obeyed.
+/// A class with terminal control characters in its name is printed with the characters escaped.
 #[test]
 fn names_from_files_do_not_reach_the_terminal_raw() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,4 @@
-//! The run folder: who may write to it, and what is left when images go away.
+//! The run folder: who may write to it, and what happens when images become unreadable.
 #![cfg(unix)]
 
 use crate::evidence::records;
@@ -30,7 +30,7 @@ fn wait_for_steps(at: &Path, count: usize) {
     }
 }
 
-/// A requeued job must not write into the folder of one that still runs.
+/// A requeued job must not write to the folder of one that is still running.
 #[test]
 fn a_second_process_is_refused_and_the_first_unharmed() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -62,12 +62,12 @@ fn a_second_process_is_refused_and_the_first_unharmed() {
         .collect();
     let wanted: Vec<String> = (1..=steps.len()).map(|step| step.to_string()).collect();
     assert_eq!(steps, wanted, "each step once");
-    // The lock goes with its process.
+    // The lock ends with its process.
     let more = format!("--set=train.steps={}", steps.len() + 1);
     cli_ok(at, &["train", "--backend=cpu", "--resume=run", &more]);
 }
 
-/// A disk that goes away for a moment costs no step: the read is tried again, and if it stays away a checkpoint is
+/// A disk that fails for a moment costs no step, because the read is retried. If it keeps failing, a checkpoint is
 /// written before the run ends.
 #[test]
 fn images_that_go_away_leave_a_checkpoint() {

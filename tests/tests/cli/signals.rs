@@ -1,4 +1,4 @@
-//! Signals: which save, which end, and with what exit status.
+//! Signals: which ones save a checkpoint, which ones end the run, and the exit status.
 #![cfg(unix)]
 
 use crate::evidence::records;
@@ -142,7 +142,7 @@ fn an_evaluation_is_ended_between_its_batches() {
         "the evaluation was over after {took:?}"
     );
     assert!(records(&at.join("run"), "eval").is_empty());
-    // The evaluation that is due is made first.
+    // The evaluation that is due is done first.
     cli_ok(
         at,
         &[

@@ -1,18 +1,18 @@
-//! Every write of a run fails once, as SQLite tests itself: after each fault the run is resumed, and must end
-//! bit-equal to one without faults, or say in one error what to do.
+//! Fault injection in the manner of SQLite: every write of a run fails once. After each fault the run is resumed, and
+//! must end bit-equal to one without faults, or report in one error what to do.
 //!
-//! `disk.c` is compiled here and loaded into the program with LD_PRELOAD, so that the program is the one that is
-//! released. `MRCNN_FAULT_STRIDE=1` tries every point (`.ci/fault`); the default tries a part of them.
+//! `disk.c` is compiled here and loaded into the program with LD_PRELOAD, so the program is the released one.
+//! `MRCNN_FAULT_STRIDE=1` tests every point (`.ci/fault`); the default tests a part of them.
 #![cfg(target_os = "linux")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What may happen at a point.
+/// Faults that are injected.
 const MODES: [&str; 4] = ["eio", "enospc", "kill", "power"];
 
-/// Points between two that are tried, unless `MRCNN_FAULT_STRIDE` says.
+/// Stride between tested points, unless `MRCNN_FAULT_STRIDE` sets it.
 const STRIDE: usize = 37;
 
 const STEPS: &str = "6";
@@ -32,7 +32,7 @@ fn binary() -> PathBuf {
     binary
 }
 
-/// Compiles the library; none without a C compiler.
+/// Compiles the library; `None` without a C compiler.
 fn library(folder: &Path) -> Option<PathBuf> {
     let out = folder.join("disk.so");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fault/disk.c");
@@ -121,7 +121,7 @@ fn shown(output: &Output) -> String {
     format!("{out}\n{err}")
 }
 
-/// Everything that a run is: its losses as they are written, its weights, its last checkpoint.
+/// The result of a run: its losses as written, its weights, its last checkpoint.
 fn outcome(run: &Path) -> Result<Vec<Vec<u8>>, String> {
     let read = |name: &str| {
         let path = run.join(name);
@@ -153,7 +153,7 @@ fn outcome(run: &Path) -> Result<Vec<Vec<u8>>, String> {
     ])
 }
 
-/// One fault, then a resume: bit-equal, or one error that says what to do.
+/// Injects one fault, then resumes: bit-equal, or one error that says what to do.
 fn case(disk: &Disk, mode: &str, point: usize, wanted: &[Vec<u8>]) -> Result<bool, String> {
     let root = disk.at.join(format!("{mode}-{point}"));
     let run = root.join("run");
@@ -162,7 +162,7 @@ fn case(disk: &Disk, mode: &str, point: usize, wanted: &[Vec<u8>]) -> Result<boo
     let text = shown(&first);
     let is_error = first.status.code() == Some(1) && text.matches("error: ").count() == 1;
     let ended = match mode {
-        // Derived files and logs may be lost without a word only where they can be made again.
+        // Derived files and logs may be lost without an error only if they can be recreated.
         "eio" | "enospc" => is_error || first.status.success(),
         _ => first.status.code().is_none() || first.status.success(),
     };
@@ -178,11 +178,11 @@ fn case(disk: &Disk, mode: &str, point: usize, wanted: &[Vec<u8>]) -> Result<boo
             let found = outcome(&run)?;
             if found != wanted {
                 let differs: Vec<bool> = found.iter().zip(wanted).map(|(a, b)| a != b).collect();
-                return Err(format!("resumed, and differs: {differs:?}\n{text}"));
+                return Err(format!("resumed, but differs: {differs:?}\n{text}"));
             }
             true
         }
-        // Before the first checkpoint there is nothing to continue from.
+        // Before the first checkpoint there is nothing to resume from.
         Some(1) if text.matches("error: ").count() == 1 && !text.contains("panicked") => {
             let advice = [
                 "start again",
@@ -201,7 +201,9 @@ fn case(disk: &Disk, mode: &str, point: usize, wanted: &[Vec<u8>]) -> Result<boo
                 manifests.count()
             });
             if whole > 0 && mode != "power" {
-                return Err(format!("a checkpoint is there and was not taken: {text}"));
+                return Err(format!(
+                    "there is a checkpoint, but it was not used: {text}"
+                ));
             }
             false
         }
@@ -277,7 +279,7 @@ fn every_fault_of_the_disk_is_survived() {
     let failed = failed.into_inner().expect("a lock");
     println!(
         "{points} points of a {STEPS}-step run; {} cases (every {stride}th point, {} modes): {} resumed bit-equal, {} \
-         said what to do, {} failed",
+         reported what to do, {} failed",
         cases.len(),
         MODES.len(),
         equal.load(Ordering::SeqCst),

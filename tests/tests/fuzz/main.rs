@@ -85,8 +85,8 @@ fn targets() -> Vec<Target> {
 /// Executions per target in an ordinary test run.
 const RUNS: usize = 1000;
 
-/// An image of a few bytes may have 100 megapixels, which its format allows: decoding it is bounded by that and not by
-/// the file.
+/// An image of a few bytes may declare 100 megapixels, which its format allows: decoding it is limited by that and not
+/// by the length of the file.
 fn allowed_memory(name: &str, length: usize) -> usize {
     let pixels = if ["decode", "voc_mask"].contains(&name) {
         1200 << 20
@@ -113,10 +113,10 @@ fn mutated_files_do_no_harm() {
 fn fuzz(target: &Target, runs: usize) {
     assert!(!target.seeds.is_empty());
     for (index, seed) in target.seeds.iter().enumerate() {
-        // A seed that is refused would only test the first check.
+        // A seed that is rejected would only test the first check.
         assert!(
             (target.parse)(seed),
-            "{}: seed {index} is refused",
+            "{}: seed {index} is rejected",
             target.name
         );
     }
@@ -144,7 +144,7 @@ fn fuzz(target: &Target, runs: usize) {
             target.name,
             keep()
         );
-        // An execution is a second of work at most; a machine that does other work is given more.
+        // An execution may take a second of CPU time; a busy machine gets more wall time.
         assert!(
             took < Duration::from_secs(20),
             "{}: {took:?} for {}",

@@ -65,7 +65,7 @@ pub const TOML: &[&[u8]] = &[
 /// Numbers.
 pub const NUMBERS: &[&[u8]] = &[b"nan", b"inf", b"-0", b"1e999", b"0.5 0.5 ", b"\n0 "];
 
-/// A generator of inputs; the same seed gives the same ones.
+/// A generator of inputs; the same seed generates the same inputs.
 pub struct Mutator {
     state: u64,
     words: &'static [&'static [u8]],

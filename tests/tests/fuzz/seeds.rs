@@ -1,4 +1,4 @@
-//! Files to begin with, of our own writers.
+//! Initial files for the mutations, written by the crate itself.
 
 use image::{ImageFormat, Rgb, RgbImage};
 use mrcnn_core::data::Classes;

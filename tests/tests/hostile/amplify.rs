@@ -1,5 +1,5 @@
-//! Small files that ask for much: what the audit found to take gigabytes or minutes. Each is refused (or read)
-//! within the memory of the test, and within seconds: a budget of work, not a clock, ends it.
+//! Small files that request much memory or time, as found by an audit. Each is rejected (or read)
+//! within the memory limit of the test and within seconds, by a budget of work instead of a clock.
 
 use crate::{File, refused, with_header};
 use mrcnn_core::Config;
@@ -8,15 +8,28 @@ use mrcnn_tests::protobuf::masked_crc;
 use mrcnn_tests::torch_file::Pickle;
 use std::path::Path;
 
-/// Bytes of a text that is copied, or would be.
+/// Length of a text that a file would copy many times.
 const LONG: usize = 1 << 20;
 
-/// A pickle that remembers a long text as 0, and then does `again` many times.
+/// A pickle that stores a long text as value 0, and then performs `again` many times.
 fn repeated(count: usize, again: impl Fn(&mut Pickle)) -> Vec<u8> {
     let mut pickle = Pickle::default();
     pickle.text(&"x".repeat(LONG)).op(b'q').op(0).op(b'0');
     for _ in 0..count {
         again(&mut pickle);
+    }
+    pickle.op(b'}').op(b'.');
+    pickle.0
+}
+
+/// A pickle that stores a callable as value 0 and its arguments as value 1, and then calls it `count` times.
+fn called(arguments: impl Fn(&mut Pickle), module: &str, name: &str, count: usize) -> Vec<u8> {
+    let mut pickle = Pickle::default();
+    arguments(&mut pickle);
+    pickle.op(b'q').op(1).op(b'0');
+    pickle.global(module, name).op(b'q').op(0).op(b'0');
+    for _ in 0..count {
+        pickle.op(b'h').op(0).op(b'h').op(1).op(b'R').op(b'0');
     }
     pickle.op(b'}').op(b'.');
     pickle.0
@@ -33,7 +46,7 @@ pub fn pickles(file: File) {
         pickle.op(0x93).op(b'0');
     });
     refused(&file("names.pkl", &names), "to no supported model");
-    // Bytes of a megabyte from each call.
+    // A megabyte of bytes from each call.
     let encoded = repeated(50_000, |pickle| {
         pickle.global("_codecs", "encode").op(b'(');
         recall(pickle);
@@ -41,46 +54,26 @@ pub fn pickles(file: File) {
     });
     refused(&file("encoded.pkl", &encoded), "more than");
     // A call with many arguments, many times.
-    let mut calls = Pickle::default();
-    calls.op(b'(');
-    for _ in 0..200_000 {
-        calls.op(b'N');
-    }
-    calls.op(b't').op(b'q').op(1).op(b'0');
-    calls
-        .global("collections", "Counter")
-        .op(b'q')
-        .op(0)
-        .op(b'0');
-    for _ in 0..100_000 {
-        calls.op(b'h').op(0).op(b'h').op(1).op(b'R').op(b'0');
-    }
-    calls.op(b'}').op(b'.');
-    refused(&file("calls.pkl", &calls.0), "to no supported model");
+    let arguments = |pickle: &mut Pickle| {
+        pickle.op(b'(');
+        (0..200_000).for_each(|_| {
+            pickle.op(b'N');
+        });
+        pickle.op(b't');
+    };
+    let calls = called(arguments, "collections", "Counter", 100_000);
+    refused(&file("calls.pkl", &calls), "to no supported model");
     // A dict of the same many pairs, many times.
-    let mut dicts = Pickle::default();
-    dicts
-        .op(b'N')
-        .op(b'N')
-        .op(0x86)
-        .op(b'q')
-        .op(2)
-        .op(b'0')
-        .op(b'(');
-    for _ in 0..200_000 {
-        dicts.op(b'h').op(2);
-    }
-    dicts.op(b'l').op(0x85).op(b'q').op(1).op(b'0');
-    dicts
-        .global("collections", "OrderedDict")
-        .op(b'q')
-        .op(0)
-        .op(b'0');
-    for _ in 0..10_000 {
-        dicts.op(b'h').op(0).op(b'h').op(1).op(b'R').op(b'0');
-    }
-    dicts.op(b'}').op(b'.');
-    refused(&file("dicts.pkl", &dicts.0), "more than");
+    let pairs = |pickle: &mut Pickle| {
+        pickle.op(b'N').op(b'N').op(0x86).op(b'q').op(2).op(b'0');
+        pickle.op(b'(');
+        (0..200_000).for_each(|_| {
+            pickle.op(b'h').op(2);
+        });
+        pickle.op(b'l').op(0x85);
+    };
+    let dicts = called(pairs, "collections", "OrderedDict", 10_000);
+    refused(&file("dicts.pkl", &dicts), "more than");
     // Entries without a tensor under one long name, each of which is listed.
     let mut ignored = Pickle::default();
     ignored
@@ -95,7 +88,7 @@ pub fn pickles(file: File) {
     }
     ignored.op(b'u').op(b'.');
     refused(&file("ignored.pkl", &ignored.0), "more than");
-    // A forbidden name is shown in part.
+    // Only a part of a forbidden name is shown.
     let mut long = Pickle::default();
     long.global("os", &"x".repeat(LONG))
         .op(b')')
@@ -138,7 +131,7 @@ fn block(entries: &[(usize, &[u8], Vec<u8>)]) -> Vec<u8> {
 }
 
 pub fn tables(folder: &Path) {
-    // Four bytes an entry, each with a key of 4096 that all but starts like the one before.
+    // Four bytes per entry, each with a key of 4096 bytes that shares almost all of them with the one before.
     let long = vec![b'k'; 4096];
     let mut entries: Vec<(usize, &[u8], Vec<u8>)> = vec![(0, &long, Vec::new())];
     entries.extend((0..400_000).map(|_| (4096, &[][..], Vec::new())));
@@ -162,7 +155,7 @@ pub fn tables(folder: &Path) {
     refused(&path, "more than");
 }
 
-/// A file of ours with a configuration and one small tensor.
+/// A weights file of this crate with a configuration and one small tensor.
 fn own(settings: &[&str]) -> Vec<u8> {
     let config = Config::default().with(settings).expect("settings");
     let text = serde_json::to_string(&toml_of(&config)).expect("text");
@@ -195,7 +188,7 @@ pub fn networks(file: File) {
             &["image.min_size=32768", "image.max_size=32768"],
             "pixels in",
         ),
-        // Each number and their product are possible, and the tensors are not there.
+        // Each number and their product are possible, but the tensors are missing.
         (
             "large",
             &["model.width=256"],
@@ -209,7 +202,7 @@ pub fn networks(file: File) {
     }
 }
 
-/// Broken numbers, which predict nothing and say nothing about it.
+/// NaN and infinity, with which a network silently predicts nothing.
 pub fn values(file: File) {
     let config = [
         "model.backbone=resnet18",

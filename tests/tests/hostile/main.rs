@@ -1,6 +1,6 @@
-//! Weight files made to do harm: one clear error each, little memory, nothing executed.
+//! Malicious weights files: one clear error each, little memory, nothing executed.
 //!
-//! A test binary of its own, because it counts what is allocated.
+//! A test binary of its own, because it counts allocations.
 
 mod amplify;
 
@@ -13,10 +13,10 @@ use std::path::Path;
 #[global_allocator]
 static PEAK: PeakAlloc = PeakAlloc;
 
-/// The most that reading a bad file may take.
+/// Maximum memory for reading a bad file.
 const MOST_MEGABYTES: f32 = 512.0;
 
-/// Reads a file that must be refused with a message that names it and says `wanted`.
+/// Reads a file that must be rejected with a message that names it and contains `wanted`.
 #[track_caller]
 fn refused(path: &Path, wanted: &str) {
     PEAK.reset_peak_usage();
@@ -31,7 +31,7 @@ fn refused(path: &Path, wanted: &str) {
     assert!(used < MOST_MEGABYTES, "{used} MB: {message}");
 }
 
-/// One test, so that no other allocates beside it.
+/// A single test, so that no other test allocates beside it.
 #[test]
 fn hostile_files_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -132,7 +132,7 @@ fn torch_archives(file: File) {
         &file("magic.pth", &[b"PK\x03\x04".as_slice(), &[7; 500]].concat()),
         "PyTorch",
     );
-    // The end record says a billion entries.
+    // The end record declares a billion entries.
     let mut many = whole.clone();
     let end = many.len() - 22;
     assert_eq!(&many[end..end + 4], b"PK\x05\x06");
@@ -143,7 +143,7 @@ fn torch_archives(file: File) {
         &file("storage.pth", &archive(&storage, &[])),
         "larger than the file allows",
     );
-    // A hundred numbers, shown as ten thousand million by strides of zero.
+    // A hundred numbers, expanded to ten thousand million by strides of zero.
     storage = tensor_pickle(100, &[100_000, 100_000], &[0, 0]);
     let numbers = ("data/0".to_string(), vec![0; 400]);
     let path = file(
@@ -162,7 +162,7 @@ fn torch_archives(file: File) {
     refused(&file("cut_old_pickle.pth", &old[..60]), "truncated");
 }
 
-/// A state dict of one tensor that says of itself what is given.
+/// A state dict of one tensor with the given declaration.
 fn tensor_pickle(count: u64, shape: &[usize], strides: &[usize]) -> Vec<u8> {
     let mut pickle = Pickle::default();
     pickle.op(b'}').op(b'(').text("a");
@@ -262,7 +262,7 @@ fn tables(folder: &Path) {
         let mut damaged = whole.clone();
         damaged[place] ^= 0x55;
         std::fs::write(&index, &damaged).expect("an index");
-        // Wherever the damage is: an error, never a panic.
+        // Wherever the damage is, there is an error and never a panic.
         assert!(
             import(&index, &ImportOptions::default()).is_err(),
             "byte {place}"

@@ -1,4 +1,4 @@
-//! Micro-batches move the weights as the whole batch does.
+//! Micro-batches update the weights like the whole batch.
 
 use super::small::{config, sample, small_image};
 use burn::tensor::Device;
@@ -11,7 +11,7 @@ use mrcnn_core::train::parts::{
 };
 use mrcnn_core::weights::state_dict;
 
-/// Steps of SGD with all that is sampled being all there is, so that no near-tie decides.
+/// Steps of SGD that sample all candidates, so that no near-tie decides.
 fn trained(micro_batches: Option<usize>) -> (Vec<LossValues>, Vec<f64>, Vec<f64>) {
     let mut config = config();
     let rpn = &mut config.model.rpn;
@@ -19,7 +19,7 @@ fn trained(micro_batches: Option<usize>) -> (Vec<LossValues>, Vec<f64>, Vec<f64>
     config.model.roi.batch_per_image = 256;
     config.train.optimizer = OptimizerKind::Sgd;
     let boxes = [[8.0, 10.0, 60.0, 70.0], [50.0, 20.0, 88.0, 88.0]];
-    // Unlike sizes: most images have padding. Unlike numbers of objects, one has none.
+    // Different sizes, so that most images have padding, and different numbers of objects; one image has none.
     let images = [
         ((128, 96), 2),
         ((96, 96), 1),
@@ -77,7 +77,7 @@ fn micro_batches_move_the_weights_as_one_batch_does() {
         // Sums of f32 over the images of the batch in another order, each off by 6e-8 at most.
         assert!(apart <= 1e-6 * size, "{n}: {apart} of {size}");
         // A weight is rounded by 6e-8 of its size at each step, and the update is some 2e-3 of it: 1.3e-6 of
-        // the update is found.
+        // the update was measured.
         assert!(
             apart <= 5e-6 * moved,
             "{n}: {apart} of an update of {moved}"

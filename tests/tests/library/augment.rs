@@ -1,11 +1,13 @@
-//! Augmentation: truth follows the images, and images are those of the seed.
+//! Augmentation: the ground truth follows the images, and images are a function of the seed.
 
 use image::{Rgb, RgbImage};
 use mrcnn_core::Config;
 use mrcnn_core::data::shapes::{ShapesSpec, render};
 use mrcnn_core::data::{Dataset, Instance, OnProblem, Sample};
 use mrcnn_core::random::Stream;
-use mrcnn_core::train::parts::{Augment, Batch, Loader, Rank, TrainSample, Truth, batch_image};
+use mrcnn_core::train::parts::{
+    Augment, Batch, GroundTruth, Loader, Rank, TrainSample, batch_image,
+};
 use std::path::Path;
 use std::sync::Arc;
 use vernier_mask::Rle;
@@ -26,7 +28,7 @@ fn config(overrides: &[&str]) -> Config {
     Config::parse("", Path::new("test"), &all).expect("a configuration")
 }
 
-/// A 320x240 image with an object painted where `inside` says, and its truth.
+/// A 320x240 image with an object painted where `inside` is true, and its ground truth.
 fn painted(colour: [u8; 3], label: usize, inside: impl Fn(f32, f32) -> bool) -> (RgbImage, Sample) {
     let (width, height) = (320, 240);
     let solid = |x: u32, y: u32| inside(x as f32, y as f32);
@@ -60,7 +62,7 @@ fn ring() -> (RgbImage, Sample) {
     })
 }
 
-/// Which pixels of the prepared image have a colour, row by row.
+/// Which pixels of the prepared image have a colour, in row-major order.
 fn seen(sample: &TrainSample, config: &Config, colour: [u8; 3]) -> Vec<bool> {
     let batch = Batch::new(vec![sample.clone()], 1);
     let image = batch_image(&batch, 0, &config.image);
@@ -79,25 +81,25 @@ fn seen(sample: &TrainSample, config: &Config, colour: [u8; 3]) -> Vec<bool> {
         .collect()
 }
 
-/// Holds every object to the pixels of its colour; says how small the IoU was.
+/// Compares every object with the pixels of its colour; returns the smallest IoU.
 ///
-/// Masks are resized by nearest neighbours and images bilinearly, as torchvision does: their borders
-/// are half a pixel apart, which 3000 pixels, a ring too, stand within an IoU of 0.95. Boxes are within a pixel.
+/// Masks are resized by nearest neighbours and images bilinearly, as in torchvision, so their borders differ
+/// by half a pixel. For 3000 pixels, also of a ring, the IoU is then still 0.95. Boxes are within a pixel.
 fn hold(sample: &TrainSample, config: &Config, what: &str) -> f64 {
     let width = sample.planes.width;
     let mut worst = 1.0f64;
     for (label, colour) in [(1, RED), (2, BLUE)] {
         let pixels = seen(sample, config, colour);
         let count = pixels.iter().filter(|p| **p).count();
-        let Truth {
+        let GroundTruth {
             boxes,
             labels,
             masks,
-        } = &sample.truth;
+        } = &sample.gt;
         let Some(index) = labels.iter().position(|l| *l == label) else {
             assert!(
                 count < 40,
-                "{what}: {count} pixels of class {label} have no truth"
+                "{what}: {count} pixels of class {label} have no ground truth"
             );
             continue;
         };
@@ -153,7 +155,7 @@ fn truth_follows_the_image() {
                 worst = worst.min(hold(&made, &config, &format!("{overrides:?} {index}")));
                 sizes.push(placement.resized);
                 flips += usize::from(placement.flip);
-                gone += usize::from(made.truth.boxes.is_empty());
+                gone += usize::from(made.gt.boxes.is_empty());
             }
         }
         sizes.sort_unstable();
@@ -183,10 +185,10 @@ fn pasted_objects_hide_what_is_below() {
         augment.paste(&mut made, &source, stream);
         worst = worst.min(hold(&made, &config, &format!("paste {index}")));
         let red = |sample: &TrainSample| {
-            let place = sample.truth.labels.iter().position(|label| *label == 1);
-            place.map_or(0, |place| sample.truth.masks[place].area())
+            let place = sample.gt.labels.iter().position(|label| *label == 1);
+            place.map_or(0, |place| sample.gt.masks[place].area())
         };
-        if made.truth.labels.contains(&2) {
+        if made.gt.labels.contains(&2) {
             pasted += 1;
             hidden += usize::from(red(&made) < red(&before));
         } else {
@@ -199,14 +201,14 @@ fn pasted_objects_hide_what_is_below() {
     // An object as large as the image leaves nothing of the other.
     let plain = self::config(&["augment.copy_paste=1", "train.flip=0"]);
     let augment = Augment::new(&plain);
-    let (image, truth) = painted(BLUE, 2, |_, _| true);
+    let (image, gt) = painted(BLUE, 2, |_, _| true);
     for index in 0..8 {
         let stream = Stream::named("cover", index);
         let (below, below_truth) = ellipse();
         let mut made = augment.prepare(below, &below_truth, stream);
-        let source = augment.prepare(image.clone(), &truth, stream);
+        let source = augment.prepare(image.clone(), &gt, stream);
         augment.paste(&mut made, &source, stream);
-        let labels = made.truth.labels.clone();
+        let labels = made.gt.labels.clone();
         assert!(labels == [1] || labels == [2], "{labels:?}");
         hold(&made, &plain, "cover");
     }
@@ -221,7 +223,7 @@ fn photometric_changes_leave_the_truth() {
         let stream = Stream::named("photometric", index);
         let made = |config| Augment::new(config).prepare(image.clone(), &sample, stream);
         let (wanted, found) = (made(&plain), made(&config));
-        assert_eq!(found.truth, wanted.truth);
+        assert_eq!(found.gt, wanted.gt);
         assert_ne!(found.planes, wanted.planes);
     }
 }
@@ -237,11 +239,11 @@ fn shapes(count: usize) -> (tempfile::TempDir, Arc<Dataset>) {
         ..ShapesSpec::default()
     };
     render(folder.path(), &spec).expect("images");
-    let dataset = Dataset::open(folder.path(), "train", OnProblem::Refuse).expect("a data set");
+    let dataset = Dataset::open(folder.path(), "train", OnProblem::Refuse).expect("a dataset");
     (folder, Arc::new(dataset.0))
 }
 
-/// Everything at once.
+/// All augmentations together.
 const ALL: [&str; 6] = [
     "image.max_size=200",
     "augment.scale_jitter=[0.5, 1.5]",
@@ -264,7 +266,7 @@ fn assert_equal(found: &Batch, wanted: &Batch) {
         (wanted.shape, &wanted.image_ids)
     );
     assert!(found.values == wanted.values, "other pixels");
-    assert_eq!(found.truths, wanted.truths);
+    assert_eq!(found.gts, wanted.gts);
 }
 
 #[test]
@@ -302,10 +304,7 @@ fn resumed_runs_and_ranks_see_the_same_images() {
                 .clone()
                 .flat_map(|batch| batch.values.clone())
                 .collect();
-            together.truths = parts
-                .clone()
-                .flat_map(|batch| batch.truths.clone())
-                .collect();
+            together.gts = parts.clone().flat_map(|batch| batch.gts.clone()).collect();
             together.image_ids = parts
                 .clone()
                 .flat_map(|batch| batch.image_ids.clone())

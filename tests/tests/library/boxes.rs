@@ -1,9 +1,8 @@
 //! Boxes: coder, clip, IoU, anchors, matcher, level mapper.
 
-use mrcnn_core::boxes::{
-    self, Anchors, BOX_CLIP, BoxCoder, Match, Matcher, cell_anchors, pyramid_level,
-};
+use mrcnn_core::boxes::{self, Anchors, BOX_CLIP, BoxCoder, cell_anchors, pyramid_level};
 use mrcnn_core::config::RpnConfig;
+use mrcnn_kernels::{MatchThresholds, match_by};
 use mrcnn_tests::close::{assert_close, magnitude};
 use mrcnn_tests::golden::{Golden, pair};
 
@@ -44,7 +43,7 @@ fn deltas_encode_and_decode() {
             .flat_map(|(deltas, proposal)| coder.decode(deltas, proposal))
             .collect();
         let wanted = get("decoded").f32();
-        // exp of a delta near its clip: relative to the value, where the values span 1e-2 to 1e7.
+        // exp of a delta near its limit: relative to the value, because the values span 1e-2 to 1e7.
         for (index, (&found, &wanted)) in decoded.iter().zip(&wanted).enumerate() {
             let allowed = 1e-6 * wanted.abs().max(1000.0) as f64;
             assert!(
@@ -160,23 +159,16 @@ fn matcher_with_and_without_low_quality() {
         let quality = case.get("q");
         let (rows, columns) = (quality.shape[0], quality.shape[1]);
         let values = quality.f32();
-        let matcher = Matcher {
+        let thresholds = MatchThresholds {
             fg_iou: case.number("high") as f32,
             bg_iou: case.number("low") as f32,
             allow_low_quality: case.flag("allow_low_quality"),
         };
-        let found = matcher.match_by(rows, columns, |row, column| values[row * columns + column]);
-        let found: Vec<f64> = found.iter().map(code).collect();
+        let quality = |row, column| values[row * columns + column];
+        let found = match_by(rows, columns, &thresholds, quality);
+        // torchvision's codes are the same: -1 background, -2 between the thresholds.
+        let found: Vec<f64> = found.into_iter().map(f64::from).collect();
         assert_eq!(found, case.get("out").values, "{}", case.name());
-    }
-}
-
-/// torchvision's code of a match.
-fn code(found: &Match) -> f64 {
-    match found {
-        Match::Object(index) => *index as f64,
-        Match::Background => -1.0,
-        Match::Ignored => -2.0,
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Empty images of COCO's kinds of size at a tenth: mostly 4:3 and 3:4, some 3:2, square and others.
+/// Empty images with the kinds of sizes of COCO, a tenth as large: mostly 4:3 and 3:4, some 3:2, square and others.
 const SIZES: [(u32, u32); 12] = [
     (64, 48),
     (64, 48),
@@ -41,7 +41,7 @@ fn images(count: usize) -> (tempfile::TempDir, Arc<Dataset>) {
     let categories = serde_json::json!([{"id": 1, "name": "thing"}]);
     let text = serde_json::json!({"images": images, "annotations": [], "categories": categories});
     std::fs::write(folder.path().join("train.json"), text.to_string()).expect("annotations");
-    let dataset = Dataset::open(folder.path(), "train", OnProblem::Refuse).expect("a data set");
+    let dataset = Dataset::open(folder.path(), "train", OnProblem::Refuse).expect("a dataset");
     (folder, Arc::new(dataset.0))
 }
 
@@ -61,7 +61,7 @@ fn batches(data: &Arc<Dataset>, buckets: usize, more: &[&str]) -> Vec<Batch> {
     batches.map(|batch| batch.expect("a batch")).collect()
 }
 
-/// Padded pixels over the images' own.
+/// Ratio of padded pixels to the images' own.
 fn padding(batches: &[Batch]) -> f64 {
     let padded: usize = batches
         .iter()
@@ -108,7 +108,7 @@ fn shapes_are_few_padding_is_less_and_epochs_are_whole() {
             assert!(shapes(&without).len() > buckets);
         }
     }
-    // Sides that vary do not make more shapes.
+    // Sides that vary do not cause more shapes.
     let varied = batches(&data, 3, &["augment.min_sizes=[48, 64, 80]"]);
     assert!(shapes(&varied).len() <= 3);
     let sides: BTreeSet<u32> = varied

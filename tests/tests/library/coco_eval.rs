@@ -1,4 +1,4 @@
-//! COCO evaluation and run lengths against pycocotools.
+//! COCO evaluation and run lengths compared with pycocotools.
 
 use hotcoco::primitives::sim;
 use hotcoco::{Annotation, COCO, IouType};
@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use vernier_mask::Rle;
 
-/// The numbers are sums of the same numbers in the same order: only their decimal form may differ.
+/// The metrics are sums of the same numbers in the same order: only their decimal form may differ.
 const TOLERANCE: f64 = 1e-12;
 
 /// Ground truth and results of a case.
@@ -18,7 +18,7 @@ fn inputs(case: &Value) -> (Arc<COCO>, Vec<Annotation>) {
     (Arc::new(COCO::from_dataset(truth)), results)
 }
 
-/// Compares the numbers of a case, for boxes and masks where both are stored.
+/// Compares the metrics of a case, for boxes and masks if both are stored.
 fn compare(name: &str, case: &Value, options: &EvalOptions) {
     let (truth, results) = inputs(case);
     let stats = case["stats"].as_object().expect("stats");
@@ -98,7 +98,7 @@ fn precision_and_recall_are_bit_equal() {
     }
 }
 
-/// From files, as a user has them, and by both protocols.
+/// From files, as a user has them, and with both protocols.
 #[test]
 fn results_files_are_evaluated_by_both_protocols() {
     let Some(golden) = Golden::open("cocoeval_real") else {

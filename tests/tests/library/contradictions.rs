@@ -1,4 +1,4 @@
-//! A thousand random datasets with planted contradictions: `check` finds every planted one and no healthy one.
+//! A thousand random datasets with planted contradictions: `check` finds every planted one and no others.
 
 use mrcnn_core::data::{Severity, check};
 use mrcnn_core::random::Stream;
@@ -9,7 +9,7 @@ use vernier_mask::Rle;
 
 const SIZE: (u32, u32) = (160, 120);
 
-/// The words that name a contradiction, and the change that plants it.
+/// The words that identify a contradiction, and the change that plants it.
 type Plant = (&'static str, fn(&mut Value));
 
 const PLANTS: [Plant; 8] = [
@@ -65,8 +65,8 @@ fn mask(annotation: &Value) -> Rle {
     Rle::from_polygon(&polygon, SIZE.1, SIZE.0).expect("a mask")
 }
 
-/// An object of random corners that lies away from the origin and the diagonal, where the contradictions can
-/// be seen at all: a box at the origin is the same in corners.
+/// An object with random corners, away from the origin and the diagonal, so that the contradictions can
+/// be detected: a box at the origin is the same in corners.
 fn annotation(id: usize, stream: Stream) -> Value {
     let uniform = |index: u64, low: f64, high: f64| low + stream.uniform(index) * (high - low);
     let (w, h) = (uniform(0, 20.0, 30.0), uniform(1, 12.0, 17.0));
@@ -89,7 +89,7 @@ fn annotation(id: usize, stream: Stream) -> Value {
     };
     let (left, top) = (edge(0, f64::min), edge(1, f64::min));
     let bbox = [left, top, edge(0, f64::max) - left, edge(1, f64::max) - top];
-    // As tools write them: exact, rounded to hundredths, to whole pixels, or a little loose.
+    // As tools write them: exact, rounded to hundredths, to whole pixels, or slightly loose.
     let bbox = match stream.bits(5) % 4 {
         0 => bbox,
         1 => bbox.map(|v| (v * 100.0).round() / 100.0),

@@ -1,4 +1,4 @@
-//! Weights of other systems, in and out, with files made as those systems make them.
+//! Import and export of other systems' weights, with files in the formats of those systems.
 
 use burn::tensor::{Device, TensorData};
 use mrcnn_core::MaskRcnn;
@@ -77,14 +77,14 @@ fn assert_same(found: &StateDict, wanted: &StateDict) {
     }
 }
 
-/// At full size and in both formats of torch: 178 MB, every bit.
+/// At full size and in both formats of torch: 178 MB, bit by bit.
 #[test]
 fn torchvisions_weights_go_through_bit_equal() {
     let config = recipe::r50_config(0.0);
     let model = MaskRcnn::new(&config, 0, &Device::flex());
     let wanted = recipe::tensors(&model, 5);
     let mut tensors = named(&wanted, old_name);
-    // What a BatchNorm2d counts is no weight.
+    // The batch counter of a BatchNorm2d is not a weight.
     tensors.push((
         "backbone.body.bn1.num_batches_tracked".into(),
         vec![],
@@ -149,7 +149,7 @@ fn our_files_hold_all_that_prediction_needs() {
         for (name, data) in &again.checkpoint.tensors {
             let pairs = data.iter::<f32>().zip(wanted[name].iter::<f32>());
             for (found, wanted) in pairs {
-                // Half an ulp of 11 bits, and the smallest half.
+                // Half an ulp of 11 bits, and the smallest f16.
                 let allowed = match stored_as {
                     StoredAs::F32 => 0.0,
                     StoredAs::F16 | StoredAs::F16Clamped => wanted.abs() / 2048.0 + 6e-8,
@@ -169,7 +169,7 @@ fn our_files_hold_all_that_prediction_needs() {
     assert!(halves("f16.safetensors") < halves("f32.safetensors") * 6 / 10);
 }
 
-/// Detectron2's name of one of ours.
+/// Detectron2's name of one of our tensors.
 fn detectron2_name(name: &str) -> String {
     if let Some(rest) = name.strip_prefix("backbone.body.") {
         let rest = rest
@@ -221,7 +221,7 @@ fn detectron2_name(name: &str) -> String {
     name
 }
 
-/// The background last among the scores, and absent from boxes and masks.
+/// The background is last among the scores, and absent from boxes and masks.
 fn background_last((name, mut shape, mut values): Named) -> Named {
     let row = values.len() / shape.first().copied().unwrap_or(1).max(1);
     if name.contains("cls_score") {
@@ -411,7 +411,7 @@ fn tensorflow_name(name: &str) -> String {
     format!("{layer}/{kind}")
 }
 
-/// The place of a layer among the convolutions, projections before the block's own.
+/// The index of a layer among the convolutions; projections come before the block's own.
 fn layer_number(body: &str) -> usize {
     let Some(rest) = body.strip_prefix("layer") else {
         return 0;
@@ -460,7 +460,7 @@ fn the_reference_systems_checkpoints_are_taken() {
         );
         assert_eq!(imported.ignored.len(), 2);
     }
-    // One byte of the numbers is another one.
+    // One byte of the values is changed.
     let data = folder.path().join("model.ckpt-112603.data-00000-of-00001");
     let mut bytes = std::fs::read(&data).expect("the numbers");
     bytes[100] ^= 1;

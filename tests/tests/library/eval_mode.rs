@@ -1,5 +1,5 @@
-//! R50-FPN in eval mode on two real photos against torchvision, from the file to the detections, and
-//! what a GPU reads meanwhile.
+//! R50-FPN in eval mode on two real photos compared with torchvision, from the file to the detections, and
+//! the reads from a GPU meanwhile.
 
 use super::found::{Found, found};
 use super::reads::reads_of;
@@ -18,15 +18,15 @@ use mrcnn_tests::close::{assert_close, max_abs_error};
 use mrcnn_tests::golden::Golden;
 use mrcnn_tests::recipe;
 
-/// What may differ: pixels, scores, mask logits.
+/// Tolerances of pixels, scores, mask logits.
 struct Tolerance {
     boxes: f64,
     scores: f64,
     logits: f64,
 }
 
-/// torch's own f32 is 1.5e-3 px and 9e-6 from f64; sums in another order may be as far off again,
-/// and a GPU's are of other instructions.
+/// torch's own f32 differs from f64 by 1.5e-3 px and 9e-6; sums in another order may differ as much again,
+/// and a GPU uses other instructions.
 fn tolerance(kind: BackendKind) -> Tolerance {
     match kind {
         BackendKind::Cpu => Tolerance {
@@ -82,7 +82,7 @@ fn photos_give_torchvisions_detections() {
             probabilities(&golden, kind, index, found);
         }
         let sizes = sizes(&planes, &photos);
-        // On a software adapter a third pass takes minutes; the probabilities have to do.
+        // On a software adapter a third pass takes minutes, so only the probabilities are compared there.
         if kind == BackendKind::Cpu {
             logits(&golden, &model, &planes, &config, &found, &device);
             for (index, (found, size)) in found.into_iter().zip(sizes).enumerate() {
@@ -108,8 +108,8 @@ fn sizes(planes: &[Planes], photos: &[RgbImage]) -> Vec<((u32, u32), (u32, u32))
     sizes.collect()
 }
 
-/// Detections of a pass whose kernels are tuned already, counting what is read: nothing between the
-/// upload of the images and the boxes, the boxes once, the bits of the masks once a chunk.
+/// Detections of a pass with tuned kernels, counting reads: none between the
+/// upload of the images and the boxes, one for the boxes, one per chunk for the bits of the masks.
 fn detect_without_reads(
     predictor: &Predictor,
     planes: &[Planes],
@@ -147,8 +147,8 @@ fn areas(golden: &Golden, kind: BackendKind, index: usize, found: &[Detection]) 
     for (place, (found, &wanted)) in found.iter().zip(&wanted.values).enumerate() {
         let area = found.mask.counts.iter().skip(1).step_by(2).sum::<u32>();
         let area = f64::from(area);
-        // A corner a rounding from a whole pixel may be cut to either side of it: the box is a column
-        // or a row larger. Of the pixels on the mask's outline a few lie at the threshold.
+        // A corner close to an integer may be truncated to either side of it, which makes the box a column
+        // or a row larger. A few pixels on the mask's outline are at the threshold.
         let [x1, y1, x2, y2] = found.bbox.map(f64::from);
         let allowed = (x2 - x1) + (y2 - y1) + 2.0;
         let off = (area - wanted).abs();
@@ -168,7 +168,7 @@ fn probabilities(golden: &Golden, kind: BackendKind, index: usize, found: &[Foun
     let values: Vec<f32> = best.iter().flat_map(|f| f.mask.iter().copied()).collect();
     let sigmoid = |logit: f32| 1.0 / (1.0 + (-logit).exp());
     let wanted: Vec<f32> = wanted.f32().into_iter().map(sigmoid).collect();
-    // A logit that is off moves its probability by a quarter of that at most.
+    // An error of a logit changes its probability by at most a quarter of it.
     let what = format!("{kind} photo {index}: mask probabilities");
     report(&what, &values, &wanted, tolerance(kind).logits / 4.0);
 }

@@ -1,4 +1,4 @@
-//! Datasets and results as tools and people write them: each case is read, or refused by name.
+//! Datasets and results as tools and people write them: each case is read, or rejected with a specific error.
 
 use mrcnn_core::data::{Dataset, OnProblem, Severity, check, find_split};
 use mrcnn_core::eval::{EvalOptions, evaluate_files};
@@ -32,7 +32,7 @@ fn coco(images: usize) -> Value {
         "categories": [{"id": 1, "name": "square"}, {"id": 2, "name": "triangle"}]})
 }
 
-/// Writes a dataset of one annotation file; `change` is done to it before.
+/// Writes a dataset of one annotation file, after applying `change` to it.
 fn written(at: &Path, images: usize, change: impl Fn(&mut Value)) {
     let mut file = coco(images);
     for id in 1..=images {
@@ -152,7 +152,7 @@ fn faults_are_named_once_for_their_kind() {
         ("`bbox` is an object", |f| {
             each(f, "annotations", |a| a["bbox"] = json!({"x": 1}))
         }),
-        ("all its 4 objects are crowds", |f| {
+        ("all of its 4 objects are crowds", |f| {
             each(f, "annotations", |a| a["iscrowd"] = json!(1))
         }),
         ("`id` is \"img_1\"", |f| {
@@ -297,7 +297,7 @@ fn results_are_evaluated_or_refused_by_their_index() {
     assert_eq!((boxes, masks), (1.0, -1.0), "masks are undefined");
     let (boxes, masks, _) = evaluated(at, &changed(&remove("bbox"))).expect("masks only");
     assert!(boxes > 0.5 && masks == 1.0, "{boxes}");
-    // Numbered anew, but with the names of the images.
+    // New ids, but with the names of the images.
     let numbered = changed(&|r| {
         let id = r["image_id"].as_u64().expect("an id");
         r["file_name"] = json!(format!("somewhere/images/{id}.png"));
@@ -318,7 +318,7 @@ fn results_are_evaluated_or_refused_by_their_index() {
         ("height and width swapped", &|r| {
             r["segmentation"]["size"] = json!([60, 40])
         }),
-        ("counts are broken", &|r| {
+        ("counts are invalid", &|r| {
             r["segmentation"]["counts"] = json!("~~~~")
         }),
         ("is not an image of the ground truth", &|r| {

@@ -1,4 +1,5 @@
-//! Detections of prepared images before they are pasted, and pasting on the host: the oracle of pasting on the device.
+//! Detections of prepared images before they are pasted, and pasting on the host: the reference for pasting on the
+//! device.
 
 use mrcnn_core::image::paste::MaskRuns;
 use mrcnn_core::image::transform::Planes;
@@ -7,7 +8,7 @@ use mrcnn_core::predict::MASK_THRESHOLD;
 use mrcnn_core::{Detection, Predictor, boxes};
 use mrcnn_kernels::{PasteWindow, paste_bits};
 
-/// A detection in the pixels of the resized image, its mask not yet pasted.
+/// A detection in pixels of the resized image, before its mask is pasted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
     /// Box, label and score.
@@ -19,7 +20,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// The detection in the original image, its mask pasted; sizes are `(height, width)` of the
+    /// The detection in the original image, with its mask pasted; sizes are `(height, width)` of the
     /// prepared and of the original image.
     pub fn into_detection(self, resized: (u32, u32), original: (u32, u32)) -> Detection {
         let bbox = boxes::resize(&self.scored.bbox, resized, original);

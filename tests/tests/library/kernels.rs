@@ -1,4 +1,4 @@
-//! The operators of `mrcnn-kernels`, each golden case; RoIAlign on every device.
+//! The operators of `mrcnn-kernels` on each golden case; RoIAlign on every device.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_kernels::{
@@ -46,7 +46,7 @@ fn roi_align_case(case: &Case<'_>, device: &Device) {
     };
     let rows = case.get("rois").f32();
     if rows.is_empty() {
-        // Burn has no tensors without elements; the model never asks for them.
+        // Burn has no tensors without elements; the model never requests them.
         assert!(case.get("out").values.is_empty());
         return;
     }
@@ -146,7 +146,7 @@ fn nms_keeps_what_torchvision_keeps() {
         let wanted = case.get("keep").indices();
         let note = case.json["note"].as_str().unwrap_or_default();
         if note.contains("compare as sets per score") {
-            // torch's last sort is not stable: boxes of one score come in any order.
+            // torch's last sort is not stable: boxes of equal score come in any order.
             assert_eq!(
                 per_score(&found, &scores),
                 per_score(&wanted, &scores),
@@ -159,7 +159,7 @@ fn nms_keeps_what_torchvision_keeps() {
     }
 }
 
-/// The kept boxes with those of equal score in ascending order.
+/// The kept boxes, with those of equal score in ascending order.
 fn per_score(kept: &[usize], scores: &[f32]) -> Vec<usize> {
     let mut kept = kept.to_vec();
     kept.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
@@ -178,7 +178,7 @@ fn masks_are_pasted_as_torchvision_does() {
         if let Some(expanded) = case.find("expanded") {
             let scale = (size + 2) as f32 / size as f32;
             let found: Vec<f32> = boxes.iter().flat_map(|b| expand_box(*b, scale)).collect();
-            // Equal operations in equal order: the last bit of a few hundred pixels.
+            // Equal operations in equal order: the last bit of a few hundred pixels differs.
             assert_close(case.name(), &found, &expanded.f32(), 1e-4);
         }
         let masks = case.get("masks").f32();
@@ -203,7 +203,7 @@ fn masks_are_pasted_as_torchvision_does() {
     }
 }
 
-/// The RPN's 1x1 convolutions over the levels of a pyramid, whose gradients are parts of one tensor.
+/// The RPN's 1x1 convolutions over the levels of a pyramid, whose gradients are slices of one tensor.
 #[test]
 fn one_by_one_convolutions_have_their_gradients() {
     // Whole numbers: sums are exact in any order.
@@ -237,7 +237,7 @@ fn one_by_one_convolutions_have_their_gradients() {
         let weight = Tensor::<4>::from_data(weight, &device).require_grad();
         let scores = levels.iter().zip(&maps).map(|(&(h, w), map)| {
             let x = TensorData::new(map.clone(), [n, inputs, h, w]);
-            // Channels last, as every convolution leaves its output.
+            // Channels-last, like the output of every convolution.
             let x = Tensor::<4>::from_data(x, &device).permute([0, 2, 3, 1]);
             let x = x.reshape([n, h, w, inputs]).permute([0, 3, 1, 2]);
             let out = conv1x1(x, weight.clone(), None, 1);

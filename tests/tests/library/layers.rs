@@ -8,7 +8,7 @@ use mrcnn_core::model::{Conv2d, ConvSettings, Init};
 use mrcnn_core::random::Stream;
 use std::collections::BTreeMap;
 
-/// Grouped convolutions and even kernels against their definition.
+/// Grouped convolutions and even kernels compared with their definition.
 #[test]
 fn grouped_and_even_convolutions_follow_their_definition() {
     let device = Device::flex();
@@ -85,12 +85,12 @@ fn config(norm: NormKind, freeze_at: usize) -> ModelConfig {
     config
 }
 
-/// First value and whether it is trained, of every parameter by its name in the model.
+/// First value of every parameter, and whether it is trained, by its name in the model.
 #[derive(Default)]
 struct Found(Vec<String>, BTreeMap<String, (f32, bool)>);
 
 impl ModuleVisitor for Found {
-    // The variant of an enum is no part of a name.
+    // The variant of an enum is not part of a name.
     fn enter_module(&mut self, name: &str, container: &str) {
         if !container.starts_with("Enum:") {
             self.0.push(name.to_string());
@@ -118,7 +118,7 @@ fn parameters(config: &ModelConfig) -> BTreeMap<String, (f32, bool)> {
     found.1
 }
 
-/// The names that parts build their parameters under are those of the fields, and the values are torchvision's.
+/// The names under which parts build their parameters are those of the fields, and the values are torchvision's.
 #[test]
 fn parameters_are_filled_by_their_names() {
     let found = parameters(&config(NormKind::BatchNorm, 0));

@@ -1,4 +1,4 @@
-//! The library against torchvision's numbers, and against what a user may throw at it.
+//! The library compared with torchvision, and with difficult inputs.
 
 mod accumulate;
 mod augment;
@@ -22,6 +22,7 @@ mod ranks;
 mod reads;
 mod recipes;
 mod records;
+mod reference;
 mod replicas;
 mod slot_step;
 mod slots;

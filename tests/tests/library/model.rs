@@ -1,11 +1,13 @@
-//! The whole R50-FPN model with recipe weights against every stored tensor.
+//! The whole R50-FPN model with recipe weights compared with every stored tensor.
 
+use super::slots::filled;
 use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_backends::BackendKind;
 use mrcnn_core::MaskRcnn;
+use mrcnn_core::boxes::Bbox;
 use mrcnn_core::config::ImageConfig;
 use mrcnn_core::image::transform::{Planes, prepare};
-use mrcnn_core::model::{Rois, ScoredBox, filter_proposals, mask_probabilities, postprocess};
+use mrcnn_core::model::{BoxSlots, Rois, ScoredBox, image_sizes, mask_probabilities, postprocess};
 use mrcnn_core::random::Stream;
 use mrcnn_core::weights::state_dict;
 use mrcnn_kernels::paste_mask;
@@ -66,22 +68,11 @@ fn forward(model: &MaskRcnn, planes: &Planes, device: &Device) -> BTreeMap<Strin
         insert(&mut found, &format!("rpn_logits_P{level}"), logits);
         insert(&mut found, &format!("rpn_deltas_P{level}"), deltas);
     }
-    let output = model.rpn.forward(&features.pyramid);
-    let anchors = model.anchors((height, width), &output.grids);
-    let rpn = &model.config().rpn;
-    let proposals = filter_proposals(
-        &floats(output.objectness),
-        &floats(output.deltas),
-        &anchors,
-        (height as u32, width as u32),
-        rpn,
-        [rpn.pre_nms_test, rpn.post_nms_test],
-    );
-    let rois: Vec<_> = proposals.iter().map(|p| (0, p.bbox)).collect();
-    found.insert(
-        "proposals".into(),
-        proposals.iter().flat_map(|p| p.bbox).collect(),
-    );
+    let sizes = [(height as u32, width as u32)];
+    let proposals = pollster::block_on(model.propose(&features, &sizes)).expect("proposals");
+    let proposals: Vec<Bbox> = filled(proposals)[0].iter().map(|(bbox, _)| *bbox).collect();
+    let rois: Vec<_> = proposals.iter().map(|&bbox| (0, bbox)).collect();
+    found.insert("proposals".into(), proposals.into_flattened());
     let (logits, deltas) = model.box_head(&features.packed, &Rois::new(&rois, device));
     insert(&mut found, "cls_logits", logits);
     insert(&mut found, "box_regression", deltas);
@@ -113,8 +104,8 @@ fn tiny_input(seed: u64, config: &ImageConfig) -> Planes {
     }
 }
 
-/// The stored values of a tensor and those found for them: golden keeps the first 16 channels of C2
-/// and P2, and the first 60 regions' deltas.
+/// The golden values of a tensor and the computed ones: golden files keep the first 16 channels of C2
+/// and P2, and the deltas of the first 60 RoIs.
 fn stored_part(golden: &Golden, name: &str, mut found: Vec<f32>) -> (Vec<f32>, Vec<f32>) {
     if let Some(stored) = golden.find(name) {
         if name == "box_regression" {
@@ -131,7 +122,8 @@ fn stored_part(golden: &Golden, name: &str, mut found: Vec<f32>) -> (Vec<f32>, V
 }
 
 /// f32-against-f64 noise of the stages, measured by torch. The noise stored for the head outputs is
-/// that of proposals that changed places; theirs is taken from the mask logits, as deep and as wide.
+/// that of proposals that changed their order; the noise of the mask logits, which are as deep and as wide, is used
+/// instead.
 fn noise(eval: &Golden, name: &str) -> f64 {
     let stage = match name {
         "proposals" => {
@@ -166,7 +158,7 @@ fn tiny_model_equals_torchvision_stage_by_stage() {
             let (found, wanted) = stored_part(&golden, &name, found);
             let tolerance = match kind {
                 BackendKind::Cpu => 10.0 * noise(&eval, &name),
-                // Sums of thousands of products in another order and by other instructions.
+                // Sums of thousands of products in another order and with other instructions.
                 _ => 1e-3 * magnitude(&wanted),
             };
             let error = max_abs_error(&found, &wanted).0;
@@ -189,11 +181,19 @@ fn detections_equal(
     let data = TensorData::new(planes.values.clone(), [1, 3, height, width]);
     let packed = model.features(Tensor::from_data(data, device)).packed;
     let proposals = golden.get("proposals").boxes();
-    let rois: Vec<_> = proposals.iter().map(|&bbox| (0, bbox)).collect();
-    let (logits, deltas) = model.box_head(&packed, &Rois::new(&rois, device));
-    let size = (height as u32, width as u32);
-    let roi = &model.config().roi;
-    let mut found = postprocess(&floats(logits), &floats(deltas), &proposals, size, roi);
+    let count = proposals.len();
+    let boxes = TensorData::new(proposals.into_flattened(), [1, count, 4]);
+    let proposals = BoxSlots {
+        boxes: Tensor::from_data(boxes, device),
+        scores: Tensor::ones([1, count], device),
+    };
+    let rois = Rois::from_slots(proposals.boxes.clone());
+    let (logits, deltas) = model.box_head(&packed, &rois);
+    let sizes = image_sizes(&[(height as u32, width as u32)], device);
+    let found = postprocess(logits, deltas, &proposals, sizes, &model.config().roi);
+    let mut found = pollster::block_on(found.read())
+        .expect("detections")
+        .remove(0);
     // torch's own f32 differs from f64 by 1.5e-3 px and 9e-6; ten times that, and a tenth of a pixel
     // and 1e-3 on a GPU.
     let (box_error, score_error, mask_error) = if kind == BackendKind::Cpu {

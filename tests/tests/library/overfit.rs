@@ -1,4 +1,4 @@
-//! A small network learns eight real photos by heart: what is wrong anywhere between reading and
+//! A small network memorizes eight real photos: an error anywhere between reading and
 //! evaluating shows here.
 
 use burn::tensor::Device;
@@ -111,7 +111,7 @@ fn eight_photos_are_learnt_by_heart() {
     let Outcome::Finished(metrics) = outcome else {
         panic!("nothing requested to stop");
     };
-    // Learnt by heart is 1; a strict bound would make the last few pixels of a mask a failure.
+    // A memorized dataset has an AP of 1; a strict bound would fail because of the last few pixels of a mask.
     assert!(metrics.segm[1] >= 0.9, "mask AP50 {}", metrics.segm[1]);
     assert!(metrics.bbox[1] >= 0.9, "box AP50 {}", metrics.bbox[1]);
 }

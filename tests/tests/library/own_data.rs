@@ -1,4 +1,4 @@
-//! Training on a source of one's own, followed and stopped by an observer.
+//! Training on a custom source, with an observer that receives reports and stops the run.
 
 use super::small::{config, small_image};
 use burn::tensor::Device;
@@ -124,15 +124,15 @@ fn a_run_on_ones_own_images_is_stopped_and_goes_on() {
     let (run, saved, said) = builder.resume(&[]).expect("the run");
     assert!(said.is_empty(), "{said:?}");
     let mut watch = stops_after(9);
-    let outcome = run.go_on(saved, &mut watch).expect("a run");
+    let outcome = run.run_from(saved, &mut watch).expect("a run");
     assert!(matches!(outcome, Outcome::Finished(_)));
     assert_eq!((watch.seen, watch.evaluations), (4, 1));
     assert!(run.folder.best().is_file());
 
-    // From these weights to a model of the same classes: nothing starts from noise.
+    // From these weights to a model with the same classes: no parameter keeps its random initial value.
     let transfer = run.model_from(run.folder.best()).expect("a model");
     assert!(transfer.fresh.is_empty(), "{:?}", transfer.fresh);
-    // Nobody needs to watch.
+    // An observer is optional.
     let again = trainer(&folder.path().join("again"), &source).expect("a trainer");
     again.run(transfer.model, &mut ()).expect("a run");
 }

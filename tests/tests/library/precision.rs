@@ -1,4 +1,4 @@
-//! Half precision against f32, layer by layer, on the golden photos and over a training run.
+//! f16 and bf16 compared with f32, layer by layer, on the golden photos and over a training run.
 
 mod run;
 
@@ -20,9 +20,9 @@ use mrcnn_tests::close::magnitude;
 use mrcnn_tests::golden::Golden;
 use mrcnn_tests::recipe;
 
-const HALVES: [Precision; 2] = [Precision::F16, Precision::Bf16];
+const REDUCED: [Precision; 2] = [Precision::F16, Precision::Bf16];
 
-/// Half a unit in the last place: what rounding does to a number of this format, relative.
+/// Half a unit in the last place: the relative rounding error of a number in this dtype.
 fn rounding(precision: Precision) -> f64 {
     match precision {
         Precision::F16 => f64::powi(2.0, -11),
@@ -32,16 +32,14 @@ fn rounding(precision: Precision) -> f64 {
 }
 
 fn resolved(precision: Precision) -> Resolved {
-    precision
-        .resolve(&Device::flex())
-        .expect("the processor has it")
+    precision.resolve(&Device::flex()).expect("the CPU has it")
 }
 
 fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().convert::<f32>().iter::<f32>().collect()
 }
 
-/// Largest difference by the largest magnitude.
+/// Largest difference divided by the largest magnitude.
 fn error(found: &[f32], wanted: &[f32]) -> f64 {
     assert_eq!(found.len(), wanted.len());
     let pairs = found.iter().zip(wanted);
@@ -49,7 +47,7 @@ fn error(found: &[f32], wanted: &[f32]) -> f64 {
     worst.fold(0.0, f64::max) / magnitude(wanted)
 }
 
-/// The cosine of the angle between two gradients, all parameters taken as one vector.
+/// The cosine of the angle between two gradients, with all parameters as one vector.
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| -> f64 {
         let pairs = a.iter().zip(b);
@@ -59,7 +57,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
-/// The gradients of losses that were scaled by `scale`, which are scaled back; all parameters as one.
+/// The gradients of losses that were multiplied by `scale`, divided by it; all parameters as one vector.
 fn gradient(model: &MaskRcnn, losses: &Losses, scale: f64) -> Vec<f32> {
     let gradients = ParamGradients::of(model, &losses.backward(scale));
     let mut gradients = gradients.by_id();
@@ -73,7 +71,7 @@ fn gradient(model: &MaskRcnn, losses: &Losses, scale: f64) -> Vec<f32> {
         .collect()
 }
 
-/// A layer takes what it is given, whatever the format, and answers in the same.
+/// A layer accepts inputs of any dtype, and its output has the same dtype.
 #[test]
 fn layers_compute_in_the_format_of_their_input() {
     let device = Device::flex().autodiff();
@@ -84,10 +82,10 @@ fn layers_compute_in_the_format_of_their_input() {
         Tensor::<4>::random(shape, Distribution::Uniform(-1.0, 1.0), &Device::flex())
     };
     let x = random([2, 8, 9, 7]);
-    for precision in HALVES {
+    for precision in REDUCED {
         let format = resolved(precision).format();
         let half = |x: Tensor<4>| Tensor::from_inner(x.cast(format));
-        // Products of numbers rounded once, their sums rounded once; a norm divides by what may be small.
+        // Products of numbers rounded once, their sums rounded once; a norm divides by a value that may be small.
         let allowed = 8.0 * rounding(precision);
         for (kernel, stride) in [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)] {
             let settings = ConvSettings {
@@ -121,8 +119,8 @@ fn layers_compute_in_the_format_of_their_input() {
                 ..NormSettings::of_body(&config)
             };
             let norm = || Norm::new(&init, 8, settings).expect("a norm");
-            let wanted = norm().after(&conv, Tensor::from_inner(x.clone()), None, false);
-            let found = norm().after(&conv, half(x.clone()), None, false);
+            let wanted = norm().conv_norm(&conv, Tensor::from_inner(x.clone()), None, false);
+            let found = norm().conv_norm(&conv, half(x.clone()), None, false);
             assert_eq!(found.dtype(), DType::from(format));
             let error = error(&floats(found), &floats(wanted));
             assert!(error < allowed, "{precision} {kind:?}: {error:.1e}");
@@ -153,12 +151,12 @@ fn layers_compute_in_the_format_of_their_input() {
     }
 }
 
-/// What the heads say is f32 in every precision, and so are losses and gradients.
+/// The outputs of the heads are f32 in every precision, and so are losses and gradients.
 #[test]
 fn outputs_are_f32() {
     let config = small::config();
     let device = Device::flex();
-    for precision in HALVES {
+    for precision in REDUCED {
         let model = MaskRcnn::new(&config.model, 1, &device);
         let model = model.with_precision(resolved(precision));
         let images = Tensor::random([1, 3, 96, 96], Distribution::Uniform(-1.0, 1.0), &device);
@@ -182,9 +180,9 @@ fn outputs_are_f32() {
 
 /// The five losses of R50-FPN on two photos, and the direction of their gradient.
 ///
-/// 50 layers with random weights round each activation once more, and where two proposals are alike,
-/// rounding decides which is sampled: the RPN's losses, where all anchors are, are within 6e-5 (f16) and
-/// 4e-4 (bf16). Found of the others: 1.4e-2 and 2.8e-2, cosines 0.996 and 0.986; twice that is allowed.
+/// 50 layers with random weights round each activation once more, and if two proposals are similar,
+/// rounding decides which one is sampled. The RPN's losses, which include all anchors, are within 6e-5 (f16) and
+/// 4e-4 (bf16). Measured for the others: 1.4e-2 and 2.8e-2, cosines 0.996 and 0.986; twice that is allowed.
 #[test]
 fn golden_losses_hold_in_halves() {
     let Some(golden) = Golden::open("train_step") else {
@@ -196,7 +194,8 @@ fn golden_losses_hold_in_halves() {
         let model = recipe::model(&config.model, seed(&golden.json), &device);
         let model = model.with_precision(resolved(precision));
         let stream = Stream::named("any", 0);
-        let (losses, counts) = small::host_losses(&model, &batch, stream, &device);
+        let (losses, counts) = small::step_losses(&model, &batch, stream, &device);
+        let counts = counts.read().expect("counts");
         println!("{precision}: {counts:?}");
         let values: Vec<f64> = losses.values().inner().into_data().iter::<f64>().collect();
         (values, gradient(&model, &losses, scale))
@@ -224,7 +223,7 @@ fn golden_losses_hold_in_halves() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
-/// Detections in f16 on every device that has it are those of f32.
+/// Detections in f16 equal those in f32, on every device that supports it.
 #[test]
 fn inference_in_f16_follows_f32() {
     let config = small::config();
@@ -235,13 +234,13 @@ fn inference_in_f16_follows_f32() {
     let image = small::small_image(128, 96);
     for (kind, device) in mrcnn_tests::devices() {
         let Ok(half) = Precision::F16.resolve(&device) else {
-            assert_eq!(kind, BackendKind::Wgpu, "the processor has f16");
+            assert_eq!(kind, BackendKind::Wgpu, "the CPU has f16");
             println!("{kind} has no f16");
             continue;
         };
         let model = MaskRcnn::new(&config.model, 1, &device);
         let mut config = config.clone();
-        // Untrained scores are alike: all that is proposed is compared by the features themselves.
+        // Untrained scores are similar, so all proposals are compared by the features themselves.
         config.model.roi.max_detections = 100;
         let predict = |precision: Resolved| {
             let predictor = Predictor::new(&model, config.clone(), classes.clone(), &device);
@@ -260,7 +259,7 @@ fn inference_in_f16_follows_f32() {
         });
         let (alike, all) = (alike.count(), whole.len());
         println!("{kind}: {alike} of {all} detections in f16 too");
-        // Of two proposals that overlap, rounding decides which stays.
+        // Of two proposals that overlap, rounding decides which one is kept.
         assert!(alike * 10 >= all * 9, "{kind}: {alike} of {all}");
         let images = |precision: Resolved| {
             let model = model.clone().with_precision(precision);
@@ -273,7 +272,7 @@ fn inference_in_f16_follows_f32() {
         for (level, (half, whole)) in (2..).zip(images(half).iter().zip(images(Resolved::F32))) {
             let error = error(half, &whole);
             println!("{kind} P{level}: {error:.1e} of its largest value");
-            // Some 20 layers, each rounded once; 10.5 roundings are found.
+            // Some 20 layers, each rounded once; an error of 10.5 roundings was measured.
             assert!(
                 error < 20.0 * rounding(Precision::F16),
                 "{kind} P{level}: {error}"

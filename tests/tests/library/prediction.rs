@@ -1,4 +1,4 @@
-//! The interface of prediction: what the builder takes and refuses, and what comes out.
+//! The interface of prediction: valid and invalid inputs of the builder, and the results.
 
 use super::small::{config, small_image};
 use burn::tensor::Device;
@@ -16,7 +16,7 @@ fn classes() -> Classes {
     }
 }
 
-/// Weights that find something: random ones are unsure of every class.
+/// Weights that detect objects: random weights have low scores for every class.
 fn weights() -> Vec<u8> {
     let model = MaskRcnn::new(&config().model, 1, &Device::flex());
     let checkpoint = Checkpoint {
@@ -73,7 +73,7 @@ fn what_cannot_be_built_is_refused_in_words() {
     assert!(refused(cuda).contains("cuda backend"));
     let mut other = config();
     other.model.width = 16;
-    assert!(refused(builder(&bytes).config(other)).contains("do not fit"));
+    assert!(refused(builder(&bytes).config(other)).contains("do not match"));
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn score_and_overrides_change_what_is_found() {
     };
     let all = found(builder(&bytes).score(0.0));
     assert!(all.len() > 3);
-    // A score of the middle: it and what is better stays, to the bit.
+    // A score in the middle: it and higher ones are kept, bit-equal.
     let middle = all.detections[all.len() / 2].score;
     let better = found(builder(&bytes).score(middle));
     let wanted = all.iter().filter(|object| object.score >= middle).count();
@@ -94,7 +94,7 @@ fn score_and_overrides_change_what_is_found() {
     assert!(found(builder(&bytes).score(1.1)).is_empty());
     let few = builder(&bytes).overrides(["model.roi.max_detections=2"]);
     assert_eq!(found(few.score(0.0)).len(), 2);
-    // A threshold that is set by name holds, whatever the score.
+    // A threshold that is set by its key takes precedence over the score.
     let threshold = format!("model.roi.score_threshold={middle:?}");
     let set = found(builder(&bytes).overrides([threshold]).score(0.0));
     let above = all.iter().filter(|object| object.score > middle).count();
@@ -116,7 +116,7 @@ fn batches_and_their_asynchronous_twins_find_the_same() {
     let alone = predictor.predict(&images[0]).expect("a prediction");
     let twin = pollster::block_on(predictor.predict_async(&images[0])).expect("a prediction");
     assert_eq!(alone, twin);
-    // Not to the bit: a product of another height may be summed in another order.
+    // Not bit-equal: matrix products of another height may sum in another order.
     for found in [&batch[0], &batch[2]] {
         assert_eq!(found.len(), alone.len());
         for (a, b) in found.iter().zip(alone.iter()) {

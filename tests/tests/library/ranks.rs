@@ -1,4 +1,4 @@
-//! Two ranks on a device that samples there: equal to one process, with one read per step beside the exchange.
+//! Two ranks on a device that samples on the device: equal to one process, with one read per step beside the exchange.
 
 use super::reads::reads_of;
 use super::small::{config, sample, small_image};
@@ -26,7 +26,7 @@ struct Threads {
     rank: usize,
     barrier: Arc<Barrier>,
     bytes: Arc<Mutex<Vec<Vec<u8>>>>,
-    /// Tensors that the exchange itself has read.
+    /// Number of tensors that the exchange itself has read.
     reads: Arc<AtomicUsize>,
 }
 
@@ -105,7 +105,7 @@ impl Communicator for Threads {
     }
 }
 
-/// A network that samples all RoIs there are, so that no near-tie decides, and two images of different sizes and
+/// A network that samples all RoIs, so that no near-tie decides, and two images of different sizes and
 /// numbers of objects.
 fn inputs() -> (Config, Batch) {
     let mut config = config();
@@ -192,7 +192,7 @@ fn ranks_and_micro_batches_on_a_device_equal_one_process_without_further_reads()
             (step(2), &model),
             &wanted,
         );
-        // Tuning reads clocks: the first pass does not count.
+        // Tuning reads clocks, so the first pass does not count.
         let (ranks, _) = together(&config, &batch, &device);
         for (rank, (step, model)) in ranks.into_iter().enumerate() {
             assert_same(&format!("{kind}, rank {rank}"), (step, &model), &wanted);

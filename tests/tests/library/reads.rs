@@ -1,10 +1,10 @@
-//! What is read back from a GPU: nothing between the upload of images and their detections.
+//! Reads from a GPU: none between the upload of images and their detections.
 //!
-//! wgpu-core logs every mapping of a buffer; an operator that fell back to the processor, or a
+//! wgpu-core logs every mapping of a buffer; an operator that fell back to the CPU, or a
 //! synchronous read, would map one.
 
 use super::found::found;
-use super::small::{config, device_losses, sample, small_image};
+use super::small::{config, sample, small_image, step_losses};
 use burn::tensor::{Device, Tensor};
 use log::{LevelFilter, Log, Metadata, Record};
 use mrcnn_backends::BackendKind;
@@ -14,7 +14,7 @@ use mrcnn_core::image::transform::{prepare, stack};
 use mrcnn_core::random::Stream;
 use mrcnn_core::train::parts::{Batch, TrainSample};
 use mrcnn_core::weights::import::numbered;
-use mrcnn_kernels::selects_on_device;
+use mrcnn_kernels::can_select;
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -42,7 +42,7 @@ impl Log for CountsReads {
     fn flush(&self) {}
 }
 
-/// How many buffers `work` and all that was asked of `device` before its end map.
+/// Number of buffers that are mapped by `work` and by everything that was enqueued on `device` before its end.
 pub fn reads_of<T>(device: &Device, work: impl FnOnce() -> T) -> (T, usize) {
     static LOGGER: Once = Once::new();
     LOGGER.call_once(|| log::set_logger(&CountsReads).expect("the only logger"));
@@ -72,12 +72,12 @@ fn nothing_is_read_before_the_detections() {
             continue;
         }
         let model = MaskRcnn::new(&config.model, 1, &device);
-        assert!(selects_on_device(&device, &model.selection_limits()));
+        assert!(can_select(&device, &model.selection_limits()));
         let detect = || {
             let data = burn::tensor::TensorData::new(values.clone(), shape);
             model.detect_in_slots(Tensor::from_data(data, &device), &sizes)
         };
-        // Tuning reads clocks: the first pass does not count.
+        // Tuning reads clocks, so the first pass does not count.
         detect();
         let ((found, masks), reads) = reads_of(&device, detect);
         assert_eq!(reads, 0, "{kind}: buffers read before the detections");
@@ -102,7 +102,7 @@ fn nothing_is_read_during_a_training_step() {
         let device = device.autodiff();
         let model = MaskRcnn::new(&config.model, 1, &device);
         let step = || {
-            let losses = device_losses(&model, &batch, Stream::named("reads", 0), &device);
+            let (losses, _) = step_losses(&model, &batch, Stream::named("reads", 0), &device);
             let gradients = losses.total().backward();
             (losses.values(), gradients)
         };
@@ -143,8 +143,8 @@ fn predictions_are_detections_pasted_on_the_host() {
         }
         println!("{kind}: {off} of {pixels} pixels differ");
         assert!(pixels > 1000, "{kind}: {pixels} pixels");
-        // Equal to the bit on the processor. A GPU's kernels may be chosen anew in between, and round
-        // otherwise at the threshold.
+        // Bit-equal on the CPU. A GPU may select other kernels in between, which round
+        // differently at the threshold.
         let allowed = if kind == BackendKind::Cpu {
             0
         } else {

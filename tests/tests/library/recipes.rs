@@ -1,4 +1,4 @@
-//! The recipes in `core/configs/` against what they follow.
+//! The recipes in `core/configs/` compared with their originals.
 
 use mrcnn_core::Config;
 use mrcnn_core::benchmark::synthetic_images;
@@ -47,7 +47,7 @@ fn the_reference_recipe_is_the_references() {
         (DecayScope::Weights, 2.0)
     );
 
-    // One card with 4 images: the schedule of its 1-GPU script, in epochs.
+    // One GPU with 4 images: the schedule of its 1-GPU script, in epochs.
     let mut one = preset(
         "r50_fpn_reference",
         &["train.batch_size=4", "train.epochs=12"],
@@ -75,13 +75,13 @@ fn the_reference_pads_every_batch_to_its_box() {
         image.smallest_batch(),
     );
     assert_eq!(batch.shape, [2, 3, 832, 1344]);
-    for (&(height, width), truth) in batch.sizes.iter().zip(&batch.truths) {
+    for (&(height, width), gt) in batch.sizes.iter().zip(&batch.gts) {
         assert!(
             height == 832 || width == 1344,
             "{height}x{width} fills the box"
         );
         let inside = |b: &[f32; 4]| b[2] <= width as f32 + 1e-2 && b[3] <= height as f32 + 1e-2;
-        assert!(truth.boxes.iter().all(inside), "boxes follow the image");
+        assert!(gt.boxes.iter().all(inside), "boxes follow the image");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Replicas that share a batch do what one model does part by part.
+//! Replicas that divide a batch compute the same as one model does part by part.
 
 use super::small::{config, sample, small_image};
 use burn::module::ParamId;
@@ -11,7 +11,7 @@ use mrcnn_core::weights::state_dict;
 use mrcnn_tests::close::{assert_close, magnitude};
 use std::collections::BTreeMap;
 
-/// Three images, so that two replicas get different shares.
+/// Three images, so that two replicas get different numbers of images.
 fn batch() -> Batch {
     let config = config();
     let boxes = [[8.0, 10.0, 60.0, 70.0], [50.0, 20.0, 90.0, 88.0]];
@@ -68,7 +68,7 @@ fn two_replicas_average_their_parts() {
     for (id, found) in gradients {
         let pairs = gradients0[&id].iter().zip(&gradients1[&id]);
         let wanted: Vec<f32> = pairs.map(|(a, b)| (2.0 * a + b) / 3.0).collect();
-        // The same operations on other numbers of threads: sums in another order.
+        // The same operations with other numbers of threads: sums in another order.
         assert_close(
             "gradient",
             &found,

@@ -1,12 +1,14 @@
-//! The training step in slots is the host's: the same samples, losses and gradients.
+//! A training step with samples in fixed slots equals one without padding.
 
-use super::small::{config, device_losses, host_losses, sample, small_image};
+use super::small::{config, sample, small_image, step_losses};
 use burn::module::list_param_ids;
 use burn::tensor::Device;
 use mrcnn_backends::BackendKind;
 use mrcnn_core::random::Stream;
 use mrcnn_core::train::Losses;
-use mrcnn_core::train::parts::{Batch, ParamGradients, TrainSample, Truth};
+use mrcnn_core::train::parts::{
+    Batch, GroundTruth, ParamGradients, StepFeatures, TrainSample, losses, sample_in_slots,
+};
 use mrcnn_core::{Config, MaskRcnn};
 use mrcnn_tests::close::{magnitude, max_abs_error};
 
@@ -28,7 +30,7 @@ fn batches(config: &Config) -> Vec<Batch> {
         Batch::new(samples.collect(), config.image.size_divisor)
     };
     let empty = images(&[(96, 96, &[])]);
-    assert_eq!(empty.truths, [Truth::default()]);
+    assert_eq!(empty.gts, [GroundTruth::default()]);
     vec![
         images(&[(128, 96, &two), (96, 96, &two[..1])]),
         images(&[(100, 90, &many), (96, 120, &[])]),
@@ -42,7 +44,7 @@ fn outcome(model: &MaskRcnn, losses: &Losses) -> Step {
     let values: Vec<f64> = losses.values().inner().into_data().iter::<f64>().collect();
     let gradients = ParamGradients::of(model, &losses.total().backward());
     let mut gradients = gradients.by_id();
-    // Ids differ from model to model, their order does not.
+    // Ids differ between models, but their order does not.
     let ids = list_param_ids(model).into_iter();
     let gradients = ids.filter_map(|id| gradients.remove(&id));
     let gradients = gradients.map(|gradient| gradient.into_data().iter::<f32>().collect());
@@ -68,30 +70,33 @@ fn assert_same(what: &str, found: &Step, wanted: &Step, tolerance: f64) {
     assert!(worst < tolerance, "{what}: a gradient is off by {worst}");
 }
 
+/// The CPU removes padded slots, other devices keep them: the samples, losses and gradients are the same.
 #[test]
-fn slots_follow_the_host() {
+fn slots_follow_dense_samples() {
     let config = config();
-    let host = Device::flex().autodiff();
+    let cpu = Device::flex().autodiff();
     let wanted: Vec<Step> = batches(&config)
         .iter()
         .enumerate()
         .map(|(seed, batch)| {
-            let model = MaskRcnn::new(&config.model, 1, &host);
+            let model = MaskRcnn::new(&config.model, 1, &cpu);
             let stream = Stream::named("slots", seed as u64);
-            let (losses, _) = host_losses(&model, batch, stream, &host);
+            let (losses, _) = step_losses(&model, batch, stream, &cpu);
             outcome(&model, &losses)
         })
         .collect();
     for (kind, device) in mrcnn_tests::devices() {
         let device = device.autodiff();
-        // A software adapter tunes the kernels of every shape for minutes: the last one is left out.
+        // A software adapter tunes the kernels of every shape for minutes, so the last one is left out.
         let count = if kind == BackendKind::Cpu { 3 } else { 2 };
         let batches = batches(&config).into_iter().take(count);
         for (seed, (batch, wanted)) in batches.zip(&wanted).enumerate() {
             let model = MaskRcnn::new(&config.model, 1, &device);
             let stream = Stream::named("slots", seed as u64);
-            let losses = device_losses(&model, &batch, stream, &device);
-            let found = outcome(&model, &losses);
+            let step = StepFeatures::new(&model, &batch, &device);
+            let samples = sample_in_slots(&model, &batch, &step, stream);
+            let found = losses(&model, step, &samples, &samples.counts());
+            let found = outcome(&model, &found);
             // Another device rounds the activations themselves differently.
             let tolerance = 2e-3;
             assert_same(&format!("{kind} batch {seed}"), &found, wanted, tolerance);

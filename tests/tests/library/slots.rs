@@ -1,12 +1,12 @@
-//! Selection in slots on every device, against torchvision's numbers and against the host's versions.
+//! Selection in slots on every device, against torchvision's numbers and against the definition on slices.
 
-use crate::stages::ranked_boxes_equal;
+use crate::reference;
 use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_core::boxes::{Anchors, Bbox, pyramid_level};
 use mrcnn_core::config::{RoiConfig, RpnConfig};
 use mrcnn_core::model::{
-    AnchorSlots, BoxSlots, DetectionSlots, ScoredBox, filter_proposal_slots, filter_proposals,
-    image_sizes, postprocess, postprocess_slots, roi_rows,
+    AnchorSlots, BoxSlots, DetectionSlots, ScoredBox, filter_proposals, image_sizes, postprocess,
+    roi_rows,
 };
 use mrcnn_core::random::Stream;
 use mrcnn_tests::close::assert_close;
@@ -25,7 +25,7 @@ fn detections(slots: DetectionSlots) -> Vec<Vec<ScoredBox>> {
 }
 
 /// The filled slots of each image.
-fn filled(slots: BoxSlots) -> Vec<Vec<(Bbox, f32)>> {
+pub fn filled(slots: BoxSlots) -> Vec<Vec<(Bbox, f32)>> {
     let count = slots.scores.dims()[1];
     let (boxes, scores) = (floats(slots.boxes), floats(slots.scores));
     let boxes = boxes.as_chunks::<4>().0;
@@ -36,6 +36,15 @@ fn filled(slots: BoxSlots) -> Vec<Vec<(Bbox, f32)>> {
             pairs.filter(|(_, score)| score.is_finite()).collect()
         })
         .collect()
+}
+
+/// Boxes of an image and their scores, best first. A thousandth of a pixel and 1e-6 are the rounding
+/// of exp and sigmoid in f32.
+fn ranked_boxes_equal(golden: &Golden, image: usize, found: impl Iterator<Item = ([f32; 4], f32)>) {
+    let (boxes, scores): (Vec<_>, Vec<_>) = found.unzip();
+    let wanted = |key: &str| golden.get(&format!("{key}{image}")).f32();
+    assert_close("boxes", boxes.as_flattened(), &wanted("boxes"), 1e-3);
+    assert_close("scores", &scores, &wanted("scores"), 1e-6);
 }
 
 #[test]
@@ -65,7 +74,7 @@ fn proposals_of_torchvision() {
         assert_eq!(made.per_level, anchors.per_level);
         assert_eq!(floats(made.boxes.clone()), anchors.boxes.as_flattened());
         let deltas = golden.get("deltas").f32();
-        let found = filter_proposal_slots(
+        let found = filter_proposals(
             tensor(golden.get("objectness").f32(), shape, &device),
             tensor(deltas, [shape[0], shape[1], 4], &device),
             &made,
@@ -113,8 +122,8 @@ fn detections_of_torchvision() {
     }
 }
 
-/// `logits [r, classes]` and `deltas [r, 4 classes]` of all images' rois one after another, put
-/// into as many slots an image as the fullest needs and three more.
+/// `logits [r, classes]` and `deltas [r, 4 classes]` of all images' RoIs one after another, in
+/// slots: as many per image as the fullest one needs, and three more.
 fn in_slots(
     logits: &[f32],
     deltas: &[f32],
@@ -146,7 +155,7 @@ fn in_slots(
         boxes: tensor(boxes.into_flattened(), [n, r, 4], device),
         scores: tensor(scores, [n, r], device),
     };
-    detections(postprocess_slots(
+    detections(postprocess(
         tensor(slot_logits, [n * r, classes], device),
         tensor(slot_deltas, [n * r, classes * 4], device),
         &proposals,
@@ -155,7 +164,7 @@ fn in_slots(
     ))
 }
 
-/// Normal noise with broken numbers in it.
+/// Normal noise with some NaN and infinite values.
 fn broken_noise(stream: Stream, count: usize, scale: f32) -> Vec<f32> {
     let broken = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
     (0..count as u64)
@@ -166,7 +175,7 @@ fn broken_noise(stream: Stream, count: usize, scale: f32) -> Vec<f32> {
         .collect()
 }
 
-/// Boxes to a thousandth of a pixel, scores to the rounding of exp.
+/// Boxes within a thousandth of a pixel, scores within the rounding error of exp.
 fn assert_same(found: &[(Bbox, f32)], wanted: &[(Bbox, f32)]) {
     assert_eq!(found.len(), wanted.len());
     let split = |all: &[(Bbox, f32)]| -> (Vec<f32>, Vec<f32>) {
@@ -179,7 +188,7 @@ fn assert_same(found: &[(Bbox, f32)], wanted: &[(Bbox, f32)]) {
 }
 
 #[test]
-fn proposals_of_the_host_with_broken_numbers() {
+fn proposals_by_definition_with_broken_numbers() {
     let config = RpnConfig::default();
     let grids = [(40, 56), (20, 28), (10, 14), (5, 7), (3, 4)];
     let (levels, ratios) = (&config.anchor_sizes, &config.anchor_ratios);
@@ -187,7 +196,7 @@ fn proposals_of_the_host_with_broken_numbers() {
     let sizes = [(160, 200), (131, 224), (1, 1)];
     let (n, count) = (sizes.len(), anchors.boxes.len());
     let mut objectness = broken_noise(Stream::named("objectness", 0), n * count, 2.0);
-    // A slot with a score of minus infinity is empty: the one difference to the host's version.
+    // A slot with a score of minus infinity is empty: the one difference to the definition.
     objectness
         .iter_mut()
         .filter(|v| **v == f32::NEG_INFINITY)
@@ -196,7 +205,7 @@ fn proposals_of_the_host_with_broken_numbers() {
     for (_, device) in mrcnn_tests::devices() {
         let made = AnchorSlots::new((160, 224), &grids, &config, &device);
         for limits in [[300, 200], [50, 400], [2000, 1]] {
-            let found = filter_proposal_slots(
+            let found = filter_proposals(
                 tensor(objectness.clone(), [n, count], &device),
                 tensor(deltas.clone(), [n, count, 4], &device),
                 &made,
@@ -208,8 +217,9 @@ fn proposals_of_the_host_with_broken_numbers() {
                 let objectness = &objectness[image * count..][..count];
                 let deltas = &deltas[image * count * 4..][..count * 4];
                 let size = sizes[image];
-                let wanted = filter_proposals(objectness, deltas, &anchors, size, &config, limits);
-                let wanted: Vec<(Bbox, f32)> = wanted.iter().map(|p| (p.bbox, p.score)).collect();
+                let wanted = reference::filter_proposals(
+                    objectness, deltas, &anchors, size, &config, limits,
+                );
                 assert_same(&found, &wanted);
             }
         }
@@ -227,7 +237,7 @@ fn random_rois(stream: Stream, count: usize) -> Vec<Bbox> {
 }
 
 #[test]
-fn detections_of_the_host_with_broken_numbers() {
+fn detections_by_definition_with_broken_numbers() {
     let config = RoiConfig::default();
     let (classes, sizes) = (11, [(400, 600), (480, 640), (100, 100)]);
     let counts = [90, 0, 57];
@@ -242,7 +252,7 @@ fn detections_of_the_host_with_broken_numbers() {
         let mut first = 0;
         for (image, found) in found.iter().enumerate() {
             let rois = &rois[image];
-            let wanted = postprocess(
+            let wanted = reference::postprocess(
                 &logits[first * classes..][..rois.len() * classes],
                 &deltas[first * classes * 4..][..rois.len() * classes * 4],
                 rois,

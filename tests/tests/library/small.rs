@@ -1,4 +1,4 @@
-//! A network and images that are small enough to train on in a moment.
+//! A network and images that are small enough for training in a moment.
 
 use burn::tensor::Device;
 use image::{Rgb, RgbImage};
@@ -6,9 +6,7 @@ use mrcnn_core::config::NormKind;
 use mrcnn_core::data::{Instance, Sample};
 use mrcnn_core::random::Stream;
 use mrcnn_core::train::Losses;
-use mrcnn_core::train::parts::{
-    Batch, Samples, StepFeatures, losses, sample_on_device, sample_on_host,
-};
+use mrcnn_core::train::parts::{Batch, SampleCounts, StepFeatures, losses, sample as sample_batch};
 use mrcnn_core::{Config, MaskRcnn};
 use vernier_mask::Rle;
 
@@ -28,14 +26,14 @@ pub fn config() -> Config {
     config
 }
 
-/// An image full of edges.
+/// An image with many edges.
 pub fn small_image(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         Rgb([(x * 7) as u8, (y * 5) as u8, (x ^ y) as u8])
     })
 }
 
-/// Its truth: the boxes, masks that fill them, classes 1 and 2 in turn.
+/// Its ground truth: the boxes, masks that fill them, classes 1 and 2 in turn.
 pub fn sample(image: &RgbImage, boxes: &[[f32; 4]]) -> Sample {
     let (width, height) = image.dimensions();
     let instances = boxes.iter().enumerate().map(|(index, &bbox)| {
@@ -56,27 +54,15 @@ pub fn sample(image: &RgbImage, boxes: &[[f32; 4]]) -> Sample {
     Sample::new(1, "synthetic", (width, height), instances)
 }
 
-/// Losses with the samples of the host, and the numbers of sampled anchors, RoIs and objects.
-pub fn host_losses(
+/// Losses of a batch, and its numbers of sampled anchors, RoIs and objects.
+pub fn step_losses(
     model: &MaskRcnn,
     batch: &Batch,
     stream: Stream,
     device: &Device,
-) -> (Losses, [usize; 3]) {
+) -> (Losses, SampleCounts) {
     let step = StepFeatures::new(model, batch, device);
-    let samples = sample_on_host(model, batch, &step, stream).expect("samples");
-    of_samples(model, step, &samples)
-}
-
-/// Losses with the samples of the device, of which nothing is read.
-pub fn device_losses(model: &MaskRcnn, batch: &Batch, stream: Stream, device: &Device) -> Losses {
-    let step = StepFeatures::new(model, batch, device);
-    let samples = sample_on_device(model, batch, &step, stream);
-    losses(model, step, &samples, &samples.counts())
-}
-
-fn of_samples(model: &MaskRcnn, step: StepFeatures, samples: &Samples) -> (Losses, [usize; 3]) {
+    let samples = sample_batch(model, batch, &step, stream).expect("samples");
     let counts = samples.counts();
-    let losses = losses(model, step, samples, &counts);
-    (losses, counts.read().expect("counts"))
+    (losses(model, step, &samples, &counts), counts)
 }

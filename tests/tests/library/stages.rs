@@ -1,13 +1,14 @@
 //! Stages between the operators and the model: transform, proposals, detections, targets, losses.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use mrcnn_core::boxes::{self, Anchors, Match, Matcher};
+use mrcnn_core::boxes::{self, Bbox};
 use mrcnn_core::config::{ImageConfig, RoiConfig, RpnConfig};
 use mrcnn_core::image::transform::{Planes, nearest_taps, output_size, resize_bilinear, stack};
-use mrcnn_core::model::{Rois, filter_proposals, postprocess};
+use mrcnn_core::model::Rois;
 use mrcnn_core::train::parts::{
-    MaskSamples, RoiSamples, TruthMask, box_losses, mask_loss, project_mask,
+    InstanceMask, MaskSamples, RoiSamples, bit_masks, box_losses, mask_loss,
 };
+use mrcnn_kernels::{BACKGROUND, IGNORED, MatchThresholds, mask_targets, match_boxes};
 use mrcnn_tests::close::assert_close;
 use mrcnn_tests::golden::{Case, Golden, Stored, pair};
 use vernier_mask::Rle;
@@ -66,8 +67,8 @@ fn transform_case(case: &Case<'_>) {
     let (values, shape) = stack(&resized.iter().collect::<Vec<_>>(), config.size_divisor);
     let wanted = case.get("batch");
     assert_eq!(shape.to_vec(), wanted.shape, "{}", case.name());
-    // torch's bilinear weights are rounded otherwise: 1e-6 of a coordinate up to 100, times slopes
-    // between noisy pixels of up to 5 deviations. Its own f32-vs-f64 noise here is 9.6e-5.
+    // torch rounds the bilinear weights differently: 1e-6 of a coordinate up to 100, times slopes
+    // between noisy pixels of up to 5 standard deviations. Its own f32-vs-f64 noise here is 9.6e-5.
     assert_close(case.name(), &values, &wanted.f32(), 5e-5);
 }
 
@@ -111,161 +112,64 @@ fn images_boxes_and_masks_are_transformed() {
     golden.cases().iter().for_each(transform_case);
 }
 
-/// Boxes of an image and their scores, best first. A thousandth of a pixel and 1e-6 are the rounding
-/// of exp and sigmoid in f32.
-pub(crate) fn ranked_boxes_equal(
-    golden: &Golden,
-    image: usize,
-    found: impl Iterator<Item = ([f32; 4], f32)>,
-) {
-    let (boxes, scores): (Vec<_>, Vec<_>) = found.unzip();
-    let wanted = |key: &str| golden.get(&format!("{key}{image}")).f32();
-    assert_close("boxes", boxes.as_flattened(), &wanted("boxes"), 1e-3);
-    assert_close("scores", &scores, &wanted("scores"), 1e-6);
-}
-
-#[test]
-fn proposals_are_filtered() {
-    let Some(golden) = Golden::open("rpn_filter") else {
-        return;
-    };
-    let json = &golden.json;
-    let number = |key: &str| json[key].as_f64().expect("a number");
-    let grids: Vec<(usize, usize)> = json["grids"]
-        .as_array()
-        .expect("grids")
-        .iter()
-        .map(|grid| (pair(grid).0 as usize, pair(grid).1 as usize))
-        .collect();
-    let padded = pair(&json["padded"]);
-    let config = RpnConfig {
-        nms_iou: number("nms"),
-        min_size: number("min_size") as f32,
-        ..RpnConfig::default()
-    };
-    let padded = (padded.0 as usize, padded.1 as usize);
-    let anchors = Anchors::new(
-        padded,
-        &grids,
-        &config.anchor_sizes,
-        &config.anchor_ratios,
-        true,
-    );
-    assert_eq!(anchors.boxes, golden.get("anchors").boxes());
-    let count = anchors.boxes.len();
-    let (objectness, deltas) = (golden.get("objectness").f32(), golden.get("deltas").f32());
-    for (image, size) in json["image_sizes"]
-        .as_array()
-        .expect("sizes")
-        .iter()
-        .enumerate()
-    {
-        let found = filter_proposals(
-            &objectness[image * count..][..count],
-            &deltas[image * count * 4..][..count * 4],
-            &anchors,
-            pair(size),
-            &config,
-            [number("pre_nms") as usize, number("post_nms") as usize],
-        );
-        let found = found.iter().map(|p| (p.bbox, p.score));
-        ranked_boxes_equal(&golden, image, found);
-    }
-}
-
-#[test]
-fn detections_are_postprocessed() {
-    let Some(golden) = Golden::open("roi_postprocess") else {
-        return;
-    };
-    let json = &golden.json;
-    let config = RoiConfig {
-        score_threshold: json["score_thresh"].as_f64().expect("score_thresh") as f32,
-        nms_iou: json["nms"].as_f64().expect("nms"),
-        max_detections: json["dets"].as_u64().expect("dets") as usize,
-        ..RoiConfig::default()
-    };
-    let (logits, deltas) = (golden.get("cls"), golden.get("reg"));
-    let classes = logits.shape[1];
-    let (logits, deltas) = (logits.f32(), deltas.f32());
-    let mut first = 0;
-    for (image, size) in json["image_sizes"]
-        .as_array()
-        .expect("sizes")
-        .iter()
-        .enumerate()
-    {
-        let rois = golden.get(&format!("prop{image}")).boxes();
-        let found = postprocess(
-            &logits[first * classes..][..rois.len() * classes],
-            &deltas[first * classes * 4..][..rois.len() * classes * 4],
-            &rois,
-            pair(size),
-            &config,
-        );
-        first += rois.len();
-        let labels: Vec<usize> = found.iter().map(|d| d.label).collect();
-        assert_eq!(labels, golden.get(&format!("labels{image}")).indices());
-        let found = found.iter().map(|d| (d.bbox, d.score));
-        ranked_boxes_equal(&golden, image, found);
-    }
-    assert!(postprocess(&[], &[], &[], (100, 100), &config).is_empty());
-}
-
 #[test]
 fn targets_are_assigned() {
     let Some(golden) = Golden::open("assign_targets") else {
         return;
     };
     let (truth, anchors) = (golden.get("gt").boxes(), golden.get("anchors").boxes());
-    let rpn = RpnConfig::default();
-    let matcher = Matcher {
+    let proposals = golden.get("proposals").boxes();
+    let (rpn, roi) = (RpnConfig::default(), RoiConfig::default());
+    let of_anchors = MatchThresholds {
         fg_iou: rpn.fg_iou,
         bg_iou: rpn.bg_iou,
         allow_low_quality: true,
     };
-    let label = |found: &Match| match found {
-        Match::Object(_) => 1.0,
-        Match::Background => 0.0,
-        Match::Ignored => -1.0,
-    };
-    let matches = matcher.match_boxes(&truth, &anchors);
-    let labels: Vec<f64> = matches.iter().map(label).collect();
-    assert_eq!(labels, golden.get("rpn_labels").values);
-    let wanted = golden.get("rpn_matched_gt").boxes();
-    for (found, wanted) in matches.iter().zip(&wanted) {
-        if let Match::Object(index) = found {
-            assert_eq!(truth[*index], *wanted);
-        }
-    }
-    let empty: Vec<f64> = matcher
-        .match_boxes(&[], &anchors)
-        .iter()
-        .map(label)
-        .collect();
-    assert_eq!(empty, golden.get("rpn_labels_empty").values);
-
-    let roi = RoiConfig::default();
-    let matcher = Matcher {
+    let of_rois = MatchThresholds {
         fg_iou: roi.fg_iou,
         bg_iou: roi.bg_iou,
         allow_low_quality: false,
     };
-    let matches = matcher.match_boxes(&truth, &golden.get("proposals").boxes());
-    let truth_labels = golden.get("gt_labels").indices();
-    let (wanted, matched) = (
+    let (truth_labels, labels) = (
+        golden.get("gt_labels").indices(),
         golden.get("roi_labels").indices(),
-        golden.get("roi_matched").indices(),
     );
-    for (index, found) in matches.iter().enumerate() {
-        match found {
-            Match::Object(object) => {
-                assert_eq!(
-                    (truth_labels[*object], *object),
-                    (wanted[index], matched[index])
-                );
+    let matched = golden.get("roi_matched").indices();
+    for (_, device) in mrcnn_tests::devices() {
+        let matches = |boxes: &[Bbox], valid: usize, thresholds: &MatchThresholds| -> Vec<i32> {
+            let boxes = TensorData::new(boxes.as_flattened().to_vec(), [1, boxes.len(), 4]);
+            let truth = TensorData::new(truth.as_flattened().to_vec(), [1, truth.len(), 4]);
+            let [boxes, truth] = [boxes, truth].map(|data| Tensor::<3>::from_data(data, &device));
+            let counts = Tensor::<1, Int>::from_data([valid as i32], &device);
+            let found = match_boxes(boxes, truth, counts, thresholds).into_data();
+            found.iter::<i32>().collect()
+        };
+        // torchvision's labels: 1 object, 0 background, -1 between the thresholds.
+        let label = |found: &i32| match *found {
+            BACKGROUND => 0.0,
+            IGNORED => -1.0,
+            _ => 1.0,
+        };
+        let labels_of = |found: &[i32]| found.iter().map(label).collect::<Vec<f64>>();
+        let found = matches(&anchors, truth.len(), &of_anchors);
+        assert_eq!(labels_of(&found), golden.get("rpn_labels").values);
+        for (found, wanted) in found.iter().zip(&golden.get("rpn_matched_gt").boxes()) {
+            if *found >= 0 {
+                assert_eq!(truth[*found as usize], *wanted);
             }
-            _ => assert_eq!(wanted[index], 0, "proposal {index}"),
+        }
+        let found = matches(&anchors, 0, &of_anchors);
+        assert_eq!(labels_of(&found), golden.get("rpn_labels_empty").values);
+
+        let found = matches(&proposals, truth.len(), &of_rois);
+        for (index, &found) in found.iter().enumerate() {
+            match usize::try_from(found) {
+                Ok(object) => assert_eq!(
+                    (truth_labels[object], object),
+                    (labels[index], matched[index])
+                ),
+                Err(_) => assert_eq!(labels[index], 0, "proposal {index}"),
+            }
         }
     }
 }
@@ -331,38 +235,52 @@ fn close<const D: usize>(key: &str, found: Tensor<D>, golden: &Golden) {
     assert_close(key, &found, &golden.get(key).f32(), 2e-6);
 }
 
+/// The mask targets of an image's RoIs, `side x side` each.
+fn projected_masks(golden: &Golden, image: usize, side: usize, device: &Device) -> Vec<f32> {
+    let masks = golden.get(&format!("gt_masks{image}"));
+    let (height, width) = (masks.shape[1], masks.shape[2]);
+    let bytes: Vec<u8> = masks.values.iter().map(|&v| v as u8).collect();
+    let masks = bytes.chunks(height * width).map(|mask| {
+        let rle = Rle::from_row_major_raster_bytes(mask, height as u32, width as u32);
+        InstanceMask::new(&rle.expect("a mask"), (height, width), false)
+    });
+    let masks: Vec<InstanceMask> = masks.collect();
+    let table = bit_masks(std::iter::once(masks.as_slice()), masks.len());
+    let rois = golden.get(&format!("proposals{image}")).boxes();
+    let matched = golden.get(&format!("matched{image}")).indices();
+    let matched: Vec<i32> = matched.into_iter().map(|object| object as i32).collect();
+    let count = rois.len();
+    let rois = TensorData::new(rois.into_flattened(), [1, count, 4]);
+    let targets = mask_targets(
+        Tensor::from_data(rois, device),
+        Tensor::from_data(TensorData::new(matched, [1, count]), device),
+        table.upload(1, device),
+        side,
+    );
+    targets.into_data().iter::<f32>().collect()
+}
+
 #[test]
 fn mask_targets_loss_and_gradient() {
     let Some(golden) = Golden::open("losses") else {
         return;
     };
     let side = golden.get("mask_targets").shape[1];
-    let (mut targets, mut labels) = (Vec::new(), Vec::new());
-    for image in 0..2 {
-        let masks = golden.get(&format!("gt_masks{image}"));
-        let (height, width) = (masks.shape[1], masks.shape[2]);
-        let bytes: Vec<u8> = masks.values.iter().map(|&v| v as u8).collect();
-        let masks: Vec<TruthMask> = bytes
-            .chunks(height * width)
-            .map(|mask| {
-                let rle = Rle::from_row_major_raster_bytes(mask, height as u32, width as u32);
-                TruthMask::new(&rle.expect("a mask"), (height, width), false)
-            })
+    for (_, device) in mrcnn_tests::devices() {
+        let found: Vec<f32> = [0, 1]
+            .iter()
+            .flat_map(|image| projected_masks(&golden, *image, side, &device))
             .collect();
-        let truth_labels = golden.get(&format!("gt_labels{image}")).indices();
-        let proposals = golden.get(&format!("proposals{image}")).boxes();
-        let matched = golden.get(&format!("matched{image}")).indices();
-        for (roi, object) in proposals.iter().zip(matched) {
-            targets.extend(project_mask(&masks[object], roi, side));
-            labels.push(truth_labels[object]);
-        }
+        let wanted = golden.get("mask_targets").f32();
+        assert_close("mask targets", &found, &wanted, 1e-5);
     }
-    assert_close(
-        "mask targets",
-        &targets,
-        &golden.get("mask_targets").f32(),
-        1e-5,
-    );
+    let of_image = |image: usize| {
+        let labels = golden.get(&format!("gt_labels{image}")).indices();
+        let matched = golden.get(&format!("matched{image}")).indices();
+        matched.into_iter().map(move |object| labels[object])
+    };
+    let labels: Vec<usize> = [0, 1].into_iter().flat_map(of_image).collect();
+    let targets = golden.get("mask_targets").f32();
     for (_, device) in mrcnn_tests::devices() {
         let device = device.autodiff();
         let stored = golden.get("mask_logits");

@@ -1,4 +1,4 @@
-//! What a user may throw at it: images without objects, odd sizes, many objects.
+//! Difficult inputs: images without objects, odd sizes, many objects.
 
 use super::small::{config, sample, small_image};
 use burn::tensor::Device;
@@ -73,7 +73,7 @@ fn images_of_every_shape_are_trained_on_and_predicted() {
     }
 }
 
-/// All backends take one step from the same weights: the same losses and gradient.
+/// All backends take one step from the same weights, with the same losses and gradient.
 #[test]
 fn a_step_is_the_same_on_every_backend() {
     let mut config = config();
@@ -85,7 +85,7 @@ fn a_step_is_the_same_on_every_backend() {
     let wanted = train(&config, &images, &Device::flex());
     for (kind, device) in mrcnn_tests::devices() {
         let found = train(&config, &images, &device);
-        // The sampled regions are the same, so only the rounding of sums differs.
+        // The sampled RoIs are the same, so only the rounding of sums differs.
         mrcnn_tests::close::assert_close(&kind.to_string(), &found, &wanted, 1e-4);
     }
 }
@@ -122,7 +122,7 @@ fn nothing_found_is_an_answer() {
 
 #[test]
 fn losses_are_finite_in_the_range_of_f16() {
-    // Logits at the edge of f16 must not overflow the losses.
+    // Logits near the limit of f16 must not overflow the losses.
     use burn::tensor::Tensor;
     let logits = Tensor::<1>::from_floats([-65504.0, -100.0, 0.0, 100.0, 65504.0], &Device::flex());
     let targets = Tensor::<1>::from_floats([1.0, 0.0, 1.0, 1.0, 0.0], &Device::flex());

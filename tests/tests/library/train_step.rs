@@ -1,6 +1,6 @@
-//! One training step on two real photos: losses, gradients, what is frozen.
+//! One training step on two real photos: losses, gradients, frozen parameters.
 
-use super::small::host_losses;
+use super::small::step_losses;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
 use mrcnn_core::config::{Config, ImageConfig, OptimizerKind, RoiConfig, RpnConfig};
@@ -70,7 +70,7 @@ fn sample(target: &Value, config: &ImageConfig) -> TrainSample {
     TrainSample::new(image, &sample, config, false)
 }
 
-/// Length of the gradient of every parameter that has one.
+/// The gradient norm of every parameter that has a gradient.
 struct Norms<'a> {
     path: Vec<String>,
     gradients: &'a Gradients,
@@ -78,7 +78,7 @@ struct Norms<'a> {
 }
 
 impl ModuleVisitor for Norms<'_> {
-    // The variant of an enum is no part of a name.
+    // The variant of an enum is not part of a name.
     fn enter_module(&mut self, name: &str, container: &str) {
         if !container.starts_with("Enum:") {
             self.path.push(name.to_string());
@@ -125,7 +125,8 @@ fn losses_and_gradients_equal_torchvision() {
 
     // The quotas exceed the candidates: every one is sampled, whatever the stream.
     let stream = Stream::named("any", 0);
-    let (losses, [_, rois, objects]) = host_losses(&model, &batch, stream, &device);
+    let (losses, counts) = step_losses(&model, &batch, stream, &device);
+    let [_, rois, objects] = counts.read().expect("counts");
     let json = &golden.json;
     let wanted = &json["float32"];
     assert_eq!(wanted["n_box_samples"].as_u64(), Some(rois as u64));
@@ -145,7 +146,7 @@ fn losses_and_gradients_equal_torchvision() {
         norms: BTreeMap::new(),
     };
     model.visit(&mut norms);
-    // torch's f32 norms are themselves up to 5e-4 from its f64 ones: the truth is f64.
+    // torch's f32 norms differ from its f64 ones by up to 5e-4, so f64 is the reference.
     let wanted = json["float64"]["grads"].as_object().expect("grads");
     let names: Vec<&String> = norms.norms.keys().collect();
     let mut wanted_names: Vec<&String> = wanted.keys().collect();
@@ -174,12 +175,12 @@ fn losses_and_gradients_equal_torchvision() {
 }
 
 /// The losses before each of three steps: those of the second and third depend on every parameter
-/// that was moved, and on the momentum.
+/// that was updated, and on the momentum.
 ///
-/// From the second step on, rounding decides on which side of an IoU threshold a proposal falls that lies within 1e-6 of
-/// it. The losses of the heads are means over the RoIs (692 in one draw of the golden values) and over the objects, so one
-/// more or less is 1.4e-3 of a loss: 1.6e-3 was measured for both losses of the box head in the third step of one draw
-/// with fused multiply-add, 1.7e-3 in the second step of another draw without it. The losses of the RPN see none of this.
+/// From the second step on, rounding decides on which side of an IoU threshold a proposal falls if its IoU is within
+/// 1e-6 of it. The losses of the heads are means over the RoIs (692 in one set of golden values) and over the objects, so one
+/// more or less is 1.4e-3 of a loss: 1.6e-3 was measured for both losses of the box head in the third step of one set
+/// with fused multiply-add, 1.7e-3 in the second step of another set without it. The losses of the RPN are not affected.
 #[test]
 fn three_steps_follow_torchs_sgd() {
     let Some(golden) = Golden::open("train_step") else {
@@ -197,7 +198,8 @@ fn three_steps_follow_torchs_sgd() {
     let mut optimizer = Optimizer::new(&config.train);
     for (step, wanted) in sgd["steps"].as_array().expect("steps").iter().enumerate() {
         let stream = Stream::named("any", 0);
-        let (losses, [_, rois, objects]) = host_losses(&model, &batch, stream, &device);
+        let (losses, counts) = step_losses(&model, &batch, stream, &device);
+        let [_, rois, objects] = counts.read().expect("counts");
         let values = losses.values().inner().into_data();
         for (name, found) in Losses::NAMES.iter().zip(values.iter::<f64>()) {
             let wanted = wanted[name].as_f64().expect("a loss");

@@ -1,6 +1,6 @@
-//! The memory plan of a run against what a step takes on the processor.
+//! The memory estimate of a run compared with the peak of a step on the CPU.
 //!
-//! A test binary of its own, because it counts what is allocated.
+//! A test binary of its own, because it counts allocations.
 
 use burn::tensor::Device;
 use mrcnn_core::benchmark::synthetic_images;
@@ -14,13 +14,13 @@ use std::path::Path;
 #[global_allocator]
 static PEAK: PeakAlloc = PeakAlloc;
 
-/// Small ones, which take seconds.
+/// Small presets, which take seconds.
 const PRESETS: [(&str, &[&str]); 2] = [
     ("quickstart", &["train.replicas=1"]),
     ("nuclei", &["train.batch_size=2"]),
 ];
 
-/// One test, so that no other allocates beside it.
+/// A single test, so that no other test allocates beside it.
 #[test]
 fn a_step_takes_what_was_planned() {
     let mut wrong = Vec::new();
@@ -30,10 +30,10 @@ fn a_step_takes_what_was_planned() {
         println!(
             "{preset} {more:?}: planned {planned:.0} MB, measured {measured:.0} MB, {ratio:.2}"
         );
-        // Layers are counted, work spaces guessed, and an image need not have as many objects as
-        // RoIs are sampled for: what is asked is to tell 2 GB from 4. The CPU's own operators keep less
-        // than the plan counts for norms and ReLU (nuclei: 1.93), which errs on the safe side; a plan
-        // that is too small is held to the old bound.
+        // Layers are counted, work spaces are estimated, and an image may have fewer objects than
+        // RoIs are sampled: the estimate must distinguish 2 GB from 4 GB. The CPU's own operators keep less
+        // than is counted for norms and ReLU (nuclei: 1.93), which is on the safe side; an estimate
+        // that is too small has the old bound.
         if !(1.0 / 1.5..2.0).contains(&ratio) {
             wrong.push(format!("{preset} {more:?}: {ratio:.2}"));
         }
@@ -41,7 +41,7 @@ fn a_step_takes_what_was_planned() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
-/// Megabytes of the second step, planned and measured.
+/// Megabytes of the second step, estimated and measured.
 fn step(preset: &str, more: &[&str]) -> (f64, f64) {
     let mut overrides: Vec<String> = more.iter().map(ToString::to_string).collect();
     overrides.push("model.num_classes=5".into());

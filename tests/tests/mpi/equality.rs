@@ -4,8 +4,8 @@ use mrcnn_backends::BackendKind;
 
 use crate::{binary, cli, cli_ok, distance, loss_difference, records, render_shapes, shown, train};
 
-/// Tolerance of losses and weights: sums over the images of a batch have another order, and each f32 rounding differs by at
-/// most 6e-8 relative; 20 steps with a small learning rate stay below this.
+/// Tolerance of losses and weights: sums over the images of a batch have another order, and each f32 rounding differs
+/// by at most 6e-8 relative; 20 steps with a small learning rate stay below this.
 const TOLERANCE: f64 = 1e-5;
 
 #[test]
@@ -58,13 +58,13 @@ fn ranks_train_as_one_process() {
     }
 }
 
-/// On a wgpu device the ranks match and sample there; what they know of each other are three sample counts, reduced
-/// before the losses are divided. The device's own sums are in another order than the CPU's, so it is compared with one
+/// On a wgpu device the ranks match and sample on it, and exchange only three sample counts, reduced
+/// before the losses are divided. The device's own sums have another order than the CPU's, so it is compared with one
 /// process on the same device.
 #[test]
 fn ranks_on_a_gpu_train_as_one_process() {
     if std::env::var_os("MRCNN_MPI_WGPU").is_none() {
-        // Each rank tunes its kernels: many minutes where the CPU renders.
+        // Each rank tunes its kernels, which takes many minutes if the CPU renders.
         mrcnn_test_support::skip("MRCNN_MPI_WGPU is not set: two ranks on a GPU under mpirun");
         return;
     }

@@ -1,7 +1,7 @@
-//! Detection on a wgpu adapter from a cold tuning cache, with fusion and tuning on, many times over.
+//! Detection on a wgpu adapter with an empty tuning cache, with fusion and tuning on, many times.
 //!
 //! Fused operations tune their kernels on the fusion server's thread, which waits for the device's thread,
-//! which waits for the adapter. A circle among the three would show as a child process that does not end.
+//! which waits for the adapter. A deadlock among the three would show as a child process that does not end.
 //! `MRCNN_STRESS_RUNS` sets the number of runs (default 1, a minute on lavapipe; 20 before a release).
 
 #[allow(dead_code)] // the library tests use the rest
@@ -15,7 +15,7 @@ use mrcnn_tests::found;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Far above a run: a minute on two cores and lavapipe, seven where others share them.
+/// Far more than a run takes: a minute on two cores and lavapipe, seven if others use them too.
 const LIMIT: Duration = Duration::from_secs(1800);
 const CHILD: &str = "MRCNN_STRESS_CHILD";
 
@@ -60,7 +60,7 @@ fn wait(child: &mut Child) -> bool {
     false
 }
 
-/// The body of a child process: two threads share one device, so that tuning of one meets the launches and
+/// The body of a child process: two threads share one device, so that tuning in one meets the launches and
 /// dropped tensors of the other.
 #[test]
 fn child_predicts_in_two_threads() {

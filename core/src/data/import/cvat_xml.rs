@@ -1,4 +1,4 @@
-//! The XML of CVAT for images 1.1: images with polygons, masks and ellipses.
+//! XML parser of CVAT for images 1.1: images with polygons, masks and ellipses.
 //!
 //! hotcoco's reader leaves out masks, groups, subsets and the labels of projects and jobs, and keeps entities such as
 //! `&amp;` in names.
@@ -9,13 +9,13 @@ use quick_xml::events::{BytesStart, Event};
 use std::collections::HashMap;
 use std::io::BufRead;
 
-/// What a file contains.
+/// The contents of a file.
 #[derive(Debug, Default, PartialEq)]
 pub struct Document {
-    /// Labels of the task, project or job, in their order.
+    /// Labels of the task, project or job, in order.
     pub labels: Vec<String>,
     pub images: Vec<Image>,
-    /// Shapes without a mask by their element.
+    /// Number of shapes without a mask, by element.
     pub left_out: HashMap<String, usize>,
 }
 
@@ -24,7 +24,7 @@ pub struct Image {
     pub name: String,
     pub width: u32,
     pub height: u32,
-    /// The subset, where the file names one.
+    /// The subset, if the file has one.
     pub subset: String,
     pub shapes: Vec<Shape>,
 }
@@ -32,7 +32,7 @@ pub struct Image {
 #[derive(Debug, PartialEq)]
 pub struct Shape {
     pub label: String,
-    /// Shapes of one group are one object; 0 for none.
+    /// Shapes with the same group are one object; 0 is no group.
     pub group: u64,
     pub outline: Outline,
 }
@@ -43,10 +43,10 @@ pub enum Outline {
     Ellipse {
         center: Point,
         radii: [f64; 2],
-        /// Clockwise, in degrees.
+        /// Rotation, clockwise in degrees.
         rotation: f64,
     },
-    /// A brush mask: run lengths along the rows of its box, background first.
+    /// A brush mask: row-major run lengths in its box, starting with background.
     Mask {
         runs: Vec<u32>,
         left: u32,
@@ -56,10 +56,10 @@ pub enum Outline {
     },
 }
 
-/// Elements of an image that are no shapes.
+/// Elements of an image that are not shapes.
 const NO_SHAPES: [&str; 2] = ["tag", "attribute"];
 
-/// Reads a file; the error has the byte at which it was found.
+/// Parses a file; the error contains the byte offset.
 pub fn parse(source: impl BufRead) -> Result<Document, String> {
     let mut xml = Reader::from_reader(source);
     xml.config_mut().trim_text(true);
@@ -112,7 +112,7 @@ pub fn parse(source: impl BufRead) -> Result<Document, String> {
     }
 }
 
-/// Elements of CVAT's files are at most 8 deep.
+/// Maximum nesting depth; elements of CVAT's files are at most 8 deep.
 const DEEPEST: usize = 64;
 
 /// Whether the innermost element is the `<name>` of a label: `<meta>` has `<task>`, `<project>` or `<job>` around it.
@@ -164,7 +164,7 @@ fn image(attributes: &Attributes) -> Result<Image, String> {
     }
 }
 
-/// A shape with a mask; none of another kind.
+/// A shape with a mask; `None` for other kinds.
 fn shape(name: &str, element: &BytesStart) -> Result<Option<Shape>, String> {
     if !["polygon", "ellipse", "mask"].contains(&name) {
         return Ok(None);

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn polygons_and_run_lengths_are_told_apart() {
+    fn polygons_and_run_lengths_are_distinguished() {
         let polygons = RawSegmentation::Polygons(vec![vec![1.0, 2.0], vec![3.5]]);
         assert_eq!(read("[[1, \"2\"], [3.5]]"), polygons);
         assert!(

@@ -2,6 +2,10 @@
 
 use crate::boxes::{Bbox, pyramid_level};
 use crate::config::RoiConfig;
+#[cfg(feature = "train")]
+use crate::model::slots::on;
+#[cfg(feature = "train")]
+use burn::tensor::Int;
 use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_kernels::{RoiAlignParams, pack_pyramid, roi_align};
 
@@ -32,10 +36,16 @@ impl Rois {
         Self(roi_rows(boxes, POOLED_LEVELS))
     }
 
-    /// The RoIs for features with an autodiff graph. No gradient flows to them.
+    /// The RoIs for features on `device`, which may have autodiff. No gradient flows to RoIs.
     #[cfg(feature = "train")]
-    pub(crate) fn tracked(self) -> Self {
-        Self(Tensor::from_inner(self.0))
+    pub(crate) fn on(&self, device: &Device) -> Self {
+        Self(on(&self.0, device))
+    }
+
+    /// The RoIs at the indices `slots`.
+    #[cfg(feature = "train")]
+    pub(crate) fn select(self, slots: Tensor<1, Int>) -> Self {
+        Self(self.0.select(0, slots))
     }
 }
 

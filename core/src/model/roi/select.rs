@@ -1,10 +1,10 @@
-//! Detections from the output of the box head: on the device in fixed slots, or on the host.
+//! Detections from the output of the box head, in fixed slots on the device.
 
 use crate::boxes::{BOX_CLIP, Bbox};
 use crate::config::RoiConfig;
 use crate::model::slots::BoxSlots;
-use burn::tensor::{ExecutionError, Int, Tensor, TensorData, activation::softmax};
-use mrcnn_kernels::{BoxDecoding, batched_nms, decode_boxes, top_k_segments};
+use burn::tensor::{ExecutionError, Int, Tensor, activation::softmax};
+use mrcnn_kernels::{BoxDecoding, decode_boxes, top_k_segments};
 use std::ops::Range;
 
 fn decoding(config: &RoiConfig) -> BoxDecoding {
@@ -26,80 +26,8 @@ pub struct ScoredBox {
     pub score: f32,
 }
 
-/// The detections of one image, best first (torchvision's `postprocess_detections`).
-///
-/// * `logits [r, k]` and `deltas [r, 4k]`, row-major, for the proposals `rois`.
-/// * `size` - height and width of the resized image in pixels.
-pub fn postprocess(
-    logits: &[f32],
-    deltas: &[f32],
-    rois: &[Bbox],
-    size: (u32, u32),
-    config: &RoiConfig,
-) -> Vec<ScoredBox> {
-    if rois.is_empty() {
-        return Vec::new();
-    }
-    let classes = logits.len() / rois.len();
-    let decoding = decoding(config);
-    let size = [size.0 as f32, size.1 as f32];
-    let deltas = deltas.as_chunks::<4>().0;
-    let mut candidates = Vec::new();
-    for (index, roi) in rois.iter().enumerate() {
-        let scores = softmax_of(&logits[index * classes..][..classes]);
-        for (label, &score) in scores.iter().enumerate().skip(1) {
-            if score > config.score_threshold {
-                let deltas = &deltas[index * classes + label];
-                if let Some(bbox) = decoding.decode(deltas, roi, size) {
-                    candidates.push(ScoredBox { bbox, label, score });
-                }
-            }
-        }
-    }
-    let boxes: Vec<Bbox> = candidates.iter().map(|c| c.bbox).collect();
-    let scores: Vec<f32> = candidates.iter().map(|c| c.score).collect();
-    let labels: Vec<usize> = candidates.iter().map(|c| c.label).collect();
-    batched_nms(&boxes, &scores, &labels, config.nms_iou)
-        .into_iter()
-        .take(config.max_detections)
-        .map(|kept| candidates[kept])
-        .collect()
-}
-
-/// [`postprocess`] of every image of a batch, from `logits [n * r, k]` and `deltas [n * r, 4k]` of `r` slots per image,
-/// of which the first ones are proposals.
-pub(crate) fn host_detections(
-    logits: &TensorData,
-    deltas: &TensorData,
-    proposals: &[Vec<Option<Bbox>>],
-    sizes: &[(u32, u32)],
-    config: &RoiConfig,
-) -> Vec<Vec<ScoredBox>> {
-    let logits: Vec<f32> = logits.iter::<f32>().collect();
-    let deltas: Vec<f32> = deltas.iter::<f32>().collect();
-    let slots: usize = proposals.iter().map(Vec::len).sum();
-    let classes = logits.len() / slots.max(1);
-    let mut first = 0;
-    let images = proposals.iter().zip(sizes).map(|(slots, &size)| {
-        let rois: Vec<Bbox> = slots.iter().flatten().copied().collect();
-        let count = rois.len() * classes;
-        let logits = &logits[first * classes..][..count];
-        let deltas = &deltas[first * classes * 4..][..count * 4];
-        first += slots.len();
-        postprocess(logits, deltas, &rois, size, config)
-    });
-    images.collect()
-}
-
 /// Detections with a shorter side, in pixels, are dropped.
 const MIN_SIDE: f32 = 1e-2;
-
-fn softmax_of(logits: &[f32]) -> Vec<f32> {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exp: Vec<f32> = logits.iter().map(|logit| (logit - max).exp()).collect();
-    let sum: f32 = exp.iter().sum();
-    exp.into_iter().map(|e| e / sum).collect()
-}
 
 /// Detected boxes of several images, best first.
 #[derive(Clone, Debug)]
@@ -136,13 +64,14 @@ impl DetectionSlots {
     }
 }
 
-/// The detections of each image in fixed slots, without reading from the device; [`postprocess`] is the host's version.
+/// The detections of each image in fixed slots, best first, without reading from the device (torchvision's
+/// `postprocess_detections`).
 ///
 /// * `logits [n * r, k]` and `deltas [n * r, 4k]` of the `r` slots per image of `proposals`.
 /// * `sizes [n, 2]` - see [`crate::model::image_sizes`].
 ///
 /// If scores of two classes are equal, the lower class comes first.
-pub fn postprocess_slots(
+pub fn postprocess(
     logits: Tensor<2>,
     deltas: Tensor<2>,
     proposals: &BoxSlots,

@@ -4,8 +4,9 @@ use crate::config::ModelConfig;
 use crate::model::init::{Fill, Init};
 use crate::model::layers::{Conv2d, ConvSettings, full};
 use crate::model::memory::Activations;
+use crate::model::slots::moved;
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, ExecutionError, Tensor};
 
 /// The RPN; its parameters are under `rpn.head`.
 #[derive(Module, Debug)]
@@ -102,9 +103,18 @@ impl Rpn {
     }
 }
 
-#[cfg(feature = "train")]
 impl RpnOutput {
+    /// The same predictions on `device`.
+    pub(crate) async fn moved(self, device: &Device) -> Result<Self, ExecutionError> {
+        Ok(Self {
+            objectness: moved(self.objectness, device).await?,
+            deltas: moved(self.deltas, device).await?,
+            grids: self.grids,
+        })
+    }
+
     /// The same predictions, detached from their autodiff graph.
+    #[cfg(feature = "train")]
     pub(crate) fn untracked(self) -> Self {
         if !self.objectness.device().is_autodiff() {
             return self;

@@ -1,6 +1,6 @@
 //! A training batch: prepared images with their ground truth.
 
-use super::masks::TruthMask;
+use super::masks::InstanceMask;
 use crate::boxes::Bbox;
 use crate::config::ImageConfig;
 use crate::data::Sample;
@@ -12,13 +12,13 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 /// The objects of an image, in pixels of the resized image; crowds are left out.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Truth {
+pub struct GroundTruth {
     /// Boxes.
     pub boxes: Vec<Bbox>,
     /// Classes, `1..=K`.
     pub labels: Vec<usize>,
     /// Masks.
-    pub masks: Vec<TruthMask>,
+    pub masks: Vec<InstanceMask>,
 }
 
 /// One prepared image.
@@ -29,7 +29,7 @@ pub struct TrainSample {
     /// The normalized, resized image.
     pub planes: Planes,
     /// Its ground truth.
-    pub truth: Truth,
+    pub gt: GroundTruth,
 }
 
 impl TrainSample {
@@ -51,10 +51,10 @@ impl TrainSample {
         config: &ImageConfig,
         placement: &Placement,
     ) -> Self {
-        let mut truth = Truth::default();
+        let mut gt = GroundTruth::default();
         for instance in sample.instances.iter().filter(|instance| !instance.crowd) {
             let mut bbox = placement.place(&instance.bbox);
-            let mask = TruthMask::placed(&instance.mask, placement);
+            let mask = InstanceMask::placed(&instance.mask, placement);
             if !placement.is_whole() {
                 let Some(bounds) = mask.bounds() else {
                     continue;
@@ -65,15 +65,15 @@ impl TrainSample {
             }
             // A box without area would give infinite deltas.
             if bbox[2] > bbox[0] && bbox[3] > bbox[1] {
-                truth.boxes.push(bbox);
-                truth.labels.push(instance.label);
-                truth.masks.push(mask);
+                gt.boxes.push(bbox);
+                gt.labels.push(instance.label);
+                gt.masks.push(mask);
             }
         }
         Self {
             image_id: sample.image_id,
             planes: prepare_window(image, config, placement),
-            truth,
+            gt,
         }
     }
 }
@@ -94,7 +94,7 @@ pub struct Batch {
     /// `(height, width)` of each image without padding.
     pub sizes: Vec<(u32, u32)>,
     /// Objects of each image.
-    pub truths: Vec<Truth>,
+    pub gts: Vec<GroundTruth>,
     /// Ids of the images.
     pub image_ids: Vec<u64>,
     /// Position of each image in the step, which determines its samples on every rank.
@@ -128,12 +128,12 @@ impl Batch {
             .map(|p| (p.height as u32, p.width as u32))
             .collect();
         let image_ids = samples.iter().map(|sample| sample.image_id).collect();
-        let truths = samples.into_iter().map(|sample| sample.truth).collect();
+        let gts = samples.into_iter().map(|sample| sample.gt).collect();
         Self {
             values,
             shape,
             sizes,
-            truths,
+            gts,
             image_ids,
             places,
         }
@@ -157,7 +157,7 @@ impl Batch {
         let parts = parts.clamp(1, images.max(1));
         let [_, channels, height, width] = self.shape;
         let mut values = self.values.into_iter();
-        let (mut sizes, mut truths) = (self.sizes.into_iter(), self.truths.into_iter());
+        let (mut sizes, mut gts) = (self.sizes.into_iter(), self.gts.into_iter());
         let mut image_ids = self.image_ids.into_iter();
         let take = |part: usize| {
             let count = images / parts + usize::from(part < images % parts);
@@ -166,7 +166,7 @@ impl Batch {
                 values: values.by_ref().take(elements).collect(),
                 shape: [count, channels, height, width],
                 sizes: sizes.by_ref().take(count).collect(),
-                truths: truths.by_ref().take(count).collect(),
+                gts: gts.by_ref().take(count).collect(),
                 image_ids: image_ids.by_ref().take(count).collect(),
                 places: (0..count).collect(),
             }
@@ -185,7 +185,7 @@ mod tests {
             values: (0..5 * 12).map(|v| v as f32).collect(),
             shape: [5, 3, 2, 2],
             sizes: (1..=5).map(|h| (h, 2)).collect(),
-            truths: vec![Truth::default(); 5],
+            gts: vec![GroundTruth::default(); 5],
             image_ids: (10..15).collect(),
             places: (0..5).collect(),
         };

@@ -89,7 +89,7 @@ impl Plan {
     }
 
     fn batch(&self, step: usize) -> Result<Batch, LoadError> {
-        let places = self.rank.share(self.batch_size);
+        let places = self.rank.shard(self.batch_size);
         let samples: Result<Vec<Option<(usize, TrainSample)>>, LoadError> = places
             .into_par_iter()
             .map(|place| {

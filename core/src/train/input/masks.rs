@@ -3,13 +3,13 @@
 use crate::boxes::Bbox;
 use crate::image::Placement;
 use crate::image::transform::nearest_taps;
-use mrcnn_kernels::{BitMasks, MaskWindow, mask_target};
+use mrcnn_kernels::{BitMasks, MaskWindow};
 use vernier_mask::Rle;
 
 /// The mask of an object in its bounding window of a resized image; its memory depends on the size of the object, not
 /// of the image.
 #[derive(Clone, Debug, PartialEq)]
-pub struct TruthMask {
+pub struct InstanceMask {
     x: usize,
     y: usize,
     width: usize,
@@ -20,7 +20,7 @@ pub struct TruthMask {
     image: (usize, usize),
 }
 
-impl TruthMask {
+impl InstanceMask {
     /// The mask of an original image, resized to `image = (height, width)` by nearest neighbours
     /// as in torchvision, flipped horizontally first if `flip`.
     pub fn new(mask: &Rle, (height, width): (usize, usize), flip: bool) -> Self {
@@ -133,7 +133,7 @@ impl TruthMask {
         let (mut value, mut length) = (0, 0u32);
         for column in 0..width {
             for row in 0..height {
-                let cell = self.at(row, column) as u8;
+                let cell = self.at(row, column);
                 if cell != value {
                     counts.push(std::mem::take(&mut length));
                     value = cell;
@@ -145,28 +145,17 @@ impl TruthMask {
         Rle::from_counts(height as u32, width as u32, counts)
     }
 
-    fn at(&self, row: usize, column: usize) -> f32 {
+    fn at(&self, row: usize, column: usize) -> u8 {
         let (row, column) = (row.wrapping_sub(self.y), column.wrapping_sub(self.x));
-        let inside = row < self.height && column < self.width;
-        if inside {
-            self.cells[row * self.width + column] as f32
-        } else {
-            0.0
+        match row < self.height && column < self.width {
+            true => self.cells[row * self.width + column],
+            false => 0,
         }
     }
 }
 
-/// The mask within `roi` (pixels of the resized image) as a `side x side` target in `0..=1`:
-/// RoIAlign with adaptive sampling, torchvision's `project_masks_on_boxes`.
-pub fn project_mask(mask: &TruthMask, roi: &Bbox, side: usize) -> Vec<f32> {
-    let (height, width) = mask.image;
-    mask_target(roi, side, (width, height), |row, column| {
-        mask.at(row, column)
-    })
-}
-
 /// The masks of a batch with `slots` per image, in the layout of the tensor operator.
-pub fn bit_masks<'a>(images: impl Iterator<Item = &'a [TruthMask]>, slots: usize) -> BitMasks {
+pub fn bit_masks<'a>(images: impl Iterator<Item = &'a [InstanceMask]>, slots: usize) -> BitMasks {
     let mut table = BitMasks::default();
     for (image, masks) in images.enumerate() {
         for mask in &masks[..masks.len().min(slots)] {
@@ -186,9 +175,9 @@ pub fn bit_masks<'a>(images: impl Iterator<Item = &'a [TruthMask]>, slots: usize
 mod tests {
     use super::*;
 
-    fn mask(bbox: [f64; 4]) -> TruthMask {
+    fn mask(bbox: [f64; 4]) -> InstanceMask {
         let rle = Rle::from_bbox(bbox, 20, 30).expect("a box");
-        TruthMask::new(&rle, (20, 30), false)
+        InstanceMask::new(&rle, (20, 30), false)
     }
 
     #[test]

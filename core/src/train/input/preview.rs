@@ -18,8 +18,8 @@ pub fn draw_truth(
     classes: &Classes,
     config: &ImageConfig,
 ) -> RgbImage {
-    let truth = &batch.truths[index];
-    let objects = truth.boxes.iter().zip(&truth.labels).zip(&truth.masks);
+    let gt = &batch.gts[index];
+    let objects = gt.boxes.iter().zip(&gt.labels).zip(&gt.masks);
     let objects: Vec<Detection> = objects
         .map(|((&bbox, &label), mask)| Detection {
             bbox,

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn only_f16_is_scaled_unless_told() {
+    fn only_f16_is_scaled_by_default() {
         assert_eq!(scaler(Precision::F32, AUTO).factor(), 1.0);
         assert_eq!(scaler(Precision::Bf16, AUTO).state(), None);
         assert_eq!(scaler(Precision::F16, LossScale::From(0.0)).state(), None);

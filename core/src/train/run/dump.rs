@@ -26,9 +26,9 @@ pub fn dump_batch(
     tensors.insert("images".to_string(), images);
     let mut images = Vec::new();
     for (index, id) in batch.image_ids.iter().enumerate() {
-        let (truth, (height, width)) = (&batch.truths[index], batch.sizes[index]);
-        let boxes: Vec<f32> = truth.boxes.iter().flatten().copied().collect();
-        let shape = [truth.boxes.len(), 4];
+        let (gt, (height, width)) = (&batch.gts[index], batch.sizes[index]);
+        let boxes: Vec<f32> = gt.boxes.iter().flatten().copied().collect();
+        let shape = [gt.boxes.len(), 4];
         tensors.insert(format!("boxes.{id}"), TensorData::new(boxes, shape));
         let sample = dataset.samples.iter().find(|s| s.image_id == *id);
         images.push(json!({
@@ -36,8 +36,8 @@ pub fn dump_batch(
             "file": sample.map(|s| s.path.display().to_string()),
             "height": height,
             "width": width,
-            "boxes": truth.boxes,
-            "labels": truth.labels,
+            "boxes": gt.boxes,
+            "labels": gt.labels,
         }));
         let image = draw_truth(batch, index, &dataset.classes, config);
         let path = folder.join(format!("{id}.png"));

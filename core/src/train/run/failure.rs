@@ -16,7 +16,7 @@ impl Trainer {
     pub(crate) fn plan(&self, model: &MaskRcnn, observer: &mut dyn Observer) -> MemoryPlan {
         let mut config = self.config.clone();
         let batch_size = &mut config.train.batch_size;
-        *batch_size = Rank::of(&*self.comm).share(*batch_size).len().max(1);
+        *batch_size = Rank::of(&*self.comm).shard(*batch_size).len().max(1);
         let plan = MemoryPlan::new(model, &config, &self.train);
         // A device with its own memory does not report how much of it is free.
         let shares_memory = device_memory(&self.device).is_none();

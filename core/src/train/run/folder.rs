@@ -89,7 +89,7 @@ impl RunFolder {
     }
 
     /// The folder of a run that another rank owns: nothing is written.
-    pub fn there(path: &Path) -> Self {
+    pub fn unlocked(path: &Path) -> Self {
         Self {
             path: path.into(),
             _lock: None,

@@ -8,7 +8,7 @@ use mrcnn_backends::comm::Communicator;
 use std::path::Path;
 
 /// Sends the configuration and the checkpoint, on rank 0.
-pub(crate) fn give(
+pub(crate) fn send(
     comm: &dyn Communicator,
     config: &Config,
     saved: &Saved,
@@ -42,7 +42,10 @@ pub(crate) fn give(
 }
 
 /// Receives rank 0's configuration and checkpoint, on the other ranks.
-pub(crate) fn take(comm: &dyn Communicator, folder: &Path) -> Result<(Config, Saved), TrainError> {
+pub(crate) fn receive(
+    comm: &dyn Communicator,
+    folder: &Path,
+) -> Result<(Config, Saved), TrainError> {
     let bytes = comm.all_gather_bytes(&[])?.swap_remove(0);
     let mut rest = &bytes[..];
     let parts = [(); 5].map(|()| {

@@ -1,4 +1,4 @@
-//! Images that are left out of a run, for its log and its report.
+//! Images that are left out of a run, in its log and its report.
 
 use super::state::Run;
 use super::trainer::Trainer;
@@ -8,8 +8,8 @@ use crate::train::error::TrainError;
 use std::collections::HashSet;
 
 impl Trainer {
-    /// The images that `data.on_problem = "skip"` leaves out of both sets. An image that cannot be used is in both
-    /// parts of a split file, and listed once.
+    /// The images that `data.on_problem = "skip"` leaves out of both sets. An unusable image of a split file is in both
+    /// parts, but listed once.
     pub(super) fn left_out(&self) -> Vec<LeftOutImage> {
         let mut seen = HashSet::new();
         let mut list = |split: &str, dataset: &Dataset| -> Vec<LeftOutImage> {
@@ -31,7 +31,7 @@ impl Trainer {
 }
 
 impl Run<'_> {
-    /// Records the images that are left out, unless the log of the run that continues has the same ones.
+    /// Records the images that are left out, unless the log of the resumed run already contains them.
     pub(super) fn record_left_out(&mut self) -> Result<(), TrainError> {
         let found = self.trainer.left_out();
         let known = self.records().iter().rev().find_map(|record| match record {
@@ -50,10 +50,10 @@ impl Run<'_> {
     }
 }
 
-/// Images that the report lists.
+/// Maximum number of images that the report lists.
 const LISTED: usize = 50;
 
-/// The rows of the report about images that are left out.
+/// Rows of the report about images that are left out.
 pub(super) fn facts(images: &[LeftOutImage]) -> Vec<(String, String)> {
     let count = images.len();
     if count == 0 {
@@ -66,7 +66,7 @@ pub(super) fn facts(images: &[LeftOutImage]) -> Vec<(String, String)> {
     let mut facts = vec![("images left out".to_string(), summary)];
     facts.extend(images.iter().take(LISTED).map(|image| {
         let name = format!("left out, {} image {}", image.split, image.image_id);
-        // Many reasons begin with the file.
+        // Many reasons start with the file.
         let text = match image.reason.starts_with(&image.file) {
             true => image.reason.clone(),
             false => format!("{}: {}", image.file, image.reason),

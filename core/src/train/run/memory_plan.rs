@@ -28,7 +28,7 @@ pub struct MemoryPlan {
 /// Batches of one shape.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bucket {
-    /// `wide`, `upright` or `mixed`; `bucket` with `data.buckets`.
+    /// `landscape`, `portrait` or `mixed`; `bucket` with `data.buckets`.
     pub name: &'static str,
     /// `[n, 3, h, w]`.
     pub shape: [usize; 4],
@@ -173,8 +173,8 @@ fn buckets(model: &MaskRcnn, config: &Config, dataset: &Dataset) -> Vec<Bucket> 
         })
     };
     let found = [
-        bucket("wide", &|size| size.0 <= size.1),
-        bucket("upright", &|size| size.0 > size.1),
+        bucket("landscape", &|size| size.0 <= size.1),
+        bucket("portrait", &|size| size.0 > size.1),
         bucket("mixed", &|_| true),
     ];
     let mut buckets: Vec<Bucket> = Vec::new();

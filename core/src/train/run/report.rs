@@ -3,7 +3,7 @@
 use super::left_out;
 use super::trainer::Trainer;
 use crate::eval::{Metrics, analyse};
-use crate::evaluate::{DatasetDetections, truth_and_prediction};
+use crate::evaluate::{DatasetDetections, ground_truth_and_prediction};
 use crate::report::{Record, RunReport, render_html};
 use crate::train::error::TrainError;
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ impl Trainer {
             );
             worst.push((
                 caption,
-                truth_and_prediction(sample, detections, &self.val)?,
+                ground_truth_and_prediction(sample, detections, &self.val)?,
             ));
         }
         let path = self.folder.report();

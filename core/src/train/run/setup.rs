@@ -33,11 +33,11 @@ impl TrainerBuilder {
         let lead = self.comm.rank() == 0;
         self.finish(|folder, config| match lead {
             true => RunFolder::create(folder, config),
-            false => Ok(RunFolder::there(folder)),
+            false => Ok(RunFolder::unlocked(folder)),
         })
     }
 
-    /// Opens a run that ended early, with its newest intact checkpoint for [`Trainer::go_on`]. Data sources that were
+    /// Opens a run that ended early, with its newest intact checkpoint for [`Trainer::run_from`]. Data sources that were
     /// given to the builder must be given again.
     ///
     /// The configuration is that of the folder's `args.toml` with `overrides`; the strings describe damaged
@@ -57,11 +57,11 @@ impl TrainerBuilder {
                 remove_leftovers(&opened.checkpoints())?;
                 let config = saved_config(opened, overrides)?;
                 let (saved, said) = newest_checkpoint(&opened.checkpoints())?;
-                handout::give(comm, &config, &saved)?;
+                handout::send(comm, &config, &saved)?;
                 (config, saved, said)
             }
             false => {
-                let (config, saved) = handout::take(comm, folder)?;
+                let (config, saved) = handout::receive(comm, folder)?;
                 // The location of the images may differ between ranks.
                 let config = config.with(overrides)?;
                 config.check()?;
@@ -70,10 +70,10 @@ impl TrainerBuilder {
         };
         self.config = config;
         let (trainer, problems) =
-            self.finish(|folder, _| Ok(opened.unwrap_or_else(|| RunFolder::there(folder))))?;
+            self.finish(|folder, _| Ok(opened.unwrap_or_else(|| RunFolder::unlocked(folder))))?;
         said.extend(problems.iter().map(Problem::to_string));
         let seen = saved.progress.step * trainer.config.train.batch_size;
-        if lead && seen != saved.progress.seen(trainer.train.samples.len()) {
+        if lead && seen != saved.progress.images_done(trainer.train.samples.len()) {
             said.push(
                 "train.batch_size or the number of images has changed: some images of this epoch \
                  are used twice or not at all"
@@ -169,8 +169,8 @@ fn drop_broken_images(
     on_problem: OnProblem,
     comm: &dyn Communicator,
 ) -> Result<Vec<Problem>, TrainError> {
-    let share = Rank::of(comm).share(dataset.samples.len());
-    let found = check_images(&dataset.samples[share]);
+    let shard = Rank::of(comm).shard(dataset.samples.len());
+    let found = check_images(&dataset.samples[shard]);
     let errors = found
         .iter()
         .filter(|problem| problem.severity == Severity::Error);

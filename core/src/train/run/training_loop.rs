@@ -24,7 +24,11 @@ impl Trainer {
 
     /// Resumes from a checkpoint as if the run had never ended: on the CPU of the same machine, the losses are
     /// bit-equal.
-    pub fn go_on(&self, saved: Saved, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
+    pub fn run_from(
+        &self,
+        saved: Saved,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, TrainError> {
         self.to_the_end(Run::resume(self, saved)?, observer)
     }
 

@@ -10,7 +10,7 @@ use crate::train::input::batch::{Batch, TrainSample};
 use crate::train::rank::Rank;
 use crate::train::step::features::StepFeatures;
 use crate::train::step::losses::{Losses, losses};
-use crate::train::step::sampling::sample;
+use crate::train::step::targets::sample;
 use burn::module::Module;
 use burn::tensor::Device;
 use mrcnn_backends::comm::Communicator;
@@ -33,7 +33,7 @@ pub fn validation_losses(
     let model = model.valid();
     let stream = Stream::named("validation", config.train.seed);
     let count = config.train.val_loss_images.min(dataset.samples.len());
-    let batches = Rank::of(comm).share(count.div_ceil(BATCH));
+    let batches = Rank::of(comm).shard(count.div_ceil(BATCH));
     let mut mine = Vec::new();
     for index in batches {
         let samples = &dataset.samples[index * BATCH..count.min((index + 1) * BATCH)];

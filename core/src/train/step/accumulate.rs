@@ -9,7 +9,7 @@ use super::features::StepFeatures;
 use super::gradients::ParamGradients;
 use super::losses::{LossValues, Losses, losses};
 use super::samples::{SampleCounts, Samples};
-use super::sampling::sample;
+use super::targets::sample;
 use crate::model::MaskRcnn;
 use crate::random::Stream;
 use crate::train::input::batch::Batch;

@@ -6,6 +6,4 @@ pub(crate) mod gradients;
 pub(crate) mod losses;
 pub(crate) mod replicas;
 pub(crate) mod samples;
-pub(crate) mod sampling;
-pub(crate) mod targets_device;
-pub(crate) mod targets_host;
+pub(crate) mod targets;

@@ -1,7 +1,8 @@
 //! Training samples: sampled anchors, RoIs and mask RoIs of a batch with their targets, and their counts.
 
-use crate::model::Rois;
-use burn::tensor::{Device, ExecutionError, Int, Tensor};
+use crate::model::{Rois, on};
+use burn::tensor::{Device, ExecutionError, Int, Tensor, TensorData};
+use mrcnn_kernels::has_selection_kernels;
 
 /// Training samples of a batch and their targets; without a graph.
 #[derive(Clone, Debug)]
@@ -67,33 +68,73 @@ impl Samples {
         }
     }
 
+    /// Without padded RoIs, if the host can look without waiting (see [`has_selection_kernels`]).
+    pub(super) fn dense(self) -> Result<Self, ExecutionError> {
+        if has_selection_kernels(&self.rois.valid.device()) {
+            return Ok(self);
+        }
+        let (rois, masks) = (self.rois, self.masks);
+        let [of_rois, of_masks] = [filled(&rois.valid)?, filled(&masks.valid)?];
+        Ok(Self {
+            anchors: self.anchors,
+            rois: RoiSamples {
+                rois: rois.rois.select(of_rois.clone()),
+                labels: rois.labels.select(0, of_rois.clone()),
+                deltas: rois.deltas.select(0, of_rois.clone()),
+                valid: rois.valid.select(0, of_rois),
+            },
+            masks: MaskSamples {
+                rois: masks.rois.select(of_masks.clone()),
+                labels: masks.labels.select(0, of_masks.clone()),
+                targets: masks.targets.select(0, of_masks.clone()),
+                valid: masks.valid.select(0, of_masks),
+            },
+        })
+    }
+
     /// The samples for use together with tensors on `device`, which may have autodiff.
     pub(super) fn on(&self, device: &Device) -> Self {
-        if !device.is_autodiff() {
-            return self.clone();
-        }
         let (anchors, rois, masks) = (&self.anchors, &self.rois, &self.masks);
         Self {
             anchors: AnchorSamples {
-                index: Tensor::from_inner(anchors.index.clone()),
-                labels: Tensor::from_inner(anchors.labels.clone()),
-                deltas: Tensor::from_inner(anchors.deltas.clone()),
-                valid: Tensor::from_inner(anchors.valid.clone()),
+                index: on(&anchors.index, device),
+                labels: on(&anchors.labels, device),
+                deltas: on(&anchors.deltas, device),
+                valid: on(&anchors.valid, device),
             },
             rois: RoiSamples {
-                rois: rois.rois.clone().tracked(),
-                labels: Tensor::from_inner(rois.labels.clone()),
-                deltas: Tensor::from_inner(rois.deltas.clone()),
-                valid: Tensor::from_inner(rois.valid.clone()),
+                rois: rois.rois.on(device),
+                labels: on(&rois.labels, device),
+                deltas: on(&rois.deltas, device),
+                valid: on(&rois.valid, device),
             },
             masks: MaskSamples {
-                rois: masks.rois.clone().tracked(),
-                labels: Tensor::from_inner(masks.labels.clone()),
-                targets: Tensor::from_inner(masks.targets.clone()),
-                valid: Tensor::from_inner(masks.valid.clone()),
+                rois: masks.rois.on(device),
+                labels: on(&masks.labels, device),
+                targets: on(&masks.targets, device),
+                valid: on(&masks.valid, device),
             },
         }
     }
+}
+
+/// The indices of the filled slots, or of one padded slot if there are none: every head runs, and every parameter gets a
+/// gradient.
+fn filled(valid: &Tensor<1>) -> Result<Tensor<1, Int>, ExecutionError> {
+    let values = valid.clone().try_into_data()?;
+    let slots = values.iter::<f32>().enumerate();
+    let mut filled: Vec<i32> = slots
+        .filter(|(_, valid)| *valid > 0.0)
+        .map(|(slot, _)| slot as i32)
+        .collect();
+    if filled.is_empty() {
+        filled.push(0);
+    }
+    let count = filled.len();
+    Ok(Tensor::from_data(
+        TensorData::new(filled, [count]),
+        &valid.device(),
+    ))
 }
 
 /// Numbers of sampled anchors, sampled RoIs and objects, on the device.

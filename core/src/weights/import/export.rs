@@ -42,57 +42,57 @@ pub fn export_torchvision(
 fn differences(config: &Config) -> Vec<String> {
     let (model, image) = (&config.model, &config.image);
     let (plain, plain_image) = (ModelConfig::default(), ImageConfig::default());
-    let mut told = Vec::new();
-    let mut tell = |differs: bool, text: String| told.extend(differs.then_some(text));
-    tell(
+    let mut differences = Vec::new();
+    let mut note = |differs: bool, text: String| differences.extend(differs.then_some(text));
+    note(
         model.num_classes != 91,
         format!("num_classes={}", model.num_classes),
     );
-    tell(
+    note(
         model.norm_eps != plain.norm_eps,
         format!("batch norm's eps = {}", model.norm_eps),
     );
-    tell(
+    note(
         model.rpn != plain.rpn,
         "the RPN's settings differ: see the configuration".into(),
     );
-    tell(model.roi.aligned, "RoIAlign with aligned=True".into());
-    tell(
+    note(model.roi.aligned, "RoIAlign with aligned=True".into());
+    note(
         model.roi.box_weights != plain.roi.box_weights,
         format!("bbox_reg_weights={:?}", model.roi.box_weights),
     );
-    tell(
+    note(
         (image.min_size, image.max_size) != (plain_image.min_size, plain_image.max_size),
         format!("min_size={}, max_size={}", image.min_size, image.max_size),
     );
-    tell(
+    note(
         (image.mean, image.std) != (plain_image.mean, plain_image.std),
         format!("image_mean={:?}, image_std={:?}", image.mean, image.std),
     );
-    tell(
+    note(
         image.channels != plain_image.channels,
         "images in BGR order".into(),
     );
-    tell(
+    note(
         model.roi.sampling_ratio != plain.roi.sampling_ratio,
         format!("RoIAlign with sampling_ratio={}", model.roi.sampling_ratio),
     );
-    tell(
+    note(
         image.fit != plain_image.fit,
         "images are fitted into a box of min_size x max_size".into(),
     );
     let (roi, plain_roi) = (&model.roi, &plain.roi);
-    tell(
+    note(
         roi.score_threshold != plain_roi.score_threshold,
         format!("box_score_thresh={}", roi.score_threshold),
     );
-    tell(
+    note(
         roi.nms_iou != plain_roi.nms_iou,
         format!("box_nms_thresh={}", roi.nms_iou),
     );
-    tell(
+    note(
         roi.max_detections != plain_roi.max_detections,
         format!("box_detections_per_img={}", roi.max_detections),
     );
-    told
+    differences
 }

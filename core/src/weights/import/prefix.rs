@@ -1,10 +1,10 @@
-//! Prefixes that wrappers put before the names of tensors: Lightning, DataParallel, `torch.compile`, FSDP.
+//! Prefixes that wrappers add to the names of tensors: Lightning, DataParallel, `torch.compile`, FSDP.
 
 use crate::budget::excerpt;
 use crate::weights::state::StateDict;
 use std::collections::BTreeSet;
 
-/// Parts of names that wrappers add, at any depth. No model that is read here has a module of such a name.
+/// Parts of names that wrappers add, at any depth. No supported model has a module with such a name.
 const WRAPPERS: [&str; 4] = [
     "module",                     // DataParallel, DistributedDataParallel, AveragedModel
     "_orig_mod",                  // torch.compile
@@ -12,7 +12,7 @@ const WRAPPERS: [&str; 4] = [
     "_checkpoint_wrapped_module", // activation checkpointing
 ];
 
-/// The start of the names of a backbone, by system, the most specific one first.
+/// The start of the names of a backbone, by system, the most specific first.
 const ROOTS: [&str; 3] = [
     "backbone.bottom_up.",   // Detectron2
     "backbone.body.",        // torchvision's detectors
@@ -31,10 +31,10 @@ const DETECTOR_PARTS: [&str; 8] = [
     "neck",
 ];
 
-/// Prefixes that an error lists.
+/// Number of prefixes that an error lists.
 const SHOWN: usize = 5;
 
-/// Tensors of one model, by the names of its own program.
+/// Tensors of one model, by the names in its own program.
 pub struct Model {
     /// The model's tensors without the prefix.
     pub tensors: StateDict,

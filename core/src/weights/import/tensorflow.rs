@@ -87,14 +87,14 @@ impl Bundle {
     /// Reads the index.
     pub fn open(prefix: &Path) -> Result<Self, String> {
         let path = index_of(prefix);
-        let say = |error: std::io::Error| format!("{}: {error}", path.display());
-        let size = path.metadata().map_err(say)?.len();
+        let io_error = |error: std::io::Error| format!("{}: {error}", path.display());
+        let size = path.metadata().map_err(io_error)?.len();
         if size > LARGEST_INDEX {
             return Err(format!(
                 "its index has {size} bytes, the most is {LARGEST_INDEX}"
             ));
         }
-        let bytes = std::fs::read(&path).map_err(say)?;
+        let bytes = std::fs::read(&path).map_err(io_error)?;
         let mut bundle = Self {
             prefix: prefix.into(),
             shards: 0,
@@ -163,9 +163,9 @@ impl Bundle {
 
     fn bytes(&self, name: &str, entry: &Entry) -> Result<Vec<u8>, String> {
         let path = self.data_file(entry.shard_id);
-        let say = |error: std::io::Error| format!("{}: {error}", path.display());
-        let mut file = File::open(&path).map_err(say)?;
-        let length = file.metadata().map_err(say)?.len();
+        let io_error = |error: std::io::Error| format!("{}: {error}", path.display());
+        let mut file = File::open(&path).map_err(io_error)?;
+        let length = file.metadata().map_err(io_error)?.len();
         let (offset, size) = (entry.offset.max(0) as u64, entry.size.max(0) as u64);
         if offset.checked_add(size).is_none_or(|end| end > length) {
             return Err(format!(
@@ -174,8 +174,8 @@ impl Bundle {
             ));
         }
         let mut bytes = vec![0; size as usize];
-        file.seek(SeekFrom::Start(offset)).map_err(say)?;
-        file.read_exact(&mut bytes).map_err(say)?;
+        file.seek(SeekFrom::Start(offset)).map_err(io_error)?;
+        file.read_exact(&mut bytes).map_err(io_error)?;
         Ok(bytes)
     }
 }

@@ -1,4 +1,4 @@
-//! NEON, which every aarch64 has.
+//! NEON, which every aarch64 CPU supports.
 
 #![allow(
     unused_unsafe,
@@ -18,7 +18,7 @@ impl Simd for Neon {
 
     #[inline(always)]
     unsafe fn zero() -> float32x4_t {
-        // SAFETY: the caller's, as in every method below.
+        // SAFETY: guaranteed by the caller, as in every method below.
         unsafe { vdupq_n_f32(0.0) }
     }
 

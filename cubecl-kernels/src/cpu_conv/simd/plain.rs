@@ -1,4 +1,4 @@
-//! Vectors without intrinsics: the compiler's own vectorization for any target.
+//! Vectors without intrinsics: automatic vectorization by the compiler, for any target.
 
 use super::Simd;
 
@@ -17,19 +17,19 @@ impl Simd for Plain {
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> [f32; 4] {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { from.cast::<[f32; 4]>().read_unaligned() }
     }
 
     #[inline(always)]
     unsafe fn store(to: *mut f32, value: [f32; 4]) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { to.cast::<[f32; 4]>().write_unaligned(value) }
     }
 
     #[inline(always)]
     unsafe fn splat(from: *const f32) -> [f32; 4] {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { [*from; 4] }
     }
 

@@ -18,7 +18,7 @@ impl Simd for Simd128 {
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> v128 {
-        // SAFETY: the caller's, as in every method below.
+        // SAFETY: guaranteed by the caller, as in every method below.
         unsafe { v128_load(from.cast()) }
     }
 

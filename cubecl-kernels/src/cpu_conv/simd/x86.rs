@@ -13,7 +13,7 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     unsafe fn zero() -> __m512 {
-        // SAFETY: the caller's, as in every method below.
+        // SAFETY: guaranteed by the caller, as in every method below.
         unsafe { _mm512_setzero_ps() }
     }
 
@@ -57,7 +57,7 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     unsafe fn zero() -> __m256 {
-        // SAFETY: the caller's, as in every method below.
+        // SAFETY: guaranteed by the caller, as in every method below.
         unsafe { _mm256_setzero_ps() }
     }
 

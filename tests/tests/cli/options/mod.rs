@@ -1,4 +1,4 @@
-//! Every option of every command has a case that shows that it changes something.
+//! Every option of every command has a case that shows its effect.
 
 mod data;
 mod predict;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Shows, in a folder with rendered `shapes/` and a short run in `base/`, that an option matters.
+/// A test of an option, in a folder with rendered `shapes/` and a short run in `base/`.
 type Case = fn(&Path);
 
 /// An option of a command, and its case.
@@ -30,7 +30,7 @@ const COMMANDS: [(&[&str], Table); 13] = [
     (&["dataset", "preview"], data::PREVIEW),
     (&["dataset", "stats"], data::STATS),
     (&["benchmark"], tools::BENCHMARK),
-    // It has a key and no options.
+    // It has an argument and no options.
     (&["config", "explain"], &[]),
     (&["doctor"], tools::DOCTOR),
 ];
@@ -59,7 +59,7 @@ fn options(command: &[&str]) -> BTreeSet<String> {
         .collect()
 }
 
-/// Every command that has no commands below it.
+/// Every command without subcommands.
 fn commands(above: &[&str]) -> Vec<Vec<String>> {
     let text = help(above);
     let Some(section) = text.split("\nCommands:\n").nth(1) else {
@@ -138,7 +138,7 @@ fn options_of_the_other_commands() {
     }
 }
 
-/// A run of three steps with more arguments, which may take the place of the usual ones.
+/// A run of three steps with more arguments, which may replace the usual ones.
 fn trained(at: &Path, out: &str, more: &[&str]) -> PathBuf {
     let name = |arg: &str| arg.split('=').next().unwrap_or_default().to_string();
     let given: Vec<String> = more.iter().map(|arg| name(arg)).collect();

@@ -40,7 +40,7 @@ pub const EVAL: Table = &[
         let args = ["eval", "--results=none.json", "--data=shapes"];
         let told = cli_ok(at, &args);
         assert!(told.contains("none.json against"), "{told}");
-        // No device computes there.
+        // No device is used for results files.
         let error = shown(&cli(at, &[&args[..], &["--backend=cpu"]].concat()));
         assert!(error.contains("cannot be used with"), "{error}");
         let stray = r#"[{"image_id": 99, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 1}]"#;
@@ -170,7 +170,7 @@ pub const PREDICT: Table = &[
         let args = ["predict", "nested", "--backend=cpu", weights];
         let told = shown(&cli(at, &[&args[..], &["--out=flat"]].concat()));
         assert!(
-            told.contains("1 folders are not read") && told.contains("c.gif"),
+            told.contains("1 subfolders are not read") && told.contains("c.gif"),
             "{told}"
         );
         assert_eq!(images(at, "flat").len(), 1, "{told}");

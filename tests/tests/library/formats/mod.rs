@@ -1,4 +1,4 @@
-//! Data sets of other formats, written here and read back.
+//! Datasets of other formats, written here and read back.
 
 mod lvis;
 mod shards;
@@ -48,7 +48,7 @@ fn imported(spec: &ImportSpec) -> Vec<Imported> {
     import(spec).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Holds what was read back to what was written: images by name, objects in order.
+/// Compares what was read back with what was written: images by name, objects in order.
 fn assert_same(found: &[Sample], wanted: &[Sample], names: &[String]) {
     assert_eq!(found.len(), wanted.len());
     for (index, (found, wanted)) in found.iter().zip(wanted).enumerate() {
@@ -63,7 +63,7 @@ fn assert_same(found: &[Sample], wanted: &[Sample], names: &[String]) {
             assert_eq!(found.mask, wanted.mask, "image {index}");
             assert_eq!(names[found.label - 1], CLASSES[wanted.label - 1]);
             for (found, wanted) in found.bbox.iter().zip(wanted.bbox) {
-                // Boxes in parts of an image are f32 there.
+                // Boxes as fractions of an image are f32 there.
                 assert!((found - wanted).abs() < 1e-3, "{found}, not {wanted}");
             }
             assert_eq!(found.crowd, wanted.crowd);
@@ -71,7 +71,7 @@ fn assert_same(found: &[Sample], wanted: &[Sample], names: &[String]) {
     }
 }
 
-/// Bytes turned, cut and doubled at random: an error or a data set, never a panic.
+/// Bytes that are flipped, cut and duplicated at random give an error or a dataset, never a panic.
 #[test]
 fn damaged_sources_do_not_panic() {
     let (folder, samples) = shapes();

@@ -37,7 +37,7 @@ fn example(features: &[(&str, List)]) -> Vec<u8> {
     message(1, &features.collect::<Vec<_>>())
 }
 
-/// A record: length, its checksum, the bytes, theirs.
+/// A record: length, its checksum, the bytes, their checksum.
 pub fn record(bytes: &[u8]) -> Vec<u8> {
     let masked = |bytes: &[u8]| masked_crc(bytes).to_le_bytes();
     let length = (bytes.len() as u64).to_le_bytes();
@@ -124,7 +124,7 @@ fn the_references_shards_come_back() {
     for (split, wanted) in [("train", &samples[..5]), ("val", &samples[5..])] {
         let dataset = open(&out, split);
         assert_same(&dataset.samples, wanted, &dataset.classes.names);
-        // COCO's sparse ids stay, and no name leaves the folder.
+        // COCO's sparse ids are kept, and no name points outside the folder.
         assert!(
             dataset
                 .classes
@@ -136,7 +136,7 @@ fn the_references_shards_come_back() {
     }
     assert_eq!(open(&out, "train").samples[0].image_id, 139);
 
-    // A bit that turned, a file that ends early, and one of something else are named.
+    // A flipped bit, a truncated file, and a file with other contents are reported.
     let file = shards.join("train-00000-of-00002.tfrecord");
     let whole = std::fs::read(&file).expect("a shard");
     let fault = |bytes: &[u8]| {

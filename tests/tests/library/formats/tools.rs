@@ -1,4 +1,4 @@
-//! labelme, VIA and CVAT, each found from its contents.
+//! labelme, VIA and CVAT, each detected from its contents.
 
 use super::{imported, open, spec};
 use mrcnn_core::data::import::{Format, import};

@@ -7,7 +7,7 @@ use mrcnn_core::data::{Sample, check};
 use std::fs::{create_dir_all, write};
 use std::path::Path;
 
-/// The file of objects by number, 255 around the first one as VOC has borders.
+/// Segmentation with the number of each object, and 255 around the first one like the borders in VOC.
 pub fn object_numbers(sample: &Sample, path: &Path) {
     let (width, height) = (sample.width, sample.height);
     let mut numbers = vec![0u8; (width * height) as usize];
@@ -26,7 +26,7 @@ pub fn object_numbers(sample: &Sample, path: &Path) {
     let mut encoder = png::Encoder::new(file, width, height);
     encoder.set_color(png::ColorType::Indexed);
     encoder.set_depth(png::BitDepth::Eight);
-    // A palette in which two objects look alike: the index counts, not the colour.
+    // A palette in which two objects have the same colour: only the index matters.
     encoder.set_palette([7u8; 768].to_vec());
     let mut writer = encoder.write_header().expect("a header");
     writer.write_image_data(&numbers).expect("pixels");
@@ -91,7 +91,7 @@ fn voc_comes_back() {
     }
     assert_eq!(check(&out, None).expect("a report").errors(), 0);
 
-    // An image without masks is left out, a broken file is named.
+    // An image without masks is left out, a broken file is reported.
     std::fs::remove_file(voc.join(format!("SegmentationObject/{}.png", names[0]))).expect("gone");
     let found = imported(&spec(Format::Voc, &voc, &folder.path().join("less")));
     assert_eq!(found[0].images, 4);

@@ -7,7 +7,7 @@ use std::fs::{create_dir_all, write};
 use std::path::Path;
 use vernier_mask::Rle;
 
-/// Writes labels of two images; a hexagon, a triangle that leaves the image, and a box.
+/// Writes labels of two images; a hexagon, a triangle that extends beyond the image, and a box.
 pub fn labels(root: &Path, yaml: &str) {
     for part in ["images/train", "labels/train"] {
         create_dir_all(root.join(part)).expect("a folder");
@@ -64,14 +64,14 @@ fn yolo_polygons_come_back() {
         );
         assert_eq!(check(&out, None).expect("a report").errors(), 0);
     }
-    // What is wrong is named with its line.
+    // Errors are reported with their line.
     let root = folder.path().join("yolo0");
     for (line, wanted) in [
         ("2 0 0 1 0 1 1", "class `2`"),
         ("0 0 0 1 0 1", "5 coordinates"),
         ("0 0 0 1 0 1 1 0.93", "may be a confidence"),
-        ("0 0 0 1 0 80 1", "`80` is not a part"),
-        ("0 0 0 x 0 1 1", "`x` is not a part"),
+        ("0 0 0 1 0 80 1", "`80` is not a fraction"),
+        ("0 0 0 x 0 1 1", "`x` is not a fraction"),
     ] {
         write(root.join("labels/train/b.txt"), format!("\n{line}\n")).expect("labels");
         let out = folder.path().join("broken");

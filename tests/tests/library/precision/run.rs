@@ -1,4 +1,4 @@
-//! 300 steps on shapes in f16.
+//! 300 training steps on rendered shapes in f16.
 
 use super::resolved;
 use crate::small;
@@ -16,16 +16,16 @@ use std::thread;
 const IMAGES: usize = 24;
 const BATCH: usize = 2;
 
-/// Steps whose mean is the final loss: single steps have other images.
+/// Number of steps whose mean is the final loss, because single steps have different images.
 const LAST: usize = 100;
 
-/// Initial weights and samples.
+/// Seeds of initial weights and samples.
 const SEEDS: [u64; 4] = [1, 2, 3, 4];
 
-/// Every region is taken, none drawn, and the rate is moderate. Where regions are drawn from proposals,
-/// rounding decides what a step learns from: at three times this rate runs of f32 whose rates differed by 1e-6
-/// ended up to 6 % apart. Here such runs of a seed have a standard deviation of 0.3 to 1.3 %, and means of
-/// seeds less, so that 2 % tells something (docs/precision.md).
+/// All RoIs are sampled, and the learning rate is moderate. If RoIs are sampled from the proposals,
+/// rounding decides which ones a step uses: at three times this rate, f32 runs whose rates differed by 1e-6
+/// differed by up to 6 % in the end. Here such runs with one seed have a standard deviation of 0.3 to 1.3 %, and
+/// means over seeds less, so that a difference of 2 % is significant (docs/precision.md).
 fn config() -> Config {
     let mut config = small::config();
     config.model.num_classes = 5;

@@ -1,8 +1,8 @@
 //! Simple copy-paste augmentation (Ghiasi et al., 2021): objects of one image are pasted onto another.
 
 use crate::random::Stream;
-use crate::train::input::batch::{TrainSample, Truth};
-use crate::train::input::masks::TruthMask;
+use crate::train::input::batch::{GroundTruth, TrainSample};
+use crate::train::input::masks::InstanceMask;
 
 /// Pastes each object of `source` onto `target` with probability one half.
 ///
@@ -11,8 +11,8 @@ use crate::train::input::masks::TruthMask;
 /// blurring did not improve the paper's results.
 pub fn paste(target: &mut TrainSample, source: &TrainSample, stream: Stream) {
     let frame = (target.planes.height, target.planes.width);
-    let mut pasted = Truth::default();
-    for (index, mask) in source.truth.masks.iter().enumerate() {
+    let mut pasted = GroundTruth::default();
+    for (index, mask) in source.gt.masks.iter().enumerate() {
         if stream.bits(index as u64) & 1 == 0 {
             continue;
         }
@@ -22,24 +22,24 @@ pub fn paste(target: &mut TrainSample, source: &TrainSample, stream: Stream) {
             continue;
         };
         let whole = seen.area() == mask.area();
-        let bbox = source.truth.boxes[index];
+        let bbox = source.gt.boxes[index];
         let inside = bbox[2] <= frame.1 as f32 && bbox[3] <= frame.0 as f32;
         pasted
             .boxes
             .push(if whole && inside { bbox } else { bounds });
-        pasted.labels.push(source.truth.labels[index]);
+        pasted.labels.push(source.gt.labels[index]);
         pasted.masks.push(seen);
     }
     for mask in &pasted.masks {
         copy_pixels(target, source, mask);
     }
-    hide(&mut target.truth, &pasted.masks);
-    target.truth.boxes.extend(pasted.boxes);
-    target.truth.labels.extend(pasted.labels);
-    target.truth.masks.extend(pasted.masks);
+    hide(&mut target.gt, &pasted.masks);
+    target.gt.boxes.extend(pasted.boxes);
+    target.gt.labels.extend(pasted.labels);
+    target.gt.masks.extend(pasted.masks);
 }
 
-fn copy_pixels(target: &mut TrainSample, source: &TrainSample, mask: &TruthMask) {
+fn copy_pixels(target: &mut TrainSample, source: &TrainSample, mask: &InstanceMask) {
     let (to, from) = (&mut target.planes, &source.planes);
     let areas = (to.height * to.width, from.height * from.width);
     for (row, column) in mask.pixels() {
@@ -50,13 +50,13 @@ fn copy_pixels(target: &mut TrainSample, source: &TrainSample, mask: &TruthMask)
     }
 }
 
-/// Removes the pixels that `above` covers from the objects of `truth`.
-fn hide(truth: &mut Truth, above: &[TruthMask]) {
-    let Truth {
+/// Removes the pixels that `above` covers from the objects of `gt`.
+fn hide(gt: &mut GroundTruth, above: &[InstanceMask]) {
+    let GroundTruth {
         boxes,
         labels,
         masks,
-    } = std::mem::take(truth);
+    } = std::mem::take(gt);
     for ((mut bbox, label), mut mask) in boxes.into_iter().zip(labels).zip(masks) {
         let before = mask.area();
         for other in above {
@@ -68,8 +68,8 @@ fn hide(truth: &mut Truth, above: &[TruthMask]) {
                 None => continue,
             }
         }
-        truth.boxes.push(bbox);
-        truth.labels.push(label);
-        truth.masks.push(mask);
+        gt.boxes.push(bbox);
+        gt.labels.push(label);
+        gt.masks.push(mask);
     }
 }

@@ -50,7 +50,8 @@ impl Augment {
         match self.config.jitter() {
             Some(range) => scale::jittered(original, flip, range, self.frame(), scale),
             None => {
-                let size = scale::picked(original, &self.image, &self.config.min_sizes, scale);
+                let size =
+                    scale::sampled_size(original, &self.image, &self.config.min_sizes, scale);
                 Placement::whole(original, size, flip)
             }
         }

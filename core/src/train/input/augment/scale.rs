@@ -6,7 +6,7 @@ use crate::random::Stream;
 
 /// The size of an image of `original` rows and columns, with a shorter side sampled from `min_sizes`;
 /// if there are none, the size that `image` configures.
-pub(crate) fn picked(
+pub(crate) fn sampled_size(
     (height, width): (u32, u32),
     image: &ImageConfig,
     min_sizes: &[u32],
@@ -61,7 +61,7 @@ mod tests {
         let mut counts = [0; 6];
         for index in 0..1200 {
             let stream = Stream::named("scale", index);
-            let (height, width) = picked((480, 640), &image, &sizes, stream);
+            let (height, width) = sampled_size((480, 640), &image, &sizes, stream);
             let choice = sizes.iter().position(|&side| side == height);
             counts[choice.expect("a side of the list")] += 1;
             assert_eq!(width, (height as f64 * 640.0 / 480.0) as u32);
@@ -73,7 +73,7 @@ mod tests {
         );
         // An elongated image is bound by its longer side.
         assert_eq!(
-            picked((100, 900), &image, &[800], Stream::named("", 0)),
+            sampled_size((100, 900), &image, &[800], Stream::named("", 0)),
             (148, 1333)
         );
     }

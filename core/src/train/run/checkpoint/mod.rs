@@ -74,7 +74,7 @@ impl Evaluated {
 
 impl Progress {
     /// Number of images trained on, of a dataset of `images`.
-    pub(crate) fn seen(&self, images: usize) -> usize {
+    pub(crate) fn images_done(&self, images: usize) -> usize {
         self.epoch * images + self.index
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct Level {
 /// Sizes of RoIAlign.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 pub(super) struct Pooling {
-    pub regions: u32,
+    pub roi_count: u32,
     pub images: u32,
     /// Cells per image, of all levels together.
     pub cells: u32,
@@ -58,14 +58,14 @@ const QUOTIENT_ERROR: f32 = 0.25;
 
 /// `rois [r, 6]` -> `records [r, RECORD]`. One unit per RoI.
 #[cube(launch_unchecked)]
-pub(super) fn locate_regions(
+pub(super) fn locate_rois(
     rois: &[f32],
     records: &mut [u32],
     levels: Sequence<Level>,
     pooling: &Pooling,
     #[comptime] aligned: bool,
 ) {
-    if ABSOLUTE_POS >= pooling.regions as usize {
+    if ABSOLUTE_POS >= pooling.roi_count as usize {
         terminate!();
     }
     let roi = ABSOLUTE_POS * 6;

@@ -1,38 +1,84 @@
-//! Training samples and their targets in fixed slots, matched and sampled on the device without reading from it.
+//! Training samples of a batch and their targets: anchors and proposals are matched with the ground truth and sampled.
+//!
+//! Everything is computed on the device in a fixed number of slots, without reading from it. On the CPU, where the host can
+//! look without waiting, padded slots are removed at the end, so that the heads compute no more than they need.
 
 use super::features::StepFeatures;
 use super::samples::{AnchorSamples, MaskSamples, RoiSamples, Samples};
-use crate::boxes::Matcher;
-use crate::config::{RoiConfig, RpnConfig};
-use crate::model::{AnchorSlots, BoxSlots, MaskRcnn, Rois, filter_proposal_slots, image_sizes};
+use crate::config::{ModelConfig, RoiConfig, RpnConfig};
+use crate::model::{
+    AnchorSlots, BoxSlots, MaskRcnn, Rois, RpnOutput, filter_proposals, image_sizes,
+    selection_device,
+};
 use crate::random::Stream;
 use crate::train::input::batch::Batch;
 use crate::train::input::masks::bit_masks;
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, ExecutionError, Int, Tensor, TensorData};
 use mrcnn_kernels::{
     BACKGROUND, IGNORED, MatchThresholds, mask_targets, match_boxes, sampling_scores,
     top_k_segments,
 };
 
-/// Matches and samples on the device. The configured limits must fit
-/// [`selects_on_device`](mrcnn_kernels::selects_on_device).
-pub fn sample_on_device(
+/// Matches and samples. `stream` determines the sample: give every step its own.
+///
+/// A GPU whose kernels cannot select as many boxes as configured leaves it to the CPU, see
+/// [`can_select`](mrcnn_kernels::can_select).
+pub fn sample(
+    model: &MaskRcnn,
+    batch: &Batch,
+    step: &StepFeatures,
+    stream: Stream,
+) -> Result<Samples, ExecutionError> {
+    let ModelConfig { rpn, roi, .. } = model.config();
+    let home = step.rpn.objectness.device().inner();
+    let limits = [
+        rpn.pre_nms_train,
+        rpn.post_nms_train,
+        rpn.batch_per_image,
+        roi.batch_per_image,
+    ];
+    let device = selection_device(&home, &limits)?;
+    if device == home {
+        return sample_in_slots(model, batch, step, stream).dense();
+    }
+    let output = pollster::block_on(step.rpn.clone().untracked().moved(&device))?;
+    let samples = of_output(model, batch, output, step.features.padded, stream);
+    Ok(samples.dense()?.on(&home))
+}
+
+/// [`sample`] with padded slots, on the device of the features; nothing is read.
+pub fn sample_in_slots(
     model: &MaskRcnn,
     batch: &Batch,
     step: &StepFeatures,
     stream: Stream,
 ) -> Samples {
-    let device = step.rpn.objectness.device().inner();
-    let truth = TruthSlots::new(batch, &device);
-    let streams = (0..batch.truths.len()).map(|image| batch.streams(image, stream));
+    let output = step.rpn.clone().untracked();
+    of_output(model, batch, output, step.features.padded, stream)
+}
+
+/// Samples on the device of the RPN's `output`, for images padded to `(height, width)`.
+fn of_output(
+    model: &MaskRcnn,
+    batch: &Batch,
+    output: RpnOutput,
+    padded: (usize, usize),
+    stream: Stream,
+) -> Samples {
+    let ModelConfig {
+        rpn,
+        roi,
+        mask_head,
+        ..
+    } = model.config();
+    let device = output.objectness.device();
+    let gt = GroundTruthSlots::new(batch, &device);
+    let streams = (0..batch.gts.len()).map(|image| batch.streams(image, stream));
     let (anchor_seeds, roi_seeds): (Vec<u64>, Vec<u64>) = streams
         .map(|[anchors, rois]| (anchors.seed(), rois.seed()))
         .unzip();
-    let config = model.config();
-    let rpn = &config.rpn;
-    let anchors = AnchorSlots::new(step.features.padded, &step.rpn.grids, rpn, &device);
-    let output = step.rpn.clone().untracked();
-    let proposals = filter_proposal_slots(
+    let anchors = AnchorSlots::new(padded, &output.grids, rpn, &device);
+    let proposals = filter_proposals(
         output.objectness,
         output.deltas,
         &anchors,
@@ -40,11 +86,9 @@ pub fn sample_on_device(
         rpn,
         [rpn.pre_nms_train, rpn.post_nms_train],
     );
-    let side = config.mask_head.pool * 2;
-    let anchors = sample_anchors(anchors.boxes, &truth, &anchor_seeds, rpn);
-    let (rois, masks) = sample_rois(proposals, &truth, &roi_seeds, &config.roi, side);
+    let (rois, masks) = sample_rois(proposals, &gt, &roi_seeds, roi, mask_head.pool * 2);
     Samples {
-        anchors,
+        anchors: sample_anchors(anchors.boxes, &gt, &anchor_seeds, rpn),
         rois,
         masks,
     }
@@ -52,7 +96,7 @@ pub fn sample_on_device(
 
 /// The ground truth of a batch, without a graph. The number of slots per image is a power of two, so that few shapes
 /// occur.
-struct TruthSlots {
+struct GroundTruthSlots {
     /// `[n, t, 4]`, pixels of the resized images.
     boxes: Tensor<3>,
     /// Classes, `[n, t]`.
@@ -66,21 +110,21 @@ struct TruthSlots {
 /// Minimum number of ground-truth slots per image.
 const LEAST_SLOTS: usize = 16;
 
-impl TruthSlots {
+impl GroundTruthSlots {
     fn new(batch: &Batch, device: &Device) -> Self {
-        let n = batch.truths.len();
-        let most = batch.truths.iter().map(|truth| truth.boxes.len()).max();
+        let n = batch.gts.len();
+        let most = batch.gts.iter().map(|gt| gt.boxes.len()).max();
         let slots = most.unwrap_or(0).next_power_of_two().max(LEAST_SLOTS);
         let mut boxes = vec![[0.0f32; 4]; n * slots];
         let mut labels = vec![0i32; n * slots];
-        for (image, truth) in batch.truths.iter().enumerate() {
-            for (slot, (bbox, &label)) in truth.boxes.iter().zip(&truth.labels).enumerate() {
+        for (image, gt) in batch.gts.iter().enumerate() {
+            for (slot, (bbox, &label)) in gt.boxes.iter().zip(&gt.labels).enumerate() {
                 boxes[image * slots + slot] = *bbox;
                 labels[image * slots + slot] = label as i32;
             }
         }
-        let counts: Vec<i32> = batch.truths.iter().map(|t| t.boxes.len() as i32).collect();
-        let masks = batch.truths.iter().map(|truth| truth.masks.as_slice());
+        let counts: Vec<i32> = batch.gts.iter().map(|t| t.boxes.len() as i32).collect();
+        let masks = batch.gts.iter().map(|gt| gt.masks.as_slice());
         let boxes = TensorData::new(boxes.into_flattened(), [n, slots, 4]);
         Self {
             boxes: Tensor::from_data(boxes, device),
@@ -99,8 +143,8 @@ impl TruthSlots {
 
     /// Matches boxes to the ground truth of their images, see [`match_boxes`].
     fn matches(&self, boxes: Tensor<3>, thresholds: &MatchThresholds) -> Tensor<2, Int> {
-        let (truth, counts) = (self.boxes.clone(), self.counts.clone());
-        match_boxes(boxes, truth, counts, thresholds)
+        let (gt, counts) = (self.boxes.clone(), self.counts.clone());
+        match_boxes(boxes, gt, counts, thresholds)
     }
 
     /// The boxes at the indices `matched [n, k]`; the first box if an index is negative.
@@ -123,8 +167,8 @@ struct Sample {
 }
 
 impl Sample {
-    /// Samples `count` of `matches [n, b]`, at most `quota` objects and background for the rest: the same candidates
-    /// as [`crate::boxes::sample_balanced`].
+    /// Samples `count` of `matches [n, b]`, at most `quota` objects and background for the rest. Whether a candidate is
+    /// sampled is a function of the seed, its index and the other candidates, the same on every device.
     fn draw(matches: Tensor<2, Int>, seeds: &[u64], count: usize, quota: usize) -> Self {
         let [n, total] = matches.dims();
         let device = matches.device();
@@ -157,18 +201,22 @@ impl Sample {
 
 fn sample_anchors(
     anchors: Tensor<3>,
-    truth: &TruthSlots,
+    gt: &GroundTruthSlots,
     seeds: &[u64],
     config: &RpnConfig,
 ) -> AnchorSamples {
-    let thresholds = Matcher::of_anchors(config).thresholds();
-    let matches = truth.matches(anchors.clone(), &thresholds);
+    let thresholds = MatchThresholds {
+        fg_iou: config.fg_iou,
+        bg_iou: config.bg_iou,
+        allow_low_quality: true,
+    };
+    let matches = gt.matches(anchors.clone(), &thresholds);
     let count = config.batch_per_image;
     let quota = (count as f64 * config.positive_fraction) as usize;
     let sample = Sample::draw(matches, seeds, count, quota);
     let ([n, ..], [_, total, _]) = (sample.candidates.dims(), anchors.dims());
     let references = rows(anchors.expand([n, total, 4]), sample.candidates.clone());
-    let objects = truth.boxes_of(sample.matched.clone());
+    let objects = gt.boxes_of(sample.matched.clone());
     let is_object = sample.is_object();
     AnchorSamples {
         index: sample.candidates,
@@ -180,23 +228,27 @@ fn sample_anchors(
 
 fn sample_rois(
     proposals: BoxSlots,
-    truth: &TruthSlots,
+    gt: &GroundTruthSlots,
     seeds: &[u64],
     config: &RoiConfig,
     side: usize,
 ) -> (RoiSamples, MaskSamples) {
     let is_proposal = proposals.scores.greater_elem(f32::NEG_INFINITY);
-    let candidates = Tensor::cat(vec![proposals.boxes, truth.boxes.clone()], 1);
-    let is_candidate = Tensor::cat(vec![is_proposal, truth.valid()], 1);
-    let thresholds = Matcher::of_rois(config).thresholds();
-    let matches = truth.matches(candidates.clone(), &thresholds);
+    let candidates = Tensor::cat(vec![proposals.boxes, gt.boxes.clone()], 1);
+    let is_candidate = Tensor::cat(vec![is_proposal, gt.valid()], 1);
+    let thresholds = MatchThresholds {
+        fg_iou: config.fg_iou,
+        bg_iou: config.bg_iou,
+        allow_low_quality: false,
+    };
+    let matches = gt.matches(candidates.clone(), &thresholds);
     let matches = matches.mask_fill(is_candidate.bool_not(), IGNORED);
     let count = config.batch_per_image;
     let quota = (count as f64 * config.positive_fraction) as usize;
     let sample = Sample::draw(matches, seeds, count, quota);
     let boxes = rows(candidates, sample.candidates.clone());
     let is_object = sample.is_object();
-    let labels = truth.labels.clone();
+    let labels = gt.labels.clone();
     let labels = labels.gather(1, sample.matched.clone().clamp_min(0));
     let labels = labels.mask_fill(is_object.clone().bool_not(), 0);
     let masks = {
@@ -205,7 +257,7 @@ fn sample_rois(
         let boxes = boxes.clone().narrow(1, 0, quota);
         let matched = sample.matched.clone().narrow(1, 0, quota);
         let [n, ..] = boxes.dims();
-        let targets = mask_targets(boxes.clone(), matched.clone(), truth.masks.clone(), side);
+        let targets = mask_targets(boxes.clone(), matched.clone(), gt.masks.clone(), side);
         MaskSamples {
             rois: Rois::from_slots(boxes),
             labels: labels.clone().narrow(1, 0, quota).reshape([n * quota]),
@@ -214,7 +266,7 @@ fn sample_rois(
         }
     };
     let [n, k, _] = boxes.dims();
-    let objects = truth.boxes_of(sample.matched.clone());
+    let objects = gt.boxes_of(sample.matched.clone());
     let deltas = encode(objects, boxes.clone(), config.box_weights, is_object);
     let rois = RoiSamples {
         rois: Rois::from_slots(boxes),

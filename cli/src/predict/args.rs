@@ -1,0 +1,45 @@
+//! Arguments of `mrcnn-cli predict`.
+
+use crate::shared::{ModelArgs, PrintFormat};
+use clap::Args;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct PredictArgs {
+    /// Images, folders of images, datasets, or patterns such as 'photos/**/*.jpg'
+    #[arg(required = true, value_name = "IMAGES")]
+    pub images: Vec<OsString>,
+    /// Split of a dataset; by default val, or the only one
+    #[arg(long, value_name = "NAME")]
+    pub split: Option<String>,
+    /// Include subfolders
+    #[arg(long)]
+    pub recursive: bool,
+    /// Skip images that are already done in --out
+    #[arg(long)]
+    pub resume: bool,
+    /// Weights of `train` or `convert`, or any that `convert` reads; by default the newest best.safetensors under runs/
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    /// Folder for the overlays, detections.json and images.json; a number is appended if it exists
+    #[arg(long, value_name = "DIR", default_value = "runs/predict")]
+    pub out: PathBuf,
+    /// Score threshold: detections with a lower score are left out
+    #[arg(long, default_value_t = 0.5)]
+    pub score: f32,
+    /// What is printed; the files are written in any case
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: PrintFormat,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  mrcnn-cli predict photo.jpg
+  mrcnn-cli predict photos 'more/**/*.png' --weights best.safetensors --score 0.7
+  mrcnn-cli predict photo.jpg --set image.min_size=400 --backend wgpu
+  mrcnn-cli predict shapes --split val --weights best.safetensors --score 0.05
+  mrcnn-cli predict photo.jpg --format json | jq '.[].bbox'";

@@ -1,0 +1,160 @@
+//! Arguments that several commands share.
+
+use crate::stall;
+use crate::terminal::note;
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use mrcnn_backends::{BackendKind, Precision, Resolved, Selected, select_nth};
+use mrcnn_core::Config;
+use mrcnn_core::config::PRESETS;
+use mrcnn_core::eval::AreaProtocol;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+pub struct BackendArgs {
+    /// Backend: auto selects CUDA, then a GPU through wgpu (Vulkan, Metal, DirectX 12), then the CPU;
+    /// wgpu-gl is OpenGL, which is slow and can stall
+    #[arg(long, default_value = "auto", value_parser = ["auto", "cpu", "wgpu", "wgpu-gl", "cuda"])]
+    backend: String,
+    /// Dtype of activations and matrix products: auto is tf32 on CUDA GPUs from sm80 on, f16
+    /// on sm70 and sm75, and otherwise f32; `doctor` lists what a device supports
+    #[arg(long, value_parser = ["auto", "f32", "tf32", "f16", "bf16"])]
+    precision: Option<String>,
+}
+
+impl BackendArgs {
+    /// Selects the device and prints it.
+    pub fn select(&self) -> Result<Selected> {
+        self.select_as(self.kind()?, 0, true)
+    }
+
+    /// The precision on a device, auto by default; printed if `print`.
+    pub fn precision(&self, backend: &Selected, print: bool) -> Result<Resolved> {
+        let requested: Precision = self.precision.as_deref().unwrap_or("auto").parse()?;
+        let precision = requested.resolve(&backend.device)?;
+        if print {
+            print_precision(precision);
+        }
+        Ok(precision)
+    }
+
+    /// The requested precision as an override of the configuration.
+    pub fn precision_override(&self) -> Option<String> {
+        let requested = self.precision.as_deref()?;
+        Some(format!("train.precision={requested}"))
+    }
+
+    /// The requested backend.
+    pub fn kind(&self) -> Result<BackendKind> {
+        Ok(self.backend.parse()?)
+    }
+
+    /// Selects the device for the process `local_rank` of this machine; printed if `print`.
+    pub fn select_as(&self, kind: BackendKind, local_rank: usize, print: bool) -> Result<Selected> {
+        let selected = select_nth(kind, local_rank)?;
+        if print {
+            note!("backend: {selected}");
+            if let Some(warning) = &selected.warning {
+                note!("warning: {warning}");
+            }
+        }
+        stall::watch(&selected)?;
+        Ok(selected)
+    }
+}
+
+/// Prints the selected precision and the reason.
+pub fn print_precision(precision: Resolved) {
+    note!(
+        "precision: {} ({})",
+        precision.precision(),
+        precision.reason()
+    );
+}
+
+#[derive(Debug, Args)]
+pub struct OverrideArgs {
+    /// Changes one setting, e.g. --set train.steps=500; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Arguments that `eval` and `predict` share.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// TOML file or preset instead of the configuration stored in the weights
+    #[arg(long, value_name = "FILE")]
+    config: Option<String>,
+    #[command(flatten)]
+    pub backend: BackendArgs,
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
+}
+
+impl ModelArgs {
+    /// The configuration that replaces the stored one.
+    pub fn config(&self) -> Result<Option<Config>> {
+        self.config
+            .as_deref()
+            .map(|name| load_config(Some(name)))
+            .transpose()
+    }
+}
+
+/// Output format of `predict` and `doctor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PrintFormat {
+    /// Human-readable lines
+    Table,
+    /// JSON for programs; for `predict`, COCO results as in detections.json
+    Json,
+}
+
+/// Area that groups masks into small, medium and large.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Area {
+    /// The mask's own area, as in Detectron2
+    Mask,
+    /// The area of the detection's box, as in pycocotools if results have boxes
+    Box,
+}
+
+impl From<Area> for AreaProtocol {
+    fn from(area: Area) -> Self {
+        match area {
+            Area::Mask => Self::Mask,
+            Area::Box => Self::Box,
+        }
+    }
+}
+
+/// A file, a preset if no such file exists, or the defaults.
+pub fn load_config(name: Option<&str>) -> Result<Config> {
+    let Some(name) = name else {
+        return Ok(Config::default());
+    };
+    let path = Path::new(name);
+    match PRESETS.iter().find(|(preset, _)| *preset == name) {
+        Some((_, text)) if !path.exists() => Ok(Config::parse(text, path, &[])?),
+        _ => Config::load(Some(path), &[]).context("--config"),
+    }
+}
+
+/// Creates the folder, or `-2`, `-3` and so on if it is in use.
+pub fn free_folder(path: &Path) -> Result<PathBuf> {
+    let path = mrcnn_core::train::free_name(path);
+    std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_loads() {
+        for (name, _) in PRESETS {
+            load_config(Some(name)).unwrap();
+        }
+    }
+}

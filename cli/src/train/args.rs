@@ -1,0 +1,99 @@
+//! Arguments of `mrcnn-cli train`.
+
+use super::recipe::RecipeArgs;
+use crate::ranks::RankArgs;
+use crate::shared::{Area, BackendArgs, OverrideArgs, load_config};
+use anyhow::{Result, anyhow};
+use clap::Args;
+use mrcnn_backends::Precision;
+use mrcnn_core::Config;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct TrainArgs {
+    /// TOML file, or a preset: quickstart, nuclei, r50_fpn_1x_coco, r50_fpn_3x_coco,
+    /// r50_fpn_reference
+    #[arg(long, value_name = "FILE")]
+    config: Option<String>,
+    /// Dataset folder or annotation file (data.dir)
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Folder of the images, needed if --data does not determine it (data.images)
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
+    /// Run folder; a number is appended if it exists
+    #[arg(long, value_name = "DIR", default_value = "runs/train")]
+    pub out: PathBuf,
+    /// Resume the run in this folder from its newest checkpoint, with its args.toml
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "data", "images", "out", "weights", "seed"])]
+    pub resume: Option<PathBuf>,
+    /// Initial weights: ours, torchvision's (a detector or a ResNet), Detectron2's or
+    /// TensorFlow's; without --config their settings are used too
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    /// Seed of all random numbers (train.seed)
+    #[arg(long)]
+    seed: Option<u64>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    #[command(flatten)]
+    pub backend: BackendArgs,
+    #[command(flatten)]
+    pub ranks: RankArgs,
+    #[command(flatten)]
+    overrides: OverrideArgs,
+    /// Area that groups masks by size
+    #[arg(long, value_enum, default_value = "mask")]
+    pub area: Area,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  mrcnn-cli train --config quickstart --data shapes
+  mrcnn-cli train --config my.toml --backend cuda --set train.learning_rate=0.01 --seed 3
+  mrcnn-cli train --weights resnet50.pth --data mine --epochs 20 --eval-every 500 --patience 5
+  mrcnn-cli train --config my.toml --gpus 8
+  mpirun -np 4 mrcnn-cli train --config my.toml --backend cpu
+  mrcnn-cli train --resume runs/train";
+
+impl TrainArgs {
+    /// Everything that changes a setting; `--set` is last, so that it takes precedence.
+    pub fn overrides(&self) -> Vec<String> {
+        let mut overrides = self.recipe.overrides();
+        overrides.extend(self.backend.precision_override());
+        overrides.extend(self.overrides.set.iter().cloned());
+        overrides
+    }
+
+    /// The configuration: the file or preset, otherwise that of the weights; then `--data`, `--seed` and
+    /// `--set`.
+    pub fn config(&self, weights: Option<&Config>) -> Result<Config> {
+        let mut config = match (&self.config, weights) {
+            (None, Some(weights)) => {
+                let mut config = weights.clone();
+                // They depend on the data and on the device.
+                config.model.num_classes = 0;
+                config.train.precision = Precision::Auto;
+                config
+            }
+            (name, _) => load_config(name.as_deref())?,
+        };
+        if let Some(dir) = &self.data {
+            config.data.dir = dir.clone();
+            config.data.images = PathBuf::new();
+        }
+        if let Some(images) = &self.images {
+            config.data.images = images.clone();
+        }
+        config.train.seed = self.seed.unwrap_or(config.train.seed);
+        let config = config.with(&self.overrides())?;
+        config.check()?;
+        if config.data.dir.as_os_str().is_empty() {
+            return Err(anyhow!(
+                "no dataset: give --data DIR or data.dir in the configuration"
+            ));
+        }
+        Ok(config)
+    }
+}
