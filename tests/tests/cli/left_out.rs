@@ -35,7 +35,7 @@ fn truncated(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         ("most", bytes[..part(0.98)].to_vec()),
         ("half", bytes[..part(0.5)].to_vec()),
         ("zeroed_end", zeroed(part(0.6), length)),
-        ("zeroed_block", zeroed(part(0.5), part(0.5) + 4096)),
+        ("zeroed_block", zeroed(part(0.4), part(0.4) + 4096)),
         ("no_end_marker", bytes[..length - 2].to_vec()),
         (
             "early_end_marker",
