@@ -35,7 +35,7 @@ fn truncated(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         ("most", bytes[..part(0.98)].to_vec()),
         ("half", bytes[..part(0.5)].to_vec()),
         ("zeroed_end", zeroed(part(0.6), length)),
-        ("zeroed_block", zeroed(part(0.5), part(0.5) + 4096)),
+        ("zeroed_block", zeroed(part(0.4), part(0.4) + 4096)),
         ("no_end_marker", bytes[..length - 2].to_vec()),
         (
             "early_end_marker",
@@ -67,7 +67,7 @@ fn every_kind_of_truncated_file_is_named_by_check_and_predict() {
     render_shapes(at, 2, 1);
     let whole = jpeg(160, 120);
     let mut kinds = truncated(&whole);
-    let png = read_bytes(&at.join("shapes/val/000001.png"));
+    let png = read_bytes(&at.join("shapes/train/000001.png"));
     kinds.push(("png", png[..png.len() * 6 / 10].to_vec()));
     for (index, (name, bytes)) in kinds.iter().enumerate() {
         add(
