@@ -125,6 +125,7 @@ fn documentation(key: &str) -> Option<String> {
             Some(comment) => text.push(comment.trim()),
             None if line.starts_with(&field) => return Some(text.join(" ")),
             None if line == "}" => return None,
+            None if line.starts_with("#[") => {}
             None => text.clear(),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{Table, json, setting, text, trained};
 use crate::{SMALL, cli_error, cli_ok};
+use safetensors::SafeTensors;
 use std::path::Path;
 
 fn quickstart(at: &Path, out: &str, more: &[&str]) {
@@ -86,6 +87,23 @@ pub const CONVERT: Table = &[
         cli_ok(at, &args);
         let header = std::fs::read(at.join("named.safetensors")).expect("weights");
         assert!(String::from_utf8_lossy(&header[..20_000]).contains("three"));
+    }),
+    ("--prefix", |at| {
+        convert(at, &["--to=torchvision", "--out=one.safetensors"]);
+        let bytes = std::fs::read(at.join("one.safetensors")).expect("weights");
+        let one = SafeTensors::deserialize(&bytes).expect("safetensors");
+        let tensors = one.tensors();
+        let both = ["model.", "ema_model."].into_iter().flat_map(|prefix| {
+            let named = tensors.iter();
+            named.map(move |(name, tensor)| (format!("{prefix}{name}"), tensor.clone()))
+        });
+        let both = safetensors::serialize(both, None).expect("safetensors");
+        std::fs::write(at.join("both.safetensors"), both).expect("weights");
+        let mut args = vec!["convert", "both.safetensors", "--out=ema.safetensors"];
+        assert!(cli_error(at, &args).contains("--prefix"));
+        args.push("--prefix=ema_model.");
+        cli_ok(at, &args);
+        assert!(at.join("ema.safetensors").is_file());
     }),
     ("--set", |at| {
         convert(at, &["--set=model.norm_eps=0.5", "--out=eps.safetensors"]);
