@@ -13,10 +13,11 @@ pub fn gpu() -> Result<Selected, BackendError> {
 
 /// Duration of `times` runs of `work`, for criterion's `iter_custom`.
 ///
-/// Wall time, or with `MRCNN_BENCH_CLOCK=cpu` the CPU time of all threads of this process. On a software adapter these
+/// Wall time, or with `MRCNN_BENCH_CLOCK=cpu` (`processor` before) the CPU time of all threads of this process. On a software adapter these
 /// threads also do the work of the device, and CPU time hardly depends on the other load of a shared machine.
 pub fn time<T>(times: u64, mut work: impl FnMut() -> T) -> Duration {
-    let is_cpu_time = std::env::var("MRCNN_BENCH_CLOCK").is_ok_and(|clock| clock == "cpu");
+    let is_cpu_time = std::env::var("MRCNN_BENCH_CLOCK")
+        .is_ok_and(|clock| clock == "cpu" || clock == "processor");
     let (start, cpu) = (Instant::now(), cpu_time::ProcessTime::now());
     for _ in 0..times {
         std::hint::black_box(work());
