@@ -33,7 +33,7 @@ pub fn wants_memory(text: &str) -> bool {
         "outofmemory",
         "out_of_memory",
         "buffertoobig",
-        "too large",
+        "greater than the maximum buffer size",
         "can't allocate buffer",
     ];
     signs.iter().any(|sign| text.contains(sign))
@@ -58,12 +58,15 @@ mod tests {
             "CUDA_ERROR_OUT_OF_MEMORY, 2",
             "wgpu error: Out of Memory",
             "can't allocate buffer of size: 222822400",
+            "Buffer size 5368709120 is greater than the maximum buffer size (4294967296)",
         ] {
             let whole = format!("Several failures at once\n  {reason}\nNo backtrace available");
             let line = out_of_memory(&failed(&whole)).expect("a line about memory");
             assert!(line.ends_with(reason), "{line}");
         }
-        assert_eq!(out_of_memory(&failed("the device was lost")), None);
+        for reason in ["the device was lost", "index too large for the axis"] {
+            assert_eq!(out_of_memory(&failed(reason)), None);
+        }
     }
 
     #[test]

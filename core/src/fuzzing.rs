@@ -1,5 +1,4 @@
-//! Entry points for fuzzers (`tests/tests/fuzz`, `fuzz/`): parsers of untrusted files, called with bytes. Not part of
-//! the API.
+//! Entry points for fuzzers (`tests/tests/fuzz`): parsers of untrusted files, called with bytes. Not part of the API.
 //!
 //! Every function returns whether the input was accepted; rejecting it is no failure. A failure is a panic, or more
 //! memory or time than the input justifies.

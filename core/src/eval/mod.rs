@@ -187,10 +187,16 @@ fn categories(classes: &Classes) -> Vec<Category> {
     named
         .map(|(&id, name)| Category {
             id,
-            name: name.clone(),
+            name: category_name(id, Some(name)),
             ..Default::default()
         })
         .collect()
+}
+
+/// The name of a category, or its id if it has none, because hotcoco prints a warning for an empty name.
+fn category_name(id: u64, name: Option<&str>) -> String {
+    let name = name.filter(|name| !name.is_empty());
+    name.map_or_else(|| format!("category {id}"), String::from)
 }
 
 fn annotations<'a>(

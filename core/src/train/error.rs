@@ -31,6 +31,9 @@ pub enum LoadError {
     /// Every image of a batch was left out.
     #[error("no image of a batch could be read; run `mrcnn-cli dataset check`")]
     NothingLeft,
+    /// A decoding thread panicked, and printed the reason.
+    #[error("a loader thread panicked; its message on standard error has the location of the bug")]
+    Panicked,
     /// The decoding threads cannot be started.
     #[error("cannot start the loader threads: {0}; lower data.workers")]
     Threads(#[from] rayon::ThreadPoolBuildError),

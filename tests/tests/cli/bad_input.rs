@@ -166,3 +166,28 @@ fn command_line_errors_have_a_fix() {
         "{error}"
     );
 }
+
+/// An invalid instruction set is rejected when the device is selected, not in the first kernel.
+#[test]
+fn an_instruction_set_that_the_cpu_lacks_is_rejected() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    render_shapes(at, 4, 1);
+    let mut args = train_args();
+    args.push("--out=run");
+    let output = std::process::Command::new(crate::binary())
+        .args(args)
+        .current_dir(at)
+        .env("MRCNN_CPU_ISA", "sse9")
+        .output()
+        .expect("a process");
+    let text = shown(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(!text.contains("panicked"), "{text}");
+    assert_eq!(text.matches("error: ").count(), 1, "{text}");
+    assert!(
+        text.contains("MRCNN_CPU_ISA=\"sse9\"") && text.contains("plain"),
+        "{text}"
+    );
+    assert!(!at.join("run").exists(), "nothing is written");
+}

@@ -4,6 +4,7 @@ mod adapters;
 mod bad_input;
 mod convert;
 mod evidence;
+mod full_disk;
 mod left_out;
 mod modes;
 mod options;

@@ -46,56 +46,82 @@ pub fn tensors(file: &Path) -> Vec<u8> {
     bytes[8 + header..].to_vec()
 }
 
-/// Kills a training run once its log has `lines` lines and a bit of time has passed.
-fn kill_after(at: &Path, out: &str, lines: usize, more: Duration) {
+/// Kills a training run after `time`, but not before its first checkpoint.
+fn kill_after(at: &Path, out: &str, time: Duration) {
+    let started = Instant::now();
     let mut child = Command::new(crate::binary())
         .args(arguments(out))
+        .arg("--set=train.eval_every=4")
         .current_dir(at)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("a process");
-    let log = at.join(out).join("metrics.jsonl");
-    let count = || std::fs::read_to_string(&log).map_or(0, |text| text.lines().count());
-    let started = Instant::now();
-    while count() < lines && started.elapsed() < Duration::from_secs(120) {
+    let first = at.join(out).join("checkpoints/00000003");
+    while !first.exists() && started.elapsed() < Duration::from_secs(120) {
         sleep(Duration::from_millis(2));
     }
-    sleep(more);
+    sleep(time.saturating_sub(started.elapsed()));
     child.kill().expect("SIGKILL");
     child.wait().expect("its end");
 }
 
+/// The records of the evaluations of a run, as text.
+fn evaluations(run: &Path) -> Vec<String> {
+    let mut all = records(run, "eval");
+    for record in &mut all {
+        record.as_object_mut().expect("an object").remove("seconds");
+    }
+    all.iter().map(ToString::to_string).collect()
+}
+
+/// Kills at random times of a run with evaluations and checkpoints: during a step, an evaluation or a write.
 #[test]
 fn a_killed_run_resumes_bit_equal() {
+    const KILLS: usize = 20;
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    render_shapes(at, 5, 1);
+    render_shapes(at, 5, 3);
     let args = arguments("whole");
-    cli_ok(at, &args.iter().map(String::as_str).collect::<Vec<_>>());
-    let wanted = losses(&at.join("whole"));
-    assert_eq!(wanted.len(), STEPS);
+    let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
+    args.push("--set=train.eval_every=4");
+    let started = Instant::now();
+    cli_ok(at, &args);
+    let took = started.elapsed();
+    let wanted = (losses(&at.join("whole")), evaluations(&at.join("whole")));
+    assert_eq!((wanted.0.len(), wanted.1.len()), (STEPS, 3));
+    let now = std::time::SystemTime::now();
+    let since = now.duration_since(std::time::UNIX_EPOCH).expect("a clock");
+    let mut state = since.as_nanos() as u64 | 1;
     let mut cut = 0;
-    for attempt in 0..10 {
-        // At any time after the first checkpoint, during a step or a write.
+    for attempt in 0..KILLS {
+        // xorshift64.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let time = took.mul_f64((state >> 11) as f64 / (1u64 << 53) as f64);
         let out = format!("killed{attempt}");
-        let lines = 4 + attempt % (STEPS - 4);
-        kill_after(at, &out, lines, Duration::from_millis(attempt as u64 * 7));
-        cut += usize::from(!at.join(&out).join("best.safetensors").exists());
+        kill_after(at, &out, time);
+        // Its last line may be cut.
+        let log = std::fs::read_to_string(at.join(&out).join("metrics.jsonl")).expect("a log");
+        cut += usize::from(log.matches("\"eval\"").count() < wanted.1.len());
         cli_ok(at, &["train", "--backend=cpu", "--resume", &out]);
-        assert_eq!(losses(&at.join(&out)), wanted, "killed after {lines} steps");
+        let found = (losses(&at.join(&out)), evaluations(&at.join(&out)));
+        assert_eq!(found, wanted, "killed after {time:?} of {took:?}");
         for file in [
+            "best.safetensors",
             "last.safetensors",
             "checkpoints/00000012/optimizer.safetensors",
         ] {
             let [found, wanted] = [&out, "whole"].map(|run| tensors(&at.join(run).join(file)));
-            assert!(found == wanted, "{out}: {file} differs");
+            assert!(
+                found == wanted,
+                "{out}: {file} differs, killed after {time:?}"
+            );
         }
     }
-    assert!(
-        cut >= 5,
-        "only {cut} of 10 runs were killed before their end"
-    );
+    println!("{KILLS} of {KILLS} runs resumed bit-equal, {cut} of them killed before their end");
+    assert!(cut >= KILLS / 2, "only {cut} were killed before their end");
 }
 
 #[test]

@@ -131,7 +131,7 @@ impl Mutator {
 
     fn step(&mut self, bytes: &mut Vec<u8>, seeds: &[Vec<u8>]) {
         let place = self.below(bytes.len().max(1));
-        match self.below(9) {
+        match self.below(10) {
             0 if !bytes.is_empty() => bytes[place] ^= 1 << self.below(8),
             1 if !bytes.is_empty() => bytes[place] = self.next() as u8,
             2 => bytes.truncate(place),
@@ -176,10 +176,41 @@ impl Mutator {
                     .repeat(1 + self.below(16));
                 bytes.splice(place..place, part);
             }
+            8 => self.change_number(bytes, place),
             _ => {
                 let value = self.next() as u8;
                 bytes.insert(place.min(bytes.len()), value);
             }
         }
+    }
+
+    /// Replaces the next decimal number, so that a text file stays one.
+    fn change_number(&mut self, bytes: &mut Vec<u8>, place: usize) {
+        const NUMBERS: [&[u8]; 12] = [
+            b"0",
+            b"1",
+            b"2",
+            b"-1",
+            b"0.5",
+            b"29",
+            b"30",
+            b"41",
+            b"1e6",
+            b"999999.5",
+            b"4294967295",
+            b"1e999",
+        ];
+        let is_number = |byte: &u8| byte.is_ascii_digit() || b".-".contains(byte);
+        let rest = bytes.get(place..).unwrap_or_default();
+        let Some(start) = rest.iter().position(is_number) else {
+            return;
+        };
+        let length = rest[start..]
+            .iter()
+            .take_while(|byte| is_number(byte))
+            .count();
+        let number = NUMBERS[self.below(NUMBERS.len())];
+        let start = place + start;
+        bytes.splice(start..start + length, number.iter().copied());
     }
 }

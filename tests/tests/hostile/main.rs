@@ -3,6 +3,7 @@
 //! A test binary of its own, because it counts allocations.
 
 mod amplify;
+mod datasets;
 
 use mrcnn_core::weights::import::{ImportOptions, import};
 use mrcnn_tests::tensorflow_file;
@@ -48,6 +49,9 @@ fn hostile_files_are_refused() {
     amplify::tables(folder.path());
     amplify::networks(&file);
     amplify::values(&file);
+    datasets::coco(folder.path());
+    datasets::results(folder.path());
+    datasets::lvis(folder.path());
     refused(&folder.path().join("absent.pth"), "No such file");
     refused(&file("empty.safetensors", b""), "0 bytes");
     refused(

@@ -18,6 +18,7 @@ mod overfit;
 mod own_data;
 mod precision;
 mod prediction;
+mod rank_endings;
 mod ranks;
 mod reads;
 mod recipes;

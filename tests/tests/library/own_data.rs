@@ -10,13 +10,15 @@ use mrcnn_core::eval::Metrics;
 use mrcnn_core::train::{Observer, Outcome, StepReport, TrainError, Trainer};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Images in memory with one box each; counts how often pixels are loaded.
 #[derive(Default)]
 struct Boxes {
     asked: AtomicUsize,
     broken: bool,
+    /// Whether loading pixels panics, because of a bug in the source.
+    panics: AtomicBool,
 }
 
 impl DatasetSource for Boxes {
@@ -43,6 +45,7 @@ impl DatasetSource for Boxes {
     }
 
     fn image(&self, index: usize) -> Result<RgbImage, SourceError> {
+        assert!(!self.panics.load(Ordering::SeqCst), "a bug in the source");
         self.asked.fetch_add(1, Ordering::SeqCst);
         match self.broken && index == 2 {
             true => Err("out of paper".into()),
@@ -151,4 +154,21 @@ fn an_image_that_the_source_cannot_give_is_named() {
         "{error}"
     );
     assert!(!folder.path().join("run").exists());
+}
+
+/// A panic of a source is reported with its name, and the run is saved as for other errors.
+#[test]
+fn a_source_that_panics_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path().join("run");
+    let source = Arc::new(Boxes::default());
+    let run = trainer(&at, &source).expect("a trainer");
+    source.panics.store(true, Ordering::SeqCst);
+    let error = run.run(run.new_model(), &mut ()).expect_err("no batch");
+    let message = error.to_string();
+    assert!(
+        message.contains("box ") && message.contains("it panicked"),
+        "{message}"
+    );
+    assert!(at.join("checkpoints/00000000/manifest.json").is_file());
 }

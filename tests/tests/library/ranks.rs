@@ -22,7 +22,7 @@ const WORLD: usize = 2;
 
 /// Two ranks as threads of this process, which exchange bytes through memory.
 #[derive(Clone, Debug)]
-struct Threads {
+pub(super) struct Threads {
     rank: usize,
     barrier: Arc<Barrier>,
     bytes: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -31,7 +31,7 @@ struct Threads {
 }
 
 impl Threads {
-    fn ranks() -> [Self; WORLD] {
+    pub(super) fn ranks() -> [Self; WORLD] {
         let one = Self {
             rank: 0,
             barrier: Arc::new(Barrier::new(WORLD)),

@@ -30,6 +30,10 @@ pub struct Limits {
     pub head: Duration,
     /// Maximum duration of a body.
     pub body: Duration,
+    /// Maximum duration of a response, from the complete body to the prediction; then the status is 504.
+    pub predict: Duration,
+    /// Maximum duration for which a client accepts no bytes of a response.
+    pub write: Duration,
     /// Maximum duration of accepted requests after Ctrl-C.
     pub stop: Duration,
 }
@@ -48,6 +52,8 @@ impl Default for Limits {
             pixels: 25_000_000,
             head: Duration::from_secs(10),
             body: Duration::from_secs(10),
+            predict: Duration::from_secs(60),
+            write: Duration::from_secs(10),
             stop: Duration::from_secs(60),
         }
     }
@@ -58,7 +64,8 @@ const MAX_COUNT: usize = 1 << 16;
 
 impl Limits {
     pub const HELP: &str = "keys: listen=127.0.0.1:8080 backend=auto score=0.5 batch=8 wait_ms=5 \
-        queue=64 connections=128 bytes=8388608 pixels=25000000 head_ms=10000 body_ms=10000 stop_ms=60000";
+        queue=64 connections=128 bytes=8388608 pixels=25000000 head_ms=10000 body_ms=10000 predict_ms=60000 \
+        write_ms=10000 stop_ms=60000";
 
     /// The defaults with settings of the form `key=value`.
     pub fn parse(settings: &[String]) -> Result<Self, String> {
@@ -91,6 +98,8 @@ impl Limits {
             "pixels" => self.pixels = value.parse().ok()?,
             "head_ms" => self.head = duration()?,
             "body_ms" => self.body = duration()?,
+            "predict_ms" => self.predict = duration()?,
+            "write_ms" => self.write = duration()?,
             "stop_ms" => self.stop = duration()?,
             _ => return None,
         }

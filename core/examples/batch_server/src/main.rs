@@ -8,6 +8,7 @@
 //! response is 503 with Retry-After. Ctrl-C and SIGTERM end the server after all accepted requests are answered.
 
 mod batcher;
+mod deadline;
 mod limits;
 mod refusal;
 mod routes;

@@ -17,6 +17,8 @@ pub enum Refusal {
     Pixels(String),
     /// The queue is full.
     Busy,
+    /// The prediction took too long.
+    Late,
     /// The device or the worker failed.
     Failed,
 }
@@ -44,6 +46,10 @@ impl IntoResponse for Refusal {
             Self::Busy => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "too many images are waiting; try again later".into(),
+            ),
+            Self::Late => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "the prediction took too long; try again later".into(),
             ),
             Self::Failed => (
                 StatusCode::INTERNAL_SERVER_ERROR,

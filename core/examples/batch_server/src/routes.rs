@@ -12,6 +12,8 @@ use mrcnn_core::image::decode::dimensions_bytes;
 use serde::Deserialize;
 use std::path::Path;
 use std::sync::Arc;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 struct Server {
     queue: Queue,
@@ -42,13 +44,16 @@ async fn predict(
     request: Request,
 ) -> Result<Json<Vec<DetectionRecord>>, Refusal> {
     let body = Bytes::from_request(request, &server);
-    let bytes = match tokio::time::timeout(server.limits.body, body).await {
+    let bytes = match timeout(server.limits.body, body).await {
         Err(_) => return Err(Refusal::Slow),
         Ok(Err(error)) => return Err(Refusal::Body(error.status(), error.body_text())),
         Ok(Ok(bytes)) => bytes,
     };
     // Checked by the header alone, because a small file can declare gigabytes.
-    let size = dimensions_bytes(&bytes, Path::new("the image"));
+    let header = bytes.clone();
+    // On another thread, because other connections wait while this one works.
+    let size = spawn_blocking(move || dimensions_bytes(&header, Path::new("the image")));
+    let size = size.await.map_err(|_| Refusal::Failed)?;
     let size = size.map_err(Refusal::of_header)?;
     let (pixels, max) = (u64::from(size.0) * u64::from(size.1), server.limits.pixels);
     if pixels > max {
@@ -56,6 +61,8 @@ async fn predict(
         let error = format!("the image has {width}x{height} pixels; the limit is {max} pixels");
         return Err(Refusal::Pixels(error));
     }
-    let prediction = server.queue.predict(bytes, size).await?;
+    // An image that is given up is not predicted: the worker skips jobs that nobody waits for.
+    let prediction = timeout(server.limits.predict, server.queue.predict(bytes, size)).await;
+    let prediction = prediction.map_err(|_| Refusal::Late)??;
     Ok(Json(prediction.to_coco(parameters.image_id)))
 }

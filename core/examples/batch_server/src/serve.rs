@@ -1,5 +1,6 @@
 //! Connections: limits and shutdown.
 
+use crate::deadline::Deadline;
 use crate::limits::Limits;
 use axum::Router;
 use hyper::server::conn::http1;
@@ -41,7 +42,7 @@ pub async fn serve(router: Router, limits: &Limits) -> io::Result<()> {
             .timer(TokioTimer::new())
             .header_read_timeout(limits.head)
             .serve_connection(
-                TokioIo::new(stream),
+                TokioIo::new(Deadline::new(stream, limits.write)),
                 TowerToHyperService::new(router.clone()),
             );
         let connection = graceful.watch(connection);

@@ -5,7 +5,7 @@ use super::faults::Faults;
 use super::input::Input;
 use crate::data::json::{Field, Section, parse_element};
 use crate::data::raw::{RawAnnotation, RawCategory, RawImage};
-use crate::eval::EvalError;
+use crate::eval::{EvalError, category_name};
 use hotcoco::{Category, Image};
 use std::collections::{HashMap, HashSet};
 
@@ -96,9 +96,10 @@ fn image(raw: RawImage) -> Result<Image, String> {
 }
 
 fn category(raw: RawCategory) -> Result<Category, String> {
+    let (id, name) = (raw.id.required("id")?.0, raw.name.value());
     Ok(Category {
-        id: raw.id.required("id")?.0,
-        name: raw.name.value().map(|name| name.0).unwrap_or_default(),
+        id,
+        name: category_name(id, name.map(|name| name.0).as_deref()),
         ..Default::default()
     })
 }

@@ -56,7 +56,9 @@ impl Loader {
 
     /// The next batch; `None` after the last step.
     pub fn next_batch(&self) -> Option<Result<Batch, LoadError>> {
-        self.batches.recv().ok()?.recv().ok()
+        let batch = self.batches.recv().ok()?.recv();
+        // A thread that ends without a batch has panicked.
+        Some(batch.unwrap_or(Err(LoadError::Panicked)))
     }
 }
 

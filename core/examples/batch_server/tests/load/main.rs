@@ -9,8 +9,8 @@ use images::{TestImage, bomb, good_images, weights};
 use mrcnn_core::Rle;
 use mrcnn_core::data::DetectionRecord;
 use process::Server;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,65 @@ fn bad_bodies(good: &[u8]) -> Vec<Bad> {
     ]
 }
 
+/// Clients that send requests until the server accepts no more, and never read a response.
+struct UnreadClients(Vec<TcpStream>);
+
+impl UnreadClients {
+    const COUNT: usize = 64;
+
+    /// Connects all clients. Returns when the server accepts no more bytes from any of them, because the buffers of
+    /// both sockets are full of responses.
+    fn connect(server: SocketAddr) -> Self {
+        let client = || {
+            let mut stream = connect(server);
+            let requests = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1000);
+            stream
+                .set_write_timeout(Some(Duration::from_millis(300)))
+                .expect("a timeout");
+            // Far more responses than all buffers hold.
+            for _ in 0..1000 {
+                if let Err(error) = stream.write_all(&requests) {
+                    assert!(
+                        matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+                        "{error}"
+                    );
+                    return stream;
+                }
+            }
+            panic!("the server reads requests of a client that reads no response");
+        };
+        std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..Self::COUNT).map(|_| scope.spawn(client)).collect();
+            let clients = clients.into_iter().map(|client| client.join());
+            Self(clients.map(|client| client.expect("a client")).collect())
+        })
+    }
+
+    /// Number of connections that the server has closed.
+    fn closed(self) -> usize {
+        let is_closed = |mut stream: TcpStream| {
+            let limit = Some(Duration::from_secs(2));
+            stream.set_read_timeout(limit).expect("a timeout");
+            let mut bytes = [0; 1 << 16];
+            loop {
+                match stream.read(&mut bytes) {
+                    Ok(0) => return true,
+                    Ok(_) => {}
+                    Err(error) => {
+                        let is_open =
+                            matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+                        return !is_open;
+                    }
+                }
+            }
+        };
+        self.0
+            .into_iter()
+            .filter_map(|stream| is_closed(stream).then_some(()))
+            .count()
+    }
+}
+
 /// Number of requests, and how many are concurrent.
 const REQUESTS: usize = 1000;
 const CONCURRENCY: usize = 16;
@@ -54,7 +113,14 @@ fn a_thousand_requests_with_invalid_ones_are_answered() {
     let weights = weights(folder.path());
     let good = good_images(&weights);
     let bad = bad_bodies(&good[0].bytes);
-    let settings = ["score=0.3", "body_ms=400", "bytes=600000", "pixels=1000000"];
+    let settings = [
+        "score=0.3",
+        "body_ms=400",
+        "bytes=600000",
+        "pixels=1000000",
+        "write_ms=3000",
+        "connections=64",
+    ];
     let server = Server::start(&weights, &settings);
 
     // Valid requests only, to measure their memory.
@@ -63,6 +129,8 @@ fn a_thousand_requests_with_invalid_ones_are_answered() {
     });
     let peak_before = server.peak();
     let (next_good, next_bad) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    // They occupy every connection until their write deadline.
+    let unread = UnreadClients::connect(server.address);
     let started = Instant::now();
     work(REQUESTS, |index| match index % BAD_EVERY {
         0 => {
@@ -84,12 +152,19 @@ fn a_thousand_requests_with_invalid_ones_are_answered() {
     });
     let seconds = started.elapsed().as_secs_f64();
     let peak = server.peak();
+    assert_eq!(
+        unread.closed(),
+        UnreadClients::COUNT,
+        "clients that read nothing are still connected"
+    );
     server.terminate();
     let output = server.end();
     let (good, bad) = (next_good.into_inner(), next_bad.into_inner());
     println!(
-        "{REQUESTS} requests ({bad} bad), {CONCURRENCY} concurrent: {seconds:.1} s, {:.1} per second; \
+        "{REQUESTS} requests ({bad} bad), {CONCURRENCY} concurrent, {} clients that read nothing: {seconds:.1} s, \
+         {:.1} per second; \
          peak {:?} MB, {:?} MB before; {output}",
+        UnreadClients::COUNT,
         REQUESTS as f64 / seconds,
         peak.map(|bytes| bytes / 1_000_000),
         peak_before.map(|bytes| bytes / 1_000_000)
@@ -211,7 +286,7 @@ fn overlap(a: &DetectionRecord, b: &DetectionRecord) -> f64 {
 }
 
 impl TestImage {
-    fn check(&self, server: std::net::SocketAddr, index: usize) {
+    fn check(&self, server: SocketAddr, index: usize) {
         let answer = post(server, index, &self.bytes, Sending::Normal);
         self.check_response(&answer.expect("a response"), index);
     }
