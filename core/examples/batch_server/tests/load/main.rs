@@ -115,7 +115,7 @@ fn a_thousand_requests_with_invalid_ones_are_answered() {
     let bad = bad_bodies(&good[0].bytes);
     let settings = [
         "score=0.3",
-        "body_ms=400",
+        "body_ms=3000",
         "bytes=600000",
         "pixels=1000000",
         "write_ms=3000",
