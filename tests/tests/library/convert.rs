@@ -556,7 +556,7 @@ fn prefixes_of_wrappers_are_removed() {
                     .any(|note| note.contains("which is removed")),
                 "{prefix}"
             ),
-            // Without a prefix it is told by loading the model.
+            // Without a prefix it is reported when the model is loaded.
             false => assert!(found.remove(beside).is_some(), "{prefix}"),
         }
         assert_same(&found, &wanted);

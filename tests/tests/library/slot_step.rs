@@ -10,6 +10,7 @@ use mrcnn_core::train::parts::{
     Batch, GroundTruth, ParamGradients, StepFeatures, TrainSample, losses, sample_in_slots,
 };
 use mrcnn_core::{Config, MaskRcnn};
+use mrcnn_kernels::{MAX_TOP_K, can_select};
 use mrcnn_tests::close::{magnitude, max_abs_error};
 
 /// Images without objects, with one, and with more than 16: the slots of the ground truth double.
@@ -100,6 +101,44 @@ fn slots_follow_dense_samples() {
             // Another device rounds the activations themselves differently.
             let tolerance = 2e-3;
             assert_same(&format!("{kind} batch {seed}"), &found, wanted, tolerance);
+        }
+    }
+}
+
+/// A GPU selects at most [`MAX_TOP_K`] boxes at a time; more are selected on the CPU, and detection and training continue on
+/// the GPU.
+#[test]
+fn more_boxes_than_a_gpu_selects() {
+    let mut config = config();
+    let rpn = &mut config.model.rpn;
+    (rpn.pre_nms_train, rpn.pre_nms_test) = (MAX_TOP_K + 1, MAX_TOP_K + 1);
+    let batch = &batches(&config)[0];
+    let losses_on = |device: &Device| -> Vec<f64> {
+        let device = device.clone().autodiff();
+        let model = MaskRcnn::new(&config.model, 1, &device);
+        let stream = Stream::named("slots", 0);
+        let (losses, _) = step_losses(&model, batch, stream, &device);
+        losses.values().inner().into_data().iter::<f64>().collect()
+    };
+    let wanted = losses_on(&Device::flex());
+    for (kind, device) in mrcnn_tests::devices() {
+        let model = MaskRcnn::new(&config.model, 1, &device);
+        assert_eq!(
+            can_select(&device, &model.selection_limits()),
+            kind == BackendKind::Cpu
+        );
+        let features = model.features(batch.images(&device));
+        let proposals = model.propose(&features, &batch.sizes);
+        let proposals = pollster::block_on(proposals).expect("proposals");
+        assert_eq!(proposals.scores.device(), device, "{kind}");
+        let found = model.detect_boxes(&features, proposals, &batch.sizes);
+        assert_eq!(pollster::block_on(found).expect("boxes").len(), 2, "{kind}");
+        for (found, wanted) in losses_on(&device).iter().zip(&wanted) {
+            // Another device rounds the activations differently.
+            assert!(
+                (found - wanted).abs() <= 1e-3 * wanted,
+                "{kind}: {found}, {wanted}"
+            );
         }
     }
 }

@@ -38,9 +38,6 @@ pub fn sample(
         roi.batch_per_image,
     ];
     let device = selection_device(&home, &limits)?;
-    if device == home {
-        return sample_in_slots(model, batch, step, stream).dense();
-    }
     let output = pollster::block_on(step.rpn.clone().untracked().moved(&device))?;
     let samples = of_output(model, batch, output, step.features.padded, stream);
     Ok(samples.dense()?.on(&home))
