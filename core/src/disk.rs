@@ -1,7 +1,7 @@
 //! Atomic file writes: after a kill, an error or a power cut a file is complete or absent.
 
 use std::fs::File;
-use std::io::{BufWriter, Error, ErrorKind, Result, Write};
+use std::io::{BufWriter, Result, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes a file atomically: a temporary file beside it is written and synced, renamed, and the folder is synced. After
@@ -34,10 +34,11 @@ pub fn partial(path: &Path) -> PathBuf {
 }
 
 /// Removes temporary files that killed writes of these files left behind.
+#[cfg(any(feature = "train", test))]
 pub fn remove_partial(paths: &[PathBuf]) -> Result<()> {
     for path in paths {
         match std::fs::remove_file(partial(path)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
@@ -54,6 +55,7 @@ pub fn parent(path: &Path) -> &Path {
 }
 
 /// Creates a folder and its parents, and syncs them, so that they survive a power cut.
+#[cfg(any(feature = "train", test))]
 pub fn create_folder(path: &Path) -> Result<()> {
     let missing: Vec<&Path> = path
         .ancestors()
@@ -96,7 +98,9 @@ pub fn free_bytes(_path: &Path) -> Option<u64> {
 }
 
 /// Whether an error means that the disk or the quota is full.
-pub fn is_full(error: &Error) -> bool {
+#[cfg(any(feature = "train", test))]
+pub fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
     matches!(
         error.kind(),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
@@ -106,6 +110,7 @@ pub fn is_full(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Error, ErrorKind};
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_nothing_else() {

@@ -33,8 +33,12 @@ pub fn release_cpu_memory() {
 
 /// A tensor all of whose values `compute` writes.
 pub(crate) fn write<const D: usize>(shape: [usize; D], compute: impl FnOnce(Output)) -> FlexTensor {
+    // On 32 bits a product that wraps around would give a block that is too small.
+    let len = shape
+        .iter()
+        .try_fold(1, |len: usize, &side| len.checked_mul(side));
     let shape = Shape::new(shape);
-    let mut values = Uninit::new(shape.num_elements());
+    let mut values = Uninit::new(len.unwrap_or_else(|| too_large(&shape)));
     compute(values.output());
     // SAFETY: CPU operators write every value of their results.
     unsafe { values.into_tensor(shape) }
@@ -60,7 +64,8 @@ pub(crate) struct Uninit {
 
 impl Uninit {
     pub fn new(len: usize) -> Self {
-        let bytes = (len * size_of::<f32>()).max(1);
+        let bytes = len.checked_mul(size_of::<f32>());
+        let bytes = bytes.unwrap_or_else(|| too_large(&len)).max(1);
         let block = match bytes {
             0..SMALLEST => Block::new(bytes),
             _ => pool().take(bytes),
@@ -87,6 +92,11 @@ impl Uninit {
     }
 }
 
+/// Ends like an allocation that fails: the browser demo reports `capacity overflow` as out of memory.
+fn too_large(size: &dyn std::fmt::Debug) -> ! {
+    panic!("capacity overflow: a tensor of {size:?} does not fit into the address space")
+}
+
 /// Allocated memory.
 struct Block {
     start: NonNull<u8>,
@@ -110,7 +120,8 @@ impl Block {
     }
 
     fn layout(bytes: usize) -> AllocationLayout {
-        AllocationLayout::from_size_align(bytes, ALIGNMENT).expect("tensors fit the address space")
+        let layout = AllocationLayout::from_size_align(bytes, ALIGNMENT);
+        layout.unwrap_or_else(|_| too_large(&bytes))
     }
 }
 
@@ -274,6 +285,16 @@ mod tests {
             assert_eq!(pool.used_bytes, 0);
         }
         assert_eq!(pool.peak_bytes, 7500);
+    }
+
+    #[test]
+    fn a_size_that_wraps_around_is_no_small_block() {
+        let wraps = [1 << (usize::BITS / 2), 1 << (usize::BITS / 2), 3];
+        let written = std::panic::catch_unwind(|| write(wraps, |_| panic!("is written")));
+        let message = written.unwrap_err().downcast::<String>().expect("a text");
+        assert!(message.starts_with("capacity overflow"), "{message}");
+        assert!(std::panic::catch_unwind(|| Uninit::new(usize::MAX / 2)).is_err());
+        assert!(std::panic::catch_unwind(|| Block::new(isize::MAX as usize)).is_err());
     }
 
     #[test]

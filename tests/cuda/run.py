@@ -114,7 +114,7 @@ def run(case, rig, folder):
     wrong += [f"NVRTC refuses {line.split(chr(9))[-1]}" for line in compiled if line.startswith("REFUSED")][:3]
     if executed and code == 0 and not seen["executed"]:
         wrong.append("no kernel was executed")
-    if not executed and not seen["launches"]:
+    if not executed and not case.check and not seen["launches"]:
         wrong.append("no kernel was launched")
     if code == 0 and case.check:
         wrong += case.check(out)
@@ -171,8 +171,8 @@ def cases(args, folder):
     yield kernel("mrcnn_kernels", 80, "epilogue")
     yield Case("old-driver", 80, "f32", [built["layouts"], "--test-threads=1", "convolution"], cuda="old", seconds=240)
     yield Case("doctor", 80, "-", [cli, "doctor"], mode="dry", check=no_advice)
-    yield train_beside_cpu(cli, 75, "f32", folder, [1e-5, None])
-    yield train_beside_cpu(cli, 75, "f32", folder, [1e-5, None], gpus=2)
+    yield train_beside_cpu(cli, 75, "f32", folder, [1e-5, 1e-4])
+    yield train_beside_cpu(cli, 75, "f32", folder, [1e-5, 1e-4], gpus=2)
     if args.full:
         for sm in [70, 80, 86, 90]:
             for name in names:

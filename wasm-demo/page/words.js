@@ -25,6 +25,7 @@ export function showProgress(progress) {
 }
 
 const ADVICE = {
+  argument: "Set a smaller side under Model.",
   "no-webgpu": "Choose “automatic” under Model to run on the CPU.",
   "out-of-memory": "Set a smaller side under Model, or close other tabs.",
   "device-lost": "",
@@ -36,6 +37,7 @@ const ADVICE = {
 };
 
 const TITLE = {
+  argument: "Invalid setting",
   "no-webgpu": "No WebGPU",
   "out-of-memory": "Out of memory",
   "device-lost": "The GPU was lost",

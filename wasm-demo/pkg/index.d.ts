@@ -94,7 +94,7 @@ export interface Prediction {
 }
 
 export type ErrorCode =
-  /** An invalid argument. */
+  /** An invalid argument, or an override that the configuration does not allow. */
   | "argument"
   /** The weights could not be downloaded. */
   | "download"

@@ -76,7 +76,8 @@ const actions = {
       model = await Model.load(new Uint8Array(bytes), name, choice.backend, overrides);
     } catch (error) {
       const isBackend = error?.message?.startsWith("WebGPU did not start");
-      throw await describe(error, isBackend ? "no-webgpu" : "weights");
+      const isSetting = error?.name === "ConfigError";
+      throw await describe(error, isBackend ? "no-webgpu" : isSetting ? "argument" : "weights");
     }
     progress("compile");
     const [minSize, maxSize] = model.inputSize();

@@ -12,6 +12,7 @@ use mrcnn_core::boxes::Bbox;
 use mrcnn_core::image::RgbImage;
 use mrcnn_core::image::transform::{Planes, prepare};
 use mrcnn_core::model::{Features, ScoredBox};
+use mrcnn_core::predict::PredictError;
 use mrcnn_core::{Detection, Predictor};
 use output::Timings;
 use wasm_bindgen::prelude::*;
@@ -47,16 +48,24 @@ impl Model {
     /// Loads weights that `mrcnn-cli train` or `convert` wrote.
     ///
     /// `name` is the name of the file in errors; `backend` is `webgpu` or `cpu`; `overrides` change the
-    /// configuration stored in the weights (`image.min_size=320`).
+    /// configuration stored in the weights (`image.min_size=320`). An error of the overrides has the name
+    /// `ConfigError`.
     pub async fn load(
         bytes: Vec<u8>,
         name: String,
         backend: String,
         overrides: Vec<String>,
-    ) -> Result<Model, JsError> {
+    ) -> Result<Model, js_sys::Error> {
         let device = device::open(&backend).await?;
         let builder = Predictor::builder().weights(&bytes).name(name);
-        let predictor = builder.overrides(overrides).device(&device).build()?;
+        let built = builder.overrides(overrides).device(&device).build();
+        let predictor = built.map_err(|error| {
+            let thrown = js_sys::Error::new(&error.to_string());
+            if matches!(error, PredictError::Config(_)) {
+                thrown.set_name("ConfigError");
+            }
+            thrown
+        })?;
         Ok(Self { predictor })
     }
 

@@ -1,11 +1,12 @@
 // The page, driven by user input, on the CPU; its behaviour does not depend on the GPU.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { assertEqual } from "./compare.mjs";
-import { nativeDetections, openBrowser, openPage, render, temporary, WEIGHTS } from "./setup.mjs";
+import { nativeDetections, openBrowser, openPage, program, render, temporary, WEIGHTS } from "./setup.mjs";
 
 const folder = temporary();
 let chromium;
@@ -171,18 +172,35 @@ describe("error messages", () => {
     await error(/No WebGPU: .*Choose/);
   });
 
+  const load = async ({ weights, size }) => {
+    await page.setInputFiles("#weights-file", weights);
+    await page.fill("#size", size);
+    await page.evaluate(() => document.getElementById("size").removeAttribute("max"));
+    await page.click("#model-form button[type=submit]");
+  };
+  const loadsAgain = async () => {
+    await load({ weights: WEIGHTS, size: "" });
+    await page.waitForSelector("#error", { state: "hidden" });
+    await page.waitForSelector("#backend:not([hidden])");
+  };
+
   test("out of memory is reported, and the page still works", async () => {
     await page.waitForSelector("#backend:not([hidden])");
     await page.click("details summary");
-    // An image with sides of 12,000 pixels has 1.7 GB as f32 and is in memory more than twice; a module has 4 GB.
-    await page.fill("#size", "12000");
-    await page.evaluate(() => document.getElementById("size").removeAttribute("max"));
-    await page.click("#model-form button[type=submit]");
+    // ResNet-50's first convolution makes 64 channels of 3,150 x 3,150: 2.5 GB, and as much for its ReLU. A module has 4.
+    const weights = join(folder, "r50.safetensors");
+    execFileSync(program("recipe-weights"), [weights]);
+    await load({ weights, size: "6300" });
     await error(/Out of memory: .*smaller side/);
-    await page.fill("#size", "");
-    await page.click("#model-form button[type=submit]");
-    await page.waitForSelector("#error", { state: "hidden" });
+    await loadsAgain();
+  });
+
+  test("a size beyond its limit is named, and the page still works", async () => {
     await page.waitForSelector("#backend:not([hidden])");
+    await page.click("details summary");
+    await load({ weights: WEIGHTS, size: "12000" });
+    await error(/Invalid setting: .*image\.max_size = 20000: .*smaller side/);
+    await loadsAgain();
   });
 });
 

@@ -33,9 +33,12 @@ pub use check::{Report, SplitSummary, check};
 pub use classes::Classes;
 pub use coco::{DetectionRecord, RleRecord, detections_json};
 pub use dataset::{Dataset, DatasetSource, Instance, LeftOut, Origin, Sample, SourceError};
+#[cfg(feature = "train")]
 pub(crate) use duplicates::shared_images;
 pub use error::DataError;
+#[cfg(feature = "train")]
 pub(crate) use images::{check_images, size_mismatch};
+#[cfg(feature = "train")]
 pub(crate) use pair::check_objects;
 pub use pair::{TrainingData, open_split, open_training_data};
 pub use problem::{Problem, Severity, printable, summarized};

@@ -226,6 +226,7 @@ pub(crate) fn many_crowds(dataset: &Dataset) -> Option<Problem> {
 
 /// Rejects a training set without objects or with crowds only. Warns about many crowds, and about a validation set
 /// without objects.
+#[cfg(feature = "train")]
 pub(crate) fn check_objects(train: &Dataset, val: &Dataset) -> Result<Vec<Problem>, DataError> {
     if train.objects() == 0 {
         let reason = match train.instances() {

@@ -42,8 +42,10 @@ pub(crate) struct RawAnnotation {
     pub iscrowd: Field<Flag>,
     #[serde(default)]
     pub segmentation: RawSegmentation,
+    #[cfg(feature = "train")]
     #[serde(default)]
     pub score: Field<Number>,
+    #[cfg(feature = "train")]
     #[serde(default)]
     pub file_name: Field<Text>,
 }

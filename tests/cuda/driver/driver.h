@@ -86,7 +86,7 @@ void queue_finish_all(void);
 struct function {
     char name[256], file[64];
     int regs, static_shared, spill_store, spill_load, stack, dynamic_shared;
-    int max_threads[3], params, param_size[64];
+    int max_threads[3], params, *param_size;
     int barriers, mma, wmma, cp_async, ldmatrix, atomics, bulk;
     unsigned long long launches;
     double threads, blocks;

@@ -21,6 +21,9 @@ static CUresult check(const struct function *f, const unsigned *g, const unsigne
     if (!threads || threads > 1024 || b[0] > 1024 || b[1] > 1024 || b[2] > 64) BAD(INVALID_VALUE, "blocks of %u %u %u", b[0], b[1], b[2]);
     if (shared > 49152 && (int)shared > f->dynamic_shared) BAD(INVALID_VALUE, "%u bytes of shared memory without the attribute", shared);
     if ((int)shared + f->static_shared > shared_limit()) BAD(INVALID_VALUE, "%u bytes of shared memory", shared + f->static_shared);
+    int bytes = 0, most_bytes = settings.driver < 12010 ? 4096 : 32764;
+    for (int i = 0; i < f->params; i++) bytes += f->param_size[i];
+    if (bytes > most_bytes) BAD(INVALID_VALUE, "%d bytes of parameters, at most %d", bytes, most_bytes);
     if (f->regs > 0) {
         unsigned warps = (threads + 31) / 32, per_warp = (f->regs * 32 + 255) / 256 * 256;
         if (warps * per_warp > 65536) BAD(LAUNCH_RESOURCES, "%d registers for %llu threads", f->regs, threads);

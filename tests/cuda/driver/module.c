@@ -76,8 +76,9 @@ static void parse(struct module *m, struct function **list) {
         f->regs = -1;
         char *body = strchr(p, '{');
         for (char *q = p; (q = strstr(q, ".param ")) && q < body; q += 7) {
-            if (f->params < 64) f->param_size[f->params] = param_size(q, strpbrk(q, ",)"));
-            f->params++;
+            // Fused kernels have more than a hundred.
+            f->param_size = realloc(f->param_size, (f->params + 1) * sizeof(int));
+            f->param_size[f->params++] = param_size(q, strpbrk(q, ",)"));
         }
         char *most = strstr(p, ".maxntid ");
         if (most && most < body) sscanf(most, ".maxntid %d, %d, %d", f->max_threads, f->max_threads + 1, f->max_threads + 2);

@@ -25,6 +25,7 @@ pub(crate) fn read_split(split: &Split) -> Result<(Dataset, Vec<Problem>), DataE
 
 /// As [`read_split`], but repairs what has a certain meaning: boxes that contradict their masks, row-major RLE,
 /// normalized coordinates, ids, duplicate names. Each repair is a warning.
+#[cfg(feature = "train")]
 pub(crate) fn read_repaired(split: &Split) -> Result<(Dataset, Vec<Problem>), DataError> {
     read(split, true)
 }
