@@ -123,7 +123,8 @@ fn roi_align_over_a_pyramid() {
                 &format!("{bins} bins on {device:?}"),
                 &found,
                 &wanted,
-                ROUNDING,
+                // A GPU that fuses products and sums rounds a position once less, which moves the value it samples.
+                ROUNDING * magnitude(&wanted).max(1.0),
             );
         }
     }
