@@ -161,7 +161,7 @@ class Sides:
         command += ["--backend", "cpu", "--score", "0.05", "--format", "json"]
         command += ["--out", self.folder / "predict", *self.image_options(size)]
         text, _ = run(command, threads)
-        found = json.loads(text.splitlines()[-1])
+        found = json.loads(text)
         corners = lambda box: [box[0], box[1], box[0] + box[2], box[1] + box[3]]
         return [
             {"bbox": corners(each["bbox"]), "label": each["category_id"], "score": each["score"]}
