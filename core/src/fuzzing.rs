@@ -14,7 +14,7 @@ pub fn decode(bytes: &[u8]) -> bool {
     decode_bytes(bytes, Path::new(NAME)).is_ok()
 }
 
-pub use crate::data::fuzzing::{annotation, coco, rle};
+pub use crate::data::fuzzing::{annotation, class_list, coco, rle};
 
 /// Annotations and results of `eval --results`, separated by a zero byte; both are evaluated.
 #[cfg(feature = "train")]
@@ -41,7 +41,9 @@ pub fn config_toml(bytes: &[u8]) -> bool {
 pub use crate::weights::import::fuzzing::{pickle, table, torch_legacy, torch_zip};
 
 #[cfg(feature = "train")]
-pub use crate::data::import::fuzzing::{cvat, data_yaml, lvis, tfrecord, voc_mask, yolo_label};
+pub use crate::data::import::fuzzing::{
+    cvat, data_yaml, labelme, lvis, tfrecord, via, voc_mask, yolo_label,
+};
 
 /// The messages of a process that requests the id of a job from rank 0.
 #[cfg(feature = "train")]

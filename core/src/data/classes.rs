@@ -104,12 +104,16 @@ impl Classes {
         let is_json = path
             .extension()
             .is_some_and(|extension| extension == "json");
+        Self::parse(&text, is_json).map_err(|error| DataError::Json {
+            path: path.into(),
+            reason: error.to_string(),
+        })
+    }
+
+    /// The classes of a text with a name per line, or of COCO's JSON.
+    pub(crate) fn parse(text: &str, is_json: bool) -> serde_json::Result<Self> {
         let mut pairs: Vec<(u64, String)> = if is_json {
-            let file: Categories =
-                serde_json::from_str(&text).map_err(|error| DataError::Json {
-                    path: path.into(),
-                    reason: error.to_string(),
-                })?;
+            let file: Categories = serde_json::from_str(text)?;
             file.categories
                 .into_iter()
                 .map(|c| (c.id, c.name))

@@ -1,5 +1,6 @@
 //! Fuzzing entry points of the parsers in this folder.
 
+use super::classes::Classes;
 use super::entries::{Batch, Limits, Table};
 use super::json::{Counts, Field, Numbers, RawSegmentation};
 use super::problem::Severity;
@@ -28,6 +29,13 @@ pub fn coco(bytes: &[u8]) -> bool {
     let (read, repaired) = (is_sound(false), is_sound(true));
     assert!(repaired || !read, "repairing a sound file broke it");
     read
+}
+
+/// A list of classes: a text with a name per line, or JSON; both are read.
+pub fn class_list(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let lines = Classes::parse(&text, false);
+    lines.is_ok_and(|classes| !classes.is_empty()) && Classes::parse(&text, true).is_ok()
 }
 
 /// An annotation of an image of 40x30 pixels.

@@ -3,11 +3,12 @@
 //!
 //! Seeds are written by our own writers; mutations are bit flips, cuts, insertions, copies within and between seeds,
 //! numbers with special values, and words of the format. `MRCNN_FUZZ_RUNS` is the number of executions per target
-//! (`.ci/fuzz`: 1,000,000); `MRCNN_FUZZ_TARGET` selects one.
+//! (`.ci/fuzz`: 1,000,000); `MRCNN_FUZZ_TARGET` selects targets by name, separated by commas, which are run in that order.
 
 mod annotations;
 mod mutate;
 mod seeds;
+mod tools;
 
 use mrcnn_core::fuzzing;
 use mutate::Mutator;
@@ -95,6 +96,15 @@ fn targets() -> Vec<Target> {
             mutate::COCO,
         ),
         target("lvis", fuzzing::lvis, annotations::lvis(), mutate::COCO),
+        target("cvat", fuzzing::cvat, tools::cvat(), mutate::CVAT),
+        target("labelme", fuzzing::labelme, tools::labelme(), mutate::TOOLS),
+        target("via", fuzzing::via, tools::via(), mutate::TOOLS),
+        target(
+            "class_list",
+            fuzzing::class_list,
+            tools::class_lists(),
+            mutate::JSON,
+        ),
         target(
             "rendezvous_hello",
             fuzzing::rendezvous_hello,
@@ -110,7 +120,7 @@ const RUNS: usize = 1000;
 /// An image of a few bytes may declare 100 megapixels, which its format allows: decoding it is limited by that and not
 /// by the length of the file.
 fn allowed_memory(name: &str, length: usize) -> usize {
-    let pixels = if ["decode", "voc_mask"].contains(&name) {
+    let pixels = if ["decode", "voc_mask", "labelme"].contains(&name) {
         1200 << 20
     } else {
         0
@@ -124,11 +134,15 @@ fn mutated_files_do_no_harm() {
     let runs = variable("MRCNN_FUZZ_RUNS")
         .and_then(|runs| runs.parse().ok())
         .unwrap_or(RUNS);
-    let wanted = variable("MRCNN_FUZZ_TARGET");
-    for target in targets() {
-        if wanted.as_deref().is_none_or(|wanted| wanted == target.name) {
-            fuzz(&target, runs);
-        }
+    let targets = targets();
+    let names = variable("MRCNN_FUZZ_TARGET");
+    let names: Vec<&str> = match &names {
+        Some(names) => names.split(',').collect(),
+        None => targets.iter().map(|target| target.name).collect(),
+    };
+    for name in names {
+        let target = targets.iter().find(|target| target.name == name);
+        fuzz(target.unwrap_or_else(|| panic!("no target {name}")), runs);
     }
 }
 

@@ -56,6 +56,45 @@ pub const COCO: &[&[u8]] = &[
     b"\"score\":0.5",
     b"{\"id\":1},",
 ];
+/// Words of CVAT's XML.
+pub const CVAT: &[&[u8]] = &[
+    b"<image name='a' width='40' height='30'>",
+    b"</image>",
+    b"<polygon label='a' points='",
+    b"<mask label='a' rle='",
+    b"/>",
+    b"</",
+    b"<!--",
+    b"<![CDATA[",
+    b"<!DOCTYPE a [<!ENTITY b 'c'>]>",
+    b"&amp;",
+    b"&b;",
+    b" group_id='1'",
+    b" width='10000'",
+    b" left='4294967295'",
+    b"1,2;",
+    b"1200,",
+    b"-1e300,1e300;",
+    b"nan",
+];
+/// Words of the JSON of labelme and VIA.
+pub const TOOLS: &[&[u8]] = &[
+    b"{}",
+    b"[]",
+    b",",
+    b"null",
+    b"-1e300",
+    b"1e999",
+    b"[1e9,-1e9],",
+    b"\"shape_type\":\"mask\"",
+    b"\"group_id\":1",
+    b"\"label\":\"b\"",
+    b"\"name\":\"ellipse\"",
+    b"\"name\":\"circle\"",
+    b"\"regions\":{}",
+    b"\"_via_img_metadata\":",
+    b"AAAA",
+];
 /// Opcodes and names of pickles.
 pub const PICKLE: &[&[u8]] = &[
     b"ctorch._utils\n_rebuild_tensor_v2\n",

@@ -2,11 +2,13 @@
 
 use super::cvat_xml::{Document, Image, Outline, Shape, parse};
 use super::shape::{Point, ellipse, from_runs, object, of_mask};
-use super::spec::{ImportError, ImportSpec, Imported, LONGEST_TEXT, check_regular, is_wanted};
+use super::spec::{ImportError, ImportSpec, Imported, check_regular, is_wanted};
 use super::writer::{Category, Object, Writer};
-use crate::budget::Budget;
+use crate::budget::{Budget, excerpt};
 use crate::data::json::open_text;
 use crate::data::locate::Locator;
+#[cfg(feature = "fuzzing")]
+use crate::image::decode::MAX_PIXELS;
 use crate::image::decode::dimensions;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::BufReader;
@@ -26,10 +28,12 @@ fn file(source: &Path) -> PathBuf {
 
 pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
     let path = file(&spec.source);
-    check_regular(&path, LONGEST_TEXT)?;
+    // It is read in one pass: what is kept of it is limited, not its length.
+    check_regular(&path, u64::MAX)?;
+    let budget = Budget::for_file(std::fs::metadata(&path).map_or(0, |file| file.len()));
     let text = open_text(&path).map_err(|error| ImportError::io(&path, error))?;
-    let mut document =
-        parse(BufReader::new(text)).map_err(|reason| ImportError::source(&path, reason))?;
+    let mut document = parse(BufReader::new(text), &budget)
+        .map_err(|reason| ImportError::source(&path, reason))?;
     let categories = categories(&document);
     let ids: HashMap<&str, u64> = categories
         .iter()
@@ -41,7 +45,6 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
         None if folder.join("images").is_dir() => folder.join("images"),
         None => folder.into(),
     };
-    let budget = Budget::for_file(std::fs::metadata(&path).map_or(0, |file| file.len()));
     let mut locator = Locator::new(&images, &path);
     let mut imported = Vec::new();
     for (split, members) in splits(spec, std::mem::take(&mut document.images)) {
@@ -145,6 +148,30 @@ fn add(
         return Err(ImportError::source(path, reason));
     }
     let image_id = writer.link(found, None, size)?;
+    let objects = objects(image, image_id, ids, budget);
+    let objects = objects.map_err(|reason| {
+        ImportError::source(
+            path,
+            format!("a mask of {}: {reason}", excerpt(&image.name)),
+        )
+    })?;
+    for object in objects {
+        match object {
+            Some(object) => writer.object(object),
+            None => writer.leave_out("polygon or mask without an area"),
+        }
+    }
+    Ok(())
+}
+
+/// The objects of an image: one for each group, and for each shape of none.
+fn objects(
+    image: &Image,
+    image_id: u64,
+    ids: &HashMap<&str, u64>,
+    budget: &Budget,
+) -> Result<Vec<Option<Object>>, String> {
+    let size = (image.width, image.height);
     let mut groups: Vec<Vec<&Shape>> = Vec::new();
     let mut by_group: HashMap<(u64, &str), usize> = HashMap::new();
     for shape in &image.shapes {
@@ -157,23 +184,25 @@ fn add(
             }
         }
     }
-    for shapes in groups {
+    let objects = groups.iter().map(|shapes| {
         let category = ids.get(shapes[0].label.as_str()).copied();
-        let object = grouped(
-            image_id,
-            category.unwrap_or_default(),
-            &shapes,
-            size,
-            budget,
-        );
-        match object.map_err(|reason| {
-            ImportError::source(path, format!("a mask of {}: {reason}", image.name))
-        })? {
-            Some(object) => writer.object(object),
-            None => writer.leave_out("polygon or mask without an area"),
-        }
-    }
-    Ok(())
+        grouped(image_id, category.unwrap_or_default(), shapes, size, budget)
+    });
+    objects.collect()
+}
+
+/// Whether a file is accepted, with the objects of its images.
+#[cfg(feature = "fuzzing")]
+pub(super) fn is_sound(bytes: &[u8]) -> bool {
+    let budget = Budget::for_file(bytes.len() as u64);
+    parse(bytes, &budget).is_ok_and(|document| {
+        let ids = HashMap::new();
+        document.images.iter().all(|image| {
+            // The size is that of the file, which has been checked.
+            let pixels = u64::from(image.width) * u64::from(image.height);
+            (1..=MAX_PIXELS).contains(&pixels) && objects(image, 1, &ids, &budget).is_ok()
+        })
+    })
 }
 
 /// The object of one shape or of a group.
@@ -213,8 +242,23 @@ fn grouped(
     let drawn: Vec<Vec<f64>> = polygons
         .iter()
         .filter(|points: &&Vec<Point>| points.len() >= 3)
-        .map(|points| points.concat())
+        .map(|points| {
+            let clip = |point: &Point| {
+                [
+                    point[0].clamp(0.0, f64::from(width)),
+                    point[1].clamp(0.0, f64::from(height)),
+                ]
+            };
+            points.iter().flat_map(clip).collect()
+        })
         .collect();
+    // Every edge is drawn from pixel to pixel.
+    for points in &drawn {
+        let next = points.iter().cycle().skip(2);
+        let steps: f64 = points.iter().zip(next).map(|(a, b)| (a - b).abs()).sum();
+        let charged = budget.work(steps as usize + points.len());
+        charged.map_err(|error| error.to_string())?;
+    }
     let fault = |error: vernier_mask::MaskError| error.to_string();
     if !drawn.is_empty() {
         masks.push(Rle::from_polygons(&drawn, height, width).map_err(fault)?);

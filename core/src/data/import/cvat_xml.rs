@@ -4,6 +4,7 @@
 //! `&amp;` in names.
 
 use super::shape::Point;
+use crate::budget::Budget;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 use std::collections::HashMap;
@@ -56,11 +57,23 @@ pub enum Outline {
     },
 }
 
+impl Shape {
+    /// Its memory in bytes.
+    fn memory(&self) -> usize {
+        let outline = match &self.outline {
+            Outline::Polygon(points) => size_of_val(&points[..]),
+            Outline::Mask { runs, .. } => size_of_val(&runs[..]),
+            Outline::Ellipse { .. } => 0,
+        };
+        size_of::<Self>() + self.label.len() + outline
+    }
+}
+
 /// Elements of an image that are not shapes.
 const NO_SHAPES: [&str; 2] = ["tag", "attribute"];
 
-/// Parses a file; the error contains the byte offset.
-pub fn parse(source: impl BufRead) -> Result<Document, String> {
+/// Parses a file; the error contains the byte offset. What is kept of the file is charged to `budget`.
+pub fn parse(source: impl BufRead, budget: &Budget) -> Result<Document, String> {
     let mut xml = Reader::from_reader(source);
     xml.config_mut().trim_text(true);
     let mut document = Document::default();
@@ -79,16 +92,18 @@ pub fn parse(source: impl BufRead) -> Result<Document, String> {
         };
         match event.map_err(|error| at(error.to_string()))? {
             Event::Start(element) => {
-                document.element(&element, &open).map_err(at)?;
+                document.element(&element, &open, budget).map_err(at)?;
                 if open.len() == DEEPEST {
                     return Err(at(format!("more than {DEEPEST} elements in each other")));
                 }
                 open.push(String::from_utf8_lossy(element.name().as_ref()).into_owned());
                 label.clear();
             }
-            Event::Empty(element) => document.element(&element, &open).map_err(at)?,
+            Event::Empty(element) => document.element(&element, &open, budget).map_err(at)?,
             Event::End(_) => {
                 if is_label_name(&open) && !label.is_empty() {
+                    let charged = budget.bytes(label.len() + size_of::<String>());
+                    charged.map_err(|error| at(error.to_string()))?;
                     document.labels.push(std::mem::take(&mut label));
                 }
                 open.pop();
@@ -122,7 +137,12 @@ fn is_label_name(open: &[String]) -> bool {
 }
 
 impl Document {
-    fn element(&mut self, element: &BytesStart, open: &[String]) -> Result<(), String> {
+    fn element(
+        &mut self,
+        element: &BytesStart,
+        open: &[String],
+        budget: &Budget,
+    ) -> Result<(), String> {
         let name = String::from_utf8_lossy(element.name().as_ref()).into_owned();
         match open {
             [] if name != "annotations" => {
@@ -133,15 +153,31 @@ impl Document {
             [_] if name == "track" => {
                 return Err("it is CVAT for video; export CVAT for images 1.1 or COCO 1.0".into());
             }
-            [_] if name == "image" => self.images.push(image(&Attributes::of(element)?)?),
+            [_] if name == "image" => {
+                let image = image(&Attributes::of(element)?)?;
+                let kept = size_of::<Image>() + image.name.len() + image.subset.len();
+                budget.bytes(kept).map_err(|error| error.to_string())?;
+                self.images.push(image);
+            }
             [_, parent] if parent == "image" && !NO_SHAPES.contains(&name.as_str()) => {
                 let shape = shape(&name, element).map_err(|reason| {
                     let image = self.images.last().map_or("", |image| &image.name);
                     format!("<{name}> of {image}: {reason}")
                 })?;
                 match (shape, self.images.last_mut()) {
-                    (Some(shape), Some(image)) => image.shapes.push(shape),
-                    _ => *self.left_out.entry(name).or_default() += 1,
+                    (Some(shape), Some(image)) => {
+                        let charged = budget.bytes(shape.memory());
+                        charged.map_err(|error| error.to_string())?;
+                        image.shapes.push(shape);
+                    }
+                    _ => match self.left_out.get_mut(&name) {
+                        Some(count) => *count += 1,
+                        None => {
+                            let kept = name.len() + size_of::<(String, usize)>();
+                            budget.bytes(kept).map_err(|error| error.to_string())?;
+                            self.left_out.insert(name, 1);
+                        }
+                    },
                 }
             }
             _ => {}
@@ -256,7 +292,55 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Document, String> {
-        parse(text.as_bytes())
+        parse(text.as_bytes(), &Budget::for_file(text.len() as u64))
+    }
+
+    /// A file of 300 MB is read in one pass: what is not kept of it costs no memory, and what is kept is charged.
+    #[test]
+    fn long_files_are_read_in_one_pass() {
+        let left_out = b"<box label='a' xtl='1' ytl='1' xbr='2' ybr='2' occluded='0' z_order='0'/>"
+            .repeat(1000);
+        let count = (300 << 20) / left_out.len();
+        let parts = [b"<annotations><image name='a' width='3' height='2'>".to_vec()];
+        let boxes = std::iter::repeat_n(left_out, count);
+        let end = [b"</image></annotations>".to_vec()];
+        let mut parts = parts.into_iter().chain(boxes).chain(end);
+        let source = Parts {
+            next: Vec::new(),
+            rest: &mut parts,
+        };
+        let budget = Budget::new(1000, 0);
+        let found = parse(std::io::BufReader::new(source), &budget).unwrap();
+        assert_eq!(found.left_out["box"], count * 1000);
+
+        let polygon = "<polygon label='b' points='1,2;3,4;5,6'/>".repeat(100);
+        let text = format!(
+            "<annotations><image name='a' width='3' height='2'>{polygon}</image></annotations>"
+        );
+        let error = parse(text.as_bytes(), &Budget::new(1000, 0)).unwrap_err();
+        assert!(error.contains("1000 bytes of memory"), "{error}");
+        assert_eq!(read(&text).unwrap().images[0].shapes.len(), 100);
+    }
+
+    /// A file that is never whole.
+    struct Parts<'a> {
+        next: Vec<u8>,
+        rest: &'a mut dyn Iterator<Item = Vec<u8>>,
+    }
+
+    impl std::io::Read for Parts<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            if self.next.is_empty() {
+                self.next = self.rest.next().unwrap_or_default();
+                self.next.reverse();
+            }
+            let count = buffer.len().min(self.next.len());
+            let left = self.next.len() - count;
+            buffer[..count].copy_from_slice(&self.next[left..]);
+            buffer[..count].reverse();
+            self.next.truncate(left);
+            Ok(count)
+        }
     }
 
     #[test]

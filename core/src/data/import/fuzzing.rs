@@ -1,7 +1,9 @@
 //! Fuzzing entry points of the parsers in this folder.
 
 use super::records::Records;
-use super::{cvat_xml, data_yaml as yaml, lvis, voc, yolo};
+use super::{
+    cvat as of_cvat, data_yaml as yaml, labelme as of_labelme, lvis, via as of_via, voc, yolo,
+};
 use crate::budget::Budget;
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -29,7 +31,17 @@ pub fn tfrecord(bytes: &[u8]) -> bool {
 
 /// `annotations.xml` of CVAT.
 pub fn cvat(bytes: &[u8]) -> bool {
-    cvat_xml::parse(bytes).is_ok()
+    of_cvat::is_sound(bytes)
+}
+
+/// A file of labelme.
+pub fn labelme(bytes: &[u8]) -> bool {
+    of_labelme::is_sound(&String::from_utf8_lossy(bytes))
+}
+
+/// A file of VIA.
+pub fn via(bytes: &[u8]) -> bool {
+    of_via::is_sound(&String::from_utf8_lossy(bytes))
 }
 
 /// An LVIS file.

@@ -1,8 +1,9 @@
 //! labelme: a JSON file per image, with shapes in pixels.
 
-use super::shape::{Point, ellipse, object, of_mask};
+use super::shape::{Point, ellipse, from_runs, object, of_mask};
 use super::spec::{ImportError, ImportSpec, Imported};
 use super::writer::{Category, Object, Writer};
+use crate::budget::Budget;
 use crate::data::json::read_text;
 use crate::data::locate::Locator;
 use crate::image::decode::{decode_bytes, dimensions, dimensions_bytes};
@@ -10,7 +11,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use vernier_mask::Rle;
 
@@ -71,7 +72,7 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
         let text = read_text(&path).map_err(|error| ImportError::io(&path, error))?;
         let is_labelme = text.contains("\"shapes\"");
         match serde_json::from_str::<File>(&text) {
-            Ok(file) if is_labelme => parsed.push((path, file)),
+            Ok(file) if is_labelme => parsed.push((path, file, text.len() as u64)),
             // The folder may contain other JSON files.
             Ok(_) => {}
             Err(_) if !is_labelme => {}
@@ -86,15 +87,15 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
     }
     let labels = parsed
         .iter()
-        .flat_map(|(_, file)| &file.shapes)
+        .flat_map(|(_, file, _)| &file.shapes)
         .filter_map(label);
     let mut names: BTreeMap<String, u64> = labels.map(|name| (name, 0)).collect();
     (1..)
         .zip(names.values_mut())
         .for_each(|(id, value)| *value = id);
     let mut writer = Writer::new(&spec.out, spec.split.as_deref().unwrap_or("train"))?;
-    for (path, file) in parsed {
-        add(spec, &path, file, &names, &mut writer)?;
+    for (path, file, length) in parsed {
+        add(spec, (&path, length), file, &names, &mut writer)?;
     }
     let categories = names.into_iter().map(|(name, id)| Category { id, name });
     Ok(vec![writer.finish(&categories.collect::<Vec<_>>())?])
@@ -110,12 +111,9 @@ fn label(shape: &Shape) -> Option<String> {
     (!["__ignore__", "_background_", ""].contains(&name.as_str())).then_some(name)
 }
 
-/// Class and group, class, and polygons of an object.
-type Group = (Option<(u64, String)>, u64, Vec<Vec<Point>>);
-
 fn add(
     spec: &ImportSpec,
-    path: &Path,
+    (path, length): (&Path, u64),
     file: File,
     names: &BTreeMap<String, u64>,
     writer: &mut Writer,
@@ -145,44 +143,141 @@ fn add(
             return Err(ImportError::source(path, reason));
         }
     };
-    // Shapes of a group form one object.
-    let mut groups: Vec<Group> = Vec::new();
-    for shape in &file.shapes {
-        let Some(category) = label(shape).and_then(|name| names.get(&name).copied()) else {
-            writer.leave_out("shape without a label");
-            continue;
-        };
-        if shape.shape_type == "mask" {
-            match mask(shape, image_id, category, size, path)? {
-                Some(object) => writer.object(object),
-                None => writer.leave_out("mask without a pixel"),
-            }
-            continue;
-        }
-        let Some(points) = outline(shape) else {
-            writer.leave_out("shape without an area (rectangle, line or point); draw polygons");
-            continue;
-        };
-        let group = shape
-            .group_id
-            .as_ref()
-            .filter(|id| !id.is_null())
-            .map(|id| (category, id.to_string()));
-        match groups
-            .iter_mut()
-            .find(|(other, ..)| group.is_some() && *other == group)
-        {
-            Some((.., polygons)) => polygons.push(points),
-            None => groups.push((group, category, vec![points])),
-        }
-    }
-    for (_, category, polygons) in groups {
-        match object(image_id, category, polygons, size) {
-            Some(object) => writer.object(object),
-            None => writer.leave_out("polygon without an area"),
+    let mut objects = Vec::new();
+    let budget = Budget::for_masks(length);
+    let found = Found {
+        image_id,
+        size,
+        budget: &budget,
+    };
+    found
+        .objects(&file.shapes, names, &mut objects)
+        .map_err(|reason| ImportError::source(path, reason))?;
+    for object in objects {
+        match object {
+            Ok(object) => writer.object(object),
+            Err(reason) => writer.leave_out(reason),
         }
     }
     Ok(())
+}
+
+/// An image of which shapes become objects.
+struct Found<'a> {
+    image_id: u64,
+    /// Width and height.
+    size: (u32, u32),
+    budget: &'a Budget,
+}
+
+impl Found<'_> {
+    /// The objects of shapes, or why a shape is none.
+    fn objects(
+        &self,
+        shapes: &[Shape],
+        names: &BTreeMap<String, u64>,
+        objects: &mut Vec<Result<Object, &'static str>>,
+    ) -> Result<(), String> {
+        // Shapes of a group form one object.
+        let mut groups: Vec<(u64, Vec<Vec<Point>>)> = Vec::new();
+        let mut by_group: HashMap<(u64, String), usize> = HashMap::new();
+        for shape in shapes {
+            let Some(category) = label(shape).and_then(|name| names.get(&name).copied()) else {
+                objects.push(Err("shape without a label"));
+                continue;
+            };
+            if shape.shape_type == "mask" {
+                let mask = self
+                    .mask(shape)
+                    .map_err(|reason| format!("a mask: {reason}"))?;
+                let object = of_mask(self.image_id, category, &mask);
+                objects.push(object.ok_or("mask without a pixel"));
+                continue;
+            }
+            let Some(points) = outline(shape) else {
+                objects.push(Err(
+                    "shape without an area (rectangle, line or point); draw polygons",
+                ));
+                continue;
+            };
+            let group = shape
+                .group_id
+                .as_ref()
+                .filter(|id| !id.is_null())
+                .map(|id| (category, id.to_string()));
+            let known = group.as_ref().and_then(|group| by_group.get(group));
+            match known {
+                Some(&index) => groups[index].1.push(points),
+                None => {
+                    by_group.extend(group.map(|group| (group, groups.len())));
+                    groups.push((category, vec![points]));
+                }
+            }
+        }
+        for (category, polygons) in groups {
+            let object = object(self.image_id, category, polygons, self.size);
+            objects.push(object.ok_or("polygon without an area"));
+        }
+        Ok(())
+    }
+
+    /// A mask that is a PNG within the box of two points.
+    fn mask(&self, shape: &Shape) -> Result<Rle, String> {
+        let (Some(data), [start, _]) = (&shape.mask, &shape.points[..]) else {
+            return Err("it has no PNG, or its points are not two".into());
+        };
+        let bytes = BASE64_STANDARD
+            .decode(data)
+            .map_err(|error| error.to_string())?;
+        let name = Path::new("its PNG");
+        let (width, height) = dimensions_bytes(&bytes, name).map_err(|error| error.to_string())?;
+        // A small file may have many masks, each as large as an image may be.
+        let pixels = width as usize * height as usize;
+        self.budget
+            .work(pixels / 4)
+            .map_err(|error| error.to_string())?;
+        let pixels = decode_bytes(&bytes, name).map_err(|error| error.to_string())?;
+        let (width, height) = pixels.dimensions();
+        let place = start.map(|value| value.round().clamp(-1e9, 1e9) as i64);
+        // Columns and rows left of the image and above it.
+        let hidden = place.map(|start| (-start).max(0) as u32);
+        let [left, top] = place.map(|start| start.max(0) as u32);
+        if hidden[0] >= width || hidden[1] >= height {
+            return Ok(Rle::empty(self.size.1, self.size.0));
+        }
+        let (mut runs, mut foreground) = (vec![0u32], false);
+        for y in hidden[1]..height {
+            for x in hidden[0]..width {
+                if (pixels.get_pixel(x, y).0[0] > 0) != foreground {
+                    foreground = !foreground;
+                    runs.push(0);
+                }
+                if let Some(run) = runs.last_mut() {
+                    *run += 1;
+                }
+            }
+        }
+        let place = [left, top, width - hidden[0], height - hidden[1]];
+        from_runs(&runs, place, self.size, self.budget)
+    }
+}
+
+/// Whether a file's shapes give objects of an image of 40x30 pixels.
+#[cfg(feature = "fuzzing")]
+pub(super) fn is_sound(text: &str) -> bool {
+    let Ok(file) = serde_json::from_str::<File>(text) else {
+        return false;
+    };
+    let names = file.shapes.iter().filter_map(label).map(|name| (name, 1));
+    let names: BTreeMap<String, u64> = names.collect();
+    let (budget, mut objects) = (Budget::for_masks(text.len() as u64), Vec::new());
+    let found = Found {
+        image_id: 1,
+        size: (40, 30),
+        budget: &budget,
+    };
+    let read = found.objects(&file.shapes, &names, &mut objects);
+    read.is_ok() && !objects.is_empty() && objects.iter().all(Result::is_ok)
 }
 
 /// The outline of a polygon or circle.
@@ -195,34 +290,4 @@ fn outline(shape: &Shape) -> Option<Vec<Point>> {
         }
         _ => None,
     }
-}
-
-/// A mask that is a PNG within the box of two points.
-fn mask(
-    shape: &Shape,
-    image_id: u64,
-    category_id: u64,
-    (width, height): (u32, u32),
-    path: &Path,
-) -> Result<Option<Object>, ImportError> {
-    let fault = |reason: String| ImportError::source(path, format!("a mask: {reason}"));
-    let (Some(data), [start, _]) = (&shape.mask, &shape.points[..]) else {
-        return Err(fault("it has no PNG, or its points are not two".into()));
-    };
-    let bytes = BASE64_STANDARD
-        .decode(data)
-        .map_err(|error| fault(error.to_string()))?;
-    let pixels = decode_bytes(&bytes, path)?;
-    let (left, top) = (start[0].round() as i64, start[1].round() as i64);
-    let mut cells = vec![0; width as usize * height as usize];
-    for (x, y, pixel) in pixels.enumerate_pixels() {
-        let (x, y) = (left + i64::from(x), top + i64::from(y));
-        let inside = (0..i64::from(width)).contains(&x) && (0..i64::from(height)).contains(&y);
-        if inside && pixel.0[0] > 0 {
-            cells[y as usize * width as usize + x as usize] = 1;
-        }
-    }
-    let mask = Rle::from_row_major_raster_bytes(&cells, height, width)
-        .map_err(|error| fault(error.to_string()))?;
-    Ok(of_mask(image_id, category_id, &mask))
 }

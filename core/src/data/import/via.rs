@@ -3,6 +3,7 @@
 use super::shape::{Point, ellipse, object};
 use super::spec::{ImportError, ImportSpec, Imported};
 use super::writer::{Category, Writer};
+use crate::budget::excerpt;
 use crate::data::json::read_text;
 use crate::data::locate::Locator;
 use crate::image::decode::dimensions;
@@ -25,6 +26,9 @@ struct Region {
     #[serde(default)]
     region_attributes: Map<String, Value>,
 }
+
+/// The name of an image, and its regions.
+type Named = (String, Vec<Region>);
 
 /// The annotation file of a folder: the only JSON file.
 fn file(source: &Path) -> Result<PathBuf, ImportError> {
@@ -50,34 +54,7 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
     let path = file(&spec.source)?;
     let fault = |reason: String| ImportError::source(&path, reason);
     let text = read_text(&path).map_err(|error| ImportError::io(&path, error))?;
-    let mut value: Value = serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?;
-    let entries = match value.get_mut("_via_img_metadata") {
-        Some(entries) => entries.take(),
-        None => value,
-    };
-    let Value::Object(entries) = entries else {
-        return Err(fault(
-            "not a VIA file: an object with the images is expected".into(),
-        ));
-    };
-    let mut images = Vec::new();
-    for (key, entry) in entries {
-        let entry: Entry =
-            serde_json::from_value(entry).map_err(|error| fault(format!("{key}: {error}")))?;
-        let regions = match entry.regions {
-            Value::Array(list) => list,
-            // VIA 1 numbers them.
-            Value::Object(map) => map.into_iter().map(|(_, region)| region).collect(),
-            _ => Vec::new(),
-        };
-        let regions: Result<Vec<Region>, _> =
-            regions.into_iter().map(serde_json::from_value).collect();
-        images.push((
-            entry.filename,
-            regions.map_err(|error| fault(format!("{key}: {error}")))?,
-        ));
-    }
-    let attribute = class_attribute(&images).map_err(fault)?;
+    let (images, attribute) = parse(&text).map_err(fault)?;
     let classes: BTreeSet<String> = images
         .iter()
         .flat_map(|(_, regions)| regions)
@@ -123,8 +100,49 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
     Ok(vec![writer.finish(&categories.collect::<Vec<_>>())?])
 }
 
+/// The images of a file with their regions, and the attribute that holds the class.
+fn parse(text: &str) -> Result<(Vec<Named>, String), String> {
+    let mut value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let entries = match value.get_mut("_via_img_metadata") {
+        Some(entries) => entries.take(),
+        None => value,
+    };
+    let Value::Object(entries) = entries else {
+        return Err("not a VIA file: an object with the images is expected".into());
+    };
+    let mut images = Vec::new();
+    for (key, entry) in entries {
+        let fault = |error: serde_json::Error| format!("{}: {error}", excerpt(&key));
+        let entry: Entry = serde_json::from_value(entry).map_err(fault)?;
+        let regions = match entry.regions {
+            Value::Array(list) => list,
+            // VIA 1 numbers them.
+            Value::Object(map) => map.into_iter().map(|(_, region)| region).collect(),
+            _ => Vec::new(),
+        };
+        let regions: Result<Vec<Region>, _> =
+            regions.into_iter().map(serde_json::from_value).collect();
+        images.push((entry.filename, regions.map_err(fault)?));
+    }
+    let attribute = class_attribute(&images)?;
+    Ok((images, attribute))
+}
+
+/// Whether a file's regions give objects of an image of 40x30 pixels.
+#[cfg(feature = "fuzzing")]
+pub(super) fn is_sound(text: &str) -> bool {
+    parse(text).is_ok_and(|(images, attribute)| {
+        let mut regions = images.iter().flat_map(|(_, regions)| regions);
+        regions.all(|region| {
+            let points = outline(&region.shape_attributes);
+            let object = points.and_then(|points| object(1, 1, vec![points], (40, 30)));
+            class(region, &attribute).is_some() && object.is_some()
+        })
+    })
+}
+
 /// The region attribute that holds the class: one of the usual names or, if there is none, the only attribute.
-fn class_attribute(images: &[(String, Vec<Region>)]) -> Result<String, String> {
+fn class_attribute(images: &[Named]) -> Result<String, String> {
     let regions = images.iter().flat_map(|(_, regions)| regions);
     let keys: BTreeSet<&String> = regions
         .flat_map(|region| region.region_attributes.keys())

@@ -165,3 +165,48 @@ impl Reader<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::read_bytes;
+    use crate::data::Severity;
+    use crate::data::splits::Split;
+    use crate::image::RgbImage;
+
+    /// Absolute names and names with `..` are read as images and nothing else, and are reported.
+    #[test]
+    fn names_outside_the_folder_are_read_as_images_and_reported() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        std::fs::create_dir_all(at.join("data/images")).unwrap();
+        RgbImage::new(4, 3).save(at.join("secret.png")).unwrap();
+        std::fs::write(at.join("secret.txt"), "password").unwrap();
+        let split = Split {
+            name: "train".into(),
+            annotations: at.join("data/a.json"),
+            images: at.join("data/images"),
+        };
+        let absolute = |name: &str| at.join(name).display().to_string();
+        for (names, extension) in [
+            ([absolute("secret.png"), "../../secret.png".into()], "png"),
+            ([absolute("secret.txt"), "../../secret.txt".into()], "txt"),
+        ] {
+            for name in names {
+                let file = serde_json::json!({"annotations": [], "categories": [{"id": 1, "name": "a"}],
+                    "images": [{"id": 1, "file_name": name, "width": 4, "height": 3}]});
+                let (dataset, problems) =
+                    read_bytes(&split, file.to_string().as_bytes(), false).unwrap();
+                let outside = problems
+                    .iter()
+                    .find(|problem| problem.reason.contains("outside the dataset's folder"));
+                let outside = outside.expect(&name);
+                assert!(outside.reason.contains(&name), "{}", outside.reason);
+                assert_eq!(outside.severity, Severity::Warning);
+                let image = dataset.samples.first().map(|sample| sample.image());
+                assert_eq!(image.is_some_and(|image| image.is_ok()), extension == "png");
+                let told = problems.iter().any(|p| p.reason.contains("password"));
+                assert!(!told, "the contents of a file");
+            }
+        }
+    }
+}

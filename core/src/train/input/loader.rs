@@ -150,3 +150,30 @@ impl Plan {
         Ok(image.map(|image| self.augment.prepare(image, sample, stream)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_is_an_error_of_its_batch() {
+        let (sender, batches) = sync_channel(2);
+        for panics in [true, false] {
+            let (done, batch) = sync_channel::<Result<Batch, LoadError>>(1);
+            sender.send(batch).unwrap();
+            let prepared = std::thread::spawn(move || {
+                assert!(!panics, "a bug in the preparation of a batch");
+                let _ = done.send(Err(LoadError::NothingLeft));
+            });
+            assert_eq!(prepared.join().is_err(), panics);
+        }
+        drop(sender);
+        let loader = Loader { batches };
+        let panicked = loader.next_batch().unwrap().err().unwrap();
+        assert!(matches!(panicked, LoadError::Panicked), "{panicked}");
+        // The batches after it are still prepared.
+        let next = loader.next_batch().unwrap().err().unwrap();
+        assert!(matches!(next, LoadError::NothingLeft), "{next}");
+        assert!(loader.next_batch().is_none());
+    }
+}

@@ -1,6 +1,8 @@
 //! labelme, VIA and CVAT, each detected from its contents.
 
 use super::{imported, open, spec};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use mrcnn_core::data::import::{Format, import};
 use std::fs::write;
 use std::path::Path;
@@ -270,4 +272,41 @@ fn coco_and_unknown_sources_are_named() {
     )
     .expect("a file");
     refused("COCO dataset already");
+}
+
+#[test]
+fn labelmes_masks_are_clipped_to_the_image() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (at, out) = (folder.path(), folder.path().join("coco"));
+    image(at, "a.png");
+    let mut png = std::io::Cursor::new(Vec::new());
+    let set = |x: u32, y: u32| x >= 2 && y != 3;
+    let pixels = image::GrayImage::from_fn(7, 5, |x, y| image::Luma([u8::from(set(x, y))]));
+    pixels
+        .write_to(&mut png, image::ImageFormat::Png)
+        .expect("memory");
+    let png = BASE64_STANDARD.encode(png.into_inner());
+    let starts = [[10, 20], [-4, -2], [56, 38], [-7, 0], [1_000_000_000, 3]];
+    let shapes = starts.map(|start| {
+        serde_json::json!({"label": "a", "points": [start, [0, 0]], "shape_type": "mask", "mask": png})
+    });
+    let file = serde_json::json!({"shapes": shapes, "imagePath": "a.png"});
+    write(at.join("a.json"), file.to_string()).expect("annotations");
+    let found = imported(&spec(Format::Labelme, at, &out));
+    assert_eq!(
+        (found[0].objects, &found[0].left_out),
+        (3, &[("mask without a pixel", 2)].into())
+    );
+    let dataset = open(&out, "train");
+    for (instance, start) in dataset.samples[0].instances.iter().zip(starts) {
+        let mut cells = vec![0; 60 * 40];
+        for (x, y) in (0..7).flat_map(|x| (0..5).map(move |y| (x, y))) {
+            let (column, row) = (start[0] + x, start[1] + y);
+            if set(x as u32, y as u32) && (0..60).contains(&column) && (0..40).contains(&row) {
+                cells[(row * 60 + column) as usize] = 1;
+            }
+        }
+        let wanted = Rle::from_row_major_raster_bytes(&cells, 40, 60).expect("a mask");
+        assert_eq!(instance.mask.to_string_bytes(), wanted.to_string_bytes());
+    }
 }
