@@ -46,4 +46,7 @@ pub(crate) struct RawAnnotation {
     pub score: Field<Number>,
     #[serde(default)]
     pub file_name: Field<Text>,
+    /// Name of the class, which some programs write beside or instead of its id.
+    #[serde(default)]
+    pub category_name: Field<Text>,
 }
