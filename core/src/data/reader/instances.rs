@@ -20,17 +20,20 @@ struct Copies {
 }
 
 impl Copies {
-    fn add(&mut self, image: u64, instance: &Instance) {
+    /// Adds an object; returns whether it is a copy.
+    fn add(&mut self, image: u64, instance: &Instance) -> bool {
         let mut hasher = DefaultHasher::new();
         (image, instance.label, instance.crowd).hash(&mut hasher);
         instance.bbox.map(f32::to_bits).hash(&mut hasher);
         instance.mask.counts.hash(&mut hasher);
         let id = instance.annotation_id;
         let original = *self.seen.entry(hasher.finish()).or_insert(id);
-        if original != id {
+        let is_copy = original != id;
+        if is_copy {
             self.count += 1;
             self.first.get_or_insert((original, id));
         }
+        is_copy
     }
 }
 
@@ -132,8 +135,10 @@ impl Reader<'_> {
                         mask: object.mask,
                         crowd: object.crowd,
                     };
-                    copies.add(image, &instance);
-                    self.samples[index].instances.push(instance);
+                    let is_copy = copies.add(image, &instance);
+                    if !(is_copy && self.checks.limits.repair) {
+                        self.samples[index].instances.push(instance);
+                    }
                 }
                 Err(fault) => self.error(place, fault),
             }
@@ -144,7 +149,12 @@ impl Reader<'_> {
                 "{count} annotations are copies of another one of their image, with the same class, box and mask: the \
                  first is {copy}, a copy of {first}"
             );
-            let fix = "delete them: each counts as an object of its own";
+            let fix = match self.checks.limits.repair {
+                true => "they are left out",
+                false => {
+                    "delete them (`dataset check --fix OUT` does): each counts as an object of its own"
+                }
+            };
             self.warn(Fault::new("annotation copies", reason, fix));
         }
         if let Some(first) = numbered.first() {
