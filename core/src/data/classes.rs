@@ -120,11 +120,12 @@ impl Classes {
             let names: Vec<&str> = names.filter(|line| !line.is_empty()).collect();
             let mut seen = HashSet::new();
             if let Some(name) = names.iter().find(|name| !seen.insert(**name)) {
-                return Err(DataError::Json {
+                let reason = format!(
+                    "the class `{name}` is listed twice; every class needs a name of its own"
+                );
+                return Err(DataError::Io {
                     path: path.into(),
-                    reason: format!(
-                        "the class `{name}` is listed twice; every class needs a name of its own"
-                    ),
+                    source: std::io::Error::new(std::io::ErrorKind::InvalidData, reason),
                 });
             }
             (1..).zip(names.into_iter().map(String::from)).collect()
