@@ -111,10 +111,13 @@ fn categories_with_other_ids_are_matched_by_name_and_named() {
 
     // A class that the training set lacks is an error with both lists.
     edit(at, "val", |file| {
-        file["categories"][0]["name"] = json!("Other");
+        let categories = file["categories"].as_array_mut().expect("a list");
+        for (index, category) in categories.iter_mut().enumerate() {
+            category["name"] = json!(format!("Other {index}"));
+        }
     });
     let refused = cli_error(at, &[&train_args()[..], &["--out=run2"]].concat());
-    assert!(refused.contains("no class `Other`"), "{refused}");
+    assert!(refused.contains("no class `Other "), "{refused}");
 }
 
 #[test]

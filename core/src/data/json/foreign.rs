@@ -75,9 +75,12 @@ impl Shape {
     pub fn see_element(&mut self, element: &Element) {
         if element.index == 0 {
             self.inner = keys(element.text);
-            if element.section == Section::Annotations {
-                self.annotation.clone_from(&self.inner);
-            }
+        }
+    }
+
+    pub fn see_list(&mut self, element: &Element) {
+        if element.index == 0 && element.section == Section::Annotations {
+            self.annotation = keys(element.text);
         }
     }
 
