@@ -9,7 +9,6 @@ use clap::Args;
 use indicatif::ProgressBar;
 use mrcnn_backends::Selected;
 use mrcnn_backends::comm::Communicator;
-use mrcnn_core::Detection;
 use mrcnn_core::data::{
     Dataset, LeftOut, detections_json, find_split, open_split, printable, summarized,
 };
@@ -18,7 +17,7 @@ use mrcnn_core::evaluate::evaluate_over_ranks;
 use mrcnn_core::predict::Predictor;
 use serde_json::json;
 use serde_json::value::RawValue;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -144,10 +143,10 @@ fn evaluate_weights(
         ControlFlow::Continue(())
     };
     let protocol = args.area.into();
-    let (metrics, found) =
-        evaluate_over_ranks(comm, &predictor, &dataset, protocol, &mut progress)?;
+    let evaluation = evaluate_over_ranks(comm, &predictor, &dataset, protocol, &mut progress)?;
+    let (metrics, found) = (evaluation.metrics, evaluation.detections);
     bar.finish_and_clear();
-    leave_out(&mut dataset, &found, comm)?;
+    dataset.left_out.extend(evaluation.left_out);
     let names: HashMap<u64, &str> = dataset
         .samples
         .iter()
@@ -184,41 +183,6 @@ fn evaluate_weights(
             image.image_id,
             printable(&image.reason)
         );
-    }
-    Ok(())
-}
-
-/// Moves images that no rank could read to those that are left out.
-fn leave_out(
-    dataset: &mut Dataset,
-    found: &[(u64, Vec<Detection>)],
-    comm: &dyn Communicator,
-) -> Result<()> {
-    let mine: Vec<u64> = found.iter().map(|(id, _)| *id).collect();
-    let mut read = HashSet::new();
-    for ids in comm.all_gather_bytes(&serde_json::to_vec(&mine)?)? {
-        read.extend(serde_json::from_slice::<Vec<u64>>(&ids)?);
-    }
-    let (kept, unread): (Vec<_>, Vec<_>) = std::mem::take(&mut dataset.samples)
-        .into_iter()
-        .partition(|sample| read.contains(&sample.image_id));
-    dataset.samples = kept;
-    for sample in unread {
-        let reason = match sample.image() {
-            Ok(image) => format!(
-                "the image is {}x{}, its entry says {}x{}",
-                image.width(),
-                image.height(),
-                sample.width,
-                sample.height
-            ),
-            Err(error) => error.to_string(),
-        };
-        dataset.left_out.push(LeftOut {
-            image_id: sample.image_id,
-            path: sample.path,
-            reason,
-        });
     }
     Ok(())
 }

@@ -3,7 +3,9 @@
 use crate::interrupt::Requests;
 use crate::terminal::{self, note};
 use indicatif::{ProgressBar, ProgressStyle};
+use mrcnn_core::data::printable;
 use mrcnn_core::eval::{Metrics, shown_metric};
+use mrcnn_core::report::LeftOutImage;
 use mrcnn_core::train::{MemoryPlan, Observer, StepReport};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -108,6 +110,20 @@ impl Observer for Progress {
         }
         self.bar.set_message(text);
         self.bar.set_position(report.step as u64);
+    }
+
+    fn on_left_out(&mut self, image: &LeftOutImage, count: usize) {
+        if !self.lead {
+            return;
+        }
+        let LeftOutImage {
+            split, image_id, ..
+        } = image;
+        let line = format!(
+            "warning: {split} image {image_id} is left out ({count} so far): {}",
+            printable(&image.description())
+        );
+        self.bar.suspend(|| note!("{line}"));
     }
 
     fn on_eval_progress(&mut self, done: usize, all: usize) {

@@ -65,13 +65,13 @@ pub fn run(args: &QuickstartArgs) -> Result<u8> {
     let model = trainer.new_model();
     let classes = trainer.val.classes.clone();
     let untrained = Predictor::new(&model, trainer.config.clone(), classes, &backend.device);
-    let (before, _) = evaluate_model(&untrained, &trainer.val, protocol, &mut |_, _| {
+    let before = evaluate_model(&untrained, &trainer.val, protocol, &mut |_, _| {
         ControlFlow::Continue(())
     })?;
     let unseen = trainer.val.samples.len();
     note!(
         "2/4 untrained, on {unseen} unseen images: {}",
-        shown(&before)
+        shown(&before.metrics)
     );
 
     note!("3/4 training {} steps", trainer.config.train.steps);
@@ -95,7 +95,7 @@ pub fn run(args: &QuickstartArgs) -> Result<u8> {
     let image = out.join("predictions.png");
     draw(&predictor, &trainer, &image)?;
     note!("4/4 predicted with {}", best.display());
-    out!("{after}\n\nbefore training: {}", shown(&before));
+    out!("{after}\n\nbefore training: {}", shown(&before.metrics));
     out!("after training:  {}", shown(&after));
     out!(
         "{:.0} s in all\n\nimage: {}",

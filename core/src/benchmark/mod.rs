@@ -224,8 +224,10 @@ fn train(
         let started = Instant::now();
         let batch = match (copy, &loader) {
             (Some(batch), _) => batch,
-            (None, Some(loader)) => loader.next_batch().unwrap_or(Err(LoadError::NothingLeft))?,
-            (None, None) => return Err(LoadError::NothingLeft.into()),
+            (None, Some(loader)) => loader
+                .next_batch()
+                .unwrap_or(Err(LoadError::nothing_left(&[])))?,
+            (None, None) => return Err(LoadError::nothing_left(&[]).into()),
         };
         let waited = started.elapsed();
         let stream = Stream::named("benchmark", config.train.seed).fork(step as u64);

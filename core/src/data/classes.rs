@@ -3,7 +3,7 @@
 use super::error::DataError;
 use super::json::read_text;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 /// The classes of a dataset: labels `1..=len` for its category ids, in ascending order of the ids.
@@ -119,8 +119,20 @@ impl Classes {
                 .map(|c| (c.id, c.name))
                 .collect()
         } else {
-            let names = text.lines().map(str::trim).filter(|line| !line.is_empty());
-            (1..).zip(names.map(String::from)).collect()
+            // Old Macintosh programs end lines with a carriage return only.
+            let names = text.split(['\n', '\r']).map(str::trim);
+            let names: Vec<&str> = names.filter(|line| !line.is_empty()).collect();
+            let mut seen = HashSet::new();
+            if let Some(name) = names.iter().find(|name| !seen.insert(**name)) {
+                let reason = format!(
+                    "the class `{name}` is listed twice; every class needs a name of its own"
+                );
+                return Err(DataError::Io {
+                    path: path.into(),
+                    source: std::io::Error::new(std::io::ErrorKind::InvalidData, reason),
+                });
+            }
+            (1..).zip(names.into_iter().map(String::from)).collect()
         };
         pairs.sort();
         let (ids, names) = pairs.into_iter().unzip();

@@ -155,6 +155,18 @@ fn cause(
             "encode by columns: pycocotools.mask.encode(numpy.asfortranarray(mask))",
         ));
     }
+    if matches!(segmentation, RawSegmentation::Rle { .. }) {
+        let inverse = inverted(mask);
+        let is_inverse = inverse.area() > 0
+            && distance([a, b, a + c, b + d], self::extent(&inverse)) <= ROUNDING;
+        if is_inverse {
+            return Some((
+                "inverted mask",
+                "it fits the background of the mask, whose values are inverted".into(),
+                "encode the mask again, with 1 for the object",
+            ));
+        }
+    }
     if let Some(factors) = scale(bbox, extent) {
         return Some((
             "scaled",
@@ -173,7 +185,12 @@ fn cause(
     (same_size && apart).then(|| {
         (
             "shift",
-            format!("the mask lies {dx:.0}, {dy:.0} pixels from the box"),
+            // Adding 0 turns -0 into 0.
+            format!(
+                "the mask lies {:.0}, {:.0} pixels from the box",
+                dx.round() + 0.0,
+                dy.round() + 0.0
+            ),
             "export the annotations again, with boxes and masks of the same image",
         )
     })
@@ -205,6 +222,15 @@ fn by_rows(mask: &Rle, segmentation: &RawSegmentation) -> Option<Corners> {
     }
     let [x1, y1, x2, y2] = found?.map(|v| v as f64);
     Some([x1, y1, x2 + 1.0, y2 + 1.0])
+}
+
+/// The mask of the background.
+fn inverted(mask: &Rle) -> Rle {
+    let counts = match mask.counts.first() {
+        Some(0) => mask.counts[1..].to_vec(),
+        _ => [&[0], &mask.counts[..]].concat(),
+    };
+    Rle::from_counts(mask.h, mask.w, counts)
 }
 
 /// Factors that scale the box to the extent, if two explain all four sides and differ from 1.
@@ -282,6 +308,20 @@ mod tests {
         for (bbox, wanted) in cases {
             assert_eq!(kind(bbox), wanted, "{bbox:?}");
         }
+    }
+
+    #[test]
+    fn inverted_masks_are_named() {
+        let (mask, _) = rectangle(30.0, 20.0, 50.0, 40.0);
+        let inverse = inverted(&mask);
+        assert_eq!(inverse.area() + mask.area(), 100 * 200);
+        assert_eq!(inverted(&inverse), mask);
+        let segmentation = RawSegmentation::Rle {
+            size: Default::default(),
+            counts: Counts::Runs(inverse.counts.to_vec()),
+        };
+        let found = compare([30.0, 20.0, 50.0, 40.0], &inverse, &segmentation);
+        assert!(matches!(found, Agreement::Contradiction(fault) if fault.kind == "inverted mask"));
     }
 
     #[test]

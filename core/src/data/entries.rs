@@ -172,6 +172,9 @@ fn check(
     }
 }
 
+/// Outlines of a few pixels cover more or fewer of them than their area.
+const AREA_ROUNDING: f64 = 16.0;
+
 /// The object of an annotation of a `width x height` image.
 fn object(
     annotation: RawAnnotation,
@@ -261,10 +264,30 @@ fn object(
         );
         notes.push(Fault::new("polygon parts", reason, "they are left out"));
     }
+    let pixels = mask.area() as f64;
     let area = area.map(|area| area.0).filter(|area| area.is_finite());
+    let mut area = area.unwrap_or(pixels);
+    // Tools round, and some write the area of the box.
+    let [x1, y1, x2, y2] = bbox.map(f64::from);
+    let largest = pixels.max((x2 - x1) * (y2 - y1));
+    if area < 0.25 * pixels - AREA_ROUNDING || area > 4.0 * largest + AREA_ROUNDING {
+        let reason = format!("`area` is {area}, but the mask has {pixels} pixels");
+        let fault = Fault::new(
+            "area",
+            reason,
+            "write the number of pixels: it determines whether the object counts as small, medium or large",
+        );
+        notes.push(match repair {
+            true => repaired(fault, "taken from the mask"),
+            false => fault,
+        });
+        if repair {
+            area = pixels;
+        }
+    }
     Ok(Object {
         bbox,
-        area: area.unwrap_or(mask.area() as f64),
+        area,
         mask,
         crowd: crowd.is_some_and(|crowd| crowd.0),
     })
@@ -316,7 +339,15 @@ pub(crate) fn numbers(bbox: &Field<Numbers>) -> Result<Option<[f64; 4]>, Fault> 
 fn place([x, y, w, h]: [f64; 4], width: u32, height: u32) -> Result<(Bbox, Option<Fault>), Fault> {
     let (right, bottom) = (f64::from(width), f64::from(height));
     let shown = format!("box [{x}, {y}, {w}, {h}]");
-    if w <= 0.0 || h <= 0.0 {
+    if w < 0.0 || h < 0.0 {
+        let reason = format!("{shown} has a negative width or height");
+        return Err(Fault::new(
+            "box sides",
+            reason,
+            "write bbox as [x, y, width, height] from the upper left corner",
+        ));
+    }
+    if w == 0.0 || h == 0.0 {
         let reason = format!("{shown} has no area");
         return Err(Fault::new(
             "box area",
@@ -334,7 +365,12 @@ fn place([x, y, w, h]: [f64; 4], width: u32, height: u32) -> Result<(Bbox, Optio
     }
     let over = x < -1.0 || y < -1.0 || x + w > right + 1.0 || y + h > bottom + 1.0;
     let note = over.then(|| {
-        let reason = format!("{shown} extends beyond the {width}x{height} image");
+        let is_swapped = y + h <= right + 1.0 && x + w <= bottom + 1.0 && x >= -1.0 && y >= -1.0;
+        let hint = match is_swapped {
+            true => ", into which it fits with x and y swapped",
+            false => "",
+        };
+        let reason = format!("{shown} extends beyond the {width}x{height} image{hint}");
         Fault::new("box over border", reason, "it is clipped to the image")
     });
     let bbox = [

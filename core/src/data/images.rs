@@ -131,13 +131,21 @@ pub(crate) fn size_mismatch(sample: &Sample, (width, height): (u32, u32)) -> Opt
     if declared == (width, height) {
         return None;
     }
-    let turned = if declared == (height, width) {
+    let turned = if declared != (height, width) {
+        ""
+    } else if is_turned(sample) {
         " (its EXIF data asks for a quarter turn that the annotations do not have)"
     } else {
-        ""
+        " (width and height are swapped)"
     };
     Some(format!(
         "the image is {width}x{height}, its entry says {}x{}{turned}",
         declared.0, declared.1
     ))
+}
+
+/// Whether the EXIF orientation of the file swaps its width and height.
+fn is_turned(sample: &Sample) -> bool {
+    let decoded = sample.checked_image();
+    decoded.is_ok_and(|decoded| decoded.orientation > 4)
 }

@@ -61,6 +61,18 @@ impl Locator {
         }
     }
 
+    /// Whether several files below the folder of the images have the name of an entry, so that none of them is certain.
+    pub fn is_ambiguous(&self, name: &str) -> bool {
+        let key = simplified(name);
+        let last = key.rsplit('/').next().unwrap_or_default();
+        let stem = last.rsplit_once('.').map_or(last, |(stem, _)| stem);
+        self.index.as_ref().is_some_and(|index| {
+            let several =
+                |map: &HashMap<_, Option<PathBuf>>, key| matches!(map.get(key), Some(None));
+            several(&index.names, last) || several(&index.stems, stem)
+        })
+    }
+
     /// The file of an entry, or its expected path if there is no file.
     pub fn find(&mut self, name: &str) -> Result<PathBuf, PathBuf> {
         let expected = self.roots[0].join(name);
@@ -306,6 +318,7 @@ mod tests {
         let mut locator = Locator::new(&root.join("images"), &root.join("annotations.json"));
         for name in ["a.png", "b.png", "", "../other.png"] {
             assert!(locator.find(name).is_err(), "{name}");
+            assert_eq!(locator.is_ambiguous(name), name == "a.png", "{name}");
         }
         assert_eq!(locator.outside, ["../other.png"]);
     }

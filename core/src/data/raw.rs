@@ -48,4 +48,7 @@ pub(crate) struct RawAnnotation {
     #[cfg(feature = "train")]
     #[serde(default)]
     pub file_name: Field<Text>,
+    /// Name of the class, which some programs write beside or instead of its id.
+    #[serde(default)]
+    pub category_name: Field<Text>,
 }

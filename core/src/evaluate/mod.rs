@@ -5,7 +5,7 @@ pub(crate) mod gathered;
 mod retry;
 pub(crate) mod usable;
 
-use crate::data::{Dataset, Instance, Sample};
+use crate::data::{Dataset, Instance, LeftOut, Sample};
 use crate::detection::Detection;
 use crate::eval::{AreaProtocol, EvalShard, Metrics, evaluate};
 use crate::image::overlay::{OverlayOptions, draw, side_by_side};
@@ -17,16 +17,27 @@ use agreement::Agreement;
 use mrcnn_backends::comm::Communicator;
 use std::ops::ControlFlow;
 use std::path::Path;
-use usable::usable_image;
+use usable::{left_out_of_all, usable_image};
 
 /// Detections by the id of their image.
 pub type DatasetDetections = Vec<(u64, Vec<Detection>)>;
+
+/// The result of an evaluation.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    /// The COCO metrics.
+    pub metrics: Metrics,
+    /// The detections of this rank's images.
+    pub detections: DatasetDetections,
+    /// Images that no rank could use, with `data.on_problem = "skip"`. They do not count.
+    pub left_out: Vec<LeftOut>,
+}
 
 /// Called after every batch of an evaluation with the number of images done and their total; it may stop the
 /// evaluation.
 pub type Progress<'a> = dyn FnMut(usize, usize) -> ControlFlow<()> + 'a;
 
-/// Evaluates a model on a dataset and returns the detections too.
+/// Evaluates a model on a dataset.
 ///
 /// If `progress` stops it, the error is [`TrainError::Interrupted`]. The model may have more classes than
 /// the dataset; detections of those are left out.
@@ -35,9 +46,15 @@ pub fn evaluate_model(
     dataset: &Dataset,
     protocol: AreaProtocol,
     progress: &mut Progress<'_>,
-) -> Result<(Metrics, DatasetDetections), TrainError> {
-    let found = predict_samples(predictor, dataset, &dataset.samples, progress)?;
-    Ok((evaluate(dataset, &found, protocol)?, found))
+) -> Result<Evaluation, TrainError> {
+    let mut left_out = Vec::new();
+    let samples = &dataset.samples;
+    let detections = predict_samples(predictor, dataset, samples, progress, &mut left_out)?;
+    Ok(Evaluation {
+        metrics: evaluate(dataset, &detections, protocol)?,
+        detections,
+        left_out,
+    })
 }
 
 /// As [`evaluate_model`], on all ranks together: the same metrics, bit-equal on every rank.
@@ -51,7 +68,7 @@ pub fn evaluate_over_ranks(
     dataset: &Dataset,
     protocol: AreaProtocol,
     progress: &mut Progress<'_>,
-) -> Result<(Metrics, DatasetDetections), TrainError> {
+) -> Result<Evaluation, TrainError> {
     if comm.is_alone() {
         return evaluate_model(predictor, dataset, protocol, progress);
     }
@@ -64,7 +81,8 @@ pub fn evaluate_over_ranks(
     let samples = &dataset.samples[first..end];
     let mut agreement = Agreement::new(comm, batches.div_ceil(comm.world_size()));
     let mut progress = |done: usize, all: usize| agreement.ask(progress(done, all));
-    let found = predict_samples(predictor, dataset, samples, &mut progress);
+    let mut left_out = Vec::new();
+    let found = predict_samples(predictor, dataset, samples, &mut progress, &mut left_out);
     let found = agreement.end(found)?;
 
     let mut shard = EvalShard::new(&dataset.classes, protocol)?;
@@ -87,7 +105,11 @@ pub fn evaluate_over_ranks(
         }
         _ => None,
     };
-    Ok((of_rank_0(comm, metrics, protocol)?, found))
+    Ok(Evaluation {
+        metrics: of_rank_0(comm, metrics, protocol)?,
+        detections: found,
+        left_out: left_out_of_all(comm, left_out)?,
+    })
 }
 
 /// Broadcasts rank 0's metrics to every rank.
@@ -117,6 +139,7 @@ fn predict_samples(
     dataset: &Dataset,
     samples: &[Sample],
     progress: &mut Progress<'_>,
+    left_out: &mut Vec<LeftOut>,
 ) -> Result<DatasetDetections, TrainError> {
     let labels = predictor.classes().labels_in(&dataset.classes);
     let labels = labels.ok_or_else(|| TrainError::UnknownClasses {
@@ -124,7 +147,7 @@ fn predict_samples(
         data: dataset.classes.names.clone(),
         model: predictor.classes().names.clone(),
     })?;
-    let mut found = predict_all(predictor, samples, progress)?;
+    let mut found = predict_all(predictor, samples, progress, left_out)?;
     for (_, detections) in &mut found {
         detections.retain_mut(|detection| {
             let label = labels.get(detection.label).copied().flatten();
@@ -139,6 +162,7 @@ fn predict_all(
     predictor: &Predictor,
     samples: &[Sample],
     progress: &mut Progress<'_>,
+    left_out: &mut Vec<LeftOut>,
 ) -> Result<DatasetDetections, TrainError> {
     let on_problem = predictor.config().data.on_problem;
     let all = samples.len();
@@ -146,7 +170,7 @@ fn predict_all(
     for (index, samples) in samples.chunks(EVAL_BATCH).enumerate() {
         let mut images = Vec::with_capacity(samples.len());
         for sample in samples {
-            let image = usable_image(sample, on_problem)?;
+            let image = usable_image(sample, on_problem, left_out)?;
             images.extend(image.map(|image| (sample.image_id, image)));
         }
         let references: Vec<_> = images.iter().map(|(_, image)| image).collect();

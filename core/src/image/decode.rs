@@ -1,5 +1,6 @@
 //! Decodes image files and applies their EXIF orientation.
 
+use super::foreign::described;
 use super::jpeg;
 use crate::config::Depth;
 use ::image::{
@@ -161,6 +162,15 @@ fn decoder<'a, R: BufRead + Seek + 'a>(
     let mut reader = ImageReader::new(reader)
         .with_guessed_format()
         .map_err(|e| format_error(path, &e))?;
+    if reader.format().is_none() {
+        let (mut start, mut reader) = (Vec::new(), reader.into_inner());
+        let read = reader
+            .rewind()
+            .and_then(|()| reader.take(64).read_to_end(&mut start));
+        let what = read.ok().and_then(|_| described(&start));
+        let reason = what.unwrap_or("its format could not be determined");
+        return Err(format_error(path, &reason));
+    }
     let mut limits = Limits::default();
     limits.max_alloc = Some(1 << 30);
     reader.limits(limits);

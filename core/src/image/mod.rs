@@ -1,6 +1,7 @@
 //! Images: decoding, resizing, conversion to tensors, mask pasting and drawing.
 
 pub mod decode;
+mod foreign;
 mod jpeg;
 mod jpeg_scan;
 pub mod overlay;

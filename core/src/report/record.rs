@@ -62,14 +62,15 @@ pub enum Record {
         #[serde(default)]
         seconds: f64,
     },
-    /// Images that are left out of the run because of `data.on_problem = "skip"`; absent if there are none.
+    /// Images that are left out of the run because of `data.on_problem = "skip"`; absent if there are none. A record with
+    /// as many `images` as its `count` lists all of them, another one those that are new.
     #[serde(rename = "left_out")]
     LeftOut {
         /// Number of completed steps.
         step: usize,
-        /// Their number.
+        /// Number of images that are left out so far.
         count: usize,
-        /// The images.
+        /// All of these images, or the new ones.
         images: Vec<LeftOutImage>,
     },
 }
@@ -85,6 +86,16 @@ pub struct LeftOutImage {
     pub file: String,
     /// Why it cannot be used.
     pub reason: String,
+}
+
+impl LeftOutImage {
+    /// The file and the reason. Many reasons start with the file.
+    pub fn description(&self) -> String {
+        match self.reason.starts_with(&self.file) {
+            true => self.reason.clone(),
+            false => format!("{}: {}", self.file, self.reason),
+        }
+    }
 }
 
 impl Record {

@@ -1,7 +1,7 @@
 //! Errors of training.
 
 use crate::config::ConfigError;
-use crate::data::DataError;
+use crate::data::{DataError, LeftOut};
 use crate::eval::EvalError;
 use crate::image::decode::DecodeError;
 use crate::predict::PredictError;
@@ -29,14 +29,33 @@ pub enum LoadError {
         reason: String,
     },
     /// Every image of a batch was left out.
-    #[error("no image of a batch could be read; run `mrcnn-cli dataset check`")]
-    NothingLeft,
+    #[error("no image of a batch could be read{left_out}; run `mrcnn-cli dataset check`")]
+    NothingLeft {
+        /// The number and the first of these images, if they are known.
+        left_out: String,
+    },
     /// A decoding thread panicked, and printed the reason.
     #[error("a loader thread panicked; its message on standard error has the location of the bug")]
     Panicked,
     /// The decoding threads cannot be started.
     #[error("cannot start the loader threads: {0}; lower data.workers")]
     Threads(#[from] rayon::ThreadPoolBuildError),
+}
+
+impl LoadError {
+    /// The error of a batch of which every image was left out.
+    pub(crate) fn nothing_left(left_out: &[LeftOut]) -> Self {
+        let left_out = match left_out.first() {
+            None => String::new(),
+            Some(first) => format!(
+                " ({} left out, the first is image {}: {})",
+                left_out.len(),
+                first.image_id,
+                first.reason
+            ),
+        };
+        Self::NothingLeft { left_out }
+    }
 }
 
 /// Advice for an out-of-memory error: settings that reduce the memory of a run.

@@ -3,7 +3,7 @@
 use super::run::memory_plan::MemoryPlan;
 use super::step::losses::LossValues;
 use crate::eval::Metrics;
-use crate::report::Record;
+use crate::report::{LeftOutImage, Record};
 
 /// Report of a training step.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +67,9 @@ pub trait Observer {
     fn on_plan(&mut self, _plan: &MemoryPlan, _warning: Option<&str>) {}
     /// Called after every step.
     fn on_step(&mut self, _report: &StepReport) {}
+    /// Called for every image that cannot be used and is left out during the run, once, with the number of images that
+    /// are left out so far.
+    fn on_left_out(&mut self, _image: &LeftOutImage, _count: usize) {}
     /// Called during an evaluation with the number of images done and their total.
     fn on_eval_progress(&mut self, _done: usize, _all: usize) {}
     /// Called after every evaluation with the number of steps done and the COCO metrics.

@@ -308,3 +308,72 @@ fn a_resumed_run_records_only_other_images() {
         .expect("a record");
     assert_eq!((&last["step"], &last["count"]), (&json!(4), &json!(4)));
 }
+
+#[test]
+fn images_that_fail_during_training_are_named_once_in_every_output() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    render_shapes(at, 3, 2);
+    add(at, "train", 5001, "train_cut.jpg", &jpeg(160, 120)[..4000]);
+    add(at, "train", 5002, "train_size.jpg", &jpeg(150, 110));
+    add(at, "val", 5003, "val_empty.jpg", b"");
+    let names = ["train_cut.jpg", "train_size.jpg", "val_empty.jpg"];
+    let mut train = train_args();
+    train.extend([
+        "--out=run",
+        "--set=data.check_images=false",
+        // Two epochs and two evaluations, of which the second ones find the same images.
+        "--set=train.steps=6",
+        "--set=train.eval_every=3",
+    ]);
+    let refused = cli_error(at, &train);
+    assert!(refused.contains("data.on_problem=skip"), "{refused}");
+
+    train.extend(["--set=data.on_problem=skip", "--out=run2"]);
+    let train: Vec<&str> = train
+        .into_iter()
+        .filter(|arg| *arg != "--out=run")
+        .collect();
+    let trained = cli(at, &train);
+    let text = shown(&trained);
+    assert!(trained.status.success(), "{text}");
+    let run = at.join("run2");
+    let log = read(&run.join("train.log"));
+    for name in names {
+        let is_line = |line: &&str| line.contains(name) && line.contains("is left out");
+        assert_eq!(log.lines().filter(is_line).count(), 1, "{name}: {log}");
+        assert!(text.contains(name), "{name}: {text}");
+        let report = read(&run.join("report.html"));
+        assert!(report.contains(name), "{name} is not in the report");
+    }
+    assert!(log.contains("(3 so far)"), "{log}");
+    assert!(log.contains("the file is empty"), "{log}");
+    let found = records(&run, "left_out");
+    let images: Vec<&Value> = found
+        .iter()
+        .flat_map(|record| record["images"].as_array().expect("a list"))
+        .collect();
+    assert_eq!(images.len(), 3, "{found:?}");
+    for name in names {
+        let is_it = |image: &&&Value| {
+            let file = image["file"].as_str().expect("a file");
+            file.ends_with(name) && image["reason"].is_string()
+        };
+        let split = images.iter().find(is_it).map(|image| &image["split"]);
+        assert_eq!(split, Some(&json!(name.split_once('_').unwrap().0)));
+    }
+    assert_eq!(found.last().map(|record| &record["count"]), Some(&json!(3)));
+
+    // A resumed run knows them.
+    let resumed = cli(
+        at,
+        &[
+            "train",
+            "--resume=run2",
+            "--backend=cpu",
+            "--set=train.steps=8",
+        ],
+    );
+    assert!(resumed.status.success(), "{}", shown(&resumed));
+    assert_eq!(records(&run, "left_out").len(), found.len());
+}

@@ -7,6 +7,7 @@ mod evidence;
 mod full_disk;
 mod left_out;
 mod modes;
+mod notes;
 mod options;
 mod output;
 mod precision;

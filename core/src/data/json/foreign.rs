@@ -1,6 +1,6 @@
 //! Detection of JSON files of other tools, for better error messages.
 
-use super::element::Element;
+use super::element::{Element, Section};
 use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
 
@@ -11,6 +11,10 @@ pub(crate) enum Foreign {
     Via,
     LabelStudio,
     Datumaro,
+    /// COCO's panoptic annotations, whose masks are PNG files.
+    Panoptic,
+    /// COCO's captions.
+    Captions,
     /// A list of COCO results.
     Results,
     /// A list of something else.
@@ -35,6 +39,13 @@ impl Foreign {
                 "this is Label Studio's own JSON; export the project as \"COCO with Images\" instead"
             }
             Self::Datumaro => "this is Datumaro's JSON; export the dataset as COCO instead",
+            Self::Panoptic => {
+                "these are COCO's panoptic annotations, whose masks are PNG files; use the instance annotations \
+                 (instances_*.json), or convert them with panopticapi's panoptic2detection_coco_format.py"
+            }
+            Self::Captions => {
+                "these are COCO's captions, without objects; use the instance annotations (instances_*.json)"
+            }
             Self::Results => {
                 "this is a list of results, not annotations; give it to `mrcnn-cli eval --results`"
             }
@@ -56,12 +67,20 @@ pub(super) struct Shape {
     pub keys: Vec<String>,
     /// Keys of the first element or of the first object among the values.
     inner: Vec<String>,
+    /// Keys of the first annotation.
+    annotation: Vec<String>,
 }
 
 impl Shape {
     pub fn see_element(&mut self, element: &Element) {
         if element.index == 0 {
             self.inner = keys(element.text);
+        }
+    }
+
+    pub fn see_list(&mut self, element: &Element) {
+        if element.index == 0 && element.section == Section::Annotations {
+            self.annotation = keys(element.text);
         }
     }
 
@@ -91,7 +110,12 @@ impl Shape {
             });
         }
         if outer("images") {
-            return None;
+            let first = |key: &str| self.annotation.iter().any(|known| known == key);
+            return match () {
+                () if first("segments_info") => Some(Foreign::Panoptic),
+                () if first("caption") && !first("category_id") => Some(Foreign::Captions),
+                () => None,
+            };
         }
         Some(match () {
             () if outer("shapes") || outer("imagePath") => Foreign::Labelme,
@@ -119,6 +143,14 @@ mod tests {
     #[test]
     fn files_of_other_tools_are_named() {
         let cases = [
+            (
+                r#"{"images": [], "annotations": [{"image_id": 1, "segments_info": []}]}"#,
+                Some(Foreign::Panoptic),
+            ),
+            (
+                r#"{"images": [], "annotations": [{"id": 1, "image_id": 1, "caption": "a"}]}"#,
+                Some(Foreign::Captions),
+            ),
             (
                 r#"{"version": "5", "shapes": [], "imagePath": "a.png"}"#,
                 Some(Foreign::Labelme),

@@ -177,7 +177,10 @@ impl Scanner {
                     if shape.keys.contains(&key) {
                         return Err(self.error(&format!("duplicate field `{key}`")));
                     }
-                    self.list(section, each)?;
+                    self.list(section, &mut |element| {
+                        shape.see_list(&element);
+                        each(element)
+                    })?;
                     shape.keys.push(key);
                 }
                 Some(_) => {

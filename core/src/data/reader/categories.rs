@@ -24,6 +24,7 @@ impl Reader<'_> {
         }
         categories.sort_by_key(|(id, _)| *id);
         let (mut classes, mut names) = (Classes::default(), HashMap::new());
+        let mut similar = HashMap::new();
         for (id, name) in categories {
             if classes.ids.last() == Some(&id) {
                 let reason = format!("category id {id} is used twice");
@@ -35,6 +36,7 @@ impl Reader<'_> {
                 self.error(Place::default(), fault);
                 continue;
             }
+            self.note_name(id, &name, &mut similar);
             let first = names.get(&name).copied();
             names.entry(name.clone()).or_insert(id);
             if let (Some(first), true) = (first, self.checks.limits.repair) {
@@ -58,5 +60,25 @@ impl Reader<'_> {
             classes.names.push(name);
         }
         classes
+    }
+
+    /// A warning about a category without a name, or with one that differs only by case or spaces from that of another
+    /// category. `similar` has the first category of every name.
+    fn note_name(&mut self, id: u64, name: &str, similar: &mut HashMap<String, (u64, String)>) {
+        let words: Vec<&str> = name.split_whitespace().collect();
+        if words.is_empty() {
+            let reason = format!("category {id} has an empty name");
+            self.warn(Fault::new("category name", reason, "give it a name"));
+            return;
+        }
+        let key = words.join(" ").to_lowercase();
+        let (first, other) = similar.entry(key).or_insert_with(|| (id, name.into()));
+        if other != name {
+            let reason = format!(
+                "categories {first} and {id}, `{other}` and `{name}`, differ only by case or spaces and stay two classes"
+            );
+            let fix = "give their objects one category id if they are the same";
+            self.warn(Fault::new("similar category names", reason, fix));
+        }
     }
 }

@@ -7,6 +7,35 @@ use crate::data::entries::Checked;
 use crate::data::problem::Severity;
 use crate::data::segmentation::Fault;
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Objects that are the same as another one of their image.
+#[derive(Default)]
+struct Copies {
+    /// Annotation ids by the hash of image, class, box and mask.
+    seen: HashMap<u64, u64>,
+    count: usize,
+    /// Annotation ids of the first pair.
+    first: Option<(u64, u64)>,
+}
+
+impl Copies {
+    /// Adds an object; returns whether it is a copy.
+    fn add(&mut self, image: u64, instance: &Instance) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (image, instance.label, instance.crowd).hash(&mut hasher);
+        instance.bbox.map(f32::to_bits).hash(&mut hasher);
+        instance.mask.counts.hash(&mut hasher);
+        let id = instance.annotation_id;
+        let original = *self.seen.entry(hasher.finish()).or_insert(id);
+        let is_copy = original != id;
+        if is_copy {
+            self.count += 1;
+            self.first.get_or_insert((original, id));
+        }
+        is_copy
+    }
+}
 
 impl Reader<'_> {
     pub(super) fn add_instances(&mut self, checked: Vec<Checked>, classes: &Classes) {
@@ -21,6 +50,7 @@ impl Reader<'_> {
             .max()
             .unwrap_or(0);
         let (mut seen, mut numbered) = (HashSet::new(), Vec::new());
+        let mut copies = Copies::default();
         for checked in checked {
             let image = match checked.image {
                 Ok(image) => image,
@@ -68,7 +98,7 @@ impl Reader<'_> {
                 let fault = Fault::new(
                     "annotation id twice",
                     reason,
-                    "give every annotation its own id",
+                    "give every annotation its own id (`dataset check --fix OUT` numbers them)",
                 );
                 self.error(place, fault);
                 continue;
@@ -78,7 +108,12 @@ impl Reader<'_> {
                 labels
                     .get(category)
                     .copied()
-                    .ok_or_else(|| format!("category id {category} does not exist (ids: {known})"))
+                    .ok_or_else(|| match known.is_empty() {
+                        true => format!(
+                            "category id {category} does not exist: the file has no categories"
+                        ),
+                        false => format!("category id {category} does not exist (ids: {known})"),
+                    })
             });
             let label = label.map_err(|reason| {
                 Fault::new(
@@ -91,16 +126,36 @@ impl Reader<'_> {
                 self.report(Severity::Warning, place, note);
             }
             match label.and_then(|label| Ok((label, checked.object?))) {
-                Ok((label, object)) => self.samples[index].instances.push(Instance {
-                    annotation_id: id,
-                    label,
-                    bbox: object.bbox,
-                    area: object.area,
-                    mask: object.mask,
-                    crowd: object.crowd,
-                }),
+                Ok((label, object)) => {
+                    let instance = Instance {
+                        annotation_id: id,
+                        label,
+                        bbox: object.bbox,
+                        area: object.area,
+                        mask: object.mask,
+                        crowd: object.crowd,
+                    };
+                    let is_copy = copies.add(image, &instance);
+                    if !(is_copy && self.checks.limits.repair) {
+                        self.samples[index].instances.push(instance);
+                    }
+                }
                 Err(fault) => self.error(place, fault),
             }
+        }
+        if let Some((first, copy)) = copies.first {
+            let count = copies.count;
+            let reason = format!(
+                "{count} annotations are copies of another one of their image, with the same class, box and mask: the \
+                 first is {copy}, a copy of {first}"
+            );
+            let fix = match self.checks.limits.repair {
+                true => "they are left out",
+                false => {
+                    "delete them (`dataset check --fix OUT` does): each counts as an object of its own"
+                }
+            };
+            self.warn(Fault::new("annotation copies", reason, fix));
         }
         if let Some(first) = numbered.first() {
             let count = numbered.len();

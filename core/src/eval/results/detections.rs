@@ -1,9 +1,10 @@
 //! The results of a file.
 
+use super::boxes::misread;
 use super::entries::annotation;
 use super::faults::Faults;
 use super::input::Input;
-use super::matching::by_file_names;
+use super::matching::{by_class_names, by_file_names};
 use crate::data::consistency::{Agreement, compare};
 use crate::data::entries::numbers;
 use crate::data::json::{Field, Number, Section, parse_element};
@@ -38,6 +39,12 @@ pub(super) fn read_results(
     if renamed > 0 {
         notes.push(format!(
             "the images of {renamed} results are taken from their `file_name`"
+        ));
+    }
+    let named = by_class_names(&mut raw, truth, &mut faults);
+    if named > 0 {
+        notes.push(format!(
+            "the classes of {named} results are taken from their names"
         ));
     }
     let images = truth.images.iter();
@@ -75,6 +82,10 @@ pub(super) fn read_results(
         let checked = score.and_then(|()| annotation(result, &sizes, &classes, input));
         let checked = checked.and_then(|result| match (&result.bbox, &result.segmentation) {
             (None, None) => Err("it has neither a box nor a mask".into()),
+            (Some([x, y, w, h]), _) if *w < 0.0 || *h < 0.0 => Err(format!(
+                "image {}: the box [{x}, {y}, {w}, {h}] has a negative width or height",
+                result.image_id
+            )),
             _ => Ok(result),
         });
         match checked {
@@ -107,6 +118,9 @@ pub(super) fn read_results(
         faults.push(format!(
             "{contradictions} of {compared} boxes do not match their masks, e.g. {cause}"
         ));
+    }
+    if let Some(reason) = misread(&results, &sizes) {
+        faults.push(reason.into());
     }
     faults.refuse(
         input.path,

@@ -1,4 +1,4 @@
-//! Images of results by their file names.
+//! Images of results by their file names, and classes by their names.
 
 use super::faults::Faults;
 use crate::data::json::Field;
@@ -67,4 +67,51 @@ pub(super) fn by_file_names(
         result.image_id = Field::Value(crate::data::json::Id(id));
     }
     changed
+}
+
+/// Gives results the category ids of their class names, which are a `category_name` or in place of the id. A name that
+/// contradicts the id is a fault. Returns the number of results that had no id.
+pub(super) fn by_class_names(
+    results: &mut [(usize, RawAnnotation)],
+    truth: &hotcoco::Dataset,
+    faults: &mut Faults,
+) -> usize {
+    let mut ids: HashMap<&str, Option<u64>> = HashMap::new();
+    for category in &truth.categories {
+        let id = ids.entry(category.name.as_str());
+        id.and_modify(|id| *id = None).or_insert(Some(category.id));
+    }
+    let known: Vec<String> = truth
+        .categories
+        .iter()
+        .take(8)
+        .map(|category| format!("`{}`", category.name))
+        .collect();
+    let known = known.join(", ");
+    let mut named = 0;
+    for (index, result) in results {
+        let name = match (&result.category_name, &result.category_id) {
+            (Field::Value(name), _) => Some(name.0.clone()),
+            (_, Field::Bad(shown)) => serde_json::from_str::<String>(shown).ok(),
+            _ => None,
+        };
+        let Some(name) = name.filter(|name| !name.is_empty() && !ids.is_empty()) else {
+            continue;
+        };
+        let own = result.category_id.clone().value().map(|id| id.0);
+        match (ids.get(name.as_str()), own) {
+            (Some(&Some(id)), Some(own)) if own != id => faults.push(format!(
+                "result {index}: `category_id` is {own}, but `{name}` has the id {id} in the ground truth"
+            )),
+            (Some(&Some(id)), None) => {
+                named += 1;
+                result.category_id = Field::Value(crate::data::json::Id(id));
+            }
+            (Some(_), _) => {}
+            (None, _) => faults.push(format!(
+                "result {index}: the ground truth has no class `{name}` (it has {known})"
+            )),
+        }
+    }
+    named
 }

@@ -1,6 +1,7 @@
 //! Evaluates results files, of any program, against annotation files. Anything that would silently lower a
 //! metric is an error: unknown images and classes, masks of another size, missing scores.
 
+mod boxes;
 mod detections;
 mod entries;
 mod faults;

@@ -3,7 +3,7 @@
 use super::masks::InstanceMask;
 use crate::boxes::Bbox;
 use crate::config::ImageConfig;
-use crate::data::Sample;
+use crate::data::{LeftOut, Sample};
 use crate::image::Placement;
 use crate::image::transform::{Planes, padded_size, prepare_window, stack_to};
 use crate::random::Stream;
@@ -99,6 +99,8 @@ pub struct Batch {
     pub image_ids: Vec<u64>,
     /// Position of each image in the step, which determines its samples on every rank.
     pub places: Vec<usize>,
+    /// Images that could not be used, with `data.on_problem = "skip"`.
+    pub left_out: Vec<LeftOut>,
 }
 
 impl Batch {
@@ -136,6 +138,7 @@ impl Batch {
             gts,
             image_ids,
             places,
+            left_out: Vec::new(),
         }
     }
 
@@ -169,6 +172,7 @@ impl Batch {
                 gts: gts.by_ref().take(count).collect(),
                 image_ids: image_ids.by_ref().take(count).collect(),
                 places: (0..count).collect(),
+                left_out: Vec::new(),
             }
         };
         (0..parts).map(take).collect()
@@ -188,6 +192,7 @@ mod tests {
             gts: vec![GroundTruth::default(); 5],
             image_ids: (10..15).collect(),
             places: (0..5).collect(),
+            left_out: Vec::new(),
         };
         let parts = batch.clone().split(2);
         let ids: Vec<_> = parts.iter().map(|part| part.image_ids.clone()).collect();

@@ -5,7 +5,7 @@ use super::batch::{Batch, TrainSample};
 use super::buckets::{Shape, buckets};
 use super::order::Order;
 use crate::config::{Config, ImageConfig};
-use crate::data::{Dataset, OnProblem};
+use crate::data::{Dataset, LeftOut, OnProblem};
 use crate::evaluate::usable::usable_image;
 use crate::image::transform::padded_size;
 use crate::random::Stream;
@@ -92,19 +92,25 @@ impl Plan {
 
     fn batch(&self, step: usize) -> Result<Batch, LoadError> {
         let places = self.rank.shard(self.batch_size);
-        let samples: Result<Vec<Option<(usize, TrainSample)>>, LoadError> = places
+        type Read = (Option<(usize, TrainSample)>, Vec<LeftOut>);
+        let read: Result<Vec<Read>, LoadError> = places
             .into_par_iter()
             .map(|place| {
-                let sample = self.sample(step * self.batch_size + place)?;
-                Ok(sample.map(|sample| (place, sample)))
+                let mut left_out = Vec::new();
+                let sample = self.sample(step * self.batch_size + place, &mut left_out)?;
+                Ok((sample.map(|sample| (place, sample)), left_out))
             })
             .collect();
-        let samples: Vec<_> = samples?.into_iter().flatten().collect();
+        let (samples, left_out): (Vec<_>, Vec<_>) = read?.into_iter().unzip();
+        let samples: Vec<_> = samples.into_iter().flatten().collect();
+        let left_out = left_out.concat();
         // Ranks exchange whether any of them has an image.
         if samples.is_empty() && self.rank.world == 1 {
-            return Err(LoadError::NothingLeft);
+            return Err(LoadError::nothing_left(&left_out));
         }
-        Ok(Batch::of_share(samples, self.padded_size(step)))
+        let mut batch = Batch::of_share(samples, self.padded_size(step));
+        batch.left_out = left_out;
+        Ok(batch)
     }
 
     /// The random numbers for augmenting the image at `position`.
@@ -129,14 +135,19 @@ impl Plan {
         padded_size(sizes, self.image.size_divisor, self.image.smallest_batch())
     }
 
-    /// The image at `position`, with copy-paste applied; `None` if it is left out.
-    fn sample(&self, position: usize) -> Result<Option<TrainSample>, LoadError> {
+    /// The image at `position`, with copy-paste applied; `None` if it is left out. Images that cannot be used are added
+    /// to `left_out`.
+    fn sample(
+        &self,
+        position: usize,
+        left_out: &mut Vec<LeftOut>,
+    ) -> Result<Option<TrainSample>, LoadError> {
         let stream = self.numbers(position);
-        let Some(mut sample) = self.read(self.order.at(position), stream)? else {
+        let Some(mut sample) = self.read(self.order.at(position), stream, left_out)? else {
             return Ok(None);
         };
         if let Some(index) = self.augment.source(self.dataset.samples.len(), stream)
-            && let Some(source) = self.read(index, Augment::source_stream(stream))?
+            && let Some(source) = self.read(index, Augment::source_stream(stream), left_out)?
         {
             self.augment.paste(&mut sample, &source, stream);
         }
@@ -144,9 +155,14 @@ impl Plan {
     }
 
     /// An image before copy-paste; `None` if it cannot be read and is left out.
-    fn read(&self, index: usize, stream: Stream) -> Result<Option<TrainSample>, LoadError> {
+    fn read(
+        &self,
+        index: usize,
+        stream: Stream,
+        left_out: &mut Vec<LeftOut>,
+    ) -> Result<Option<TrainSample>, LoadError> {
         let sample = &self.dataset.samples[index];
-        let image = usable_image(sample, self.on_problem)?;
+        let image = usable_image(sample, self.on_problem, left_out)?;
         Ok(image.map(|image| self.augment.prepare(image, sample, stream)))
     }
 }

@@ -66,7 +66,7 @@ pub fn losses_and_gradients(
     let (losses, gradients) = mean(comm, sums, config.wire)?.scaled(1.0 / scale).read()?;
     let all = gather_numbers(comm, [images, u64::from(gradients.norm().to_bits())])?;
     if all.iter().all(|&[images, _]| images == 0) {
-        return Err(LoadError::NothingLeft.into());
+        return Err(LoadError::nothing_left(&[]).into());
     }
     // Every rank must clip by the same norm.
     let norm = f32::from_bits(all[0][1] as u32);
@@ -76,7 +76,10 @@ pub fn losses_and_gradients(
 /// The next action of all ranks.
 pub(crate) enum Agreed {
     /// Run the step.
-    Step,
+    Step {
+        /// Whether a rank left out images that are not known yet.
+        left_out: bool,
+    },
     /// Write a checkpoint and stop, because the observer of a rank requested it.
     Stop,
     /// Write a checkpoint and stop, because these ranks have no batch.
@@ -84,14 +87,20 @@ pub(crate) enum Agreed {
 }
 
 /// Agrees with the other ranks on step `step` (from 0), given whether this rank wants to stop and whether it failed to
-/// load its batch. Returns an error if ranks are at different steps.
+/// load its batch, and the number of images that it has newly left out. Returns an error if ranks are at different steps.
 pub(crate) fn agree(
     comm: &dyn Communicator,
     step: usize,
     stop: bool,
     has_failed: bool,
+    left_out: usize,
 ) -> Result<Agreed, CommError> {
-    let mine = [step as u64, u64::from(stop), u64::from(has_failed)];
+    let mine = [
+        step as u64,
+        u64::from(stop),
+        u64::from(has_failed),
+        left_out as u64,
+    ];
     let all = match comm.is_alone() {
         true => vec![mine],
         false => {
@@ -99,7 +108,7 @@ pub(crate) fn agree(
             gather_numbers(comm, mine)?
         }
     };
-    let ranks_where = |is_so: &dyn Fn(&[u64; 3]) -> bool| -> Vec<usize> {
+    let ranks_where = |is_so: &dyn Fn(&[u64; 4]) -> bool| -> Vec<usize> {
         (0..all.len()).filter(|&rank| is_so(&all[rank])).collect()
     };
     let ranks = ranks_where(&|numbers| numbers[0] != all[0][0]);
@@ -115,8 +124,10 @@ pub(crate) fn agree(
     }
     let failed = ranks_where(&|numbers| numbers[2] != 0);
     Ok(match failed.is_empty() {
-        _ if all.iter().any(|&[_, stop, _]| stop != 0) => Agreed::Stop,
-        true => Agreed::Step,
+        _ if all.iter().any(|&[_, stop, ..]| stop != 0) => Agreed::Stop,
+        true => Agreed::Step {
+            left_out: all.iter().any(|&[.., left_out]| left_out != 0),
+        },
         false => Agreed::Failed(failed),
     })
 }

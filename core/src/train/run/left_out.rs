@@ -5,6 +5,7 @@ use super::trainer::Trainer;
 use crate::data::{Dataset, LeftOut};
 use crate::report::{LeftOutImage, Record};
 use crate::train::error::TrainError;
+use crate::train::observer::Observer;
 use std::collections::HashSet;
 
 impl Trainer {
@@ -16,29 +17,36 @@ impl Trainer {
             let is_new =
                 |image: &&LeftOut| seen.insert((dataset.annotations.clone(), image.image_id));
             let new = dataset.left_out.iter().filter(is_new);
-            let entry = |image: &LeftOut| LeftOutImage {
-                split: split.into(),
-                image_id: image.image_id,
-                file: image.path.display().to_string(),
-                reason: image.reason.clone(),
-            };
-            new.map(entry).collect()
+            new.map(|image| entry(split, image)).collect()
         };
         let mut images = list("train", &self.train);
         images.extend(list("val", &self.val));
         images
     }
+
+    /// Whether an image belongs to its split and is not left out from the start.
+    fn has(&self, image: &LeftOutImage) -> bool {
+        let dataset = match image.split == "train" {
+            true => &self.train,
+            false => &self.val,
+        };
+        let mut samples = dataset.samples.iter();
+        samples.any(|sample| sample.image_id == image.image_id)
+    }
 }
 
 impl Run<'_> {
-    /// Records the images that are left out, unless the log of the resumed run already contains them.
+    /// Records the images that are left out from the start, unless the log of the resumed run already contains them.
     pub(super) fn record_left_out(&mut self) -> Result<(), TrainError> {
-        let found = self.trainer.left_out();
-        let known = self.records().iter().rev().find_map(|record| match record {
-            Record::LeftOut { images, .. } => Some(images),
-            _ => None,
-        });
-        if known.map_or(found.is_empty(), |known| *known == found) {
+        let mut found = self.trainer.left_out();
+        let known = listed(self.records());
+        if !self.trainer.config.data.check_images {
+            // Found while the run used them, and not read again since.
+            let kept = known.iter().filter(|image| self.trainer.has(image));
+            found.extend(kept.cloned());
+        }
+        self.left_out.clone_from(&found);
+        if known == found {
             return Ok(());
         }
         let step = self.step;
@@ -48,6 +56,68 @@ impl Run<'_> {
             images: found,
         })
     }
+
+    /// Those of `images` that are not known to be left out, each once.
+    pub(super) fn newly_left_out(&self, split: &str, images: &[LeftOut]) -> Vec<LeftOut> {
+        let (train, val) = (&self.trainer.train, &self.trainer.val);
+        // With `data.val = data.train`, both are the same images.
+        let is_shared = train.annotations == val.annotations;
+        let mut seen: HashSet<u64> = self
+            .left_out
+            .iter()
+            .filter(|known| known.split == split || is_shared)
+            .map(|known| known.image_id)
+            .collect();
+        let new = images.iter().filter(|image| seen.insert(image.image_id));
+        new.cloned().collect()
+    }
+
+    /// Records and reports images that were found to be unusable in step or evaluation, unless they are known.
+    pub(super) fn leave_out(
+        &mut self,
+        split: &str,
+        images: &[LeftOut],
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let new = self.newly_left_out(split, images);
+        if new.is_empty() {
+            return Ok(());
+        }
+        let new: Vec<LeftOutImage> = new.iter().map(|image| entry(split, image)).collect();
+        for image in &new {
+            self.left_out.push(image.clone());
+            observer.on_left_out(image, self.left_out.len());
+        }
+        let (step, count) = (self.step, self.left_out.len());
+        self.record(Record::LeftOut {
+            step,
+            count,
+            images: new,
+        })
+    }
+}
+
+fn entry(split: &str, image: &LeftOut) -> LeftOutImage {
+    LeftOutImage {
+        split: split.into(),
+        image_id: image.image_id,
+        file: image.path.display().to_string(),
+        reason: image.reason.clone(),
+    }
+}
+
+/// All images that are left out according to a log.
+pub(super) fn listed(records: &[Record]) -> Vec<LeftOutImage> {
+    let mut all: Vec<LeftOutImage> = Vec::new();
+    for record in records {
+        if let Record::LeftOut { count, images, .. } = record {
+            if images.len() == *count {
+                all.clear();
+            }
+            all.extend_from_slice(images);
+        }
+    }
+    all
 }
 
 /// Maximum number of images that the report lists.
@@ -66,12 +136,7 @@ pub(super) fn facts(images: &[LeftOutImage]) -> Vec<(String, String)> {
     let mut facts = vec![("images left out".to_string(), summary)];
     facts.extend(images.iter().take(LISTED).map(|image| {
         let name = format!("left out, {} image {}", image.split, image.image_id);
-        // Many reasons start with the file.
-        let text = match image.reason.starts_with(&image.file) {
-            true => image.reason.clone(),
-            false => format!("{}: {}", image.file, image.reason),
-        };
-        (name, text)
+        (name, image.description())
     }));
     facts
 }

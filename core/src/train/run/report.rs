@@ -106,7 +106,7 @@ impl Trainer {
         ];
         let mut facts: Vec<(String, String)> =
             facts.map(|(name, value)| (name.into(), value)).into();
-        facts.extend(left_out::facts(&self.left_out()));
+        facts.extend(left_out::facts(&left_out::listed(records)));
         facts
     }
 }

@@ -10,7 +10,7 @@ use crate::memory::MemoryMeter;
 use crate::model::MaskRcnn;
 use crate::predict::Predictor;
 use crate::random::Stream;
-use crate::report::{Journal, Record};
+use crate::report::{Journal, LeftOutImage, Record};
 use crate::train::error::{CheckpointError, TrainError};
 use crate::train::observer::Observer;
 use crate::train::optim::ema::Ema;
@@ -46,6 +46,8 @@ pub(crate) struct Run<'a> {
     pub(crate) memory: MemoryMeter,
     /// This rank's results of the last evaluation.
     found: DatasetDetections,
+    /// The images that are left out so far.
+    pub(super) left_out: Vec<LeftOutImage>,
     /// Whether weights, optimizer and log all belong to `step`, so that a checkpoint of them is consistent.
     pub(super) is_whole: bool,
     /// Whether the evaluation of the checkpoint that the run is resumed from is still to be done.
@@ -89,6 +91,7 @@ impl<'a> Run<'a> {
             journal,
             memory: MemoryMeter::default(),
             found: Vec::new(),
+            left_out: Vec::new(),
             is_whole: true,
             evaluation_due: false,
             checkpoint_bytes: 0,
@@ -179,8 +182,9 @@ impl<'a> Run<'a> {
                 false => ControlFlow::Continue(()),
             }
         };
-        let (metrics, found) =
-            evaluate_over_ranks(&**comm, &predictor, val, *protocol, &mut progress)?;
+        let evaluation = evaluate_over_ranks(&**comm, &predictor, val, *protocol, &mut progress)?;
+        let (metrics, found) = (evaluation.metrics, evaluation.detections);
+        self.leave_out("val", &evaluation.left_out, observer)?;
         if self.leads() {
             draw_predictions(
                 &folder.val_predictions(),

@@ -4,6 +4,7 @@ use super::checkpoint::Saved;
 use super::state::Run;
 use super::trainer::Trainer;
 use crate::eval::Metrics;
+use crate::evaluate::usable::left_out_of_all;
 use crate::model::MaskRcnn;
 use crate::train::error::{LoadError, TrainError};
 use crate::train::input::batch::Batch;
@@ -58,13 +59,21 @@ impl Trainer {
             }
             let (started, stop) = (Instant::now(), observer.should_stop());
             let batch = match stop {
-                true => Err(LoadError::NothingLeft),
-                false => (loader.next_batch()).unwrap_or(Err(LoadError::NothingLeft)),
+                true => Err(LoadError::nothing_left(&[])),
+                false => (loader.next_batch()).unwrap_or(Err(LoadError::nothing_left(&[]))),
             };
             let waited = started.elapsed();
             let has_failed = !stop && batch.is_err();
-            match exchange::agree(&*self.comm, run.step, stop, has_failed)? {
-                Agreed::Step => {}
+            let left_out = match &batch {
+                Ok(batch) => run.newly_left_out("train", &batch.left_out),
+                Err(_) => Vec::new(),
+            };
+            match exchange::agree(&*self.comm, run.step, stop, has_failed, left_out.len())? {
+                Agreed::Step { left_out: false } => {}
+                Agreed::Step { left_out: true } => {
+                    let left_out = left_out_of_all(&*self.comm, left_out)?;
+                    run.leave_out("train", &left_out, observer)?;
+                }
                 Agreed::Stop => {
                     let saved = run.checkpoint(false)?;
                     self.comm.barrier()?;
@@ -109,7 +118,7 @@ impl Trainer {
         run.rescue();
         let mine = batch.err().map(TrainError::from);
         if self.comm.is_alone() {
-            return mine.unwrap_or(TrainError::Load(LoadError::NothingLeft));
+            return mine.unwrap_or(TrainError::Load(LoadError::nothing_left(&[])));
         }
         let shown = mine.as_ref().map(ToString::to_string).unwrap_or_default();
         // A rank that leaves ends the others: rank 0 must have written its checkpoint, and all must have the reason.

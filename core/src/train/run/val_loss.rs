@@ -38,8 +38,10 @@ pub fn validation_losses(
     for index in batches {
         let samples = &dataset.samples[index * BATCH..count.min((index + 1) * BATCH)];
         let mut prepared = Vec::with_capacity(samples.len());
+        // The evaluation reads the same images, and reports those that are left out.
+        let mut left_out = Vec::new();
         for sample in samples {
-            let image = usable_image(sample, config.data.on_problem)?;
+            let image = usable_image(sample, config.data.on_problem, &mut left_out)?;
             let prepare = |image| TrainSample::new(image, sample, &config.image, false);
             prepared.extend(image.map(prepare));
         }
