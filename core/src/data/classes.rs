@@ -104,16 +104,16 @@ impl Classes {
         let is_json = path
             .extension()
             .is_some_and(|extension| extension == "json");
-        Self::parse(&text, is_json).map_err(|error| DataError::Json {
-            path: path.into(),
-            reason: error.to_string(),
-        })
+        Self::parse(&text, is_json, path)
     }
 
-    /// The classes of a text with a name per line, or of COCO's JSON.
-    pub(crate) fn parse(text: &str, is_json: bool) -> serde_json::Result<Self> {
+    /// The classes of a text with a name per line, or of COCO's JSON; `path` is named in errors.
+    pub(crate) fn parse(text: &str, is_json: bool, path: &Path) -> Result<Self, DataError> {
         let mut pairs: Vec<(u64, String)> = if is_json {
-            let file: Categories = serde_json::from_str(text)?;
+            let file: Categories = serde_json::from_str(text).map_err(|error| DataError::Json {
+                path: path.into(),
+                reason: error.to_string(),
+            })?;
             file.categories
                 .into_iter()
                 .map(|c| (c.id, c.name))

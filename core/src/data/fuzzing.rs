@@ -34,8 +34,9 @@ pub fn coco(bytes: &[u8]) -> bool {
 /// A list of classes: a text with a name per line, or JSON; both are read.
 pub fn class_list(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
-    let lines = Classes::parse(&text, false);
-    lines.is_ok_and(|classes| !classes.is_empty()) && Classes::parse(&text, true).is_ok()
+    let path = std::path::Path::new("fuzzed");
+    let lines = Classes::parse(&text, false, path);
+    lines.is_ok_and(|classes| !classes.is_empty()) && Classes::parse(&text, true, path).is_ok()
 }
 
 /// An annotation of an image of 40x30 pixels.

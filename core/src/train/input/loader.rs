@@ -179,7 +179,9 @@ mod tests {
             sender.send(batch).unwrap();
             let prepared = std::thread::spawn(move || {
                 assert!(!panics, "a bug in the preparation of a batch");
-                let _ = done.send(Err(LoadError::NothingLeft));
+                let _ = done.send(Err(LoadError::NothingLeft {
+                    left_out: String::new(),
+                }));
             });
             assert_eq!(prepared.join().is_err(), panics);
         }
@@ -189,7 +191,7 @@ mod tests {
         assert!(matches!(panicked, LoadError::Panicked), "{panicked}");
         // The batches after it are still prepared.
         let next = loader.next_batch().unwrap().err().unwrap();
-        assert!(matches!(next, LoadError::NothingLeft), "{next}");
+        assert!(matches!(next, LoadError::NothingLeft { .. }), "{next}");
         assert!(loader.next_batch().is_none());
     }
 }
