@@ -112,6 +112,8 @@ def ort(args):
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = args.threads
+    # It warns of every mask that the exported loop appends.
+    options.log_severity_level = 3
     session = onnxruntime.InferenceSession(args.onnx, options, providers=["CPUExecutionProvider"])
     feeds = {session.get_inputs()[0].name: image_of(args).numpy()}
 
@@ -134,7 +136,7 @@ def train(args):
         optimizer.zero_grad()
         sum(losses.values()).backward()
         optimizer.step()
-        return {name: float(loss) for name, loss in losses.items()}
+        return {name: float(loss.detach()) for name, loss in losses.items()}
 
     times, losses = timed(args, step)
     return times, {"losses": losses}

@@ -171,9 +171,17 @@ def cases(args, folder):
     yield kernel("mrcnn_kernels", 80, "epilogue")
     yield Case("old-driver", 80, "f32", [built["layouts"], "--test-threads=1", "convolution"], cuda="old", seconds=240)
     yield Case("doctor", 80, "-", [cli, "doctor"], mode="dry", check=no_advice)
-    yield train_beside_cpu(cli, 75, "f32", folder, [1e-5, 1e-4])
+    golden = pathlib.Path(os.environ.get("MRCNN_GOLDEN") or HERE.parents[2] / "shared/golden").resolve()
+    library = lambda name, *more, seconds: Case(name, 75, "f32", [built["library"], "--test-threads=1", *more], env={"MRCNN_REQUIRE": "golden", "MRCNN_GOLDEN": str(golden)}, seconds=seconds)
+    if golden.is_dir():
+        yield library("golden-model", "model::tiny", "slots::", "kernels::", "stages::", "survival::a_step", seconds=900)
+    else:
+        print(f"SKIPPED: the golden model in the rig: {golden} is missing")
     yield train_beside_cpu(cli, 75, "f32", folder, [1e-5, 1e-4], gpus=2)
     if args.full:
+        yield train_beside_cpu(cli, 75, "f32", folder, [1e-5, 1e-4])
+        if golden.is_dir():
+            yield library("golden-step", "train_step::losses", seconds=3600)
         for sm in [70, 80, 86, 90]:
             for name in names:
                 yield kernel(name, sm, MOCK_SEED=str(sm))
