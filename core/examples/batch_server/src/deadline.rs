@@ -12,7 +12,7 @@ use tokio::time::{Sleep, sleep};
 pub struct Deadline<S> {
     stream: S,
     limit: Duration,
-    /// Set from an operation that waits for the client until one is done.
+    /// Set from a write that the client does not accept until it accepts one.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
@@ -25,16 +25,8 @@ impl<S> Deadline<S> {
         }
     }
 
-    /// What a write gave: one that is pending starts the time limit and fails when it is over, any other ends it.
-    fn limited<T>(
-        &mut self,
-        written: Poll<Result<T>>,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<T>> {
-        if written.is_ready() {
-            self.waiting = None;
-            return written;
-        }
+    /// Starts the time limit of a pending write, and fails when it is over.
+    fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<Result<T>> {
         let limit = self.limit;
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(limit)));
         ready!(waiting.as_mut().poll(context));
@@ -61,8 +53,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Deadline<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.limited(written, context)
+        match Pin::new(&mut self.stream).poll_write(context, bytes) {
+            Poll::Pending => self.wait(context),
+            done => {
+                self.waiting = None;
+                done
+            }
+        }
     }
 
     fn poll_write_vectored(
@@ -70,8 +67,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Deadline<S> {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
-        self.limited(written, context)
+        match Pin::new(&mut self.stream).poll_write_vectored(context, parts) {
+            Poll::Pending => self.wait(context),
+            done => {
+                self.waiting = None;
+                done
+            }
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -79,12 +81,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Deadline<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let flushed = Pin::new(&mut self.stream).poll_flush(context);
-        self.limited(flushed, context)
+        match Pin::new(&mut self.stream).poll_flush(context) {
+            Poll::Pending => self.wait(context),
+            done => done,
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let shut_down = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.limited(shut_down, context)
+        match Pin::new(&mut self.stream).poll_shutdown(context) {
+            Poll::Pending => self.wait(context),
+            done => done,
+        }
     }
 }
