@@ -1,9 +1,9 @@
 //! Checks of image files: whether they decode, have the size of their entries, and have the expected meaning.
 
-use super::dataset::Sample;
+use super::dataset::{Origin, Sample};
 use super::problem::{Problem, Severity};
 use crate::config::Depth;
-use crate::image::decode::{Decoded, MAX_PIXELS};
+use crate::image::decode::{Decoded, MAX_PIXELS, dimensions};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -20,7 +20,7 @@ pub(crate) fn check_images(samples: &[Sample]) -> Vec<Problem> {
             let Some(sample) = samples.get(index) else {
                 return problems;
             };
-            let _held = memory.take(sample);
+            let _held = memory.take(pixels(sample));
             problems.extend(image_problems(sample));
         }
     };
@@ -48,8 +48,8 @@ struct PixelBudget {
 struct Held<'a>(&'a PixelBudget, u64);
 
 impl PixelBudget {
-    fn take(&self, sample: &Sample) -> Held<'_> {
-        let pixels = (u64::from(sample.width) * u64::from(sample.height)).min(MAX_PIXELS);
+    /// Waits until `pixels` more can be decoded. One image is always admitted.
+    fn take(&self, pixels: u64) -> Held<'_> {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         while *used > 0 && *used + pixels > MAX_PIXELS {
             used = self
@@ -67,6 +67,15 @@ impl Drop for Held<'_> {
         *self.0.used.lock().unwrap_or_else(PoisonError::into_inner) -= self.1;
         self.0.freed.notify_all();
     }
+}
+
+/// Number of pixels that decoding an image takes: of its file, which need not have the size of its entry.
+fn pixels(sample: &Sample) -> u64 {
+    let (width, height) = match sample.origin {
+        Origin::File => dimensions(&sample.path).unwrap_or((0, 0)),
+        Origin::Source(..) => (sample.width, sample.height),
+    };
+    (u64::from(width) * u64::from(height)).min(MAX_PIXELS)
 }
 
 fn image_problems(sample: &Sample) -> Vec<Problem> {
@@ -148,4 +157,43 @@ pub(crate) fn size_mismatch(sample: &Sample, (width, height): (u32, u32)) -> Opt
 fn is_turned(sample: &Sample) -> bool {
     let decoded = sample.checked_image();
     decoded.is_ok_and(|decoded| decoded.orientation > 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+
+    #[test]
+    fn all_threads_together_decode_at_most_one_large_image() {
+        let (budget, used, most) = (PixelBudget::default(), AtomicU64::new(0), AtomicU64::new(0));
+        let work = |pixels: u64| {
+            for _ in 0..50 {
+                let _held = budget.take(pixels);
+                let now = used.fetch_add(pixels, Ordering::SeqCst) + pixels;
+                most.fetch_max(now, Ordering::SeqCst);
+                std::thread::yield_now();
+                used.fetch_sub(pixels, Ordering::SeqCst);
+            }
+        };
+        std::thread::scope(|scope| {
+            for pixels in [60_000_000, 60_000_000, 30_000_000, MAX_PIXELS] {
+                let work = &work;
+                scope.spawn(move || work(pixels));
+            }
+        });
+        assert!(most.into_inner() <= MAX_PIXELS);
+        assert_eq!(*budget.used.lock().unwrap(), 0);
+    }
+
+    #[test]
+    fn the_file_counts_and_not_its_entry() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        image::RgbImage::new(70, 50).save(&path).unwrap();
+        let sample = Sample::new(1, path, (1, 1), Vec::new());
+        assert_eq!(pixels(&sample), 3500);
+        let missing = Sample::new(2, folder.path().join("none.png"), (9000, 9000), Vec::new());
+        assert_eq!(pixels(&missing), 0);
+    }
 }
