@@ -56,7 +56,12 @@ fn ending_signals_save_and_have_their_exit_status() {
         let folder = tempfile::tempdir().expect("a folder");
         let at = folder.path();
         render_shapes(at, 4, 1);
-        let mut child = start(at, &[], &[]);
+        // Tests under `nohup` inherit an ignored SIGHUP, which the program respects.
+        let program: &[&str] = match cfg!(target_os = "linux") {
+            true => &["env", "--default-signal=HUP"],
+            false => &[],
+        };
+        let mut child = start(at, program, &[]);
         wait_until("a step", &|| steps(at) >= 2);
         signal(&child, name);
         let status = child.wait().expect("its end");
