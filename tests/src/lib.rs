@@ -8,6 +8,7 @@ pub mod close;
 pub mod golden;
 pub mod protobuf;
 pub mod recipe;
+mod small_weights;
 pub mod tensorflow_file;
 pub mod torch_file;
 
@@ -16,6 +17,7 @@ use mrcnn_backends::watchdog::Operation;
 use mrcnn_backends::{BackendKind, select};
 pub use mrcnn_test_support::found;
 use mrcnn_test_support::{test_operation, watch_device};
+pub use small_weights::small_weights;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,9 +1,6 @@
 //! Initial files for the mutations, written by the crate itself.
 
 use image::{ImageFormat, Rgb, RgbImage};
-use mrcnn_core::data::Classes;
-use mrcnn_core::weights::Checkpoint;
-use mrcnn_core::{Config, MaskRcnn};
 use mrcnn_tests::protobuf::{masked_crc, message};
 use mrcnn_tests::torch_file::{Named, arrays, legacy, zipped};
 use std::io::Cursor;
@@ -25,31 +22,7 @@ pub fn images() -> Vec<Vec<u8>> {
 }
 
 pub fn safetensors() -> Vec<Vec<u8>> {
-    let small = [
-        "model.backbone=resnet18",
-        "model.width=1",
-        "model.fpn_channels=1",
-        "model.num_classes=2",
-        "model.box_head.hidden=1",
-        "model.box_head.pool=1",
-        "model.mask_head.convs=[]",
-        "model.mask_head.hidden=1",
-    ];
-    let config = Config::default().with(&small).expect("settings");
-    let device = mrcnn_backends::select(mrcnn_backends::BackendKind::Cpu)
-        .expect("the CPU")
-        .device;
-    let model = MaskRcnn::new(&config.model, 0, &device);
-    let checkpoint = Checkpoint {
-        config,
-        classes: Classes {
-            names: vec!["a".into()],
-            ids: vec![1],
-        },
-        training: None,
-        tensors: mrcnn_core::weights::state_dict(&model),
-    };
-    vec![checkpoint.to_bytes().expect("memory")]
+    vec![mrcnn_tests::small_weights()]
 }
 
 fn tensors() -> Vec<Named> {

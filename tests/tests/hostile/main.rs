@@ -56,45 +56,13 @@ fn hostile_files_are_refused() {
     folders::voc(folder.path());
     folders::pipe_among_images(folder.path());
     folders::classes_and_objects(folder.path());
-    folders::flipped_bit(&small_weights());
+    folders::flipped_bit(&mrcnn_tests::small_weights());
     refused(&folder.path().join("absent.pth"), "No such file");
     refused(&file("empty.safetensors", b""), "0 bytes");
     refused(
         &file("text.pth", b"Not Found: try again later\n\n\n\n\n\n\n\n\n"),
         "another format",
     );
-}
-
-/// A weights file of a small network.
-fn small_weights() -> Vec<u8> {
-    use mrcnn_core::weights::{Checkpoint, state_dict};
-    let small = [
-        "model.backbone=resnet18",
-        "model.width=1",
-        "model.fpn_channels=1",
-        "model.num_classes=2",
-        "model.box_head.hidden=1",
-        "model.box_head.pool=1",
-        "model.mask_head.convs=[]",
-        "model.mask_head.hidden=1",
-    ];
-    let config = mrcnn_core::Config::default()
-        .with(&small)
-        .expect("settings");
-    let device = mrcnn_backends::select(mrcnn_backends::BackendKind::Cpu);
-    let device = device.expect("the CPU").device;
-    let model = mrcnn_core::MaskRcnn::new(&config.model, 0, &device);
-    let classes = mrcnn_core::data::Classes {
-        names: vec!["a".into()],
-        ids: vec![1],
-    };
-    let checkpoint = Checkpoint {
-        tensors: state_dict(&model),
-        training: None,
-        config,
-        classes,
-    };
-    checkpoint.to_bytes().expect("memory")
 }
 
 type File<'a> = &'a dyn Fn(&str, &[u8]) -> std::path::PathBuf;
