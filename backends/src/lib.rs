@@ -10,6 +10,8 @@ pub mod comm;
 #[cfg(not(target_family = "wasm"))]
 mod doctor;
 pub mod failure;
+#[cfg(not(target_family = "wasm"))]
+pub mod kernel_cache;
 mod kind;
 mod precision;
 #[cfg(any(feature = "cuda", test))]
@@ -98,7 +100,9 @@ fn wgpu_gpu() -> Result<Selected, BackendError> {
 #[cfg(feature = "cuda")]
 fn cuda(number: usize) -> Result<Selected, BackendError> {
     use burn::tensor::DeviceType;
-    tuning::configure(false);
+    let toolchain = toolchain::find(number);
+    let found = toolchain.as_ref().ok();
+    tuning::configure_cuda(found.map(|found| kernel_cache::name(&found.gpu, &found.driver)));
     let gpus = Device::enumerate(DeviceType::Cuda).len();
     if number >= gpus {
         let help = match gpus {
@@ -107,7 +111,7 @@ fn cuda(number: usize) -> Result<Selected, BackendError> {
         };
         return Err(BackendError::NoDevice(BackendKind::Cuda, help.into()));
     }
-    let problem = match toolchain::find(number) {
+    let problem = match toolchain {
         Ok(toolchain) => toolchain.problem(),
         Err(problem) => Some(problem),
     };

@@ -43,6 +43,9 @@ pub(crate) struct Toolchain {
     pub include: Option<PathBuf>,
     /// The GPU's compute capability: 75 for sm_75.
     pub architecture: u32,
+    /// The GPU's name.
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+    pub gpu: String,
 }
 
 /// Headers that kernels include, and the wheel that contains each.
@@ -180,6 +183,7 @@ mod probe {
             nvrtc: nvrtc_version(),
             include: install::cuda_path().map(|path| path.join("include")),
             architecture: architecture as u32,
+            gpu: driver::device::get_name(device).map_err(failed)?,
         })
     }
 
@@ -255,6 +259,7 @@ mod tests {
             nvrtc: Some(version(12, 8)),
             include: Some(folder.to_path_buf()),
             architecture: 80,
+            gpu: "any".into(),
         }
     }
 

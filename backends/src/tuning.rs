@@ -4,6 +4,8 @@
 //! minutes on a software renderer: there, each candidate is timed only once.
 
 use crate::watchdog;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use cubecl_runtime::config::{CubeClRuntimeConfig, RuntimeConfig};
 use log::{LevelFilter, Log, Metadata, Record};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,13 +14,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 ///
 /// A `cubecl.toml` and CubeCL's environment variables take precedence: `CUBECL_AUTOTUNE_LEVEL=1` tunes a
 /// software renderer like a GPU.
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[cfg(feature = "wgpu")]
 pub(crate) fn configure(is_software: bool) {
     use cubecl_runtime::config::autotune::{AutotuneLevel, BenchConfig};
-    use cubecl_runtime::config::{CubeClRuntimeConfig, RuntimeConfig};
-    let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+    let mut config = current();
     let tuning = &mut config.autotune;
-    tuning.logger.log.get_or_insert_default();
     let is_default = matches!(tuning.level, AutotuneLevel::Balanced)
         && std::env::var_os("CUBECL_AUTOTUNE_LEVEL").is_none();
     if is_software && is_default {
@@ -31,6 +31,38 @@ pub(crate) fn configure(is_software: bool) {
         };
     }
     CubeClRuntimeConfig::try_set(config);
+}
+
+/// As [`configure`], for CUDA: kernels and the results of tuning are kept in the folder of the kernel cache, under `name`.
+/// A `cubecl.toml` that names a folder of its own takes precedence.
+#[cfg(feature = "cuda")]
+pub(crate) fn configure_cuda(name: Option<String>) {
+    use crate::kernel_cache;
+    use cubecl_runtime::config::cache::CacheConfig;
+    let mut config = current();
+    let kept = matches!(config.environment.path, CacheConfig::Target);
+    match kernel_cache::folder().zip(name) {
+        Some((folder, name)) if kept => {
+            // An old database that stays costs space only.
+            let _ = kernel_cache::prune(&folder);
+            config.environment.path = CacheConfig::Directory(folder);
+            config.environment.name = name;
+            // CubeCL's notes on how the database was filled.
+            config.environment.records.keep_sessions = Some(1);
+            config.compilation.cache = true;
+        }
+        _ if kept => config.autotune.disable_cache = true,
+        _ => {}
+    }
+    CubeClRuntimeConfig::try_set(config);
+}
+
+/// CubeCL's settings of the current folder and the environment, with a log of tuned kernels.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn current() -> CubeClRuntimeConfig {
+    let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+    config.autotune.logger.log.get_or_insert_default();
+    config
 }
 
 static TUNED: AtomicUsize = AtomicUsize::new(0);

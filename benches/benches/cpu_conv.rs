@@ -1,5 +1,6 @@
-//! Convolutions of R50-FPN on the CPU: output, input gradient and weight gradient in GFLOP/s beside the
-//! matrix product of the same run.
+//! Convolutions of R50-FPN on the CPU: output, input gradient and weight gradient in milliseconds, GFLOP/s and percent
+//! of the ceiling. The ceiling is the rate of a matrix product of the same run or, if that is less, what the bandwidth
+//! of the same run allows when both operands and the result cross memory once.
 //!
 //! `MRCNN_BENCH_CLOCK=cpu RAYON_NUM_THREADS=1 cargo bench --workspace --bench cpu_conv`. A name after `--`
 //! selects layers. The fastest of several runs counts.
@@ -46,15 +47,20 @@ fn main() {
         .filter(|name| !name.starts_with('-'))
         .collect();
     let device = Device::flex();
-    let ceiling = matmul(&device);
-    println!("matrix product of 1536 x 1536 x 1536: {ceiling:.0} GFLOP/s");
+    let (product, bandwidth) = (matmul(&device), bandwidth());
+    println!(
+        "matrix product of 1536 x 1536 x 1536: {product:.0} GFLOP/s; copy: {bandwidth:.1} GB/s"
+    );
     println!(
         "{:>20}{:>24}{:>24}{:>24}",
         "layer", "output", "input gradient", "weight gradient"
     );
     for (name, sizes, [kernel, stride]) in LAYERS {
         if names.is_empty() || names.iter().any(|wanted| name.contains(wanted.as_str())) {
-            let columns = layer(sizes, kernel, stride, &device).map(|(seconds, rate)| {
+            let (operations, bytes) = work(sizes, kernel, stride);
+            let ceiling = product.min(operations / bytes * bandwidth);
+            let columns = layer(sizes, kernel, stride, &device).map(|seconds| {
+                let rate = operations / seconds / 1e9;
                 let cell = format!(
                     "{:.1} ms {rate:.0} {:.0}%",
                     seconds * 1e3,
@@ -67,20 +73,21 @@ fn main() {
     }
 }
 
-/// Seconds and GFLOP/s of the output, the input gradient and the weight gradient.
-fn layer(
-    [n, c, o, h, w]: [usize; 5],
-    kernel: usize,
-    stride: usize,
-    device: &Device,
-) -> [(f64, f64); 3] {
+/// Multiplications and additions of a layer, and bytes of its input, weights and output.
+fn work([n, c, o, h, w]: [usize; 5], kernel: usize, stride: usize) -> (f64, f64) {
+    let pixels = n * h.div_ceil(stride) * w.div_ceil(stride);
+    let weights = o * c * kernel * kernel;
+    let values = n * c * h * w + weights + o * pixels;
+    (2.0 * (pixels * weights) as f64, 4.0 * values as f64)
+}
+
+/// Seconds of the output, the input gradient and the weight gradient.
+fn layer([n, c, o, h, w]: [usize; 5], kernel: usize, stride: usize, device: &Device) -> [f64; 3] {
     let random = |shape| Tensor::<4>::random(shape, Distribution::Default, device);
     let [rows, columns] = [h.div_ceil(stride), w.div_ceil(stride)];
     let (x, weight) = (random([n, c, h, w]), random([o, c, kernel, kernel]));
     let grad = random([n, o, rows, columns]);
     let scale = Tensor::<1>::ones([o], device);
-    let operations = 2.0 * (n * o * rows * columns * c * kernel * kernel) as f64;
-    let rate = |seconds: f64| (seconds, operations / seconds / 1e9);
     let output = fastest(|| {
         let params = ConvParams {
             weight: weight.clone(),
@@ -99,7 +106,7 @@ fn layer(
     });
     let weight_gradient =
         fastest(|| conv::weight_gradient(x.clone(), grad.clone(), kernel, stride));
-    [output, input_gradient, weight_gradient].map(rate)
+    [output, input_gradient, weight_gradient]
 }
 
 /// GFLOP/s of Burn's matrix product: what the kernels are compared with.
@@ -108,6 +115,21 @@ fn matmul(device: &Device) -> f64 {
     let [a, b] = [0; 2].map(|_| Tensor::<2>::random([SIZE, SIZE], Distribution::Default, device));
     let seconds = fastest(|| a.clone().matmul(b.clone()));
     2.0 * (SIZE as f64).powi(3) / seconds / 1e9
+}
+
+/// GB/s that all threads together read and write when they copy an array that no cache holds.
+fn bandwidth() -> f64 {
+    const LEN: usize = 32 << 20;
+    let (from, mut to) = (vec![1.0f32; LEN], vec![0.0f32; LEN]);
+    let part = LEN.div_ceil(rayon::current_num_threads());
+    let seconds = fastest(|| {
+        rayon::scope(|scope| {
+            for (to, from) in to.chunks_mut(part).zip(from.chunks(part)) {
+                scope.spawn(|_| to.copy_from_slice(from));
+            }
+        });
+    });
+    2.0 * 4.0 * LEN as f64 / seconds / 1e9
 }
 
 /// Seconds of the fastest of some runs.

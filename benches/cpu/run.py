@@ -235,6 +235,8 @@ def cpu_model():
 
 def main():
     args = arguments()
+    # Hours may pass: what is measured is shown at once.
+    sys.stdout.reconfigure(line_buffering=True)
     print(f"{datetime.date.today()}, {cpu_model()}")
     with tempfile.TemporaryDirectory() as folder:
         sides = Sides(args, pathlib.Path(folder))
@@ -244,10 +246,12 @@ def main():
             for side in args.sides.split(","):
                 if side not in ("ours", "compiled"):
                     compare(mine, sides.detections(side, size, 2), side)
-        results = [measure(args, sides, *setting) for setting in settings(args)]
-    if args.out:
-        found = {"date": str(datetime.date.today()), "cpu": cpu_model(), "results": results}
-        args.out.write_text(json.dumps(found, indent=1))
+        results = []
+        for setting in settings(args):
+            results.append(measure(args, sides, *setting))
+            if args.out:
+                found = {"date": str(datetime.date.today()), "cpu": cpu_model(), "results": results}
+                args.out.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -284,6 +284,10 @@ static void mock_block(unsigned n, void (*body)()) {
                     mock_self = &lanes[i]; threadIdx = lanes[i].id;
                     mock_swap(&mock_main_sp, lanes[i].sp);
                 }
+                // A warp operation is of the whole warp: those that still wait at a cuda::barrier come to it later.
+                bool late = false;
+                for (unsigned i = from; i < to; i++) late |= lanes[i].state == MOCK_SPIN;
+                if (late) break;
                 unsigned mask = 0, ballot = 0;
                 for (unsigned i = from; i < to; i++) if (lanes[i].state == MOCK_WARP) { mask |= 1u << (i - from); ballot |= (unsigned)all[w].pred[i - from] << (i - from); lanes[i].state = MOCK_READY; }
                 if (!mask) break;

@@ -24,10 +24,12 @@ static const struct { const char *name, *source; } faults[] = {
     {"misaligned", HEAD "float_4 v = *reinterpret_cast<float_4 const*>(a + 1 + threadIdx.x % 2);\n o[threadIdx.x] = v.x + v.w;\n}\n"},
     {"barriers", HEAD "if (threadIdx.x < 32) {\n __syncthreads();\n o[threadIdx.x] = t[1];\n } else {\n __syncthreads();\n o[threadIdx.x] = t[2];\n }\n}\n"},
 };
+// Its warps meet at a cuda::barrier, which the last thread passes at once, and then exchange values.
 static const char *source =
-    "#include <cuda_fp16.h>\n#include <mma.h>\ntypedef unsigned int uint32_t;\ntypedef unsigned long long int uint64_t;\n"
+    "#include <cuda/barrier>\n#include <cuda_fp16.h>\n#include <mma.h>\ntypedef unsigned int uint32_t;\ntypedef unsigned long long int uint64_t;\n"
     "extern \"C\" __global__ void __launch_bounds__(64)  k(float const* const __restrict__ a, float* const __restrict__ o, uint32_t* const __restrict__ n) {\n"
     "extern __shared__ __align__(16) char s[];\n float* t = reinterpret_cast<float*>(s);\n t[threadIdx.x] = a[blockIdx.x * 64 + threadIdx.x];\n __syncthreads();\n"
+    "typedef cuda::barrier<cuda::thread_scope_block> B;\n B* const m = reinterpret_cast<B*>(&s[256]);\n if (threadIdx.x == 0) init(m, 64);\n __syncthreads();\n m->arrive_and_wait();\n"
     "float v = t[63 - threadIdx.x];\n for (int d = 16; d > 0; d /= 2) v += __shfl_xor_sync(__activemask(), v, d);\n"
     "uint32_t r; asm volatile(\"atom.relaxed.add.u32 %0, [%1], %2;\" : \"=r\"(r) : \"l\"(n), \"r\"(1u) );\n"
     "o[blockIdx.x * 64 + threadIdx.x] = v;\n}\n";
@@ -60,7 +62,7 @@ int main(int arguments, char **argument) {
     void *params[] = {&in, &out, &count};
     if (fault && !strcmp(fault, "freed")) cuMemFree_v2(out);
     if (fault && !strcmp(fault, "unknown")) cuCtxDetach(context);
-    if (cuLaunchKernel(function, 2, 1, 1, 64, 1, 1, 256, stream, params, 0)) return 4;
+    if (cuLaunchKernel(function, 2, 1, 1, 64, 1, 1, 320, stream, params, 0)) return 4;
     cuStreamSynchronize(stream);
     const float *sums = (float *)out, wanted[] = {1520, 496, 3568, 2544};
     for (int i = 0; i < 4; i++) if (sums[32 * i] != wanted[i]) {

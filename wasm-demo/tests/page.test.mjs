@@ -204,6 +204,48 @@ describe("error messages", () => {
   });
 });
 
+describe("weights of another site, named by the link", () => {
+  const FOREIGN = "https://weights.example/shapes.safetensors";
+  const headers = { "access-control-allow-origin": "*", "access-control-expose-headers": "content-length" };
+
+  /** Opens a link to foreign weights and answers the page's question. */
+  async function follow(link, agrees) {
+    await page?.close();
+    page = await openPage(chromium.browser);
+    const [questions, requests] = [[], []];
+    page.on("dialog", (dialog) => {
+      questions.push(dialog.message());
+      return agrees ? dialog.accept() : dialog.dismiss();
+    });
+    await page.route((url) => url.host === new URL(FOREIGN).host, (route) => {
+      requests.push(route.request().method());
+      return route.fulfill({ headers, body: readFileSync(WEIGHTS) });
+    });
+    await page.goto(`${chromium.url}?weights=${encodeURIComponent(link)}`);
+    await page.waitForSelector("#backend:not([hidden])");
+    return { questions, requests };
+  }
+
+  test("are not requested if the user declines, and the page's own are used", async () => {
+    for (const link of [FOREIGN, FOREIGN.replace("https:", "")]) {
+      const { questions, requests } = await follow(link, false);
+      assert.deepEqual(questions, ["This link loads weights from weights.example. Download and use them?"]);
+      assert.deepEqual(requests, []);
+    }
+  });
+
+  test("are used if the user agrees", async () => {
+    const { questions, requests } = await follow(FOREIGN, true);
+    assert.equal(questions.length, 1);
+    assert.ok(requests.includes("GET"));
+  });
+
+  test("of the same site need no question", async () => {
+    const { questions } = await follow("model/shapes.safetensors", false);
+    assert.deepEqual(questions, []);
+  });
+});
+
 describe("a camera", () => {
   before(() => open());
 

@@ -87,6 +87,9 @@ pub fn run(args: &DatasetConvertArgs) -> Result<()> {
         for (reason, count) in &split.left_out {
             out!("  left out: {count} x {reason}");
         }
+        for note in &split.notes {
+            out!("  note: {note}");
+        }
     }
     let out = args.out.display();
     out!("check it: mrcnn-cli dataset check {out}");

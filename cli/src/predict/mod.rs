@@ -217,10 +217,15 @@ impl Run<'_> {
             Ok(decoded) => decoded,
             Err(error) => return Ok(Err(error.to_string())),
         };
+        let path = input.path.display().to_string();
+        let warn = |text: &str| bar.suspend(|| note!("warning: {}: {text}", printable(&path)));
         if let (Some(bits @ ..=14), Depth::Full) = (decoded.used_bits, depth) {
-            let path = input.path.display().to_string();
-            let text = "of its 16 bits and is nearly black in 8; --set image.depth=auto scales it";
-            bar.suspend(|| note!("warning: {}: it uses {bits} {text}", printable(&path)));
+            warn(&format!(
+                "it uses {bits} of its 16 bits and is nearly black in 8; --set image.depth=auto scales it"
+            ));
+        }
+        if decoded.has_more {
+            warn("it has more than one frame or page, and only the first is used");
         }
         let image = decoded.image;
         let started = Instant::now();

@@ -3,7 +3,7 @@
 use super::dataset::{Origin, Sample};
 use super::problem::{Problem, Severity};
 use crate::config::Depth;
-use crate::image::decode::{Decoded, MAX_PIXELS, dimensions};
+use crate::image::decode::{Decoded, MAX_PIXELS, dimensions, has_swapped_sides};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -121,6 +121,14 @@ fn image_problems(sample: &Sample) -> Vec<Problem> {
             "--set image.depth=auto scales by the bits that are used",
         ));
     }
+    if decoded.has_more {
+        problems.push(problem(
+            Severity::Warning,
+            "several images in one file",
+            "it has more than one frame or page, and only the first is read".into(),
+            "save each frame or page as a file of its own",
+        ));
+    }
     problems
 }
 
@@ -155,8 +163,12 @@ pub(crate) fn size_mismatch(sample: &Sample, (width, height): (u32, u32)) -> Opt
 
 /// Whether the EXIF orientation of the file swaps its width and height.
 fn is_turned(sample: &Sample) -> bool {
-    let decoded = sample.checked_image();
-    decoded.is_ok_and(|decoded| decoded.orientation > 4)
+    match sample.origin {
+        Origin::File => has_swapped_sides(&sample.path).unwrap_or(false),
+        Origin::Source(..) => sample
+            .checked_image()
+            .is_ok_and(|decoded| decoded.orientation > 4),
+    }
 }
 
 #[cfg(test)]

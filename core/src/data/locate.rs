@@ -1,32 +1,9 @@
 //! Locates the file of an image entry, by its name or by one that annotation tools derive from it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use super::remarks::{Difference, Remarks};
+use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 use unicode_normalization::UnicodeNormalization;
-
-/// How the name of a file differs from its entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Difference {
-    Separator,
-    Percent,
-    Url,
-    Folder,
-    Case,
-    Extension,
-}
-
-impl Difference {
-    pub fn shown(self) -> &'static str {
-        match self {
-            Self::Separator => "backslashes",
-            Self::Percent => "percent encoding",
-            Self::Url => "a URL in place of a path",
-            Self::Folder => "another folder",
-            Self::Case => "upper and lower case or another Unicode form",
-            Self::Extension => "another extension",
-        }
-    }
-}
 
 /// Locates the files of a split.
 pub(crate) struct Locator {
@@ -34,10 +11,8 @@ pub(crate) struct Locator {
     roots: Vec<PathBuf>,
     /// Files below the first root by simplified name; built on demand.
     index: Option<Index>,
-    /// Files found under another name: their number and the first pair of names.
-    pub notes: BTreeMap<Difference, (usize, String, PathBuf)>,
-    /// Entries that lie outside the dataset's folders.
-    pub outside: Vec<String>,
+    /// What is to be said of the names looked up so far.
+    pub remarks: Remarks,
 }
 
 impl Locator {
@@ -56,8 +31,7 @@ impl Locator {
         Self {
             roots,
             index: None,
-            notes: BTreeMap::new(),
-            outside: Vec::new(),
+            remarks: Remarks::default(),
         }
     }
 
@@ -81,15 +55,14 @@ impl Locator {
             .iter()
             .any(|part| matches!(part, Component::ParentDir | Component::RootDir));
         if leaves {
-            self.outside.push(name.into());
+            self.remarks.outside(name);
         }
         if !name.is_empty() && expected.is_file() {
             return Ok(expected);
         }
         match self.near(name) {
             Some((difference, path)) => {
-                let note = self.notes.entry(difference);
-                note.or_insert_with(|| (0, name.into(), path.clone())).0 += 1;
+                self.remarks.near(difference, name, &path);
                 Ok(path)
             }
             None => Err(expected),
@@ -208,10 +181,12 @@ impl Index {
     fn add(&mut self, root: &Path, path: PathBuf) {
         let text = |part: &std::ffi::OsStr| simplified(&part.to_string_lossy());
         let whole = path.strip_prefix(root).unwrap_or(&path).as_os_str();
+        // Annotations often lie beside their image, under its name but for the extension.
+        let stem = path.file_stem().filter(|_| has_image_extension(&path));
         let keys = [
             (&mut self.paths, Some(whole)),
             (&mut self.names, path.file_name()),
-            (&mut self.stems, path.file_stem()),
+            (&mut self.stems, stem),
         ];
         for (map, key) in keys {
             if let Some(key) = key {
@@ -230,19 +205,20 @@ impl Index {
         let case = |found: &Option<PathBuf>| found.clone().map(|path| (Difference::Case, path));
         let by_path = self.paths.get(&key).and_then(case);
         let by_name = || self.names.get(last).and_then(case);
-        let is_image = |path: &PathBuf| {
-            let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-            let known = [
-                "jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "jfif", "jpe",
-            ];
-            extension.is_some_and(|extension| known.contains(&extension.as_str()))
-        };
         let by_stem = || {
-            let found = self.stems.get(stem)?.clone().filter(is_image)?;
+            let found = self.stems.get(stem)?.clone()?;
             (!stem.is_empty()).then_some((Difference::Extension, found))
         };
         by_path.or_else(by_name).or_else(by_stem)
     }
+}
+
+fn has_image_extension(path: &Path) -> bool {
+    const KNOWN: [&str; 9] = [
+        "jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "jfif", "jpe",
+    ];
+    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+    extension.is_some_and(|extension| KNOWN.contains(&extension.as_str()))
 }
 
 /// Lower case, and composed characters (NFC).
@@ -263,6 +239,7 @@ mod tests {
         let root = folder.path();
         let files = [
             "images/001.png",
+            "images/001.json",
             "images/Capture d\u{e9}cran 002.png",
             "images/deep/003.JPG",
             "images/e\u{301}t\u{e9}.png",
@@ -313,13 +290,20 @@ mod tests {
         for (name, wanted, difference) in cases {
             let mut locator = Locator::new(&root.join("images"), &root.join("annotations.json"));
             assert_eq!(locator.find(name), Ok(root.join(wanted)), "{name}");
-            assert_eq!(locator.notes.keys().next().copied(), difference, "{name}");
+            let said = locator.remarks.faults();
+            let said = said.first().map_or("", |fault| &fault.reason);
+            let wanted = difference.map_or("", Difference::shown);
+            assert!(
+                said.contains(wanted) && said.is_empty() == wanted.is_empty(),
+                "{name}: {said}"
+            );
         }
         let mut locator = Locator::new(&root.join("images"), &root.join("annotations.json"));
         for name in ["a.png", "b.png", "", "../other.png"] {
             assert!(locator.find(name).is_err(), "{name}");
             assert_eq!(locator.is_ambiguous(name), name == "a.png", "{name}");
         }
-        assert_eq!(locator.outside, ["../other.png"]);
+        let said = locator.remarks.faults();
+        assert!(said.len() == 1 && said[0].reason.contains("`../other.png`"));
     }
 }

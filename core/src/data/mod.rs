@@ -21,6 +21,7 @@ mod pair;
 mod problem;
 pub(crate) mod raw;
 mod reader;
+mod remarks;
 pub(crate) mod segmentation;
 #[cfg(feature = "train")]
 pub mod shapes;

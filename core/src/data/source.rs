@@ -93,6 +93,7 @@ impl Sample {
                     image,
                     orientation: 1,
                     used_bits: None,
+                    has_more: false,
                 })
             }
         }

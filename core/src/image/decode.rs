@@ -1,7 +1,7 @@
 //! Decodes image files and applies their EXIF orientation.
 
 use super::foreign::described;
-use super::jpeg;
+use super::{frames, jpeg};
 use crate::config::Depth;
 use ::image::{
     DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, metadata::Orientation,
@@ -61,6 +61,8 @@ pub struct Decoded {
     pub orientation: u8,
     /// Significant bits of a 16-bit image, at least 8; `None` for other images.
     pub used_bits: Option<u32>,
+    /// Whether the file has more frames or pages, which are not read. `false` if it was not asked for.
+    pub has_more: bool,
 }
 
 /// Reads an image as RGB: EXIF orientation applied, grey expanded, 16 bits reduced to 8, transparency dropped.
@@ -75,7 +77,11 @@ pub fn decode(path: impl AsRef<Path>) -> Result<RgbImage, DecodeError> {
 /// JPEGs that end early although they have an end marker.
 pub fn decode_with(path: impl AsRef<Path>, depth: Depth) -> Result<Decoded, DecodeError> {
     let path = path.as_ref();
-    decode_from(open(path)?, path, depth, true)
+    let decoded = decode_from(open(path)?, path, depth, true)?;
+    Ok(Decoded {
+        has_more: frames::has_more(open(path)?),
+        ..decoded
+    })
 }
 
 /// As [`decode_with`], without the check for JPEGs that end early: for images that were checked before.
@@ -124,10 +130,19 @@ pub fn dimensions_bytes(bytes: &[u8], name: &Path) -> Result<(u32, u32), DecodeE
     oriented(decoder(Cursor::new(bytes), name)?)
 }
 
+/// Whether the EXIF orientation of a file swaps its width and height, without decoding the pixels.
+pub(crate) fn has_swapped_sides(path: &Path) -> Result<bool, DecodeError> {
+    let mut decoder = decoder(open(path)?, path)?;
+    Ok(is_turned(orientation_of(&mut decoder)))
+}
+
+fn orientation_of(decoder: &mut impl ImageDecoder) -> Orientation {
+    decoder.orientation().unwrap_or(Orientation::NoTransforms)
+}
+
 fn oriented(mut decoder: impl ImageDecoder) -> Result<(u32, u32), DecodeError> {
     let (width, height) = decoder.dimensions();
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    Ok(if is_turned(orientation) {
+    Ok(if is_turned(orientation_of(&mut decoder)) {
         (height, width)
     } else {
         (width, height)
@@ -205,7 +220,7 @@ fn decode_from<R: BufRead + Seek>(
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes).map_err(io_error)?;
     let mut header = decoder(Cursor::new(&bytes[..]), path)?;
-    let orientation = header.orientation().unwrap_or(Orientation::NoTransforms);
+    let orientation = orientation_of(&mut header);
     drop(header);
     let whole = jpeg::decode_whole(&bytes).map_err(|reason| format_error(path, &reason))?;
     if thorough {
@@ -223,7 +238,7 @@ fn decode_any<R: BufRead + Seek>(
     depth: Depth,
 ) -> Result<Decoded, DecodeError> {
     let mut decoder = decoder(reader, path)?;
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let orientation = orientation_of(&mut decoder);
     let image = DynamicImage::from_decoder(decoder).map_err(|error| format_error(path, &error))?;
     Ok(oriented_rgb(image, orientation, depth))
 }
@@ -238,6 +253,7 @@ fn oriented_rgb(mut image: DynamicImage, orientation: Orientation, depth: Depth)
         image: image.into_rgb8(),
         orientation: orientation.to_exif(),
         used_bits,
+        has_more: false,
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod decode;
 mod foreign;
+mod frames;
 mod jpeg;
 mod jpeg_scan;
 pub mod overlay;

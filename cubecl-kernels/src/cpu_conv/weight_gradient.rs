@@ -12,8 +12,9 @@ use super::scratch::with_scratch;
 use crate::cpu_tasks::for_each_task;
 use std::ops::Range;
 
-/// Pixels of a block: [`GROUP`] rows of the gradient fit into a first-level cache.
-const PIXELS: usize = 768;
+/// Pixels of a block: [`GROUP`] rows of the gradient fit into a first-level cache, and the mask head's 28x28 pixels are
+/// one block.
+const PIXELS: usize = 784;
 /// Maximum number of sums of a task, which fit into a second-level cache together with the strips.
 const SUMS: usize = 160 << 10;
 /// Output channels of a task.

@@ -293,3 +293,45 @@ fn a_class_that_is_listed_twice_is_refused() {
     let refused = cli_error(at, &arguments);
     assert!(refused.contains("`square` is listed twice"), "{refused}");
 }
+
+/// A TIFF file with two pages.
+fn two_pages(path: &Path) {
+    let file = std::fs::File::create(path).expect("a file");
+    let mut encoder = tiff::encoder::TiffEncoder::new(file).expect("an encoder");
+    for _ in 0..2 {
+        let pixels = [127; 3 * 64 * 48];
+        let page = encoder.write_image::<tiff::encoder::colortype::RGB8>(64, 48, &pixels);
+        page.expect("a page");
+    }
+}
+
+#[test]
+fn files_with_several_images_are_named_by_check_and_predict() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    render_shapes(at, 4, 2);
+    two_pages(&at.join("shapes/train/scan.tif"));
+    edit(at, "train", |file| {
+        let images = file["images"].as_array_mut().expect("a list");
+        images.push(json!({"id": 99, "file_name": "scan.tif", "width": 64, "height": 48}));
+    });
+    let (lines, status) = findings(at);
+    assert_eq!(status, Some(0), "{lines:?}");
+    let line = only(&lines, "more than one frame or page");
+    assert!(line.contains("scan.tif"), "{line}");
+
+    write(at.join("w.safetensors"), mrcnn_tests::small_weights()).expect("weights");
+    two_pages(&at.join("scan.tif"));
+    let args = [
+        "predict",
+        "scan.tif",
+        "--weights=w.safetensors",
+        "--backend=cpu",
+    ];
+    let predicted = cli(at, &args);
+    let text = shown(&predicted);
+    assert!(predicted.status.success(), "{text}");
+    let lines: Vec<String> = text.lines().map(String::from).collect();
+    let line = only(&lines, "more than one frame or page");
+    assert!(line.contains("scan.tif"), "{line}");
+}

@@ -53,16 +53,9 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
             // Subsets may have images of the same name.
             let own = images.join(&image.subset).join(&image.name);
             let found = match image.subset.is_empty() || !own.is_file() {
-                true => locator.find(&image.name),
-                false => Ok(own),
+                true => writer.find(&mut locator, &image.name, &path)?,
+                false => own,
             };
-            let found = found.map_err(|expected| {
-                let reason = format!(
-                    "its image {} is missing; give the folder with --images",
-                    expected.display()
-                );
-                ImportError::source(&path, reason)
-            })?;
             add(&path, &found, image, &ids, &budget, &mut writer)?;
         }
         if imported.is_empty() {

@@ -121,7 +121,7 @@ fn add(
     let folder = path.parent().unwrap_or(Path::new(""));
     let images = spec.images.as_deref().unwrap_or(folder);
     let name = file.image_path.clone().unwrap_or_default();
-    let found = Locator::new(images, path).find(&name);
+    let found = writer.find(&mut Locator::new(images, path), &name, path);
     let (image_id, size) = match (found, &file.image_data) {
         (Ok(image), _) => {
             let size = dimensions(&image)?;
@@ -135,13 +135,7 @@ fn add(
             let size = dimensions_bytes(&bytes, path)?;
             (writer.write(&name, &bytes, None, size)?, size)
         }
-        (Err(expected), _) => {
-            let reason = format!(
-                "its image {} is missing; give the folder with --images",
-                expected.display()
-            );
-            return Err(ImportError::source(path, reason));
-        }
+        (Err(missing), _) => return Err(missing),
     };
     let mut objects = Vec::new();
     let budget = Budget::for_masks(length);

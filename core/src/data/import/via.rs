@@ -70,12 +70,7 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
     let mut locator = Locator::new(&images_folder, &path);
     let mut writer = Writer::new(&spec.out, spec.split.as_deref().unwrap_or("train"))?;
     for (name, regions) in images {
-        let image = locator.find(&name).map_err(|expected| {
-            fault(format!(
-                "its image {} is missing; give the folder with --images",
-                expected.display()
-            ))
-        })?;
+        let image = writer.find(&mut locator, &name, &path)?;
         let size = dimensions(&image)?;
         let image_id = writer.link(&image, None, size)?;
         for region in regions {

@@ -101,7 +101,9 @@ impl Reader<'_> {
                 }
             }
         }
-        self.note_names(&locator);
+        for remark in locator.remarks.faults() {
+            self.warn(remark);
+        }
     }
 
     fn sample(id: u64, image: RawImage, locator: &mut Locator) -> Result<Sample, Fault> {
@@ -147,30 +149,6 @@ impl Reader<'_> {
         let mut sample = Sample::new(id, path, size, Vec::new());
         sample.file_name = name;
         Ok(sample)
-    }
-
-    /// One note per way in which file names differ from those of the entries.
-    fn note_names(&mut self, locator: &Locator) {
-        for (difference, (count, name, path)) in &locator.notes {
-            let reason = format!(
-                "{count} images were found although their `file_name` differs ({}): `{name}` is {}",
-                difference.shown(),
-                path.display()
-            );
-            let fix = "fine if these are the images";
-            self.warn(Fault::new("file name", reason, fix));
-        }
-        if let Some(name) = locator.outside.first() {
-            let count = locator.outside.len();
-            let reason = format!(
-                "{count} images have a `file_name` outside the dataset's folder, such as `{name}`"
-            );
-            self.warn(Fault::new(
-                "file outside",
-                reason,
-                "use names relative to the folder of the images",
-            ));
-        }
     }
 }
 

@@ -310,3 +310,61 @@ fn labelmes_masks_are_clipped_to_the_image() {
         assert_eq!(instance.mask.to_string_bytes(), wanted.to_string_bytes());
     }
 }
+
+/// Writes a file of a tool in `at` that gives the image this name.
+type WriteFile = fn(at: &Path, name: &str);
+
+#[test]
+fn names_that_lead_elsewhere_are_told() {
+    let tools: [(Format, &str, WriteFile); 3] = [
+        (Format::Labelme, "", |at, name| {
+            let shape = serde_json::json!({"label": "box", "points": [[4, 5], [20, 5], [20, 21]], "shape_type": "polygon"});
+            let file = serde_json::json!({"shapes": [shape], "imagePath": name});
+            write(at.join("a.json"), file.to_string()).expect("annotations");
+        }),
+        (Format::Via, "via.json", |at, name| {
+            let outline =
+                serde_json::json!({"name": "ellipse", "cx": 20, "cy": 20, "rx": 8, "ry": 4});
+            let region = serde_json::json!({"shape_attributes": outline, "region_attributes": {"name": "box"}});
+            let file = serde_json::json!({"a": {"filename": name, "regions": [region]}});
+            write(at.join("via.json"), file.to_string()).expect("annotations");
+        }),
+        (Format::Cvat, "annotations.xml", |at, name| {
+            let text =
+                format!(r#"<image id="0" name="{name}" width="60" height="40">{POLYGON}</image>"#);
+            cvat(at, &text);
+            std::fs::remove_dir(at.join("images")).expect("an empty folder");
+        }),
+    ];
+    let names = [
+        ("a.png", Ok("")),
+        ("a.jpg", Ok("another extension")),
+        (
+            "../b.png",
+            Ok("outside the dataset's folder, such as `../b.png`"),
+        ),
+        ("c.jpg", Err("several files")),
+        ("none.png", Err("--images")),
+    ];
+    for (format, source, write_file) in tools {
+        for (name, wanted) in names {
+            let folder = tempfile::tempdir().expect("a folder");
+            let at = folder.path().join("data");
+            std::fs::create_dir_all(at.join("deep")).expect("a folder");
+            for file in ["a.png", "../b.png", "deep/c.png", "deep/c.bmp"] {
+                image(&at, file);
+            }
+            write_file(&at, name);
+            let told = import(&spec(format, &at.join(source), &folder.path().join("coco")));
+            match (told.map(|splits| splits[0].notes.join("\n")), wanted) {
+                (Ok(notes), Ok("")) => assert_eq!(notes, "", "{format:?}"),
+                (Ok(told), Ok(part)) => assert!(told.contains(part), "{format:?} {name}: {told}"),
+                (Err(error), Err(part)) => {
+                    let told = error.to_string();
+                    assert!(told.contains(part), "{format:?} {name}: {told}");
+                }
+                (told, _) => panic!("{format:?} {name}: {told:?}"),
+            }
+        }
+    }
+}
