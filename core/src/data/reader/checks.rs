@@ -7,10 +7,13 @@ use std::thread::JoinHandle;
 
 /// Pipeline of the annotation checks: annotations are parsed and rasterized by several threads if there are many.
 pub(super) struct Checks {
-    pub batch: Batch,
+    batch: Batch,
+    /// The images, once they are known; annotations wait for them.
     pub table: Option<Arc<Table>>,
     pub limits: Arc<Limits>,
     threads: usize,
+    /// Full batches that were read before the images.
+    waiting: Vec<Batch>,
     running: VecDeque<JoinHandle<Result<Vec<Checked>, String>>>,
     finished: Vec<Vec<Checked>>,
 }
@@ -22,14 +25,25 @@ impl Checks {
             table: None,
             limits: Arc::new(Limits::new(file_length, repair)),
             threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
+            waiting: Vec::new(),
             running: VecDeque::new(),
             finished: Vec::new(),
         }
     }
 
-    /// Passes the batch to a thread.
-    pub fn start(&mut self) -> Result<(), String> {
-        let batch = std::mem::take(&mut self.batch);
+    /// Adds the text of an annotation, and passes the batch to a thread if it is full and the images are known.
+    pub fn push(&mut self, text: &[u8], place: (u64, u64), index: usize) -> Result<(), String> {
+        if self.batch.push(text, place, index) {
+            let batch = std::mem::take(&mut self.batch);
+            match self.table {
+                Some(_) => self.start(batch)?,
+                None => self.waiting.push(batch),
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, batch: Batch) -> Result<(), String> {
         let table = self.table.clone().unwrap_or_default();
         let limits = self.limits.clone();
         if self.threads == 1 {
@@ -57,19 +71,45 @@ impl Checks {
 
     /// The checked annotations in the order of the file.
     pub fn finish(&mut self) -> Result<Vec<Checked>, String> {
-        if self.running.is_empty() {
-            let table = self.table.clone().unwrap_or_default();
-            let checked = std::mem::take(&mut self.batch).check(&table, &self.limits)?;
-            self.finished.push(checked);
-        } else {
-            self.start()?;
-            while !self.running.is_empty() {
-                self.join_oldest()?;
-            }
+        for batch in std::mem::take(&mut self.waiting) {
+            self.start(batch)?;
         }
+        // On this thread, beside the others; small files have no other batch.
+        let table = self.table.clone().unwrap_or_default();
+        let last = std::mem::take(&mut self.batch).check(&table, &self.limits);
+        while !self.running.is_empty() {
+            self.join_oldest()?;
+        }
+        self.finished.push(last?);
         Ok(std::mem::take(&mut self.finished)
             .into_iter()
             .flatten()
             .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_checked_while_the_file_is_read() {
+        const COUNT: usize = 40;
+        let text = format!(
+            "{{\"id\": 1, \"image_id\": 1, \"x\": \"{}\"}}",
+            "x".repeat(100_000)
+        );
+        for (knows_images, least) in [(true, 3), (false, 0)] {
+            let mut checks = Checks::new(100 << 20, false);
+            checks.table = knows_images.then(Arc::default);
+            for index in 0..COUNT {
+                checks.push(text.as_bytes(), (1, 1), index).unwrap();
+            }
+            let started = checks.running.len() + checks.finished.len();
+            assert!(started >= least && checks.waiting.is_empty() == knows_images);
+            let checked = checks.finish().unwrap();
+            let order: Vec<usize> = checked.iter().map(|checked| checked.index).collect();
+            assert_eq!(order, Vec::from_iter(0..COUNT));
+        }
     }
 }

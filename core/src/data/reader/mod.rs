@@ -170,11 +170,11 @@ impl Reader<'_> {
                 .categories
                 .push((index, parse_element(element.text, place)?)),
             Section::Annotations => {
-                let full = self.checks.batch.push(element.text, place, index);
-                if full && !self.images.is_empty() {
+                // The list of the images has ended, if it comes first.
+                if !self.images.is_empty() {
                     self.prepare();
-                    self.checks.start()?;
                 }
+                self.checks.push(element.text, place, index)?;
             }
             Section::Top => {}
         }
