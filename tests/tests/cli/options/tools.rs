@@ -1,7 +1,7 @@
 //! The options of the commands around training.
 
 use super::{Table, json, setting, text, trained};
-use crate::{SMALL, cli_error, cli_ok};
+use crate::{SMALL, binary, cli_error, cli_ok, shown};
 use safetensors::SafeTensors;
 use std::path::Path;
 
@@ -268,10 +268,28 @@ pub const BENCHMARK: Table = &[
     }),
 ];
 
-pub const DOCTOR: Table = &[("--format", |at| {
-    assert!(cli_ok(at, &["doctor", "--format=json"]).starts_with('{'));
-    let table = cli_ok(at, &["doctor"]);
-    assert!(
-        table.starts_with("mrcnn") && table.contains("--precision f32, f16, bf16; auto is f32")
-    );
-})];
+pub const DOCTOR: Table = &[
+    ("--format", |at| {
+        assert!(cli_ok(at, &["doctor", "--format=json"]).starts_with('{'));
+        let table = cli_ok(at, &["doctor"]);
+        assert!(
+            table.starts_with("mrcnn") && table.contains("--precision f32, f16, bf16; auto is f32")
+        );
+    }),
+    ("--clear-kernels", |at| {
+        let folder = at.join("kernels");
+        std::fs::create_dir(&folder).expect("a folder");
+        for name in ["gpu.db", "gpu.db-wal", "notes.txt"] {
+            std::fs::write(folder.join(name), [0; 700_000]).expect("a file");
+        }
+        let doctor = |args: &[&str]| {
+            let mut command = std::process::Command::new(binary());
+            command.args(args).env("MRCNN_KERNEL_CACHE", &folder);
+            shown(&command.output().expect("the program"))
+        };
+        assert!(doctor(&["doctor"]).contains("kernels of earlier runs: 1.4 MB"));
+        assert!(doctor(&["doctor", "--clear-kernels"]).contains("deleted 1.4 MB"));
+        let left: Vec<_> = std::fs::read_dir(&folder).expect("a folder").collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }),
+];
