@@ -50,5 +50,6 @@ pub(crate) struct RawAnnotation {
     pub file_name: Field<Text>,
     /// Name of the class, which some programs write beside or instead of its id.
     #[serde(default)]
+    #[cfg_attr(not(feature = "train"), allow(dead_code))]
     pub category_name: Field<Text>,
 }

@@ -49,6 +49,7 @@ impl Remarks {
     }
 
     /// Adds those of other names.
+    #[cfg(feature = "train")]
     pub fn merge(&mut self, other: Self) {
         for (difference, (count, name, path)) in other.near {
             let remark = self.near.entry(difference);
