@@ -49,7 +49,7 @@ pub(crate) struct RawAnnotation {
     #[serde(default)]
     pub file_name: Field<Text>,
     /// Name of the class, which some programs write beside or instead of its id.
+    #[cfg(feature = "train")]
     #[serde(default)]
-    #[cfg_attr(not(feature = "train"), allow(dead_code))]
     pub category_name: Field<Text>,
 }
