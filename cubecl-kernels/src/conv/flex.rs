@@ -91,14 +91,7 @@ pub fn weight_gradient(
     stride: usize,
 ) -> FlexTensor {
     let [x, grad] = [x, grad].map(|tensor| tensor.to_contiguous());
-    let ([n, c, h, w], [_, o, rows, columns]) = (dims(&x), dims(&grad));
-    if kernel == 1 && stride > 1 {
-        // Copied once: every task would pick its pixels again.
-        let x = write([n, c, rows, columns], |pixels| {
-            cpu_conv::every_nth(floats(&x), [h, w], stride, pixels);
-        });
-        return weight_gradient(x, grad, kernel, 1);
-    }
+    let ([n, c, h, w], [_, o, _, _]) = (dims(&x), dims(&grad));
     let shape = shape([n, c, o], [h, w], kernel, stride);
     let isa = cpu_conv::selected();
     write([o, c, kernel, kernel], |gradient| {

@@ -1,4 +1,4 @@
-//! Gradients of a ReLU, of a bias and of a scale; every n-th pixel.
+//! Gradients of a ReLU, of a bias and of a scale.
 
 use super::output::Output;
 use crate::cpu_tasks::for_each_task;
@@ -55,23 +55,6 @@ pub fn scale_rows(values: &mut [f32], scale: &[f32]) {
     });
 }
 
-/// Every `stride`-th row and column of `values [planes, h, w]` -> `[planes, h', w']`.
-pub fn every_nth(values: &[f32], [h, w]: [usize; 2], stride: usize, result: Output) {
-    let [rows, columns] = [h, w].map(|size| size.div_ceil(stride));
-    let (plane, results) = (h * w, rows * columns);
-    for_each_task(values.len() / plane.max(1), values.len(), |index| {
-        // SAFETY: one task per plane.
-        let to = unsafe { result.slice(index * results, results) };
-        let from = &values[index * plane..][..plane];
-        let lines = from.chunks(w * stride).map(|rows| &rows[..w]);
-        for (to, from) in to.chunks_exact_mut(columns).zip(lines) {
-            for (to, from) in to.iter_mut().zip(from.chunks(stride)) {
-                *to = from[0];
-            }
-        }
-    });
-}
-
 /// Lanes of f32 over blocks, and f64 over the sums of blocks.
 fn sum(values: &[f32]) -> f64 {
     const LANES: usize = 32;
@@ -87,25 +70,4 @@ fn sum(values: &[f32]) -> f64 {
         lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>() + f64::from(rest)
     };
     values.chunks(64 * LANES).map(block).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_nth_pixel_is_kept() {
-        let [planes, h, w] = [3, 5, 7];
-        let values: Vec<f32> = (0..planes * h * w).map(|value| value as f32).collect();
-        for stride in 1..=8 {
-            let mut wanted = Vec::new();
-            for (plane, y) in (0..planes).flat_map(|plane| (0..h).map(move |y| (plane, y))) {
-                let row = (0..w).filter(|x| y % stride == 0 && x % stride == 0);
-                wanted.extend(row.map(|x| values[(plane * h + y) * w + x]));
-            }
-            let mut found = vec![f32::NAN; wanted.len()];
-            every_nth(&values, [h, w], stride, Output::of(&mut found));
-            assert_eq!(found, wanted, "stride {stride}");
-        }
-    }
 }

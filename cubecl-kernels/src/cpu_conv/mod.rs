@@ -17,7 +17,7 @@ mod tests;
 mod weight_gradient;
 mod weights;
 
-pub use elementwise::{channel_sums, every_nth, mask_by, row_products, scale_rows};
+pub use elementwise::{channel_sums, mask_by, row_products, scale_rows};
 pub use geometry::ConvShape;
 pub use isa::{UnknownIsa, check_isa, selected};
 pub use output::Output;

@@ -50,15 +50,13 @@ pub fn forward(
         size: shape.output_size(),
         step: 1,
         phase: [0, 0],
-        is_alone: true,
     };
     run(isa, &view, input, &packed, epilogue, place, output);
 }
 
 /// `grad [images, outputs, h', w']`, `weights [outputs, inputs, k, k]` -> `[images, inputs, h, w]`.
 ///
-/// Writes every value of `gradient`: rows and columns of the input fall into `stride` phases each. A kernel of one
-/// weight reaches the first phase only, and what lies between its pixels is zero.
+/// Writes every value of `gradient`: rows and columns of the input fall into `stride` phases each.
 pub fn input_gradient(
     isa: &Isa,
     shape: &ConvShape,
@@ -70,16 +68,13 @@ pub fn input_gradient(
     assert_eq!(weights.values.len(), shape.weight_len());
     assert_eq!(gradient.len(), shape.input_len());
     let step = shape.stride;
-    let is_alone = shape.kernel == 1;
-    let phases = if is_alone { 1 } else { step * step };
-    for phase in (0..phases).map(|phase| [phase / step, phase % step]) {
+    for phase in (0..step * step).map(|phase| [phase / step, phase % step]) {
         let view = View::backward(shape, phase);
         let packed = PackedWeights::backward(weights, shape, &view);
         let place = Place {
             size: shape.size,
             step,
             phase,
-            is_alone,
         };
         let epilogue = Epilogue::default();
         run(isa, &view, grad, &packed, epilogue, place, gradient);
@@ -92,8 +87,6 @@ struct Place {
     size: [usize; 2],
     step: usize,
     phase: [usize; 2],
-    /// Whether there is no other phase: the values between those of the grid are zero.
-    is_alone: bool,
 }
 
 /// One call: the data shared by all its blocks.
@@ -249,7 +242,6 @@ impl Job<'_> {
             size: [h, w],
             step,
             phase,
-            is_alone,
         } = self.place;
         let (pitch, image_rows) = (self.view.pitch(), self.view.grid[0] + self.view.gap[0]);
         let columns = w.saturating_sub(phase[1]).div_ceil(step);
@@ -270,12 +262,6 @@ impl Job<'_> {
                     let line = unsafe { self.output.slice(at, w) };
                     let residual = self.epilogue.residual.map(|residual| &residual[at..][..w]);
                     store_row(sums, residual, self.epilogue.relu, line);
-                } else if is_alone {
-                    // SAFETY: as above; the rows up to that of the next sums are of this block.
-                    let lines = unsafe { self.output.slice(at, w * step.min(h - y)) };
-                    let (line, between) = lines.split_at_mut(w);
-                    spread(sums, step, line);
-                    between.fill(0.0);
                 } else {
                     // SAFETY: as above; the phases are computed one after the other.
                     let line = unsafe { self.output.slice(at + phase[1], w - phase[1]) };
@@ -306,14 +292,6 @@ fn store_row(sums: &[f32], residual: Option<&[f32]>, relu: bool, line: &mut [f32
                 *to = rectified(sum + residual);
             }
         }
-    }
-}
-
-/// Every `step`-th value of `line` is one of `sums`, the others are zero.
-fn spread(sums: &[f32], step: usize, line: &mut [f32]) {
-    for (to, &sum) in line.chunks_mut(step).zip(sums) {
-        to.fill(0.0);
-        to[0] = sum;
     }
 }
 

@@ -12,12 +12,11 @@ use super::scratch::with_scratch;
 use crate::cpu_tasks::for_each_task;
 use std::ops::Range;
 
-/// Pixels of a block: [`GROUP`] rows of the gradient fit into a first-level cache, and the mask head's 28x28 pixels are
-/// one block.
-const PIXELS: usize = 784;
+/// Pixels of a block: [`GROUP`] rows of the gradient fit into a first-level cache.
+const PIXELS: usize = 768;
 /// Maximum number of sums of a task, which fit into a second-level cache together with the strips.
 const SUMS: usize = 160 << 10;
-/// Maximum number of output channels of a task.
+/// Output channels of a task.
 const OUTPUTS: usize = 64;
 
 /// `input [images, inputs, h, w]`, `grad [images, outputs, h', w']` -> `[outputs, inputs, k, k]`.
@@ -68,8 +67,9 @@ pub fn weight_gradient(
 
 /// Output and input channels of a task: enough tasks for the threads. No sum depends on it.
 fn task_size(isa: &Isa, shape: &ConvShape) -> (usize, usize) {
-    // Tasks of the same size: 91 outputs are 48 and 43.
-    let mut outputs = even_part(shape.outputs, OUTPUTS).next_multiple_of(GROUP);
+    let mut outputs = OUTPUTS
+        .min(shape.outputs.next_multiple_of(GROUP))
+        .max(GROUP);
     let columns = SUMS / (outputs / GROUP * isa.dot_sums()) * WIDTH;
     let mut inputs = (columns / shape.taps()).clamp(1, shape.inputs.max(1));
     let wanted = 4 * rayon::current_num_threads();
