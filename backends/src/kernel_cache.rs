@@ -4,7 +4,7 @@
 //! kernels of another build may differ under the same name. The folder is `mrcnn` in the user's cache folder of CubeCL;
 //! `MRCNN_KERNEL_CACHE` names another one, and `MRCNN_KERNEL_CACHE=off` keeps nothing.
 
-use std::fs::{DirEntry, Metadata};
+use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 #[cfg(any(feature = "cuda", test))]
@@ -103,7 +103,7 @@ fn databases(folder: &Path) -> io::Result<Vec<(PathBuf, Metadata)>> {
     };
     let mut files = Vec::new();
     for entry in entries {
-        let entry: DirEntry = entry?;
+        let entry = entry?;
         let file = entry.metadata()?;
         let is_database = entry
             .file_name()

@@ -165,6 +165,10 @@ mod probe {
     /// The toolchain of a GPU. Fails if the driver fails.
     pub(crate) fn find(number: usize) -> Result<Toolchain, String> {
         let failed = |error: driver::DriverError| format!("the NVIDIA driver failed: {error}");
+        // SAFETY: loads the library, whose initializers are NVIDIA's. cudarc panics without it.
+        if !unsafe { sys::is_culib_present() } {
+            return Err("there is no NVIDIA driver (libcuda.so)".into());
+        }
         driver::init().map_err(failed)?;
         let mut version = 0;
         // SAFETY: `version` is an integer that the driver writes.

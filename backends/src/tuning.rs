@@ -30,6 +30,7 @@ pub(crate) fn configure(is_software: bool) {
             ..BenchConfig::default()
         };
     }
+    keep_nothing_unasked(&mut config);
     CubeClRuntimeConfig::try_set(config);
 }
 
@@ -40,20 +41,18 @@ pub(crate) fn configure_cuda(name: Option<String>) {
     use crate::kernel_cache;
     use cubecl_runtime::config::cache::CacheConfig;
     let mut config = current();
-    let kept = matches!(config.environment.path, CacheConfig::Target);
-    match kernel_cache::folder().zip(name) {
-        Some((folder, name)) if kept => {
-            // An old database that stays costs space only.
-            let _ = kernel_cache::prune(&folder);
-            config.environment.path = CacheConfig::Directory(folder);
-            config.environment.name = name;
-            // CubeCL's notes on how the database was filled.
-            config.environment.records.keep_sessions = Some(1);
-            config.compilation.cache = true;
-        }
-        _ if kept => config.autotune.disable_cache = true,
-        _ => {}
+    if let Some((folder, name)) = kernel_cache::folder().zip(name)
+        && has_usual_folder(&config)
+    {
+        // An old database that stays costs space only.
+        let _ = kernel_cache::prune(&folder);
+        config.environment.path = CacheConfig::Directory(folder);
+        config.environment.name = name;
+        // CubeCL's notes on how the database was filled.
+        config.environment.records.keep_sessions = Some(1);
+        config.compilation.cache = true;
     }
+    keep_nothing_unasked(&mut config);
     CubeClRuntimeConfig::try_set(config);
 }
 
@@ -63,6 +62,22 @@ fn current() -> CubeClRuntimeConfig {
     let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
     config.autotune.logger.log.get_or_insert_default();
     config
+}
+
+/// Writes no results of tuning to CubeCL's usual folder, which is `target` of a Rust project around the current folder.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn keep_nothing_unasked(config: &mut CubeClRuntimeConfig) {
+    if has_usual_folder(config) {
+        config.autotune.disable_cache = true;
+        config.throughput.disable_cache = true;
+    }
+}
+
+/// Whether no `cubecl.toml` names a folder for what CubeCL keeps.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn has_usual_folder(config: &CubeClRuntimeConfig) -> bool {
+    use cubecl_runtime::config::cache::CacheConfig;
+    matches!(config.environment.path, CacheConfig::Target)
 }
 
 static TUNED: AtomicUsize = AtomicUsize::new(0);

@@ -161,12 +161,16 @@ class Sides:
         command += ["--backend", "cpu", "--score", "0.05", "--format", "json"]
         command += ["--out", self.folder / "predict", *self.image_options(size)]
         text, _ = run(command, threads)
-        found = json.loads(text)
-        corners = lambda box: [box[0], box[1], box[0] + box[2], box[1] + box[3]]
-        return [
-            {"bbox": corners(each["bbox"]), "label": each["category_id"], "score": each["score"]}
-            for each in found
-        ]
+        return detections_of(text)
+
+
+def detections_of(text):
+    """The detections that `predict --format json` prints, with boxes as corners."""
+    corners = lambda box: [box[0], box[1], box[0] + box[2], box[1] + box[3]]
+    return [
+        {"bbox": corners(each["bbox"]), "label": each["category_id"], "score": each["score"]}
+        for each in json.loads(text)
+    ]
 
 
 def compare(ours, theirs, name):
@@ -216,8 +220,8 @@ def measure(args, sides, mode, size, threads, batch):
     rows = {}
     for name in names:
         median = statistics.median(times[name])
-        spread = f"{min(times[name]):.2f} to {max(times[name]):.2f}"
-        print(f"{name:>10}{spread:>24}{median:>9.2f}{memory[name]:>10.0f}{median / ours:>15.2f}")
+        spread = f"{min(times[name]):.3f} to {max(times[name]):.3f}"
+        print(f"{name:>10}{spread:>24}{median:>9.3f}{memory[name]:>10.0f}{median / ours:>15.2f}")
         rows[name] = {"step_s": times[name], "peak_mib": memory[name], "ratio": median / ours}
     return {"mode": mode, "size": size, "batch": batch, "threads": threads, "sides": rows}
 

@@ -3,23 +3,24 @@
     mrcnn-cli quickstart --out /tmp/quickstart
     python benches/cpu/small.py --binary target/release/mrcnn-cli --quickstart /tmp/quickstart
 
-The quickstart's weights have torchvision's names and are loaded with strict=True, so that both sides have the same layers; before anything is timed, both must find the same objects. Every side takes its turn in each round, with
+The quickstart's weights have torchvision's names and are loaded with strict=True, so that both sides have the same
+layers; before anything is timed, their detections are compared one by one. Every side takes its turn in each round, with
 batches of 4 images of the quickstart's dataset, AdamW and clipped gradients; a ratio above 1 is ours ahead. Needs torch,
-torchvision and pycocotools.
+torchvision, safetensors and pycocotools.
 """
 
 import argparse
 import json
 import pathlib
-import statistics
 import sys
 import tempfile
-import time
 
 import numpy as np
 import run as full
 import torch
-from PIL import Image
+import torch_peer
+from pycocotools.coco import COCO
+from safetensors.torch import load_file
 from torch import nn
 from torchvision.models.detection import MaskRCNN, backbone_utils, faster_rcnn, mask_rcnn, rpn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -72,33 +73,15 @@ def model(args):
         mask_head=mask_rcnn.MaskRCNNHeads(CHANNELS, (CHANNELS, CHANNELS), 1, norm_layer=norm),
         mask_predictor=mask_rcnn.MaskRCNNPredictor(CHANNELS, CHANNELS, CLASSES),
     )
-    found.load_state_dict(tensors(args.weights), strict=True)
-    if args.peer != "nchw":
-        found = found.to(memory_format=torch.channels_last)
-    if args.peer == "compiled":
-        found.backbone = torch.compile(found.backbone)
-    return found
-
-
-def tensors(path):
-    """The tensors of a safetensors file, all f32."""
-    data = pathlib.Path(path).read_bytes()
-    start = 8 + int.from_bytes(data[:8], "little")
-    entries = json.loads(data[8:start])
-    entries.pop("__metadata__", None)
-    return {
-        name: torch.frombuffer(bytearray(data[start:][slice(*entry["data_offsets"])]), dtype=torch.float32).view(entry["shape"])
-        for name, entry in entries.items()
-    }
+    found.load_state_dict(load_file(args.weights), strict=True)
+    return torch_peer.arranged(found, "nchw" if args.peer == "nchw" else "nhwc", args.peer == "compiled")
 
 
 def samples(folder):
     """Images and targets of a COCO dataset's training split."""
-    from pycocotools.coco import COCO
-
     coco = COCO(folder / "annotations/instances_train.json")
     for image in coco.loadImgs(coco.getImgIds()):
-        pixels = pixels_of(folder / "train" / image["file_name"])
+        pixels = torch_peer.image_of(folder / "train" / image["file_name"])
         objects = coco.loadAnns(coco.getAnnIds(image["id"]))
         boxes = torch.tensor([each["bbox"] for each in objects])
         boxes[:, 2:] += boxes[:, :2]
@@ -108,40 +91,35 @@ def samples(folder):
 
 
 def peer(args):
-    """One turn of torchvision; prints seconds per step, or the objects of the first image."""
+    """One turn of torchvision: the detections in an image, or seconds per step."""
     torch.set_num_threads(args.threads)
     network = model(args)
-    data = [sample for sample, _ in zip(samples(args.data), range(32))]
     if args.detect:
-        network.eval()
         with torch.inference_mode():
-            found = network([pixels_of(args.detect)])[0]
-        keep = found["scores"] >= 0.5
-        return {"labels": found["labels"][keep].tolist(), "boxes": found["boxes"][keep].tolist()}
-    network.train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, weight_decay=0.01)
-    times = []
-    for step in range(args.warmup + args.steps):
-        start = time.perf_counter()
-        batch = [data[(4 * step + index) % len(data)] for index in range(4)]
-        losses = network([image for image, _ in batch], [target for _, target in batch])
+            found = network.eval()([torch_peer.image_of(args.detect)])[0]
+        return {"detections": torch_peer.detections_of(found)}
+    data = [sample for sample, _ in zip(samples(args.data), range(32))]
+    batches = [data[at : at + 4] for at in range(0, 32, 4)]
+    optimizer = torch.optim.AdamW(network.train().parameters(), lr=1e-5, weight_decay=0.01)
+
+    def step():
+        batches.append(batches.pop(0))
+        images, targets = zip(*batches[0])
+        losses = network(list(images), list(targets))
         optimizer.zero_grad()
         sum(losses.values()).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 10.0)
         optimizer.step()
-        times.append(time.perf_counter() - start)
-    return {"step_s": times[args.warmup:]}
 
-
-def pixels_of(path):
-    pixels = np.asarray(Image.open(path).convert("RGB"), np.float32) / 255
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return {"step_s": torch_peer.timed(args, step)[0]}
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", default="mrcnn-cli")
+    parser.add_argument("--before", help="an older binary, timed as one more side")
     parser.add_argument("--quickstart", type=pathlib.Path, help="the folder of a quickstart")
+    parser.add_argument("--sides", default="ours,nchw,nhwc,compiled")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--warmup", type=int, default=10)
@@ -153,34 +131,38 @@ def arguments():
     return parser.parse_args()
 
 
-def turn(args, side, weights, folder, *more):
-    """Seconds per step of one side."""
-    data = args.quickstart / "data"
-    counts = ["--warmup", args.warmup, "--steps", args.steps]
-    if side != "ours":
-        command = [sys.executable, __file__, "--peer", side, "--weights", weights, "--data", data]
-        text, _ = full.run([*command, *counts, "--threads", args.threads, *more], args.threads)
-        return json.loads(text.splitlines()[-1])
-    out = folder / "ours.json"
-    command = [args.binary, "benchmark", "train", "--backend", "cpu", "--batch-size", 4, "--data", data]
-    full.run([*command, "--config", "quickstart", "--weights", weights, *counts, "--json", out], args.threads)
-    return {"step_s": [json.loads(out.read_text())["results"][0]["step_ms"]["p50"] / 1000]}
+class Sides:
+    """The command of each side."""
 
+    def __init__(self, args, folder):
+        self.args, self.folder = args, folder
+        self.data, self.weights = args.quickstart / "data", args.quickstart / "run/last.safetensors"
 
-def same_objects(args, weights, folder):
-    """Fails unless both sides find the same objects in an image."""
-    image = sorted((args.quickstart / "data/val").iterdir())[0]
-    command = [args.binary, "predict", image, "--weights", weights, "--backend", "cpu", "--score", "0.5"]
-    text, _ = full.run([*command, "--format", "json", "--out", folder / "predict"], args.threads)
-    ours = [(each["category_id"], each["bbox"]) for each in json.loads(text)]
-    theirs = turn(args, "nchw", weights, folder, "--detect", image)
-    if len(ours) != len(theirs["labels"]):
-        sys.exit(f"{len(ours)} objects, torchvision finds {len(theirs['labels'])}")
-    for (label, (x, y, w, h)), their_label, box in zip(ours, theirs["labels"], theirs["boxes"]):
-        off = max(abs(a - b) for a, b in zip([x, y, x + w, y + h], box))
-        if label != their_label or off > 0.5:
-            sys.exit(f"class {label} at {x, y, w, h}, torchvision's is {their_label} at {box}")
-    print(f"the same {len(ours)} objects")
+    def turn(self, side, mode, size, batch, threads):
+        """Times in seconds, peak memory in MiB, and the other reports of the side."""
+        counts = ["--warmup", self.args.warmup, "--steps", self.args.steps]
+        if side not in ("ours", "before"):
+            return self.peer(side, *counts)
+        out = self.folder / "ours.json"
+        binary = self.args.binary if side == "ours" else self.args.before
+        command = [binary, "benchmark", mode, "--backend", "cpu", "--batch-size", batch, "--data", self.data]
+        command += ["--config", "quickstart", "--weights", self.weights, *counts, "--json", out]
+        _, memory = full.run(command, threads)
+        result = json.loads(out.read_text())["results"][0]
+        return [result["step_ms"]["p50"] / 1000], memory, result
+
+    def peer(self, side, *more):
+        command = [sys.executable, __file__, "--peer", side, "--weights", self.weights, "--data", self.data]
+        text, memory = full.run([*command, "--threads", self.args.threads, *more], self.args.threads)
+        found = json.loads(text.splitlines()[-1])
+        return found.get("step_s"), memory, found
+
+    def compare(self):
+        image = sorted((self.data / "val").iterdir())[0]
+        command = [self.args.binary, "predict", image, "--weights", self.weights, "--backend", "cpu"]
+        command += ["--score", "0.05", "--format", "json", "--out", self.folder / "predict"]
+        ours = full.detections_of(full.run(command, self.args.threads)[0])
+        full.compare(ours, self.peer("nchw", "--detect", image)[2]["detections"], "nchw")
 
 
 def main():
@@ -188,19 +170,12 @@ def main():
     if args.peer:
         print(json.dumps(peer(args)))
         return
+    sys.stdout.reconfigure(line_buffering=True)
     print(full.cpu_model())
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        weights = args.quickstart / "run/last.safetensors"
-        same_objects(args, weights, folder)
-        times = {side: [] for side in ["ours", "nchw", "nhwc", "compiled"]}
-        for _ in range(args.rounds):
-            for side, found in times.items():
-                found += turn(args, side, weights, folder)["step_s"]
-    ours = statistics.median(times["ours"])
-    for side, found in times.items():
-        median = statistics.median(found)
-        print(f"{side:>10}: {1e3 * median:6.1f} ms per step, {4 / median:5.1f} img/s, theirs / ours {median / ours:.2f}")
+    with tempfile.TemporaryDirectory() as folder:
+        sides = Sides(args, pathlib.Path(folder))
+        sides.compare()
+        full.measure(args, sides, "train", SIZE[0], args.threads, 4)
 
 
 if __name__ == "__main__":

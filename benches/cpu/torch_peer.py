@@ -48,15 +48,20 @@ def arguments():
 def model_of(args):
     torch.manual_seed(0)
     model = recipe.model(1, 91, min_size=args.size[0], max_size=args.size[1])
-    if args.layout == "nhwc":
+    return arranged(model, args.layout, args.compile)
+
+
+def arranged(model, layout, compiled):
+    """The model in a memory layout, its backbone compiled or not."""
+    if layout == "nhwc":
         model = model.to(memory_format=torch.channels_last)
-    if args.compile:
+    if compiled:
         model.backbone = torch.compile(model.backbone)
     return model
 
 
-def image_of(args):
-    pixels = np.asarray(Image.open(args.image).convert("RGB"), dtype=np.float32) / 255.0
+def image_of(path):
+    pixels = np.asarray(Image.open(path).convert("RGB"), dtype=np.float32) / 255.0
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
@@ -96,7 +101,7 @@ def detections_of(found):
 
 
 def inference(args):
-    model, image = model_of(args).eval(), image_of(args)
+    model, image = model_of(args).eval(), image_of(args.image)
 
     def step():
         with torch.inference_mode():
@@ -115,7 +120,7 @@ def ort(args):
     # It warns of every mask that the exported loop appends.
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(args.onnx, options, providers=["CPUExecutionProvider"])
-    feeds = {session.get_inputs()[0].name: image_of(args).numpy()}
+    feeds = {session.get_inputs()[0].name: image_of(args.image).numpy()}
 
     def step():
         boxes, labels, scores, masks = session.run(None, feeds)
@@ -126,7 +131,7 @@ def ort(args):
 
 
 def train(args):
-    model, image = model_of(args).train(), image_of(args)
+    model, image = model_of(args).train(), image_of(args.image)
     targets = targets_of(args, image)
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(learned, lr=1e-5, momentum=0.9, weight_decay=1e-4)
@@ -143,7 +148,7 @@ def train(args):
 
 
 def export(args):
-    model, image = model_of(args).eval(), image_of(args)
+    model, image = model_of(args).eval(), image_of(args.image)
     names = ["boxes", "labels", "scores", "masks"]
     torch.onnx.export(
         model, ([image],), args.out, opset_version=17, dynamo=False, output_names=names,

@@ -6,6 +6,7 @@ DIR of --target has the release binaries: mrcnn-cli and the test binaries of mrc
 flex,cuda,fusion and without wgpu. `executed` cases run every kernel on the CPU and compare numbers; `dry` cases
 compile, assemble and check every kernel and launch. Exits with 1 if a case fails."""
 import argparse
+import ctypes.util
 import json
 import os
 import pathlib
@@ -42,7 +43,7 @@ def environment(rig, case, out):
     script = f'. "{HERE}/env" "{rig}"; env -0'
     text = subprocess.run(["bash", "-c", script], env={**os.environ, "MOCK_CUDA": case.cuda}, stdout=subprocess.PIPE, check=True).stdout
     env = dict(line.split("=", 1) for line in text.decode().split("\0") if "=" in line)
-    env.update(MOCK_SM=str(case.sm), MOCK_OUT=str(out), MOCK_LAUNCH_LOG="1", MRCNN_TEST_BACKEND="cuda", RUST_BACKTRACE="0", MRCNN_WATCHDOG_S="0", MRCNN_KERNEL_CACHE="off")
+    env.update(MOCK_SM=str(case.sm), MOCK_OUT=str(out), MOCK_LAUNCH_LOG="1", MRCNN_TEST_BACKEND="cuda", RUST_BACKTRACE="0", MRCNN_WATCHDOG_S="0", MRCNN_KERNEL_CACHE="off", XDG_CACHE_HOME=str(out / "usual"))
     # Every dry run assembles; executed kernels are compiled by the host's compiler instead.
     env.update({"MOCK_EXEC": "1", "MOCK_PTXAS": ""} if case.mode == "exec" else {"MOCK_EXEC": "0", "MOCK_PTXAS": env["MOCK_ASSEMBLER"]})
     env.update(case.env)
@@ -111,6 +112,8 @@ def run(case, rig, folder):
     if code != 0:
         wrong.append(f"exit code {code}")
     wrong += [line.split("\t", 1)[1][:300] for line in report if line.startswith("PROBLEM")][:3]
+    if (out / "usual").exists():
+        wrong.append("the usual folder for caches was written, although nothing is kept there")
     wrong += [f"NVRTC refuses {line.split(chr(9))[-1]}" for line in compiled if line.startswith("REFUSED")][:3]
     if executed and code == 0 and not seen["executed"]:
         wrong.append("no kernel was executed")
@@ -177,6 +180,8 @@ def cases(args, folder):
         yield library("golden-model", "model::tiny", "slots::", "kernels::", "stages::", "survival::a_step", seconds=900)
     else:
         print(f"SKIPPED: the golden model in the rig: {golden} is missing")
+    if not ctypes.util.find_library("cuda"):
+        yield no_driver(cli)
     for sm in [75, 80] if args.full else []:
         yield Case("precision", sm, "f16" if sm == 75 else "f16, bf16, tf32", [built["library"], "--test-threads=1", "--nocapture", "precision::inference"], seconds=900)
     yield kept_kernels(cli)
@@ -202,6 +207,22 @@ def cases(args, folder):
 def no_advice(out):
     text = (out / "stdout").read_text()
     return [] if "NVRTC 12" in text and "cannot" not in text else [f"doctor prints: {text[-400:]}"]
+
+
+def no_driver(cli):
+    """A program with CUDA on a machine without a driver: `auto` takes another device, `cuda` is one error."""
+    script = """unset LD_LIBRARY_PATH CUDA_PATH
+run="$1 benchmark inference --config quickstart --warmup 0 --steps 1"
+$run > auto 2>&1 || exit
+$run --backend cuda > cuda 2>&1; echo "exit code $?" >> cuda"""
+
+    def check(out):
+        auto, cuda = (out / "auto").read_text(), (out / "cuda").read_text()
+        wrong = [] if "backend: cpu" in auto else [f"auto prints: {auto[-300:]}"]
+        is_error = "error: " in cuda and "NVIDIA" in cuda and "panicked" not in cuda and "exit code 1" in cuda
+        return wrong + ([] if is_error else [f"--backend cuda prints: {cuda[-300:]}"])
+
+    return Case("no-driver", 80, "-", ["bash", "-c", script, "no-driver", cli], mode="dry", check=check)
 
 
 def kept_kernels(cli):

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use mrcnn_core::data::{
     Classes, DataError, Dataset, LeftOut, OnProblem, Split, find_split, find_splits, printable,
 };
+use mrcnn_core::image::EXTENSIONS;
 use mrcnn_core::image::decode::is_image;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
@@ -32,10 +33,6 @@ pub struct Inputs {
     folders: Vec<PathBuf>,
 }
 
-/// Extensions of image files, whether supported or not.
-const EXTENSIONS: [&str; 9] = [
-    "png", "jpg", "jpeg", "jpe", "jfif", "bmp", "webp", "tif", "tiff",
-];
 /// Files that commonly lie beside images.
 const COMPANIONS: [&str; 9] = [
     "json", "txt", "xml", "yaml", "yml", "csv", "md", "html", "db",

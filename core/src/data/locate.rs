@@ -1,6 +1,7 @@
 //! Locates the file of an image entry, by its name or by one that annotation tools derive from it.
 
 use super::remarks::{Difference, Remarks};
+use crate::image::EXTENSIONS;
 use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 use unicode_normalization::UnicodeNormalization;
@@ -45,6 +46,17 @@ impl Locator {
                 |map: &HashMap<_, Option<PathBuf>>, key| matches!(map.get(key), Some(None));
             several(&index.names, last) || several(&index.stems, stem)
         })
+    }
+
+    /// Why [`Self::find`] has no file for `name`, whose expected path is `expected`.
+    pub fn missing(&self, name: &str, expected: &Path) -> String {
+        let expected = expected.display();
+        match self.is_ambiguous(name) {
+            true => format!(
+                "{expected} is missing, and several files in other folders or of other types have its name"
+            ),
+            false => format!("{expected} is missing"),
+        }
     }
 
     /// The file of an entry, or its expected path if there is no file.
@@ -214,11 +226,8 @@ impl Index {
 }
 
 fn has_image_extension(path: &Path) -> bool {
-    const KNOWN: [&str; 9] = [
-        "jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "jfif", "jpe",
-    ];
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-    extension.is_some_and(|extension| KNOWN.contains(&extension.as_str()))
+    extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
 }
 
 /// Lower case, and composed characters (NFC).

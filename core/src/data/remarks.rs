@@ -48,18 +48,6 @@ impl Remarks {
         self.outside.get_or_insert_with(|| (0, name.into())).0 += 1;
     }
 
-    /// Adds those of other names.
-    #[cfg(feature = "train")]
-    pub fn merge(&mut self, other: Self) {
-        for (difference, (count, name, path)) in other.near {
-            let remark = self.near.entry(difference);
-            remark.or_insert((0, name, path)).0 += count;
-        }
-        if let Some((count, name)) = other.outside {
-            self.outside.get_or_insert((0, name)).0 += count;
-        }
-    }
-
     /// One remark per way in which names are unusual.
     pub fn faults(&self) -> Vec<Fault> {
         let near = self.near.iter().map(|(difference, (count, name, path))| {

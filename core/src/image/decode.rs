@@ -77,9 +77,15 @@ pub fn decode(path: impl AsRef<Path>) -> Result<RgbImage, DecodeError> {
 /// JPEGs that end early although they have an end marker.
 pub fn decode_with(path: impl AsRef<Path>, depth: Depth) -> Result<Decoded, DecodeError> {
     let path = path.as_ref();
-    let decoded = decode_from(open(path)?, path, depth, true)?;
+    let mut file = open(path)?;
+    let has_more = frames::has_more(&mut file);
+    file.rewind().map_err(|source| DecodeError::Io {
+        path: path.into(),
+        source,
+    })?;
+    let decoded = decode_from(file, path, depth, true)?;
     Ok(Decoded {
-        has_more: frames::has_more(open(path)?),
+        has_more,
         ..decoded
     })
 }

@@ -14,5 +14,10 @@ pub mod transform;
 
 pub use placement::Placement;
 
+/// Extensions of image files in lower case. The contents decide what a file is.
+pub const EXTENSIONS: [&str; 9] = [
+    "png", "jpg", "jpeg", "jpe", "jfif", "bmp", "webp", "tif", "tiff",
+];
+
 /// A decoded image with 8 bits per channel.
 pub use ::image::RgbImage;

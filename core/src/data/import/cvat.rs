@@ -2,7 +2,7 @@
 
 use super::cvat_xml::{Document, Image, Outline, Shape, parse};
 use super::shape::{Point, ellipse, from_runs, object, of_mask};
-use super::spec::{ImportError, ImportSpec, Imported, check_regular, is_wanted};
+use super::spec::{ImportError, ImportSpec, Imported, check_regular, find_image, is_wanted};
 use super::writer::{Category, Object, Writer};
 use crate::budget::{Budget, excerpt};
 use crate::data::json::open_text;
@@ -51,13 +51,13 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
         let mut writer = Writer::new(&spec.out, &split)?;
         for image in &members {
             // Subsets may have images of the same name.
-            let own = images.join(&image.subset).join(&image.name);
-            let found = match image.subset.is_empty() || !own.is_file() {
-                true => writer.find(&mut locator, &image.name, &path)?,
-                false => own,
-            };
+            let own = format!("{}/{}", image.subset, image.name);
+            let has_own = !image.subset.is_empty() && images.join(&own).is_file();
+            let name = if has_own { &own } else { &image.name };
+            let found = find_image(&mut locator, name, &path)?;
             add(&path, &found, image, &ids, &budget, &mut writer)?;
         }
+        writer.note_names(&mut locator);
         if imported.is_empty() {
             leave_out(&document.left_out, &mut writer);
         }

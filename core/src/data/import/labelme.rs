@@ -1,7 +1,7 @@
 //! labelme: a JSON file per image, with shapes in pixels.
 
 use super::shape::{Point, ellipse, from_runs, object, of_mask};
-use super::spec::{ImportError, ImportSpec, Imported};
+use super::spec::{ImportError, ImportSpec, Imported, find_image};
 use super::writer::{Category, Object, Writer};
 use crate::budget::Budget;
 use crate::data::json::read_text;
@@ -94,9 +94,14 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
         .zip(names.values_mut())
         .for_each(|(id, value)| *value = id);
     let mut writer = Writer::new(&spec.out, spec.split.as_deref().unwrap_or("train"))?;
+    // All files are in one folder.
+    let folder = parsed[0].0.parent().unwrap_or(Path::new(""));
+    let images = spec.images.as_deref().unwrap_or(folder);
+    let mut locator = Locator::new(images, &parsed[0].0);
     for (path, file, length) in parsed {
-        add(spec, (&path, length), file, &names, &mut writer)?;
+        add(&mut locator, (&path, length), file, &names, &mut writer)?;
     }
+    writer.note_names(&mut locator);
     let categories = names.into_iter().map(|(name, id)| Category { id, name });
     Ok(vec![writer.finish(&categories.collect::<Vec<_>>())?])
 }
@@ -112,16 +117,14 @@ fn label(shape: &Shape) -> Option<String> {
 }
 
 fn add(
-    spec: &ImportSpec,
+    locator: &mut Locator,
     (path, length): (&Path, u64),
     file: File,
     names: &BTreeMap<String, u64>,
     writer: &mut Writer,
 ) -> Result<(), ImportError> {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let images = spec.images.as_deref().unwrap_or(folder);
     let name = file.image_path.clone().unwrap_or_default();
-    let found = writer.find(&mut Locator::new(images, path), &name, path);
+    let found = find_image(locator, &name, path);
     let (image_id, size) = match (found, &file.image_data) {
         (Ok(image), _) => {
             let size = dimensions(&image)?;

@@ -1,5 +1,6 @@
 //! Settings, results and errors of a conversion.
 
+use crate::data::locate::Locator;
 use crate::image::decode::DecodeError;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -105,6 +106,21 @@ impl ImportError {
             reason: reason.to_string(),
         }
     }
+}
+
+/// The file of an image that the file `source` names.
+pub(super) fn find_image(
+    locator: &mut Locator,
+    name: &str,
+    source: &Path,
+) -> Result<PathBuf, ImportError> {
+    locator.find(name).map_err(|expected| {
+        let mut reason = format!("its image {}", locator.missing(name, &expected));
+        if !locator.is_ambiguous(name) {
+            reason += "; give the folder with --images";
+        }
+        ImportError::source(source, reason)
+    })
 }
 
 /// Rejects anything but a regular file (a pipe or a device may never end) of at most `most` bytes.

@@ -1,7 +1,7 @@
 //! VIA (VGG Image Annotator): a JSON file of regions for all images.
 
 use super::shape::{Point, ellipse, object};
-use super::spec::{ImportError, ImportSpec, Imported};
+use super::spec::{ImportError, ImportSpec, Imported, find_image};
 use super::writer::{Category, Writer};
 use crate::budget::excerpt;
 use crate::data::json::read_text;
@@ -70,7 +70,7 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
     let mut locator = Locator::new(&images_folder, &path);
     let mut writer = Writer::new(&spec.out, spec.split.as_deref().unwrap_or("train"))?;
     for (name, regions) in images {
-        let image = writer.find(&mut locator, &name, &path)?;
+        let image = find_image(&mut locator, &name, &path)?;
         let size = dimensions(&image)?;
         let image_id = writer.link(&image, None, size)?;
         for region in regions {
@@ -91,6 +91,7 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
             }
         }
     }
+    writer.note_names(&mut locator);
     let categories = ids.into_iter().map(|(name, id)| Category { id, name });
     Ok(vec![writer.finish(&categories.collect::<Vec<_>>())?])
 }

@@ -3,7 +3,6 @@
 use super::spec::{ImportError, Imported};
 use crate::budget::excerpt;
 use crate::data::locate::Locator;
-use crate::data::remarks::Remarks;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
 use std::io::{BufWriter, Error, ErrorKind, Write};
@@ -89,7 +88,7 @@ pub(super) struct Writer {
     names: HashSet<String>,
     ids: HashSet<u64>,
     left_out: BTreeMap<&'static str, usize>,
-    remarks: Remarks,
+    notes: Vec<String>,
 }
 
 impl Writer {
@@ -121,29 +120,15 @@ impl Writer {
             names: HashSet::new(),
             ids: HashSet::new(),
             left_out: BTreeMap::new(),
-            remarks: Remarks::default(),
+            notes: Vec::new(),
         })
     }
 
-    /// Looks up an image that the file `source` names, and remembers what is to be said of the name.
-    pub fn find(
-        &mut self,
-        locator: &mut Locator,
-        name: &str,
-        source: &Path,
-    ) -> Result<PathBuf, ImportError> {
-        let found = locator.find(name).map_err(|expected| {
-            let expected = expected.display();
-            let reason = match locator.is_ambiguous(name) {
-                true => format!(
-                    "its image {expected} is missing, and several files in other folders or of other types have its name"
-                ),
-                false => format!("its image {expected} is missing; give the folder with --images"),
-            };
-            ImportError::source(source, reason)
-        });
-        self.remarks.merge(std::mem::take(&mut locator.remarks));
-        found
+    /// Adds what is to be said of the names of this split's images.
+    pub fn note_names(&mut self, locator: &mut Locator) {
+        let remarks = std::mem::take(&mut locator.remarks).faults();
+        self.notes
+            .extend(remarks.into_iter().map(|remark| remark.reason));
     }
 
     /// Counts an object or image that is left out.
@@ -252,12 +237,7 @@ impl Writer {
             images: self.images.len(),
             objects: self.objects.len(),
             left_out: self.left_out,
-            notes: self
-                .remarks
-                .faults()
-                .into_iter()
-                .map(|fault| fault.reason)
-                .collect(),
+            notes: self.notes,
         })
     }
 }

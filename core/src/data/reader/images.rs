@@ -111,17 +111,17 @@ impl Reader<'_> {
             |reason: String| Fault::new("image entry", reason, "correct the entry of the image");
         let name = image.file_name.required("file_name").map_err(entry)?.0;
         let path = locator.find(&name).map_err(|path| {
-            if locator.is_ambiguous(&name) {
-                let reason = format!(
-                    "{} is missing, and several files in other folders or of other types have its name",
-                    path.display()
-                );
-                let fix = "write the path of the file relative to the folder of the images";
-                return Fault::new("ambiguous file", reason, fix);
-            }
-            let reason = format!("{} is missing", path.display());
-            let fix = "put the file there or delete the image entry";
-            Fault::new("missing file", reason, fix)
+            let (kind, fix) = match locator.is_ambiguous(&name) {
+                true => (
+                    "ambiguous file",
+                    "write the path of the file relative to the folder of the images",
+                ),
+                false => (
+                    "missing file",
+                    "put the file there or delete the image entry",
+                ),
+            };
+            Fault::new(kind, locator.missing(&name, &path), fix)
         })?;
         let side = |field: Field<Id>, name| field.optional(name).map_err(entry);
         let declared = side(image.width, "width")?.zip(side(image.height, "height")?);
