@@ -64,12 +64,16 @@ fn current() -> CubeClRuntimeConfig {
     config
 }
 
-/// Writes no results of tuning to CubeCL's usual folder, which is `target` of a Rust project around the current folder.
+/// Writes nothing to CubeCL's usual folder, which is `target` of a Rust project around the current folder. CubeCL would
+/// create a database there, even if no results of tuning are kept; it stays in memory where no folder can be created.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 fn keep_nothing_unasked(config: &mut CubeClRuntimeConfig) {
-    if has_usual_folder(config) {
-        config.autotune.disable_cache = true;
-        config.throughput.disable_cache = true;
+    use cubecl_runtime::config::cache::CacheConfig;
+    if has_usual_folder(config)
+        && let Ok(program) = std::env::current_exe()
+    {
+        let below_a_file = program.join("none");
+        config.environment.path = CacheConfig::Directory(below_a_file);
     }
 }
 
