@@ -62,7 +62,8 @@ def reports(out, name):
 
 
 def coverage(out):
-    """Number of tuned convolutions and matrix products with a candidate for tensor cores that ran."""
+    """Number of tuned convolutions and matrix products in half precision, how many of them have a candidate on tensor
+    cores that compiled and fits, and a description of the others."""
     total = covered = 0
     missing = []
     for line in lines(out / "decisions.jsonl"):
@@ -70,17 +71,17 @@ def coverage(out):
             decision = json.loads(line)
         except ValueError:
             continue
-        names = [r["outcome"]["Ok"]["name"] for r in decision.get("results", []) if "Ok" in r.get("outcome", {})]
         key = json.dumps(decision.get("key"))
-        if "Conv" not in key and "matmul" not in key.lower():
+        is_half = re.search(r'"(dtype|elem_lhs)": (\{"Float": )?"B?F16"', key)
+        if not is_half or not ("Conv" in key or '"definition"' in key):
             continue
+        names = [r["outcome"]["Ok"]["name"] for r in decision.get("results", []) if "Ok" in r.get("outcome", {})]
         total += 1
-        if any(word in name for name in names for word in ("cmma", "mma", "matmul", "im2col", "gemm")):
+        if any("mma" in name.lower() for name in names):
             covered += 1
         else:
-            missing.append(f"{key[:300]}: {names}")
+            missing.append(f"no candidate on tensor cores: {key[:400]}: {names}")
     return total, covered, missing
-
 
 def run(case, rig, folder):
     out = folder / f"{case.name}-sm{case.sm}-{case.precision}"
@@ -119,8 +120,10 @@ def run(case, rig, folder):
     wrong += [f"NVRTC refuses {line.split(chr(9))[-1]}" for line in compiled if line.startswith("REFUSED")][:3]
     if executed and code == 0 and not seen["executed"]:
         wrong.append("no kernel was executed")
-    if not executed and not case.check and not seen["launches"]:
-        wrong.append("no kernel was launched")
+    if not executed and not case.check:
+        wrong += missing[:3]
+        if not seen["launches"]:
+            wrong.append("no kernel was launched")
     if code == 0 and case.check:
         wrong += case.check(out)
     seen["wrong"], seen["uncovered"] = wrong, missing

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct function *functions;
 static int modules;
@@ -120,17 +121,30 @@ static void read_log(const char *path, struct function *list) {
 
 static void assemble(struct module *m, struct function *list) {
     if (!settings.ptxas || !settings.out) return;
-    char ptx[700], log[700], command[3000];
+    // The name of the cached source stands for the source, NVRTC's version and the architecture.
+    char log[700], part[700], command[3000];
+    snprintf(log, sizeof log, "%s.ptxas", m->base);
+    if (*m->base && !access(log, R_OK)) {
+        read_log(log, list);
+        return;
+    }
+    char ptx[700];
     snprintf(ptx, sizeof ptx, "%s/%s.ptx", settings.out, m->file);
-    snprintf(log, sizeof log, "%s/%s.ptxas", settings.out, m->file);
+    snprintf(part, sizeof part, "%s/%s.ptxas", settings.out, m->file);
     FILE *file = fopen(ptx, "w");
     if (!file) return;
     fputs(m->ptx, file);
     fclose(file);
     snprintf(command, sizeof command, "%s -v --gpu-name sm_%d%s -o /dev/null '%s' > '%s' 2>&1", settings.ptxas, settings.sm,
-             settings.sm >= 90 ? "a" : "", ptx, log);
-    if (system(command)) say("PROBLEM", "ptxas refuses %s (see %s)", m->file, log);
-    read_log(log, list);
+             settings.sm >= 90 ? "a" : "", ptx, part);
+    int refused = system(command);
+    if (refused) say("PROBLEM", "ptxas refuses %s (see %s)", m->file, part);
+    read_log(part, list);
+    if (!refused && *m->base) {
+        // Other processes see the whole file or none.
+        snprintf(command, sizeof command, "cp '%s' '%s.%d' && mv '%s.%d' '%s'; rm -f '%s'", part, log, getpid(), log, getpid(), log, ptx);
+        if (system(command)) say("NOTE", "%s cannot be written", log);
+    }
 }
 
 // A driver compiles the PTX versions that it knows: 8.0 came with CUDA 12.0, 8.7 with 12.8, 9.0 with 13.0.
