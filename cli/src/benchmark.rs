@@ -95,7 +95,7 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
         (Some(start), Some(path)) => {
             let device = backend.device.clone().autodiff();
             let model = MaskRcnn::new(&config.model, config.train.seed, &device);
-            Some(weights::transfer(model, start.tensors, path)?.model)
+            Some(weights::transfer(model, start, None, path)?.model)
         }
         _ => None,
     };

@@ -148,14 +148,15 @@ fn describe(imported: &Imported) {
 /// Rejects weights that lack tensors of the network that they describe.
 fn check(checkpoint: &Checkpoint, path: &Path) -> Result<()> {
     let device = select(BackendKind::Cpu)?.device;
-    let tensors = checkpoint.tensors.clone();
     let mut config = checkpoint.config.clone();
     if config.model.num_classes == 0 {
         config.model.num_classes = 2;
         config.check()?;
-        transfer(MaskRcnn::new(&config.model, 0, &device), tensors, path)?;
+        let model = MaskRcnn::new(&config.model, 0, &device);
+        transfer(model, checkpoint.clone(), None, path)?;
     } else {
         config.check()?;
+        let tensors = checkpoint.tensors.clone();
         load_state_dict(MaskRcnn::new(&config.model, 0, &device), tensors, path)?;
     }
     Ok(())

@@ -14,9 +14,10 @@ use anyhow::Result;
 use mrcnn_backends::Selected;
 use mrcnn_backends::comm::Communicator;
 use mrcnn_core::Config;
+use mrcnn_core::config::Choice;
 use mrcnn_core::data::summarized;
 use mrcnn_core::train::{Outcome, RunFolder, Trainer};
-use mrcnn_core::weights;
+use mrcnn_core::weights::{self, Transfer};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -54,24 +55,25 @@ fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> R
     }
     let (device, protocol) = (&backend.device, args.area.into());
     let out = reserved_folder().unwrap_or_else(|| args.out.clone());
-    let builder = Trainer::builder(config).folder(&out).device(device);
+    let mut builder = Trainer::builder(config).folder(&out).device(device);
+    if args.is_fine_tuning(start.as_ref())? {
+        builder = builder.fine_tuning(args.overrides());
+    }
     let (trainer, problems) = builder.area(protocol).comm(comm).build()?;
     if lead {
         terminal::log_to(&trainer.folder.log());
     }
     warn(summarized(&problems).into_iter());
-    let mut model = trainer.new_model();
-    if let (Some(path), Some(start)) = (&args.weights, start) {
-        let transfer = weights::transfer(model, start.tensors, path)?;
-        model = transfer.model;
-        if lead && !transfer.fresh.is_empty() {
-            let count = transfer.fresh.len();
-            note!(
-                "{count} tensors keep their random initial values ({}, ...)",
-                transfer.fresh[0]
-            );
+    let model = match (&args.weights, start) {
+        (Some(path), Some(start)) => {
+            let transfer = trainer.model_of(start, path)?;
+            if lead {
+                describe(&transfer);
+            }
+            transfer.model
         }
-    }
+        _ => trainer.new_model(),
+    };
     announce(&trainer);
     let requests = Requests::catch(lead);
     let mut progress = Progress::new(trainer.config.train.steps, lead, requests.clone());
@@ -105,11 +107,35 @@ fn resume(
     Ok(report(&trainer, outcome, &requests))
 }
 
+/// Prints what weights of another training are not used for.
+fn describe(transfer: &Transfer) {
+    let some = |names: &[String]| match names {
+        [] => "none".into(),
+        all if all.len() <= 8 => all.join(", "),
+        all => format!("{}, ... ({} classes)", all[..6].join(", "), all.len()),
+    };
+    let (kept, fresh) = (&transfer.kept_classes, &transfer.fresh_classes);
+    if !fresh.is_empty() {
+        note!(
+            "classes with the outputs of the weights, by name: {}; with new outputs: {}",
+            some(kept),
+            some(fresh)
+        );
+    }
+    if let Some(first) = transfer.fresh.first() {
+        let count = transfer.fresh.len();
+        note!("{count} tensors keep their random initial values ({first}, ...)");
+    }
+}
+
 fn announce(trainer: &Trainer) {
     if trainer.comm.rank() > 0 {
         return;
     }
     print_precision(trainer.precision);
+    for Choice { key, value, reason } in &trainer.choices {
+        note!("{key}={value}: {reason}");
+    }
     let train = &trainer.config.train;
     let (ranks, batch) = (trainer.comm.world_size(), train.batch_size);
     if ranks > batch {

@@ -3,10 +3,11 @@
 use super::recipe::RecipeArgs;
 use crate::ranks::RankArgs;
 use crate::shared::{Area, BackendArgs, OverrideArgs, load_config};
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use clap::Args;
 use mrcnn_backends::Precision;
 use mrcnn_core::Config;
+use mrcnn_core::weights::Checkpoint;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -53,6 +54,7 @@ Examples:
   mrcnn-cli train --config quickstart --data shapes
   mrcnn-cli train --config my.toml --backend cuda --set train.learning_rate=0.01 --seed 3
   mrcnn-cli train --weights resnet50.pth --data mine --epochs 20 --eval-every 500 --patience 5
+  mrcnn-cli train --weights maskrcnn_resnet50_fpn.pth --data mine --recipe auto
   mrcnn-cli train --config my.toml --gpus 8
   mpirun -np 4 mrcnn-cli train --config my.toml --backend cpu
   mrcnn-cli train --resume runs/train";
@@ -64,6 +66,17 @@ impl TrainArgs {
         overrides.extend(self.backend.precision_override());
         overrides.extend(self.overrides.set.iter().cloned());
         overrides
+    }
+
+    /// Whether the schedule is chosen by the number of images.
+    pub fn is_fine_tuning(&self, weights: Option<&Checkpoint>) -> Result<bool> {
+        let is_foreign = weights.is_some_and(|weights| weights.training.is_none());
+        let is_auto = self.recipe.is_auto(is_foreign && self.config.is_none());
+        ensure!(
+            !is_auto || weights.is_some(),
+            "--recipe auto freezes layers and trains briefly, for a model that knows objects already: add --weights FILE"
+        );
+        Ok(is_auto)
     }
 
     /// The configuration: the file or preset, otherwise that of the weights; then `--data`, `--seed` and

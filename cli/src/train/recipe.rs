@@ -1,9 +1,12 @@
 //! Options of `train` for the most common settings.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
 pub struct RecipeArgs {
+    /// Where the schedule comes from; by default `auto` with weights of another system and without --config
+    #[arg(long, value_enum, conflicts_with = "resume")]
+    recipe: Option<Recipe>,
     /// Passes over the training set: the schedule is scaled to them (train.epochs)
     #[arg(long, value_name = "N")]
     epochs: Option<f64>,
@@ -24,7 +27,22 @@ pub struct RecipeArgs {
     finetune_bn: bool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Recipe {
+    /// By the number of training images, for weights that know objects already; options and --set take precedence
+    Auto,
+    /// The configuration, or the settings of the weights
+    Config,
+}
+
 impl RecipeArgs {
+    /// Whether the schedule is chosen by the number of images; `is_foreign` are weights of another system without a
+    /// configuration beside them.
+    pub fn is_auto(&self, is_foreign: bool) -> bool {
+        self.recipe
+            .map_or(is_foreign, |recipe| recipe == Recipe::Auto)
+    }
+
     /// The same settings as overrides of the configuration.
     pub fn overrides(&self) -> Vec<String> {
         let number = |key: &str, value: Option<usize>| Some(format!("{key}={}", value?));

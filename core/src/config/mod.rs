@@ -7,6 +7,7 @@ mod bounds;
 mod check;
 mod compare;
 mod explain;
+mod fine_tuning;
 mod image;
 mod logging;
 mod model;
@@ -18,6 +19,7 @@ mod training;
 pub use augment::AugmentConfig;
 pub use bounds::{BOUNDS, Bounds, bounds};
 pub use explain::{Explanation, explain};
+pub use fine_tuning::Choice;
 pub use image::{ChannelOrder, Depth, Fit, ImageConfig};
 pub use logging::LogConfig;
 pub use model::{

@@ -33,64 +33,21 @@ pub fn load_state_dict(
     tensors: StateDict,
     path: &Path,
 ) -> Result<MaskRcnn, WeightsError> {
-    let (model, loader) = Loader::run(model, tensors, |_| false);
-    loader.finish(path)?;
-    Ok(model)
+    Ok(load_except(model, tensors, path, |_| false)?.0)
 }
 
-/// A model initialized from other weights.
-#[derive(Debug)]
-pub struct Transfer {
-    /// The model.
-    pub model: MaskRcnn,
-    /// Parameters that keep their initial values.
-    pub fresh: Vec<String>,
-}
-
-/// Loads weights of another training into a model that is to be trained.
-///
-/// As [`load_state_dict`], but the class predictors keep their initial values if the number
-/// of classes differs, and a file with a backbone only (classification weights) is loaded into the backbone.
-pub fn transfer(
+/// As [`load_state_dict`], but parameters for which `may_lack` holds keep their initial values if `tensors` lacks them; their
+/// names are returned.
+pub(super) fn load_except(
     model: MaskRcnn,
-    mut tensors: StateDict,
+    tensors: StateDict,
     path: &Path,
-) -> Result<Transfer, WeightsError> {
-    let backbone_only = tensors.keys().all(|name| name.starts_with(BODY));
-    if backbone_only && tensors.is_empty() {
-        return Err(WeightsError::Unsupported {
-            path: path.into(),
-            reason: "it has no tensor of a backbone".into(),
-        });
-    }
-    let classes = tensors
-        .get(CLASS_TENSORS[1])
-        .map(|bias| bias.num_elements());
-    let other_classes = classes.is_some_and(|count| count != model.config().num_classes);
-    if other_classes {
-        tensors.retain(|name, _| !CLASS_TENSORS.contains(&name.as_str()));
-    }
-    let may_lack = |name: &str| {
-        (backbone_only && !name.starts_with(BODY))
-            || (other_classes && CLASS_TENSORS.contains(&name))
-    };
+    may_lack: impl Fn(&str) -> bool,
+) -> Result<(MaskRcnn, Vec<String>), WeightsError> {
     let (model, loader) = Loader::run(model, tensors, may_lack);
     let fresh = loader.finish(path)?;
-    Ok(Transfer { model, fresh })
+    Ok((model, fresh))
 }
-
-/// Prefix of the backbone's parameters.
-const BODY: &str = "backbone.body.";
-
-/// Prefixes of parameters whose shape depends on the number of classes.
-const CLASS_TENSORS: [&str; 6] = [
-    "roi_heads.box_predictor.cls_score.weight",
-    "roi_heads.box_predictor.cls_score.bias",
-    "roi_heads.box_predictor.bbox_pred.weight",
-    "roi_heads.box_predictor.bbox_pred.bias",
-    "roi_heads.mask_predictor.mask_fcn_logits.weight",
-    "roi_heads.mask_predictor.mask_fcn_logits.bias",
-];
 
 struct Loader<F> {
     path: ModulePath,

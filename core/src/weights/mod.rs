@@ -6,10 +6,12 @@ pub mod import;
 mod load;
 mod own;
 mod state;
+mod transfer;
 
 pub use error::WeightsError;
-pub use load::{Transfer, load, load_bytes, load_state_dict, transfer};
+pub use load::{load, load_bytes, load_state_dict};
 pub use own::{Checkpoint, StoredAs, TrainingRecord, f16_overflows, save, write_tensors};
 #[cfg(feature = "train")]
 pub(crate) use own::{from_bytes, to_bytes};
 pub use state::{FloatType, StateDict, state_dict};
+pub use transfer::{Transfer, transfer};

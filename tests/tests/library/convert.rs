@@ -2,9 +2,10 @@
 
 use burn::tensor::{Device, TensorData};
 use mrcnn_core::MaskRcnn;
-use mrcnn_core::config::{ChannelOrder, ModelConfig};
+use mrcnn_core::config::{ChannelOrder, Config, ModelConfig};
+use mrcnn_core::data::Classes;
 use mrcnn_core::weights::import::{Format, ImportOptions, Imported, export_torchvision, import};
-use mrcnn_core::weights::{StateDict, StoredAs, load_state_dict, transfer};
+use mrcnn_core::weights::{Checkpoint, StateDict, StoredAs, load_state_dict, state_dict, transfer};
 use mrcnn_tests::torch_file::{self, Named};
 use mrcnn_tests::{recipe, tensorflow_file};
 use safetensors::tensor::{Dtype, SafeTensors};
@@ -486,9 +487,9 @@ fn a_classification_resnet_becomes_a_backbone() {
     assert_same(&imported.checkpoint.tensors, &body);
 
     let fresh = MaskRcnn::new(&config, 7, &Device::flex());
-    let before = mrcnn_core::weights::state_dict(&fresh);
-    let transfer = transfer(fresh, imported.checkpoint.tensors, &path).expect("a backbone");
-    let after = mrcnn_core::weights::state_dict(&transfer.model);
+    let before = state_dict(&fresh);
+    let transfer = transfer(fresh, imported.checkpoint, None, &path).expect("a backbone");
+    let after = state_dict(&transfer.model);
     for (name, data) in &after {
         let wanted = body.get(name).unwrap_or(&before[name]);
         assert_eq!(data, wanted, "{name}");
@@ -503,7 +504,8 @@ fn other_classes_start_anew_and_other_names_are_listed() {
     let mut fewer = config.clone();
     fewer.num_classes = 3;
     let fresh = || MaskRcnn::new(&fewer, 7, &Device::flex());
-    let moved = transfer(fresh(), tensors.clone(), path).expect("weights of other classes");
+    let start = checkpoint(&config, tensors.clone(), &[]);
+    let moved = transfer(fresh(), start, None, path).expect("weights of other classes");
     assert_eq!(moved.fresh.len(), 6, "{:?}", moved.fresh);
     let error = load_state_dict(fresh(), tensors.clone(), path).expect_err("other classes");
     assert!(error.to_string().contains("the model has"), "{error}");
@@ -520,6 +522,79 @@ fn other_classes_start_anew_and_other_names_are_listed() {
         message.contains("weights.pth") && message.contains(hint),
         "{message}"
     );
+}
+
+/// A user's `person` keeps the outputs of the weights' `person`, whatever their labels are; a new class starts anew.
+#[test]
+fn outputs_of_classes_with_the_same_name_are_kept() {
+    let (config, tensors) = small();
+    let names = ["person", "car", "dog", "cup", "cat"];
+    let start = || checkpoint(&config, tensors.clone(), &names);
+    let path = Path::new("weights.pth");
+    let model_of = |count: usize| {
+        let mut config = config.clone();
+        config.num_classes = count + 1;
+        MaskRcnn::new(&config, 7, &Device::flex())
+    };
+    let moved = |names: &[&str]| {
+        let classes = Some(classes(names));
+        transfer(model_of(names.len()), start(), classes.as_ref(), path).expect("weights")
+    };
+
+    let found = moved(&["cup", "nut", "person"]);
+    assert_eq!(found.kept_classes, ["cup", "person"]);
+    assert_eq!(found.fresh_classes, ["nut"]);
+    assert!(found.fresh.is_empty(), "{:?}", found.fresh);
+    let (after, initial) = (state_dict(&found.model), state_dict(&model_of(3)));
+    // The source of each of the model's outputs: a label of the weights, or the model's own.
+    let sources = [Some(0), Some(4), None, Some(1)];
+    for name in [
+        "roi_heads.box_predictor.cls_score.weight",
+        "roi_heads.box_predictor.cls_score.bias",
+        "roi_heads.box_predictor.bbox_pred.weight",
+        "roi_heads.box_predictor.bbox_pred.bias",
+        "roi_heads.mask_predictor.mask_fcn_logits.weight",
+        "roi_heads.mask_predictor.mask_fcn_logits.bias",
+    ] {
+        let values = |of: &StateDict| of[name].iter::<f32>().collect::<Vec<f32>>();
+        let (after, initial, theirs) = (values(&after), values(&initial), values(&tensors));
+        let length = after.len() / sources.len();
+        assert_eq!(theirs.len(), 6 * length, "{name}");
+        for (label, source) in sources.into_iter().enumerate() {
+            let wanted = match source {
+                Some(source) => &theirs[source * length..][..length],
+                None => &initial[label * length..][..length],
+            };
+            assert_eq!(&after[label * length..][..length], wanted, "{name} {label}");
+        }
+    }
+
+    // The same classes in the same order: every tensor is that of the weights.
+    let same = moved(&names);
+    assert!(same.fresh_classes.is_empty() && same.fresh.is_empty());
+    assert_eq!(state_dict(&same.model), tensors);
+    // As many classes, but other ones: no output has a meaning for them.
+    let other = moved(&["nut", "bolt", "screw", "washer", "pin"]);
+    assert_eq!((other.fresh_classes.len(), other.fresh.len()), (5, 6));
+}
+
+fn classes(names: &[&str]) -> Classes {
+    Classes {
+        names: names.iter().map(|name| name.to_string()).collect(),
+        ids: (1..).take(names.len()).collect(),
+    }
+}
+
+fn checkpoint(model: &ModelConfig, tensors: StateDict, names: &[&str]) -> Checkpoint {
+    Checkpoint {
+        config: Config {
+            model: model.clone(),
+            ..Config::default()
+        },
+        classes: classes(names),
+        training: None,
+        tensors,
+    }
 }
 
 /// Every tensor, whatever wrappers and modules around the model put before its name.

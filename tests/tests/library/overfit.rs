@@ -100,6 +100,7 @@ fn eight_photos_are_learnt_by_heart() {
     let trainer = Trainer {
         folder: RunFolder::create(&folder.path().join("run"), &config).expect("a folder"),
         config,
+        choices: Vec::new(),
         train: photos.clone(),
         val: photos,
         device: Device::flex(),

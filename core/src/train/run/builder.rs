@@ -23,6 +23,7 @@ pub struct TrainerBuilder {
     pub(crate) device: Option<Device>,
     pub(crate) protocol: AreaProtocol,
     pub(crate) comm: Arc<dyn Communicator>,
+    pub(crate) fine_tuning: Option<Vec<String>>,
 }
 
 impl Trainer {
@@ -39,21 +40,35 @@ impl Trainer {
             device: None,
             protocol: AreaProtocol::default(),
             comm: Arc::new(Single),
+            fine_tuning: None,
         }
     }
 
-    /// Sets the weights from which the model starts: a whole model, also with other classes, or a
-    /// backbone alone. [`Transfer::fresh`] names the parameters that are initialized randomly.
+    /// A model that starts from weights: of a whole model, whose outputs are kept for classes of the same name, or of a
+    /// backbone alone. [`Transfer`] names the parameters and classes that are initialized randomly.
     pub fn model_from<'a>(
         &self,
         weights: impl Into<WeightsSource<'a>>,
     ) -> Result<Transfer, TrainError> {
-        let (Checkpoint { tensors, .. }, name) = weights.into().read(None)?;
-        Ok(transfer(self.new_model(), tensors, &name)?)
+        let (start, name) = weights.into().read(None)?;
+        self.model_of(start, &name)
+    }
+
+    /// As [`Self::model_from`], from weights that were read already; `path` is named in errors.
+    pub fn model_of(&self, start: Checkpoint, path: &Path) -> Result<Transfer, TrainError> {
+        let classes = Some(&self.train.classes);
+        Ok(transfer(self.new_model(), start, classes, path)?)
     }
 }
 
 impl TrainerBuilder {
+    /// Sets the schedule and the frozen layers by the number of training images, see [`Config::for_fine_tuning`]; `given` are
+    /// the overrides that the configuration has already. [`Trainer::choices`] has the settings.
+    pub fn fine_tuning(mut self, given: Vec<String>) -> Self {
+        self.fine_tuning = Some(given);
+        self
+    }
+
     /// Sets the folder for checkpoints, logs, weights and images.
     pub fn folder(mut self, folder: impl AsRef<Path>) -> Self {
         self.folder = folder.as_ref().into();

@@ -126,6 +126,11 @@ impl TrainerBuilder {
         }
         problems.extend(check_objects(&train, &val)?);
         set_classes(config, &train)?;
+        let mut choices = Vec::new();
+        if let Some(given) = &self.fine_tuning {
+            choices = config.for_fine_tuning(train.samples.len(), given);
+            config.check()?;
+        }
         config.train.resolve_epochs(train.samples.len());
         if !comm.is_alone() {
             must_be_equal(comm, config, &train, &val)?;
@@ -133,6 +138,7 @@ impl TrainerBuilder {
         let trainer = Trainer {
             folder: folder(&self.folder, config)?,
             config: self.config,
+            choices,
             train: Arc::new(train),
             val: Arc::new(val),
             device,

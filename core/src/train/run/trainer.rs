@@ -1,7 +1,7 @@
 //! A training run that is ready to start.
 
 use super::folder::RunFolder;
-use crate::config::Config;
+use crate::config::{Choice, Config};
 use crate::data::Dataset;
 use crate::eval::AreaProtocol;
 use crate::model::MaskRcnn;
@@ -15,6 +15,8 @@ use std::sync::Arc;
 pub struct Trainer {
     /// The configuration, `model.num_classes` set.
     pub config: Config,
+    /// Settings chosen by the number of training images, if [`fine_tuning`](super::TrainerBuilder::fine_tuning) was asked for.
+    pub choices: Vec<Choice>,
     /// The training dataset.
     pub train: Arc<Dataset>,
     /// The validation dataset.

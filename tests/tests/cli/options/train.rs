@@ -76,6 +76,28 @@ pub const TRAIN: Table = &[
         // 50 of 3 steps, stretched.
         assert_eq!(setting(&run, "warmup_steps"), "167");
     }),
+    ("--recipe", |at| {
+        let weights = "--weights=base/last.safetensors";
+        let run = trained(at, "auto", &[weights, "--recipe=auto"]);
+        // The steps are given with --set, and the rest follows them; four images are few.
+        assert_eq!(losses(&run).len(), 3);
+        assert_eq!(setting(&run, "milestones"), "[2, 2]");
+        assert_eq!(setting(&run, "freeze_at"), "3");
+        assert_eq!(setting(&run, "eval_every"), "1");
+        let log = std::fs::read_to_string(run.join("train.log")).expect("a log");
+        assert!(
+            log.contains("model.freeze_at=3: 4 images are too few"),
+            "{log}"
+        );
+        // Our own weights have a recipe, which stays.
+        let own = trained(at, "own", &[weights]);
+        assert_eq!(
+            setting(&own, "freeze_at"),
+            setting(&at.join("base"), "freeze_at")
+        );
+        let error = cli_error(at, &[&crate::train_args()[..], &["--recipe=auto"]].concat());
+        assert!(error.contains("add --weights FILE"), "{error}");
+    }),
     ("--accumulate", |at| {
         let started = |out: &str, more: &[&str]| {
             let mut args = crate::train_args();
