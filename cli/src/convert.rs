@@ -6,7 +6,9 @@ use clap::{Args, ValueEnum};
 use mrcnn_backends::{BackendKind, select};
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::data::Classes;
-use mrcnn_core::weights::import::{Format, ImportOptions, Imported, export_torchvision, import};
+use mrcnn_core::weights::import::{
+    Detectron2Config, Format, ImportOptions, Imported, export_torchvision, import,
+};
 use mrcnn_core::weights::{Checkpoint, StoredAs, f16_overflows, load_state_dict, transfer};
 use std::path::{Path, PathBuf};
 
@@ -35,6 +37,9 @@ pub struct ConvertArgs {
     /// In a file that has several models: what the names of the one to read begin with, e.g. ema_model.
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
+    /// Configuration of a Detectron2 model that is not in its model zoo: the config.yaml in its OUTPUT_DIR
+    #[arg(long, value_name = "FILE")]
+    detectron2_config: Option<PathBuf>,
     /// Changes one setting of the result, e.g. --set model.norm_eps=0; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -44,6 +49,7 @@ const EXAMPLES: &str = "\
 Examples:
   mrcnn-cli convert maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth
   mrcnn-cli convert model_final_f10217.pkl --out d2.safetensors
+  mrcnn-cli convert output/model_final.pth --detectron2-config output/config.yaml
   mrcnn-cli convert resnet-nhwc-2018-02-07/model.ckpt-112603
   mrcnn-cli convert runs/train/best.safetensors --to torchvision --dtype f16";
 
@@ -86,7 +92,14 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
     );
     let classes = args.classes.as_deref().map(Classes::read).transpose()?;
     let prefix = args.prefix.clone();
-    let mut imported = import(&args.input, &ImportOptions { classes, prefix })?;
+    let theirs = args.detectron2_config.as_deref();
+    let detectron2 = theirs.map(Detectron2Config::read).transpose()?;
+    let options = ImportOptions {
+        classes,
+        prefix,
+        detectron2,
+    };
+    let mut imported = import(&args.input, &options)?;
     let config = imported.checkpoint.config.with(&args.set)?;
     imported.checkpoint.config = config;
     describe(&imported);

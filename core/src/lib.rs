@@ -115,6 +115,8 @@ pub mod report;
 #[cfg(feature = "train")]
 pub mod train;
 pub mod weights;
+#[cfg(any(feature = "convert", feature = "train"))]
+mod yaml;
 
 pub use config::Config;
 pub use detection::Detection;

@@ -4,7 +4,9 @@ use burn::tensor::{Device, TensorData};
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::config::{ChannelOrder, Config, ModelConfig};
 use mrcnn_core::data::Classes;
-use mrcnn_core::weights::import::{Format, ImportOptions, Imported, export_torchvision, import};
+use mrcnn_core::weights::import::{
+    Detectron2Config, Format, ImportOptions, Imported, export_torchvision, import,
+};
 use mrcnn_core::weights::{Checkpoint, StateDict, StoredAs, load_state_dict, state_dict, transfer};
 use mrcnn_tests::torch_file::{self, Named};
 use mrcnn_tests::{recipe, tensorflow_file};
@@ -303,6 +305,31 @@ fn detectron2s_weights_and_settings_are_taken() {
         );
         assert_same(&imported.checkpoint.tensors, &wanted);
     }
+
+    // A model that is not in the model zoo: its configuration says what the names and shapes do not.
+    let yaml = folder.path().join("config.yaml");
+    let text = "MODEL:\n  PIXEL_STD: [57.375, 57.12, 58.395]\n  RESNETS: {STRIDE_IN_1X1: false}\n  ROI_BOX_HEAD: \
+                {POOLER_TYPE: ROIAlign, POOLER_SAMPLING_RATIO: 2}\n  ROI_MASK_HEAD: {POOLER_TYPE: ROIAlign, \
+                POOLER_SAMPLING_RATIO: 2}\nTEST: {DETECTIONS_PER_IMAGE: 7}\n";
+    std::fs::write(&yaml, text).expect("a configuration");
+    let options = || ImportOptions {
+        detectron2: Some(Detectron2Config::read(&yaml).expect("a configuration")),
+        ..ImportOptions::default()
+    };
+    let path = folder.path().join("d2.pkl");
+    let found = import(&path, &options()).expect("weights").checkpoint;
+    let model = &found.config.model;
+    assert!(!model.stride_in_1x1 && !model.roi.aligned && !model.rpn.round_anchors);
+    assert_eq!((model.roi.sampling_ratio, model.roi.max_detections), (2, 7));
+    assert!((found.config.image.std[0] * 255.0 - 58.395).abs() < 1e-4);
+    assert_same(&found.tensors, &wanted);
+    let others = named(&tensors, str::to_string);
+    let others = written(folder.path(), "tv.pth", &torch_file::zipped(&others));
+    let refused = import(&others, &options()).expect_err("torchvision's weights");
+    assert!(
+        refused.to_string().contains("weights of another system"),
+        "{refused}"
+    );
 }
 
 /// Our tensors as the reference system stores them.

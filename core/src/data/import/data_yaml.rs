@@ -1,11 +1,10 @@
 //! `data.yaml` of a YOLO dataset.
 
 use super::spec::{ImportError, read_text};
-use crate::budget::check_depth;
+use crate::yaml;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use yaml_rust2::parser::{Event, Parser};
-use yaml_rust2::{Yaml, YamlLoader};
+use yaml_rust2::Yaml;
 
 /// Maximum length of `data.yaml` in bytes: 10,000 class names take 200 KB.
 const LONGEST: u64 = 1 << 20;
@@ -61,9 +60,7 @@ impl DataYaml {
 
     /// Parses the text of a file; `root` is the folder that it names.
     pub fn parse(text: &str) -> Result<Self, String> {
-        check_events(text)?;
-        let documents = YamlLoader::load_from_str(text).map_err(|error| error.to_string())?;
-        let data = documents.first().unwrap_or(&Yaml::Null);
+        let data = &yaml::load(text)?;
         let mut splits = Vec::new();
         for split in ["train", "val", "test"] {
             let paths = match &data[split] {
@@ -85,29 +82,6 @@ impl DataYaml {
             splits,
             names,
         })
-    }
-}
-
-/// Rejects what the loader copies or recurses into without a limit: aliases, of which a few hundred bytes expand to
-/// gigabytes, and deep nesting. The loader's events are read one by one.
-fn check_events(text: &str) -> Result<(), String> {
-    let mut parser = Parser::new_from_str(text);
-    let mut depth = 0;
-    loop {
-        let (event, place) = parser.next_token().map_err(|error| error.to_string())?;
-        let at = |reason: &str| format!("line {}: {reason}", place.line());
-        match event {
-            Event::Alias(_) => {
-                return Err(at("aliases (`*name`) are not read; write the value out"));
-            }
-            Event::SequenceStart(..) | Event::MappingStart(..) => {
-                depth += 1;
-                check_depth(depth).map_err(|error| at(&error.to_string()))?;
-            }
-            Event::SequenceEnd | Event::MappingEnd => depth -= 1,
-            Event::StreamEnd => return Ok(()),
-            _ => {}
-        }
     }
 }
 

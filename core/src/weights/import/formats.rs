@@ -1,5 +1,6 @@
 //! Conversion of weights of any supported system to ours.
 
+use super::detectron2_config::Detectron2Config;
 use super::tensorflow::{self, Bundle};
 use super::torch::{self, Contents};
 use super::{classes, infer, names_detectron2, names_tensorflow, names_torchvision, prefix};
@@ -50,6 +51,8 @@ pub struct ImportOptions {
     pub classes: Option<Classes>,
     /// The prefix of the model's names in a file that has several models, e.g. `ema_model.`.
     pub prefix: Option<String>,
+    /// The configuration of a Detectron2 model, if it is not one of the model zoo.
+    pub detectron2: Option<Detectron2Config>,
 }
 
 /// Imported weights, with notes about the import.
@@ -70,6 +73,10 @@ pub struct Imported {
 /// Missing tensors are detected later, when the weights are loaded into a model.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported, WeightsError> {
     let imported = read(path, options)?;
+    if options.detectron2.is_some() && imported.format != Format::Detectron2 {
+        let reason = "a Detectron2 configuration is given, but these are weights of another system";
+        return Err(unsupported(path, reason.into()));
+    }
     imported.checkpoint.check(path)?;
     Ok(imported)
 }
@@ -276,9 +283,13 @@ fn from_detectron2(
     };
     // The MSRA backbones have a standard deviation of 1; those of torchvision have another one.
     config.model.stride_in_1x1 = s0 == 1.0;
+    if let Some(theirs) = &options.detectron2 {
+        theirs.apply(config)?;
+        return Ok(imported);
+    }
     imported.notes.push(format!(
-        "{} {} channel order, stride in the {} convolution; for another backbone set image.channels, \
-         image.mean, image.std and model.stride_in_1x1",
+        "{} {} channel order, stride in the {} convolution; for another model give its config.yaml with \
+         --detectron2-config",
         if stated {
             "by its pixel_mean and pixel_std:"
         } else {

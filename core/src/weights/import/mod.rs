@@ -11,6 +11,7 @@
 //! never executed.
 
 mod classes;
+mod detectron2_config;
 mod export;
 mod formats;
 #[cfg(feature = "fuzzing")]
@@ -28,5 +29,6 @@ mod torch;
 mod views;
 
 pub use classes::{coco_80, coco_91, numbered};
+pub use detectron2_config::Detectron2Config;
 pub use export::export_torchvision;
 pub use formats::{Format, ImportOptions, Imported, import};

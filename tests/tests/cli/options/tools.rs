@@ -105,6 +105,13 @@ pub const CONVERT: Table = &[
         cli_ok(at, &args);
         assert!(at.join("ema.safetensors").is_file());
     }),
+    ("--detectron2-config", |at| {
+        // With weights of Detectron2 it is tested in the library.
+        std::fs::write(at.join("config.yaml"), "MODEL: {MASK_ON: true}").expect("a file");
+        let config = "--detectron2-config=config.yaml";
+        let args = ["convert", "both.safetensors", "--prefix=model", config];
+        assert!(cli_error(at, &args).contains("weights of another system"));
+    }),
     ("--set", |at| {
         convert(at, &["--set=model.norm_eps=0.5", "--out=eps.safetensors"]);
         assert!(text(&at.join("eps.toml")).contains("norm_eps = 0.5"));
