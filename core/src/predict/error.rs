@@ -1,5 +1,6 @@
 //! Errors of prediction.
 
+use super::tiles::grid::SMALLEST;
 use crate::config::ConfigError;
 use crate::weights::WeightsError;
 use burn::tensor::ExecutionError;
@@ -30,6 +31,16 @@ pub enum PredictError {
     /// The score threshold is NaN.
     #[error("the score threshold is NaN; use a number from 0 (every detection) to 1")]
     Score,
+    /// The tiles are too small or overlap by too much.
+    #[error(
+        "tiles of {size} pixels that overlap by {overlap}; tiles have at least {SMALLEST} pixels and overlap by 0 to 0.5"
+    )]
+    Tiles {
+        /// Side in pixels.
+        size: u32,
+        /// Overlap as a fraction of the side.
+        overlap: f64,
+    },
     /// An image without pixels.
     #[error("image {index} of the batch has {width}x{height} pixels; use an image of at least 1x1")]
     EmptyImage {

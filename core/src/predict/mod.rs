@@ -6,6 +6,7 @@ mod polygon;
 mod prediction;
 mod predictor;
 mod stages;
+mod tiles;
 
 pub use builder::{PredictorBuilder, WeightsSource};
 pub use error::PredictError;
@@ -15,3 +16,4 @@ pub use predictor::Predictor;
 #[cfg(feature = "train")]
 pub(crate) use stages::input;
 pub use stages::{ImageSizes, MASK_THRESHOLD};
+pub use tiles::TileSettings;

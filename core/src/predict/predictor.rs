@@ -22,7 +22,7 @@ use std::sync::Arc;
 pub struct Predictor {
     pub(super) model: MaskRcnn,
     pub(super) config: Config,
-    classes: Arc<Classes>,
+    pub(super) classes: Arc<Classes>,
     pub(super) device: Device,
 }
 
