@@ -10,6 +10,7 @@ use crate::progress::Progress;
 use crate::ranks::{reserved_folder, together};
 use crate::shared::print_precision;
 use crate::terminal::{self, note, out};
+use crate::weights::Needed;
 use anyhow::Result;
 use mrcnn_backends::Selected;
 use mrcnn_backends::comm::Communicator;
@@ -36,18 +37,31 @@ fn supervise(args: &TrainArgs) -> Result<u8> {
     let run = match &args.resume {
         Some(folder) => folder.clone(),
         // The lock is released, because rank 0 takes it.
-        None => RunFolder::reserve(&args.out)?.path().to_path_buf(),
+        None => {
+            // Once, and with a progress bar, which the processes do not have.
+            if let Some(named) = args.initial_weights()? {
+                args.fetch.source(&named, Needed::Backbone, true)?;
+            }
+            RunFolder::reserve(&args.out)?.path().to_path_buf()
+        }
     };
     args.ranks.supervise(Some(&run))
 }
 
 fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> Result<u8> {
     let lead = comm.rank() == 0;
-    let start = args.weights.as_deref().map(weights::load).transpose()?;
-    let config = args.config(start.as_ref().map(|start| &start.config))?;
+    let start = match args.initial_weights()? {
+        Some(named) => Some(
+            args.fetch
+                .source(&named, Needed::Backbone, lead)?
+                .read(None)?,
+        ),
+        None => None,
+    };
+    let config = args.config(start.as_ref().map(|(start, _)| &start.config))?;
     for difference in start
         .iter()
-        .flat_map(|start| config.differences(&start.config))
+        .flat_map(|(start, _)| config.differences(&start.config))
         .filter(|_| lead)
     {
         note!("warning: {difference}");
@@ -61,8 +75,11 @@ fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> R
     }
     warn(summarized(&problems).into_iter());
     let mut model = trainer.new_model();
-    if let (Some(path), Some(start)) = (&args.weights, start) {
-        let transfer = weights::transfer(model, start.tensors, path)?;
+    if let Some((start, path)) = start {
+        if lead {
+            note!("initial weights: {}", path.display());
+        }
+        let transfer = weights::transfer(model, start.tensors, &path)?;
         model = transfer.model;
         if lead && !transfer.fresh.is_empty() {
             let count = transfer.fresh.len();

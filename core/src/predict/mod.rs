@@ -7,7 +7,8 @@ mod prediction;
 mod predictor;
 mod stages;
 
-pub use builder::{PredictorBuilder, WeightsSource};
+pub use crate::weights::WeightsSource;
+pub use builder::PredictorBuilder;
 pub use error::PredictError;
 pub use polygon::{Corner, Polygon};
 pub use prediction::{Object, Prediction};

@@ -5,6 +5,7 @@ mod error;
 pub mod import;
 mod load;
 mod own;
+mod source;
 mod state;
 
 pub use error::WeightsError;
@@ -12,4 +13,5 @@ pub use load::{Transfer, load, load_bytes, load_state_dict, transfer};
 pub use own::{Checkpoint, StoredAs, TrainingRecord, f16_overflows, save, write_tensors};
 #[cfg(feature = "train")]
 pub(crate) use own::{from_bytes, to_bytes};
+pub use source::WeightsSource;
 pub use state::{FloatType, StateDict, state_dict};
