@@ -1,7 +1,7 @@
 //! The folder of downloaded models: paths, hashes, and the lock of a download.
 
 use super::error::PretrainedError;
-use super::list::PretrainedModel;
+use super::model::PretrainedModel;
 use super::options::FetchOptions;
 use sha2::{Digest, Sha256};
 use std::fs::{File, TryLockError};

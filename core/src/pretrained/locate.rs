@@ -1,7 +1,8 @@
 //! From what a user gives as weights to a file or a model.
 
 use super::error::PretrainedError;
-use super::list::{PretrainedModel, models};
+use super::list::models;
+use super::model::PretrainedModel;
 use std::path::{Path, PathBuf};
 
 /// What a value of `--weights` means.

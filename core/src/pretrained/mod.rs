@@ -24,15 +24,20 @@
 
 mod cache;
 mod client;
+mod download;
 mod error;
+mod event;
 mod fetch;
 mod list;
 mod locate;
+mod model;
 mod options;
 
 pub use cache::{cached_path, sha256, verify};
 pub use error::PretrainedError;
-pub use fetch::{FetchEvent, Fetched, fetch};
-pub use list::{ClassList, Coco, ModelKind, PretrainedModel, models, parse};
+pub use event::FetchEvent;
+pub use fetch::{Fetched, fetch};
+pub use list::{models, parse};
 pub use locate::{Located, find, locate};
+pub use model::{ClassList, Coco, ModelKind, PretrainedModel};
 pub use options::FetchOptions;
