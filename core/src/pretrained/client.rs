@@ -102,7 +102,7 @@ fn failure(error: &ureq::Error) -> Failure {
         ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::BodyStalled => {
             Failure::Temporary(text)
         }
-        // What other kinds have is not worth a pause: names that cannot be resolved on a machine without a network.
+        // Others are not worth a pause: a machine without a network cannot resolve the name, or nobody listens.
         ureq::Error::Io(error) if is_temporary(error.kind()) => Failure::Temporary(text),
         _ => Failure::Final(text),
     }
@@ -112,8 +112,7 @@ fn failure(error: &ureq::Error) -> Failure {
 fn is_temporary(kind: ErrorKind) -> bool {
     matches!(
         kind,
-        ErrorKind::ConnectionRefused
-            | ErrorKind::ConnectionReset
+        ErrorKind::ConnectionReset
             | ErrorKind::ConnectionAborted
             | ErrorKind::NotConnected
             | ErrorKind::BrokenPipe

