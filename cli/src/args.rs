@@ -6,6 +6,8 @@ use crate::convert::ConvertArgs;
 use crate::dataset::DatasetCommand;
 use crate::doctor::DoctorArgs;
 use crate::eval::EvalArgs;
+#[cfg(feature = "download")]
+use crate::models::{self, ModelsCommand};
 use crate::predict::PredictArgs;
 use crate::quickstart::QuickstartArgs;
 use crate::train::TrainArgs;
@@ -23,6 +25,7 @@ const EXAMPLES: &str = "\
 Examples:
   mrcnn-cli quickstart
   mrcnn-cli doctor
+  mrcnn-cli predict photo.jpg --weights maskrcnn_resnet50_fpn
   mrcnn-cli dataset check ~/my_coco
   mrcnn-cli train --config nuclei --data ~/nuclei --out runs/nuclei
   mrcnn-cli eval --weights runs/nuclei/best.safetensors --data ~/nuclei
@@ -40,6 +43,13 @@ pub enum Command {
     Predict(PredictArgs),
     /// Convert weights of torchvision, Detectron2 or TensorFlow to ours, or ours to torchvision's.
     Convert(ConvertArgs),
+    /// List pretrained models, which --weights takes by name, or download them.
+    #[cfg(feature = "download")]
+    #[command(after_help = models::EXAMPLES)]
+    Models {
+        #[command(subcommand)]
+        command: Option<ModelsCommand>,
+    },
     /// Render, convert, check or inspect a dataset.
     Dataset {
         #[command(subcommand)]

@@ -2,6 +2,7 @@
 
 use crate::shared::{BackendArgs, OverrideArgs, load_config, print_precision};
 use crate::terminal::{note, out};
+use crate::weights::{FetchArgs, Needed};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use mrcnn_backends::{Precision, Selected};
@@ -21,9 +22,11 @@ pub struct BenchmarkArgs {
     /// TOML file or preset; by default the settings of the weights, or torchvision's R50-FPN
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
-    /// Weights; random ones by default
-    #[arg(long, value_name = "FILE")]
+    /// Weights: the name of a pretrained model, or a file; random ones by default
+    #[arg(long, value_name = "NAME|FILE")]
     weights: Option<PathBuf>,
+    #[command(flatten)]
+    fetch: FetchArgs,
     /// Dataset folder (its training split), with the time for reading; by default rendered images without reading
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -69,9 +72,16 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
         !(args.graph && matches!(args.mode, What::Train)),
         "--graph records inference only: mrcnn-cli benchmark inference --graph"
     );
-    let start = args.weights.as_deref().map(weights::load).transpose()?;
+    let start = match &args.weights {
+        Some(named) => Some(
+            args.fetch
+                .source(named, Needed::Backbone, true)?
+                .read(None)?,
+        ),
+        None => None,
+    };
     let mut config = match (&args.config, &start) {
-        (None, Some(start)) => start.config.clone(),
+        (None, Some((start, _))) => start.config.clone(),
         (name, _) => load_config(name.as_deref())?,
     };
     if args.config.is_none() {
@@ -81,7 +91,7 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
     let mut overrides: Vec<String> = args.backend.precision_override().into_iter().collect();
     overrides.extend(args.overrides.set.iter().cloned());
     let mut config = config.with(&overrides)?;
-    if let Some(start) = start.as_ref().filter(|_| config.model.num_classes == 0) {
+    if let Some((start, _)) = start.as_ref().filter(|_| config.model.num_classes == 0) {
         config.model.num_classes = start.classes.len() + 1;
     }
     config.check()?;
@@ -91,13 +101,13 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
         What::Inference => args.backend.precision(&backend, false)?,
     };
     print_precision(precision);
-    let model = match (start, &args.weights) {
-        (Some(start), Some(path)) => {
+    let model = match start {
+        Some((start, path)) => {
             let device = backend.device.clone().autodiff();
             let model = MaskRcnn::new(&config.model, config.train.seed, &device);
-            Some(weights::transfer(model, start, None, path)?.model)
+            Some(weights::transfer(model, start, None, &path)?.model)
         }
-        _ => None,
+        None => None,
     };
     let spec = BenchmarkSpec {
         mode: match args.mode {

@@ -1,13 +1,14 @@
 //! `mrcnn-cli convert`.
 
 use crate::terminal::{note, out};
+use crate::weights::{FetchArgs, Needed};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use mrcnn_backends::{BackendKind, select};
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::data::Classes;
 use mrcnn_core::weights::import::{
-    Detectron2Config, Format, ImportOptions, Imported, export_torchvision, import,
+    Detectron2Config, Format, ImportOptions, Imported, export_torchvision,
 };
 use mrcnn_core::weights::{Checkpoint, StoredAs, f16_overflows, load_state_dict, transfer};
 use std::path::{Path, PathBuf};
@@ -15,14 +16,17 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ConvertArgs {
-    /// Weights: torchvision .pth or .safetensors, Detectron2 .pkl or .pth, a TensorFlow checkpoint
+    /// Weights: the name of a pretrained model (see `models`), torchvision .pth or .safetensors, Detectron2 .pkl or .pth, a TensorFlow checkpoint
     /// (PREFIX or PREFIX.index), or ours
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "NAME|FILE")]
     input: PathBuf,
+    #[command(flatten)]
+    fetch: FetchArgs,
     /// Program that reads the result
     #[arg(long, value_enum, default_value = "mrcnn")]
     to: Target,
-    /// Output file; by default INPUT.mrcnn.safetensors or INPUT.torchvision.safetensors
+    /// Output file; by default INPUT.mrcnn.safetensors or INPUT.torchvision.safetensors, beside a file, and
+    /// for the name of a model in the current folder
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Dtype of the tensors; f16 halves the file and rounds to 11 bits
@@ -47,6 +51,7 @@ pub struct ConvertArgs {
 
 const EXAMPLES: &str = "\
 Examples:
+  mrcnn-cli convert maskrcnn_resnet50_fpn --dtype f16
   mrcnn-cli convert maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth
   mrcnn-cli convert model_final_f10217.pkl --out d2.safetensors
   mrcnn-cli convert output/model_final.pth --detectron2-config output/config.yaml
@@ -94,12 +99,12 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
     let prefix = args.prefix.clone();
     let theirs = args.detectron2_config.as_deref();
     let detectron2 = theirs.map(Detectron2Config::read).transpose()?;
-    let options = ImportOptions {
+    let source = args.fetch.source(&args.input, Needed::Backbone, true)?;
+    let mut imported = source.import(&ImportOptions {
         classes,
         prefix,
         detectron2,
-    };
-    let mut imported = import(&args.input, &options)?;
+    })?;
     let config = imported.checkpoint.config.with(&args.set)?;
     imported.checkpoint.config = config;
     describe(&imported);
@@ -187,6 +192,7 @@ fn output_name(args: &ConvertArgs) -> PathBuf {
         Target::Torchvision => "torchvision",
     };
     let stem = stem.unwrap_or(&name);
+    // The name of a model has no folder, so this is in the current one.
     args.input
         .with_file_name(format!("{stem}.{target}.safetensors"))
 }

@@ -4,6 +4,7 @@ use crate::progress::bar;
 use crate::ranks::{RankArgs, together};
 use crate::shared::{Area, ModelArgs};
 use crate::terminal::{note, out};
+use crate::weights::{FetchArgs, Needed};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use indicatif::ProgressBar;
@@ -24,9 +25,11 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct EvalArgs {
-    /// Weights of `train` or `convert`, or any that `convert` reads
-    #[arg(long, value_name = "FILE", required_unless_present = "results")]
+    /// Weights of `train` or `convert`, any that `convert` reads, or the name of a pretrained model
+    #[arg(long, value_name = "NAME|FILE", required_unless_present = "results")]
     weights: Option<PathBuf>,
+    #[command(flatten)]
+    fetch: FetchArgs,
     /// Evaluate COCO results JSON, of any program, instead of weights
     #[arg(long, value_name = "FILE", conflicts_with_all = ["weights", "json", "backend", "precision", "gpus"])]
     results: Option<PathBuf>,
@@ -54,11 +57,15 @@ pub struct EvalArgs {
 const EXAMPLES: &str = "\
 Examples:
   mrcnn-cli eval --weights runs/train/best.safetensors --data shapes
-  mrcnn-cli eval --weights w.safetensors --data coco --split val --area box --json detections.json
+  mrcnn-cli eval --weights maskrcnn_resnet50_fpn --data coco --split val --area box --json detections.json
   mrcnn-cli eval --results detections.json --data coco";
 
 pub fn run(args: &EvalArgs) -> Result<u8> {
-    if args.weights.is_some() && args.ranks.starts_workers()? {
+    if let Some(weights) = &args.weights
+        && args.ranks.starts_workers()?
+    {
+        // Once, and with a progress bar, which the processes do not have.
+        args.fetch.source(weights, Needed::Detector, true)?;
         return args.ranks.supervise(None);
     }
     match (&args.weights, &args.results) {
@@ -105,7 +112,7 @@ fn evaluate_weights(
     let overrides = &args.model.overrides.set;
     let precision = args.model.backend.precision(backend, lead)?;
     let mut builder = Predictor::builder()
-        .weights(weights)
+        .weights(args.fetch.source(weights, Needed::Detector, lead)?)
         .overrides(overrides)
         .device(&backend.device)
         .precision(precision.precision());

@@ -9,6 +9,8 @@ mod dataset;
 mod doctor;
 mod eval;
 mod interrupt;
+#[cfg(feature = "download")]
+mod models;
 mod predict;
 mod progress;
 mod quickstart;
@@ -17,6 +19,7 @@ mod shared;
 mod stall;
 mod terminal;
 mod train;
+mod weights;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -56,6 +59,8 @@ fn run(command: &Command) -> anyhow::Result<u8> {
         Command::Eval(args) => eval::run(args),
         Command::Predict(args) => predict::run(args).map(|()| 0),
         Command::Convert(args) => convert::run(args).map(|()| 0),
+        #[cfg(feature = "download")]
+        Command::Models { command } => models::run(command.as_ref()).map(|()| 0),
         Command::Dataset { command } => dataset::run(command).map(|()| 0),
         Command::Benchmark(args) => benchmark::run(args).map(|()| 0),
         Command::Config { command } => config::run(command).map(|()| 0),

@@ -10,6 +10,7 @@ use crate::progress::Progress;
 use crate::ranks::{reserved_folder, together};
 use crate::shared::print_precision;
 use crate::terminal::{self, note, out};
+use crate::weights::Needed;
 use anyhow::Result;
 use mrcnn_backends::Selected;
 use mrcnn_backends::comm::Communicator;
@@ -17,7 +18,7 @@ use mrcnn_core::Config;
 use mrcnn_core::config::Choice;
 use mrcnn_core::data::summarized;
 use mrcnn_core::train::{Outcome, RunFolder, Trainer};
-use mrcnn_core::weights::{self, Transfer};
+use mrcnn_core::weights::Transfer;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,18 +38,31 @@ fn supervise(args: &TrainArgs) -> Result<u8> {
     let run = match &args.resume {
         Some(folder) => folder.clone(),
         // The lock is released, because rank 0 takes it.
-        None => RunFolder::reserve(&args.out)?.path().to_path_buf(),
+        None => {
+            // Once, and with a progress bar, which the processes do not have.
+            if let Some(named) = args.initial_weights()? {
+                args.fetch.source(&named, Needed::Backbone, true)?;
+            }
+            RunFolder::reserve(&args.out)?.path().to_path_buf()
+        }
     };
     args.ranks.supervise(Some(&run))
 }
 
 fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> Result<u8> {
     let lead = comm.rank() == 0;
-    let start = args.weights.as_deref().map(weights::load).transpose()?;
-    let config = args.config(start.as_ref().map(|start| &start.config))?;
+    let start = match args.initial_weights()? {
+        Some(named) => Some(
+            args.fetch
+                .source(&named, Needed::Backbone, lead)?
+                .read(None)?,
+        ),
+        None => None,
+    };
+    let config = args.config(start.as_ref().map(|(start, _)| &start.config))?;
     for difference in start
         .iter()
-        .flat_map(|start| config.differences(&start.config))
+        .flat_map(|(start, _)| config.differences(&start.config))
         .filter(|_| lead)
     {
         note!("warning: {difference}");
@@ -56,7 +70,7 @@ fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> R
     let (device, protocol) = (&backend.device, args.area.into());
     let out = reserved_folder().unwrap_or_else(|| args.out.clone());
     let mut builder = Trainer::builder(config).folder(&out).device(device);
-    if args.is_fine_tuning(start.as_ref())? {
+    if args.is_fine_tuning(start.as_ref().map(|(start, _)| start))? {
         builder = builder.fine_tuning(args.overrides());
     }
     let (trainer, problems) = builder.area(protocol).comm(comm).build()?;
@@ -64,15 +78,16 @@ fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> R
         terminal::log_to(&trainer.folder.log());
     }
     warn(summarized(&problems).into_iter());
-    let model = match (&args.weights, start) {
-        (Some(path), Some(start)) => {
-            let transfer = trainer.model_of(start, path)?;
+    let model = match start {
+        Some((start, path)) => {
+            let transfer = trainer.model_of(start, &path)?;
             if lead {
+                note!("initial weights: {}", path.display());
                 describe(&transfer);
             }
             transfer.model
         }
-        _ => trainer.new_model(),
+        None => trainer.new_model(),
     };
     announce(&trainer);
     let requests = Requests::catch(lead);

@@ -72,6 +72,7 @@
 //! | `fusion` | Burn fuses elementwise operations on wgpu and CUDA | yes |
 //! | `train` | training, evaluation, reports, the rendered dataset, benchmarks | yes |
 //! | `convert` | weights of torchvision, Detectron2 and TensorFlow | yes |
+//! | `download` | pretrained models by name, with an HTTP client (`pretrained`) | no |
 //! | `mpi` | ranks that communicate over MPI; needs Open MPI or MPICH and libclang to build | no |
 //!
 //! At least one of `flex`, `wgpu` and `cuda` is needed to compute. For prediction on the CPU only:
@@ -109,6 +110,8 @@ pub mod image;
 mod memory;
 pub mod model;
 pub mod predict;
+#[cfg(feature = "download")]
+pub mod pretrained;
 pub mod random;
 #[cfg(feature = "train")]
 pub mod report;

@@ -6,6 +6,7 @@
 
 pub mod close;
 pub mod golden;
+pub mod http_server;
 pub mod protobuf;
 pub mod recipe;
 mod small_weights;

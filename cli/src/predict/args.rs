@@ -1,6 +1,7 @@
 //! Arguments of `mrcnn-cli predict`.
 
 use crate::shared::{ModelArgs, PrintFormat};
+use crate::weights::FetchArgs;
 use clap::Args;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,9 +21,12 @@ pub struct PredictArgs {
     /// Skip images that are already done in --out
     #[arg(long)]
     pub resume: bool,
-    /// Weights of `train` or `convert`, or any that `convert` reads; by default the newest best.safetensors under runs/
-    #[arg(long, value_name = "FILE")]
+    /// The name of a pretrained model (see `models`), weights of `train` or `convert`, or any that `convert` reads; by
+    /// default the newest best.safetensors under runs/
+    #[arg(long, value_name = "NAME|FILE")]
     pub weights: Option<PathBuf>,
+    #[command(flatten)]
+    pub fetch: FetchArgs,
     /// Folder for the overlays, detections.json and images.json; a number is appended if it exists
     #[arg(long, value_name = "DIR", default_value = "runs/predict")]
     pub out: PathBuf,
@@ -38,7 +42,7 @@ pub struct PredictArgs {
 
 const EXAMPLES: &str = "\
 Examples:
-  mrcnn-cli predict photo.jpg
+  mrcnn-cli predict photo.jpg --weights maskrcnn_resnet50_fpn
   mrcnn-cli predict photos 'more/**/*.png' --weights best.safetensors --score 0.7
   mrcnn-cli predict photo.jpg --set image.min_size=400 --backend wgpu
   mrcnn-cli predict shapes --split val --weights best.safetensors --score 0.05

@@ -10,6 +10,7 @@ use crate::interrupt::Requests;
 use crate::progress::bar;
 use crate::shared::{PrintFormat, free_folder};
 use crate::terminal::{self, note, out};
+use crate::weights::Needed;
 use anyhow::{Context, Result, anyhow, bail};
 use indicatif::ProgressBar;
 use inputs::Input;
@@ -29,10 +30,11 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         Some(path) => path.clone(),
         None => newest_weights(Path::new("runs"))?,
     };
+    let source = args.fetch.source(&weights, Needed::Detector, true)?;
     let backend = args.model.backend.select()?;
     let precision = args.model.backend.precision(&backend, true)?;
     let mut builder = Predictor::builder()
-        .weights(&weights)
+        .weights(source)
         .overrides(&args.model.overrides.set)
         .device(&backend.device)
         .precision(precision.precision())
@@ -338,7 +340,8 @@ fn newest_weights(runs: &Path) -> Result<PathBuf> {
         .max_by_key(modified)
         .ok_or_else(|| {
             anyhow!(
-                "no weights: give --weights FILE, or train first (no best.safetensors under runs/)"
+                "no weights: give --weights NAME (of a model that `mrcnn-cli models` lists) or FILE, or train first (no \
+                 best.safetensors under runs/)"
             )
         })
 }

@@ -3,6 +3,7 @@
 use super::recipe::RecipeArgs;
 use crate::ranks::RankArgs;
 use crate::shared::{Area, BackendArgs, OverrideArgs, load_config};
+use crate::weights::FetchArgs;
 use anyhow::{Result, anyhow, ensure};
 use clap::Args;
 use mrcnn_backends::Precision;
@@ -29,10 +30,13 @@ pub struct TrainArgs {
     /// Resume the run in this folder from its newest checkpoint, with its args.toml
     #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "data", "images", "out", "weights", "seed"])]
     pub resume: Option<PathBuf>,
-    /// Initial weights: ours, torchvision's (a detector or a ResNet), Detectron2's or
-    /// TensorFlow's; without --config their settings are used too
-    #[arg(long, value_name = "FILE")]
-    pub weights: Option<PathBuf>,
+    /// Initial weights: the name of a pretrained model (see `models`), a file of ours, torchvision (a
+    /// detector or a ResNet), Detectron2 or TensorFlow, or `none` for random ones (train.weights);
+    /// without --config their settings are used too
+    #[arg(long, value_name = "NAME|FILE")]
+    weights: Option<String>,
+    #[command(flatten)]
+    pub fetch: FetchArgs,
     /// Seed of all random numbers (train.seed)
     #[arg(long)]
     seed: Option<u64>,
@@ -53,8 +57,8 @@ const EXAMPLES: &str = "\
 Examples:
   mrcnn-cli train --config quickstart --data shapes
   mrcnn-cli train --config my.toml --backend cuda --set train.learning_rate=0.01 --seed 3
-  mrcnn-cli train --weights resnet50.pth --data mine --epochs 20 --eval-every 500 --patience 5
-  mrcnn-cli train --weights maskrcnn_resnet50_fpn.pth --data mine --recipe auto
+  mrcnn-cli train --weights maskrcnn_resnet50_fpn --data mine
+  mrcnn-cli train --weights maskrcnn_resnet50_fpn --data mine --epochs 20 --eval-every 500 --patience 5
   mrcnn-cli train --config my.toml --gpus 8
   mpirun -np 4 mrcnn-cli train --config my.toml --backend cpu
   mrcnn-cli train --resume runs/train";
@@ -79,8 +83,19 @@ impl TrainArgs {
         Ok(is_auto)
     }
 
-    /// The configuration: the file or preset, otherwise that of the weights; then `--data`, `--seed` and
-    /// `--set`.
+    /// The initial weights: those of `--weights`, otherwise `train.weights` of the configuration.
+    pub fn initial_weights(&self) -> Result<Option<PathBuf>> {
+        let mut train = load_config(self.config.as_deref())?
+            .with(&self.overrides())?
+            .train;
+        if let Some(named) = &self.weights {
+            train.weights = named.clone();
+        }
+        Ok(train.initial_weights().map(PathBuf::from))
+    }
+
+    /// The configuration: the file or preset, otherwise that of the weights; then `--data`, `--seed`, `--set` and
+    /// `--weights`.
     pub fn config(&self, weights: Option<&Config>) -> Result<Config> {
         let mut config = match (&self.config, weights) {
             (None, Some(weights)) => {
@@ -100,7 +115,12 @@ impl TrainArgs {
             config.data.images = images.clone();
         }
         config.train.seed = self.seed.unwrap_or(config.train.seed);
-        let config = config.with(&self.overrides())?;
+        let mut config = config.with(&self.overrides())?;
+        // Not those that the given weights were trained from.
+        config.train.weights = match self.initial_weights()? {
+            Some(named) => named.to_string_lossy().into_owned(),
+            None => String::new(),
+        };
         config.check()?;
         if config.data.dir.as_os_str().is_empty() {
             return Err(anyhow!(

@@ -28,7 +28,13 @@ impl Config {
         let [Ok(ours), Ok(theirs)] = values else {
             return Vec::new();
         };
-        let differing = BOUND_TO_WEIGHTS.iter().filter_map(|key| {
+        // Weights without detection heads depend on no setting of them.
+        let is_backbone = made_with.model.num_classes == 0;
+        let is_bound = |key: &&&str| {
+            let of_heads = key.starts_with("model.rpn.") || key.starts_with("model.roi.");
+            !(is_backbone && of_heads)
+        };
+        let differing = BOUND_TO_WEIGHTS.iter().filter(is_bound).filter_map(|key| {
             let (ours, theirs) = (at(&ours, key)?, at(&theirs, key)?);
             (ours != theirs && !both_batch_norm(ours, theirs))
                 .then(|| format!("{key} = {ours}, but the weights were trained with {theirs}"))
@@ -68,11 +74,16 @@ mod tests {
             "model.norm=batch_norm",
         ]
         .map(String::from);
-        let other = plain.clone().with(&set).unwrap();
+        let mut other = plain.clone().with(&set).unwrap();
+        other.model.num_classes = 3;
         let differences = plain.differences(&other);
         assert_eq!(
             differences,
             [r#"image.channels = "rgb", but the weights were trained with "bgr""#]
         );
+        let sampled = plain.with(&["model.roi.sampling_ratio=1"]).unwrap();
+        assert_eq!(sampled.differences(&other).len(), 2);
+        other.model.num_classes = 0;
+        assert_eq!(sampled.differences(&other), differences, "a backbone");
     }
 }

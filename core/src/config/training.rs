@@ -2,7 +2,7 @@
 
 use mrcnn_backends::Precision;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Handling of bad annotations and images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +130,9 @@ pub enum DecayScope {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
+    /// Initial weights: a file, or the name of a pretrained model (`mrcnn-cli models`); random ones if it is empty or
+    /// `none`. `--weights` sets it.
+    pub weights: String,
     /// Total number of optimizer steps.
     pub steps: usize,
     /// Scales the schedule (`steps`, `warmup_steps`, `milestones`, `eval_every`) to this number of
@@ -209,6 +212,7 @@ pub struct TrainConfig {
 impl Default for TrainConfig {
     fn default() -> Self {
         Self {
+            weights: String::new(),
             steps: 90_000,
             epochs: 0.0,
             batch_size: 16,
@@ -246,6 +250,12 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
+    /// The file or the model that `weights` names; `None` (empty or `none`) starts from random weights.
+    pub fn initial_weights(&self) -> Option<&Path> {
+        let is_random = self.weights.is_empty() || self.weights == "none";
+        (!is_random).then(|| Path::new(&self.weights))
+    }
+
     /// The learning rate after the warm-up, for this `batch_size`.
     pub fn scaled_learning_rate(&self) -> f64 {
         match self.lr_batch {

@@ -3,87 +3,10 @@
 use super::{PredictError, Predictor};
 use crate::config::Config;
 use crate::device::select_device;
-use crate::weights::{self, Checkpoint, WeightsError};
+use crate::weights::WeightsSource;
 use burn::tensor::Device;
 use mrcnn_backends::{BackendKind, Precision, Resolved};
-use std::borrow::Cow;
-use std::path::{Path, PathBuf};
-
-/// Source of weights: a path, or the bytes of a file that [`weights::save`] wrote.
-#[derive(Clone, Debug)]
-pub enum WeightsSource<'a> {
-    /// A file, read with [`weights::load`].
-    File(Cow<'a, Path>),
-    /// Bytes, read with [`weights::load_bytes`]: from `include_bytes!` or a download.
-    Bytes(Cow<'a, [u8]>),
-}
-
-impl<'a> From<&'a str> for WeightsSource<'a> {
-    fn from(path: &'a str) -> Self {
-        Path::new(path).into()
-    }
-}
-
-impl<'a> From<&'a String> for WeightsSource<'a> {
-    fn from(path: &'a String) -> Self {
-        Path::new(path).into()
-    }
-}
-
-impl<'a> From<&'a Path> for WeightsSource<'a> {
-    fn from(path: &'a Path) -> Self {
-        Self::File(path.into())
-    }
-}
-
-impl<'a> From<&'a PathBuf> for WeightsSource<'a> {
-    fn from(path: &'a PathBuf) -> Self {
-        Self::File(path.into())
-    }
-}
-
-impl From<PathBuf> for WeightsSource<'_> {
-    fn from(path: PathBuf) -> Self {
-        Self::File(path.into())
-    }
-}
-
-impl<'a> From<&'a [u8]> for WeightsSource<'a> {
-    fn from(bytes: &'a [u8]) -> Self {
-        Self::Bytes(bytes.into())
-    }
-}
-
-impl<'a, const N: usize> From<&'a [u8; N]> for WeightsSource<'a> {
-    fn from(bytes: &'a [u8; N]) -> Self {
-        bytes.as_slice().into()
-    }
-}
-
-impl<'a> From<&'a Vec<u8>> for WeightsSource<'a> {
-    fn from(bytes: &'a Vec<u8>) -> Self {
-        bytes.as_slice().into()
-    }
-}
-
-impl From<Vec<u8>> for WeightsSource<'_> {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self::Bytes(bytes.into())
-    }
-}
-
-impl WeightsSource<'_> {
-    /// The weights, and their name in messages.
-    pub(crate) fn read(self, name: Option<PathBuf>) -> Result<(Checkpoint, PathBuf), WeightsError> {
-        match self {
-            Self::File(path) => Ok((weights::load(&path)?, path.into_owned())),
-            Self::Bytes(bytes) => {
-                let name = name.unwrap_or_else(|| "the given bytes".into());
-                Ok((weights::load_bytes(&bytes, &name)?, name))
-            }
-        }
-    }
-}
+use std::path::PathBuf;
 
 impl Predictor {
     /// A builder that needs weights only: `Predictor::builder().weights("best.safetensors").build()?`.
@@ -106,10 +29,17 @@ pub struct PredictorBuilder<'a> {
 }
 
 impl<'a> PredictorBuilder<'a> {
-    /// The weights: a path or bytes, see [`WeightsSource`].
+    /// The weights: a path, bytes or a pretrained model, see [`WeightsSource`].
     pub fn weights(mut self, weights: impl Into<WeightsSource<'a>>) -> Self {
         self.weights = Some(weights.into());
         self
+    }
+
+    /// A pretrained model by its name, such as `maskrcnn_resnet50_fpn`; [`Self::build`] downloads it unless it is in the
+    /// cache. See [`crate::pretrained`].
+    #[cfg(feature = "download")]
+    pub fn pretrained(self, name: impl Into<String>) -> Self {
+        self.weights(WeightsSource::Pretrained(name.into()))
     }
 
     /// The name of weights that are given as bytes, in messages.

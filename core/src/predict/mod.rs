@@ -8,7 +8,8 @@ mod predictor;
 mod stages;
 mod tiles;
 
-pub use builder::{PredictorBuilder, WeightsSource};
+pub use crate::weights::WeightsSource;
+pub use builder::PredictorBuilder;
 pub use error::PredictError;
 pub use polygon::{Corner, Polygon};
 pub use prediction::{Object, Prediction};

@@ -82,4 +82,8 @@ pub enum WeightsError {
         /// What the file is, and what to do.
         reason: String,
     },
+    /// A pretrained model cannot be found, downloaded or used.
+    #[cfg(feature = "download")]
+    #[error(transparent)]
+    Pretrained(#[from] crate::pretrained::PretrainedError),
 }

@@ -5,6 +5,7 @@ mod error;
 pub mod import;
 mod load;
 mod own;
+mod source;
 mod state;
 mod transfer;
 
@@ -13,5 +14,6 @@ pub use load::{load, load_bytes, load_state_dict};
 pub use own::{Checkpoint, StoredAs, TrainingRecord, f16_overflows, save, write_tensors};
 #[cfg(feature = "train")]
 pub(crate) use own::{from_bytes, to_bytes};
+pub use source::WeightsSource;
 pub use state::{FloatType, StateDict, state_dict};
 pub use transfer::{Transfer, transfer};

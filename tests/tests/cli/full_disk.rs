@@ -9,19 +9,26 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A small disk in memory, mounted for the lifetime of this value.
-struct Tmpfs(PathBuf);
+pub struct Tmpfs(pub PathBuf);
 
 impl Tmpfs {
     const BYTES: u64 = 64 << 20;
 
-    /// `None` if this user may not mount.
-    fn mount(at: PathBuf) -> Option<Self> {
+    /// A disk of this size; `None` if this user may not mount.
+    pub fn mount(at: PathBuf, bytes: u64) -> Option<Self> {
         std::fs::create_dir(&at).expect("a folder");
-        let size = format!("size={}", Self::BYTES);
+        let size = format!("size={bytes}");
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&at);
         let output = mount.output().ok()?;
         output.status.success().then_some(Self(at))
+    }
+
+    /// Forbids writing.
+    pub fn make_read_only(&self) {
+        let mut mount = Command::new("mount");
+        let status = mount.args(["-o", "remount,ro"]).arg(&self.0).status();
+        assert!(status.expect("mount").success());
     }
 }
 
@@ -47,7 +54,7 @@ fn size(folder: &Path) -> u64 {
 fn a_full_disk_is_one_error_and_the_run_resumes_with_space() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
-    let Some(disk) = Tmpfs::mount(at.join("disk")) else {
+    let Some(disk) = Tmpfs::mount(at.join("disk"), Tmpfs::BYTES) else {
         mrcnn_test_support::skip("a full disk: this user may not mount a tmpfs");
         return;
     };

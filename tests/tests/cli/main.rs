@@ -6,6 +6,7 @@ mod convert;
 mod evidence;
 mod full_disk;
 mod left_out;
+mod models;
 mod modes;
 mod notes;
 mod options;
@@ -22,11 +23,13 @@ mod stopping;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// `mrcnn-cli` with arguments, in a folder.
+/// `mrcnn-cli` with arguments, in a folder, without a network and without the models of this machine's user.
 pub fn cli(folder: &Path, args: &[&str]) -> Output {
     Command::new(binary())
         .args(args)
         .current_dir(folder)
+        .env("MRCNN_OFFLINE", "1")
+        .env("MRCNN_CACHE", "cache")
         .output()
         .unwrap_or_else(|error| panic!("{}: {error}", binary().display()))
 }

@@ -4,9 +4,8 @@ use super::trainer::Trainer;
 use crate::config::Config;
 use crate::data::DatasetSource;
 use crate::eval::AreaProtocol;
-use crate::predict::WeightsSource;
 use crate::train::error::TrainError;
-use crate::weights::{Checkpoint, Transfer, transfer};
+use crate::weights::{Checkpoint, Transfer, WeightsSource, transfer};
 use burn::tensor::Device;
 use mrcnn_backends::BackendKind;
 use mrcnn_backends::comm::{Communicator, Single};
@@ -41,6 +40,23 @@ impl Trainer {
             protocol: AreaProtocol::default(),
             comm: Arc::new(Single),
             fine_tuning: None,
+        }
+    }
+
+    /// A model with the weights that `train.weights` names, or with random ones if it names none.
+    ///
+    /// # Errors
+    ///
+    /// If the weights cannot be found, downloaded (feature `download`) or used.
+    pub fn initial_model(&self) -> Result<Transfer, TrainError> {
+        match self.config.train.initial_weights() {
+            Some(named) => self.model_from(WeightsSource::locate(named)?),
+            None => Ok(Transfer {
+                model: self.new_model(),
+                fresh: Vec::new(),
+                kept_classes: Vec::new(),
+                fresh_classes: Vec::new(),
+            }),
         }
     }
 

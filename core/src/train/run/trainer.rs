@@ -34,7 +34,7 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// A model with initial weights for this run.
+    /// A model with random initial weights for this run; [`Self::initial_model`] uses those of `train.weights`.
     pub fn new_model(&self) -> MaskRcnn {
         let device = self.device.clone().autodiff();
         let model = MaskRcnn::new(&self.config.model, self.config.train.seed, &device);

@@ -6,10 +6,11 @@ mod tools;
 mod train;
 
 use crate::evidence::records;
-use crate::{cli_ok, render_shapes, train_args};
+use crate::{binary, cli_ok, render_shapes, shown, train_args};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A test of an option, in a folder with rendered `shapes/` and a short run in `base/`.
 type Case = fn(&Path);
@@ -18,12 +19,16 @@ type Case = fn(&Path);
 type Table = &'static [(&'static str, Case)];
 
 /// Every command with its table.
-const COMMANDS: [(&[&str], Table); 13] = [
+const COMMANDS: [(&[&str], Table); 16] = [
     (&["quickstart"], tools::QUICKSTART),
     (&["train"], train::TRAIN),
     (&["eval"], predict::EVAL),
     (&["predict"], predict::PREDICT),
     (&["convert"], tools::CONVERT),
+    // They have arguments and no options.
+    (&["models", "fetch"], &[]),
+    (&["models", "path"], &[]),
+    (&["models", "verify"], &[]),
     (&["dataset", "shapes"], tools::SHAPES),
     (&["dataset", "check"], data::CHECK),
     (&["dataset", "convert"], data::CONVERT),
@@ -151,6 +156,28 @@ fn trained(at: &Path, out: &str, more: &[&str]) -> PathBuf {
     args.extend(more);
     cli_ok(at, &args);
     at.join(out)
+}
+
+/// Checks that a command that needs a pretrained model uses no network with `--offline`.
+fn is_offline(at: &Path, args: &[&str]) {
+    let run = |more: &[&str]| {
+        let mut command = Command::new(binary());
+        command.args(args).args(more).current_dir(at);
+        // Nobody listens at this port.
+        command.env("MRCNN_MODEL_BASE_URL", "http://127.0.0.1:9");
+        command
+            .env_remove("MRCNN_OFFLINE")
+            .env("MRCNN_CACHE", "cache");
+        let output = command.output().expect("the program");
+        assert_eq!(output.status.code(), Some(1), "{}", shown(&output));
+        shown(&output)
+    };
+    let told = run(&["--offline"]);
+    assert!(
+        told.contains("--offline or MRCNN_OFFLINE forbids the network"),
+        "{told}"
+    );
+    assert!(run(&[]).contains("127.0.0.1:9"));
 }
 
 fn text(path: &Path) -> String {

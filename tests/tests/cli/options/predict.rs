@@ -1,6 +1,6 @@
 //! The options of `eval` and `predict`.
 
-use super::{Table, json, text};
+use super::{Table, is_offline, json, text};
 use crate::{cli, cli_error, cli_ok, render_shapes, shown};
 use std::path::Path;
 
@@ -34,6 +34,17 @@ pub const EVAL: Table = &[
     ("--weights", |at| {
         let error = cli_error(at, &["eval", "--backend=cpu", "--weights=none.safetensors"]);
         assert!(error.contains("none.safetensors"), "{error}");
+    }),
+    ("--offline", |at| {
+        is_offline(
+            at,
+            &[
+                "eval",
+                "--data=shapes",
+                "--backend=cpu",
+                "--weights=maskrcnn_resnet50_fpn",
+            ],
+        );
     }),
     ("--results", |at| {
         std::fs::write(at.join("none.json"), "[]").expect("results");
@@ -207,6 +218,17 @@ pub const PREDICT: Table = &[
             "--weights=none.safetensors",
         ];
         assert!(cli_error(at, &args).contains("none.safetensors"));
+    }),
+    ("--offline", |at| {
+        is_offline(
+            at,
+            &[
+                "predict",
+                "shapes/val",
+                "--backend=cpu",
+                "--weights=maskrcnn_resnet50_fpn",
+            ],
+        );
     }),
     ("--out", |at| {
         detections(at, "there", &[]);

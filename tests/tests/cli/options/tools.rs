@@ -1,6 +1,6 @@
 //! The options of the commands around training.
 
-use super::{Table, json, setting, text, trained};
+use super::{Table, is_offline, json, setting, text, trained};
 use crate::{SMALL, binary, cli_error, cli_ok, shown};
 use safetensors::SafeTensors;
 use std::path::Path;
@@ -54,6 +54,9 @@ fn convert(at: &Path, more: &[&str]) -> String {
 }
 
 pub const CONVERT: Table = &[
+    ("--offline", |at| {
+        is_offline(at, &["convert", "maskrcnn_resnet50_fpn"]);
+    }),
     ("--to", |at| {
         let output = convert(at, &["--to=torchvision", "--out=to.safetensors"]);
         assert!(output.contains("set in torchvision"), "{output}");
@@ -217,6 +220,17 @@ pub const BENCHMARK: Table = &[
             &[&preset[..], &["--weights=base/last.safetensors"]].concat(),
         );
         assert_eq!(found["model"]["num_classes"], 5);
+    }),
+    ("--offline", |at| {
+        is_offline(
+            at,
+            &[
+                "benchmark",
+                "inference",
+                "--backend=cpu",
+                "--weights=maskrcnn_resnet50_fpn",
+            ],
+        );
     }),
     ("--data", |at| {
         assert_eq!(benchmark(at, &["--data=shapes"])["data"], "shapes")

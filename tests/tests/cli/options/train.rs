@@ -1,6 +1,6 @@
 //! The options of `train`.
 
-use super::{Table, evaluations, losses, setting, tensor, text, trained};
+use super::{Table, evaluations, is_offline, losses, setting, tensor, text, trained};
 use crate::{cli, cli_error, cli_ok, render_shapes, shown};
 
 pub const TRAIN: Table = &[
@@ -63,6 +63,17 @@ pub const TRAIN: Table = &[
         let run = trained(at, "weights", &["--weights=base/last.safetensors"]);
         let (first, fresh) = (losses(&run)[0], losses(&at.join("base"))[0]);
         assert!(first != fresh, "{first}: it started anew");
+    }),
+    ("--offline", |at| {
+        is_offline(
+            at,
+            &[
+                "train",
+                "--data=shapes",
+                "--backend=cpu",
+                "--weights=resnet18",
+            ],
+        );
     }),
     ("--seed", |at| {
         let run = trained(at, "seed", &["--seed=7"]);
