@@ -11,34 +11,40 @@ use burn::tensor::{Device, Distribution, Tensor};
 use mrcnn_benches::time;
 use mrcnn_kernels::conv::{self, ConvParams, conv2d};
 
-/// Name; images, channels in and out, rows, columns; kernel and stride.
-type Layer = (&'static str, [usize; 5], [usize; 2]);
+/// Name; images, channels in and out, rows, columns; kernel, stride and groups.
+type Layer = (&'static str, [usize; 5], [usize; 3]);
 
 /// At 800x1344.
-const LAYERS: [Layer; 23] = [
-    ("stem 7x7/2", [1, 3, 64, 800, 1344], [7, 2]),
-    ("3x3 64 C2", [1, 64, 64, 200, 336], [3, 1]),
-    ("3x3 128/2", [1, 128, 128, 200, 336], [3, 2]),
-    ("3x3 128 C3", [1, 128, 128, 100, 168], [3, 1]),
-    ("3x3 256 C4", [1, 256, 256, 50, 84], [3, 1]),
-    ("3x3 512/2", [1, 512, 512, 50, 84], [3, 2]),
-    ("3x3 512 C5", [1, 512, 512, 25, 42], [3, 1]),
-    ("3x3 256 P2", [1, 256, 256, 200, 336], [3, 1]),
-    ("3x3 256 P3", [1, 256, 256, 100, 168], [3, 1]),
-    ("3x3 256 P5", [1, 256, 256, 25, 42], [3, 1]),
-    ("1x1 64-256 C2", [1, 64, 256, 200, 336], [1, 1]),
-    ("1x1 256-64 C2", [1, 256, 64, 200, 336], [1, 1]),
-    ("1x1 512-128 C3", [1, 512, 128, 100, 168], [1, 1]),
-    ("1x1 1024-256 C4", [1, 1024, 256, 50, 84], [1, 1]),
-    ("1x1 256-1024 C4", [1, 256, 1024, 50, 84], [1, 1]),
-    ("1x1 2048-512 C5", [1, 2048, 512, 25, 42], [1, 1]),
-    ("1x1 256-512/2", [1, 256, 512, 200, 336], [1, 2]),
-    ("1x1 lateral P2", [1, 256, 256, 200, 336], [1, 1]),
-    ("1x1 rpn deltas P2", [1, 256, 12, 200, 336], [1, 1]),
-    ("1x1 rpn logits P2", [1, 256, 3, 200, 336], [1, 1]),
-    ("3x3 mask head x100", [100, 256, 256, 14, 14], [3, 1]),
-    ("1x1 deconv x100", [100, 256, 1024, 14, 14], [1, 1]),
-    ("1x1 logits x100", [100, 256, 91, 28, 28], [1, 1]),
+const LAYERS: [Layer; 29] = [
+    ("stem 7x7/2", [1, 3, 64, 800, 1344], [7, 2, 1]),
+    ("3x3 64 C2", [1, 64, 64, 200, 336], [3, 1, 1]),
+    ("3x3 128/2", [1, 128, 128, 200, 336], [3, 2, 1]),
+    ("3x3 128 C3", [1, 128, 128, 100, 168], [3, 1, 1]),
+    ("3x3 256 C4", [1, 256, 256, 50, 84], [3, 1, 1]),
+    ("3x3 512/2", [1, 512, 512, 50, 84], [3, 2, 1]),
+    ("3x3 512 C5", [1, 512, 512, 25, 42], [3, 1, 1]),
+    ("3x3 256 P2", [1, 256, 256, 200, 336], [3, 1, 1]),
+    ("3x3 256 P3", [1, 256, 256, 100, 168], [3, 1, 1]),
+    ("3x3 256 P5", [1, 256, 256, 25, 42], [3, 1, 1]),
+    ("1x1 64-256 C2", [1, 64, 256, 200, 336], [1, 1, 1]),
+    ("1x1 256-64 C2", [1, 256, 64, 200, 336], [1, 1, 1]),
+    ("1x1 512-128 C3", [1, 512, 128, 100, 168], [1, 1, 1]),
+    ("1x1 1024-256 C4", [1, 1024, 256, 50, 84], [1, 1, 1]),
+    ("1x1 256-1024 C4", [1, 256, 1024, 50, 84], [1, 1, 1]),
+    ("1x1 2048-512 C5", [1, 2048, 512, 25, 42], [1, 1, 1]),
+    ("1x1 256-512/2", [1, 256, 512, 200, 336], [1, 2, 1]),
+    ("1x1 lateral P2", [1, 256, 256, 200, 336], [1, 1, 1]),
+    ("1x1 rpn deltas P2", [1, 256, 12, 200, 336], [1, 1, 1]),
+    ("1x1 rpn logits P2", [1, 256, 3, 200, 336], [1, 1, 1]),
+    ("3x3 mask head x100", [100, 256, 256, 14, 14], [3, 1, 1]),
+    ("1x1 deconv x100", [100, 256, 1024, 14, 14], [1, 1, 1]),
+    ("1x1 logits x100", [100, 256, 91, 28, 28], [1, 1, 1]),
+    ("ResNeXt 128/32 C2", [1, 128, 128, 200, 336], [3, 1, 32]),
+    ("dense 128 C2", [1, 128, 128, 200, 336], [3, 1, 1]),
+    ("ResNeXt 256/32 C3", [1, 256, 256, 100, 168], [3, 1, 32]),
+    ("ResNeXt 512/32 C4", [1, 512, 512, 50, 84], [3, 1, 32]),
+    ("ResNeXt 1024/32 /2", [1, 1024, 1024, 50, 84], [3, 2, 32]),
+    ("dense 1024 /2", [1, 1024, 1024, 50, 84], [3, 2, 1]),
 ];
 
 fn main() {
@@ -55,11 +61,11 @@ fn main() {
         "{:>20}{:>24}{:>24}{:>24}",
         "layer", "output", "input gradient", "weight gradient"
     );
-    for (name, sizes, [kernel, stride]) in LAYERS {
+    for (name, sizes, kernel) in LAYERS {
         if names.is_empty() || names.iter().any(|wanted| name.contains(wanted.as_str())) {
-            let (operations, bytes) = work(sizes, kernel, stride);
+            let (operations, bytes) = work(sizes, kernel);
             let ceiling = product.min(operations / bytes * bandwidth);
-            let columns = layer(sizes, kernel, stride, &device).map(|seconds| {
+            let columns = layer(sizes, kernel, &device).map(|seconds| {
                 let rate = operations / seconds / 1e9;
                 let cell = format!(
                     "{:.1} ms {rate:.0} {:.0}%",
@@ -74,18 +80,25 @@ fn main() {
 }
 
 /// Multiplications and additions of a layer, and bytes of its input, weights and output.
-fn work([n, c, o, h, w]: [usize; 5], kernel: usize, stride: usize) -> (f64, f64) {
+fn work([n, c, o, h, w]: [usize; 5], [kernel, stride, groups]: [usize; 3]) -> (f64, f64) {
     let pixels = n * h.div_ceil(stride) * w.div_ceil(stride);
-    let weights = o * c * kernel * kernel;
+    let weights = o * c / groups * kernel * kernel;
     let values = n * c * h * w + weights + o * pixels;
     (2.0 * (pixels * weights) as f64, 4.0 * values as f64)
 }
 
 /// Seconds of the output, the input gradient and the weight gradient.
-fn layer([n, c, o, h, w]: [usize; 5], kernel: usize, stride: usize, device: &Device) -> [f64; 3] {
+fn layer(
+    [n, c, o, h, w]: [usize; 5],
+    [kernel, stride, groups]: [usize; 3],
+    device: &Device,
+) -> [f64; 3] {
     let random = |shape| Tensor::<4>::random(shape, Distribution::Default, device);
     let [rows, columns] = [h.div_ceil(stride), w.div_ceil(stride)];
-    let (x, weight) = (random([n, c, h, w]), random([o, c, kernel, kernel]));
+    let (x, weight) = (
+        random([n, c, h, w]),
+        random([o, c / groups, kernel, kernel]),
+    );
     let grad = random([n, o, rows, columns]);
     let scale = Tensor::<1>::ones([o], device);
     let output = fastest(|| {
@@ -102,10 +115,10 @@ fn layer([n, c, o, h, w]: [usize; 5], kernel: usize, stride: usize, device: &Dev
     let scale = Flex::float_from_data(scale.to_data(), &Default::default());
     let input_gradient = fastest(|| {
         let (weight, grad) = (weight.clone(), grad.clone());
-        conv::input_gradient(weight, Some(scale.clone()), grad, [h, w], stride)
+        conv::input_gradient(weight, Some(scale.clone()), grad, groups, [h, w], stride)
     });
     let weight_gradient =
-        fastest(|| conv::weight_gradient(x.clone(), grad.clone(), kernel, stride));
+        fastest(|| conv::weight_gradient(x.clone(), grad.clone(), groups, kernel, stride));
     [output, input_gradient, weight_gradient]
 }
 

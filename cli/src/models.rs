@@ -74,12 +74,8 @@ fn list(options: &FetchOptions) -> Result<()> {
         let stored = path.metadata().map(|file| file.len()).ok();
         let size = stored.or(model.size).map_or("?".into(), megabytes);
         let cached = if stored.is_some() { "yes" } else { "no" };
-        let note = match &model.lacks {
-            Some(lacks) => format!("; not usable yet: {lacks}"),
-            None => String::new(),
-        };
         out!(
-            "{:<28} {:>6} {:>7} {size:>9}  {cached:<6}  {}{note}",
+            "{:<28} {:>6} {:>7} {size:>9}  {cached:<6}  {}",
             model.name,
             ap(model.box_ap),
             ap(model.mask_ap),

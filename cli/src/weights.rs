@@ -41,9 +41,8 @@ impl FetchArgs {
     ) -> Result<WeightsSource<'static>> {
         #[cfg(feature = "download")]
         if let Located::Model(model) = locate(value)? {
-            match needed {
-                Needed::Detector => model.check_detector()?,
-                Needed::Backbone => model.check_architecture()?,
+            if needed == Needed::Detector {
+                model.check_detector()?;
             }
             let mut options = FetchOptions::from_env()?;
             options.offline |= self.offline;

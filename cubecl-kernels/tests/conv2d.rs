@@ -11,6 +11,7 @@ struct Case {
     n: usize,
     c: usize,
     o: usize,
+    groups: usize,
     size: [usize; 2],
     kernel: usize,
     stride: usize,
@@ -21,10 +22,12 @@ struct Case {
 }
 
 fn case(random: &mut Random) -> Case {
+    let groups = random.pick(&[1, 1, 2, 3, 8]);
     Case {
         n: 1 + random.below(3),
-        c: random.pick(&[1, 3, 8, 17]),
-        o: random.pick(&[1, 4, 8, 13]),
+        c: groups * random.pick(&[1, 3, 8, 17]),
+        o: groups * random.pick(&[1, 4, 8, 13]),
+        groups,
         size: [1 + random.below(17), 1 + random.below(17)],
         kernel: random.pick(&[1, 3, 5, 7]),
         stride: 1 + random.below(2),
@@ -52,7 +55,7 @@ fn run(case: &Case, seed: u64, ours: bool) -> [Vec<f32>; 6] {
         values(&[case.n, case.c, case.size[0], case.size[1]]),
         &device,
     );
-    let weight = values(&[case.o, case.c, case.kernel, case.kernel]);
+    let weight = values(&[case.o, case.c / case.groups, case.kernel, case.kernel]);
     let weight = Tensor::<4>::from_data(weight, &device).require_grad();
     let mut channel = || Tensor::<1>::from_data(values(&[case.o]), &device).require_grad();
     let (scale, bias) = (channel(), channel());
@@ -93,7 +96,7 @@ fn by_burn(
         Some(scale) => params.weight * scale.reshape([-1, 1, 1, 1]),
         None => params.weight,
     };
-    let options = ConvOptions::new([case.stride; 2], [case.kernel / 2; 2], [1, 1], 1);
+    let options = ConvOptions::new([case.stride; 2], [case.kernel / 2; 2], [1, 1], case.groups);
     let y = module::conv2d(x, weight, params.bias, options);
     let y = match residual {
         Some(residual) => y + residual,

@@ -1,8 +1,9 @@
-"""Compares `mrcnn-cli` with torchvision: detections of R50-FPN, one training step, weights out.
+"""Compares `mrcnn-cli` with torchvision: detections of R50-FPN or its v2, one training step, weights out.
 
     pip install torch torchvision safetensors
     cargo build --release -p mrcnn-cli
-    python tests/oracle/compare.py target/release/mrcnn-cli [--backend cpu|wgpu|cuda] [--precision P]
+    python tests/oracle/compare.py target/release/mrcnn-cli [--model v1|v2] [--backend cpu|wgpu|cuda]
+        [--precision P]
 
 Needs no weights and no images: weights come from a recipe, images from `dataset shapes`. Prints each
 comparison with its largest error and its tolerance; the exit status is 1 if one fails.
@@ -66,6 +67,8 @@ SETTINGS = [
     "train.weight_decay=0.0001",
     "train.flip=0",
 ]
+# In torchvision's v2 all batch norms are trained.
+V2_SETTINGS = ["model.freeze_at=0", "model.norm=batch_norm", "model.head_norm=batch_norm"]
 
 
 class Report:
@@ -137,16 +140,22 @@ def check_matches(ours, theirs, name, tolerance, report):
     report.check(f"{name}, detections of torchvision without a match, fraction", missing, tolerance["missing"])
 
 
-def detections(cli, folder, images, tolerance, device, report):
+def tensors(network):
+    """The state without the counters of batches, which torch does not use and mrcnn does not keep."""
+    state = network.state_dict().items()
+    return {name: value for name, value in state if not name.endswith("num_batches_tracked")}
+
+
+def detections(cli, version, folder, images, tolerance, device, report):
     """91 classes in eval mode, from image files to pasted masks."""
-    network = recipe.model(SEED, 91, **SIZE, box_score_thresh=THRESHOLD).eval()
+    network = recipe.model(version, SEED, 91, **SIZE, box_score_thresh=THRESHOLD).eval()
     torch.save(network.state_dict(), folder / "coco.pth")
     run(cli, "convert", folder / "coco.pth", "--out", folder / "coco.safetensors",
         *settings([*SETTINGS[:3], f"model.roi.score_threshold={THRESHOLD}"]))
     run(cli, "convert", folder / "coco.safetensors", "--to", "torchvision",
         "--out", folder / "coco_back.safetensors")
     back = load_file(folder / "coco_back.safetensors")
-    same = all(torch.equal(back.pop(name), value) for name, value in network.state_dict().items())
+    same = all(torch.equal(back.pop(name), value) for name, value in tensors(network).items())
     report.equal(".pth to .safetensors to torchvision, bit-equal", (same, len(back)), (True, 0))
     found = json.loads(run(cli, "predict", *images, "--weights", folder / "coco.safetensors",
                            "--format", "json", "--score", "0", *device,
@@ -182,14 +191,14 @@ def target(annotations):
     return dict(boxes=boxes, labels=labels, masks=torch.from_numpy(masks))
 
 
-def training_step(cli, folder, data, coco, tolerance, device, report):
+def training_step(cli, version, folder, data, coco, tolerance, device, report):
     """The five losses of a batch of two, and every parameter after one step of SGD."""
     classes = len(coco["categories"]) + 1
-    network = recipe.model(SEED, classes, **SIZE, **SAMPLING).train()
+    network = recipe.model(version, SEED, classes, **SIZE, **SAMPLING).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     torch.save(before, folder / "shapes.pth")
     run(cli, "train", "--weights", folder / "shapes.pth", "--data", data, *device,
-        "--out", folder / "run", *settings(SETTINGS))
+        "--out", folder / "run", *settings(SETTINGS + (V2_SETTINGS if version == "v2" else [])))
 
     images = [load_image(data / "train" / entry["file_name"]) for entry in coco["images"]]
     targets = [target([a for a in coco["annotations"] if a["image_id"] == entry["id"]])
@@ -207,7 +216,7 @@ def training_step(cli, folder, data, coco, tolerance, device, report):
         report.check(f"training step: {name} {value:.5f}, relative",
                      abs(step[name] - value) / value, tolerance["losses"])
     ours = load_file(folder / "run" / "last.safetensors")
-    theirs = network.state_dict()
+    theirs = tensors(network)
     report.equal("training step: names of tensors", sorted(ours), sorted(theirs))
     moved, still = [], 0
     for name, value in theirs.items():
@@ -229,6 +238,7 @@ def training_step(cli, folder, data, coco, tolerance, device, report):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cli", type=pathlib.Path)
+    parser.add_argument("--model", default="v1", choices=["v1", "v2"])
     parser.add_argument("--backend", default="cpu", choices=["cpu", "wgpu", "cuda"])
     parser.add_argument("--precision", default="f32", choices=list(ROUNDING))
     arguments = parser.parse_args()
@@ -260,11 +270,11 @@ def main():
             "--size", 240, 320, "--seed", SEED)
         coco = json.loads(next(data.glob("**/*train*.json")).read_text())
         images = sorted((data / "val").glob("*.png"))
-        detections(arguments.cli, folder, images, tolerance, device, report)
+        detections(arguments.cli, arguments.model, folder, images, tolerance, device, report)
         if arguments.precision == "f16":
             # No gradient of this step overflows with this scale; a skipped step would compare nothing.
             device += settings(["train.loss_scale=1024"])
-        training_step(arguments.cli, folder, data, coco, tolerance, device, report)
+        training_step(arguments.cli, arguments.model, folder, data, coco, tolerance, device, report)
     sys.exit(0 if report.passed else 1)
 
 

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import torch
-from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn_v2
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.models.resnet import resnet50
 from torchvision.ops import FrozenBatchNorm2d
@@ -17,10 +17,11 @@ GAINS = {
     "rpn.head.cls_logits.weight": 0.7,
     "rpn.head.bbox_pred.weight": 0.15,
     "roi_heads.box_head.fc6.weight": 3.0,
-    "roi_heads.box_predictor.cls_score.weight": 6.0,
-    "roi_heads.box_predictor.bbox_pred.weight": 5.0,
+    "roi_heads.box_head.5.weight": 3.0,
     "roi_heads.mask_predictor.mask_fcn_logits.weight": 2.0,
 }
+# Gains of the box predictor and the logit of the background, by network.
+PREDICTORS = {"v1": (6.0, 5.0, 9.5), "v2": (3.0, 2.0, 5.5)}
 
 
 def uniform(name, seed, count):
@@ -36,9 +37,9 @@ def uniform(name, seed, count):
     return ((z ^ (z >> np.uint64(31))) >> np.uint64(40)).astype(np.float64) / 2**24
 
 
-def center_and_bound(name, shape):
+def center_and_bound(name, shape, is_norm, predictor):
     kind = name.rsplit(".", 1)[1]
-    if ".bn" in name or ".downsample.1." in name:
+    if is_norm:
         if name.endswith(".bn3.weight"):
             return 0.5, 0.05
         return (1.0 if kind in ("weight", "running_var") else 0.0), 0.1
@@ -46,6 +47,10 @@ def center_and_bound(name, shape):
         return 0.0, 0.02
     fan_in = shape[0] if "conv5_mask" in name else math.prod(shape[1:])
     gain = GAINS.get(name, math.sqrt(2.0))
+    if name.endswith("cls_score.weight"):
+        gain = predictor[0]
+    elif name.endswith("box_predictor.bbox_pred.weight"):
+        gain = predictor[1]
     if name.startswith("backbone.fpn."):
         gain = 0.4
     elif ".downsample.0." in name:
@@ -55,14 +60,14 @@ def center_and_bound(name, shape):
 
 def block_length(name, shape):
     """Length of the blocks that sum to zero, which spreads the scores of different RoIs."""
-    if name == "roi_heads.box_head.fc6.weight":
+    if name in ("roi_heads.box_head.fc6.weight", "roi_heads.box_head.5.weight"):
         return 49
     spread = ("box_head.fc7.weight", "box_predictor.cls_score.weight", "box_predictor.bbox_pred.weight")
     return shape[1] if name.endswith(spread) else None
 
 
-def tensor(name, shape, seed):
-    center, bound = center_and_bound(name, shape)
+def tensor(name, shape, seed, is_norm, predictor):
+    center, bound = center_and_bound(name, shape, is_norm, predictor)
     numbers = uniform(name, seed, math.prod(shape))
     block = block_length(name, shape)
     if block is None:
@@ -71,16 +76,26 @@ def tensor(name, shape, seed):
         rows = numbers.reshape(-1, block)
         values = (rows - np.roll(rows, -1, axis=1)).reshape(-1) * (bound * math.sqrt(2.0))
     if name == "roi_heads.box_predictor.cls_score.bias":
-        values[0] += 9.5
+        values[0] += predictor[2]
     return torch.from_numpy(values.astype(np.float32).reshape(shape))
 
 
-def model(seed, num_classes, **settings):
-    """Frozen batch norm with eps 1e-5; stem and first stage frozen."""
-    body = resnet50(weights=None, norm_layer=FrozenBatchNorm2d)
-    network = MaskRCNN(_resnet_fpn_extractor(body, 3), num_classes=num_classes, **settings)
-    weights = {
-        name: tensor(name, tuple(value.shape), seed) for name, value in network.state_dict().items()
-    }
+def model(version, seed, num_classes, **settings):
+    """v1: frozen batch norm with eps 1e-5, stem and first stage frozen. v2: everything is trained."""
+    if version == "v2":
+        network = maskrcnn_resnet50_fpn_v2(
+            weights=None, weights_backbone=None, num_classes=num_classes, trainable_backbone_layers=5, **settings
+        )
+    else:
+        body = resnet50(weights=None, norm_layer=FrozenBatchNorm2d)
+        network = MaskRCNN(_resnet_fpn_extractor(body, 3), num_classes=num_classes, **settings)
+    state = network.state_dict()
+    weights = {}
+    for name, value in state.items():
+        if name.endswith("num_batches_tracked"):
+            weights[name] = value
+            continue
+        is_norm = name.rsplit(".", 1)[0] + ".running_mean" in state
+        weights[name] = tensor(name, tuple(value.shape), seed, is_norm, PREDICTORS[version])
     network.load_state_dict(weights, strict=True)
     return network

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 #[command(after_help = EXAMPLES)]
 pub struct TrainArgs {
     /// TOML file, or a preset: quickstart, nuclei, r50_fpn_1x_coco, r50_fpn_3x_coco,
-    /// r50_fpn_reference
+    /// r50_fpn_v2, r50_fpn_reference
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
     /// Dataset folder or annotation file (data.dir)

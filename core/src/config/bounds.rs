@@ -99,12 +99,15 @@ const IMAGES: f64 = 1e9;
 /// The bounds of every number.
 pub const BOUNDS: &[Bounds] = &[
     within("model.width", 1.0, 4096.0),
+    within("model.groups", 1.0, 1024.0),
+    within("model.width_per_group", 1.0, 1024.0),
     within("model.norm_eps", 0.0, 1.0),
     within("model.norm_momentum", 0.0, 1.0),
     within("model.norm_groups", 1.0, 4096.0),
     within("model.freeze_at", 0.0, 5.0),
     within("model.fpn_channels", 1.0, 16_384.0),
     within("model.num_classes", 0.0, 65_536.0),
+    within("model.rpn.convs", 1.0, 16.0),
     within("model.rpn.anchor_sizes", 0.0, SIDE)
         .above()
         .list(5, 5),
@@ -129,6 +132,7 @@ pub const BOUNDS: &[Bounds] = &[
     within("model.roi.max_detections", 1.0, 100_000.0),
     within("model.roi.sampling_ratio", 0.0, 64.0),
     within("model.box_head.pool", 1.0, 64.0),
+    within("model.box_head.convs", 0.0, 16.0),
     within("model.box_head.hidden", 1.0, 65_536.0),
     within("model.mask_head.pool", 1.0, 64.0),
     within("model.mask_head.convs", 1.0, 16_384.0).list(0, 64),

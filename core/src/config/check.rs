@@ -1,6 +1,6 @@
 //! Checks of a configuration that its types cannot express.
 
-use super::{Config, ConfigError, NormKind};
+use super::{Config, ConfigError, ModelConfig, NormKind};
 
 impl Config {
     /// Rejects invalid values and invalid combinations.
@@ -15,6 +15,7 @@ impl Config {
                 "the backbone needs a normalization",
             ));
         }
+        check_groups(model)?;
         if self.train.replicas > self.train.batch_size {
             return Err(invalid(
                 "train.replicas",
@@ -57,6 +58,30 @@ impl Config {
     }
 }
 
+/// Rejects groups that the blocks of the backbone cannot have.
+fn check_groups(model: &ModelConfig) -> Result<(), ConfigError> {
+    if model.backbone.expansion() == 1 {
+        let basic = |key, value| {
+            let reason =
+                "resnet18 and resnet34 have no bottlenecks: use resnet50, resnet101 or resnet152";
+            Err(invalid(key, value, reason))
+        };
+        return match (model.groups, model.width_per_group) {
+            (1, 64) => Ok(()),
+            (1, width) => basic("model.width_per_group", width),
+            (groups, _) => basic("model.groups", groups),
+        };
+    }
+    if !(model.width * model.width_per_group).is_multiple_of(64) {
+        return Err(invalid(
+            "model.width_per_group",
+            model.width_per_group,
+            "its product with model.width must be a multiple of 64",
+        ));
+    }
+    Ok(())
+}
+
 fn invalid(key: &'static str, value: impl ToString, reason: &str) -> ConfigError {
     ConfigError::Value {
         key,
@@ -71,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_value_without_sense_is_named_with_its_reason() {
-        let cases: [(&[&str], &str); 31] = [
+        let cases: [(&[&str], &str); 35] = [
             (
                 &["model.width=100000"],
                 "model.width = 100000: must be from 1 to 4096",
@@ -99,6 +124,19 @@ mod tests {
             (&["train.bias_gradient=0"], "train.bias_gradient = 0.0"),
             (&["train.steps=0"], "train.steps = 0: must be from 1"),
             (&["model.norm=none"], "model.norm"),
+            (&["model.rpn.convs=0"], "model.rpn.convs = 0"),
+            (
+                &["model.backbone=resnet34", "model.groups=32"],
+                "model.groups = 32: resnet18 and resnet34",
+            ),
+            (
+                &["model.backbone=resnet18", "model.width_per_group=128"],
+                "model.width_per_group = 128: resnet18",
+            ),
+            (
+                &["model.width=8", "model.width_per_group=4"],
+                "must be a multiple of 64",
+            ),
             (&["model.freeze_at=6"], "must be from 0 to 5"),
             (&["train.learning_rate=-1"], "train.learning_rate = -1.0"),
             (&["train.flip=1.5"], "train.flip = 1.5: must be from 0 to 1"),

@@ -156,7 +156,7 @@ mod tests {
         assert!(words.contains("sgd") && words.contains("adamw"), "{words}");
         assert_eq!(one("log.csv").words.unwrap(), "true, false");
         assert_eq!(one("data.dir").words, None);
-        assert_eq!(explain("model.box_head").unwrap().len(), 2);
+        assert_eq!(explain("model.box_head").unwrap().len(), 3);
     }
 
     #[test]

@@ -60,9 +60,14 @@ pub struct ModelConfig {
     pub backbone: Backbone,
     /// Channels of the stem; the stages have 1, 2, 4 and 8 times as many (times the expansion).
     pub width: usize,
+    /// Groups of the 3x3 convolutions of bottlenecks: 32 for ResNeXt 32x4d and 32x8d, 64 for ResNeXt 64x4d.
+    pub groups: usize,
+    /// Channels per group of the 3x3 convolutions in the first stage if model.width is 64, otherwise in proportion: 4 or 8
+    /// for ResNeXt, 128 for Wide ResNet.
+    pub width_per_group: usize,
     /// Normalization of the backbone.
     pub norm: NormKind,
-    /// Normalization of the FPN and the mask head.
+    /// Normalization of the FPN, the mask head and the convolutions of the box head.
     pub head_norm: NormKind,
     /// Epsilon that is added to the variance: 0 for torchvision's COCO weights, otherwise 1e-5.
     pub norm_eps: f64,
@@ -94,6 +99,8 @@ impl Default for ModelConfig {
         Self {
             backbone: Backbone::Resnet50,
             width: 64,
+            groups: 1,
+            width_per_group: 64,
             norm: NormKind::FrozenBn,
             head_norm: NormKind::None,
             norm_eps: 1e-5,
@@ -111,10 +118,23 @@ impl Default for ModelConfig {
     }
 }
 
+impl ModelConfig {
+    /// Channels of the 3x3 convolutions of the blocks of stage `index`, from 0.
+    pub fn inner_width(&self, index: usize) -> usize {
+        let planes = self.width << index;
+        match self.backbone.expansion() {
+            1 => planes,
+            _ => planes * self.width_per_group / 64 * self.groups,
+        }
+    }
+}
+
 /// Region proposal network (Faster R-CNN, section 3.1).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RpnConfig {
+    /// Number of 3x3 convolutions before the predictors: 1, or 2 for torchvision's v2.
+    pub convs: usize,
     /// Anchor side of each level P2-P6, in pixels.
     pub anchor_sizes: Vec<f32>,
     /// Ratios of height to width of the anchors of each cell.
@@ -146,6 +166,7 @@ pub struct RpnConfig {
 impl Default for RpnConfig {
     fn default() -> Self {
         Self {
+            convs: 1,
             anchor_sizes: vec![32.0, 64.0, 128.0, 256.0, 512.0],
             anchor_ratios: vec![0.5, 1.0, 2.0],
             round_anchors: true,
@@ -206,13 +227,16 @@ impl Default for RoiConfig {
     }
 }
 
-/// Box head: two fully connected layers.
+/// Box head: two fully connected layers, or convolutions and one fully connected layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BoxHeadConfig {
     /// Side of the pooled RoI in bins.
     pub pool: usize,
-    /// Width of both layers.
+    /// Number of 3x3 convolutions with as many channels as the FPN, before one fully connected layer: 4 for torchvision's
+    /// v2. 0 for two fully connected layers without convolutions.
+    pub convs: usize,
+    /// Width of the fully connected layers.
     pub hidden: usize,
 }
 
@@ -220,6 +244,7 @@ impl Default for BoxHeadConfig {
     fn default() -> Self {
         Self {
             pool: 7,
+            convs: 0,
             hidden: 1024,
         }
     }

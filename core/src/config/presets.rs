@@ -4,7 +4,7 @@ use super::{Config, ConfigError};
 use std::path::Path;
 
 /// Presets by name as TOML, for `mrcnn-cli train --config NAME`.
-pub const PRESETS: [(&str, &str); 5] = [
+pub const PRESETS: [(&str, &str); 6] = [
     ("quickstart", include_str!("../../configs/quickstart.toml")),
     ("nuclei", include_str!("../../configs/nuclei.toml")),
     (
@@ -15,6 +15,7 @@ pub const PRESETS: [(&str, &str); 5] = [
         "r50_fpn_3x_coco",
         include_str!("../../configs/r50_fpn_3x_coco.toml"),
     ),
+    ("r50_fpn_v2", include_str!("../../configs/r50_fpn_v2.toml")),
     (
         "r50_fpn_reference",
         include_str!("../../configs/r50_fpn_reference.toml"),

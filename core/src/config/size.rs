@@ -27,8 +27,10 @@ impl ModelConfig {
         let rpn = {
             let (channels, anchors) = (self.fpn_channels, self.rpn.anchor_ratios.len());
             conv(channels, channels, 3)
+                .saturating_add(channels as u64)
+                .saturating_mul(self.rpn.convs as u64)
                 .saturating_add(conv(channels, 5 * anchors, 1))
-                .saturating_add(product(&[channels + 5 * anchors]))
+                .saturating_add(product(&[5 * anchors]))
         };
         total.into_iter().fold(rpn, u64::saturating_add)
     }
@@ -40,8 +42,8 @@ impl ModelConfig {
         let mut input = self.width;
         let mut add = |shape: &[usize]| values = values.saturating_add(product(shape));
         for (stage, blocks) in self.backbone.blocks().into_iter().enumerate() {
-            let width = self.width << stage;
-            let output = width * expansion;
+            let width = self.inner_width(stage);
+            let output = (self.width << stage) * expansion;
             for block in 0..blocks {
                 match expansion {
                     1 => {
@@ -50,7 +52,7 @@ impl ModelConfig {
                     }
                     _ => {
                         add(&[input, width]);
-                        add(&[width, width, 9]);
+                        add(&[width, width / self.groups.max(1), 9]);
                         add(&[width, output]);
                         add(&[norm(output) as usize]);
                     }
@@ -80,14 +82,22 @@ impl ModelConfig {
     fn head_values(&self) -> u64 {
         let classes = self.num_classes.max(2);
         let (hidden, pool) = (self.box_head.hidden, self.box_head.pool);
+        let (channels, convs) = (self.fpn_channels, self.box_head.convs);
+        let before_predictor = match convs {
+            0 => product(&[hidden, hidden + 2]),
+            _ => product(&[channels, channels, 9])
+                .saturating_add(self.head_norm_values(channels))
+                .saturating_mul(convs as u64)
+                .saturating_add(hidden as u64),
+        };
         let mut values = [
-            product(&[self.fpn_channels, pool * pool, hidden]),
-            product(&[hidden, hidden + 2]),
+            product(&[channels, pool * pool, hidden]),
+            before_predictor,
             product(&[hidden + 1, 5 * classes]),
         ]
         .into_iter()
         .fold(0, u64::saturating_add);
-        let mut input = self.fpn_channels;
+        let mut input = channels;
         for &channels in &self.mask_head.convs {
             values = values
                 .saturating_add(product(&[input, channels, 9]))
@@ -206,6 +216,21 @@ mod tests {
                 "model.mask_head.convs=[]",
                 "model.num_classes=7",
                 "model.rpn.anchor_ratios=[1.0]",
+            ],
+            &[
+                "model.backbone=resnet50",
+                "model.width=16",
+                "model.groups=4",
+                "model.width_per_group=8",
+                "model.head_norm=batch_norm",
+                "model.rpn.convs=2",
+                "model.box_head.convs=4",
+            ],
+            &[
+                "model.backbone=resnet50",
+                "model.width=4",
+                "model.width_per_group=128",
+                "model.box_head.convs=1",
             ],
         ] {
             let small = [

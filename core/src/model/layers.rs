@@ -118,7 +118,7 @@ impl Conv2d {
             ..
         } = self.settings;
         let keeps_size = kernel % 2 == 1 && padding == kernel / 2;
-        if keeps_size && groups == 1 && (kernel != 3 || stride <= 2) {
+        if keeps_size && (kernel != 3 || stride <= 2) {
             return conv2d(x, params, residual, rectify);
         }
         let weight = match params.scale {

@@ -216,6 +216,30 @@ impl MaskRcnn {
         self.roi_heads.masks(pooled)
     }
 
+    /// [`Self::box_head`] for sampled RoIs of a training step with their valid mask `[r]`.
+    #[cfg(feature = "train")]
+    pub(crate) fn box_head_of_samples(
+        &self,
+        features: &PackedPyramid,
+        rois: &Rois,
+        valid: &Tensor<1>,
+    ) -> (Tensor<2>, Tensor<2>) {
+        let pooled = features.pool(rois, self.config.box_head.pool);
+        self.roi_heads.boxes_of(pooled, Some(valid))
+    }
+
+    /// [`Self::mask_head`] for sampled RoIs of a training step with their valid mask `[r]`.
+    #[cfg(feature = "train")]
+    pub(crate) fn mask_head_of_samples(
+        &self,
+        features: &PackedPyramid,
+        rois: &Rois,
+        valid: &Tensor<1>,
+    ) -> Tensor<4> {
+        let pooled = features.pool(rois, self.config.mask_head.pool);
+        self.roi_heads.masks_of(pooled, Some(valid))
+    }
+
     /// The same weights, which stay f32, with activations in the dtype of `precision`. The stem, the statistics of
     /// norms and the outputs of the heads are f32 in every precision.
     pub fn with_precision(mut self, precision: Resolved) -> Self {

@@ -59,7 +59,7 @@ pub(crate) use memory::{FLOAT, bytes_of};
 pub use norm::{Norm, NormSettings};
 pub(crate) use path::ModulePath;
 pub use roi::RoiHeads;
-pub use roi::box_head::{BoxHead, BoxPredictor};
+pub use roi::box_head::{BoxHead, BoxHeadLayer, BoxPredictor, Flatten, LinearBoxHead};
 pub use roi::mask_head::{MaskHead, MaskPredictor, mask_probabilities};
 pub use roi::pool::{PackedPyramid, Roi, Rois, roi_rows};
 pub use roi::select::{DetectionSlots, ScoredBox, postprocess};

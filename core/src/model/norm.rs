@@ -56,7 +56,7 @@ impl NormSettings {
         }
     }
 
-    /// The norms of the FPN and the mask head.
+    /// The norms of the FPN, the box head and the mask head.
     pub fn of_heads(config: &ModelConfig) -> Self {
         Self {
             kind: config.head_norm,
@@ -161,6 +161,61 @@ impl Norm {
         if rectify { relu(output) } else { output }
     }
 
+    /// [`Self::conv_norm`] and a ReLU for pooled RoIs `[r, in, h, w]` of a training step, of which those with 0 in
+    /// `valid [r]` are padding: the statistics of a batch norm are those of the other RoIs.
+    pub(crate) fn conv_norm_of_rois(
+        &self,
+        conv: &Conv2d,
+        x: Tensor<4>,
+        valid: &Tensor<1>,
+    ) -> Tensor<4> {
+        match (&self.running_mean, &self.running_var) {
+            (Some(mean), Some(var)) if !self.rule.frozen && x.device().is_autodiff() => {
+                let y = full(conv.forward(x.clone()));
+                relu(like(self.masked_batch_norm(y, valid, [mean, var]), &x))
+            }
+            _ => self.conv_norm(conv, x, None, true),
+        }
+    }
+
+    /// Batch norm with the statistics of the rows that are 1 in `valid`.
+    ///
+    /// Sums over the cells of a RoI come first, so that the graph keeps one tensor of the size of `x`.
+    fn masked_batch_norm(
+        &self,
+        x: Tensor<4>,
+        valid: &Tensor<1>,
+        [mean, var]: [&RunningState<Tensor<1>>; 2],
+    ) -> Tensor<4> {
+        let [rows, channels, h, w] = x.dims();
+        let valid = full(valid.clone()).reshape([rows, 1]);
+        let count = valid.clone().sum() * (h * w) as f64;
+        let divisor = count.clone().clamp_min(1.0);
+        let mean_of = |values: Tensor<4>| {
+            let of_rows = values.reshape([rows, channels, h * w]).sum_dim(2);
+            let sum = (of_rows.reshape([rows, channels]) * valid.clone()).sum_dim(0);
+            sum.reshape([channels]) / divisor.clone()
+        };
+        let per_channel = |values: Tensor<1>| values.reshape([1, channels, 1, 1]);
+        let new_mean = mean_of(x.clone());
+        let centered = x - per_channel(new_mean.clone());
+        let new_var = mean_of(centered.clone() * centered.clone());
+        let scale = self.weight.val() / (new_var.clone() + self.rule.epsilon).sqrt();
+        // Without a valid row the statistics stay.
+        let momentum = count.clone().clamp_max(1.0) * self.rule.momentum;
+        self.blend(mean, new_mean, momentum.clone());
+        let unbiased = count.clone() / (count - 1.0).clamp_min(1.0);
+        self.blend(var, new_var * unbiased, momentum);
+        centered * per_channel(scale) + per_channel(self.bias.val())
+    }
+
+    /// Moves running statistics by `momentum [1]` towards those of a batch.
+    fn blend(&self, state: &RunningState<Tensor<1>>, new: Tensor<1>, momentum: Tensor<1>) {
+        let old = state.value_sync();
+        let step = (new.detach() - old.clone()) * momentum.detach();
+        state.update((old + step).detach());
+    }
+
     fn batch_norm(
         &self,
         x: Tensor<4>,
@@ -173,13 +228,9 @@ impl Norm {
         // The running variance is the unbiased one, as in torch.
         let count = (n * h * w) as f64;
         let unbiased = count / (count - 1.0).max(1.0);
-        let momentum = self.rule.momentum;
-        let blend = |state: &RunningState<Tensor<1>>, new: Tensor<1>| {
-            let old = state.value_sync();
-            state.update((old * (1.0 - momentum) + new.detach() * momentum).detach());
-        };
-        blend(mean, result.mean);
-        blend(var, result.variance * unbiased);
+        let momentum = Tensor::full([1], self.rule.momentum, &result.mean.device());
+        self.blend(mean, result.mean, momentum.clone());
+        self.blend(var, result.variance * unbiased, momentum);
         result.output
     }
 }
@@ -202,6 +253,18 @@ pub(crate) fn conv_norm(
     match norm {
         Some(norm) => norm.conv_norm(conv, x, None, rectify),
         None => conv.forward_with(x, conv.params(), None, rectify),
+    }
+}
+
+/// [`conv_norm`] and a ReLU for pooled RoIs; `valid` is their valid mask `[r]` in training.
+pub(crate) fn conv_norm_of_rois(
+    (conv, norm): (&Conv2d, &Option<Norm>),
+    x: Tensor<4>,
+    valid: Option<&Tensor<1>>,
+) -> Tensor<4> {
+    match (norm, valid) {
+        (Some(norm), Some(valid)) => norm.conv_norm_of_rois(conv, x, valid),
+        _ => conv_norm(conv, norm, x, true),
     }
 }
 

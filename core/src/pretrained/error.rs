@@ -25,17 +25,6 @@ pub enum PretrainedError {
         /// The entry, what is wrong, and what to do.
         reason: String,
     },
-    /// The model has an architecture that is not part of this build.
-    #[error(
-        "{name} needs {lacks}, an architecture that this build does not have yet; `mrcnn-cli models` lists what can be \
-         used"
-    )]
-    Architecture {
-        /// The name of the model.
-        name: String,
-        /// The architecture.
-        lacks: String,
-    },
     /// The model is a backbone, and detections are wanted.
     #[error(
         "{name} is a backbone, trained to classify images: it detects nothing before it is trained with \

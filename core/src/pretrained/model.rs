@@ -52,8 +52,6 @@ pub struct PretrainedModel {
     /// The architecture in words.
     #[serde(default)]
     pub architecture: String,
-    /// An architecture that this build does not have, so that the model cannot be used.
-    pub lacks: Option<String>,
     /// The URL of the file.
     pub url: String,
     /// Length of the file in bytes, rounded if the publisher rounds it; for information.
@@ -92,21 +90,10 @@ impl PretrainedModel {
         Some(digest.starts_with(self.sha256.as_deref()?))
     }
 
-    /// Whether this build can use the model.
-    pub fn check_architecture(&self) -> Result<(), PretrainedError> {
-        match &self.lacks {
-            Some(lacks) => Err(PretrainedError::Architecture {
-                name: self.name.clone(),
-                lacks: lacks.clone(),
-            }),
-            None => Ok(()),
-        }
-    }
-
-    /// As [`Self::check_architecture`], and whether the model has detection heads.
+    /// Whether the model has detection heads; otherwise an error.
     pub fn check_detector(&self) -> Result<(), PretrainedError> {
         match self.kind {
-            ModelKind::Detector => self.check_architecture(),
+            ModelKind::Detector => Ok(()),
             ModelKind::Backbone => Err(PretrainedError::Backbone {
                 name: self.name.clone(),
             }),

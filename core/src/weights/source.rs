@@ -140,11 +140,10 @@ impl WeightsSource<'_> {
     }
 }
 
-/// The file of a model that this build can use.
+/// The file of a model.
 #[cfg(feature = "download")]
 fn download(name: &str) -> Result<Fetched, WeightsError> {
     let model = pretrained::find(name)?;
-    model.check_architecture()?;
     Ok(pretrained::fetch(
         &model,
         &FetchOptions::from_env()?,
@@ -156,7 +155,6 @@ fn download(name: &str) -> Result<Fetched, WeightsError> {
 #[cfg(feature = "download")]
 fn import_fetched(fetched: &Fetched, options: &ImportOptions) -> Result<Imported, WeightsError> {
     let model = fetched.model();
-    model.check_architecture()?;
     let mut options = options.clone();
     if options.classes.is_none() {
         options.classes = model.classes.as_ref().map(|classes| match classes {

@@ -9,7 +9,7 @@ use burn::tensor::{DType, Tensor};
 /// The convolution as a backend operation; use [`conv2d`](super::conv2d).
 #[backend_extension(Flex, Autodiff)]
 pub trait CpuConvOps: Backend {
-    /// `x [n, c, h, w]`, `weight [o, c, k, k]`, `scale [o]`, `bias [o]` -> `[n, o, h', w']`.
+    /// `x [n, c, h, w]`, `weight [o, c / groups, k, k]`, `scale [o]`, `bias [o]` -> `[n, o, h', w']`.
     fn cpu_conv(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -53,10 +53,6 @@ pub fn conv2d(
     let [scale, bias] = [scale, bias].map(|it| it.map(|tensor| to_dtype_of(tensor, &x)));
     let [n, c, h, w] = x.dims();
     let [o, inputs, ..] = weight.dims();
-    assert_eq!(
-        inputs, c,
-        "conv2d: the weight must have as many channels as x"
-    );
     assert!(stride > 0, "conv2d: the stride must be 1 or more");
     let scale = scale.unwrap_or_else(|| Tensor::ones([o], &x.device()));
     let bias = bias.unwrap_or_else(|| Tensor::zeros([o], &x.device()));

@@ -27,6 +27,7 @@ struct State {
     rectified: Option<FlexTensor>,
     /// Height and width of x.
     size: [usize; 2],
+    groups: usize,
     kernel: usize,
     stride: usize,
 }
@@ -58,8 +59,13 @@ impl<const N: usize> Backward<Flex, N> for ConvBackward<N> {
         let (node_x, node_weight, node_scale, node_bias) = (next(), next(), next(), next());
         let node_residual = next();
         if node_weight.is_some() || node_scale.is_some() {
-            let (kernel, stride) = (state.kernel, state.stride);
-            let gradient = weight_gradient(x, grad.clone(), kernel, stride);
+            let State {
+                groups,
+                kernel,
+                stride,
+                ..
+            } = state;
+            let gradient = weight_gradient(x, grad.clone(), groups, kernel, stride);
             if let Some(node) = node_scale {
                 let of_scale = scale_gradient(weight.clone(), gradient.clone());
                 grads.register::<Flex>(node.id, of_scale);
@@ -75,8 +81,13 @@ impl<const N: usize> Backward<Flex, N> for ConvBackward<N> {
             grads.register::<Flex>(node.id, bias_gradient(grad.clone()));
         }
         if let Some(node) = node_x {
-            let (size, stride) = (state.size, state.stride);
-            let gradient = input_gradient(weight, Some(scale), grad.clone(), size, stride);
+            let State {
+                groups,
+                size,
+                stride,
+                ..
+            } = state;
+            let gradient = input_gradient(weight, Some(scale), grad.clone(), groups, size, stride);
             grads.register::<Flex>(node.id, gradient);
         }
         if let Some(node) = node_residual {
@@ -94,6 +105,7 @@ fn track<C: CheckpointStrategy, const N: usize>(
     forward: impl FnOnce() -> FlexTensor,
 ) -> FloatTensor<Autodiff<Flex, C>> {
     let (size, kernel) = ([x.shape()[2], x.shape()[3]], weight.shape()[2]);
+    let groups = x.shape()[1] / weight.shape()[1].max(1);
     let prep: OpsPrep<_, Flex, _, C, N> = ConvBackward::<N>.prepare::<C>(nodes);
     match prep.compute_bound().stateful() {
         OpsKind::Tracked(mut prep) => {
@@ -105,6 +117,7 @@ fn track<C: CheckpointStrategy, const N: usize>(
                 scale,
                 rectified: relu.then(|| output.clone()),
                 size,
+                groups,
                 kernel,
                 stride,
             };

@@ -1,6 +1,7 @@
 //! The operation on flex, whose tensors are in host memory.
 
 use super::cpu::CpuConvOps;
+use super::grouped;
 use crate::cpu_conv::{self, ConvShape, Epilogue, Weights};
 use crate::cpu_memory::{contiguous, write};
 use crate::flex::{dims, floats};
@@ -43,7 +44,11 @@ pub(crate) fn forward(
 ) -> FlexTensor {
     let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.to_contiguous());
     let [scale, residual] = [scale, residual].map(|it| it.map(|tensor| tensor.to_contiguous()));
-    let ([n, c, h, w], [o, _, kernel, _]) = (dims(&x), dims(&weight));
+    let ([n, c, h, w], [o, inputs, kernel, _]) = (dims(&x), dims(&weight));
+    if inputs != c {
+        let (scale, residual) = (scale.as_ref(), residual.as_ref());
+        return grouped::forward(&x, [&weight, &bias], scale, residual, stride, relu);
+    }
     let shape = shape([n, c, o], [h, w], kernel, stride);
     let [rows, columns] = shape.output_size();
     let epilogue = Epilogue {
@@ -61,16 +66,21 @@ pub(crate) fn forward(
     })
 }
 
-/// The gradient of an input of `size`, height and width, from `grad [n, o, h', w']`, f32.
+/// The gradient of an input of `size`, height and width, from `grad [n, o, h', w']`, f32; weights are
+/// `[o, c / groups, k, k]`.
 pub fn input_gradient(
     weight: FlexTensor,
     scale: Option<FlexTensor>,
     grad: FlexTensor,
+    groups: usize,
     size: [usize; 2],
     stride: usize,
 ) -> FlexTensor {
     let [weight, grad] = [weight, grad].map(|tensor| tensor.to_contiguous());
     let scale = scale.map(|scale| scale.to_contiguous());
+    if groups > 1 {
+        return grouped::input_gradient(&weight, scale.as_ref(), &grad, groups, size, stride);
+    }
     let ([n, _, _, _], [o, c, kernel, _]) = (dims(&grad), dims(&weight));
     let shape = shape([n, c, o], size, kernel, stride);
     let weights = Weights {
@@ -83,14 +93,18 @@ pub fn input_gradient(
     })
 }
 
-/// The gradient of scaled weights of `kernel` rows and columns, from `grad [n, o, h', w']`, f32.
+/// The gradient of scaled weights `[o, c / groups, kernel, kernel]`, from `grad [n, o, h', w']`, f32.
 pub fn weight_gradient(
     x: FlexTensor,
     grad: FlexTensor,
+    groups: usize,
     kernel: usize,
     stride: usize,
 ) -> FlexTensor {
     let [x, grad] = [x, grad].map(|tensor| tensor.to_contiguous());
+    if groups > 1 {
+        return grouped::weight_gradient(&x, &grad, groups, kernel, stride);
+    }
     let ([n, c, h, w], [_, o, _, _]) = (dims(&x), dims(&grad));
     let shape = shape([n, c, o], [h, w], kernel, stride);
     let isa = cpu_conv::selected();
@@ -116,7 +130,7 @@ pub(crate) fn scaled(gradient: FlexTensor, scale: FlexTensor) -> FlexTensor {
     gradient
 }
 
-fn shape(
+pub(super) fn shape(
     [images, inputs, outputs]: [usize; 3],
     size: [usize; 2],
     kernel: usize,

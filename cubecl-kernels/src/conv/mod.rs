@@ -6,6 +6,8 @@ mod cpu;
 mod cpu_autodiff;
 #[cfg(feature = "flex")]
 pub(crate) mod flex;
+#[cfg(feature = "flex")]
+mod grouped;
 mod params;
 
 #[cfg(feature = "flex")]
@@ -26,12 +28,14 @@ use burn::tensor::{Tensor, activation, module};
 /// where `h'` is `ceil(h / stride)`.
 ///
 /// * `x` - `[n, c, h, w]`.
+/// * `params` - the weights are `[o, c / groups, k, k]`: with fewer input channels than `x`, groups of channels are
+///   convolved separately.
 /// * `residual` - added after the bias, `[n, o, h', w']`, of the dtype of `x`.
 /// * `relu` - whether `max(., 0)` follows.
 ///
 /// Equals `conv2d` of torch in the dtype of `x`, and is differentiable in all tensors. On the CPU
 /// in f32 it is one pass over the output, and results do not depend on the number of threads. On GPUs
-/// it is [`fn@conv1x1`], [`fn@conv3x3`] or Burn's own convolution.
+/// it is [`fn@conv1x1`], [`fn@conv3x3`] or, for other kernels and for groups, Burn's own convolution.
 ///
 /// # Panics
 ///
@@ -42,6 +46,7 @@ pub fn conv2d(
     residual: Option<Tensor<4>>,
     relu: bool,
 ) -> Tensor<4> {
+    let groups = groups(&x, &params.weight);
     #[cfg(feature = "flex")]
     if cpu::supports(&x, &params.weight) {
         return cpu::conv2d(x, params, residual, relu);
@@ -62,8 +67,8 @@ pub fn conv2d(
     );
     let early = relu && residual.is_none();
     let output = match weight.dims()[2] {
-        1 => conv1x1(x, weight, bias, stride),
-        3 => {
+        1 if groups == 1 => conv1x1(x, weight, bias, stride),
+        3 if groups == 1 => {
             return finish(
                 conv3x3(x, weight, bias, stride, early),
                 residual,
@@ -71,11 +76,22 @@ pub fn conv2d(
             );
         }
         side => {
-            let options = ConvOptions::new([stride; 2], [side / 2; 2], [1, 1], 1);
+            let options = ConvOptions::new([stride; 2], [side / 2; 2], [1, 1], groups);
             module::conv2d(x, weight, bias, options)
         }
     };
     finish(output, residual, relu)
+}
+
+/// The groups of a convolution.
+fn groups(x: &Tensor<4>, weight: &Tensor<4>) -> usize {
+    let (channels, [outputs, inputs, ..]) = (x.dims()[1], weight.dims());
+    let groups = channels / inputs.max(1);
+    assert!(
+        groups * inputs == channels && outputs.is_multiple_of(groups.max(1)),
+        "conv2d: the channels of the weight must divide those of x into groups that divide the outputs"
+    );
+    groups
 }
 
 fn finish(output: Tensor<4>, residual: Option<Tensor<4>>, relu: bool) -> Tensor<4> {

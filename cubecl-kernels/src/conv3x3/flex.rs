@@ -29,7 +29,7 @@ impl Conv3x3Ops for Flex {
     ) -> FloatTensor<Self> {
         if x.dtype() == DType::F32 {
             let size = [x.layout().shape()[2], x.layout().shape()[3]];
-            return input_gradient(weight, None, grad, size, stride);
+            return input_gradient(weight, None, grad, 1, size, stride);
         }
         Self::conv2d_x_backward(x, weight, grad, options(stride))
     }
@@ -41,7 +41,7 @@ impl Conv3x3Ops for Flex {
         stride: usize,
     ) -> FloatTensor<Self> {
         if x.dtype() == DType::F32 {
-            return weight_gradient(x, grad, 3, stride);
+            return weight_gradient(x, grad, 1, 3, stride);
         }
         Self::conv2d_weight_backward(x, weight, grad, options(stride))
     }

@@ -33,6 +33,16 @@ impl Output {
         self.len
     }
 
+    /// The `len` values from `at` on, as a result of their own.
+    pub fn part(&self, at: usize, len: usize) -> Self {
+        assert!(at + len <= self.len, "the part must be within the result");
+        Self {
+            // SAFETY: in bounds.
+            start: unsafe { self.start.add(at) },
+            len,
+        }
+    }
+
     /// `len` values, starting at `at`.
     ///
     /// # Safety

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, TensorData};
 use mrcnn_core::MaskRcnn;
-use mrcnn_core::config::{ChannelOrder, Config, ModelConfig};
+use mrcnn_core::config::{Backbone, ChannelOrder, Config, ModelConfig, NormKind};
 use mrcnn_core::data::Classes;
 use mrcnn_core::weights::import::{
     Detectron2Config, Format, ImportOptions, Imported, export_torchvision, import,
@@ -128,6 +128,76 @@ fn torchvisions_weights_go_through_bit_equal() {
             );
             assert_eq!(view.data(), data.as_bytes(), "{name}");
         }
+    }
+}
+
+/// Networks that torchvision's builders make with other arguments: v2, and backbones with groups or wide bottlenecks.
+fn variants() -> [(ModelConfig, &'static str); 4] {
+    let (plain, _) = small();
+    let mut v2 = ModelConfig {
+        head_norm: NormKind::FrozenBn,
+        ..plain.clone()
+    };
+    (v2.rpn.convs, v2.box_head.convs) = (2, 4);
+    let resnext = ModelConfig {
+        backbone: Backbone::Resnet101,
+        width: 16,
+        groups: 32,
+        width_per_group: 8,
+        ..plain.clone()
+    };
+    let wide = ModelConfig {
+        width_per_group: 128,
+        ..plain.clone()
+    };
+    let both = ModelConfig {
+        width: 16,
+        groups: 4,
+        width_per_group: 4,
+        ..v2.clone()
+    };
+    [
+        (v2, "maskrcnn_resnet50_fpn_v2"),
+        (resnext, "groups=32 and width_per_group=8"),
+        (wide, "groups=1 and width_per_group=128"),
+        (both, "conv_depth=2, 4 convolutions in the box head"),
+    ]
+}
+
+#[test]
+fn architectures_are_told_by_names_and_shapes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (config, wanted_note) in variants() {
+        let model = MaskRcnn::new(&config, 0, &Device::flex());
+        let wanted = recipe::tensors(&model, 3);
+        let mut tensors = named(&wanted, str::to_string);
+        let counter = "backbone.body.bn1.num_batches_tracked";
+        tensors.push((counter.into(), vec![], vec![3.0]));
+        let bytes = torch_file::zipped(&tensors);
+        let mut imported = read(&written(folder.path(), "variant.pth", &bytes));
+        assert_eq!(imported.checkpoint.config.model, config);
+
+        let out = folder.path().join("out.safetensors");
+        imported.checkpoint.tensors.remove(counter);
+        let notes = export_torchvision(&out, &imported.checkpoint, StoredAs::F32).expect("a file");
+        assert!(
+            notes.iter().any(|note| note.contains(wanted_note)),
+            "{notes:?}"
+        );
+        let mut again = read(&out);
+        assert_eq!(again.format, Format::Torchvision);
+        assert_same(&again.checkpoint.tensors, &wanted);
+
+        // Our own file, and the model that is made from it.
+        imported
+            .checkpoint
+            .save(&out, StoredAs::F32)
+            .expect("a file");
+        again = read(&out);
+        assert_eq!(again.checkpoint.config, imported.checkpoint.config);
+        let fresh = MaskRcnn::new(&again.checkpoint.config.model, 1, &Device::flex());
+        let loaded = load_state_dict(fresh, again.checkpoint.tensors, &out).expect("all names");
+        assert_same(&mrcnn_core::weights::state_dict(&loaded), &wanted);
     }
 }
 

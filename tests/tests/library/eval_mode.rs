@@ -1,4 +1,4 @@
-//! R50-FPN in eval mode on two real photos compared with torchvision, from the file to the detections, and
+//! R50-FPN and torchvision's v2 of it in eval mode on two real photos compared with torchvision, from the file to the detections, and
 //! the reads from a GPU meanwhile.
 
 use super::found::{Found, found};
@@ -6,7 +6,7 @@ use super::reads::reads_of;
 use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_backends::BackendKind;
 use mrcnn_core::boxes::resize;
-use mrcnn_core::config::{Config, ImageConfig};
+use mrcnn_core::config::{Config, ImageConfig, ModelConfig, NormKind};
 use mrcnn_core::image::RgbImage;
 use mrcnn_core::image::decode::decode;
 use mrcnn_core::image::transform::{Planes, prepare, stack};
@@ -44,13 +44,24 @@ fn tolerance(kind: BackendKind) -> Tolerance {
 
 #[test]
 fn photos_give_torchvisions_detections() {
-    let Some(golden) = Golden::open("model_eval") else {
+    photos_give_detections("model_eval", recipe::r50_config(0.0));
+}
+
+/// The file of golden values has the epsilon of the first model, but torchvision's v2 has that of `BatchNorm2d`, 1e-5.
+#[test]
+fn photos_give_torchvisions_detections_of_v2() {
+    let config = recipe::r50_v2_config(NormKind::FrozenBn);
+    photos_give_detections("model_eval_v2", config);
+}
+
+fn photos_give_detections(name: &str, model: ModelConfig) {
+    let Some(golden) = Golden::open(name) else {
         return;
     };
     let json = &golden.json["config"];
     let number = |key: &str| json[key].as_f64().unwrap_or_else(|| panic!("no {key}"));
     let config = Config {
-        model: recipe::r50_config(number("frozen_bn_eps")),
+        model,
         image: ImageConfig {
             min_size: number("min_size") as u32,
             max_size: number("max_size") as u32,

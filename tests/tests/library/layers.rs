@@ -6,6 +6,7 @@ use mrcnn_core::MaskRcnn;
 use mrcnn_core::config::{Backbone, ModelConfig, NormKind};
 use mrcnn_core::model::{Conv2d, ConvSettings, Init};
 use mrcnn_core::random::Stream;
+use mrcnn_tests::close::{assert_close, magnitude};
 use std::collections::BTreeMap;
 
 /// Grouped convolutions and even kernels compared with their definition.
@@ -170,6 +171,88 @@ fn parameters_are_filled_by_their_names() {
     ] {
         assert_eq!(found[name].0, value, "{name}");
     }
+}
+
+/// Output, and the gradients of the input and of the weights, on every device: ResNeXt's groups of 4 and of 16 channels.
+#[test]
+fn grouped_convolutions_are_the_same_on_every_device() {
+    let cases = [(32, 4, 1), (32, 4, 2), (8, 16, 1), (4, 1, 1)];
+    let run = |(groups, per_group, stride): (usize, usize, usize), device: &Device| {
+        let device = device.clone().autodiff();
+        let channels = groups * per_group;
+        let settings = ConvSettings {
+            stride,
+            groups,
+            ..ConvSettings::new(channels, channels, 3)
+        };
+        let conv = Conv2d::new(&Init::random(1, &device).child("conv"), settings);
+        let tensor = |name: &str, shape: [usize; 4]| {
+            let stream = Stream::named(name, 2);
+            let count: usize = shape.iter().product();
+            let values: Vec<f32> = (0..count as u64)
+                .map(|i| stream.uniform(i) as f32)
+                .collect();
+            Tensor::<4>::from_data(TensorData::new(values, shape), &device)
+        };
+        let x = tensor("x", [2, channels, 9, 12]).require_grad();
+        let y = conv.forward(x.clone());
+        let weights = tensor("grad", y.dims());
+        let gradients = (y.clone() * weights).sum().backward();
+        [
+            y.inner(),
+            x.grad(&gradients).expect("a gradient"),
+            conv.weight.val().grad(&gradients).expect("a gradient"),
+        ]
+        .map(|tensor| tensor.into_data().iter::<f32>().collect::<Vec<f32>>())
+    };
+    for case in cases {
+        let wanted = run(case, &Device::flex());
+        for (kind, device) in mrcnn_tests::devices() {
+            let names = ["output", "gradient of x", "gradient of the weights"];
+            for ((found, wanted), name) in run(case, &device).iter().zip(&wanted).zip(names) {
+                // Sums of up to 216 products in another order.
+                let allowed = 1e-5 * magnitude(wanted);
+                assert_close(&format!("{kind} {case:?} {name}"), found, wanted, allowed);
+            }
+        }
+    }
+}
+
+/// The layers of torchvision's v2, under its names and with its initial values.
+#[test]
+fn v2_is_filled_by_its_names() {
+    let mut config = config(NormKind::BatchNorm, 0);
+    config.head_norm = NormKind::BatchNorm;
+    (config.rpn.convs, config.box_head.convs) = (2, 4);
+    let found = parameters(&config);
+    let normal = |name: &str, deviation: f64| (Stream::named(name, 5).normal(0) * deviation) as f32;
+    for (name, deviation) in [
+        ("rpn.head.conv.1.0.weight", 0.01),
+        (
+            "roi_heads.box_head.3.0.weight",
+            (2.0f64 / (8.0 * 9.0)).sqrt(),
+        ),
+    ] {
+        assert_eq!(found[name].0, normal(name, deviation), "{name}");
+    }
+    let uniform = 2.0 * Stream::named("roi_heads.box_head.5.weight", 5).uniform(0) - 1.0;
+    let bound = (3.0f64 / (8.0 * 49.0)).sqrt();
+    assert_eq!(
+        found["roi_heads.box_head.5.weight"].0,
+        (uniform * bound) as f32
+    );
+    let head = found
+        .keys()
+        .filter(|name| name.starts_with("roi_heads.box_head."));
+    // Weight of the convolution; weight, bias, mean and variance of the norm; the fully connected layer.
+    assert_eq!(head.count(), 4 * 5 + 2);
+    assert!(found.values().filter(|(_, trained)| !trained).count() == 2 * norms(&found));
+}
+
+/// Number of batch norms.
+fn norms(found: &BTreeMap<String, (f32, bool)>) -> usize {
+    let of_norms = found.keys().filter(|name| name.ends_with(".running_var"));
+    of_norms.count()
 }
 
 #[test]

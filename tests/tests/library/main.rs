@@ -32,3 +32,4 @@ mod small;
 mod stages;
 mod survival;
 mod train_step;
+mod trunk;

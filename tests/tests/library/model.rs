@@ -1,11 +1,11 @@
-//! The whole R50-FPN model with recipe weights compared with every stored tensor.
+//! The whole R50-FPN models of torchvision, the first and v2, with recipe weights compared with every stored tensor.
 
 use super::slots::filled;
 use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_backends::BackendKind;
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::boxes::Bbox;
-use mrcnn_core::config::ImageConfig;
+use mrcnn_core::config::{ImageConfig, ModelConfig, NormKind};
 use mrcnn_core::image::transform::{Planes, prepare};
 use mrcnn_core::model::{BoxSlots, Rois, ScoredBox, image_sizes, mask_probabilities, postprocess};
 use mrcnn_core::random::Stream;
@@ -24,10 +24,19 @@ fn seed(golden: &Golden) -> u64 {
 
 #[test]
 fn recipe_weights_have_torchs_names_and_bits() {
-    let Some(golden) = Golden::open("weights_checksum") else {
+    has_torchs_names_and_bits("weights_checksum", recipe::r50_config(1e-5));
+}
+
+#[test]
+fn recipe_weights_of_v2_have_torchs_names_and_bits() {
+    let config = recipe::r50_v2_config(NormKind::FrozenBn);
+    has_torchs_names_and_bits("weights_checksum_v2", config);
+}
+
+fn has_torchs_names_and_bits(name: &str, config: ModelConfig) {
+    let Some(golden) = Golden::open(name) else {
         return;
     };
-    let config = recipe::r50_config(1e-5);
     let model = recipe::model(&config, seed(&golden), &Device::flex());
     let found = state_dict(&model);
     let wanted = golden.json["tensors"].as_object().expect("tensors");
@@ -142,15 +151,25 @@ fn noise(eval: &Golden, name: &str) -> f64 {
 
 #[test]
 fn tiny_model_equals_torchvision_stage_by_stage() {
+    tiny_model_equals("", recipe::r50_config(1e-5));
+}
+
+#[test]
+fn tiny_v2_model_equals_torchvision_stage_by_stage() {
+    tiny_model_equals("_v2", recipe::r50_v2_config(NormKind::FrozenBn));
+}
+
+/// `suffix` is that of the names of the golden files.
+fn tiny_model_equals(suffix: &str, config: ModelConfig) {
+    let open = |name: &str| Golden::open(&format!("{name}{suffix}"));
     let (Some(golden), Some(eval), Some(weights)) = (
-        Golden::open("model_tiny_full"),
-        Golden::open("model_eval"),
-        Golden::open("weights_checksum"),
+        open("model_tiny_full"),
+        open("model_eval"),
+        open("weights_checksum"),
     ) else {
         return;
     };
-    let eps = golden.json["frozen_bn_eps"].as_f64().expect("eps");
-    let config = recipe::r50_config(eps);
+    assert_eq!(golden.json["frozen_bn_eps"].as_f64(), Some(config.norm_eps));
     for (kind, device) in mrcnn_tests::devices() {
         let model = recipe::model(&config, seed(&weights), &device);
         let planes = tiny_input(seed(&weights), &ImageConfig::default());

@@ -4,6 +4,7 @@ use mrcnn_core::Config;
 use mrcnn_core::benchmark::synthetic_images;
 use mrcnn_core::config::{DecayScope, NormKind};
 use mrcnn_core::train::parts::{Batch, TrainSample, learning_rate};
+use mrcnn_tests::recipe;
 
 fn preset(name: &str, overrides: &[&str]) -> Config {
     let file = mrcnn_tests::root().join(format!("core/configs/{name}.toml"));
@@ -87,6 +88,12 @@ fn the_reference_pads_every_batch_to_its_box() {
 
 #[test]
 fn the_coco_recipes_are_detectron2s() {
+    let v2 = preset("r50_fpn_v2", &[]);
+    let one = preset("r50_fpn_1x_coco", &[]);
+    assert_eq!((&v2.train, &v2.augment), (&one.train, &one.augment));
+    let mut model = recipe::r50_v2_config(NormKind::BatchNorm);
+    model.num_classes = 0;
+    assert_eq!(v2.model, model);
     for (name, steps, milestones) in [
         ("r50_fpn_1x_coco", 90_000, [60_000, 80_000]),
         ("r50_fpn_3x_coco", 270_000, [210_000, 250_000]),

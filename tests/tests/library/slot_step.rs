@@ -4,11 +4,13 @@ use super::small::{config, sample, small_image, step_losses};
 use burn::module::list_param_ids;
 use burn::tensor::Device;
 use mrcnn_backends::BackendKind;
+use mrcnn_core::config::NormKind;
 use mrcnn_core::random::Stream;
 use mrcnn_core::train::Losses;
 use mrcnn_core::train::parts::{
     Batch, GroundTruth, ParamGradients, StepFeatures, TrainSample, losses, sample_in_slots,
 };
+use mrcnn_core::weights::state_dict;
 use mrcnn_core::{Config, MaskRcnn};
 use mrcnn_kernels::{MAX_TOP_K, can_select};
 use mrcnn_tests::close::{magnitude, max_abs_error};
@@ -49,7 +51,11 @@ fn outcome(model: &MaskRcnn, losses: &Losses) -> Step {
     let ids = list_param_ids(model).into_iter();
     let gradients = ids.filter_map(|id| gradients.remove(&id));
     let gradients = gradients.map(|gradient| gradient.into_data().iter::<f32>().collect());
-    (values, gradients.collect())
+    // Steps also move the statistics of batch norms.
+    let statistics = state_dict(model).into_iter();
+    let statistics = statistics.filter(|(name, _)| name.contains(".running_"));
+    let statistics = statistics.map(|(_, data)| data.iter::<f32>().collect());
+    (values, gradients.chain(statistics).collect())
 }
 
 /// Losses are sums in another order: 1e-5 relative. A gradient is compared by its largest value.
@@ -74,7 +80,19 @@ fn assert_same(what: &str, found: &Step, wanted: &Step, tolerance: f64) {
 /// The CPU removes padded slots, other devices keep them: the samples, losses and gradients are the same.
 #[test]
 fn slots_follow_dense_samples() {
-    let config = config();
+    slots_follow(config());
+}
+
+/// The statistics of batch norms in the heads are those of the samples without padding.
+#[test]
+fn slots_follow_dense_samples_with_batch_norm_in_the_heads() {
+    let mut config = config();
+    config.model.head_norm = NormKind::BatchNorm;
+    (config.model.box_head.convs, config.model.rpn.convs) = (1, 2);
+    slots_follow(config);
+}
+
+fn slots_follow(config: Config) {
     let cpu = Device::flex().autodiff();
     let wanted: Vec<Step> = batches(&config)
         .iter()

@@ -15,9 +15,28 @@ use std::path::Path;
 static PEAK: PeakAlloc = PeakAlloc;
 
 /// Small presets, which take seconds. One replica, because the peaks of two need not coincide.
-const PRESETS: [(&str, &[&str]); 2] = [
+const PRESETS: [(&str, &[&str]); 4] = [
     ("quickstart", &["train.replicas=1"]),
     ("nuclei", &["train.batch_size=2", "train.replicas=1"]),
+    (
+        "quickstart",
+        &[
+            "train.replicas=1",
+            "model.norm=batch_norm",
+            "model.head_norm=batch_norm",
+            "model.rpn.convs=2",
+            "model.box_head.convs=4",
+        ],
+    ),
+    (
+        "quickstart",
+        &[
+            "train.replicas=1",
+            "model.backbone=resnet50",
+            "model.groups=8",
+            "model.width_per_group=16",
+        ],
+    ),
 ];
 
 /// A single test, so that no other test allocates beside it.

@@ -1,5 +1,5 @@
 //! ResNet (He et al., 2015), v1.5: the stride of a bottleneck is in its 3x3 convolution, unless the
-//! configuration says otherwise.
+//! configuration says otherwise; ResNeXt (Xie et al., 2016) and Wide ResNet (Zagoruyko and Komodakis, 2016).
 
 use crate::config::ModelConfig;
 use crate::model::init::Init;
@@ -33,11 +33,12 @@ impl ResNet {
             let blocks = (0..config.backbone.blocks()[index]).map(|block| {
                 let settings = BlockSettings {
                     input,
-                    width: config.width << index,
+                    width: config.inner_width(index),
                     output: Self::channels(config)[index],
                     stride: if block == 0 && index > 0 { 2 } else { 1 },
                     stride_in_1x1: config.stride_in_1x1,
-                    groups: 1,
+                    is_bottleneck: config.backbone.expansion() > 1,
+                    groups: config.groups,
                     norm,
                 };
                 input = settings.output;
@@ -103,8 +104,10 @@ struct BlockSettings {
     input: usize,
     /// Channels of all convolutions but the last one of a bottleneck.
     width: usize,
-    /// Output channels. A block is a bottleneck if they exceed its width.
+    /// Output channels.
     output: usize,
+    /// Whether the block is a bottleneck. The widths do not tell: those of ResNeXt-101 32x8d equal its outputs.
+    is_bottleneck: bool,
     stride: usize,
     /// Whether a bottleneck strides in its first 1x1 convolution.
     stride_in_1x1: bool,
@@ -132,10 +135,10 @@ impl Block {
             width,
             output,
             stride,
+            is_bottleneck,
             groups,
             ..
         } = settings;
-        let is_bottleneck = output != width;
         // v1.5: a bottleneck strides in its 3x3 convolution; a basic block in its first one.
         let first_strides = !is_bottleneck || settings.stride_in_1x1;
         let [stride1, stride2] = if first_strides {

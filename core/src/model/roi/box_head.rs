@@ -1,46 +1,123 @@
-//! The box head: two fully connected layers, class scores and class-wise box deltas.
+//! The box head: fully connected layers, after convolutions if configured, class scores and class-wise box deltas.
 
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, NormKind};
 use crate::model::init::{Fill, Init};
-use crate::model::layers::{Linear, full};
+use crate::model::layers::{Conv2d, ConvSettings, Linear, full};
 use crate::model::memory::Activations;
+use crate::model::norm::{Norm, NormSettings, conv_norm_of_rois, count_conv_norm};
 use burn::module::Module;
 use burn::tensor::{Tensor, activation::relu};
 
-/// Two fully connected layers over pooled RoIs.
+/// Layers over pooled RoIs; the parameters are under `roi_heads.box_head` for both variants.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a model has a handful, and Burn has no modules in a Box"
+)]
 #[derive(Module, Debug)]
-pub struct BoxHead {
+pub enum BoxHead {
+    /// Two fully connected layers.
+    Linear(LinearBoxHead),
+    /// Convolutions, flattening, one fully connected layer: `roi_heads.box_head.{0, 1, ...}`.
+    Convs(Vec<BoxHeadLayer>),
+}
+
+/// Two fully connected layers.
+#[derive(Module, Debug)]
+pub struct LinearBoxHead {
     fc6: Linear,
     fc7: Linear,
 }
 
+/// A layer of torchvision's `FastRCNNConvFCHead`.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a model has a handful, and Burn has no modules in a Box"
+)]
+#[derive(Module, Debug)]
+pub enum BoxHeadLayer {
+    /// A 3x3 convolution, followed by a ReLU.
+    Conv((Conv2d, Option<Norm>)),
+    /// `[r, c, p, p]` -> `[r, c * p * p]`. It has no parameters, but counts in the indices of the layers.
+    Flatten(Flatten),
+    /// A fully connected layer, followed by a ReLU.
+    Linear(Linear),
+}
+
+/// A layer without parameters.
+#[derive(Module, Debug)]
+pub struct Flatten {}
+
 impl BoxHead {
     /// A box head for the configured pyramid.
     pub fn new(init: &Init<'_>, config: &ModelConfig) -> Self {
-        let pool = config.box_head.pool;
-        let hidden = config.box_head.hidden;
+        let (pool, hidden) = (config.box_head.pool, config.box_head.hidden);
         let linear = |name: &str, input: usize| {
             Linear::new(&init.child(name), input, hidden, Fill::KaimingUniform)
         };
-        Self {
-            fc6: linear("fc6", config.fpn_channels * pool * pool),
-            fc7: linear("fc7", hidden),
+        let (channels, convs) = (config.fpn_channels, config.box_head.convs);
+        let flat = channels * pool * pool;
+        if convs == 0 {
+            return Self::Linear(LinearBoxHead {
+                fc6: linear("fc6", flat),
+                fc7: linear("fc7", hidden),
+            });
+        }
+        let conv = |index: usize| {
+            let init = init.child(index);
+            let settings = ConvSettings {
+                bias: config.head_norm == NormKind::None,
+                ..ConvSettings::new(channels, channels, 3)
+            };
+            let norm = Norm::new(&init.child(1), channels, NormSettings::of_heads(config));
+            BoxHeadLayer::Conv((Conv2d::new(&init.child(0), settings), norm))
+        };
+        let mut layers: Vec<BoxHeadLayer> = (0..convs).map(conv).collect();
+        layers.push(BoxHeadLayer::Flatten(Flatten {}));
+        let name = (convs + 1).to_string();
+        layers.push(BoxHeadLayer::Linear(linear(&name, flat)));
+        Self::Convs(layers)
+    }
+
+    /// Pooled RoIs `[r, c, p, p]` -> `[r, hidden]`; `valid` is their valid mask `[r]` in training.
+    pub fn forward(&self, pooled: Tensor<4>, valid: Option<&Tensor<1>>) -> Tensor<2> {
+        match self {
+            Self::Linear(LinearBoxHead { fc6, fc7 }) => {
+                relu(fc7.forward(relu(fc6.forward(pooled.flatten(1, 3)))))
+            }
+            Self::Convs(layers) => {
+                let x = layers.iter().fold(pooled, |x, layer| match layer {
+                    BoxHeadLayer::Conv((conv, norm)) => conv_norm_of_rois((conv, norm), x, valid),
+                    BoxHeadLayer::Flatten(_) | BoxHeadLayer::Linear(_) => x,
+                });
+                layers.iter().fold(x.flatten(1, 3), |x, layer| match layer {
+                    BoxHeadLayer::Linear(linear) => relu(linear.forward(x)),
+                    BoxHeadLayer::Conv(_) | BoxHeadLayer::Flatten(_) => x,
+                })
+            }
         }
     }
 
-    /// Pooled RoIs `[r, c, p, p]` -> `[r, hidden]`.
-    pub fn forward(&self, pooled: Tensor<4>) -> Tensor<2> {
-        let [r, c, h, w] = pooled.dims();
-        let x = relu(self.fc6.forward(pooled.reshape([r, c * h * w])));
-        relu(self.fc7.forward(x))
-    }
-
     /// Counts the activations of `rois` RoIs.
-    pub(crate) fn count(&self, memory: &mut Activations, rois: u64) {
-        let [hidden, pooled] = self.fc6.weight.dims().map(|length| length as u64);
-        // Pooled features and their copy; both layers and their ReLUs.
-        memory.add(rois * pooled, 2 * memory.bytes, true);
-        memory.add(rois * hidden, 4 * memory.bytes, true);
+    pub(crate) fn count(&self, memory: &mut Activations, rois: u64, config: &ModelConfig) {
+        let cells = rois * (config.box_head.pool * config.box_head.pool) as u64;
+        // Pooled features and their copy.
+        memory.add(cells * config.fpn_channels as u64, 2 * memory.bytes, true);
+        let hidden = rois * config.box_head.hidden as u64;
+        match self {
+            // Both layers and their ReLUs.
+            Self::Linear(_) => memory.add(hidden, 4 * memory.bytes, true),
+            Self::Convs(layers) => {
+                for layer in layers {
+                    match layer {
+                        BoxHeadLayer::Conv((conv, norm)) => {
+                            count_conv_norm(memory, conv, norm, cells, true);
+                        }
+                        BoxHeadLayer::Flatten(_) => {}
+                        BoxHeadLayer::Linear(_) => memory.add(hidden, 2 * memory.bytes, true),
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use crate::config::{ModelConfig, NormKind};
 use crate::model::init::{Fill, Init};
 use crate::model::layers::{Conv2d, ConvSettings, full};
 use crate::model::memory::{Activations, FLOAT};
-use crate::model::norm::{Norm, NormSettings, conv_norm, count_conv_norm};
+use crate::model::norm::{Norm, NormSettings, conv_norm_of_rois, count_conv_norm};
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, TensorData};
 use mrcnn_kernels::{ConvParams, conv2d};
@@ -29,10 +29,15 @@ pub(crate) fn new_mask_head(init: &Init<'_>, config: &ModelConfig) -> MaskHead {
     convs.map(block).collect()
 }
 
-/// Pooled RoIs `[r, c, p, p]` -> `[r, convs.last, p, p]`.
-pub(crate) fn mask_head_forward(head: &MaskHead, pooled: Tensor<4>) -> Tensor<4> {
-    head.iter()
-        .fold(pooled, |x, (conv, norm)| conv_norm(conv, norm, x, true))
+/// Pooled RoIs `[r, c, p, p]` -> `[r, convs.last, p, p]`; `valid` is their valid mask `[r]` in training.
+pub(crate) fn mask_head_forward(
+    head: &MaskHead,
+    pooled: Tensor<4>,
+    valid: Option<&Tensor<1>>,
+) -> Tensor<4> {
+    head.iter().fold(pooled, |x, (conv, norm)| {
+        conv_norm_of_rois((conv, norm), x, valid)
+    })
 }
 
 /// Counts the activations of both parts of the mask head for `objects` RoIs of `pool x pool` bins.

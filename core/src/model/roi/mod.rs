@@ -16,7 +16,7 @@ use mask_head::{MaskHead, MaskPredictor, count_mask_head, mask_head_forward, new
 /// Box and mask heads.
 #[derive(Module, Debug)]
 pub struct RoiHeads {
-    /// Two fully connected layers.
+    /// Fully connected layers, after convolutions if configured.
     pub box_head: BoxHead,
     /// Classes and box deltas.
     pub box_predictor: BoxPredictor,
@@ -38,12 +38,28 @@ impl RoiHeads {
     /// Pooled RoIs `[r, c, p, p]`, `p` of the box head -> class logits `[r, k]`, the background
     /// first, and box deltas `[r, 4k]`.
     pub fn boxes(&self, pooled: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
-        self.box_predictor.forward(self.box_head.forward(pooled))
+        self.boxes_of(pooled, None)
+    }
+
+    /// As [`Self::boxes`]; in training `valid` is the valid mask `[r]` of the RoIs, because padded slots must not count in
+    /// the statistics of batch norm.
+    pub(crate) fn boxes_of(
+        &self,
+        pooled: Tensor<4>,
+        valid: Option<&Tensor<1>>,
+    ) -> (Tensor<2>, Tensor<2>) {
+        self.box_predictor
+            .forward(self.box_head.forward(pooled, valid))
     }
 
     /// Pooled RoIs `[r, c, p, p]`, `p` of the mask head -> mask logits `[r, k, 2p, 2p]`.
     pub fn masks(&self, pooled: Tensor<4>) -> Tensor<4> {
-        let hidden = mask_head_forward(&self.mask_head, pooled);
+        self.masks_of(pooled, None)
+    }
+
+    /// As [`Self::masks`]; `valid` as in [`Self::boxes_of`].
+    pub(crate) fn masks_of(&self, pooled: Tensor<4>, valid: Option<&Tensor<1>>) -> Tensor<4> {
+        let hidden = mask_head_forward(&self.mask_head, pooled, valid);
         self.mask_predictor.forward(hidden)
     }
 
@@ -51,7 +67,7 @@ impl RoiHeads {
     pub(crate) fn count(&self, memory: &mut Activations, config: &ModelConfig) {
         let rois = config.roi.batch_per_image;
         let objects = (rois as f64 * config.roi.positive_fraction).ceil() as usize;
-        self.box_head.count(memory, rois as u64);
+        self.box_head.count(memory, rois as u64, config);
         let sizes = [objects, config.mask_head.pool];
         count_mask_head(memory, &self.mask_head, &self.mask_predictor, sizes);
     }

@@ -48,7 +48,9 @@ impl Rpn {
         };
         Self {
             head: RpnHead {
-                conv: vec![vec![conv("conv.0.0", channels, 3)]],
+                conv: (0..config.rpn.convs)
+                    .map(|index| vec![conv(&format!("conv.{index}.0"), channels, 3)])
+                    .collect(),
                 cls_logits: conv("cls_logits", anchors, 1),
                 bbox_pred: conv("bbox_pred", anchors * 4, 1),
             },
@@ -92,7 +94,7 @@ impl Rpn {
         }
     }
 
-    /// Counts the activations of an image: the hidden layer of each level.
+    /// Counts the activations of an image: the hidden layers of each level.
     pub(crate) fn count(&self, memory: &mut Activations, cells: &dyn Fn(usize) -> u64) {
         for conv in self.head.conv.iter().flatten() {
             for level in 0..5 {

@@ -55,13 +55,19 @@ pub fn losses(
     let samples = samples.on(&device);
     let [anchors, rois, objects] = counts.divisors(&device);
     let (objectness, rpn_box_reg) = rpn_losses(rpn, &samples.anchors, anchors);
-    let (logits, deltas) = model.box_head(&features.packed, &samples.rois.rois);
-    let (classifier, box_reg) = box_losses(logits, deltas, &samples.rois, rois);
-    let logits = model.mask_head(&features.packed, &samples.masks.rois);
+    let Samples {
+        rois: sampled,
+        masks,
+        ..
+    } = &samples;
+    let (logits, deltas) =
+        model.box_head_of_samples(&features.packed, &sampled.rois, &sampled.valid);
+    let (classifier, box_reg) = box_losses(logits, deltas, sampled, rois);
+    let logits = model.mask_head_of_samples(&features.packed, &masks.rois, &masks.valid);
     Losses {
         classifier,
         box_reg,
-        mask: mask_loss(logits, &samples.masks, objects),
+        mask: mask_loss(logits, masks, objects),
         objectness,
         rpn_box_reg,
     }

@@ -1,6 +1,6 @@
 //! Export of weights for torchvision.
 
-use crate::config::{Config, ImageConfig, ModelConfig, NormKind};
+use crate::config::{Backbone, Config, ImageConfig, ModelConfig, NormKind, RpnConfig};
 use crate::weights::error::WeightsError;
 use crate::weights::own::{Checkpoint, StoredAs, write_tensors};
 use std::collections::HashMap;
@@ -24,8 +24,8 @@ pub fn export_torchvision(
     if !matches!(model.norm, NormKind::FrozenBn | NormKind::BatchNorm) {
         return Err(unsupported("model.norm is not a batch norm"));
     }
-    if model.head_norm != NormKind::None {
-        return Err(unsupported("model.head_norm is not none"));
+    if model.head_norm == NormKind::GroupNorm {
+        return Err(unsupported("model.head_norm is group_norm"));
     }
     if model.num_classes == 0 {
         return Err(unsupported("it is a backbone without heads"));
@@ -38,11 +38,32 @@ pub fn export_torchvision(
     Ok(differences(&checkpoint.config))
 }
 
+/// The network in torchvision's words, if it is not `maskrcnn_resnet50_fpn` with another depth.
+fn architecture(model: &ModelConfig) -> Option<String> {
+    let has_norm = model.head_norm != NormKind::None;
+    let is_resnet = (model.groups, model.width_per_group) == (1, 64);
+    let heads = (model.rpn.convs, model.box_head.convs, has_norm);
+    match (heads, is_resnet) {
+        ((1, 0, false), true) => None,
+        ((2, 4, true), true) if model.backbone == Backbone::Resnet50 => {
+            Some("the network is maskrcnn_resnet50_fpn_v2".into())
+        }
+        _ => {
+            let norm = if has_norm { "BatchNorm2d" } else { "None" };
+            Some(format!(
+                "a ResNet with groups={} and width_per_group={}, RPNHead with conv_depth={}, {} convolutions in the box \
+                 head, norm_layer={norm} in the FPN, the box head and the mask head",
+                model.groups, model.width_per_group, model.rpn.convs, model.box_head.convs
+            ))
+        }
+    }
+}
+
 /// Settings that differ from torchvision's defaults.
 fn differences(config: &Config) -> Vec<String> {
     let (model, image) = (&config.model, &config.image);
     let (plain, plain_image) = (ModelConfig::default(), ImageConfig::default());
-    let mut differences = Vec::new();
+    let mut differences: Vec<String> = architecture(model).into_iter().collect();
     let mut note = |differs: bool, text: String| differences.extend(differs.then_some(text));
     note(
         model.num_classes != 91,
@@ -52,8 +73,12 @@ fn differences(config: &Config) -> Vec<String> {
         model.norm_eps != plain.norm_eps,
         format!("batch norm's eps = {}", model.norm_eps),
     );
+    let rpn = RpnConfig {
+        convs: plain.rpn.convs,
+        ..model.rpn.clone()
+    };
     note(
-        model.rpn != plain.rpn,
+        rpn != plain.rpn,
         "the RPN's settings differ: see the configuration".into(),
     );
     note(model.roi.aligned, "RoIAlign with aligned=True".into());

@@ -223,6 +223,10 @@ fn from_torchvision(
         model.norm_eps = 0.0;
         let note = "published COCO weights: batch norm adds 0 to the variance, as torchvision does";
         imported.notes.push(note.into());
+    } else if model.box_head.convs > 0 {
+        let note = "batch norm adds 1e-5 to the variance, as in maskrcnn_resnet50_fpn_v2; batch norm is imported frozen: \
+                    train it with model.norm=batch_norm and model.head_norm=batch_norm";
+        imported.notes.push(note.into());
     } else {
         let note = "batch norm adds 1e-5 to the variance; for a model that started from \
                     torchvision's COCO weights set model.norm_eps=0";
@@ -264,7 +268,12 @@ fn from_detectron2(
     config.model.rpn.round_anchors = false;
     config.model.roi.aligned = true;
     config.model.roi.sampling_ratio = 0;
-    let msra = (vec![103.53, 116.28, 123.675], vec![1.0; 3]);
+    // The ResNeXt of Detectron2's model zoo is not one of MSRA's.
+    let std = match config.model.groups {
+        1 => vec![1.0; 3],
+        _ => vec![57.375, 57.12, 58.395],
+    };
+    let msra = (vec![103.53, 116.28, 123.675], std);
     let known = pixels.remove("pixel_mean").zip(pixels.remove("pixel_std"));
     let stated = known.is_some();
     let (mean, std) = known.unwrap_or(msra);

@@ -7,13 +7,6 @@ use crate::weights::state::StateDict;
 /// shapes are torchvision's. Without detection heads, `num_classes` is 0.
 pub fn model_config(tensors: &StateDict) -> Result<ModelConfig, String> {
     let shapes = Shapes(tensors);
-    if shapes.has("roi_heads.box_head.0.0.weight") {
-        return Err(
-            "it has the box head of torchvision's v2 models (4 convolutions), which is not \
-             supported: use the weights of maskrcnn_resnet50_fpn"
-                .into(),
-        );
-    }
     let mut config = ModelConfig {
         backbone: shapes.backbone()?,
         width: shapes.get("backbone.body.conv1.weight", 4)?[0],
@@ -23,6 +16,7 @@ pub fn model_config(tensors: &StateDict) -> Result<ModelConfig, String> {
     if !shapes.has("backbone.body.bn1.running_var") {
         return Err("its backbone has no batch norm statistics".into());
     }
+    shapes.groups(&mut config)?;
     if !shapes.has("rpn.head.cls_logits.weight") {
         return Ok(config);
     }
@@ -35,9 +29,19 @@ pub fn model_config(tensors: &StateDict) -> Result<ModelConfig, String> {
         ));
     }
     config.num_classes = shapes.get("roi_heads.box_predictor.cls_score.weight", 2)?[0];
-    let fc6 = shapes.get("roi_heads.box_head.fc6.weight", 2)?;
-    config.box_head.hidden = fc6[0];
-    config.box_head.pool = (fc6[1] / config.fpn_channels.max(1)).isqrt();
+    config.rpn.convs = shapes.count(|index| format!("rpn.head.conv.{index}.0.weight"));
+    if shapes.has("backbone.fpn.inner_blocks.0.1.running_var") {
+        config.head_norm = NormKind::FrozenBn;
+    }
+    let convs = shapes.count(|index| format!("roi_heads.box_head.{index}.0.weight"));
+    let linear = match convs {
+        0 => "roi_heads.box_head.fc6.weight".to_string(),
+        convs => format!("roi_heads.box_head.{}.weight", convs + 1),
+    };
+    let linear = shapes.get(&linear, 2)?;
+    config.box_head.convs = convs;
+    config.box_head.hidden = linear[0];
+    config.box_head.pool = (linear[1] / config.fpn_channels.max(1)).isqrt();
     let convs = (0..).map(|index| format!("roi_heads.mask_head.{index}.0.weight"));
     config.mask_head.convs = convs
         .map_while(|name| Some(shapes.get(&name, 4).ok()?[0]))
@@ -65,12 +69,35 @@ impl Shapes<'_> {
         Ok(shape)
     }
 
+    /// The number of names from index 0 on that exist.
+    fn count(&self, name: impl Fn(usize) -> String) -> usize {
+        (0..).take_while(|&index| self.has(&name(index))).count()
+    }
+
+    /// Groups and their width, from the 3x3 convolution of the first bottleneck: `[inner, inner / groups, 3, 3]`.
+    fn groups(&self, config: &mut ModelConfig) -> Result<(), String> {
+        if config.backbone.expansion() == 1 {
+            return Ok(());
+        }
+        let name = "backbone.body.layer1.0.conv2.weight";
+        let &[inner, of_group, ..] = self.get(name, 4)? else {
+            return Err(format!("{name} does not have 4 dimensions"));
+        };
+        config.groups = inner / of_group.max(1);
+        config.width_per_group = of_group * 64 / config.width.max(1);
+        match config.inner_width(0) == inner {
+            true => Ok(()),
+            false => Err(format!(
+                "{name} has {inner} outputs and {of_group} inputs per group, which is not possible for a stem of {} \
+                 channels",
+                config.width
+            )),
+        }
+    }
+
     fn backbone(&self) -> Result<Backbone, String> {
         let blocks = [1, 2, 3, 4].map(|stage| {
-            let first = |block: &usize| {
-                self.has(&format!("backbone.body.layer{stage}.{block}.conv1.weight"))
-            };
-            (0..).take_while(first).count()
+            self.count(|block| format!("backbone.body.layer{stage}.{block}.conv1.weight"))
         });
         let bottleneck = self.has("backbone.body.layer1.0.conv3.weight");
         let known = [
