@@ -160,10 +160,15 @@ pub fn legacy(tensors: &[Named]) -> Vec<u8> {
     file
 }
 
-/// `pickle.dump({"model": {name: ndarray}, "__author__": ...})`.
+/// `pickle.dump({"model": {name: ndarray}, "__author__": ...})`, as Detectron2 writes it.
 pub fn arrays(tensors: &[Named]) -> Vec<u8> {
+    arrays_in("model", tensors)
+}
+
+/// As [`arrays`], with another key in place of "model"; Caffe2 writes "blobs".
+pub fn arrays_in(key: &str, tensors: &[Named]) -> Vec<u8> {
     let mut pickle = Pickle::default();
-    pickle.op(b'}').op(b'(').text("model").op(b'}').op(b'(');
+    pickle.op(b'}').op(b'(').text(key).op(b'}').op(b'(');
     for (name, shape, values) in tensors {
         pickle.text(name);
         pickle.global("numpy.core.multiarray", "_reconstruct");

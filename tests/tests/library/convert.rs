@@ -402,6 +402,79 @@ fn detectron2s_weights_and_settings_are_taken() {
     );
 }
 
+/// The backbones from which Detectron2 starts: batch norm without statistics, blue first.
+#[test]
+fn caffe2s_backbones_are_taken() {
+    let (resnet, _) = small();
+    let resnext = ModelConfig {
+        width: 16,
+        groups: 4,
+        width_per_group: 16,
+        ..resnet.clone()
+    };
+    for (config, in_1x1, std) in [(resnet, true, 1.0), (resnext, false, 58.395)] {
+        let model = MaskRcnn::new(&config, 0, &Device::flex());
+        let mut body = recipe::tensors(&model, 3);
+        body.retain(|name, _| name.starts_with("backbone.body."));
+        for (name, data) in &mut body {
+            let statistic = match name.rsplit('.').next() {
+                Some("running_mean") => 0.0f32,
+                Some("running_var") => 1.0,
+                _ => continue,
+            };
+            let shape = data.shape().to_vec();
+            *data = TensorData::new(vec![statistic; data.num_elements()], shape);
+        }
+        let mut stored = body.clone();
+        stored.retain(|name, _| !name.contains("running_"));
+        let mut theirs = named(&stored, caffe2_name);
+        theirs.push(("fc1000_w".into(), vec![1, 1], vec![1.0]));
+        theirs.push(("conv1_w_momentum".into(), vec![1], vec![1.0]));
+        let folder = tempfile::tempdir().expect("a folder");
+        let bytes = torch_file::arrays_in("blobs", &theirs);
+        let imported = read(&written(folder.path(), "R-50.pkl", &bytes));
+        assert_eq!(imported.format, Format::Backbone);
+        assert_same(&imported.checkpoint.tensors, &body);
+        assert_eq!(imported.ignored, ["conv1_w_momentum", "fc1000_w"]);
+        let found = imported.checkpoint.config;
+        assert_eq!(found.image.channels, ChannelOrder::Bgr);
+        assert!((found.image.std[0] * 255.0 - std).abs() < 1e-4);
+        assert_eq!(found.model.stride_in_1x1, in_1x1);
+        assert_eq!(found.model.groups, config.groups);
+    }
+}
+
+/// `backbone.body.layer1.0.bn2.bias` -> `res2_0_branch2b_bn_b`.
+fn caffe2_name(name: &str) -> String {
+    let parts: Vec<&str> = name.split('.').skip(2).collect();
+    let norm = |kind: &str| if kind == "weight" { "bn_s" } else { "bn_b" };
+    match parts[..] {
+        ["conv1", _] => "conv1_w".into(),
+        ["bn1", kind] => format!("res_conv1_{}", norm(kind)),
+        [stage, block, "downsample", "0", _] => {
+            format!("res{}_{block}_branch1_w", stage_of(stage))
+        }
+        [stage, block, "downsample", _, kind] => {
+            format!("res{}_{block}_branch1_{}", stage_of(stage), norm(kind))
+        }
+        [stage, block, layer, kind] => {
+            let (layer, number) = layer.split_at(layer.len() - 1);
+            let letter = ["a", "b", "c"][number.parse::<usize>().expect("a number") - 1];
+            let kind = if layer == "conv" { "w" } else { norm(kind) };
+            format!("res{}_{block}_branch2{letter}_{kind}", stage_of(stage))
+        }
+        _ => panic!("{name}"),
+    }
+}
+
+/// `layer1` -> 2.
+fn stage_of(layer: &str) -> usize {
+    1 + layer
+        .trim_start_matches("layer")
+        .parse::<usize>()
+        .expect("a stage")
+}
+
 /// Our tensors as the reference system stores them.
 fn tensorflow_variable((name, shape, values): Named) -> Named {
     let name = tensorflow_name(&name);

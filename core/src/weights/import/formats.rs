@@ -1,72 +1,19 @@
 //! Conversion of weights of any supported system to ours.
 
-use super::detectron2_config::Detectron2Config;
+use super::imported::{Format, ImportOptions, Imported, imported, named};
+use super::of_detectron2::{from_caffe2, from_detectron2};
 use super::tensorflow::{self, Bundle};
 use super::torch::{self, Contents};
-use super::{classes, infer, names_detectron2, names_tensorflow, names_torchvision, prefix};
+use super::{names_caffe2, names_tensorflow, names_torchvision, prefix};
 use crate::budget::excerpt;
-use crate::config::{Backbone, ChannelOrder, Config};
-use crate::data::Classes;
+use crate::config::Backbone;
 use crate::weights::error::WeightsError;
 use crate::weights::own::{self, Checkpoint};
 use crate::weights::state::StateDict;
 use burn::tensor::TensorData;
-use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-
-/// System that wrote the weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// This crate: `mrcnn-cli train` or `convert`.
-    Own,
-    /// torchvision's detection models.
-    Torchvision,
-    /// A classification ResNet with torchvision's names: a backbone.
-    Backbone,
-    /// Detectron2.
-    Detectron2,
-    /// The reference system, or its pre-trained ResNets.
-    TensorFlow,
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Own => "mrcnn",
-            Self::Torchvision => "torchvision detection",
-            Self::Backbone => "torchvision classification (a backbone)",
-            Self::Detectron2 => "Detectron2",
-            Self::TensorFlow => "TensorFlow checkpoint of the reference system",
-        })
-    }
-}
-
-/// Information that a file lacks.
-#[derive(Clone, Debug, Default)]
-pub struct ImportOptions {
-    /// The classes, if they are not COCO's.
-    pub classes: Option<Classes>,
-    /// The prefix of the model's names in a file that has several models, e.g. `ema_model.`.
-    pub prefix: Option<String>,
-    /// The configuration of a Detectron2 model, if it is not one of the model zoo.
-    pub detectron2: Option<Detectron2Config>,
-}
-
-/// Imported weights, with notes about the import.
-#[derive(Clone, Debug)]
-pub struct Imported {
-    /// The weights, with the configuration that reproduces their results.
-    pub checkpoint: Checkpoint,
-    /// The system that wrote them.
-    pub format: Format,
-    /// Entries of the file that are not weights of the network.
-    pub ignored: Vec<String>,
-    /// Assumptions, for the user.
-    pub notes: Vec<String>,
-}
 
 /// Reads weights of any supported system; a TensorFlow checkpoint by its prefix or any of its files.
 ///
@@ -182,6 +129,8 @@ fn from_names(contents: Contents, options: &ImportOptions) -> Result<Imported, S
         from_torchvision(tensors, ignored, options)
     } else if has("layer1.0.conv1.weight") {
         from_classification(tensors, ignored)
+    } else if tensors.keys().any(|name| names_caffe2::is_known(name)) {
+        from_caffe2(tensors, ignored)
     } else {
         Err(unknown(&tensors))
     }?;
@@ -246,70 +195,6 @@ fn from_classification(tensors: StateDict, mut ignored: Vec<String>) -> Result<I
     imported(Format::Backbone, body, ignored, &ImportOptions::default())
 }
 
-fn from_detectron2(
-    tensors: StateDict,
-    mut ignored: Vec<String>,
-    options: &ImportOptions,
-) -> Result<Imported, String> {
-    let mut renamed = StateDict::new();
-    let mut pixels = BTreeMap::new();
-    for (name, data) in tensors {
-        match names_detectron2::rename(&name) {
-            Some(ours) => drop(renamed.insert(ours, data)),
-            None if name == "pixel_mean" || name == "pixel_std" => {
-                pixels.insert(name, data.iter::<f32>().collect::<Vec<f32>>());
-            }
-            None => ignored.push(name),
-        }
-    }
-    names_detectron2::background_first(&mut renamed);
-    let mut imported = imported(Format::Detectron2, renamed, ignored, options)?;
-    let config = &mut imported.checkpoint.config;
-    config.model.rpn.round_anchors = false;
-    config.model.roi.aligned = true;
-    config.model.roi.sampling_ratio = 0;
-    // The ResNeXt of Detectron2's model zoo is not one of MSRA's.
-    let std = match config.model.groups {
-        1 => vec![1.0; 3],
-        _ => vec![57.375, 57.12, 58.395],
-    };
-    let msra = (vec![103.53, 116.28, 123.675], std);
-    let known = pixels.remove("pixel_mean").zip(pixels.remove("pixel_std"));
-    let stated = known.is_some();
-    let (mean, std) = known.unwrap_or(msra);
-    let (&[m0, m1, m2], &[s0, s1, s2]) = (mean.as_slice(), std.as_slice()) else {
-        return Err("pixel_mean or pixel_std does not have 3 values".into());
-    };
-    // Red is the brightest channel of COCO: the order of the mean is the order of the channels.
-    let bgr = m0 < m2;
-    let rgb = |v: [f32; 3]| if bgr { [v[2], v[1], v[0]] } else { v }.map(|v| v / 255.0);
-    config.image.mean = rgb([m0, m1, m2]);
-    config.image.std = rgb([s0, s1, s2]);
-    config.image.channels = if bgr {
-        ChannelOrder::Bgr
-    } else {
-        ChannelOrder::Rgb
-    };
-    // The MSRA backbones have a standard deviation of 1; those of torchvision have another one.
-    config.model.stride_in_1x1 = s0 == 1.0;
-    if let Some(theirs) = &options.detectron2 {
-        theirs.apply(config)?;
-        return Ok(imported);
-    }
-    imported.notes.push(format!(
-        "{} {} channel order, stride in the {} convolution; for another model give its config.yaml with \
-         --detectron2-config",
-        if stated {
-            "by its pixel_mean and pixel_std:"
-        } else {
-            "as in Detectron2's model zoo:"
-        },
-        if bgr { "BGR" } else { "RGB" },
-        if s0 == 1.0 { "1x1" } else { "3x3" },
-    ));
-    Ok(imported)
-}
-
 fn from_tensorflow(prefix: &Path, options: &ImportOptions) -> Result<Imported, String> {
     let bundle = Bundle::open(prefix)?;
     let convs = bundle.entries.keys().filter(|name| {
@@ -357,58 +242,6 @@ fn from_tensorflow(prefix: &Path, options: &ImportOptions) -> Result<Imported, S
 
 /// Side of the box head's pooled RoIs in the reference system.
 const BOX_POOL: usize = 7;
-
-/// Tensors with our names and the configuration inferred from their shapes.
-fn imported(
-    format: Format,
-    tensors: StateDict,
-    ignored: Vec<String>,
-    options: &ImportOptions,
-) -> Result<Imported, String> {
-    // Dimensions without data would become those of the network.
-    if let Some((name, data)) = tensors.iter().find(|(_, data)| data.shape().contains(&0)) {
-        return Err(format!(
-            "{name} has the shape {:?}: it is empty",
-            data.shape()
-        ));
-    }
-    let config = Config {
-        model: infer::model_config(&tensors)?,
-        ..Config::default()
-    };
-    let classes = match config.model.num_classes {
-        0 => Classes::default(),
-        count => named(count, options)?,
-    };
-    Ok(Imported {
-        checkpoint: Checkpoint {
-            config,
-            classes,
-            training: None,
-            tensors,
-        },
-        format,
-        ignored,
-        notes: Vec::new(),
-    })
-}
-
-/// The given classes, or COCO's if their number is that of a COCO model.
-fn named(count: usize, options: &ImportOptions) -> Result<Classes, String> {
-    match &options.classes {
-        Some(given) if given.len() + 1 == count => Ok(given.clone()),
-        Some(given) => Err(format!(
-            "it has {} classes without the background, but {} names are given",
-            count - 1,
-            given.len()
-        )),
-        None => Ok(match count {
-            91 => classes::coco_91(),
-            81 => classes::coco_80(),
-            other => classes::numbered(other - 1),
-        }),
-    }
-}
 
 #[cfg(test)]
 mod tests {

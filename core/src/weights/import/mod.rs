@@ -3,7 +3,7 @@
 //! | from | files |
 //! |---|---|
 //! | torchvision `maskrcnn_resnet*_fpn`, classification ResNets | `.pth` (any age), `.safetensors` |
-//! | Detectron2 Mask R-CNN, FPN | `.pkl`, `.pth` |
+//! | Detectron2 Mask R-CNN, FPN; its backbones `R-50`, `R-101`, `X-101-32x8d` | `.pkl`, `.pth` |
 //! | the reference system, `resnet-nhwc-*` | `PREFIX.index`, `PREFIX.data-*` |
 //! | this crate | `.safetensors` |
 //!
@@ -16,10 +16,13 @@ mod export;
 mod formats;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod imported;
 mod infer;
+mod names_caffe2;
 mod names_detectron2;
 mod names_tensorflow;
 mod names_torchvision;
+mod of_detectron2;
 mod pickle;
 mod pickle_calls;
 mod prefix;
@@ -31,4 +34,5 @@ mod views;
 pub use classes::{coco_80, coco_91, numbered};
 pub use detectron2_config::Detectron2Config;
 pub use export::export_torchvision;
-pub use formats::{Format, ImportOptions, Imported, import};
+pub use formats::import;
+pub use imported::{Format, ImportOptions, Imported};

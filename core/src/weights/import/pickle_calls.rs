@@ -294,7 +294,7 @@ impl<'a> Pickle<'a> {
     /// or `model_state_dict`.
     pub fn state_dict(&self) -> Result<Vec<(&str, &Object<'a>)>, String> {
         let mut dict = self.root;
-        for key in ["model", "state_dict", "model_state_dict"] {
+        for key in ["model", "state_dict", "model_state_dict", "blobs"] {
             let inner = self.get(self.root, key);
             if let Some(inner) = inner.filter(|&v| matches!(self.object(v), Some(Object::Dict(_))))
             {
