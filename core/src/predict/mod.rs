@@ -2,14 +2,13 @@
 
 mod builder;
 mod error;
-mod polygon;
 mod prediction;
 mod predictor;
 mod stages;
 
+pub use crate::detection::{Corner, Point, Polygon};
 pub use builder::{PredictorBuilder, WeightsSource};
 pub use error::PredictError;
-pub use polygon::{Corner, Polygon};
 pub use prediction::{Object, Prediction};
 pub use predictor::Predictor;
 #[cfg(feature = "train")]
