@@ -1,5 +1,9 @@
 //! Arguments of `mrcnn-cli predict`.
 
+use super::draw::DrawArgs;
+use super::filter::FilterArgs;
+use super::save::Form;
+use super::video::VideoArgs;
 use crate::shared::{ModelArgs, PrintFormat};
 use clap::Args;
 use std::ffi::OsString;
@@ -8,7 +12,8 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PredictArgs {
-    /// Images, folders of images, datasets, or patterns such as 'photos/**/*.jpg'
+    /// Images, folders of images, datasets, patterns such as 'photos/**/*.jpg', videos, or - for an image from standard
+    /// input
     #[arg(required = true, value_name = "IMAGES")]
     pub images: Vec<OsString>,
     /// Split of a dataset; by default val, or the only one
@@ -23,15 +28,30 @@ pub struct PredictArgs {
     /// Weights of `train` or `convert`, or any that `convert` reads; by default the newest best.safetensors under runs/
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
-    /// Folder for the overlays, detections.json and images.json; a number is appended if it exists
+    /// Folder for the results; a number is appended if it exists
     #[arg(long, value_name = "DIR", default_value = "runs/predict")]
     pub out: PathBuf,
     /// Score threshold: detections with a lower score are left out
     #[arg(long, default_value_t = 0.5)]
     pub score: f32,
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// Results to write, separated by commas. detections.json (COCO results) and images.json are always written
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMS",
+        value_delimiter = ',',
+        default_value = "overlay"
+    )]
+    pub save: Vec<Form>,
     /// What is printed; the files are written in any case
     #[arg(long, value_enum, default_value = "table")]
     pub format: PrintFormat,
+    #[command(flatten)]
+    pub drawing: DrawArgs,
+    #[command(flatten)]
+    pub video: VideoArgs,
     #[command(flatten)]
     pub model: ModelArgs,
 }
@@ -42,4 +62,9 @@ Examples:
   mrcnn-cli predict photos 'more/**/*.png' --weights best.safetensors --score 0.7
   mrcnn-cli predict photo.jpg --set image.min_size=400 --backend wgpu
   mrcnn-cli predict shapes --split val --weights best.safetensors --score 0.05
+  mrcnn-cli predict photos --classes cat,dog --area 400.. --max-detections 20
+  mrcnn-cli predict photos --save coco-dataset,labelme,csv   # to correct in CVAT, Label Studio or labelme
+  mrcnn-cli predict photos --draw contours,labels --color instance
+  mrcnn-cli predict clip.mp4 --stride 2 --start 0:30 --end 1:00   # needs ffmpeg
+  curl -s https://example.com/photo.jpg | mrcnn-cli predict -
   mrcnn-cli predict photo.jpg --format json | jq '.[].bbox'";

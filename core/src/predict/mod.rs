@@ -2,6 +2,7 @@
 
 mod builder;
 mod error;
+mod export;
 mod prediction;
 mod predictor;
 mod stages;
@@ -9,6 +10,7 @@ mod stages;
 pub use crate::detection::{Corner, Point, Polygon};
 pub use builder::{PredictorBuilder, WeightsSource};
 pub use error::PredictError;
+pub use export::{CSV_HEADER, CocoImage, EDIT_TOLERANCE, coco_dataset, csv_rows, yolo_data_yaml};
 pub use prediction::{Object, Prediction};
 pub use predictor::Predictor;
 #[cfg(feature = "train")]
