@@ -1,5 +1,6 @@
 //! Finds the images for `predict`, with their ids if they belong to a dataset.
 
+use super::input::Input;
 use anyhow::{Context, Result, bail};
 use mrcnn_core::data::{
     Classes, DataError, Dataset, LeftOut, OnProblem, Split, find_split, find_splits, printable,
@@ -10,21 +11,14 @@ use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// An image to predict.
-#[derive(Clone, Debug)]
-pub struct Input {
-    pub path: PathBuf,
-    pub image_id: u64,
-    /// Name of the image in the results.
-    pub file_name: String,
-}
-
 /// Everything to predict.
 #[derive(Default)]
 pub struct Inputs {
     pub images: Vec<Input>,
     /// The classes of the dataset to which the images belong.
     pub classes: Option<Classes>,
+    /// Videos that are given by name or pattern.
+    pub videos: Vec<PathBuf>,
     /// Notes about files that are not read.
     pub notes: Vec<String>,
     /// Images of the dataset that cannot be used.
@@ -32,6 +26,11 @@ pub struct Inputs {
     skipped: BTreeMap<String, Vec<PathBuf>>,
     folders: Vec<PathBuf>,
 }
+
+/// Extensions of files that are read as videos.
+const VIDEOS: [&str; 12] = [
+    "mp4", "mov", "mkv", "avi", "webm", "m4v", "mpg", "mpeg", "wmv", "flv", "ts", "3gp",
+];
 
 /// Files that commonly lie beside images.
 const COMPANIONS: [&str; 9] = [
@@ -43,8 +42,10 @@ pub fn find(arguments: &[OsString], split: Option<&str>, recursive: bool) -> Res
     let mut inputs = Inputs::default();
     for argument in arguments {
         let path = Path::new(argument);
-        let before = inputs.images.len();
-        if path.is_dir() {
+        let before = inputs.images.len() + inputs.videos.len();
+        if argument == "-" {
+            inputs.add_stdin()?;
+        } else if path.is_dir() {
             match dataset_of(path, split)? {
                 Some((dataset, from)) => inputs.add_dataset(dataset, &from)?,
                 None => inputs.add_folder(path, recursive)?,
@@ -54,7 +55,7 @@ pub fn find(arguments: &[OsString], split: Option<&str>, recursive: bool) -> Res
         } else {
             inputs.add_pattern(argument)?;
         }
-        if inputs.images.len() == before {
+        if inputs.images.len() + inputs.videos.len() == before {
             inputs.note_skipped();
             let notes = inputs.notes.join("; ");
             let notes = if notes.is_empty() {
@@ -63,7 +64,7 @@ pub fn find(arguments: &[OsString], split: Option<&str>, recursive: bool) -> Res
                 format!(" ({notes})")
             };
             bail!(
-                "{}: no such file, no image in it, no match{notes}; PNG, JPEG, WebP, TIFF and BMP are read",
+                "{}: no such file, no image in it, no match{notes}; PNG, JPEG, WebP, TIFF and BMP are read, and videos if ffmpeg is installed",
                 printable(&argument.to_string_lossy())
             );
         }
@@ -142,11 +143,29 @@ impl Inputs {
     }
 
     fn add_file(&mut self, path: PathBuf) {
+        if has_extension(&path, &VIDEOS) {
+            return self.videos.push(path);
+        }
         self.images.push(Input {
             image_id: self.next_id(),
             file_name: path.to_string_lossy().into_owned(),
             path,
+            is_file: true,
         });
+    }
+
+    /// The image that another program writes to this one.
+    fn add_stdin(&mut self) -> Result<()> {
+        if self.images.iter().any(|image| !image.is_file) {
+            bail!("- is given twice, but standard input can be read once; give it once");
+        }
+        self.images.push(Input {
+            image_id: self.next_id(),
+            file_name: "stdin".into(),
+            path: "stdin".into(),
+            is_file: false,
+        });
+        Ok(())
     }
 
     fn add_dataset(&mut self, dataset: Dataset, annotations: &Path) -> Result<()> {
@@ -166,6 +185,7 @@ impl Inputs {
             path: sample.path,
             image_id: sample.image_id,
             file_name: sample.file_name,
+            is_file: true,
         });
         self.images.extend(images);
         Ok(())
@@ -214,7 +234,9 @@ impl Inputs {
         let mut paths: Vec<PathBuf> = matches.filter_map(Result::ok).collect();
         paths.sort();
         for path in paths {
-            if path.is_file() && (has_extension(&path, &EXTENSIONS) || is_image(&path)) {
+            let is_video = has_extension(&path, &VIDEOS);
+            if path.is_file() && (is_video || has_extension(&path, &EXTENSIONS) || is_image(&path))
+            {
                 self.add_file(path);
             }
         }
@@ -224,8 +246,12 @@ impl Inputs {
     fn note_skipped(&mut self) {
         for (extension, paths) in std::mem::take(&mut self.skipped) {
             let first = printable(&paths[0].to_string_lossy());
+            let fix = match has_extension(&paths[0], &VIDEOS) {
+                true => "; give videos by name or pattern",
+                false => "",
+            };
             self.notes.push(format!(
-                "{} files {extension} are not read, such as {first}",
+                "{} files {extension} are not read, such as {first}{fix}",
                 paths.len()
             ));
         }

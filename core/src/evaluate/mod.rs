@@ -187,7 +187,11 @@ fn predict_all(
 /// Detections with a lower score are not drawn.
 const DRAWN_SCORE: f32 = 0.5;
 
-/// An image of a dataset side by side with itself: with its ground truth, and with the confident detections.
+/// Images with a shorter side of less than half of this many pixels are enlarged.
+const DRAWN_SIDE: u32 = 480;
+
+/// An image of a dataset side by side with itself: with its ground truth, and with the confident detections. Small
+/// images are enlarged by 2 or 3.
 pub fn ground_truth_and_prediction(
     sample: &Sample,
     detections: &[Detection],
@@ -201,12 +205,18 @@ pub fn ground_truth_and_prediction(
         .filter(|d| d.score >= DRAWN_SCORE)
         .cloned()
         .collect();
-    let without_scores = OverlayOptions {
-        scores: false,
+    // Labels of small images would cover them.
+    let shorter = image.width().min(image.height()).max(1);
+    let with_scores = OverlayOptions {
+        zoom: (DRAWN_SIDE / shorter).clamp(1, 3),
         ..OverlayOptions::default()
     };
+    let without_scores = OverlayOptions {
+        scores: false,
+        ..with_scores.clone()
+    };
     let truth = draw(&image, &truth, &names, &without_scores);
-    let predicted = draw(&image, &confident, &names, &OverlayOptions::default());
+    let predicted = draw(&image, &confident, &names, &with_scores);
     Ok(side_by_side(&[
         ("ground truth", &truth),
         ("prediction", &predicted),

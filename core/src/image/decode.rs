@@ -77,7 +77,19 @@ pub fn decode(path: impl AsRef<Path>) -> Result<RgbImage, DecodeError> {
 /// JPEGs that end early although they have an end marker.
 pub fn decode_with(path: impl AsRef<Path>, depth: Depth) -> Result<Decoded, DecodeError> {
     let path = path.as_ref();
-    let mut file = open(path)?;
+    decode_whole(open(path)?, path, depth)
+}
+
+/// As [`decode_with`], from memory; `name` is the file's name in errors.
+pub fn decode_bytes_with(bytes: &[u8], name: &Path, depth: Depth) -> Result<Decoded, DecodeError> {
+    decode_whole(Cursor::new(bytes), name, depth)
+}
+
+fn decode_whole(
+    mut file: impl BufRead + Seek,
+    path: &Path,
+    depth: Depth,
+) -> Result<Decoded, DecodeError> {
     let has_more = frames::has_more(&mut file);
     file.rewind().map_err(|source| DecodeError::Io {
         path: path.into(),

@@ -2,16 +2,17 @@
 
 mod builder;
 mod error;
-mod polygon;
+mod export;
 mod prediction;
 mod predictor;
 mod stages;
 mod tiles;
 
+pub use crate::detection::{Corner, Point, Polygon};
 pub use crate::weights::WeightsSource;
 pub use builder::PredictorBuilder;
 pub use error::PredictError;
-pub use polygon::{Corner, Polygon};
+pub use export::{CSV_HEADER, CocoImage, EDIT_TOLERANCE, coco_dataset, csv_rows, yolo_data_yaml};
 pub use prediction::{Object, Prediction};
 pub use predictor::Predictor;
 #[cfg(feature = "train")]

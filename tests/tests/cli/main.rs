@@ -19,6 +19,7 @@ mod run;
 mod run_folder;
 mod signals;
 mod stopping;
+mod video;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -2,6 +2,7 @@
 
 mod data;
 mod predict;
+mod saved;
 mod tools;
 mod train;
 

@@ -1,6 +1,7 @@
 //! The options of `eval` and `predict`.
 
 use super::{Table, is_offline, json, text};
+use crate::video::{has_ffmpeg, lines, render_clip, streams};
 use crate::{cli, cli_error, cli_ok, render_shapes, shown};
 use std::path::Path;
 
@@ -145,7 +146,213 @@ fn images(at: &Path, out: &str) -> Vec<serde_json::Value> {
     images.as_array().expect("a list").clone()
 }
 
+/// Every detection of the base run, with the name of a class of which there are some.
+fn some_class(at: &Path, out: &str) -> (Vec<serde_json::Value>, u64, String) {
+    let all = detections(at, out, &[]);
+    let id = all[0]["category_id"].as_u64().expect("an id");
+    let dataset = json(&at.join("shapes/annotations/instances_val.json"));
+    let categories = dataset["categories"].as_array().expect("a list");
+    let category = categories.iter().find(|category| category["id"] == id);
+    let name = category.expect("the class")["name"]
+        .as_str()
+        .expect("a name");
+    (all, id, name.to_string())
+}
+
+/// Numbers of the predicted frames of a video of 20.
+fn frames(at: &Path, out: &str, more: &[&str]) -> Vec<u64> {
+    if !at.join("clip.mp4").exists() {
+        render_clip(&at.join("clip.mp4"), 2);
+    }
+    let out_arg = format!("--out={out}");
+    let args = [
+        "predict",
+        "clip.mp4",
+        "--backend=cpu",
+        "--weights=base/last.safetensors",
+    ];
+    cli_ok(at, &[&args[..], &[&out_arg], more].concat());
+    let lines = lines(&at.join(out).join("0001_clip.jsonl"));
+    lines
+        .iter()
+        .filter_map(|line| line["frame"].as_u64())
+        .collect()
+}
+
+/// The overlay of the first validation image, with further arguments.
+fn overlay(at: &Path, out: &str, more: &[&str]) -> Vec<u8> {
+    detections(at, out, more);
+    let path = at.join(out).join("0001_000000.png");
+    let image = image::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    image.into_rgb8().into_raw()
+}
+
 pub const PREDICT: Table = &[
+    ("--classes", |at| {
+        let (mut wanted, id, name) = some_class(at, "every-class");
+        let found = detections(at, "one-class", &[&format!("--classes={name}")]);
+        wanted.retain(|record| record["category_id"] == id);
+        assert_eq!(found, wanted);
+        let args = [
+            "predict",
+            "shapes/val",
+            "--backend=cpu",
+            "--classes=zebra",
+            "--out=zebra",
+        ];
+        let args = [&args[..], &["--weights=base/last.safetensors"]].concat();
+        let error = cli_error(at, &args);
+        assert!(
+            error.contains("--classes zebra") && error.contains(&name),
+            "{error}"
+        );
+        assert!(!at.join("zebra").exists());
+    }),
+    ("--tile", |at| {
+        // One object that is larger than a tile, and one that no border cuts, are found once each by the tests of the
+        // library. Here: as many tiles as fit, and each image has results.
+        let whole = detections(at, "untiled", &["--tile=0"]);
+        assert_eq!(whole, detections(at, "large-tiles", &["--tile=4000"]));
+        let tiled = detections(at, "tiled", &["--tile=64", "--overlap=0.25"]);
+        assert!(tiled != whole && !tiled.is_empty());
+        let sizes = |found: &[serde_json::Value]| {
+            let sizes = found
+                .iter()
+                .map(|record| record["segmentation"]["size"].to_string());
+            sizes.collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(sizes(&tiled), sizes(&whole), "masks of whole images");
+        let args = [
+            "predict",
+            "shapes",
+            "--weights=base/last.safetensors",
+            "--tile=10",
+        ];
+        let error = cli_error(at, &args);
+        assert!(error.contains("tiles have at least 64 pixels"), "{error}");
+    }),
+    ("--overlap", |at| {
+        let [none, half] = ["0", "0.5"].map(|overlap| {
+            let args = ["--tile=64", &format!("--overlap={overlap}")];
+            detections(at, &format!("overlap-{overlap}"), &args)
+        });
+        assert!(none != half);
+        let args = [
+            "predict",
+            "shapes",
+            "--weights=base/last.safetensors",
+            "--tile=64",
+            "--overlap=0.9",
+        ];
+        let error = cli_error(at, &args);
+        assert!(error.contains("overlap by 0 to 0.5"), "{error}");
+    }),
+    ("--max-detections", |at| {
+        let all = detections(at, "no-limit", &[]);
+        let two = detections(at, "two", &["--max-detections=2"]);
+        let images: Vec<_> = images(at, "two");
+        assert!(
+            images.iter().all(|image| image["detections"] == 2),
+            "{images:?}"
+        );
+        let first = all
+            .iter()
+            .filter(|record| record["image_id"] == all[0]["image_id"])
+            .take(2);
+        assert_eq!(two[..2], first.cloned().collect::<Vec<_>>());
+    }),
+    ("--area", |at| {
+        detections(at, "any-area", &["--save=csv"]);
+        let areas = |out: &str| -> Vec<u64> {
+            let table = text(&at.join(out).join("detections.csv"));
+            let areas = table
+                .lines()
+                .skip(1)
+                .filter_map(|line| line.rsplit(',').next());
+            areas.map(|area| area.parse().expect("an area")).collect()
+        };
+        let mut sorted = areas("any-area");
+        sorted.sort();
+        let middle = sorted[sorted.len() / 2];
+        detections(at, "large", &["--save=csv", &format!("--area={middle}..")]);
+        let large = areas("large");
+        assert!(!large.is_empty() && large.iter().all(|&area| area >= middle));
+        assert_eq!(
+            large.len(),
+            sorted.iter().filter(|&&area| area >= middle).count()
+        );
+        let error = shown(&cli(at, &["predict", "shapes/val", "--area=9"]));
+        assert!(error.contains("100..5000"), "{error}");
+    }),
+    ("--save", super::saved::save),
+    ("--stride", |at| {
+        if !has_ffmpeg() {
+            return;
+        }
+        assert_eq!(frames(at, "strided", &["--stride=4"]), [0, 4, 8, 12, 16]);
+        let annotated = streams(&at.join("strided/0001_clip.mp4"));
+        assert_eq!(annotated["video"]["avg_frame_rate"], "5/2");
+    }),
+    ("--start", |at| {
+        if has_ffmpeg() {
+            assert_eq!(frames(at, "late", &["--start=1.5"]), [15, 16, 17, 18, 19]);
+        }
+    }),
+    ("--end", |at| {
+        if !has_ffmpeg() {
+            return;
+        }
+        assert_eq!(frames(at, "early", &["--end=0:00.3"]), [0, 1, 2]);
+        assert_eq!(frames(at, "part", &["--start=1", "--end=1.2"]), [10, 11]);
+        let args = [
+            "predict",
+            "clip.mp4",
+            "--start=1",
+            "--end=1",
+            "--backend=cpu",
+        ];
+        let args = [&args[..], &["--weights=base/last.safetensors"]].concat();
+        assert!(cli_error(at, &args).contains("the end must be after the start"));
+    }),
+    ("--draw", |at| {
+        let all = overlay(at, "drawn-all", &[]);
+        let parts = "--draw=boxes,masks,labels,contours,scores";
+        assert_eq!(overlay(at, "drawn-default", &[parts]), all);
+        let parts = ["boxes", "masks", "labels", "contours", "scores"];
+        let drawn: std::collections::BTreeSet<Vec<u8>> = parts
+            .iter()
+            .map(|part| overlay(at, &format!("drawn-{part}"), &[&format!("--draw={part}")]))
+            .collect();
+        assert_eq!(drawn.len(), parts.len());
+        assert!(!drawn.contains(&all));
+        let error = shown(&cli(at, &["predict", "shapes/val", "--draw=everything"]));
+        assert!(
+            error.contains("boxes, masks, labels, contours, scores"),
+            "{error}"
+        );
+    }),
+    ("--color", |at| {
+        let parts = "--draw=boxes";
+        let by_class = overlay(at, "by-class", &[parts, "--color=class"]);
+        assert_eq!(by_class, overlay(at, "by-default", &[parts]));
+        assert!(by_class != overlay(at, "by-instance", &[parts, "--color=instance"]));
+    }),
+    ("--font", |at| {
+        let args = [
+            "predict",
+            "shapes/val",
+            "--backend=cpu",
+            "--font=shapes/val/000000.png",
+        ];
+        let error = cli_error(at, &args);
+        assert!(
+            error.contains("--font shapes/val/000000.png") && error.contains(".ttf"),
+            "{error}"
+        );
+        let file = mrcnn_tests::root().join("core/src/image/font/DejaVuSansCondensed-Bold.ttf");
+        let font = format!("--font={}", file.display());
+        assert_eq!(overlay(at, "font", &[&font]), overlay(at, "embedded", &[]));
+    }),
     ("--split", |at| {
         let weights = "--weights=base/last.safetensors";
         let args = ["predict", "shapes", "--backend=cpu", weights, "--score=0"];

@@ -1,5 +1,11 @@
 //! Detections: boxes, labels, scores and masks.
 
+mod polygon;
+mod ring;
+
+pub use polygon::{Corner, Polygon};
+pub use ring::{Point, merge};
+
 use vernier_mask::Rle;
 
 /// One detected object, in pixels of the original image.

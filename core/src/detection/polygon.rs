@@ -3,7 +3,8 @@
 //! Existing crates were not used, because they smooth (marching squares lose or gain half a pixel, and thin parts),
 //! drop holes, or depend on a linear algebra library.
 
-use crate::detection::{Detection, MaskBitmap};
+use super::ring::{Point, join, simplify};
+use super::{Detection, MaskBitmap};
 
 /// A pixel corner: column and row, from 0 to the width and height of the image.
 pub type Corner = [u32; 2];
@@ -39,26 +40,14 @@ impl Polygon {
     /// COCO polygons have no holes. Each hole is joined to the outline by a cut without width that is traversed in both
     /// directions, so that the even-odd and the non-zero fill rules both leave the hole empty.
     pub fn to_coco(&self) -> Vec<f64> {
-        let mut rings = vec![self.exterior.clone()];
-        let mut holes: Vec<_> = self.holes.iter().map(|ring| from_top(ring)).collect();
-        holes.sort_by_key(|ring| ring[0][1]);
-        rings.extend(holes);
-        // Starting with the lowest hole: a hole is joined to a ring above it, which must not be joined itself yet.
-        for index in (1..rings.len()).rev() {
-            let hole = rings.remove(index);
-            let above = rings
-                .iter()
-                .enumerate()
-                .filter_map(|(ring, corners)| Some((ring, edge_above(corners, hole[0])?)))
-                .max_by_key(|(_, (_, row))| *row);
-            if let Some((ring, (start, row))) = above {
-                let cut = [hole[0][0], row];
-                let detour = [cut].into_iter().chain(hole.iter().copied());
-                let detour: Vec<Corner> = detour.chain([hole[0], cut]).collect();
-                rings[ring].splice(start + 1..start + 1, detour);
-            }
-        }
-        rings[0].iter().flatten().map(|&v| f64::from(v)).collect()
+        self.simplified(0.0).concat()
+    }
+
+    /// One ring with fewer points, for editing by hand: outlines are moved by at most `tolerance` pixels, and holes are
+    /// joined to the outline as in [`Self::to_coco`].
+    pub fn simplified(&self, tolerance: f64) -> Vec<Point> {
+        let holes = self.holes.iter().map(|ring| simplify(ring, tolerance));
+        join(simplify(&self.exterior, tolerance), holes.collect())
     }
 }
 
@@ -72,27 +61,11 @@ fn doubled_area(ring: &[Corner]) -> i64 {
     terms.sum()
 }
 
-/// The ring rotated to start at its top left corner.
-fn from_top(ring: &[Corner]) -> Vec<Corner> {
-    let mut ring = ring.to_vec();
-    let top = (0..ring.len()).min_by_key(|&i| (ring[i][1], ring[i][0]));
-    ring.rotate_left(top.unwrap_or_default());
-    ring
-}
-
-/// The lowest horizontal edge above the pixel to the lower right of a corner: the index of its first corner in the ring,
-/// and its row.
-fn edge_above(ring: &[Corner], [x, y]: Corner) -> Option<(usize, u32)> {
-    let next = ring.iter().cycle().skip(1);
-    ring.iter()
-        .zip(next)
-        .enumerate()
-        .filter(|(_, (a, b))| {
-            let covers = a[0].min(b[0]) <= x && x < a[0].max(b[0]);
-            a[1] == b[1] && a[1] < y && covers
-        })
-        .map(|(index, (a, _))| (index, a[1]))
-        .max_by_key(|(_, row)| *row)
+/// Index of the topmost corner of a ring, the left one of several.
+fn top(ring: &[Corner]) -> usize {
+    (0..ring.len())
+        .min_by_key(|&i| (ring[i][1], ring[i][0]))
+        .unwrap_or_default()
 }
 
 /// Traces pixel edges with the mask on the right-hand side.
@@ -177,7 +150,8 @@ impl<'a> Tracer<'a> {
         // The ring above a hole is its outline, or an earlier hole of the same outline.
         let mut outline: Vec<usize> = (0..self.rings.len()).collect();
         for &hole in &holes {
-            let [x, mut y] = from_top(&self.rings[hole])[0].map(i64::from);
+            let ring = &self.rings[hole];
+            let [x, mut y] = ring[top(ring)].map(i64::from);
             while self.is_set(x, y - 1) {
                 y -= 1;
             }
