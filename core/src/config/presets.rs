@@ -15,10 +15,7 @@ pub const PRESETS: [(&str, &str); 6] = [
         "r50_fpn_3x_coco",
         include_str!("../../configs/r50_fpn_3x_coco.toml"),
     ),
-    (
-        "r50_fpn_v2",
-        include_str!("../../configs/r50_fpn_v2.toml"),
-    ),
+    ("r50_fpn_v2", include_str!("../../configs/r50_fpn_v2.toml")),
     (
         "r50_fpn_reference",
         include_str!("../../configs/r50_fpn_reference.toml"),
