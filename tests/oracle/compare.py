@@ -252,6 +252,10 @@ def main():
         losses=1e-4 if on_cpu else 1e-3,
         change=5e-3 if on_cpu else 2e-2,
     )
+    if arguments.model == "v2":
+        # Statistics of the batch amplify rounding: torch's own f32 gradients differ from its f64 ones by up to 5.3e-2 of
+        # their norms on the photos of the golden values. About twice that; 2.8e-2 was measured on flex.
+        tolerance["change"] = 0.1
     if arguments.precision != "f32":
         # About twenty roundings in sequence, which also change the selection among similar proposals. Measured on
         # flex: 20 % of the detections have no match in bf16, 2 % in f16.
