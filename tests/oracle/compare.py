@@ -37,9 +37,9 @@ SAMPLING = dict(
     rpn_bg_iou_thresh=0.3,
     box_fg_iou_thresh=0.3,
     box_bg_iou_thresh=0.2,
-    rpn_batch_size_per_image=10**6,
+    rpn_batch_size_per_image=65536,
     rpn_positive_fraction=0.5,
-    box_batch_size_per_image=10**6,
+    box_batch_size_per_image=65536,
     box_positive_fraction=0.5,
     rpn_pre_nms_top_n_train=200,
     rpn_post_nms_top_n_train=1000,
@@ -52,8 +52,8 @@ SETTINGS = [
     "model.rpn.bg_iou=0.3",
     "model.roi.fg_iou=0.3",
     "model.roi.bg_iou=0.2",
-    "model.rpn.batch_per_image=1000000",
-    "model.roi.batch_per_image=1000000",
+    "model.rpn.batch_per_image=65536",
+    "model.roi.batch_per_image=65536",
     "model.roi.positive_fraction=0.5",
     "model.rpn.pre_nms_train=200",
     "model.rpn.post_nms_train=1000",
@@ -252,6 +252,10 @@ def main():
         losses=1e-4 if on_cpu else 1e-3,
         change=5e-3 if on_cpu else 2e-2,
     )
+    if arguments.model == "v2":
+        # Statistics of the batch amplify rounding: torch's own f32 gradients differ from its f64 ones by up to 5.3e-2 of
+        # their norms on the photos of the golden values. About twice that; 2.8e-2 was measured on flex.
+        tolerance["change"] = 0.1
     if arguments.precision != "f32":
         # About twenty roundings in sequence, which also change the selection among similar proposals. Measured on
         # flex: 20 % of the detections have no match in bf16, 2 % in f16.

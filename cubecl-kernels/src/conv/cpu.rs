@@ -51,8 +51,7 @@ pub fn conv2d(
     } = params;
     let weight = to_dtype_of(weight, &x);
     let [scale, bias] = [scale, bias].map(|it| it.map(|tensor| to_dtype_of(tensor, &x)));
-    let [n, c, h, w] = x.dims();
-    let [o, inputs, ..] = weight.dims();
+    let ([n, _, h, w], [o, ..]) = (x.dims(), weight.dims());
     assert!(stride > 0, "conv2d: the stride must be 1 or more");
     let scale = scale.unwrap_or_else(|| Tensor::ones([o], &x.device()));
     let bias = bias.unwrap_or_else(|| Tensor::zeros([o], &x.device()));

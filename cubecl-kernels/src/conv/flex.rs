@@ -130,7 +130,7 @@ pub(crate) fn scaled(gradient: FlexTensor, scale: FlexTensor) -> FlexTensor {
     gradient
 }
 
-pub(super) fn shape(
+fn shape(
     [images, inputs, outputs]: [usize; 3],
     size: [usize; 2],
     kernel: usize,

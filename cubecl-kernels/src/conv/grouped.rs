@@ -4,7 +4,6 @@
 //! The groups of ResNeXt have 4 to 64 channels, and the kernels compute eight output channels at a time. A block of two
 //! groups of four channels multiplies half of its values by zero, but uses the vectors of the kernels.
 
-use super::flex::shape;
 use crate::cpu_conv::{self, ConvShape, Epilogue, Output, Weights};
 use crate::cpu_memory::write;
 use crate::cpu_tasks::for_each_task;
@@ -79,7 +78,14 @@ impl Blocks {
     /// The convolution of a block of `images` images.
     fn shape(&self, images: usize, size: [usize; 2], stride: usize) -> ConvShape {
         let [inputs, outputs] = self.channels();
-        shape([images, inputs, outputs], size, self.taps.isqrt(), stride)
+        ConvShape {
+            images,
+            inputs,
+            outputs,
+            size,
+            kernel: self.taps.isqrt(),
+            stride,
+        }
     }
 
     /// Calls `work` with every image and block, on several threads.
@@ -97,7 +103,7 @@ impl Blocks {
     }
 }
 
-/// As [`super::flex::forward`], with weights `[o, c / groups, k, k]`; all tensors are contiguous.
+/// The convolution with weights `[o, c / groups, k, k]`, residual and ReLU; all tensors are contiguous.
 pub(super) fn forward(
     x: &FlexTensor,
     [weight, bias]: [&FlexTensor; 2],
@@ -137,7 +143,7 @@ pub(super) fn forward(
     })
 }
 
-/// As [`super::flex::input_gradient`], with `groups` groups.
+/// The gradient of an input of `size`, height and width, from `grad [n, o, h', w']`; all tensors are contiguous.
 pub(super) fn input_gradient(
     weight: &FlexTensor,
     scale: Option<&FlexTensor>,
@@ -168,7 +174,7 @@ pub(super) fn input_gradient(
     })
 }
 
-/// As [`super::flex::weight_gradient`], with `groups` groups: `[o, c / groups, k, k]`.
+/// The gradient of the scaled weights `[o, c / groups, kernel, kernel]`; all tensors are contiguous.
 pub(super) fn weight_gradient(
     x: &FlexTensor,
     grad: &FlexTensor,

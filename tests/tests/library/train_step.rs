@@ -250,15 +250,34 @@ fn equals_torchvision(golden: &Golden, model: &ModelConfig, allowed: f64, device
 /// with fused multiply-add, 1.7e-3 in the second step of another set without it. The losses of the RPN are not affected.
 #[test]
 fn three_steps_follow_torchs_sgd() {
-    three_steps_follow("train_step", r50());
+    let allowed = |name: &str, rois: usize, objects: usize| match name {
+        "loss_classifier" | "loss_box_reg" => 2.0 / rois as f64,
+        "loss_mask" => 2.0 / objects as f64,
+        _ => 1e-3,
+    };
+    steps_follow("train_step", r50(), 3, &allowed);
 }
 
+/// After one step torch's f32 losses differ from its f64 ones by 8.2e-3, 1.9e-2 and 1.3e-2 (classes, boxes, masks) and by
+/// 8.4e-4 in the RPN, because statistics of the batch amplify rounding; about twice that is allowed. The third step would
+/// compare rounding only.
 #[test]
-fn three_steps_of_v2_follow_torchs_sgd() {
-    three_steps_follow("train_step_v2", r50_v2());
+fn two_steps_of_v2_follow_torchs_sgd() {
+    let allowed = |name: &str, _, _| match name {
+        "loss_classifier" | "loss_box_reg" | "loss_mask" => 4e-2,
+        _ => 2e-3,
+    };
+    steps_follow("train_step_v2", r50_v2(), 2, &allowed);
 }
 
-fn three_steps_follow(name: &str, model: ModelConfig) {
+/// Compares the losses before each of `count` steps; `allowed` is the relative tolerance of a loss from the second step on,
+/// from its name and the numbers of RoIs and objects.
+fn steps_follow(
+    name: &str,
+    model: ModelConfig,
+    count: usize,
+    allowed: &dyn Fn(&str, usize, usize) -> f64,
+) {
     let Some(golden) = Golden::open(name) else {
         return;
     };
@@ -272,7 +291,8 @@ fn three_steps_follow(name: &str, model: ModelConfig) {
     let device = Device::flex().autodiff();
     let mut model = recipe::model(&config.model, seed(&golden.json), &device);
     let mut optimizer = Optimizer::new(&config.train);
-    for (step, wanted) in sgd["steps"].as_array().expect("steps").iter().enumerate() {
+    let steps = sgd["steps"].as_array().expect("steps").iter();
+    for (step, wanted) in steps.take(count).enumerate() {
         let stream = Stream::named("any", 0);
         let (losses, counts) = step_losses(&model, &batch, stream, &device);
         let [_, rois, objects] = counts.read().expect("counts");
@@ -281,11 +301,9 @@ fn three_steps_follow(name: &str, model: ModelConfig) {
             let wanted = wanted[name].as_f64().expect("a loss");
             let error = (found - wanted).abs() / wanted;
             println!("step {step} {name:>18}: {found:.6}, relative error {error:.1e}");
-            let allowed = match *name {
-                _ if step == 0 => 1e-4,
-                "loss_classifier" | "loss_box_reg" => 2.0 / rois as f64,
-                "loss_mask" => 2.0 / objects as f64,
-                _ => 1e-3,
+            let allowed = match step {
+                0 => 1e-4,
+                _ => allowed(name, rois, objects),
             };
             assert!(
                 error < allowed,
