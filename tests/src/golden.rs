@@ -1,5 +1,7 @@
 //! Reading of golden values.
 
+use mrcnn_core::image::RgbImage;
+use mrcnn_core::image::decode::decode;
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -9,6 +11,18 @@ use std::path::PathBuf;
 pub fn folder() -> PathBuf {
     let folder = std::env::var_os("MRCNN_GOLDEN").map_or("../shared/golden".into(), PathBuf::from);
     crate::root().join(folder)
+}
+
+/// A photo that golden values were computed from: the PNG beside them or, where that is missing, the JPEG file of the same
+/// name in the shared data that the PNG was decoded from.
+pub fn photo(file: &str) -> RgbImage {
+    let png = folder().join("images").join(file);
+    if png.is_file() {
+        return decode(&png).expect("a golden image");
+    }
+    let photos = crate::shared_data("coco_ccby").expect("the photos of the golden values");
+    let jpeg = photos.join("images").join(file).with_extension("jpg");
+    decode(&jpeg).unwrap_or_else(|error| panic!("{}: {error}", png.display()))
 }
 
 /// A stored tensor; integers and bytes are widened to f64, which holds them exactly.

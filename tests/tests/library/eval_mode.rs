@@ -8,14 +8,13 @@ use mrcnn_backends::BackendKind;
 use mrcnn_core::boxes::resize;
 use mrcnn_core::config::{Config, ImageConfig, ModelConfig, NormKind};
 use mrcnn_core::image::RgbImage;
-use mrcnn_core::image::decode::decode;
 use mrcnn_core::image::transform::{Planes, prepare, stack};
 use mrcnn_core::model::Rois;
 use mrcnn_core::predict::Predictor;
 use mrcnn_core::weights::import::numbered;
 use mrcnn_core::{Detection, MaskRcnn};
 use mrcnn_tests::close::{assert_close, max_abs_error};
-use mrcnn_tests::golden::Golden;
+use mrcnn_tests::golden::{Golden, photo};
 use mrcnn_tests::recipe;
 
 /// Tolerances of pixels, scores, mask logits.
@@ -71,11 +70,7 @@ fn photos_give_detections(name: &str, model: ModelConfig) {
     };
     let images = golden.json["images"].as_array().expect("images").iter();
     let photos: Vec<_> = images
-        .map(|image| {
-            let file = image["file"].as_str().expect("file");
-            let path = mrcnn_tests::golden::folder().join("images").join(file);
-            decode(&path).expect("a photo")
-        })
+        .map(|image| photo(image["file"].as_str().expect("file")))
         .collect();
     let planes: Vec<Planes> = photos.iter().map(|p| prepare(p, &config.image)).collect();
     for (kind, device) in mrcnn_tests::devices() {

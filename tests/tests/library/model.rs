@@ -12,7 +12,7 @@ use mrcnn_core::random::Stream;
 use mrcnn_core::weights::state_dict;
 use mrcnn_kernels::paste_mask;
 use mrcnn_tests::close::{assert_close, magnitude, max_abs_error};
-use mrcnn_tests::golden::Golden;
+use mrcnn_tests::golden::{Golden, photo};
 use mrcnn_tests::recipe;
 use std::collections::BTreeMap;
 
@@ -290,9 +290,7 @@ fn real_photos_reach_the_model_as_in_torchvision() {
     let (mut sum, mut count) = (0.0, 0.0);
     for image in golden.json["images"].as_array().expect("images") {
         let file = image["file"].as_str().expect("file");
-        let path = mrcnn_tests::golden::folder().join("images").join(file);
-        let image = mrcnn_core::image::decode::decode(&path).expect("an image");
-        let planes = prepare(&image, &config);
+        let planes = prepare(&photo(file), &config);
         sum += planes.values.iter().map(|&v| v as f64).sum::<f64>();
         count += 1.0;
     }

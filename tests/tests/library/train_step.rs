@@ -9,11 +9,10 @@ use mrcnn_core::config::{
     Config, ImageConfig, ModelConfig, NormKind, OptimizerKind, RoiConfig, RpnConfig,
 };
 use mrcnn_core::data::{Instance, Sample};
-use mrcnn_core::image::decode::decode;
 use mrcnn_core::random::Stream;
 use mrcnn_core::train::Losses;
 use mrcnn_core::train::parts::{Batch, Optimizer, ParamGradients, TrainSample};
-use mrcnn_tests::golden::Golden;
+use mrcnn_tests::golden::{Golden, photo};
 use mrcnn_tests::recipe;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -55,8 +54,7 @@ fn config(json: &Value, model: ModelConfig) -> Config {
 
 fn sample(target: &Value, config: &ImageConfig) -> TrainSample {
     let file = target["file"].as_str().expect("file");
-    let path = mrcnn_tests::golden::folder().join("images").join(file);
-    let image = decode(&path).expect("a golden image");
+    let image = photo(file);
     let (height, width) = (image.height(), image.width());
     let boxes = target["boxes_xyxy"].as_array().expect("boxes");
     let instances = boxes.iter().enumerate().map(|(index, bbox)| {
@@ -71,7 +69,8 @@ fn sample(target: &Value, config: &ImageConfig) -> TrainSample {
             crowd: false,
         }
     });
-    let sample = Sample::new(0, path, (width, height), instances.collect());
+    let size = (width, height);
+    let sample = Sample::new(0, file, size, instances.collect());
     TrainSample::new(image, &sample, config, false)
 }
 
