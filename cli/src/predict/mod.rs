@@ -3,6 +3,7 @@
 mod args;
 mod draw;
 mod filter;
+mod images;
 mod input;
 mod inputs;
 mod output;
