@@ -100,6 +100,23 @@ pub fn devices() -> Devices {
     }
 }
 
+/// As [`devices`], for ResNet-50 with gradients or with v2's heads: a software device needs many minutes, so a GPU takes part
+/// only where `MRCNN_TEST_BACKEND` asks for it.
+pub fn devices_for_large_networks() -> Devices {
+    let mut devices = devices();
+    if std::env::var_os("MRCNN_TEST_BACKEND").is_none() {
+        let all = std::mem::take(&mut devices.list);
+        let (cpu, others): (Vec<_>, Vec<_>) = all.partition(|(kind, _)| *kind == BackendKind::Cpu);
+        for (kind, _) in others {
+            mrcnn_test_support::skip(&format!(
+                "a large network on {kind}: MRCNN_TEST_BACKEND={kind} runs it"
+            ));
+        }
+        devices.list = cpu.into_iter();
+    }
+    devices
+}
+
 /// The backend of the GPU under test, from `MRCNN_TEST_BACKEND`: `wgpu` (the default) or `cuda`.
 pub fn test_backend() -> BackendKind {
     match std::env::var("MRCNN_TEST_BACKEND").as_deref() {

@@ -13,6 +13,7 @@ use mrcnn_core::model::Rois;
 use mrcnn_core::predict::Predictor;
 use mrcnn_core::weights::import::numbered;
 use mrcnn_core::{Detection, MaskRcnn};
+use mrcnn_tests::Devices;
 use mrcnn_tests::close::{assert_close, max_abs_error};
 use mrcnn_tests::golden::{Golden, photo};
 use mrcnn_tests::recipe;
@@ -43,17 +44,22 @@ fn tolerance(kind: BackendKind) -> Tolerance {
 
 #[test]
 fn photos_give_torchvisions_detections() {
-    photos_give_detections("model_eval", recipe::r50_config(0.0));
+    let config = recipe::r50_config(0.0);
+    photos_give_detections("model_eval", config, mrcnn_tests::devices);
 }
 
 /// The file of golden values has the epsilon of the first model, but torchvision's v2 has that of `BatchNorm2d`, 1e-5.
 #[test]
 fn photos_give_torchvisions_detections_of_v2() {
     let config = recipe::r50_v2_config(NormKind::FrozenBn);
-    photos_give_detections("model_eval_v2", config);
+    photos_give_detections(
+        "model_eval_v2",
+        config,
+        mrcnn_tests::devices_for_large_networks,
+    );
 }
 
-fn photos_give_detections(name: &str, model: ModelConfig) {
+fn photos_give_detections(name: &str, model: ModelConfig, devices: fn() -> Devices) {
     let Some(golden) = Golden::open(name) else {
         return;
     };
@@ -73,7 +79,7 @@ fn photos_give_detections(name: &str, model: ModelConfig) {
         .map(|image| photo(image["file"].as_str().expect("file")))
         .collect();
     let planes: Vec<Planes> = photos.iter().map(|p| prepare(p, &config.image)).collect();
-    for (kind, device) in mrcnn_tests::devices() {
+    for (kind, device) in devices() {
         let model = recipe::model(&config.model, number("seed") as u64, &device);
         let predictor = Predictor::new(&model, config.clone(), numbered(90), &device);
         let found = found(&predictor, &planes);

@@ -3,7 +3,6 @@
 use super::small::step_losses;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
-use mrcnn_backends::BackendKind;
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::config::{
     Config, ImageConfig, ModelConfig, NormKind, OptimizerKind, RoiConfig, RpnConfig,
@@ -178,15 +177,9 @@ fn losses_and_gradients_equal(name: &str, model: ModelConfig, allowed: f64) {
     let Some(golden) = Golden::open(name) else {
         return;
     };
-    // Software devices need minutes for ResNet-50, so a GPU takes part where it is asked for by name.
-    let asked = std::env::var_os("MRCNN_TEST_BACKEND").is_some();
-    for (kind, device) in mrcnn_tests::devices() {
-        if kind == BackendKind::Cpu || asked {
-            println!("{kind}");
-            equals_torchvision(&golden, &model, allowed, &device.autodiff());
-        } else {
-            println!("SKIPPED: {kind}; MRCNN_TEST_BACKEND={kind} runs it");
-        }
+    for (kind, device) in mrcnn_tests::devices_for_large_networks() {
+        println!("{kind}");
+        equals_torchvision(&golden, &model, allowed, &device.autodiff());
     }
 }
 

@@ -28,14 +28,8 @@ fn resnext_equals_torchvision() {
     let Some(golden) = Golden::open("resnext_trunk") else {
         return;
     };
-    // A software device needs nine minutes, so a GPU takes part where it is asked for by name.
-    let asked = std::env::var_os("MRCNN_TEST_BACKEND").is_some();
-    for (kind, device) in mrcnn_tests::devices() {
-        if kind == BackendKind::Cpu || asked {
-            equals_torchvision(&golden, kind, &device.autodiff());
-        } else {
-            println!("SKIPPED: {kind}; MRCNN_TEST_BACKEND={kind} runs it");
-        }
+    for (kind, device) in mrcnn_tests::devices_for_large_networks() {
+        equals_torchvision(&golden, kind, &device.autodiff());
     }
 }
 
