@@ -30,13 +30,11 @@ fn a_detector_predicts_with_the_settings_and_classes_of_its_name() {
     let (table, by_name) = predicted(&models, "name", &["--weights=tiny_coco"]);
     assert!(!by_name.is_empty());
     let names = coco_91().names;
-    let ids = by_name
-        .iter()
-        .map(|record| record["category_id"].as_u64().expect("an id"));
-    let all_named = ids
-        .into_iter()
-        .all(|id| table.contains(&names[id as usize - 1]));
-    assert!(all_named, "{table}");
+    // The table shows the first few.
+    for record in by_name.iter().take(5) {
+        let id = record["category_id"].as_u64().expect("an id") as usize;
+        assert!(table.contains(&names[id - 1]), "{record}: {table}");
+    }
     // The file alone has other settings; with those of the list it gives the same.
     let file = "--weights=cache/models/tiny_coco.pth";
     let sized = [
