@@ -126,7 +126,7 @@ mod tests {
             (&format!("{url}sha256 = \"abc\""), "sha256sum"),
             (
                 &format!("{url}settings = [\"model.norm_ep=0\"]"),
-                "model.norm_eps",
+                "norm_eps",
             ),
             (&format!("{url}sizes = 3"), "unknown field"),
             (&format!("{url}{}", entry(url)), "used twice"),
