@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 pub fn run(args: &PredictArgs) -> Result<()> {
+    let drawing = args.drawing.options()?;
     let found = inputs::find(&args.images, args.split.as_deref(), args.recursive)?;
     if let Some(video) = found.videos.first() {
         if args.resume || !found.images.is_empty() || !found.left_out.is_empty() {
@@ -44,7 +45,6 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         None => newest_weights(Path::new("runs"))?,
     };
     let source = args.fetch.source(&weights, Needed::Detector, true)?;
-    let drawing = args.drawing.options()?;
     let backend = args.model.backend.select()?;
     let precision = args.model.backend.precision(&backend, true)?;
     let mut builder = Predictor::builder()
