@@ -1,9 +1,10 @@
-"""Compares `mrcnn-cli` with torchvision: detections of R50-FPN or its v2, one training step, weights out.
+"""Compares `mrcnn-cli` with torchvision: detections of R50-FPN or its v2, one training step, weights out. With
+`--model detectron2_r50|detectron2_x101`, compares detections of a Detectron2 file with those of Detectron2's network.
 
     pip install torch torchvision safetensors
     cargo build --release -p mrcnn-cli
-    python tests/oracle/compare.py target/release/mrcnn-cli [--model v1|v2] [--backend cpu|wgpu|cuda]
-        [--precision P]
+    python tests/oracle/compare.py target/release/mrcnn-cli [--model M] [--backend cpu|wgpu|cuda]
+        [--precision P] [--images PHOTO...]
 
 Needs no weights and no images: weights come from a recipe, images from `dataset shapes`. Prints each
 comparison with its largest error and its tolerance; the exit status is 1 if one fails.
@@ -22,6 +23,7 @@ import torchvision
 from PIL import Image
 from safetensors.torch import load_file
 
+import detectron2
 import recipe
 
 SEED = 1
@@ -103,6 +105,14 @@ def load_image(path):
     return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1) / 255.0
 
 
+def as_png(images, folder):
+    """Copies that every decoder reads alike: JPEG decoders differ by a level, which moves boxes by a tenth of a pixel."""
+    copies = [folder / f"{path.stem}.png" for path in images]
+    for path, copy in zip(images, copies):
+        Image.open(path).convert("RGB").save(copy)
+    return copies
+
+
 def decode_rle(record):
     """COCO's compressed run lengths, column by column."""
     height, width = record["size"]
@@ -163,6 +173,11 @@ def detections(cli, version, folder, images, tolerance, device, report):
     with torch.no_grad():
         # One image at a time, as `predict` does: in a batch, padding changes values near the borders.
         wanted = [network([load_image(path)])[0] for path in images]
+    compare_detections(images, found, wanted, tolerance, report)
+
+
+def compare_detections(images, found, wanted, tolerance, report):
+    """`found` are the records of `predict --format json`, `wanted` the results of torch for each image."""
     for index, theirs in enumerate(wanted):
         ours = [record for record in found if record["image_id"] == index + 1]
         name = f"{images[index].name}: {len(ours)} detections"
@@ -181,6 +196,22 @@ def detections(cli, version, folder, images, tolerance, device, report):
         masks = (theirs["masks"][:, 0] > 0.5).numpy()
         worst = min(iou(decode_rle(r["segmentation"]), mask) for r, mask in zip(ours, masks))
         report.check(f"{name}, 1 - IoU of the worst mask", 1 - worst, 0.01)
+
+
+def detectron2_detections(cli, name, folder, images, tolerance, device, report):
+    """A file as in Detectron2's model zoo gives the detections of its network, without any setting given."""
+    network = detectron2.model(name, SEED)
+    detectron2.save(network, folder / "model_final.pkl")
+    run(cli, "convert", folder / "model_final.pkl", "--out", folder / "detectron2.safetensors")
+    found = json.loads(run(cli, "predict", *images, "--weights", folder / "detectron2.safetensors",
+                           "--format", "json", "--score", "0.05", *device,
+                           "--out", folder / "predictions"))
+    with torch.no_grad():
+        wanted = [network(load_image(path)) for path in images]
+    compare_detections(images, found, wanted, tolerance, report)
+    # Not a check: mrcnn pastes as torchvision, which rounds boxes to whole pixels.
+    ious = [f"{detectron2.paste_iou(side):.3f} for {side} px" for side in (16, 64, 256)]
+    print(f"     IoU of a disc pasted as in torchvision and as in Detectron2: {', '.join(ious)}")
 
 
 def target(annotations):
@@ -238,7 +269,8 @@ def training_step(cli, version, folder, data, coco, tolerance, device, report):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cli", type=pathlib.Path)
-    parser.add_argument("--model", default="v1", choices=["v1", "v2"])
+    parser.add_argument("--model", default="v1", choices=["v1", "v2", *detectron2.VARIANTS])
+    parser.add_argument("--images", type=pathlib.Path, nargs="+", help="images to predict instead of generated ones")
     parser.add_argument("--backend", default="cpu", choices=["cpu", "wgpu", "cuda"])
     parser.add_argument("--precision", default="f32", choices=list(ROUNDING))
     arguments = parser.parse_args()
@@ -273,7 +305,10 @@ def main():
         run(arguments.cli, "dataset", "shapes", "--out", data, "--train", 2, "--val", 2,
             "--size", 240, 320, "--seed", SEED)
         coco = json.loads(next(data.glob("**/*train*.json")).read_text())
-        images = sorted((data / "val").glob("*.png"))
+        images = as_png(arguments.images, folder) if arguments.images else sorted((data / "val").glob("*.png"))
+        if arguments.model in detectron2.VARIANTS:
+            detectron2_detections(arguments.cli, arguments.model, folder, images, tolerance, device, report)
+            sys.exit(0 if report.passed else 1)
         detections(arguments.cli, arguments.model, folder, images, tolerance, device, report)
         if arguments.precision == "f16":
             # No gradient of this step overflows with this scale; a skipped step would compare nothing.

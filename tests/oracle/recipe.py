@@ -66,18 +66,22 @@ def block_length(name, shape):
     return shape[1] if name.endswith(spread) else None
 
 
-def tensor(name, shape, seed, is_norm, predictor):
-    center, bound = center_and_bound(name, shape, is_norm, predictor)
+def values(name, shape, seed, center, bound, block=None):
+    """Uniform numbers around `center`; blocks of a given length sum to zero."""
     numbers = uniform(name, seed, math.prod(shape))
-    block = block_length(name, shape)
     if block is None:
-        values = center + (2.0 * numbers - 1.0) * bound
+        found = center + (2.0 * numbers - 1.0) * bound
     else:
         rows = numbers.reshape(-1, block)
-        values = (rows - np.roll(rows, -1, axis=1)).reshape(-1) * (bound * math.sqrt(2.0))
+        found = (rows - np.roll(rows, -1, axis=1)).reshape(-1) * (bound * math.sqrt(2.0))
+    return found.astype(np.float32).reshape(shape)
+
+
+def tensor(name, shape, seed, is_norm, predictor):
+    center, bound = center_and_bound(name, shape, is_norm, predictor)
     if name == "roi_heads.box_predictor.cls_score.bias":
-        values[0] += predictor[2]
-    return torch.from_numpy(values.astype(np.float32).reshape(shape))
+        center = np.eye(1, shape[0])[0] * predictor[2]
+    return torch.from_numpy(values(name, shape, seed, center, bound, block_length(name, shape)))
 
 
 def model(version, seed, num_classes, **settings):

@@ -26,9 +26,19 @@ pub fn cell_anchors(size: f32, ratios: &[f32], rounded: bool) -> Vec<Bbox> {
         .collect()
 }
 
+/// Distance of neighboring anchors in pixels along a side of `length` padded pixels with `cells` cells, on `level` 0 (P2) or
+/// higher. With `rounded`, it is `length / cells` in whole pixels as in torchvision: 61 on P6 of 800 pixels, whose 25 cells
+/// on P5 become 13. In Detectron2 it is always the level's stride, 64 on P6.
+pub fn anchor_spacing(length: usize, cells: usize, level: usize, rounded: bool) -> f32 {
+    match rounded {
+        true => (length / cells.max(1)) as f32,
+        false => ((level + 2) as f32).exp2(),
+    }
+}
+
 impl Anchors {
-    /// Anchors for an image of `padded = (height, width)` pixels with feature maps of `grids` `(rows, columns)`. The other
-    /// arguments are those of [`cell_anchors`], with one size per level.
+    /// Anchors for an image of `padded = (height, width)` pixels with feature maps of `grids` `(rows, columns)`, P2 first. The
+    /// other arguments are those of [`cell_anchors`] and [`anchor_spacing`], with one size per level.
     pub fn new(
         padded: (usize, usize),
         grids: &[(usize, usize)],
@@ -38,9 +48,9 @@ impl Anchors {
     ) -> Self {
         let mut boxes = Vec::new();
         let mut per_level = Vec::with_capacity(grids.len());
-        for (&(rows, columns), &size) in grids.iter().zip(sizes) {
-            let stride_y = (padded.0 / rows.max(1)) as f32;
-            let stride_x = (padded.1 / columns.max(1)) as f32;
+        for (level, (&(rows, columns), &size)) in grids.iter().zip(sizes).enumerate() {
+            let stride_y = anchor_spacing(padded.0, rows, level, rounded);
+            let stride_x = anchor_spacing(padded.1, columns, level, rounded);
             let cells = cell_anchors(size, ratios, rounded);
             for row in 0..rows {
                 for column in 0..columns {
@@ -55,5 +65,25 @@ impl Anchors {
             per_level.push(rows * columns * ratios.len());
         }
         Self { boxes, per_level }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Padded sides that are no multiple of 64 have a smaller distance in torchvision only.
+    #[test]
+    fn detectron2s_anchors_have_the_stride_of_their_level() {
+        let last = |rounded| {
+            let grids = [(200, 336), (100, 168), (50, 84), (25, 42), (13, 21)];
+            let sizes = [32.0, 64.0, 128.0, 256.0, 512.0];
+            let anchors = Anchors::new((800, 1344), &grids, &sizes, &[1.0], rounded);
+            anchors.boxes[anchors.boxes.len() - 1]
+        };
+        let (x, y) = (20.0 * 64.0, 12.0 * 64.0);
+        assert_eq!(last(false), [x - 256.0, y - 256.0, x + 256.0, y + 256.0]);
+        let y = 12.0 * 61.0;
+        assert_eq!(last(true), [x - 256.0, y - 256.0, x + 256.0, y + 256.0]);
     }
 }

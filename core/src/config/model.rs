@@ -139,7 +139,8 @@ pub struct RpnConfig {
     pub anchor_sizes: Vec<f32>,
     /// Ratios of height to width of the anchors of each cell.
     pub anchor_ratios: Vec<f32>,
-    /// Whether anchors are rounded to whole pixels (torchvision: true, Detectron2: false).
+    /// Whether anchors are rounded to whole pixels, and their distance is the padded side over the number of cells in whole
+    /// pixels (torchvision: true), instead of the level's stride (Detectron2: false).
     pub round_anchors: bool,
     /// Minimum IoU of an object anchor.
     pub fg_iou: f32,

@@ -28,7 +28,7 @@ fn small() -> (ModelConfig, StateDict) {
     (config, recipe::tensors(&model, 3))
 }
 
-fn named(tensors: &StateDict, rename: impl Fn(&str) -> String) -> Vec<Named> {
+pub(crate) fn named(tensors: &StateDict, rename: impl Fn(&str) -> String) -> Vec<Named> {
     let tensors = tensors.iter();
     tensors
         .map(|(name, data)| {
@@ -60,19 +60,19 @@ fn old_name(name: &str) -> String {
     name
 }
 
-fn written(folder: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
+pub(crate) fn written(folder: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
     let path = folder.join(name);
     std::fs::write(&path, bytes).expect("a file");
     path
 }
 
 #[track_caller]
-fn read(path: &Path) -> Imported {
+pub(crate) fn read(path: &Path) -> Imported {
     import(path, &ImportOptions::default()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[track_caller]
-fn assert_same(found: &StateDict, wanted: &StateDict) {
+pub(crate) fn assert_same(found: &StateDict, wanted: &StateDict) {
     let names = |dict: &StateDict| dict.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(found), names(wanted));
     for (name, data) in found {
@@ -243,7 +243,7 @@ fn our_files_hold_all_that_prediction_needs() {
 }
 
 /// Detectron2's name of one of our tensors.
-fn detectron2_name(name: &str) -> String {
+pub(crate) fn detectron2_name(name: &str) -> String {
     if let Some(rest) = name.strip_prefix("backbone.body.") {
         let rest = rest
             .replace("downsample.0", "shortcut")
@@ -295,7 +295,7 @@ fn detectron2_name(name: &str) -> String {
 }
 
 /// The background is last among the scores, and absent from boxes and masks.
-fn background_last((name, mut shape, mut values): Named) -> Named {
+pub(crate) fn background_last((name, mut shape, mut values): Named) -> Named {
     let row = values.len() / shape.first().copied().unwrap_or(1).max(1);
     if name.contains("cls_score") {
         values.rotate_left(row);
@@ -310,7 +310,7 @@ fn background_last((name, mut shape, mut values): Named) -> Named {
 }
 
 /// Rows of the background's boxes and masks, which Detectron2 does not have, are zero.
-fn without_background(mut tensors: StateDict) -> StateDict {
+pub(crate) fn without_background(mut tensors: StateDict) -> StateDict {
     for (name, rows) in [
         ("roi_heads.box_predictor.bbox_pred", 4),
         ("roi_heads.mask_predictor.mask_fcn_logits", 1),

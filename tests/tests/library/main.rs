@@ -7,6 +7,7 @@ mod buckets;
 mod coco_eval;
 mod contradictions;
 mod convert;
+mod detectron2_x101;
 mod download;
 mod eval_mode;
 mod field_data;

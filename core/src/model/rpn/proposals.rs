@@ -1,6 +1,6 @@
 //! Proposals from the output of the RPN, in fixed slots on the device.
 
-use crate::boxes::{BOX_CLIP, cell_anchors};
+use crate::boxes::{BOX_CLIP, anchor_spacing, cell_anchors};
 use crate::config::RpnConfig;
 use crate::model::slots::BoxSlots;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -33,13 +33,13 @@ impl AnchorSlots {
         config: &RpnConfig,
         device: &Device,
     ) -> Self {
-        let levels = grids.iter().zip(&config.anchor_sizes);
-        let levels = levels.map(|(&(rows, columns), &size)| {
+        let levels = grids.iter().zip(&config.anchor_sizes).enumerate();
+        let levels = levels.map(|(level, (&(rows, columns), &size))| {
             let cells = cell_anchors(size, &config.anchor_ratios, config.round_anchors);
             let ratios = cells.len();
             let cells = TensorData::new(cells.into_flattened(), [1, 1, ratios, 4]);
             let axis = |count: usize, length: usize| {
-                let stride = (length / count.max(1)) as f32;
+                let stride = anchor_spacing(length, count, level, config.round_anchors);
                 Tensor::<1, Int>::arange(0..count as i64, device).float() * stride
             };
             let shape = [rows, columns, 1, 1];
