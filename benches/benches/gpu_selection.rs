@@ -7,7 +7,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mrcnn_benches::time;
-use mrcnn_core::boxes::Anchors;
+use mrcnn_core::boxes::{AnchorLayout, Anchors};
 use mrcnn_core::config::RpnConfig;
 use mrcnn_core::model::{AnchorSlots, filter_proposals, image_sizes};
 use mrcnn_core::random::Stream;
@@ -22,7 +22,13 @@ const IOU: f64 = 0.7;
 /// The anchors of P2 to P6.
 fn anchors(config: &RpnConfig) -> Anchors {
     let (sizes, ratios) = (&config.anchor_sizes, &config.anchor_ratios);
-    Anchors::new((800, 1344), &grids(), sizes, ratios, true)
+    Anchors::new(
+        (800, 1344),
+        &grids(),
+        sizes,
+        ratios,
+        AnchorLayout::default(),
+    )
 }
 
 /// Rows and columns of P2 to P6.

@@ -7,7 +7,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mrcnn_benches::time;
-use mrcnn_core::boxes::Anchors;
+use mrcnn_core::boxes::{AnchorLayout, Anchors};
 use mrcnn_core::config::RpnConfig;
 use mrcnn_core::image::paste::paste_to_rle;
 use mrcnn_core::model::mask_probabilities;
@@ -42,7 +42,7 @@ fn anchors() -> Vec<[f32; 4]> {
         &grids,
         &config.anchor_sizes,
         &config.anchor_ratios,
-        true,
+        AnchorLayout::default(),
     )
     .boxes
 }

@@ -5,7 +5,7 @@
 mod anchors;
 mod coder;
 
-pub use anchors::{Anchors, anchor_spacing, cell_anchors};
+pub use anchors::{AnchorLayout, Anchors, cell_anchors};
 pub use coder::{BOX_CLIP, BoxCoder};
 pub use mrcnn_kernels::iou;
 

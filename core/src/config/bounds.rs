@@ -112,6 +112,7 @@ pub const BOUNDS: &[Bounds] = &[
         .above()
         .list(5, 5),
     within("model.rpn.anchor_ratios", 0.001, 1000.0).list(1, 32),
+    within("model.rpn.anchor_offset", 0.0, 1.0),
     within("model.rpn.fg_iou", 0.0, 1.0),
     within("model.rpn.bg_iou", 0.0, 1.0),
     within("model.rpn.batch_per_image", 1.0, 65_536.0),

@@ -4,7 +4,7 @@ use super::Config;
 use toml::Value;
 
 /// Settings that the weights depend on; with other values, results are wrong without an error.
-const BOUND_TO_WEIGHTS: [&str; 13] = [
+const BOUND_TO_WEIGHTS: [&str; 14] = [
     "image.channels",
     "image.mean",
     "image.std",
@@ -15,6 +15,7 @@ const BOUND_TO_WEIGHTS: [&str; 13] = [
     "model.rpn.anchor_sizes",
     "model.rpn.anchor_ratios",
     "model.rpn.round_anchors",
+    "model.rpn.anchor_offset",
     "model.roi.aligned",
     "model.roi.sampling_ratio",
     "model.roi.box_weights",

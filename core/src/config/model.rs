@@ -142,6 +142,9 @@ pub struct RpnConfig {
     /// Whether anchors are rounded to whole pixels, and their distance is the padded side over the number of cells in whole
     /// pixels (torchvision: true), instead of the level's stride (Detectron2: false).
     pub round_anchors: bool,
+    /// Distance of an anchor's center from the upper left corner of its cell, as a fraction of the stride: 0 in torchvision
+    /// and Detectron2, 0.5 in the reference system.
+    pub anchor_offset: f32,
     /// Minimum IoU of an object anchor.
     pub fg_iou: f32,
     /// Anchors with a smaller IoU are background.
@@ -171,6 +174,7 @@ impl Default for RpnConfig {
             anchor_sizes: vec![32.0, 64.0, 128.0, 256.0, 512.0],
             anchor_ratios: vec![0.5, 1.0, 2.0],
             round_anchors: true,
+            anchor_offset: 0.0,
             fg_iou: 0.7,
             bg_iou: 0.3,
             batch_per_image: 256,

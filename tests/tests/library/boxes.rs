@@ -1,6 +1,8 @@
 //! Boxes: coder, clip, IoU, anchors, matcher, level mapper.
 
-use mrcnn_core::boxes::{self, Anchors, BOX_CLIP, BoxCoder, cell_anchors, pyramid_level};
+use mrcnn_core::boxes::{
+    self, AnchorLayout, Anchors, BOX_CLIP, BoxCoder, cell_anchors, pyramid_level,
+};
 use mrcnn_core::config::RpnConfig;
 use mrcnn_kernels::{MatchThresholds, match_by};
 use mrcnn_tests::close::{assert_close, magnitude};
@@ -121,7 +123,13 @@ fn anchors_of_every_size() {
             .map(|(rows, columns)| (rows as usize, columns as usize))
             .collect();
         let padded = (height as usize, width as usize);
-        let anchors = Anchors::new(padded, &grids, &rpn.anchor_sizes, &rpn.anchor_ratios, true);
+        let anchors = Anchors::new(
+            padded,
+            &grids,
+            &rpn.anchor_sizes,
+            &rpn.anchor_ratios,
+            AnchorLayout::default(),
+        );
         let counts: Vec<usize> = levels
             .iter()
             .map(|l| l["count"].as_u64().expect("count") as usize)

@@ -629,6 +629,10 @@ fn the_reference_systems_checkpoints_are_taken() {
             (model.norm_eps, model.num_classes),
             (1e-4, config.num_classes)
         );
+        assert_eq!(
+            (model.rpn.round_anchors, model.rpn.anchor_offset),
+            (false, 0.5)
+        );
         assert_eq!(imported.ignored.len(), 2);
     }
     // One byte of the values is changed.

@@ -2,7 +2,7 @@
 
 use crate::reference;
 use burn::tensor::{Device, Tensor, TensorData};
-use mrcnn_core::boxes::{Anchors, Bbox, pyramid_level};
+use mrcnn_core::boxes::{AnchorLayout, Anchors, Bbox, pyramid_level};
 use mrcnn_core::config::{RoiConfig, RpnConfig};
 use mrcnn_core::model::{
     AnchorSlots, BoxSlots, DetectionSlots, ScoredBox, filter_proposals, image_sizes, postprocess,
@@ -67,12 +67,13 @@ fn proposals_of_torchvision() {
     };
     let padded = (padded.0 as usize, padded.1 as usize);
     let (levels, ratios) = (&config.anchor_sizes, &config.anchor_ratios);
-    let anchors = Anchors::new(padded, &grids, levels, ratios, true);
+    let anchors = Anchors::new(padded, &grids, levels, ratios, AnchorLayout::default());
     let shape = [sizes.len(), anchors.boxes.len()];
     for (_, device) in mrcnn_tests::devices() {
         let made = AnchorSlots::new(padded, &grids, &config, &device);
         assert_eq!(made.per_level, anchors.per_level);
         assert_eq!(floats(made.boxes.clone()), anchors.boxes.as_flattened());
+        others_are_those_of_the_host(padded, &grids, &device);
         let deltas = golden.get("deltas").f32();
         let found = filter_proposals(
             tensor(golden.get("objectness").f32(), shape, &device),
@@ -85,6 +86,25 @@ fn proposals_of_torchvision() {
         for (image, found) in filled(found).into_iter().enumerate() {
             ranked_boxes_equal(&golden, image, found.into_iter());
         }
+    }
+}
+
+/// Anchors of Detectron2 and of the reference system.
+fn others_are_those_of_the_host(padded: (usize, usize), grids: &[(usize, usize)], device: &Device) {
+    for offset in [0.0, 0.5] {
+        let config = RpnConfig {
+            round_anchors: false,
+            anchor_offset: offset,
+            ..RpnConfig::default()
+        };
+        let layout = AnchorLayout {
+            rounded: false,
+            offset,
+        };
+        let (levels, ratios) = (&config.anchor_sizes, &config.anchor_ratios);
+        let wanted = Anchors::new(padded, grids, levels, ratios, layout);
+        let made = AnchorSlots::new(padded, grids, &config, device);
+        assert_eq!(floats(made.boxes), wanted.boxes.as_flattened());
     }
 }
 
@@ -192,7 +212,7 @@ fn proposals_by_definition_with_broken_numbers() {
     let config = RpnConfig::default();
     let grids = [(40, 56), (20, 28), (10, 14), (5, 7), (3, 4)];
     let (levels, ratios) = (&config.anchor_sizes, &config.anchor_ratios);
-    let anchors = Anchors::new((160, 224), &grids, levels, ratios, true);
+    let anchors = Anchors::new((160, 224), &grids, levels, ratios, AnchorLayout::default());
     let sizes = [(160, 200), (131, 224), (1, 1)];
     let (n, count) = (sizes.len(), anchors.boxes.len());
     let mut objectness = broken_noise(Stream::named("objectness", 0), n * count, 2.0);

@@ -1,6 +1,6 @@
 //! Proposals from the output of the RPN, in fixed slots on the device.
 
-use crate::boxes::{BOX_CLIP, anchor_spacing, cell_anchors};
+use crate::boxes::{AnchorLayout, BOX_CLIP, cell_anchors};
 use crate::config::RpnConfig;
 use crate::model::slots::BoxSlots;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -33,14 +33,19 @@ impl AnchorSlots {
         config: &RpnConfig,
         device: &Device,
     ) -> Self {
+        let layout = AnchorLayout {
+            rounded: config.round_anchors,
+            offset: config.anchor_offset,
+        };
         let levels = grids.iter().zip(&config.anchor_sizes).enumerate();
         let levels = levels.map(|(level, (&(rows, columns), &size))| {
             let cells = cell_anchors(size, &config.anchor_ratios, config.round_anchors);
             let ratios = cells.len();
             let cells = TensorData::new(cells.into_flattened(), [1, 1, ratios, 4]);
             let axis = |count: usize, length: usize| {
-                let stride = anchor_spacing(length, count, level, config.round_anchors);
-                Tensor::<1, Int>::arange(0..count as i64, device).float() * stride
+                let stride = layout.spacing(length, count, level);
+                let cells = Tensor::<1, Int>::arange(0..count as i64, device).float();
+                (cells + layout.offset) * stride
             };
             let shape = [rows, columns, 1, 1];
             let y = axis(rows, padded.0).reshape([rows, 1, 1, 1]).expand(shape);

@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub struct Trainer {
     /// The configuration, `model.num_classes` set.
     pub config: Config,
-    /// Settings chosen by the number of training images, if [`fine_tuning`](super::TrainerBuilder::fine_tuning) was asked for.
+    /// Settings chosen by the number of training images, if [`fine_tuning`](crate::train::TrainerBuilder::fine_tuning) was asked for.
     pub choices: Vec<Choice>,
     /// The training dataset.
     pub train: Arc<Dataset>,

@@ -141,6 +141,7 @@ impl Detectron2Config {
         rpn.anchor_sizes = single(self.numbers("MODEL.ANCHOR_GENERATOR.SIZES", &sizes)?);
         let ratios = [0.5, 1.0, 2.0];
         rpn.anchor_ratios = single(self.numbers("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", &ratios)?);
+        rpn.anchor_offset = self.number("MODEL.ANCHOR_GENERATOR.OFFSET", 0.0)? as f32;
         rpn.pre_nms_test = self.count("MODEL.RPN.PRE_NMS_TOPK_TEST", 6000)?;
         rpn.post_nms_test = self.count("MODEL.RPN.POST_NMS_TOPK_TEST", 1000)?;
         rpn.nms_iou = self.number("MODEL.RPN.NMS_THRESH", 0.7)?;
@@ -177,9 +178,6 @@ impl Detectron2Config {
             if self.flag(key, false)? {
                 return Err(format!("{key} = true is not supported"));
             }
-        }
-        if self.number("MODEL.ANCHOR_GENERATOR.OFFSET", 0.0)? != 0.0 {
-            return Err("MODEL.ANCHOR_GENERATOR.OFFSET must be 0".into());
         }
         if self.array("MODEL.RPN.BBOX_REG_WEIGHTS", [1.0; 4])? != [1.0; 4] {
             return Err("MODEL.RPN.BBOX_REG_WEIGHTS must be 1, 1, 1, 1".into());
@@ -307,8 +305,8 @@ mod tests {
                 "CLS_AGNOSTIC_MASK",
             ),
             (
-                "MODEL: {ANCHOR_GENERATOR: {OFFSET: 0.5}}",
-                "OFFSET must be 0",
+                "MODEL: {ANCHOR_GENERATOR: {OFFSET: [0, 1]}}",
+                "OFFSET has 2 values, expected 1",
             ),
             (
                 "MODEL: {ROI_BOX_HEAD: {POOLER_SAMPLING_RATIO: 2}}",

@@ -234,8 +234,9 @@ fn from_tensorflow(prefix: &Path, options: &ImportOptions) -> Result<Imported, S
     model.norm_eps = 1e-4;
     model.rpn.anchor_ratios = vec![1.0, 0.5, 2.0];
     model.rpn.round_anchors = false;
-    let note = "batch norm adds 1e-4 to the variance and anchors have the order 1, 0.5, 2, as in \
-                the reference system; its anchors of ratio 0.5 and 2 have 1 % less area";
+    model.rpn.anchor_offset = 0.5;
+    let note = "batch norm adds 1e-4 to the variance, and anchors have the order 1, 0.5, 2 and the centers of \
+                the cells, as in the reference system; its anchors of ratio 0.5 and 2 have 1 % less area";
     imported.notes.push(note.into());
     Ok(imported)
 }
