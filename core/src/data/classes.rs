@@ -53,6 +53,13 @@ impl Classes {
         self.ids.is_empty()
     }
 
+    /// Whether the classes have names of their own, and not only [`Self::name`]'s `class 1`, `class 2`, ... as those of
+    /// imported weights.
+    pub fn has_names(&self) -> bool {
+        let mut named = (1..).zip(&self.names);
+        named.any(|(label, name): (usize, _)| *name != format!("class {label}"))
+    }
+
     /// Maps each label of these classes, from 0, to its label in `others`; the background stays 0.
     ///
     /// Classes are the same if their names are and, if several classes share a name, their ids too. `None` if

@@ -47,9 +47,9 @@ pub fn transfer(
     let outputs = tensors.get(CLASS_BIAS).map(TensorData::num_elements);
     let (mut kept_classes, mut fresh_classes) = (Vec::new(), Vec::new());
     // Names are those of the outputs only if there is one per output and the background.
-    let is_named = !start.classes.is_empty() && outputs == Some(start.classes.len() + 1);
+    let is_named = start.classes.has_names() && outputs == Some(start.classes.len() + 1);
     let mut is_lacking = outputs.is_some_and(|count| count != model.config().num_classes);
-    if let (Some(classes), true) = (classes, is_named) {
+    if let (Some(classes), true) = (classes.filter(|classes| classes.has_names()), is_named) {
         let labels = classes.matched(&start.classes);
         for (name, label) in classes.names.iter().zip(&labels[1..]) {
             let list = match label {

@@ -5,7 +5,7 @@ use mrcnn_core::MaskRcnn;
 use mrcnn_core::config::{Backbone, ChannelOrder, Config, ModelConfig, NormKind};
 use mrcnn_core::data::Classes;
 use mrcnn_core::weights::import::{
-    Detectron2Config, Format, ImportOptions, Imported, export_torchvision, import,
+    Detectron2Config, Format, ImportOptions, Imported, export_torchvision, import, numbered,
 };
 use mrcnn_core::weights::{Checkpoint, StateDict, StoredAs, load_state_dict, state_dict, transfer};
 use mrcnn_tests::torch_file::{self, Named};
@@ -750,6 +750,13 @@ fn outputs_of_classes_with_the_same_name_are_kept() {
     // As many classes, but other ones: no output has a meaning for them.
     let other = moved(&["nut", "bolt", "screw", "washer", "pin"]);
     assert_eq!((other.fresh_classes.len(), other.fresh.len()), (5, 6));
+    // Weights without names: their outputs are kept if there are as many.
+    let mut unnamed = checkpoint(&config, tensors.clone(), &[]);
+    unnamed.classes = numbered(5);
+    let classes = classes(&["nut", "bolt", "screw", "washer", "pin"]);
+    let kept = transfer(model_of(5), unnamed, Some(&classes), path).expect("weights");
+    assert!(kept.fresh.is_empty() && kept.fresh_classes.is_empty());
+    assert_eq!(state_dict(&kept.model), tensors);
 }
 
 fn classes(names: &[&str]) -> Classes {
