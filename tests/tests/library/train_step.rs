@@ -51,9 +51,9 @@ fn config(json: &Value, model: ModelConfig) -> Config {
     config
 }
 
-fn sample(target: &Value, config: &ImageConfig) -> TrainSample {
+fn sample(target: &Value, config: &ImageConfig) -> Option<TrainSample> {
     let file = target["file"].as_str().expect("file");
-    let image = photo(file);
+    let image = photo(target)?;
     let (height, width) = (image.height(), image.width());
     let boxes = target["boxes_xyxy"].as_array().expect("boxes");
     let instances = boxes.iter().enumerate().map(|(index, bbox)| {
@@ -70,7 +70,7 @@ fn sample(target: &Value, config: &ImageConfig) -> TrainSample {
     });
     let size = (width, height);
     let sample = Sample::new(0, file, size, instances.collect());
-    TrainSample::new(image, &sample, config, false)
+    Some(TrainSample::new(image, &sample, config, false))
 }
 
 /// The gradient of a parameter: its norm, and its first eight values.
@@ -143,17 +143,17 @@ fn r50_v2() -> ModelConfig {
 
 /// The configuration and the two photos, for torchvision's first model.
 pub(super) fn inputs(json: &Value) -> (Config, Batch) {
-    inputs_of(json, r50())
+    inputs_of(json, r50()).expect("the photos of the first model")
 }
 
-fn inputs_of(json: &Value, model: ModelConfig) -> (Config, Batch) {
+fn inputs_of(json: &Value, model: ModelConfig) -> Option<(Config, Batch)> {
     let config = config(&json["config"], model);
     let targets = json["targets"].as_array().expect("targets").iter();
-    let samples = targets
+    let samples: Option<Vec<TrainSample>> = targets
         .map(|target| sample(target, &config.image))
         .collect();
-    let batch = Batch::new(samples, config.image.size_divisor);
-    (config, batch)
+    let batch = Batch::new(samples?, config.image.size_divisor);
+    Some((config, batch))
 }
 
 pub(super) fn seed(json: &Value) -> u64 {
@@ -184,7 +184,9 @@ fn losses_and_gradients_equal(name: &str, model: ModelConfig, allowed: f64) {
 }
 
 fn equals_torchvision(golden: &Golden, model: &ModelConfig, allowed: f64, device: &Device) {
-    let (config, batch) = inputs_of(&golden.json, model.clone());
+    let Some((config, batch)) = inputs_of(&golden.json, model.clone()) else {
+        return;
+    };
     let model = recipe::model(&config.model, seed(&golden.json), device);
 
     // The quotas exceed the candidates: every one is sampled, whatever the stream.
@@ -273,7 +275,9 @@ fn steps_follow(
     let Some(golden) = Golden::open(name) else {
         return;
     };
-    let (mut config, batch) = inputs_of(&golden.json, model);
+    let Some((mut config, batch)) = inputs_of(&golden.json, model) else {
+        return;
+    };
     let sgd = &golden.json["sgd"];
     let number = |key: &str| sgd[key].as_f64().unwrap_or_else(|| panic!("no {key}"));
     config.train.optimizer = OptimizerKind::Sgd;
