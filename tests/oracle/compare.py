@@ -228,7 +228,7 @@ def training_step(cli, version, folder, data, coco, tolerance, device, report):
     network = recipe.model(version, SEED, classes, **SIZE, **SAMPLING).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     torch.save(before, folder / "shapes.pth")
-    run(cli, "train", "--weights", folder / "shapes.pth", "--data", data, *device,
+    run(cli, "train", "--weights", folder / "shapes.pth", "--data", data, "--recipe", "config", *device,
         "--out", folder / "run", *settings(SETTINGS + (V2_SETTINGS if version == "v2" else [])))
 
     images = [load_image(data / "train" / entry["file_name"]) for entry in coco["images"]]
