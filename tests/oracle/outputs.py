@@ -20,18 +20,22 @@ from pycocotools import mask as masks
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-# Polygons for editing are simplified by up to a pixel, which small objects feel most.
-SIMPLIFIED_IOU = 0.85
+# Polygons for editing are simplified: an outline moves by at most a pixel, and pixels that it cuts fall to either side.
+NEAR = 2
 
 
-def iou(a, b):
-    union = np.logical_or(a, b).sum()
-    return np.logical_and(a, b).sum() / union if union else 1.0
+def grown(mask):
+    """The mask and the pixels up to NEAR from it in rows and columns."""
+    padded = np.pad(mask.astype(bool), NEAR)
+    height, width = mask.shape
+    places = range(2 * NEAR + 1)
+    return np.any([padded[y : y + height, x : x + width] for y in places for x in places], axis=0)
 
 
 def is_close(found, wanted):
-    """Whether a simplified polygon has the mask; of a mask of a few pixels, only that it is not lost."""
-    return iou(found, wanted) > SIMPLIFIED_IOU or wanted.sum() < 100
+    """Whether a simplified polygon has the mask: other pixels are near its outline, and it is not lost."""
+    outline = grown(wanted) & grown(1 - wanted)
+    return not np.any((found != wanted) & ~outline) and bool(found.any())
 
 
 def coco(folder, results):
