@@ -18,6 +18,20 @@ pub fn r50_config(norm_eps: f64) -> ModelConfig {
     }
 }
 
+/// A narrow ResNet-50-FPN with `num_classes` classes and the background, which is made and run in no time.
+pub fn narrow_config(num_classes: usize) -> ModelConfig {
+    let mut config = ModelConfig {
+        width: 4,
+        fpn_channels: 8,
+        num_classes: num_classes + 1,
+        ..ModelConfig::default()
+    };
+    config.box_head.hidden = 12;
+    config.mask_head.convs = vec![8; 4];
+    config.mask_head.hidden = 8;
+    config
+}
+
 /// torchvision's `maskrcnn_resnet50_fpn_v2` with 91 classes and batch norms of this kind.
 pub fn r50_v2_config(norm: NormKind) -> ModelConfig {
     let mut config = r50_config(1e-5);

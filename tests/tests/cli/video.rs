@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// Whether videos can be made and read here; otherwise the test is skipped.
 pub fn has_ffmpeg() -> bool {
@@ -70,15 +71,24 @@ pub fn lines(path: &Path) -> Vec<Value> {
     lines.collect()
 }
 
-#[test]
-fn a_video_is_annotated_with_its_rate_and_audio() {
+/// A folder with the weights of a short run in `base`; `None` without ffmpeg.
+fn with_weights() -> Option<TempDir> {
     if !has_ffmpeg() {
-        return;
+        return None;
     }
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(at, 4, 1);
     cli_ok(at, &[&train_args()[..], &["--out=base"]].concat());
+    Some(folder)
+}
+
+#[test]
+fn a_video_is_annotated_with_its_rate_and_audio() {
+    let Some(folder) = with_weights() else {
+        return;
+    };
+    let at = folder.path();
     render_clip(&at.join("clip.mp4"), 2);
     let predict = [
         "predict",
@@ -147,13 +157,10 @@ fn a_video_is_annotated_with_its_rate_and_audio() {
 #[cfg(unix)]
 #[test]
 fn an_interrupted_video_is_playable() {
-    if !has_ffmpeg() {
+    let Some(folder) = with_weights() else {
         return;
-    }
-    let folder = tempfile::tempdir().expect("a folder");
+    };
     let at = folder.path();
-    render_shapes(at, 4, 1);
-    cli_ok(at, &[&train_args()[..], &["--out=base"]].concat());
     render_clip(&at.join("long.mp4"), 120);
     let args = [
         "predict",

@@ -15,15 +15,7 @@ use std::path::Path;
 
 /// A narrow ResNet-50-FPN with 5 classes, and its recipe weights.
 fn small() -> (ModelConfig, StateDict) {
-    let mut config = ModelConfig {
-        width: 4,
-        fpn_channels: 8,
-        num_classes: 6,
-        ..ModelConfig::default()
-    };
-    config.box_head.hidden = 12;
-    config.mask_head.convs = vec![8; 4];
-    config.mask_head.hidden = 8;
+    let config = recipe::narrow_config(5);
     let model = MaskRcnn::new(&config, 0, &Device::flex());
     (config, recipe::tensors(&model, 3))
 }

@@ -13,19 +13,13 @@ use mrcnn_tests::{recipe, torch_file};
 
 /// ResNeXt-101 32x8d with an eighth of the channels: 32 groups of one channel in the first stage, which has 8 for a stem of 64.
 fn narrow_x101() -> ModelConfig {
-    let mut config = ModelConfig {
+    ModelConfig {
         backbone: Backbone::Resnet101,
         width: 8,
         groups: 32,
         width_per_group: 8,
-        fpn_channels: 8,
-        num_classes: 81,
-        ..ModelConfig::default()
-    };
-    config.box_head.hidden = 12;
-    config.mask_head.convs = vec![8; 4];
-    config.mask_head.hidden = 8;
-    config
+        ..recipe::narrow_config(80)
+    }
 }
 
 /// Sides of the anchors of one cell, not rounded, which the file has as buffers.

@@ -114,15 +114,7 @@ settings = ["model.norm_eps=0", "image.min_size=96", "model.rpn.post_nms_test=50
 
 /// A file of torchvision with a narrow Mask R-CNN for COCO.
 fn detector() -> Vec<u8> {
-    let mut config = ModelConfig {
-        width: 4,
-        fpn_channels: 8,
-        num_classes: 91,
-        ..ModelConfig::default()
-    };
-    config.box_head.hidden = 12;
-    config.mask_head.convs = vec![8; 4];
-    config.mask_head.hidden = 8;
+    let config = recipe::narrow_config(90);
     torch_file::zipped(&named(&config, |name| Some(name.to_string())))
 }
 
