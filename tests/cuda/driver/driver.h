@@ -65,10 +65,18 @@ struct launch {
     unsigned grid[3], block[3], shared;
     void **params;
 };
+// What a graph can hold. Without a launch, a copy to `to`, or if `from` is NULL, a fill with `value`.
+struct operation {
+    struct launch launch;
+    void *to;
+    const void *from;
+    size_t size;
+    int value;
+};
 int capturing(void);
 int stream_captures(struct stream *s);
 int stream_number(struct stream *s);
-void stream_record(struct stream *s, struct launch launch);
+void stream_record(struct stream *s, struct operation operation);
 void device_time(double microseconds);
 
 // The queues of streams (queue.c).

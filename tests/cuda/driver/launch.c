@@ -33,6 +33,19 @@ static CUresult check(const struct function *f, const unsigned *g, const unsigne
     return OK;
 }
 
+// The sizes of the buffers among the arguments, with commas: what a launch can read and write.
+static void buffers(const struct function *f, void **params, char *text, size_t size) {
+    size_t used = 0;
+    *text = 0;
+    for (int i = 0; i < f->params && used + 24 < size; i++) {
+        CUdeviceptr p;
+        if (f->param_size[i] != sizeof p) continue;
+        memcpy(&p, params[i], sizeof p);
+        size_t bytes = reach(p);
+        if (bytes) used += snprintf(text + used, size - used, "%s%zu", used ? "," : "", bytes);
+    }
+}
+
 CUresult cuLaunchKernel(struct function *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                         unsigned shared, struct stream *s, void **params, void **extra) {
     CUresult result = need_context("cuLaunchKernel");
@@ -43,6 +56,8 @@ CUresult cuLaunchKernel(struct function *f, unsigned gx, unsigned gy, unsigned g
     if (strstr(f->name, "throughput")) usleep(10000);
     double blocks = (double)gx * gy * gz, threads = blocks * bx * by * bz;
     int records = stream_captures(s);
+    char arguments[2000] = "";
+    if (settings.log_launches > 1) buffers(f, params, arguments, sizeof arguments);
     pthread_mutex_lock(&lock);
     counts[C_LAUNCH]++;
     f->launches++;
@@ -51,12 +66,12 @@ CUresult cuLaunchKernel(struct function *f, unsigned gx, unsigned gy, unsigned g
     device_time(strstr(f->name, "throughput") ? 10000 : 3 + 2 * threads / (sm_count() * threads_per_sm()));
     if (records) {
         counts[C_CAPTURED]++;
-        stream_record(s, launch);
+        stream_record(s, (struct operation){.launch = launch});
     } else if (capturing() && s) {
         say("PROBLEM", "launch of %s on stream %d, which does not capture while another does", f->name, stream_number(s));
     }
     if (f->launches < 20000)
-        log_launch("launch\t%s\t%u,%u,%u\t%u,%u,%u\t%u\t%d\t%d\t%s\n", f->file, gx, gy, gz, bx, by, bz, shared, stream_number(s), f->regs, f->name);
+        log_launch("launch\t%s\t%u,%u,%u\t%u,%u,%u\t%u\t%d\t%d\t%s\t%s\n", f->file, gx, gy, gz, bx, by, bz, shared, stream_number(s), f->regs, f->name, arguments);
     pthread_mutex_unlock(&lock);
     if (settings.exec == EXEC_NONE || records) return OK;
     if (can_execute(f)) queue_run(s, launch);

@@ -122,7 +122,7 @@ static void read_log(const char *path, struct function *list) {
 static void assemble(struct module *m, struct function *list) {
     if (!settings.ptxas || !settings.out) return;
     // The name of the cached source stands for the source, NVRTC's version and the architecture.
-    char log[700], part[700], command[3000];
+    char log[700], part[700], command[4000];
     snprintf(log, sizeof log, "%s.ptxas", m->base);
     if (*m->base && !access(log, R_OK)) {
         read_log(log, list);

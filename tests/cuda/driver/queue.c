@@ -99,13 +99,20 @@ struct launch copy_launch(struct launch launch) {
 }
 
 void queue_run(struct stream *s, struct launch launch) { enqueue(s, (struct work){.kind = RUN, .launch = copy_launch(launch)}); }
-void queue_set(struct stream *s, void *to, int value, size_t size) { enqueue(s, (struct work){.kind = SET, .to = to, .value = value, .size = size}); }
+void queue_set(struct stream *s, void *to, int value, size_t size) {
+    if (stream_captures(s)) stream_record(s, (struct operation){.to = to, .value = value, .size = size});
+    else enqueue(s, (struct work){.kind = SET, .to = to, .value = value, .size = size});
+}
 void queue_free(struct stream *s, CUdeviceptr p) { enqueue(s, (struct work){.kind = FREE, .to = (void *)p}); }
 void queue_wait(struct stream *s, struct stream *other, unsigned long long until) { enqueue(s, (struct work){.kind = WAIT, .other = other, .until = until}); }
 unsigned long long queue_record(struct stream *s) { return enqueue(s, (struct work){.kind = RECORD}); }
 
 // A copy from memory that the program may change at once is staged; one to such memory is done when the call returns.
 void queue_copy(struct stream *s, void *to, const void *from, size_t size, int is_to_device, int is_pinned) {
+    if (stream_captures(s)) {
+        stream_record(s, (struct operation){.to = to, .from = from, .size = size});
+        return;
+    }
     struct work work = {.kind = COPY, .to = to, .from = (void *)from, .size = size};
     if (is_to_device && !is_pinned) memcpy(work.staged = malloc(size ? size : 1), from, size);
     unsigned long long number = enqueue(s, work);

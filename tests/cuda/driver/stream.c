@@ -1,11 +1,11 @@
-// Streams, events and graphs; their work is in queue.c. A capturing stream only records launches. Device time is virtual:
-// a launch takes 3 us and 2 us per wave of threads.
+// Streams, events and graphs; their work is in queue.c. A capturing stream only records launches, copies and fills. Device
+// time is virtual: a launch takes 3 us and 2 us per wave of threads.
 #include "driver.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct node { struct launch launch; struct node *next; };
+struct node { struct operation operation; struct node *next; };
 struct stream { int number, captures, nodes; struct node *first, **last; };
 struct graph { int nodes; struct node *first; };
 static int streams, captures_open;
@@ -16,9 +16,10 @@ int stream_captures(struct stream *s) { return s && s->captures; }
 int stream_number(struct stream *s) { return s ? s->number : 0; }
 void device_time(double microseconds) { now_us += microseconds; }
 
-void stream_record(struct stream *s, struct launch launch) {
+void stream_record(struct stream *s, struct operation operation) {
     struct node *node = calloc(1, sizeof *node);
-    node->launch = copy_launch(launch);
+    node->operation = operation;
+    if (operation.launch.function) node->operation.launch = copy_launch(operation.launch);
     *s->last = node;
     s->last = &node->next;
     s->nodes++;
@@ -79,8 +80,13 @@ CUresult cuGraphInstantiateWithFlags(struct graph **executable, struct graph *gr
 CUresult cuGraphUpload(struct graph *graph, struct stream *s) { return OK; }
 CUresult cuGraphLaunch(struct graph *graph, struct stream *s) {
     counts[C_GRAPH]++;
-    for (struct node *node = graph->first; node; node = node->next)
-        if (settings.exec) queue_run(s, node->launch);
+    for (struct node *node = graph->first; node && settings.exec; node = node->next) {
+        struct operation *o = &node->operation;
+        if (o->launch.function) queue_run(s, o->launch);
+        // A copy reads the host's memory as it is when the graph runs.
+        else if (o->from) queue_copy(s, o->to, o->from, o->size, 1, 1);
+        else queue_set(s, o->to, o->value, o->size);
+    }
     return OK;
 }
 CUresult cuGraphDestroy(struct graph *graph) { return OK; }

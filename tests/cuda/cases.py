@@ -1,0 +1,235 @@
+"""The cases of the rig: commands with the architecture and precision, and what each must leave behind."""
+import ctypes.util
+import json
+import os
+import pathlib
+import subprocess
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+class Case:
+    """One command in the rig. `check` examines its folder afterwards and returns the problems. `selects` says whether
+    mrcnn-backends opens the device and configures CubeCL; tests of the kernels open it themselves."""
+
+    def __init__(self, name, sm, precision, command, mode="exec", seconds=300, env=None, check=None, cuda="12", selects=True):
+        self.selects = selects
+        self.name, self.sm, self.precision, self.command = name, sm, precision, command
+        self.mode, self.seconds, self.env, self.check, self.cuda = mode, seconds, env or {}, check, cuda
+
+
+def lines(path):
+    return path.read_text(errors="replace").splitlines() if path.exists() else []
+
+
+def tests(target):
+    """The test binaries by name: the newest of each."""
+    found = {}
+    for path in sorted((target / "release/deps").glob("*"), key=lambda p: p.stat().st_mtime):
+        if path.is_file() and os.access(path, os.X_OK) and "." not in path.name and "-" in path.name:
+            found[path.name.rsplit("-", 1)[0]] = path
+    return found
+
+
+def steps(path):
+    return [row for row in map(json.loads, lines(path)) if row.get("kind") == "step"]
+
+
+def follows_cpu(tolerances):
+    """Losses and gradient norm of the run on CUDA beside those on the CPU, step by step."""
+
+    def check(out):
+        wrong = []
+        pairs = list(zip(steps(out / "cpu/metrics.jsonl"), steps(out / "cuda/metrics.jsonl")))
+        if len(pairs) < len(tolerances):
+            return [f"{len(pairs)} steps of {len(tolerances)}"]
+        for (cpu, cuda), allowed in zip(pairs, tolerances):
+            for key in cpu:
+                if not (key.startswith("loss") or key == "grad_norm") or not isinstance(cpu[key], float):
+                    continue
+                off = abs(cpu[key] - cuda[key]) / max(abs(cpu[key]), 1e-12)
+                print(f"    step {cpu['step']} {key:>18}: CPU {cpu[key]:.7g}, CUDA {cuda[key]:.7g}, relative difference {off:.1e}")
+                if allowed is not None and off > allowed:
+                    wrong.append(f"step {cpu['step']}: {key} is {cuda[key]}, on the CPU {cpu[key]}")
+        return wrong
+
+    return check
+
+
+def cases(args, folder):
+    cli, built = args.target / "release/mrcnn-cli", tests(args.target)
+    # Cases of the random tests: enough for every kind of input, few enough for the CPU.
+    few = {"MRCNN_CASES": "300"}
+    kernel = lambda name, sm, *more, seconds=240, **env: Case(f"kernels:{name}", sm, "f32", [built[name], "--test-threads=1", *more], env={**few, **env}, seconds=seconds, selects=False)
+    names = ["top_k", "decode", "nms", "matching", "mask_targets", "paste", "roi_align", "layouts"]
+    # Left out: long ones, and those whose inputs are empty, for which Burn itself asks the driver for 0 bytes.
+    for name in names:
+        yield kernel(name, 75, "--skip", "long_segments", "--skip", "large_", "--skip", "no_slots", "--skip", "no_regions")
+    # f32 by the project's own kernels on sm_75; by Burn's convolutions and the epilogue on sm_80.
+    yield kernel("layouts", 80, MOCK_SEED="7")
+    yield kernel("conv3x3", 75, "whole_numbers", "two_runs", MRCNN_CASES="20")
+    yield kernel("mrcnn_kernels", 80, "epilogue")
+    yield Case("old-driver", 80, "f32", [built["layouts"], "--test-threads=1", "convolution"], cuda="old", seconds=240, selects=False)
+    yield Case("doctor", 80, "-", [cli, "doctor"], mode="dry", check=no_advice)
+    golden = pathlib.Path(os.environ.get("MRCNN_GOLDEN") or HERE.parents[2] / "shared/golden").resolve()
+    library = lambda name, *more, seconds: Case(name, 75, "f32", [built["library"], "--test-threads=1", *more], env={"MRCNN_REQUIRE": "golden", "MRCNN_GOLDEN": str(golden)}, seconds=seconds)
+    if golden.is_dir():
+        yield library("golden-model", "model::tiny", "slots::", "kernels::", "stages::", "survival::a_step", seconds=900)
+    else:
+        print(f"SKIPPED: the golden model in the rig: {golden} is missing")
+    if not ctypes.util.find_library("cuda"):
+        yield no_driver(cli)
+    for sm in [75, 80] if args.full else []:
+        yield Case("precision", sm, "f16" if sm == 75 else "f16, bf16, tf32", [built["library"], "--test-threads=1", "--nocapture", "precision::inference"], seconds=900)
+    yield kept_kernels(cli)
+    yield graph(cli)
+    yield overflow_and_resume(cli, folder)
+    yield train_beside_cpu(cli, 75, "f32", folder, [1e-5, 1e-4], gpus=2)
+    # The network of the quickstart with the channels of the FPN of R50-FPN, at the size of R50-FPN.
+    large = ["--config", "quickstart", "--set", "image.min_size=800", "--set", "image.max_size=1344", "--set", "model.fpn_channels=256"]
+    for sm in [75, 80]:
+        yield dry("inference-quickstart", cli, sm, "f16", "inference", 1, *large, seconds=900)
+    if args.full:
+        yield train_beside_cpu(cli, 75, "f32", folder, [1e-5, 1e-4])
+        # As the tests on the CPU: a loss may be off by twice what was measured of its precision (docs/precision.md).
+        for precision, tolerance in {"f16": 3e-2, "bf16": 6e-2, "tf32": 3e-2}.items():
+            yield train_beside_cpu(cli, 80, precision, folder, [tolerance])
+        if golden.is_dir():
+            yield library("golden-step", "train_step::losses", seconds=3600)
+        for sm in [70, 80, 86, 90]:
+            for name in names:
+                yield kernel(name, sm, MOCK_SEED=str(sm))
+        for sm, precisions in {70: ["f32", "f16"], 75: ["f32", "f16"], 80: ["f32", "tf32", "f16", "bf16"], 86: ["f16", "bf16"], 90: ["f16", "bf16"]}.items():
+            for precision in precisions:
+                for batch in [1, 8]:
+                    yield dry(f"inference-{batch}", cli, sm, precision, "inference", batch)
+                yield dry("train-4", cli, sm, precision, "train", 4)
+
+
+def dry(name, cli, sm, precision, mode, batch, *more, seconds=3600):
+    """A step of the benchmark, not executed."""
+    command = [cli, "benchmark", mode, "--batch-size", batch, *more, "--backend", "cuda", "--precision", precision, "--warmup", 0, "--steps", 1]
+    return Case(name, sm, precision, command, mode="dry", seconds=seconds)
+
+
+SMALL = ["--config", "quickstart", "--set", "image.min_size=64", "--set", "image.max_size=96"]
+
+
+def graph(cli):
+    """Inference recorded as a graph; the benchmark fails if the replay returns other detections than launched kernels."""
+
+    def check(out):
+        totals = [line for line in lines(out / "report.tsv") if line.startswith("TOTAL")]
+        captured = sum(int(line.split("captured ")[1].split(",")[0]) for line in totals)
+        print(f"    {captured} launches recorded")
+        return [] if captured > 100 else [f"{captured} launches were recorded"]
+
+    command = [cli, "benchmark", "inference", "--graph", *SMALL, "--set", "model.roi.score_threshold=0.0", "--batch-size", 2, "--backend", "cuda", "--precision", "f32", "--warmup", 0, "--steps", 2]
+    return Case("graph", 75, "f32", command, seconds=900, check=check)
+
+
+def overflow_and_resume(cli, folder):
+    """Training from a loss scale that is too large: steps are skipped without a change and the scale falls; a run
+    that is resumed between them ends with the same bits."""
+    script = """rm -rf whole resumed; cli=$1; shift
+"$cli" train "$@" --backend cuda --out whole || exit
+cp -r whole resumed && rm -r resumed/checkpoints/0000000[3-9] resumed/best.safetensors resumed/last.safetensors
+exec "$cli" train --backend cuda --resume resumed"""
+    settings = ["train.steps=5", "train.batch_size=2", "train.replicas=1", "train.warmup_steps=0", "train.checkpoint_every=1", "train.keep_checkpoints=9", "train.ema=0.5", "train.loss_scale=1e38"]
+    options = [*SMALL, "--precision", "f32", "--data", str(shapes(cli, folder))]
+    for setting in settings:
+        options += ["--set", setting]
+
+    def check(out):
+        whole, resumed = (steps(out / run / "metrics.jsonl") for run in ["whole", "resumed"])
+        skipped = [bool(step.get("skipped")) for step in whole]
+        print(f"    {sum(skipped)} of {len(whole)} steps skipped; loss scales {[step.get('loss_scale') for step in whole]}")
+        wrong = [] if skipped[0] and not all(skipped) and len(whole) == 5 else [f"skipped steps: {skipped}"]
+        for before, after in zip(whole, whole[1:]):
+            if after["loss_scale"] != before["loss_scale"] * (0.5 if before.get("skipped") else 1):
+                wrong.append(f"step {after['step']}: a loss scale of {after['loss_scale']} after {before['loss_scale']}")
+        measured = {"images_per_second", "data_wait", "seconds", "memory_mb", "exchange"}
+        for one, other in zip(whole, resumed, strict=True):
+            differ = [key for key in one if key not in measured and one[key] != other.get(key)]
+            if differ:
+                wrong.append(f"step {one['step']} of the resumed run has other values: {differ}")
+        # After its header; the header may have the time.
+        data = lambda path: (lambda file: file[8 + int.from_bytes(file[:8], "little"):])(path.read_bytes())
+        first, last = (out / f"whole/checkpoints/{step:08}/weights.safetensors" for step in [1, 5])
+        if data(first) == data(last):
+            wrong.append("no weight changed")
+        for name in ["weights.safetensors", "ema.safetensors", "optimizer.safetensors"]:
+            if data(out / "whole/checkpoints/00000005" / name) != data(out / "resumed/checkpoints/00000005" / name):
+                wrong.append(f"{name} of the resumed run differs")
+        return wrong
+
+    return Case("overflow-resume", 75, "f32", ["bash", "-c", script, "overflow-resume", cli, *options], seconds=900, env={"MOCK_PER_PROCESS": "1"}, check=check)
+
+
+def no_advice(out):
+    text = (out / "stdout").read_text()
+    return [] if "NVRTC 12" in text and "cannot" not in text else [f"doctor prints: {text[-400:]}"]
+
+
+def no_driver(cli):
+    """A program with CUDA on a machine without a driver: `auto` takes another device, `cuda` is one error."""
+    script = """unset LD_LIBRARY_PATH CUDA_PATH
+run="$1 benchmark inference --config quickstart --warmup 0 --steps 1"
+$run > auto 2>&1 || exit
+$run --backend cuda > cuda 2>&1; echo "exit code $?" >> cuda"""
+
+    def check(out):
+        auto, cuda = (out / "auto").read_text(), (out / "cuda").read_text()
+        wrong = [] if "backend: cpu" in auto else [f"auto prints: {auto[-300:]}"]
+        is_error = "error: " in cuda and "NVIDIA" in cuda and "panicked" not in cuda and "exit code 1" in cuda
+        return wrong + ([] if is_error else [f"--backend cuda prints: {cuda[-300:]}"])
+
+    return Case("no-driver", 80, "-", ["bash", "-c", script, "no-driver", cli], mode="dry", check=check)
+
+
+def kept_kernels(cli):
+    """The same run twice: the second compiles and tunes nothing; then the kept kernels are deleted."""
+    script = """rm -rf kernels first second
+export MRCNN_KERNEL_CACHE=$PWD/kernels
+for run in first second; do
+    mkdir $run
+    : > decisions.jsonl
+    MOCK_OUT=$PWD/$run "$1" benchmark inference --config quickstart --backend cuda --precision f32 --warmup 0 --steps 1 || exit
+    cp decisions.jsonl $run/
+done
+"$1" doctor --clear-kernels && ls kernels > left"""
+
+    def check(out):
+        wrong = []
+        for what, of in {
+            "compiled": lambda run: sum(not line.startswith("TOTAL") for line in lines(out / run / "nvrtc.tsv")),
+            "tuned": lambda run: len(lines(out / run / "decisions.jsonl")),
+        }.items():
+            first, second = of("first"), of("second")
+            print(f"    {what}: {first} in the first run, {second} in the second")
+            if not first or second:
+                wrong.append(f"{second} {what} in the second run, {first} in the first")
+        return wrong + [f"--clear-kernels leaves {name}" for name in lines(out / "left")]
+
+    return Case("kept-kernels", 75, "f32", ["bash", "-c", script, "kept-kernels", cli], mode="dry", seconds=1200, check=check)
+
+
+def shapes(cli, folder):
+    """The folder of two rendered images for training and two for validation."""
+    data = folder / "shapes"
+    if not data.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run([cli, "dataset", "shapes", "--out", data, "--train", "2", "--val", "2", "--size", "64", "96", "--seed", "1"], check=True, **quiet)
+    return data
+
+
+def train_beside_cpu(cli, sm, precision, folder, tolerances, gpus=1):
+    """Training steps of the quickstart network on the CPU backend, then the same in the rig, on one GPU or several."""
+    options = [*SMALL, "--data", str(shapes(cli, folder))]
+    for setting in [f"train.steps={len(tolerances)}", "train.batch_size=2", "train.replicas=1", "train.flip=0", "train.warmup_steps=0"]:
+        options += ["--set", setting]
+    script = 'rm -rf cpu cuda; cli=$1; shift; env -u LD_LIBRARY_PATH "$cli" train "$@" --precision f32 --backend cpu --out cpu > cpu.log 2>&1 && exec "$cli" train "$@" --precision "$PRECISION" --backend cuda --out cuda $GPUS'
+    env = {"PRECISION": precision, "GPUS": f"--gpus {gpus}" if gpus > 1 else "", "MOCK_DEVICES": str(gpus), "MOCK_PER_PROCESS": str(int(gpus > 1))}
+    name = "train" if gpus == 1 else f"train-{gpus}-ranks"
+    return Case(name, sm, precision, ["bash", "-c", script, "train", cli, *options], seconds=1200, env=env, check=follows_cpu(tolerances))

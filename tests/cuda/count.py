@@ -1,0 +1,88 @@
+"""Counts what one step launches on a GPU: a dry run in the rig, of which the last step is counted.
+
+usage: count.py --rig DIR --target DIR [--sm 80] [--precision f16] [--batch-size 4] [--out DIR] train|inference [-- OPTIONS]
+
+OPTIONS are those of `mrcnn-cli benchmark`. Kernels are tuned at the lowest level, so which convolution kernel is launched
+can differ from a GPU's choice. `MB` is the size of the buffers that the launches have as arguments: a buffer that is
+only written in part, or is read and written, counts once and whole."""
+import argparse
+import collections
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+from cases import Case, lines
+from run import CUBECL, environment
+
+KINDS = {
+    "convolutions and matrix products": r"matmul|conv|gemm|im2col|col2im|dgrad|wgrad",
+    "copies between layouts": r"copy|contiguous",
+    "casts": r"^cast",
+    "fills": r"^full|zeros|^fill|_init",
+    "reductions": r"reduce|cumulative|sum",
+    "element by element": r"binop|unary|scalar|elemwise|^fuse|clamp|mask_|where|_grad|add_to_pixels|relu|powf",
+    "gather, scatter, slice, concatenate": r"gather|scatter|slice|select|cat|flip|repeat",
+}
+
+
+def kind(name):
+    return next((kind for kind, pattern in KINDS.items() if re.search(pattern, name)), "detection operators and others")
+
+
+def last_step(log):
+    """The launches and reads of the last step: the shortest end of the log that its predecessor repeats."""
+    is_probe = re.compile(r"throughput|launch_overhead|prime_buffer")
+    rows = [row for row in (line.split("\t") for line in log) if row[0] == "d2h" or not is_probe.search(row[7])]
+    names = [row[7] if row[0] == "launch" else "read" for row in rows]
+    ends = [i for i, name in enumerate(names) if name == "read"]
+    for end in reversed(ends[:-1]):
+        length = ends[-1] - end
+        if length <= end + 1 and names[end + 1 : ends[-1] + 1] == names[end + 1 - length : end + 1]:
+            return rows[end + 1 : ends[-1] + 1]
+    sys.exit("no step repeats the one before it")
+
+
+def table(rows):
+    launches, megabytes, kernels = (collections.Counter() for _ in range(3))
+    for row in rows:
+        if row[0] == "launch":
+            size = sum(int(size) for size in row[8].split(",") if size) / 1e6
+            name = re.sub(r"_[0-9a-f]{8}$", "", row[7])
+            launches[kind(name)] += 1
+            megabytes[kind(name)] += size
+            kernels[name] += 1
+    print("| kernels | launches | MB |\n|---|---|---|")
+    for name, count in launches.most_common():
+        print(f"| {name} | {count} | {megabytes[name]:,.0f} |")
+    reads = sum(row[0] == "d2h" for row in rows)
+    print(f"| **all** | **{sum(launches.values())}** | **{sum(megabytes.values()):,.0f}** |\n\n{reads} reads by the host\n")
+    for name, count in kernels.most_common(60):
+        print(f"{count:6} {name}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rig", type=pathlib.Path, required=True)
+    parser.add_argument("--target", type=pathlib.Path, required=True)
+    parser.add_argument("--sm", type=int, default=80)
+    parser.add_argument("--precision", default="f16")
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--out", type=pathlib.Path)
+    parser.add_argument("mode", choices=["train", "inference"])
+    parser.add_argument("options", nargs="*")
+    args = parser.parse_args()
+    out = (args.out or args.rig / "reports/count").resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "cubecl.toml").write_text(CUBECL.format(out=out, level="minimal", exhaustive="false", memory="enforced"))
+    command = [args.target.resolve() / "release/mrcnn-cli", "benchmark", args.mode, "--backend", "cuda", "--precision", args.precision, "--batch-size", args.batch_size, "--warmup", 1, "--steps", 2, *args.options]
+    case = Case("count", args.sm, args.precision, command, mode="dry")
+    # A size for each tensor needs an allocation for each; nothing needs to be assembled to be counted.
+    env = {**environment(args.rig.resolve(), case, out), "MOCK_LAUNCH_LOG": "2", "MOCK_PTXAS": "", "MOCK_MEMORY_GB": "400"}
+    subprocess.run([str(part) for part in command], cwd=out, env=env, stdout=subprocess.DEVNULL, check=True)
+    table(last_step(lines(out / "launches.tsv")))
+
+
+if __name__ == "__main__":
+    main()
