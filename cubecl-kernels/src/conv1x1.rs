@@ -9,53 +9,24 @@
 //!
 //! Burn's direct kernel accumulates f16 in f16 and may be the fastest; its matrix products accumulate in f32.
 
-use burn::tensor::ops::ConvOptions;
-use burn::tensor::{DType, Slice, Tensor, module};
+use burn::tensor::{DType, Slice, Tensor};
 
 /// Whether Burn cannot autotune on this target.
 const UNTUNED: bool = cfg!(target_family = "wasm");
 
-/// 1x1 convolution: `[n, o, h', w']`.
+/// 1x1 convolution as a product of pixels by channels with the weights, on devices where it is preferred; `None` elsewhere.
 ///
-/// * `x` - `[n, c, h, w]`.
-/// * `weight` - `[o, c, 1, 1]`.
-/// * `bias` - `[o]`.
-/// * `stride` - 1 or more; `h'` is `ceil(h / stride)`.
-///
-/// All of one dtype. Equals `conv2d` with torch's layout of the weights.
-///
-/// # Panics
-///
-/// If the dtypes differ.
-pub fn conv1x1(
-    x: Tensor<4>,
-    weight: Tensor<4>,
-    bias: Option<Tensor<1>>,
-    stride: usize,
-) -> Tensor<4> {
-    let (device, dtype) = (x.device(), x.dtype());
-    assert_eq!(
-        weight.dtype(),
-        dtype,
-        "conv1x1: weight and x must have the same dtype"
-    );
-    if let Some(bias) = &bias {
-        assert_eq!(
-            bias.dtype(),
-            dtype,
-            "conv1x1: bias and x must have the same dtype"
-        );
-    }
-    let preferred = UNTUNED || device.is_autodiff() || dtype != DType::F32;
-    if preferred && crate::has_selection_kernels(&device) {
-        return by_matmul(x, weight, bias, stride);
-    }
-    let options = ConvOptions::new([stride; 2], [0; 2], [1; 2], 1);
-    module::conv2d(x, weight, bias, options)
+/// `x [n, c, h, w]` and `weight [o, c, 1, 1]`, of one dtype -> `[n, o, h', w']`, channels-last in memory, where `h'` is
+/// `ceil(h / stride)`.
+pub(crate) fn product(x: &Tensor<4>, weight: &Tensor<4>, stride: usize) -> Option<Tensor<4>> {
+    let device = x.device();
+    let preferred = UNTUNED || device.is_autodiff() || x.dtype() != DType::F32;
+    (preferred && crate::has_selection_kernels(&device))
+        .then(|| by_matmul(x.clone(), weight.clone(), stride))
 }
 
-/// Product of pixels by channels with the weights. The output of convolutions is channels-last, so no data are moved.
-fn by_matmul(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, stride: usize) -> Tensor<4> {
+/// See [`product`]. The output of convolutions is channels-last, so no data are moved.
+fn by_matmul(x: Tensor<4>, weight: Tensor<4>, stride: usize) -> Tensor<4> {
     let [o, c, ..] = weight.dims();
     let x = x.permute([0, 2, 3, 1]);
     let x = match stride {
@@ -69,17 +40,14 @@ fn by_matmul(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, stride: u
     let product = x
         .reshape([n * h * w, c])
         .matmul(weight.reshape([o, c]).transpose());
-    let output = match bias {
-        Some(bias) => product + bias.unsqueeze(),
-        None => product,
-    };
-    output.reshape([n, h, w, o]).permute([0, 3, 1, 2])
+    product.reshape([n, h, w, o]).permute([0, 3, 1, 2])
 }
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, Distribution};
+    use burn::tensor::ops::ConvOptions;
+    use burn::tensor::{Device, Distribution, module};
 
     #[test]
     fn the_product_is_the_convolution() {
@@ -88,9 +56,9 @@ mod tests {
         for (size, stride) in [([2, 5, 7, 6], 1), ([1, 3, 9, 8], 2), ([1, 1, 1, 1], 2)] {
             let x = random(size);
             let weight = random([4, size[1], 1, 1]);
-            let bias = random([4, 1, 1, 1]).reshape([4]);
-            let expected = conv1x1(x.clone(), weight.clone(), Some(bias.clone()), stride);
-            let product = by_matmul(x, weight, Some(bias), stride);
+            let options = ConvOptions::new([stride; 2], [0; 2], [1; 2], 1);
+            let expected = module::conv2d(x.clone(), weight.clone(), None, options);
+            let product = by_matmul(x, weight, stride);
             assert_eq!(product.dims(), expected.dims());
             let difference = (product - expected).abs().max().into_scalar::<f32>();
             // Sums of up to five products of numbers below 1, in another order.

@@ -31,6 +31,7 @@ mod cpu_memory;
 mod cpu_tasks;
 mod decode;
 mod dtype;
+pub mod epilogue;
 mod features;
 #[cfg(feature = "flex")]
 mod flex;
@@ -47,7 +48,6 @@ mod top_k;
 
 pub use capability::{MAX_TOP_K, can_select, has_selection_kernels};
 pub use conv::{ConvParams, conv2d};
-pub use conv1x1::conv1x1;
 pub use conv3x3::conv3x3;
 #[cfg(feature = "flex")]
 pub use cpu_conv::{UnknownIsa, check_isa};

@@ -10,13 +10,13 @@ mod layout;
 mod random;
 
 use burn::backend::Dispatch;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use layout::Layout;
 use mrcnn_kernels::roi_align::RoiAlignOps;
 use mrcnn_kernels::{
     BitMasks, BoxDecoding, MaskWindow, MatchThresholds, PasteBatch, PasteWindow, PyramidLevel,
-    RoiAlignParams, conv3x3, decode_boxes, mask_targets, match_boxes, nms_sorted, paste_masks,
-    roi_align, sampling_scores, top_k_segments,
+    RoiAlignParams, conv3x3, decode_boxes, epilogue::epilogue, mask_targets, match_boxes,
+    nms_sorted, paste_masks, roi_align, sampling_scores, top_k_segments, upsample_add,
 };
 use random::Random;
 
@@ -341,6 +341,96 @@ fn convolution_and_its_gradients() {
                 gradient(bias.grad(&gradients).map(|g| floats(g.into_data()))),
             ]
             .concat()
+        });
+    }
+}
+
+/// Whole numbers, whose sums are exact, so that the gradients of dense inputs can be compared with those of Burn's operations.
+#[test]
+fn epilogue_and_its_gradients() {
+    let random = &mut Random(9);
+    for (c, with_residual, relu) in [(5, false, true), (8, true, true), (12, true, false)] {
+        let shape = [2, c, 9, 11];
+        let mut whole =
+            |count: usize| -> Vec<f32> { (0..count).map(|_| random.whole(3)).collect() };
+        let count = shape.iter().product();
+        let (x, residual, grad) = (whole(count), whole(count), whole(count));
+        let bias = whole(c);
+        let run = |layout: Layout, device: &Device, by_burn: bool| {
+            let device = &device.clone().autodiff();
+            let x = layout.float(&x, shape, device).require_grad();
+            let bias = layout.float(&bias, [c], device).require_grad();
+            let residual = layout.float(&residual, shape, device).require_grad();
+            let used = with_residual.then(|| residual.clone());
+            let found = match by_burn {
+                false => epilogue(x.clone(), bias.clone(), used, relu),
+                true => {
+                    let mut sum = x.clone() + bias.clone().reshape([1, c, 1, 1]);
+                    if let Some(residual) = used {
+                        sum = sum + residual;
+                    }
+                    if relu { activation::relu(sum) } else { sum }
+                }
+            };
+            let grad = layout.float(&grad, shape, device);
+            let gradients = (found.clone() * grad).sum().backward();
+            // Adding zero makes one zero of both.
+            let floats = |data: TensorData| -> Vec<u32> {
+                data.iter::<f32>().map(|v| (v + 0.0).to_bits()).collect()
+            };
+            let mut all = floats(found.inner().into_data());
+            all.extend(floats(x.grad(&gradients).expect("of x").into_data()));
+            all.extend(floats(
+                bias.grad(&gradients).expect("of the bias").into_data(),
+            ));
+            if with_residual {
+                let gradient = residual.grad(&gradients).expect("of the residual");
+                all.extend(floats(gradient.into_data()));
+            }
+            all
+        };
+        check(|layout, device| {
+            let found = run(layout, device, false);
+            assert!(
+                found == run(layout, device, true),
+                "{layout:?} on {device:?}"
+            );
+            found
+        });
+    }
+}
+
+/// Whole numbers; the CPU's kernels are compared with Burn's operations in another test.
+#[test]
+fn upsampling_and_its_gradients() {
+    let random = &mut Random(10);
+    for [n, c, h, w] in [[2usize, 5, 9, 11], [1, 8, 8, 6], [2, 12, 7, 4]] {
+        let halved = [n, c, h.div_ceil(2), w.div_ceil(2)];
+        let mut whole = |shape: [usize; 4]| -> Vec<f32> {
+            let count = shape.iter().product();
+            (0..count).map(|_| random.whole(9)).collect()
+        };
+        let (lateral, grad) = (whole([n, c, h, w]), whole([n, c, h, w]));
+        let top = whole(halved);
+        let run = |layout: Layout, device: &Device| {
+            let device = &device.clone().autodiff();
+            let lateral = layout.float(&lateral, [n, c, h, w], device).require_grad();
+            let top = layout.float(&top, halved, device).require_grad();
+            let sum = upsample_add(lateral.clone(), top.clone());
+            let grad = layout.float(&grad, [n, c, h, w], device);
+            let gradients = (sum.clone() * grad).sum().backward();
+            [
+                bits(sum.inner() + 0.0),
+                bits(lateral.grad(&gradients).expect("of the lateral") + 0.0),
+                bits(top.grad(&gradients).expect("of the top") + 0.0),
+            ]
+            .concat()
+        };
+        let on_cpu = run(Layout::Dense, &Device::flex());
+        check(|layout, device| {
+            let found = run(layout, device);
+            assert!(found == on_cpu, "{layout:?} on {device:?}");
+            found
         });
     }
 }

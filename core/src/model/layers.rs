@@ -101,6 +101,16 @@ impl Conv2d {
         }
     }
 
+    /// [`Self::params`] in the dtype of `x`: cast once for several inputs.
+    pub fn params_like(&self, x: &Tensor<4>) -> ConvParams {
+        let params = self.params();
+        ConvParams {
+            weight: like(params.weight, x),
+            bias: params.bias.map(|bias| like(bias, x)),
+            ..params
+        }
+    }
+
     /// The same convolution with other parameters, such as those of a folded norm; then the residual is added, and a
     /// ReLU follows if `rectify`.
     pub fn forward_with(

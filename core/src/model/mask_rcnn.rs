@@ -8,7 +8,7 @@ use super::roi::mask_head::mask_probabilities;
 use super::roi::pool::{PackedPyramid, Rois};
 use super::roi::select::{DetectionSlots, ScoredBox, postprocess};
 use super::rpn::head::{Rpn, RpnOutput};
-use super::rpn::proposals::{AnchorSlots, filter_proposals};
+use super::rpn::proposals::filter_proposals;
 use super::slots::{BoxSlots, image_sizes, moved, selection_device};
 use crate::config::ModelConfig;
 use burn::module::Module;
@@ -136,7 +136,7 @@ impl MaskRcnn {
         filter_proposals(
             output.objectness,
             output.deltas,
-            &AnchorSlots::new(padded, &output.grids, rpn, &device),
+            &self.rpn.anchors.get(padded, &output.grids, rpn, &device),
             image_sizes(sizes, &device),
             rpn,
             self.proposal_limits(),

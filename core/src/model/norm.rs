@@ -126,7 +126,8 @@ impl Norm {
                 let shift = self.bias.val() - mean.value() * scale.clone();
                 let folded = ConvParams {
                     scale: Some(scale),
-                    bias: Some(shift),
+                    // Cast here, so that it is part of the same launch on GPUs.
+                    bias: Some(like(shift, &x)),
                     ..conv.params()
                 };
                 return conv.forward_with(x, folded, residual, rectify);

@@ -19,8 +19,10 @@ pub use flex::{input_gradient, weight_gradient};
 
 pub use params::ConvParams;
 
+use crate::conv1x1::product;
+use crate::conv3x3;
 use crate::dtype::to_dtype_of;
-use crate::{conv1x1, conv3x3};
+use crate::epilogue::epilogue;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, activation, module};
 
@@ -34,8 +36,8 @@ use burn::tensor::{Tensor, activation, module};
 /// * `relu` - whether `max(., 0)` follows.
 ///
 /// Equals `conv2d` of torch in the dtype of `x`, and is differentiable in all tensors. On the CPU
-/// in f32 it is one pass over the output, and results do not depend on the number of threads. On GPUs
-/// it is [`fn@conv1x1`], [`fn@conv3x3`] or, for other kernels and for groups, Burn's own convolution.
+/// in f32 it is one pass over the output, and results do not depend on the number of threads. On GPUs it is a matrix product
+/// for 1x1 kernels, [`fn@conv3x3`], or Burn's own convolution; bias, residual and ReLU are one pass over the output.
 ///
 /// # Panics
 ///
@@ -65,22 +67,24 @@ pub fn conv2d(
         to_dtype_of(weight, &x),
         bias.map(|bias| to_dtype_of(bias, &x)),
     );
-    let early = relu && residual.is_none();
-    let output = match weight.dims()[2] {
-        1 if groups == 1 => conv1x1(x, weight, bias, stride),
-        3 if groups == 1 => {
-            return finish(
-                conv3x3(x, weight, bias, stride, early),
-                residual,
-                relu && !early,
-            );
-        }
-        side => {
-            let options = ConvOptions::new([stride; 2], [side / 2; 2], [1, 1], groups);
-            module::conv2d(x, weight, bias, options)
-        }
+    let side = weight.dims()[2];
+    if side == 3 && groups == 1 {
+        let early = relu && residual.is_none();
+        let output = conv3x3(x, weight, bias, stride, early);
+        return finish(output, residual, relu && !early);
+    }
+    let by_product = match (side, groups) {
+        (1, 1) => product(&x, &weight, stride),
+        _ => None,
     };
-    finish(output, residual, relu)
+    match (by_product, bias) {
+        (Some(output), Some(bias)) => epilogue(output, bias, residual, relu),
+        (Some(output), None) => finish(output, residual, relu),
+        (None, bias) => {
+            let options = ConvOptions::new([stride; 2], [side / 2; 2], [1, 1], groups);
+            finish(module::conv2d(x, weight, bias, options), residual, relu)
+        }
+    }
 }
 
 /// The groups of a convolution.

@@ -1,6 +1,7 @@
 //! Gradient rule. The mask of the ReLU is computed from the output; the gradient of the bias is the sum of the masked gradient.
 
 use super::Conv3x3Ops;
+use crate::epilogue::{EpilogueOps, bias_gradient};
 use burn::backend::Autodiff;
 use burn::backend::autodiff::{
     NodeId,
@@ -17,13 +18,12 @@ struct Conv3x3Backward;
 struct State<T> {
     x: NodeId,
     weight: NodeId,
-    bias: NodeId,
     /// The output, if a ReLU follows.
     rectified: Option<T>,
     stride: usize,
 }
 
-impl<B: Backend + Conv3x3Ops> Backward<B, 3> for Conv3x3Backward {
+impl<B: Backend + Conv3x3Ops + EpilogueOps> Backward<B, 3> for Conv3x3Backward {
     type State = State<FloatTensor<B>>;
 
     fn backward(
@@ -35,15 +35,14 @@ impl<B: Backend + Conv3x3Ops> Backward<B, 3> for Conv3x3Backward {
         let State {
             x,
             weight,
-            bias,
             rectified,
             stride,
         } = ops.state;
         let mut retrieve = |node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node);
-        let (x, weight, bias) = (retrieve(x), retrieve(weight), retrieve(bias));
+        let (x, weight) = (retrieve(x), retrieve(weight));
         let grad = grads.consume::<B>(&ops.node);
         let grad = match rectified {
-            Some(output) => B::relu_backward(output, grad),
+            Some(output) => B::rectified_gradient(output, grad),
             None => grad,
         };
         let [node_x, node_weight, node_bias] = ops.parents;
@@ -57,12 +56,12 @@ impl<B: Backend + Conv3x3Ops> Backward<B, 3> for Conv3x3Backward {
             grads.register::<B>(node.id, gradient);
         }
         if let Some(node) = node_bias {
-            grads.register::<B>(node.id, B::conv2d_bias_backward(x, bias, grad));
+            grads.register::<B>(node.id, bias_gradient::<B>(grad));
         }
     }
 }
 
-impl<B: Backend + Conv3x3Ops, C: CheckpointStrategy> Conv3x3Ops for Autodiff<B, C> {
+impl<B: Backend + Conv3x3Ops + EpilogueOps, C: CheckpointStrategy> Conv3x3Ops for Autodiff<B, C> {
     fn conv3x3(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -80,12 +79,11 @@ impl<B: Backend + Conv3x3Ops, C: CheckpointStrategy> Conv3x3Ops for Autodiff<B, 
             .stateful()
         {
             OpsKind::Tracked(mut prep) => {
-                let nodes = [&x, &weight, &bias].map(|tensor| prep.checkpoint(tensor));
+                let nodes = [&x, &weight].map(|tensor| prep.checkpoint(tensor));
                 let output = forward(x, weight, bias);
                 let state = State {
                     x: nodes[0],
                     weight: nodes[1],
-                    bias: nodes[2],
                     rectified: relu.then(|| output.clone()),
                     stride,
                 };

@@ -1,11 +1,11 @@
 //! Launches of the kernels, and the choice between them and Burn's.
 
-use super::epilogue::add_bias;
-use super::layer::{Layer, forward_axis, gather_axis, width};
+use super::layer::{Layer, forward_axis, gather_axis};
 use super::packing::packed;
 use super::tiling::{GradientSizesLaunch, GradientTiling, Tiling};
 use super::weight_gradient::{accumulate, reduce};
 use super::{Conv3x3Ops, options};
+use crate::epilogue::cube::{add, width};
 use crate::launch::{buffer, dense, empty, zeros};
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::ModuleOps;
@@ -30,7 +30,7 @@ impl Conv3x3Ops for CubeBackend {
             // If it gets a bias, CubeK stages it as a whole tile of sums in shared memory, which leaves too little
             // of it for the candidates with tensor cores (cubek 0.3.1).
             let output = Self::conv2d(x, weight, None, options(stride));
-            return add_bias(output, bias, relu);
+            return add(output, bias, None, relu);
         }
         let [n, c, h, w] = x.meta.shape().dims();
         let [o, ..] = weight.meta.shape().dims::<4>();

@@ -2,6 +2,7 @@
 
 use super::kernel::{Axis, AxisLaunch, ChannelsLaunch, convolve};
 use super::tiling::Tiling;
+use crate::epilogue::cube::width;
 use crate::launch::buffer;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn_cubecl::tensor::CubeTensor;
@@ -124,9 +125,4 @@ fn cube_count(tiles: usize, y: usize) -> Option<CubeCount> {
         y as u32,
         z as u32,
     ))
-}
-
-/// Channels per load: four if they divide the number of channels.
-pub fn width(channels: usize) -> usize {
-    if channels.is_multiple_of(4) { 4 } else { 1 }
 }

@@ -10,8 +10,6 @@ mod access;
 mod autodiff;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube;
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-mod epilogue;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]

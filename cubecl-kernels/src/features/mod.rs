@@ -1,5 +1,5 @@
-//! Operations on feature maps, each a single parallel pass on the CPU: the stem's
-//! max pool, the top-down sum of a feature pyramid, and packing a pyramid for RoIAlign.
+//! Operations on feature maps, each a single parallel pass on the CPU: the stem's max pool, the top-down sum of a feature
+//! pyramid (on GPUs too), and packing a pyramid for RoIAlign.
 
 #[cfg(feature = "flex")]
 mod autodiff;
@@ -9,6 +9,8 @@ mod cpu;
 mod flex;
 #[cfg(feature = "flex")]
 mod ops;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod upsample;
 
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Tensor, module};
@@ -39,6 +41,10 @@ pub fn upsample_add(lateral: Tensor<4>, top: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "flex")]
     if crate::flex::is_cpu_f32(&lateral) && crate::flex::is_cpu_f32(&top) {
         return ops::upsample_add(lateral, top);
+    }
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if crate::has_selection_kernels(&lateral.device()) && lateral.dtype() == top.dtype() {
+        return upsample::add_upsampled(lateral, top);
     }
     lateral + upsample_nearest(top, h, w)
 }

@@ -2,8 +2,8 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_kernels::{
-    PyramidLevel, RoiAlignParams, batched_nms, conv1x1, expand_box, nms, pack_pyramid, paste_mask,
-    roi_align,
+    ConvParams, PyramidLevel, RoiAlignParams, batched_nms, conv2d, expand_box, nms, pack_pyramid,
+    paste_mask, roi_align,
 };
 use mrcnn_tests::close::{assert_close, magnitude};
 use mrcnn_tests::golden::{Case, Golden, Stored};
@@ -241,7 +241,13 @@ fn one_by_one_convolutions_have_their_gradients() {
             // Channels-last, like the output of every convolution.
             let x = Tensor::<4>::from_data(x, &device).permute([0, 2, 3, 1]);
             let x = x.reshape([n, h, w, inputs]).permute([0, 3, 1, 2]);
-            let out = conv1x1(x, weight.clone(), None, 1);
+            let params = ConvParams {
+                weight: weight.clone(),
+                scale: None,
+                bias: None,
+                stride: 1,
+            };
+            let out = conv2d(x, params, None, false);
             out.permute([0, 2, 3, 1]).reshape([n, h * w * outputs])
         });
         let scores = Tensor::cat(scores.collect(), 1);

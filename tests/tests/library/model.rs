@@ -71,9 +71,9 @@ fn forward(model: &MaskRcnn, planes: &Planes, device: &Device) -> BTreeMap<Strin
         insert(&mut found, &format!("C{level}"), feature);
     }
     let features = model.features(images);
-    for (level, feature) in (2..).zip(&features.pyramid) {
+    let predicted = model.rpn.levels(&features.pyramid);
+    for ((level, feature), (logits, deltas)) in (2..).zip(&features.pyramid).zip(predicted) {
         insert(&mut found, &format!("P{level}"), feature.clone());
-        let (logits, deltas) = model.rpn.level(feature.clone());
         insert(&mut found, &format!("rpn_logits_P{level}"), logits);
         insert(&mut found, &format!("rpn_deltas_P{level}"), deltas);
     }

@@ -1,5 +1,6 @@
 //! Region proposal network (Ren et al., 2015, section 3.1), shared over the pyramid's levels.
 
+use super::proposals::AnchorCache;
 use crate::config::ModelConfig;
 use crate::model::init::{Fill, Init};
 use crate::model::layers::{Conv2d, ConvSettings, full};
@@ -12,6 +13,8 @@ use burn::tensor::{Device, ExecutionError, Tensor};
 #[derive(Module, Debug)]
 pub struct Rpn {
     head: RpnHead,
+    #[module(skip)]
+    pub(crate) anchors: AnchorCache,
 }
 
 #[derive(Module, Debug)]
@@ -54,21 +57,32 @@ impl Rpn {
                 cls_logits: conv("cls_logits", anchors, 1),
                 bbox_pred: conv("bbox_pred", anchors * 4, 1),
             },
+            anchors: AnchorCache::default(),
         }
     }
 
-    /// One level `[n, c, h, w]` -> logits `[n, a, h, w]` and deltas `[n, 4a, h, w]`, both f32.
-    pub fn level(&self, feature: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
-        let hidden = self
-            .head
-            .conv
-            .iter()
-            .flatten()
-            .fold(feature, |x, conv| conv.rectified(x));
-        (
-            full(self.head.cls_logits.forward(hidden.clone())),
-            full(self.head.bbox_pred.forward(hidden)),
-        )
+    /// Each level `[n, c, h, w]` -> logits `[n, a, h, w]` and deltas `[n, 4a, h, w]`, both f32.
+    pub fn levels(&self, pyramid: &[Tensor<4>]) -> Vec<(Tensor<4>, Tensor<4>)> {
+        let Some(first) = pyramid.first() else {
+            return Vec::new();
+        };
+        let RpnHead {
+            conv,
+            cls_logits,
+            bbox_pred,
+        } = &self.head;
+        let convs = conv.iter().flatten();
+        let convs: Vec<_> = convs.map(|conv| (conv, conv.params_like(first))).collect();
+        let (logits, deltas) = (cls_logits.params_like(first), bbox_pred.params_like(first));
+        let level = |feature: &Tensor<4>| {
+            let hidden = convs.iter().fold(feature.clone(), |x, (conv, params)| {
+                conv.forward_with(x, params.clone(), None, true)
+            });
+            let logits = cls_logits.forward_with(hidden.clone(), logits.clone(), None, false);
+            let deltas = bbox_pred.forward_with(hidden, deltas.clone(), None, false);
+            (full(logits), full(deltas))
+        };
+        pyramid.iter().map(level).collect()
     }
 
     /// The pyramid P2-P6 -> one logit and four deltas per anchor.
@@ -76,10 +90,8 @@ impl Rpn {
         let mut objectness = Vec::with_capacity(pyramid.len());
         let mut deltas = Vec::with_capacity(pyramid.len());
         let mut grids = Vec::with_capacity(pyramid.len());
-        for feature in pyramid {
-            let [n, _, h, w] = feature.dims();
-            let (logits, level_deltas) = self.level(feature.clone());
-            let anchors = logits.dims()[1];
+        for (logits, level_deltas) in self.levels(pyramid) {
+            let [n, anchors, h, w] = logits.dims();
             objectness.push(logits.permute([0, 2, 3, 1]).reshape([n, h * w * anchors]));
             // [n, a * 4, h, w] -> [n, h, w, a, 4]: the four deltas of an anchor are contiguous.
             let level_deltas = level_deltas.reshape([n, anchors, 4, h, w]);

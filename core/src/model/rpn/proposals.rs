@@ -3,9 +3,10 @@
 use crate::boxes::{AnchorLayout, BOX_CLIP, cell_anchors};
 use crate::config::RpnConfig;
 use crate::model::slots::BoxSlots;
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use mrcnn_kernels::{BoxDecoding, decode_boxes, top_k_segments};
+use burn::tensor::{Device, Tensor, TensorData};
+use mrcnn_kernels::{BoxDecoding, decode_boxes, has_selection_kernels, top_k_segments};
 use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 fn decoding(config: &RpnConfig) -> BoxDecoding {
     BoxDecoding {
@@ -44,8 +45,8 @@ impl AnchorSlots {
             let cells = TensorData::new(cells.into_flattened(), [1, 1, ratios, 4]);
             let axis = |count: usize, length: usize| {
                 let stride = layout.spacing(length, count, level);
-                let cells = Tensor::<1, Int>::arange(0..count as i64, device).float();
-                (cells + layout.offset) * stride
+                let places = (0..count).map(|cell| (cell as f32 + layout.offset) * stride);
+                Tensor::<1>::from_data(TensorData::new(places.collect(), [count]), device)
             };
             let shape = [rows, columns, 1, 1];
             let y = axis(rows, padded.0).reshape([rows, 1, 1, 1]).expand(shape);
@@ -61,6 +62,54 @@ impl AnchorSlots {
             per_level: levels.iter().map(|boxes| boxes.dims()[1]).collect(),
             boxes: Tensor::cat(levels, 1),
         }
+    }
+}
+
+/// The anchors of the last image sizes on GPUs, where computing them takes fifty small launches per step.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AnchorCache(Arc<Mutex<Vec<(AnchorKey, AnchorSlots)>>>);
+
+/// What anchors depend on.
+#[derive(Clone, Debug, PartialEq)]
+struct AnchorKey {
+    padded: (usize, usize),
+    grids: Vec<(usize, usize)>,
+    config: RpnConfig,
+    device: Device,
+}
+
+/// Sizes that are kept: portrait and landscape of a few buckets.
+const KEPT: usize = 8;
+
+impl AnchorCache {
+    /// [`AnchorSlots::new`], or its result from before.
+    pub(crate) fn get(
+        &self,
+        padded: (usize, usize),
+        grids: &[(usize, usize)],
+        config: &RpnConfig,
+        device: &Device,
+    ) -> AnchorSlots {
+        // Devices are compared without their autodiff setting.
+        if device.is_autodiff() || !has_selection_kernels(device) {
+            return AnchorSlots::new(padded, grids, config, device);
+        }
+        let key = AnchorKey {
+            padded,
+            grids: grids.to_vec(),
+            config: config.clone(),
+            device: device.clone(),
+        };
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, anchors)) = kept.iter().find(|(other, _)| *other == key) {
+            return anchors.clone();
+        }
+        let anchors = AnchorSlots::new(padded, grids, config, device);
+        if kept.len() == KEPT {
+            kept.remove(0);
+        }
+        kept.push((key, anchors.clone()));
+        anchors
     }
 }
 

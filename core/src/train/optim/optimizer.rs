@@ -89,11 +89,12 @@ impl Optimizer {
         } else {
             1.0
         };
+        let (gradients, factor) = gradients.with_factor();
         let model = model.map(&mut Update {
             optimizer: self,
-            gradients: gradients.by_id(),
+            gradients,
             learning_rate,
-            scale,
+            scale: scale * factor,
             path: Vec::new(),
         });
         (

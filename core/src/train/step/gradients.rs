@@ -6,9 +6,12 @@ use burn::tensor::{Device, Gradients, Tensor};
 use std::collections::HashMap;
 
 /// Gradients of the trained parameters, flat, in the order of the model's parameters.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ParamGradients {
+    /// To be multiplied by `factor`.
     gradients: Vec<(ParamId, Tensor<1>)>,
+    /// Applied where the gradients are used, because a multiplication of its own is a launch per parameter on GPUs.
+    factor: f64,
     /// The gradient norm, if it has been read.
     norm: Option<f32>,
 }
@@ -34,23 +37,28 @@ impl ParamGradients {
     pub(crate) fn new(gradients: Vec<(ParamId, Tensor<1>)>) -> Self {
         Self {
             gradients,
+            factor: 1.0,
             norm: None,
         }
     }
 
-    fn map(self, change: impl Fn(Tensor<1>) -> Tensor<1>) -> Self {
-        let changed = self.gradients.into_iter();
-        Self::new(
-            changed
-                .map(|(id, gradient)| (id, change(gradient)))
-                .collect(),
-        )
+    /// The gradients with their factor applied.
+    fn applied(self) -> Vec<(ParamId, Tensor<1>)> {
+        let Self {
+            mut gradients,
+            factor,
+            ..
+        } = self;
+        for (_, gradient) in &mut gradients {
+            *gradient = times(gradient.clone(), factor);
+        }
+        gradients
     }
 
     /// The tensors without their parameters, for [`Self::with`].
     pub(crate) fn tensors(&self) -> Vec<Tensor<1>> {
-        let tensors = self.gradients.iter();
-        tensors.map(|(_, gradient)| gradient.clone()).collect()
+        let applied = self.clone().applied().into_iter();
+        applied.map(|(_, gradient)| gradient).collect()
     }
 
     /// The same parameters with other gradients, in the same order.
@@ -70,16 +78,17 @@ impl ParamGradients {
 
     /// The gradients multiplied by `factor`.
     pub(crate) fn scaled(self, factor: f64) -> Self {
-        match factor == 1.0 {
-            true => self,
-            false => self.map(|gradient| gradient * factor),
+        Self {
+            factor: self.factor * factor,
+            norm: None,
+            ..self
         }
     }
 
     /// The sums of both, parameter by parameter.
     pub(crate) fn plus(self, other: Self) -> Self {
         let mut other = other.by_id();
-        let sum = self.gradients.into_iter().map(|(id, gradient)| {
+        let sum = self.applied().into_iter().map(|(id, gradient)| {
             let sum = match other.remove(&id) {
                 Some(other) => gradient + other,
                 None => gradient,
@@ -94,7 +103,8 @@ impl ParamGradients {
         if self.gradients.is_empty() {
             return Tensor::zeros([1], device);
         }
-        let squares = self.gradients.iter().map(|(_, g)| g.clone().square().sum());
+        let squares = self.gradients.iter();
+        let squares = squares.map(|(_, g)| times(g.clone(), self.factor).square().sum());
         Tensor::cat(squares.collect(), 0).sum().sqrt()
     }
 
@@ -112,7 +122,20 @@ impl ParamGradients {
 
     /// The gradient of each parameter.
     pub fn by_id(self) -> HashMap<ParamId, Tensor<1>> {
-        self.gradients.into_iter().collect()
+        self.applied().into_iter().collect()
+    }
+
+    /// Tensors by parameter, and the factor by which they are to be multiplied.
+    pub(crate) fn with_factor(self) -> (HashMap<ParamId, Tensor<1>>, f64) {
+        (self.gradients.into_iter().collect(), self.factor)
+    }
+}
+
+fn times(tensor: Tensor<1>, factor: f64) -> Tensor<1> {
+    if factor == 1.0 {
+        tensor
+    } else {
+        tensor * factor
     }
 }
 

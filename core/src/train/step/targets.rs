@@ -7,8 +7,7 @@ use super::features::StepFeatures;
 use super::samples::{AnchorSamples, MaskSamples, RoiSamples, Samples};
 use crate::config::{ModelConfig, RoiConfig, RpnConfig};
 use crate::model::{
-    AnchorSlots, BoxSlots, MaskRcnn, Rois, RpnOutput, filter_proposals, image_sizes,
-    selection_device,
+    BoxSlots, MaskRcnn, Rois, RpnOutput, filter_proposals, image_sizes, selection_device,
 };
 use crate::random::Stream;
 use crate::train::input::batch::Batch;
@@ -74,7 +73,7 @@ fn of_output(
     let (anchor_seeds, roi_seeds): (Vec<u64>, Vec<u64>) = streams
         .map(|[anchors, rois]| (anchors.seed(), rois.seed()))
         .unzip();
-    let anchors = AnchorSlots::new(padded, &output.grids, rpn, &device);
+    let anchors = model.rpn.anchors.get(padded, &output.grids, rpn, &device);
     let proposals = filter_proposals(
         output.objectness,
         output.deltas,
@@ -282,27 +281,27 @@ fn encode(
     [wx, wy, ww, wh]: [f32; 4],
     is_object: Tensor<2, Bool>,
 ) -> Tensor<3> {
-    let is_object = is_object.unsqueeze_dim::<3>(2);
+    let [n, k, _] = objects.dims();
+    let device = objects.device();
+    let no_object = is_object.bool_not().unsqueeze_dim::<3>(2);
     // Padded slots may hold boxes without area, whose logarithm is not finite.
-    let centre_and_side = |boxes: Tensor<3>, axis: usize| {
-        let corner = |i: usize| boxes.clone().narrow(2, i, 1);
-        let low = corner(axis);
-        let side = corner(axis + 2) - low.clone();
-        let side = side.mask_fill(is_object.clone().bool_not(), 1.0);
+    let sides_masked = no_object.clone().expand([n, k, 2]);
+    // Both axes at once: on GPUs each operation is a launch.
+    let centre_and_side = |boxes: Tensor<3>| {
+        let low = boxes.clone().narrow(2, 0, 2);
+        let side = boxes.narrow(2, 2, 2) - low.clone();
+        let side = side.mask_fill(sides_masked.clone(), 1.0);
         (low + side.clone() * 0.5, side)
     };
-    let deltas = [(0, wx, ww), (1, wy, wh)].map(|(axis, weight, log_weight)| {
-        let (centre, side) = centre_and_side(references.clone(), axis);
-        let (object, object_side) = centre_and_side(objects.clone(), axis);
-        (
-            (object - centre) / side.clone() * weight,
-            (object_side / side).log() * log_weight,
-        )
-    });
-    let [(dx, dw), (dy, dh)] = deltas;
-    let deltas = Tensor::cat(vec![dx, dy, dw, dh], 2);
-    let [n, k, _] = deltas.dims();
-    deltas.mask_fill(is_object.bool_not().expand([n, k, 4]), 0.0)
+    let weights = |weights: [f32; 2]| {
+        let data = TensorData::new(weights.to_vec(), [1, 1, 2]);
+        Tensor::<3>::from_data(data, &device).expand([n, k, 2])
+    };
+    let (centre, side) = centre_and_side(references);
+    let (object, object_side) = centre_and_side(objects);
+    let shifts = (object - centre) / side.clone() * weights([wx, wy]);
+    let scales = (object_side / side).log() * weights([ww, wh]);
+    Tensor::cat(vec![shifts, scales], 2).mask_fill(no_object.expand([n, k, 4]), 0.0)
 }
 
 /// The rows `index [n, k]` of `values [n, b, 4]`: `[n, k, 4]`.
@@ -312,5 +311,7 @@ fn rows(values: Tensor<3>, index: Tensor<2, Int>) -> Tensor<3> {
 }
 
 fn arange(count: usize, device: &Device) -> Tensor<2, Int> {
-    Tensor::<1, Int>::arange(0..count as i64, device).unsqueeze()
+    // Uploaded: Burn's `arange` is three launches on GPUs.
+    let numbers: Vec<i32> = (0..count as i32).collect();
+    Tensor::<1, Int>::from_data(TensorData::new(numbers, [count]), device).unsqueeze()
 }

@@ -1,0 +1,236 @@
+//! The kernels: one pass over the output of a convolution, which is channels-last.
+
+use super::EpilogueOps;
+use crate::launch::{buffer, dense, elementwise};
+use burn::backend::cubecl::dtype_to_storage_type;
+use burn::backend::tensor::FloatTensor;
+use burn_cubecl::CubeBackend;
+use burn_cubecl::ops::{permute_nchw_to_nhwc, permute_nhwc_to_nchw};
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+/// Adds `bias [c]` and, `with_residual`, `residual [pixels, c]` to `output [pixels, c]` in place, then applies `max(., 0)` if
+/// `relu`; NaN stays NaN. Sums are f32.
+///
+/// `vectors` is the number of vectors per pixel, `units` that of all pixels.
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn add_to_pixels<E: Float, N: Size>(
+    output: &mut [Vector<E, N>],
+    bias: &[Vector<E, N>],
+    residual: &[Vector<E, N>],
+    vectors: usize,
+    units: usize,
+    #[comptime] with_residual: bool,
+    #[comptime] relu: bool,
+    #[define(E)] _dtype: ElemType,
+) {
+    if ABSOLUTE_POS >= units {
+        terminate!();
+    }
+    let lanes = N::value().comptime();
+    let mut sum = Vector::<f32, N>::cast_from(output[ABSOLUTE_POS])
+        + Vector::<f32, N>::cast_from(bias[ABSOLUTE_POS % vectors]);
+    if comptime!(with_residual) {
+        sum += Vector::<f32, N>::cast_from(residual[ABSOLUTE_POS]);
+    }
+    let mut value = sum;
+    if comptime!(relu) {
+        #[unroll]
+        for lane in 0..lanes {
+            let one = sum.extract(lane);
+            value.insert(lane, select(one < 0.0f32, 0.0f32, one));
+        }
+    }
+    output[ABSOLUTE_POS] = Vector::cast_from(value);
+}
+
+/// `grad` where `output` is above 0 or NaN, otherwise 0, in place in `grad`.
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn mask_by_output<E: Float, N: Size>(
+    output: &[Vector<E, N>],
+    grad: &mut [Vector<E, N>],
+    units: usize,
+    #[define(E)] _dtype: ElemType,
+) {
+    if ABSOLUTE_POS >= units {
+        terminate!();
+    }
+    let lanes = N::value().comptime();
+    let rectified = Vector::<f32, N>::cast_from(output[ABSOLUTE_POS]);
+    let mut value = grad[ABSOLUTE_POS];
+    #[unroll]
+    for lane in 0..lanes {
+        let one = value.extract(lane);
+        let zero = E::from_int(0);
+        value.insert(lane, select(rectified.extract(lane) <= 0.0f32, zero, one));
+    }
+    grad[ABSOLUTE_POS] = value;
+}
+
+impl EpilogueOps for CubeBackend {
+    fn epilogue(x: FloatTensor<Self>, bias: FloatTensor<Self>, relu: bool) -> FloatTensor<Self> {
+        add(x, bias, None, relu)
+    }
+
+    fn epilogue_with_residual(
+        x: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        add(x, bias, Some(residual), relu)
+    }
+
+    fn rectified_gradient(output: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        let output = pixels(output);
+        let grad = own(pixels(grad));
+        let [.., channels] = grad.meta.shape().dims::<4>();
+        let width = width(channels);
+        let units = grad.meta.num_elements() / width;
+        if units > 0 {
+            let (cubes, cube) = elementwise(&grad, units);
+            // SAFETY: both buffers are dense and of one shape, and units beyond them stop.
+            unsafe {
+                mask_by_output::launch_unchecked(
+                    &grad.client,
+                    cubes,
+                    cube,
+                    grad.required_address_type(),
+                    width,
+                    buffer(&output),
+                    buffer(&grad),
+                    units,
+                    dtype_to_storage_type(grad.dtype),
+                );
+            }
+        }
+        permute_nhwc_to_nchw(grad)
+    }
+}
+
+/// See [`add_to_pixels`]; `x` and `residual` are `[n, c, h, w]`.
+pub fn add(
+    x: CubeTensor,
+    bias: CubeTensor,
+    residual: Option<CubeTensor>,
+    relu: bool,
+) -> CubeTensor {
+    let output = own(pixels(x));
+    let (bias, residual) = (dense(bias), residual.map(pixels));
+    let [.., channels] = output.meta.shape().dims::<4>();
+    let width = width(channels);
+    let units = output.meta.num_elements() / width;
+    if units > 0 {
+        let (cubes, cube) = elementwise(&output, units);
+        let with_residual = residual.is_some();
+        // Every binding needs its own buffer, even one that is not read.
+        let unread = || output.client.empty(width * output.dtype.size());
+        let residual = match &residual {
+            Some(residual) => buffer(residual),
+            None => unsafe { BufferArg::from_raw_parts(unread(), width) },
+        };
+        // SAFETY: all buffers are dense, and units beyond the output stop.
+        unsafe {
+            add_to_pixels::launch_unchecked(
+                &output.client,
+                cubes,
+                cube,
+                output.required_address_type(),
+                width,
+                buffer(&output),
+                buffer(&bias),
+                residual,
+                channels / width,
+                units,
+                with_residual,
+                relu,
+                dtype_to_storage_type(output.dtype),
+            );
+        }
+    }
+    permute_nhwc_to_nchw(output)
+}
+
+/// `[n, c, h, w]` -> dense `[n, h, w, c]`. Convolutions leave their output so, unless its rows are padded.
+pub fn pixels(tensor: CubeTensor) -> CubeTensor {
+    dense(permute_nchw_to_nhwc(tensor))
+}
+
+/// The tensor if nothing else refers to it, otherwise a copy that may be overwritten.
+pub fn own(tensor: CubeTensor) -> CubeTensor {
+    match tensor.can_mut() {
+        true => tensor,
+        false => tensor.copy(),
+    }
+}
+
+/// Channels per load: four if they divide the number of channels.
+pub fn width(channels: usize) -> usize {
+    if channels.is_multiple_of(4) { 4 } else { 1 }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use burn::backend::DispatchDevice;
+    use burn::backend::ops::FloatTensorOps;
+    use burn::tensor::TensorData;
+    use burn_cubecl::CubeBackend;
+    use burn_cubecl::ops::into_data_sync;
+    use mrcnn_backends::{BackendKind, select};
+
+    /// Burn's convolutions are used only on devices with matrix units, which software adapters do not have, so the
+    /// kernel is tested directly.
+    #[test]
+    fn every_channel_gets_its_bias() {
+        let kind = match std::env::var("MRCNN_TEST_BACKEND").as_deref() {
+            Ok("cuda") => BackendKind::Cuda,
+            _ => BackendKind::Wgpu,
+        };
+        let Ok(selected) = select(kind) else {
+            return eprintln!("SKIPPED: {kind} is missing");
+        };
+        let DispatchDevice::Cube(device) = selected.device.as_dispatch() else {
+            panic!("{kind} is a device of CubeCL");
+        };
+        let tensor = |values: Vec<f32>, shape: Vec<usize>| -> CubeTensor {
+            CubeBackend::float_from_data(TensorData::new(values, shape), device)
+        };
+        let [n, h, w] = [2, 3, 5];
+        for (c, relu, is_last, with_residual) in [
+            (5, true, true, false),
+            (8, false, true, true),
+            (8, true, false, true),
+            (5, true, true, true),
+        ] {
+            let count = n * c * h * w;
+            let values: Vec<f32> = (0..count).map(|i| i as f32 - count as f32 / 2.0).collect();
+            let bias: Vec<f32> = (0..c)
+                .map(|channel| 100.0 * channel as f32 - 150.0)
+                .collect();
+            // With the layout of a convolution output, and with another one.
+            let output = match is_last {
+                true => permute_nhwc_to_nchw(tensor(values.clone(), vec![n, h, w, c])),
+                false => tensor(values.clone(), vec![n, c, h, w]),
+            };
+            let residual = with_residual.then(|| tensor(values.clone(), vec![n, c, h, w]));
+            let kept = output.clone();
+            let found = add(output, tensor(bias.clone(), vec![c]), residual, relu);
+            let found: Vec<f32> = into_data_sync(permute_nchw_to_nhwc(found)).iter().collect();
+            // The input is referred to, so it must not be overwritten.
+            let kept: Vec<f32> = into_data_sync(permute_nchw_to_nhwc(kept)).iter().collect();
+            for (index, found) in found.into_iter().enumerate() {
+                let channel = index % c;
+                let (pixel, image) = (index / c % (h * w), index / c / (h * w));
+                let in_planes = values[(image * c + channel) * h * w + pixel];
+                let value = if is_last { values[index] } else { in_planes };
+                assert_eq!(kept[index], value, "value {index} of the input");
+                let residual = if with_residual { in_planes } else { 0.0 };
+                let sum = value + bias[channel] + residual;
+                let wanted = if relu { sum.max(0.0) } else { sum };
+                assert_eq!(found, wanted, "value {index} of {c} channels");
+            }
+        }
+        selected.device.sync().expect("the device works");
+    }
+}
