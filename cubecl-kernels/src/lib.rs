@@ -44,6 +44,7 @@ mod nms;
 mod paste;
 pub mod roi_align;
 mod sampling;
+mod squares;
 mod top_k;
 
 pub use capability::{MAX_TOP_K, can_select, has_selection_kernels};
@@ -64,4 +65,5 @@ pub use paste::{
 };
 pub use roi_align::{PyramidLevel, RoiAlignParams, pack_pyramid, roi_align};
 pub use sampling::{mix, sampling_key, sampling_scores};
+pub use squares::sum_of_squares;
 pub use top_k::{top_k, top_k_segments};

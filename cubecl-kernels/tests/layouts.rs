@@ -16,7 +16,8 @@ use mrcnn_kernels::roi_align::RoiAlignOps;
 use mrcnn_kernels::{
     BitMasks, BoxDecoding, MaskWindow, MatchThresholds, PasteBatch, PasteWindow, PyramidLevel,
     RoiAlignParams, conv3x3, decode_boxes, epilogue::epilogue, mask_targets, match_boxes,
-    nms_sorted, paste_masks, roi_align, sampling_scores, top_k_segments, upsample_add,
+    nms_sorted, paste_masks, roi_align, sampling_scores, sum_of_squares, top_k_segments,
+    upsample_add,
 };
 use random::Random;
 
@@ -431,6 +432,31 @@ fn upsampling_and_its_gradients() {
             let found = run(layout, device);
             assert!(found == on_cpu, "{layout:?} on {device:?}");
             found
+        });
+    }
+}
+
+/// Whole numbers, so that the sum is exact in any order; lengths around those of a cube, and none.
+#[test]
+fn sums_of_squares() {
+    let random = &mut Random(11);
+    let lengths = [1, 3, 255, 256, 257, 40_000, 0, 5, 17];
+    let values =
+        lengths.map(|length| -> Vec<f32> { (0..length).map(|_| random.whole(3)).collect() });
+    for count in 1..=lengths.len() {
+        let wanted: f32 = values[..count].iter().flatten().map(|v| 4.0 * v * v).sum();
+        check(|layout, device| {
+            let tensors: Vec<Tensor<1>> = values[..count]
+                .iter()
+                .map(|values| layout.float(values, [values.len()], device))
+                .collect();
+            let sum = bits(sum_of_squares(&tensors, 2.0).expect("there are tensors"));
+            assert_eq!(
+                f32::from_bits(sum[0]),
+                wanted,
+                "{count} tensors on {device:?}"
+            );
+            sum
         });
     }
 }

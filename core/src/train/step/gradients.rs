@@ -3,6 +3,7 @@
 use crate::model::MaskRcnn;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Gradients, Tensor};
+use mrcnn_kernels::sum_of_squares;
 use std::collections::HashMap;
 
 /// Gradients of the trained parameters, flat, in the order of the model's parameters.
@@ -100,12 +101,11 @@ impl ParamGradients {
 
     /// The gradient norm, `[1]` on the device.
     pub(crate) fn norm_on_device(&self, device: &Device) -> Tensor<1> {
-        if self.gradients.is_empty() {
-            return Tensor::zeros([1], device);
+        let tensors = self.gradients.iter().map(|(_, gradient)| gradient.clone());
+        match sum_of_squares(&tensors.collect::<Vec<_>>(), self.factor) {
+            Some(sum) => sum.sqrt(),
+            None => Tensor::zeros([1], device),
         }
-        let squares = self.gradients.iter();
-        let squares = squares.map(|(_, g)| times(g.clone(), self.factor).square().sum());
-        Tensor::cat(squares.collect(), 0).sum().sqrt()
     }
 
     /// The gradient norm: the L2 norm of all gradients together. Reads it from the device if the step has not.

@@ -1,0 +1,28 @@
+//! The sum of the squares of many tensors, for the gradient norm.
+//!
+//! By Burn's operations it takes two launches per parameter, the second of which may read a parameter with a single cube.
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod cube;
+
+use burn::tensor::Tensor;
+
+/// The sum of `(factor * x)^2` over all elements of `tensors`, `[1]`; f32, and `None` without tensors.
+///
+/// On GPUs sums are added in a fixed order, so two calls are bit-equal.
+pub fn sum_of_squares(tensors: &[Tensor<1>], factor: f64) -> Option<Tensor<1>> {
+    let first = tensors.first()?;
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if crate::has_selection_kernels(&first.device()) && !first.device().is_autodiff() {
+        let partials = tensors
+            .chunks(cube::INPUTS)
+            .map(|tensors| cube::partials(tensors, factor));
+        return Some(Tensor::cat(partials.collect(), 0).sum());
+    }
+    let scaled = |tensor: &Tensor<1>| match factor == 1.0 {
+        true => tensor.clone(),
+        false => tensor.clone() * factor,
+    };
+    let squares = tensors.iter().map(|tensor| scaled(tensor).square().sum());
+    Some(Tensor::cat(squares.collect(), 0).sum())
+}
