@@ -69,12 +69,21 @@ fn current() -> CubeClRuntimeConfig {
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 fn keep_nothing_unasked(config: &mut CubeClRuntimeConfig) {
     use cubecl_runtime::config::cache::CacheConfig;
-    if has_usual_folder(config)
-        && let Ok(program) = std::env::current_exe()
-    {
-        let below_a_file = program.join("none");
-        config.environment.path = CacheConfig::Directory(below_a_file);
+    if has_usual_folder(config) {
+        config.environment.path = CacheConfig::Directory(below_a_file());
     }
+}
+
+/// A path at which no folder can be created, not even while the program's file is being replaced.
+#[cfg(all(any(feature = "wgpu", feature = "cuda"), unix))]
+fn below_a_file() -> std::path::PathBuf {
+    "/dev/null/none".into()
+}
+
+/// A path at which no folder can be created: Windows keeps the file of a running program.
+#[cfg(all(any(feature = "wgpu", feature = "cuda"), not(unix)))]
+fn below_a_file() -> std::path::PathBuf {
+    std::env::current_exe().unwrap_or_default().join("none")
 }
 
 /// Whether no `cubecl.toml` names a folder for what CubeCL keeps.
