@@ -1,11 +1,13 @@
 //! The command line: the program's commands.
 
 use crate::benchmark::BenchmarkArgs;
+use crate::completions::CompletionsArgs;
 use crate::config::ConfigCommand;
 use crate::convert::ConvertArgs;
 use crate::dataset::DatasetCommand;
 use crate::doctor::DoctorArgs;
 use crate::eval::EvalArgs;
+use crate::man::ManArgs;
 #[cfg(feature = "download")]
 use crate::models::{self, ModelsCommand};
 use crate::predict::PredictArgs;
@@ -64,6 +66,10 @@ pub enum Command {
     },
     /// Show what this machine and this build support, what is selected and why, and what to install.
     Doctor(DoctorArgs),
+    /// Print a script for completion in a shell.
+    Completions(CompletionsArgs),
+    /// Print the manual page.
+    Man(ManArgs),
 }
 
 #[cfg(test)]

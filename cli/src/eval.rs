@@ -31,7 +31,7 @@ pub struct EvalArgs {
     #[command(flatten)]
     fetch: FetchArgs,
     /// Evaluate COCO results JSON, of any program, instead of weights
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["weights", "json", "backend", "precision", "gpus"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["weights", "json", "backend", "precision", "tta", "gpus"])]
     results: Option<PathBuf>,
     /// Dataset folder or annotation file; by default the one in the weights' configuration
     #[arg(long, value_name = "DIR")]
@@ -118,6 +118,9 @@ fn evaluate_weights(
         .precision(precision.precision());
     if let Some(config) = config {
         builder = builder.config(config);
+    }
+    if let Some(views) = args.model.views() {
+        builder = builder.tta(views);
     }
     let predictor = builder.build()?;
     let mut data = predictor.config().data.clone();

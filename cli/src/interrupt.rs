@@ -1,4 +1,4 @@
-//! Signals during training.
+//! Signals during training and prediction.
 //!
 //! | signal | effect | exit status |
 //! |---|---|---|
@@ -12,6 +12,9 @@ use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
+/// What a training run does after Ctrl-C, see [`Requests::catch`].
+pub const SAVING: &str = "saving a checkpoint after this step";
+
 /// Requests of the signals so far.
 #[derive(Clone, Debug, Default)]
 pub struct Requests(Arc<Flags>);
@@ -24,8 +27,9 @@ struct Flags {
 }
 
 impl Requests {
-    /// Catches the signals of this process. If `announce`, they are reported on stderr.
-    pub fn catch(announce: bool) -> Self {
+    /// Catches the signals of this process. The first one is answered on stderr with what the command finishes before it
+    /// ends, if that is given.
+    pub fn catch(announce: Option<&'static str>) -> Self {
         let requests = Self::default();
         if let Err(error) = system::catch(requests.clone(), announce) {
             note!("warning: signals end the run without a checkpoint: {error}");
@@ -74,7 +78,7 @@ mod system {
     use std::io;
     use std::sync::atomic::Ordering;
 
-    pub fn catch(requests: Requests, announce: bool) -> io::Result<()> {
+    pub fn catch(requests: Requests, announce: Option<&'static str>) -> io::Result<()> {
         let mut signals = Signals::new(caught()?)?;
         let listen = move || {
             for signal in signals.forever() {
@@ -87,16 +91,14 @@ mod system {
         Ok(())
     }
 
-    fn receive(requests: &Requests, signal: i32, announce: bool) {
+    fn receive(requests: &Requests, signal: i32, announce: Option<&str>) {
         if signal == SIGUSR1 {
             requests.0.save.store(true, Ordering::SeqCst);
             return;
         }
         if requests.raise_end(signal) {
-            if announce {
-                note!(
-                    "\nsaving a checkpoint after this step, then ending; Ctrl-C again ends immediately"
-                );
+            if let Some(last) = announce {
+                note!("\n{last}, then ending; Ctrl-C again ends immediately");
             }
         } else if signal != SIGHUP {
             // A closing terminal may send several SIGHUPs; they do not count as a second Ctrl-C.
@@ -139,15 +141,13 @@ mod system {
     /// As a shell reports a program that Ctrl-C ended: 128 + 2.
     const INTERRUPT: i32 = 2;
 
-    pub fn catch(requests: Requests, announce: bool) -> io::Result<()> {
+    pub fn catch(requests: Requests, announce: Option<&'static str>) -> io::Result<()> {
         let receive = move || {
             if !requests.raise_end(INTERRUPT) {
                 std::process::exit(128 + INTERRUPT);
             }
-            if announce {
-                note!(
-                    "\nsaving a checkpoint after this step, then ending; Ctrl-C again ends immediately"
-                );
+            if let Some(last) = announce {
+                note!("\n{last}, then ending; Ctrl-C again ends immediately");
             }
         };
         ctrlc::set_handler(receive).map_err(io::Error::other)

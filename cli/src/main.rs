@@ -3,12 +3,14 @@
 
 mod args;
 mod benchmark;
+mod completions;
 mod config;
 mod convert;
 mod dataset;
 mod doctor;
 mod eval;
 mod interrupt;
+mod man;
 #[cfg(feature = "download")]
 mod models;
 mod predict;
@@ -22,7 +24,7 @@ mod train;
 mod weights;
 
 use args::{Cli, Command};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use mimalloc::MiMalloc;
 use mrcnn_backends::failure::{caught, message, wants_memory};
 use std::process::ExitCode;
@@ -65,6 +67,8 @@ fn run(command: &Command) -> anyhow::Result<u8> {
         Command::Benchmark(args) => benchmark::run(args).map(|()| 0),
         Command::Config { command } => config::run(command).map(|()| 0),
         Command::Doctor(args) => doctor::run(args).map(|()| 0),
+        Command::Completions(args) => completions::run(args, Cli::command()).map(|()| 0),
+        Command::Man(args) => man::run(args, Cli::command()).map(|()| 0),
     }
 }
 

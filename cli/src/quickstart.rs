@@ -1,6 +1,6 @@
 //! `mrcnn-cli quickstart`: renders shapes, trains on them, evaluates and predicts.
 
-use crate::interrupt::Requests;
+use crate::interrupt::{Requests, SAVING};
 use crate::progress::Progress;
 use crate::shared::{BackendArgs, OverrideArgs};
 use crate::terminal::{note, out};
@@ -75,7 +75,7 @@ pub fn run(args: &QuickstartArgs) -> Result<u8> {
     );
 
     note!("3/4 training {} steps", trainer.config.train.steps);
-    let requests = Requests::catch(true);
+    let requests = Requests::catch(Some(SAVING));
     let mut progress = Progress::new(trainer.config.train.steps, true, requests.clone());
     let after = match trainer.run(model, &mut progress)? {
         Outcome::Finished(metrics) => metrics,

@@ -8,6 +8,7 @@ use mrcnn_backends::{BackendKind, Precision, Resolved, Selected};
 use mrcnn_core::Config;
 use mrcnn_core::config::PRESETS;
 use mrcnn_core::eval::AreaProtocol;
+use mrcnn_core::predict::TtaSettings;
 use mrcnn_core::select_device;
 use std::path::{Path, PathBuf};
 
@@ -86,6 +87,10 @@ pub struct ModelArgs {
     /// TOML file or preset instead of the configuration stored in the weights
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
+    /// Test-time augmentation: detect each image in six views (1, 0.8 and 1.25 times image.min_size, each as it is and
+    /// mirrored) and merge the detections; takes about eight times as long
+    #[arg(long)]
+    tta: bool,
     #[command(flatten)]
     pub backend: BackendArgs,
     #[command(flatten)]
@@ -93,6 +98,11 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
+    /// The views of test-time augmentation, if it is requested.
+    pub fn views(&self) -> Option<TtaSettings> {
+        self.tta.then(TtaSettings::default)
+    }
+
     /// The configuration that replaces the stored one.
     pub fn config(&self) -> Result<Option<Config>> {
         self.config

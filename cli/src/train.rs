@@ -5,7 +5,7 @@ mod recipe;
 
 pub use args::TrainArgs;
 
-use crate::interrupt::Requests;
+use crate::interrupt::{Requests, SAVING};
 use crate::progress::Progress;
 use crate::ranks::{reserved_folder, together};
 use crate::shared::print_precision;
@@ -90,7 +90,7 @@ fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> R
         None => trainer.new_model(),
     };
     announce(&trainer);
-    let requests = Requests::catch(lead);
+    let requests = Requests::catch(lead.then_some(SAVING));
     let mut progress = Progress::new(trainer.config.train.steps, lead, requests.clone());
     let outcome = trainer.run(model, &mut progress)?;
     Ok(report(&trainer, outcome, &requests))
@@ -116,7 +116,7 @@ fn resume(
     if lead {
         note!("resuming from {}", saved.folder.display());
     }
-    let requests = Requests::catch(lead);
+    let requests = Requests::catch(lead.then_some(SAVING));
     let mut progress = Progress::new(trainer.config.train.steps, lead, requests.clone());
     let outcome = trainer.run_from(saved, &mut progress)?;
     Ok(report(&trainer, outcome, &requests))

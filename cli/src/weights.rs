@@ -24,13 +24,21 @@ pub enum Needed {
 
 #[derive(Debug, Args)]
 pub struct FetchArgs {
-    /// Use no network: a pretrained model must be in the cache (as with MRCNN_OFFLINE=1)
+    /// Use no network: a pretrained model must be in the cache, and URLs are refused (as with MRCNN_OFFLINE=1)
     #[cfg(feature = "download")]
     #[arg(long)]
     offline: bool,
 }
 
 impl FetchArgs {
+    /// Whether the option forbids the network. `MRCNN_OFFLINE` is not considered.
+    pub fn is_offline(&self) -> bool {
+        #[cfg(feature = "download")]
+        return self.offline;
+        #[cfg(not(feature = "download"))]
+        false
+    }
+
     /// The weights that `value` names: a file, or a pretrained model, which is downloaded unless it is in the cache. Only
     /// the process that is to `print` shows the progress.
     pub fn source(

@@ -14,8 +14,8 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PredictArgs {
-    /// Images, folders of images, datasets, patterns such as 'photos/**/*.jpg', videos, or - for an image from standard
-    /// input
+    /// Images, folders of images, datasets, patterns such as 'photos/**/*.jpg', videos, URLs of images and videos, cameras (0,
+    /// /dev/video0 or webcam:NAME), or - for an image from standard input
     #[arg(required = true, value_name = "IMAGES")]
     pub images: Vec<OsString>,
     /// Split of a dataset; by default val, or the only one
@@ -74,5 +74,8 @@ Examples:
   mrcnn-cli predict photos --draw contours,labels --color instance
   mrcnn-cli predict satellite.tif --tile 2000 --overlap 0.2
   mrcnn-cli predict clip.mp4 --stride 2 --start 0:30 --end 1:00   # needs ffmpeg
-  curl -s https://example.com/photo.jpg | mrcnn-cli predict -
+  mrcnn-cli predict https://example.com/photo.jpg
+  mrcnn-cli predict 0 --end 1:00   # a webcam, through ffmpeg
+  mrcnn-cli predict photo.jpg --tta   # slower and usually better
+  import -window root png:- | mrcnn-cli predict -
   mrcnn-cli predict photo.jpg --format json | jq '.[].bbox'";

@@ -1,34 +1,60 @@
-//! An image to predict, in a file or from standard input.
+//! An image to predict: in a file, from standard input, or by its URL.
 
+use super::remote::Remote;
+use anyhow::Result;
 use mrcnn_core::config::Depth;
-use mrcnn_core::image::decode::{DecodeError, Decoded, decode_bytes_with, decode_with};
+use mrcnn_core::image::decode::{DecodeError, Decoded, decode_large, decode_large_bytes};
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An image to predict.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Input {
+    /// The path of the file, or the name of a file that it could have.
     pub path: PathBuf,
     pub image_id: u64,
     /// Name of the image in the results.
     pub file_name: String,
-    /// Whether `path` is a file; otherwise the image is read from standard input.
-    pub is_file: bool,
+    pub origin: Origin,
+}
+
+/// Where an image is read from.
+#[derive(Debug)]
+pub enum Origin {
+    /// [`Input::path`].
+    File,
+    Stdin,
+    Url(Remote),
 }
 
 impl Input {
-    /// Reads the image.
-    pub fn decode(&self, depth: Depth) -> Result<Decoded, DecodeError> {
-        if self.is_file {
-            return decode_with(&self.path, depth);
+    pub fn is_file(&self) -> bool {
+        matches!(self.origin, Origin::File)
+    }
+
+    /// Its name in messages.
+    pub fn shown(&self) -> String {
+        match &self.origin {
+            Origin::File | Origin::Stdin => self.path.display().to_string(),
+            Origin::Url(_) => self.file_name.clone(),
         }
-        let mut bytes = Vec::new();
-        std::io::stdin()
-            .read_to_end(&mut bytes)
-            .map_err(|source| DecodeError::Io {
-                path: self.path.clone(),
-                source,
-            })?;
-        decode_bytes_with(&bytes, &self.path, depth)
+    }
+
+    /// Reads the image.
+    pub fn decode(&self, depth: Depth) -> Result<Decoded> {
+        let bytes = match &self.origin {
+            Origin::File => return Ok(decode_large(&self.path, depth)?),
+            Origin::Url(url) => url.bytes()?,
+            Origin::Stdin => {
+                let mut bytes = Vec::new();
+                let read = std::io::stdin().read_to_end(&mut bytes);
+                read.map_err(|source| DecodeError::Io {
+                    path: self.path.clone(),
+                    source,
+                })?;
+                bytes
+            }
+        };
+        Ok(decode_large_bytes(&bytes, Path::new(&self.shown()), depth)?)
     }
 }

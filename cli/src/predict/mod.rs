@@ -9,6 +9,7 @@ mod inputs;
 mod output;
 mod records;
 mod relabel;
+mod remote;
 mod run;
 mod save;
 mod throughput;
@@ -30,12 +31,13 @@ use std::time::SystemTime;
 
 pub fn run(args: &PredictArgs) -> Result<()> {
     let drawing = args.drawing.options()?;
-    let found = inputs::find(&args.images, args.split.as_deref(), args.recursive)?;
+    let (split, offline) = (args.split.as_deref(), args.fetch.is_offline());
+    let found = inputs::find(&args.images, split, args.recursive, offline)?;
     if let Some(video) = found.videos.first() {
         if args.resume || !found.images.is_empty() || !found.left_out.is_empty() {
             bail!(
                 "{}: predict videos without images and without --resume",
-                video.display()
+                video.name()
             );
         }
         video::check_installed(video)?;
@@ -55,6 +57,9 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         .score(args.score);
     if let Some(config) = args.model.config()? {
         builder = builder.config(config);
+    }
+    if let Some(views) = args.model.views() {
+        builder = builder.tta(views);
     }
     let predictor = builder.build()?;
     note!("weights: {}", weights.display());

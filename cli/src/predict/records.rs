@@ -121,10 +121,10 @@ pub fn failure(id: u64, file_name: String, error: String) -> serde_json::Result<
 }
 
 /// The line of an image in the table.
-pub fn row(path: &Path, time: Duration, found: &Prediction) -> String {
+pub fn row(name: &str, time: Duration, found: &Prediction) -> String {
     let milliseconds = time.as_millis();
     let size = format!("{}x{}", found.width, found.height);
-    let shown = shorten(&printable(&path.display().to_string()), 40);
+    let shown = shorten(&printable(name), 40);
     format!(
         "{shown:<40} {size:>11} {milliseconds:>8}  {}",
         summary(found)

@@ -113,13 +113,13 @@ impl Saver {
     /// Places the image in a folder of the results, as a link if the file system allows it; its new file name.
     fn copy(&self, folder: &str, name: &str, input: &Input, image: &RgbImage) -> Result<String> {
         let extension = input.path.extension().unwrap_or_default().to_string_lossy();
-        let file = match (&input.is_file, extension.is_empty()) {
+        let file = match (input.is_file(), extension.is_empty()) {
             (true, false) => format!("{name}.{extension}"),
             (true, true) => name.to_string(),
             (false, _) => format!("{name}.png"),
         };
         let to = self.out.join(folder).join(&file);
-        if !input.is_file {
+        if !input.is_file() {
             saved(&to, image.save(&to))?;
             return Ok(file);
         }

@@ -13,6 +13,9 @@ use thiserror::Error;
 /// Images with more pixels are refused: a small file can claim gigabytes.
 pub const MAX_PIXELS: u64 = 100_000_000;
 
+/// The limit of [`decode_large`].
+pub const MAX_PIXELS_LARGE: u64 = 250_000_000;
+
 /// Why an image could not be read.
 #[derive(Debug, Error)]
 pub enum DecodeError {
@@ -40,8 +43,8 @@ pub enum DecodeError {
         /// The source's error.
         reason: String,
     },
-    /// The image has no pixels or more than 100 million.
-    #[error("{path}: {width}x{height} pixels; 1 to 100 megapixels are read")]
+    /// The image has no pixels or too many.
+    #[error("{path}: {width}x{height} pixels; 1 to {} megapixels are read", most / 1_000_000)]
     Size {
         /// The path of the file.
         path: PathBuf,
@@ -49,6 +52,8 @@ pub enum DecodeError {
         width: u32,
         /// Height in pixels.
         height: u32,
+        /// Maximum number of pixels.
+        most: u64,
     },
 }
 
@@ -70,32 +75,59 @@ pub struct Decoded {
 /// Incomplete files, such as truncated JPEGs, are errors.
 pub fn decode(path: impl AsRef<Path>) -> Result<RgbImage, DecodeError> {
     let path = path.as_ref();
-    Ok(decode_from(open(path)?, path, Depth::Full, false)?.image)
+    Ok(decode_from(open(path)?, path, Depth::Full, Reading::Quick)?.image)
 }
 
 /// As [`decode`], with a choice of the conversion from 16 bits to 8, and with metadata. Also detects
 /// JPEGs that end early although they have an end marker.
 pub fn decode_with(path: impl AsRef<Path>, depth: Depth) -> Result<Decoded, DecodeError> {
     let path = path.as_ref();
-    decode_whole(open(path)?, path, depth)
+    decode_whole(open(path)?, path, depth, Reading::Thorough)
 }
 
-/// As [`decode_with`], from memory; `name` is the file's name in errors.
-pub fn decode_bytes_with(bytes: &[u8], name: &Path, depth: Depth) -> Result<Decoded, DecodeError> {
-    decode_whole(Cursor::new(bytes), name, depth)
+/// As [`decode_with`], with up to 250 megapixels: for single images, which may be predicted in tiles.
+pub fn decode_large(path: impl AsRef<Path>, depth: Depth) -> Result<Decoded, DecodeError> {
+    let path = path.as_ref();
+    decode_whole(open(path)?, path, depth, Reading::Large)
+}
+
+/// As [`decode_large`], from memory; `name` is the file's name in errors.
+pub fn decode_large_bytes(bytes: &[u8], name: &Path, depth: Depth) -> Result<Decoded, DecodeError> {
+    decode_whole(Cursor::new(bytes), name, depth, Reading::Large)
+}
+
+/// How an image is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// Without the check for JPEGs that end early.
+    Quick,
+    /// With that check.
+    Thorough,
+    /// With that check, and with more pixels.
+    Large,
+}
+
+impl Reading {
+    fn max_pixels(self) -> u64 {
+        match self {
+            Self::Large => MAX_PIXELS_LARGE,
+            Self::Quick | Self::Thorough => MAX_PIXELS,
+        }
+    }
 }
 
 fn decode_whole(
     mut file: impl BufRead + Seek,
     path: &Path,
     depth: Depth,
+    reading: Reading,
 ) -> Result<Decoded, DecodeError> {
     let has_more = frames::has_more(&mut file);
     file.rewind().map_err(|source| DecodeError::Io {
         path: path.into(),
         source,
     })?;
-    let decoded = decode_from(file, path, depth, true)?;
+    let decoded = decode_from(file, path, depth, reading)?;
     Ok(Decoded {
         has_more,
         ..decoded
@@ -104,12 +136,12 @@ fn decode_whole(
 
 /// As [`decode_with`], without the check for JPEGs that end early: for images that were checked before.
 pub(crate) fn decode_quick(path: &Path, depth: Depth) -> Result<Decoded, DecodeError> {
-    decode_from(open(path)?, path, depth, false)
+    decode_from(open(path)?, path, depth, Reading::Quick)
 }
 
 /// As [`decode`], from memory; `name` is the file's name in errors.
 pub fn decode_bytes(bytes: &[u8], name: &Path) -> Result<RgbImage, DecodeError> {
-    Ok(decode_from(Cursor::new(bytes), name, Depth::Full, false)?.image)
+    Ok(decode_from(Cursor::new(bytes), name, Depth::Full, Reading::Quick)?.image)
 }
 
 /// Whether the first bytes of a file are those of a supported image format.
@@ -139,18 +171,18 @@ const READ: [ImageFormat; 5] = [
 
 /// Width and height in pixels, EXIF orientation applied, without decoding the pixels.
 pub fn dimensions(path: &Path) -> Result<(u32, u32), DecodeError> {
-    oriented(decoder(open(path)?, path)?)
+    oriented(decoder(open(path)?, path, MAX_PIXELS)?)
 }
 
 /// As [`dimensions`], from memory, to bound the work before an untrusted image is decoded. `name`
 /// is the file's name in errors.
 pub fn dimensions_bytes(bytes: &[u8], name: &Path) -> Result<(u32, u32), DecodeError> {
-    oriented(decoder(Cursor::new(bytes), name)?)
+    oriented(decoder(Cursor::new(bytes), name, MAX_PIXELS)?)
 }
 
 /// Whether the EXIF orientation of a file swaps its width and height, without decoding the pixels.
 pub(crate) fn has_swapped_sides(path: &Path) -> Result<bool, DecodeError> {
-    let mut decoder = decoder(open(path)?, path)?;
+    let mut decoder = decoder(open(path)?, path, MAX_PIXELS)?;
     Ok(is_turned(orientation_of(&mut decoder)))
 }
 
@@ -191,6 +223,7 @@ fn format_error(path: &Path, reason: &impl std::fmt::Display) -> DecodeError {
 fn decoder<'a, R: BufRead + Seek + 'a>(
     reader: R,
     path: &Path,
+    most: u64,
 ) -> Result<impl ImageDecoder + 'a, DecodeError> {
     let mut reader = ImageReader::new(reader)
         .with_guessed_format()
@@ -209,11 +242,12 @@ fn decoder<'a, R: BufRead + Seek + 'a>(
     reader.limits(limits);
     let decoder = reader.into_decoder().map_err(|e| format_error(path, &e))?;
     let (width, height) = decoder.dimensions();
-    if width == 0 || height == 0 || width as u64 * height as u64 > MAX_PIXELS {
+    if width == 0 || height == 0 || width as u64 * height as u64 > most {
         return Err(DecodeError::Size {
             path: path.into(),
             width,
             height,
+            most,
         });
     }
     Ok(decoder)
@@ -223,7 +257,7 @@ fn decode_from<R: BufRead + Seek>(
     mut reader: R,
     path: &Path,
     depth: Depth,
-    thorough: bool,
+    reading: Reading,
 ) -> Result<Decoded, DecodeError> {
     let io_error = |source| DecodeError::Io {
         path: path.into(),
@@ -233,29 +267,30 @@ fn decode_from<R: BufRead + Seek>(
     let is_jpeg = reader.read_exact(&mut start).is_ok() && start == [0xFF, 0xD8, 0xFF];
     reader.seek(SeekFrom::Start(0)).map_err(io_error)?;
     if !is_jpeg {
-        return decode_any(reader, path, depth);
+        return decode_any(reader, path, depth, reading);
     }
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes).map_err(io_error)?;
-    let mut header = decoder(Cursor::new(&bytes[..]), path)?;
+    let mut header = decoder(Cursor::new(&bytes[..]), path, reading.max_pixels())?;
     let orientation = orientation_of(&mut header);
     drop(header);
     let whole = jpeg::decode_whole(&bytes).map_err(|reason| format_error(path, &reason))?;
-    if thorough {
+    if reading != Reading::Quick {
         jpeg::check_blocks(&bytes).map_err(|reason| format_error(path, &reason))?;
     }
     match whole {
         Some(image) => Ok(oriented_rgb(image, orientation, depth)),
-        None => decode_any(Cursor::new(&bytes[..]), path, depth),
+        None => decode_any(Cursor::new(&bytes[..]), path, depth, reading),
     }
 }
 
 fn decode_any<R: BufRead + Seek>(
-    reader: R,
+    file: R,
     path: &Path,
     depth: Depth,
+    reading: Reading,
 ) -> Result<Decoded, DecodeError> {
-    let mut decoder = decoder(reader, path)?;
+    let mut decoder = decoder(file, path, reading.max_pixels())?;
     let orientation = orientation_of(&mut decoder);
     let image = DynamicImage::from_decoder(decoder).map_err(|error| format_error(path, &error))?;
     Ok(oriented_rgb(image, orientation, depth))

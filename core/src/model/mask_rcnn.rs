@@ -247,6 +247,12 @@ impl MaskRcnn {
         self
     }
 
+    /// The same model, whose detections have scores above `threshold`.
+    pub fn with_score_threshold(mut self, threshold: f32) -> Self {
+        self.config.roi.score_threshold = threshold;
+        self
+    }
+
     /// The dtype of the activations after the stem.
     pub fn dtype(&self) -> FloatDType {
         self.dtype

@@ -1,6 +1,6 @@
 //! Building a predictor from weights and optional settings.
 
-use super::{PredictError, Predictor};
+use super::{PredictError, Predictor, TtaSettings};
 use crate::config::Config;
 use crate::device::select_device;
 use crate::weights::WeightsSource;
@@ -26,6 +26,7 @@ pub struct PredictorBuilder<'a> {
     device: Option<Device>,
     precision: Option<Precision>,
     score: Option<f32>,
+    tta: Option<TtaSettings>,
 }
 
 impl<'a> PredictorBuilder<'a> {
@@ -86,6 +87,13 @@ impl<'a> PredictorBuilder<'a> {
         self
     }
 
+    /// Test-time augmentation: several views of each image are detected and merged, which takes as much more time and memory.
+    /// See [`TtaSettings`].
+    pub fn tta(mut self, settings: TtaSettings) -> Self {
+        self.tta = Some(settings);
+        self
+    }
+
     /// Loads the weights and moves them to the device.
     ///
     /// # Errors
@@ -116,6 +124,10 @@ impl<'a> PredictorBuilder<'a> {
         };
         let predictor =
             Predictor::from_checkpoint(checkpoint, &name, self.config, &overrides, &device)?;
-        Ok(predictor.with_precision(precision))
+        let predictor = predictor.with_precision(precision);
+        match self.tta {
+            Some(settings) => predictor.with_tta(settings),
+            None => Ok(predictor),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Errors of prediction.
 
 use super::tiles::grid::SMALLEST;
+use super::tta::SCALES;
 use crate::config::ConfigError;
 use crate::weights::WeightsError;
 use burn::tensor::ExecutionError;
@@ -40,6 +41,15 @@ pub enum PredictError {
         size: u32,
         /// Overlap as a fraction of the side.
         overlap: f64,
+    },
+    /// The views of test-time augmentation.
+    #[error(
+        "test-time augmentation with the scales {scales:?}; give at least one, each from {} to {}",
+        SCALES.start(), SCALES.end()
+    )]
+    Views {
+        /// The scales.
+        scales: Vec<f32>,
     },
     /// An image without pixels.
     #[error("image {index} of the batch has {width}x{height} pixels; use an image of at least 1x1")]

@@ -7,6 +7,7 @@ mod prediction;
 mod predictor;
 mod stages;
 mod tiles;
+mod tta;
 
 pub use crate::detection::{Corner, Point, Polygon};
 pub use crate::weights::WeightsSource;
@@ -19,3 +20,4 @@ pub use predictor::Predictor;
 pub(crate) use stages::input;
 pub use stages::{ImageSizes, MASK_THRESHOLD};
 pub use tiles::TileSettings;
+pub use tta::TtaSettings;

@@ -1,5 +1,6 @@
 //! The predictor: weights, configuration, classes and device.
 
+use super::tta::TtaSettings;
 use super::{PredictError, Prediction};
 use crate::config::Config;
 use crate::data::Classes;
@@ -17,6 +18,9 @@ use std::borrow::Borrow;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Score threshold of the views of test-time augmentation, unless the final one is lower.
+const VIEW_SCORE: f32 = 0.05;
+
 /// A trained model with its configuration, classes and device.
 #[derive(Debug)]
 pub struct Predictor {
@@ -24,6 +28,7 @@ pub struct Predictor {
     pub(super) config: Config,
     pub(super) classes: Arc<Classes>,
     pub(super) device: Device,
+    tta: Option<TtaSettings>,
 }
 
 impl Predictor {
@@ -62,6 +67,7 @@ impl Predictor {
             config,
             classes: Arc::new(classes),
             device,
+            tta: None,
         }
     }
 
@@ -69,6 +75,24 @@ impl Predictor {
     pub fn with_precision(mut self, precision: Resolved) -> Self {
         self.model = self.model.with_precision(precision);
         self
+    }
+
+    /// The same predictor with test-time augmentation: every image is detected in several views, and their detections are
+    /// merged. Images of a batch are predicted one at a time.
+    ///
+    /// # Errors
+    ///
+    /// If there is no view, or a scale is not from 0.1 to 10.
+    pub fn with_tta(mut self, settings: TtaSettings) -> Result<Self, PredictError> {
+        if !settings.is_valid() {
+            let scales = settings.scales;
+            return Err(PredictError::Views { scales });
+        }
+        // A view counts for the mean score also where it has a lower one than is wanted in the end.
+        let threshold = self.config.model.roi.score_threshold.min(VIEW_SCORE);
+        self.model = self.model.with_score_threshold(threshold);
+        self.tta = Some(settings);
+        Ok(self)
     }
 
     /// Class names and category ids.
@@ -128,6 +152,14 @@ impl Predictor {
             });
         }
         let _operation = operation(batch_name(&images));
+        if let Some(settings) = &self.tta {
+            let mut found = Vec::with_capacity(images.len());
+            for image in images {
+                let detections = self.detect_in_views(image, settings).await?;
+                found.push(self.prediction(image, detections));
+            }
+            return Ok(found);
+        }
         let planes: Vec<Planes> = images
             .iter()
             .map(|image| prepare(image, &self.config.image))

@@ -1,9 +1,9 @@
 //! The HTTP client: one request for a file, or for the rest of it.
 
 use super::error::PretrainedError;
-use super::options::FetchOptions;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
+use std::time::Duration;
 use ureq::Agent;
 use ureq::http::{Response, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
@@ -32,9 +32,10 @@ pub(super) struct Answer {
 }
 
 impl Client {
-    /// A client that uses the proxy of the environment.
-    pub fn new(options: &FetchOptions) -> Result<Self, PretrainedError> {
-        let limit = Some(options.timeout);
+    /// A client that uses the proxy of the environment. `timeout` is the longest time without a connection, an answer, or any
+    /// data.
+    pub fn new(timeout: Duration) -> Result<Self, PretrainedError> {
+        let limit = Some(timeout);
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(limit)

@@ -62,7 +62,7 @@ pub fn fetch(
         std::fs::create_dir_all(folder).map_err(|source| cache_error(folder, source))?;
         let _lock = lock(&path, || on_event(FetchEvent::Waiting))?;
         if !path.exists() {
-            let client = Client::new(options)?;
+            let client = Client::new(options.timeout)?;
             let size = model.size;
             on_event(FetchEvent::Starting {
                 url: &url,

@@ -1,7 +1,7 @@
 //! Pretrained models by name: a list, a cache, and downloads into it.
 //!
 //! [`find`] looks a name up, [`fetch`] gives the file of a model, from the cache or from the network. Nothing is
-//! downloaded unless a model is asked for by name.
+//! downloaded unless a model is asked for by name. [`get_bytes`] and [`get_file`] download other files by their URL.
 //!
 //! | environment variable | effect |
 //! |---|---|
@@ -32,6 +32,7 @@ mod list;
 mod locate;
 mod model;
 mod options;
+mod url;
 
 pub use cache::{cached_path, sha256, verify};
 pub use error::PretrainedError;
@@ -41,3 +42,4 @@ pub use list::{models, parse};
 pub use locate::{Located, find, locate};
 pub use model::{ClassList, Coco, ModelKind, PretrainedModel};
 pub use options::FetchOptions;
+pub use url::{UrlError, UrlOptions, get_bytes, get_file, public_url, url_file_name};

@@ -29,18 +29,22 @@ impl FetchOptions {
     ///
     /// If neither `MRCNN_CACHE` nor the system names a folder.
     pub fn from_env() -> Result<Self, PretrainedError> {
-        let is_on = |value: OsString| !value.is_empty() && value != "0";
         Ok(Self {
             folder: folder(&|name| std::env::var_os(name))?,
             base_url: std::env::var("MRCNN_MODEL_BASE_URL")
                 .ok()
                 .filter(|url| !url.is_empty()),
-            offline: std::env::var_os("MRCNN_OFFLINE").is_some_and(is_on),
+            offline: is_offline(),
             timeout: Duration::from_secs(30),
             attempts: 4,
             pause: Duration::from_secs(1),
         })
     }
+}
+
+/// Whether `MRCNN_OFFLINE` forbids the network.
+pub(super) fn is_offline() -> bool {
+    std::env::var_os("MRCNN_OFFLINE").is_some_and(|value| !value.is_empty() && value != "0")
 }
 
 /// The folder of downloaded models, by the values of environment variables.

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod bad_input;
+mod camera;
 mod convert;
 mod evidence;
 mod full_disk;
@@ -17,8 +18,10 @@ mod ranks;
 mod resume;
 mod run;
 mod run_folder;
+mod shell;
 mod signals;
 mod stopping;
+mod urls;
 mod video;
 
 use std::path::{Path, PathBuf};

@@ -72,7 +72,7 @@ pub fn lines(path: &Path) -> Vec<Value> {
 }
 
 /// A folder with the weights of a short run in `base`; `None` without ffmpeg.
-fn with_weights() -> Option<TempDir> {
+pub fn with_weights() -> Option<TempDir> {
     if !has_ffmpeg() {
         return None;
     }

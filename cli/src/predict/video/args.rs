@@ -12,7 +12,7 @@ pub struct VideoArgs {
     /// Start of the part of a video that is read, in seconds or as HH:MM:SS
     #[arg(long, value_name = "TIME")]
     pub start: Option<Time>,
-    /// End of the part of a video that is read, in seconds or as HH:MM:SS
+    /// End of the part of a video that is read, or the length of a camera's recording, in seconds or as HH:MM:SS
     #[arg(long, value_name = "TIME")]
     pub end: Option<Time>,
 }

@@ -1,15 +1,20 @@
-//! Videos of `predict`.
+//! Videos and cameras of `predict`.
 
 mod args;
 mod ffmpeg;
+mod frames;
+mod live;
 mod probe;
 mod sink;
+mod source;
 
 pub use args::VideoArgs;
+pub use live::Live;
 pub use probe::check_installed;
+pub use source::Source;
 
 use super::records::row;
-use super::run::{QUEUE, Run};
+use super::run::Run;
 use super::save::Form;
 use super::throughput::throughput;
 use crate::interrupt::Requests;
@@ -20,19 +25,30 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 use ffmpeg::Decoder;
 use indicatif::ProgressBar;
-use mrcnn_core::Prediction;
-use mrcnn_core::image::RgbImage;
 use probe::Video;
 use sink::Sink;
-use std::panic::resume_unwind;
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::scope;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 impl Run<'_> {
     /// Predicts videos one after the other.
-    pub fn videos(&self, videos: &[PathBuf]) -> Result<()> {
+    pub fn videos(&self, videos: &[Source]) -> Result<()> {
+        self.check_video_options(videos)?;
+        let requests = Requests::catch(Some("finishing the annotated video"));
+        if self.args.format == PrintFormat::Table {
+            out!(
+                "{:<40} {:>11} {:>8}  detections of the last frame",
+                "video",
+                "size",
+                "ms"
+            );
+        }
+        for (index, source) in videos.iter().enumerate() {
+            self.video(source, index, &requests)?;
+        }
+        Ok(())
+    }
+
+    fn check_video_options(&self, videos: &[Source]) -> Result<()> {
         let of_images = |form: &&Form| !matches!(form, Form::Overlay | Form::Coco);
         if let Some(form) = self.saver.forms.iter().find(of_images) {
             let name = form.to_possible_value();
@@ -40,7 +56,7 @@ impl Run<'_> {
                 "--save {}: of a video, the annotated video (overlay) and a JSON line per frame are written; for other \
                  forms, extract its frames: ffmpeg -i {} frames/%06d.png",
                 name.as_ref().map_or("", |name| name.get_name()),
-                videos[0].display()
+                videos[0].name()
             );
         }
         let args = &self.args.video;
@@ -53,125 +69,77 @@ impl Run<'_> {
                 end.0
             );
         }
-        let requests = Requests::catch(true);
-        if self.args.format == PrintFormat::Table {
-            out!(
-                "{:<40} {:>11} {:>8}  detections of the last frame",
-                "video",
-                "size",
-                "ms"
+        let is_live = |source: &&Source| matches!(source, Source::Live(_));
+        if let (Some(start), Some(live)) = (args.start, videos.iter().find(is_live)) {
+            bail!(
+                "--start {}: {} begins when it is opened; leave --start out, and use --end for its length",
+                start.0,
+                live.name()
             );
-        }
-        for (index, path) in videos.iter().enumerate() {
-            self.video(path, index, &requests)?;
         }
         Ok(())
     }
 
-    fn video(&self, path: &Path, index: usize, requests: &Requests) -> Result<()> {
-        let video = Video::open(path)?;
-        let args = &self.args.video;
-        let decoder = Decoder::start(&video, args)?;
+    fn video(&self, source: &Source, index: usize, requests: &Requests) -> Result<()> {
+        let video = Video::open(source, &self.saver.out)?;
+        let decoder = Decoder::start(&video, &self.args.video)?;
         let mut sink = Sink::create(self, &video, index)?;
-        let rate = video.rate.0 as f64 / video.rate.1 as f64;
-        let start = args.start.map_or(0.0, |time| time.0);
-        let end = args.end.map(|time| time.0);
-        let end = [end, video.duration]
-            .into_iter()
-            .flatten()
-            .fold(f64::MAX, f64::min);
-        let expected = ((end.min(1e7) - start) * rate / f64::from(args.stride.get())).max(0.0);
-        let bar = bar(
-            expected as usize,
-            "predicting {bar:30} {pos}/{len} ETA {eta}",
-        );
+        let bar = self.progress(&video);
         let started = Instant::now();
-        let (last, busy) = self.frames(decoder, &mut sink, requests, &bar)?;
+        let finished = self.frames(decoder, &mut sink, requests, &bar)?;
         bar.finish_and_clear();
-        let (frames, writing) = (sink.frames as usize, sink.busy);
-        if frames == 0 {
-            let seconds = video.duration.unwrap_or_default();
-            bail!(
-                "{}: no frame between --start and --end; it has {seconds:.1} s",
-                path.display()
-            );
+        let (frames, name) = (sink.frames as usize, &video.name);
+        if frames == 0 && !requests.end() {
+            match video.is_live() {
+                true => bail!("{name}: no frame arrived"),
+                false => {
+                    let seconds = video.duration.unwrap_or_default();
+                    bail!("{name}: no frame between --start and --end; it has {seconds:.1} s");
+                }
+            }
         }
         if self.args.format == PrintFormat::Table {
-            if let Some((found, time)) = last {
-                out!("{}", row(path, time, &found));
+            if let Some((found, time)) = finished.last {
+                out!("{}", row(name, time, &found));
             }
             out!("{}", sink.counts.shown(self.classes(), "frames"));
             out!("{}", sink.written());
         }
-        let busy = [busy[0], busy[1], writing];
+        let [decoding, inference] = finished.busy;
+        let busy = [decoding, inference, sink.busy];
         note!(
             "{}",
             throughput((frames, "frames"), started.elapsed(), busy)
         );
-        if requests.end() {
+        if (frames as u64) < finished.decoded {
+            note!(
+                "{frames} of {} frames were predicted, because more arrived than this machine predicts; the annotated \
+                 video repeats them",
+                finished.decoded
+            );
+        }
+        // Ctrl-C is the usual end of a camera.
+        if requests.end() && !video.is_live() {
             bail!(
-                "stopped after {frames} frames of {}; {}",
-                path.display(),
+                "stopped after {frames} frames of {name}; {}",
                 sink.written()
             );
         }
         Ok(())
     }
 
-    /// Decodes, predicts and writes the frames in three threads; the last prediction, and the times of decoding and of
-    /// inference. The annotated video is complete also after a stop.
-    #[allow(clippy::type_complexity)]
-    fn frames(
-        &self,
-        decoder: Decoder,
-        sink: &mut Sink,
-        requests: &Requests,
-        bar: &ProgressBar,
-    ) -> Result<(Option<(Prediction, Duration)>, [Duration; 2])> {
-        let (to_predict, decoded) = sync_channel::<RgbImage>(QUEUE);
-        let (to_write, predicted) = sync_channel::<(RgbImage, Prediction)>(QUEUE);
-        scope(|scope| {
-            let reader = scope.spawn(move || read(decoder, &to_predict));
-            let writer = scope.spawn(move || sink.frames(&predicted, bar));
-            let mut busy = Duration::ZERO;
-            let mut last = None;
-            let predict = || -> Result<()> {
-                for frame in decoded {
-                    if requests.end() {
-                        break;
-                    }
-                    let started = Instant::now();
-                    let found = self.found(&frame, &mut |_, _| {})?;
-                    busy += started.elapsed();
-                    last = Some((found.clone(), started.elapsed()));
-                    // Without a writer, which reports its error.
-                    if to_write.send((frame, found)).is_err() {
-                        break;
-                    }
-                }
-                Ok(())
-            };
-            let inference = predict();
-            drop(to_write);
-            let reading = reader.join().unwrap_or_else(|panic| resume_unwind(panic));
-            let writing = writer.join().unwrap_or_else(|panic| resume_unwind(panic));
-            inference.and(writing)?;
-            Ok((last, [reading?, busy]))
-        })
+    fn progress(&self, video: &Video) -> ProgressBar {
+        let args = &self.args.video;
+        let start = args.start.map_or(0.0, |time| time.0);
+        let ends = [args.end.map(|time| time.0), video.duration];
+        let Some(end) = ends.into_iter().flatten().reduce(f64::min) else {
+            return bar(0, "predicting {pos} frames {elapsed}");
+        };
+        let rate = video.rate.0 as f64 / video.rate.1 as f64;
+        let expected = ((end - start) * rate / f64::from(args.stride.get())).max(0.0);
+        bar(
+            expected as usize,
+            "predicting {bar:30} {pos}/{len} ETA {eta}",
+        )
     }
-}
-
-/// Reads frames until nobody receives them; the time that it took.
-fn read(mut decoder: Decoder, to_predict: &SyncSender<RgbImage>) -> Result<Duration> {
-    let mut busy = Duration::ZERO;
-    loop {
-        let started = Instant::now();
-        let frame = decoder.frame()?;
-        busy += started.elapsed();
-        let Some(frame) = frame else { break };
-        if to_predict.send(frame).is_err() {
-            break;
-        }
-    }
-    Ok(busy)
 }

@@ -1,14 +1,17 @@
-//! What `ffprobe` says about a video.
+//! What `ffprobe` reports about a video.
 
 use super::args::VideoArgs;
+use super::live::Live;
+use super::source::Source;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use tempfile::TempPath;
 
 /// Fails with the command that installs the programs if they are missing.
-pub fn check_installed(video: &Path) -> Result<()> {
+pub fn check_installed(video: &Source) -> Result<()> {
     for program in ["ffprobe", "ffmpeg"] {
         let found = Command::new(program)
             .arg("-version")
@@ -26,21 +29,50 @@ pub fn check_installed(video: &Path) -> Result<()> {
             };
             bail!(
                 "{}: videos are read by {program}, which is not on the PATH; install it: {install}",
-                video.display()
+                video.name()
             );
         }
     }
     Ok(())
 }
 
-/// What `ffprobe` says about a video.
+/// A video that can be read.
 pub struct Video {
-    pub path: PathBuf,
+    /// Its name in messages.
+    pub name: String,
+    /// The part of its name that results have in theirs.
+    pub stem: String,
+    file: VideoFile,
     /// Frames per second, as a fraction.
     pub rate: (u64, u64),
     /// Seconds; `None` if the file does not say.
     pub duration: Option<f64>,
     pub has_audio: bool,
+}
+
+/// What ffmpeg opens.
+enum VideoFile {
+    Here(PathBuf),
+    /// A download, which is removed at the end.
+    Downloaded(TempPath),
+    Live(Live),
+}
+
+impl VideoFile {
+    /// The input options of ffmpeg and ffprobe.
+    fn input(&self) -> Vec<OsString> {
+        let of_path = |path: &Path| vec!["-i".into(), file(path)];
+        match self {
+            Self::Here(path) => of_path(path),
+            Self::Downloaded(path) => of_path(path),
+            Self::Live(live) => {
+                let mut options: Vec<OsString> = Vec::new();
+                options.extend(live.options.iter().map(OsString::from));
+                options.extend(["-i".into(), live.input.clone().into()]);
+                options
+            }
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -66,40 +98,48 @@ struct Format {
 }
 
 impl Video {
-    pub fn open(path: &Path) -> Result<Self> {
-        let entries = "stream=codec_type,avg_frame_rate,r_frame_rate:format=duration";
-        let output = Command::new("ffprobe")
-            .args(["-v", "error", "-of", "json", "-show_entries", entries])
-            .arg(file(path))
-            .stdin(Stdio::null())
-            .output()
-            .context("ffprobe")?;
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        let probe: Probe = serde_json::from_slice(&output.stdout).unwrap_or(Probe {
-            streams: Vec::new(),
-            format: Format::default(),
-        });
-        let video = probe
-            .streams
-            .iter()
-            .find(|stream| stream.codec_type == "video");
-        let Some(video) = video else {
-            let reason = text.lines().next().unwrap_or("it has no video stream");
-            bail!(
-                "{}: ffprobe cannot read it as a video: {reason}",
-                path.display()
-            );
+    /// Probes a source. A URL is downloaded first, into `folder`.
+    pub fn open(source: &Source, folder: &Path) -> Result<Self> {
+        let file = match source {
+            Source::File(path) => VideoFile::Here(path.clone()),
+            Source::Live(live) => VideoFile::Live(live.clone()),
+            Source::Url(url) => {
+                let file = tempfile::Builder::new()
+                    .prefix(".download")
+                    .tempfile_in(folder);
+                let path = file
+                    .with_context(|| folder.display().to_string())?
+                    .into_temp_path();
+                url.save(&path)?;
+                VideoFile::Downloaded(path)
+            }
+        };
+        let name = source.name();
+        let is_live = matches!(file, VideoFile::Live(_));
+        let probe = probe(&file, &name)?;
+        let of_type = |kind| {
+            probe
+                .streams
+                .iter()
+                .find(|stream| stream.codec_type == kind)
+        };
+        let Some(video) = of_type("video") else {
+            bail!("{name}: ffprobe cannot read it as a video: it has no video stream");
         };
         let rate = fraction(&video.avg_frame_rate).or(fraction(&video.r_frame_rate));
         Ok(Self {
-            path: path.into(),
-            rate: rate.with_context(|| format!("{}: it has no frame rate", path.display()))?,
+            rate: rate.with_context(|| format!("{name}: it has no frame rate"))?,
             duration: probe.format.duration.and_then(|text| text.parse().ok()),
-            has_audio: probe
-                .streams
-                .iter()
-                .any(|stream| stream.codec_type == "audio"),
+            has_audio: !is_live && of_type("audio").is_some(),
+            stem: source.stem(),
+            name,
+            file,
         })
+    }
+
+    /// Whether frames are lost that are not read in time.
+    pub fn is_live(&self) -> bool {
+        matches!(self.file, VideoFile::Live(_))
     }
 
     /// Frames per second of every `stride`th frame, as `N/D`.
@@ -111,16 +151,54 @@ impl Video {
         )
     }
 
-    /// The options that read a part of the file.
+    /// The options of ffmpeg that open the file, or the part of it between `--start` and `--end`.
     pub fn input(&self, args: &VideoArgs) -> Vec<OsString> {
         let mut options: Vec<OsString> = Vec::new();
-        for (option, time) in [("-ss", args.start), ("-to", args.end)] {
-            if let Some(time) = time {
-                options.extend([option.into(), format!("{:.6}", time.0).into()]);
+        match &self.file {
+            VideoFile::Live(live) if live.is_generated => options.push("-re".into()),
+            // Its times may count from any moment, so that `limit` ends it.
+            VideoFile::Live(_) => {}
+            _ => {
+                for (option, time) in [("-ss", args.start), ("-to", args.end)] {
+                    if let Some(time) = time {
+                        options.extend([option.into(), format!("{:.6}", time.0).into()]);
+                    }
+                }
             }
         }
-        options.extend(["-i".into(), file(&self.path)]);
+        options.extend(self.file.input());
         options
+    }
+
+    /// The output options of ffmpeg that end a live source.
+    pub fn limit(&self, args: &VideoArgs) -> Vec<String> {
+        match args.end {
+            Some(end) if self.is_live() => vec!["-t".into(), format!("{:.6}", end.0)],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// What ffprobe reports, or its first message as an error.
+fn probe(file: &VideoFile, name: &str) -> Result<Probe> {
+    let entries = "stream=codec_type,avg_frame_rate,r_frame_rate:format=duration";
+    let output = Command::new("ffprobe")
+        .args(["-v", "error", "-of", "json", "-show_entries", entries])
+        .args(file.input())
+        .stdin(Stdio::null())
+        .output()
+        .context("ffprobe")?;
+    let probe: Option<Probe> = serde_json::from_slice(&output.stdout).ok();
+    match probe.filter(|probe| !probe.streams.is_empty()) {
+        Some(probe) => Ok(probe),
+        None => {
+            let text = String::from_utf8_lossy(&output.stderr);
+            let reason = text.lines().next().unwrap_or("it has no streams");
+            match file {
+                VideoFile::Live(_) => bail!("{name}: ffmpeg cannot open it: {reason}"),
+                _ => bail!("{name}: ffprobe cannot read it as a video: {reason}"),
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The results of a video: the annotated video and a JSON line per frame.
 
-use super::ffmpeg::Encoder;
+use super::ffmpeg::{Encoder, Frame};
 use super::probe::Video;
 use crate::predict::records::Counts;
 use crate::predict::run::Run;
@@ -44,7 +44,11 @@ pub struct Sink<'a> {
     lines: File,
     lines_path: PathBuf,
     encoder: Option<Encoder>,
+    /// Number of frames of the annotated video, and the last one.
+    encoded: u64,
+    last: Option<RgbImage>,
     pub counts: Counts,
+    /// Number of predicted frames.
     pub frames: u64,
     pub busy: Duration,
 }
@@ -52,7 +56,7 @@ pub struct Sink<'a> {
 impl<'a> Sink<'a> {
     /// Creates the files of the video `index`.
     pub fn create(run: &'a Run<'a>, video: &'a Video, index: usize) -> Result<Self> {
-        let stem = video.path.file_stem().unwrap_or_default().to_string_lossy();
+        let stem = &video.stem;
         let name = |extension: &str| {
             run.saver
                 .out
@@ -66,6 +70,8 @@ impl<'a> Sink<'a> {
             lines: File::create(&lines_path).with_context(|| lines_path.display().to_string())?,
             lines_path,
             encoder: None,
+            encoded: 0,
+            last: None,
             counts: Counts::default(),
             frames: 0,
             busy: Duration::ZERO,
@@ -75,7 +81,7 @@ impl<'a> Sink<'a> {
     /// Writes frames until no more are sent, and finishes the annotated video.
     pub fn frames(
         &mut self,
-        predicted: &Receiver<(RgbImage, Prediction)>,
+        predicted: &Receiver<(Frame, Prediction)>,
         bar: &ProgressBar,
     ) -> Result<()> {
         for (frame, found) in predicted {
@@ -91,19 +97,33 @@ impl<'a> Sink<'a> {
         }
     }
 
-    fn frame(&mut self, frame: &RgbImage, found: &Prediction) -> Result<()> {
-        let args = &self.run.args.video;
-        if self.run.saver.forms.contains(&Form::Overlay) {
-            let encoder = match &mut self.encoder {
-                Some(encoder) => encoder,
-                none => {
-                    let started = Encoder::start(&self.path, self.video, args, frame.dimensions())?;
-                    none.insert(started)
-                }
-            };
-            encoder.write(&found.draw_with(frame, &self.run.saver.drawing))?;
+    /// Draws a frame and appends it to the annotated video. Frames between it and the last one, which were not predicted,
+    /// repeat the last one, so that the video keeps its time.
+    fn encode(&mut self, frame: &Frame, found: &Prediction) -> Result<()> {
+        let encoder = match &mut self.encoder {
+            Some(encoder) => encoder,
+            none => {
+                let (args, size) = (&self.run.args.video, frame.image.dimensions());
+                none.insert(Encoder::start(&self.path, self.video, args, size)?)
+            }
+        };
+        let drawn = found.draw_with(&frame.image, &self.run.saver.drawing);
+        let missing = frame.index.saturating_sub(self.encoded);
+        for _ in 0..missing {
+            encoder.write(self.last.as_ref().unwrap_or(&drawn))?;
         }
-        let step = self.frames * u64::from(args.stride.get());
+        encoder.write(&drawn)?;
+        self.encoded += missing + 1;
+        self.last = self.video.is_live().then_some(drawn);
+        Ok(())
+    }
+
+    fn frame(&mut self, frame: &Frame, found: &Prediction) -> Result<()> {
+        if self.run.saver.forms.contains(&Form::Overlay) {
+            self.encode(frame, found)?;
+        }
+        let args = &self.run.args.video;
+        let step = frame.index * u64::from(args.stride.get());
         let [rate, start] = [
             self.video.rate.0 as f64 / self.video.rate.1 as f64,
             args.start.map_or(0.0, |time| time.0),

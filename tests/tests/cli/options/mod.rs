@@ -20,7 +20,7 @@ type Case = fn(&Path);
 type Table = &'static [(&'static str, Case)];
 
 /// Every command with its table.
-const COMMANDS: [(&[&str], Table); 16] = [
+const COMMANDS: [(&[&str], Table); 18] = [
     (&["quickstart"], tools::QUICKSTART),
     (&["train"], train::TRAIN),
     (&["eval"], predict::EVAL),
@@ -39,6 +39,9 @@ const COMMANDS: [(&[&str], Table); 16] = [
     // It has an argument and no options.
     (&["config", "explain"], &[]),
     (&["doctor"], tools::DOCTOR),
+    // An argument or none, and no options.
+    (&["completions"], &[]),
+    (&["man"], &[]),
 ];
 
 /// The lines of a section of a command's help.

@@ -98,6 +98,30 @@ pub const EVAL: Table = &[
         let args = ["eval", "--weights=base/last.safetensors", "--backend=cuda"];
         assert!(cli_error(at, &args).contains("cuda backend"));
     }),
+    ("--tta", |at| {
+        let found = |name: &str, more: &[&str]| {
+            let file = format!("--json={name}");
+            eval(at, &[&[file.as_str()], more].concat());
+            json(&at.join(name))
+        };
+        let augmented = found("augmented.json", &["--tta"]);
+        assert!(augmented != found("plain.json", &[]));
+        // The same views as in `predict`.
+        let by_predict = detections(at, "augmented", &["--tta", "--score=0.05"]);
+        let boxes = |records: &[serde_json::Value]| {
+            let sure = records
+                .iter()
+                .filter(|record| record["score"].as_f64() > Some(0.06));
+            sure.map(|record| record["bbox"].to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            boxes(augmented.as_array().expect("a list")),
+            boxes(&by_predict)
+        );
+        let error = shown(&cli(at, &["eval", "--results=none.json", "--tta"]));
+        assert!(error.contains("cannot be used with"), "{error}");
+    }),
     ("--precision", |at| {
         let scores = |precision: &str| {
             let json_file = format!("{precision}.json");
@@ -246,6 +270,13 @@ pub const PREDICT: Table = &[
         ];
         let error = cli_error(at, &args);
         assert!(error.contains("overlap by 0 to 0.5"), "{error}");
+    }),
+    ("--tta", |at| {
+        let augmented = detections(at, "with-views", &["--tta"]);
+        assert!(!augmented.is_empty() && augmented != detections(at, "without-views", &[]));
+        // The tiles of an image are augmented, too.
+        let tiled = detections(at, "views-of-tiles", &["--tta", "--tile=4000"]);
+        assert_eq!(tiled, augmented);
     }),
     ("--max-detections", |at| {
         let all = detections(at, "no-limit", &[]);

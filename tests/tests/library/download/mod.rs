@@ -1,6 +1,7 @@
 //! Downloads of pretrained models from a server on this machine: whole, broken off, wrong, slow, and refused.
 
 mod broken;
+mod urls;
 
 use mrcnn_core::pretrained::{
     FetchOptions, Fetched, PretrainedError, PretrainedModel, fetch, parse, sha256,

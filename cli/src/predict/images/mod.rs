@@ -1,7 +1,10 @@
 //! The images of `predict`: decoding, inference and writing overlap in three threads.
 
+mod work;
+mod writer;
+
 use super::input::Input;
-use super::records::{Entry, Lists, failure, row};
+use super::records::{Lists, failure};
 use super::run::{QUEUE, Run};
 use super::throughput::throughput;
 use crate::interrupt::Requests;
@@ -10,36 +13,15 @@ use crate::shared::PrintFormat;
 use crate::terminal::{self, note, out};
 use anyhow::{Result, bail};
 use indicatif::ProgressBar;
-use mrcnn_core::Prediction;
 use mrcnn_core::config::Depth;
-use mrcnn_core::data::{LeftOut, detections_json, printable};
+use mrcnn_core::data::{LeftOut, printable};
 use mrcnn_core::image::decode::Decoded;
 use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::scope;
 use std::time::{Duration, Instant};
-
-/// An image between two threads: the position, the image, and its content or the reason that it cannot be read.
-struct Work<'a, T> {
-    index: usize,
-    input: &'a Input,
-    content: Result<T, String>,
-}
-
-/// A decoded image with its objects.
-struct Predicted {
-    decoded: Decoded,
-    found: Prediction,
-    time: Duration,
-}
-
-/// What a writer did.
-struct Written {
-    lists: Lists,
-    finished: usize,
-    failed: usize,
-    busy: Duration,
-}
+use work::{Predicted, Work};
+use writer::Written;
 
 impl Run<'_> {
     pub fn images(&self, images: &[Input], left_out: &[LeftOut]) -> Result<()> {
@@ -61,7 +43,7 @@ impl Run<'_> {
         if table {
             out!("{:<40} {:>11} {:>8}  detections", "image", "size", "ms");
         }
-        let requests = Requests::catch(true);
+        let requests = Requests::catch(Some("predicting this image"));
         for image in left_out {
             note!(
                 "error: image {}: {}",
@@ -122,7 +104,7 @@ impl Run<'_> {
         let (to_write, predicted) = sync_channel(QUEUE);
         scope(|scope| {
             let reader = scope.spawn(move || read(left, depth, &to_predict));
-            let writer = scope.spawn(move || self.write(&predicted, lists, bar));
+            let writer = scope.spawn(move || self.write_images(&predicted, lists, bar));
             let inference = self.predict(decoded, &to_write, requests, bar);
             drop(to_write);
             let reading = reader.join().unwrap_or_else(|panic| resume_unwind(panic));
@@ -179,86 +161,6 @@ impl Run<'_> {
             }
         }
         Ok(busy)
-    }
-
-    /// Writes the files of the images and prints their lines.
-    fn write(
-        &self,
-        predicted: &Receiver<Work<'_, Predicted>>,
-        lists: Lists,
-        bar: &ProgressBar,
-    ) -> Result<Written> {
-        let mut written = Written {
-            lists,
-            finished: 0,
-            failed: 0,
-            busy: Duration::ZERO,
-        };
-        for work in predicted {
-            let started = Instant::now();
-            match work.content {
-                Ok(predicted) => {
-                    self.one(work.index, work.input, &predicted, &mut written.lists, bar)?;
-                }
-                Err(error) => {
-                    bar.suspend(|| note!("error: {}", printable(&error)));
-                    written.failed += 1;
-                    let name = work.input.file_name.clone();
-                    let entry = failure(work.input.image_id, name, error)?;
-                    written.lists.images.push(&[entry])?;
-                }
-            }
-            written.finished += 1;
-            written.busy += started.elapsed();
-            bar.inc(1);
-        }
-        Ok(written)
-    }
-
-    fn one(
-        &self,
-        index: usize,
-        input: &Input,
-        Predicted {
-            decoded,
-            found,
-            time,
-        }: &Predicted,
-        lists: &mut Lists,
-        bar: &ProgressBar,
-    ) -> Result<()> {
-        let path = input.path.display().to_string();
-        let warn = |text: &str| bar.suspend(|| note!("warning: {}: {text}", printable(&path)));
-        let depth = self.predictor.config().image.depth;
-        if let (Some(bits @ ..=14), Depth::Full) = (decoded.used_bits, depth) {
-            warn(&format!(
-                "it uses {bits} of its 16 bits and is nearly black in 8; --set image.depth=auto scales it"
-            ));
-        }
-        if decoded.has_more {
-            warn("it has more than one frame or page, and only the first is used");
-        }
-        if self.args.format == PrintFormat::Table {
-            bar.suspend(|| out!("{}", row(&input.path, *time, found)));
-        }
-        self.saver.image(index, input, &decoded.image, found)?;
-        let entry = Entry {
-            id: input.image_id,
-            file_name: input.file_name.clone(),
-            width: found.width,
-            height: found.height,
-            detections: found.len(),
-            error: None,
-        };
-        let name = Some(input.file_name.as_str());
-        let records = detections_json(input.image_id, name, &found.detections, found.classes());
-        lists
-            .counts
-            .add(records.iter().map(|record| record.category_id));
-        let records: serde_json::Result<Vec<String>> =
-            records.iter().map(serde_json::to_string).collect();
-        lists.detections.push(&records?)?;
-        lists.images.push(&[serde_json::to_string(&entry)?])
     }
 }
 
