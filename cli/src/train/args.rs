@@ -97,16 +97,17 @@ impl TrainArgs {
         Ok(train.initial_weights().map(PathBuf::from))
     }
 
-    /// Whether there is a dataset: asked before the `named` weights are downloaded.
+    /// Whether there is a dataset, if the `named` weights may have to be downloaded for it. Weights of a file are read at once,
+    /// and have the dataset that they were trained on.
     pub fn check_data(&self, base: &Config, named: Option<&Path>) -> Result<()> {
+        if named.is_none_or(Path::exists) {
+            return Ok(());
+        }
         let dir = match &self.data {
             Some(dir) => dir.clone(),
             None => base.with(&self.overrides())?.data.dir,
         };
-        // A file of ours has the dataset that it was trained on.
-        let may_follow = self.config.is_none() && named.is_some_and(Path::exists);
         match dir.as_os_str().is_empty() {
-            true if may_follow => Ok(()),
             true => Err(no_dataset()),
             false => check_dataset(&dir),
         }
