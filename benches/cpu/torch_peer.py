@@ -47,7 +47,7 @@ def arguments():
 
 def model_of(args):
     torch.manual_seed(0)
-    model = recipe.model(1, 91, min_size=args.size[0], max_size=args.size[1])
+    model = recipe.model("v1", 1, 91, min_size=args.size[0], max_size=args.size[1])
     return arranged(model, args.layout, args.compile)
 
 

@@ -2,7 +2,7 @@
 
 use crate::progress::bar;
 use crate::ranks::{RankArgs, together};
-use crate::shared::{Area, ModelArgs};
+use crate::shared::{Area, ModelArgs, check_dataset};
 use crate::terminal::{note, out};
 use crate::weights::{FetchArgs, Needed};
 use anyhow::{Context, Result, bail};
@@ -64,6 +64,7 @@ pub fn run(args: &EvalArgs) -> Result<u8> {
     if let Some(weights) = &args.weights
         && args.ranks.starts_workers()?
     {
+        args.data.as_deref().map_or(Ok(()), check_dataset)?;
         // Once, and with a progress bar, which the processes do not have.
         args.fetch.source(weights, Needed::Detector, true)?;
         return args.ranks.supervise(None);
@@ -108,6 +109,7 @@ fn evaluate_weights(
     comm: &dyn Communicator,
 ) -> Result<()> {
     let lead = comm.rank() == 0;
+    args.data.as_deref().map_or(Ok(()), check_dataset)?;
     let config = args.model.config()?;
     let overrides = &args.model.overrides.set;
     let precision = args.model.backend.precision(backend, lead)?;

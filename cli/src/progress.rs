@@ -2,13 +2,16 @@
 
 use crate::interrupt::Requests;
 use crate::terminal::{self, note};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{FormattedDuration, ProgressBar, ProgressStyle};
 use mrcnn_core::data::printable;
 use mrcnn_core::eval::{Metrics, shown_metric};
 use mrcnn_core::report::LeftOutImage;
 use mrcnn_core::train::{MemoryPlan, Observer, StepReport};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
+
+/// Maximum time between lines: large networks take a minute per step on a CPU.
+const LINE_PERIOD: Duration = Duration::from_secs(60);
 
 /// Shows the progress of a training run on stderr.
 pub struct Progress {
@@ -25,6 +28,8 @@ pub struct Progress {
     loss: Option<f32>,
     /// Number of steps between lines in the log, and on stderr if it is not a terminal.
     line_every: usize,
+    /// Time of the next line, whatever its step is.
+    line_due: Instant,
     terminal: bool,
     requests: Requests,
 }
@@ -48,6 +53,7 @@ impl Progress {
             rate: 0.0,
             loss: None,
             line_every: (steps / 20).max(1),
+            line_due: started + LINE_PERIOD,
             terminal,
             requests,
         }
@@ -97,12 +103,15 @@ impl Observer for Progress {
             "loss {loss:.3} lr {:.5} {:.2} images/s",
             report.learning_rate, self.rate
         );
-        if self.lead && report.step.is_multiple_of(self.line_every) {
+        let is_due = report.step.is_multiple_of(self.line_every) || Instant::now() >= self.line_due;
+        if self.lead && is_due {
+            self.line_due = Instant::now() + LINE_PERIOD;
             // In a resumed run, only the steps of this process count.
             let spent = self.started.elapsed().as_secs_f64();
             let done = report.step + 1 - self.first.unwrap_or(report.step);
             let left = spent / done as f64 * (self.steps - report.step) as f64;
-            let line = format!("step {}/{} {text} ETA {left:.0} s", report.step, self.steps);
+            let left = FormattedDuration(Duration::from_secs_f64(left));
+            let line = format!("step {}/{} {text} ETA {left}", report.step, self.steps);
             match self.terminal {
                 true => terminal::log(&line),
                 false => note!("{line}"),

@@ -2,7 +2,7 @@
 
 use crate::stall;
 use crate::terminal::note;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use mrcnn_backends::{BackendKind, Precision, Resolved, Selected};
 use mrcnn_core::Config;
@@ -149,6 +149,16 @@ pub fn load_config(name: Option<&str>) -> Result<Config> {
         Some((_, text)) if !path.exists() => Ok(Config::parse(text, path, &[])?),
         _ => Config::load(Some(path), &[]).context("--config"),
     }
+}
+
+/// Whether a dataset is there. Its contents are checked later, after the weights, which may be a long download.
+pub fn check_dataset(dir: &Path) -> Result<()> {
+    ensure!(
+        dir.exists(),
+        "{}: no such dataset: --data and data.dir name a folder or an annotation file",
+        dir.display()
+    );
+    Ok(())
 }
 
 /// Creates the folder, or `-2`, `-3` and so on if it is in use.

@@ -39,9 +39,12 @@ fn supervise(args: &TrainArgs) -> Result<u8> {
         Some(folder) => folder.clone(),
         // The lock is released, because rank 0 takes it.
         None => {
+            let base = args.base()?;
+            let named = args.initial_weights(&base)?;
+            args.check_data(&base, named.as_deref())?;
             // Once, and with a progress bar, which the processes do not have.
-            if let Some(named) = args.initial_weights()? {
-                args.fetch.source(&named, Needed::Backbone, true)?;
+            if let Some(named) = &named {
+                args.fetch.source(named, Needed::Backbone, true)?;
             }
             RunFolder::reserve(&args.out)?.path().to_path_buf()
         }
@@ -51,15 +54,19 @@ fn supervise(args: &TrainArgs) -> Result<u8> {
 
 fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> Result<u8> {
     let lead = comm.rank() == 0;
-    let start = match args.initial_weights()? {
+    let base = args.base()?;
+    let named = args.initial_weights(&base)?;
+    args.check_data(&base, named.as_deref())?;
+    let start = match &named {
         Some(named) => Some(
             args.fetch
-                .source(&named, Needed::Backbone, lead)?
+                .source(named, Needed::Backbone, lead)?
                 .read(None)?,
         ),
         None => None,
     };
-    let config = args.config(start.as_ref().map(|(start, _)| &start.config))?;
+    let of_start = start.as_ref().map(|(start, _)| &start.config);
+    let config = args.config(base, named.as_deref(), of_start)?;
     for difference in start
         .iter()
         .flat_map(|(start, _)| config.differences(&start.config))
@@ -82,7 +89,12 @@ fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> R
         Some((start, path)) => {
             let transfer = trainer.model_of(start, &path)?;
             if lead {
-                note!("initial weights: {}", path.display());
+                match named.filter(|named| *named != path) {
+                    Some(named) => {
+                        note!("initial weights: {} ({})", named.display(), path.display())
+                    }
+                    None => note!("initial weights: {}", path.display()),
+                }
                 describe(&transfer);
             }
             transfer.model
@@ -148,6 +160,10 @@ fn announce(trainer: &Trainer) {
         return;
     }
     print_precision(trainer.precision);
+    if !trainer.choices.is_empty() {
+        let images = trainer.train.samples.len();
+        note!("settings for {images} images (--recipe auto); options and --set take precedence:");
+    }
     for Choice { key, value, reason } in &trainer.choices {
         note!("{key}={value}: {reason}");
     }
@@ -193,6 +209,7 @@ fn report(trainer: &Trainer, outcome: Outcome, requests: &Requests) -> u8 {
             if trainer.config.log.report {
                 out!("report:   {folder}/report.html");
             }
+            out!("predict:  mrcnn-cli predict IMAGES --weights {folder}/best.safetensors");
         }
         Outcome::Stopped(checkpoint) => {
             out!("stopped; saved {}", checkpoint.display());

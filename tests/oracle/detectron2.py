@@ -41,6 +41,7 @@ class Variant:
 
 VARIANTS = {
     "detectron2_r50": Variant((3, 4, 6, 3), 1, 64, True, (1.0, 1.0, 1.0)),
+    "detectron2_r101": Variant((3, 4, 23, 3), 1, 64, True, (1.0, 1.0, 1.0)),
     "detectron2_x101": Variant((3, 4, 23, 3), 32, 8, False, (57.375, 57.12, 58.395)),
 }
 MEAN = (103.53, 116.28, 123.675)

@@ -2,14 +2,14 @@
 
 use super::recipe::RecipeArgs;
 use crate::ranks::RankArgs;
-use crate::shared::{Area, BackendArgs, OverrideArgs, load_config};
+use crate::shared::{Area, BackendArgs, OverrideArgs, check_dataset, load_config};
 use crate::weights::FetchArgs;
 use anyhow::{Result, anyhow, ensure};
 use clap::Args;
 use mrcnn_backends::Precision;
 use mrcnn_core::Config;
 use mrcnn_core::weights::Checkpoint;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -83,20 +83,44 @@ impl TrainArgs {
         Ok(is_auto)
     }
 
-    /// The initial weights: those of `--weights`, otherwise `train.weights` of the configuration.
-    pub fn initial_weights(&self) -> Result<Option<PathBuf>> {
-        let mut train = load_config(self.config.as_deref())?
-            .with(&self.overrides())?
-            .train;
+    /// The configuration of `--config`, or the default one, without the options.
+    pub fn base(&self) -> Result<Config> {
+        load_config(self.config.as_deref())
+    }
+
+    /// The initial weights: those of `--weights`, otherwise `train.weights` of `--set` or of `base`.
+    pub fn initial_weights(&self, base: &Config) -> Result<Option<PathBuf>> {
+        let mut train = base.with(&self.overrides())?.train;
         if let Some(named) = &self.weights {
             train.weights = named.clone();
         }
         Ok(train.initial_weights().map(PathBuf::from))
     }
 
-    /// The configuration: the file or preset, otherwise that of the weights; then `--data`, `--seed`, `--set` and
-    /// `--weights`.
-    pub fn config(&self, weights: Option<&Config>) -> Result<Config> {
+    /// Whether there is a dataset, if the `named` weights may have to be downloaded for it. Weights of a file are read at once,
+    /// and have the dataset that they were trained on.
+    pub fn check_data(&self, base: &Config, named: Option<&Path>) -> Result<()> {
+        if named.is_none_or(Path::exists) {
+            return Ok(());
+        }
+        let dir = match &self.data {
+            Some(dir) => dir.clone(),
+            None => base.with(&self.overrides())?.data.dir,
+        };
+        match dir.as_os_str().is_empty() {
+            true => Err(no_dataset()),
+            false => check_dataset(&dir),
+        }
+    }
+
+    /// The configuration: with `--config` `base`, otherwise that of the weights; then `--data`, `--seed` and `--set`.
+    /// `named` are the [`initial_weights`](Self::initial_weights), and `weights` is their configuration.
+    pub fn config(
+        &self,
+        base: Config,
+        named: Option<&Path>,
+        weights: Option<&Config>,
+    ) -> Result<Config> {
         let mut config = match (&self.config, weights) {
             (None, Some(weights)) => {
                 let mut config = weights.clone();
@@ -105,7 +129,7 @@ impl TrainArgs {
                 config.train.precision = Precision::Auto;
                 config
             }
-            (name, _) => load_config(name.as_deref())?,
+            _ => base,
         };
         if let Some(dir) = &self.data {
             config.data.dir = dir.clone();
@@ -117,16 +141,16 @@ impl TrainArgs {
         config.train.seed = self.seed.unwrap_or(config.train.seed);
         let mut config = config.with(&self.overrides())?;
         // Not those that the given weights were trained from.
-        config.train.weights = match self.initial_weights()? {
-            Some(named) => named.to_string_lossy().into_owned(),
-            None => String::new(),
-        };
+        config.train.weights =
+            named.map_or_else(String::new, |named| named.to_string_lossy().into());
         config.check()?;
         if config.data.dir.as_os_str().is_empty() {
-            return Err(anyhow!(
-                "no dataset: give --data DIR or data.dir in the configuration"
-            ));
+            return Err(no_dataset());
         }
         Ok(config)
     }
+}
+
+fn no_dataset() -> anyhow::Error {
+    anyhow!("no dataset: give --data DIR or data.dir in the configuration")
 }

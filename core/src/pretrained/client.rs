@@ -98,7 +98,11 @@ fn range(text: &str) -> Option<(u64, Option<u64>)> {
 }
 
 fn failure(error: &ureq::Error) -> Failure {
-    let text = error.to_string();
+    let text = match error {
+        // Without ureq's `io: `.
+        ureq::Error::Io(error) => error.to_string(),
+        error => error.to_string(),
+    };
     match error {
         ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::BodyStalled => {
             Failure::Temporary(text)

@@ -144,9 +144,17 @@ impl Download<'_> {
             what: self.url.clone(),
             found,
             expected: self.model.sha256.clone().unwrap_or_default(),
-            fix: "the server has another file, or a proxy replaced it; the file was not kept. Download it in another \
-                  way, or set MRCNN_MODEL_BASE_URL to a mirror"
-                .into(),
+            fix: match self.options.base_url {
+                None => {
+                    "the server has another file, or a proxy replaced it; the file was not kept. Download it in another \
+                     way, or set MRCNN_MODEL_BASE_URL to a mirror"
+                }
+                Some(_) => {
+                    "the mirror of MRCNN_MODEL_BASE_URL has another file of this name, which was not kept. Put the \
+                     published file there, or list a model of your own under its own name (MRCNN_MODELS, docs/models.md)"
+                }
+            }
+            .into(),
         })
     }
 

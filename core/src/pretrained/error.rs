@@ -36,8 +36,8 @@ pub enum PretrainedError {
     },
     /// The model is not in the cache, and the network may not be used.
     #[error(
-        "{name} is not in the cache, and --offline or MRCNN_OFFLINE forbids the network: download {url} to {path}, or \
-         give a file by its path"
+        "{name} is not in the cache, and --offline or MRCNN_OFFLINE forbids the network: download {url} on another \
+         machine and copy it to {path}, or give a file by its path"
     )]
     Offline {
         /// The name of the model.
@@ -49,8 +49,8 @@ pub enum PretrainedError {
     },
     /// The download failed.
     #[error(
-        "{url}: {reason}; if this machine has no network, download it elsewhere to {path}, set MRCNN_MODEL_BASE_URL to \
-         a mirror, or give a file by its path"
+        "{url}: {reason}; if this machine has no network, download the file on another one and copy it to {path}, set \
+         MRCNN_MODEL_BASE_URL to a mirror, or give a file by its path"
     )]
     Download {
         /// The URL.

@@ -32,6 +32,8 @@ fn every_value_is_in_all_logs() {
     train.extend(["--out=run", "--eval-every=2", "--set=log.dllogger=true"]);
     let output = cli_ok(at, &train);
     assert!(output.contains("report:   run/report.html"), "{output}");
+    let command = "mrcnn-cli predict IMAGES --weights run/best.safetensors";
+    assert!(output.contains(command), "{output}");
     let run = at.join("run");
 
     let (steps, evaluations) = (records(&run, "step"), records(&run, "eval"));

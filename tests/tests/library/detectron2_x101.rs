@@ -1,9 +1,8 @@
 //! A file with the layout of Detectron2's `mask_rcnn_X_101_32x8d_FPN_3x`. Its predictions are compared by
 //! `tests/oracle/compare.py --model detectron2_x101`.
 
-use crate::convert::{
-    assert_same, background_last, detectron2_name, named, read, without_background, written,
-};
+use crate::convert::detectron2_names::{background_last, detectron2_name, without_background};
+use crate::convert::{assert_same, named, read, written};
 use burn::tensor::Device;
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::config::{Backbone, ChannelOrder, ModelConfig};

@@ -1,6 +1,7 @@
 //! The settings of a Detectron2 `config.yaml` that change predictions but not the shapes of weights.
 
 use crate::config::{ChannelOrder, Config};
+use crate::data::json;
 use crate::weights::error::WeightsError;
 use crate::yaml;
 use std::io::{Error, ErrorKind};
@@ -221,7 +222,7 @@ fn read_text(path: &Path) -> Result<String, Error> {
         let reason = format!("{length} bytes are too many for a config.yaml");
         return Err(Error::new(ErrorKind::InvalidData, reason));
     }
-    std::fs::read_to_string(path)
+    json::read_text(path)
 }
 
 fn unsupported(path: &Path, reason: String) -> WeightsError {
@@ -291,6 +292,13 @@ mod tests {
         assert!(config.model.stride_in_1x1 && config.model.roi.aligned);
         assert_eq!(config.model.rpn.pre_nms_test, 6000);
         assert_eq!(config.image.std, [1.0 / 255.0; 3]);
+    }
+
+    /// As editors on Windows write it.
+    #[test]
+    fn a_byte_order_mark_is_skipped() {
+        let config = applied("\u{feff}INPUT: {FORMAT: RGB}").expect("supported");
+        assert_eq!(config.image.channels, ChannelOrder::Rgb);
     }
 
     #[test]

@@ -107,6 +107,11 @@ fn every_command_takes_a_name() {
     ];
     let output = models.run(&[&train[..], &short].concat());
     assert!(output.status.success(), "{}", shown(&output));
+    assert!(
+        shown(&output).contains("settings for 4 images (--recipe auto)"),
+        "{}",
+        shown(&output)
+    );
     // The class predictors only: they have another number of classes.
     assert!(
         shown(&output).contains("6 tensors keep their random initial values"),
@@ -158,7 +163,7 @@ sha256 = "HASH"
     let output = train(&[named, "--out=named"]);
     assert!(output.status.success(), "{}", shown(&output));
     assert!(
-        shown(&output).contains("initial weights: cache/models/tiny_resnet.pth"),
+        shown(&output).contains("initial weights: tiny_resnet (cache/models/tiny_resnet.pth)"),
         "{}",
         shown(&output)
     );
@@ -208,7 +213,7 @@ sha256 = "HASH"
 }
 
 #[test]
-fn models_that_detect_nothing_and_unknown_names_are_refused_before_a_download() {
+fn what_cannot_work_is_refused_before_a_download() {
     let models = Models::new(DETECTOR, Vec::new());
     render_shapes(models.at(), 1, 1);
     for (args, part) in [
@@ -223,6 +228,18 @@ fn models_that_detect_nothing_and_unknown_names_are_refused_before_a_download() 
         (
             ["eval", "--data=shapes", "--weights=mask_rcnn_R_50"],
             "nearest names are mask_rcnn_R_50_FPN_1x, ",
+        ),
+        (
+            ["train", "--data=nowhere", "--weights=tiny_coco"],
+            "nowhere: no such dataset",
+        ),
+        (
+            ["eval", "--data=nowhere", "--weights=tiny_coco"],
+            "nowhere: no such dataset",
+        ),
+        (
+            ["train", "--epochs=1", "--weights=tiny_coco"],
+            "no dataset: give --data",
         ),
     ] {
         let mut command = models.command(&args);

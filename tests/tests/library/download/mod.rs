@@ -145,6 +145,17 @@ fn a_wrong_file_is_not_kept() {
         1,
         "another attempt would give the same file"
     );
+    let mirrored = FetchOptions {
+        base_url: Some(format!("{}/w", server.url())),
+        ..cache.options.clone()
+    };
+    let error = fetch(&wanted, &mirrored, &mut |_| ())
+        .expect_err("another file")
+        .to_string();
+    assert!(
+        error.contains("the mirror of MRCNN_MODEL_BASE_URL") && error.contains("MRCNN_MODELS"),
+        "{error}"
+    );
 
     // A file that was put there by hand, or damaged since.
     std::fs::write(cache.options.folder.join("cells.safetensors"), "damaged").expect("a file");
@@ -270,5 +281,12 @@ fn the_documentation_lists_every_model() {
             model.license().into(),
         ];
         assert_eq!(cells, wanted);
+    }
+    // The time and the memory of every model that predicts.
+    let costs = |line: &&str| line.starts_with("| `") && line.matches('|').count() == 6;
+    let costs: Vec<&str> = text.lines().filter(costs).collect();
+    for model in models.iter().filter(|model| model.mask_ap.is_some()) {
+        let name = format!("`{}`", model.name);
+        assert!(costs.iter().any(|row| row.contains(&name)), "{name}");
     }
 }
