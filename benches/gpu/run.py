@@ -137,7 +137,7 @@ def weights(runner):
     """A file with the recipe's weights: both sides load it, so that both have the same detections."""
     path = runner.args.out.resolve().parent / "recipe-weights.safetensors"
     if not path.exists():
-        code = "import recipe, sys; from safetensors.torch import save_file; save_file(recipe.model(1, 91).state_dict(), sys.argv[1])"
+        code = "import recipe, sys; from safetensors.torch import save_file; save_file(recipe.model(\"v1\", 1, 91).state_dict(), sys.argv[1])"
         env = {"PYTHONPATH": str(ROOT / "tests/oracle")}
         runner.command([sys.executable, "-c", code, path], env)
     return path

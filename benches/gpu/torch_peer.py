@@ -44,6 +44,7 @@ def model_of(args):
     torch.manual_seed(0)
     # Sizes that the transform does not change.
     model = recipe.model(
+        "v1",
         1,
         91,
         min_size=min(args.height, args.width),
