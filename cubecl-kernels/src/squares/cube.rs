@@ -146,7 +146,7 @@ fn add_squares(
     let mut shared = Shared::<[f32]>::new_slice(UNITS as usize);
     shared[UNIT_POS as usize] = own;
     sync_cube();
-    let mut half = UNITS / 2;
+    let mut half = (UNITS / 2).runtime();
     while half > 0 {
         if UNIT_POS < half {
             let other = shared[(UNIT_POS + half) as usize];
