@@ -14,7 +14,7 @@
 use burn::tensor::{DType, Shape};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::{empty_device_contiguous_dtype, zeros_client};
-use burn_cubecl::ops::reshape;
+use burn_cubecl::ops::{permute_nchw_to_nhwc, reshape};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::*;
@@ -25,6 +25,24 @@ pub(crate) const UNITS: u32 = 256;
 /// The tensor with dense rows; a copy if it is padded, permuted or expanded.
 pub(crate) fn dense(tensor: CubeTensor) -> CubeTensor {
     into_contiguous(tensor)
+}
+
+/// `[n, c, h, w]` -> dense `[n, h, w, c]`. Convolutions leave their output so, unless its rows are padded.
+pub(crate) fn channels_last(tensor: CubeTensor) -> CubeTensor {
+    dense(permute_nchw_to_nhwc(tensor))
+}
+
+/// The tensor if nothing else refers to it, otherwise a copy that may be overwritten.
+pub(crate) fn own(tensor: CubeTensor) -> CubeTensor {
+    match tensor.can_mut() {
+        true => tensor,
+        false => tensor.copy(),
+    }
+}
+
+/// Channels per load: four if they divide the number of channels.
+pub(crate) fn width(channels: usize) -> usize {
+    if channels.is_multiple_of(4) { 4 } else { 1 }
 }
 
 /// An uninitialized dense tensor on the device of `like`. A tensor without elements gets a buffer of one element:

@@ -5,14 +5,14 @@ use super::packing::packed;
 use super::tiling::{GradientSizesLaunch, GradientTiling, Tiling};
 use super::weight_gradient::{accumulate, reduce};
 use super::{Conv3x3Ops, options};
-use crate::epilogue::cube::{add, width};
-use crate::launch::{buffer, dense, empty, zeros};
+use crate::epilogue::cube::add;
+use crate::launch::{buffer, channels_last, dense, empty, width, zeros};
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::ModuleOps;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
 use burn_cubecl::CubeBackend;
-use burn_cubecl::ops::{permute, permute_nchw_to_nhwc, permute_nhwc_to_nchw};
+use burn_cubecl::ops::{permute, permute_nhwc_to_nchw};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::client::Client;
 use cubecl::ir::{ElemType, FloatKind};
@@ -192,8 +192,4 @@ fn share(pixels: usize, tiles: usize, padded: usize, depth: usize) -> usize {
     const LEAST: usize = 256;
     let splits = CUBES.div_ceil(tiles).min(PARTIALS.div_ceil(padded));
     pixels.div_ceil(splits).max(LEAST).next_multiple_of(depth)
-}
-
-fn channels_last(tensor: CubeTensor) -> CubeTensor {
-    dense(permute_nchw_to_nhwc(tensor))
 }

@@ -2,8 +2,7 @@
 
 use super::kernel::{Axis, AxisLaunch, ChannelsLaunch, convolve};
 use super::tiling::Tiling;
-use crate::epilogue::cube::width;
-use crate::launch::buffer;
+use crate::launch::{buffer, width};
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;

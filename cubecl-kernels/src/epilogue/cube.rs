@@ -1,11 +1,11 @@
 //! The kernels: one pass over the output of a convolution, which is channels-last.
 
 use super::EpilogueOps;
-use crate::launch::{buffer, dense, elementwise};
+use crate::launch::{buffer, channels_last, dense, elementwise, own, width};
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::tensor::FloatTensor;
 use burn_cubecl::CubeBackend;
-use burn_cubecl::ops::{permute_nchw_to_nhwc, permute_nhwc_to_nchw};
+use burn_cubecl::ops::permute_nhwc_to_nchw;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
@@ -82,8 +82,8 @@ impl EpilogueOps for CubeBackend {
     }
 
     fn rectified_gradient(output: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        let output = pixels(output);
-        let grad = own(pixels(grad));
+        let output = channels_last(output);
+        let grad = own(channels_last(grad));
         let [.., channels] = grad.meta.shape().dims::<4>();
         let width = width(channels);
         let units = grad.meta.num_elements() / width;
@@ -115,8 +115,8 @@ pub fn add(
     residual: Option<CubeTensor>,
     relu: bool,
 ) -> CubeTensor {
-    let output = own(pixels(x));
-    let (bias, residual) = (dense(bias), residual.map(pixels));
+    let output = own(channels_last(x));
+    let (bias, residual) = (dense(bias), residual.map(channels_last));
     let [.., channels] = output.meta.shape().dims::<4>();
     let width = width(channels);
     let units = output.meta.num_elements() / width;
@@ -151,24 +151,6 @@ pub fn add(
     permute_nhwc_to_nchw(output)
 }
 
-/// `[n, c, h, w]` -> dense `[n, h, w, c]`. Convolutions leave their output so, unless its rows are padded.
-pub fn pixels(tensor: CubeTensor) -> CubeTensor {
-    dense(permute_nchw_to_nhwc(tensor))
-}
-
-/// The tensor if nothing else refers to it, otherwise a copy that may be overwritten.
-pub fn own(tensor: CubeTensor) -> CubeTensor {
-    match tensor.can_mut() {
-        true => tensor,
-        false => tensor.copy(),
-    }
-}
-
-/// Channels per load: four if they divide the number of channels.
-pub fn width(channels: usize) -> usize {
-    if channels.is_multiple_of(4) { 4 } else { 1 }
-}
-
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
@@ -176,7 +158,7 @@ mod tests {
     use burn::backend::ops::FloatTensorOps;
     use burn::tensor::TensorData;
     use burn_cubecl::CubeBackend;
-    use burn_cubecl::ops::into_data_sync;
+    use burn_cubecl::ops::{into_data_sync, permute_nchw_to_nhwc};
     use mrcnn_backends::{BackendKind, select};
 
     /// Burn's convolutions are used only on devices with matrix units, which software adapters do not have, so the

@@ -1,6 +1,6 @@
 //! Gradient rules.
 
-use super::flex::{max_pool3x3_gradient, unpack, upsample_gradient};
+use super::flex::{max_pool3x3_gradient, unpack};
 use super::ops::FeatureOps;
 use burn::backend::Autodiff;
 use burn::backend::autodiff::{
@@ -28,29 +28,6 @@ impl Backward<Flex, 1> for MaxPool {
         unary::<Flex, _>(ops.parents, ops.node, grads, |grad| {
             max_pool3x3_gradient(x, grad)
         });
-    }
-}
-
-#[derive(Debug)]
-struct UpsampleAdd;
-
-impl Backward<Flex, 2> for UpsampleAdd {
-    type State = ();
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 2>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let [lateral, top] = ops.parents;
-        let grad = grads.consume::<Flex>(&ops.node);
-        if let Some(node) = top {
-            grads.register::<Flex>(node.id, upsample_gradient(grad.clone()));
-        }
-        if let Some(node) = lateral {
-            grads.register::<Flex>(node.id, grad);
-        }
     }
 }
 
@@ -105,15 +82,6 @@ impl<C: CheckpointStrategy> FeatureOps for Autodiff<Flex, C> {
             }
             OpsKind::UnTracked(prep) => prep.finish(Flex::max_pool3x3(x.into_primitive())),
         }
-    }
-
-    fn upsample_add(lateral: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self> {
-        let nodes = [lateral.node(), top.node()];
-        let sum = Flex::upsample_add(lateral.into_primitive(), top.into_primitive());
-        UpsampleAdd
-            .prepare::<C>(nodes)
-            .compute_bound()
-            .stateless(sum)
     }
 
     fn pack_first(feature: FloatTensor<Self>, cells: usize) -> FloatTensor<Self> {

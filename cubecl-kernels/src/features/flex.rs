@@ -15,14 +15,6 @@ impl FeatureOps for Flex {
         })
     }
 
-    fn upsample_add(lateral: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self> {
-        let top = top.to_contiguous();
-        let mut lateral = contiguous(lateral);
-        let [_, _, h, w] = dims(&lateral);
-        cpu::upsample_add(lateral.storage_mut(), [h, w], floats(&top));
-        lateral
-    }
-
     fn pack_first(feature: FloatTensor<Self>, cells: usize) -> FloatTensor<Self> {
         let feature = feature.to_contiguous();
         let [n, c, h, w] = dims(&feature);
@@ -53,15 +45,6 @@ pub(super) fn max_pool3x3_gradient(x: FlexTensor, grad: FlexTensor) -> FlexTenso
     let [n, c, h, w] = dims(&x);
     write([n, c, h, w], |gradient| {
         cpu::max_pool_gradient(floats(&x), [h, w], floats(&grad), gradient);
-    })
-}
-
-/// The sums of 2x2 cells of `grad`: the gradient of the top.
-pub(super) fn upsample_gradient(grad: FlexTensor) -> FlexTensor {
-    let grad = grad.to_contiguous();
-    let [n, c, h, w] = dims(&grad);
-    write([n, c, h.div_ceil(2), w.div_ceil(2)], |gradient| {
-        cpu::upsample_gradient(floats(&grad), [h, w], gradient);
     })
 }
 

@@ -9,7 +9,6 @@ mod cpu;
 mod flex;
 #[cfg(feature = "flex")]
 mod ops;
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod upsample;
 
 use burn::tensor::ops::MaxPoolOptions;
@@ -21,7 +20,7 @@ use burn::tensor::{Tensor, module};
 /// maximum of a window.
 pub fn max_pool3x3(x: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if crate::flex::is_cpu_f32(&x) {
+    if is_cpu_f32(&x) {
         return ops::max_pool3x3(x);
     }
     let pool = MaxPoolOptions::new([3, 3]);
@@ -38,15 +37,21 @@ pub fn upsample_add(lateral: Tensor<4>, top: Tensor<4>) -> Tensor<4> {
         half,
         "upsample_add: the top must have half of the rows and columns"
     );
-    #[cfg(feature = "flex")]
-    if crate::flex::is_cpu_f32(&lateral) && crate::flex::is_cpu_f32(&top) {
-        return ops::upsample_add(lateral, top);
-    }
-    #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if crate::has_selection_kernels(&lateral.device()) && lateral.dtype() == top.dtype() {
+    let has_kernel = lateral.dtype() == top.dtype()
+        && (crate::has_selection_kernels(&lateral.device()) || is_cpu_f32(&lateral));
+    if has_kernel {
         return upsample::add_upsampled(lateral, top);
     }
     lateral + upsample_nearest(top, h, w)
+}
+
+#[cfg(feature = "flex")]
+use crate::flex::is_cpu_f32;
+
+/// A build without the CPU backend has no tensors of the CPU.
+#[cfg(not(feature = "flex"))]
+fn is_cpu_f32(_: &Tensor<4>) -> bool {
+    false
 }
 
 /// Doubles rows and columns, then crops to `h x w`: odd sizes lose the last row or column.
@@ -66,7 +71,7 @@ fn upsample_nearest(x: Tensor<4>, h: usize, w: usize) -> Tensor<4> {
 /// Concatenates feature maps `[n, c, h, w]` to `[n, cells, c]`.
 pub(crate) fn pack(features: &[Tensor<4>]) -> Tensor<3> {
     #[cfg(feature = "flex")]
-    if !features.is_empty() && features.iter().all(crate::flex::is_cpu_f32) {
+    if !features.is_empty() && features.iter().all(is_cpu_f32) {
         return ops::pack(features);
     }
     let packed = features.iter().map(|feature| {

@@ -9,9 +9,6 @@ pub trait FeatureOps: Backend {
     /// [`super::max_pool3x3`].
     fn max_pool3x3(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// [`super::upsample_add`].
-    fn upsample_add(lateral: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self>;
-
     /// `feature [n, c, h, w]` as the first cells of `[n, cells, c]`; the other cells are zero.
     fn pack_first(feature: FloatTensor<Self>, cells: usize) -> FloatTensor<Self>;
 
@@ -25,11 +22,6 @@ pub trait FeatureOps: Backend {
 
 pub fn max_pool3x3(x: Tensor<4>) -> Tensor<4> {
     Tensor::from_dispatch(<Dispatch as FeatureOps>::max_pool3x3(x.into_dispatch()))
-}
-
-pub fn upsample_add(lateral: Tensor<4>, top: Tensor<4>) -> Tensor<4> {
-    let (lateral, top) = (lateral.into_dispatch(), top.into_dispatch());
-    Tensor::from_dispatch(<Dispatch as FeatureOps>::upsample_add(lateral, top))
 }
 
 /// [`super::pack`] of one or more feature maps.

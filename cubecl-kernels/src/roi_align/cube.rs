@@ -5,11 +5,11 @@ use super::kernel::pool_rois;
 use super::record::{Level, LevelLaunch, PoolingLaunch, RECORD, locate_rois};
 use super::taps::MAX_SAMPLES;
 use super::{RoiAlignOps, RoiAlignParams};
-use crate::launch::{buffer, dense, elementwise, empty, zeros};
+use crate::launch::{buffer, channels_last, dense, elementwise, empty, zeros};
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
-use burn_cubecl::ops::{permute_nchw_to_nhwc, permute_nhwc_to_nchw};
+use burn_cubecl::ops::permute_nhwc_to_nchw;
 use burn_cubecl::{CubeBackend, tensor::CubeTensor};
 use cubecl::prelude::*;
 
@@ -60,7 +60,7 @@ impl RoiAlignOps for CubeBackend {
         params: RoiAlignParams,
         images: usize,
     ) -> FloatTensor<Self> {
-        let grad = dense(permute_nchw_to_nhwc(grad));
+        let grad = channels_last(grad);
         let [count, height, width, channels] = grad.meta.shape().dims();
         let cells = params.cells();
         let shape = [images, cells, channels];

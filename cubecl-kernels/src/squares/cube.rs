@@ -5,7 +5,7 @@
     reason = "the parameters of a kernel are its buffers and their sizes"
 )]
 
-use crate::launch::{buffer, dense, empty};
+use crate::launch::{UNITS, buffer, dense, empty};
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 #[cfg(feature = "fusion")]
 use burn::tensor::Shape;
@@ -18,9 +18,6 @@ pub const INPUTS: usize = 4;
 
 /// Cubes, and so sums, per input.
 const PARTS: u32 = 128;
-
-/// Units per cube.
-const UNITS: u32 = 256;
 
 /// The sums of one to four tensors, `[PARTS * tensors.len()]`.
 pub fn partials(tensors: &[Tensor<1>], factor: f64) -> Tensor<1> {

@@ -1,9 +1,8 @@
 //! `predict` of cameras: ffmpeg's test source in their place, their end, and sources that cannot be opened.
 
-use crate::video::{lines, streams, with_weights};
-use crate::{binary, cli, cli_error, shown};
+use crate::video::{interrupted, lines, streams, with_weights};
+use crate::{cli, cli_error, shown};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const PREDICT: [&str; 3] = [
@@ -114,25 +113,12 @@ fn ctrl_c_is_the_end_of_a_camera() {
         return;
     };
     let at = folder.path();
-    let child = Command::new(binary())
-        .args(PREDICT)
-        .args(["lavfi:testsrc=size=64x48:rate=10", "--out=live"])
-        .current_dir(at)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("mrcnn-cli");
-    let results = at.join("live/0001_testsrc.jsonl");
-    let started = Instant::now();
-    while std::fs::read_to_string(&results).map_or(0, |text| text.lines().count()) < 5 {
-        assert!(started.elapsed() < Duration::from_secs(120), "no frame");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let kill = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status();
-    assert!(kill.is_ok_and(|status| status.success()));
-    let output = child.wait_with_output().expect("the end");
+    let args = [
+        &PREDICT[..],
+        &["lavfi:testsrc=size=64x48:rate=10", "--out=live"],
+    ]
+    .concat();
+    let output = interrupted(at, &args, &at.join("live/0001_testsrc.jsonl"));
     let text = shown(&output);
     assert!(
         output.status.success() && text.contains("finishing the annotated video"),

@@ -3,7 +3,7 @@
 use crate::{binary, cli, cli_error, cli_ok, render_shapes, shown, train_args};
 use serde_json::Value;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -154,6 +154,28 @@ fn a_video_is_annotated_with_its_rate_and_audio() {
     assert!(text.contains("not on the PATH; install it: "), "{text}");
 }
 
+/// Runs the program in `at` and presses Ctrl-C once `results` has five lines.
+#[cfg(unix)]
+pub fn interrupted(at: &Path, args: &[&str], results: &Path) -> Output {
+    let child = Command::new(binary())
+        .args(args)
+        .current_dir(at)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("mrcnn-cli");
+    let started = Instant::now();
+    while std::fs::read_to_string(results).map_or(0, |text| text.lines().count()) < 5 {
+        assert!(started.elapsed() < Duration::from_secs(120), "no frame");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let kill = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(kill.is_ok_and(|status| status.success()));
+    child.wait_with_output().expect("the end")
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupted_video_is_playable() {
@@ -167,26 +189,10 @@ fn an_interrupted_video_is_playable() {
         "long.mp4",
         "--backend=cpu",
         "--weights=base/last.safetensors",
+        "--out=found",
     ];
-    let child = Command::new(binary())
-        .args(args)
-        .arg("--out=found")
-        .current_dir(at)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("mrcnn-cli");
     let results = at.join("found/0001_long.jsonl");
-    let started = Instant::now();
-    while std::fs::read_to_string(&results).map_or(0, |text| text.lines().count()) < 5 {
-        assert!(started.elapsed() < Duration::from_secs(120), "no frame");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let kill = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status();
-    assert!(kill.is_ok_and(|status| status.success()));
-    let output = child.wait_with_output().expect("the end");
+    let output = interrupted(at, &args, &results);
     let text = shown(&output);
     assert!(
         !output.status.success() && text.contains("stopped after "),

@@ -1,54 +1,16 @@
-//! The top-down sum of a feature pyramid on GPUs. By Burn's operations it would write the enlarged top, and add it value by
-//! value instead of in vectors.
+//! The kernels: channels-last, in vectors.
 
 #![allow(
     clippy::too_many_arguments,
     reason = "the parameters of a kernel are its buffers and their sizes"
 )]
 
-use crate::epilogue::cube::{own, pixels, width};
-use crate::launch::{buffer, elementwise, empty};
-use burn::backend::cubecl::dtype_to_storage_type;
-use burn::backend::{
-    Autodiff, Backend, Dispatch,
-    autodiff::{
-        checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
-        grads::Gradients,
-        ops::{Backward, Ops},
-    },
-    backend_extension,
-    tensor::FloatTensor,
-};
-use burn::tensor::{Shape, Tensor};
+use super::UpsampleOps;
+use crate::launch::{buffer, channels_last, elementwise, empty, own, width};
+use burn::backend::{cubecl::dtype_to_storage_type, tensor::FloatTensor};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::ops::permute_nhwc_to_nchw;
 use cubecl::prelude::*;
-
-/// The sum as a backend operation; use [`super::upsample_add`].
-#[backend_extension(
-    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
-    Autodiff,
-    Fusion: cfg(feature = "fusion"),
-)]
-pub trait UpsampleOps: Backend {
-    /// [`super::upsample_add`].
-    #[fusion(dtype = lateral, shape = lateral)]
-    fn add_upsampled(lateral: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    /// The gradient `[n, c, ceil(h / 2), ceil(w / 2)]` of the top from `grad [n, c, h, w]`: the sums of 2x2 cells, in f32.
-    #[fusion(dtype = grad, shape = halved(grad))]
-    fn upsampled_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self>;
-}
-
-pub fn add_upsampled(lateral: Tensor<4>, top: Tensor<4>) -> Tensor<4> {
-    let (lateral, top) = (lateral.into_dispatch(), top.into_dispatch());
-    Tensor::from_dispatch(<Dispatch as UpsampleOps>::add_upsampled(lateral, top))
-}
-
-#[cfg_attr(not(feature = "fusion"), allow(dead_code))]
-fn halved(grad: &Shape) -> Shape {
-    Shape::new([grad[0], grad[1], grad[2].div_ceil(2), grad[3].div_ceil(2)])
-}
 
 /// Adds the cells of `top [n, rows, columns, c]` to `lateral [n, h, w, c]` in place; `vectors` is the number of
 /// vectors per cell.
@@ -112,7 +74,7 @@ fn sum_cells<E: Float, N: Size>(
 
 impl UpsampleOps for CubeBackend {
     fn add_upsampled(lateral: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self> {
-        let (lateral, top) = (own(pixels(lateral)), pixels(top));
+        let (lateral, top) = (own(channels_last(lateral)), channels_last(top));
         let [_, h, w, c] = lateral.meta.shape().dims::<4>();
         let width = width(c);
         let units = lateral.meta.num_elements() / width;
@@ -142,7 +104,7 @@ impl UpsampleOps for CubeBackend {
     }
 
     fn upsampled_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        let grad = pixels(grad);
+        let grad = channels_last(grad);
         let [n, h, w, c] = grad.meta.shape().dims::<4>();
         let gradient = empty(&grad, [n, h.div_ceil(2), w.div_ceil(2), c], grad.dtype);
         let width = width(c);
@@ -170,43 +132,5 @@ impl UpsampleOps for CubeBackend {
             }
         }
         permute_nhwc_to_nchw(gradient)
-    }
-}
-
-#[derive(Debug)]
-struct UpsampleBackward;
-
-impl<B: Backend + UpsampleOps> Backward<B, 2> for UpsampleBackward {
-    type State = ();
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 2>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let [lateral, top] = ops.parents;
-        let grad = grads.consume::<B>(&ops.node);
-        if let Some(node) = top {
-            grads.register::<B>(node.id, B::upsampled_gradient(grad.clone()));
-        }
-        if let Some(node) = lateral {
-            grads.register::<B>(node.id, grad);
-        }
-    }
-}
-
-impl<B: Backend + UpsampleOps, C: CheckpointStrategy> UpsampleOps for Autodiff<B, C> {
-    fn add_upsampled(lateral: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self> {
-        let nodes = [lateral.node(), top.node()];
-        let sum = B::add_upsampled(lateral.into_primitive(), top.into_primitive());
-        UpsampleBackward
-            .prepare::<C>(nodes)
-            .compute_bound()
-            .stateless(sum)
-    }
-
-    fn upsampled_gradient(_grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        panic!("upsample_add has no second derivative")
     }
 }
