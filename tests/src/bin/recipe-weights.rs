@@ -1,7 +1,7 @@
 //! Writes weights of the recipe with 91 classes, for tests of the browser demo and benchmarks:
 //!
-//!     recipe-weights FILE                  R50-FPN as f16 in this project's format, for tests of size and speed
-//!     recipe-weights --torchvision FILE    a narrow network as torchvision saves it, for `convert`
+//! - `recipe-weights FILE`: R50-FPN as f16 in this project's format, for tests of size and speed;
+//! - `recipe-weights --torchvision FILE`: a narrow network as torchvision saves it, for `convert`.
 
 use mrcnn_backends::{BackendKind, select};
 use mrcnn_core::config::{Config, ModelConfig};
