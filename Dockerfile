@@ -15,15 +15,15 @@ COPY . .
 FROM source AS build-cpu
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/target,sharing=locked \
-    CARGO_TARGET_DIR=/target cargo build --release --locked -p mrcnn-cli && \
-    install -D /target/release/mrcnn-cli /out/mrcnn-cli
+    CARGO_TARGET_DIR=/target cargo build --profile dist --locked -p mrcnn-cli && \
+    install -D /target/dist/mrcnn-cli /out/mrcnn-cli
 
 # CUDA is loaded at run time, so the build needs no toolkit.
 FROM source AS build-cuda
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/target-cuda,sharing=locked \
-    CARGO_TARGET_DIR=/target-cuda cargo build --release --locked -p mrcnn-cli --features cuda && \
-    install -D /target-cuda/release/mrcnn-cli /out/mrcnn-cli
+    CARGO_TARGET_DIR=/target-cuda cargo build --profile dist --locked -p mrcnn-cli --features cuda && \
+    install -D /target-cuda/dist/mrcnn-cli /out/mrcnn-cli
 
 # NVRTC compiles the kernels with the headers of the toolkit, and several GPUs need NCCL; `devel` has both.
 FROM nvidia/cuda:12.8.1-devel-ubuntu24.04 AS cuda

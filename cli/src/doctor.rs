@@ -1,5 +1,6 @@
 //! `mrcnn-cli doctor`.
 
+use crate::profile::PROFILE;
 use crate::shared::PrintFormat;
 use crate::terminal::{self, out};
 use anyhow::{Context, Result, bail};
@@ -25,7 +26,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
     let (machine, diagnosis) = (machine(), diagnose());
     match args.format {
         PrintFormat::Table => {
-            out!("mrcnn    {}", env!("CARGO_PKG_VERSION"));
+            out!("mrcnn    {}, profile {PROFILE}", env!("CARGO_PKG_VERSION"));
             for (name, value) in machine {
                 out!("{name:<8} {value}");
             }
@@ -41,6 +42,7 @@ pub fn run(args: &DoctorArgs) -> Result<()> {
         PrintFormat::Json => {
             let mut value = serde_json::to_value(diagnosis)?;
             value["version"] = json!(env!("CARGO_PKG_VERSION"));
+            value["profile"] = json!(PROFILE);
             for (name, text) in machine {
                 value["machine"][name] = json!(text);
             }

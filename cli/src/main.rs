@@ -14,6 +14,7 @@ mod man;
 #[cfg(feature = "download")]
 mod models;
 mod predict;
+mod profile;
 mod progress;
 mod quickstart;
 mod ranks;

@@ -1,7 +1,7 @@
 //! Arguments that several commands share.
 
-use crate::stall;
 use crate::terminal::note;
+use crate::{profile, stall};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use mrcnn_backends::{BackendKind, Precision, Resolved, Selected};
@@ -58,6 +58,9 @@ impl BackendArgs {
             note!("backend: {selected}");
             if let Some(warning) = &selected.warning {
                 note!("warning: {warning}");
+            }
+            if let Some(advice) = profile::advice(&selected) {
+                note!("note: {advice}");
             }
         }
         stall::watch(&selected)?;

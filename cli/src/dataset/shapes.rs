@@ -12,7 +12,7 @@ pub struct ShapesArgs {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Number of training images
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 2400)]
     train: usize,
     /// Number of validation images
     #[arg(long, default_value_t = 100)]

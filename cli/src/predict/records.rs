@@ -63,12 +63,19 @@ impl Counts {
             .map(|&(id, count)| format!("{count} {}", name(id)))
             .collect();
         let colon = if counts.is_empty() { "" } else { ": " };
-        format!(
-            "{} {noun}, {all} objects{colon}{}",
-            self.images,
-            counts.join(", ")
-        )
+        let images = counted(self.images, noun);
+        let objects = counted(all, "objects");
+        format!("{images}, {objects}{colon}{}", counts.join(", "))
     }
+}
+
+/// `1 image`, `2 images`.
+fn counted(count: usize, plural: &str) -> String {
+    let noun = match count {
+        1 => plural.strip_suffix('s').unwrap_or(plural),
+        _ => plural,
+    };
+    format!("{count} {noun}")
 }
 
 impl Lists {

@@ -20,7 +20,7 @@ pub struct ShapesSpec {
 impl Default for ShapesSpec {
     fn default() -> Self {
         Self {
-            train: 600,
+            train: 2400,
             val: 100,
             size_min: 128,
             size_max: 192,
