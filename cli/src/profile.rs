@@ -13,7 +13,7 @@ pub fn advice(selected: &Selected) -> Option<String> {
     (is_quick && is_gpu).then(|| {
         format!(
             "this program is built with the profile {PROFILE}, which leaves the code that launches GPU kernels \
-             unoptimized; cargo install --path cli --profile dist launches them sooner"
+             unoptimized; build it with --profile dist to launch them sooner"
         )
     })
 }
