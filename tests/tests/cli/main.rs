@@ -26,6 +26,8 @@ mod video;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// `mrcnn-cli` with arguments, in a folder, without a network and without the models of this machine's user.
 pub fn cli(folder: &Path, args: &[&str]) -> Output {
@@ -115,4 +117,17 @@ pub fn render_shapes(at: &Path, train: usize, val: usize) {
         "dataset", "shapes", "--out", "shapes", "--train", &train, "--val", &val,
     ];
     cli_ok(at, &args);
+}
+
+/// Waits for what another process does.
+#[track_caller]
+pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(
+            started.elapsed() < Duration::from_secs(120),
+            "{what}: not in two minutes"
+        );
+        sleep(Duration::from_millis(2));
+    }
 }

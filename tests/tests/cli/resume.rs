@@ -1,7 +1,7 @@
 //! Resuming runs that were killed or stopped, or whose checkpoints are damaged.
 
 use crate::evidence::records;
-use crate::{cli, cli_error, cli_ok, render_shapes, shown, train_args};
+use crate::{cli, cli_error, cli_ok, render_shapes, shown, train_args, wait_until};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -46,9 +46,10 @@ pub fn tensors(file: &Path) -> Vec<u8> {
     bytes[8 + header..].to_vec()
 }
 
-/// Kills a training run after `time`, but not before its first checkpoint.
-fn kill_after(at: &Path, out: &str, time: Duration) {
-    let started = Instant::now();
+/// Kills a training run `delay` after its log has `lines` lines, but not before its first checkpoint.
+///
+/// The place is counted in lines because the speed of the machine differs between two runs beside other tests.
+fn kill_after(at: &Path, out: &str, lines: usize, delay: Duration) {
     let mut child = Command::new(crate::binary())
         .args(arguments(out))
         .arg("--set=train.eval_every=4")
@@ -58,12 +59,19 @@ fn kill_after(at: &Path, out: &str, time: Duration) {
         .spawn()
         .expect("a process");
     let first = at.join(out).join("checkpoints/00000003");
-    while !first.exists() && started.elapsed() < Duration::from_secs(120) {
-        sleep(Duration::from_millis(2));
-    }
-    sleep(time.saturating_sub(started.elapsed()));
+    let log = at.join(out).join("metrics.jsonl");
+    // It is pruned later.
+    wait_until("the first checkpoint", || first.exists());
+    wait_until("the log", || line_count(&log) >= lines);
+    sleep(delay);
     child.kill().expect("SIGKILL");
     child.wait().expect("its end");
+}
+
+/// The whole lines of a file that may not exist yet.
+fn line_count(file: &Path) -> usize {
+    let bytes = std::fs::read(file).unwrap_or_default();
+    bytes.iter().filter(|&&byte| byte == b'\n').count()
 }
 
 /// The records of the evaluations of a run, as text.
@@ -75,7 +83,7 @@ fn evaluations(run: &Path) -> Vec<String> {
     all.iter().map(ToString::to_string).collect()
 }
 
-/// Kills at random times of a run with evaluations and checkpoints: during a step, an evaluation or a write.
+/// Kills at random places of a run with evaluations and checkpoints: during a step, an evaluation or a write.
 #[test]
 fn a_killed_run_resumes_bit_equal() {
     const KILLS: usize = 20;
@@ -87,7 +95,8 @@ fn a_killed_run_resumes_bit_equal() {
     args.push("--set=train.eval_every=4");
     let started = Instant::now();
     cli_ok(at, &args);
-    let took = started.elapsed();
+    let total = line_count(&at.join("whole/metrics.jsonl"));
+    let line_time = started.elapsed() / total as u32;
     let wanted = (losses(&at.join("whole")), evaluations(&at.join("whole")));
     assert_eq!((wanted.0.len(), wanted.1.len()), (STEPS, 3));
     let now = std::time::SystemTime::now();
@@ -99,15 +108,16 @@ fn a_killed_run_resumes_bit_equal() {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        let time = took.mul_f64((state >> 11) as f64 / (1u64 << 53) as f64);
+        let place = total as f64 * (state >> 11) as f64 / (1u64 << 53) as f64;
+        let (lines, delay) = (place as usize, line_time.mul_f64(place.fract()));
         let out = format!("killed{attempt}");
-        kill_after(at, &out, time);
+        kill_after(at, &out, lines, delay);
         // Its last line may be cut.
         let log = std::fs::read_to_string(at.join(&out).join("metrics.jsonl")).expect("a log");
         cut += usize::from(log.matches("\"eval\"").count() < wanted.1.len());
         cli_ok(at, &["train", "--backend=cpu", "--resume", &out]);
         let found = (losses(&at.join(&out)), evaluations(&at.join(&out)));
-        assert_eq!(found, wanted, "killed after {time:?} of {took:?}");
+        assert_eq!(found, wanted, "killed {delay:?} after line {lines}");
         for file in [
             "best.safetensors",
             "last.safetensors",
@@ -116,7 +126,7 @@ fn a_killed_run_resumes_bit_equal() {
             let [found, wanted] = [&out, "whole"].map(|run| tensors(&at.join(run).join(file)));
             assert!(
                 found == wanted,
-                "{out}: {file} differs, killed after {time:?}"
+                "{out}: {file} differs, killed {delay:?} after line {lines}"
             );
         }
     }

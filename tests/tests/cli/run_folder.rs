@@ -2,11 +2,9 @@
 #![cfg(unix)]
 
 use crate::evidence::records;
-use crate::{cli, cli_error, cli_ok, render_shapes, shown, train_args};
+use crate::{cli, cli_error, cli_ok, render_shapes, shown, train_args, wait_until};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 fn start(at: &Path, more: &[&str]) -> Child {
     let mut command = Command::new(crate::binary());
@@ -19,15 +17,9 @@ fn start(at: &Path, more: &[&str]) -> Child {
 }
 
 fn wait_for_steps(at: &Path, count: usize) {
-    let started = Instant::now();
     let log = at.join("run/metrics.jsonl");
-    while std::fs::read_to_string(&log).map_or(0, |text| text.lines().count()) < count {
-        assert!(
-            started.elapsed() < Duration::from_secs(120),
-            "no {count} steps in two minutes"
-        );
-        sleep(Duration::from_millis(10));
-    }
+    let lines = || std::fs::read_to_string(&log).map_or(0, |text| text.lines().count());
+    wait_until("steps", || lines() >= count);
 }
 
 /// A requeued job must not write to the folder of one that is still running.

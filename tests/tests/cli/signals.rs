@@ -2,7 +2,7 @@
 #![cfg(unix)]
 
 use crate::evidence::records;
-use crate::{cli_ok, render_shapes, train_args};
+use crate::{cli_ok, render_shapes, train_args, wait_until};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -23,18 +23,6 @@ fn start(at: &Path, program: &[&str], more: &[&str]) -> Child {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     command.spawn().expect("a process")
-}
-
-#[track_caller]
-fn wait_until(what: &str, is_so: &dyn Fn() -> bool) {
-    let started = Instant::now();
-    while !is_so() {
-        assert!(
-            started.elapsed() < Duration::from_secs(120),
-            "{what}: not in two minutes"
-        );
-        sleep(Duration::from_millis(10));
-    }
 }
 
 fn steps(at: &Path) -> usize {
@@ -62,7 +50,7 @@ fn ending_signals_save_and_have_their_exit_status() {
             false => &[],
         };
         let mut child = start(at, program, &[]);
-        wait_until("a step", &|| steps(at) >= 2);
+        wait_until("a step", || steps(at) >= 2);
         signal(&child, name);
         let status = child.wait().expect("its end");
         assert_eq!(status.code(), Some(code), "{name}");
@@ -83,10 +71,10 @@ fn an_ignored_hangup_stays_ignored() {
     let at = folder.path();
     render_shapes(at, 4, 1);
     let mut child = start(at, &["nohup"], &[]);
-    wait_until("a step", &|| steps(at) >= 2);
+    wait_until("a step", || steps(at) >= 2);
     signal(&child, "-HUP");
     let before = steps(at);
-    wait_until("more steps", &|| steps(at) >= before + 3);
+    wait_until("more steps", || steps(at) >= before + 3);
     signal(&child, "-TERM");
     assert_eq!(child.wait().expect("its end").code(), Some(143));
 }
@@ -98,7 +86,7 @@ fn usr1_saves_and_the_run_goes_on() {
     let at = folder.path();
     render_shapes(at, 4, 1);
     let mut child = start(at, &[], &[]);
-    wait_until("a step", &|| steps(at) >= 2);
+    wait_until("a step", || steps(at) >= 2);
     signal(&child, "-USR1");
     let saved = || {
         at.join("run/checkpoints")
@@ -107,7 +95,7 @@ fn usr1_saves_and_the_run_goes_on() {
     };
     wait_until("a checkpoint", &saved);
     let before = steps(at);
-    wait_until("more steps", &|| steps(at) >= before + 2);
+    wait_until("more steps", || steps(at) >= before + 2);
     child.kill().expect("SIGKILL");
     child.wait().expect("its end");
     // It can be continued from there.
@@ -134,7 +122,7 @@ fn an_evaluation_is_ended_between_its_batches() {
         &["--eval-every=2", "--set=train.val_loss_images=0"],
     );
     // Written before the evaluation.
-    wait_until("the checkpoint", &|| {
+    wait_until("the checkpoint", || {
         at.join("run/checkpoints/00000002").is_dir()
     });
     sleep(Duration::from_millis(200));
