@@ -9,11 +9,10 @@ use clap::Args;
 use mrcnn_core::Config;
 use mrcnn_core::data::shapes::{self, ShapesSpec};
 use mrcnn_core::eval::{AreaProtocol, Metrics};
-use mrcnn_core::evaluate::{evaluate_model, ground_truth_and_prediction};
+use mrcnn_core::evaluate::ground_truth_and_prediction;
 use mrcnn_core::image::overlay::stack_vertically;
 use mrcnn_core::predict::Predictor;
 use mrcnn_core::train::{Outcome, Trainer};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -48,7 +47,7 @@ pub fn run(args: &QuickstartArgs) -> Result<u8> {
     config.check()?;
     let backend = args.backend.select()?;
     note!(
-        "1/4 rendering {} + {} images in {}",
+        "1/3 rendering {} + {} images in {}",
         spec.train,
         spec.val,
         data.display()
@@ -62,22 +61,12 @@ pub fn run(args: &QuickstartArgs) -> Result<u8> {
         .device(&backend.device);
     let (trainer, _) = builder.area(protocol).build()?;
 
-    let model = trainer.new_model();
-    let classes = trainer.val.classes.clone();
-    let untrained = Predictor::new(&model, trainer.config.clone(), classes, &backend.device);
-    let before = evaluate_model(&untrained, &trainer.val, protocol, &mut |_, _| {
-        ControlFlow::Continue(())
-    })?;
+    let steps = trainer.config.train.steps;
     let unseen = trainer.val.samples.len();
-    note!(
-        "2/4 untrained, on {unseen} unseen images: {}",
-        shown(&before.metrics)
-    );
-
-    note!("3/4 training {} steps", trainer.config.train.steps);
+    note!("2/3 training {steps} steps, evaluated on {unseen} unseen images");
     let requests = Requests::catch(Some(SAVING));
-    let mut progress = Progress::new(trainer.config.train.steps, true, requests.clone());
-    let after = match trainer.run(model, &mut progress)? {
+    let mut progress = Progress::new(steps, true, requests.clone());
+    let after = match trainer.run(trainer.new_model(), &mut progress)? {
         Outcome::Finished(metrics) => metrics,
         Outcome::Stopped(_) => {
             let run = trainer.folder.path().display();
@@ -94,14 +83,10 @@ pub fn run(args: &QuickstartArgs) -> Result<u8> {
         .build()?;
     let image = out.join("predictions.png");
     draw(&predictor, &trainer, &image)?;
-    note!("4/4 predicted with {}", best.display());
-    out!("{after}\n\nbefore training: {}", shown(&before.metrics));
-    out!("after training:  {}", shown(&after));
-    out!(
-        "{:.0} s in all\n\nimage: {}",
-        started.elapsed().as_secs_f64(),
-        image.display()
-    );
+    note!("3/3 predicted with {}", best.display());
+    let seconds = started.elapsed().as_secs_f64();
+    out!("{after}\n\n{}, {seconds:.0} s in all\n", shown(&after));
+    out!("image:   {}", image.display());
     out!("run:     {}", trainer.folder.path().display());
     if trainer.config.log.report {
         out!("report:  {}", trainer.folder.report().display());

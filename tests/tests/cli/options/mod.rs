@@ -1,6 +1,7 @@
 //! Every option of every command has a case that shows its effect.
 
 mod data;
+mod eval;
 mod predict;
 mod saved;
 mod tools;
@@ -23,7 +24,7 @@ type Table = &'static [(&'static str, Case)];
 const COMMANDS: [(&[&str], Table); 18] = [
     (&["quickstart"], tools::QUICKSTART),
     (&["train"], train::TRAIN),
-    (&["eval"], predict::EVAL),
+    (&["eval"], eval::EVAL),
     (&["predict"], predict::PREDICT),
     (&["convert"], tools::CONVERT),
     // They have arguments and no options.
@@ -126,7 +127,7 @@ fn options_of_train() {
 
 #[test]
 fn options_of_eval_and_predict() {
-    run(predict::EVAL);
+    run(eval::EVAL);
     run(predict::PREDICT);
 }
 

@@ -1,61 +1,26 @@
 //! Decodes image files and applies their EXIF orientation.
 
+mod depth;
+mod error;
+
+pub use error::DecodeError;
+
 use super::foreign::described;
 use super::{frames, jpeg};
 use crate::config::Depth;
 use ::image::{
     DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage, metadata::Orientation,
 };
+use depth::{stretch, used_bits};
+use error::format_error;
 use std::io::{BufRead, Cursor, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
-use thiserror::Error;
+use std::path::Path;
 
 /// Images with more pixels are refused: a small file can claim gigabytes.
 pub const MAX_PIXELS: u64 = 100_000_000;
 
 /// The limit of [`decode_large`].
 pub const MAX_PIXELS_LARGE: u64 = 250_000_000;
-
-/// Why an image could not be read.
-#[derive(Debug, Error)]
-pub enum DecodeError {
-    /// The file cannot be opened.
-    #[error("{path}: {source}")]
-    Io {
-        /// The path of the file.
-        path: PathBuf,
-        /// The operating system's error.
-        source: std::io::Error,
-    },
-    /// The file is not an image, or it is damaged.
-    #[error("{path}: not a readable image ({reason}); PNG, JPEG, WebP, TIFF and BMP are read")]
-    Format {
-        /// The path of the file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A [`DatasetSource`](crate::data::DatasetSource) failed to return the image.
-    #[error("{path}: its dataset cannot give the image: {reason}")]
-    Source {
-        /// The name of the image.
-        path: PathBuf,
-        /// The source's error.
-        reason: String,
-    },
-    /// The image has no pixels or too many.
-    #[error("{path}: {width}x{height} pixels; 1 to {} megapixels are read", most / 1_000_000)]
-    Size {
-        /// The path of the file.
-        path: PathBuf,
-        /// Width in pixels.
-        width: u32,
-        /// Height in pixels.
-        height: u32,
-        /// Maximum number of pixels.
-        most: u64,
-    },
-}
 
 /// A decoded image with metadata from its file.
 #[derive(Clone, Debug)]
@@ -213,13 +178,6 @@ fn open(path: &Path) -> Result<std::io::BufReader<std::fs::File>, DecodeError> {
         .map_err(io_error)
 }
 
-fn format_error(path: &Path, reason: &impl std::fmt::Display) -> DecodeError {
-    DecodeError::Format {
-        path: path.into(),
-        reason: one_line(reason),
-    }
-}
-
 fn decoder<'a, R: BufRead + Seek + 'a>(
     reader: R,
     path: &Path,
@@ -308,52 +266,6 @@ fn oriented_rgb(mut image: DynamicImage, orientation: Orientation, depth: Depth)
         used_bits,
         has_more: false,
     }
-}
-
-/// Significant bits of the brightest sample of a 16-bit image, rounded up to the bit depths of cameras.
-fn used_bits(image: &DynamicImage) -> Option<u32> {
-    let highest = |samples: &[u16], channels: usize| {
-        let colors = if channels.is_multiple_of(2) {
-            channels - 1
-        } else {
-            channels
-        };
-        samples
-            .chunks_exact(channels)
-            .flat_map(|pixel| &pixel[..colors])
-            .copied()
-            .max()
-    };
-    let highest = match image {
-        DynamicImage::ImageLuma16(image) => highest(image.as_raw(), 1),
-        DynamicImage::ImageLumaA16(image) => highest(image.as_raw(), 2),
-        DynamicImage::ImageRgb16(image) => highest(image.as_raw(), 3),
-        DynamicImage::ImageRgba16(image) => highest(image.as_raw(), 4),
-        _ => return None,
-    };
-    let needed = u16::BITS - highest.unwrap_or_default().leading_zeros();
-    [8, 10, 12, 14]
-        .into_iter()
-        .find(|bits| needed <= *bits)
-        .or(Some(16))
-}
-
-/// Multiplies the samples of a 16-bit image by a power of two.
-fn stretch(image: &mut DynamicImage, bits: u32) {
-    let samples = match image {
-        DynamicImage::ImageLuma16(image) => image.as_flat_samples_mut().samples,
-        DynamicImage::ImageLumaA16(image) => image.as_flat_samples_mut().samples,
-        DynamicImage::ImageRgb16(image) => image.as_flat_samples_mut().samples,
-        DynamicImage::ImageRgba16(image) => image.as_flat_samples_mut().samples,
-        _ => return,
-    };
-    samples.iter_mut().for_each(|sample| *sample <<= bits);
-}
-
-/// Joins the lines of an error message; some decoders write several.
-fn one_line(error: &impl std::fmt::Display) -> String {
-    let text = error.to_string();
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn is_turned(orientation: Orientation) -> bool {
