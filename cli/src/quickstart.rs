@@ -41,6 +41,8 @@ pub fn run(args: &QuickstartArgs) -> Result<u8> {
     let mut config = Config::preset("quickstart")?;
     config.data.dir = data.clone();
     config.train.seed = args.seed;
+    // They were just rendered.
+    config.data.check_images = false;
     let mut overrides: Vec<String> = args.backend.precision_override().into_iter().collect();
     overrides.extend(args.overrides.set.iter().cloned());
     let config = config.with(&overrides)?;

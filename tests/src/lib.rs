@@ -2,7 +2,7 @@
 //!
 //! Golden values are read from the folder `MRCNN_GOLDEN`, by default `../shared/golden` beside the repository. Without
 //! them, tests that need them print that they are skipped and pass, unless `MRCNN_REQUIRE` contains `golden`. It can also
-//! contain `wgpu`, `cuda`, `data` and `tensorboard`, separated by commas; CI sets it.
+//! contain `wgpu`, `cuda`, `data`, `tensorboard` and `results`, separated by commas; CI sets it.
 
 pub mod close;
 pub mod golden;

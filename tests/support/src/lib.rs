@@ -1,7 +1,7 @@
 //! Shared by the tests of several crates: requirements, skipped tests, and a watchdog.
 //!
 //! A test that needs something the machine lacks is skipped with a line on stderr, but fails if
-//! `MRCNN_REQUIRE` contains it (`wgpu`, `golden`, `data`, `tensorboard`, separated by commas; CI sets it). Each
+//! `MRCNN_REQUIRE` contains it (`wgpu`, `golden`, `data`, `tensorboard`, `results`, separated by commas; CI sets it). Each
 //! test executable ends with a list of what it skipped.
 
 use mrcnn_backends::{Selected, watchdog};

@@ -1,8 +1,8 @@
 //! Output files of a run: logs, tables, TensorBoard events and the report.
 
-use crate::{cli_ok, render_shapes, shown, train_args};
+use crate::{cli_ok, python_with, render_shapes, shown, train_args};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 pub fn read(path: &Path) -> String {
@@ -90,26 +90,6 @@ fn every_value_is_in_all_logs() {
     assert_eq!(last["step"], serde_json::json!([]));
 }
 
-/// A Python with TensorBoard: `MRCNN_PYTHON`, or the virtual environment of `.ci/run` in `~/.cache/mrcnn-tensorboard`.
-fn tensorboard() -> Option<PathBuf> {
-    let has = |python: &PathBuf| {
-        let output = Command::new(python)
-            .args(["-c", "import tensorboard"])
-            .output();
-        output.is_ok_and(|output| output.status.success())
-    };
-    let given = std::env::var_os("MRCNN_PYTHON").map_or("python3".into(), PathBuf::from);
-    let home = std::env::var_os("HOME")
-        .map(PathBuf::from)
-        .unwrap_or_default();
-    let made = home.join(".cache/mrcnn-tensorboard/bin/python");
-    let python = [given, made].into_iter().find(has);
-    let help = "no Python has TensorBoard: python3 -m venv ~/.cache/mrcnn-tensorboard, and its pip \
-                install tensorboard setuptools";
-    mrcnn_tests::found(python.is_some(), "tensorboard", help);
-    python
-}
-
 const READER: &str = "
 import sys
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -122,7 +102,7 @@ for tag in sorted(events.Tags()['scalars']):
 
 #[test]
 fn tensorboard_reads_the_events_of_a_resumed_run() {
-    let Some(python) = tensorboard() else {
+    let Some(python) = python_with("tensorboard", "tensorboard") else {
         return;
     };
     let folder = tempfile::tempdir().expect("a folder");

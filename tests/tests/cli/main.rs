@@ -131,3 +131,22 @@ pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
         sleep(Duration::from_millis(2));
     }
 }
+
+/// A Python that has modules: `MRCNN_PYTHON`, or the virtual environment of `.ci/run` in `~/.cache/mrcnn-python`.
+/// `what` is their name in `MRCNN_REQUIRE`.
+pub fn python_with(what: &str, modules: &str) -> Option<PathBuf> {
+    let has = |python: &PathBuf| {
+        let import = format!("import {modules}");
+        let output = Command::new(python).args(["-c", &import]).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    let given = std::env::var_os("MRCNN_PYTHON").map_or("python3".into(), PathBuf::from);
+    let home = std::env::var_os("HOME").map_or_else(PathBuf::new, PathBuf::from);
+    let made = home.join(".cache/mrcnn-python/bin/python");
+    let python = [given, made].into_iter().find(has);
+    let help = format!(
+        "no Python has {modules}: python3 -m venv ~/.cache/mrcnn-python, and its pip install them"
+    );
+    mrcnn_tests::found(python.is_some(), what, &help);
+    python
+}

@@ -1,7 +1,7 @@
 //! `predict --save`: every form of results is read back.
 
 use super::{json, text};
-use crate::{binary, cli_ok, shown};
+use crate::{binary, cli_ok, python_with, shown};
 use mrcnn_core::data::check;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -181,16 +181,9 @@ fn datasets(at: &Path, out: &Path, results: &[Value]) {
 /// Reads the forms with pycocotools, labelme and PIL, if there is a Python that has them.
 fn with_python(out: &Path) {
     let script: PathBuf = mrcnn_tests::root().join("tests/oracle/outputs.py");
-    let python = std::env::var("MRCNN_PYTHON").unwrap_or("python3".into());
-    let tools = Command::new(&python)
-        .args(["-c", "import numpy, PIL, pycocotools"])
-        .output();
-    if !tools.is_ok_and(|tools| tools.status.success()) {
-        mrcnn_test_support::skip(&format!(
-            "forms of results in Python: {python} has no numpy, PIL and pycocotools (MRCNN_PYTHON)"
-        ));
+    let Some(python) = python_with("results", "numpy, PIL, pycocotools") else {
         return;
-    }
+    };
     let output = Command::new(&python)
         .arg(script)
         .arg(out)
