@@ -93,7 +93,7 @@ fn usr1_saves_and_the_run_goes_on() {
             .read_dir()
             .is_ok_and(|mut all| all.next().is_some())
     };
-    wait_until("a checkpoint", &saved);
+    wait_until("a checkpoint", saved);
     let before = steps(at);
     wait_until("more steps", || steps(at) >= before + 2);
     child.kill().expect("SIGKILL");
