@@ -119,6 +119,12 @@ pub fn render_shapes(at: &Path, train: usize, val: usize) {
     cli_ok(at, &args);
 }
 
+/// The number of whole lines of a file that may not exist yet.
+pub fn line_count(file: &Path) -> usize {
+    let bytes = std::fs::read(file).unwrap_or_default();
+    bytes.iter().filter(|&&byte| byte == b'\n').count()
+}
+
 /// Waits for what another process does.
 #[track_caller]
 pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {

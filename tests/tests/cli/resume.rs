@@ -1,7 +1,7 @@
 //! Resuming runs that were killed or stopped, or whose checkpoints are damaged.
 
 use crate::evidence::records;
-use crate::{cli, cli_error, cli_ok, render_shapes, shown, train_args, wait_until};
+use crate::{cli, cli_error, cli_ok, line_count, render_shapes, shown, train_args, wait_until};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -66,12 +66,6 @@ fn kill_after(at: &Path, out: &str, lines: usize, delay: Duration) {
     sleep(delay);
     child.kill().expect("SIGKILL");
     child.wait().expect("its end");
-}
-
-/// The whole lines of a file that may not exist yet.
-fn line_count(file: &Path) -> usize {
-    let bytes = std::fs::read(file).unwrap_or_default();
-    bytes.iter().filter(|&&byte| byte == b'\n').count()
 }
 
 /// The records of the evaluations of a run, as text.

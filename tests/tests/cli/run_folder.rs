@@ -2,7 +2,7 @@
 #![cfg(unix)]
 
 use crate::evidence::records;
-use crate::{cli, cli_error, cli_ok, render_shapes, shown, train_args, wait_until};
+use crate::{cli, cli_error, cli_ok, line_count, render_shapes, shown, train_args, wait_until};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -18,8 +18,7 @@ fn start(at: &Path, more: &[&str]) -> Child {
 
 fn wait_for_steps(at: &Path, count: usize) {
     let log = at.join("run/metrics.jsonl");
-    let lines = || std::fs::read_to_string(&log).map_or(0, |text| text.lines().count());
-    wait_until("steps", || lines() >= count);
+    wait_until("steps", || line_count(&log) >= count);
 }
 
 /// A requeued job must not write to the folder of one that is still running.

@@ -1,10 +1,11 @@
 //! `predict` on videos: frames, the annotated video with its audio, and the ends of a run.
 
-use crate::{binary, cli, cli_error, cli_ok, render_shapes, shown, train_args};
+use crate::{
+    binary, cli, cli_error, cli_ok, line_count, render_shapes, shown, train_args, wait_until,
+};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Whether videos can be made and read here; otherwise the test is skipped.
@@ -164,11 +165,7 @@ pub fn interrupted(at: &Path, args: &[&str], results: &Path) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .expect("mrcnn-cli");
-    let started = Instant::now();
-    while std::fs::read_to_string(results).map_or(0, |text| text.lines().count()) < 5 {
-        assert!(started.elapsed() < Duration::from_secs(120), "no frame");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("frames", || line_count(results) >= 5);
     let kill = Command::new("kill")
         .args(["-INT", &child.id().to_string()])
         .status();
