@@ -7,7 +7,7 @@ use crate::model::memory::{Activations, FLOAT};
 use crate::model::norm::{Norm, NormSettings, conv_norm_of_rois, count_conv_norm};
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, TensorData};
-use mrcnn_kernels::{ConvParams, conv2d};
+use mrcnn_kernels::{ConvParams, conv2d, has_selection_kernels};
 
 /// The convolutions of the head, each followed by a ReLU.
 pub type MaskHead = Vec<(Conv2d, Option<Norm>)>;
@@ -58,11 +58,11 @@ pub(crate) fn count_mask_head(
     for (conv, norm) in head {
         count_conv_norm(&mut layers, conv, norm, cells, true);
     }
-    // Four times the cells, and their ReLU.
-    layers.add(4 * cells * hidden as u64, 2 * layers.bytes, true);
-    // The loss of the logits is f32.
+    // Four times the cells.
+    layers.add(4 * cells * hidden as u64, layers.bytes, true);
+    // The logits in both orders; their loss is f32.
     let classes = predictor.mask_fcn_logits.settings().output as u64;
-    layers.add(4 * cells * classes, 3 * FLOAT, true);
+    layers.add(4 * cells * classes, layers.bytes + 3 * FLOAT, true);
     memory.keep(layers);
 }
 
@@ -92,10 +92,42 @@ impl MaskPredictor {
     }
 
     /// `[r, c, p, p]` -> mask logits `[r, k, 2p, 2p]`, f32.
+    ///
+    /// The four outputs of a cell are put into rows and columns after the last convolution, which is 1x1 and does not
+    /// depend on their order: one mask per class is less to copy than the hidden channels.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let hidden = self.conv5_mask.rectified(x);
-        full(self.mask_fcn_logits.forward(hidden))
+        let [r, ..] = x.dims();
+        let hidden = cells_apart(self.conv5_mask.rectified(x));
+        let logits = self.mask_fcn_logits.forward(hidden);
+        full(cells_together(logits, r))
     }
+}
+
+/// `[r, 4 * c, h, w]`, the channels of the upper left outputs of all cells first, as a view in which each output has
+/// `c` channels: `[4 * r, c, h, w]` on the CPU, whose tensors are planes, and `[r, c, h, 4 * w]` on GPUs, where they are
+/// channels-last.
+fn cells_apart(x: Tensor<4>) -> Tensor<4> {
+    let [r, channels, h, w] = x.dims();
+    let c = channels / 4;
+    if has_selection_kernels(&x.device()) {
+        let last = x.permute([0, 2, 3, 1]).reshape([r, h, w * 4, c]);
+        return last.permute([0, 3, 1, 2]);
+    }
+    x.reshape([r * 4, c, h, w])
+}
+
+/// The outputs of `r` RoIs as [`cells_apart`] arranges them -> `[r, c, 2h, 2w]`.
+fn cells_together(x: Tensor<4>, r: usize) -> Tensor<4> {
+    let [images, c, h, columns] = x.dims();
+    if has_selection_kernels(&x.device()) {
+        let w = columns / 4;
+        let cells = x.reshape([r, c, h, w, 2, 2]).permute([0, 1, 2, 4, 3, 5]);
+        return cells.reshape([r, c, h * 2, w * 2]);
+    }
+    debug_assert_eq!(images, r * 4);
+    let cells = x.reshape([r, 2, 2, c, h, columns]);
+    let cells = cells.permute([0, 3, 4, 1, 5, 2]);
+    cells.reshape([r, c, h * 2, columns * 2])
 }
 
 /// A 2x2 transposed convolution with stride 2.
@@ -116,32 +148,24 @@ impl Deconv2x2 {
         }
     }
 
-    /// `[r, in, h, w]` -> `[r, out, 2h, 2w]`, and a ReLU. With stride 2 no outputs overlap, so this is a
-    /// 1x1 convolution to four times the channels and a pixel shuffle, both of which are fast on every backend.
+    /// `[r, in, h, w]` -> `[r, 4 * out, h, w]`, and a ReLU: the upper left, upper right, lower left and lower right
+    /// outputs of each cell. With stride 2 no outputs overlap, so this is a 1x1 convolution, which is fast on every
+    /// backend.
     fn rectified(&self, x: Tensor<4>) -> Tensor<4> {
-        let [r, _, h, w] = x.dims();
         let [input, output, _, _] = self.weight.dims();
         let weight = self
             .weight
             .val()
-            .permute([1, 2, 3, 0])
+            .permute([2, 3, 1, 0])
             .reshape([output * 4, input, 1, 1]);
-        let bias = self
-            .bias
-            .val()
-            .reshape([output, 1])
-            .expand([output, 4])
-            .reshape([output * 4]);
+        let bias = self.bias.val().reshape([1, output]).expand([4, output]);
         let params = ConvParams {
             weight,
             scale: None,
-            bias: Some(bias),
+            bias: Some(bias.reshape([4 * output])),
             stride: 1,
         };
-        let x = conv2d(x, params, None, true);
-        x.reshape([r, output, 2, 2, h, w])
-            .permute([0, 1, 4, 2, 5, 3])
-            .reshape([r, output, h * 2, w * 2])
+        conv2d(x, params, None, true)
     }
 }
 
