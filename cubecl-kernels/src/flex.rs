@@ -24,7 +24,7 @@ pub(crate) fn dims<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
 }
 
 /// Whether `x` is on the CPU, in f32.
-pub(crate) fn is_cpu_f32(x: &Tensor<4>) -> bool {
+pub(crate) fn is_cpu_f32<const D: usize>(x: &Tensor<D>) -> bool {
     let device = x.device().inner();
     x.dtype() == DType::F32 && matches!(device.as_dispatch(), DispatchDevice::Flex(_))
 }

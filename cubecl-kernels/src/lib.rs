@@ -46,6 +46,7 @@ pub mod roi_align;
 mod sampling;
 mod squares;
 mod top_k;
+mod update;
 
 pub use capability::{MAX_TOP_K, can_select, has_selection_kernels};
 pub use conv::{ConvParams, conv2d};
@@ -67,3 +68,4 @@ pub use roi_align::{PyramidLevel, RoiAlignParams, pack_pyramid, roi_align};
 pub use sampling::{mix, sampling_key, sampling_scores};
 pub use squares::sum_of_squares;
 pub use top_k::{top_k, top_k_segments};
+pub use update::{AdamwUpdate, SgdUpdate, adamw, sgd};

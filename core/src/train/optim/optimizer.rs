@@ -5,6 +5,7 @@ use crate::model::MaskRcnn;
 use crate::train::step::gradients::ParamGradients;
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::Tensor;
+use mrcnn_kernels::{AdamwUpdate, SgdUpdate, adamw, sgd};
 use std::collections::HashMap;
 
 /// An optimizer and its state, one entry per trained parameter.
@@ -106,21 +107,60 @@ impl Optimizer {
         )
     }
 
-    /// The update of a parameter for a gradient, both flat.
-    fn delta(
+    /// A parameter after its update by a gradient, both flat.
+    fn updated(
         &mut self,
         id: ParamId,
         value: Tensor<1>,
         gradient: Tensor<1>,
-        [rate, decay]: [f64; 2],
+        Rates { rate, decay, scale }: Rates,
     ) -> Tensor<1> {
+        let zeros = || Tensor::zeros(value.shape(), &value.device());
         let old = self.state.remove(&id);
-        let (moments, delta) = match self.kind {
-            OptimizerKind::Sgd => self.sgd(old, value, gradient, [rate, decay]),
-            OptimizerKind::Adamw => self.adamw(old, value, gradient, [rate, decay]),
+        let (first, second) = match old {
+            Some(Moments { first, second }) => (first, second),
+            None => (zeros(), None),
+        };
+        let (value, moments) = match self.kind {
+            OptimizerKind::Sgd => {
+                let momentum = self.momentum;
+                let update = SgdUpdate {
+                    rate,
+                    decay,
+                    scale,
+                    momentum,
+                };
+                let (value, first) = sgd(&update, value, gradient, first);
+                (
+                    value,
+                    Moments {
+                        first,
+                        second: None,
+                    },
+                )
+            }
+            OptimizerKind::Adamw => {
+                let update = AdamwUpdate {
+                    rate,
+                    decay,
+                    scale,
+                    betas: [self.momentum, BETA2],
+                    epsilon: EPSILON,
+                    step: self.steps,
+                };
+                let means = [first, second.unwrap_or_else(zeros)];
+                let (value, [first, second]) = adamw(&update, value, gradient, means);
+                (
+                    value,
+                    Moments {
+                        first,
+                        second: Some(second),
+                    },
+                )
+            }
         };
         self.state.insert(id, moments);
-        delta
+        value
     }
 
     /// The weight decay of a parameter and the multiplier of its gradient, by its position in the model.
@@ -139,58 +179,17 @@ impl Optimizer {
             },
         )
     }
+}
 
-    /// torch's SGD without dampening: `g += wd * p; v = mu * v + g; p -= lr * v`.
-    fn sgd(
-        &self,
-        old: Option<Moments>,
-        value: Tensor<1>,
-        gradient: Tensor<1>,
-        [rate, decay]: [f64; 2],
-    ) -> (Moments, Tensor<1>) {
-        let gradient = gradient + value * decay;
-        let first = match old {
-            Some(old) => old.first * self.momentum + gradient,
-            None => gradient,
-        };
-        (
-            Moments {
-                first: first.clone(),
-                second: None,
-            },
-            first * rate,
-        )
-    }
-
-    /// `p -= lr * (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + wd * p)`; `b1` is the momentum.
-    fn adamw(
-        &self,
-        old: Option<Moments>,
-        value: Tensor<1>,
-        gradient: Tensor<1>,
-        [rate, decay]: [f64; 2],
-    ) -> (Moments, Tensor<1>) {
-        let beta1 = self.momentum;
-        let squared = gradient.clone().square() * (1.0 - BETA2);
-        let gradient = gradient * (1.0 - beta1);
-        let (first, second) = match old {
-            Some(Moments {
-                first,
-                second: Some(second),
-            }) => (first * beta1 + gradient, second * BETA2 + squared),
-            _ => (gradient, squared),
-        };
-        let mean = first.clone() / (1.0 - beta1.powi(self.steps));
-        let root = (second.clone() / (1.0 - BETA2.powi(self.steps))).sqrt() + EPSILON;
-        let delta = (mean / root + value * decay) * rate;
-        (
-            Moments {
-                first,
-                second: Some(second),
-            },
-            delta,
-        )
-    }
+/// How far a parameter moves.
+#[derive(Clone, Copy, Debug)]
+struct Rates {
+    /// Learning rate.
+    rate: f64,
+    /// Weight decay.
+    decay: f64,
+    /// Multiplies the gradient.
+    scale: f64,
 }
 
 /// Position of a parameter in the model.
@@ -221,23 +220,23 @@ impl ModuleMapper for Update<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(mut gradient) = self.gradients.remove(&param.id) else {
+        let Some(gradient) = self.gradients.remove(&param.id) else {
             return param;
         };
         let place = self.path.last().copied().unwrap_or_default();
         let (decay, factor) = self.optimizer.rule(&place);
-        let scale = self.scale * factor;
-        if scale != 1.0 {
-            gradient = gradient * scale;
-        }
-        let value = param.val().inner();
-        let shape = value.shape();
-        let flat = value.clone().reshape([shape.num_elements()]);
-        let delta = self
-            .optimizer
-            .delta(param.id, flat, gradient, [self.learning_rate, decay]);
-        let moved = value - delta.reshape(shape);
-        param.map(|_| Tensor::from_inner(moved).require_grad())
+        let rates = Rates {
+            rate: self.learning_rate,
+            decay,
+            scale: self.scale * factor,
+        };
+        let id = param.id;
+        param.map(|value| {
+            let shape = value.shape();
+            let flat = value.inner().reshape([shape.num_elements()]);
+            let moved = self.optimizer.updated(id, flat, gradient, rates);
+            Tensor::from_inner(moved.reshape(shape)).require_grad()
+        })
     }
 }
 

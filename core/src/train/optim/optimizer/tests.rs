@@ -15,8 +15,12 @@ fn steps(kind: OptimizerKind) -> Vec<f32> {
     let mut found = Vec::new();
     for gradient in [0.5, -0.2, 0.1] {
         optimizer.steps += 1;
-        let delta = optimizer.delta(id, value.clone(), tensor(gradient), [0.1, 0.1]);
-        value = value - delta;
+        let rates = Rates {
+            rate: 0.1,
+            decay: 0.1,
+            scale: 1.0,
+        };
+        value = optimizer.updated(id, value, tensor(gradient), rates);
         found.push(value.clone().into_scalar::<f32>());
     }
     found
