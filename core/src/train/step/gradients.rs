@@ -86,17 +86,22 @@ impl ParamGradients {
         }
     }
 
-    /// The sums of both, parameter by parameter.
+    /// The sums of both, parameter by parameter. A factor that both have stays a factor.
     pub(crate) fn plus(self, other: Self) -> Self {
-        let mut other = other.by_id();
-        let sum = self.applied().into_iter().map(|(id, gradient)| {
+        if self.factor != other.factor {
+            let [this, other] = [self, other].map(|it| Self::new(it.applied()));
+            return this.plus(other);
+        }
+        let factor = self.factor;
+        let mut other: HashMap<_, _> = other.gradients.into_iter().collect();
+        let sum = self.gradients.into_iter().map(|(id, gradient)| {
             let sum = match other.remove(&id) {
                 Some(other) => gradient + other,
                 None => gradient,
             };
             (id, sum)
         });
-        Self::new(sum.collect())
+        Self::new(sum.collect()).scaled(factor)
     }
 
     /// The gradient norm, `[1]` on the device.
