@@ -1,5 +1,6 @@
 //! Loops over independent tasks of CPU operators.
 
+use pulp::Arch;
 use rayon::prelude::*;
 
 /// Number of multiply-adds, or of values read and written, that take less time than waking another thread.
@@ -8,11 +9,29 @@ const SMALL: usize = 128 << 10;
 /// Calls `work` with every index below `tasks`; on several threads if the total work is worth it.
 ///
 /// * `operations` - multiply-adds of all tasks, or values that they read or write.
+///
+/// The loops of `work` are compiled for the vectors of the CPU that runs them, not only for those that every CPU has.
+/// They give the same bits with each.
 pub(crate) fn for_each_task(tasks: usize, operations: usize, work: impl Fn(usize) + Sync + Send) {
+    let work = |task| Arch::new().dispatch(|| work(task));
     if tasks <= 1 || operations < SMALL {
         (0..tasks).for_each(work);
     } else {
         (0..tasks).into_par_iter().for_each(work);
+    }
+}
+
+/// The results of `work` for every index below `tasks`; see [`for_each_task`].
+pub(crate) fn map_tasks<T: Send>(
+    tasks: usize,
+    operations: usize,
+    work: impl Fn(usize) -> T + Sync + Send,
+) -> Vec<T> {
+    let work = |task| Arch::new().dispatch(|| work(task));
+    if tasks <= 1 || operations < SMALL {
+        (0..tasks).map(work).collect()
+    } else {
+        (0..tasks).into_par_iter().map(work).collect()
     }
 }
 
@@ -29,6 +48,8 @@ mod tests {
                 done[task].fetch_add(1, Ordering::Relaxed);
             });
             assert!(done.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+            let indices: Vec<_> = (0..tasks).collect();
+            assert_eq!(map_tasks(tasks, operations, |task| task), indices);
         }
     }
 }

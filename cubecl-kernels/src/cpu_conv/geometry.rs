@@ -319,7 +319,7 @@ impl<'a> Strips<'a> {
             let (line, gap) = line.split_at_mut(columns);
             gap.fill(0.0);
             match view.step {
-                1 => line.copy_from_slice(&from[first_col..][..columns]),
+                1 => copy_row(&from[first_col..][..columns], line),
                 2 => every_second(from.get(first_col..).unwrap_or_default(), line),
                 step => {
                     let from = from.iter().skip(first_col).step_by(step);
@@ -329,6 +329,29 @@ impl<'a> Strips<'a> {
                 }
             }
         }
+    }
+}
+
+/// Copies a row. Most rows of small images are shorter than what a call of `memcpy` is worth.
+pub fn copy_row(from: &[f32], to: &mut [f32]) {
+    const CHUNK: usize = 8;
+    assert_eq!(from.len(), to.len());
+    if from.len() > 8 * CHUNK {
+        to.copy_from_slice(from);
+        return;
+    }
+    let (from, from_rest) = from.as_chunks::<CHUNK>();
+    let (to, to_rest) = to.as_chunks_mut::<CHUNK>();
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = *from;
+    }
+    let (from, from_rest) = from_rest.as_chunks::<2>();
+    let (to, to_rest) = to_rest.as_chunks_mut::<2>();
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = *from;
+    }
+    if let ([to], [from]) = (to_rest, from_rest) {
+        *to = *from;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Convolutions as products of packed weights and strips: the output, and the gradient of the input.
 
-use super::geometry::{ConvShape, Strips, View};
+use super::geometry::{ConvShape, Strips, View, copy_row};
 use super::isa::Isa;
 use super::kernels::{GROUP, Product};
 use super::output::Output;
@@ -265,18 +265,34 @@ impl Job<'_> {
                 } else {
                     // SAFETY: as above; the phases are computed one after the other.
                     let line = unsafe { self.output.slice(at + phase[1], w - phase[1]) };
-                    for (to, &sum) in line.iter_mut().step_by(step).zip(sums) {
-                        *to = sum;
-                    }
+                    store_every(step, sums, line);
                 }
             }
         }
     }
 }
 
+/// Writes `sums` to the first of every `step` values of `line`.
+fn store_every(step: usize, sums: &[f32], line: &mut [f32]) {
+    if step == 2 {
+        let whole = line.len() / 2;
+        let mut pairs = line.chunks_exact_mut(2);
+        for (pair, &sum) in pairs.by_ref().zip(sums) {
+            pair[0] = sum;
+        }
+        if let ([last], Some(&sum)) = (pairs.into_remainder(), sums.get(whole)) {
+            *last = sum;
+        }
+        return;
+    }
+    for (to, &sum) in line.iter_mut().step_by(step).zip(sums) {
+        *to = sum;
+    }
+}
+
 fn store_row(sums: &[f32], residual: Option<&[f32]>, relu: bool, line: &mut [f32]) {
     match (residual, relu) {
-        (None, false) => line.copy_from_slice(sums),
+        (None, false) => copy_row(sums, line),
         (None, true) => {
             for (to, &sum) in line.iter_mut().zip(sums) {
                 *to = rectified(sum);

@@ -2,6 +2,7 @@
 
 use crate::cpu_conv::Output;
 use crate::cpu_tasks::for_each_task;
+use std::ops::Range;
 
 /// Minimum number of values per task.
 const CHUNK: usize = 32 << 10;
@@ -57,25 +58,28 @@ pub fn max_pool_gradient(x: &[f32], [h, w]: [usize; 2], grad: &[f32], gradient: 
         let x = &x[index * h * w..][..h * w];
         let grad = &grad[index * rows * columns..][..rows * columns];
         gradient.fill(0.0);
-        for (cell, grad) in grad.iter().enumerate() {
-            let (y, x_at) = (cell / columns * 2, cell % columns * 2);
-            let mut best = None;
-            for y in y.saturating_sub(1)..(y + 2).min(h) {
-                for at in x_at.saturating_sub(1)..(x_at + 2).min(w) {
-                    let value = x[y * w + at];
-                    let better = best.is_none_or(|(_, best): (usize, f32)| {
-                        value > best || value.is_nan() && !best.is_nan()
-                    });
-                    if better {
-                        best = Some((y * w + at, value));
-                    }
-                }
-            }
-            if let Some((at, _)) = best {
-                gradient[at] += grad;
+        for (row, grad) in grad.chunks_exact(columns).enumerate() {
+            let ys = (2 * row).saturating_sub(1)..(2 * row + 2).min(h);
+            for (column, grad) in grad.iter().enumerate() {
+                let xs = (2 * column).saturating_sub(1)..(2 * column + 2).min(w);
+                gradient[first_maximum(x, w, ys.clone(), xs)] += grad;
             }
         }
     });
+}
+
+/// Position of the first maximum, or of the first NaN, within rows `ys` and columns `xs` of `x [h, w]`.
+fn first_maximum(x: &[f32], w: usize, ys: Range<usize>, xs: Range<usize>) -> usize {
+    let mut at = ys.start * w + xs.start;
+    let mut best = x[at];
+    for y in ys {
+        for (index, &value) in (y * w + xs.start..).zip(&x[y * w..][xs.clone()]) {
+            if !(value <= best || best.is_nan()) {
+                (at, best) = (index, value);
+            }
+        }
+    }
+    at
 }
 
 /// Adds planes of `[ceil(h / 2), ceil(w / 2)]`, rows and columns doubled, to planes of `[h, w]`.

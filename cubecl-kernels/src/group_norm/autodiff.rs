@@ -1,14 +1,14 @@
-//! Gradient rule. The backward pass computes the statistics again, because it reads the input anyway.
+//! Gradient rule.
 
-use super::flex::{input_gradient, weight_gradient};
+use super::flex::{forward, gradients};
 use super::ops::GroupNormOps;
-use crate::flex::{bias_gradient, relu_gradient};
+use crate::flex::relu_gradient;
 use burn::backend::Autodiff;
 use burn::backend::autodiff::{
     NodeId,
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
     grads::Gradients,
-    ops::{Backward, NodeGuard, Ops, OpsKind, OpsPrep},
+    ops::{Backward, Ops, OpsKind, OpsPrep},
 };
 use burn::backend::{Flex, tensor::FloatTensor};
 use burn_flex::FlexTensor;
@@ -23,8 +23,10 @@ struct State {
     weight: NodeId,
     /// The output, if a ReLU follows.
     rectified: Option<FlexTensor>,
-    groups: usize,
-    epsilon: f64,
+    /// Number of groups, and epsilon.
+    setting: (usize, f64),
+    /// Of each group, as in [`forward`].
+    statistics: Vec<f32>,
 }
 
 impl<const N: usize> Backward<Flex, N> for GroupNormBackward<N> {
@@ -40,8 +42,8 @@ impl<const N: usize> Backward<Flex, N> for GroupNormBackward<N> {
             x,
             weight,
             rectified,
-            groups,
-            epsilon,
+            setting,
+            statistics,
         } = ops.state;
         let mut retrieve = |node| checkpointer.retrieve_node_output::<FlexTensor>(node);
         let (x, weight) = (retrieve(x), retrieve(weight));
@@ -53,16 +55,15 @@ impl<const N: usize> Backward<Flex, N> for GroupNormBackward<N> {
         let mut parents = ops.parents.into_iter();
         let mut next = || parents.next().flatten();
         let (node_x, node_weight, node_bias, node_residual) = (next(), next(), next(), next());
-        if let Some(node) = node_weight {
-            let gradient = weight_gradient(x.clone(), grad.clone(), groups, epsilon);
-            grads.register::<Flex>(node.id, gradient);
-        }
-        if let Some(node) = node_bias {
-            grads.register::<Flex>(node.id, bias_gradient(grad.clone()));
-        }
-        if let Some(node) = node_x {
-            let gradient = input_gradient(x, weight, grad.clone(), groups, epsilon);
-            grads.register::<Flex>(node.id, gradient);
+        let [of_x, of_weight, of_bias] = gradients(x, weight, grad.clone(), setting, &statistics);
+        for (node, gradient) in [
+            (node_weight, of_weight),
+            (node_bias, of_bias),
+            (node_x, of_x),
+        ] {
+            if let Some(node) = node {
+                grads.register::<Flex>(node.id, gradient);
+            }
         }
         if let Some(node) = node_residual {
             grads.register::<Flex>(node.id, grad);
@@ -70,30 +71,34 @@ impl<const N: usize> Backward<Flex, N> for GroupNormBackward<N> {
     }
 }
 
-/// Registers the gradient rule of a group norm that `forward` computes.
+/// Registers the gradient rule of a group norm of `inputs`: x, weight, bias, and the residual if `N` is four.
 fn track<C: CheckpointStrategy, const N: usize>(
-    [x, weight]: [&FloatTensor<Autodiff<Flex, C>>; 2],
-    nodes: [NodeGuard; N],
-    (groups, epsilon): (usize, f64),
+    inputs: [FloatTensor<Autodiff<Flex, C>>; N],
+    setting: (usize, f64),
     relu: bool,
-    forward: impl FnOnce() -> FlexTensor,
 ) -> FloatTensor<Autodiff<Flex, C>> {
+    let nodes = inputs.each_ref().map(|tensor| tensor.node());
+    let compute = |inputs: [FloatTensor<Autodiff<Flex, C>>; N]| {
+        let mut inputs = inputs.map(|tensor| tensor.into_primitive()).into_iter();
+        let mut next = || inputs.next().expect("at least three inputs");
+        let (x, affine) = (next(), [next(), next()]);
+        forward(x, affine, inputs.next(), setting, relu)
+    };
     let prep: OpsPrep<_, Flex, _, C, N> = GroupNormBackward::<N>.prepare::<C>(nodes);
     match prep.compute_bound().stateful() {
         OpsKind::Tracked(mut prep) => {
-            let (x, weight) = (prep.checkpoint(x), prep.checkpoint(weight));
-            let output = forward();
-            let rectified = relu.then(|| output.clone());
+            let (x, weight) = (prep.checkpoint(&inputs[0]), prep.checkpoint(&inputs[1]));
+            let (output, statistics) = compute(inputs);
             let state = State {
                 x,
                 weight,
-                rectified,
-                groups,
-                epsilon,
+                rectified: relu.then(|| output.clone()),
+                setting,
+                statistics,
             };
             prep.finish(state, output)
         }
-        OpsKind::UnTracked(prep) => prep.finish(forward()),
+        OpsKind::UnTracked(prep) => prep.finish(compute(inputs).0),
     }
 }
 
@@ -106,12 +111,7 @@ impl<C: CheckpointStrategy> GroupNormOps for Autodiff<Flex, C> {
         epsilon: f64,
         relu: bool,
     ) -> FloatTensor<Self> {
-        let inputs = [&x, &weight, &bias];
-        let nodes = inputs.map(|tensor| tensor.node());
-        track::<C, 3>([&x, &weight], nodes, (groups, epsilon), relu, || {
-            let [x, weight, bias] = inputs.map(|tensor| tensor.clone().into_primitive());
-            Flex::group_norm(x, weight, bias, groups, epsilon, relu)
-        })
+        track::<C, 3>([x, weight, bias], (groups, epsilon), relu)
     }
 
     fn group_norm_residual(
@@ -123,12 +123,6 @@ impl<C: CheckpointStrategy> GroupNormOps for Autodiff<Flex, C> {
         epsilon: f64,
         relu: bool,
     ) -> FloatTensor<Self> {
-        let inputs = [&x, &weight, &bias, &residual];
-        let nodes = inputs.map(|tensor| tensor.node());
-        track::<C, 4>([&x, &weight], nodes, (groups, epsilon), relu, || {
-            let inputs = inputs.map(|tensor| tensor.clone().into_primitive());
-            let [x, weight, bias, residual] = inputs;
-            Flex::group_norm_residual(x, weight, bias, residual, groups, epsilon, relu)
-        })
+        track::<C, 4>([x, weight, bias, residual], (groups, epsilon), relu)
     }
 }

@@ -1,7 +1,7 @@
 //! Group norm on slices, parallel over images and groups.
 
 use crate::cpu_conv::Output;
-use crate::cpu_tasks::for_each_task;
+use crate::cpu_tasks::{for_each_task, map_tasks};
 
 /// Sizes of a group norm.
 pub struct Groups {
@@ -44,18 +44,20 @@ impl Groups {
     }
 }
 
-/// `x [n, c, plane]` -> the norm, with `residual` added, then `max(., 0)` if `relu`.
+/// `x [n, c, plane]` -> the norm, with `residual` added, then `max(., 0)` if `relu`; and the `statistics [n, groups, 2]`.
 pub fn forward(
     x: &[f32],
     [weight, bias]: [&[f32]; 2],
     residual: Option<&[f32]>,
     relu: bool,
     groups: &Groups,
-    output: Output,
+    [output, statistics]: [Output; 2],
 ) {
     let len = groups.len();
     groups.for_each(x.len(), |channel, at| {
         let (mean, scale) = groups.statistics(&x[at..at + len]);
+        // SAFETY: one task per group.
+        unsafe { statistics.slice(at / len * 2, 2) }.copy_from_slice(&[mean, scale]);
         for (index, at) in (at..at + len).step_by(groups.plane).enumerate() {
             let range = at..at + groups.plane;
             let scale = weight[channel + index] * scale;
@@ -79,23 +81,56 @@ pub fn forward(
     });
 }
 
+/// The sums over the pixels of a channel of an image.
+pub struct ChannelSums {
+    /// Of the gradient.
+    grad: f64,
+    /// Of the gradient times the normalized values.
+    products: f64,
+}
+
+/// The sums of each channel `[n, c]`, from `x` and `grad [n, c, plane]` and the statistics of `x`.
+pub fn channel_sums(
+    x: &[f32],
+    grad: &[f32],
+    statistics: &[f32],
+    groups: &Groups,
+) -> Vec<ChannelSums> {
+    let plane = groups.plane;
+    let channels = x.len().checked_div(plane).unwrap_or(0);
+    map_tasks(channels, x.len(), |channel| {
+        let range = channel * plane..(channel + 1) * plane;
+        let (x, grad) = (&x[range.clone()], &grad[range.clone()]);
+        let group = range.start / groups.len() * 2;
+        let [mean, scale] = [statistics[group], statistics[group + 1]];
+        ChannelSums {
+            grad: sum(grad, |grad| grad),
+            products: sum_of_products(x, grad, mean) * f64::from(scale),
+        }
+    })
+}
+
 /// The gradient of `x` from `grad`, both `[n, c, plane]`.
-pub fn input_gradient(x: &[f32], weight: &[f32], grad: &[f32], groups: &Groups, gradient: Output) {
+pub fn input_gradient(
+    [x, grad]: [&[f32]; 2],
+    weight: &[f32],
+    statistics: &[f32],
+    sums: &[ChannelSums],
+    groups: &Groups,
+    gradient: Output,
+) {
     let len = groups.len();
     groups.for_each(x.len(), |channel, at| {
-        let (mean, scale) = groups.statistics(&x[at..at + len]);
-        let channels = || (at..at + len).step_by(groups.plane).zip(&weight[channel..]);
+        let [mean, scale] = [statistics[at / len * 2], statistics[at / len * 2 + 1]];
+        let weights = &weight[channel..channel + groups.channels / groups.groups];
         let (mut sum_grad, mut sum_product) = (0.0, 0.0);
-        for (at, &weight) in channels() {
-            let range = at..at + groups.plane;
-            let (x, grad) = (&x[range.clone()], &grad[range]);
-            sum_grad += f64::from(weight) * sum(grad, |grad| grad);
-            let products = sum_of_products(x, grad, mean);
-            sum_product += f64::from(weight) * products * f64::from(scale);
+        for (sums, &weight) in sums[at / groups.plane..].iter().zip(weights) {
+            sum_grad += f64::from(weight) * sums.grad;
+            sum_product += f64::from(weight) * sums.products;
         }
         let count = len as f64;
         let (mean_grad, mean_product) = ((sum_grad / count) as f32, (sum_product / count) as f32);
-        for (at, &weight) in channels() {
+        for (at, &weight) in (at..at + len).step_by(groups.plane).zip(weights) {
             let range = at..at + groups.plane;
             // SAFETY: one task per group.
             let gradient = unsafe { gradient.slice(at, groups.plane) };
@@ -108,27 +143,17 @@ pub fn input_gradient(x: &[f32], weight: &[f32], grad: &[f32], groups: &Groups, 
     });
 }
 
-/// The gradient of the weight, `[c]`.
-pub fn weight_gradient(x: &[f32], grad: &[f32], groups: &Groups, gradient: Output) {
-    let (len, plane) = (groups.len(), groups.plane);
-    let image = groups.channels * plane;
-    let per_group = groups.channels / groups.groups;
-    for_each_task(groups.groups, x.len(), |group| {
-        // SAFETY: one task per group.
-        let gradient = unsafe { gradient.slice(group * per_group, per_group) };
-        let mut sums = vec![0.0f64; per_group];
-        for at in (group * len..x.len()).step_by(image.max(1)) {
-            let (mean, scale) = groups.statistics(&x[at..at + len]);
-            for (index, sum) in sums.iter_mut().enumerate() {
-                let range = at + index * plane..at + (index + 1) * plane;
-                let products = sum_of_products(&x[range.clone()], &grad[range], mean);
-                *sum += products * f64::from(scale);
-            }
-        }
-        for (gradient, sum) in gradient.iter_mut().zip(sums) {
-            *gradient = sum as f32;
-        }
-    });
+/// The gradients of the weight and of the bias, `[c]` each.
+pub fn affine_gradients(sums: &[ChannelSums], channels: usize, gradients: [Output; 2]) {
+    // SAFETY: the only slices.
+    let [weight, bias] = gradients
+        .each_ref()
+        .map(|it| unsafe { it.slice(0, channels) });
+    for (channel, (weight, bias)) in weight.iter_mut().zip(bias).enumerate() {
+        let images = || sums[channel.min(sums.len())..].iter().step_by(channels);
+        *weight = images().map(|sums| sums.products).sum::<f64>() as f32;
+        *bias = images().map(|sums| sums.grad).sum::<f64>() as f32;
+    }
 }
 
 /// Partial sums in f32; the sums of blocks are added in f64.

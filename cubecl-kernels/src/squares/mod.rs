@@ -11,9 +11,11 @@ use burn::tensor::Tensor;
 ///
 /// On GPUs sums are added in a fixed order, so two calls are bit-equal.
 pub fn sum_of_squares(tensors: &[Tensor<1>], factor: f64) -> Option<Tensor<1>> {
-    let first = tensors.first()?;
+    if tensors.is_empty() {
+        return None;
+    }
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if crate::has_selection_kernels(&first.device()) && !first.device().is_autodiff() {
+    if crate::has_selection_kernels(&tensors[0].device()) && !tensors[0].device().is_autodiff() {
         let partials = tensors
             .chunks(cube::INPUTS)
             .map(|tensors| cube::partials(tensors, factor));
