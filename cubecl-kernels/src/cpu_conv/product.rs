@@ -45,13 +45,14 @@ pub fn forward(
     assert_eq!(weights.values.len(), shape.weight_len());
     assert_eq!(output.len(), shape.output_len());
     let view = View::forward(shape);
-    let packed = PackedWeights::forward(weights, shape, &view);
     let place = Place {
         size: shape.output_size(),
         step: 1,
         phase: [0, 0],
     };
-    run(isa, &view, input, &packed, epilogue, place, output);
+    PackedWeights::forward(weights, shape, &view, |packed| {
+        run(isa, &view, input, packed, epilogue, place, output);
+    });
 }
 
 /// `grad [images, outputs, h', w']`, `weights [outputs, inputs, k, k]` -> `[images, inputs, h, w]`.
@@ -70,14 +71,22 @@ pub fn input_gradient(
     let step = shape.stride;
     for phase in (0..step * step).map(|phase| [phase / step, phase % step]) {
         let view = View::backward(shape, phase);
-        let packed = PackedWeights::backward(weights, shape, &view);
         let place = Place {
             size: shape.size,
             step,
             phase,
         };
-        let epilogue = Epilogue::default();
-        run(isa, &view, grad, &packed, epilogue, place, gradient);
+        PackedWeights::backward(weights, shape, &view, |packed| {
+            run(
+                isa,
+                &view,
+                grad,
+                packed,
+                Epilogue::default(),
+                place,
+                gradient,
+            );
+        });
     }
 }
 
@@ -97,7 +106,7 @@ struct Job<'a> {
     /// Input channels per pass.
     depth: usize,
     source: &'a [f32],
-    weights: &'a PackedWeights,
+    weights: &'a PackedWeights<'a>,
     /// The bias, padded to whole groups.
     start: Vec<f32>,
     epilogue: Epilogue<'a>,

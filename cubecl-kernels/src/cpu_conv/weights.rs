@@ -3,6 +3,7 @@
 use super::geometry::{ConvShape, View};
 use super::kernels::GROUP;
 use super::output::Output;
+use super::scratch::with_weights;
 use crate::cpu_tasks::for_each_task;
 
 /// The weights of a convolution.
@@ -15,8 +16,8 @@ pub struct Weights<'a> {
 }
 
 /// `[groups, channels, taps, GROUP]`, padded with zeros to whole groups.
-pub struct PackedWeights {
-    pub values: Vec<f32>,
+pub struct PackedWeights<'a> {
+    pub values: &'a [f32],
     pub groups: usize,
     /// Number of channels that are summed over.
     pub channels: usize,
@@ -25,59 +26,45 @@ pub struct PackedWeights {
     pub taps: usize,
 }
 
-impl PackedWeights {
-    /// Packs `weights [outputs, inputs, taps]` for the output.
-    pub fn forward(weights: Weights, shape: &ConvShape, view: &View) -> Self {
+impl PackedWeights<'_> {
+    /// Calls `work` with `weights [outputs, inputs, taps]` packed for the output.
+    pub fn forward<R>(
+        weights: Weights,
+        shape: &ConvShape,
+        view: &View,
+        work: impl FnOnce(&PackedWeights) -> R,
+    ) -> R {
         let (i, t) = (shape.inputs, shape.taps());
         let scale = |output, _channel| weights.scale.map_or(1.0, |scale| scale[output]);
-        Self::new(weights.values, shape.outputs, i, [i * t, t], view, scale)
+        let strides = [i * t, t];
+        pack(
+            weights.values,
+            [shape.outputs, i],
+            strides,
+            view,
+            scale,
+            work,
+        )
     }
 
-    /// Packs `weights [outputs, inputs, taps]` for the gradient of the input.
-    pub fn backward(weights: Weights, shape: &ConvShape, view: &View) -> Self {
+    /// Calls `work` with `weights [outputs, inputs, taps]` packed for the gradient of the input.
+    pub fn backward<R>(
+        weights: Weights,
+        shape: &ConvShape,
+        view: &View,
+        work: impl FnOnce(&PackedWeights) -> R,
+    ) -> R {
         let (i, t) = (shape.inputs, shape.taps());
         let scale = |_output, channel| weights.scale.map_or(1.0, |scale| scale[channel]);
-        Self::new(weights.values, i, shape.outputs, [t, i * t], view, scale)
-    }
-
-    fn new(
-        weight: &[f32],
-        outputs: usize,
-        channels: usize,
-        [output_stride, channel_stride]: [usize; 2],
-        view: &View,
-        scale: impl Fn(usize, usize) -> f32 + Sync + Send,
-    ) -> Self {
-        let taps: Vec<_> = view.taps.iter().map(|tap| tap.weight).collect();
-        let groups = outputs.div_ceil(GROUP);
-        let panel = channels * taps.len() * GROUP;
-        let mut values = vec![0.0; groups * panel];
-        if panel > 0 {
-            let output = Output::of(&mut values);
-            for_each_task(groups, groups * panel, |group| {
-                // SAFETY: one task per group.
-                let panel = unsafe { output.slice(group * panel, panel) };
-                let first = group * GROUP;
-                for lane in 0..GROUP.min(outputs - first) {
-                    let from = &weight[(first + lane) * output_stride..];
-                    let mut to = lane;
-                    for channel in 0..channels {
-                        let scale = scale(first + lane, channel);
-                        for tap in &taps {
-                            panel[to] = from[channel * channel_stride + tap] * scale;
-                            to += GROUP;
-                        }
-                    }
-                }
-            });
-        }
-        Self {
-            values,
-            groups,
-            channels,
-            outputs,
-            taps: taps.len(),
-        }
+        let strides = [t, i * t];
+        pack(
+            weights.values,
+            [i, shape.outputs],
+            strides,
+            view,
+            scale,
+            work,
+        )
     }
 
     /// The weights of one group of outputs, from `channel` on.
@@ -85,4 +72,50 @@ impl PackedWeights {
         let size = self.channels * self.taps * GROUP;
         &self.values[group * size + channel * self.taps * GROUP..(group + 1) * size]
     }
+}
+
+fn pack<R>(
+    weight: &[f32],
+    [outputs, channels]: [usize; 2],
+    [output_stride, channel_stride]: [usize; 2],
+    view: &View,
+    scale: impl Fn(usize, usize) -> f32 + Sync + Send,
+    work: impl FnOnce(&PackedWeights) -> R,
+) -> R {
+    let taps: Vec<_> = view.taps.iter().map(|tap| tap.weight).collect();
+    let groups = outputs.div_ceil(GROUP);
+    let panel = channels * taps.len() * GROUP;
+    with_weights(groups * panel, |values| {
+        let output = Output::of(values);
+        let packed_groups = if panel > 0 { groups } else { 0 };
+        for_each_task(packed_groups, groups * panel, |group| {
+            // SAFETY: one task per group.
+            let panel = unsafe { output.slice(group * panel, panel) };
+            let first = group * GROUP;
+            let lanes = GROUP.min(outputs - first);
+            for lane in 0..lanes {
+                let from = &weight[(first + lane) * output_stride..];
+                let mut to = lane;
+                for channel in 0..channels {
+                    let scale = scale(first + lane, channel);
+                    for tap in &taps {
+                        panel[to] = from[channel * channel_stride + tap] * scale;
+                        to += GROUP;
+                    }
+                }
+            }
+            if lanes < GROUP {
+                for packed in panel.chunks_exact_mut(GROUP) {
+                    packed[lanes..].fill(0.0);
+                }
+            }
+        });
+        work(&PackedWeights {
+            values,
+            groups,
+            channels,
+            outputs,
+            taps: taps.len(),
+        })
+    })
 }

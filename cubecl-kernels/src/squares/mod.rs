@@ -21,10 +21,10 @@ pub fn sum_of_squares(tensors: &[Tensor<1>], factor: f64) -> Option<Tensor<1>> {
             .map(|tensors| cube::partials(tensors, factor));
         return Some(Tensor::cat(partials.collect(), 0).sum());
     }
-    let scaled = |tensor: &Tensor<1>| match factor == 1.0 {
-        true => tensor.clone(),
-        false => tensor.clone() * factor,
-    };
-    let squares = tensors.iter().map(|tensor| scaled(tensor).square().sum());
-    Some(Tensor::cat(squares.collect(), 0).sum())
+    let squares = tensors.iter().map(|tensor| tensor.clone().square().sum());
+    let sum = Tensor::cat(squares.collect(), 0).sum();
+    Some(match factor == 1.0 {
+        true => sum,
+        false => sum * (factor * factor),
+    })
 }
