@@ -49,7 +49,7 @@ max_size = 224
 
 [train]
 optimizer = "adamw"
-steps = 240
+steps = 480
 batch_size = 4
 lr_batch = 4
 replicas = 2
@@ -112,7 +112,8 @@ fn eight_photos_are_learnt_by_heart() {
     let Outcome::Finished(metrics) = outcome else {
         panic!("nothing requested to stop");
     };
-    // A memorized dataset has an AP of 1; a strict bound would fail because of the last few pixels of a mask.
-    assert!(metrics.segm[1] >= 0.9, "mask AP50 {}", metrics.segm[1]);
-    assert!(metrics.bbox[1] >= 0.9, "box AP50 {}", metrics.bbox[1]);
+    // A memorized dataset has an AP50 of 1. One object may be missing, because training amplifies the order of sums,
+    // which differs between instruction sets; with half of the steps it is up to three.
+    assert!(metrics.segm[1] >= 0.92, "mask AP50 {}", metrics.segm[1]);
+    assert!(metrics.bbox[1] >= 0.92, "box AP50 {}", metrics.bbox[1]);
 }
