@@ -2,7 +2,7 @@
 
 use mrcnn_backends::BackendKind;
 
-use crate::{binary, cli, cli_ok, distance, loss_difference, records, render_shapes, shown, train};
+use crate::{SEED, binary, cli, cli_ok, distance, loss_difference, records, render_shapes, shown, train};
 
 /// Tolerance of losses and weights: sums over the images of a batch have another order, and each f32 rounding differs
 /// by at most 6e-8 relative; 20 steps with a small learning rate stay below this.
@@ -16,7 +16,7 @@ fn ranks_train_as_one_process() {
     // 7 images with 4 per step: an epoch ends within a batch. 9 images are 3 evaluation batches, so one of 4 ranks has
     // none.
     render_shapes(&binary, at, 7, 9);
-    let args = ["--set=train.steps=20", "--set=train.eval_every=10"];
+    let args = ["--set=train.steps=20", "--set=train.eval_every=10", SEED];
     let run = |ranks: usize, out: &str, accumulate: &str| {
         let out = format!("--out={out}");
         let more = [&args[..], &[&out, accumulate]].concat();
@@ -27,6 +27,7 @@ fn ranks_train_as_one_process() {
         "--set=train.steps=1",
         "--set=train.learning_rate=1e-30",
         "--out=start",
+        SEED,
     ];
     cli_ok(&binary, 1, at, &train(&start));
     let last = |run: &str| at.join(run).join("last.safetensors");

@@ -1,6 +1,6 @@
 //! Two hosts with separate addresses: two network namespaces with a virtual cable between them.
 
-use crate::{binary, cli_ok, loss_difference, mpirun, render_shapes, shown, train};
+use crate::{SEED, binary, cli_ok, loss_difference, mpirun, render_shapes, shown, train};
 use std::path::Path;
 use std::process::Command;
 
@@ -71,7 +71,7 @@ fn two_hosts_train_as_one_process() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(&binary, at, 7, 5);
-    let args = train(&["--set=train.steps=20"]);
+    let args = train(&["--set=train.steps=20", SEED]);
     cli_ok(&binary, 1, at, &[&args[..], &["--out=one"]].concat());
 
     let agent = at.join("agent");

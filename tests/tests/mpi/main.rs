@@ -80,10 +80,9 @@ pub fn render_shapes(binary: &Path, at: &Path, train: usize, val: usize) {
 
 /// Settings of a small network with one replica. They avoid everything that amplifies rounding errors, so that runs can be
 /// compared over many steps: AdamW (divides gradients near 0 by gradients near 0), sampling a subset (one proposal more or
-/// less would change all later samples), many proposals of an untrained network (their scores agree in six digits), large
-/// steps, and seeds with a near-tie: with seed 0 and AVX-512, one proposal more is left in step 16 (4e-4 of the
-/// classifier's loss); with seeds 1 to 6 all losses agree to 3e-6.
-pub const TRAIN: [&str; 21] = [
+/// less would change all later samples), many proposals of an untrained network (their scores agree in six digits), and
+/// large steps.
+pub const TRAIN: [&str; 20] = [
     "train",
     "--config=quickstart",
     "--data=shapes",
@@ -97,7 +96,6 @@ pub const TRAIN: [&str; 21] = [
     "--set=model.rpn.post_nms_test=50",
     "--set=train.val_images=2",
     "--set=train.replicas=1",
-    "--set=train.seed=4",
     "--set=train.optimizer=sgd",
     "--set=train.learning_rate=0.002",
     "--set=train.check_ranks=5",
@@ -106,6 +104,10 @@ pub const TRAIN: [&str; 21] = [
     "--set=model.rpn.post_nms_train=40",
     "--set=model.roi.batch_per_image=256",
 ];
+
+/// A seed without a near-tie in 20 steps, for [`TRAIN`]: with seed 0, two ranks and AVX-512, one proposal more is left in
+/// step 16 (4e-4 of the classifier's loss). With seeds 1 to 6 all losses agree to 3e-6.
+pub const SEED: &str = "--seed=4";
 
 /// [`TRAIN`] with further arguments.
 pub fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
