@@ -2,7 +2,9 @@
 
 use mrcnn_backends::BackendKind;
 
-use crate::{SEED, binary, cli, cli_ok, distance, loss_difference, records, render_shapes, shown, train};
+use crate::{
+    SEED, binary, cli, cli_ok, distance, loss_difference, records, render_shapes, shown, train,
+};
 
 /// Tolerance of losses and weights: sums over the images of a batch have another order, and each f32 rounding differs
 /// by at most 6e-8 relative; 20 steps with a small learning rate stay below this.
