@@ -1,6 +1,6 @@
 //! The loops of the updates. Every term is rounded as by Burn's operations, so both give the same bits.
 
-use super::{AdamwUpdate, SgdUpdate};
+use super::rates::{AdamwUpdate, SgdUpdate};
 use crate::cpu_conv::Output;
 use crate::cpu_tasks::for_each_task;
 

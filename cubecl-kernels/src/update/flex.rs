@@ -1,7 +1,7 @@
 //! The updates on flex, whose tensors are in host memory.
 
 use super::cpu;
-use super::{AdamwUpdate, SgdUpdate};
+use super::rates::{AdamwUpdate, SgdUpdate};
 use crate::cpu_memory::contiguous;
 use crate::flex::floats;
 use burn::backend::{Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor};
