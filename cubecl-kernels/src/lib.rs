@@ -68,4 +68,4 @@ pub use roi_align::{PyramidLevel, RoiAlignParams, pack_pyramid, roi_align};
 pub use sampling::{mix, sampling_key, sampling_scores};
 pub use squares::sum_of_squares;
 pub use top_k::{top_k, top_k_segments};
-pub use update::{AdamwUpdate, SgdUpdate, adamw, sgd};
+pub use update::{AdamwUpdate, SgdUpdate, UpdateRates, adamw, sgd};

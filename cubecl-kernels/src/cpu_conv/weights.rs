@@ -87,8 +87,7 @@ fn pack<R>(
     let panel = channels * taps.len() * GROUP;
     with_weights(groups * panel, |values| {
         let output = Output::of(values);
-        let packed_groups = if panel > 0 { groups } else { 0 };
-        for_each_task(packed_groups, groups * panel, |group| {
+        for_each_task(groups, groups * panel, |group| {
             // SAFETY: one task per group.
             let panel = unsafe { output.slice(group * panel, panel) };
             let first = group * GROUP;

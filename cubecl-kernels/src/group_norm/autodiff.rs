@@ -1,6 +1,6 @@
 //! Gradient rule.
 
-use super::flex::{forward, gradients};
+use super::flex::{GroupNormGradients, forward};
 use super::ops::GroupNormOps;
 use crate::flex::relu_gradient;
 use burn::backend::Autodiff;
@@ -55,15 +55,15 @@ impl<const N: usize> Backward<Flex, N> for GroupNormBackward<N> {
         let mut parents = ops.parents.into_iter();
         let mut next = || parents.next().flatten();
         let (node_x, node_weight, node_bias, node_residual) = (next(), next(), next(), next());
-        let [of_x, of_weight, of_bias] = gradients(x, weight, grad.clone(), setting, &statistics);
-        for (node, gradient) in [
-            (node_weight, of_weight),
-            (node_bias, of_bias),
-            (node_x, of_x),
-        ] {
-            if let Some(node) = node {
-                grads.register::<Flex>(node.id, gradient);
-            }
+        let gradients = GroupNormGradients::new(x, grad.clone(), setting, statistics);
+        if let Some(node) = node_weight {
+            grads.register::<Flex>(node.id, gradients.of_weight());
+        }
+        if let Some(node) = node_bias {
+            grads.register::<Flex>(node.id, gradients.of_bias());
+        }
+        if let Some(node) = node_x {
+            grads.register::<Flex>(node.id, gradients.of_x(weight));
         }
         if let Some(node) = node_residual {
             grads.register::<Flex>(node.id, grad);

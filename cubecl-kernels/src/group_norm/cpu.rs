@@ -84,9 +84,9 @@ pub fn forward(
 /// The sums over the pixels of a channel of an image.
 pub struct ChannelSums {
     /// Of the gradient.
-    grad: f64,
+    pub grad: f64,
     /// Of the gradient times the normalized values.
-    products: f64,
+    pub products: f64,
 }
 
 /// The sums of each channel `[n, c]`, from `x` and `grad [n, c, plane]` and the statistics of `x`.
@@ -143,16 +143,14 @@ pub fn input_gradient(
     });
 }
 
-/// The gradients of the weight and of the bias, `[c]` each.
-pub fn affine_gradients(sums: &[ChannelSums], channels: usize, gradients: [Output; 2]) {
-    // SAFETY: the only slices.
-    let [weight, bias] = gradients
-        .each_ref()
-        .map(|it| unsafe { it.slice(0, channels) });
-    for (channel, (weight, bias)) in weight.iter_mut().zip(bias).enumerate() {
-        let images = || sums[channel.min(sums.len())..].iter().step_by(channels);
-        *weight = images().map(|sums| sums.products).sum::<f64>() as f32;
-        *bias = images().map(|sums| sums.grad).sum::<f64>() as f32;
+/// The gradient of the weight (`of` the products) or of the bias (`of` the gradient), `[c]`.
+pub fn channel_gradient(sums: &[ChannelSums], of: impl Fn(&ChannelSums) -> f64, gradient: Output) {
+    let channels = gradient.len();
+    // SAFETY: the only slice.
+    let gradient = unsafe { gradient.slice(0, channels) };
+    for (channel, gradient) in gradient.iter_mut().enumerate() {
+        let images = sums.iter().skip(channel).step_by(channels);
+        *gradient = images.map(&of).sum::<f64>() as f32;
     }
 }
 

@@ -1,12 +1,11 @@
 //! Group norm on flex, whose tensors are in host memory.
 
-use super::cpu::{self, Groups};
+use super::cpu::{self, ChannelSums, Groups};
 use super::ops::GroupNormOps;
 use crate::cpu_conv::Output;
-use crate::cpu_memory::{Uninit, write};
+use crate::cpu_memory::write;
 use crate::flex::{dims, floats};
 use burn::backend::{Flex, tensor::FloatTensor};
-use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 
 impl GroupNormOps for Flex {
@@ -55,36 +54,61 @@ pub(super) fn forward(
     (output, statistics)
 }
 
-/// The gradients of `x`, the weight and the bias.
-pub(super) fn gradients(
+/// What the gradients of a group norm are computed from.
+pub(super) struct GroupNormGradients {
     x: FlexTensor,
-    weight: FlexTensor,
     grad: FlexTensor,
-    setting: (usize, f64),
-    statistics: &[f32],
-) -> [FlexTensor; 3] {
-    let [x, weight, grad] = [x, weight, grad].map(|tensor| tensor.to_contiguous());
-    let (shape, groups) = (dims::<4>(&x), groups(&x, setting));
-    let values = [floats(&x), floats(&grad)];
-    let sums = cpu::channel_sums(values[0], values[1], statistics, &groups);
-    let of_x = write(shape, |gradient| {
-        cpu::input_gradient(
-            values,
-            floats(&weight),
+    groups: Groups,
+    statistics: Vec<f32>,
+    sums: Vec<ChannelSums>,
+}
+
+impl GroupNormGradients {
+    /// From the gradient of the output, before its ReLU, and the statistics of [`forward`].
+    pub fn new(
+        x: FlexTensor,
+        grad: FlexTensor,
+        setting: (usize, f64),
+        statistics: Vec<f32>,
+    ) -> Self {
+        let [x, grad] = [x, grad].map(|tensor| tensor.to_contiguous());
+        let groups = groups(&x, setting);
+        let sums = cpu::channel_sums(floats(&x), floats(&grad), &statistics, &groups);
+        Self {
+            x,
+            grad,
+            groups,
             statistics,
-            &sums,
-            &groups,
-            gradient,
-        );
-    });
-    let channels = groups.channels;
-    let mut of_bias = Uninit::new(channels);
-    let of_weight = write([channels], |of_weight| {
-        cpu::affine_gradients(&sums, channels, [of_weight, of_bias.output()]);
-    });
-    // SAFETY: written above.
-    let of_bias = unsafe { of_bias.into_tensor(Shape::new([channels])) };
-    [of_x, of_weight, of_bias]
+            sums,
+        }
+    }
+
+    /// The gradient of `x`.
+    pub fn of_x(&self, weight: FlexTensor) -> FlexTensor {
+        let weight = weight.to_contiguous();
+        let values = [floats(&self.x), floats(&self.grad)];
+        let (statistics, sums) = (&self.statistics, &self.sums);
+        write(dims::<4>(&self.x), |gradient| {
+            let weight = floats(&weight);
+            cpu::input_gradient(values, weight, statistics, sums, &self.groups, gradient);
+        })
+    }
+
+    /// The gradient of the weight, `[c]`.
+    pub fn of_weight(&self) -> FlexTensor {
+        self.of_channels(|sums| sums.products)
+    }
+
+    /// The gradient of the bias, `[c]`.
+    pub fn of_bias(&self) -> FlexTensor {
+        self.of_channels(|sums| sums.grad)
+    }
+
+    fn of_channels(&self, of: impl Fn(&ChannelSums) -> f64) -> FlexTensor {
+        write([self.groups.channels], |gradient| {
+            cpu::channel_gradient(&self.sums, of, gradient);
+        })
+    }
 }
 
 fn groups(x: &FlexTensor, (groups, epsilon): (usize, f64)) -> Groups {

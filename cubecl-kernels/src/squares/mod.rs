@@ -22,9 +22,5 @@ pub fn sum_of_squares(tensors: &[Tensor<1>], factor: f64) -> Option<Tensor<1>> {
         return Some(Tensor::cat(partials.collect(), 0).sum());
     }
     let squares = tensors.iter().map(|tensor| tensor.clone().square().sum());
-    let sum = Tensor::cat(squares.collect(), 0).sum();
-    Some(match factor == 1.0 {
-        true => sum,
-        false => sum * (factor * factor),
-    })
+    Some(Tensor::cat(squares.collect(), 0).sum() * (factor * factor))
 }

@@ -7,7 +7,7 @@ mod cpu;
 mod flex;
 mod rates;
 
-pub use rates::{AdamwUpdate, SgdUpdate};
+pub use rates::{AdamwUpdate, SgdUpdate, UpdateRates};
 
 use burn::tensor::Tensor;
 
@@ -35,9 +35,9 @@ fn sgd_by_operations(
     gradient: Tensor<1>,
     velocity: Tensor<1>,
 ) -> (Tensor<1>, Tensor<1>) {
-    let gradient = scaled(gradient, update.scale) + value.clone() * update.decay;
+    let gradient = scaled(gradient, update.rates.scale) + value.clone() * update.rates.decay;
     let velocity = velocity * update.momentum + gradient;
-    (value - velocity.clone() * update.rate, velocity)
+    (value - velocity.clone() * update.rates.rate, velocity)
 }
 
 /// `p -= rate * (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + epsilon) + decay * p)`, where `m` and `v` are the means of the
@@ -65,13 +65,13 @@ fn adamw_by_operations(
     gradient: Tensor<1>,
     [first, second]: [Tensor<1>; 2],
 ) -> (Tensor<1>, [Tensor<1>; 2]) {
-    let gradient = scaled(gradient, update.scale);
+    let gradient = scaled(gradient, update.rates.scale);
     let ([beta1, beta2], [correction1, correction2]) = (update.betas, update.corrections());
     let second = second * beta2 + gradient.clone().square() * (1.0 - beta2);
     let first = first * beta1 + gradient * (1.0 - beta1);
     let root = (second.clone() / correction2).sqrt() + update.epsilon;
-    let delta = first.clone() / correction1 / root + value.clone() * update.decay;
-    (value - delta * update.rate, [first, second])
+    let delta = first.clone() / correction1 / root + value.clone() * update.rates.decay;
+    (value - delta * update.rates.rate, [first, second])
 }
 
 fn scaled(gradient: Tensor<1>, scale: f64) -> Tensor<1> {
@@ -111,9 +111,11 @@ mod tests {
             .flat_map(|len| [(len, 1.0), (len, 0.37)])
         {
             let update = SgdUpdate {
-                rate: 0.02,
-                decay: 1e-4,
-                scale,
+                rates: UpdateRates {
+                    rate: 0.02,
+                    decay: 1e-4,
+                    scale,
+                },
                 momentum: 0.9,
             };
             let [value, gradient, velocity] = random(len);
@@ -134,9 +136,11 @@ mod tests {
     fn adamw_in_one_pass_gives_the_bits_of_the_operations() {
         for (len, step) in LENGTHS.into_iter().flat_map(|len| [(len, 1), (len, 900)]) {
             let update = AdamwUpdate {
-                rate: 0.002,
-                decay: 0.01,
-                scale: 0.37,
+                rates: UpdateRates {
+                    rate: 0.002,
+                    decay: 0.01,
+                    scale: 0.37,
+                },
                 betas: [0.9, 0.999],
                 epsilon: 1e-8,
                 step,

@@ -1,14 +1,21 @@
 //! The numbers of an update.
 
-/// An update of SGD with momentum.
+/// How far a parameter moves in an update.
 #[derive(Clone, Copy, Debug)]
-pub struct SgdUpdate {
+pub struct UpdateRates {
     /// Learning rate.
     pub rate: f64,
     /// Weight decay.
     pub decay: f64,
     /// Multiplies the gradient.
     pub scale: f64,
+}
+
+/// An update of SGD with momentum.
+#[derive(Clone, Copy, Debug)]
+pub struct SgdUpdate {
+    /// How far the parameter moves.
+    pub rates: UpdateRates,
     /// Share of the velocity that is kept.
     pub momentum: f64,
 }
@@ -16,12 +23,8 @@ pub struct SgdUpdate {
 /// An update of AdamW (Loshchilov and Hutter, 2017).
 #[derive(Clone, Copy, Debug)]
 pub struct AdamwUpdate {
-    /// Learning rate.
-    pub rate: f64,
-    /// Weight decay.
-    pub decay: f64,
-    /// Multiplies the gradient.
-    pub scale: f64,
+    /// How far the parameter moves.
+    pub rates: UpdateRates,
     /// Share of the mean of the gradient, and of its square, that is kept.
     pub betas: [f64; 2],
     /// Added to the root of the mean square.

@@ -5,7 +5,7 @@ use crate::model::MaskRcnn;
 use crate::train::step::gradients::ParamGradients;
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::Tensor;
-use mrcnn_kernels::{AdamwUpdate, SgdUpdate, adamw, sgd};
+use mrcnn_kernels::{AdamwUpdate, SgdUpdate, UpdateRates, adamw, sgd};
 use std::collections::HashMap;
 
 /// An optimizer and its state, one entry per trained parameter.
@@ -113,7 +113,7 @@ impl Optimizer {
         id: ParamId,
         value: Tensor<1>,
         gradient: Tensor<1>,
-        Rates { rate, decay, scale }: Rates,
+        rates: UpdateRates,
     ) -> Tensor<1> {
         let zeros = || Tensor::zeros(value.shape(), &value.device());
         let old = self.state.remove(&id);
@@ -124,12 +124,7 @@ impl Optimizer {
         let (value, moments) = match self.kind {
             OptimizerKind::Sgd => {
                 let momentum = self.momentum;
-                let update = SgdUpdate {
-                    rate,
-                    decay,
-                    scale,
-                    momentum,
-                };
+                let update = SgdUpdate { rates, momentum };
                 let (value, first) = sgd(&update, value, gradient, first);
                 (
                     value,
@@ -141,9 +136,7 @@ impl Optimizer {
             }
             OptimizerKind::Adamw => {
                 let update = AdamwUpdate {
-                    rate,
-                    decay,
-                    scale,
+                    rates,
                     betas: [self.momentum, BETA2],
                     epsilon: EPSILON,
                     step: self.steps,
@@ -181,17 +174,6 @@ impl Optimizer {
     }
 }
 
-/// How far a parameter moves.
-#[derive(Clone, Copy, Debug)]
-struct Rates {
-    /// Learning rate.
-    rate: f64,
-    /// Weight decay.
-    decay: f64,
-    /// Multiplies the gradient.
-    scale: f64,
-}
-
 /// Position of a parameter in the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Place {
@@ -225,7 +207,7 @@ impl ModuleMapper for Update<'_> {
         };
         let place = self.path.last().copied().unwrap_or_default();
         let (decay, factor) = self.optimizer.rule(&place);
-        let rates = Rates {
+        let rates = UpdateRates {
             rate: self.learning_rate,
             decay,
             scale: self.scale * factor,

@@ -15,7 +15,7 @@ fn steps(kind: OptimizerKind) -> Vec<f32> {
     let mut found = Vec::new();
     for gradient in [0.5, -0.2, 0.1] {
         optimizer.steps += 1;
-        let rates = Rates {
+        let rates = UpdateRates {
             rate: 0.1,
             decay: 0.1,
             scale: 1.0,
