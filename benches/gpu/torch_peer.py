@@ -2,7 +2,7 @@
 
     python benches/gpu/torch_peer.py inference --batch-size 4 --dtype f16 --compile --device cuda
 
-Like for like with `mrcnn-cli benchmark --weights`: the model of `tests/oracle/recipe.py` (91 classes, frozen batch norms,
+The same setup as `mrcnn-cli benchmark --weights`: the model of `tests/oracle/recipe.py` (91 classes, frozen batch norms,
 stem and first stage frozen) with the weights of the same file, whose detections keep the mask head busy; channels last;
 f16 and bf16 by autocast, training in f16 with a GradScaler. The images are noise.
 """

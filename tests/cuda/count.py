@@ -2,8 +2,8 @@
 
 usage: count.py --rig DIR --target DIR [--sm 80] [--precision f16] [--batch-size 4] [--out DIR] train|inference [-- OPTIONS]
 
-OPTIONS are those of `mrcnn-cli benchmark`. Kernels are tuned at the lowest level, so which convolution kernel is launched
-can differ from a GPU's choice. `MB` is the size of the buffers that the launches have as arguments: a buffer that is
+OPTIONS are those of `mrcnn-cli benchmark`. Kernels are tuned at the lowest level, so the convolution
+kernels can differ from those that a GPU selects. `MB` is the size of the buffers that the launches have as arguments: a buffer that is
 only written in part, or is read and written, counts once and whole."""
 import argparse
 import collections
@@ -32,7 +32,7 @@ def kind(name):
 
 
 def last_step(log):
-    """The launches and reads of the last step: the shortest end of the log that its predecessor repeats."""
+    """The launches and reads of the last step: the shortest end of the log that equals the lines before it."""
     is_probe = re.compile(r"throughput|launch_overhead|prime_buffer")
     rows = [row for row in (line.split("\t") for line in log) if row[0] == "d2h" or not is_probe.search(row[7])]
     names = [row[7] if row[0] == "launch" else "read" for row in rows]
@@ -78,7 +78,7 @@ def main():
     (out / "cubecl.toml").write_text(CUBECL.format(out=out, level="minimal", exhaustive="false", memory="enforced"))
     command = [args.target.resolve() / "release/mrcnn-cli", "benchmark", args.mode, "--backend", "cuda", "--precision", args.precision, "--batch-size", args.batch_size, "--warmup", 1, "--steps", 2, *args.options]
     case = Case("count", args.sm, args.precision, command, mode="dry")
-    # A size for each tensor needs an allocation for each; nothing needs to be assembled to be counted.
+    # The size of each tensor is known only if each has its own allocation. Counting needs no assembly.
     env = {**environment(args.rig.resolve(), case, out), "MOCK_LAUNCH_LOG": "2", "MOCK_PTXAS": "", "MOCK_MEMORY_GB": "400"}
     subprocess.run([str(part) for part in command], cwd=out, env=env, stdout=subprocess.DEVNULL, check=True)
     table(last_step(lines(out / "launches.tsv")))

@@ -210,11 +210,11 @@ template <int N, bool TRANS> static void mock_ldmatrix(unsigned *out, unsigned l
     }
     mock_yield(MOCK_WARP);
 }
-static inline void mock_cp_async(unsigned long long to, unsigned long long from, unsigned size, unsigned there) {
+static inline void mock_cp_async(unsigned long long to, unsigned long long from, unsigned size, unsigned source_size) {
     // Of an empty copy only the place is written, and only the place has to be aligned.
-    if (to % size || (there && from % size)) { fprintf(stderr, "mock exec: cp.async of %u of %u bytes from %llx to %llx\n", there, size, from, to); __builtin_trap(); }
-    char *d = mock_from_shared(to); if (there > size) there = size;
-    if (there) memcpy(d, (const void *)from, there); memset(d + there, 0, size - there);
+    if (to % size || (source_size && from % size)) { fprintf(stderr, "mock exec: cp.async of %u of %u bytes from %llx to %llx\n", source_size, size, from, to); __builtin_trap(); }
+    char *d = mock_from_shared(to); if (source_size > size) source_size = size;
+    if (source_size) memcpy(d, (const void *)from, source_size); memset(d + source_size, 0, size - source_size);
 }
 namespace cuda {
 enum thread_scope { thread_scope_thread, thread_scope_block };

@@ -51,8 +51,8 @@ def asm(m):
         return f"{{ unsigned o_[{n}]; mock_ldmatrix<{n}, {'true' if a.group(2) else 'false'}>(o_, {regs[n]}); " + " ".join(f"{r} = o_[{i}];" for i, r in enumerate(regs[:n])) + " }"
     a = re.match(r"cp\.async\.c[ag]\.shared::cta\.global \[%0\], \[%1\], (\d+), (\S+);$", ptx)
     if a:
-        there = a.group(2) if a.group(2).isdigit() else regs[int(a.group(2)[1:])]
-        return f"mock_cp_async({regs[0]}, (unsigned long long)({regs[1]}), {a.group(1)}, {there});"
+        source_size = a.group(2) if a.group(2).isdigit() else regs[int(a.group(2)[1:])]
+        return f"mock_cp_async({regs[0]}, (unsigned long long)({regs[1]}), {a.group(1)}, {source_size});"
     a = re.match(r"(min|max)\.NaN\.f32 %0, %1, %2;$", ptx)
     if a:
         o, x, y = regs

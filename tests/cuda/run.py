@@ -1,6 +1,6 @@
 """Runs mrcnn's CUDA backend in the rig and prints the results case by case.
 
-usage: run.py --rig DIR --target DIR [--full] [--only NAME,...] [--out DIR]
+usage: run.py --rig DIR --target DIR [--full] [--only NAME,...] [--jobs N] [--out DIR]
 
 DIR of --target has the release binaries: mrcnn-cli and the test binaries of mrcnn-kernels and mrcnn-tests, built with
 flex,cuda,fusion and without wgpu. `executed` cases run every kernel on the CPU and compare numbers; `dry` cases
@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from cases import cases, lines
 
@@ -116,9 +117,10 @@ def run(case, rig, folder):
         wrong += missing[:3]
         if not seen["launches"]:
             wrong.append("no kernel was launched")
+    notes = []
     if code == 0 and case.check:
-        wrong += case.check(out)
-    seen["wrong"], seen["uncovered"] = wrong, missing
+        wrong += case.check(out, notes.append)
+    seen.update(wrong=wrong, uncovered=missing, notes=notes)
     return seen
 
 
@@ -137,19 +139,20 @@ def main():
     parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("--only", help="parts of names of cases, separated by commas")
     parser.add_argument("--full", action="store_true")
+    # Kernels are executed by one thread of a process.
+    parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 8), help="cases that run at the same time")
     args = parser.parse_args()
     args.rig, args.target = args.rig.resolve(), args.target.resolve()
     folder = (args.out or args.rig / "reports").resolve()
+    chosen = [case for case in cases(args, folder) if not args.only or any(part in case.name for part in args.only.split(","))]
     seen = []
-    for case in cases(args, folder):
-        if args.only and not any(part in case.name for part in args.only.split(",")):
-            continue
-        print(f"-- {case.name} sm_{case.sm} {case.precision} ({case.mode})", flush=True)
-        row = run(case, args.rig, folder)
-        for wrong in row["wrong"]:
-            print(f"    {wrong}")
-        seen.append(row)
-        (folder / "results.json").write_text(json.dumps(seen, indent=1))
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for case, row in zip(chosen, pool.map(lambda case: run(case, args.rig, folder), chosen)):
+            print(f"-- {case.name} sm_{case.sm} {case.precision} ({case.mode}): {row['seconds']} s", flush=True)
+            for line in [*row["notes"], *row["wrong"]]:
+                print(f"    {line}")
+            seen.append(row)
+            (folder / "results.json").write_text(json.dumps(seen, indent=1))
     table(seen)
     failed = [row["case"] for row in seen if row["wrong"]]
     if failed or not seen:

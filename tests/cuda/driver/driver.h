@@ -43,7 +43,7 @@ extern pthread_mutex_t lock;
 
 void init(void);
 // One line of report.tsv; PROBLEM lines go to stderr too.
-void say(const char *kind, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void write_report(const char *kind, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void log_launch(const char *format, ...) __attribute__((format(printf, 1, 2)));
 // A rule of the driver broken in a way that no error code reports: reports it and ends the process.
 _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));

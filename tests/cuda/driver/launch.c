@@ -16,7 +16,7 @@ static int is_probe(const struct function *f) {
 static CUresult check(const struct function *f, const unsigned *g, const unsigned *b, unsigned shared) {
     unsigned long long threads = (unsigned long long)b[0] * b[1] * b[2];
 #define BAD(code, ...) do { char text[512]; snprintf(text, sizeof text, __VA_ARGS__); \
-        say("PROBLEM", "launch of %s %s: %s", f->file, f->name, text); return code; } while (0)
+        write_report("PROBLEM", "launch of %s %s: %s", f->file, f->name, text); return code; } while (0)
     if (!g[0] || !g[1] || !g[2] || g[1] > 65535 || g[2] > 65535 || g[0] > 2147483647u) BAD(INVALID_VALUE, "a grid of %u %u %u", g[0], g[1], g[2]);
     if (!threads || threads > 1024 || b[0] > 1024 || b[1] > 1024 || b[2] > 64) BAD(INVALID_VALUE, "blocks of %u %u %u", b[0], b[1], b[2]);
     if (shared > 49152 && (int)shared > f->dynamic_shared) BAD(INVALID_VALUE, "%u bytes of shared memory without the attribute", shared);
@@ -68,7 +68,7 @@ CUresult cuLaunchKernel(struct function *f, unsigned gx, unsigned gy, unsigned g
         counts[C_CAPTURED]++;
         stream_record(s, (struct operation){.launch = launch});
     } else if (capturing() && s) {
-        say("PROBLEM", "launch of %s on stream %d, which does not capture while another does", f->name, stream_number(s));
+        write_report("PROBLEM", "launch of %s on stream %d, which does not capture while another does", f->name, stream_number(s));
     }
     if (f->launches < 20000)
         log_launch("launch\t%s\t%u,%u,%u\t%u,%u,%u\t%u\t%d\t%d\t%s\t%s\n", f->file, gx, gy, gz, bx, by, bz, shared, stream_number(s), f->regs, f->name, arguments);
@@ -120,19 +120,19 @@ static void translate(struct module *m, const struct function *f) {
     char so[700], command[3000];
     m->tried = 1;
     if (!m->base[0]) {
-        say("NOEXEC", "%s %s: its source is unknown", m->file, f->name);
+        write_report("NOEXEC", "%s %s: its source is unknown", m->file, f->name);
         return;
     }
     snprintf(so, sizeof so, "%s.so", m->base);
     if (access(so, R_OK)) {
         snprintf(command, sizeof command, "python3 '%s/exec.py' '%s.cu' '%s' '%s' 2> '%s.exec'", getenv("MOCK_HOME"), m->base, so, getenv("MOCK_INCLUDE"), m->base);
         if (system(command)) {
-            say("NOEXEC", "%s %s (see %s.exec)", m->file, f->name, m->base);
+            write_report("NOEXEC", "%s %s (see %s.exec)", m->file, f->name, m->base);
             return;
         }
     }
     m->exec = dlopen(so, RTLD_NOW | RTLD_LOCAL);
-    if (!m->exec) say("NOEXEC", "%s %s: %s", m->file, f->name, dlerror());
+    if (!m->exec) write_report("NOEXEC", "%s %s: %s", m->file, f->name, dlerror());
 }
 
 int can_execute(struct function *f) {

@@ -57,7 +57,7 @@ CUresult cuDeviceGetAttribute(int *value, int attribute, CUdevice device) {
     case 115: *value = 1; break;                // memory pools
     default:
         *value = 0;
-        say("ATTRIBUTE", "%d asked, 0 answered", attribute);
+        write_report("ATTRIBUTE", "%d asked, 0 answered", attribute);
     }
     return OK;
 }
@@ -66,7 +66,7 @@ static int context;
 static __thread void *current;
 CUresult need_context(const char *call) {
     if (current) return OK;
-    say("PROBLEM", "%s without a current context on this thread", call);
+    write_report("PROBLEM", "%s without a current context on this thread", call);
     return INVALID_CONTEXT;
 }
 CUresult cuDevicePrimaryCtxRetain(void **c, CUdevice device) { *c = &context; return OK; }
@@ -103,20 +103,20 @@ static size_t up(size_t size, size_t to) { return (size + to - 1) / to * to; }
 
 static CUresult allocate(CUdeviceptr *p, size_t size, enum kind kind) {
     if (size == 0) {
-        say("PROBLEM", "allocation of 0 bytes");
+        write_report("PROBLEM", "allocation of 0 bytes");
         return INVALID_VALUE;
     }
     pthread_mutex_lock(&lock);
     if (counts[C_LIVE_BYTES] + size > settings.memory_gb * 1000000000ull) {
         pthread_mutex_unlock(&lock);
-        say("OOM", "%zu bytes with %llu live", size, counts[C_LIVE_BYTES]);
+        write_report("OOM", "%zu bytes with %llu live", size, counts[C_LIVE_BYTES]);
         return OUT_OF_MEMORY;
     }
     size_t body = up(size, PAGE), mapped = body + 2 * PAGE;
     char *pages = mmap(NULL, mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (pages == MAP_FAILED || mprotect(pages + PAGE, body, PROT_READ | PROT_WRITE)) {
         pthread_mutex_unlock(&lock);
-        say("OOM", "%zu bytes: the host has no room", size);
+        write_report("OOM", "%zu bytes: the host has no room", size);
         return OUT_OF_MEMORY;
     }
     // Without execution all results are zeros, so that losses are finite and the optimizer's step runs.
@@ -152,7 +152,7 @@ CUresult memory_release(CUdeviceptr p, const char *call) {
     pthread_mutex_lock(&lock);
     for (size_t i = 0; i < used; i++) if (table[i].at == p) {
         struct allocation a = table[i];
-        if (!borders_hold(&a)) say("PROBLEM", "%s: written beside the allocation of %zu bytes at %llx", call, a.size, p);
+        if (!borders_hold(&a)) write_report("PROBLEM", "%s: written beside the allocation of %zu bytes at %llx", call, a.size, p);
         if (a.kind != HOST) counts[C_LIVE_BYTES] -= a.size;
         table[i] = table[--used];
         counts[C_FREE]++;
@@ -165,7 +165,7 @@ CUresult memory_release(CUdeviceptr p, const char *call) {
         return OK;
     }
     pthread_mutex_unlock(&lock);
-    say("PROBLEM", "%s of unknown pointer %llx", call, p);
+    write_report("PROBLEM", "%s of unknown pointer %llx", call, p);
     return INVALID_VALUE;
 }
 
@@ -203,7 +203,7 @@ void describe(CUdeviceptr p, char *text, size_t size) {
 
 CUresult cuMemAlloc_v2(CUdeviceptr *p, size_t size) {
     if (capturing()) {
-        say("PROBLEM", "cuMemAlloc of %zu bytes while capturing", size);
+        write_report("PROBLEM", "cuMemAlloc of %zu bytes while capturing", size);
         return CAPTURE_UNSUPPORTED;
     }
     CUresult result = need_context("cuMemAlloc");
@@ -236,7 +236,7 @@ CUresult cuMemPoolTrimTo(void *pool, size_t size) { return OK; }
 
 static CUresult check(CUdeviceptr p, size_t size, const char *call) {
     if (!size || reach(p) >= size) return OK;
-    say("PROBLEM", "%s: %zu bytes at %llx, where %zu are allocated", call, size, p, reach(p));
+    write_report("PROBLEM", "%s: %zu bytes at %llx, where %zu are allocated", call, size, p, reach(p));
     return INVALID_VALUE;
 }
 CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t size, struct stream *s) {
@@ -288,7 +288,7 @@ CUresult cuMemcpy2DAsync_v2(const struct copy2d *c, struct stream *s) {
     for (int i = 0; i < 2; i++) {
         const struct side *side = sides[i];
         if (c->width + side->x > side->pitch) {
-            say("PROBLEM", "2D copy: rows of %zu bytes from %zu with a pitch of %zu", c->width, side->x, side->pitch);
+            write_report("PROBLEM", "2D copy: rows of %zu bytes from %zu with a pitch of %zu", c->width, side->x, side->pitch);
             return INVALID_VALUE;
         }
         size_t last = side->pitch * (side->y + c->height - 1) + side->x + c->width;

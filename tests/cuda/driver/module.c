@@ -138,12 +138,12 @@ static void assemble(struct module *m, struct function *list) {
     snprintf(command, sizeof command, "%s -v --gpu-name sm_%d%s -o /dev/null '%s' > '%s' 2>&1", settings.ptxas, settings.sm,
              settings.sm >= 90 ? "a" : "", ptx, part);
     int refused = system(command);
-    if (refused) say("PROBLEM", "ptxas refuses %s (see %s)", m->file, part);
+    if (refused) write_report("PROBLEM", "ptxas refuses %s (see %s)", m->file, part);
     read_log(part, list);
     if (!refused && *m->base) {
         // Other processes see the whole file or none.
         snprintf(command, sizeof command, "cp '%s' '%s.%d' && mv '%s.%d' '%s'; rm -f '%s'", part, log, getpid(), log, getpid(), log, ptx);
-        if (system(command)) say("NOTE", "%s cannot be written", log);
+        if (system(command)) write_report("NOTE", "%s cannot be written", log);
     }
 }
 
@@ -159,13 +159,13 @@ static int is_too_new(const char *ptx) {
 CUresult cuModuleLoadData(struct module **out, const void *image) {
     CUresult result = need_context("cuModuleLoadData");
     if (result) return result;
-    if (capturing()) say("PROBLEM", "cuModuleLoadData while capturing");
+    if (capturing()) write_report("PROBLEM", "cuModuleLoadData while capturing");
     if (!strstr(image, ".version")) {
-        say("PROBLEM", "a module that is no PTX");
+        write_report("PROBLEM", "a module that is no PTX");
         return INVALID_IMAGE;
     }
     if (is_too_new(image)) {
-        say("PROBLEM", "PTX of a newer CUDA than the driver's, %d", settings.driver);
+        write_report("PROBLEM", "PTX of a newer CUDA than the driver's, %d", settings.driver);
         return UNSUPPORTED_PTX;
     }
     struct module *m = calloc(1, sizeof *m);
@@ -181,7 +181,7 @@ CUresult cuModuleLoadData(struct module **out, const void *image) {
     pthread_mutex_lock(&lock);
     for (struct function *f = list, *next; f; f = next) {
         next = f->next;
-        say("MODULE", "%s %s regs %d spill %d/%d stack %d smem %d", m->file, f->name, f->regs, f->spill_store, f->spill_load, f->stack, f->static_shared);
+        write_report("MODULE", "%s %s regs %d spill %d/%d stack %d smem %d", m->file, f->name, f->regs, f->spill_store, f->spill_load, f->stack, f->static_shared);
         f->next = functions;
         functions = f;
     }
@@ -195,13 +195,13 @@ CUresult cuModuleGetFunction(struct function **out, struct module *m, const char
         *out = f;
         return OK;
     }
-    say("PROBLEM", "no function %s in module %d", name, m->id);
+    write_report("PROBLEM", "no function %s in module %d", name, m->id);
     return NOT_FOUND;
 }
 CUresult cuFuncSetAttribute(struct function *f, int attribute, int value) {
     if (attribute != 8) return OK; // the most dynamic shared memory
     if (value + f->static_shared > shared_limit()) {
-        say("PROBLEM", "%s %s: %d + %d bytes of shared memory, where at most %d are", f->file, f->name, value, f->static_shared, shared_limit());
+        write_report("PROBLEM", "%s %s: %d + %d bytes of shared memory, where at most %d are", f->file, f->name, value, f->static_shared, shared_limit());
         return INVALID_VALUE;
     }
     f->dynamic_shared = value;

@@ -52,7 +52,7 @@ static void drain(struct queue *q, unsigned long long until);
 static void perform(struct work *w) {
     switch (w->kind) {
     case RUN:
-        if (!execute(&w->launch)) say("PROBLEM", "kernel %s cannot be executed", w->launch.function->name);
+        if (!execute(&w->launch)) write_report("PROBLEM", "kernel %s cannot be executed", w->launch.function->name);
         for (int i = 0; i < w->launch.function->params; i++) free(w->launch.params[i]);
         free(w->launch.params);
         break;

@@ -28,7 +28,7 @@ static int number(const char *name, int otherwise) {
     return value && *value ? atoi(value) : otherwise;
 }
 
-void say(const char *kind, const char *format, ...) {
+void write_report(const char *kind, const char *format, ...) {
     char text[4096];
     va_list list;
     va_start(list, format);
@@ -50,7 +50,7 @@ void die(const char *format, ...) {
     va_start(list, format);
     vsnprintf(text, sizeof text, format, list);
     va_end(list);
-    say("PROBLEM", "%s", text);
+    write_report("PROBLEM", "%s", text);
     _exit(99);
 }
 
@@ -65,7 +65,7 @@ void log_launch(const char *format, ...) {
 static void finish(void) {
     if (!settings.out) return;
     write_functions();
-    say("TOTAL",
+    write_report("TOTAL",
         "modules %llu launches %llu (captured %llu, executed %llu, not executed %llu) allocs %llu (%.1f MB, peak %.1f MB) "
         "frees %llu h2d %llu (%.1f MB) d2h %llu (%.3f MB) d2d %llu syncs %llu events %llu waits %llu graphs %llu problems %llu",
         counts[C_MODULE], counts[C_LAUNCH], counts[C_CAPTURED], counts[C_EXECUTED], counts[C_NOT_EXECUTED], counts[C_ALLOC],
@@ -101,7 +101,7 @@ static void start(void) {
         }
     }
     atexit(finish);
-    say("INIT", "sm_%d driver %d", settings.sm, settings.driver);
+    write_report("INIT", "sm_%d driver %d", settings.sm, settings.driver);
 }
 
 void init(void) { pthread_once(&once, start); }

@@ -42,7 +42,7 @@ CUresult cuStreamSynchronize(struct stream *s) {
         queue_finish(s, 0);
         return OK;
     }
-    say("PROBLEM", "cuStreamSynchronize while capturing");
+    write_report("PROBLEM", "cuStreamSynchronize while capturing");
     return CAPTURE_UNSUPPORTED;
 }
 struct event { double at; int recorded; struct stream *stream; unsigned long long number; };
@@ -53,7 +53,7 @@ CUresult cuStreamWaitEvent(struct stream *s, struct event *e, unsigned flags) {
 }
 CUresult cuStreamBeginCapture_v2(struct stream *s, int mode) {
     if (!s || s->captures) {
-        say("PROBLEM", "cuStreamBeginCapture on %s stream", s ? "a capturing" : "the default");
+        write_report("PROBLEM", "cuStreamBeginCapture on %s stream", s ? "a capturing" : "the default");
         return CAPTURE_UNSUPPORTED;
     }
     s->captures = 1;
@@ -65,7 +65,7 @@ CUresult cuStreamBeginCapture_v2(struct stream *s, int mode) {
 }
 CUresult cuStreamEndCapture(struct stream *s, struct graph **graph) {
     if (!stream_captures(s)) {
-        say("PROBLEM", "cuStreamEndCapture on a stream that does not capture");
+        write_report("PROBLEM", "cuStreamEndCapture on a stream that does not capture");
         return CAPTURE_UNSUPPORTED;
     }
     s->captures = 0;
@@ -119,13 +119,13 @@ CUresult cuEventQuery(struct event *e) {
 }
 CUresult cuEventSynchronize(struct event *e) {
     counts[C_SYNC]++;
-    if (capturing()) say("PROBLEM", "cuEventSynchronize while capturing");
+    if (capturing()) write_report("PROBLEM", "cuEventSynchronize while capturing");
     if (e->recorded) queue_finish(e->stream, e->number);
     return OK;
 }
 static CUresult elapsed(float *milliseconds, struct event *from, struct event *to) {
     if (!from->recorded || !to->recorded) {
-        say("PROBLEM", "cuEventElapsedTime of an event that was not recorded");
+        write_report("PROBLEM", "cuEventElapsedTime of an event that was not recorded");
         return INVALID_VALUE;
     }
     *milliseconds = (to->at - from->at) / 1e3;

@@ -10,7 +10,7 @@ static CUresult check(const char *what, int type, unsigned rank, void *at, const
                       unsigned inner, int interleave, int swizzle) {
     unsigned row = inner * element_size(type);
     int span = swizzle == 1 ? 32 : swizzle == 2 ? 64 : swizzle >= 3 ? 128 : 0;
-#define BAD(...) do { say("PROBLEM", __VA_ARGS__); return INVALID_VALUE; } while (0)
+#define BAD(...) do { write_report("PROBLEM", __VA_ARGS__); return INVALID_VALUE; } while (0)
     if ((uintptr_t)at % 16) BAD("%s: the address %p", what, at);
     if (rank < 1 || rank > 5) BAD("%s: rank %u", what, rank);
     for (unsigned i = 0; i < rank; i++) if (!size[i] || size[i] > 1ull << 32) BAD("%s: size %u is %llu", what, i, (unsigned long long)size[i]);
