@@ -1,8 +1,8 @@
 //! wgpu adapters: which exist, their graphics APIs, and which one a device is opened on.
 //!
 //! OpenGL is used only on request. wgpu's OpenGL backend makes every call under one context lock, and
-//! its polling thread waits for it for six seconds at most; if a batch of kernels holds the lock for longer,
-//! that thread panics and every thread that waits for the device waits forever (wgpu-hal 30.0.1, `gles/egl.rs`).
+//! its polling thread waits at most six seconds for this lock; if a batch of kernels holds it for longer,
+//! the polling thread panics, and threads that wait for the device wait forever (wgpu-hal 30.0.1, `gles/egl.rs`).
 
 use crate::tuning;
 use crate::{BackendError, BackendKind, Selected};
@@ -119,7 +119,7 @@ fn adapters_of(api: GraphicsApi) -> Vec<Adapter> {
     list.clone()
 }
 
-/// OpenGL drivers state no device type, so the names of the known software renderers count too.
+/// Whether an adapter is a software renderer. OpenGL drivers report no device type, so known names count too.
 fn is_software(device_type: DeviceType, name: &str) -> bool {
     let name = name.to_lowercase();
     let renderers = ["llvmpipe", "softpipe", "swiftshader", "swrast", "lavapipe"];
@@ -141,8 +141,8 @@ fn allowed_apis(kind: BackendKind, variable: Option<&str>) -> Vec<GraphicsApi> {
     if kind == BackendKind::WgpuGl {
         return vec![GraphicsApi::OpenGl];
     }
-    let asked = variable.filter(|text| !text.trim().is_empty());
-    let is_allowed = |api: &GraphicsApi| match asked {
+    let requested = variable.filter(|text| !text.trim().is_empty());
+    let is_allowed = |api: &GraphicsApi| match requested {
         Some(text) => Backends::from_comma_list(text).contains(api.backends()),
         None => *api != GraphicsApi::OpenGl,
     };
@@ -159,7 +159,7 @@ pub(crate) fn preferred(kind: BackendKind) -> Result<Adapter, BackendError> {
     }
 }
 
-/// What to do if `kind` has no adapter; names an OpenGL adapter that is not used by default.
+/// Advice if `kind` has no adapter; names an OpenGL adapter that is not used by default.
 fn help(kind: BackendKind) -> String {
     let install = "install the Vulkan driver of your GPU (Debian: apt-get install \
                    mesa-vulkan-drivers, which has a software renderer too) or use --backend cpu";

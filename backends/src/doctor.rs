@@ -17,15 +17,15 @@ pub struct DeviceFacts {
     /// Driver and its version, if known.
     pub driver: Option<String>,
     /// Dtypes that tensors can have.
-    pub formats: Vec<&'static str>,
+    pub dtypes: Vec<&'static str>,
     /// Values of `--precision` that it supports.
     pub precisions: Vec<Precision>,
     /// The precision that `--precision auto` selects, and why.
     pub auto_precision: String,
     /// Compilation target of its kernels, e.g. `ptx_sm90`.
     pub target: Option<String>,
-    /// False for a software adapter.
-    pub is_card: bool,
+    /// Whether it is a GPU; false for the CPU and for a software adapter.
+    pub is_gpu: bool,
 }
 
 /// An adapter that the wgpu backend does not use.
@@ -54,27 +54,27 @@ pub struct BackendFacts {
     pub missing: Option<String>,
 }
 
-/// The report.
+/// The report of [`diagnose`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnosis {
     /// Every backend.
     pub backends: Vec<BackendFacts>,
     /// The backend that `--backend auto` selects.
-    pub picked: Option<BackendKind>,
+    pub selected: Option<BackendKind>,
     /// Why it is selected.
     pub reason: String,
     /// NVIDIA GPUs as reported by the driver: name, driver version, memory.
     pub nvidia: Vec<String>,
-    /// What to do to make more devices available.
+    /// Advice that makes more devices available.
     pub advice: Vec<String>,
 }
 
 /// Examines every backend. Opens every device, which takes seconds.
 pub fn diagnose() -> Diagnosis {
     let backends = vec![cuda(), wgpu(), cpu()];
-    let nvidia = nvidia_cards();
-    let picked = select(BackendKind::Auto).ok().map(|selected| selected.kind);
-    let reason = reason(picked, &backends);
+    let nvidia = nvidia_gpus();
+    let selected = select(BackendKind::Auto).ok().map(|selected| selected.kind);
+    let reason = reason(selected, &backends);
     let mut advice = advice(&backends, &nvidia);
     if let Some(problem) = cuda_problem() {
         advice.retain(|line| line != NOTHING_MISSING);
@@ -82,21 +82,21 @@ pub fn diagnose() -> Diagnosis {
     }
     Diagnosis {
         backends,
-        picked,
+        selected,
         reason,
         nvidia,
         advice,
     }
 }
 
-const FORMATS: [(&str, DType); 3] = [
+const DTYPES: [(&str, DType); 3] = [
     ("f32", DType::F32),
     ("f16", DType::F16),
     ("bf16", DType::BF16),
 ];
 
-fn formats(device: &Device) -> Vec<&'static str> {
-    let known = FORMATS.iter();
+fn dtypes(device: &Device) -> Vec<&'static str> {
+    let known = DTYPES.iter();
     known
         .filter(|(_, dtype)| device.supports_dtype(*dtype))
         .map(|(name, _)| *name)
@@ -141,11 +141,11 @@ fn cpu() -> BackendFacts {
             name: selected.name,
             api: None,
             driver: None,
-            formats: formats(&selected.device),
+            dtypes: dtypes(&selected.device),
             precisions,
             auto_precision,
             target: None,
-            is_card: false,
+            is_gpu: false,
         }
     });
     facts(BackendKind::Cpu, device.into_iter().collect())
@@ -163,11 +163,11 @@ fn wgpu() -> BackendFacts {
             name: selected.name,
             api: selected.api,
             driver: Some(adapter.driver),
-            formats: formats(&selected.device),
+            dtypes: dtypes(&selected.device),
             precisions,
             auto_precision,
             target: identity.map(|identity| identity.fingerprint),
-            is_card: !selected.is_software,
+            is_gpu: !selected.is_software,
         }
     });
     let others = crate::adapters().into_iter();
@@ -229,9 +229,9 @@ fn cuda() -> BackendFacts {
                 .map_or("unnamed".into(), |i| i.name.clone()),
             api: None,
             driver: driver.clone(),
-            formats: formats(&device),
+            dtypes: dtypes(&device),
             target: identity.map(|i| i.fingerprint),
-            is_card: true,
+            is_gpu: true,
         }
     };
     // A device whose toolchain does not work panics when its dtypes are queried.
@@ -283,7 +283,7 @@ fn nvidia_driver() -> Option<String> {
 }
 
 /// The output of `nvidia-smi`; empty without a driver.
-fn nvidia_cards() -> Vec<String> {
+fn nvidia_gpus() -> Vec<String> {
     let query = [
         "--query-gpu=name,driver_version,memory.total",
         "--format=csv,noheader",
@@ -299,15 +299,15 @@ fn nvidia_cards() -> Vec<String> {
     text.lines().map(|line| line.trim().to_string()).collect()
 }
 
-fn reason(picked: Option<BackendKind>, backends: &[BackendFacts]) -> String {
+fn reason(selected: Option<BackendKind>, backends: &[BackendFacts]) -> String {
     let has_card = |kind: BackendKind| {
         let of_kind = backends.iter().find(|backend| backend.kind == kind);
-        of_kind.is_some_and(|backend| backend.devices.iter().any(|device| device.is_card))
+        of_kind.is_some_and(|backend| backend.devices.iter().any(|device| device.is_gpu))
     };
     let software = backends
         .iter()
         .any(|b| b.kind == BackendKind::Wgpu && !b.devices.is_empty());
-    match picked {
+    match selected {
         Some(BackendKind::Cuda) => "an NVIDIA GPU and its driver are available".into(),
         Some(BackendKind::Wgpu) if has_card(BackendKind::Wgpu) => {
             "there is no CUDA device, but wgpu has a GPU".into()
@@ -348,7 +348,7 @@ fn advice(backends: &[BackendFacts], nvidia: &[String]) -> Vec<String> {
                 .into(),
         );
     }
-    if !wgpu.is_empty() && wgpu.iter().all(|device| !device.is_card) {
+    if !wgpu.is_empty() && wgpu.iter().all(|device| !device.is_gpu) {
         advice.push(
             "wgpu has only a software adapter: if there is a GPU, install its Vulkan driver".into(),
         );
@@ -366,11 +366,11 @@ impl fmt::Display for Diagnosis {
                 writeln!(f, "{:<8} {missing}", backend.kind.to_string())?;
             }
             for device in &backend.devices {
-                let formats = device.formats.join(", ");
+                let dtypes = device.dtypes.join(", ");
                 let api = device.api.map_or(String::new(), |api| format!(" ({api})"));
                 writeln!(
                     f,
-                    "{:<8} {}{api}: {formats}",
+                    "{:<8} {}{api}: {dtypes}",
                     backend.kind.to_string(),
                     device.name
                 )?;
@@ -410,8 +410,8 @@ impl fmt::Display for Diagnosis {
         for gpu in &self.nvidia {
             writeln!(f, "NVIDIA   {gpu}")?;
         }
-        let picked = self.picked.map_or("none".into(), |kind| kind.to_string());
-        writeln!(f, "selected {picked}: {}", self.reason)?;
+        let selected = self.selected.map_or("none".into(), |kind| kind.to_string());
+        writeln!(f, "selected {selected}: {}", self.reason)?;
         for line in &self.advice {
             writeln!(f, "advice   {line}")?;
         }

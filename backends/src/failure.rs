@@ -1,4 +1,4 @@
-//! Device failures: out of memory becomes one error, also if the backend panics.
+//! Device failures: out of memory is reported as one error, even if the backend panics.
 
 use burn::tensor::ExecutionError;
 use std::any::Any;
@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Runs `work` on a device; out of memory on wgpu is an error and not a panic.
 ///
-/// The wgpu runtime of CubeCL (0.11.3) panics if an allocation fails. Other panics are propagated. Tensors that `work` was
-/// writing are lost, and every later read of them fails.
+/// The wgpu runtime of CubeCL (0.11.3) panics if an allocation fails. Other panics are propagated. Tensors that `work`
+/// was writing are lost, and every later read of them fails.
 pub fn caught<T, E: From<ExecutionError>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| match message(&*panic) {
-        Some(reason) if wants_memory(reason) => Err(ExecutionError::WithContext {
+        Some(reason) if is_out_of_memory(reason) => Err(ExecutionError::WithContext {
             reason: reason.into(),
         }
         .into()),
@@ -21,12 +21,12 @@ pub fn caught<T, E: From<ExecutionError>>(work: impl FnOnce() -> Result<T, E>) -
 /// The line of a device error that reports out of memory, if any. The complete error lists all work that was skipped.
 pub fn out_of_memory(error: &ExecutionError) -> Option<String> {
     let text = format!("{error}\n{error:?}");
-    let line = text.lines().find(|line| wants_memory(line))?;
+    let line = text.lines().find(|line| is_out_of_memory(line))?;
     Some(line.trim().chars().take(200).collect())
 }
 
 /// Whether a message of a backend reports out of memory.
-pub fn wants_memory(text: &str) -> bool {
+pub fn is_out_of_memory(text: &str) -> bool {
     let text = text.to_lowercase();
     let signs = [
         "out of memory",
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn want_of_memory_is_told_from_other_failures() {
+    fn out_of_memory_is_distinguished_from_other_failures() {
         let failed = |reason: &str| ExecutionError::WithContext {
             reason: reason.into(),
         };
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_for_want_of_memory_is_an_error() {
+    fn an_out_of_memory_panic_is_an_error() {
         let result: Result<(), ExecutionError> =
             caught(|| panic!("wgpu error: Out of {}", "Memory"));
         assert!(out_of_memory(&result.unwrap_err()).is_some());

@@ -1,8 +1,8 @@
 //! Compiled and tuned CUDA kernels on disk, so that a second run of the same program starts at once.
 //!
-//! CubeCL keeps them in one database per GPU model, driver and program: a tuning of another GPU is not the best here, and
-//! kernels of another build may differ under the same name. The folder is `mrcnn` in the user's cache folder of CubeCL;
-//! `MRCNN_KERNEL_CACHE` names another one, and `MRCNN_KERNEL_CACHE=off` keeps nothing.
+//! CubeCL keeps them in one database per GPU model, driver and program: the tuning results of another GPU are not the
+//! best here, and kernels of another build may differ under the same name. The folder is `mrcnn` in the user's cache
+//! folder of CubeCL; `MRCNN_KERNEL_CACHE` names another one, and `MRCNN_KERNEL_CACHE=off` keeps nothing.
 
 use std::fs::Metadata;
 use std::io;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 #[cfg(any(feature = "cuda", test))]
 use std::time::SystemTime;
 
-/// Databases that are kept: those of some GPUs and of a developer's last builds.
+/// Number of databases that are kept: enough for several GPUs and a developer's last builds.
 #[cfg(any(feature = "cuda", test))]
 const KEPT: usize = 8;
 
@@ -66,7 +66,7 @@ pub(crate) fn name(gpu: &str, driver: &impl std::fmt::Display) -> String {
     format!("{gpu}, CUDA {driver}, {version} {program}")
 }
 
-/// Deletes all databases but those written last.
+/// Deletes all databases except the [`KEPT`] that were written last.
 #[cfg(any(feature = "cuda", test))]
 pub(crate) fn prune(folder: &Path) -> io::Result<()> {
     let mut files = databases(folder)?;

@@ -1,4 +1,4 @@
-//! Kinds of backends, a selected device, and why there may be none.
+//! Kinds of backends, the selected device, and errors of the selection.
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -52,7 +52,7 @@ impl FromStr for BackendKind {
     }
 }
 
-/// Why a backend cannot be used.
+/// An error of the selection of a backend.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum BackendError {
     /// The name does not exist.

@@ -1,4 +1,5 @@
-//! Device selection: from the requested backend, the features of this build and the hardware of this machine.
+//! Device selection from the requested backend, the features of this build and the hardware of this machine; also
+//! communication between processes, precision, a watchdog and the report of `doctor`.
 #![warn(missing_docs)]
 // A library does not print, and the print macros panic if the output is closed.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -32,7 +33,7 @@ pub use tuning::{count_tuned_kernels, tuned_kernels};
 #[cfg(any(feature = "flex", feature = "cuda"))]
 use burn::tensor::Device;
 
-/// Selects the device for `kind`.
+/// Selects the device for `kind`. Fails if this build or this machine has none.
 pub fn select(kind: BackendKind) -> Result<Selected, BackendError> {
     select_nth(kind, 0)
 }

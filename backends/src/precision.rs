@@ -33,7 +33,8 @@ impl Precision {
         ("bf16", Self::Bf16),
     ];
 
-    /// The precision that `device` computes in. Fails if the device does not support the requested one. Opens the device.
+    /// The precision that `device` computes in. Fails if the device does not support the requested one. Opens the
+    /// device.
     pub fn resolve(self, device: &Device) -> Result<Resolved, PrecisionError> {
         Capabilities::of(device).choose(self)
     }
@@ -92,7 +93,7 @@ impl Resolved {
     }
 
     /// Dtype of activations.
-    pub fn format(self) -> FloatDType {
+    pub fn dtype(self) -> FloatDType {
         match self.precision {
             Precision::F16 => FloatDType::F16,
             Precision::Bf16 => FloatDType::BF16,
@@ -321,6 +322,6 @@ mod tests {
         let expected = [Precision::F32, Precision::F16, Precision::Bf16];
         assert_eq!(Precision::of(&device), expected);
         let half = Precision::Bf16.resolve(&device.autodiff()).unwrap();
-        assert_eq!(half.format(), FloatDType::BF16);
+        assert_eq!(half.dtype(), FloatDType::BF16);
     }
 }

@@ -30,12 +30,12 @@ pub(crate) fn configure(is_software: bool) {
             ..BenchConfig::default()
         };
     }
-    keep_nothing_unasked(&mut config);
+    disable_default_caches(&mut config);
     CubeClRuntimeConfig::try_set(config);
 }
 
-/// As [`configure`], for CUDA: kernels and the results of tuning are kept in the folder of the kernel cache, under `name`.
-/// A `cubecl.toml` that names a folder of its own takes precedence.
+/// As [`configure`], for CUDA: kernels and the results of tuning are kept in the folder of the kernel cache, under
+/// `name`. A `cubecl.toml` that names a folder of its own takes precedence.
 #[cfg(feature = "cuda")]
 pub(crate) fn configure_cuda(name: Option<String>) {
     use crate::kernel_cache;
@@ -48,11 +48,11 @@ pub(crate) fn configure_cuda(name: Option<String>) {
         let _ = kernel_cache::prune(&folder);
         config.environment.path = CacheConfig::Directory(folder);
         config.environment.name = name;
-        // CubeCL's notes on how the database was filled.
+        // Records of the sessions that filled the database, of which the last one is enough.
         config.environment.records.keep_sessions = Some(1);
         config.compilation.cache = true;
     }
-    keep_nothing_unasked(&mut config);
+    disable_default_caches(&mut config);
     CubeClRuntimeConfig::try_set(config);
 }
 
@@ -64,10 +64,11 @@ fn current() -> CubeClRuntimeConfig {
     config
 }
 
-/// Writes nothing to CubeCL's usual folder, which is `target` of a Rust project around the current folder. CubeCL would
-/// create a database there, even if no results of tuning are kept; it stays in memory where no folder can be created.
+/// Prevents writes to CubeCL's usual folder, which is `target` of a Rust project around the current folder. CubeCL
+/// would create a database there even if no results of tuning are kept; if the folder cannot be created, it stays in
+/// memory.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-fn keep_nothing_unasked(config: &mut CubeClRuntimeConfig) {
+fn disable_default_caches(config: &mut CubeClRuntimeConfig) {
     use cubecl_runtime::config::cache::CacheConfig;
     if has_usual_folder(config) {
         config.environment.path = CacheConfig::Directory(below_a_file());

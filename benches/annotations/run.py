@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Opens an annotation file of COCO train2017's size here and with pycocotools, in one run.
+"""Opens an annotation file of COCO train2017's size with mrcnn and with pycocotools, in one run.
 
     pip install pycocotools
     cargo build --release --workspace --examples
     python benches/annotations/run.py target/release/examples/annotations /tmp/coco_size
 
-Prints the medians over three alternating rounds: wall-clock time of opening, processor time of the whole process (on all
-cores, user and system) and its largest resident memory. On a shared machine the processor time is the fair comparison.
+Prints the medians over three alternating rounds: wall time of opening, CPU time of the whole process (on all cores,
+user and system) and its largest resident memory. On a shared machine the CPU time is the fair comparison.
 """
 import json
 import os
@@ -29,7 +29,7 @@ def cpu_model():
 
 
 def measured(command):
-    """Standard output, standard error, processor seconds and peak memory in GB of a command."""
+    """Standard output, standard error, CPU seconds and peak memory in GB of a command."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     out, err = process.stdout.read(), process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
@@ -49,13 +49,13 @@ def main():
           f"load {os.getloadavg()[0]:.1f} at the start")
     found = {"this project": [], "pycocotools": []}
     for _ in range(3):
-        out, _, processor, memory = measured([binary, "open", folder])
-        found["this project"].append((json.loads(out)["seconds"], processor, memory))
-        _, err, processor, memory = measured([sys.executable, "-c", PEER, file])
-        found["pycocotools"].append((float(err.split()[-1]), processor, memory))
+        out, _, cpu_time, memory = measured([binary, "open", folder])
+        found["this project"].append((json.loads(out)["seconds"], cpu_time, memory))
+        _, err, cpu_time, memory = measured([sys.executable, "-c", PEER, file])
+        found["pycocotools"].append((float(err.split()[-1]), cpu_time, memory))
     for name, runs in found.items():
-        seconds, processor, memory = (statistics.median(values) for values in zip(*runs))
-        print(f"{name}: {seconds:.1f} s, {processor:.1f} s of processor time, {memory:.2f} GB")
+        seconds, cpu_time, memory = (statistics.median(values) for values in zip(*runs))
+        print(f"{name}: {seconds:.1f} s, {cpu_time:.1f} s of CPU time, {memory:.2f} GB")
 
 
 if __name__ == "__main__":

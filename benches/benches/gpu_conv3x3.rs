@@ -51,8 +51,8 @@ fn benches(c: &mut Criterion) {
         group.throughput(Throughput::Elements(
             (2 * 9 * n * inputs * outputs * rows * cols) as u64,
         ));
-        let mut compare = |pass: &str, who: &str, operation: &dyn Fn()| {
-            group.bench_function(BenchmarkId::new(pass, who), |bench| {
+        let mut compare = |pass: &str, name: &str, operation: &dyn Fn()| {
+            group.bench_function(BenchmarkId::new(pass, name), |bench| {
                 bench.iter_custom(|times| {
                     time(times, || {
                         operation();

@@ -4,13 +4,13 @@
     python benches/cpu/models.py --binary target/release/mrcnn-cli [--models v1,v2] [--out models.json]
 
 The weights are generated in the layouts of torchvision and Detectron2 (`tests/oracle`), because only the architecture
-matters; a low score threshold gives the mask head 100 detections, which is the most there are. torchvision's networks take
-their turns in each round.
+matters; a low score threshold gives the mask head 100 detections, the maximum. torchvision's networks take their turns in each
+round.
 
-The time of an image is that of a call with three copies of the image less that of a call with one, halved: decoding,
-prediction, pasting and the files of `predict` are in it, starting and loading are not. Processor time (of all threads) is
-compared rather than wall time, which other processes lengthen; of each call the smallest of the rounds is taken. The memory
-is the largest resident size of the call with one image. Needs torch and torchvision.
+The time of an image is the time of a call with three copies of the image minus that of a call with one, divided by two. It
+includes decoding, prediction, pasting and the files of `predict`, and excludes starting and loading. CPU time (of all
+threads) is compared and not wall time, which other processes lengthen. The smallest time of the rounds is taken for each
+call. The memory is the largest resident size of the call with one image. Needs torch and torchvision.
 """
 
 import argparse
@@ -51,11 +51,12 @@ def arguments():
 
 
 def call(command, threads):
-    """Processor and wall time in seconds, peak memory in MiB, and the output of a command that must succeed.
+    """CPU and wall time in seconds, peak memory in MiB, and the output of a command that must succeed.
 
-    The peak that the system reports includes that of this process before the command replaces it: it must be small.
+    The peak that the system reports includes the memory of this process before the command replaces it, so this process must
+    be small.
     """
-    # Threads of OpenMP that wait for others count as working unless they are passive.
+    # Threads of OpenMP that wait for others use CPU time unless they are passive.
     variables = {"RAYON_NUM_THREADS": threads, "OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "passive"}
     environment = os.environ | {name: str(value) for name, value in variables.items()}
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What `models.py` needs torch for, in processes of their own, so that its own memory stays small.
+"""The parts of `models.py` that need torch, as separate processes, so that the memory of `models.py` stays small.
 
     python benches/cpu/models_peer.py weights v2 v2.pth          # the file of a model as its authors write it
     python benches/cpu/models_peer.py predict v2 photo.png 3     # torchvision, an image three times
@@ -39,7 +39,7 @@ def predict(model, image, count):
 
 
 if __name__ == "__main__":
-    # torchvision's v2 has no pretrained backbone here, which it mentions.
+    # torchvision warns that v2 has no pretrained backbone here.
     warnings.filterwarnings("ignore")
     mode, arguments = sys.argv[1], sys.argv[2:]
     if mode == "weights":

@@ -4,7 +4,7 @@
     python benches/cpu/run.py --binary target/release/mrcnn-cli [--out results.json]
 
 Every side gets the same weights, image, frozen layers and number of threads, and takes its turn in each
-round; ratios are of medians, and a number above 1 is ours ahead. Detections of all sides are compared
+round; ratios are of medians, and above 1 mrcnn is faster. Detections of all sides are compared
 one by one before anything is timed. Needs torch, torchvision, onnx and onnxruntime.
 """
 
@@ -239,7 +239,7 @@ def cpu_model():
 
 def main():
     args = arguments()
-    # Hours may pass: what is measured is shown at once.
+    # A run can take hours, so each result is printed at once.
     sys.stdout.reconfigure(line_buffering=True)
     print(f"{datetime.date.today()}, {cpu_model()}")
     with tempfile.TemporaryDirectory() as folder:

@@ -5,7 +5,7 @@
 
 The quickstart's weights have torchvision's names and are loaded with strict=True, so that both sides have the same
 layers; before anything is timed, their detections are compared one by one. Every side takes its turn in each round, with
-batches of 4 images of the quickstart's dataset, AdamW and clipped gradients; a ratio above 1 is ours ahead. Needs torch,
+batches of 4 images of the quickstart's dataset, AdamW and clipped gradients; at a ratio above 1 mrcnn is faster. Needs torch,
 torchvision, safetensors and pycocotools.
 """
 

@@ -117,7 +117,7 @@ def ort(args):
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = args.threads
-    # It warns of every mask that the exported loop appends.
+    # torch warns about every mask that the exported loop appends.
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(args.onnx, options, providers=["CPUExecutionProvider"])
     feeds = {session.get_inputs()[0].name: image_of(args.image).numpy()}

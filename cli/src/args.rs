@@ -43,7 +43,7 @@ pub enum Command {
     Eval(EvalArgs),
     /// Detect objects in images.
     Predict(PredictArgs),
-    /// Convert weights of torchvision, Detectron2 or TensorFlow to ours, or ours to torchvision's.
+    /// Convert torchvision, Detectron2 or TensorFlow weights to this program's format, or its weights to torchvision's.
     Convert(ConvertArgs),
     /// List pretrained models, which --weights takes by name, or download them.
     #[cfg(feature = "download")]
@@ -57,7 +57,7 @@ pub enum Command {
         #[command(subcommand)]
         command: DatasetCommand,
     },
-    /// Time training or inference: images per second, percentiles of the steps.
+    /// Time training or inference: images per second, percentiles of the step time.
     Benchmark(BenchmarkArgs),
     /// Explain the settings of the configuration.
     Config {
@@ -66,7 +66,7 @@ pub enum Command {
     },
     /// Show what this machine and this build support, what is selected and why, and what to install.
     Doctor(DoctorArgs),
-    /// Print a script for completion in a shell.
+    /// Print a shell completion script.
     Completions(CompletionsArgs),
     /// Print the manual page.
     Man(ManArgs),

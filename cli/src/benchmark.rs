@@ -2,7 +2,7 @@
 
 use crate::shared::{BackendArgs, OverrideArgs, load_config, print_precision};
 use crate::terminal::{note, out};
-use crate::weights::{FetchArgs, Needed};
+use crate::weights::{FetchArgs, RequiredPart};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use mrcnn_backends::{Precision, Selected};
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 pub struct BenchmarkArgs {
     /// Work that is timed
     #[arg(value_enum)]
-    mode: What,
+    mode: BenchmarkMode,
     /// TOML file or preset; by default the settings of the weights, or torchvision's R50-FPN
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
@@ -27,7 +27,7 @@ pub struct BenchmarkArgs {
     weights: Option<PathBuf>,
     #[command(flatten)]
     fetch: FetchArgs,
-    /// Dataset folder (its training split), with the time for reading; by default rendered images without reading
+    /// Dataset folder, whose training split is read within the timed steps; by default images are rendered beforehand
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Images per step; several with commas: 1,2,4
@@ -39,7 +39,7 @@ pub struct BenchmarkArgs {
     /// Timed steps; percentiles of few steps are coarse
     #[arg(long, default_value_t = 20)]
     steps: usize,
-    /// Time inference without reading and pasting, launched kernel by kernel and replayed as a
+    /// Time inference without image reading and mask pasting, with kernels launched one by one and replayed as a
     /// recorded graph (CUDA)
     #[arg(long, conflicts_with = "data")]
     graph: bool,
@@ -53,7 +53,7 @@ pub struct BenchmarkArgs {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum What {
+enum BenchmarkMode {
     /// Forward, losses, backward, optimizer
     Train,
     /// From an image to detections with masks
@@ -69,13 +69,13 @@ Examples:
 
 pub fn run(args: &BenchmarkArgs) -> Result<()> {
     ensure!(
-        !(args.graph && matches!(args.mode, What::Train)),
+        !(args.graph && matches!(args.mode, BenchmarkMode::Train)),
         "--graph records inference only: mrcnn-cli benchmark inference --graph"
     );
     let start = match &args.weights {
         Some(named) => Some(
             args.fetch
-                .source(named, Needed::Backbone, true)?
+                .source(named, RequiredPart::Backbone, true)?
                 .read(None)?,
         ),
         None => None,
@@ -97,8 +97,8 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
     config.check()?;
     let backend = args.backend.select()?;
     let precision = match args.mode {
-        What::Train => config.train.precision.resolve(&backend.device)?,
-        What::Inference => args.backend.precision(&backend, false)?,
+        BenchmarkMode::Train => config.train.precision.resolve(&backend.device)?,
+        BenchmarkMode::Inference => args.backend.precision(&backend, false)?,
     };
     print_precision(precision);
     let model = match start {
@@ -111,8 +111,8 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
     };
     let spec = BenchmarkSpec {
         mode: match args.mode {
-            What::Train => Mode::Train,
-            What::Inference => Mode::Inference,
+            BenchmarkMode::Train => Mode::Train,
+            BenchmarkMode::Inference => Mode::Inference,
         },
         batch_sizes: args.batch_size.clone(),
         warmup: args.warmup,
@@ -123,8 +123,8 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
     if args.graph {
         return graph(args, &spec, &config, model, &backend);
     }
-    let mut said = |line: &str| note!("{line}");
-    let results = benchmark(&spec, &config, model, &backend.device, &mut said)?;
+    let mut report = |line: &str| note!("{line}");
+    let results = benchmark(&spec, &config, model, &backend.device, &mut report)?;
     out!(
         "{:>6} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10}",
         "batch",
@@ -170,7 +170,7 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
     )
 }
 
-/// The table of [`benchmark_graph`].
+/// Runs [`benchmark_graph`] and prints its results as a table.
 fn graph(
     args: &BenchmarkArgs,
     spec: &BenchmarkSpec,
@@ -178,8 +178,8 @@ fn graph(
     model: Option<MaskRcnn>,
     backend: &Selected,
 ) -> Result<()> {
-    let mut said = |line: &str| note!("{line}");
-    let results = benchmark_graph(spec, config, model, &backend.device, &mut said)?;
+    let mut report = |line: &str| note!("{line}");
+    let results = benchmark_graph(spec, config, model, &backend.device, &mut report)?;
     out!(
         "{:>6} {:>11} {:>17} {:>17} {:>7}",
         "batch",

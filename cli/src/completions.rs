@@ -25,8 +25,8 @@ pub fn run(args: &CompletionsArgs, mut program: Command) -> Result<()> {
     let (mut script, name) = (Vec::new(), program.get_name().to_string());
     generate(args.shell, &mut program, &name, &mut script);
     let script = String::from_utf8(script)?;
-    // clap_complete 4.6.11 gives a program with a dash in its name two names in the script for bash, so that no command is
-    // recognized.
+    // For a program with a dash in its name, the bash script of clap_complete 4.6.11 uses two different names, so that
+    // no command is recognized.
     let [wrong, right] = ["__subcmd__", "__"].map(|separator| name.replace('-', separator));
     terminal::raw(script.replace(&wrong, &right).trim_end());
     Ok(())

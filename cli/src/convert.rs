@@ -1,7 +1,7 @@
 //! `mrcnn-cli convert`.
 
 use crate::terminal::{note, out};
-use crate::weights::{FetchArgs, Needed};
+use crate::weights::{FetchArgs, RequiredPart};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use mrcnn_backends::{BackendKind, select};
@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ConvertArgs {
-    /// Weights: the name of a pretrained model (see `models`), torchvision .pth or .safetensors, Detectron2 .pkl or .pth, a TensorFlow checkpoint
-    /// (PREFIX or PREFIX.index), or ours
+    /// Weights: the name of a pretrained model (see `models`), torchvision .pth or .safetensors, Detectron2 .pkl or
+    /// .pth, a TensorFlow checkpoint (PREFIX or PREFIX.index), or a file of this program
     #[arg(value_name = "NAME|FILE")]
     input: PathBuf,
     #[command(flatten)]
@@ -38,13 +38,13 @@ pub struct ConvertArgs {
     /// Class names: a text file with one per line, or a COCO JSON file; by default COCO's if their number matches
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
-    /// In a file that has several models: what the names of the one to read begin with, e.g. ema_model.
+    /// In a file with several models, the prefix of the tensor names of the model to read, e.g. ema_model.
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
     /// Configuration of a Detectron2 model that is not in its model zoo: the config.yaml in its OUTPUT_DIR
     #[arg(long, value_name = "FILE")]
     detectron2_config: Option<PathBuf>,
-    /// Changes one setting of the result, e.g. --set model.norm_eps=0; may be repeated
+    /// Change one setting of the result, e.g. --set model.norm_eps=0; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
@@ -99,7 +99,9 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
     let prefix = args.prefix.clone();
     let theirs = args.detectron2_config.as_deref();
     let detectron2 = theirs.map(Detectron2Config::read).transpose()?;
-    let source = args.fetch.source(&args.input, Needed::Backbone, true)?;
+    let source = args
+        .fetch
+        .source(&args.input, RequiredPart::Backbone, true)?;
     let mut imported = source.import(&ImportOptions {
         classes,
         prefix,

@@ -14,7 +14,7 @@ pub struct DoctorArgs {
     /// Output format
     #[arg(long, value_enum, default_value = "table")]
     format: PrintFormat,
-    /// Deletes the CUDA kernels that earlier runs compiled and tuned, and ends
+    /// Delete the CUDA kernels that earlier runs compiled and tuned, then exit
     #[arg(long)]
     clear_kernels: bool,
 }

@@ -4,7 +4,7 @@ use crate::progress::bar;
 use crate::ranks::{RankArgs, together};
 use crate::shared::{Area, ModelArgs, check_dataset};
 use crate::terminal::{note, out};
-use crate::weights::{FetchArgs, Needed};
+use crate::weights::{FetchArgs, RequiredPart};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use indicatif::ProgressBar;
@@ -65,8 +65,8 @@ pub fn run(args: &EvalArgs) -> Result<u8> {
         && args.ranks.starts_workers()?
     {
         args.data.as_deref().map_or(Ok(()), check_dataset)?;
-        // Once, and with a progress bar, which the processes do not have.
-        args.fetch.source(weights, Needed::Detector, true)?;
+        // The download runs here, once and with a progress bar, which the workers do not have.
+        args.fetch.source(weights, RequiredPart::Detector, true)?;
         return args.ranks.supervise(None);
     }
     match (&args.weights, &args.results) {
@@ -108,13 +108,16 @@ fn evaluate_weights(
     backend: &Selected,
     comm: &dyn Communicator,
 ) -> Result<()> {
-    let lead = comm.rank() == 0;
+    let is_lead = comm.rank() == 0;
     args.data.as_deref().map_or(Ok(()), check_dataset)?;
     let config = args.model.config()?;
     let overrides = &args.model.overrides.set;
-    let precision = args.model.backend.precision(backend, lead)?;
+    let precision = args.model.backend.precision(backend, is_lead)?;
     let mut builder = Predictor::builder()
-        .weights(args.fetch.source(weights, Needed::Detector, lead)?)
+        .weights(
+            args.fetch
+                .source(weights, RequiredPart::Detector, is_lead)?,
+        )
         .overrides(overrides)
         .device(&backend.device)
         .precision(precision.precision());
@@ -136,14 +139,14 @@ fn evaluate_weights(
     let split = args.split.as_ref().unwrap_or(&data.val);
     let (mut dataset, problems) = open_split(&data, split)?;
     dataset.set_depth(predictor.config().image.depth);
-    let bar = match lead {
+    let bar = match is_lead {
         true => bar(
             dataset.samples.len(),
             "evaluating {bar:30} {pos}/{len} ETA {eta}",
         ),
         false => ProgressBar::hidden(),
     };
-    if lead {
+    if is_lead {
         summarized(&problems)
             .iter()
             .for_each(|line| note!("{line}"));
@@ -174,7 +177,7 @@ fn evaluate_weights(
         None => Vec::new(),
     };
     let shards = comm.all_gather_bytes(&serde_json::to_vec(&(found.len(), records))?)?;
-    if !lead {
+    if !is_lead {
         return Ok(());
     }
     let (mut images, mut records) = (0, Vec::new());

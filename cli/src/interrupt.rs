@@ -1,18 +1,23 @@
 //! Signals during training and prediction.
 //!
+//! In training:
+//!
 //! | signal | effect | exit status |
 //! |---|---|---|
 //! | SIGINT (Ctrl-C) | a checkpoint after the current step, then the end; a second one ends immediately | 130 |
 //! | SIGTERM (`kill`, a scheduler) | like SIGINT | 143 |
 //! | SIGHUP (the terminal closes) | like SIGINT, unless it is ignored (`nohup`) | 129 |
 //! | SIGUSR1 (Slurm's `--signal`) | a checkpoint after the current step, then the run continues | |
+//!
+//! `predict` writes the results of the images or frames that it has predicted and ends with exit status 1 (0 for a
+//! camera); a second signal ends it immediately.
 
 use crate::terminal::note;
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-/// What a training run does after Ctrl-C, see [`Requests::catch`].
+/// The work of a training run after Ctrl-C, for [`Requests::catch`].
 pub const SAVING: &str = "saving a checkpoint after this step";
 
 /// Requests of the signals so far.
@@ -27,8 +32,8 @@ struct Flags {
 }
 
 impl Requests {
-    /// Catches the signals of this process. The first one is answered on stderr with what the command finishes before it
-    /// ends, if that is given.
+    /// Catches the signals of this process. At the first one, `announce` is printed to stderr, if given: the work that
+    /// the command finishes before it ends.
     pub fn catch(announce: Option<&'static str>) -> Self {
         let requests = Self::default();
         if let Err(error) = system::catch(requests.clone(), announce) {
@@ -62,8 +67,8 @@ impl Requests {
     }
 }
 
-/// For a process that only waits for others: the signals to forward to them. SIGINT is caught but
-/// not forwarded: Ctrl-C reaches them directly, and a forwarded one would be their second.
+/// Catches the signals of a process that only waits for others, and returns those to forward to them. SIGINT is caught
+/// but not forwarded: Ctrl-C reaches the other processes directly, and a forwarded SIGINT would be their second.
 pub fn relayed() -> Result<impl FnMut() -> Option<i32>> {
     system::relayed().context("cannot catch signals")
 }
@@ -138,7 +143,7 @@ mod system {
     use super::{Requests, note};
     use std::io;
 
-    /// As a shell reports a program that Ctrl-C ended: 128 + 2.
+    /// Number of SIGINT: shells report a program that Ctrl-C ended with status 128 + 2.
     const INTERRUPT: i32 = 2;
 
     pub fn catch(requests: Requests, announce: Option<&'static str>) -> io::Result<()> {

@@ -27,11 +27,12 @@ mod weights;
 use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
 use mimalloc::MiMalloc;
-use mrcnn_backends::failure::{caught, message, wants_memory};
+use mrcnn_backends::failure::{caught, is_out_of_memory, message};
 use std::process::ExitCode;
 use terminal::{describe, note};
 
-/// A training step on the CPU allocates thousands of tensors: 6 % faster than glibc's allocator.
+/// A training step on the CPU allocates thousands of tensors; with mimalloc it is 6 % faster than with glibc's
+/// allocator.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
@@ -87,7 +88,7 @@ fn ended(code: i32, failure: Option<anyhow::Error>) -> ExitCode {
 fn quiet_devices() {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !message(panic.payload()).is_some_and(wants_memory) {
+        if !message(panic.payload()).is_some_and(is_out_of_memory) {
             hook(panic);
         }
     }));

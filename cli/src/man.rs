@@ -31,7 +31,7 @@ pub fn run(_: &ManArgs, mut program: Command) -> Result<()> {
     }
     let text = text.replace("H EXTRA\nExamples:\n", "H EXAMPLES\n");
     let text = text.replace("S EXTRA\nExamples:\n", "S EXAMPLES\n");
-    // Each part begins with it.
+    // Every rendered part begins with this definition; one is kept.
     let text = text.replace(APOSTROPHE, "");
     terminal::raw(&format!("{APOSTROPHE}{}", text.trim_end()));
     Ok(())

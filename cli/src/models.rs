@@ -8,13 +8,13 @@ use mrcnn_core::pretrained::{FetchOptions, PretrainedModel, cached_path, find, m
 
 #[derive(Debug, Subcommand)]
 pub enum ModelsCommand {
-    /// Download models into the cache, unless they are there
+    /// Download models into the cache, unless they are there already
     Fetch {
         /// Names of models
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
-    /// Print the path of a model's file in the cache, or where it belongs
+    /// Print the path of a model's file in the cache, whether or not the file exists
     Path {
         /// Name of a model
         #[arg(value_name = "NAME")]
@@ -66,7 +66,7 @@ fn list(options: &FetchOptions) -> Result<()> {
         "mask AP",
         "size",
         "cached",
-        "licence of the weights"
+        "license of the weights"
     );
     for model in models()? {
         let ap = |value: Option<f64>| value.map_or("-".into(), |ap| format!("{ap:.1}"));

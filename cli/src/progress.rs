@@ -17,7 +17,7 @@ const LINE_PERIOD: Duration = Duration::from_secs(60);
 pub struct Progress {
     bar: ProgressBar,
     eval: Option<ProgressBar>,
-    lead: bool,
+    is_lead: bool,
     steps: usize,
     started: Instant,
     /// The first step of this process: runs may be resumed.
@@ -36,9 +36,9 @@ pub struct Progress {
 
 impl Progress {
     /// A bar over `steps`; with several ranks only the first one shows it. Signals end the run after saving.
-    pub fn new(steps: usize, lead: bool, requests: Requests) -> Self {
+    pub fn new(steps: usize, is_lead: bool, requests: Requests) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        let bar = match lead {
+        let bar = match is_lead {
             true => bar(steps, "{bar:30} {pos}/{len} {msg} ETA {eta}"),
             false => ProgressBar::hidden(),
         };
@@ -46,7 +46,7 @@ impl Progress {
         Self {
             bar,
             eval: None,
-            lead,
+            is_lead,
             steps,
             started,
             first: None,
@@ -70,7 +70,7 @@ pub fn bar(length: usize, template: &str) -> ProgressBar {
 
 impl Observer for Progress {
     fn on_plan(&mut self, plan: &MemoryPlan, warning: Option<&str>) {
-        if !self.lead {
+        if !self.is_lead {
             return;
         }
         note!("{plan}");
@@ -80,7 +80,7 @@ impl Observer for Progress {
     }
 
     fn on_step(&mut self, report: &StepReport) {
-        if let (true, Some(scale)) = (report.skipped && self.lead, report.loss_scale) {
+        if let (true, Some(scale)) = (report.skipped && self.is_lead, report.loss_scale) {
             let step = report.step;
             let line = format!("step {step}: overflow with a loss scale of {scale}, skipped");
             self.bar.suspend(|| note!("{line}"));
@@ -104,7 +104,7 @@ impl Observer for Progress {
             report.learning_rate, self.rate
         );
         let is_due = report.step.is_multiple_of(self.line_every) || Instant::now() >= self.line_due;
-        if self.lead && is_due {
+        if self.is_lead && is_due {
             self.line_due = Instant::now() + LINE_PERIOD;
             // In a resumed run, only the steps of this process count.
             let spent = self.started.elapsed().as_secs_f64();
@@ -122,7 +122,7 @@ impl Observer for Progress {
     }
 
     fn on_left_out(&mut self, image: &LeftOutImage, count: usize) {
-        if !self.lead {
+        if !self.is_lead {
             return;
         }
         let LeftOutImage {
@@ -136,7 +136,7 @@ impl Observer for Progress {
     }
 
     fn on_eval_progress(&mut self, done: usize, all: usize) {
-        if !self.lead {
+        if !self.is_lead {
             return;
         }
         let eval = self
@@ -146,7 +146,7 @@ impl Observer for Progress {
     }
 
     fn on_eval(&mut self, step: usize, metrics: &Metrics) {
-        if !self.lead {
+        if !self.is_lead {
             return;
         }
         if let Some(eval) = self.eval.take() {
@@ -165,7 +165,7 @@ impl Observer for Progress {
     }
 
     fn on_early_stop(&mut self, step: usize, evaluations: usize) {
-        if !self.lead {
+        if !self.is_lead {
             return;
         }
         let line =
@@ -176,7 +176,7 @@ impl Observer for Progress {
 
     fn should_save(&mut self) -> bool {
         let save = self.requests.take_save();
-        if save && self.lead {
+        if save && self.is_lead {
             self.bar
                 .suspend(|| note!("saving a checkpoint because of SIGUSR1"));
         }

@@ -41,7 +41,7 @@ pub fn run(args: &QuickstartArgs) -> Result<u8> {
     let mut config = Config::preset("quickstart")?;
     config.data.dir = data.clone();
     config.train.seed = args.seed;
-    // They were just rendered.
+    // The images were just rendered.
     config.data.check_images = false;
     let mut overrides: Vec<String> = args.backend.precision_override().into_iter().collect();
     overrides.extend(args.overrides.set.iter().cloned());
@@ -65,7 +65,7 @@ pub fn run(args: &QuickstartArgs) -> Result<u8> {
 
     let steps = trainer.config.train.steps;
     let unseen = trainer.val.samples.len();
-    note!("2/3 training {steps} steps, evaluated on {unseen} unseen images");
+    note!("2/3 training {steps} steps, evaluated on {unseen} validation images");
     let requests = Requests::catch(Some(SAVING));
     let mut progress = Progress::new(steps, true, requests.clone());
     let after = match trainer.run(trainer.new_model(), &mut progress)? {
@@ -106,10 +106,10 @@ fn shown(metrics: &Metrics) -> String {
     format!("box AP {bbox:.3}, mask AP {mask:.3}")
 }
 
-/// Number of images on the sheet.
+/// Number of validation images on the sheet.
 const ROWS: usize = 4;
 
-/// Ground truth and prediction of the first validation images on one sheet.
+/// Draws ground truth and predictions of the first validation images on one sheet.
 fn draw(predictor: &Predictor, trainer: &Trainer, path: &Path) -> Result<()> {
     let mut rows = Vec::new();
     for sample in trainer.val.samples.iter().take(ROWS) {

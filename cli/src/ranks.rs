@@ -38,7 +38,7 @@ impl RankArgs {
         };
         let launch = Launch::detect()?;
         if launch.is_launched() && launch.world_size != usize::from(gpus) {
-            // A worker of `--gpus`, unless another launcher started this process.
+            // A worker of `--gpus` has this world size, so another launcher started this process.
             bail!(
                 "--gpus {gpus}, and {} processes were started by a launcher: leave --gpus out",
                 launch.world_size
@@ -50,7 +50,7 @@ impl RankArgs {
     /// Starts and watches the processes of `--gpus`, and returns their exit status. Their logs go to `ranks/` in
     /// the run folder, if there is one.
     pub fn supervise(&self, run: Option<&Path>) -> Result<u8> {
-        // They save and end, and this process waits for them.
+        // On a signal the workers save and end, and this process waits for them.
         let mut signals = relayed()?;
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         let count = self.gpus.unwrap_or(1).into();
@@ -76,11 +76,11 @@ impl RankArgs {
             (Some(_), kind) => bail!("--gpus is for CUDA GPUs; with --backend {kind} use mpirun"),
             (None, kind) => kind,
         };
-        let lead = launch.rank == 0;
-        let selected = backend.select_as(kind, launch.local_rank, lead)?;
+        let is_lead = launch.rank == 0;
+        let selected = backend.select_as(kind, launch.local_rank, is_lead)?;
         let limit = Duration::from_secs(self.comm_timeout);
         let comm = connect(&launch, selected.kind, limit)?;
-        if lead && !comm.is_alone() {
+        if is_lead && !comm.is_alone() {
             note!("{} ranks over {}", comm.world_size(), comm.name());
         }
         Ok((selected, comm))

@@ -79,7 +79,7 @@ pub fn print_precision(precision: Resolved) {
 
 #[derive(Debug, Args)]
 pub struct OverrideArgs {
-    /// Changes one setting, e.g. --set train.steps=500; may be repeated
+    /// Change one setting, e.g. --set train.steps=500; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }
@@ -142,7 +142,7 @@ impl From<Area> for AreaProtocol {
     }
 }
 
-/// A file, a preset if no such file exists, or the defaults.
+/// Loads a configuration file, a preset if no such file exists, or the defaults without a name.
 pub fn load_config(name: Option<&str>) -> Result<Config> {
     let Some(name) = name else {
         return Ok(Config::default());
@@ -154,7 +154,7 @@ pub fn load_config(name: Option<&str>) -> Result<Config> {
     }
 }
 
-/// Whether a dataset is there. Its contents are checked later, after the weights, which may be a long download.
+/// Checks that a dataset exists. Its contents are checked after the weights are loaded, which may be a long download.
 pub fn check_dataset(dir: &Path) -> Result<()> {
     ensure!(
         dir.exists(),

@@ -10,7 +10,7 @@ use crate::progress::Progress;
 use crate::ranks::{reserved_folder, together};
 use crate::shared::print_precision;
 use crate::terminal::{self, note, out};
-use crate::weights::Needed;
+use crate::weights::RequiredPart;
 use anyhow::Result;
 use mrcnn_backends::Selected;
 use mrcnn_backends::comm::Communicator;
@@ -42,9 +42,9 @@ fn supervise(args: &TrainArgs) -> Result<u8> {
             let base = args.base()?;
             let named = args.initial_weights(&base)?;
             args.check_data(&base, named.as_deref())?;
-            // Once, and with a progress bar, which the processes do not have.
+            // The download runs here, once and with a progress bar, which the workers do not have.
             if let Some(named) = &named {
-                args.fetch.source(named, Needed::Backbone, true)?;
+                args.fetch.source(named, RequiredPart::Backbone, true)?;
             }
             RunFolder::reserve(&args.out)?.path().to_path_buf()
         }
@@ -53,14 +53,14 @@ fn supervise(args: &TrainArgs) -> Result<u8> {
 }
 
 fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> Result<u8> {
-    let lead = comm.rank() == 0;
+    let is_lead = comm.rank() == 0;
     let base = args.base()?;
     let named = args.initial_weights(&base)?;
     args.check_data(&base, named.as_deref())?;
     let start = match &named {
         Some(named) => Some(
             args.fetch
-                .source(named, Needed::Backbone, lead)?
+                .source(named, RequiredPart::Backbone, is_lead)?
                 .read(None)?,
         ),
         None => None,
@@ -70,7 +70,7 @@ fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> R
     for difference in start
         .iter()
         .flat_map(|(start, _)| config.differences(&start.config))
-        .filter(|_| lead)
+        .filter(|_| is_lead)
     {
         note!("warning: {difference}");
     }
@@ -81,14 +81,14 @@ fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> R
         builder = builder.fine_tuning(args.overrides());
     }
     let (trainer, problems) = builder.area(protocol).comm(comm).build()?;
-    if lead {
+    if is_lead {
         terminal::log_to(&trainer.folder.log());
     }
     warn(summarized(&problems).into_iter());
     let model = match start {
         Some((start, path)) => {
             let transfer = trainer.model_of(start, &path)?;
-            if lead {
+            if is_lead {
                 match named.filter(|named| *named != path) {
                     Some(named) => {
                         note!("initial weights: {} ({})", named.display(), path.display())
@@ -102,8 +102,8 @@ fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> R
         None => trainer.new_model(),
     };
     announce(&trainer);
-    let requests = Requests::catch(lead.then_some(SAVING));
-    let mut progress = Progress::new(trainer.config.train.steps, lead, requests.clone());
+    let requests = Requests::catch(is_lead.then_some(SAVING));
+    let mut progress = Progress::new(trainer.config.train.steps, is_lead, requests.clone());
     let outcome = trainer.run(model, &mut progress)?;
     Ok(report(&trainer, outcome, &requests))
 }
@@ -114,27 +114,27 @@ fn resume(
     backend: &Selected,
     comm: Arc<dyn Communicator>,
 ) -> Result<u8> {
-    let lead = comm.rank() == 0;
+    let is_lead = comm.rank() == 0;
     let (overrides, protocol) = (args.overrides(), args.area.into());
     let builder = Trainer::builder(Config::default())
         .folder(folder)
         .device(&backend.device);
-    let (trainer, saved, said) = builder.area(protocol).comm(comm).resume(&overrides)?;
-    if lead {
+    let (trainer, saved, warnings) = builder.area(protocol).comm(comm).resume(&overrides)?;
+    if is_lead {
         terminal::log_to(&trainer.folder.log());
     }
-    warn(said.into_iter());
+    warn(warnings.into_iter());
     announce(&trainer);
-    if lead {
+    if is_lead {
         note!("resuming from {}", saved.folder.display());
     }
-    let requests = Requests::catch(lead.then_some(SAVING));
-    let mut progress = Progress::new(trainer.config.train.steps, lead, requests.clone());
+    let requests = Requests::catch(is_lead.then_some(SAVING));
+    let mut progress = Progress::new(trainer.config.train.steps, is_lead, requests.clone());
     let outcome = trainer.run_from(saved, &mut progress)?;
     Ok(report(&trainer, outcome, &requests))
 }
 
-/// Prints what weights of another training are not used for.
+/// Prints the classes and tensors that do not get their values from the initial weights.
 fn describe(transfer: &Transfer) {
     let some = |names: &[String]| match names {
         [] => "none".into(),
@@ -219,7 +219,7 @@ fn report(trainer: &Trainer, outcome: Outcome, requests: &Requests) -> u8 {
     code
 }
 
-/// Prints what was left out of a dataset, or is suspicious.
+/// Prints the first ten problems of a dataset: samples that were left out, and warnings.
 fn warn(lines: impl ExactSizeIterator<Item = String>) {
     const SHOWN: usize = 10;
     let more = lines.len().saturating_sub(SHOWN);

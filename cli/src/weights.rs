@@ -13,9 +13,9 @@ use mrcnn_core::pretrained::{FetchOptions, Located, locate};
 use mrcnn_core::weights::WeightsSource;
 use std::path::Path;
 
-/// What the weights must have.
+/// Parts that the weights must contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Needed {
+pub enum RequiredPart {
     /// Detection heads.
     Detector,
     /// A backbone at least.
@@ -39,24 +39,24 @@ impl FetchArgs {
         false
     }
 
-    /// The weights that `value` names: a file, or a pretrained model, which is downloaded unless it is in the cache. Only
-    /// the process that is to `print` shows the progress.
+    /// Locates the weights that `value` names: a file, or a pretrained model, which is downloaded unless it is in the
+    /// cache. The progress is shown if `print`.
     pub fn source(
         &self,
         value: &Path,
-        needed: Needed,
+        needed: RequiredPart,
         print: bool,
     ) -> Result<WeightsSource<'static>> {
         #[cfg(feature = "download")]
         if let Located::Model(model) = locate(value)? {
-            if needed == Needed::Detector {
+            if needed == RequiredPart::Detector {
                 model.check_detector()?;
             }
             let mut options = FetchOptions::from_env()?;
             options.offline |= self.offline;
             return Ok(fetch_shown(&model, &options, print)?.into());
         }
-        // A file has what it has, and there is no progress.
+        // The parts of a file are checked when it is read, and there is no download.
         let _ = (needed, print);
         Ok(value.to_path_buf().into())
     }

@@ -18,14 +18,14 @@ struct Discs {
 const SIZE: (u32, u32) = (96, 80);
 
 impl Discs {
-    /// Label, centre and radius of the disc of an image.
+    /// Label, center and radius of the disc of an image.
     fn disc(&self, index: usize) -> (usize, [f64; 3]) {
         let random = Stream::named(self.split, index as u64);
         let radius = 8.0 + 16.0 * random.uniform(0);
-        let centre = |side: u32, random| radius + (f64::from(side) - 2.0 * radius) * random;
+        let center = |side: u32, random| radius + (f64::from(side) - 2.0 * radius) * random;
         let (x, y) = (
-            centre(SIZE.0, random.uniform(1)),
-            centre(SIZE.1, random.uniform(2)),
+            center(SIZE.0, random.uniform(1)),
+            center(SIZE.1, random.uniform(2)),
         );
         (1 + index % 2, [x, y, radius])
     }
@@ -71,11 +71,11 @@ impl DatasetSource for Discs {
 
     fn image(&self, index: usize) -> Result<RgbImage, SourceError> {
         let (label, disc) = self.disc(index);
-        let colour = [[40, 60, 90], [240, 220, 200]][label - 1];
+        let color = [[40, 60, 90], [240, 220, 200]][label - 1];
         Ok(RgbImage::from_fn(SIZE.0, SIZE.1, |column, row| {
             let noise = ((column * 31 + row * 17 + index as u32 * 7) % 23) as u8;
             match Self::is_inside(disc, column, row) {
-                true => colour.into(),
+                true => color.into(),
                 false => [128 + noise; 3].into(),
             }
         }))

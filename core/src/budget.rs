@@ -1,8 +1,8 @@
 //! Limits on the memory and time that a parser may use for an untrusted file.
 //!
 //! Every parser of such files charges what it copies and allocates beyond the file itself to a [`Budget`], and
-//! refuses the file when nothing is left: a small file can otherwise ask for all memory there is, by copying one
-//! long text many times, by nesting, or by declaring sizes.
+//! rejects the file when the budget is spent. Otherwise a small file could exhaust the memory with many copies of one
+//! long text, with nesting, or with declared sizes.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ pub struct Budget {
     limits: (u64, u64),
 }
 
-/// A file asks for more memory or time than its size justifies.
+/// A file needs more memory or time than its size justifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum OverBudget {
     /// Memory, in bytes.
@@ -54,8 +54,8 @@ impl Budget {
         Self::new(bytes, work)
     }
 
-    /// The budget of the masks of an annotation file of `length` bytes: 64 times its size and 256 MB in memory, because run
-    /// lengths are longer than polygons; and outlines of 256 pixels per byte with 256 million more.
+    /// The budget of the masks of an annotation file of `length` bytes: 64 times its size and 256 MB in memory, because
+    /// run lengths are longer than polygons, and outlines of 256 pixels per byte with 256 million more.
     pub fn for_masks(length: u64) -> Self {
         let bytes = length.saturating_mul(64).saturating_add(256 << 20);
         let work = length.saturating_mul(256).saturating_add(256_000_000);
@@ -77,7 +77,7 @@ impl Budget {
         spend(&self.work, count).ok_or(OverBudget::Work(self.limits.1))
     }
 
-    /// Returns memory that was charged and has been freed.
+    /// Adds charged memory that has been freed back to the budget.
     pub fn release(&self, count: usize) {
         self.bytes.fetch_add(count as u64, Ordering::Relaxed);
     }
@@ -98,7 +98,7 @@ pub fn check_depth(depth: usize) -> Result<(), OverBudget> {
     }
 }
 
-/// A file's own text for an error message: truncated to 200 characters, control characters escaped.
+/// Excerpt of a file's text for an error message: truncated to 200 characters, control characters escaped.
 pub fn excerpt(text: &str) -> Cow<'_, str> {
     let is_plain = text.len() <= SHOWN && !text.chars().any(char::is_control);
     if is_plain {

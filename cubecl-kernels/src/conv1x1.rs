@@ -1,11 +1,11 @@
 //! 1x1 convolution as a matrix product, where that of Burn is slow or wrong.
 //!
-//! Burn's autotune finds that a matrix product is the fastest 1x1 convolution. A browser cannot autotune, and there Burn uses
-//! its direct kernel.
+//! Burn's autotune finds that a matrix product is the fastest 1x1 convolution. A browser cannot autotune, and there
+//! Burn uses its direct kernel.
 //!
-//! On GPUs, the gradient of the weights is wrong in Burn 0.22.1 if the input is channels-last and the gradient of the output
-//! is a slice of a larger tensor, as for the levels of the RPN: it reads the slices of other levels. The gradients of a matrix
-//! product are correct.
+//! On GPUs, the gradient of the weights is wrong in Burn 0.22.1 if the input is channels-last and the gradient of the
+//! output is a slice of a larger tensor, as for the levels of the RPN: it reads the slices of other levels. The
+//! gradients of a matrix product are correct.
 //!
 //! Burn's direct kernel accumulates f16 in f16 and may be the fastest; its matrix products accumulate in f32.
 
@@ -14,7 +14,8 @@ use burn::tensor::{DType, Slice, Tensor};
 /// Whether Burn cannot autotune on this target.
 const UNTUNED: bool = cfg!(target_family = "wasm");
 
-/// 1x1 convolution as a product of pixels by channels with the weights, on devices where it is preferred; `None` elsewhere.
+/// 1x1 convolution as a product of pixels by channels with the weights, on devices where it is preferred; `None`
+/// elsewhere.
 ///
 /// `x [n, c, h, w]` and `weight [o, c, 1, 1]`, of one dtype -> `[n, o, h', w']`, channels-last in memory, where `h'` is
 /// `ceil(h / stride)`.

@@ -23,15 +23,15 @@ const SMALLEST: usize = 256 << 10;
 
 /// Returns the memory in the pool to the allocator.
 ///
-/// Results of CPU operators keep theirs. Call it in a program that continues after its work on
-/// images or training.
+/// Tensors that are still in use keep their memory. Call this function in a program that continues after inference
+/// or training.
 pub fn release_cpu_memory() {
     let waiting = std::mem::take(&mut pool().waiting);
     pool().waiting_bytes = 0;
     drop(waiting);
 }
 
-/// A tensor all of whose values `compute` writes.
+/// A tensor of `shape`; `compute` must write all of its values.
 pub(crate) fn write<const D: usize>(shape: [usize; D], compute: impl FnOnce(Output)) -> FlexTensor {
     // On 32 bits a product that wraps around would give a block that is too small.
     let len = shape
@@ -44,7 +44,8 @@ pub(crate) fn write<const D: usize>(shape: [usize; D], compute: impl FnOnce(Outp
     unsafe { values.into_tensor(shape) }
 }
 
-/// Contiguous over its whole storage, and not shared if it was not before: it can be written in place.
+/// The tensor, contiguous over its whole storage; copied only if it is not. If nothing else refers to the tensor, the
+/// result can be written in place.
 pub(crate) fn contiguous(tensor: FlexTensor) -> FlexTensor {
     let whole = tensor.is_contiguous()
         && tensor.layout().start_offset() == 0
@@ -92,7 +93,7 @@ impl Uninit {
     }
 }
 
-/// Ends like an allocation that fails: the browser demo reports `capacity overflow` as out of memory.
+/// Panics with the message of a failed allocation: the browser demo reports `capacity overflow` as out of memory.
 fn too_large(size: &dyn std::fmt::Debug) -> ! {
     panic!("capacity overflow: a tensor of {size:?} does not fit into the address space")
 }

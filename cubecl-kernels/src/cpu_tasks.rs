@@ -10,8 +10,8 @@ const SMALL: usize = 128 << 10;
 ///
 /// * `operations` - multiply-adds of all tasks, or values that they read or write.
 ///
-/// The loops of `work` are compiled for the vectors of the CPU that runs them, not only for those that every CPU has.
-/// They give the same bits with each.
+/// The loops of `work` are compiled for the vector instructions of the CPU that runs them, not only for those that
+/// every CPU has. Their results are bit-equal with all of them.
 pub(crate) fn for_each_task(tasks: usize, operations: usize, work: impl Fn(usize) + Sync + Send) {
     let work = |task| Arch::new().dispatch(|| work(task));
     if tasks <= 1 || operations < SMALL {

@@ -27,7 +27,8 @@ pub(crate) fn dense(tensor: CubeTensor) -> CubeTensor {
     into_contiguous(tensor)
 }
 
-/// `[n, c, h, w]` -> dense `[n, h, w, c]`. Convolutions leave their output so, unless its rows are padded.
+/// `[n, c, h, w]` -> dense `[n, h, w, c]`. The output of convolutions has this layout already, unless its rows are
+/// padded.
 pub(crate) fn channels_last(tensor: CubeTensor) -> CubeTensor {
     dense(permute_nchw_to_nhwc(tensor))
 }

@@ -1,6 +1,7 @@
 //! The detection operators that Burn lacks: multi-level RoIAlign with its gradient, box decoding,
-//! non-maximum suppression, top-k selection, matching, sampling, mask targets and pasting; and
-//! convolutions for cases in which Burn's are slow or wrong.
+//! non-maximum suppression, top-k selection, matching, sampling, mask targets and pasting. Also
+//! convolutions, group norm, max pool, feature-pyramid sums, the gradient norm and optimizer updates, for
+//! cases in which Burn's operations are slow or wrong.
 //!
 //! Operators on tensors run on every backend with static shapes: selected boxes are in fixed
 //! slots, and a slot with a score of minus infinity is padding. [`top_k`], [`nms`], [`batched_nms`] and

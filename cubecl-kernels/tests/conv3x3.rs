@@ -163,7 +163,7 @@ fn assert_equal(case: &Case, got: &Results, want: &Results) {
 fn assert_within_rounding(case: &Case, got: &Results, want: &Results) {
     for (i, terms) in case.terms().into_iter().enumerate() {
         // A term is at most 1, so rounding changes a partial sum of `terms` terms by at most half of
-        // `terms * EPSILON`; that all of them round in one direction does not happen.
+        // `terms * EPSILON`; the roundings do not all have the same direction.
         let bound = terms as f32 * f32::EPSILON;
         for (got, want) in got[i].iter().zip(&want[i]) {
             let name = NAMES[i];
@@ -297,10 +297,10 @@ fn two_runs_agree_to_the_bit() {
     }
 }
 
-/// Whole numbers up to 2048, and even ones to 4096, are exact in f16, so results do not change. Sums
-/// would: in f16, 2048 plus 1 is 2048.
+/// Whole numbers up to 2048, and even ones up to 4096, are exact in f16, so f16 results equal f32 results. With sums in
+/// f16 they would differ: there, 2048 plus 1 is 2048.
 #[test]
-fn halves_are_summed_in_full() {
+fn f16_and_bf16_are_summed_in_f32() {
     let Some(adapter) = adapter::adapter() else {
         return;
     };

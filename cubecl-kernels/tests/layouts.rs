@@ -146,7 +146,7 @@ fn matching_and_sampling() {
     });
 }
 
-/// References, ground truth and features that images share, as one tensor expanded.
+/// Deltas, references, scores and ground truth that images share, as one expanded tensor.
 #[test]
 fn expanded_inputs() {
     let random = &mut Random(5);
@@ -329,7 +329,7 @@ fn convolution_and_its_gradients() {
             let grad = layout.float(&grad, output, device);
             let found = conv3x3(x.clone(), weight.clone(), Some(bias.clone()), stride, relu);
             let gradients = (found.clone() * grad).sum().backward();
-            // Adding zero makes one zero of both.
+            // Adding zero turns -0 into +0.
             let gradient = |found: Option<Vec<f32>>| -> Vec<u32> {
                 let found = found.expect("a gradient");
                 found.into_iter().map(|v| (v + 0.0).to_bits()).collect()
@@ -346,7 +346,8 @@ fn convolution_and_its_gradients() {
     }
 }
 
-/// Whole numbers, whose sums are exact, so that the gradients of dense inputs can be compared with those of Burn's operations.
+/// Whole numbers, whose sums are exact, so that the gradients of dense inputs can be compared with those of Burn's
+/// operations.
 #[test]
 fn epilogue_and_its_gradients() {
     let random = &mut Random(9);
@@ -375,7 +376,7 @@ fn epilogue_and_its_gradients() {
             };
             let grad = layout.float(&grad, shape, device);
             let gradients = (found.clone() * grad).sum().backward();
-            // Adding zero makes one zero of both.
+            // Adding zero turns -0 into +0.
             let floats = |data: TensorData| -> Vec<u32> {
                 data.iter::<f32>().map(|v| (v + 0.0).to_bits()).collect()
             };

@@ -1,7 +1,7 @@
 //! Matching and sampling scores on the wgpu adapter, bit-equal to the CPU.
 //!
-//! Corners are integers, so that areas are exact and an IoU is rounded once, in its division. Both sides must then give the
-//! same matches, including equal IoUs.
+//! Corners are integers, so that areas are exact and an IoU is rounded once, in its division. Both sides must then give
+//! the same matches, including equal IoUs.
 
 mod adapter;
 mod random;
@@ -97,7 +97,7 @@ fn the_adapter_equals_the_cpu() {
         for thresholds in &THRESHOLDS {
             let found = matches(&batch, thresholds, &adapter.device);
             let wanted = matches(&batch, thresholds, &Device::flex());
-            assert!(found == wanted, "{n} batch, {total} boxes, {slots} slots");
+            assert!(found == wanted, "{n} images, {total} boxes, {slots} slots");
             for found in found {
                 match found {
                     IGNORED => kinds[2] += 1,

@@ -41,11 +41,11 @@ fn boxes(random: &mut Random, count: usize) -> Vec<[f32; 4]> {
 
 /// Decreasing scores, the first sometimes infinite, with empty slots between and after them.
 fn scores(random: &mut Random, count: usize) -> Vec<f32> {
-    let filled = random.below(count + 1);
-    let filled = if random.below(2) == 0 { count } else { filled };
+    let valid = random.below(count + 1);
+    let valid = if random.below(2) == 0 { count } else { valid };
     (0..count)
         .map(|slot| match random.below(10) {
-            _ if slot >= filled => f32::NEG_INFINITY,
+            _ if slot >= valid => f32::NEG_INFINITY,
             0 => random.pick(&[f32::NEG_INFINITY, f32::NAN]),
             1 if slot == 0 => f32::INFINITY,
             _ => (count - slot) as f32 / 3.0,
@@ -55,14 +55,14 @@ fn scores(random: &mut Random, count: usize) -> Vec<f32> {
 
 /// The scores of the boxes that [`nms`] keeps.
 fn expected(boxes: &[[f32; 4]], scores: &[f32], threshold: f64) -> Vec<f32> {
-    let filled: Vec<usize> = (0..scores.len())
+    let valid: Vec<usize> = (0..scores.len())
         .filter(|&slot| scores[slot] > f32::NEG_INFINITY)
         .collect();
-    let filled_boxes: Vec<[f32; 4]> = filled.iter().map(|&slot| boxes[slot]).collect();
-    let filled_scores: Vec<f32> = filled.iter().map(|&slot| scores[slot]).collect();
+    let valid_boxes: Vec<[f32; 4]> = valid.iter().map(|&slot| boxes[slot]).collect();
+    let valid_scores: Vec<f32> = valid.iter().map(|&slot| scores[slot]).collect();
     let mut kept = vec![f32::NEG_INFINITY; scores.len()];
-    for survivor in nms(&filled_boxes, &filled_scores, threshold) {
-        kept[filled[survivor]] = filled_scores[survivor];
+    for survivor in nms(&valid_boxes, &valid_scores, threshold) {
+        kept[valid[survivor]] = valid_scores[survivor];
     }
     kept
 }

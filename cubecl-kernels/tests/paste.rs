@@ -85,8 +85,8 @@ fn pasted(
     bits
 }
 
-/// Number of pixels whose bits differ from the float version, except by rounding.
-fn check(place: &Place, side: usize, mask: &[f32], bits: &[u32], who: &str) {
+/// Asserts that the bits are those of the float version, except where rounding or a NaN nearby may change them.
+fn check(place: &Place, side: usize, mask: &[f32], bits: &[u32], name: &str) {
     let Place {
         width,
         height,
@@ -95,7 +95,7 @@ fn check(place: &Place, side: usize, mask: &[f32], bits: &[u32], who: &str) {
     let wanted = paste_mask(mask, side, bbox, width, height);
     let words = wanted.height.div_ceil(32);
     let near_nan = near_nan(place, side, mask);
-    assert_eq!(bits.len(), wanted.width * words, "{who}: {bbox:?}");
+    assert_eq!(bits.len(), wanted.width * words, "{name}: {bbox:?}");
     for (pixel, &probability) in wanted.probabilities.iter().enumerate() {
         let (row, column) = (pixel / wanted.width, pixel % wanted.width);
         let bit = bits[column * words + row / 32] >> (row % 32) & 1 == 1;
@@ -103,8 +103,8 @@ fn check(place: &Place, side: usize, mask: &[f32], bits: &[u32], who: &str) {
             bit == (probability > THRESHOLD)
                 || (probability - THRESHOLD).abs() < NEAR
                 || near_nan[pixel],
-            "{who}: {bit} for {probability} at row {row}, column {column} of {bbox:?} in \
-             {width}x{height}, {side} cells a side"
+            "{name}: {bit} for {probability} at row {row}, column {column} of {bbox:?} in \
+             {width}x{height}, {side} cells per side"
         );
     }
     // Rows after the last one are not pixels.
@@ -115,7 +115,7 @@ fn check(place: &Place, side: usize, mask: &[f32], bits: &[u32], who: &str) {
 }
 
 /// The pixels within a cell of a NaN. CUDA's fused multiply-add moves a position by one rounding:
-/// beyond an integer it reads the neighbouring cell, whose weight of zero turns NaN into NaN.
+/// beyond an integer it reads the neighboring cell, whose weight of zero turns NaN into NaN.
 fn near_nan(place: &Place, side: usize, mask: &[f32]) -> Vec<bool> {
     let is_nan = |row: usize, column: usize| mask[row * side + column].is_nan();
     let near = |cell: usize| {

@@ -15,8 +15,8 @@ use random::Random;
 /// Tolerance for sums of weighted values up to 1 in another order.
 const SUMMED: f32 = 2e-6;
 
-/// Tolerance for sample positions, which are rounded three times at the magnitude of the farthest corner, with a slope of the
-/// features of at most 2 per cell on each of two axes.
+/// Tolerance for sample positions, which are rounded three times at the magnitude of the farthest corner, with a slope
+/// of the features of at most 2 per cell on each of two axes.
 fn placed(reach: f32) -> f32 {
     3.0 * 2.0 * 2.0 * reach * 2.0f32.powi(-24)
 }

@@ -106,8 +106,8 @@ fn ten_thousand_random_segments() {
     random::cases("top-k", 8, |random, round| {
         let k = [2048, 1, 777, 2, 17, 100, 256, 300][round % 8];
         let mut counts: Vec<usize> = [0, 1, 255, 256, 257].repeat(10);
-        let share = if k > 512 { 60 } else { 550 };
-        counts.extend((0..share).map(|_| random.below(700)));
+        let segment_count = if k > 512 { 60 } else { 550 };
+        counts.extend((0..segment_count).map(|_| random.below(700)));
         counts.extend((round % 4 == 0).then_some(65_536));
         let rows = if k > 512 { 2 } else { 3 };
         let mut rows_scores = vec![Vec::new(); rows];

@@ -1,4 +1,4 @@
-"""Compares `mrcnn-cli` with torchvision: detections of R50-FPN or its v2, one training step, weights out. With
+"""Compares `mrcnn-cli` with torchvision: detections of R50-FPN or its v2, one training step, exported weights. With
 `--model detectron2_r50|detectron2_x101`, compares detections of a Detectron2 file with those of Detectron2's network.
 
     pip install torch torchvision safetensors

@@ -116,7 +116,7 @@ class Backbone(nn.Module):
 
 
 class Anchors(nn.Module):
-    """Not rounded, and spaced by the stride of their level."""
+    """Anchors that are not rounded and are spaced by the stride of their level."""
 
     def __init__(self):
         super().__init__()
@@ -283,7 +283,7 @@ def model(name, seed):
 
 
 def save(network, path):
-    """As the files of the model zoo, which were written with a numpy before 2."""
+    """Writes a file like those of the model zoo, which were written with a numpy before 2."""
     arrays = {name: value.numpy() for name, value in network.state_dict().items()}
     contents = {"model": arrays, "__author__": "Detectron2 Model Zoo", "matching_heuristics": True}
     written = pickle.dumps(contents, protocol=3)

@@ -147,14 +147,14 @@ def main():
     results = json.loads((folder / "detections.json").read_text())
     images = [image["id"] for image in json.loads((folder / "images.json").read_text()) if "error" not in image]
     by_image = [[result for result in results if result["image_id"] == image] for image in images]
-    for name, told in [
+    for name, summary in [
         ("pycocotools", coco(folder, results)),
         ("labelme", labelme(folder, by_image)),
         ("YOLO-seg", yolo(folder, by_image)),
         ("csv", table(folder, results)),
         ("PIL", rasters(folder, by_image)),
     ]:
-        print(f"{name}: {told}")
+        print(f"{name}: {summary}")
 
 
 main()

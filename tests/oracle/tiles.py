@@ -74,7 +74,7 @@ class Object:
 
 
 def scene(program, folder):
-    """Renders the scene; its objects."""
+    """Renders the scene and returns its objects."""
     shapes = ["dataset", "shapes", "--train", "1", "--val", str(COLUMNS * ROWS), "--seed", "7"]
     if not (folder / "scene.png").exists():
         subprocess.run([program, *shapes, "--size", "300", "300", "--out", folder / "shapes"], check=True)
@@ -89,7 +89,7 @@ def scene(program, folder):
 
 
 def predicted(program, weights, folder, name, options):
-    """The detections of a run; prints its time and its peak memory."""
+    """Runs `predict`, prints its time and its peak memory, and returns the detections."""
     out, started = folder / name, time.time()
     # A second run would write to another folder.
     shutil.rmtree(out, ignore_errors=True)
@@ -105,17 +105,17 @@ def predicted(program, weights, folder, name, options):
     return [Object(entry["category_id"], mask, entry["score"]) for entry, mask in found if mask]
 
 
-def matched(truth, found):
+def matched(gt, found):
     """The mask IoU of each object with its detection; 0 without one."""
     places = {}
-    for index, object in enumerate(truth):
+    for index, object in enumerate(gt):
         for cell in object.cells():
             places.setdefault(cell, []).append(index)
-    best = [0.0] * len(truth)
+    best = [0.0] * len(gt)
     for object in sorted(found, key=lambda object: -object.score):
         near = {index for cell in object.cells() for index in places.get(cell, [])}
-        near = [index for index in near if truth[index].label == object.label and not best[index]]
-        ious = [(iou_of(truth[index].mask, object.mask), index) for index in near]
+        near = [index for index in near if gt[index].label == object.label and not best[index]]
+        ious = [(iou_of(gt[index].mask, object.mask), index) for index in near]
         iou, index = max(ious, default=(0, 0))
         if iou >= 0.5:
             best[index] = iou
@@ -137,7 +137,7 @@ def tiles_of(object):
 
 
 def is_cut(object):
-    """Whether a border of a tile that is none of the scene cuts an object."""
+    """Whether a tile border inside the scene cuts an object."""
     x1, y1, x2, y2 = object.box
     borders = [{x for start in windows(length) for x in (start, start + TILE)} for length in (WIDTH, HEIGHT)]
     return any(x1 < x < x2 for x in borders[0]) or any(y1 < y < y2 for y in borders[1])
@@ -151,22 +151,22 @@ def limits(proposals, detections):
 def main():
     program, weights, folder = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve(), Path(sys.argv[3])
     folder.mkdir(parents=True, exist_ok=True)
-    truth = scene(program, folder)
+    gt = scene(program, folder)
     # The preset has 200 proposals for images of up to 192 x 192 pixels, and 27 tiles have the area of the scene.
     runs = {
         "whole": ["0", "image.min_size=4500", "image.max_size=6000", *limits(97200, 16200)],
         "tiled": [str(TILE), "image.min_size=1000", "image.max_size=1000", *limits(3600, 600)],
     }
-    seen = [tiles_of(object) for object in truth]
+    tile_counts = [tiles_of(object) for object in gt]
     groups = {
-        "all": [True] * len(truth),
-        "cut by a border": [is_cut(object) for object in truth],
-        "in one tile": [count == 1 for count in seen],
-        "in several tiles": [count > 1 for count in seen],
+        "all": [True] * len(gt),
+        "cut by a border": [is_cut(object) for object in gt],
+        "in one tile": [count == 1 for count in tile_counts],
+        "in several tiles": [count > 1 for count in tile_counts],
     }
     for name in sys.argv[4:] or runs:
         found = predicted(program, weights, folder, name, runs[name])
-        ious = matched(truth, found)
+        ious = matched(gt, found)
         print(f"{name}: {len(found)} detections")
         for group, chosen in groups.items():
             ious_of = [iou for iou, is_chosen in zip(ious, chosen) if is_chosen]

@@ -14,8 +14,8 @@ pub fn folder() -> PathBuf {
 }
 
 /// A photo that golden values were computed from, by its entry with `file`; `None`, with a line in the list of skipped
-/// tests, if it is not among the golden images. Another decoder's pixels of the original JPEG file would not do: near-ties of
-/// scores change their order.
+/// tests, if it is not among the golden images. The original JPEG file is no substitute, because another decoder gives other
+/// pixels, which change the order of near-ties of scores.
 pub fn photo(entry: &Value) -> Option<RgbImage> {
     let file = entry["file"].as_str().expect("file");
     let path = folder().join("images").join(file);

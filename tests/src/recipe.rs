@@ -18,7 +18,7 @@ pub fn r50_config(norm_eps: f64) -> ModelConfig {
     }
 }
 
-/// A narrow ResNet-50-FPN with `num_classes` classes and the background, which is made and run in no time.
+/// A narrow ResNet-50-FPN with `num_classes` classes and the background, small enough to be built and run within seconds.
 pub fn narrow_config(num_classes: usize) -> ModelConfig {
     let mut config = ModelConfig {
         width: 4,
@@ -119,7 +119,7 @@ fn tensor(recipe: &Recipe, name: &str, shape: &[usize], is_norm: bool, seed: u64
     values.into_iter().map(|value| value as f32).collect()
 }
 
-/// Centre and half width of the values.
+/// Center and half width of the values.
 fn range(recipe: &Recipe, name: &str, shape: &[usize], is_norm: bool) -> (f64, f64) {
     let last = name.rsplit('.').next().unwrap_or(name);
     match last {

@@ -45,7 +45,7 @@ function loops({ width, height, data }) {
   return result;
 }
 
-/** Smooths pixel steps: midpoints of the edges, then two passes of a mean with both neighbours. */
+/** Smooths pixel steps: midpoints of the edges, then two passes of a mean with both neighbors. */
 function smooth(loop) {
   let points = loop.map(([x, y], i) => {
     const [nx, ny] = loop[(i + 1) % loop.length];

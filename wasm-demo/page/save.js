@@ -1,7 +1,7 @@
 // Downloads: the overlay as PNG, the detections as COCO JSON.
 
 import { toCoco } from "./mrcnn-web/index.js";
-import { colour, outlinePath } from "./view.js";
+import { color, outlinePath } from "./view.js";
 
 /** Longest side of a saved overlay in pixels; small images are enlarged to a third of it. */
 const LONGEST = 2400;
@@ -17,7 +17,7 @@ export async function saveOverlay(image, detections, name) {
   for (const detection of [...detections].reverse()) {
     const path = new Path2D();
     path.addPath(new Path2D(outlinePath(detection)), new DOMMatrix().scale(scale));
-    context.fillStyle = context.strokeStyle = colour(detection.label);
+    context.fillStyle = context.strokeStyle = color(detection.label);
     context.globalAlpha = 0.36;
     context.fill(path, "evenodd");
     context.globalAlpha = 1;
@@ -37,7 +37,7 @@ function drawLabel(context, detection, scale, unit) {
   const height = size * 1.5;
   const x = Math.max(0, Math.min(detection.box[0] * scale, context.canvas.width - width));
   const y = Math.max(0, detection.box[1] * scale - height);
-  context.fillStyle = colour(detection.label);
+  context.fillStyle = color(detection.label);
   context.beginPath();
   context.roundRect(x, y, width, height, size * 0.35);
   context.fill();

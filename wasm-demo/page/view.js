@@ -5,8 +5,8 @@ import { outline } from "./contours.js";
 const SVG = "http://www.w3.org/2000/svg";
 const $ = (id) => document.getElementById(id);
 
-/** Colour of a class: hues a golden angle apart, light enough for dark text. */
-export const colour = (label) => `oklch(0.76 0.17 ${(label * 137.5 + 60) % 360})`;
+/** Color of a class: hues a golden angle apart, light enough for dark text. */
+export const color = (label) => `oklch(0.76 0.17 ${(label * 137.5 + 60) % 360})`;
 
 const STAGES = [
   ["prepare", "Resize and normalize", "#8f83f7"],
@@ -86,7 +86,7 @@ function keepChipsInside() {
 }
 
 function tag(element, detection, index) {
-  element.style.setProperty("--c", colour(detection.label));
+  element.style.setProperty("--c", color(detection.label));
   element.dataset.index = index;
   return element;
 }

@@ -3,7 +3,7 @@
 import { MaskRcnnError } from "./errors.js";
 
 /**
- * The pixels of a file, an element or a video frame, with EXIF orientation applied and colours as stored.
+ * The pixels of a file, an element or a video frame, with EXIF orientation applied and colors as stored.
  * Images with a longer side than `maxSide` are resized.
  */
 export async function toImageData(source, { maxSide = Infinity } = {}) {

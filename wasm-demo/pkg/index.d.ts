@@ -9,7 +9,7 @@ export type Progress =
   | { stage: "code" }
   /** Reading the weights and uploading them to the device. */
   | { stage: "read" }
-  /** One prediction on a grey image, which compiles the kernels. */
+  /** One prediction on a gray image, which compiles the kernels. */
   | { stage: "compile" }
   | { stage: "ready" };
 

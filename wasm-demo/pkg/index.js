@@ -57,7 +57,7 @@ export class MaskRcnn {
       throw new MaskRcnnError("argument", `maxDetections is ${maxDetections}; use a whole number of at least 0`);
     }
     const request = { type: "predict", data, width, height, scoreThreshold, maxDetections };
-    const { detections, timings } = await this.#connection.ask(request);
+    const { detections, timings } = await this.#connection.call(request);
     return {
       width,
       height,
@@ -74,7 +74,7 @@ export class MaskRcnn {
 async function start(request, onProgress) {
   const connection = new Connection();
   try {
-    const model = new MaskRcnn(connection, await connection.ask(request, onProgress));
+    const model = new MaskRcnn(connection, await connection.call(request, onProgress));
     onProgress({ stage: "ready" });
     return model;
   } catch (error) {
@@ -100,7 +100,7 @@ class Connection {
     };
   }
 
-  ask(request, onProgress = () => {}) {
+  call(request, onProgress = () => {}) {
     if (this.#ended) return Promise.reject(this.#ended);
     const id = this.#next++;
     return new Promise((resolve, reject) => {

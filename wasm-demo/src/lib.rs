@@ -81,7 +81,7 @@ impl Model {
         vec![image.min_size, image.max_size]
     }
 
-    /// Runs every stage once on a grey image of `width x height` pixels, which compiles the kernels.
+    /// Runs every stage once on a gray image of `width x height` pixels, which compiles the kernels.
     #[wasm_bindgen(js_name = warmUp)]
     pub async fn warm_up(&self, width: u32, height: u32) -> Result<(), JsError> {
         let sides = 1..=MAX_SIDE;
@@ -90,11 +90,11 @@ impl Model {
                 "warm-up with {width}x{height} pixels; use sides of 1 to {MAX_SIDE}"
             )));
         }
-        let grey = RgbImage::from_pixel(width, height, [128; 3].into());
-        let planes = prepare(&grey, &self.predictor.config().image);
+        let gray = RgbImage::from_pixel(width, height, [128; 3].into());
+        let planes = prepare(&gray, &self.predictor.config().image);
         let bbox: Bbox = [0.0, 0.0, planes.width as f32, planes.height as f32];
         let (features, _) = self.boxes(&planes).await?;
-        // A grey image has no objects, so the mask head gets an artificial one.
+        // A gray image has no objects, so the mask head gets an artificial one.
         let object = ScoredBox {
             bbox,
             label: 1,
@@ -105,7 +105,7 @@ impl Model {
             .model()
             .detect_masks(&features, vec![vec![object]]);
         self.predictor
-            .paste(found, &[sizes(&planes, &grey)])
+            .paste(found, &[sizes(&planes, &gray)])
             .await?;
         Ok(())
     }

@@ -5,7 +5,7 @@ import { after, before, describe, test } from "node:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { assertEqual, raster } from "./compare.mjs";
-import { greyPng } from "./png.mjs";
+import { grayPng } from "./png.mjs";
 import { loadModel, nativeDetections, openBrowser, openPage, predict, render, temporary } from "./setup.mjs";
 
 const folder = temporary();
@@ -16,18 +16,18 @@ const isClear = (detections, threshold) => detections.every(({ score }) => Math.
 const above = (detections, threshold) => detections.filter(({ score }) => score >= threshold);
 
 before(() => {
-  const grey = join(folder, "grey.png");
-  writeFileSync(grey, greyPng(160, 144));
+  const gray = join(folder, "gray.png");
+  writeFileSync(gray, grayPng(160, 144));
   const few = render(folder, { count: 8, objects: 2 });
   const many = render(folder, { count: 12, objects: 14 });
   const large = render(folder, { count: 2, objects: 6, size: [384, 512] });
-  const images = [grey, ...few, ...many, ...large];
+  const images = [gray, ...few, ...many, ...large];
   const all = nativeDetections(folder, images, { score: 0.05 });
   const add = (what, image, threshold) => {
     const expected = above(all[images.indexOf(image)], threshold);
     cases.push({ what: `${what}, ${expected.length} at ${threshold.toFixed(3)}`, image, threshold, expected });
   };
-  add("nothing", grey, 0.5);
+  add("nothing", gray, 0.5);
   // One detection: a threshold between the best and the second best score.
   const gap = (image) => {
     const [first, second] = all[images.indexOf(image)].map(({ score }) => score);

@@ -60,7 +60,7 @@ describe("the npm package", () => {
       const url = await new Promise((resolve, reject) => {
         vite.on("exit", () => reject(new Error("vite ended")));
         vite.stdout.on("data", (data) => {
-          // Colour codes interrupt the address.
+          // Color codes interrupt the address.
           const plain = String(data).replace(/\x1b\[\d+m/g, "");
           const address = plain.match(/http:\/\/localhost:\d+\//);
           if (address) resolve(address[0]);

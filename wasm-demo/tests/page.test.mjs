@@ -1,4 +1,4 @@
-// The page, driven by user input, on the CPU; its behaviour does not depend on the GPU.
+// The page, driven by user input, on the CPU; its behavior does not depend on the GPU.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";

@@ -2,8 +2,8 @@
 
 import { crc32, deflateSync } from "node:zlib";
 
-/** A grey gradient without objects. */
-export function greyPng(width, height) {
+/** A gray gradient without objects. */
+export function grayPng(width, height) {
   const row = Buffer.alloc(1 + 3 * width);
   for (let x = 0; x < width; x++) row.fill(140 - Math.round((20 * x) / width), 1 + 3 * x, 4 + 3 * x);
   const pixels = Buffer.concat(Array.from({ length: height }, () => row));

@@ -1,4 +1,4 @@
-// What strangers may send: requests to the server, links to the page, weights. No browser is needed.
+// Untrusted input: requests to the server, links to the page, weights. No browser is needed.
 
 import assert from "node:assert/strict";
 import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";

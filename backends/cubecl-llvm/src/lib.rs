@@ -1,13 +1,13 @@
 //! A stand-in for `cubecl-llvm` 0.11.3 with only the types that `cubecl-cuda` names.
 //!
 //! Burn's `cuda` feature depends on `cubecl-cuda`, which always links `cubecl-llvm`,
-//! whose build script downloads a prebuilt LLVM. Machines without that download (ours, and any
-//! offline build) could not build the CUDA backend at all. This workspace enables
-//! `cubecl/cuda-cpp`, so every kernel goes through CUDA C++ and NVRTC at run time — the path that
-//! also offers TMA and asynchronous copies — and the LLVM path is never taken. The crate is put in
-//! by `[patch.crates-io]` in the workspace's `Cargo.toml`.
+//! whose build script downloads a prebuilt LLVM. Machines without network access could not build
+//! the CUDA backend at all. This workspace enables `cubecl/cuda-cpp`, so every kernel is compiled
+//! from CUDA C++ with NVRTC at run time (which also supports TMA and asynchronous copies), and the
+//! LLVM path is never taken. `[patch.crates-io]` in the workspace's `Cargo.toml` replaces the
+//! original crate with this one.
 //!
-//! Compiling with it is an error. It contains no code of the crate that it replaces.
+//! Compiling a kernel with it returns an error. It contains no code of the crate that it replaces.
 
 use cubecl_core::{Compiler, ir::nvidia::SmArch, prelude::KernelDefinition};
 use cubecl_runtime::{compiler::CompilationError, kernel::BufferIOAttr};
@@ -20,7 +20,7 @@ pub enum LlvmTarget {
     Nvptx,
 }
 
-/// The LLVM compiler's handle: constructible, never able to compile.
+/// Handle of the LLVM compiler; every compilation returns an error.
 #[derive(Clone, Debug, Default)]
 pub struct PlironCompiler {
     /// The compilation target.
@@ -36,11 +36,11 @@ pub struct PlironOptions {
     pub sm_arch: Option<SmArch>,
     /// PTX version to emit.
     pub ptx_version: Option<nvptx::ptx_version::PtxVersion>,
-    /// Whether scalars travel in the kernel's parameter block.
+    /// Whether scalars are passed in the kernel's parameter block.
     pub grid_constants: bool,
 }
 
-/// A compiled PTX module. Never constructed here.
+/// A compiled PTX module, which this crate never creates.
 #[derive(Clone, Debug)]
 pub struct NvptxModule {
     /// NUL-terminated PTX assembly.
@@ -49,7 +49,7 @@ pub struct NvptxModule {
     pub entrypoint: String,
     /// Intermediate representation, for logs.
     pub ir: String,
-    /// Shared memory a launch needs, in bytes.
+    /// Shared memory of a launch, in bytes.
     pub shared_memory_size: usize,
     /// Buffer access modes in binding order.
     pub io: Vec<BufferIOAttr>,
@@ -131,7 +131,7 @@ pub mod shared {
             Nvptx,
         }
 
-        /// Narrows the advertised features to those LLVM lowers: nothing to do without LLVM.
+        /// Restricts the advertised features to those that LLVM supports; does nothing here.
         pub fn restrict_features<T>(_properties: &mut T, _target: GpuTarget) {}
     }
 }

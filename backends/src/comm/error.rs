@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use thiserror::Error;
 
-/// Why processes cannot communicate.
+/// An error of communication between processes.
 #[derive(Debug, Error)]
 pub enum CommError {
     /// A launcher's environment variable is not a number, or contradicts the others.
@@ -35,7 +35,9 @@ pub enum CommError {
         help: &'static str,
     },
     /// MPI cannot be initialized.
-    #[error("MPI does not start: {0}; is the mpirun in use that of the MPI that was built with?")]
+    #[error(
+        "MPI cannot be initialized: {0}; use the mpirun of the MPI library that this program was built with"
+    )]
     Mpi(&'static str),
     /// The NCCL library is missing.
     #[error(
@@ -65,7 +67,7 @@ pub enum CommError {
     /// Tensors cannot be read from the device.
     #[error("the device failed: {0}")]
     Device(#[from] ExecutionError),
-    /// Rank 0 cannot be reached, or other ranks did not connect.
+    /// Rank 0 cannot listen for the other ranks.
     #[error(
         "rank {rank} at {address}: {source}; MASTER_ADDR and MASTER_PORT must name rank 0's host and a free port of it"
     )]

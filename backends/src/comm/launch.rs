@@ -2,7 +2,7 @@
 
 use super::error::CommError;
 
-/// How this process was started.
+/// Rank and launcher of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Launch {
     /// Rank of this process, from 0.
@@ -41,12 +41,12 @@ const MPI_VARIABLES: [[&str; 3]; 3] = [
 const VARIABLES: [&str; 3] = ["RANK", "WORLD_SIZE", "LOCAL_RANK"];
 
 impl Launch {
-    /// Reads the launcher's environment variables.
+    /// Reads the launcher's environment variables. Fails if one is not a number or contradicts the others.
     pub fn detect() -> Result<Self, CommError> {
         Self::from_variables(&|name| std::env::var(name).ok())
     }
 
-    /// The launcher that started this process, if there is exactly one.
+    /// Whether a launcher started this process.
     pub fn is_launched(&self) -> bool {
         self.by != Launcher::Nobody
     }

@@ -128,7 +128,7 @@ impl Nccl {
             }
         };
         let cube = cube_tensor(flat.clone())?;
-        // Its computation must be finished: NCCL's stream does not wait for CubeCL's.
+        // The tensor must be computed before the call: NCCL's stream does not wait for CubeCL's.
         flat.device().sync()?;
         let resource = cube
             .client
@@ -193,7 +193,7 @@ struct Buffer {
     dtype: ncclDataType_t,
 }
 
-/// CubeCL's handle of a tensor, after everything before it has been launched.
+/// CubeCL's handle of a tensor, after all kernels that compute it have been launched.
 fn cube_tensor(tensor: Tensor<1>) -> Result<CubeTensor, CommError> {
     let found = tensor.try_into_primitive::<Cube>();
     let found = found.map_err(|error| CommError::Nccl {

@@ -1,4 +1,4 @@
-//! Rank 0 sends a few bytes (NCCL's unique id) to every rank over TCP, for builds without MPI.
+//! Exchange of NCCL's unique id over TCP, for builds without MPI: rank 0 sends it to every other rank.
 //!
 //! Both sides prove that they know the job's [`Token`] before anything else is sent:
 //!
@@ -10,8 +10,8 @@
 //! rank   -> rank 0   1
 //! ```
 //!
-//! Each connection has its own thread and [`HELLO_LIMIT`] for the whole exchange, so that a silent client delays
-//! nobody. A rank that connects again is answered again: no other client can take its place.
+//! Each connection has its own thread and [`HELLO_LIMIT`] for the whole exchange, so that a silent client does not
+//! delay the others. A rank that connects again is answered again: no other client can take its place.
 
 use super::CommError;
 use super::token::{PROOF_BYTES, Token, nonce};
@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 /// The environment variable with the location of rank 0's listening socket.
 pub(super) const LISTENER: &str = "MRCNN_LISTENER";
 
-/// Its only value: the process was started with the socket as its standard input.
+/// The only value of [`LISTENER`]: the process was started with the socket as its standard input.
 pub(super) const LISTENER_IS_STDIN: &str = "stdin";
 
 const HELLO: [u8; 8] = *b"mrcnn-2\n";
@@ -41,7 +41,7 @@ const MOST_CONVERSATIONS: usize = 512;
 
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What the ranks of a job know before they connect.
+/// Parameters of the exchange, which each rank has before it connects.
 #[derive(Debug)]
 pub struct Meeting {
     /// The rank of this process.
@@ -56,7 +56,8 @@ pub struct Meeting {
     pub limit: Duration,
 }
 
-/// The address of rank 0, from `MASTER_ADDR` and `MASTER_PORT` (29500, as torchrun's).
+/// The address of rank 0, from `MASTER_ADDR` (by default 127.0.0.1) and `MASTER_PORT` (by default 29500, as in
+/// torchrun).
 ///
 /// Rank 0 itself listens on the loopback interface if `MASTER_ADDR` is on it, otherwise on every address of its
 /// host: `MASTER_ADDR` may be that of a service in front of it.
@@ -120,7 +121,8 @@ fn listener_from_stdin() -> io::Result<TcpListener> {
 /// Distributes rank 0's `id`: rank 0 answers on `listener` (or listens at the address), the others connect
 /// to it.
 ///
-/// Returns after all ranks have it (on rank 0) or this rank has it, within the meeting's limit.
+/// Returns after all ranks have it (on rank 0) or this rank has it; fails with [`CommError::Absent`] after the
+/// meeting's limit.
 pub fn exchange_id<const N: usize>(
     meeting: &Meeting,
     listener: Option<TcpListener>,
@@ -179,7 +181,7 @@ fn serve(
     while !missing.is_empty() && Instant::now() < deadline {
         let pause = match listener.accept() {
             Ok((client, _)) => {
-                talk(client, &host, served.clone());
+                serve_client(client, &host, served.clone());
                 Duration::ZERO
             }
             Err(error) if is_transient(&error) => Duration::from_millis(5),
@@ -193,7 +195,7 @@ fn serve(
 }
 
 /// Handles a connection, unless there are too many: then it is closed, and the rank tries again.
-fn talk(client: TcpStream, host: &Arc<Host>, served: Sender<usize>) {
+fn serve_client(client: TcpStream, host: &Arc<Host>, served: Sender<usize>) {
     if host.conversations.fetch_add(1, Ordering::SeqCst) >= MOST_CONVERSATIONS {
         host.conversations.fetch_sub(1, Ordering::SeqCst);
         return;
@@ -263,7 +265,7 @@ fn number(bytes: &[u8]) -> usize {
 fn fetch<const N: usize>(meeting: &Meeting, deadline: Instant) -> Result<[u8; N], String> {
     let mut reason = io::Error::from(io::ErrorKind::TimedOut);
     while Instant::now() < deadline {
-        match ask(meeting) {
+        match request_id(meeting) {
             Ok(id) => return Ok(id),
             // Rank 0 may not have started yet.
             Err(error) => reason = error,
@@ -273,7 +275,7 @@ fn fetch<const N: usize>(meeting: &Meeting, deadline: Instant) -> Result<[u8; N]
     Err(format!("rank 0 does not answer ({reason})"))
 }
 
-fn ask<const N: usize>(meeting: &Meeting) -> io::Result<[u8; N]> {
+fn request_id<const N: usize>(meeting: &Meeting) -> io::Result<[u8; N]> {
     let server = TcpStream::connect_timeout(&meeting.address, HELLO_LIMIT)?;
     let mut line = Line::new(server);
     let numbers = [meeting.rank, meeting.world].map(|n| (n as u64).to_le_bytes());
@@ -334,12 +336,12 @@ impl<S: Socket> Line<S> {
     }
 
     fn read<const N: usize>(&mut self) -> io::Result<[u8; N]> {
-        let (mut bytes, mut filled) = ([0; N], 0);
-        while filled < N {
+        let (mut bytes, mut read) = ([0; N], 0);
+        while read < N {
             self.limit()?;
-            match self.stream.read(&mut bytes[filled..]) {
+            match self.stream.read(&mut bytes[read..]) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => filled += count,
+                Ok(count) => read += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -347,7 +349,8 @@ impl<S: Socket> Line<S> {
         Ok(bytes)
     }
 
-    /// Far less than a socket's buffer, so that it does not block for longer than one timeout.
+    /// Writes `parts`, which are far smaller than a socket's buffer, so the call does not block for longer than one
+    /// timeout.
     fn write(&mut self, parts: &[&[u8]]) -> io::Result<()> {
         self.limit()?;
         self.stream.write_all(&parts.concat())

@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_cover_everything_once() {
+    fn shards_cover_everything_once() {
         for count in [0, 1, 3, 4, 7, 16] {
             for world in [1, 2, 3, 4, 8] {
                 let parts: Vec<_> = (0..world).map(|rank| shard(count, rank, world)).collect();

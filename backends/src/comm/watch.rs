@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 /// The exit status of a process that has waited too long (`EX_TEMPFAIL`).
 const GAVE_UP: i32 = 75;
 
-/// How long the first rank waits before it ends the job, so that the others can report where they wait.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+/// Time between a rank's report and the end of its process, in which the other ranks can report too.
+const EXIT_DELAY: Duration = Duration::from_secs(3);
 
 /// Ends the process after it has waited too long for the other ranks, and reports where.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Watch(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     /// `rank 1 of 4 (host, pid 12)`.
-    who: String,
+    process_name: String,
     place: String,
     /// The collective call in progress; `None` while the rank computes.
     call: Option<&'static str>,
@@ -28,7 +28,7 @@ struct State {
     /// Time spent in completed calls.
     waited: Duration,
     /// Whether this rank has been reported as computing for long.
-    said: bool,
+    is_reported: bool,
 }
 
 /// A collective call in progress; it ends when dropped.
@@ -44,12 +44,12 @@ impl Watch {
             host => host,
         };
         let state = Arc::new(Mutex::new(State {
-            who: format!("rank {rank} of {world} ({host}, pid {})", process::id()),
+            process_name: format!("rank {rank} of {world} ({host}, pid {})", process::id()),
             place: "start".into(),
             call: None,
             since: Instant::now(),
             waited: Duration::ZERO,
-            said: false,
+            is_reported: false,
         }));
         let watched = Arc::downgrade(&state);
         thread::spawn(move || watch(&watched, limit));
@@ -78,7 +78,7 @@ impl Watch {
             let waited = state.since.elapsed();
             state.waited += waited;
         }
-        (state.call, state.since, state.said) = (call, Instant::now(), false);
+        (state.call, state.since, state.is_reported) = (call, Instant::now(), false);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -102,23 +102,23 @@ fn watch(state: &Weak<Mutex<State>>, limit: Duration) {
         if since < limit {
             continue;
         }
-        let (who, place, seconds) = (&state.who, &state.place, since.as_secs());
+        let (process_name, place, seconds) = (&state.process_name, &state.place, since.as_secs());
         match state.call {
             Some(call) => {
                 warn(format_args!(
-                    "error: {who} has waited {seconds} s in {call} for the other ranks, at {place}; \
+                    "error: {process_name} has waited {seconds} s in {call} for the other ranks, at {place}; \
                      ranks that do not report this are dead, stopped or slow (--comm-timeout)"
                 ));
                 drop(state);
-                thread::sleep(LAST_WORDS);
+                thread::sleep(EXIT_DELAY);
                 process::exit(GAVE_UP);
             }
-            None if !state.said => {
+            None if !state.is_reported => {
                 warn(format_args!(
-                    "warning: {who} has computed for {seconds} s since its last exchange, at \
+                    "warning: {process_name} has computed for {seconds} s since its last exchange, at \
                      {place}; the others wait for it"
                 ));
-                state.said = true;
+                state.is_reported = true;
             }
             None => {}
         }

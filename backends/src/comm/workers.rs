@@ -1,4 +1,4 @@
-//! `--gpus N`: one worker process per GPU of this machine, ended together.
+//! Worker processes of `--gpus N`: one per GPU of this machine, ended together.
 
 use super::rendezvous::{LISTENER, LISTENER_IS_STDIN};
 use super::token::{TOKEN, Token};
@@ -11,7 +11,7 @@ use std::thread::sleep;
 use std::time::Duration;
 use thiserror::Error;
 
-/// Why the workers failed.
+/// A failure of the workers.
 #[derive(Debug, Error)]
 pub enum WorkersError {
     /// A worker cannot be started.
@@ -23,14 +23,14 @@ pub enum WorkersError {
         source: io::Error,
     },
     /// A worker failed; the others were stopped.
-    #[error("worker {rank} ended with {status}; the others were stopped. {said}")]
-    Died {
+    #[error("worker {rank} ended with {status}; the others were stopped. {output}")]
+    Failed {
         /// Its rank.
         rank: usize,
         /// Its exit status.
         status: ExitStatus,
         /// The path of its log, and the last lines of it.
-        said: String,
+        output: String,
     },
     /// Waiting for a worker failed.
     #[error("worker {rank}: {source}")]
@@ -104,10 +104,10 @@ pub fn supervise(
                     code = saved_and_ended(status).unwrap_or(code);
                 }
                 Ok(Some(status)) => {
-                    return Err(WorkersError::Died {
+                    return Err(WorkersError::Failed {
                         rank,
                         status,
-                        said: said(worker.log.as_deref()),
+                        output: last_output(worker.log.as_deref()),
                     });
                 }
                 Err(source) => return Err(WorkersError::Wait { rank, source }),
@@ -150,7 +150,7 @@ impl Worker {
     fn send(&mut self, _signal: i32) {}
 }
 
-/// A worker that is killed when dropped, so that none is left behind.
+/// Workers that are killed when dropped, so that none is left behind.
 struct Workers(Vec<Worker>);
 
 impl Drop for Workers {
@@ -178,7 +178,7 @@ fn start(rank: usize, mut command: Command, logs: &Path) -> io::Result<Worker> {
 }
 
 /// The end of a worker's output.
-fn said(log: Option<&Path>) -> String {
+fn last_output(log: Option<&Path>) -> String {
     let Some(log) = log else {
         return "Its output is above".into();
     };
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_know_who_they_are() {
+    fn workers_get_their_ranks() {
         let commands = worker_commands(2, &["train".into()]).unwrap();
         let second: Vec<_> = commands[1].get_envs().collect();
         let has = |name: &str, value: &str| {

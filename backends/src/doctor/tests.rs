@@ -1,15 +1,15 @@
 use super::*;
 
-fn device(is_card: bool) -> DeviceFacts {
+fn device(is_gpu: bool) -> DeviceFacts {
     DeviceFacts {
         name: "a".into(),
         api: None,
         driver: None,
-        formats: vec!["f32"],
+        dtypes: vec!["f32"],
         precisions: vec![Precision::F32],
         auto_precision: "f32: no other".into(),
         target: None,
-        is_card,
+        is_gpu,
     }
 }
 
@@ -50,11 +50,11 @@ fn matrix_units_follow_the_architecture() {
 
 #[cfg(feature = "flex")]
 #[test]
-fn the_processor_computes_in_f32() {
+fn the_cpu_computes_in_f32() {
     let found = diagnose();
     let cpu = found.backends.iter().find(|b| b.kind == BackendKind::Cpu);
     let cpu = &cpu.unwrap().devices[0];
-    assert!(cpu.formats.contains(&"f32") && cpu.precisions.contains(&Precision::F16));
+    assert!(cpu.dtypes.contains(&"f32") && cpu.precisions.contains(&Precision::F16));
     assert!(cpu.auto_precision.starts_with("f32: "));
-    assert!(found.picked.is_some() && found.to_string().contains("selected"));
+    assert!(found.selected.is_some() && found.to_string().contains("selected"));
 }

@@ -20,7 +20,7 @@ struct Work {
     active: usize,
     /// The name of the operation that started or progressed last.
     name: String,
-    /// When it did.
+    /// Time of that start or progress.
     at: Option<Instant>,
 }
 
@@ -144,7 +144,7 @@ fn cpu_time() -> Duration {
     })
 }
 
-/// Unknown on this system: only the time without progress counts.
+/// Zero, because the CPU time is unknown on this system: only the time without progress counts.
 #[cfg(not(unix))]
 fn cpu_time() -> Duration {
     Duration::ZERO

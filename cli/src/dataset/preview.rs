@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub struct PreviewArgs {
     /// Dataset folder
     dir: PathBuf,
-    /// TOML file or preset, of which the image, augment and data sections are used; by default the defaults
+    /// TOML file or preset, of which the image, augment and data sections are used; without it, the default settings
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
     /// Number of images: the first ones of a run

@@ -41,7 +41,7 @@ pub fn run(args: &ShapesArgs) -> Result<()> {
     );
     ensure!(
         mrcnn_core::train::free_name(&args.out) == args.out,
-        "{}: it is not empty; give a new folder",
+        "{}: the folder is not empty; give a new folder",
         args.out.display()
     );
     let spec = shapes::ShapesSpec {

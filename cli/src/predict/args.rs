@@ -14,8 +14,8 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PredictArgs {
-    /// Images, folders of images, datasets, patterns such as 'photos/**/*.jpg', videos, URLs of images and videos, cameras (0,
-    /// /dev/video0 or webcam:NAME), or - for an image from standard input
+    /// Images, folders of images, datasets, patterns such as 'photos/**/*.jpg', videos, URLs of images and videos,
+    /// cameras (0, /dev/video0 or webcam:NAME), or - for an image from standard input
     #[arg(required = true, value_name = "IMAGES")]
     pub images: Vec<OsString>,
     /// Split of a dataset; by default val, or the only one
@@ -50,7 +50,7 @@ pub struct PredictArgs {
         default_value = "overlay"
     )]
     pub save: Vec<Form>,
-    /// What is printed; the files are written in any case
+    /// Format of the printed results; the files are written in any case
     #[arg(long, value_enum, default_value = "table")]
     pub format: PrintFormat,
     #[command(flatten)]

@@ -7,7 +7,7 @@ use mrcnn_core::data::{Classes, printable};
 use mrcnn_core::image::overlay::{ColorBy, Font, OverlayOptions};
 use std::path::PathBuf;
 
-/// How overlays are drawn.
+/// Options for drawing overlays.
 #[derive(Debug, Args)]
 pub struct DrawArgs {
     /// Parts of the overlays, separated by commas
@@ -19,7 +19,7 @@ pub struct DrawArgs {
         default_value = "boxes,masks,labels,contours,scores"
     )]
     draw: Vec<Part>,
-    /// What has a color of its own
+    /// Colors by class or by instance
     #[arg(long, value_enum, default_value = "class")]
     color: Color,
     /// TrueType or OpenType font of the labels; the embedded one has Latin, Greek and Cyrillic letters
@@ -40,7 +40,7 @@ enum Part {
 enum Color {
     /// A class has the same color in every image
     Class,
-    /// Every object of an image has another color
+    /// Every object of an image has its own color
     Instance,
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// An image to predict.
 #[derive(Debug)]
 pub struct Input {
-    /// The path of the file, or the name of a file that it could have.
+    /// The path of the file; for other origins, a file name from which the names of the results are made.
     pub path: PathBuf,
     pub image_id: u64,
     /// Name of the image in the results.
@@ -18,7 +18,7 @@ pub struct Input {
     pub origin: Origin,
 }
 
-/// Where an image is read from.
+/// Source of an image.
 #[derive(Debug)]
 pub enum Origin {
     /// [`Input::path`].

@@ -20,10 +20,10 @@ pub use args::PredictArgs;
 
 use crate::shared::free_folder;
 use crate::terminal::note;
-use crate::weights::Needed;
+use crate::weights::RequiredPart;
 use anyhow::{Context, Result, anyhow, bail};
 use mrcnn_core::Predictor;
-use relabel::Relabelling;
+use relabel::Relabeling;
 use run::Run;
 use save::Saver;
 use std::path::{Path, PathBuf};
@@ -46,7 +46,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         Some(path) => path.clone(),
         None => newest_weights(Path::new("runs"))?,
     };
-    let source = args.fetch.source(&weights, Needed::Detector, true)?;
+    let source = args.fetch.source(&weights, RequiredPart::Detector, true)?;
     let backend = args.model.backend.select()?;
     let precision = args.model.backend.precision(&backend, true)?;
     let mut builder = Predictor::builder()
@@ -65,7 +65,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     note!("weights: {}", weights.display());
     found.notes.iter().for_each(|note| note!("note: {note}"));
     let labels = match found.classes {
-        Some(classes) => Some(Relabelling::new(&predictor, classes)?),
+        Some(classes) => Some(Relabeling::new(&predictor, classes)?),
         None => None,
     };
     let classes = labels

@@ -65,7 +65,7 @@ impl JsonList {
         let text = format!("{separator}{}", elements.join(",\n"));
         let bytes = [text.as_bytes(), END].concat();
         if let Err(error) = self.write(self.length, &bytes) {
-            // On a full disk there is space for the bytes that were there before.
+            // A full disk still has space for the bytes that were there before.
             self.file.set_len(self.length).ok();
             self.write(self.length, END).ok();
             return Err(error);

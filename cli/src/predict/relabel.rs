@@ -1,4 +1,4 @@
-//! Labels of a dataset in place of those of the weights.
+//! Mapping of the labels of the weights to those of a dataset.
 
 use anyhow::{Result, anyhow};
 use mrcnn_core::data::Classes;
@@ -6,12 +6,12 @@ use mrcnn_core::{Prediction, Predictor};
 use std::sync::Arc;
 
 /// Maps labels of the weights to those of a dataset.
-pub struct Relabelling {
+pub struct Relabeling {
     classes: Arc<Classes>,
     labels: Vec<Option<usize>>,
 }
 
-impl Relabelling {
+impl Relabeling {
     pub fn new(predictor: &Predictor, classes: Classes) -> Result<Self> {
         let labels = predictor.classes().labels_in(&classes).ok_or_else(|| {
             anyhow!(

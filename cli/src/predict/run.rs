@@ -1,20 +1,20 @@
-//! What the images and videos of a run have in common.
+//! State shared by the prediction of images and of videos.
 
 use super::PredictArgs;
-use super::relabel::Relabelling;
+use super::relabel::Relabeling;
 use super::save::Saver;
 use anyhow::Result;
 use mrcnn_core::data::Classes;
 use mrcnn_core::image::RgbImage;
 use mrcnn_core::{Prediction, Predictor};
 
-/// Images that wait between two threads.
+/// Maximum number of images that wait between two threads.
 pub const QUEUE: usize = 2;
 
 pub struct Run<'a> {
     pub args: &'a PredictArgs,
     pub predictor: &'a Predictor,
-    pub labels: Option<Relabelling>,
+    pub labels: Option<Relabeling>,
     pub saver: Saver,
 }
 

@@ -13,7 +13,7 @@ use mrcnn_core::predict::{CSV_HEADER, CocoImage, coco_dataset, csv_rows, yolo_da
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-/// A form of results.
+/// An output format of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Form {
     /// The image with boxes, masks and names: NUMBER_NAME.png
@@ -110,7 +110,7 @@ impl Saver {
         Ok(())
     }
 
-    /// Places the image in a folder of the results, as a link if the file system allows it; its new file name.
+    /// Places the image in a folder of the results, as a link if the file system allows it; returns its new file name.
     fn copy(&self, folder: &str, name: &str, input: &Input, image: &RgbImage) -> Result<String> {
         let extension = input.path.extension().unwrap_or_default().to_string_lossy();
         let file = match (input.is_file(), extension.is_empty()) {
@@ -123,7 +123,7 @@ impl Saver {
             saved(&to, image.save(&to))?;
             return Ok(file);
         }
-        // With --resume, from an image that was not finished.
+        // With --resume, an earlier run may have left a copy of an image that it did not finish.
         std::fs::remove_file(&to).ok();
         // A link to a symbolic link would break if its target is relative.
         let from = input

@@ -1,8 +1,8 @@
-//! Images per second, and what limits them.
+//! Throughput report: images per second, and the thread that limits them.
 
 use std::time::Duration;
 
-/// Images (or frames) per second, and the part of the time in which each thread worked.
+/// Images (or frames) per second, and the percentage of the time in which each thread worked.
 pub fn throughput((count, noun): (usize, &str), elapsed: Duration, busy: [Duration; 3]) -> String {
     let seconds = elapsed.as_secs_f64().max(1e-9);
     let part = |busy: Duration| format!("{:.0}%", 100.0 * busy.as_secs_f64() / seconds);

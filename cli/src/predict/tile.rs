@@ -6,14 +6,15 @@ use mrcnn_core::config::ImageConfig;
 use mrcnn_core::predict::TileSettings;
 use std::sync::Once;
 
-/// Images whose longer side is more than this times `image.max_size` are predicted in tiles: shrunk to `image.max_size`, objects
-/// of a hundred pixels would be lost.
+/// Images whose longer side is more than this times `image.max_size` are predicted in tiles: shrunk to
+/// `image.max_size`, objects of a hundred pixels would be lost.
 const LARGE: u32 = 8;
 
 #[derive(Debug, Args)]
 pub struct TileArgs {
-    /// Predict in tiles of this side in pixels, and join objects across their borders; 0 never. By default images whose longer
-    /// side is more than 8 times image.max_size, in tiles of twice image.max_size
+    /// Side in pixels of the tiles in which images are predicted; objects are joined across tile borders, and 0
+    /// disables tiles. By default, images whose longer side is more than 8 times image.max_size are predicted in tiles
+    /// of twice image.max_size
     #[arg(long, value_name = "PIXELS")]
     tile: Option<u32>,
     /// Minimum overlap of neighboring tiles, as a fraction of their side
@@ -22,7 +23,7 @@ pub struct TileArgs {
 }
 
 impl TileArgs {
-    /// The tiles of an image; `None` if it is predicted as a whole. Tiles that were not asked for are noted once.
+    /// The tiles of an image; `None` if it is predicted as a whole. Tiles that were not requested are noted once.
     pub fn of(&self, (width, height): (u32, u32), config: &ImageConfig) -> Option<TileSettings> {
         static NOTED: Once = Once::new();
         let is_large = width.max(height) > LARGE.saturating_mul(config.max_size);

@@ -30,7 +30,7 @@ pub struct TrainArgs {
     /// Resume the run in this folder from its newest checkpoint, with its args.toml
     #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "data", "images", "out", "weights", "seed"])]
     pub resume: Option<PathBuf>,
-    /// Initial weights: the name of a pretrained model (see `models`), a file of ours, torchvision (a
+    /// Initial weights: the name of a pretrained model (see `models`), a file of this program, torchvision (a
     /// detector or a ResNet), Detectron2 or TensorFlow, or `none` for random ones (train.weights);
     /// without --config their settings are used too
     #[arg(long, value_name = "NAME|FILE")]
@@ -78,7 +78,7 @@ impl TrainArgs {
         let is_auto = self.recipe.is_auto(is_foreign && self.config.is_none());
         ensure!(
             !is_auto || weights.is_some(),
-            "--recipe auto freezes layers and trains briefly, for a model that knows objects already: add --weights FILE"
+            "--recipe auto freezes layers and trains briefly, which needs pretrained weights: add --weights FILE"
         );
         Ok(is_auto)
     }
@@ -97,8 +97,8 @@ impl TrainArgs {
         Ok(train.initial_weights().map(PathBuf::from))
     }
 
-    /// Whether there is a dataset, if the `named` weights may have to be downloaded for it. Weights of a file are read at once,
-    /// and have the dataset that they were trained on.
+    /// Checks that there is a dataset before the `named` weights are downloaded. Weights in a file are not checked
+    /// here: they are read without a download, and their configuration may name the dataset.
     pub fn check_data(&self, base: &Config, named: Option<&Path>) -> Result<()> {
         if named.is_none_or(Path::exists) {
             return Ok(());
@@ -140,7 +140,7 @@ impl TrainArgs {
         }
         config.train.seed = self.seed.unwrap_or(config.train.seed);
         let mut config = config.with(&self.overrides())?;
-        // Not those that the given weights were trained from.
+        // The weights of this run, not those from which the given weights were trained.
         config.train.weights =
             named.map_or_else(String::new, |named| named.to_string_lossy().into());
         config.check()?;

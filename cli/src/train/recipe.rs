@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
 pub struct RecipeArgs {
-    /// Where the schedule comes from; by default `auto` with weights of another system and without --config
+    /// Source of the schedule; by default `auto` with weights of another system and without --config
     #[arg(long, value_enum, conflicts_with = "resume")]
     recipe: Option<Recipe>,
     /// Passes over the training set: the schedule is scaled to them (train.epochs)
@@ -29,7 +29,7 @@ pub struct RecipeArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Recipe {
-    /// By the number of training images, for weights that know objects already; options and --set take precedence
+    /// Chosen by the number of training images, for pretrained weights; options and --set take precedence
     Auto,
     /// The configuration, or the settings of the weights
     Config,

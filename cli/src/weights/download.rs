@@ -6,7 +6,7 @@ use anyhow::Result;
 use indicatif::ProgressBar;
 use mrcnn_core::pretrained::{FetchEvent, FetchOptions, Fetched, PretrainedModel, fetch};
 
-/// As [`fetch`], with its progress on stderr if `print`.
+/// [`fetch`] with its progress on stderr if `print`.
 pub fn fetch_shown(
     model: &PretrainedModel,
     options: &FetchOptions,

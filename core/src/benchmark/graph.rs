@@ -13,9 +13,8 @@ use mrcnn_kernels::{can_select, has_selection_kernels};
 use serde::Serialize;
 use std::time::Instant;
 
-/// Times of the same work, launched kernel by kernel and replayed as a graph: from images on the device to detection
-/// slots and their mask logits on
-/// the device.
+/// Inference times for one batch size, launched kernel by kernel and replayed as a graph: from images on the device to
+/// detection slots and their mask logits on the device.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GraphResult {
     /// Images per step.

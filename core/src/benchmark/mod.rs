@@ -104,7 +104,7 @@ pub enum BenchmarkError {
         /// Classes of the data, with the background.
         needed: usize,
     },
-    /// The graph returns other results.
+    /// The replayed graph returns other boxes than the launched kernels.
     #[error(
         "batch size {batch_size}: the replayed graph returns other boxes than the launched kernels; \
          remove --graph"
@@ -135,7 +135,7 @@ pub struct BenchmarkResult {
 /// Classes of the rendered images, with the background.
 const SYNTHETIC_CLASSES: usize = 5;
 
-/// So small that random weights do not diverge; the optimizer does its full work.
+/// Learning rate of the timed steps: too small for random weights to diverge, with the full work of the optimizer.
 const LEARNING_RATE: f64 = 1e-6;
 
 /// Benchmarks every batch size of `spec` with `model`, or with random weights if it is `None`. `on_progress` receives

@@ -6,8 +6,8 @@ use crate::data::{Classes, Dataset, Instance, Sample};
 use ::image::RgbImage;
 use std::path::PathBuf;
 
-/// Renders `count` images with sides of 480 to 640 px and up to 12 objects of `classes` classes, with their ground truth.
-/// The result is the same at every call.
+/// Renders `count` images with sides of 480 to 640 px and up to 12 objects of `classes` classes, with their ground
+/// truth. The result is the same at every call.
 pub fn synthetic_images(count: usize, classes: usize) -> (Vec<RgbImage>, Dataset) {
     let spec = ShapesSpec {
         size_min: 480,

@@ -11,8 +11,8 @@ pub struct Anchors {
     pub per_level: Vec<usize>,
 }
 
-/// Anchors of `size` pixels around the origin, one per ratio (height over width), with equal areas. With `rounded`, sides
-/// are rounded to whole pixels as in torchvision; Detectron2 does not round.
+/// Anchors of `size` pixels around the origin, one per ratio (height over width), with equal areas. With `rounded`,
+/// sides are rounded to whole pixels as in torchvision; Detectron2 does not round.
 pub fn cell_anchors(size: f32, ratios: &[f32], rounded: bool) -> Vec<Bbox> {
     let side = |v: f32| if rounded { v.round_ties_even() } else { v };
     ratios
@@ -26,13 +26,13 @@ pub fn cell_anchors(size: f32, ratios: &[f32], rounded: bool) -> Vec<Bbox> {
         .collect()
 }
 
-/// Where anchors are, beside their sizes and ratios.
+/// Placement of anchors in the image: rounding, and position within a cell.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AnchorLayout {
     /// Whether sides and distances are whole pixels as in torchvision. In Detectron2 they are not.
     pub rounded: bool,
-    /// Distance of an anchor's center from the upper left corner of its cell, as a fraction of the stride: 0 in torchvision
-    /// and Detectron2, 0.5 in the reference system.
+    /// Distance of an anchor's center from the upper left corner of its cell, as a fraction of the stride: 0 in
+    /// torchvision and Detectron2, 0.5 in the reference system.
     pub offset: f32,
 }
 
@@ -46,9 +46,9 @@ impl Default for AnchorLayout {
 }
 
 impl AnchorLayout {
-    /// Distance of neighboring anchors in pixels along a side of `length` padded pixels with `cells` cells, on `level` 0 (P2)
-    /// or higher. Rounded, it is `length / cells` in whole pixels as in torchvision: 61 on P6 of 800 pixels, whose 25 cells
-    /// on P5 become 13. Otherwise it is the level's stride, 64 on P6.
+    /// Distance of neighboring anchors in pixels along a side of `length` padded pixels with `cells` cells, on `level`
+    /// 0 (P2) or higher. Rounded, it is `length / cells` in whole pixels as in torchvision: 61 on P6 of 800 pixels,
+    /// whose 25 cells on P5 become 13. Otherwise it is the level's stride, 64 on P6.
     pub fn spacing(&self, length: usize, cells: usize, level: usize) -> f32 {
         match self.rounded {
             true => (length / cells.max(1)) as f32,
@@ -58,8 +58,8 @@ impl AnchorLayout {
 }
 
 impl Anchors {
-    /// Anchors for an image of `padded = (height, width)` pixels with feature maps of `grids` `(rows, columns)`, P2 first. The
-    /// other arguments are those of [`cell_anchors`], with one size per level.
+    /// Anchors for an image of `padded = (height, width)` pixels with feature maps of `grids` `(rows, columns)`, P2
+    /// first. The other arguments are those of [`cell_anchors`], with one size per level.
     pub fn new(
         padded: (usize, usize),
         grids: &[(usize, usize)],
@@ -94,7 +94,7 @@ impl Anchors {
 mod tests {
     use super::*;
 
-    /// Padded sides that are no multiple of 64 have a smaller distance in torchvision only.
+    /// If a padded side is not a multiple of 64, only torchvision's anchors are closer than the stride.
     #[test]
     fn detectron2s_anchors_have_the_stride_of_their_level() {
         let last = |rounded, offset| {

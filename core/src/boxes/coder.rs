@@ -19,15 +19,15 @@ impl BoxCoder {
         let [wx, wy, ww, wh] = self.weights;
         let width = reference[2] - reference[0];
         let height = reference[3] - reference[1];
-        let centre_x = reference[0] + 0.5 * width;
-        let centre_y = reference[1] + 0.5 * height;
+        let center_x = reference[0] + 0.5 * width;
+        let center_y = reference[1] + 0.5 * height;
         let target_width = target[2] - target[0];
         let target_height = target[3] - target[1];
         let target_x = target[0] + 0.5 * target_width;
         let target_y = target[1] + 0.5 * target_height;
         [
-            wx * (target_x - centre_x) / width,
-            wy * (target_y - centre_y) / height,
+            wx * (target_x - center_x) / width,
+            wy * (target_y - center_y) / height,
             ww * (target_width / width).ln(),
             wh * (target_height / height).ln(),
         ]

@@ -44,8 +44,8 @@ pub fn resize(bbox: &Bbox, from: (u32, u32), to: (u32, u32)) -> Bbox {
     ]
 }
 
-/// The FPN level for pooling a box: `floor(4 + log2(sqrt(area) / 224))` (FPN, equation 1), clamped to `k_min..=k_max`, as
-/// an index from `k_min`. Boxes without area use the finest level.
+/// The FPN level for pooling a box: `floor(4 + log2(sqrt(area) / 224))` (FPN, equation 1), clamped to `k_min..=k_max`,
+/// as an index from `k_min`. Boxes without area use the finest level.
 pub fn pyramid_level(bbox: &Bbox, k_min: i32, k_max: i32) -> usize {
     let level = (4.0 + (area(bbox).sqrt() / 224.0).log2() + 1e-6).floor();
     (level.clamp(k_min as f32, k_max as f32) as i32).clamp(k_min, k_max) as usize - k_min as usize

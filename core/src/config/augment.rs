@@ -13,16 +13,16 @@ pub struct AugmentConfig {
     /// fits the frame, e.g. `[0.1, 2.0]` (large-scale) or `[0.8, 1.25]` (standard). A larger image is cropped to the
     /// frame at a random position, a smaller one is padded. Empty is off.
     pub scale_jitter: Vec<f64>,
-    /// Rows and columns of that frame; 0 uses `image.max_size`. The paper uses 1024.
+    /// Rows and columns of the frame of `augment.scale_jitter`; 0 uses `image.max_size`. The paper uses 1024.
     pub jitter_size: u32,
     /// Probability of each of the four photometric distortions (SSD; 0.5 in torchvision's `RandomPhotometricDistort`);
     /// 0 is off.
     pub photometric: f64,
     /// Brightness is multiplied by a factor up to this far from 1.
     pub brightness: f64,
-    /// The distance from the mean grey is multiplied by a factor up to this far from 1.
+    /// The distance from the mean gray is multiplied by a factor up to this far from 1.
     pub contrast: f64,
-    /// The distance from the pixel's grey is multiplied by a factor up to this far from 1.
+    /// The distance from the pixel's gray is multiplied by a factor up to this far from 1.
     pub saturation: f64,
     /// The hue is rotated by up to this fraction of a full turn, in either direction.
     pub hue: f64,

@@ -17,7 +17,7 @@ pub struct Bounds {
     above: bool,
     /// Whether the highest value itself is invalid.
     below: bool,
-    /// Whether 0 is valid although it is below `lowest`: it turns something off.
+    /// Whether 0 is valid although it is below `lowest`, because 0 turns the setting off.
     or_zero: bool,
     /// The valid lengths of a list.
     length: Option<(usize, usize)>,

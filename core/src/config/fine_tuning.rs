@@ -9,7 +9,7 @@ pub struct Choice {
     pub key: &'static str,
     /// Its value.
     pub value: String,
-    /// Why it has this value.
+    /// The reason for the value.
     pub reason: String,
 }
 
@@ -20,9 +20,9 @@ const FEW: usize = 200;
 const SMALL: usize = 500;
 
 impl Config {
-    /// Chooses batch size, steps, warm-up, milestones, evaluation interval and frozen layers for a training set of `images`
-    /// and a model that starts from the weights of another training. `given` are the overrides (`train.steps=500`) that this
-    /// configuration has already: these settings are not chosen, and others follow them.
+    /// Chooses batch size, steps, warm-up, milestones, evaluation interval and frozen layers for a training set of
+    /// `images` images and a model that starts from the weights of another training. `given` are the overrides
+    /// (`train.steps=500`) that this configuration has already: these settings are not chosen, and others follow them.
     ///
     /// The learning rate per image stays: `train.lr_batch` scales it to the batch.
     pub fn for_fine_tuning(&mut self, images: usize, given: &[String]) -> Vec<Choice> {
@@ -75,8 +75,8 @@ impl Config {
         let frozen = if images < FEW { 3 } else { 2 };
         let frozen = frozen.max(config.model.freeze_at);
         let reason = match images < FEW {
-            true => format!("{images} images are too few to train the first layers anew"),
-            false => "the first layers are the same for all photos".into(),
+            true => format!("{images} images are too few to retrain the first layers"),
+            false => "the pretrained first layers suit all photos".into(),
         };
         chooser.choose(
             "model.freeze_at",
@@ -88,7 +88,7 @@ impl Config {
     }
 }
 
-/// Passes over the training set: 100 for 20 images, 45 for 100, 20 for 500, and 12, as in the 1x schedule, from 1,400 on.
+/// Number of epochs: 100 for 20 images, 45 for 100, 20 for 500, and 12, as in the 1x schedule, from 1,400 images on.
 fn epochs(images: usize) -> f64 {
     (450.0 / (images.max(1) as f64).sqrt()).clamp(12.0, 100.0)
 }

@@ -53,7 +53,7 @@ pub enum Fit {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImageConfig {
-    /// Resizing: to the length of the sides, or into a box.
+    /// Resizing: by the length of the sides (`shorter_side`), or into a box (`box`).
     pub fit: Fit,
     /// Length of the shorter side in pixels after resizing; the rows of the box with `fit = "box"`.
     pub min_size: u32,
@@ -68,7 +68,7 @@ pub struct ImageConfig {
     pub mean: [f32; 3],
     /// Standard deviation of R, G, B.
     pub std: [f32; 3],
-    /// Batches are padded to a multiple of this.
+    /// Height and width of a batch are padded to a multiple of this number of pixels.
     pub size_divisor: u32,
 }
 

@@ -62,8 +62,8 @@ pub struct ModelConfig {
     pub width: usize,
     /// Groups of the 3x3 convolutions of bottlenecks: 32 for ResNeXt 32x4d and 32x8d, 64 for ResNeXt 64x4d.
     pub groups: usize,
-    /// Channels per group of the 3x3 convolutions in the first stage if model.width is 64, otherwise in proportion: 4 or 8
-    /// for ResNeXt, 128 for Wide ResNet.
+    /// Channels per group of the 3x3 convolutions in the first stage if model.width is 64, otherwise in proportion: 4
+    /// or 8 for ResNeXt, 128 for Wide ResNet.
     pub width_per_group: usize,
     /// Normalization of the backbone.
     pub norm: NormKind,
@@ -139,11 +139,11 @@ pub struct RpnConfig {
     pub anchor_sizes: Vec<f32>,
     /// Ratios of height to width of the anchors of each cell.
     pub anchor_ratios: Vec<f32>,
-    /// Whether anchors are rounded to whole pixels, and their distance is the padded side over the number of cells in whole
-    /// pixels (torchvision: true), instead of the level's stride (Detectron2: false).
+    /// Whether anchors are rounded to whole pixels, and their distance is the padded side over the number of cells in
+    /// whole pixels (torchvision: true), instead of the level's stride (Detectron2: false).
     pub round_anchors: bool,
-    /// Distance of an anchor's center from the upper left corner of its cell, as a fraction of the stride: 0 in torchvision
-    /// and Detectron2, 0.5 in the reference system.
+    /// Distance of an anchor's center from the upper left corner of its cell, as a fraction of the stride: 0 in
+    /// torchvision and Detectron2, 0.5 in the reference system.
     pub anchor_offset: f32,
     /// Minimum IoU of an object anchor.
     pub fg_iou: f32,
@@ -151,7 +151,7 @@ pub struct RpnConfig {
     pub bg_iou: f32,
     /// Number of sampled anchors per image.
     pub batch_per_image: usize,
-    /// Maximum fraction of objects among them.
+    /// Maximum fraction of object anchors among the sampled anchors.
     pub positive_fraction: f64,
     /// Proposals per level before NMS, training.
     pub pre_nms_train: usize,
@@ -199,7 +199,7 @@ pub struct RoiConfig {
     pub bg_iou: f32,
     /// Number of sampled RoIs per image.
     pub batch_per_image: usize,
-    /// Maximum fraction of objects among them.
+    /// Maximum fraction of object RoIs among the sampled RoIs.
     pub positive_fraction: f64,
     /// Weights of the box deltas x, y, w, h.
     pub box_weights: [f32; 4],
@@ -238,8 +238,8 @@ impl Default for RoiConfig {
 pub struct BoxHeadConfig {
     /// Side of the pooled RoI in bins.
     pub pool: usize,
-    /// Number of 3x3 convolutions with as many channels as the FPN, before one fully connected layer: 4 for torchvision's
-    /// v2. 0 for two fully connected layers without convolutions.
+    /// Number of 3x3 convolutions with as many channels as the FPN, before one fully connected layer: 4 for
+    /// torchvision's v2. 0 for two fully connected layers without convolutions.
     pub convs: usize,
     /// Width of the fully connected layers.
     pub hidden: usize,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use toml::{Table, Value};
 
-/// Why a configuration was rejected.
+/// Errors of reading or checking a configuration.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -39,7 +39,7 @@ pub enum ConfigError {
         hint: String,
     },
     /// There is no preset of that name.
-    #[error("{name}: no such preset; there are {known}")]
+    #[error("{name}: no such preset; the presets are {known}")]
     UnknownPreset {
         /// The name as given.
         name: String,
@@ -154,7 +154,7 @@ fn set(table: &mut Table, key: &str, value: Value) -> Result<(), ConfigError> {
 
 fn hint(table: &Table) -> String {
     let keys: Vec<&str> = table.keys().map(String::as_str).collect();
-    format!("; here are: {}", keys.join(", "))
+    format!("; the settings here are {}", keys.join(", "))
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ pub enum Schedule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OptimizerKind {
-    /// Stochastic gradient descent with momentum: the optimizer of every published Mask R-CNN.
+    /// Stochastic gradient descent with momentum: the optimizer of the Mask R-CNN paper, torchvision and Detectron2.
     Sgd,
     /// Adam with decoupled weight decay: learns faster from scratch.
     Adamw,
@@ -92,11 +92,11 @@ pub enum OptimizerKind {
 pub enum Wire {
     /// Unchanged.
     F32,
-    /// Half the bytes (NCCL only); gradients below 6e-8 become 0, and gradients above 65504 skip the step.
+    /// Half the bytes (NCCL only); gradients below 6e-8 become 0, and a step with a gradient above 65504 is skipped.
     F16,
 }
 
-/// The factor for losses before the backward pass, so that small gradients do not become zero in f16.
+/// Factor that multiplies the losses before the backward pass, so that small gradients do not become zero in f16.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum LossScale {
@@ -106,7 +106,7 @@ pub enum LossScale {
     Auto(AutoScale),
 }
 
-/// 65536 if the precision is f16, otherwise off.
+/// The automatic loss scale: 65536 if the precision is f16, otherwise off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AutoScale {
@@ -264,7 +264,7 @@ impl TrainConfig {
         }
     }
 
-    /// Converts `epochs` to steps, for a training set of `images`.
+    /// Converts `epochs` to steps, for a training set of `images` images.
     pub fn resolve_epochs(&mut self, images: usize) {
         if self.epochs <= 0.0 {
             return;

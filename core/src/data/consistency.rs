@@ -1,4 +1,4 @@
-//! Compares an annotation's box with its mask and determines the likely cause if they disagree.
+//! Comparison of an annotation's box with its mask, and the likely cause if they disagree.
 
 use super::json::{Counts, RawSegmentation};
 use super::segmentation::Fault;
@@ -24,7 +24,7 @@ pub(crate) enum Agreement {
     Good,
     /// They overlap little, for no known cause.
     Doubtful(Fault),
-    /// They are in different places.
+    /// They disagree for a known cause, or are in different places.
     Contradiction(Fault),
 }
 
@@ -181,8 +181,8 @@ fn cause(
     let (dx, dy) = (e1 - a, e2 - b);
     let same_size = (e3 - e1 - c).abs() <= EXPLAINED && (e4 - e2 - d).abs() <= EXPLAINED;
     // Beyond the tolerance for hand-drawn boxes.
-    let apart = iou([a, b, a + c, b + d], extent) < 0.75;
-    (same_size && apart).then(|| {
+    let is_apart = iou([a, b, a + c, b + d], extent) < 0.75;
+    (same_size && is_apart).then(|| {
         (
             "shift",
             // Adding 0 turns -0 into 0.

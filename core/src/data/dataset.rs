@@ -22,7 +22,7 @@ pub struct Instance {
     pub mask: Rle,
     /// Annotated area in square pixels.
     pub area: f64,
-    /// Whether the object is a group that is not labelled individually: not trained on and ignored in evaluation.
+    /// Whether the object is a group that is not labeled individually: not trained on and ignored in evaluation.
     pub crowd: bool,
 }
 

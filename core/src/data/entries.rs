@@ -1,4 +1,4 @@
-//! Checks annotations one by one: from their text to a mask and a box, or to a fault.
+//! Checks of single annotations: from their text to a mask and a box, or to a fault.
 
 use super::consistency::{Agreement, compare, is_normalized};
 use super::json::{Field, Numbers, RawSegmentation, parse_element};
@@ -172,7 +172,7 @@ fn check(
     }
 }
 
-/// Outlines of a few pixels cover more or fewer of them than their area.
+/// Tolerance in pixels: a small outline covers more or fewer pixels than its area.
 const AREA_ROUNDING: f64 = 16.0;
 
 /// The object of an annotation of a `width x height` image.

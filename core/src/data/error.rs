@@ -4,7 +4,7 @@ use super::problem::{Problem, summarized};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// Why a dataset cannot be used.
+/// Errors of opening, checking or reading a dataset.
 #[derive(Debug, Error)]
 pub enum DataError {
     /// A file or folder cannot be read or written.
@@ -24,7 +24,7 @@ pub enum DataError {
         advice: String,
     },
     /// The annotation file is not COCO JSON.
-    #[error("{path}: {reason}; is the file complete, and COCO instances JSON?")]
+    #[error("{path}: {reason}; give a complete COCO instances JSON file")]
     Json {
         /// The path of the file.
         path: PathBuf,
@@ -42,7 +42,9 @@ pub enum DataError {
         dir: PathBuf,
     },
     /// There are splits, but not the requested one.
-    #[error("{dir}: no split `{wanted}`; there are {known}: set data.train, data.val or --split")]
+    #[error(
+        "{dir}: no split `{wanted}`; the splits are {known}: set data.train, data.val or --split"
+    )]
     NoSplit {
         /// The path of the folder.
         dir: PathBuf,
@@ -53,7 +55,7 @@ pub enum DataError {
     },
     /// There are several JSON files whose names do not identify a split.
     #[error(
-        "{dir}: which of {} holds the annotations? Give one with --data FILE (and --set data.images=DIR)",
+        "{dir}: any of {} could hold the annotations; give one with --data FILE (and --set data.images=DIR)",
         listed(files)
     )]
     Unnamed {
@@ -62,7 +64,7 @@ pub enum DataError {
         /// The files.
         files: Vec<PathBuf>,
     },
-    /// There is nothing to train on.
+    /// The training set has no object to train on, or cannot be divided.
     #[error("{path}: {reason}")]
     NothingToLearn {
         /// The path of the file.
@@ -83,7 +85,7 @@ pub enum DataError {
         /// The training split's classes.
         known: String,
     },
-    /// No validation split, and no permission to make one.
+    /// There is no validation split, and `data.val_fraction` is 0.
     #[error(
         "{path}: there is no split `{val}` to evaluate on: set data.val_fraction (such as 0.1) to hold images \
          out, or data.val = \"{train}\" to evaluate on the training images"
@@ -120,7 +122,7 @@ pub enum DataError {
         /// The first few, one per line.
         first: String,
     },
-    /// There is nothing to train on.
+    /// The split has no usable image.
     #[error("{path}: no usable image")]
     Empty {
         /// The path of the file.

@@ -4,10 +4,10 @@ use super::dataset::Sample;
 use crate::random::Stream;
 use std::collections::BTreeMap;
 
-/// The indices of the images held out, in ascending order: `fraction` of them, at least one and never all.
+/// Indices of the images held out, in ascending order: `fraction` of them, at least one, and never all of them.
 ///
 /// The choice is a function of the image ids and the seed. Images are stratified by class: rare classes are
-/// assigned first, and a class that occurs in only one image stays in the training set.
+/// assigned first, and a class that occurs in only one image stays in the training set if possible.
 pub(super) fn held_out(samples: &[Sample], fraction: f64, seed: u64) -> Vec<usize> {
     let count = samples.len();
     if count < 2 {

@@ -38,7 +38,7 @@ pub(crate) fn check_images(samples: &[Sample]) -> Vec<Problem> {
     problems
 }
 
-/// Number of pixels that all threads together decode at once: a large image takes a gigabyte while it is decoded.
+/// Limit on the pixels that all threads decode at once, because a large image takes a gigabyte while it is decoded.
 #[derive(Default)]
 struct PixelBudget {
     used: Mutex<u64>,
@@ -69,7 +69,7 @@ impl Drop for Held<'_> {
     }
 }
 
-/// Number of pixels that decoding an image takes: of its file, which need not have the size of its entry.
+/// Number of pixels of an image's file, whose size may differ from that of its entry.
 fn pixels(sample: &Sample) -> u64 {
     let (width, height) = match sample.origin {
         Origin::File => dimensions(&sample.path).unwrap_or((0, 0)),
@@ -142,7 +142,7 @@ fn has_doubtful_orientation(decoded: &Decoded) -> bool {
     }
 }
 
-/// How a decoded image differs from its entry, if it does.
+/// The difference in size between a decoded image and its entry; `None` if there is none.
 pub(crate) fn size_mismatch(sample: &Sample, (width, height): (u32, u32)) -> Option<String> {
     let declared = (sample.width, sample.height);
     if declared == (width, height) {
@@ -151,7 +151,7 @@ pub(crate) fn size_mismatch(sample: &Sample, (width, height): (u32, u32)) -> Opt
     let turned = if declared != (height, width) {
         ""
     } else if is_turned(sample) {
-        " (its EXIF data asks for a quarter turn that the annotations do not have)"
+        " (its EXIF orientation is a quarter turn that the annotations do not have)"
     } else {
         " (width and height are swapped)"
     };

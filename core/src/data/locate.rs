@@ -1,4 +1,4 @@
-//! Locates the file of an image entry, by its name or by one that annotation tools derive from it.
+//! Locator of image files: by the name in their entry, or by one that annotation tools derive from it.
 
 use super::remarks::{Difference, Remarks};
 use crate::image::EXTENSIONS;
@@ -12,7 +12,7 @@ pub(crate) struct Locator {
     roots: Vec<PathBuf>,
     /// Files below the first root by simplified name; built on demand.
     index: Option<Index>,
-    /// What is to be said of the names looked up so far.
+    /// Remarks on the names looked up so far.
     pub remarks: Remarks,
 }
 
@@ -48,7 +48,7 @@ impl Locator {
         })
     }
 
-    /// Why [`Self::find`] has no file for `name`, whose expected path is `expected`.
+    /// The reason why [`Self::find`] has no file for `name`, whose expected path is `expected`.
     pub fn missing(&self, name: &str, expected: &Path) -> String {
         let expected = expected.display();
         match self.is_ambiguous(name) {
@@ -299,12 +299,12 @@ mod tests {
         for (name, wanted, difference) in cases {
             let mut locator = Locator::new(&root.join("images"), &root.join("annotations.json"));
             assert_eq!(locator.find(name), Ok(root.join(wanted)), "{name}");
-            let said = locator.remarks.faults();
-            let said = said.first().map_or("", |fault| &fault.reason);
+            let faults = locator.remarks.faults();
+            let reason = faults.first().map_or("", |fault| &fault.reason);
             let wanted = difference.map_or("", Difference::shown);
             assert!(
-                said.contains(wanted) && said.is_empty() == wanted.is_empty(),
-                "{name}: {said}"
+                reason.contains(wanted) && reason.is_empty() == wanted.is_empty(),
+                "{name}: {reason}"
             );
         }
         let mut locator = Locator::new(&root.join("images"), &root.join("annotations.json"));
@@ -312,7 +312,7 @@ mod tests {
             assert!(locator.find(name).is_err(), "{name}");
             assert_eq!(locator.is_ambiguous(name), name == "a.png", "{name}");
         }
-        let said = locator.remarks.faults();
-        assert!(said.len() == 1 && said[0].reason.contains("`../other.png`"));
+        let faults = locator.remarks.faults();
+        assert!(faults.len() == 1 && faults[0].reason.contains("`../other.png`"));
     }
 }

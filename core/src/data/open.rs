@@ -1,4 +1,4 @@
-//! Opens the splits of COCO datasets.
+//! Functions that open the splits of COCO datasets.
 
 use super::dataset::Dataset;
 use super::error::DataError;
@@ -9,7 +9,8 @@ use crate::config::OnProblem;
 use std::path::Path;
 
 impl Dataset {
-    /// Opens the split `name` of the dataset in `dir`; the problems are what was left out.
+    /// Opens the split `name` of the dataset in `dir`. The problems are errors, whose entries are left out, and
+    /// warnings; with [`OnProblem::Refuse`], an error rejects the dataset.
     pub fn open(
         dir: &Path,
         name: &str,

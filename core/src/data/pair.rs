@@ -1,4 +1,4 @@
-//! Opens the training and the validation set of a configuration.
+//! The training and the validation set of a configuration.
 
 use super::dataset::Dataset;
 use super::error::DataError;
@@ -15,7 +15,7 @@ pub struct TrainingData {
     pub train: Dataset,
     /// The validation set, with the classes of the training set.
     pub val: Dataset,
-    /// What was left out or is suspicious.
+    /// Problems of both: entries that were left out or are suspicious.
     pub problems: Vec<Problem>,
     /// Whether the validation set is held out of the training split.
     pub is_held_out: bool,
@@ -135,7 +135,7 @@ fn split_off(whole: Dataset, data: &DataConfig) -> Result<(Dataset, Dataset), Da
     Ok((train, val))
 }
 
-/// What the description of a validation set says whose classes have other ids.
+/// Remark in the description of a validation set whose categories differ from those of the training set.
 const BY_NAME: &str = "categories matched by name";
 
 impl Dataset {
@@ -160,8 +160,8 @@ impl Dataset {
         Ok(Some(difference))
     }
 
-    /// A warning where the classes are not those of the training set, and an error where objects have a class that
-    /// the training set lacks.
+    /// A warning if the classes are not those of the training set, and an error if objects have a class that the
+    /// training set lacks.
     pub(crate) fn class_difference(&self, train: &Dataset) -> Result<Option<Problem>, DataError> {
         if self.classes == train.classes {
             return Ok(None);
@@ -206,7 +206,7 @@ impl Dataset {
 /// The fraction of crowds above which they are reported; COCO has 0.012.
 const MANY_CROWDS: f64 = 0.1;
 
-/// A warning about a dataset with many crowds, which are rather objects that a tool exported so.
+/// A warning about a dataset with many crowds, which are probably single objects that a tool exported as crowds.
 pub(crate) fn many_crowds(dataset: &Dataset) -> Option<Problem> {
     let (all, objects) = (dataset.instances(), dataset.objects());
     let crowds = all - objects;
@@ -230,7 +230,7 @@ pub(crate) fn many_crowds(dataset: &Dataset) -> Option<Problem> {
 pub(crate) fn check_objects(train: &Dataset, val: &Dataset) -> Result<Vec<Problem>, DataError> {
     if train.objects() == 0 {
         let reason = match train.instances() {
-            0 => "it has no object, so there is nothing to learn from; is it the right file?"
+            0 => "it has no object, so there is nothing to learn from; check that it is the right file"
                 .to_string(),
             crowds => format!(
                 "all of its {crowds} objects are crowds (iscrowd=1), which are never trained on: CVAT exports brush \

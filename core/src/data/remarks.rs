@@ -1,4 +1,4 @@
-//! What is to be said of names of image files that were found in another way than by the name itself.
+//! Remarks on image files that were found under another name than that of their entry.
 
 use super::segmentation::Fault;
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ impl Remarks {
         self.outside.get_or_insert_with(|| (0, name.into())).0 += 1;
     }
 
-    /// One remark per way in which names are unusual.
+    /// One remark per kind of unusual name.
     pub fn faults(&self) -> Vec<Fault> {
         let near = self.near.iter().map(|(difference, (count, name, path))| {
             let reason = format!(

@@ -1,4 +1,4 @@
-//! Converts an annotation's segmentation to a mask. The contents of the file are untrusted.
+//! Conversion of an annotation's segmentation to a mask. The contents of the file are untrusted.
 
 use super::json::{Counts, Field, RawSegmentation};
 use vernier_mask::Rle;
@@ -114,8 +114,8 @@ fn from_polygons(polygons: &[Vec<f64>], height: u32, width: u32) -> Result<Drawn
     })
 }
 
-/// Approximate number of elementary steps for drawing a segmentation into an image of `width` columns: the length of its
-/// outlines, and a pass over the runs so far for each further part.
+/// Approximate number of elementary steps for drawing a segmentation into an image of `width` columns: the length of
+/// its outlines, and a pass over the runs so far for each further part.
 pub(crate) fn drawing_steps(segmentation: &RawSegmentation, width: u32) -> usize {
     let RawSegmentation::Polygons(polygons) = segmentation else {
         return 0;

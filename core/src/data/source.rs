@@ -200,7 +200,7 @@ fn clipped(bbox: Bbox, width: u32, height: u32) -> Result<Bbox, String> {
     }
 }
 
-/// What is wrong with an object, apart from its box.
+/// The fault of an object, apart from its box; `None` if there is none.
 fn fault(instance: &Instance, classes: &Classes, (width, height): (u32, u32)) -> Option<String> {
     let Instance { label, mask, .. } = instance;
     if !(1..=classes.len()).contains(label) {

@@ -1,4 +1,4 @@
-//! Locates the splits of a dataset by the common folder layouts.
+//! Splits of a dataset, located by the common folder layouts.
 
 use super::error::DataError;
 use std::path::{Path, PathBuf};

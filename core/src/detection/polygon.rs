@@ -11,8 +11,8 @@ pub type Corner = [u32; 2];
 
 /// One connected component of a mask: pixels that touch at their sides.
 ///
-/// Corners lie between pixels, so the area is exactly the number of pixels. Rings are not closed: the first corner is not
-/// repeated at the end.
+/// Corners lie between pixels, so the area is exactly the number of pixels. Rings are not closed: the first corner is
+/// not repeated at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Polygon {
     /// The outline, clockwise on the screen (rows count downwards).
@@ -113,8 +113,8 @@ impl<'a> Tracer<'a> {
         self.into_polygons()
     }
 
-    /// Traces the ring with the top edge of pixel `x, y`. Where two pixels touch at a corner only, it stays at the current
-    /// pixel.
+    /// Traces the ring with the top edge of pixel `x, y`. Where two pixels touch at a corner only, the ring stays at
+    /// the current pixel.
     fn trace(&mut self, x: i64, y: i64) {
         let number = self.rings.len() as u32 + 1;
         let mut ring = Vec::new();

@@ -1,4 +1,4 @@
-//! Rings of points: fewer points, and several rings as one.
+//! Rings of points: simplification, and joining of several rings to one.
 
 /// A point in pixels.
 pub type Point = [f64; 2];
@@ -118,7 +118,7 @@ mod tests {
     use crate::detection::Detection;
     use vernier_mask::Rle;
 
-    /// The part that the polygons of a mask share with it, of their union, and their number of points.
+    /// IoU of a mask and its polygons, and the number of points of the polygons.
     fn fidelity(mask: &Rle, tolerance: f64) -> (f64, usize) {
         let detection = Detection {
             bbox: [0.0; 4],

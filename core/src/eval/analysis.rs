@@ -86,19 +86,19 @@ const KINDS: [(&str, &str); 6] = [
 ];
 
 /// Analyzes the detections of images (by image id) of a dataset.
-pub fn analyse(
+pub fn analyze(
     dataset: &Dataset,
     detections: &[(u64, Vec<Detection>)],
     protocol: AreaProtocol,
 ) -> Result<Analysis, EvalError> {
-    let truth = Arc::new(COCO::from_dataset(ground_truth(dataset)));
+    let gt = Arc::new(COCO::from_dataset(ground_truth(dataset)));
     let options = EvalOptions {
         protocol,
         image_ids: detections.iter().map(|(id, _)| *id).collect(),
         class_agnostic: false,
     };
     let all = results(detections, &dataset.classes);
-    let run = |found: &[Annotation], kind| accumulate(&truth, found, kind, &options);
+    let run = |found: &[Annotation], kind| accumulate(&gt, found, kind, &options);
     let (boxes, masks) = (run(&all, IouType::Bbox)?, run(&all, IouType::Segm)?);
     let is_confident = |found: &&Annotation| found.score.unwrap_or_default() >= CONFIDENT;
     let confident: Vec<Annotation> = all.iter().filter(is_confident).cloned().collect();
@@ -117,11 +117,11 @@ fn classes(
     boxes: &COCOeval,
     masks: &COCOeval,
 ) -> Vec<ClassResult> {
-    let seen = dataset.samples.iter();
+    let samples = dataset.samples.iter();
     let ids: HashSet<u64> = image_ids.iter().copied().collect();
-    let seen = seen.filter(|sample| ids.contains(&sample.image_id));
+    let samples = samples.filter(|sample| ids.contains(&sample.image_id));
     let mut objects = vec![0; dataset.classes.len() + 1];
-    for instance in seen.flat_map(|sample| &sample.instances) {
+    for instance in samples.flat_map(|sample| &sample.instances) {
         if !instance.crowd && instance.label < objects.len() {
             objects[instance.label] += 1;
         }

@@ -5,7 +5,7 @@ mod metrics;
 mod results;
 mod shard;
 
-pub use analysis::{Analysis, ClassResult, Confusion, ErrorKind, ImageErrors, analyse};
+pub use analysis::{Analysis, ClassResult, Confusion, ErrorKind, ImageErrors, analyze};
 pub use metrics::{AreaProtocol, METRIC_NAMES, Metrics, shown_metric};
 #[cfg(feature = "fuzzing")]
 pub(crate) use results::evaluate_bytes;
@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use thiserror::Error;
 
-/// Why an evaluation failed.
+/// Errors of an evaluation.
 #[derive(Debug, Error)]
 pub enum EvalError {
     /// The evaluation rejected its input.
@@ -87,36 +87,36 @@ pub fn evaluate(
     detections: &[(u64, Vec<Detection>)],
     protocol: AreaProtocol,
 ) -> Result<Metrics, EvalError> {
-    let truth = Arc::new(COCO::from_dataset(ground_truth(dataset)));
+    let gt = Arc::new(COCO::from_dataset(ground_truth(dataset)));
     let options = EvalOptions {
         protocol,
         image_ids: detections.iter().map(|(id, _)| *id).collect(),
         class_agnostic: false,
     };
-    metrics(&truth, &results(detections, &dataset.classes), &options)
+    metrics(&gt, &results(detections, &dataset.classes), &options)
 }
 
 /// COCO's 12 metrics for boxes and for masks.
 fn metrics(
-    truth: &Arc<COCO>,
+    gt: &Arc<COCO>,
     results: &[Annotation],
     options: &EvalOptions,
 ) -> Result<Metrics, EvalError> {
     Ok(Metrics {
-        bbox: numbers_of(truth, results, IouType::Bbox, options)?,
-        segm: numbers_of(truth, results, IouType::Segm, options)?,
+        bbox: numbers_of(gt, results, IouType::Bbox, options)?,
+        segm: numbers_of(gt, results, IouType::Segm, options)?,
         protocol: options.protocol,
     })
 }
 
 /// COCO's 12 metrics for boxes or for masks.
 fn numbers_of(
-    truth: &Arc<COCO>,
+    gt: &Arc<COCO>,
     results: &[Annotation],
     kind: IouType,
     options: &EvalOptions,
 ) -> Result<[f64; 12], EvalError> {
-    Ok(numbers(&accumulate(truth, results, kind, options)?))
+    Ok(numbers(&accumulate(gt, results, kind, options)?))
 }
 
 /// The 12 metrics of an evaluation.
@@ -130,13 +130,13 @@ fn numbers(eval: &COCOeval) -> [f64; 12] {
 /// Results may have a box, a mask or both. Only `kind` is evaluated; boxes are kept for masks if
 /// these are grouped by the area of boxes.
 pub fn accumulate(
-    truth: &Arc<COCO>,
+    gt: &Arc<COCO>,
     results: &[Annotation],
     kind: IouType,
     options: &EvalOptions,
 ) -> Result<COCOeval, EvalError> {
-    let results = truth.load_res_anns(of_kind(results, kind, options.protocol))?;
-    let mut eval = COCOeval::new(truth.clone(), results, kind);
+    let results = gt.load_res_anns(of_kind(results, kind, options.protocol))?;
+    let mut eval = COCOeval::new(gt.clone(), results, kind);
     eval.params.use_cats = !options.class_agnostic;
     if !options.image_ids.is_empty() {
         eval.params.img_ids = options.image_ids.clone();

@@ -24,8 +24,8 @@ impl<'a> Agreement<'a> {
         }
     }
 
-    /// Whether any rank wants to stop.
-    pub fn ask(&mut self, mine: ControlFlow<()>) -> ControlFlow<()> {
+    /// Exchanges after a batch whether this rank stops; `Break` if any rank does.
+    pub fn exchange(&mut self, mine: ControlFlow<()>) -> ControlFlow<()> {
         self.left = self.left.saturating_sub(1);
         match gather_numbers(self.comm, [u64::from(mine.is_break())]) {
             Ok(all) if all.iter().all(|&[wants_stop]| wants_stop == 0) => ControlFlow::Continue(()),
@@ -41,7 +41,7 @@ impl<'a> Agreement<'a> {
     pub fn end<T>(mut self, result: Result<T, TrainError>) -> Result<T, TrainError> {
         let mut result = result;
         while result.is_ok() && self.left > 0 {
-            if self.ask(ControlFlow::Continue(())).is_break() {
+            if self.exchange(ControlFlow::Continue(())).is_break() {
                 result = Err(TrainError::Interrupted);
             }
         }

@@ -1,4 +1,4 @@
-//! Gathers the detections of all ranks for the report of a run.
+//! Gathering of the detections of all ranks for the report of a run.
 
 use super::DatasetDetections;
 use crate::detection::Detection;

@@ -33,7 +33,7 @@ pub struct Evaluation {
     pub left_out: Vec<LeftOut>,
 }
 
-/// Called after every batch of an evaluation with the number of images done and their total; it may stop the
+/// Callback after every batch of an evaluation, with the number of images done and their total; it may stop the
 /// evaluation.
 pub type Progress<'a> = dyn FnMut(usize, usize) -> ControlFlow<()> + 'a;
 
@@ -80,7 +80,7 @@ pub fn evaluate_over_ranks(
     let [first, end] = [mine.start, mine.end].map(|b| (b * EVAL_BATCH).min(images));
     let samples = &dataset.samples[first..end];
     let mut agreement = Agreement::new(comm, batches.div_ceil(comm.world_size()));
-    let mut progress = |done: usize, all: usize| agreement.ask(progress(done, all));
+    let mut progress = |done: usize, all: usize| agreement.exchange(progress(done, all));
     let mut left_out = Vec::new();
     let found = predict_samples(predictor, dataset, samples, &mut progress, &mut left_out);
     let found = agreement.end(found)?;
@@ -190,8 +190,8 @@ const DRAWN_SCORE: f32 = 0.5;
 /// Images with a shorter side of less than half of this many pixels are enlarged.
 const DRAWN_SIDE: u32 = 480;
 
-/// An image of a dataset side by side with itself: with its ground truth, and with the confident detections. Small
-/// images are enlarged by 2 or 3.
+/// An image with its ground truth, side by side with the same image and its confident detections. Small images are
+/// enlarged by 2 or 3.
 pub fn ground_truth_and_prediction(
     sample: &Sample,
     detections: &[Detection],
@@ -199,7 +199,7 @@ pub fn ground_truth_and_prediction(
 ) -> Result<RgbImage, LoadError> {
     let names = |label: usize| dataset.classes.name(label);
     let image = sample.image()?;
-    let truth: Vec<Detection> = sample.instances.iter().map(as_detection).collect();
+    let gt: Vec<Detection> = sample.instances.iter().map(as_detection).collect();
     let confident: Vec<Detection> = detections
         .iter()
         .filter(|d| d.score >= DRAWN_SCORE)
@@ -215,10 +215,10 @@ pub fn ground_truth_and_prediction(
         scores: false,
         ..with_scores.clone()
     };
-    let truth = draw(&image, &truth, &names, &without_scores);
+    let gt = draw(&image, &gt, &names, &without_scores);
     let predicted = draw(&image, &confident, &names, &with_scores);
     Ok(side_by_side(&[
-        ("ground truth", &truth),
+        ("ground truth", &gt),
         ("prediction", &predicted),
     ]))
 }

@@ -1,6 +1,6 @@
-//! Names what is in a file that is not an image.
+//! Descriptions of files that are not images.
 
-/// What a file is that has no image's signature, by its first bytes; `None` if it is unknown.
+/// Description of a file without the signature of an image, by its first bytes; `None` if it is unknown.
 pub(crate) fn described(start: &[u8]) -> Option<&'static str> {
     let text = String::from_utf8_lossy(start).trim_start().to_lowercase();
     let is_brand = |brands: &[&[u8]]| {

@@ -51,7 +51,7 @@ mod tests {
         bytes
     }
 
-    /// A WebP file of one frame with the extended header; bit 1 of its flags says that it is an animation.
+    /// A WebP file of one frame with the extended header; bit 1 of its flags marks an animation.
     fn webp(animated: bool) -> Vec<u8> {
         let mut still = Cursor::new(Vec::new());
         let pixels = ::image::RgbImage::new(2, 1);
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn several_images_in_a_file_are_seen() {
+    fn several_images_in_a_file_are_detected() {
         let has_more = |bytes: Vec<u8>| has_more(Cursor::new(bytes));
         for more in [false, true] {
             assert_eq!(has_more(tiff(1 + usize::from(more))), more, "TIFF");

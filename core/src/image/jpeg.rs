@@ -1,4 +1,4 @@
-//! Detection of incomplete JPEG files. Decoders fill missing parts with grey and report success, so
+//! Detection of incomplete JPEG files. Decoders fill missing parts with gray and report success, so
 //! the file's structure is checked and decoding is strict.
 
 use super::jpeg_scan::{Walk, walk};
@@ -143,7 +143,8 @@ fn zeros_end_blocks(mut segment: &[u8]) -> bool {
     true
 }
 
-/// Sectors of disks and memory cards have at least 512 bytes; valid data has only a few zero bytes in a row.
+/// Whether the data has 512 zero bytes in a row, the size of the smallest sectors of disks and memory cards; valid data
+/// has only a few.
 fn has_zeroed_block(data: &[u8]) -> bool {
     const SECTOR: usize = 512;
     let mut run = 0;
@@ -178,14 +179,14 @@ mod tests {
         let bytes = whole();
         assert!(decode_whole(&bytes).unwrap().is_some());
         assert_eq!(walk(&bytes), Walk::Whole);
-        let share = |share: f64| (bytes.len() as f64 * share) as usize;
-        let cut = |share_kept: f64| bytes[..share(share_kept)].to_vec();
+        let offset = |fraction: f64| (bytes.len() as f64 * fraction) as usize;
+        let cut = |fraction: f64| bytes[..offset(fraction)].to_vec();
         let mut ended = cut(0.6);
         ended.extend([0xFF, 0xD9]);
         let mut tail = bytes.clone();
-        tail[share(0.6)..].fill(0);
+        tail[offset(0.6)..].fill(0);
         let mut middle = bytes.clone();
-        middle[share(0.5)..share(0.5) + 1024].fill(0);
+        middle[offset(0.5)..offset(0.5) + 1024].fill(0);
         let damaged = [
             cut(0.98),
             cut(0.9),

@@ -1,7 +1,7 @@
-//! Walks the Huffman codes of a baseline JPEG and counts its blocks, without computing pixels. Decoders fill the
+//! Walk over the Huffman codes of a baseline JPEG, which counts its blocks without computing pixels. Decoders fill the
 //! blocks after an early end marker with whatever zero bits decode to, and report success.
 
-/// Why a scan cannot be walked.
+/// Result of a walk over all scans.
 #[derive(Debug, PartialEq)]
 pub(super) enum Walk {
     /// All blocks are present.
@@ -99,7 +99,7 @@ impl Headers {
         };
         self.components = entries.iter().map(component).collect();
         let sound = |c: &Component| (1..=4).contains(&c.across) && (1..=4).contains(&c.down);
-        // The height is given later in the file.
+        // A height of 0 means that it follows later in the file, which is not supported.
         (self.components.iter().all(sound) && self.width > 0 && self.height > 0).then_some(())
     }
 

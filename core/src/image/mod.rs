@@ -14,7 +14,7 @@ pub mod transform;
 
 pub use placement::Placement;
 
-/// Extensions of image files in lower case. The contents decide what a file is.
+/// Extensions of image files in lower case. The format of a file is detected from its contents.
 pub const EXTENSIONS: [&str; 9] = [
     "png", "jpg", "jpeg", "jpe", "jfif", "bmp", "webp", "tif", "tiff",
 ];

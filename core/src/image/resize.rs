@@ -51,8 +51,8 @@ pub fn resize_bilinear(planes: &Planes, size: (u32, u32)) -> Planes {
     resize_rows(read, &Placement::whole(original, size, false))
 }
 
-/// Resizes an image whose rows `read(plane, row, line)` writes into a line. Each row is read and resized along its columns
-/// once, when the first row of the window needs it.
+/// Resizes an image whose rows `read(plane, row, line)` writes into a line. Each row is read and resized along its
+/// columns once, when the first row of the window needs it.
 fn resize_rows(read: impl Fn(usize, usize, &mut [f32]), placement: &Placement) -> Planes {
     let (height, width) = (placement.size.0 as usize, placement.size.1 as usize);
     let from = (placement.original.0 as usize, placement.original.1 as usize);
@@ -111,7 +111,7 @@ fn bilinear_taps(to: usize, from: usize) -> Vec<(usize, usize, f32)> {
         .collect()
 }
 
-/// The source cell of each of `to` target cells in nearest-neighbour resizing, as torch rounds.
+/// The source cell of each of `to` target cells in nearest-neighbor resizing, as torch rounds.
 pub fn nearest_taps(to: usize, from: usize) -> Vec<usize> {
     let scale = from as f32 / to as f32;
     (0..to)

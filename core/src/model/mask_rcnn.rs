@@ -64,7 +64,7 @@ impl MaskRcnn {
     }
 
     /// A model for [`crate::weights::load_state_dict`], its parameters zero.
-    pub(crate) fn unfilled(config: &ModelConfig, device: &Device) -> Self {
+    pub(crate) fn uninitialized(config: &ModelConfig, device: &Device) -> Self {
         Self::from_init(config, &Init::zeros(device))
     }
 
@@ -243,7 +243,7 @@ impl MaskRcnn {
     /// The same weights, which stay f32, with activations in the dtype of `precision`. The stem, the statistics of
     /// norms and the outputs of the heads are f32 in every precision.
     pub fn with_precision(mut self, precision: Resolved) -> Self {
-        self.dtype = precision.format();
+        self.dtype = precision.dtype();
         self
     }
 

@@ -18,8 +18,8 @@ pub struct BoxSlots {
 }
 
 impl BoxSlots {
-    /// Without the slots that are padding in every image, if the host can look without waiting: on the CPU the heads
-    /// compute no more than they need, on a GPU their shapes stay fixed.
+    /// Removes the slots that are padding in every image on the CPU, where the host can read them without waiting, so
+    /// that the heads compute no more than they need. On a GPU the shapes stay fixed.
     pub(crate) fn trimmed(self) -> Result<Self, ExecutionError> {
         if has_selection_kernels(&self.scores.device()) {
             return Ok(self);
@@ -28,8 +28,14 @@ impl BoxSlots {
         let scores = self.scores.clone().try_into_data()?;
         let scores: Vec<f32> = scores.iter::<f32>().collect();
         // Padding comes last.
-        let filled = |scores: &[f32]| scores.partition_point(|&score| score > f32::NEG_INFINITY);
-        let most = scores.chunks(slots).map(filled).max().unwrap_or(0).max(1);
+        let valid_count =
+            |scores: &[f32]| scores.partition_point(|&score| score > f32::NEG_INFINITY);
+        let most = scores
+            .chunks(slots)
+            .map(valid_count)
+            .max()
+            .unwrap_or(0)
+            .max(1);
         Ok(Self {
             boxes: self.boxes.narrow(1, 0, most),
             scores: self.scores.narrow(1, 0, most),
@@ -44,7 +50,7 @@ impl BoxSlots {
         })
     }
 
-    /// Non-maximum suppression within each of `runs` of equal length, each sorted, best first.
+    /// Non-maximum suppression within each of `runs` runs of slots of equal length, each sorted, best first.
     pub(crate) fn suppress(self, runs: usize, iou_threshold: f64) -> Self {
         let [n, slots] = self.scores.dims();
         let [groups, k] = [n * runs, slots / runs];

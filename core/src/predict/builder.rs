@@ -36,8 +36,8 @@ impl<'a> PredictorBuilder<'a> {
         self
     }
 
-    /// A pretrained model by its name, such as `maskrcnn_resnet50_fpn`; [`Self::build`] downloads it unless it is in the
-    /// cache. See [`crate::pretrained`].
+    /// A pretrained model by its name, such as `maskrcnn_resnet50_fpn`; [`Self::build`] downloads it unless it is in
+    /// the cache. See [`crate::pretrained`].
     #[cfg(feature = "download")]
     pub fn pretrained(self, name: impl Into<String>) -> Self {
         self.weights(WeightsSource::Pretrained(name.into()))
@@ -55,8 +55,8 @@ impl<'a> PredictorBuilder<'a> {
         self
     }
 
-    /// Changes settings of the configuration: `image.min_size=400`, `model.roi.max_detections=10`. Adds to the overrides
-    /// of earlier calls.
+    /// Changes settings of the configuration: `image.min_size=400`, `model.roi.max_detections=10`. Adds to the
+    /// overrides of earlier calls.
     pub fn overrides(mut self, overrides: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.overrides.extend(overrides.into_iter().map(Into::into));
         self
@@ -87,8 +87,8 @@ impl<'a> PredictorBuilder<'a> {
         self
     }
 
-    /// Test-time augmentation: several views of each image are detected and merged, which takes as much more time and memory.
-    /// See [`TtaSettings`].
+    /// Test-time augmentation: several views of each image are detected and merged. Time and memory grow with the
+    /// number of views. See [`TtaSettings`].
     pub fn tta(mut self, settings: TtaSettings) -> Self {
         self.tta = Some(settings);
         self

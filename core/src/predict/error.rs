@@ -42,7 +42,7 @@ pub enum PredictError {
         /// Overlap as a fraction of the side.
         overlap: f64,
     },
-    /// The views of test-time augmentation.
+    /// Test-time augmentation has no scale, or one out of range.
     #[error(
         "test-time augmentation with the scales {scales:?}; give at least one, each from {} to {}",
         SCALES.start(), SCALES.end()

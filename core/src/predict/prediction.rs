@@ -74,8 +74,8 @@ impl Prediction {
         detections_json(image_id, None, &self.detections, &self.classes)
     }
 
-    /// Draws masks, contours, boxes, names and scores on a copy of `image`, the image that was predicted. On an image of another
-    /// size, masks are left out.
+    /// Draws masks, contours, boxes, names and scores on a copy of `image`, the image that was predicted. On an image
+    /// of another size, masks are left out.
     pub fn draw(&self, image: &RgbImage) -> RgbImage {
         self.draw_with(image, &OverlayOptions::default())
     }

@@ -54,12 +54,12 @@ impl Predictor {
             config.model.num_classes = checkpoint.classes.len() + 1;
         }
         config.check()?;
-        let model = MaskRcnn::unfilled(&config.model, device);
+        let model = MaskRcnn::uninitialized(&config.model, device);
         let model = weights::load_state_dict(model, checkpoint.tensors, path)?;
         Ok(Self::new(&model, config, checkpoint.classes, device))
     }
 
-    /// A predictor from a model in memory, in training or not; from weights, [`Self::builder`] makes one.
+    /// A predictor from a model in memory, which may be in training. [`Self::builder`] loads one from weights.
     pub fn new(model: &MaskRcnn, config: Config, classes: Classes, device: &Device) -> Self {
         let device = device.clone().without_autodiff();
         Self {
@@ -77,8 +77,8 @@ impl Predictor {
         self
     }
 
-    /// The same predictor with test-time augmentation: every image is detected in several views, and their detections are
-    /// merged. Images of a batch are predicted one at a time.
+    /// The same predictor with test-time augmentation: every image is detected in several views, and their detections
+    /// are merged. Images of a batch are predicted one at a time.
     ///
     /// # Errors
     ///
@@ -88,7 +88,7 @@ impl Predictor {
             let scales = settings.scales;
             return Err(PredictError::Views { scales });
         }
-        // A view counts for the mean score also where it has a lower one than is wanted in the end.
+        // Boxes of a view with a score below the final threshold contribute to the mean score too.
         let threshold = self.config.model.roi.score_threshold.min(VIEW_SCORE);
         self.model = self.model.with_score_threshold(threshold);
         self.tta = Some(settings);

@@ -10,13 +10,13 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 pub(super) struct Client(Agent);
 
-/// Why a request failed.
+/// A failed request, with the reason.
 pub(super) enum Failure {
     /// Another attempt would fail too.
     Final(String),
     /// Another attempt may succeed.
     Temporary(String),
-    /// The server cannot continue the part that is there.
+    /// The server cannot continue the partial file.
     Part(String),
 }
 
@@ -26,14 +26,14 @@ pub(super) struct Answer {
     pub start: u64,
     /// Length of the whole file.
     pub total: Option<u64>,
-    /// The server's name of this version of the file.
+    /// ETag of this version of the file.
     pub tag: Option<String>,
     pub body: Box<dyn Read>,
 }
 
 impl Client {
-    /// A client that uses the proxy of the environment. `timeout` is the longest time without a connection, an answer, or any
-    /// data.
+    /// A client that uses the proxy of the environment. `timeout` is the longest time without a connection, an answer,
+    /// or any data.
     pub fn new(timeout: Duration) -> Result<Self, PretrainedError> {
         let limit = Some(timeout);
         let mut config = Agent::config_builder()
@@ -50,8 +50,8 @@ impl Client {
         Ok(Self(config.build().new_agent()))
     }
 
-    /// Requests a file from the byte `start` on. `tag` makes sure that it is still the file of the first bytes; the answer
-    /// starts at 0 if it is not, or if the server cannot send a part.
+    /// Requests a file from the byte `start` on. `tag` is the ETag of the first bytes: the answer starts at 0 if the
+    /// file has changed since, or if the server cannot send a part.
     pub fn get(&self, url: &str, start: u64, tag: Option<&str>) -> Result<Answer, Failure> {
         let mut request = self.0.get(url);
         if start > 0 {
@@ -107,7 +107,7 @@ fn failure(error: &ureq::Error) -> Failure {
         ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::BodyStalled => {
             Failure::Temporary(text)
         }
-        // Others are not worth a pause: a machine without a network cannot resolve the name, or nobody listens.
+        // Others are final: a machine without a network cannot resolve the name, or no server listens.
         ureq::Error::Io(error) if is_temporary(error.kind()) => Failure::Temporary(text),
         _ => Failure::Final(text),
     }

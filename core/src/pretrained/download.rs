@@ -1,4 +1,4 @@
-//! A download: in parts if the connection breaks, checked before it gets its name.
+//! A download: in parts if the connection breaks, checked before it gets its final name.
 
 use super::cache::{cache_error, sha256};
 use super::client::{Answer, Client, Failure};
@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// Number of bytes that count as progress: with more, a failed attempt is the first one again.
+/// Number of received bytes after which failed attempts are counted from 1 again.
 const PROGRESS: u64 = 1 << 20;
 
 /// A download into the cache by the process that holds its lock.
@@ -23,7 +23,7 @@ pub(super) struct Download<'a> {
     pub path: &'a Path,
     /// The file while it is incomplete.
     pub part: PathBuf,
-    /// The server's name of the version that `part` is of.
+    /// ETag of the version of the file that `part` belongs to.
     pub tag: Option<String>,
     pub on_event: &'a mut dyn FnMut(FetchEvent<'_>),
 }
@@ -32,7 +32,7 @@ impl Download<'_> {
     /// Downloads, checks and renames the file; returns its SHA-256.
     pub fn run(&mut self) -> Result<String, PretrainedError> {
         if self.model.sha256.is_none() {
-            // Nothing would show that an older part is of another version.
+            // Without a hash, an older part of another version could not be detected.
             self.remove_part();
         }
         let was_begun = self.received() > 0;
@@ -93,7 +93,7 @@ impl Download<'_> {
         self.tag = answer.tag.take();
         let result = self.write(&mut answer);
         if result.is_err() {
-            // A full disk stays full with it.
+            // Left behind, it would keep a full disk full.
             self.remove_part();
         }
         result.map_err(|source| cache_error(&self.part, source))

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// Why a pretrained model could not be found, downloaded or used.
+/// Errors of finding, downloading and using a pretrained model.
 #[derive(Debug, Error)]
 pub enum PretrainedError {
     /// No model has this name.
@@ -25,7 +25,7 @@ pub enum PretrainedError {
         /// The entry, what is wrong, and what to do.
         reason: String,
     },
-    /// The model is a backbone, and detections are wanted.
+    /// The model is a backbone, but a detector is required.
     #[error(
         "{name} is a backbone, trained to classify images: it detects nothing before it is trained with \
          `mrcnn-cli train --weights {name}`"

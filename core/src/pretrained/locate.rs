@@ -1,11 +1,11 @@
-//! From what a user gives as weights to a file or a model.
+//! Resolution of a value of `--weights` to a file or a pretrained model.
 
 use super::error::PretrainedError;
 use super::list::models;
 use super::model::PretrainedModel;
 use std::path::{Path, PathBuf};
 
-/// What a value of `--weights` means.
+/// The file or the pretrained model of a value of `--weights`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Located {
     /// A file.
@@ -53,7 +53,7 @@ pub fn find(name: &str) -> Result<PretrainedModel, PretrainedError> {
 
 /// ` (the nearest names are ...)`, if some are similar.
 fn nearest(name: &str, models: &[PretrainedModel]) -> String {
-    // Comparing takes the product of the lengths.
+    // The time of a comparison is proportional to the product of the lengths.
     let name: String = name.chars().take(100).collect::<String>().to_lowercase();
     let mut scored: Vec<(f64, &str)> = models
         .iter()

@@ -1,7 +1,7 @@
 //! Pretrained models by name: a list, a cache, and downloads into it.
 //!
-//! [`find`] looks a name up, [`fetch`] gives the file of a model, from the cache or from the network. Nothing is
-//! downloaded unless a model is asked for by name. [`get_bytes`] and [`get_file`] download other files by their URL.
+//! [`find`] looks a name up, [`fetch`] returns the file of a model, from the cache or from the network. Nothing is
+//! downloaded unless a model is requested by name. [`get_bytes`] and [`get_file`] download other files by their URL.
 //!
 //! | environment variable | effect |
 //! |---|---|

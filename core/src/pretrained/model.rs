@@ -64,11 +64,11 @@ pub struct PretrainedModel {
     pub box_ap: Option<f64>,
     /// Published mask AP on COCO val2017, in percent.
     pub mask_ap: Option<f64>,
-    /// Licence of the code that trained it.
+    /// License of the code that trained it.
     pub code_license: Option<String>,
-    /// Licence of the weights.
+    /// License of the weights.
     pub weights_license: Option<String>,
-    /// Settings that the predictions depend on and that the file does not show, as `key=value`.
+    /// Settings that the predictions depend on and that the file does not contain, as `key=value`.
     #[serde(default)]
     pub settings: Vec<String>,
 }
@@ -80,7 +80,7 @@ impl PretrainedModel {
         path.rsplit('/').next().unwrap_or_default()
     }
 
-    /// The licence of the weights, or that it is not known.
+    /// The license of the weights, or that it is not known.
     pub fn license(&self) -> &str {
         self.weights_license.as_deref().unwrap_or("not stated")
     }
@@ -100,7 +100,7 @@ impl PretrainedModel {
         }
     }
 
-    /// Whether the entry is valid; the error says what is wrong, without its name.
+    /// Checks the entry. The error is the reason, without the name of the entry.
     pub(super) fn check(&self) -> Result<(), String> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         if self.name.is_empty() || !self.name.chars().all(is_plain) || self.name == "none" {

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where models are kept, and how they are downloaded; [`Self::from_env`] has the usual values.
+/// Location of the models and settings of their downloads; [`Self::from_env`] has the usual values.
 #[derive(Clone, Debug)]
 pub struct FetchOptions {
     /// The folder of the files.

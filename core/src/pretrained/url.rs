@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
 
-/// Number of characters of a file name, which most file systems allow.
+/// Maximum number of characters of a file name; most file systems allow as many.
 const LONGEST_NAME: usize = 100;
 
 /// Settings of the download of a URL.
@@ -40,7 +40,7 @@ impl UrlOptions {
     }
 }
 
-/// Why a URL could not be downloaded. Messages have the URL without its query, which may contain a password.
+/// Errors of downloading a URL. Messages have the URL without its query, which may contain a password.
 #[derive(Debug, Error)]
 pub enum UrlError {
     /// The network may not be used.
@@ -98,8 +98,8 @@ pub fn public_url(url: &str) -> String {
     format!("{scheme}://{host}{path}")
 }
 
-/// The last part of a URL's path as the name of a file: decoded, at most 100 characters, and without characters that file
-/// systems refuse. Empty if the path ends with a slash.
+/// The last part of a URL's path as the name of a file: decoded, at most 100 characters, and without characters that
+/// file systems refuse. Empty if the path ends with a slash.
 pub fn url_file_name(url: &str) -> String {
     let url = public_url(url);
     let path = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
@@ -126,8 +126,8 @@ pub fn get_bytes(url: &str, options: &UrlOptions) -> Result<Vec<u8>, UrlError> {
     })
 }
 
-/// Downloads a URL to a file, which is replaced if it exists. `on_bytes` is called with the number of received bytes and with
-/// the length that the server states.
+/// Downloads a URL to a file, which is replaced if it exists. `on_bytes` is called with the number of received bytes
+/// and with the length that the server states.
 ///
 /// # Errors
 ///
@@ -144,7 +144,7 @@ pub fn get_file(
     })
 }
 
-/// Why an attempt failed.
+/// A failed attempt.
 enum Problem {
     /// Another attempt may succeed.
     Temporary(String),

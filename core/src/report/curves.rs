@@ -21,7 +21,7 @@ const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 260.0;
 /// Left, top, right and bottom margins of a panel.
 const MARGIN: [f64; 4] = [52.0, 30.0, 12.0, 34.0];
-const COLOURS: [&str; 10] = [
+const COLORS: [&str; 10] = [
     "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#e377c2", "#17a2b8",
     "#7f7f7f", "#9a9a00",
 ];
@@ -79,18 +79,18 @@ fn draw_panel(panel: &Panel) -> String {
     );
     draw_grid(&mut out, &x_axis, &y_axis, &panel.x_label);
     for (index, (name, points)) in curves.iter().enumerate() {
-        let colour = COLOURS[index % COLOURS.len()];
+        let color = COLORS[index % COLORS.len()];
         let smooth = smoothed(points);
         if points.len() > MAX_RAW_POINTS {
-            draw_line(&mut out, points, &x_axis, &y_axis, colour, 0.25);
+            draw_line(&mut out, points, &x_axis, &y_axis, color, 0.25);
         }
-        draw_line(&mut out, &smooth, &x_axis, &y_axis, colour, 1.0);
+        draw_line(&mut out, &smooth, &x_axis, &y_axis, color, 1.0);
         let y = MARGIN[1] + 12.0 + 14.0 * index as f64;
         let x = WIDTH - MARGIN[2] - 4.0;
         let name = escaped(name);
         let _ = write!(
             out,
-            "<text x='{x}' y='{y}' text-anchor='end' fill='{colour}'>{name}</text>"
+            "<text x='{x}' y='{y}' text-anchor='end' fill='{color}'>{name}</text>"
         );
     }
     out
@@ -136,7 +136,7 @@ fn draw_line(
     points: &[(f64, f64)],
     x: &Axis,
     y: &Axis,
-    colour: &str,
+    color: &str,
     opacity: f64,
 ) {
     // More points than the panel has pixels would not be visible.
@@ -148,7 +148,7 @@ fn draw_line(
         .collect();
     let _ = write!(
         out,
-        "<polyline points='{}' fill='none' stroke='{colour}' stroke-opacity='{opacity}'/>",
+        "<polyline points='{}' fill='none' stroke='{color}' stroke-opacity='{opacity}'/>",
         coordinates.join(" ")
     );
     if points.len() <= MAX_DOTS {
@@ -156,7 +156,7 @@ fn draw_line(
             let (x, y) = (x.position(p.0), y.position(p.1));
             let _ = write!(
                 out,
-                "<circle cx='{x:.1}' cy='{y:.1}' r='2.5' fill='{colour}'/>"
+                "<circle cx='{x:.1}' cy='{y:.1}' r='2.5' fill='{color}'/>"
             );
         }
     }

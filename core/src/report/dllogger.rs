@@ -17,7 +17,7 @@ pub struct DllLog {
     steps_per_epoch: usize,
 }
 
-/// Our keys and the corresponding keys of DLLogger.
+/// Keys of the log and the corresponding keys of DLLogger.
 const NAMES: [(&str, &str); 10] = [
     ("train/loss", "loss"),
     ("train/loss_mask", "mask_rcnn_loss"),

@@ -48,7 +48,7 @@ pub fn confusion(confusion: &Confusion) -> String {
         for &column in &order {
             let count = confusion.counts[row][column];
             let fraction = count as f64 / all;
-            let colour = if row == column {
+            let color = if row == column {
                 "59,118,214"
             } else {
                 "214,90,59"
@@ -61,7 +61,7 @@ pub fn confusion(confusion: &Confusion) -> String {
             };
             let _ = write!(
                 html,
-                "<td style='background:rgba({colour},{fraction:.2});color:{ink}'>{text}</td>"
+                "<td style='background:rgba({color},{fraction:.2});color:{ink}'>{text}</td>"
             );
         }
         html.push_str("</tr>");

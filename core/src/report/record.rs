@@ -50,10 +50,10 @@ pub enum Record {
     Eval {
         /// Number of completed steps.
         step: usize,
-        /// The 12 box numbers by name.
+        /// The 12 box metrics by name.
         #[serde(rename = "box")]
         bbox: BTreeMap<String, f64>,
-        /// The 12 mask numbers by name.
+        /// The 12 mask metrics by name.
         mask: BTreeMap<String, f64>,
         /// `loss` and its parts on the validation split; empty if they are off.
         #[serde(default)]
@@ -62,8 +62,8 @@ pub enum Record {
         #[serde(default)]
         seconds: f64,
     },
-    /// Images that are left out of the run because of `data.on_problem = "skip"`; absent if there are none. A record with
-    /// as many `images` as its `count` lists all of them, another one those that are new.
+    /// Images that are left out of the run because of `data.on_problem = "skip"`; absent if there are none. `images`
+    /// lists all of them if it has `count` entries, otherwise only the new ones.
     #[serde(rename = "left_out")]
     LeftOut {
         /// Number of completed steps.

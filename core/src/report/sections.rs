@@ -97,9 +97,9 @@ pub fn evaluations(records: &[Record]) -> String {
     html + "</table>"
 }
 
-fn bar(fraction: f64, colour: &str) -> String {
+fn bar(fraction: f64, color: &str) -> String {
     let width = (fraction.clamp(0.0, 1.0) * 230.0).round();
-    format!("<td class='barcell'><span class='bar {colour}' style='width:{width}px'></span></td>")
+    format!("<td class='barcell'><span class='bar {color}' style='width:{width}px'></span></td>")
 }
 
 /// Table with a row per class.

@@ -1,6 +1,7 @@
 //! TensorBoard event files.
 //!
-//! The three messages are defined here, because existing crates depend on all messages of TensorFlow. Source: tensorflow/core/util/event.proto, tensorflow/core/framework/summary.proto and
+//! The three messages are defined here, because existing crates depend on all messages of TensorFlow. Source:
+//! tensorflow/core/util/event.proto, tensorflow/core/framework/summary.proto and
 //! tensorflow/core/lib/io/record_writer.h.
 
 use super::record::Record;

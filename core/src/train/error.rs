@@ -14,7 +14,7 @@ use mrcnn_backends::{Precision, PrecisionError};
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// Why a batch could not be prepared.
+/// Errors of preparing a batch.
 #[derive(Debug, Error)]
 pub enum LoadError {
     /// An image cannot be read.
@@ -64,7 +64,7 @@ pub(crate) const LOWER: &str = "lower train.batch_size (the learning rate follow
                          augment.min_sizes, model.roi.batch_per_image or \
                          model.rpn.post_nms_train, or freeze more (--freeze-at)";
 
-/// Why a checkpoint could not be written or read.
+/// Errors of writing and reading checkpoints.
 #[derive(Debug, Error)]
 pub enum CheckpointError {
     /// The folder cannot be written or read.
@@ -97,7 +97,7 @@ pub enum CheckpointError {
         details: String,
     },
     /// A checkpoint is intact but does not match the run.
-    #[error("{path}: {reason}; was args.toml changed?")]
+    #[error("{path}: {reason}; restore args.toml if it was changed")]
     Misfit {
         /// The path of the checkpoint.
         path: PathBuf,
@@ -121,7 +121,7 @@ impl CheckpointError {
     }
 }
 
-/// Why training failed.
+/// Errors of a training run.
 #[derive(Debug, Error)]
 pub enum TrainError {
     /// The configuration of a resumed run cannot be read.
@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn want_of_memory_says_what_was_planned_and_what_to_lower() {
+    fn out_of_memory_errors_have_the_estimate_and_what_to_reduce() {
         let message = TrainError::OutOfMemory {
             reason: "Out of memory".into(),
             plan: "memory plan: 3 GB".into(),

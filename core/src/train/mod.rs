@@ -31,7 +31,7 @@ pub mod parts {
     pub use super::input::batch::{Batch, GroundTruth, TrainSample};
     pub use super::input::loader::Loader;
     pub use super::input::masks::{InstanceMask, bit_masks};
-    pub use super::input::preview::{batch_image, draw_truth};
+    pub use super::input::preview::{batch_image, draw_ground_truth};
     pub use super::optim::ema::Ema;
     pub use super::optim::loss_scale::{LossScaler, ScaleState};
     pub use super::optim::optimizer::{Optimizer, StepOutcome};

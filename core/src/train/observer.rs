@@ -61,7 +61,7 @@ impl StepReport {
     }
 }
 
-/// Follows a training run: logs it, stops it. Every method does nothing by default.
+/// Receiver of the reports of a training run, which can also stop it. Every method does nothing by default.
 pub trait Observer {
     /// Called before the first step with the memory estimate, and a warning if the machine may have too little.
     fn on_plan(&mut self, _plan: &MemoryPlan, _warning: Option<&str>) {}

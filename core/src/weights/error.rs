@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// Why weights could not be read or written.
+/// Errors of reading and writing weights.
 #[derive(Debug, Error)]
 pub enum WeightsError {
     /// The file cannot be read or written.
@@ -26,7 +26,7 @@ pub enum WeightsError {
     },
     /// The header does not describe a model of this crate.
     #[error(
-        "{path}: the header has no usable `{key}` ({reason}); was it written by mrcnn-cli train?"
+        "{path}: the header has no usable `{key}` ({reason}); use a file that `mrcnn-cli train` or `convert` wrote"
     )]
     Header {
         /// The path of the file.

@@ -36,15 +36,15 @@ pub fn load_state_dict(
     Ok(load_except(model, tensors, path, |_| false)?.0)
 }
 
-/// As [`load_state_dict`], but parameters for which `may_lack` holds keep their initial values if `tensors` lacks them; their
-/// names are returned.
+/// As [`load_state_dict`], but parameters for which `is_optional` holds keep their initial values if `tensors` lacks them;
+/// their names are returned.
 pub(super) fn load_except(
     model: MaskRcnn,
     tensors: StateDict,
     path: &Path,
-    may_lack: impl Fn(&str) -> bool,
+    is_optional: impl Fn(&str) -> bool,
 ) -> Result<(MaskRcnn, Vec<String>), WeightsError> {
-    let (model, loader) = Loader::run(model, tensors, may_lack);
+    let (model, loader) = Loader::run(model, tensors, is_optional);
     let fresh = loader.finish(path)?;
     Ok((model, fresh))
 }
@@ -52,18 +52,18 @@ pub(super) fn load_except(
 struct Loader<F> {
     path: ModulePath,
     tensors: StateDict,
-    may_lack: F,
+    is_optional: F,
     missing: Vec<String>,
     misshapen: Vec<String>,
     fresh: Vec<String>,
 }
 
 impl<F: Fn(&str) -> bool> Loader<F> {
-    fn run(model: MaskRcnn, tensors: StateDict, may_lack: F) -> (MaskRcnn, Self) {
+    fn run(model: MaskRcnn, tensors: StateDict, is_optional: F) -> (MaskRcnn, Self) {
         let mut loader = Self {
             path: ModulePath::default(),
             tensors,
-            may_lack,
+            is_optional,
             missing: Vec::new(),
             misshapen: Vec::new(),
             fresh: Vec::new(),
@@ -117,7 +117,7 @@ const LONGEST_NAME: usize = 128;
 
 /// ` (the closest is x)` if one is similar enough.
 fn closest(name: &str, others: &[&String]) -> String {
-    // Comparing takes the product of the lengths, and names come from untrusted files.
+    // The time of a comparison is proportional to the product of the lengths, and names come from untrusted files.
     let scored = others
         .iter()
         .filter(|other| other.len() <= LONGEST_NAME)
@@ -141,7 +141,7 @@ impl<F: Fn(&str) -> bool> ModuleMapper for Loader<F> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let name = self.path.name();
         let Some(data) = self.tensors.remove(&name) else {
-            if (self.may_lack)(&name) {
+            if (self.is_optional)(&name) {
                 self.fresh.push(name);
             } else {
                 self.missing.push(name);

@@ -91,8 +91,8 @@ impl From<Fetched> for WeightsSource<'_> {
 }
 
 impl WeightsSource<'_> {
-    /// The source that a value of `--weights` or `train.weights` means: a file, or with the feature `download` the name of
-    /// a pretrained model ([`crate::pretrained::locate`]).
+    /// The source that a value of `--weights` or `train.weights` names: a file, or with the feature `download` a
+    /// pretrained model ([`crate::pretrained::locate`]).
     pub fn locate(value: &Path) -> Result<Self, WeightsError> {
         #[cfg(feature = "download")]
         return Ok(match pretrained::locate(value)? {
@@ -121,7 +121,7 @@ impl WeightsSource<'_> {
         }
     }
 
-    /// As [`Self::read`], with what [`import()`] reports.
+    /// As [`Self::read`], with the format, the ignored entries and the notes of [`import()`].
     #[cfg(feature = "convert")]
     pub fn import(&self, options: &ImportOptions) -> Result<Imported, WeightsError> {
         match self {

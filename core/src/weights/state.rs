@@ -38,7 +38,7 @@ impl ModuleVisitor for Collector {
     }
 }
 
-/// torch counts batches in a buffer that is not used.
+/// Name of torch's buffer that counts batches, which is not used.
 pub(crate) const TRACKED: &str = "num_batches_tracked";
 
 /// A stored dtype, little-endian.

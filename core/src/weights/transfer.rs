@@ -24,10 +24,10 @@ pub struct Transfer {
 
 /// Loads weights of another training into a model that is to be trained on `classes`.
 ///
-/// As [`load_state_dict`](super::load_state_dict), but outputs of a class are loaded only if the weights have a class of the
-/// same name; the others keep their initial values. If names are unknown, because `classes` is `None` or the weights have
-/// none, all outputs are loaded if the number of classes is the same, and none otherwise. A file with a backbone only
-/// (classification weights) is loaded into the backbone.
+/// As [`load_state_dict`](super::load_state_dict), but outputs of a class are loaded only if the weights have a class
+/// of the same name; the others keep their initial values. If names are unknown, because `classes` is `None` or the
+/// weights have none, all outputs are loaded if the number of classes is the same, and none otherwise. A file with a
+/// backbone only (classification weights) is loaded into the backbone.
 ///
 /// `path` is named in errors.
 pub fn transfer(
@@ -77,8 +77,8 @@ pub fn transfer(
     })
 }
 
-/// Arranges the outputs of `from` classes by the labels of the model: output `i` is that of label `labels[i]`, or the model's
-/// own. Tensors whose outputs do not have the model's shape are left for the error that lists them.
+/// Arranges the outputs of `from` classes by the labels of the model: output `i` is that of label `labels[i]`, or the
+/// model's own. Tensors whose outputs do not have the model's shape are left for the error that lists them.
 fn take_outputs(tensors: &mut StateDict, model: &MaskRcnn, labels: &[Option<usize>], from: usize) {
     let is_same = labels.len() == from;
     if is_same

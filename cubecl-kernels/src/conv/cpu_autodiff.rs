@@ -1,5 +1,5 @@
-//! Gradient rule. The mask of the ReLU is computed from the output; the masked gradient is that of the
-//! residual, and its sums are the gradient of the bias.
+//! Gradient rule of the CPU convolution. The mask of the ReLU is computed from the output; the masked gradient is that
+//! of the residual, and its sums are the gradient of the bias.
 
 use super::cpu::CpuConvOps;
 use super::flex::{input_gradient, scale_gradient, scaled, weight_gradient};
@@ -42,7 +42,7 @@ impl<const N: usize> Backward<Flex, N> for ConvBackward<N> {
         checkpointer: &mut Checkpointer,
     ) {
         let state = ops.state;
-        // Taken in any case, because checkpoints that are not taken are not freed.
+        // Retrieved in any case, because checkpoints that are not retrieved are not freed.
         let mut retrieve = |node| checkpointer.retrieve_node_output::<FlexTensor>(node);
         let (x, weight, scale) = (
             retrieve(state.x),

@@ -1,4 +1,4 @@
-//! The operation on flex, whose tensors are in host memory.
+//! CPU convolution on flex, whose tensors are in host memory.
 
 use super::cpu::CpuConvOps;
 use super::grouped;

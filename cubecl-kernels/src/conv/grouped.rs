@@ -1,5 +1,5 @@
-//! Grouped convolutions on flex: groups are joined into blocks, and each block of each image is a dense convolution with
-//! block-diagonal weights.
+//! Grouped convolutions on flex: groups are joined into blocks, and each block of each image is a dense convolution
+//! with block-diagonal weights.
 //!
 //! The groups of ResNeXt have 4 to 64 channels, and the kernels compute eight output channels at a time. A block of two
 //! groups of four channels multiplies half of its values by zero, but uses the vectors of the kernels.
@@ -188,7 +188,7 @@ pub(super) fn weight_gradient(
     let shape = blocks.shape(n, [h, w], stride);
     let isa = cpu_conv::selected();
     write([o, inputs, kernel, kernel], |gradient| {
-        // The sum over the images is in the product, so that a block takes its channels of all images.
+        // The product sums over the images, so a block gathers its channels of all images.
         blocks.for_each(1, &shape, |_, block| {
             let of_block = |tensor: &FlexTensor, length: usize| -> Vec<f32> {
                 let images = (0..n).map(|image| image * blocks.count + block);

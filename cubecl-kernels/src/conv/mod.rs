@@ -33,11 +33,12 @@ use burn::tensor::{Tensor, activation, module};
 /// * `params` - the weights are `[o, c / groups, k, k]`: with fewer input channels than `x`, groups of channels are
 ///   convolved separately.
 /// * `residual` - added after the bias, `[n, o, h', w']`, of the dtype of `x`.
-/// * `relu` - whether `max(., 0)` follows.
+/// * `relu` - whether `max(., 0)` is applied last.
 ///
 /// Equals `conv2d` of torch in the dtype of `x`, and is differentiable in all tensors. On the CPU
-/// in f32 it is one pass over the output, and results do not depend on the number of threads. On GPUs it is a matrix product
-/// for 1x1 kernels, [`fn@conv3x3`], or Burn's own convolution; bias, residual and ReLU are one pass over the output.
+/// in f32 it is one pass over the output, and results do not depend on the number of threads. On GPUs it is a matrix
+/// product for 1x1 kernels (where Burn's convolution is slow or wrong), [`fn@conv3x3`] for 3x3 kernels without groups,
+/// and otherwise Burn's own convolution; bias, residual and ReLU after a matrix product are one pass over the output.
 ///
 /// # Panics
 ///
@@ -87,7 +88,7 @@ pub fn conv2d(
     }
 }
 
-/// The groups of a convolution.
+/// Number of groups of a convolution.
 fn groups(x: &Tensor<4>, weight: &Tensor<4>) -> usize {
     let (channels, [outputs, inputs, ..]) = (x.dims()[1], weight.dims());
     let groups = channels / inputs.max(1);

@@ -1,4 +1,5 @@
-//! Gradient rule. The mask of the ReLU is computed from the output; the gradient of the bias is the sum of the masked gradient.
+//! Gradient rule of the 3x3 convolution. The mask of the ReLU is computed from the output; the gradient of the bias is
+//! the sum of the masked gradient per channel.
 
 use super::Conv3x3Ops;
 use crate::epilogue::{EpilogueOps, bias_gradient};

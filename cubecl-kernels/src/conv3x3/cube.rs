@@ -27,8 +27,8 @@ impl Conv3x3Ops for CubeBackend {
         relu: bool,
     ) -> FloatTensor<Self> {
         if !is_chosen(&x, &weight) {
-            // If it gets a bias, CubeK stages it as a whole tile of sums in shared memory, which leaves too little
-            // of it for the candidates with tensor cores (cubek 0.3.1).
+            // CubeK stages a bias as a whole tile of sums in shared memory, which leaves too little shared memory
+            // for the candidates with tensor cores (cubek 0.3.1). So the bias is added afterwards.
             let output = Self::conv2d(x, weight, None, options(stride));
             return add(output, bias, None, relu);
         }
@@ -131,8 +131,8 @@ fn weight_gradient(x: CubeTensor, grad: CubeTensor, stride: usize) -> CubeTensor
     ];
     let pixels = n * rows * cols;
     let padded = 9 * c.next_multiple_of(4) * o.next_multiple_of(4);
-    let share = share(pixels, tiles[0] * tiles[1], padded, tiling.depth);
-    let splits = pixels.div_ceil(share);
+    let pixels_per_cube = pixels_per_cube(pixels, tiles[0] * tiles[1], padded, tiling.depth);
+    let splits = pixels.div_ceil(pixels_per_cube);
     let partials = empty(&grad, [splits, padded], DType::F32);
     let gradient = empty(&grad, [o, c, 3, 3], dtype);
     let step = tiling.depth;
@@ -145,7 +145,7 @@ fn weight_gradient(x: CubeTensor, grad: CubeTensor, stride: usize) -> CubeTensor
         outputs: o as u32,
         stride: stride as u32,
         pixels: pixels as u32,
-        share: share as u32,
+        pixels_per_cube: pixels_per_cube as u32,
         step_images: (step / (rows * cols)) as u32,
         step_rows: (step / cols % rows) as u32,
         step_cols: (step % cols) as u32,
@@ -186,7 +186,7 @@ fn weight_gradient(x: CubeTensor, grad: CubeTensor, stride: usize) -> CubeTensor
 
 /// Number of pixels that one cube sums: enough cubes for a GPU, but so many pixels that adding the
 /// partial sums is cheap in comparison. Depends on sizes only, so that sums are repeatable.
-fn share(pixels: usize, tiles: usize, padded: usize, depth: usize) -> usize {
+fn pixels_per_cube(pixels: usize, tiles: usize, padded: usize, depth: usize) -> usize {
     const CUBES: usize = 256;
     const PARTIALS: usize = 16 << 20;
     const LEAST: usize = 256;

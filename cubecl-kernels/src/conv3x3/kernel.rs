@@ -25,13 +25,13 @@ pub struct Axis {
     pub phase: u32,
     /// Taps of the 3x3 weights that reach these outputs.
     pub taps: u32,
-    /// Index of the first tap.
+    /// Index of the first tap in the 3x3 weights.
     pub tap: u32,
-    /// Step between taps.
+    /// Step between consecutive taps in the 3x3 weights.
     pub tap_step: u32,
     /// Offset from the position of the output to the input of the first tap.
     pub shift: i32,
-    /// Step between taps.
+    /// Step between the inputs of consecutive taps.
     pub shift_step: i32,
 }
 
@@ -48,7 +48,7 @@ pub struct Channels {
     pub pitch: u32,
 }
 
-/// Positions of the first inputs that a unit loads into the input tile, for the centre of the window.
+/// Positions of the first inputs that a unit loads into the input tile, for the center of the window.
 #[derive(CubeType)]
 struct Origins {
     rows: Array<i32>,

@@ -78,8 +78,8 @@ pub fn forward_axis(input: usize, stride: usize) -> Axis {
     }
 }
 
-/// The gradient of inputs `2 p + phase` at stride 2: even inputs are read by the middle tap of output `p` only, odd inputs by
-/// the first tap of `p + 1` and the last tap of `p`.
+/// The gradient of inputs `2 p + phase` at stride 2: even inputs are read by the middle tap of output `p` only, odd
+/// inputs by the first tap of `p + 1` and the last tap of `p`.
 pub fn gather_axis(size: usize, grad: usize, phase: u32) -> Axis {
     Axis {
         count: (size as u32 + 1 - phase) / 2,

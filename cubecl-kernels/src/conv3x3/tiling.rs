@@ -1,21 +1,21 @@
 //! Tilings of the kernels by class of device.
 //!
-//! On a GPU, a block of 8 by 8 sums fits in the registers of a unit, and the tiles take 8 to 9 of the 16 KiB of shared memory
-//! that WebGPU guarantees. A software rasterizer (Mesa's lavapipe, on which CI runs) loads from memory one invocation at a
-//! time, which costs tens of times a multiply-add, and spilling sums to its cache is cheap. There, blocks are as large as a
-//! compile time of a few seconds allows.
+//! On a GPU, a block of 8 by 8 sums fits in the registers of a unit, and the tiles take 8 to 9 of the 16 KiB of shared
+//! memory that WebGPU guarantees. A software rasterizer (Mesa's lavapipe, on which CI runs) loads from memory one
+//! invocation at a time, which costs tens of times a multiply-add, and spilling sums to its cache is cheap. There,
+//! blocks are as large as a compile time of a few seconds allows.
 
 use cubecl::client::Client;
 use cubecl::prelude::*;
 
-/// Whether the device is a software rasterizer. These vectorize over as many invocations as a CPU register has lanes; GPUs
-/// have planes of 16 or more.
+/// Whether the device is a software rasterizer. These vectorize over as many invocations as a CPU register has lanes;
+/// GPUs have planes of 16 or more.
 fn is_software(client: &Client) -> bool {
     client.properties().hardware.plane_size_max <= 8
 }
 
-/// Tiling of a cube. A unit computes `rows` pixels by `vectors` vectors of four channels, interleaved with its neighbours, so
-/// that neighbours read neighbouring vectors.
+/// Tiling of a cube. A unit computes `rows` pixels by `vectors` vectors of four channels, interleaved with its
+/// neighbors, so that neighbors read neighboring vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tiling {
     /// Units along the channels.
@@ -87,7 +87,7 @@ impl Tiling {
 }
 
 /// Tiling of the gradient. A unit computes `rows` vectors of four input channels by `vectors` vectors of four output
-/// channels, interleaved with its neighbours.
+/// channels, interleaved with its neighbors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GradientTiling {
     /// Units along the output channels.
@@ -145,7 +145,7 @@ impl GradientTiling {
     }
 }
 
-/// Sizes of the convolution, and the distance of the pixels of two steps.
+/// Sizes of the convolution, and the distance between the pixels of consecutive steps.
 #[derive(CubeLaunch, CubeType, Clone, Copy)]
 pub struct GradientSizes {
     /// Rows and columns of the input.
@@ -162,7 +162,7 @@ pub struct GradientSizes {
     pub stride: u32,
     /// Pixels of all output images, and pixels per cube.
     pub pixels: u32,
-    pub share: u32,
+    pub pixels_per_cube: u32,
     /// A step of the reduction in images, rows and columns.
     pub step_images: u32,
     pub step_rows: u32,

@@ -1,5 +1,5 @@
-//! Gradient of the weights: an implicit GEMM of (tap, input channel) by output channel over all pixels. The pixels are split
-//! between cubes, whose partial sums are then added in a fixed order.
+//! Gradient of the weights: an implicit GEMM of (tap, input channel) by output channel over all pixels. The pixels are
+//! split between cubes, whose partial sums are then added in a fixed order.
 
 use super::access::{Four, read_four};
 use super::places::{Places, advance, places};
@@ -34,8 +34,8 @@ pub fn accumulate<E: Float, NI: Size, NO: Size>(
     let input_vectors = sizes.inputs.div_ceil(4);
     let first_row = CUBE_POS_Y * comptime!(tiling.inputs() as u32);
     let first_vector = CUBE_POS_X * comptime!(tiling.outputs() as u32);
-    let start = CUBE_POS_Z * sizes.share;
-    let end = min(start + sizes.share, sizes.pixels);
+    let start = CUBE_POS_Z * sizes.pixels_per_cube;
+    let end = min(start + sizes.pixels_per_cube, sizes.pixels);
 
     let column = column(first_row, input_vectors, sizes, tiling);
     let mut places = places(start, sizes, tiling);

@@ -61,7 +61,7 @@ pub struct Tap {
     pub away: [isize; 2],
 }
 
-/// How a source is read for one grid of results.
+/// Access pattern of a source for one grid of results.
 #[derive(Clone, Debug)]
 pub struct View {
     pub images: usize,
@@ -249,8 +249,8 @@ impl<'a> Strips<'a> {
         self.phase_len * self.view.phases.len()
     }
 
-    /// Writes channels `first..` of `source [images, channels, h, w]` for the rows that begin at
-    /// `row`, as many as `strips` holds; every value of `strips` is written.
+    /// Writes `rows` of the channels from `first` on of `source [images, channels, h, w]`, as many channels as
+    /// `strips` holds; every value of `strips` is written.
     pub fn fill(
         &self,
         source: &[f32],
@@ -332,7 +332,7 @@ impl<'a> Strips<'a> {
     }
 }
 
-/// Copies a row. Most rows of small images are shorter than what a call of `memcpy` is worth.
+/// Copies a row. Most rows of small images are too short for a call of `memcpy` to pay off.
 pub fn copy_row(from: &[f32], to: &mut [f32]) {
     const CHUNK: usize = 8;
     assert_eq!(from.len(), to.len());

@@ -1,6 +1,6 @@
 //! The two inner loops of every convolution, generic over the instruction set.
 //!
-//! [`Product`] multiplies packed weights by vectors of neighbouring pixels, for the forward pass and the
+//! [`Product`] multiplies packed weights by vectors of neighboring pixels, for the forward pass and the
 //! gradient of the input. [`Dots`] multiplies vectors along the pixels by each other, for the gradient of
 //! the weights. Both keep [`GROUP`] by [`WIDTH`] sums in registers and reach one multiply-add per
 //! port and cycle where there are enough registers.

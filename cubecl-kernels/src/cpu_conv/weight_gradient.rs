@@ -162,7 +162,7 @@ impl Job<'_> {
         }
     }
 
-    /// Rows of pixels in place, except the last block of an image, which is padded to whole
+    /// Multiplies rows of pixels in place, except the last block of an image, which is padded to whole
     /// vectors.
     fn direct_blocks(
         &self,

@@ -102,7 +102,8 @@ fn scale(delta: f32, limit: f32) -> f32 {
     select(delta < limit, delta, limit).exp()
 }
 
-/// Whether the f32 with these bits is finite. Tested on integers, because shader compilers may assume that floats are finite.
+/// Whether the f32 with these bits is finite. Tested on integers, because shader compilers may assume that floats are
+/// finite.
 #[cube]
 fn is_finite(bits: u32) -> bool {
     bits & 0x7f80_0000 != 0x7f80_0000

@@ -17,9 +17,9 @@ use burn::tensor::{Int, IntDType, Tensor};
 /// Parameters of box decoding.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BoxDecoding {
-    /// Multipliers of `dx, dy, dw, dh`.
+    /// Multipliers of the encoded `dx, dy, dw, dh`; decoding divides by them.
     pub weights: [f32; 4],
-    /// Upper bound of `dw` and `dh`.
+    /// Upper bound of `dw` and `dh` after this division.
     pub max_log_scale: f32,
     /// Minimum side of a box in pixels; smaller boxes are dropped.
     pub min_size: f32,
@@ -34,7 +34,7 @@ pub struct BoxDecoding {
 )]
 pub trait DecodeOps: Backend {
     /// Boxes `[n, slots, 4]` and scores `[n, slots]`; inputs as in [`decode_boxes`].
-    #[fusion(meta = boxes_and_scores)]
+    #[fusion(meta = output_spec)]
     fn decode_boxes(
         deltas: FloatTensor<Self>,
         references: FloatTensor<Self>,
@@ -49,7 +49,7 @@ pub trait DecodeOps: Backend {
 use burn::backend::fusion::custom::TensorSpec;
 
 #[cfg(feature = "fusion")]
-fn boxes_and_scores(
+fn output_spec(
     _deltas: &TensorSpec,
     _references: &TensorSpec,
     scores: &TensorSpec,

@@ -1,5 +1,5 @@
-//! Gradient rule: the gradient, masked by the output if there is a ReLU, is that of `x` and of the residual, and its sums
-//! are that of the bias.
+//! Gradient rule of the epilogue: the gradient, masked by the output if there is a ReLU, is that of `x` and of the
+//! residual, and its sums per channel are the gradient of the bias.
 
 use super::EpilogueOps;
 use burn::backend::Autodiff;

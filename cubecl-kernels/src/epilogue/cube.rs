@@ -1,4 +1,4 @@
-//! The kernels: one pass over the output of a convolution, which is channels-last.
+//! Kernels of the epilogue: one pass over the output of a convolution, which is channels-last.
 
 use super::EpilogueOps;
 use crate::launch::{buffer, channels_last, dense, elementwise, own, width};
@@ -9,8 +9,8 @@ use burn_cubecl::ops::permute_nhwc_to_nchw;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-/// Adds `bias [c]` and, `with_residual`, `residual [pixels, c]` to `output [pixels, c]` in place, then applies `max(., 0)` if
-/// `relu`; NaN stays NaN. Sums are f32.
+/// Adds `bias [c]` and, `with_residual`, `residual [pixels, c]` to `output [pixels, c]` in place, then applies
+/// `max(., 0)` if `relu`; NaN stays NaN. Sums are f32.
 ///
 /// `vectors` is the number of vectors per pixel, `units` that of all pixels.
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -199,7 +199,7 @@ mod tests {
             let kept = output.clone();
             let found = add(output, tensor(bias.clone(), vec![c]), residual, relu);
             let found: Vec<f32> = into_data_sync(permute_nchw_to_nhwc(found)).iter().collect();
-            // The input is referred to, so it must not be overwritten.
+            // `kept` still refers to the input, so it must not be overwritten.
             let kept: Vec<f32> = into_data_sync(permute_nchw_to_nhwc(kept)).iter().collect();
             for (index, found) in found.into_iter().enumerate() {
                 let channel = index % c;

@@ -1,4 +1,5 @@
-//! CPU version by Burn's operations: for tests, and for convolutions in dtypes that the crate's CPU kernels do not have.
+//! CPU version by Burn's operations: for tests, and for convolutions in dtypes that the crate's CPU kernels do not
+//! have.
 
 use super::EpilogueOps;
 use burn::backend::Flex;

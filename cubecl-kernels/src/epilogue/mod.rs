@@ -1,4 +1,4 @@
-//! What follows a convolution on a GPU: bias, residual and ReLU, in one pass over its output.
+//! Epilogue of a convolution on GPUs: bias, residual and ReLU in one pass over its output.
 
 mod autodiff;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -43,8 +43,8 @@ pub trait EpilogueOps: Backend {
 /// * `bias` - `[c]`.
 /// * `residual` - `[n, c, h, w]`.
 ///
-/// All of one dtype; differentiable in all three. On GPUs it is one pass that reads `x` and `residual` and writes the result,
-/// channels-last.
+/// All of one dtype; differentiable in all three. On GPUs it is one pass that reads `x` and `residual` and writes the
+/// result, channels-last.
 ///
 /// # Panics
 ///

@@ -1,4 +1,4 @@
-//! Gradient rules.
+//! Gradient rules of the operations on feature maps.
 
 use super::flex::{max_pool3x3_gradient, unpack};
 use super::ops::FeatureOps;
@@ -48,8 +48,8 @@ impl Backward<Flex, 1> for PackFirst {
     }
 }
 
-/// The gradient of the packed cells is passed on unchanged: those of the new feature map were zero, or are
-/// not read.
+/// The gradient of the packed cells is passed on unchanged. Its cells of the new feature map are not read, because no
+/// earlier feature map has them.
 #[derive(Debug)]
 struct PackNext;
 

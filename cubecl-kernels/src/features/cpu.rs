@@ -1,4 +1,4 @@
-//! The operations on slices, parallel over planes or cells.
+//! Operations on feature maps in slices, parallel over planes or cells.
 
 use crate::cpu_conv::Output;
 use crate::cpu_tasks::for_each_task;

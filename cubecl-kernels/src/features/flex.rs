@@ -1,4 +1,4 @@
-//! The operations on flex, whose tensors are in host memory.
+//! Operations on feature maps on flex, whose tensors are in host memory.
 
 use super::{cpu, ops::FeatureOps};
 use crate::cpu_memory::{contiguous, write};

@@ -1,5 +1,5 @@
-//! Operations on feature maps, each a single parallel pass on the CPU: the stem's max pool, the top-down sum of a feature
-//! pyramid (on GPUs too), and packing a pyramid for RoIAlign.
+//! Operations on feature maps, each a single parallel pass on the CPU: the stem's max pool, the top-down sum of a
+//! feature pyramid (on GPUs too), and packing a pyramid for RoIAlign.
 
 #[cfg(feature = "flex")]
 mod autodiff;
@@ -29,6 +29,10 @@ pub fn max_pool3x3(x: Tensor<4>) -> Tensor<4> {
 
 /// `lateral [n, c, h, w]` plus `top [n, c, ceil(h / 2), ceil(w / 2)]` with rows and columns doubled: the
 /// top-down path of a feature pyramid (Lin et al., 2016).
+///
+/// # Panics
+///
+/// If the shapes do not match.
 pub fn upsample_add(lateral: Tensor<4>, top: Tensor<4>) -> Tensor<4> {
     let [n, c, h, w] = lateral.dims();
     let half = [n, c, h.div_ceil(2), w.div_ceil(2)];

@@ -1,4 +1,4 @@
-//! The operations as backend operations of the CPU, f32.
+//! Operations on feature maps as backend operations of the CPU, f32.
 
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::Tensor;

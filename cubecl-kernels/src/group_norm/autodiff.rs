@@ -1,4 +1,4 @@
-//! Gradient rule.
+//! Gradient rule of group norm.
 
 use super::flex::{GroupNormGradients, forward};
 use super::ops::GroupNormOps;
@@ -25,7 +25,7 @@ struct State {
     rectified: Option<FlexTensor>,
     /// Number of groups, and epsilon.
     setting: (usize, f64),
-    /// Of each group, as in [`forward`].
+    /// Statistics of each group, as in [`forward`].
     statistics: Vec<f32>,
 }
 

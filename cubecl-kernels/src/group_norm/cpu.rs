@@ -44,7 +44,8 @@ impl Groups {
     }
 }
 
-/// `x [n, c, plane]` -> the norm, with `residual` added, then `max(., 0)` if `relu`; and the `statistics [n, groups, 2]`.
+/// `x [n, c, plane]` -> the norm, with `residual` added, then `max(., 0)` if `relu`; and the
+/// `statistics [n, groups, 2]`.
 pub fn forward(
     x: &[f32],
     [weight, bias]: [&[f32]; 2],
@@ -83,9 +84,9 @@ pub fn forward(
 
 /// The sums over the pixels of a channel of an image.
 pub struct ChannelSums {
-    /// Of the gradient.
+    /// Sum of the gradient.
     pub grad: f64,
-    /// Of the gradient times the normalized values.
+    /// Sum of the gradient times the normalized values.
     pub products: f64,
 }
 
@@ -154,7 +155,7 @@ pub fn channel_gradient(sums: &[ChannelSums], of: impl Fn(&ChannelSums) -> f64, 
     }
 }
 
-/// Partial sums in f32; the sums of blocks are added in f64.
+/// Number of partial sums in f32; the sums of blocks are added in f64.
 const LANES: usize = 16;
 /// Values per block.
 const BLOCK: usize = 64 * LANES;

@@ -54,7 +54,7 @@ pub(super) fn forward(
     (output, statistics)
 }
 
-/// What the gradients of a group norm are computed from.
+/// Tensors and sums from which the gradients of a group norm are computed.
 pub(super) struct GroupNormGradients {
     x: FlexTensor,
     grad: FlexTensor,
@@ -64,7 +64,7 @@ pub(super) struct GroupNormGradients {
 }
 
 impl GroupNormGradients {
-    /// From the gradient of the output, before its ReLU, and the statistics of [`forward`].
+    /// Computes the sums from the gradient of the output, before its ReLU, and the statistics of [`forward`].
     pub fn new(
         x: FlexTensor,
         grad: FlexTensor,

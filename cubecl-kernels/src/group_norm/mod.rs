@@ -22,7 +22,7 @@ use burn::tensor::{Tensor, activation};
 ///
 /// # Panics
 ///
-/// If `groups` does not divide the channels.
+/// If `groups` does not divide the channels, or the shapes do not match.
 pub fn group_norm(
     x: Tensor<4>,
     weight: Tensor<1>,

@@ -14,7 +14,8 @@ struct Window {
     first: u32,
 }
 
-/// A sample on one axis: two neighbouring cells and the weight of the second; no weights for samples outside the image.
+/// A sample on one axis: two neighboring cells, the fraction of the second, and a weight of 0 for samples outside the
+/// image, otherwise 1.
 #[derive(CubeType, Clone, Copy)]
 struct Sample {
     low: u32,

@@ -23,7 +23,7 @@ use burn::tensor::{Device, Int, IntDType, Tensor, TensorData};
 )]
 pub trait MaskTargetOps: Backend {
     /// `[n, s, side * side]`; inputs as in [`mask_targets`].
-    #[fusion(meta = a_square_a_roi)]
+    #[fusion(meta = output_spec)]
     fn mask_targets(
         rois: FloatTensor<Self>,
         matched: IntTensor<Self>,
@@ -37,7 +37,7 @@ pub trait MaskTargetOps: Backend {
 use burn::backend::fusion::custom::TensorSpec;
 
 #[cfg(feature = "fusion")]
-fn a_square_a_roi(
+fn output_spec(
     rois: &TensorSpec,
     _matched: &TensorSpec,
     _windows: &TensorSpec,
@@ -85,7 +85,7 @@ pub struct BitMasks {
 const WINDOW: usize = 7;
 
 impl BitMasks {
-    /// Adds a mask: its window and the pixels in it, row-major, 0 or 1.
+    /// Adds a mask: its window and the pixels in it, row-major, 0 or 1. Panics if `cells` is not one value per pixel.
     pub fn push(&mut self, window: MaskWindow, cells: &[u8]) {
         let MaskWindow {
             origin: (x, y),
@@ -132,14 +132,18 @@ impl BitMasks {
     }
 }
 
-/// The masks inside `rois` as `side x side` targets in `0..=1`: RoIAlign of each matched mask with adaptive sampling, as
-/// torchvision's `project_masks_on_boxes`.
+/// The masks inside `rois` as `side x side` targets in `0..=1`: RoIAlign of each matched mask with adaptive sampling,
+/// as torchvision's `project_masks_on_boxes`.
 ///
 /// * `rois` - `[n, s, 4]`, in pixels of the images.
 /// * `matched` - `[n, s]`: slot of the mask of each RoI; negative for none, whose target is zero.
 /// * `windows`, `words` - see [`BitMasks::upload`].
 ///
 /// Returns `[n, s, side * side]`, row-major. Not differentiable.
+///
+/// # Panics
+///
+/// If the shapes do not match.
 pub fn mask_targets(
     rois: Tensor<3>,
     matched: Tensor<2, Int>,

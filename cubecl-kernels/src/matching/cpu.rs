@@ -6,8 +6,8 @@ use crate::nms::overlap;
 /// Matches `columns` candidates to `rows` ground truths by `quality(row, column)`. Returns a row, [`BACKGROUND`] or
 /// [`IGNORED`] per candidate.
 ///
-/// Quality is evaluated twice and not stored as a matrix, because 300,000 anchors times hundreds of objects would not fit
-/// in memory. NaN never matches.
+/// Quality is evaluated twice and not stored as a matrix, because 300,000 anchors times hundreds of objects would not
+/// fit in memory. NaN never matches.
 pub fn match_by(
     rows: usize,
     columns: usize,

@@ -28,9 +28,10 @@ pub struct Matching {
 
 /// One of two passes over all pairs of a box and a ground truth.
 ///
-/// The first (`deciding` 0) computes the best IoU of each ground truth in `best [n, slots]`, as bits; the bits of positive
-/// floats have the same order, so an integer maximum is used. The second writes `matches [n, total]`. Both passes are one
-/// kernel, so that an IoU is rounded in the same way in both, because a box is also matched if its IoU equals the best.
+/// The first (`deciding` 0) computes the best IoU of each ground truth in `best [n, slots]`, as bits; the bits of
+/// positive floats have the same order, so an integer maximum is used. The second writes `matches [n, total]`. Both
+/// passes are one kernel, so that an IoU is rounded in the same way in both, because a box is also matched if its IoU
+/// equals the best.
 ///
 /// * `boxes` - `[n or 1, total, 4]`.
 /// * `gt` - `[n, slots, 4]`, the first `counts [n]` of which are valid.

@@ -40,7 +40,7 @@ pub struct MatchThresholds {
 )]
 pub trait MatchOps: Backend {
     /// `[n, b]`; inputs as in [`match_boxes`].
-    #[fusion(meta = a_match_a_box)]
+    #[fusion(meta = output_spec)]
     fn match_boxes(
         boxes: FloatTensor<Self>,
         gt: FloatTensor<Self>,
@@ -53,7 +53,7 @@ pub trait MatchOps: Backend {
 use burn::backend::fusion::custom::TensorSpec;
 
 #[cfg(feature = "fusion")]
-fn a_match_a_box(
+fn output_spec(
     boxes: &TensorSpec,
     gt: &TensorSpec,
     _counts: &TensorSpec,
@@ -85,13 +85,13 @@ impl<B: Backend + MatchOps, C: CheckpointStrategy> MatchOps for Autodiff<B, C> {
 /// * `gt` - `[n, t, 4]`, of which the first `counts [n]` are valid.
 ///
 /// Returns `[n, b]`: the index of an object, [`BACKGROUND`] or [`IGNORED`]. For equal IoUs the first
-/// ground truth is used. IoUs are computed twice, tile by tile, and not stored as a matrix, because 300,000 anchors times
-/// hundreds of objects would not fit in memory. Boxes must have finite corners with `x2 >= x1` and `y2 >= y1`; boxes
-/// without area do not overlap.
+/// ground truth is used. IoUs are computed twice, tile by tile, and not stored as a matrix, because 300,000 anchors
+/// times hundreds of objects would not fit in memory. Boxes must have finite corners with `x2 >= x1` and `y2 >= y1`;
+/// boxes without area do not overlap.
 ///
 /// # Panics
 ///
-/// If the shapes do not match.
+/// If the shapes do not match, `t` is 0, or there are more than 65,535 images.
 pub fn match_boxes(
     boxes: Tensor<3>,
     gt: Tensor<3>,
@@ -101,7 +101,7 @@ pub fn match_boxes(
     let [n, slots, corners] = gt.dims();
     assert!(
         n <= u16::MAX as usize && slots > 0,
-        "{n} images, {slots} slots"
+        "match_boxes: {n} images with {slots} slots for ground truth; use at most 65535 images and at least 1 slot"
     );
     assert_eq!(
         (corners, counts.dims()),

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 /// Indices of the kept boxes, best score first.
 ///
-/// `boxes` are `[x1, y1, x2, y2]` in any unit, with one of `scores` per box. A box is suppressed if its IoU with a better
-/// kept box is *greater* than `iou_threshold`; the f32 ratio is compared in f64, as in torchvision's CPU operator. Equal
-/// scores keep their order; boxes without area do not overlap (their ratio is NaN).
+/// `boxes` are `[x1, y1, x2, y2]` in any unit, with one of `scores` per box. A box is suppressed if its IoU with a
+/// better kept box is *greater* than `iou_threshold`; the f32 ratio is compared in f64, as in torchvision's CPU
+/// operator. Equal scores keep their order; boxes without area do not overlap (their ratio is NaN).
 pub fn nms(boxes: &[[f32; 4]], scores: &[f32], iou_threshold: f64) -> Vec<usize> {
     suppress(boxes, by_score(scores, 0..scores.len()), iou_threshold)
 }
@@ -42,8 +42,8 @@ pub fn nms_sorted(boxes: &[f32], scores: &[f32], k: usize, iou_threshold: f64) -
         .zip(boxes.par_chunks(k.max(1)))
         .zip(scores.par_chunks(k.max(1)))
         .for_each(|((kept, boxes), scores)| {
-            let filled = (0..k).filter(|&slot| scores[slot] > f32::NEG_INFINITY);
-            for slot in suppress(boxes, filled.collect(), iou_threshold) {
+            let valid = (0..k).filter(|&slot| scores[slot] > f32::NEG_INFINITY);
+            for slot in suppress(boxes, valid.collect(), iou_threshold) {
                 kept[slot] = scores[slot];
             }
         });
@@ -79,8 +79,8 @@ fn by_score(scores: &[f32], indices: impl IntoIterator<Item = usize>) -> Vec<usi
     order
 }
 
-/// Keeps the boxes in `order` that no kept box suppresses. Kept boxes and areas are contiguous, so that the inner loop is
-/// a linear scan.
+/// Keeps the boxes in `order` that no kept box suppresses. Kept boxes and areas are contiguous, so that the inner loop
+/// is a linear scan.
 fn suppress(boxes: &[[f32; 4]], order: Vec<usize>, iou_threshold: f64) -> Vec<usize> {
     let mut kept = Vec::new();
     let mut survivors: Vec<([f32; 4], f32)> = Vec::new();

@@ -52,8 +52,8 @@ impl NmsOps for CubeBackend {
     }
 }
 
-/// The largest f32 that is not above `threshold`. An f32 ratio is above it if and only if it is above `threshold`, because
-/// there is no f32 between the two.
+/// The largest f32 that is not above `threshold`. An f32 ratio is above it if and only if it is above `threshold`,
+/// because there is no f32 between the two.
 fn round_down(threshold: f64) -> f32 {
     let nearest = threshold as f32;
     if nearest as f64 > threshold {

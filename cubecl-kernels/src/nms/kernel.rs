@@ -14,14 +14,14 @@ pub const BITS: u32 = 32;
 
 /// Whether a slot whose score has these bits contains a box: not minus infinity and not NaN.
 #[cube]
-fn is_filled(bits: u32) -> bool {
+fn is_valid(bits: u32) -> bool {
     key_of(bits) > KEY_OF_MINUS_INFINITY
 }
 
 /// Sets bit `j` of word `w` of slot `i` if slot `32 w + j` comes after `i` and their IoU is greater than `threshold`.
 ///
-/// Cube `(w, r, g)` computes word `w` of 256 slots of group `g`. Words before their slot and words of empty slots are not
-/// written; [`suppress`] does not read them.
+/// Cube `(w, r, g)` computes word `w` of 256 slots of group `g`. Words before their slot and words of empty slots are
+/// not written; [`suppress`] does not read them.
 /// * `boxes` - `[g, k, 4]`; `scores` - bits, `[g, k]`; `overlaps` - `[g, k, words]`.
 #[cube(launch_unchecked)]
 pub fn find_overlaps(
@@ -46,7 +46,7 @@ pub fn find_overlaps(
     // Conditions are nested: CubeCL may evaluate both sides of `&&`, and a read out of bounds is undefined.
     let mut has_pairs = false;
     if row < k && row < first_column + BITS {
-        has_pairs = is_filled(scores[(first + row) as usize]);
+        has_pairs = is_valid(scores[(first + row) as usize]);
     }
     if has_pairs {
         let base = ((first + row) * 4) as usize;
@@ -86,11 +86,11 @@ pub fn suppress(overlaps: &[u32], scores: &[u32], kept: &mut [u32], k: u32, word
         let mut bits = 0u32;
         for j in 0..BITS {
             let slot = UNIT_POS * BITS + j;
-            let mut filled = false;
+            let mut valid = false;
             if slot < k {
-                filled = is_filled(scores[(first + slot) as usize]);
+                valid = is_valid(scores[(first + slot) as usize]);
             }
-            if !filled {
+            if !valid {
                 bits |= 1u32 << j;
             }
         }

@@ -1,4 +1,5 @@
-//! Greedy non-maximum suppression: on host slices with results of any length, and on the device in groups of fixed slots.
+//! Greedy non-maximum suppression: on host slices with results of any length, and on the device in groups of fixed
+//! slots.
 
 mod cpu;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -48,13 +49,13 @@ impl<B: Backend + NmsOps, C: CheckpointStrategy> NmsOps for Autodiff<B, C> {
 /// The scores of the kept slots in each group, and minus infinity for suppressed and empty slots.
 ///
 /// * `boxes` - `[g, k, 4]`: `x1, y1, x2, y2`, finite, in any unit; `k` at most `MAX_TOP_K` on a GPU.
-/// * `scores` - `[g, k]`, slots best first as returned by `top_k_segments`. Only the order of the slots matters; scores only mark
-///   empty slots, by minus infinity or NaN. Empty slots are not kept and suppress nothing.
-/// * `iou_threshold` - as in [`nms`]: a box is suppressed if its IoU with a better kept box is *greater*. A NaN ratio, of two
-///   boxes without area, suppresses nothing.
+/// * `scores` - `[g, k]`, slots best first as returned by `top_k_segments`. Only the order of the slots matters; scores
+///   only mark empty slots, by minus infinity or NaN. Empty slots are not kept and suppress nothing.
+/// * `iou_threshold` - as in [`nms`]: a box is suppressed if its IoU with a better kept box is *greater*. A NaN ratio,
+///   of two boxes without area, suppresses nothing.
 ///
-/// Not differentiable. Backends agree if division is correctly rounded (CUDA, lavapipe, CPU); WebGPU allows an error of 2.5
-/// units in the last place of the ratio.
+/// Not differentiable. Backends agree if division is correctly rounded (CUDA, lavapipe, CPU); WebGPU allows an error of
+/// 2.5 units in the last place of the ratio.
 ///
 /// # Panics
 ///

@@ -21,9 +21,9 @@ pub struct PastedMask {
 /// Resizes the `size x size` probabilities `mask` (row-major) to `bbox` (pixels) and clips them to an image of
 /// `image_width x image_height` pixels.
 ///
-/// Follows torchvision's `paste_masks_in_image`: one pixel of zero padding, a box that is expanded to match and truncated
-/// to integers, bilinear interpolation without aligned corners. Only the window inside the image is computed. Predictions
-/// use [`paste_bits`].
+/// Follows torchvision's `paste_masks_in_image`: one pixel of zero padding, a box that is expanded to match and
+/// truncated to integers, bilinear interpolation without aligned corners. Only the window inside the image is computed.
+/// Predictions use [`paste_bits`].
 ///
 /// # Panics
 ///
@@ -35,7 +35,11 @@ pub fn paste_mask(
     image_width: usize,
     image_height: usize,
 ) -> PastedMask {
-    assert_eq!(mask.len(), size * size, "a mask of {size} x {size} cells");
+    assert_eq!(
+        mask.len(),
+        size * size,
+        "paste_mask: the mask must have {size} x {size} cells"
+    );
     let window = PasteWindow::new(bbox, size, image_width, image_height);
     let (width, height) = window.size;
     let mut probabilities = vec![0.0; width * height];
@@ -57,15 +61,20 @@ pub fn paste_mask(
     }
 }
 
-/// Bits of the pixels of `window` where the `side x side` probabilities `mask` (row-major), pasted as in [`paste_mask`],
-/// are above `threshold`. Words have up to 32 rows of a column, lowest bit on top; each column starts a new word.
+/// Bits of the pixels of `window` where the `side x side` probabilities `mask` (row-major), pasted as in
+/// [`paste_mask`], are above `threshold`. Words have up to 32 rows of a column, lowest bit on top; each column starts a
+/// new word.
 ///
 /// # Panics
 ///
 /// If the mask has another number of cells.
 pub fn paste_bits(mask: &[f32], window: &PasteWindow, threshold: f32) -> Vec<u32> {
     let side = window.side();
-    assert_eq!(mask.len(), side * side, "a mask of {side} x {side} cells");
+    assert_eq!(
+        mask.len(),
+        side * side,
+        "paste_bits: the mask must have {side} x {side} cells"
+    );
     let (width, height) = window.size;
     let mut words = Vec::with_capacity(width * window.column_words());
     paste_columns(

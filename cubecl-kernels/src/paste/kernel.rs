@@ -6,7 +6,7 @@ use cubecl::prelude::*;
 /// Units per cube.
 pub const UNITS: u32 = 256;
 
-/// Two neighbouring cells of an axis of the padded mask and the weight of the second.
+/// Two neighboring cells of an axis of the padded mask and the weight of the second.
 #[derive(CubeType, Clone, Copy)]
 struct Tap {
     low: u32,
@@ -16,8 +16,8 @@ struct Tap {
 
 /// `masks [r, side, side]`, `table [entries, 8]` -> bits of the pixels above `threshold`.
 ///
-/// Cube `(x, y)` computes 256 words of entry `y`. A row of the table has the mask, its first word, columns and rows, skipped
-/// pixels along x and y, and the bits of the cells per pixel along x and y.
+/// Cube `(x, y)` computes 256 words of entry `y`. A row of the table has the mask, its first word, columns and rows,
+/// skipped pixels along x and y, and the bits of the cells per pixel along x and y.
 #[cube(launch_unchecked)]
 pub fn paste_words(masks: &[f32], table: &[u32], words: &mut [u32], threshold: f32, side: u32) {
     let entry = (CUBE_POS_Y * comptime!(ENTRY as u32)) as usize;

@@ -37,7 +37,7 @@ pub struct PasteSizes {
 )]
 pub trait PasteOps: Backend {
     /// `masks [r, s, s]`, `table [entries, 8]` -> `[words]`.
-    #[fusion(meta = as_many_words)]
+    #[fusion(meta = output_spec)]
     fn paste_masks(
         masks: FloatTensor<Self>,
         table: IntTensor<Self>,
@@ -49,7 +49,7 @@ pub trait PasteOps: Backend {
 use burn::backend::fusion::custom::TensorSpec;
 
 #[cfg(feature = "fusion")]
-fn as_many_words(_masks: &TensorSpec, _table: &TensorSpec, sizes: &PasteSizes) -> TensorSpec {
+fn output_spec(_masks: &TensorSpec, _table: &TensorSpec, sizes: &PasteSizes) -> TensorSpec {
     TensorSpec::new([sizes.words].into(), DType::I32)
 }
 
@@ -68,8 +68,8 @@ impl<B: Backend + PasteOps, C: CheckpointStrategy> PasteOps for Autodiff<B, C> {
 /// * `masks` - probabilities `[r, s, s]`, the masks of the windows of the batch.
 /// * `batch` - not empty, see [`PasteBatch::plan`].
 ///
-/// Returns the i32 words of the parts of the batch, which [`PasteBatch::parts`] separates. Each column of a window starts a
-/// new word, lowest bit on top. A pixel is 1 if [`paste_mask`] gives more than `threshold`; NaN gives 0. Not
+/// Returns the i32 words of the parts of the batch, which [`PasteBatch::parts`] separates. Each column of a window
+/// starts a new word, lowest bit on top. A pixel is 1 if [`paste_mask`] gives more than `threshold`; NaN gives 0. Not
 /// differentiable.
 ///
 /// # Panics
@@ -77,10 +77,10 @@ impl<B: Backend + PasteOps, C: CheckpointStrategy> PasteOps for Autodiff<B, C> {
 /// If the shapes do not match.
 pub fn paste_masks(masks: Tensor<3>, batch: &PasteBatch, threshold: f32) -> Tensor<1, Int> {
     let [count, side, columns] = masks.dims();
-    assert_eq!(side, columns, "masks are square");
+    assert_eq!(side, columns, "paste_masks: the masks must be square");
     assert!(
         batch.masks_end() <= count && batch.side() == side && batch.words() > 0,
-        "a batch of {} words of masks below {}, {} cells a side, for {count} of {side}",
+        "paste_masks: a batch of {} words needs {} or more masks with {} cells per side, not {count} masks with {side}",
         batch.words(),
         batch.masks_end(),
         batch.side()

@@ -33,17 +33,17 @@ pub(super) const ENTRY: usize = 8;
 /// Rows per word.
 pub(super) const BITS: usize = 32;
 
-/// Expands `[x1, y1, x2, y2]` about its centre by `scale`, as torchvision's `expand_boxes`.
+/// Expands `[x1, y1, x2, y2]` about its center by `scale`, as torchvision's `expand_boxes`.
 pub fn expand_box(bbox: [f32; 4], scale: f32) -> [f32; 4] {
     let half_width = (bbox[2] - bbox[0]) * 0.5 * scale;
     let half_height = (bbox[3] - bbox[1]) * 0.5 * scale;
-    let centre_x = (bbox[2] + bbox[0]) * 0.5;
-    let centre_y = (bbox[3] + bbox[1]) * 0.5;
+    let center_x = (bbox[2] + bbox[0]) * 0.5;
+    let center_y = (bbox[3] + bbox[1]) * 0.5;
     [
-        centre_x - half_width,
-        centre_y - half_height,
-        centre_x + half_width,
-        centre_y + half_height,
+        center_x - half_width,
+        center_y - half_height,
+        center_x + half_width,
+        center_y + half_height,
     ]
 }
 
@@ -95,7 +95,7 @@ fn visible(low: i64, high: i64, limit: usize) -> (usize, usize) {
     (from as usize, to as usize)
 }
 
-/// Sample of a pixel along an axis of the mask: two neighbouring cells of the padded mask and the weight of the second.
+/// Sample of a pixel along an axis of the mask: two neighboring cells of the padded mask and the weight of the second.
 #[derive(Clone, Copy)]
 pub(super) struct Tap {
     pub low: usize,
@@ -214,7 +214,7 @@ impl PasteBatch {
         self.parts.iter().map(of_part)
     }
 
-    /// Rows of mask, first word, columns, rows, skipped columns and rows, bits of the scales.
+    /// The table `[parts, 8]`: mask, first word, columns, rows, skipped columns and rows, bits of the two scales.
     pub(super) fn table(&self) -> Vec<i32> {
         let entry = |part: &Part| {
             let [x, y] = part.window.axes;

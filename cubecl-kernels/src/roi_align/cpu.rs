@@ -1,8 +1,8 @@
 //! RoIAlign on host memory, parallel over RoIs (forward) and rows of the pyramid (backward).
 //!
-//! The bilinear samples of a bin form a separable grid, so the weights of a bin are an outer product of few row weights and
-//! few column weights. Samples that read the same cell are merged first: small boxes, whose bins are narrower than a cell,
-//! read 4 cells per bin instead of 16.
+//! The bilinear samples of a bin form a separable grid, so the weights of a bin are an outer product of few row weights
+//! and few column weights. Samples that read the same cell are merged first: small boxes, whose bins are narrower than
+//! a cell, read 4 cells per bin instead of 16.
 
 use super::taps::MAX_COORDINATE;
 pub use super::taps::{Tap, axis_taps};
@@ -49,7 +49,8 @@ pub fn forward(
 
 /// `grad [r, c, h, w]`, `rois [r, 6]` -> the gradient of the pyramid, `[images, cells, c]`.
 ///
-/// One thread sums each row of the pyramid in the order of the RoIs, without atomics and with the same bits in every run.
+/// One thread sums each row of the pyramid in the order of the RoIs, without atomics and with the same bits in every
+/// run.
 pub fn backward(
     grad: &[f32],
     channels: usize,

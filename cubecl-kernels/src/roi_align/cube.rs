@@ -26,8 +26,8 @@ impl RoiAlignOps for CubeBackend {
         let pooled = empty(&pyramid, [count, height, width, channels], pyramid.dtype);
         if pooled.meta.num_elements() > 0 {
             let records = locate(rois, &params, images, cells);
-            let shares = Shares::of(channels);
-            let units = count * height * width * shares.count;
+            let slices = ChannelSlices::of(channels);
+            let units = count * height * width * slices.count;
             let (cubes, cube) = elementwise(&pooled, units);
             let dtype = dtype_to_storage_type(pooled.dtype);
             // SAFETY: records hold cells of the pyramid, and units beyond the output stop.
@@ -39,14 +39,14 @@ impl RoiAlignOps for CubeBackend {
                     pyramid
                         .required_address_type()
                         .max(pooled.required_address_type()),
-                    shares.vector,
+                    slices.vector,
                     buffer(&pyramid),
                     buffer(&records),
                     buffer(&pooled),
-                    [height, width, shares.count].into_iter().collect(),
-                    shares.count,
+                    [height, width, slices.count].into_iter().collect(),
+                    slices.count,
                     units,
-                    shares.per_unit,
+                    slices.per_unit,
                     dtype,
                 );
             }
@@ -72,7 +72,7 @@ impl RoiAlignOps for CubeBackend {
         let tiles = params.levels.iter().map(tiles).sum::<usize>();
         let groups = count.div_ceil(GROUP as usize);
         let marks = empty(&grad, [images * tiles, groups, GROUP_WORDS], DType::U32);
-        let shares = Shares::of(channels);
+        let slices = ChannelSlices::of(channels);
         let maps = || MapsLaunch {
             roi_count: count as u32,
             groups: groups as u32,
@@ -95,7 +95,7 @@ impl RoiAlignOps for CubeBackend {
                 maps(),
                 units as u32,
             );
-            let units = images * tiles * (TILE * TILE) as usize * shares.count;
+            let units = images * tiles * (TILE * TILE) as usize * slices.count;
             let (cubes, cube) = elementwise(&grad, units);
             gather_gradient::launch_unchecked(
                 &grad.client,
@@ -103,17 +103,17 @@ impl RoiAlignOps for CubeBackend {
                 cube,
                 grad.required_address_type()
                     .max(gradient.required_address_type()),
-                shares.vector,
+                slices.vector,
                 buffer(&grad),
                 buffer(&records),
                 buffer(&marks),
                 buffer(&gradient),
                 levels(&params),
-                shares.count,
-                shares.count,
+                slices.count,
+                slices.count,
                 maps(),
                 units,
-                shares.per_unit,
+                slices.per_unit,
                 dtype_to_storage_type(gradient.dtype),
             );
         }
@@ -173,14 +173,14 @@ fn tiles(level: &super::PyramidLevel) -> usize {
     level.height.div_ceil(TILE as usize) * level.width.div_ceil(TILE as usize)
 }
 
-/// How the channels of a cell are divided: `count` units process `per_unit` vectors each.
-struct Shares {
+/// Division of the channels of a cell among `count` units, which process `per_unit` vectors each.
+struct ChannelSlices {
     vector: VectorSize,
     per_unit: usize,
     count: usize,
 }
 
-impl Shares {
+impl ChannelSlices {
     fn of(channels: usize) -> Self {
         let vector = if channels.is_multiple_of(4) { 4 } else { 1 };
         let vectors = channels / vector;

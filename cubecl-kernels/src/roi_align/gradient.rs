@@ -1,8 +1,8 @@
-//! Backward kernels, in gather form: one unit sums each vector of channels of each cell in the order of the RoIs and their
-//! bins, without atomics and with the same bits in every run.
+//! Backward kernels, in gather form: one unit sums each vector of channels of each cell in the order of the RoIs and
+//! their bins, without atomics and with the same bits in every run.
 //!
-//! To avoid visiting all RoIs per cell, the maps are split into square tiles, and a first kernel marks the RoIs that reach
-//! each tile.
+//! To avoid visiting all RoIs per cell, the maps are split into square tiles, and a first kernel marks the RoIs that
+//! reach each tile.
 
 use super::record::{ABSENT, Axis, COLUMNS, Level, RECORD, ROWS};
 use cubecl::{prelude::*, std::FastDivmod};
@@ -10,8 +10,8 @@ use cubecl::{prelude::*, std::FastDivmod};
 /// Side of a tile in cells, small enough that an RoI which reaches a tile contributes to most of its cells.
 pub(super) const TILE: u32 = 8;
 
-/// The marks of a tile are groups of words with 32 RoIs each, and each group starts with a word of flags for its nonzero
-/// words. So there are few words to scan, and few RoIs per unit to mark.
+/// The marks of a tile are groups of words with 32 RoIs each, and each group starts with a word of flags for its
+/// nonzero words. So there are few words to scan, and few RoIs per unit to mark.
 const WORDS: u32 = 8;
 pub(super) const GROUP: u32 = WORDS * 32;
 pub(super) const GROUP_WORDS: usize = WORDS as usize + 1;
@@ -90,7 +90,7 @@ pub(super) fn mark_tiles(
     let tile = Tile::locate(unit / maps.groups, &levels, maps);
     let group = unit % maps.groups;
     let at = ABSOLUTE_POS * GROUP_WORDS;
-    let mut filled = 0u32;
+    let mut nonzero_words = 0u32;
     for word in 0..WORDS {
         let first = group * GROUP + word * 32;
         let end = (first + 32).min(maps.roi_count);
@@ -102,10 +102,10 @@ pub(super) fn mark_tiles(
         }
         marks[at + 1 + word as usize] = bits;
         if bits != 0 {
-            filled |= 1u32 << word;
+            nonzero_words |= 1u32 << word;
         }
     }
-    marks[at] = filled;
+    marks[at] = nonzero_words;
 }
 
 /// Whether a sample of an RoI can be inside a cell of a tile.
@@ -134,7 +134,7 @@ fn spans(axis: &Axis, bins: u32, first: u32) -> bool {
 }
 
 /// `grad [r, bins_y, bins_x, c]`, `records`, `marks` -> `gradient [images, cells, c]`, summed in f32.
-/// One unit for each share of the vectors (see [`super::kernel`]) of each cell of each tile.
+/// One unit for each slice of the vectors (see [`super::kernel`]) of each cell of each tile.
 #[cube(launch_unchecked, address_type = "dynamic")]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn gather_gradient<E: Float, N: Size>(
@@ -143,8 +143,8 @@ pub(super) fn gather_gradient<E: Float, N: Size>(
     marks: &[u32],
     gradient: &mut [Vector<E, N>],
     levels: Sequence<Level>,
-    shares: FastDivmod<usize>,
-    share_count: usize,
+    slices: FastDivmod<usize>,
+    slice_count: usize,
     maps: &Maps,
     units: usize,
     #[comptime] per_unit: usize,
@@ -153,7 +153,7 @@ pub(super) fn gather_gradient<E: Float, N: Size>(
     if ABSOLUTE_POS >= units {
         terminate!();
     }
-    let (cell, share) = shares.div_mod(ABSOLUTE_POS);
+    let (cell, slice) = slices.div_mod(ABSOLUTE_POS);
     let cell = cell as u32;
     let tile_index = cell / comptime![TILE * TILE];
     let tile = Tile::locate(tile_index, &levels, maps);
@@ -186,8 +186,8 @@ pub(super) fn gather_gradient<E: Float, N: Size>(
                     row,
                     column,
                     maps,
-                    share,
-                    share_count,
+                    slice,
+                    slice_count,
                     per_unit,
                     &mut sums,
                 );
@@ -195,10 +195,10 @@ pub(super) fn gather_gradient<E: Float, N: Size>(
         }
     }
     let cell = (tile.first_cell + row * tile.width + column) as usize;
-    let at = cell * share_count * per_unit + share;
+    let at = cell * slice_count * per_unit + slice;
     #[unroll]
     for k in 0..per_unit {
-        gradient[at + k * share_count] = Vector::cast_from(sums[k]);
+        gradient[at + k * slice_count] = Vector::cast_from(sums[k]);
     }
 }
 
@@ -212,8 +212,8 @@ fn gather_roi<E: Float, N: Size>(
     row: u32,
     column: u32,
     maps: &Maps,
-    share: usize,
-    share_count: usize,
+    slice: usize,
+    slice_count: usize,
     #[comptime] per_unit: usize,
     sums: &mut Array<Vector<f32, N>>,
 ) {
@@ -229,10 +229,10 @@ fn gather_roi<E: Float, N: Size>(
                 let weight = down * columns.weight(bin_x, column);
                 if weight != 0.0f32 {
                     let bin = ((roi * maps.bins_y + bin_y) * maps.bins_x + bin_x) as usize;
-                    let at = bin * share_count * per_unit + share;
+                    let at = bin * slice_count * per_unit + slice;
                     #[unroll]
                     for k in 0..per_unit {
-                        let value = Vector::<f32, N>::cast_from(grad[at + k * share_count]);
+                        let value = Vector::<f32, N>::cast_from(grad[at + k * slice_count]);
                         sums[k] += value * Vector::new(weight);
                     }
                 }

@@ -1,14 +1,14 @@
 //! Forward kernel of RoIAlign.
 //!
 //! A unit pools one bin. Computing the taps of the bin costs more than pooling a vector of channels, so each unit pools
-//! `per_unit` vectors, `share_count` apart, such that neighbouring units read neighbouring vectors.
+//! a slice of `per_unit` vectors, `slice_count` apart, such that neighboring units read neighboring vectors.
 
 use super::record::{ABSENT, Axis, COLUMNS, RECORD, ROWS};
 use cubecl::{prelude::*, std::FastDivmod};
 
 /// `pyramid [images, cells, c]`, `records` -> `pooled [r, bins_y, bins_x, c]`, summed in f32.
 ///
-/// `shape` is `[bins_y, bins_x, share_count]`, `units` its product with the number of RoIs.
+/// `shape` is `[bins_y, bins_x, slice_count]`, `units` its product with the number of RoIs.
 #[cube(launch_unchecked, address_type = "dynamic")]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn pool_rois<E: Float, N: Size>(
@@ -16,7 +16,7 @@ pub(super) fn pool_rois<E: Float, N: Size>(
     records: &[u32],
     pooled: &mut [Vector<E, N>],
     shape: Sequence<FastDivmod<usize>>,
-    share_count: usize,
+    slice_count: usize,
     units: usize,
     #[comptime] per_unit: usize,
     #[define(E)] _dtype: ElemType,
@@ -24,7 +24,7 @@ pub(super) fn pool_rois<E: Float, N: Size>(
     if ABSOLUTE_POS >= units {
         terminate!();
     }
-    let (bin, share) = shape[2].div_mod(ABSOLUTE_POS);
+    let (bin, slice) = shape[2].div_mod(ABSOLUTE_POS);
     let (row, column) = shape[1].div_mod(bin);
     let (roi, row) = shape[0].div_mod(row);
     let record = roi * RECORD;
@@ -38,7 +38,7 @@ pub(super) fn pool_rois<E: Float, N: Size>(
     if first_cell != ABSENT {
         let rows = Axis::read(records, record + ROWS);
         let columns = Axis::read(records, record + COLUMNS);
-        let map = first_cell as usize * share_count * per_unit + share;
+        let map = first_cell as usize * slice_count * per_unit + slice;
         pool_bin::<E, N>(
             pyramid,
             &rows,
@@ -46,19 +46,19 @@ pub(super) fn pool_rois<E: Float, N: Size>(
             row as u32,
             column as u32,
             map,
-            share_count,
+            slice_count,
             per_unit,
             &mut sums,
         );
     }
-    let at = bin * share_count * per_unit + share;
+    let at = bin * slice_count * per_unit + slice;
     #[unroll]
     for k in 0..per_unit {
-        pooled[at + k * share_count] = Vector::cast_from(sums[k]);
+        pooled[at + k * slice_count] = Vector::cast_from(sums[k]);
     }
 }
 
-/// Adds the cells that a bin reads, each once; `map` is where the share of the level begins.
+/// Adds the cells that a bin reads, each once; `map` is where the slice of the level begins.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 fn pool_bin<E: Float, N: Size>(
@@ -68,7 +68,7 @@ fn pool_bin<E: Float, N: Size>(
     row: u32,
     column: u32,
     map: usize,
-    share_count: usize,
+    slice_count: usize,
     #[comptime] per_unit: usize,
     sums: &mut Array<Vector<f32, N>>,
 ) {
@@ -81,10 +81,10 @@ fn pool_bin<E: Float, N: Size>(
                 let weight = down * columns.weight(column, x);
                 if weight != 0.0f32 {
                     let cell = (y * columns.size + x) as usize;
-                    let at = map + cell * share_count * per_unit;
+                    let at = map + cell * slice_count * per_unit;
                     #[unroll]
                     for k in 0..per_unit {
-                        let value = Vector::<f32, N>::cast_from(pyramid[at + k * share_count]);
+                        let value = Vector::<f32, N>::cast_from(pyramid[at + k * slice_count]);
                         sums[k] += value * Vector::new(weight);
                     }
                 }

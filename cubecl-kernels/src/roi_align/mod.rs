@@ -1,7 +1,7 @@
 //! RoIAlign over all levels of a feature pyramid at once, forward and backward.
 //!
-//! The pyramid is one channels-last tensor ([`pack_pyramid`]), so that a single launch reads every level and the channels of
-//! a sample are contiguous.
+//! The pyramid is one channels-last tensor ([`pack_pyramid`]), so that a single launch reads every level and the
+//! channels of a sample are contiguous.
 
 mod autodiff;
 pub mod cpu;
@@ -41,7 +41,7 @@ pub struct RoiAlignParams {
     pub output: [usize; 2],
     /// Samples per bin and axis; 0 adapts to the box (`ceil(bin size)`).
     pub sampling_ratio: usize,
-    /// Shift by half a cell, as in Detectron2 and not in torchvision's detectors.
+    /// Whether boxes are shifted by half a cell, as in Detectron2; torchvision's detectors do not shift them.
     pub aligned: bool,
     /// The levels of the pyramid.
     pub levels: Vec<PyramidLevel>,
@@ -119,9 +119,9 @@ pub fn pack_pyramid(features: &[Tensor<4>], scales: &[f32]) -> (Tensor<3>, Vec<P
 ///   image. RoIs are constants without gradients.
 ///
 /// Equals torchvision's `roi_align` (Mask R-CNN, section 3) applied level by level. An RoI pools
-/// zeros, without gradient, if its box is not finite or more than 65536 cells away, or if its image or level does not exist.
-/// f16 features are summed in f32 and rounded once at the end. Gradients are summed in a fixed order, so two runs are
-/// bit-equal.
+/// zeros, without gradient, if its box is not finite or more than 65536 cells away, or if its image or level does not
+/// exist. f16 features are summed in f32 and rounded once at the end. Gradients are summed in a fixed order, so two
+/// runs are bit-equal.
 ///
 /// # Panics
 ///

@@ -213,7 +213,8 @@ impl Axis {
         steps_between(self.from, self.bin, count, cell - 1.0f32, cell + 1.0f32)
     }
 
-    /// The weight of a cell in the mean of the samples of a bin. Samples more than one cell outside the map count as zero.
+    /// The weight of a cell in the mean of the samples of a bin. Samples more than one cell outside the map count as
+    /// zero.
     pub fn weight(&self, bin: u32, cell: u32) -> f32 {
         let cell = f32::cast_from(cell);
         let size = f32::cast_from(self.size);

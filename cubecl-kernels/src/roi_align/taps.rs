@@ -4,8 +4,7 @@
 pub type Tap = (usize, f32);
 
 /// Cells and weights of each of `bins` bins of `[from, from + length)` along an axis of `size` cells; `sampling_ratio`
-/// and `aligned` as in `RoiAlignParams`. Samples beyond one cell
-/// outside the map count as zero.
+/// and `aligned` as in `RoiAlignParams`. Samples more than one cell outside the map count as zero.
 pub fn axis_taps(
     from: f32,
     length: f32,

@@ -8,8 +8,8 @@ pub fn mix(counter: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The key of candidate `index` with `seed`, below 2^24. The candidates with the smallest keys are sampled; for equal keys,
-/// those with the lower index.
+/// The key of candidate `index` with `seed`, below 2^24. The candidates with the smallest keys are sampled; for equal
+/// keys, those with the lower index.
 pub fn sampling_key(seed: u64, index: u64) -> u32 {
     (mix(seed.wrapping_add(index)) >> 40) as u32
 }

@@ -1,5 +1,5 @@
-//! Kernel of the sampling scores, with one unit per candidate. WGSL has no 64-bit integers, so those of the generator are
-//! pairs of words.
+//! Kernel of the sampling scores, with one unit per candidate. WGSL has no 64-bit integers, so those of the generator
+//! are pairs of words.
 
 use crate::matching::BACKGROUND;
 use cubecl::prelude::*;

@@ -22,7 +22,7 @@ use burn::tensor::{Device, Int, IntDType, Tensor, TensorData};
 )]
 pub trait SamplingOps: Backend {
     /// `matches [n, b]`, `seeds [n, 2]` -> `[n, 2b]`.
-    #[fusion(meta = two_a_match)]
+    #[fusion(meta = output_spec)]
     fn sampling_scores(matches: IntTensor<Self>, seeds: IntTensor<Self>) -> FloatTensor<Self>;
 }
 
@@ -30,7 +30,7 @@ pub trait SamplingOps: Backend {
 use burn::backend::fusion::custom::TensorSpec;
 
 #[cfg(feature = "fusion")]
-fn two_a_match(matches: &TensorSpec, _seeds: &TensorSpec) -> TensorSpec {
+fn output_spec(matches: &TensorSpec, _seeds: &TensorSpec) -> TensorSpec {
     let shape = [matches.shape[0], 2 * matches.shape[1]];
     TensorSpec::new(shape.into(), burn::tensor::DType::F32)
 }
@@ -46,9 +46,13 @@ impl<B: Backend + SamplingOps, C: CheckpointStrategy> SamplingOps for Autodiff<B
 /// * `matches` - `[n, b]`, from [`crate::match_boxes`].
 /// * `seeds` - one per image.
 ///
-/// Returns `[n, 2b]`: scores for sampling objects, then scores for sampling background; candidates of the other kind have
-/// minus infinity. A score is a function of seed and index alone (counter-based generator, [`mix`]), with the same bits on
+/// Returns `[n, 2b]`: scores for sampling objects, then scores for sampling background; all other candidates have minus
+/// infinity. A score is a function of seed and index alone (counter-based generator, [`mix`]), with the same bits on
 /// every device and in any order of evaluation.
+///
+/// # Panics
+///
+/// If `seeds` does not have one entry per image.
 pub fn sampling_scores(matches: Tensor<2, Int>, seeds: &[u64], device: &Device) -> Tensor<2> {
     let [n, _] = matches.dims();
     assert_eq!(seeds.len(), n, "seeds must have one entry per image");

@@ -1,4 +1,4 @@
-//! The sums on GPUs: a launch for four tensors.
+//! Kernel of the sums of squares: one launch for up to four tensors.
 
 #![allow(
     clippy::too_many_arguments,
@@ -13,7 +13,7 @@ use burn::tensor::{DType, Tensor};
 use burn_cubecl::CubeBackend;
 use cubecl::prelude::*;
 
-/// Inputs of a launch; WebGPU guarantees eight buffers, and there are an output and CubeCL's own.
+/// Inputs per launch: WebGPU guarantees eight buffers, some of which the output and CubeCL itself take.
 pub const INPUTS: usize = 4;
 
 /// Cubes, and so sums, per input.
@@ -21,7 +21,7 @@ const PARTS: u32 = 128;
 
 /// The sums of one to four tensors, `[PARTS * tensors.len()]`.
 pub fn partials(tensors: &[Tensor<1>], factor: f64) -> Tensor<1> {
-    // Fewer are filled up with one that is not read.
+    // Fewer tensors are padded with the last one, which is not read again.
     let at = |place: usize| {
         tensors[place.min(tensors.len() - 1)]
             .clone()
@@ -103,7 +103,7 @@ impl SquareOps for CubeBackend {
     }
 }
 
-/// The sum of this unit's share of `values`.
+/// Sum of the squares of the elements of `values` that this unit reads, each multiplied by `factor`.
 #[cube]
 fn squares(values: &[f32], length: u32, factor: f32) -> f32 {
     let mut sum = 0.0f32;

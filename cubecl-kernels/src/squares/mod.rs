@@ -1,6 +1,7 @@
 //! The sum of the squares of many tensors, for the gradient norm.
 //!
-//! By Burn's operations it takes two launches per parameter, the second of which may read a parameter with a single cube.
+//! With Burn's operations it takes two launches per parameter, the second of which may read a parameter with a single
+//! cube.
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube;

@@ -29,7 +29,7 @@ pub const MAX_ORDER: u32 = (1 << 22) - 1;
 
 /// Values of a digit of 11 bits; their histogram takes 8 KiB.
 const BINS: u32 = 2048;
-const BINS_A_UNIT: u32 = BINS / UNITS;
+const BINS_PER_UNIT: u32 = BINS / UNITS;
 
 /// The threshold in shared memory: the known digits of the key and of the order of the last selected candidate, and how
 /// many of the candidates with these digits are still needed.
@@ -214,13 +214,13 @@ fn narrow(
 ) {
     let wanted = threshold[WANTED];
     // Unit 0 has the best bins, unit 1 the next.
-    let best = BINS - 1 - UNIT_POS * BINS_A_UNIT;
+    let best = BINS - 1 - UNIT_POS * BINS_PER_UNIT;
     let mut own = 0u32;
-    for i in 0..BINS_A_UNIT {
+    for i in 0..BINS_PER_UNIT {
         own += histogram[(best - i) as usize].load();
     }
     let mut better = sum_before(sums, own);
-    for i in 0..BINS_A_UNIT {
+    for i in 0..BINS_PER_UNIT {
         let bin = best - i;
         let here = histogram[bin as usize].load();
         if better < wanted && wanted <= better + here {

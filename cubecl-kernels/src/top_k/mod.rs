@@ -1,4 +1,4 @@
-//! The k best scores of every segment, on the device, with static shapes and without reads.
+//! The k best scores of every segment, on the device, with static shapes and without reads by the host.
 
 mod cpu;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -28,7 +28,7 @@ use std::ops::Range;
 )]
 pub trait TopKOps: Backend {
     /// `scores [n, total]` -> scores and i32 indices `[n, segments, k]`.
-    #[fusion(meta = best_slots)]
+    #[fusion(meta = output_spec)]
     fn top_k_segments(
         scores: FloatTensor<Self>,
         segments: Vec<Range<usize>>,
@@ -40,7 +40,7 @@ pub trait TopKOps: Backend {
 use burn::backend::fusion::custom::TensorSpec;
 
 #[cfg(feature = "fusion")]
-fn best_slots(
+fn output_spec(
     scores: &TensorSpec,
     segments: &[Range<usize>],
     k: &usize,
@@ -70,13 +70,13 @@ impl<B: Backend + TopKOps, C: CheckpointStrategy> TopKOps for Autodiff<B, C> {
 /// * `segments` - ranges of `0..total`, of any length, which may overlap. At most 65,535 segments and 65,535 rows.
 /// * `k` - `1..=MAX_TOP_K` on a GPU, any positive number on the CPU.
 ///
-/// Returns scores and i32 indices, both `[n, segments, k]`. Equal scores keep their order; NaN ranks lowest, after minus
-/// infinity, as in [`top_k`]. Slots beyond the length of a segment have minus infinity and index -1. Not differentiable.
-/// Every backend returns the same bits.
+/// Returns scores and i32 indices, both `[n, segments, k]`. Equal scores keep their order; NaN ranks lowest, after
+/// minus infinity, as in [`top_k`]. Slots beyond the length of a segment have minus infinity and index -1. Not
+/// differentiable. Every backend returns the same bits.
 ///
 /// # Panics
 ///
-/// If `k` or a segment is out of range; the program must choose them.
+/// If `k`, a segment, or the number of rows, segments or scores is out of range.
 pub fn top_k_segments(
     scores: Tensor<2>,
     segments: &[Range<usize>],

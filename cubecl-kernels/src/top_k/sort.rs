@@ -6,8 +6,8 @@ use cubecl::prelude::*;
 /// Sorts the `k` indices of each segment by their scores, best first, in place, and writes the
 /// bits of the scores, or of minus infinity for empty slots.
 ///
-/// Cube `(s, n)` sorts segment `s` of row `n`; `slots` is the next power of two from `k`, and takes
-/// eight bytes per slot of shared memory.
+/// Cube `(s, n)` sorts segment `s` of row `n`; `slots` is the smallest power of two that is not below `k`. Each slot
+/// takes eight bytes of shared memory.
 #[cube(launch_unchecked)]
 pub fn sort_best(
     scores: &[u32],

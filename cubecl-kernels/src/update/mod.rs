@@ -1,5 +1,5 @@
-//! Updates of a parameter by an optimizer. On the CPU each is one pass over the parameter; by Burn's operations it would be a
-//! pass for every term of the formula, and a new block of memory for its result.
+//! Updates of a parameter by an optimizer. On the CPU each is one pass over the parameter; with Burn's operations it
+//! would be one pass per term of the formula, each with a new block of memory for its result.
 
 #[cfg(feature = "flex")]
 mod cpu;
@@ -11,7 +11,7 @@ pub use rates::{AdamwUpdate, SgdUpdate, UpdateRates};
 
 use burn::tensor::Tensor;
 
-/// torch's SGD without dampening: `g += decay * p; v = momentum * v + g; p -= rate * v`.
+/// torch's SGD without dampening: `g = scale * g + decay * p; v = momentum * v + g; p -= rate * v`.
 ///
 /// * `value`, `gradient`, `velocity` - `[n]`, f32; the velocity before the first update is 0.
 ///
@@ -40,8 +40,8 @@ fn sgd_by_operations(
     (value - velocity.clone() * update.rates.rate, velocity)
 }
 
-/// `p -= rate * (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + epsilon) + decay * p)`, where `m` and `v` are the means of the
-/// gradient and of its square.
+/// `p -= rate * (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + epsilon) + decay * p)`, where `m` and `v` are the means of
+/// the gradient, multiplied by `scale`, and of its square.
 ///
 /// * `value`, `gradient`, `means` - `[n]`, f32; the means before the first update are 0.
 ///
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
     use burn::tensor::{Device, Distribution};
 
-    /// Lengths of a part of a task, of one, and of several with a rest.
+    /// Lengths of no task, of less than one, of one, and of several with a remainder.
     const LENGTHS: [usize; 4] = [0, 7, 16 << 10, 200_003];
 
     fn random<const N: usize>(len: usize) -> [Tensor<1>; N] {

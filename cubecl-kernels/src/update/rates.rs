@@ -1,31 +1,31 @@
-//! The numbers of an update.
+//! Parameters of an optimizer update.
 
-/// How far a parameter moves in an update.
+/// Learning rate, weight decay and gradient scale of an update.
 #[derive(Clone, Copy, Debug)]
 pub struct UpdateRates {
     /// Learning rate.
     pub rate: f64,
     /// Weight decay.
     pub decay: f64,
-    /// Multiplies the gradient.
+    /// Factor that the gradient is multiplied by first.
     pub scale: f64,
 }
 
 /// An update of SGD with momentum.
 #[derive(Clone, Copy, Debug)]
 pub struct SgdUpdate {
-    /// How far the parameter moves.
+    /// Learning rate, weight decay and gradient scale.
     pub rates: UpdateRates,
-    /// Share of the velocity that is kept.
+    /// Fraction of the velocity that is kept.
     pub momentum: f64,
 }
 
 /// An update of AdamW (Loshchilov and Hutter, 2017).
 #[derive(Clone, Copy, Debug)]
 pub struct AdamwUpdate {
-    /// How far the parameter moves.
+    /// Learning rate, weight decay and gradient scale.
     pub rates: UpdateRates,
-    /// Share of the mean of the gradient, and of its square, that is kept.
+    /// Fractions of the means of the gradient and of its square that are kept.
     pub betas: [f64; 2],
     /// Added to the root of the mean square.
     pub epsilon: f64,
@@ -34,7 +34,7 @@ pub struct AdamwUpdate {
 }
 
 impl AdamwUpdate {
-    /// What the means are divided by, because they start at 0: `1 - beta^step`.
+    /// The divisors `1 - beta^step` of the means, because they start at 0.
     pub(super) fn corrections(&self) -> [f64; 2] {
         self.betas.map(|beta| 1.0 - beta.powi(self.step))
     }

@@ -35,8 +35,8 @@ impl Drop for Adapter {
 pub fn adapter() -> Option<Adapter> {
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let asked = std::env::var("MRCNN_TEST_BACKEND").ok();
-    let (kind, name) = match asked.as_deref() {
+    let requested = std::env::var("MRCNN_TEST_BACKEND").ok();
+    let (kind, name) = match requested.as_deref() {
         None | Some("wgpu") => (BackendKind::Wgpu, "wgpu"),
         Some("cuda") => (BackendKind::Cuda, "cuda"),
         Some(other) => panic!("MRCNN_TEST_BACKEND is `wgpu` or `cuda`, not `{other}`"),
@@ -53,7 +53,7 @@ pub fn adapter() -> Option<Adapter> {
         }
         Err(error) => {
             assert!(
-                asked.is_none(),
+                requested.is_none(),
                 "MRCNN_TEST_BACKEND names `{name}`, which is missing: {error}"
             );
             found(false, name, &error.to_string());

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 pub enum Layout {
     /// Row-major without gaps.
     Dense,
-    /// Rows that end before the next begins: a slice of a wider tensor, as CUDA allocates tensors.
+    /// Rows with a gap after each: a slice of a wider tensor, as CUDA allocates tensors.
     Padded,
     /// Row-major from the middle of a buffer.
     Offset,
@@ -108,7 +108,7 @@ fn backwards<const D: usize>() -> [isize; D] {
     std::array::from_fn(|dim| (D - 1 - dim) as isize)
 }
 
-/// The values in column-major order, and the shape of that.
+/// The values in column-major order, and the reversed shape.
 fn reversed<T: Copy, const D: usize>(values: &[T], shape: [usize; D]) -> ([usize; D], Vec<T>) {
     let reversed: [usize; D] = std::array::from_fn(|dim| shape[D - 1 - dim]);
     let source = |index: usize| {

@@ -17,8 +17,8 @@ static SKIPPED: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
 ///
 /// # Panics
 /// If `what` is missing and `MRCNN_REQUIRE` contains it.
-pub fn found(is_there: bool, what: &str, detail: &str) -> bool {
-    if is_there {
+pub fn found(is_present: bool, what: &str, detail: &str) -> bool {
+    if is_present {
         return true;
     }
     let required = std::env::var("MRCNN_REQUIRE").unwrap_or_default();

@@ -29,7 +29,7 @@ fn opengl_is_named_and_not_used() {
         .find(|backend| backend["kind"] == "wgpu")
         .expect("the wgpu backend");
     assert_eq!(wgpu["devices"], serde_json::json!([]), "{facts}");
-    assert_eq!(facts["picked"], "cpu", "{facts}");
+    assert_eq!(facts["selected"], "cpu", "{facts}");
 
     let run = ["benchmark", "inference", "--backend=wgpu", "--steps=1"];
     let output = without_vulkan(&run);

@@ -81,23 +81,23 @@ fn sources_that_cannot_be_opened_are_one_error() {
         assert_eq!(text.matches("error: ").count(), 1, "{text}");
         text
     };
-    let told = error(&["lavfi:nonsense"]);
+    let text = error(&["lavfi:nonsense"]);
     assert!(
-        told.contains("lavfi:nonsense: ffmpeg cannot open it: ") && told.contains("No such filter"),
-        "{told}"
+        text.contains("lavfi:nonsense: ffmpeg cannot open it: ") && text.contains("No such filter"),
+        "{text}"
     );
     assert!(error(&["lavfi:testsrc", "--start=1"]).contains("leave --start out"));
     if cfg!(target_os = "linux") {
         for camera in ["77", "/dev/video77", "webcam:/dev/video77"] {
-            let told = error(&[camera]);
+            let text = error(&[camera]);
             assert!(
-                told.contains(&format!("{camera}: ffmpeg cannot open it: "))
-                    && told.contains("No such file or directory"),
-                "{told}"
+                text.contains(&format!("{camera}: ffmpeg cannot open it: "))
+                    && text.contains("No such file or directory"),
+                "{text}"
             );
         }
-        let told = error(&["webcam:No Such Camera"]);
-        assert!(told.contains("no webcam has this name"), "{told}");
+        let text = error(&["webcam:No Such Camera"]);
+        assert!(text.contains("no webcam has this name"), "{text}");
     }
     // A number is a file if there is one of this name.
     std::fs::copy(at.join("shapes/val/000000.png"), at.join("0")).expect("a file");

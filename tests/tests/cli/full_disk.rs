@@ -34,7 +34,7 @@ impl Tmpfs {
 
 impl Drop for Tmpfs {
     fn drop(&mut self) {
-        // Lazily: a failed test may have left a process in it.
+        // A lazy unmount, because a failed test may have left a process that uses the disk.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }

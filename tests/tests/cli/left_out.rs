@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::fs::write;
 use std::path::Path;
 
-/// A JPEG whose every part has detail, so that no byte of it is filling.
+/// A JPEG with detail everywhere, so that every byte of its data matters.
 fn jpeg(width: u32, height: u32) -> Vec<u8> {
     let pixel = |x: u32, y: u32| {
         let noise = (x * 7919 + y * 104_729 + x * y * 31) % 97;
@@ -25,7 +25,7 @@ fn jpeg(width: u32, height: u32) -> Vec<u8> {
 /// The file without its end, with zeros in place of parts, or with another end.
 fn truncated(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let length = bytes.len();
-    let part = |share: f64| (length as f64 * share) as usize;
+    let part = |fraction: f64| (length as f64 * fraction) as usize;
     let zeroed = |from: usize, to: usize| {
         let mut bytes = bytes.to_vec();
         bytes[from..to].fill(0);
@@ -364,7 +364,7 @@ fn images_that_fail_during_training_are_named_once_in_every_output() {
     }
     assert_eq!(found.last().map(|record| &record["count"]), Some(&json!(3)));
 
-    // A resumed run knows them.
+    // A resumed run with the same images adds no record.
     let resumed = cli(
         at,
         &[

@@ -42,7 +42,7 @@ fn benchmarks_time_both_modes_on_both_kinds_of_data() {
                 // Images per second are computed from the mean step.
                 let speed = result["images_per_second"].as_f64().expect("a speed");
                 assert!((speed * ms("mean") / 1e3 / batch as f64 - 1.0).abs() < 1e-6);
-                let waited = result["data_wait"].as_f64().expect("a share");
+                let waited = result["data_wait"].as_f64().expect("a fraction");
                 assert!((0.0..1.0).contains(&waited));
                 assert!(
                     !data.is_empty() || waited < 0.01,
@@ -54,7 +54,7 @@ fn benchmarks_time_both_modes_on_both_kinds_of_data() {
 }
 
 #[test]
-fn doctor_lists_the_cpu_and_the_picked_backend() {
+fn doctor_lists_the_cpu_and_the_selected_backend() {
     let folder = tempfile::tempdir().expect("a folder");
     let text = cli_ok(folder.path(), &["doctor"]);
     for wanted in ["system", "memory", "cpu      ", "f32", "selected", "advice"] {
@@ -68,9 +68,9 @@ fn doctor_lists_the_cpu_and_the_picked_backend() {
         .iter()
         .find(|backend| backend["kind"] == "cpu")
         .expect("cpu");
-    assert!(cpu["devices"][0]["formats"].to_string().contains("f32"));
-    let picked = found["picked"].as_str().expect("a backend");
-    assert!(["cpu", "wgpu", "cuda"].contains(&picked));
-    let line = format!("selected {picked}: ");
+    assert!(cpu["devices"][0]["dtypes"].to_string().contains("f32"));
+    let selected = found["selected"].as_str().expect("a backend");
+    assert!(["cpu", "wgpu", "cuda"].contains(&selected));
+    let line = format!("selected {selected}: ");
     assert!(text.contains(&line), "{text}");
 }

@@ -1,4 +1,4 @@
-//! Datasets that can be used, but are probably not what was meant: each gets one line that says so.
+//! Datasets that can be used, but are probably not what was meant: each is reported in one line.
 
 use crate::evidence::read;
 use crate::{cli, cli_error, render_shapes, shown, train_args};
@@ -168,7 +168,7 @@ fn errors_name_the_cause_and_not_another_one() {
     let at = folder.path();
     render_shapes(at, 6, 2);
     edit(at, "train", |file| {
-        // Without EXIF data, which is not to blame then.
+        // Without EXIF data, so an orientation cannot be the cause.
         let sides = [
             file["images"][0]["width"].clone(),
             file["images"][0]["height"].clone(),

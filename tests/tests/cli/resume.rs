@@ -149,8 +149,11 @@ fn a_damaged_checkpoint_is_reported_and_the_previous_one_used() {
     let output = cli(at, &resume);
     let text = shown(&output);
     assert!(output.status.success(), "{text}");
-    let said = "00000012: weights.safetensors is damaged (checksum)";
-    assert!(text.contains(said) && text.contains("00000009"), "{text}");
+    let message = "00000012: weights.safetensors is damaged (checksum)";
+    assert!(
+        text.contains(message) && text.contains("00000009"),
+        "{text}"
+    );
     assert_eq!(losses(&at.join("run")).len(), STEPS);
 
     damage("00000012");

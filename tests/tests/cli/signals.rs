@@ -81,7 +81,7 @@ fn an_ignored_hangup_stays_ignored() {
 
 /// Slurm's `--signal=USR1@60`.
 #[test]
-fn usr1_saves_and_the_run_goes_on() {
+fn usr1_saves_and_the_run_continues() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(at, 4, 1);

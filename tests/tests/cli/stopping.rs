@@ -22,8 +22,8 @@ fn patience_ends_a_run_without_improvement() {
     let output = cli(at, &train);
     let text = shown(&output);
     assert!(output.status.success(), "{text}");
-    let said = "step 4: no better mask AP in 3 evaluations, stopping early";
-    assert!(text.contains(said), "{text}");
+    let message = "step 4: no better mask AP in 3 evaluations, stopping early";
+    assert!(text.contains(message), "{text}");
     let run = at.join("run");
     assert_eq!(records(&run, "eval").len(), 4, "the first and three more");
     assert!(run.join("report.html").is_file());

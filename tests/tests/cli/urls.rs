@@ -157,11 +157,11 @@ fn failures(at: &Path, base: &str) {
         );
         assert!(text.contains("1 of 2 images could not be read"), "{text}");
     }
-    let told = shown(&predict(at, &["ftp://example.org/photo.jpg"]));
-    assert!(told.contains("URLs of http and https are read"), "{told}");
-    let told = shown(&predict(
+    let text = shown(&predict(at, &["ftp://example.org/photo.jpg"]));
+    assert!(text.contains("URLs of http and https are read"), "{text}");
+    let text = shown(&predict(
         at,
         &["http://127.0.0.1:9/photo.jpg", "--out=failed"],
     ));
-    assert!(told.contains("Connection refused"), "{told}");
+    assert!(text.contains("Connection refused"), "{text}");
 }

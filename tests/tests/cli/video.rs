@@ -135,10 +135,10 @@ fn a_video_is_annotated_with_its_rate_and_audio() {
     let error = |more: &[&str]| cli_error(at, &[&predict[..], more].concat());
     std::fs::write(at.join("broken.mp4"), "no video").expect("a file");
     assert!(error(&["broken.mp4"]).contains("broken.mp4: ffprobe cannot read it as a video"));
-    let told = error(&["clip.mp4", "--save=yolo"]);
+    let text = error(&["clip.mp4", "--save=yolo"]);
     assert!(
-        told.contains("--save yolo") && told.contains("frames/%06d.png"),
-        "{told}"
+        text.contains("--save yolo") && text.contains("frames/%06d.png"),
+        "{text}"
     );
     assert!(error(&["clip.mp4", "--start=9"]).contains("it has 2.0 s"));
     assert!(error(&["clip.mp4", "--resume"]).contains("without --resume"));

@@ -153,7 +153,7 @@ fn outcome(run: &Path) -> Result<Vec<Vec<u8>>, String> {
     ])
 }
 
-/// Injects one fault, then resumes: bit-equal, or one error that says what to do.
+/// Injects one fault, then resumes: bit-equal, or one error with what to do.
 fn case(disk: &Disk, mode: &str, point: usize, wanted: &[Vec<u8>]) -> Result<bool, String> {
     let root = disk.at.join(format!("{mode}-{point}"));
     let run = root.join("run");

@@ -95,10 +95,10 @@ pub fn results() -> Vec<Vec<u8>> {
             .expect("an object")
             .remove("segmentation");
     }
-    let truth = coco().swap_remove(0);
+    let gt = coco().swap_remove(0);
     let with = |results: Vec<serde_json::Value>| {
         let results = serde_json::Value::from(results).to_string();
-        [&truth, &b"\0"[..], results.as_bytes()].concat()
+        [&gt, &b"\0"[..], results.as_bytes()].concat()
     };
     vec![with(both), with(named), with(boxes)]
 }

@@ -74,24 +74,24 @@ pub fn coco(folder: &Path) {
 }
 
 pub fn results(folder: &Path) {
-    let evaluated = |name: &str, truth: &str, results: &str| {
-        let [truth_at, results_at] =
-            ["truth", "results"].map(|part| folder.join(format!("{name}_{part}.json")));
-        std::fs::write(&truth_at, truth).expect("a file");
+    let evaluated = |name: &str, gt: &str, results: &str| {
+        let [gt_at, results_at] =
+            ["gt", "results"].map(|part| folder.join(format!("{name}_{part}.json")));
+        std::fs::write(&gt_at, gt).expect("a file");
         std::fs::write(&results_at, results).expect("a file");
         measured(name, || {
-            let result = evaluate_files(&truth_at, &results_at, &EvalOptions::default());
+            let result = evaluate_files(&gt_at, &results_at, &EvalOptions::default());
             result
                 .err()
                 .map(|error| error.to_string())
                 .unwrap_or_default()
         })
     };
-    let truth = file(30, &annotations(1, "[[0,0,9,0,9,9,0,9]]"));
+    let gt = file(30, &annotations(1, "[[0,0,9,0,9,9,0,9]]"));
     let entries = "{},".repeat(4_000_000);
     let error = evaluated(
         "entries",
-        &truth,
+        &gt,
         &format!("[{}]", entries.trim_end_matches(',')),
     );
     assert!(error.contains("more than"), "{error}");
@@ -105,7 +105,7 @@ pub fn results(folder: &Path) {
         let results = annotations(count, segmentation);
         format!("[{}]", results.replace("\"id\"", "\"score\":0.5,\"id\""))
     };
-    let error = evaluated("outlines", &truth, &scored(ZIGZAG, 400));
+    let error = evaluated("outlines", &gt, &scored(ZIGZAG, 400));
     assert!(error.contains("the masks of this file"), "{error}");
 }
 

@@ -68,19 +68,19 @@ fn micro_batches_move_the_weights_as_one_batch_does() {
     assert!(moved > 1e-4 * size, "moved by {moved} of {size}");
     for n in [1, 2, 4] {
         let (found_losses, found, _) = trained(Some(n));
-        let apart = length(found.iter().zip(&weights).map(|(a, b)| a - b));
+        let difference = length(found.iter().zip(&weights).map(|(a, b)| a - b));
         println!(
             "{n} micro-batches: weights {:.1e} of their size apart, {:.1e} of the update",
-            apart / size,
-            apart / moved
+            difference / size,
+            difference / moved
         );
         // Sums of f32 over the images of the batch in another order, each off by 6e-8 at most.
-        assert!(apart <= 1e-6 * size, "{n}: {apart} of {size}");
+        assert!(difference <= 1e-6 * size, "{n}: {difference} of {size}");
         // A weight is rounded by 6e-8 of its size at each step, and the update is some 2e-3 of it: 1.3e-6 of
         // the update was measured.
         assert!(
-            apart <= 5e-6 * moved,
-            "{n}: {apart} of an update of {moved}"
+            difference <= 5e-6 * moved,
+            "{n}: {difference} of an update of {moved}"
         );
         for (step, (found, wanted)) in found_losses.iter().zip(&losses).enumerate() {
             for ((_, found), (_, wanted)) in found.named().zip(wanted.named()) {

@@ -29,11 +29,11 @@ fn config(overrides: &[&str]) -> Config {
 }
 
 /// A 320x240 image with an object painted where `inside` is true, and its ground truth.
-fn painted(colour: [u8; 3], label: usize, inside: impl Fn(f32, f32) -> bool) -> (RgbImage, Sample) {
+fn painted(color: [u8; 3], label: usize, inside: impl Fn(f32, f32) -> bool) -> (RgbImage, Sample) {
     let (width, height) = (320, 240);
     let solid = |x: u32, y: u32| inside(x as f32, y as f32);
     let image = RgbImage::from_fn(width, height, |x, y| {
-        Rgb(if solid(x, y) { colour } else { GROUND })
+        Rgb(if solid(x, y) { color } else { GROUND })
     });
     let cells = (0..width * height).map(|i| u8::from(solid(i % width, i / width)));
     let cells: Vec<u8> = cells.collect();
@@ -62,8 +62,8 @@ fn ring() -> (RgbImage, Sample) {
     })
 }
 
-/// Which pixels of the prepared image have a colour, in row-major order.
-fn seen(sample: &TrainSample, config: &Config, colour: [u8; 3]) -> Vec<bool> {
+/// Which pixels of the prepared image have a color, in row-major order.
+fn pixels_of_color(sample: &TrainSample, config: &Config, color: [u8; 3]) -> Vec<bool> {
     let batch = Batch::new(vec![sample.clone()], 1);
     let image = batch_image(&batch, 0, &config.image);
     let distance = |pixel: &Rgb<u8>, to: [u8; 3]| -> u32 {
@@ -77,19 +77,19 @@ fn seen(sample: &TrainSample, config: &Config, colour: [u8; 3]) -> Vec<bool> {
     };
     image
         .pixels()
-        .map(|pixel| nearest(pixel) == Some(colour))
+        .map(|pixel| nearest(pixel) == Some(color))
         .collect()
 }
 
-/// Compares every object with the pixels of its colour; returns the smallest IoU.
+/// Compares every object with the pixels of its color; returns the smallest IoU.
 ///
-/// Masks are resized by nearest neighbours and images bilinearly, as in torchvision, so their borders differ
+/// Masks are resized by nearest neighbors and images bilinearly, as in torchvision, so their borders differ
 /// by half a pixel. For 3000 pixels, also of a ring, the IoU is then still 0.95. Boxes are within a pixel.
-fn hold(sample: &TrainSample, config: &Config, what: &str) -> f64 {
+fn check_ground_truth(sample: &TrainSample, config: &Config, what: &str) -> f64 {
     let width = sample.planes.width;
     let mut worst = 1.0f64;
-    for (label, colour) in [(1, RED), (2, BLUE)] {
-        let pixels = seen(sample, config, colour);
+    for (label, color) in [(1, RED), (2, BLUE)] {
+        let pixels = pixels_of_color(sample, config, color);
         let count = pixels.iter().filter(|p| **p).count();
         let GroundTruth {
             boxes,
@@ -132,7 +132,7 @@ fn hold(sample: &TrainSample, config: &Config, what: &str) -> f64 {
 }
 
 #[test]
-fn truth_follows_the_image() {
+fn ground_truth_follows_the_image() {
     let cases: [&[&str]; 4] = [
         &[],
         &["augment.min_sizes=[160, 200, 240, 320]"],
@@ -152,7 +152,11 @@ fn truth_follows_the_image() {
                 assert_eq!(size, placement.size, "known without decoding");
                 let largest = augment.largest((240, 320));
                 assert!(size.0 <= largest.0 && size.1 <= largest.1);
-                worst = worst.min(hold(&made, &config, &format!("{overrides:?} {index}")));
+                worst = worst.min(check_ground_truth(
+                    &made,
+                    &config,
+                    &format!("{overrides:?} {index}"),
+                ));
                 sizes.push(placement.resized);
                 flips += usize::from(placement.flip);
                 gone += usize::from(made.gt.boxes.is_empty());
@@ -183,7 +187,11 @@ fn pasted_objects_hide_what_is_below() {
         let before = made.clone();
         let source = augment.prepare(above, &above_truth, Augment::source_stream(stream));
         augment.paste(&mut made, &source, stream);
-        worst = worst.min(hold(&made, &config, &format!("paste {index}")));
+        worst = worst.min(check_ground_truth(
+            &made,
+            &config,
+            &format!("paste {index}"),
+        ));
         let red = |sample: &TrainSample| {
             let place = sample.gt.labels.iter().position(|label| *label == 1);
             place.map_or(0, |place| sample.gt.masks[place].area())
@@ -210,12 +218,12 @@ fn pasted_objects_hide_what_is_below() {
         augment.paste(&mut made, &source, stream);
         let labels = made.gt.labels.clone();
         assert!(labels == [1] || labels == [2], "{labels:?}");
-        hold(&made, &plain, "cover");
+        check_ground_truth(&made, &plain, "cover");
     }
 }
 
 #[test]
-fn photometric_changes_leave_the_truth() {
+fn photometric_changes_keep_the_ground_truth() {
     let plain = config(&[]);
     let config = config(&["augment.photometric=1"]);
     let (image, sample) = ellipse();

@@ -13,14 +13,14 @@ const TOLERANCE: f64 = 1e-12;
 
 /// Ground truth and results of a case.
 fn inputs(case: &Value) -> (Arc<COCO>, Vec<Annotation>) {
-    let truth = serde_json::from_value(case["gt"].clone()).expect("ground truth");
+    let gt = serde_json::from_value(case["gt"].clone()).expect("ground truth");
     let results = serde_json::from_value(case["dt"].clone()).expect("results");
-    (Arc::new(COCO::from_dataset(truth)), results)
+    (Arc::new(COCO::from_dataset(gt)), results)
 }
 
 /// Compares the metrics of a case, for boxes and masks if both are stored.
 fn compare(name: &str, case: &Value, options: &EvalOptions) {
-    let (truth, results) = inputs(case);
+    let (gt, results) = inputs(case);
     let stats = case["stats"].as_object().expect("stats");
     for (kind, wanted) in stats {
         let wanted: Vec<f64> = wanted
@@ -29,7 +29,7 @@ fn compare(name: &str, case: &Value, options: &EvalOptions) {
             .iter()
             .map(|number| number.as_f64().expect("a number"))
             .collect();
-        let eval = accumulate(&truth, &results, iou_type(kind), options).expect("an evaluation");
+        let eval = accumulate(&gt, &results, iou_type(kind), options).expect("an evaluation");
         let found = eval.stats().expect("numbers");
         assert_eq!(found.len(), wanted.len(), "{name} {kind}");
         for (index, (found, wanted)) in found.iter().zip(wanted).enumerate() {
@@ -81,10 +81,10 @@ fn precision_and_recall_are_bit_equal() {
     let Some(golden) = Golden::open("cocoeval_main") else {
         return;
     };
-    let (truth, results) = inputs(&golden.json);
+    let (gt, results) = inputs(&golden.json);
     for kind in ["bbox", "segm"] {
         let options = EvalOptions::default();
-        let eval = accumulate(&truth, &results, iou_type(kind), &options).expect("an evaluation");
+        let eval = accumulate(&gt, &results, iou_type(kind), &options).expect("an evaluation");
         let found = eval.accumulated().expect("arrays");
         for (name, found) in [
             ("precision", &found.precision),

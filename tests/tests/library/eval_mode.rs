@@ -1,5 +1,5 @@
-//! R50-FPN and torchvision's v2 of it in eval mode on two real photos compared with torchvision, from the file to the detections, and
-//! the reads from a GPU meanwhile.
+//! R50-FPN and torchvision's v2 in eval mode on two real photos compared with torchvision, from the file to the
+//! detections, and the number of reads from a GPU.
 
 use super::found::{Found, found};
 use super::reads::reads_of;
@@ -87,7 +87,7 @@ fn photos_give_detections(name: &str, model: ModelConfig, devices: fn() -> Devic
             })
         })
         .collect();
-    let is_there = |index: &usize| !missing.contains(index);
+    let is_present = |index: &usize| !missing.contains(index);
     let planes: Vec<Planes> = photos.iter().map(|p| prepare(p, &config.image)).collect();
     for (kind, device) in devices() {
         let model = recipe::model(&config.model, number("seed") as u64, &device);
@@ -97,7 +97,7 @@ fn photos_give_detections(name: &str, model: ModelConfig, devices: fn() -> Devic
         for (index, found) in found
             .iter()
             .enumerate()
-            .filter(|(index, _)| is_there(index))
+            .filter(|(index, _)| is_present(index))
         {
             let (photo, planes) = (&photos[index], &planes[index]);
             let sizes = [
@@ -111,10 +111,16 @@ fn photos_give_detections(name: &str, model: ModelConfig, devices: fn() -> Devic
         // On a software adapter a third pass takes minutes, so only the probabilities are compared there.
         if kind == BackendKind::Cpu {
             logits(
-                &golden, &model, &planes, &config, &found, &is_there, &device,
+                &golden,
+                &model,
+                &planes,
+                &config,
+                &found,
+                &is_present,
+                &device,
             );
             let found = found.into_iter().zip(sizes).enumerate();
-            for (index, (found, size)) in found.filter(|(index, _)| is_there(index)) {
+            for (index, (found, size)) in found.filter(|(index, _)| is_present(index)) {
                 let found = found.into_iter().map(|f| f.into_detection(size.0, size.1));
                 areas(&golden, kind, index, &found.collect::<Vec<_>>());
             }
@@ -123,7 +129,7 @@ fn photos_give_detections(name: &str, model: ModelConfig, devices: fn() -> Devic
             for (index, found) in found
                 .iter()
                 .enumerate()
-                .filter(|(index, _)| is_there(index))
+                .filter(|(index, _)| is_present(index))
             {
                 areas(&golden, kind, index, found);
             }
@@ -213,7 +219,7 @@ fn logits(
     planes: &[Planes],
     config: &Config,
     found: &[Vec<Found>],
-    is_there: &dyn Fn(&usize) -> bool,
+    is_present: &dyn Fn(&usize) -> bool,
     device: &Device,
 ) {
     let references: Vec<&Planes> = planes.iter().collect();
@@ -223,7 +229,7 @@ fn logits(
     for (index, found) in found
         .iter()
         .enumerate()
-        .filter(|(index, _)| is_there(index))
+        .filter(|(index, _)| is_present(index))
     {
         let wanted = golden.get(&format!("det{index}.mask_logits_top20"));
         let best = &found[..wanted.shape[0]];

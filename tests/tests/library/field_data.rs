@@ -350,7 +350,7 @@ fn results_are_evaluated_or_refused_by_their_index() {
     );
 }
 
-/// CVAT's COCO export marks brush masks as crowds; among polygons they would be lost without a word.
+/// CVAT's COCO export marks brush masks as crowds; among polygons they would be lost without a message.
 #[test]
 fn many_crowds_among_objects_are_a_warning() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -371,7 +371,7 @@ fn many_crowds_among_objects_are_a_warning() {
     }
 }
 
-/// The same class names under other ids are matched by name, and both commands say so.
+/// The same class names under other ids are matched by name, and both commands report it.
 #[test]
 fn classes_of_the_splits_are_compared() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,4 @@
-//! Images above the usual limit, which `predict` reads, and above its own.
+//! Images above the usual limit, which `predict` reads, and images above the limit of `predict`.
 
 use image::GrayImage;
 use mrcnn_core::config::Depth;

@@ -1,6 +1,6 @@
 //! The whole R50-FPN models of torchvision, the first and v2, with recipe weights compared with every stored tensor.
 
-use super::slots::filled;
+use super::slots::valid_slots;
 use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_backends::BackendKind;
 use mrcnn_core::MaskRcnn;
@@ -79,7 +79,10 @@ fn forward(model: &MaskRcnn, planes: &Planes, device: &Device) -> BTreeMap<Strin
     }
     let sizes = [(height as u32, width as u32)];
     let proposals = pollster::block_on(model.propose(&features, &sizes)).expect("proposals");
-    let proposals: Vec<Bbox> = filled(proposals)[0].iter().map(|(bbox, _)| *bbox).collect();
+    let proposals: Vec<Bbox> = valid_slots(proposals)[0]
+        .iter()
+        .map(|(bbox, _)| *bbox)
+        .collect();
     let rois: Vec<_> = proposals.iter().map(|&bbox| (0, bbox)).collect();
     found.insert("proposals".into(), proposals.into_flattened());
     let (logits, deltas) = model.box_head(&features.packed, &Rois::new(&rois, device));
@@ -257,7 +260,7 @@ fn order_ties(golden: &Golden, found: &mut [ScoredBox], box_error: f64, score_er
         let is_wanted =
             |d: &ScoredBox| d.label == label && max_abs_error(&d.bbox, bbox).0 <= box_error;
         let Some(offset) = found[rank..].iter().position(is_wanted) else {
-            continue; // the comparison that follows says what is missing
+            continue; // the comparison that follows reports what is missing
         };
         let distance = found[rank].score - found[rank + offset].score;
         if f64::from(distance) <= 2.0 * score_error {

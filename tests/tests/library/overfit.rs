@@ -84,7 +84,7 @@ impl Observer for Lines {
 }
 
 #[test]
-fn eight_photos_are_learnt_by_heart() {
+fn eight_photos_are_memorized() {
     let Some(data) = mrcnn_tests::shared_data("coco_ccby") else {
         return;
     };

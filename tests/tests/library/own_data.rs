@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// Images in memory with one box each; counts how often pixels are loaded.
 #[derive(Default)]
 struct Boxes {
-    asked: AtomicUsize,
+    request_count: AtomicUsize,
     broken: bool,
     /// Whether loading pixels panics, because of a bug in the source.
     panics: AtomicBool,
@@ -46,7 +46,7 @@ impl DatasetSource for Boxes {
 
     fn image(&self, index: usize) -> Result<RgbImage, SourceError> {
         assert!(!self.panics.load(Ordering::SeqCst), "a bug in the source");
-        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.request_count.fetch_add(1, Ordering::SeqCst);
         match self.broken && index == 2 {
             true => Err("out of paper".into()),
             false => Ok(small_image(80, 60)),
@@ -57,14 +57,14 @@ impl DatasetSource for Boxes {
 /// Counts the calls, and stops after some steps.
 struct StopsAfter {
     steps: usize,
-    seen: usize,
+    step: usize,
     evaluations: usize,
 }
 
 impl Observer for StopsAfter {
     fn on_step(&mut self, report: &StepReport) {
         assert!(report.loss().is_finite());
-        self.seen = report.step;
+        self.step = report.step;
     }
 
     fn on_eval(&mut self, _step: usize, _metrics: &Metrics) {
@@ -72,14 +72,14 @@ impl Observer for StopsAfter {
     }
 
     fn should_stop(&self) -> bool {
-        self.seen == self.steps
+        self.step == self.steps
     }
 }
 
 fn stops_after(steps: usize) -> StopsAfter {
     StopsAfter {
         steps,
-        seen: 0,
+        step: 0,
         evaluations: 0,
     }
 }
@@ -101,13 +101,13 @@ fn trainer(folder: &Path, source: &Arc<Boxes>) -> Result<Trainer, TrainError> {
 }
 
 #[test]
-fn a_run_on_ones_own_images_is_stopped_and_goes_on() {
+fn a_run_on_ones_own_images_is_stopped_and_continues() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path().join("run");
     let source = Arc::new(Boxes::default());
     let run = trainer(&at, &source).expect("a trainer");
     assert_eq!(run.config.model.num_classes, 3);
-    let checked = source.asked.load(Ordering::SeqCst);
+    let checked = source.request_count.load(Ordering::SeqCst);
     assert_eq!(checked, 8, "each image of both splits is decoded once");
     let mut watch = stops_after(2);
     let outcome = run.run(run.new_model(), &mut watch).expect("a run");
@@ -115,8 +115,8 @@ fn a_run_on_ones_own_images_is_stopped_and_goes_on() {
         panic!("the observer stops it: {outcome:?}");
     };
     assert!(checkpoint.is_dir());
-    assert_eq!((watch.seen, watch.evaluations), (2, 0));
-    assert!(source.asked.load(Ordering::SeqCst) > checked);
+    assert_eq!((watch.step, watch.evaluations), (2, 0));
+    assert!(source.request_count.load(Ordering::SeqCst) > checked);
     // A trainer holds the lock of its run folder.
     drop(run);
 
@@ -124,12 +124,12 @@ fn a_run_on_ones_own_images_is_stopped_and_goes_on() {
         .folder(&at)
         .device(&Device::flex())
         .data(source.clone(), source.clone());
-    let (run, saved, said) = builder.resume(&[]).expect("the run");
-    assert!(said.is_empty(), "{said:?}");
+    let (run, saved, warnings) = builder.resume(&[]).expect("the run");
+    assert!(warnings.is_empty(), "{warnings:?}");
     let mut watch = stops_after(9);
     let outcome = run.run_from(saved, &mut watch).expect("a run");
     assert!(matches!(outcome, Outcome::Finished(_)));
-    assert_eq!((watch.seen, watch.evaluations), (4, 1));
+    assert_eq!((watch.step, watch.evaluations), (4, 1));
     assert!(run.folder.best().is_file());
 
     // From these weights to a model with the same classes: no parameter keeps its random initial value.

@@ -73,7 +73,7 @@ fn gradient(model: &MaskRcnn, losses: &Losses, scale: f64) -> Vec<f32> {
 
 /// A layer accepts inputs of any dtype, and its output has the same dtype.
 #[test]
-fn layers_compute_in_the_format_of_their_input() {
+fn layers_compute_in_the_dtype_of_their_input() {
     let device = Device::flex().autodiff();
     let mut config = small::config().model;
     config.norm_groups = 4;
@@ -83,8 +83,8 @@ fn layers_compute_in_the_format_of_their_input() {
     };
     let x = random([2, 8, 9, 7]);
     for precision in REDUCED {
-        let format = resolved(precision).format();
-        let half = |x: Tensor<4>| Tensor::from_inner(x.cast(format));
+        let dtype = resolved(precision).dtype();
+        let half = |x: Tensor<4>| Tensor::from_inner(x.cast(dtype));
         // Products of numbers rounded once, their sums rounded once; a norm divides by a value that may be small.
         let allowed = 8.0 * rounding(precision);
         for (kernel, stride) in [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)] {
@@ -99,7 +99,7 @@ fn layers_compute_in_the_format_of_their_input() {
                 .map(|_| Tensor::from_inner(random([6, 8, kernel, kernel])).require_grad());
             let wanted = conv.forward(Tensor::from_inner(x.clone()));
             let found = conv.forward(half(x.clone()));
-            assert_eq!(found.dtype(), DType::from(format));
+            assert_eq!(found.dtype(), DType::from(dtype));
             let gradients = found.clone().cast(FloatDType::F32).sum().backward();
             let gradient = conv.weight.val().grad(&gradients).expect("a gradient");
             assert_eq!(gradient.dtype(), DType::F32);
@@ -121,7 +121,7 @@ fn layers_compute_in_the_format_of_their_input() {
             let norm = || Norm::new(&init, 8, settings).expect("a norm");
             let wanted = norm().conv_norm(&conv, Tensor::from_inner(x.clone()), None, false);
             let found = norm().conv_norm(&conv, half(x.clone()), None, false);
-            assert_eq!(found.dtype(), DType::from(format));
+            assert_eq!(found.dtype(), DType::from(dtype));
             let error = error(&floats(found), &floats(wanted));
             assert!(error < allowed, "{precision} {kind:?}: {error:.1e}");
         }
@@ -130,8 +130,8 @@ fn layers_compute_in_the_format_of_their_input() {
         linear.weight = linear.weight.map(|_| Tensor::from_inner(weight));
         let rows = x.clone().reshape([144, 7]);
         let wanted = linear.forward(Tensor::from_inner(rows.clone()));
-        let found = linear.forward(Tensor::from_inner(rows.cast(format)));
-        assert_eq!(found.dtype(), DType::from(format));
+        let found = linear.forward(Tensor::from_inner(rows.cast(dtype)));
+        assert_eq!(found.dtype(), DType::from(dtype));
         assert!(error(&floats(found), &floats(wanted)) < allowed);
 
         let rois = Tensor::<2>::from_floats([[0.0, 0.0, 4.0, 3.0, 25.0, 31.0]], &Device::flex());
@@ -145,8 +145,8 @@ fn layers_compute_in_the_format_of_their_input() {
             };
             roi_align(cells, rois.clone(), &params)
         };
-        let (found, wanted) = (pooled(x.clone().cast(format)), pooled(x.clone()));
-        assert_eq!(found.dtype(), DType::from(format));
+        let (found, wanted) = (pooled(x.clone().cast(dtype)), pooled(x.clone()));
+        assert_eq!(found.dtype(), DType::from(dtype));
         assert!(error(&floats(found), &floats(wanted)) < allowed);
     }
 }
@@ -184,7 +184,7 @@ fn outputs_are_f32() {
 /// rounding decides which one is sampled. The RPN's losses, which include all anchors, are within 6e-5 (f16) and
 /// 4e-4 (bf16). Measured for the others: 1.4e-2 and 2.8e-2, cosines 0.996 and 0.986; twice that is allowed.
 #[test]
-fn golden_losses_hold_in_halves() {
+fn golden_losses_hold_in_f16_and_bf16() {
     let Some(golden) = Golden::open("train_step") else {
         return;
     };

@@ -80,9 +80,9 @@ impl Observer for StopsEvaluation {
 }
 
 /// Makes images unavailable after the first step.
-struct TakesAway(Arc<Boxes>);
+struct RemovesImages(Arc<Boxes>);
 
-impl Observer for TakesAway {
+impl Observer for RemovesImages {
     fn on_step(&mut self, _report: &StepReport) {
         self.0.away.store(true, Ordering::SeqCst);
     }
@@ -195,7 +195,7 @@ fn a_rank_without_an_image_saves_for_all() {
         let at = folder.path().join("run");
         let data = [(); 2].map(|()| Boxes::new(4));
         let mut observers: [Box<dyn Observer + Send>; 2] = [Box::new(()), Box::new(())];
-        observers[failing] = Box::new(TakesAway(data[failing].clone()));
+        observers[failing] = Box::new(RemovesImages(data[failing].clone()));
         let mut config = recipe(100);
         config.train.eval_every = 0;
         let ends = run(&at, &config, data, observers);

@@ -168,10 +168,13 @@ fn assert_same(what: &str, found: (Step, &MaskRcnn), wanted: &(LossValues, Vec<f
     assert_eq!(found.len(), wanted.len(), "{what}");
     let square = |of: &mut dyn Iterator<Item = f64>| of.map(|v| v * v).sum::<f64>().sqrt();
     let pairs = found.iter().zip(wanted);
-    let apart = square(&mut pairs.map(|(a, b)| f64::from(a - b)));
+    let difference = square(&mut pairs.map(|(a, b)| f64::from(a - b)));
     let norm = square(&mut wanted.iter().map(|&v| f64::from(v)));
-    println!("{what}: gradients {:.1e} of their norm apart", apart / norm);
-    assert!(apart <= 1e-4 * norm, "{what}: {apart} of {norm}");
+    println!(
+        "{what}: gradients {:.1e} of their norm apart",
+        difference / norm
+    );
+    assert!(difference <= 1e-4 * norm, "{what}: {difference} of {norm}");
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn the_reference_recipe_is_the_references() {
     assert_eq!(config.train.steps, 12 * epoch);
     assert_eq!(rate(0), 0.0);
     assert!((rate(555) - 0.04 * 555.0 / 1109.0).abs() < 1e-12);
-    // 0.00125 an image until epoch 8, a tenth of it until epoch 10, then a hundredth.
+    // 0.00125 per image until epoch 8, a tenth of it until epoch 10, then a hundredth.
     for (step, wanted) in [
         (1109, 0.04),
         (8 * epoch - 1, 0.04),

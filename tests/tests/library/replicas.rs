@@ -42,7 +42,7 @@ fn flat(gradients: ParamGradients) -> BTreeMap<ParamId, Vec<f32>> {
 }
 
 #[test]
-fn two_replicas_average_their_parts() {
+fn two_replicas_average_their_shards() {
     let model = MaskRcnn::new(&config().model, 1, &Device::flex().autodiff());
     let stream = Stream::named("test", 3);
     let (losses, gradients) = step(2, &model, batch(), stream);

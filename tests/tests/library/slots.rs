@@ -24,8 +24,8 @@ fn detections(slots: DetectionSlots) -> Vec<Vec<ScoredBox>> {
     pollster::block_on(slots.read()).expect("the device is alive")
 }
 
-/// The filled slots of each image.
-pub fn filled(slots: BoxSlots) -> Vec<Vec<(Bbox, f32)>> {
+/// The valid slots of each image.
+pub fn valid_slots(slots: BoxSlots) -> Vec<Vec<(Bbox, f32)>> {
     let count = slots.scores.dims()[1];
     let (boxes, scores) = (floats(slots.boxes), floats(slots.scores));
     let boxes = boxes.as_chunks::<4>().0;
@@ -83,7 +83,7 @@ fn proposals_of_torchvision() {
             &config,
             [number("pre_nms") as usize, number("post_nms") as usize],
         );
-        for (image, found) in filled(found).into_iter().enumerate() {
+        for (image, found) in valid_slots(found).into_iter().enumerate() {
             ranked_boxes_equal(&golden, image, found.into_iter());
         }
     }
@@ -143,7 +143,7 @@ fn detections_of_torchvision() {
 }
 
 /// `logits [r, classes]` and `deltas [r, 4 classes]` of all images' RoIs one after another, in
-/// slots: as many per image as the fullest one needs, and three more.
+/// slots: as many per image as the image with the most RoIs needs, and three more.
 fn in_slots(
     logits: &[f32],
     deltas: &[f32],
@@ -233,7 +233,7 @@ fn proposals_by_definition_with_broken_numbers() {
                 &config,
                 limits,
             );
-            for (image, found) in filled(found).into_iter().enumerate() {
+            for (image, found) in valid_slots(found).into_iter().enumerate() {
                 let objectness = &objectness[image * count..][..count];
                 let deltas = &deltas[image * count * 4..][..count * 4];
                 let size = sizes[image];

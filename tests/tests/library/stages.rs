@@ -117,7 +117,7 @@ fn targets_are_assigned() {
     let Some(golden) = Golden::open("assign_targets") else {
         return;
     };
-    let (truth, anchors) = (golden.get("gt").boxes(), golden.get("anchors").boxes());
+    let (gt, anchors) = (golden.get("gt").boxes(), golden.get("anchors").boxes());
     let proposals = golden.get("proposals").boxes();
     let (rpn, roi) = (RpnConfig::default(), RoiConfig::default());
     let of_anchors = MatchThresholds {
@@ -138,10 +138,10 @@ fn targets_are_assigned() {
     for (_, device) in mrcnn_tests::devices() {
         let matches = |boxes: &[Bbox], valid: usize, thresholds: &MatchThresholds| -> Vec<i32> {
             let boxes = TensorData::new(boxes.as_flattened().to_vec(), [1, boxes.len(), 4]);
-            let truth = TensorData::new(truth.as_flattened().to_vec(), [1, truth.len(), 4]);
-            let [boxes, truth] = [boxes, truth].map(|data| Tensor::<3>::from_data(data, &device));
+            let gt = TensorData::new(gt.as_flattened().to_vec(), [1, gt.len(), 4]);
+            let [boxes, gt] = [boxes, gt].map(|data| Tensor::<3>::from_data(data, &device));
             let counts = Tensor::<1, Int>::from_data([valid as i32], &device);
-            let found = match_boxes(boxes, truth, counts, thresholds).into_data();
+            let found = match_boxes(boxes, gt, counts, thresholds).into_data();
             found.iter::<i32>().collect()
         };
         // torchvision's labels: 1 object, 0 background, -1 between the thresholds.
@@ -151,17 +151,17 @@ fn targets_are_assigned() {
             _ => 1.0,
         };
         let labels_of = |found: &[i32]| found.iter().map(label).collect::<Vec<f64>>();
-        let found = matches(&anchors, truth.len(), &of_anchors);
+        let found = matches(&anchors, gt.len(), &of_anchors);
         assert_eq!(labels_of(&found), golden.get("rpn_labels").values);
         for (found, wanted) in found.iter().zip(&golden.get("rpn_matched_gt").boxes()) {
             if *found >= 0 {
-                assert_eq!(truth[*found as usize], *wanted);
+                assert_eq!(gt[*found as usize], *wanted);
             }
         }
         let found = matches(&anchors, 0, &of_anchors);
         assert_eq!(labels_of(&found), golden.get("rpn_labels_empty").values);
 
-        let found = matches(&proposals, truth.len(), &of_rois);
+        let found = matches(&proposals, gt.len(), &of_rois);
         for (index, &found) in found.iter().enumerate() {
             match usize::try_from(found) {
                 Ok(object) => assert_eq!(

@@ -167,10 +167,10 @@ pub fn distance(file: &Path, other: &Path) -> f64 {
     });
     assert!(file.keys().eq(other.keys()));
     let pairs = file.values().flatten().zip(other.values().flatten());
-    let (mut apart, mut length) = (0.0, 0.0);
+    let (mut difference, mut length) = (0.0, 0.0);
     for (a, b) in pairs {
-        apart += (a - b).powi(2);
+        difference += (a - b).powi(2);
         length += a.powi(2);
     }
-    (apart / length).sqrt()
+    (difference / length).sqrt()
 }

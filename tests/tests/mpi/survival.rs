@@ -87,8 +87,11 @@ fn a_killed_rank_ends_the_job_and_the_run_can_resume() {
         signal("-KILL", process_of(victim, child.id()));
         let (success, text) = wait(child, Duration::from_secs(60));
         assert!(!success, "{text}");
-        let said = format!("process rank {victim} with PID");
-        assert!(text.contains(&said) && text.contains("signal 9"), "{text}");
+        let message = format!("process rank {victim} with PID");
+        assert!(
+            text.contains(&message) && text.contains("signal 9"),
+            "{text}"
+        );
         // Its checkpoint is complete: the run resumes with one process and with three.
         for (ranks, steps) in [(1, 10), (3, 12)] {
             let resume = format!("--resume={out}");
@@ -135,8 +138,8 @@ fn another_number_of_ranks_resumes_with_the_same_images() {
         ("checkpoints/00000018/weights.safetensors", 1e-5),
         ("checkpoints/00000018/optimizer.safetensors", 2e-3),
     ] {
-        let apart = distance(&whole.join(file), &parts.join(file));
-        assert!(apart <= limit, "{file} differs by {apart}");
+        let difference = distance(&whole.join(file), &parts.join(file));
+        assert!(difference <= limit, "{file} differs by {difference}");
     }
 }
 
@@ -152,10 +155,10 @@ fn a_rank_that_hangs_is_reported() {
     let (success, text) = wait(child, Duration::from_secs(90));
     assert!(!success, "{text}");
     // mpirun wakes the stopped rank to end it, so only its first line counts.
-    let said = text.split("-----").next().unwrap_or_default();
-    assert!(said.contains("rank 0 of 2 ("), "{text}");
-    assert!(said.contains("for the other ranks, at step"), "{text}");
-    assert!(!said.contains("rank 1 of 2 ("), "{text}");
+    let message = text.split("-----").next().unwrap_or_default();
+    assert!(message.contains("rank 0 of 2 ("), "{text}");
+    assert!(message.contains("for the other ranks, at step"), "{text}");
+    assert!(!message.contains("rank 1 of 2 ("), "{text}");
 }
 
 /// SIGINT to one rank stops all ranks after the same step, with a checkpoint.

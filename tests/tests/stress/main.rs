@@ -60,8 +60,8 @@ fn wait(child: &mut Child) -> bool {
     false
 }
 
-/// The body of a child process: two threads share one device, so that tuning in one meets the launches and
-/// dropped tensors of the other.
+/// The body of a child process: two threads share one device, so that tuning in one overlaps with the launches
+/// and dropped tensors of the other.
 #[test]
 fn child_predicts_in_two_threads() {
     if std::env::var_os(CHILD).is_none() {

@@ -42,7 +42,8 @@ fn token() -> Token {
     Token::new("a secret of the fuzzer").expect("16 characters")
 }
 
-/// Answers a client that sends these bytes. Panics if the id is sent to a client without a proof that it knows the token.
+/// Answers a client that sends these bytes; returns whether it was accepted as a rank. Panics if the id is sent to a
+/// client without a proof that it knows the token.
 pub fn rendezvous_hello(bytes: &[u8]) -> bool {
     let host = Host {
         world: WORLD,

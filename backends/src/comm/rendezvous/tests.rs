@@ -58,7 +58,7 @@ fn strangers_get_nothing_and_delay_nobody() {
     let impostors: Vec<_> = (1..4)
         .map(|rank| {
             let meeting = meeting(rank, 4, address, &stranger);
-            thread::spawn(move || ask::<128>(&meeting).unwrap_err())
+            thread::spawn(move || request_id::<128>(&meeting).unwrap_err())
         })
         .collect();
     let started = Instant::now();
@@ -85,7 +85,7 @@ fn a_hello_without_the_token_is_not_answered_with_the_id() {
     rank_0.limit = Duration::from_millis(500);
     let other = meeting(1, 2, address, &Token::random().unwrap());
     let stranger = thread::spawn(move || {
-        let reason = ask::<128>(&other).unwrap_err().to_string();
+        let reason = request_id::<128>(&other).unwrap_err().to_string();
         assert!(reason.contains("another MRCNN_TOKEN"), "{reason}");
         let mut line = Line::new(TcpStream::connect(address).unwrap());
         let numbers = [1u64, 2].map(u64::to_le_bytes).concat();
@@ -130,7 +130,7 @@ fn a_conversation_has_one_deadline() {
 }
 
 #[test]
-fn the_master_is_where_torchrun_says() {
+fn the_master_is_where_torchrun_sets_it() {
     let on = |host: &'static str| {
         move |name: &str| match name {
             "MASTER_ADDR" => Some(host.to_string()),
@@ -150,7 +150,7 @@ fn the_master_is_where_torchrun_says() {
 }
 
 #[test]
-fn who_does_not_come_is_named() {
+fn missing_ranks_are_named() {
     let ((listener, address), token) = (listener(), Token::random().unwrap());
     let with_limit = |rank| Meeting {
         limit: Duration::from_millis(300),

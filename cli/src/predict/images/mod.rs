@@ -1,4 +1,4 @@
-//! The images of `predict`: decoding, inference and writing overlap in three threads.
+//! Prediction of images, with decoding, inference and writing overlapped in three threads.
 
 mod work;
 mod writer;
@@ -91,7 +91,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Decodes, predicts and writes the images in three threads; also the times of decoding and of inference.
+    /// Decodes, predicts and writes the images in three threads; also returns the times of decoding and of inference.
     fn overlapped(
         &self,
         left: &[(usize, &Input)],
@@ -113,7 +113,7 @@ impl Run<'_> {
         })
     }
 
-    /// Predicts the decoded images until a signal requests the end; the time that it took.
+    /// Predicts the decoded images until a signal requests the end; returns the time of inference.
     fn predict<'i>(
         &self,
         decoded: Receiver<Work<'i, Decoded>>,
@@ -148,7 +148,7 @@ impl Run<'_> {
                 }
                 Err(error) => Err(error),
             };
-            // Without a writer, which reports its error.
+            // The writer has ended, and reports its error.
             if to_write
                 .send(Work {
                     index,
@@ -164,7 +164,7 @@ impl Run<'_> {
     }
 }
 
-/// Decodes images until nobody receives them; the time that it took.
+/// Decodes images until the receiver is dropped; returns the time of decoding.
 fn read<'i>(
     left: &[(usize, &'i Input)],
     depth: Depth,

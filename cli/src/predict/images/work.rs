@@ -1,4 +1,4 @@
-//! What the threads pass on.
+//! Items that the threads pass to each other.
 
 use crate::predict::input::Input;
 use mrcnn_core::Prediction;

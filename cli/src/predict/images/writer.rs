@@ -13,7 +13,7 @@ use mrcnn_core::data::{detections_json, printable};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-/// What a writer did.
+/// Results of the writer.
 pub struct Written {
     pub lists: Lists,
     pub finished: usize,

@@ -1,4 +1,4 @@
-//! The dataset to which the images of a folder belong.
+//! Detection of the dataset to which the images of a folder belong.
 
 use anyhow::Result;
 use mrcnn_core::data::{DataError, Dataset, OnProblem, Split, find_split, find_splits};
@@ -30,7 +30,7 @@ fn choose(folder: &Path, splits: &[Split], name: Option<&str>) -> Result<Split> 
     find_split(folder, "val").map_err(|_| {
         let names: Vec<&str> = splits.iter().map(|split| split.name.as_str()).collect();
         anyhow::anyhow!(
-            "{}: it has several splits; give --split with one of {}",
+            "{}: the dataset has several splits; give --split with one of {}",
             folder.display(),
             names.join(", ")
         )

@@ -8,7 +8,7 @@ use mrcnn_core::image::decode::is_image;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// Files that commonly lie beside images.
+/// Extensions of files that commonly lie beside images; they are skipped without a note.
 const COMPANIONS: [&str; 9] = [
     "json", "txt", "xml", "yaml", "yml", "csv", "md", "html", "db",
 ];

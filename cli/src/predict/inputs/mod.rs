@@ -1,4 +1,4 @@
-//! Finds the images and videos for `predict`, with their ids if they belong to a dataset.
+//! Inputs of `predict`: images and videos, with their ids if they belong to a dataset.
 
 mod dataset;
 mod files;
@@ -34,7 +34,8 @@ const VIDEOS: [&str; 12] = [
     "mp4", "mov", "mkv", "avi", "webm", "m4v", "mpg", "mpeg", "wmv", "flv", "ts", "3gp",
 ];
 
-/// Collects files, URLs, cameras, the images of folders and datasets, and the matches of patterns. Nothing is downloaded.
+/// Collects files, URLs, cameras, the images of folders and datasets, and the matches of patterns. Nothing is
+/// downloaded.
 pub fn find(
     arguments: &[OsString],
     split: Option<&str>,
@@ -118,7 +119,7 @@ impl Inputs {
         if has_extension(&path, &VIDEOS) {
             return self.videos.push(Source::Url(url));
         }
-        // Names must differ, for `--resume`, and without their queries two URLs may not.
+        // Names must be unique for `--resume`, but two URLs may be equal without their queries.
         let is_used = |name: &str| self.images.iter().any(|image| image.file_name == name);
         let mut file_name = url.name().to_string();
         for number in 2.. {
@@ -135,7 +136,7 @@ impl Inputs {
         });
     }
 
-    /// The image that another program writes to this one.
+    /// Adds the image on standard input.
     fn add_stdin(&mut self) -> Result<()> {
         let is_stdin = |image: &Input| matches!(image.origin, Origin::Stdin);
         if self.images.iter().any(is_stdin) {

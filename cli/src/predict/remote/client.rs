@@ -5,10 +5,10 @@ use anyhow::Result;
 use mrcnn_core::pretrained::{UrlOptions, get_bytes, get_file, public_url, url_file_name};
 use std::path::Path;
 
-/// Longest image in bytes: more than 100 megapixels without compression.
+/// Maximum size of an image in bytes: more than 100 megapixels without compression.
 const IMAGE: u64 = 512_000_000;
 
-/// Longest video in bytes.
+/// Maximum size of a video in bytes.
 const VIDEO: u64 = 4_000_000_000;
 
 /// A URL of `http` or `https`.

@@ -15,7 +15,7 @@ use mrcnn_core::data::printable;
 use std::ffi::OsStr;
 
 impl Remote {
-    /// The URL that an argument is; `None` if it is none.
+    /// Parses an argument as a URL; `None` if it is not one.
     pub fn parse(argument: &OsStr, offline: bool) -> Result<Option<Self>> {
         let Some((scheme, _)) = argument.to_str().and_then(|text| text.split_once("://")) else {
             return Ok(None);

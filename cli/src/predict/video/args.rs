@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 #[derive(Clone, Debug, Args)]
 pub struct VideoArgs {
-    /// Of a video, predict every Nth frame; the annotated video has that frame rate
+    /// Predict every Nth frame of a video; the annotated video has the reduced frame rate
     #[arg(long, value_name = "N", default_value = "1")]
     pub stride: NonZeroU32,
     /// Start of the part of a video that is read, in seconds or as HH:MM:SS

@@ -1,4 +1,4 @@
-//! The frames of a video: decoding, inference and writing in three threads.
+//! Prediction of the frames of a video, with decoding, inference and writing in three threads.
 
 use super::ffmpeg::{Decoder, Frame};
 use super::sink::Sink;
@@ -12,7 +12,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::scope;
 use std::time::{Duration, Instant};
 
-/// What happened to the frames of a video.
+/// Results of the prediction of a video.
 pub struct Finished {
     /// The last prediction, and the time that it took.
     pub last: Option<(Prediction, Duration)>,
@@ -47,7 +47,7 @@ impl Run<'_> {
                     let found = self.found(&frame.image, &mut |_, _| {})?;
                     busy += started.elapsed();
                     last = Some((found.clone(), started.elapsed()));
-                    // Without a writer, which reports its error.
+                    // The writer has ended, and reports its error.
                     if to_write.send((frame, found)).is_err() {
                         break;
                     }
@@ -69,8 +69,8 @@ impl Run<'_> {
     }
 }
 
-/// Reads frames until nobody receives them; their number, and the time that it took. Frames of a live source that nobody is
-/// ready to receive are dropped, so that those that are predicted are new.
+/// Reads frames until the receiver is dropped; returns their number and the time of decoding. Frames of a live source
+/// are dropped while the queue is full, so that the predicted frames are recent.
 fn read(mut decoder: Decoder, to_predict: &SyncSender<Frame>) -> Result<(u64, Duration)> {
     let mut busy = Duration::ZERO;
     loop {

@@ -1,4 +1,4 @@
-//! Cameras, and ffmpeg's filters in their place.
+//! Live sources: cameras, and ffmpeg's filters (`lavfi:`) in their place.
 
 use anyhow::{Result, bail};
 use mrcnn_core::data::printable;
@@ -12,9 +12,9 @@ pub struct Live {
     pub name: String,
     /// Input options of ffmpeg and ffprobe.
     pub options: Vec<&'static str>,
-    /// What they open.
+    /// Input that the options open.
     pub input: String,
-    /// Whether ffmpeg has to slow it down to its frame rate.
+    /// Whether ffmpeg has to slow the input down to its frame rate.
     pub is_generated: bool,
 }
 
@@ -57,7 +57,7 @@ impl Live {
             }
             ("linux", Camera::Name(camera)) => (vec!["-f", "v4l2"], device(camera)?),
             ("macos", Camera::Number(camera) | Camera::Name(camera)) => {
-                // Without a rate it asks for one that many cameras lack; `none` is the microphone.
+                // Without a rate, ffmpeg requests one that many cameras lack; `none` selects no microphone.
                 let options = vec!["-f", "avfoundation", "-framerate", "30"];
                 (options, format!("{camera}:none"))
             }

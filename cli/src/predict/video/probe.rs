@@ -1,4 +1,4 @@
-//! What `ffprobe` reports about a video.
+//! Properties of a video, as `ffprobe` reports them.
 
 use super::args::VideoArgs;
 use super::live::Live;
@@ -40,17 +40,17 @@ pub fn check_installed(video: &Source) -> Result<()> {
 pub struct Video {
     /// Its name in messages.
     pub name: String,
-    /// The part of its name that results have in theirs.
+    /// The part of its name that is used in the names of results.
     pub stem: String,
     file: VideoFile,
     /// Frames per second, as a fraction.
     pub rate: (u64, u64),
-    /// Seconds; `None` if the file does not say.
+    /// Duration in seconds; `None` if it is unknown.
     pub duration: Option<f64>,
     pub has_audio: bool,
 }
 
-/// What ffmpeg opens.
+/// The input of ffmpeg.
 enum VideoFile {
     Here(PathBuf),
     /// A download, which is removed at the end.
@@ -137,7 +137,7 @@ impl Video {
         })
     }
 
-    /// Whether frames are lost that are not read in time.
+    /// Whether frames that are not read in time are lost.
     pub fn is_live(&self) -> bool {
         matches!(self.file, VideoFile::Live(_))
     }
@@ -156,7 +156,7 @@ impl Video {
         let mut options: Vec<OsString> = Vec::new();
         match &self.file {
             VideoFile::Live(live) if live.is_generated => options.push("-re".into()),
-            // Its times may count from any moment, so that `limit` ends it.
+            // The timestamps of a live source may start at any value, so `limit` ends it instead.
             VideoFile::Live(_) => {}
             _ => {
                 for (option, time) in [("-ss", args.start), ("-to", args.end)] {
@@ -179,7 +179,7 @@ impl Video {
     }
 }
 
-/// What ffprobe reports, or its first message as an error.
+/// Runs ffprobe; its first message is the error.
 fn probe(file: &VideoFile, name: &str) -> Result<Probe> {
     let entries = "stream=codec_type,avg_frame_rate,r_frame_rate:format=duration";
     let output = Command::new("ffprobe")
@@ -202,7 +202,7 @@ fn probe(file: &VideoFile, name: &str) -> Result<Probe> {
     }
 }
 
-/// A path that is not an option or a protocol of ffmpeg.
+/// A path in a form that ffmpeg does not parse as an option or a protocol.
 pub fn file(path: &Path) -> OsString {
     let mut name = OsString::from("file:");
     name.push(path);

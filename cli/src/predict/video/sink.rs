@@ -97,8 +97,8 @@ impl<'a> Sink<'a> {
         }
     }
 
-    /// Draws a frame and appends it to the annotated video. Frames between it and the last one, which were not predicted,
-    /// repeat the last one, so that the video keeps its time.
+    /// Draws a frame and appends it to the annotated video. Frames between it and the last one, which were not
+    /// predicted, repeat the last one, so that the video keeps its time.
     fn encode(&mut self, frame: &Frame, found: &Prediction) -> Result<()> {
         let encoder = match &mut self.encoder {
             Some(encoder) => encoder,

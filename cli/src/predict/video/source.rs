@@ -1,4 +1,4 @@
-//! Where the frames of a video come from.
+//! Sources of the frames of a video.
 
 use super::live::Live;
 use crate::predict::remote::Remote;
@@ -22,7 +22,7 @@ impl Source {
         }
     }
 
-    /// The part of its name that results have in theirs.
+    /// The part of its name that is used in the names of results.
     pub fn stem(&self) -> String {
         let stem = |path: PathBuf| {
             let stem = path.file_stem().unwrap_or_default();

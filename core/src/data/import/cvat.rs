@@ -28,7 +28,7 @@ fn file(source: &Path) -> PathBuf {
 
 pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
     let path = file(&spec.source);
-    // It is read in one pass: what is kept of it is limited, not its length.
+    // The file is read in one pass, so its length is not limited; the budget limits what is kept of it.
     check_regular(&path, u64::MAX)?;
     let budget = Budget::for_file(std::fs::metadata(&path).map_or(0, |file| file.len()));
     let text = open_text(&path).map_err(|error| ImportError::io(&path, error))?;
@@ -157,7 +157,7 @@ fn add(
     Ok(())
 }
 
-/// The objects of an image: one for each group, and for each shape of none.
+/// The objects of an image: one per group, and one per shape without a group.
 fn objects(
     image: &Image,
     image_id: u64,

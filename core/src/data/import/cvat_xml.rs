@@ -252,7 +252,7 @@ fn points(text: &str) -> Result<Vec<Point>, String> {
     };
     let pairs = text.split(';').filter(|pair| !pair.trim().is_empty());
     pairs
-        .map(|pair| point(pair).ok_or_else(|| format!("`points` has `{pair}`, which is no x,y")))
+        .map(|pair| point(pair).ok_or_else(|| format!("`points` has `{pair}`, which is not x,y")))
         .collect()
 }
 
@@ -322,7 +322,7 @@ mod tests {
         assert_eq!(read(&text).unwrap().images[0].shapes.len(), 100);
     }
 
-    /// A file that is never whole.
+    /// A file that is generated in parts and never in memory as a whole.
     struct Parts<'a> {
         next: Vec<u8>,
         rest: &'a mut dyn Iterator<Item = Vec<u8>>,

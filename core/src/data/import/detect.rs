@@ -41,7 +41,7 @@ pub(super) fn detect(source: &Path) -> Result<Format, ImportError> {
         .filter(|path| extension(path) == "json")
         .collect();
     for path in &json {
-        // The files of further images are labelme's too.
+        // One file of labelme or VIA is enough; the others belong to further images.
         if let Ok(format @ (Format::Labelme | Format::Via)) = of_json(path) {
             return Ok(format);
         }

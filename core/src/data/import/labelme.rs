@@ -159,7 +159,7 @@ fn add(
     Ok(())
 }
 
-/// An image of which shapes become objects.
+/// An image whose shapes are converted to objects.
 struct Found<'a> {
     image_id: u64,
     /// Width and height.
@@ -168,7 +168,7 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
-    /// The objects of shapes, or why a shape is none.
+    /// Converts shapes to objects; the reason replaces the object of a shape that is left out.
     fn objects(
         &self,
         shapes: &[Shape],
@@ -221,7 +221,7 @@ impl Found<'_> {
     /// A mask that is a PNG within the box of two points.
     fn mask(&self, shape: &Shape) -> Result<Rle, String> {
         let (Some(data), [start, _]) = (&shape.mask, &shape.points[..]) else {
-            return Err("it has no PNG, or its points are not two".into());
+            return Err("it does not have a PNG and two points".into());
         };
         let bytes = BASE64_STANDARD
             .decode(data)
@@ -259,7 +259,7 @@ impl Found<'_> {
     }
 }
 
-/// Whether a file's shapes give objects of an image of 40x30 pixels.
+/// Whether every shape of a file becomes an object of an image of 40x30 pixels.
 #[cfg(feature = "fuzzing")]
 pub(super) fn is_sound(text: &str) -> bool {
     let Ok(file) = serde_json::from_str::<File>(text) else {

@@ -1,4 +1,4 @@
-//! Writes a repaired copy of a COCO dataset.
+//! Repair of a COCO dataset, as a copy in a new folder.
 
 use super::spec::{ImportError, Imported};
 use super::writer::{Category, Mask, Object, Writer};

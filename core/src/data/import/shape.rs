@@ -104,7 +104,7 @@ pub(super) fn from_runs(
     }
     let shown = columns.min(width.saturating_sub(left));
     let shown_rows = rows.min(height.saturating_sub(top));
-    // For each column the rows where the foreground starts and ends, in turn.
+    // For each column, the rows where the foreground starts and ends, alternately.
     let mut edges: Vec<Vec<u32>> = vec![Vec::new(); shown as usize];
     let (mut previous, mut run, mut end) = (Vec::new(), 0, 0u64);
     for row in 0..=shown_rows {
@@ -126,7 +126,7 @@ pub(super) fn from_runs(
                 run += 1;
             }
         }
-        // Columns that are in one row and not in the row above it.
+        // Pairs of start and end of the columns that differ from the row above.
         let mut changed: Vec<u32> = previous.iter().chain(&current).copied().collect();
         changed.sort_unstable();
         let mut pairs = Vec::new();
@@ -150,7 +150,7 @@ pub(super) fn from_runs(
     Ok(by_columns(&edges, [left, top], (width, height)))
 }
 
-/// Adds the columns `start..end` to a row's edges, which are in order.
+/// Adds the columns `start..end` to a row's edges, which are in ascending order.
 fn toggle(edges: &mut Vec<u32>, [start, end]: [u32; 2]) {
     if start == end {
         return;
@@ -162,7 +162,7 @@ fn toggle(edges: &mut Vec<u32>, [start, end]: [u32; 2]) {
     edges.push(end);
 }
 
-/// The mask whose columns from `left` on have these edges, rows from `top` on.
+/// The mask with these edges, one list per column from `left` on, with rows counted from `top`.
 fn by_columns(edges: &[Vec<u32>], [left, top]: [u32; 2], (width, height): (u32, u32)) -> Rle {
     let (mut counts, mut end) = (Vec::<u32>::new(), 0u64);
     for (column, edges) in edges.iter().enumerate() {

@@ -53,11 +53,11 @@ pub struct Imported {
     pub objects: usize,
     /// Reasons for leaving out objects or images, with the count of each.
     pub left_out: BTreeMap<&'static str, usize>,
-    /// What to look at, such as images found under another name.
+    /// Notes to check, such as images found under another name.
     pub notes: Vec<String>,
 }
 
-/// Why a dataset could not be converted.
+/// Errors of a conversion.
 #[derive(Debug, Error)]
 pub enum ImportError {
     /// A file or folder cannot be read or written.

@@ -124,7 +124,7 @@ fn parse(text: &str) -> Result<(Vec<Named>, String), String> {
     Ok((images, attribute))
 }
 
-/// Whether a file's regions give objects of an image of 40x30 pixels.
+/// Whether every region of a file becomes an object of an image of 40x30 pixels.
 #[cfg(feature = "fuzzing")]
 pub(super) fn is_sound(text: &str) -> bool {
     parse(text).is_ok_and(|(images, attribute)| {
@@ -164,7 +164,7 @@ fn class_attribute(images: &[Named]) -> Result<String, String> {
         (None, _) => {
             let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
             Err(format!(
-                "which of the attributes {} is the class? Call it `class`",
+                "any of the attributes {} could be the class; name the right one `class`",
                 keys.join(", ")
             ))
         }

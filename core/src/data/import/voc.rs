@@ -244,7 +244,7 @@ pub(crate) fn object_masks(
 /// background, 255 the borders.
 pub(crate) fn object_numbers(png: impl BufRead + Seek) -> Result<((u32, u32), Vec<u8>), String> {
     let fault = |reason: String| format!("{reason}; a PNG with a palette of 8 bits is expected");
-    // Only the indices matter; the colours of the palette are for display.
+    // Only the indices matter; the colors of the palette are for display.
     let decoder = png::Decoder::new(png);
     let mut reader = decoder
         .read_info()

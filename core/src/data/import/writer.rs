@@ -124,7 +124,7 @@ impl Writer {
         })
     }
 
-    /// Adds what is to be said of the names of this split's images.
+    /// Adds notes on images of this split that were found under another name.
     pub fn note_names(&mut self, locator: &mut Locator) {
         let remarks = std::mem::take(&mut locator.remarks).faults();
         self.notes
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_broken_off_goes_on_and_another_image_is_not_replaced() {
+    fn an_interrupted_import_continues_and_another_image_is_not_replaced() {
         let [out, source] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         let [mine, theirs] = ["a.jpg", "b.jpg"].map(|name| source.path().join(name));
         std::fs::write(&mine, "one").unwrap();

@@ -33,7 +33,7 @@ pub(super) fn read(spec: &ImportSpec) -> Result<Vec<Imported>, ImportError> {
                 }
             }
         }
-        // A single image without objects has no file, but not all of them.
+        // Images without objects have no label file. If no image has one, the labels were not found.
         if with_labels == 0 {
             for _ in 0..without {
                 writer.leave_out(
@@ -112,7 +112,7 @@ fn add(
     let size = dimensions(image)?;
     let image_id = writer.link(image, None, size)?;
     let labels = label_file(image);
-    // An image without a file has no objects.
+    // An image without a label file has no objects.
     if !labels.is_file() {
         return Ok(false);
     }

@@ -23,7 +23,7 @@ pub(crate) fn decode_text(mut reader: impl BufRead + 'static) -> io::Result<Box<
         [0xEF, 0xBB, 0xBF, ..] => (3, None),
         [0xFF, 0xFE, ..] => (2, Some(u16::from_le_bytes as fn([u8; 2]) -> u16)),
         [0xFE, 0xFF, ..] => (2, Some(u16::from_be_bytes as fn([u8; 2]) -> u16)),
-        // How ASCII text starts in UTF-16 without a mark.
+        // The start of ASCII text in UTF-16 without a mark.
         [first, 0, _, 0, ..] if *first != 0 => (0, Some(u16::from_le_bytes as fn([u8; 2]) -> u16)),
         [0, first, 0, _, ..] if *first != 0 => (0, Some(u16::from_be_bytes as fn([u8; 2]) -> u16)),
         _ => (0, None),

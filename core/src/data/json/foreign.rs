@@ -72,19 +72,19 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    pub fn see_element(&mut self, element: &Element) {
+    pub fn record_element(&mut self, element: &Element) {
         if element.index == 0 {
             self.inner = keys(element.text);
         }
     }
 
-    pub fn see_list(&mut self, element: &Element) {
+    pub fn record_list(&mut self, element: &Element) {
         if element.index == 0 && element.section == Section::Annotations {
             self.annotation = keys(element.text);
         }
     }
 
-    pub fn see_entry(&mut self, key: String, value: &[u8]) {
+    pub fn record_entry(&mut self, key: String, value: &[u8]) {
         if self.inner.is_empty() {
             self.inner = keys(value);
         }

@@ -1,4 +1,4 @@
-//! Parses elements of a JSON file, and those that Python writes with NaN.
+//! Parser of single elements of a JSON file, which accepts NaN and Infinity as Python writes them.
 
 use super::encoding::not_utf8;
 use serde::de::DeserializeOwned;

@@ -1,4 +1,4 @@
-//! Splits a COCO-like JSON file into the elements of its lists without parsing them.
+//! Scanner that splits a COCO-like JSON file into the elements of its lists without parsing them.
 
 use super::element::{Element, Section};
 use super::encoding::open_text;
@@ -7,7 +7,7 @@ use super::parse::parse_element;
 use std::io::Read;
 use std::path::Path;
 
-/// Maximum length of an element; the largest polygons and masks take some hundred kilobytes.
+/// Maximum length of an element in bytes; the largest polygons and masks take some hundred kilobytes.
 const LONGEST_ELEMENT: usize = 256 << 20;
 const CHUNK: usize = 1 << 18;
 
@@ -37,7 +37,7 @@ pub(crate) fn scan_text(
     scanner.file(each)
 }
 
-/// Why a file could not be scanned.
+/// Errors of a scan.
 #[derive(Debug)]
 pub(crate) enum ScanError {
     Io(std::io::Error),
@@ -142,7 +142,7 @@ impl Scanner {
             Some(b'[') => {
                 shape.is_list = true;
                 self.list(Section::Top, &mut |element| {
-                    shape.see_element(&element);
+                    shape.record_element(&element);
                     each(element)
                 })?;
             }
@@ -178,7 +178,7 @@ impl Scanner {
                         return Err(self.error(&format!("duplicate field `{key}`")));
                     }
                     self.list(section, &mut |element| {
-                        shape.see_list(&element);
+                        shape.record_list(&element);
                         each(element)
                     })?;
                     shape.keys.push(key);
@@ -192,7 +192,7 @@ impl Scanner {
                 }
                 None => {
                     let value = self.value()?;
-                    shape.see_entry(key, &value);
+                    shape.record_entry(key, &value);
                 }
             }
             if self.next_is(b'}')? {

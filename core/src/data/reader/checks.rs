@@ -1,11 +1,11 @@
-//! Annotations on their way through the checks.
+//! Pipeline of the annotation checks.
 
 use crate::data::entries::{Batch, Checked, Limits, Table};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// Pipeline of the annotation checks: annotations are parsed and rasterized by several threads if there are many.
+/// Annotations that are parsed and rasterized in batches, by several threads if there are many.
 pub(super) struct Checks {
     batch: Batch,
     /// The images, once they are known; annotations wait for them.
@@ -74,7 +74,7 @@ impl Checks {
         for batch in std::mem::take(&mut self.waiting) {
             self.start(batch)?;
         }
-        // On this thread, beside the others; small files have no other batch.
+        // The last batch is checked on this thread, in parallel with the others; small files have no other batch.
         let table = self.table.clone().unwrap_or_default();
         let last = std::mem::take(&mut self.batch).check(&table, &self.limits);
         while !self.running.is_empty() {

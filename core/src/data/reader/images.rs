@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 impl Reader<'_> {
-    /// A number for an image whose id is not one.
+    /// Assigns an id to an image whose own id is not a number, with a warning.
     fn give_id(&mut self, index: usize, image: &Result<RawImage, String>, reason: String) -> u64 {
         // Beyond the ids that other entries may have.
         let id = self.highest_image + 1;
@@ -190,8 +190,8 @@ mod tests {
                 assert_eq!(outside.severity, Severity::Warning);
                 let image = dataset.samples.first().map(|sample| sample.image());
                 assert_eq!(image.is_some_and(|image| image.is_ok()), extension == "png");
-                let told = problems.iter().any(|p| p.reason.contains("password"));
-                assert!(!told, "the contents of a file");
+                let is_leaked = problems.iter().any(|p| p.reason.contains("password"));
+                assert!(!is_leaked, "the contents of a file");
             }
         }
     }

@@ -13,7 +13,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 #[derive(Default)]
 struct Copies {
     /// Annotation ids by the hash of image, class, box and mask.
-    seen: HashMap<u64, u64>,
+    first_ids: HashMap<u64, u64>,
     count: usize,
     /// Annotation ids of the first pair.
     first: Option<(u64, u64)>,
@@ -27,7 +27,7 @@ impl Copies {
         instance.bbox.map(f32::to_bits).hash(&mut hasher);
         instance.mask.counts.hash(&mut hasher);
         let id = instance.annotation_id;
-        let original = *self.seen.entry(hasher.finish()).or_insert(id);
+        let original = *self.first_ids.entry(hasher.finish()).or_insert(id);
         let is_copy = original != id;
         if is_copy {
             self.count += 1;

@@ -170,7 +170,7 @@ impl Reader<'_> {
                 .categories
                 .push((index, parse_element(element.text, place)?)),
             Section::Annotations => {
-                // The list of the images has ended, if it comes first.
+                // If the list of images comes first, it has ended here.
                 if !self.images.is_empty() {
                     self.prepare();
                 }

@@ -27,10 +27,10 @@ pub struct SceneInstance {
 /// A shape to render.
 struct Shape {
     label: usize,
-    centre: (f32, f32),
+    center: (f32, f32),
     radius: f32,
     rotation: (f32, f32),
-    colour: [f32; 3],
+    color: [f32; 3],
     texture: Texture,
     shadow: bool,
 }
@@ -70,7 +70,7 @@ pub fn scene(split: &str, index: u64, spec: &ShapesSpec) -> Scene {
     Scene { image, instances }
 }
 
-/// Shapes with fewer visible pixels, or less than a quarter of them, are not labelled.
+/// Shapes with fewer visible pixels, or with less than a quarter of their pixels visible, are not labeled.
 const MIN_PIXELS: usize = 60;
 
 /// Shapes are rotated by up to half of this angle in both directions, in radians.
@@ -78,7 +78,7 @@ const MAX_TILT: f32 = 1.2;
 
 fn ground(stream: Stream, width: u32, height: u32) -> Vec<[f32; 3]> {
     let texture = Texture::new(stream.fork(0));
-    let colour = hue(
+    let color = hue(
         stream.uniform(1) as f32,
         0.25,
         0.25 + 0.45 * stream.uniform(2) as f32,
@@ -92,7 +92,7 @@ fn ground(stream: Stream, width: u32, height: u32) -> Vec<[f32; 3]> {
         let (x, y) = ((index % width) as f32, (index / width) as f32);
         let light = 1.0 + 0.5 * (slope.0 * x / width as f32 + slope.1 * y / height as f32);
         let value = contrast * texture.at(x, y);
-        colour.map(|c| (c + value) * light)
+        color.map(|c| (c + value) * light)
     };
     (0..width * height).map(pixel).collect()
 }
@@ -102,20 +102,20 @@ impl Shape {
         let side = width.min(height) as f32;
         // Objects in photographs are mostly upright.
         let angle = (stream.uniform(0) as f32 - 0.5) * MAX_TILT;
-        let colour = hue(
+        let color = hue(
             stream.uniform(1) as f32,
             0.55 + 0.4 * stream.uniform(2) as f32,
             0.45 + 0.5 * stream.uniform(3) as f32,
         );
         Self {
             label: 1 + (stream.bits(4) % 4) as usize,
-            centre: (
+            center: (
                 (0.1 + 0.8 * stream.uniform(5) as f32) * width as f32,
                 (0.1 + 0.8 * stream.uniform(6) as f32) * height as f32,
             ),
             radius: (0.09 + 0.15 * stream.uniform(7) as f32) * side,
             rotation: (angle.cos(), angle.sin()),
-            colour,
+            color,
             texture: Texture::new(stream.fork(8)),
             shadow: stream.bits(9).is_multiple_of(2),
         }
@@ -124,8 +124,8 @@ impl Shape {
     /// Whether a point is inside.
     fn contains(&self, x: f32, y: f32) -> bool {
         let (dx, dy) = (
-            (x - self.centre.0) / self.radius,
-            (y - self.centre.1) / self.radius,
+            (x - self.center.0) / self.radius,
+            (y - self.center.1) / self.radius,
         );
         let u = dx * self.rotation.0 + dy * self.rotation.1;
         let v = dy * self.rotation.0 - dx * self.rotation.1;
@@ -148,13 +148,13 @@ impl Shape {
         height: u32,
     ) -> usize {
         let reach = self.radius * 1.3 + 6.0;
-        let range = |centre: f32, limit: u32| {
-            let low = (centre - reach).max(0.0) as u32;
-            low..((centre + reach).max(0.0) as u32 + 1).min(limit)
+        let range = |center: f32, limit: u32| {
+            let low = (center - reach).max(0.0) as u32;
+            low..((center + reach).max(0.0) as u32 + 1).min(limit)
         };
         let mut area = 0;
-        for row in range(self.centre.1, height) {
-            for column in range(self.centre.0, width) {
+        for row in range(self.center.1, height) {
+            for column in range(self.center.0, width) {
                 let cell = (row * width + column) as usize;
                 let (x, y) = (column as f32, row as f32);
                 let coverage = self.coverage(x, y);
@@ -164,8 +164,8 @@ impl Shape {
                 }
                 if coverage > 0.0 {
                     let shade = self.shade(x, y);
-                    for (pixel, colour) in pixels[cell].iter_mut().zip(self.colour) {
-                        *pixel = *pixel * (1.0 - coverage) + colour * shade * coverage;
+                    for (pixel, color) in pixels[cell].iter_mut().zip(self.color) {
+                        *pixel = *pixel * (1.0 - coverage) + color * shade * coverage;
                     }
                 }
                 if coverage >= 0.5 {
@@ -177,11 +177,11 @@ impl Shape {
         area
     }
 
-    /// The share of the samples of the pixel with its corner at a point that are inside.
+    /// Fraction of a pixel's samples that are inside the shape; the upper left corner of the pixel is at `x, y`.
     fn coverage(&self, x: f32, y: f32) -> f32 {
         // Samples are at most 0.54 px from the middle of the pixel: most pixels are decided by its distance alone.
         const SLACK: f32 = 0.6;
-        let middle = (x + 0.5 - self.centre.0, y + 0.5 - self.centre.1);
+        let middle = (x + 0.5 - self.center.0, y + 0.5 - self.center.1);
         let distance = (middle.0 * middle.0 + middle.1 * middle.1).sqrt();
         if distance > OUTER * self.radius + SLACK {
             return 0.0;
@@ -202,7 +202,7 @@ impl Shape {
 
     /// Shading with light from the upper left; each shape has its own texture.
     fn shade(&self, x: f32, y: f32) -> f32 {
-        let (dx, dy) = (x - self.centre.0, y - self.centre.1);
+        let (dx, dy) = (x - self.center.0, y - self.center.1);
         1.0 - 0.15 * (dx + dy) / self.radius + 0.2 * self.texture.at(dx + 500.0, dy + 500.0)
     }
 }
@@ -224,7 +224,7 @@ fn in_star(u: f32, v: f32) -> bool {
     (notch_x - 1.0) * y - notch_y * (x - 1.0) >= 0.0
 }
 
-/// Colour of a hue in `0..=1` with saturation and brightness.
+/// Color of a hue in `0..=1` with saturation and brightness.
 fn hue(hue: f32, saturation: f32, value: f32) -> [f32; 3] {
     [5.0, 3.0, 1.0].map(|n: f32| {
         let k = (n + hue * 6.0) % 6.0;
@@ -275,12 +275,12 @@ mod tests {
     #[test]
     fn masks_are_visible_disjoint_and_of_all_classes() {
         let spec = ShapesSpec::default();
-        let mut seen = [false; 4];
+        let mut has_class = [false; 4];
         for index in 0..40 {
             let Scene { image, instances } = scene("val", index, &spec);
             let mut total = 0;
             for instance in &instances {
-                seen[instance.label - 1] = true;
+                has_class[instance.label - 1] = true;
                 assert!(instance.mask.area() >= MIN_PIXELS as u64);
                 total += instance.mask.area();
             }
@@ -289,6 +289,6 @@ mod tests {
             assert_eq!(union, total, "masks overlap in image {index}");
             assert!(total < (image.width() * image.height()) as u64);
         }
-        assert_eq!(seen, [true; 4]);
+        assert_eq!(has_class, [true; 4]);
     }
 }

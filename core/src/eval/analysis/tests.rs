@@ -76,7 +76,7 @@ fn every_mistake_is_counted_where_it_belongs() {
             ],
         ),
     ];
-    let analysis = analyse(&pets(), &found, AreaProtocol::Mask).unwrap();
+    let analysis = analyze(&pets(), &found, AreaProtocol::Mask).unwrap();
     let [cats, dogs] = [&analysis.classes[0], &analysis.classes[1]];
     assert_eq!((cats.name.as_str(), cats.objects), ("cat", 3));
     assert_eq!(cats.mask_ap50, Some(1.0), "three hits come before the miss");
@@ -112,7 +112,7 @@ fn every_mistake_is_counted_where_it_belongs() {
 #[test]
 fn nothing_found_is_no_error() {
     let nothing: Vec<(u64, Vec<Detection>)> = (1..=3).map(|id| (id, Vec::new())).collect();
-    let analysis = analyse(&pets(), &nothing, AreaProtocol::Mask).unwrap();
+    let analysis = analyze(&pets(), &nothing, AreaProtocol::Mask).unwrap();
     assert_eq!(analysis.classes[0].mask_ap, Some(0.0));
     assert_eq!(analysis.confusion.counts[0], [0, 0, 3]);
     assert_eq!(analysis.images.len(), 3);

@@ -3,8 +3,8 @@
 use hotcoco::Annotation;
 use std::collections::HashMap;
 
-/// The reason why the boxes of results without masks cannot be meant as they are written; boxes with masks are compared
-/// with these. `None` if they can.
+/// The reason why the boxes of results without masks are not `x, y, width, height` in pixels; `None` if they may be.
+/// The boxes of results with masks are compared with the masks instead.
 pub(super) fn misread(
     results: &[Annotation],
     sizes: &HashMap<u64, (u32, u32)>,

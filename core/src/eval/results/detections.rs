@@ -19,7 +19,7 @@ use std::path::Path;
 pub(super) fn read_results(
     input: &Input,
     annotations: &Path,
-    truth: &hotcoco::Dataset,
+    gt: &hotcoco::Dataset,
 ) -> Result<(Vec<Annotation>, Vec<String>), EvalError> {
     let (mut raw, mut faults) = (Vec::<(usize, RawAnnotation)>::new(), Faults::default());
     let (mut is_list, mut notes) = (true, Vec::new());
@@ -35,19 +35,19 @@ pub(super) fn read_results(
     if !is_list || (raw.is_empty() && faults.count == 0 && !input.begins_with_list()) {
         return Err(input.json("it is an object, not a list".into()));
     }
-    let renamed = by_file_names(&mut raw, truth, &mut faults);
+    let renamed = by_file_names(&mut raw, gt, &mut faults);
     if renamed > 0 {
         notes.push(format!(
             "the images of {renamed} results are taken from their `file_name`"
         ));
     }
-    let named = by_class_names(&mut raw, truth, &mut faults);
+    let named = by_class_names(&mut raw, gt, &mut faults);
     if named > 0 {
         notes.push(format!(
             "the classes of {named} results are taken from their names"
         ));
     }
-    let images = truth.images.iter();
+    let images = gt.images.iter();
     let sizes: HashMap<u64, (u32, u32)> = images
         .map(|image| (image.id, (image.width, image.height)))
         .collect();
@@ -64,11 +64,7 @@ pub(super) fn read_results(
             annotations: annotations.into(),
         });
     }
-    let classes: HashSet<u64> = truth
-        .categories
-        .iter()
-        .map(|category| category.id)
-        .collect();
+    let classes: HashSet<u64> = gt.categories.iter().map(|category| category.id).collect();
     let mut results = Vec::with_capacity(raw.len());
     let (mut compared, mut contradictions, mut cause) = (0, 0, String::new());
     for (index, result) in raw {
@@ -113,7 +109,7 @@ pub(super) fn read_results(
             results.len()
         ));
     }
-    // A few contradictions come from a model; if all boxes contradict, the program that wrote them is wrong.
+    // A model may cause a few contradictions; if most boxes contradict, the program that wrote them is wrong.
     if 2 * contradictions > compared {
         faults.push(format!(
             "{contradictions} of {compared} boxes do not match their masks, e.g. {cause}"

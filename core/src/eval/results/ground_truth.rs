@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 
 /// An annotation file with its numbers as written.
 pub(super) fn ground_truth(input: &Input) -> Result<hotcoco::Dataset, EvalError> {
-    let mut truth = hotcoco::Dataset::default();
+    let mut gt = hotcoco::Dataset::default();
     let (mut annotations, mut faults) = (Vec::new(), Faults::default());
     let foreign = input.scan(&mut |element| {
         match element.section {
@@ -24,10 +24,10 @@ pub(super) fn ground_truth(input: &Input) -> Result<hotcoco::Dataset, EvalError>
         let entry = match element.section {
             Section::Images => parse_element::<RawImage>(element.text, place)?
                 .and_then(image)
-                .map(|image| truth.images.push(image)),
+                .map(|image| gt.images.push(image)),
             Section::Categories => parse_element::<RawCategory>(element.text, place)?
                 .and_then(category)
-                .map(|category| truth.categories.push(category)),
+                .map(|category| gt.categories.push(category)),
             Section::Annotations => parse_element::<RawAnnotation>(element.text, place)?
                 .map(|annotation| annotations.push((element.index, annotation))),
             Section::Top => Ok(()),
@@ -44,7 +44,7 @@ pub(super) fn ground_truth(input: &Input) -> Result<hotcoco::Dataset, EvalError>
         return Err(input.json(foreign.advice().into()));
     }
     let mut sizes = HashMap::new();
-    for image in &truth.images {
+    for image in &gt.images {
         if sizes
             .insert(image.id, (image.width, image.height))
             .is_some()
@@ -53,7 +53,7 @@ pub(super) fn ground_truth(input: &Input) -> Result<hotcoco::Dataset, EvalError>
         }
     }
     let mut classes = HashSet::new();
-    for category in &truth.categories {
+    for category in &gt.categories {
         if !classes.insert(category.id) {
             faults.push(format!("category id {} is used twice", category.id));
         }
@@ -68,16 +68,16 @@ pub(super) fn ground_truth(input: &Input) -> Result<hotcoco::Dataset, EvalError>
             faults.push(format!("{shown}: its id is used twice"));
         }
         match annotation(raw, &sizes, &classes, input) {
-            Ok(annotation) => truth.annotations.push(annotation),
+            Ok(annotation) => gt.annotations.push(annotation),
             Err(reason) => faults.push(format!("{shown}: {reason}")),
         }
     }
     // hotcoco reports ids; matching needs unique ones.
-    for (id, annotation) in (1..).zip(&mut truth.annotations) {
+    for (id, annotation) in (1..).zip(&mut gt.annotations) {
         annotation.id = id;
     }
     faults.refuse(input.path, "correct them (see `mrcnn-cli dataset check`)")?;
-    Ok(truth)
+    Ok(gt)
 }
 
 fn image(raw: RawImage) -> Result<Image, String> {

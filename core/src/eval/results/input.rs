@@ -87,17 +87,19 @@ impl<'a> Input<'a> {
             ));
         }
         let steps = drawing_steps(segmentation, width);
-        self.masks.work(steps.saturating_mul(2)).map_err(far_longer)
+        self.masks
+            .work(steps.saturating_mul(2))
+            .map_err(masks_over_budget)
     }
 
     /// Charges the memory of a mask's run lengths, here and in hotcoco.
     pub fn charge_mask(&self, mask: &vernier_mask::Rle) -> Result<(), String> {
         let charged = self.masks.values::<u32>(2 * mask.counts.len());
-        charged.map_err(far_longer)
+        charged.map_err(masks_over_budget)
     }
 }
 
-fn far_longer(over: OverBudget) -> String {
+fn masks_over_budget(over: OverBudget) -> String {
     format!("the masks of this file: {over}")
 }
 

@@ -1,4 +1,4 @@
-//! Images of results by their file names, and classes by their names.
+//! Matching of results to images by file name, and to classes by class name.
 
 use super::faults::Faults;
 use crate::data::json::Field;
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 /// Replaces the image ids of results by those of the images with their `file_name`. Returns the number of changed ids.
 pub(super) fn by_file_names(
     results: &mut [(usize, RawAnnotation)],
-    truth: &hotcoco::Dataset,
+    gt: &hotcoco::Dataset,
     faults: &mut Faults,
 ) -> usize {
     let named = results
@@ -26,11 +26,7 @@ pub(super) fn by_file_names(
     };
     let mut exact: HashMap<&str, u64> = HashMap::new();
     let mut by_last: HashMap<String, Option<u64>> = HashMap::new();
-    for image in truth
-        .images
-        .iter()
-        .filter(|image| !image.file_name.is_empty())
-    {
+    for image in gt.images.iter().filter(|image| !image.file_name.is_empty()) {
         exact.insert(&image.file_name, image.id);
         by_last
             .entry(last(&image.file_name))
@@ -69,19 +65,19 @@ pub(super) fn by_file_names(
     changed
 }
 
-/// Gives results the category ids of their class names, which are a `category_name` or in place of the id. A name that
+/// Sets the category ids of results with class names, which are in `category_name` or in place of the id. A name that
 /// contradicts the id is a fault. Returns the number of results that had no id.
 pub(super) fn by_class_names(
     results: &mut [(usize, RawAnnotation)],
-    truth: &hotcoco::Dataset,
+    gt: &hotcoco::Dataset,
     faults: &mut Faults,
 ) -> usize {
     let mut ids: HashMap<&str, Option<u64>> = HashMap::new();
-    for category in &truth.categories {
+    for category in &gt.categories {
         let id = ids.entry(category.name.as_str());
         id.and_modify(|id| *id = None).or_insert(Some(category.id));
     }
-    let known: Vec<String> = truth
+    let known: Vec<String> = gt
         .categories
         .iter()
         .take(8)

@@ -1,4 +1,4 @@
-//! Evaluates results files, of any program, against annotation files. Anything that would silently lower a
+//! Evaluation of results files, of any program, against annotation files. Anything that would silently lower a
 //! metric is an error: unknown images and classes, masks of another size, missing scores.
 
 mod boxes;
@@ -67,20 +67,20 @@ fn evaluate_inputs(
     results: &Input,
     options: &EvalOptions,
 ) -> Result<ResultsEvaluation, EvalError> {
-    let truth = ground_truth(annotations)?;
-    let (found, mut notes) = read_results(results, annotations.path, &truth)?;
-    let truth = Arc::new(COCO::from_dataset(truth));
+    let gt = ground_truth(annotations)?;
+    let (found, mut notes) = read_results(results, annotations.path, &gt)?;
+    let gt = Arc::new(COCO::from_dataset(gt));
     let with_results: HashSet<u64> = found.iter().map(|result| result.image_id).collect();
-    let images = truth.get_img_ids(&[], &[]).len();
+    let images = gt.get_img_ids(&[], &[]).len();
     if with_results.len() < images {
         let without = images - with_results.len();
         notes.push(format!("{without} of {images} images have no result"));
     }
     let masks = found.is_empty() || found.iter().any(|result| result.segmentation.is_some());
     let metrics = Metrics {
-        bbox: numbers_of(&truth, &found, IouType::Bbox, options)?,
+        bbox: numbers_of(&gt, &found, IouType::Bbox, options)?,
         segm: match masks {
-            true => numbers_of(&truth, &found, IouType::Segm, options)?,
+            true => numbers_of(&gt, &found, IouType::Segm, options)?,
             false => [-1.0; 12],
         },
         protocol: options.protocol,

@@ -1,9 +1,9 @@
-//! Why an image could not be read.
+//! Errors of decoding an image.
 
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// Why an image could not be read.
+/// Errors of decoding an image.
 #[derive(Debug, Error)]
 pub enum DecodeError {
     /// The file cannot be opened.
@@ -23,7 +23,7 @@ pub enum DecodeError {
         reason: String,
     },
     /// A [`DatasetSource`](crate::data::DatasetSource) failed to return the image.
-    #[error("{path}: its dataset cannot give the image: {reason}")]
+    #[error("{path}: its dataset cannot return the image: {reason}")]
     Source {
         /// The name of the image.
         path: PathBuf,

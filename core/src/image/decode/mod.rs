@@ -1,4 +1,4 @@
-//! Decodes image files and applies their EXIF orientation.
+//! Decoding of image files, with their EXIF orientation applied.
 
 mod depth;
 mod error;
@@ -16,7 +16,7 @@ use error::format_error;
 use std::io::{BufRead, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Images with more pixels are refused: a small file can claim gigabytes.
+/// Maximum number of pixels of an image, because a small file can declare a size of gigabytes.
 pub const MAX_PIXELS: u64 = 100_000_000;
 
 /// The limit of [`decode_large`].
@@ -31,11 +31,11 @@ pub struct Decoded {
     pub orientation: u8,
     /// Significant bits of a 16-bit image, at least 8; `None` for other images.
     pub used_bits: Option<u32>,
-    /// Whether the file has more frames or pages, which are not read. `false` if it was not asked for.
+    /// Whether the file has more frames or pages, which are not read. `false` if this was not checked.
     pub has_more: bool,
 }
 
-/// Reads an image as RGB: EXIF orientation applied, grey expanded, 16 bits reduced to 8, transparency dropped.
+/// Reads an image as RGB: EXIF orientation applied, gray expanded, 16 bits reduced to 8, transparency dropped.
 ///
 /// Incomplete files, such as truncated JPEGs, are errors.
 pub fn decode(path: impl AsRef<Path>) -> Result<RgbImage, DecodeError> {
@@ -61,7 +61,7 @@ pub fn decode_large_bytes(bytes: &[u8], name: &Path, depth: Depth) -> Result<Dec
     decode_whole(Cursor::new(bytes), name, depth, Reading::Large)
 }
 
-/// How an image is read.
+/// Checks and limits of reading an image.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reading {
     /// Without the check for JPEGs that end early.
@@ -284,7 +284,7 @@ mod tests {
     use ::image::codecs::jpeg::JpegEncoder;
     use ::image::{ExtendedColorType, ImageEncoder};
 
-    /// A JPEG of 20x10 pixels whose EXIF says "turn a quarter clockwise".
+    /// A JPEG of 20x10 pixels with the EXIF orientation of a quarter turn clockwise.
     fn turned_jpeg() -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut encoder = JpegEncoder::new_with_quality(&mut bytes, 95);
@@ -322,11 +322,11 @@ mod tests {
     }
 
     #[test]
-    fn narrow_16_bit_images_are_recognised_and_scaled() {
+    fn narrow_16_bit_images_are_recognized_and_scaled() {
         let folder = tempfile::tempdir().unwrap();
         let save = |name: &str, factor: u16| {
-            let grey = |x: u32, _: u32| ::image::Luma([(x as u16) * factor]);
-            let image = ::image::ImageBuffer::from_fn(256, 2, grey);
+            let gray = |x: u32, _: u32| ::image::Luma([(x as u16) * factor]);
+            let image = ::image::ImageBuffer::from_fn(256, 2, gray);
             let path = folder.path().join(name);
             DynamicImage::ImageLuma16(image).save(&path).unwrap();
             path

@@ -70,7 +70,7 @@ impl Canvas {
         }
     }
 
-    /// The lines of a rectangle, `width` pixels wide, inside its border.
+    /// Draws the lines of a rectangle, `width` pixels wide, inside its border.
     pub fn frame(&mut self, rect: Rect, width: i64, color: [u8; 3], opacity: f32) {
         let width = width.min((rect.width + 1) / 2).min((rect.height + 1) / 2);
         let [right, bottom] = [rect.x + rect.width, rect.y + rect.height];
@@ -89,7 +89,7 @@ impl Canvas {
         }
     }
 
-    /// A filled rectangle with rounded corners.
+    /// Draws a filled rectangle with rounded corners.
     pub fn panel(&mut self, rect: Rect, radius: f32, color: [u8; 3], opacity: f32) {
         let half = [rect.width as f32 / 2.0, rect.height as f32 / 2.0];
         for y in self.rows(rect.y, rect.y + rect.height) {
@@ -105,7 +105,7 @@ impl Canvas {
         }
     }
 
-    /// Closed lines of `2 * radius` pixels with smooth edges. Where they cross, pixels are blended once.
+    /// Draws closed lines of `2 * radius` pixels with smooth edges. Where they cross, pixels are blended once.
     pub fn closed_lines(&mut self, rings: &[Vec<Point>], radius: f32, color: [u8; 3]) {
         let reach = radius + 1.0;
         let edge = |axis: usize, pick: fn(f32, f32) -> f32, start: f32| {

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-/// What has a color of its own.
+/// Assignment of colors to classes or objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ColorBy {
     /// The objects of a class have the same color in every image.
@@ -33,7 +33,7 @@ fn palette() -> &'static [[u8; 3]] {
     PALETTE.get_or_init(|| {
         let steps = || (0..=255u8).step_by(15);
         let cube = steps().flat_map(|r| steps().flat_map(move |g| steps().map(move |b| [r, g, b])));
-        // Neither dark nor pale nor gray, which images are, nor as bright as a lamp.
+        // Dark, pale and gray colors do not stand out from images, and fully saturated ones glare.
         let candidates: Vec<([u8; 3], [f32; 3])> = cube
             .map(|color| (color, oklab(color)))
             .filter(|(_, [l, a, b])| {
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn colors_stay_apart() {
-        let apart = |count: usize| {
+        let min_distance = |count: usize| {
             let colors = palette()[..count].iter().map(|&color| oklab(color));
             let colors: Vec<_> = colors.collect();
             let pairs = (1..count).flat_map(|i| (0..i).map(move |j| (i, j)));
@@ -98,9 +98,9 @@ mod tests {
                 .fold(f32::MAX, f32::min)
         };
         // 0.02 is a just noticeable difference.
-        assert!(apart(8) > 0.15, "{}", apart(8));
-        assert!(apart(20) > 0.08, "{}", apart(20));
-        assert!(apart(COLORS) > 0.03, "{}", apart(COLORS));
+        assert!(min_distance(8) > 0.15, "{}", min_distance(8));
+        assert!(min_distance(20) > 0.08, "{}", min_distance(20));
+        assert!(min_distance(COLORS) > 0.03, "{}", min_distance(COLORS));
         assert_eq!(ColorBy::Class.color(4, 3), ColorBy::Class.color(9, 3));
         assert_ne!(ColorBy::Instance.color(4, 3), ColorBy::Instance.color(9, 3));
     }

@@ -38,7 +38,8 @@ struct Placed {
     at: Rect,
 }
 
-/// Draws the labels, best first. Text becomes smaller, and then loses its scores, if more labels can be placed that way.
+/// Draws the labels, best first. Text becomes smaller, and then loses its scores, if more labels can be placed that
+/// way.
 pub(super) fn draw(
     canvas: &mut Canvas,
     requests: &[Request],
@@ -50,7 +51,7 @@ pub(super) fn draw(
     let mut best: (f32, Vec<Placed>) = (size, Vec::new());
     for (size, with_score) in [(size, true), (small, true), (small, false)] {
         let placed = place(canvas, requests, occupancy, (font, size, with_score));
-        // A few more labels are not worth the scores.
+        // Accepted only with over an eighth more labels.
         if placed.len() * 8 > best.1.len() * 9 {
             best = (size, placed);
         }

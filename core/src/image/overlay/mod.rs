@@ -34,7 +34,7 @@ pub struct OverlayOptions {
     pub labels: bool,
     /// Whether scores are drawn: after the names, or alone.
     pub scores: bool,
-    /// What has a color of its own: a class or an object.
+    /// Whether each class or each object has its own color.
     pub color_by: ColorBy,
     /// Font of the labels.
     pub font: Font,

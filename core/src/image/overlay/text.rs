@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use unicode_normalization::UnicodeNormalization;
 
-/// DejaVu Sans Condensed Bold: Latin, Greek and Cyrillic. Its licence lies beside it.
+/// DejaVu Sans Condensed Bold: Latin, Greek and Cyrillic. Its license lies beside it.
 static EMBEDDED: &[u8] = include_bytes!("../font/DejaVuSansCondensed-Bold.ttf");
 
 /// Drawn in place of a character that a font lacks.

@@ -1,5 +1,5 @@
-//! ResNet (He et al., 2015), v1.5: the stride of a bottleneck is in its 3x3 convolution, unless the
-//! configuration says otherwise; ResNeXt (Xie et al., 2016) and Wide ResNet (Zagoruyko and Komodakis, 2016).
+//! ResNet (He et al., 2015), v1.5: the stride of a bottleneck is in its 3x3 convolution, unless `stride_in_1x1` is
+//! set; ResNeXt (Xie et al., 2016) and Wide ResNet (Zagoruyko and Komodakis, 2016).
 
 use crate::config::ModelConfig;
 use crate::model::init::Init;
@@ -106,7 +106,7 @@ struct BlockSettings {
     width: usize,
     /// Output channels.
     output: usize,
-    /// Whether the block is a bottleneck. The widths do not tell: those of ResNeXt-101 32x8d equal its outputs.
+    /// Whether the block is a bottleneck. The widths do not determine it: those of ResNeXt-101 32x8d equal its outputs.
     is_bottleneck: bool,
     stride: usize,
     /// Whether a bottleneck strides in its first 1x1 convolution.

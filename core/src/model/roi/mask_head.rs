@@ -104,8 +104,8 @@ impl MaskPredictor {
 }
 
 /// `[r, 4 * c, h, w]`, the channels of the upper left outputs of all cells first, as a view in which each output has
-/// `c` channels: `[4 * r, c, h, w]` on the CPU, whose tensors are planes, and `[r, c, h, 4 * w]` on GPUs, where they are
-/// channels-last.
+/// `c` channels: `[4 * r, c, h, w]` on the CPU, whose tensors are planes, and `[r, c, h, 4 * w]` on GPUs, where they
+/// are channels-last.
 fn cells_apart(x: Tensor<4>) -> Tensor<4> {
     let [r, channels, h, w] = x.dims();
     let c = channels / 4;

@@ -41,8 +41,8 @@ impl RoiHeads {
         self.boxes_of(pooled, None)
     }
 
-    /// As [`Self::boxes`]; in training `valid` is the valid mask `[r]` of the RoIs, because padded slots must not count in
-    /// the statistics of batch norm.
+    /// As [`Self::boxes`]; in training `valid` is the valid mask `[r]` of the RoIs, because padded slots must not count
+    /// in the statistics of batch norm.
     pub(crate) fn boxes_of(
         &self,
         pooled: Tensor<4>,

@@ -21,7 +21,7 @@ fn decoding(config: &RpnConfig) -> BoxDecoding {
 pub struct AnchorSlots {
     /// `[1, a, 4]`, in the order of [`crate::boxes::Anchors`].
     pub boxes: Tensor<3>,
-    /// Anchors of each level.
+    /// Number of anchors per level.
     pub per_level: Vec<usize>,
 }
 
@@ -69,7 +69,7 @@ impl AnchorSlots {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AnchorCache(Arc<Mutex<Vec<(AnchorKey, AnchorSlots)>>>);
 
-/// What anchors depend on.
+/// Key of the cache: everything that anchors depend on.
 #[derive(Clone, Debug, PartialEq)]
 struct AnchorKey {
     padded: (usize, usize),
@@ -78,11 +78,11 @@ struct AnchorKey {
     device: Device,
 }
 
-/// Sizes that are kept: portrait and landscape of a few buckets.
+/// Maximum number of cached sizes: portrait and landscape of a few buckets.
 const KEPT: usize = 8;
 
 impl AnchorCache {
-    /// [`AnchorSlots::new`], or its result from before.
+    /// The result of [`AnchorSlots::new`], from the cache if possible.
     pub(crate) fn get(
         &self,
         padded: (usize, usize),
@@ -115,12 +115,12 @@ impl AnchorCache {
 
 /// The best proposals of each image in fixed slots, best first, without reading from the device.
 ///
-/// Follows torchvision's `filter_proposals`: top-k per level, decode, clip, drop tiny boxes, suppress within each level.
-/// Anchors with a score or delta that is not finite are left out.
+/// Follows torchvision's `filter_proposals`: top-k per level, decode, clip, drop tiny boxes, suppress within each
+/// level. Anchors with a score or delta that is not finite are left out.
 ///
 /// * `objectness [n, a]` - logits; `deltas [n, a, 4]`, for the `a` anchors.
 /// * `sizes [n, 2]` - see [`crate::model::image_sizes`].
-/// * `pre_nms`, `post_nms` - proposals kept per level before, and in all after, suppression.
+/// * `pre_nms`, `post_nms` - maximum number of proposals per level before, and per image after, suppression.
 pub fn filter_proposals(
     objectness: Tensor<2>,
     deltas: Tensor<3>,

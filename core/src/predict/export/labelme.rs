@@ -5,8 +5,8 @@ use crate::Prediction;
 use serde_json::{Value, json};
 
 impl Prediction {
-    /// labelme's annotation of the image, to be written to a JSON file; `image` is the path of the image from the folder
-    /// of that file.
+    /// labelme's annotation of the image, to be written to a JSON file; `image` is the path of the image from the
+    /// folder of that file.
     ///
     /// Outlines are moved by at most [`super::EDIT_TOLERANCE`] pixels. The parts of an object have a `group_id` in
     /// common, and its score is the `description`.

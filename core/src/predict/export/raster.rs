@@ -22,8 +22,8 @@ impl Prediction {
         map
     }
 
-    /// The pixels of an object within the bounds of its mask, transparent outside of the mask; `image` is the image that
-    /// was predicted. `None` if there is no such object, its mask is empty, or the image has another size.
+    /// The pixels of an object within the bounds of its mask, transparent outside of the mask; `image` is the image
+    /// that was predicted. `None` if there is no such object, its mask is empty, or the image has another size.
     pub fn cutout(&self, index: usize, image: &RgbImage) -> Option<RgbaImage> {
         let detection = self.detections.get(index)?;
         let bitmap = detection.bitmap();

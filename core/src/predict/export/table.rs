@@ -3,8 +3,8 @@
 use crate::data::{Classes, DetectionRecord};
 use std::collections::HashMap;
 
-/// The columns of [`csv_rows`]. `instance` counts the objects of an image from 1; the corners of the box and the area of
-/// the mask are in pixels.
+/// The columns of [`csv_rows`]. `instance` counts the objects of an image from 1; the corners of the box and the area
+/// of the mask are in pixels.
 pub const CSV_HEADER: &str =
     "image_id,file_name,instance,category_id,class,score,x1,y1,x2,y2,area\n";
 

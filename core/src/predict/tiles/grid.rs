@@ -5,8 +5,8 @@
 pub struct TileSettings {
     /// Side of a tile in pixels.
     pub size: u32,
-    /// Minimum overlap of neighboring tiles as a fraction of their side, in `0..=0.5`. An object is found whole by some tile
-    /// if it is not larger than the overlap.
+    /// Minimum overlap of neighboring tiles as a fraction of their side, in `0..=0.5`. An object that is not larger
+    /// than the overlap is inside at least one tile as a whole.
     pub overlap: f64,
 }
 

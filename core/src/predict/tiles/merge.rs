@@ -1,14 +1,14 @@
-//! Detections of neighboring tiles that are the same object.
+//! Merging of detections of neighboring tiles that are the same object.
 
 use super::grid::Tile;
 use super::spans::Spans;
 use crate::detection::Detection;
 
-/// Detections agree about an object if they share this fraction of the pixels that either has where their tiles overlap.
+/// Minimum IoU, within the overlap of their tiles, of the masks of two detections of the same object.
 const SAME: f64 = 0.5;
 
-/// Pieces of an object that a border cuts agree if they share this fraction of the smaller one there: the tile that sees less
-/// of the object often ends it too early.
+/// If a border cuts the object, the minimum intersection of both masks as a fraction of the smaller one: in the tile
+/// with less of the object, its mask often ends too early.
 const SAME_PIECE: f64 = 0.7;
 
 /// Distance in pixels from a border of a tile within which a box counts as cut.
@@ -50,7 +50,7 @@ impl Piece {
             || (bottom < height && y2 >= bottom as f32 - NEAR)
     }
 
-    /// Whether both are the same object, by what they have where their tiles overlap.
+    /// Whether both are the same object, by their masks within the overlap of their tiles.
     fn is_same(&self, other: &Self, size: (u32, u32)) -> bool {
         if self.label != other.label || self.index == other.index || !touch(self.bbox, other.bbox) {
             return false;
@@ -77,8 +77,8 @@ fn touch(a: [f32; 4], b: [f32; 4]) -> bool {
     a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3]
 }
 
-/// The objects of an image of `size`, best first. Of detections that are the same object, one that no border cuts is taken as
-/// it is; if all are cut, the object is their union, with the best score.
+/// The objects of an image of `size`, best first. Detections of the same object are merged: the box and the mask are
+/// those of the best detection that no border cuts, or the union if all are cut; the score is the best of all.
 pub(super) fn merged(mut pieces: Vec<Piece>, size: (u32, u32)) -> Vec<Detection> {
     pieces.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut groups = Groups::new(pieces.len());
@@ -185,8 +185,8 @@ mod tests {
             dx * dx + dy * dy <= 1.0
         }
 
-        /// What a network without errors finds of it in a tile.
-        fn seen(&self, tile: Tile) -> Option<Detection> {
+        /// The detection of its part in a tile by a network without errors.
+        fn detection_in(&self, tile: Tile) -> Option<Detection> {
             let (mut counts, mut value) = (vec![0], false);
             let mut bbox = [u32::MAX, u32::MAX, 0, 0];
             for x in 0..tile.width {
@@ -251,7 +251,7 @@ mod tests {
         found
     }
 
-    /// What the tiles see of a scene is the scene: every object once, with its whole mask.
+    /// Merging the detections of all tiles gives the scene: every object once, with its whole mask.
     #[test]
     fn pieces_become_the_objects() {
         let size = (300, 220);
@@ -271,8 +271,11 @@ mod tests {
             let scene = scene(seed, size);
             let mut pieces = Vec::new();
             for (index, &tile) in tiles.iter().enumerate() {
-                let seen = scene.iter().filter_map(|ellipse| ellipse.seen(tile));
-                pieces.extend(seen.map(|seen| Piece::new(seen, index, tile, size.1)));
+                let detections = scene
+                    .iter()
+                    .filter_map(|ellipse| ellipse.detection_in(tile));
+                pieces
+                    .extend(detections.map(|detection| Piece::new(detection, index, tile, size.1)));
             }
             cut += pieces.iter().filter(|piece| piece.is_cut(size)).count();
             let key = |found: &Detection| {
@@ -285,8 +288,8 @@ mod tests {
             let mut found: Vec<_> = merged(pieces, size).iter().map(key).collect();
             let mut wanted: Vec<_> = scene
                 .iter()
-                .filter_map(|ellipse| ellipse.seen(image))
-                .map(|seen| key(&seen))
+                .filter_map(|ellipse| ellipse.detection_in(image))
+                .map(|detection| key(&detection))
                 .collect();
             found.sort();
             wanted.sort();
@@ -315,10 +318,10 @@ mod tests {
         let behind = Ellipse { label: 2, ..a };
         let mut pieces = Vec::new();
         for (index, &tile) in tiles.iter().enumerate() {
-            let seen = [a, b, behind]
+            let detections = [a, b, behind]
                 .into_iter()
-                .filter_map(|ellipse| ellipse.seen(tile));
-            pieces.extend(seen.map(|seen| Piece::new(seen, index, tile, size.1)));
+                .filter_map(|ellipse| ellipse.detection_in(tile));
+            pieces.extend(detections.map(|detection| Piece::new(detection, index, tile, size.1)));
         }
         let found = merged(pieces, size);
         let labels: Vec<usize> = found.iter().map(|found| found.label).collect();

@@ -1,8 +1,8 @@
 //! Prediction of very large images tile by tile.
 //!
-//! Each tile is predicted like an image of its own, so that the memory is that of one tile and objects are not shrunk beyond
-//! what the network was trained on. Neighboring tiles overlap; detections of the same object in several tiles become one, as
-//! do the pieces of an object that is cut by the border of a tile.
+//! Each tile is predicted like an image of its own, so that the memory is that of one tile and objects are not shrunk
+//! beyond what the network was trained on. Neighboring tiles overlap; detections of the same object in several tiles
+//! become one, as do the pieces of an object that is cut by the border of a tile.
 
 pub(super) mod grid;
 mod merge;

@@ -43,7 +43,7 @@ impl View {
 }
 
 impl Predictor {
-    /// Detections in pixels of the image, from the views of `settings`. Their features are in memory together.
+    /// Detections in pixels of the image, from the views of `settings`. The features of all views are in memory.
     pub(in crate::predict) async fn detect_in_views(
         &self,
         image: &RgbImage,
@@ -82,7 +82,7 @@ impl Predictor {
         let roi = &self.config.model.roi;
         let mut merged = vote::merged(candidates, views.len(), roi.nms_iou, roi.max_detections);
         merged.retain(|found| found.score > roi.score_threshold);
-        // Boxes are merged in the first view, so that a single one gives the same bits as without this.
+        // Boxes are merged in pixels of the first view, so that a single view gives the same bits as without this.
         let frame = views.first().map_or((1, 1), |view| view.size);
         let detections = Detections {
             masks: self.mean_masks(&views, &merged, frame),

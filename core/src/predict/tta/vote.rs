@@ -15,8 +15,8 @@ pub(super) struct Candidate {
 
 /// The boxes of `views` views, suppressed per class, best first and at most `most`.
 ///
-/// Each kept box becomes the mean of the boxes of its class that overlap it by more than `iou_threshold`, weighted by their
-/// scores. Its score is the mean over the views of the best of them, 0 for a view that has none.
+/// Each kept box becomes the mean of the boxes of its class that overlap it by more than `iou_threshold`, weighted by
+/// their scores. Its score is the mean over the views of the best score in each, 0 for a view without such a box.
 pub(super) fn merged(
     mut candidates: Vec<Candidate>,
     views: usize,

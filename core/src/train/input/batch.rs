@@ -116,12 +116,12 @@ impl Batch {
             (height as u32, width as u32)
         });
         let size = padded_size(sizes, divisor, least);
-        Self::of_share(samples.into_iter().enumerate().collect(), size)
+        Self::of_shard(samples.into_iter().enumerate().collect(), size)
     }
 
     /// Stacks a rank's shard of a step's images, each with its position in the step, padded to
     /// `(height, width)` like the whole step. It may be empty.
-    pub fn of_share(samples: Vec<(usize, TrainSample)>, size: (usize, usize)) -> Self {
+    pub fn of_shard(samples: Vec<(usize, TrainSample)>, size: (usize, usize)) -> Self {
         let (places, samples): (Vec<_>, Vec<_>) = samples.into_iter().unzip();
         let planes: Vec<&Planes> = samples.iter().map(|sample| &sample.planes).collect();
         let (values, shape) = stack_to(&planes, size);

@@ -108,7 +108,7 @@ impl Plan {
         if samples.is_empty() && self.rank.world == 1 {
             return Err(LoadError::nothing_left(&left_out));
         }
-        let mut batch = Batch::of_share(samples, self.padded_size(step));
+        let mut batch = Batch::of_shard(samples, self.padded_size(step));
         batch.left_out = left_out;
         Ok(batch)
     }

@@ -21,7 +21,7 @@ pub struct InstanceMask {
 }
 
 impl InstanceMask {
-    /// The mask of an original image, resized to `image = (height, width)` by nearest neighbours
+    /// The mask of an original image, resized to `image = (height, width)` by nearest neighbors
     /// as in torchvision, flipped horizontally first if `flip`.
     pub fn new(mask: &Rle, (height, width): (usize, usize), flip: bool) -> Self {
         let resized = (height as u32, width as u32);

@@ -15,7 +15,7 @@ pub struct Order {
     epochs: Mutex<Vec<(usize, Arc<Vec<usize>>)>>,
 }
 
-/// Random streams of an epoch.
+/// Index of an epoch's random stream for the order of its batches.
 const BATCHES: u64 = 1 << 40;
 
 impl Order {
@@ -30,7 +30,7 @@ impl Order {
         }
     }
 
-    /// Sets the buckets, if there are any.
+    /// The buckets, if there are any.
     pub fn buckets(&self) -> Option<&Buckets> {
         self.buckets.as_ref()
     }
@@ -58,7 +58,7 @@ impl Order {
 
     /// The images of an epoch, each once, such that each batch within the epoch contains images of one bucket.
     /// Images that are left over are in its first and last batch, which it shares with its
-    /// neighbours, and in batches of several buckets.
+    /// neighbors, and in batches of several buckets.
     fn grouped(&self, epoch: usize, buckets: &Buckets) -> Vec<usize> {
         let stream = self.stream.fork(epoch as u64);
         let mut of_bucket = vec![Vec::new(); buckets.len()];
@@ -116,9 +116,9 @@ fn shuffled(stream: Stream, count: usize, place: usize) -> usize {
 mod tests {
     use super::*;
 
-    fn is_permutation(mut seen: Vec<usize>) -> bool {
-        seen.sort_unstable();
-        seen.iter().copied().eq(0..seen.len())
+    fn is_permutation(mut visited: Vec<usize>) -> bool {
+        visited.sort_unstable();
+        visited.iter().copied().eq(0..visited.len())
     }
 
     #[test]

@@ -12,7 +12,7 @@ use ::image::{Rgb, RgbImage};
 use std::sync::Arc;
 
 /// Image `index` of a batch as the network receives it, with boxes, masks and names of its objects.
-pub fn draw_truth(
+pub fn draw_ground_truth(
     batch: &Batch,
     index: usize,
     classes: &Classes,
@@ -54,7 +54,7 @@ pub fn preview(
         Err(error) => vec![Err(error)],
         Ok(batch) => (0..batch.image_ids.len())
             .map(|index| {
-                let image = draw_truth(&batch, index, &dataset.classes, &config.image);
+                let image = draw_ground_truth(&batch, index, &dataset.classes, &config.image);
                 Ok((batch.image_ids[index], image))
             })
             .collect(),

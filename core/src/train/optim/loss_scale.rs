@@ -19,7 +19,7 @@ pub struct ScaleState {
     pub skipped: usize,
 }
 
-/// Adapts the factor for the loss of each step.
+/// Factor of the loss, adapted after each step.
 #[derive(Clone, Debug)]
 pub struct LossScaler {
     state: Option<ScaleState>,
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resumed_scale_goes_on() {
+    fn a_resumed_scale_continues() {
         let mut first = scaler(Precision::F16, AUTO);
         first.overflowed();
         first.applied();

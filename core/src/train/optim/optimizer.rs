@@ -21,7 +21,7 @@ pub struct Optimizer {
     pub(crate) state: HashMap<ParamId, Moments>,
 }
 
-/// Flat, in the order of the parameter's elements.
+/// Moments of a parameter, flat, in the order of its elements.
 #[derive(Debug)]
 pub(crate) struct Moments {
     /// SGD's velocity or AdamW's mean of the gradient.

@@ -24,7 +24,7 @@ pub(crate) fn check(config: &Config, comm: &dyn Communicator) -> Result<(), Trai
     if config.train.replicas > 1 {
         return refused(
             "train.replicas",
-            "replicas share one process: set it to 1 and start as many ranks more",
+            "replicas share one process: set it to 1 and start more ranks instead",
         );
     }
     let norms = [config.model.norm, config.model.head_norm];
@@ -74,7 +74,7 @@ pub fn losses_and_gradients(
 }
 
 /// The next action of all ranks.
-pub(crate) enum Agreed {
+pub(crate) enum NextAction {
     /// Run the step.
     Step {
         /// Whether a rank left out images that are not known yet.
@@ -86,15 +86,15 @@ pub(crate) enum Agreed {
     Failed(Vec<usize>),
 }
 
-/// Agrees with the other ranks on step `step` (from 0), given whether this rank wants to stop and whether it failed to
-/// load its batch, and the number of images that it has newly left out. Returns an error if ranks are at different steps.
+/// Agrees with the other ranks on step `step` (from 0), given whether this rank stops and whether it failed to load its
+/// batch, and the number of images that it has newly left out. Returns an error if ranks are at different steps.
 pub(crate) fn agree(
     comm: &dyn Communicator,
     step: usize,
     stop: bool,
     has_failed: bool,
     left_out: usize,
-) -> Result<Agreed, CommError> {
+) -> Result<NextAction, CommError> {
     let mine = [
         step as u64,
         u64::from(stop),
@@ -124,11 +124,11 @@ pub(crate) fn agree(
     }
     let failed = ranks_where(&|numbers| numbers[2] != 0);
     Ok(match failed.is_empty() {
-        _ if all.iter().any(|&[_, stop, ..]| stop != 0) => Agreed::Stop,
-        true => Agreed::Step {
+        _ if all.iter().any(|&[_, stop, ..]| stop != 0) => NextAction::Stop,
+        true => NextAction::Step {
             left_out: all.iter().any(|&[.., left_out]| left_out != 0),
         },
-        false => Agreed::Failed(failed),
+        false => NextAction::Failed(failed),
     })
 }
 

@@ -27,8 +27,7 @@ pub struct TrainerBuilder {
 
 impl Trainer {
     /// A builder of a training run with `config`. By default the run trains on the COCO files in `data.dir`, writes to
-    /// `runs/train`, and uses the first
-    /// device of [`BackendKind::Auto`].
+    /// `runs/train`, and uses the first device of [`BackendKind::Auto`].
     pub fn builder(config: Config) -> TrainerBuilder {
         TrainerBuilder {
             config,
@@ -78,8 +77,8 @@ impl Trainer {
 }
 
 impl TrainerBuilder {
-    /// Sets the schedule and the frozen layers by the number of training images, see [`Config::for_fine_tuning`]; `given` are
-    /// the overrides that the configuration has already. [`Trainer::choices`] has the settings.
+    /// Sets the schedule and the frozen layers by the number of training images, see [`Config::for_fine_tuning`];
+    /// `given` are the overrides that the configuration has already. [`Trainer::choices`] has the settings.
     pub fn fine_tuning(mut self, given: Vec<String>) -> Self {
         self.fine_tuning = Some(given);
         self

@@ -3,7 +3,7 @@
 use crate::config::ImageConfig;
 use crate::data::Dataset;
 use crate::train::input::batch::Batch;
-use crate::train::input::preview::draw_truth;
+use crate::train::input::preview::draw_ground_truth;
 use crate::weights::to_bytes;
 use burn::tensor::TensorData;
 use serde_json::json;
@@ -39,7 +39,7 @@ pub fn dump_batch(
             "boxes": gt.boxes,
             "labels": gt.labels,
         }));
-        let image = draw_truth(batch, index, &dataset.classes, config);
+        let image = draw_ground_truth(batch, index, &dataset.classes, config);
         let path = folder.join(format!("{id}.png"));
         image.save(path).map_err(Error::other)?;
     }

@@ -64,7 +64,7 @@ impl RunFolder {
         }))
     }
 
-    /// Writes the configuration of the resumed run atomically.
+    /// Writes the configuration of the run to `args.toml`, atomically.
     pub fn write_args(&self, config: &Config) -> Result<(), TrainError> {
         let args = Self::args(&self.path);
         let text = toml::to_string(config).map_err(std::io::Error::other);

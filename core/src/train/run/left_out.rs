@@ -41,7 +41,7 @@ impl Run<'_> {
         let mut found = self.trainer.left_out();
         let known = listed(self.records());
         if !self.trainer.config.data.check_images {
-            // Found while the run used them, and not read again since.
+            // Images that were found to be unusable during the run and have not been read again since.
             let kept = known.iter().filter(|image| self.trainer.has(image));
             found.extend(kept.cloned());
         }
@@ -72,7 +72,7 @@ impl Run<'_> {
         new.cloned().collect()
     }
 
-    /// Records and reports images that were found to be unusable in step or evaluation, unless they are known.
+    /// Records and reports images that were found to be unusable in a step or an evaluation, unless they are known.
     pub(super) fn leave_out(
         &mut self,
         split: &str,

@@ -5,7 +5,7 @@ use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 
-/// Held by the process that writes to a run folder; the operating system releases it when the process ends.
+/// Lock held by the process that writes to a run folder; the operating system releases it when the process ends.
 #[derive(Debug)]
 pub(super) struct RunLock {
     _file: File,

@@ -2,7 +2,7 @@
 
 use super::left_out;
 use super::trainer::Trainer;
-use crate::eval::{Metrics, analyse};
+use crate::eval::{Metrics, analyze};
 use crate::evaluate::{DatasetDetections, ground_truth_and_prediction};
 use crate::report::{Record, RunReport, render_html};
 use crate::train::error::TrainError;
@@ -16,7 +16,7 @@ impl Trainer {
         found: &DatasetDetections,
         records: &[Record],
     ) -> Result<PathBuf, TrainError> {
-        let analysis = analyse(&self.val, found, self.protocol)?;
+        let analysis = analyze(&self.val, found, self.protocol)?;
         let mut worst = Vec::new();
         let wanted = self.config.log.worst_images;
         let mistakes = analysis.images.iter().filter(|p| p.missed + p.wrong > 0);

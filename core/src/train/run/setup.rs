@@ -26,39 +26,39 @@ impl TrainerBuilder {
     ///
     /// Every image is decoded once, unless `data.check_images` is off. Several ranks divide the images, must have the
     /// same configuration and data, and rank 0 creates the folder. `model.num_classes` is taken from the data if it is
-    /// 0. Also returns what was left out of the data or is suspicious. With `data.on_problem = "refuse"` an invalid
-    /// annotation or image is an error.
+    /// 0. Also returns the problems of the data: entries that are left out or suspicious. With
+    /// `data.on_problem = "refuse"`, an invalid annotation or image is an error.
     pub fn build(self) -> Result<(Trainer, Vec<Problem>), TrainError> {
         self.config.check()?;
-        let lead = self.comm.rank() == 0;
-        self.finish(|folder, config| match lead {
+        let is_lead = self.comm.rank() == 0;
+        self.finish(|folder, config| match is_lead {
             true => RunFolder::create(folder, config),
             false => Ok(RunFolder::unlocked(folder)),
         })
     }
 
-    /// Opens a run that ended early, with its newest intact checkpoint for [`Trainer::run_from`]. Data sources that were
-    /// given to the builder must be given again.
+    /// Opens a run that ended early, with its newest intact checkpoint for [`Trainer::run_from`]. Data sources that
+    /// were given to the builder must be given again.
     ///
-    /// The configuration is that of the folder's `args.toml` with `overrides`; the strings describe damaged
-    /// checkpoints. With several ranks, only rank 0 reads the folder. Any number of ranks may resume a run of
-    /// any other number: the order of the images depends on the step only.
+    /// The configuration is that of the folder's `args.toml` with `overrides`; the strings are warnings about damaged
+    /// checkpoints, the data and changed settings. With several ranks, only rank 0 reads the folder. Any number of
+    /// ranks may resume a run of any other number: the order of the images depends on the step only.
     pub fn resume(
         mut self,
         overrides: &[String],
     ) -> Result<(Trainer, Saved, Vec<String>), TrainError> {
         let folder = &self.folder;
-        let (comm, lead) = (&*self.comm, self.comm.rank() == 0);
+        let (comm, is_lead) = (&*self.comm, self.comm.rank() == 0);
         let mut opened = None;
-        let (config, saved, mut said) = match lead {
+        let (config, saved, mut warnings) = match is_lead {
             true => {
                 // Before anything is read: another process may be writing to it.
                 let opened = opened.insert(RunFolder::open(folder)?);
                 remove_leftovers(&opened.checkpoints())?;
                 let config = saved_config(opened, overrides)?;
-                let (saved, said) = newest_checkpoint(&opened.checkpoints())?;
+                let (saved, warnings) = newest_checkpoint(&opened.checkpoints())?;
                 handout::send(comm, &config, &saved)?;
-                (config, saved, said)
+                (config, saved, warnings)
             }
             false => {
                 let (config, saved) = handout::receive(comm, folder)?;
@@ -71,16 +71,16 @@ impl TrainerBuilder {
         self.config = config;
         let (trainer, problems) =
             self.finish(|folder, _| Ok(opened.unwrap_or_else(|| RunFolder::unlocked(folder))))?;
-        said.extend(problems.iter().map(Problem::to_string));
-        let seen = saved.progress.step * trainer.config.train.batch_size;
-        if lead && seen != saved.progress.images_done(trainer.train.samples.len()) {
-            said.push(
+        warnings.extend(problems.iter().map(Problem::to_string));
+        let used_images = saved.progress.step * trainer.config.train.batch_size;
+        if is_lead && used_images != saved.progress.images_done(trainer.train.samples.len()) {
+            warnings.push(
                 "train.batch_size or the number of images has changed: some images of this epoch \
                  are used twice or not at all"
                     .into(),
             );
         }
-        Ok((trainer, saved, said))
+        Ok((trainer, saved, warnings))
     }
 
     fn finish(
@@ -120,7 +120,7 @@ impl TrainerBuilder {
                 problems.extend(found);
             }
         }
-        // Duplicates that were requested (repeat factors) are not reported.
+        // With `data.val = data.train`, the same images in both sets are intended.
         if config.data.val != config.data.train {
             problems.extend(shared_images(&train, &val));
         }

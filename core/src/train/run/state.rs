@@ -59,8 +59,9 @@ pub(crate) struct Run<'a> {
 impl<'a> Run<'a> {
     pub(crate) fn start(trainer: &'a Trainer, model: MaskRcnn) -> Result<Self, TrainError> {
         let images = trainer.train.samples.len();
-        let lead = trainer.comm.rank() == 0;
-        let journal = lead.then(|| Journal::start(trainer.folder.path(), &trainer.config, images));
+        let is_lead = trainer.comm.rank() == 0;
+        let journal =
+            is_lead.then(|| Journal::start(trainer.folder.path(), &trainer.config, images));
         let journal = journal.transpose();
         let journal = journal.map_err(|source| trainer.io_error(source))?;
         let mut run = Self::with_journal(trainer, model, journal)?;
@@ -117,8 +118,8 @@ impl<'a> Run<'a> {
             return Err(misfit(reason).into());
         }
         let model = load_state_dict(trainer.new_model(), saved.weights, &folder)?;
-        let lead = trainer.comm.rank() == 0;
-        let journal = lead.then(|| {
+        let is_lead = trainer.comm.rank() == 0;
+        let journal = is_lead.then(|| {
             Journal::resume(
                 trainer.folder.path(),
                 &trainer.config,
@@ -145,14 +146,14 @@ impl<'a> Run<'a> {
         run.evaluation_due = progress.evaluation_due;
         run.record_left_out()?;
         // Only after everything fits: a rejected configuration must not be written.
-        if lead {
+        if is_lead {
             trainer.folder.write_args(&trainer.config)?;
         }
         Ok(run)
     }
 
     /// Whether this is the rank that writes.
-    fn leads(&self) -> bool {
+    fn is_lead(&self) -> bool {
         self.trainer.comm.rank() == 0
     }
 
@@ -185,7 +186,7 @@ impl<'a> Run<'a> {
         let evaluation = evaluate_over_ranks(&**comm, &predictor, val, *protocol, &mut progress)?;
         let (metrics, found) = (evaluation.metrics, evaluation.detections);
         self.leave_out("val", &evaluation.left_out, observer)?;
-        if self.leads() {
+        if self.is_lead() {
             draw_predictions(
                 &folder.val_predictions(),
                 val,
@@ -237,7 +238,7 @@ impl<'a> Run<'a> {
     }
 
     pub(crate) fn save(&self, path: &Path, metrics: Option<&Metrics>) -> Result<(), TrainError> {
-        if !self.leads() {
+        if !self.is_lead() {
             return Ok(());
         }
         let (config, classes) = (&self.trainer.config, &self.trainer.train.classes);
@@ -273,7 +274,7 @@ impl<'a> Run<'a> {
 
     /// Returns an error if there is no space for a single checkpoint.
     pub(super) fn check_room(&self) -> Result<(), TrainError> {
-        match self.leads() {
+        match self.is_lead() {
             true => Ok(check_room(
                 &self.trainer.folder.checkpoints(),
                 self.checkpoint_bytes,
@@ -304,15 +305,15 @@ impl<'a> Run<'a> {
             return Ok(self.trainer.folder.checkpoint(self.step));
         };
         let images = train.samples.len();
-        let seen = self.step * config.train.batch_size;
+        let used_images = self.step * config.train.batch_size;
         let log = journal.synced_length();
         let progress = Progress {
             version: env!("CARGO_PKG_VERSION").into(),
             step: self.step,
             optimizer_steps: self.optimizer.steps,
             seed: config.train.seed,
-            epoch: seen / images,
-            index: seen % images,
+            epoch: used_images / images,
+            index: used_images % images,
             best: self.best,
             stale: self.stale,
             loss_scale: self.scaler.state(),

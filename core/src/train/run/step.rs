@@ -14,7 +14,7 @@ use mrcnn_backends::watchdog::operation;
 use std::time::{Duration, Instant};
 
 impl Run<'_> {
-    /// Runs a step on a batch for which the run waited `waited` from `started` on.
+    /// Runs a step on a batch, for which the run began to wait at `started` and waited for `waited`.
     pub(crate) fn train_step(
         &mut self,
         batch: Batch,

@@ -15,7 +15,8 @@ use std::sync::Arc;
 pub struct Trainer {
     /// The configuration, `model.num_classes` set.
     pub config: Config,
-    /// Settings chosen by the number of training images, if [`fine_tuning`](crate::train::TrainerBuilder::fine_tuning) was asked for.
+    /// Settings chosen by the number of training images, if
+    /// [`fine_tuning`](crate::train::TrainerBuilder::fine_tuning) was requested.
     pub choices: Vec<Choice>,
     /// The training dataset.
     pub train: Arc<Dataset>,
@@ -29,7 +30,7 @@ pub struct Trainer {
     pub precision: Resolved,
     /// How masks are grouped by area.
     pub protocol: AreaProtocol,
-    /// The ranks that share each step's images; rank 0 writes.
+    /// Communicator of the ranks, which divide the images of each step; rank 0 writes.
     pub comm: Arc<dyn Communicator>,
 }
 

@@ -11,7 +11,7 @@ use crate::train::input::batch::Batch;
 use crate::train::input::loader::Loader;
 use crate::train::observer::Observer;
 use crate::train::rank::Rank;
-use crate::train::ranks::exchange::{self, Agreed};
+use crate::train::ranks::exchange::{self, NextAction};
 use mrcnn_backends::failure::caught;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -22,7 +22,7 @@ impl Trainer {
     /// If a step fails, a checkpoint of the steps before it is written, if the device can still return them; if
     /// only the weights can be saved, they are in `last.safetensors`.
     pub fn run(&self, model: MaskRcnn, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
-        self.to_the_end(Run::start(self, model)?, observer)
+        self.run_to_end(Run::start(self, model)?, observer)
     }
 
     /// Resumes from a checkpoint as if the run had never ended: on the CPU of the same machine, the losses are
@@ -32,10 +32,10 @@ impl Trainer {
         saved: Saved,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError> {
-        self.to_the_end(Run::resume(self, saved)?, observer)
+        self.run_to_end(Run::resume(self, saved)?, observer)
     }
 
-    fn to_the_end(
+    fn run_to_end(
         &self,
         mut run: Run<'_>,
         observer: &mut dyn Observer,
@@ -69,17 +69,17 @@ impl Trainer {
                 Err(_) => Vec::new(),
             };
             match exchange::agree(&*self.comm, run.step, stop, has_failed, left_out.len())? {
-                Agreed::Step { left_out: false } => {}
-                Agreed::Step { left_out: true } => {
+                NextAction::Step { left_out: false } => {}
+                NextAction::Step { left_out: true } => {
                     let left_out = left_out_of_all(&*self.comm, left_out)?;
                     run.leave_out("train", &left_out, observer)?;
                 }
-                Agreed::Stop => {
+                NextAction::Stop => {
                     let saved = run.checkpoint(false)?;
                     self.comm.barrier()?;
                     return Ok(Outcome::Stopped(saved));
                 }
-                Agreed::Failed(ranks) => return Err(self.without_batch(&run, &ranks, batch)),
+                NextAction::Failed(ranks) => return Err(self.without_batch(&run, &ranks, batch)),
             }
             let batch = batch?;
             if let Err(error) = caught(|| run.train_step(batch, (started, waited), observer)) {
@@ -133,7 +133,7 @@ impl Trainer {
         }
     }
 
-    /// Evaluates the step of the checkpoint `saved`; returns how the run ended, if it did.
+    /// Evaluates the step of the checkpoint `saved`; returns the outcome if the run has ended.
     fn evaluate(
         &self,
         run: &mut Run<'_>,
@@ -166,7 +166,7 @@ impl Trainer {
     }
 }
 
-/// How a run ended.
+/// Outcome of a run.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// After its last step, with the metrics of the last evaluation.

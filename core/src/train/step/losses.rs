@@ -133,7 +133,7 @@ pub fn read_losses(values: Tensor<1>) -> Result<LossValues, ExecutionError> {
     Ok(LossValues::first_of(values.try_into_data()?.iter::<f32>()))
 }
 
-/// Where smooth L1 changes from a parabola to a line.
+/// Difference at which smooth L1 changes from a parabola to a line.
 const BETA: f64 = 1.0 / 9.0;
 
 /// Binary cross entropy of logits, element by element, without overflow.

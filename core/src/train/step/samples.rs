@@ -68,13 +68,13 @@ impl Samples {
         }
     }
 
-    /// Without padded RoIs, if the host can look without waiting (see [`has_selection_kernels`]).
+    /// Removes padded RoIs if the host can read the valid masks without waiting (see [`has_selection_kernels`]).
     pub(super) fn dense(self) -> Result<Self, ExecutionError> {
         if has_selection_kernels(&self.rois.valid.device()) {
             return Ok(self);
         }
         let (rois, masks) = (self.rois, self.masks);
-        let [of_rois, of_masks] = [filled(&rois.valid)?, filled(&masks.valid)?];
+        let [of_rois, of_masks] = [valid_slots(&rois.valid)?, valid_slots(&masks.valid)?];
         Ok(Self {
             anchors: self.anchors,
             rois: RoiSamples {
@@ -118,21 +118,21 @@ impl Samples {
     }
 }
 
-/// The indices of the filled slots, or of one padded slot if there are none: every head runs, and every parameter gets a
-/// gradient.
-fn filled(valid: &Tensor<1>) -> Result<Tensor<1, Int>, ExecutionError> {
+/// Indices of the valid slots, or of one padded slot if there are none, so that every head runs and every parameter
+/// gets a gradient.
+fn valid_slots(valid: &Tensor<1>) -> Result<Tensor<1, Int>, ExecutionError> {
     let values = valid.clone().try_into_data()?;
     let slots = values.iter::<f32>().enumerate();
-    let mut filled: Vec<i32> = slots
+    let mut indices: Vec<i32> = slots
         .filter(|(_, valid)| *valid > 0.0)
         .map(|(slot, _)| slot as i32)
         .collect();
-    if filled.is_empty() {
-        filled.push(0);
+    if indices.is_empty() {
+        indices.push(0);
     }
-    let count = filled.len();
+    let count = indices.len();
     Ok(Tensor::from_data(
-        TensorData::new(filled, [count]),
+        TensorData::new(indices, [count]),
         &valid.device(),
     ))
 }

@@ -1,7 +1,7 @@
 //! Training samples of a batch and their targets: anchors and proposals are matched with the ground truth and sampled.
 //!
-//! Everything is computed on the device in a fixed number of slots, without reading from it. On the CPU, where the host can
-//! look without waiting, padded slots are removed at the end, so that the heads compute no more than they need.
+//! Everything is computed on the device in a fixed number of slots, without reading from it. On the CPU, where the host
+//! can read without waiting, padded slots are removed at the end, so that the heads compute no more than they need.
 
 use super::features::StepFeatures;
 use super::samples::{AnchorSamples, MaskSamples, RoiSamples, Samples};
@@ -18,9 +18,10 @@ use mrcnn_kernels::{
     top_k_segments,
 };
 
-/// Matches and samples. `stream` determines the sample: give every step its own.
+/// Matches anchors and proposals with the ground truth, and samples them. `stream` determines the samples, so every
+/// step needs its own.
 ///
-/// A GPU whose kernels cannot select as many boxes as configured leaves it to the CPU, see
+/// If the kernels of a GPU cannot select as many boxes as configured, the samples are computed on the CPU, see
 /// [`can_select`](mrcnn_kernels::can_select).
 pub fn sample(
     model: &MaskRcnn,
@@ -165,12 +166,12 @@ struct Sample {
 impl Sample {
     /// Samples `count` of `matches [n, b]`, at most `quota` objects and background for the rest. Whether a candidate is
     /// sampled is a function of the seed, its index and the other candidates, the same on every device.
-    fn draw(matches: Tensor<2, Int>, seeds: &[u64], count: usize, quota: usize) -> Self {
+    fn choose(matches: Tensor<2, Int>, seeds: &[u64], count: usize, quota: usize) -> Self {
         let [n, total] = matches.dims();
         let device = matches.device();
         let scores = sampling_scores(matches.clone(), seeds, &device);
         let (scores, best) = top_k_segments(scores, &[0..total, total..2 * total], count);
-        // If there are fewer than `count`, other candidates fill the rest.
+        // If there are fewer than `count`, the remaining slots have no candidate of this kind.
         let best = best.mask_fill(scores.equal_elem(f32::NEG_INFINITY), NONE);
         let kind = |kind: usize| best.clone().narrow(1, kind, 1).reshape([n, count]);
         let (objects, background) = (kind(0), kind(1) - total as i64);
@@ -209,7 +210,7 @@ fn sample_anchors(
     let matches = gt.matches(anchors.clone(), &thresholds);
     let count = config.batch_per_image;
     let quota = (count as f64 * config.positive_fraction) as usize;
-    let sample = Sample::draw(matches, seeds, count, quota);
+    let sample = Sample::choose(matches, seeds, count, quota);
     let ([n, ..], [_, total, _]) = (sample.candidates.dims(), anchors.dims());
     let references = rows(anchors.expand([n, total, 4]), sample.candidates.clone());
     let objects = gt.boxes_of(sample.matched.clone());
@@ -241,7 +242,7 @@ fn sample_rois(
     let matches = matches.mask_fill(is_candidate.bool_not(), IGNORED);
     let count = config.batch_per_image;
     let quota = (count as f64 * config.positive_fraction) as usize;
-    let sample = Sample::draw(matches, seeds, count, quota);
+    let sample = Sample::choose(matches, seeds, count, quota);
     let boxes = rows(candidates, sample.candidates.clone());
     let is_object = sample.is_object();
     let labels = gt.labels.clone();
@@ -287,7 +288,7 @@ fn encode(
     // Padded slots may hold boxes without area, whose logarithm is not finite.
     let sides_masked = no_object.clone().expand([n, k, 2]);
     // Both axes at once: on GPUs each operation is a launch.
-    let centre_and_side = |boxes: Tensor<3>| {
+    let center_and_side = |boxes: Tensor<3>| {
         let low = boxes.clone().narrow(2, 0, 2);
         let side = boxes.narrow(2, 2, 2) - low.clone();
         let side = side.mask_fill(sides_masked.clone(), 1.0);
@@ -297,9 +298,9 @@ fn encode(
         let data = TensorData::new(weights.to_vec(), [1, 1, 2]);
         Tensor::<3>::from_data(data, &device).expand([n, k, 2])
     };
-    let (centre, side) = centre_and_side(references);
-    let (object, object_side) = centre_and_side(objects);
-    let shifts = (object - centre) / side.clone() * weights([wx, wy]);
+    let (center, side) = center_and_side(references);
+    let (object, object_side) = center_and_side(objects);
+    let shifts = (object - center) / side.clone() * weights([wx, wy]);
     let scales = (object_side / side).log() * weights([ww, wh]);
     Tensor::cat(vec![shifts, scales], 2).mask_fill(no_object.expand([n, k, 4]), 0.0)
 }

@@ -91,7 +91,7 @@ impl Detectron2Config {
         let value = self.number(key, default as f64)?;
         match value >= 0.0 && value.fract() == 0.0 && value < 1e9 {
             true => Ok(value as usize),
-            false => Err(format!("{key} = {value} is not a number of things")),
+            false => Err(format!("{key} = {value} is not a non-negative integer")),
         }
     }
 
@@ -109,7 +109,7 @@ impl Detectron2Config {
         value.unwrap_or(default).into()
     }
 
-    /// Takes over the settings. Keys that are missing have the values of Detectron2's `config/defaults.py`.
+    /// Copies the settings to `config`. Missing keys have the values of Detectron2's `config/defaults.py`.
     pub(super) fn apply(&self, config: &mut Config) -> Result<(), String> {
         let named = |reason| format!("{}: {reason}", self.path.display());
         self.refuse_others().map_err(named)?;
@@ -127,7 +127,7 @@ impl Detectron2Config {
                 ));
             }
         };
-        // Ours are those of R, G and B in 0..=1.
+        // `image.mean` and `image.std` are those of R, G and B in 0..=1.
         let planes = image.channels.planes();
         let in_order = |values: [f32; 3]| planes.map(|plane| values[plane] / 255.0);
         image.mean = in_order(self.array("MODEL.PIXEL_MEAN", [103.53, 116.28, 123.675])?);

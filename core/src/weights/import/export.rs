@@ -38,7 +38,7 @@ pub fn export_torchvision(
     Ok(differences(&checkpoint.config))
 }
 
-/// The network in torchvision's words, if it is not `maskrcnn_resnet50_fpn` with another depth.
+/// Description of the network in torchvision's terms, unless it is `maskrcnn_resnet50_fpn` with another depth.
 fn architecture(model: &ModelConfig) -> Option<String> {
     let has_norm = model.head_norm != NormKind::None;
     let is_resnet = (model.groups, model.width_per_group) == (1, 64);

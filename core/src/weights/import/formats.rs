@@ -1,4 +1,4 @@
-//! Conversion of weights of any supported system to ours.
+//! Conversion of weights of any supported system to this crate's names and layouts.
 
 use super::imported::{Format, ImportOptions, Imported, imported, named};
 use super::of_detectron2::{from_caffe2, from_detectron2};
@@ -141,7 +141,7 @@ fn from_names(contents: Contents, options: &ImportOptions) -> Result<Imported, S
     Ok(imported)
 }
 
-/// The reason why tensors of no known names are refused.
+/// The reason why tensors with unknown names are rejected.
 fn unknown(tensors: &StateDict) -> String {
     let first: Vec<_> = tensors.keys().take(3).map(|name| excerpt(name)).collect();
     let common = match prefix::common(tensors) {

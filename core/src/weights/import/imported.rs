@@ -1,4 +1,4 @@
-//! Imported weights, and what is needed to import them.
+//! Imported weights, and the options of an import.
 
 use super::detectron2_config::Detectron2Config;
 use super::{classes, infer};
@@ -35,7 +35,7 @@ impl fmt::Display for Format {
     }
 }
 
-/// Information that a file lacks.
+/// Options of an import: information that a file lacks.
 #[derive(Clone, Debug, Default)]
 pub struct ImportOptions {
     /// The classes, if they are not COCO's.

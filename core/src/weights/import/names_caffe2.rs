@@ -3,7 +3,7 @@
 use crate::weights::state::StateDict;
 use burn::tensor::TensorData;
 
-/// Whether a name is one of these files.
+/// Whether a tensor name is from one of these files.
 pub fn is_known(name: &str) -> bool {
     name == "conv1_w" || name == "res_conv1_bn_s"
 }
@@ -39,8 +39,8 @@ fn of_block(name: &str) -> Option<String> {
     Some(format!("layer{stage}.{block}.{layer}"))
 }
 
-/// Adds the statistics of the batch norms, which these files have folded into scale and shift: a mean of 0 and a variance of 1,
-/// as Detectron2 does.
+/// Adds the statistics of the batch norms, which these files have folded into scale and shift: a mean of 0 and a
+/// variance of 1, as Detectron2 does.
 pub fn add_statistics(tensors: &mut StateDict) {
     let norms: Vec<(String, usize)> = tensors
         .iter()

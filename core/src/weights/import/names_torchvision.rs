@@ -1,4 +1,4 @@
-//! torchvision's names: the current ones are ours; older files and classification weights differ.
+//! torchvision's names: this crate has the current ones; older files and classification weights differ.
 
 /// Our name of a detection tensor. Files of torchvision before 0.13 lack an index in three places.
 pub fn detection(name: &str) -> String {
@@ -26,7 +26,7 @@ fn split<'a>(name: &'a str, prefix: &str) -> Option<[&'a str; 2]> {
     (!second.contains('.')).then_some([first, second])
 }
 
-/// Whether the file is from torchvision before 0.13, as the published COCO weights are.
+/// Whether a tensor name is from torchvision before 0.13, as in the published COCO weights.
 pub fn is_old(name: &str) -> bool {
     detection(name) != name
 }

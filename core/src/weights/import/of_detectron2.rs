@@ -79,8 +79,8 @@ pub(super) fn from_caffe2(
     Ok(imported)
 }
 
-/// Mean and standard deviation of B, G and R in `0..=255` of Detectron2's model zoo: ResNets are those of MSRA, and ResNeXt is
-/// not.
+/// Mean and standard deviation of B, G and R in `0..=255` of Detectron2's model zoo: ResNets are those of MSRA, and
+/// ResNeXt is not.
 fn published(groups: usize) -> (Vec<f32>, Vec<f32>) {
     let std = match groups {
         1 => vec![1.0; 3],
@@ -89,7 +89,8 @@ fn published(groups: usize) -> (Vec<f32>, Vec<f32>) {
     (vec![103.53, 116.28, 123.675], std)
 }
 
-/// Sets mean, standard deviation, order of the channels and place of the stride; returns whether blue is the first channel.
+/// Sets mean, standard deviation, order of the channels and place of the stride; returns whether blue is the first
+/// channel.
 fn set_pixels(config: &mut Config, mean: &[f32], std: &[f32]) -> Result<bool, String> {
     let (&[m0, m1, m2], &[s0, s1, s2]) = (mean, std) else {
         return Err("pixel_mean or pixel_std does not have 3 values".into());

@@ -83,7 +83,7 @@ pub struct Pickle<'a> {
 /// Maximum number of steps: the state dict of a large model with its optimizer takes 200,000.
 const MOST_STEPS: usize = 1_000_000;
 
-/// Reads the pickle at the start of `bytes`; the error says what is wrong.
+/// Reads the pickle at the start of `bytes`; the error describes what is wrong.
 pub fn read(bytes: &[u8]) -> Result<Pickle<'_>, String> {
     let mut machine = Machine {
         bytes,
@@ -231,7 +231,7 @@ impl<'a> Machine<'a> {
         let rest = &self.bytes[self.position..];
         let found = rest.get(..count).ok_or_else(|| {
             let (at, left) = (self.position, rest.len());
-            format!("byte {at} needs {count} bytes and {left} are left: was it truncated?")
+            format!("byte {at} needs {count} bytes and {left} are left: the file is truncated")
         })?;
         self.position += count;
         Ok(found)
@@ -284,7 +284,7 @@ impl<'a> Machine<'a> {
     fn line(&mut self) -> Result<&'a str, String> {
         let rest = &self.bytes[self.position..];
         let end = rest.iter().position(|&byte| byte == b'\n');
-        let line = self.take(end.ok_or("a name has no end: was it truncated?")?)?;
+        let line = self.take(end.ok_or("a name has no end: the file is truncated")?)?;
         self.position += 1;
         str::from_utf8(line).map_err(|error| format!("a name is invalid: {error}"))
     }

@@ -290,8 +290,8 @@ impl<'a> Pickle<'a> {
         Ok(str::from_utf8(bytes).ok())
     }
 
-    /// The entries of the model's state dict: the root, or its item `model`, `state_dict`
-    /// or `model_state_dict`.
+    /// The entries of the model's state dict: the root, or its item `model`, `state_dict`, `model_state_dict` or
+    /// `blobs` (Caffe2).
     pub fn state_dict(&self) -> Result<Vec<(&str, &Object<'a>)>, String> {
         let mut dict = self.root;
         for key in ["model", "state_dict", "model_state_dict", "blobs"] {

@@ -1,7 +1,7 @@
 //! TensorFlow's index files: the sorted string table of LevelDB, uncompressed.
 //!
-//! The `sstable` crate (which the tests write with) is not used, because it trusts
-//! lengths and panics on a damaged file. Source: leveldb/doc/table_format.md.
+//! The `sstable` crate (which the tests write with) is not used, because it does not check lengths and panics on a
+//! damaged file. Source: leveldb/doc/table_format.md.
 
 use crate::budget::Budget;
 use crate::crc::masked_crc;
@@ -20,7 +20,7 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Entry>, String> {
     let start = bytes.len().checked_sub(FOOTER).ok_or("it is too short")?;
     let mut footer = &bytes[start..];
     if footer[FOOTER - 8..] != MAGIC.to_le_bytes() {
-        return Err("it does not end like a table: was it truncated?".into());
+        return Err("it does not end like a table: the file may be truncated".into());
     }
     let _meta = handle(&mut footer)?;
     let index = handle(&mut footer)?;

@@ -61,7 +61,7 @@ pub struct Bundle {
     pub entries: BTreeMap<String, Entry>,
 }
 
-/// Maximum length of an index, which fits a million variables.
+/// Maximum length of an index in bytes: a million variables fit.
 const LARGEST_INDEX: u64 = 64 << 20;
 
 /// The prefix of a checkpoint, from the prefix itself, its index or one of its data files.
@@ -169,7 +169,7 @@ impl Bundle {
         let (offset, size) = (entry.offset.max(0) as u64, entry.size.max(0) as u64);
         if offset.checked_add(size).is_none_or(|end| end > length) {
             return Err(format!(
-                "{name} reaches beyond {}: was it truncated?",
+                "{name} reaches beyond {}: the file is truncated",
                 path.display()
             ));
         }

@@ -19,7 +19,7 @@ pub struct Contents {
     pub ignored: Vec<String>,
 }
 
-/// Maximum length of `data.pkl`; that of a model with its optimizer has 1 MB.
+/// Maximum length of `data.pkl` in bytes; that of a model with its optimizer has 1 MB.
 const LARGEST_PICKLE: u64 = 64 << 20;
 
 /// Reads a zip archive of `torch.save`.

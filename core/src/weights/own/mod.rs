@@ -53,7 +53,7 @@ pub struct TrainingRecord {
     pub mask_ap: Option<f64>,
 }
 
-/// Maximum length of the configuration in a header.
+/// Maximum length of the configuration in a header, in bytes.
 const LONGEST_CONFIG: usize = 64 << 10;
 
 /// Writes a model with its configuration and class names atomically: after an interruption, the old file or

@@ -1,4 +1,4 @@
-//! Reads safetensors files.
+//! Reader of safetensors files.
 
 use super::checksum::{CHECKSUM, Checksum};
 use crate::budget::excerpt;
@@ -58,7 +58,7 @@ impl<R: Read + Seek> TensorFile<R> {
         let (wanted, found) = (metadata.data_len() as u64, length - 8 - size);
         if wanted != found {
             let reason = format!(
-                "its tensors should have {wanted} bytes and have {found}: is the copy incomplete?"
+                "its tensors should have {wanted} bytes and have {found}: the file is incomplete; copy it again"
             );
             return Err(format_error(name, reason));
         }

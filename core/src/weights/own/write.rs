@@ -1,4 +1,4 @@
-//! Writes safetensors files.
+//! Writer of safetensors files.
 
 use super::checksum::{CHECKSUM, Checksum};
 use crate::budget::excerpt;

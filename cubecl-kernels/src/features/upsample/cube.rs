@@ -1,4 +1,4 @@
-//! The kernels: channels-last, in vectors.
+//! Kernels of the top-down sum: channels-last, in vectors.
 
 #![allow(
     clippy::too_many_arguments,

@@ -1,4 +1,4 @@
-//! CPU version, f32.
+//! CPU version of the top-down sum, f32.
 
 use super::UpsampleOps;
 use crate::cpu_memory::{contiguous, write};

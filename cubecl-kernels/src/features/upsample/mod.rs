@@ -1,5 +1,5 @@
-//! The top-down sum of a feature pyramid. By Burn's operations, GPUs would write the enlarged top, and add it value by value
-//! instead of in vectors.
+//! The top-down sum of a feature pyramid. With Burn's operations, GPUs would write the upsampled top to memory, and add
+//! it value by value instead of in vectors.
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube;
@@ -32,7 +32,8 @@ pub trait UpsampleOps: Backend {
     #[fusion(dtype = lateral, shape = lateral)]
     fn add_upsampled(lateral: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// The gradient `[n, c, ceil(h / 2), ceil(w / 2)]` of the top from `grad [n, c, h, w]`: the sums of 2x2 cells, in f32.
+    /// The gradient `[n, c, ceil(h / 2), ceil(w / 2)]` of the top from `grad [n, c, h, w]`: the sums of 2x2 cells, in
+    /// f32.
     #[fusion(dtype = grad, shape = halved(grad))]
     fn upsampled_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self>;
 }

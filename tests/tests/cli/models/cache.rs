@@ -66,13 +66,13 @@ fn models_are_listed_fetched_and_verified() {
     assert_eq!(models.ok(&["models", "verify"]), "tiny_coco: correct\n");
 
     std::fs::write(models.cache().join("tiny_coco.pth"), "other weights").expect("a file");
-    let told = models.error(&["models", "verify"]);
+    let text = models.error(&["models", "verify"]);
     assert!(
-        told.contains("is expected: remove the file") && told.contains("1 of 1 files"),
-        "{told}"
+        text.contains("is expected: remove the file") && text.contains("1 of 1 files"),
+        "{text}"
     );
-    let told = models.error(&["models", "fetch", "resnet18", "tiny_coc"]);
-    assert!(told.contains("the nearest names are tiny_coco"), "{told}");
+    let text = models.error(&["models", "fetch", "resnet18", "tiny_coc"]);
+    assert!(text.contains("the nearest names are tiny_coco"), "{text}");
     assert_eq!(
         files(&models),
         ["tiny_coco.pth"],
@@ -108,15 +108,15 @@ fn one_of_several_processes_downloads() {
     let outputs = processes
         .into_iter()
         .map(|process| process.wait_with_output().expect("an end"));
-    let told: Vec<String> = outputs
+    let texts: Vec<String> = outputs
         .map(|output| {
             assert!(output.status.success(), "{}", shown(&output));
             shown(&output)
         })
         .collect();
-    assert_eq!(models.server.requests().len(), 1, "{told:?}");
+    assert_eq!(models.server.requests().len(), 1, "{texts:?}");
     let waits = |text: &&String| text.contains("another process downloads tiny_coco");
-    assert!(told.iter().filter(waits).count() >= 1, "{told:?}");
+    assert!(texts.iter().filter(waits).count() >= 1, "{texts:?}");
     assert_eq!(files(&models), ["tiny_coco.pth"]);
 }
 
@@ -165,28 +165,28 @@ fn a_proxy_of_the_environment_is_used() {
 }
 
 #[test]
-fn without_a_network_the_error_says_where_the_file_belongs() {
+fn without_a_network_the_error_names_the_path_of_the_file() {
     let models = Models::new(
         &DETECTOR.replace("URL", "http://models.invalid"),
         b"the weights".to_vec(),
     );
-    let told = models.error(&["models", "fetch", "tiny_coco"]);
+    let text = models.error(&["models", "fetch", "tiny_coco"]);
     for part in [
         "http://models.invalid/w/tiny_coco.pth",
         "cache/models/tiny_coco.pth",
         "MRCNN_MODEL_BASE_URL",
     ] {
-        assert!(told.contains(part), "{told}");
+        assert!(text.contains(part), "{text}");
     }
     let mut offline = models.command(&["models", "fetch", "tiny_coco"]);
-    let told = error_of(
+    let text = error_of(
         &offline
             .env("MRCNN_OFFLINE", "1")
             .output()
             .expect("the program"),
     );
-    assert!(told.contains("MRCNN_OFFLINE forbids"), "{told}");
-    // As the error says: the file is put there by hand.
+    assert!(text.contains("MRCNN_OFFLINE forbids"), "{text}");
+    // As the error advises, the file is put there by hand.
     std::fs::create_dir_all(models.cache()).expect("a folder");
     std::fs::copy(
         models.at().join("served"),
@@ -195,15 +195,15 @@ fn without_a_network_the_error_says_where_the_file_belongs() {
     .expect("a file");
     assert!(offline.output().expect("the program").status.success());
     let mut certificates = models.command(&["models", "fetch", "resnet18"]);
-    let told = error_of(
+    let text = error_of(
         &certificates
             .env("SSL_CERT_FILE", "none.pem")
             .output()
             .expect("the program"),
     );
     assert!(
-        told.contains("none.pem") && told.contains("SSL_CERT_FILE"),
-        "{told}"
+        text.contains("none.pem") && text.contains("SSL_CERT_FILE"),
+        "{text}"
     );
 }
 
@@ -222,10 +222,10 @@ fn an_invalid_list_is_named() {
         ),
     ] {
         models.write_list(text);
-        let told = models.error(&["models"]);
+        let text = models.error(&["models"]);
         assert!(
-            told.contains("models.toml") && told.contains(part),
-            "{told}"
+            text.contains("models.toml") && text.contains(part),
+            "{text}"
         );
     }
     std::fs::remove_file(models.at().join("models.toml")).expect("the list");
@@ -245,10 +245,10 @@ fn a_full_and_a_read_only_disk_are_one_error() {
         mrcnn_test_support::skip("a full cache: this user may not mount a tmpfs");
         return;
     };
-    let told = models.error(&["models", "fetch", "tiny_coco"]);
+    let text = models.error(&["models", "fetch", "tiny_coco"]);
     assert!(
-        told.contains("No space left") && told.contains("free space"),
-        "{told}"
+        text.contains("No space left") && text.contains("free space"),
+        "{text}"
     );
     assert!(files(&models).is_empty(), "{:?}", files(&models));
 
@@ -260,11 +260,11 @@ fn a_full_and_a_read_only_disk_are_one_error() {
     .expect("the list");
     models.ok(&["models", "fetch", "tiny_coco"]);
     disk.make_read_only();
-    // What is there can be used; nothing can be added.
+    // Cached files can be used; nothing can be added.
     models.ok(&["models", "fetch", "tiny_coco"]);
-    let told = models.error(&["models", "fetch", "resnet18"]);
+    let text = models.error(&["models", "fetch", "resnet18"]);
     assert!(
-        told.contains("Read-only file system") && told.contains("MRCNN_CACHE"),
-        "{told}"
+        text.contains("Read-only file system") && text.contains("MRCNN_CACHE"),
+        "{text}"
     );
 }

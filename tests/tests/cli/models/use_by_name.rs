@@ -50,13 +50,13 @@ fn a_detector_predicts_with_the_settings_and_classes_of_its_name() {
     assert_eq!(predicted(&models, "equal", &settings).1, by_name);
     // A file of that name comes first.
     std::fs::write(models.at().join("tiny_coco"), "not weights").expect("a file");
-    let told = models.error(&[
+    let text = models.error(&[
         "predict",
         "shapes/val",
         "--backend=cpu",
         "--weights=tiny_coco",
     ]);
-    assert!(told.contains("not a readable"), "{told}");
+    assert!(text.contains("not a readable"), "{text}");
     assert_eq!(models.server.requests().len(), 1);
 }
 
@@ -64,13 +64,13 @@ fn a_detector_predicts_with_the_settings_and_classes_of_its_name() {
 fn every_command_takes_a_name() {
     let models = Models::new(DETECTOR, detector());
     render_shapes(models.at(), 4, 2);
-    let told = models.error(&[
+    let text = models.error(&[
         "eval",
         "--backend=cpu",
         "--data=shapes",
         "--weights=tiny_coco",
     ]);
-    assert!(told.contains("not all of its categories"), "{told}");
+    assert!(text.contains("not all of its categories"), "{text}");
     let args = [
         "benchmark",
         "inference",
@@ -81,10 +81,10 @@ fn every_command_takes_a_name() {
     ];
     assert!(models.ok(&args).contains("images/s"));
 
-    let told = models.ok(&["convert", "tiny_coco", "--dtype=f16"]);
+    let text = models.ok(&["convert", "tiny_coco", "--dtype=f16"]);
     assert!(
-        told.contains("tiny_coco.mrcnn.safetensors") && told.contains("91 classes"),
-        "{told}"
+        text.contains("tiny_coco.mrcnn.safetensors") && text.contains("91 classes"),
+        "{text}"
     );
     let settings =
         std::fs::read_to_string(models.at().join("tiny_coco.mrcnn.toml")).expect("settings");
@@ -201,10 +201,10 @@ sha256 = "HASH"
         "--backend=cpu",
     ];
     let mut offline = models.command(&recipe);
-    let told = super::error_of(&offline.arg("--offline").output().expect("the program"));
+    let text = super::error_of(&offline.arg("--offline").output().expect("the program"));
     assert!(
-        told.contains("download https://download.pytorch.org/models/resnet50-0676ba61.pth"),
-        "{told}"
+        text.contains("download https://download.pytorch.org/models/resnet50-0676ba61.pth"),
+        "{text}"
     );
     assert!(
         !models.at().join("runs").exists(),
@@ -246,8 +246,8 @@ fn what_cannot_work_is_refused_before_a_download() {
         command
             .arg("--backend=cpu")
             .env("MRCNN_MODEL_BASE_URL", models.server.url());
-        let told = super::error_of(&command.output().expect("the program"));
-        assert!(told.contains(part), "{told}");
+        let text = super::error_of(&command.output().expect("the program"));
+        assert!(text.contains(part), "{text}");
     }
     assert!(models.server.requests().is_empty());
 }

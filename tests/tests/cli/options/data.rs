@@ -43,7 +43,7 @@ fn objects(at: &Path, file: &str) -> usize {
 }
 
 /// The images of `shapes/val` in another folder, and its annotations alone.
-fn apart(at: &Path) {
+fn separate_images(at: &Path) {
     if at.join("apart").exists() {
         return;
     }
@@ -57,7 +57,7 @@ fn apart(at: &Path) {
 
 pub const CHECK: Table = &[
     ("--images", |at| {
-        apart(at);
+        separate_images(at);
         let check = ["dataset", "check", "apart/labels.json"];
         let missing = crate::cli(at, &check);
         assert_eq!(missing.status.code(), Some(1));
@@ -78,14 +78,14 @@ pub const CHECK: Table = &[
         std::fs::write(&path, file.to_string()).expect("annotations");
         let check = ["dataset", "check", "corners", "--images=shapes/val"];
         assert!(cli_error(at, &check).contains("errors"));
-        let told = cli_ok(at, &[&check[..], &["--fix=fixed"]].concat());
-        assert!(told.contains("x1, y1, x2, y2"), "{told}");
+        let output = cli_ok(at, &[&check[..], &["--fix=fixed"]].concat());
+        assert!(output.contains("x1, y1, x2, y2"), "{output}");
         assert_eq!(objects(at, "fixed/annotations/instances_val.json"), wanted);
         assert!(cli_ok(at, &["dataset", "check", "fixed"]).contains("0 errors"));
         assert_eq!(text(&path), file.to_string(), "the original");
     }),
     ("--all", |at| {
-        apart(at);
+        separate_images(at);
         let lines = |more: &[&str]| {
             let args = [&["dataset", "check", "apart/labels.json"], more].concat();
             let text = crate::shown(&crate::cli(at, &args));
@@ -97,7 +97,7 @@ pub const CHECK: Table = &[
 
 pub const STATS: Table = &[
     ("--images", |at| {
-        apart(at);
+        separate_images(at);
         let args = [
             "dataset",
             "stats",
@@ -107,10 +107,10 @@ pub const STATS: Table = &[
         assert!(cli_ok(at, &args).contains("all: 2 images"));
     }),
     ("--html", |at| {
-        let told = cli_ok(at, &["dataset", "stats", "shapes", "--html=stats.html"]);
+        let output = cli_ok(at, &["dataset", "stats", "shapes", "--html=stats.html"]);
         assert!(
-            told.contains("train: 4 images") && told.contains("objects per class"),
-            "{told}"
+            output.contains("train: 4 images") && output.contains("objects per class"),
+            "{output}"
         );
         assert!(text(&at.join("stats.html")).contains("<h1>val</h1>"));
     }),
@@ -118,8 +118,8 @@ pub const STATS: Table = &[
 
 pub const CONVERT: Table = &[
     ("--from", |at| {
-        let told = convert(at, &["--from=yolo", "yolo", "--out=coco"]);
-        assert!(told.contains("train: 2 images, 2 objects"), "{told}");
+        let output = convert(at, &["--from=yolo", "yolo", "--out=coco"]);
+        assert!(output.contains("train: 2 images, 2 objects"), "{output}");
         yolo(at);
         let error = cli_error(at, &["dataset", "convert", "--from=voc", "yolo", "--out=x"]);
         assert!(error.contains("no folder Annotations"), "{error}");

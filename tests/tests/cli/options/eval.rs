@@ -34,8 +34,8 @@ pub const EVAL: Table = &[
     ("--results", |at| {
         std::fs::write(at.join("none.json"), "[]").expect("results");
         let args = ["eval", "--results=none.json", "--data=shapes"];
-        let told = cli_ok(at, &args);
-        assert!(told.contains("none.json against"), "{told}");
+        let output = cli_ok(at, &args);
+        assert!(output.contains("none.json against"), "{output}");
         // No device is used for results files.
         let error = shown(&cli(at, &[&args[..], &["--backend=cpu"]].concat()));
         assert!(error.contains("cannot be used with"), "{error}");

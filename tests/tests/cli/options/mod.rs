@@ -177,10 +177,10 @@ fn is_offline(at: &Path, args: &[&str]) {
         assert_eq!(output.status.code(), Some(1), "{}", shown(&output));
         shown(&output)
     };
-    let told = run(&["--offline"]);
+    let output = run(&["--offline"]);
     assert!(
-        told.contains("--offline or MRCNN_OFFLINE forbids the network"),
-        "{told}"
+        output.contains("--offline or MRCNN_OFFLINE forbids the network"),
+        "{output}"
     );
     assert!(run(&[]).contains("127.0.0.1:9"));
 }

@@ -90,8 +90,8 @@ pub const PREDICT: Table = &[
         assert!(!at.join("zebra").exists());
     }),
     ("--tile", |at| {
-        // One object that is larger than a tile, and one that no border cuts, are found once each by the tests of the
-        // library. Here: as many tiles as fit, and each image has results.
+        // The tests of the library check that an object larger than a tile, and one that no border cuts, are found once
+        // each. Here the number of tiles and the results of each image are checked.
         let whole = detections(at, "untiled", &["--tile=0"]);
         assert_eq!(whole, detections(at, "large-tiles", &["--tile=4000"]));
         let tiled = detections(at, "tiled", &["--tile=64", "--overlap=0.25"]);
@@ -274,12 +274,12 @@ pub const PREDICT: Table = &[
         std::fs::write(at.join("nested/c.gif"), "GIF89a").expect("a file");
         let weights = "--weights=base/last.safetensors";
         let args = ["predict", "nested", "--backend=cpu", weights];
-        let told = shown(&cli(at, &[&args[..], &["--out=flat"]].concat()));
+        let output = shown(&cli(at, &[&args[..], &["--out=flat"]].concat()));
         assert!(
-            told.contains("1 subfolders are not read") && told.contains("c.gif"),
-            "{told}"
+            output.contains("1 subfolders are not read") && output.contains("c.gif"),
+            "{output}"
         );
-        assert_eq!(images(at, "flat").len(), 1, "{told}");
+        assert_eq!(images(at, "flat").len(), 1, "{output}");
         cli_ok(at, &[&args[..], &["--out=deep", "--recursive"]].concat());
         assert_eq!(images(at, "deep").len(), 2);
     }),

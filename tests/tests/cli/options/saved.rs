@@ -169,12 +169,12 @@ fn datasets(at: &Path, out: &Path, results: &[Value]) {
         let args = [
             "dataset", "convert", "--from", format, &source, "--split", split,
         ];
-        let told = cli_ok(at, &[&args[..], &["--out", &to]].concat());
+        let output = cli_ok(at, &[&args[..], &["--out", &to]].concat());
         assert!(
-            told.contains(&format!("2 images, {} objects", results.len())),
-            "{told}"
+            output.contains(&format!("2 images, {} objects", results.len())),
+            "{output}"
         );
-        assert!(!told.contains("left out"), "{told}");
+        assert!(!output.contains("left out"), "{output}");
     }
 }
 

@@ -33,7 +33,7 @@ pub const TRAIN: Table = &[
             &["--data=alone/labels.json", "--images=shapes/train"],
         );
         assert_eq!(setting(&run, "images"), "\"shapes/train\"");
-        // One of four images is held out, and the run says so.
+        // One of four images is held out, and the run reports it.
         assert_eq!(setting(&run, "val_fraction"), "0.1");
         assert_eq!(setting(&at.join("base"), "val_fraction"), "0.0");
         let eval = ["eval", "--backend=cpu", "--weights=images/last.safetensors"];
@@ -84,7 +84,7 @@ pub const TRAIN: Table = &[
         // Four images with two per step: five epochs are ten steps.
         let run = trained(at, "epochs", &["--epochs=5"]);
         assert_eq!(losses(&run).len(), 10);
-        // 50 of 3 steps, stretched.
+        // 50 for 3 steps, scaled to ten steps.
         assert_eq!(setting(&run, "warmup_steps"), "167");
     }),
     ("--recipe", |at| {
@@ -100,7 +100,7 @@ pub const TRAIN: Table = &[
             log.contains("model.freeze_at=3: 4 images are too few"),
             "{log}"
         );
-        // Our own weights have a recipe, which stays.
+        // Weights of this program contain a recipe, which is kept.
         let own = trained(at, "own", &[weights]);
         assert_eq!(
             setting(&own, "freeze_at"),

@@ -56,7 +56,7 @@ fn detectron2s_weights_and_settings_are_taken() {
         assert_same(&imported.checkpoint.tensors, &wanted);
     }
 
-    // A model that is not in the model zoo: its configuration says what the names and shapes do not.
+    // A model that is not in the model zoo: its configuration has the settings that names and shapes do not show.
     let yaml = folder.path().join("config.yaml");
     let text = "MODEL:\n  PIXEL_STD: [57.375, 57.12, 58.395]\n  RESNETS: {STRIDE_IN_1X1: false}\n  ROI_BOX_HEAD: \
                 {POOLER_TYPE: ROIAlign, POOLER_SAMPLING_RATIO: 2}\n  ROI_MASK_HEAD: {POOLER_TYPE: ROIAlign, \

@@ -6,7 +6,7 @@ use mrcnn_core::weights::StateDict;
 use mrcnn_core::weights::import::{Format, ImportOptions, import};
 use mrcnn_tests::torch_file::{self, Named};
 
-/// Every tensor, whatever wrappers and modules around the model put before its name.
+/// Every tensor is found, whatever prefix the wrappers and modules around the model add to its name.
 #[test]
 fn prefixes_of_wrappers_are_removed() {
     let (_, wanted) = small();
@@ -25,7 +25,7 @@ fn prefixes_of_wrappers_are_removed() {
     ];
     for (index, prefix) in prefixes.iter().enumerate() {
         let mut theirs = named(&wanted, |name| format!("{prefix}{}", old_name(name)));
-        // What lies beside the model in a Lightning module.
+        // Another entry of a Lightning module, beside the model.
         theirs.push(("criterion.weight".into(), vec![2], vec![1.0, 2.0]));
         let bytes = torch_file::zipped(&theirs);
         let imported = read(&written(folder.path(), &format!("{index}.ckpt"), &bytes));
@@ -60,7 +60,7 @@ fn prefixes_of_wrappers_are_removed() {
 
 /// A submodule that was compiled or wrapped alone, an encoder in a self-supervised model, several models in a file.
 #[test]
-fn wrapped_parts_and_several_models_are_told_apart() {
+fn wrapped_parts_and_several_models_are_distinguished() {
     let (_, wanted) = small();
     let folder = tempfile::tempdir().expect("a folder");
     let file =
@@ -108,7 +108,7 @@ fn wrapped_parts_and_several_models_are_told_apart() {
     assert_same(&imported.checkpoint.tensors, &wanted);
 }
 
-/// Names that are of no model that is read: the error has the prefix that all of them share.
+/// Names of no supported model: the error has the prefix that all of them share.
 #[test]
 fn the_prefix_of_unknown_names_is_named() {
     let folder = tempfile::tempdir().expect("a folder");

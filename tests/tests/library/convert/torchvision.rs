@@ -44,8 +44,8 @@ fn torchvisions_weights_go_through_bit_equal() {
         assert_same(&imported.checkpoint.tensors, &wanted);
 
         let out = folder.path().join("out.safetensors");
-        let told = export_torchvision(&out, &imported.checkpoint, StoredAs::F32);
-        assert_eq!(told.expect("a file"), ["batch norm's eps = 0"]);
+        let result = export_torchvision(&out, &imported.checkpoint, StoredAs::F32);
+        assert_eq!(result.expect("a file"), ["batch norm's eps = 0"]);
         let bytes = std::fs::read(&out).expect("a file");
         let file = SafeTensors::deserialize(&bytes).expect("safetensors");
         assert_eq!(file.len(), wanted.len());
@@ -94,7 +94,7 @@ fn variants() -> [(ModelConfig, &'static str); 4] {
 }
 
 #[test]
-fn architectures_are_told_by_names_and_shapes() {
+fn architectures_are_recognized_by_names_and_shapes() {
     let folder = tempfile::tempdir().expect("a folder");
     for (config, wanted_note) in variants() {
         let model = MaskRcnn::new(&config, 0, &Device::flex());

@@ -64,7 +64,7 @@ fn other_classes_start_anew_and_other_names_are_listed() {
     );
 }
 
-/// A user's `person` keeps the outputs of the weights' `person`, whatever their labels are; a new class starts anew.
+/// A user's `person` keeps the outputs of the weights' `person`, whatever their labels are; a new class starts from random weights.
 #[test]
 fn outputs_of_classes_with_the_same_name_are_kept() {
     let (config, tensors) = small();
@@ -113,7 +113,7 @@ fn outputs_of_classes_with_the_same_name_are_kept() {
     let same = moved(&names);
     assert!(same.fresh_classes.is_empty() && same.fresh.is_empty());
     assert_eq!(state_dict(&same.model), tensors);
-    // As many classes, but other ones: no output has a meaning for them.
+    // As many classes, but other ones: no output of the weights belongs to them.
     let other = moved(&["nut", "bolt", "screw", "washer", "pin"]);
     assert_eq!((other.fresh_classes.len(), other.fresh.len()), (5, 6));
     // Weights without names: their outputs are kept if there are as many.

@@ -47,12 +47,13 @@ fn what_an_earlier_process_received_is_used() {
     cache.holds_the_file(&cache.fetch(&model).expect("the file"));
     assert_eq!(server.requests()[0].start(), Some(500_000));
 
-    // It was killed before it renamed the file.
+    // A process that was killed before it renamed the file.
     let cache = Cache::new();
     cache.write_part(&content());
     cache.holds_the_file(&cache.fetch(&model).expect("the file"));
 
-    // Of another version: of the same length or shorter, the hash shows it; longer, the server does.
+    // A part of another version of the file: if it is not longer than the file, the hash differs; if it is longer, the
+    // server refuses the range.
     for part in [vec![1; 500_000], vec![1; 700_001], vec![1; 800_000]] {
         let cache = Cache::new();
         cache.write_part(&part);
@@ -137,6 +138,6 @@ fn a_server_that_stops_sending_is_left() {
         "{:?}",
         started.elapsed()
     );
-    // What has arrived is there for the next time.
+    // The received part is kept for the next attempt.
     assert_eq!(cache.part().metadata().expect("the part").len(), 1000);
 }

@@ -315,7 +315,7 @@ fn labelmes_masks_are_clipped_to_the_image() {
 type WriteFile = fn(at: &Path, name: &str);
 
 #[test]
-fn names_that_lead_elsewhere_are_told() {
+fn names_that_lead_elsewhere_are_reported() {
     let tools: [(Format, &str, WriteFile); 3] = [
         (Format::Labelme, "", |at, name| {
             let shape = serde_json::json!({"label": "box", "points": [[4, 5], [20, 5], [20, 21]], "shape_type": "polygon"});
@@ -355,15 +355,17 @@ fn names_that_lead_elsewhere_are_told() {
                 image(&at, file);
             }
             write_file(&at, name);
-            let told = import(&spec(format, &at.join(source), &folder.path().join("coco")));
-            match (told.map(|splits| splits[0].notes.join("\n")), wanted) {
+            let imported = import(&spec(format, &at.join(source), &folder.path().join("coco")));
+            match (imported.map(|splits| splits[0].notes.join("\n")), wanted) {
                 (Ok(notes), Ok("")) => assert_eq!(notes, "", "{format:?}"),
-                (Ok(told), Ok(part)) => assert!(told.contains(part), "{format:?} {name}: {told}"),
-                (Err(error), Err(part)) => {
-                    let told = error.to_string();
-                    assert!(told.contains(part), "{format:?} {name}: {told}");
+                (Ok(notes), Ok(part)) => {
+                    assert!(notes.contains(part), "{format:?} {name}: {notes}")
                 }
-                (told, _) => panic!("{format:?} {name}: {told:?}"),
+                (Err(error), Err(part)) => {
+                    let error = error.to_string();
+                    assert!(error.contains(part), "{format:?} {name}: {error}");
+                }
+                (other, _) => panic!("{format:?} {name}: {other:?}"),
             }
         }
     }

@@ -26,7 +26,7 @@ pub fn object_numbers(sample: &Sample, path: &Path) {
     let mut encoder = png::Encoder::new(file, width, height);
     encoder.set_color(png::ColorType::Indexed);
     encoder.set_depth(png::BitDepth::Eight);
-    // A palette in which two objects have the same colour: only the index matters.
+    // A palette in which two objects have the same color: only the index matters.
     encoder.set_palette([7u8; 768].to_vec());
     let mut writer = encoder.write_header().expect("a header");
     writer.write_image_data(&numbers).expect("pixels");

@@ -100,9 +100,9 @@ fn a_run_in_f16_follows_f32() {
     };
     let (whole, none) = of(Precision::F32);
     let (half, skipped) = of(Precision::F16);
-    let apart = (half - whole).abs() / whole;
-    println!("f32 {whole:.4}, f16 {half:.4}: {apart:.1e} apart, {skipped} steps skipped");
+    let difference = (half - whole).abs() / whole;
+    println!("f32 {whole:.4}, f16 {half:.4}: {difference:.1e} apart, {skipped} steps skipped");
     assert_eq!(none, 0);
     assert!(skipped < 20, "{skipped} steps were skipped");
-    assert!(apart < 0.02, "{half} in f16, {whole} in f32");
+    assert!(difference < 0.02, "{half} in f16, {whole} in f32");
 }

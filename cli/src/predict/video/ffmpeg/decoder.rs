@@ -1,4 +1,4 @@
-//! The frames of a video.
+//! Decoder of the frames of a video.
 
 use super::process::{ffmpeg, first_message};
 use crate::predict::video::args::VideoArgs;
@@ -12,18 +12,18 @@ use std::process::{Child, ChildStdout, ExitStatus, Stdio};
 
 /// A frame of a video.
 pub struct Frame {
-    /// Number of frames before it, those that were not predicted included.
+    /// Number of decoded frames before it, including those that were not predicted.
     pub index: u64,
     pub image: RgbImage,
 }
 
-/// The frames of a video.
+/// Decoder of the frames of a video.
 pub struct Decoder {
     child: Child,
     output: BufReader<ChildStdout>,
     messages: File,
     name: String,
-    /// Whether frames are lost that are not read in time.
+    /// Whether frames that are not read in time are lost.
     pub is_live: bool,
     /// Number of frames so far.
     pub decoded: u64,
@@ -110,7 +110,7 @@ impl Decoder {
 
 impl Drop for Decoder {
     fn drop(&mut self) {
-        // After a stop it still waits for a reader.
+        // After a stop, ffmpeg still waits for a reader.
         self.child.kill().ok();
         self.child.wait().ok();
     }

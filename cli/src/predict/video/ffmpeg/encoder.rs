@@ -1,4 +1,4 @@
-//! An annotated video.
+//! Encoder of an annotated video.
 
 use super::process::{ffmpeg, first_message};
 use crate::predict::video::args::VideoArgs;
@@ -20,7 +20,8 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Frames of `size` with the frame rate and the audio of `video`.
+    /// Starts a video with frames of `size` (width and height in pixels) and with the frame rate and the audio of
+    /// `video`.
     pub fn start(path: &Path, video: &Video, args: &VideoArgs, size: (u32, u32)) -> Result<Self> {
         let messages = tempfile::tempfile().context("a temporary file")?;
         let mut command = ffmpeg(&messages)?;
@@ -30,7 +31,7 @@ impl Encoder {
             "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", &frames, "-r", &rate, "-i", "-",
         ]);
         if video.has_audio {
-            // As long as the frames: silence follows shorter audio, and longer audio ends.
+            // The audio is as long as the frames: shorter audio is padded with silence, and longer audio is cut.
             command.args(video.input(args));
             command.args([
                 "-map",
@@ -90,7 +91,7 @@ impl Encoder {
             .map(|input| input.write_all(frame.as_raw()));
         match written {
             Some(Ok(())) => Ok(()),
-            // It has ended, for the reason in its messages.
+            // ffmpeg has ended; its messages contain the reason.
             _ => self.end(),
         }
     }

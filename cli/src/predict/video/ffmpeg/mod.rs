@@ -1,4 +1,4 @@
-//! The frames of a video, and an annotated video, through `ffmpeg`.
+//! Decoding of the frames of a video and encoding of an annotated video, through `ffmpeg`.
 
 mod decoder;
 mod encoder;

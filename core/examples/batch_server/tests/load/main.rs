@@ -179,7 +179,7 @@ fn a_thousand_requests_with_invalid_ones_are_answered() {
         .and_then(|n| n.trim().parse().ok());
     assert!(largest.is_some_and(|n: usize| n > 1), "no batch: {output}");
     if let (Some(peak), Some(before)) = (peak, peak_before) {
-        // One decoded bomb has 100 MB as grey and 300 MB as RGB.
+        // One decoded bomb has 100 MB as gray and 300 MB as RGB.
         assert!(peak < before + 100_000_000, "{before} -> {peak} bytes");
     }
 }

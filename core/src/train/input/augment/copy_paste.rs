@@ -16,19 +16,19 @@ pub fn paste(target: &mut TrainSample, source: &TrainSample, stream: Stream) {
         if stream.bits(index as u64) & 1 == 0 {
             continue;
         }
-        let seen = mask.framed(frame);
+        let visible = mask.framed(frame);
         // An object that the frame cuts off or removes has another box or none.
-        let Some(bounds) = seen.bounds() else {
+        let Some(bounds) = visible.bounds() else {
             continue;
         };
-        let whole = seen.area() == mask.area();
+        let whole = visible.area() == mask.area();
         let bbox = source.gt.boxes[index];
         let inside = bbox[2] <= frame.1 as f32 && bbox[3] <= frame.0 as f32;
         pasted
             .boxes
             .push(if whole && inside { bbox } else { bounds });
         pasted.labels.push(source.gt.labels[index]);
-        pasted.masks.push(seen);
+        pasted.masks.push(visible);
     }
     for mask in &pasted.masks {
         copy_pixels(target, source, mask);

@@ -38,21 +38,21 @@ fn brighten(image: &mut RgbImage, factor: f32) {
     image.iter_mut().for_each(|v| *v = table[*v as usize]);
 }
 
-/// Multiplies the distance of every value from the image's mean grey by `factor`.
+/// Multiplies the distance of every value from the image's mean gray by `factor`.
 fn change_contrast(image: &mut RgbImage, factor: f32) {
-    let greys = image.as_raw().as_chunks::<3>().0.iter();
-    let sum: u64 = greys.map(|pixel| grey(*pixel) as u64).sum();
+    let grays = image.as_raw().as_chunks::<3>().0.iter();
+    let sum: u64 = grays.map(|pixel| gray(*pixel) as u64).sum();
     let pixels = (image.as_raw().len() / 3).max(1);
     let mean = (sum as f64 / pixels as f64) as f32;
     let table: [u8; 256] = std::array::from_fn(|v| blend(v as f32, mean, factor));
     image.iter_mut().for_each(|v| *v = table[*v as usize]);
 }
 
-/// Multiplies the distance of every value from its pixel's grey by `factor`.
+/// Multiplies the distance of every value from its pixel's gray by `factor`.
 fn saturate(image: &mut RgbImage, factor: f32) {
     for pixel in image.as_chunks_mut::<3>().0 {
-        let grey = grey(*pixel) as f32;
-        *pixel = pixel.map(|v| blend(v as f32, grey, factor));
+        let gray = gray(*pixel) as f32;
+        *pixel = pixel.map(|v| blend(v as f32, gray, factor));
     }
 }
 
@@ -83,8 +83,8 @@ fn turn_hue(image: &mut RgbImage, turn: f32) {
     }
 }
 
-/// The grey value of a pixel (ITU-R 601), truncated to an integer as in torchvision.
-fn grey([r, g, b]: [u8; 3]) -> u8 {
+/// The gray value of a pixel (ITU-R 601), truncated to an integer as in torchvision.
+fn gray([r, g, b]: [u8; 3]) -> u8 {
     (0.2989 * r as f32 + 0.587 * g as f32 + 0.114 * b as f32) as u8
 }
 

@@ -85,7 +85,7 @@ fn moved(config: &TrainConfig) -> Vec<(String, f32, f32)> {
 }
 
 #[test]
-fn decay_and_bias_gradients_reach_whom_they_should() {
+fn decay_and_bias_gradients_reach_their_parameters() {
     for scope in [
         DecayScope::All,
         DecayScope::WithoutNorms,

@@ -24,7 +24,7 @@ type Manifest = BTreeMap<String, Entry>;
 /// A checkpoint file, created when it is written, so that only one is in memory at a time.
 pub(crate) type Contents<'a> = (&'a str, &'a dyn Fn() -> Result<Vec<u8>>);
 
-/// Called before every step of a write; tests stop there, like a killed process.
+/// Callback before every step of a write; tests use it to simulate a killed process.
 pub(crate) type Step<'a> = &'a mut dyn FnMut(&str) -> Result<()>;
 
 /// Writes the checkpoint of `step` into `parent`, then removes all but this one and the `keep - 1` before it.
@@ -138,7 +138,7 @@ pub(crate) fn list(parent: &Path) -> Result<Vec<(usize, PathBuf)>> {
     };
     let paths: Result<Vec<PathBuf>> = entries.map(|entry| Ok(entry?.path())).collect();
     let step = |path: &PathBuf| path.file_name()?.to_str()?.parse::<usize>().ok();
-    // A file with such a name is not ours.
+    // A file with such a name is not a checkpoint.
     let mut numbered: Vec<(usize, PathBuf)> = paths?
         .into_iter()
         .filter(|path| path.is_dir())
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_on_from_an_earlier_step_keeps_what_it_writes() {
+    fn a_run_that_continues_from_an_earlier_step_keeps_its_checkpoints() {
         let folder = tempfile::tempdir().unwrap();
         let parent = folder.path();
         for step in [3, 12] {

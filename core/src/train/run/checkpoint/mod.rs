@@ -148,7 +148,7 @@ impl Snapshot<'_> {
         }
         let written = folder::write(parent, self.progress.step, &files, keep, &mut |_| Ok(()));
         written.map_err(|source| {
-            // The disk may be full because of it. The first error is the one to report.
+            // The partial checkpoint may have filled the disk. The first error is the one to report.
             let _ = folder::remove_leftovers(parent);
             match is_full(&source) {
                 true => CheckpointError::full(parent, bytes),

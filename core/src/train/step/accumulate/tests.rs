@@ -21,6 +21,6 @@ fn parts_keep_padding_and_places() {
     let places: Vec<_> = parts.iter().map(|part| part.places.clone()).collect();
     assert_eq!(places, [vec![0, 1], vec![2, 3]]);
     assert!(parts.iter().all(|part| part.shape[2..] == batch.shape[2..]));
-    let none = Batch::of_share(Vec::new(), (32, 32));
+    let none = Batch::of_shard(Vec::new(), (32, 32));
     assert!(micro_batches(none, 2).is_empty());
 }
