@@ -101,14 +101,14 @@ def gpu_name():
         return "no NVIDIA driver"
 
 
-def precisions(is_dry):
-    """Precisions in order of value, of which the first is compared with torchvision first. From sm_80 on f32 is refused,
-    because Burn computes its products as TF32; GPUs before have neither TF32 nor bf16."""
-    if is_dry:
+def precisions(runner):
+    """Precisions to measure, of which the first is compared with torchvision first: those of the device as `doctor` lists
+    them, TF32 or f32 before the others."""
+    if runner.args.dry_run:
         return ["f32", "bf16"]
-    query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
-    capability = float(subprocess.run(query, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[0])
-    return ["tf32", "f16", "bf16"] if capability >= 8 else ["f32", "f16"]
+    _, output = runner.command([runner.args.binary, "doctor", "--format", "json"])
+    backend = next(backend for backend in json.loads(output)["backends"] if backend["kind"] == runner.args.backend)
+    return sorted(backend["devices"][0]["precisions"], key=["tf32", "f32", "f16", "bf16"].index)
 
 
 def doctor(runner):
@@ -203,7 +203,7 @@ def benches(runner):
 def stages(runner):
     """All stages in order of value, with the minimum number of seconds for each."""
     is_dry = runner.args.dry_run
-    exact, half, *others = precisions(is_dry)
+    exact, half, *others = precisions(runner)
     small, most = ("1", "1,2") if is_dry else ("4", "1,2,4,8,16")
     runner.stage("doctor", 5, lambda: doctor(runner))
     if not is_dry:

@@ -39,7 +39,7 @@ def steps(path):
 def follows_cpu(tolerances):
     """Losses and gradient norm of the run on CUDA beside those on the CPU, step by step."""
 
-    def check(out, say):
+    def check(out, note):
         wrong = []
         pairs = list(zip(steps(out / "cpu/metrics.jsonl"), steps(out / "cuda/metrics.jsonl")))
         if len(pairs) < len(tolerances):
@@ -49,7 +49,7 @@ def follows_cpu(tolerances):
                 if not (key.startswith("loss") or key == "grad_norm") or not isinstance(cpu[key], float):
                     continue
                 off = abs(cpu[key] - cuda[key]) / max(abs(cpu[key]), 1e-12)
-                say(f"step {cpu['step']} {key:>18}: CPU {cpu[key]:.7g}, CUDA {cuda[key]:.7g}, relative difference {off:.1e}")
+                note(f"step {cpu['step']} {key:>18}: CPU {cpu[key]:.7g}, CUDA {cuda[key]:.7g}, relative difference {off:.1e}")
                 if allowed is not None and off > allowed:
                     wrong.append(f"step {cpu['step']}: {key} is {cuda[key]}, on the CPU {cpu[key]}")
         return wrong
@@ -120,10 +120,10 @@ SMALL = ["--config", "quickstart", "--set", "image.min_size=64", "--set", "image
 def graph(cli):
     """Inference recorded as a graph; the benchmark fails if the replay returns other detections than launched kernels."""
 
-    def check(out, say):
+    def check(out, note):
         totals = [line for line in lines(out / "report.tsv") if line.startswith("TOTAL")]
         captured = sum(int(line.split("captured ")[1].split(",")[0]) for line in totals)
-        say(f"{captured} launches recorded")
+        note(f"{captured} launches recorded")
         return [] if captured > 100 else [f"{captured} launches were recorded"]
 
     command = [cli, "benchmark", "inference", "--graph", *SMALL, "--set", "model.roi.score_threshold=0.0", "--batch-size", 2, "--backend", "cuda", "--precision", "f32", "--warmup", 0, "--steps", 2]
@@ -145,10 +145,10 @@ exec "$cli" train --backend cuda --resume resumed"""
     for setting in settings:
         options += ["--set", setting]
 
-    def check(out, say):
+    def check(out, note):
         whole, resumed = (steps(out / run / "metrics.jsonl") for run in ["whole", "resumed"])
         skipped = [bool(step.get("skipped")) for step in whole]
-        say(f"{sum(skipped)} of {len(whole)} steps skipped; loss scales {[step.get('loss_scale') for step in whole]}")
+        note(f"{sum(skipped)} of {len(whole)} steps skipped; loss scales {[step.get('loss_scale') for step in whole]}")
         wrong = [] if len(whole) == 4 and skipped[0] == overflows and not all(skipped) else [f"skipped steps: {skipped}"]
         for before, after in zip(whole, whole[1:]):
             if overflows and after["loss_scale"] != before["loss_scale"] * (0.5 if before.get("skipped") else 1):
@@ -171,7 +171,7 @@ exec "$cli" train --backend cuda --resume resumed"""
     return Case("resume", 75, precision, ["bash", "-c", script, "resume", cli, *options], seconds=3600 if overflows else 900, env={"MOCK_PER_PROCESS": "1"}, check=check)
 
 
-def no_advice(out, say):
+def no_advice(out, note):
     text = (out / "stdout").read_text()
     return [] if "NVRTC 12" in text and "cannot" not in text else [f"doctor prints: {text[-400:]}"]
 
@@ -183,7 +183,7 @@ run="$1 benchmark inference --config quickstart --warmup 0 --steps 1"
 $run > auto 2>&1 || exit
 $run --backend cuda > cuda 2>&1; echo "exit code $?" >> cuda"""
 
-    def check(out, say):
+    def check(out, note):
         auto, cuda = (out / "auto").read_text(), (out / "cuda").read_text()
         wrong = [] if "backend: cpu" in auto else [f"auto prints: {auto[-300:]}"]
         is_error = "error: " in cuda and "NVIDIA" in cuda and "panicked" not in cuda and "exit code 1" in cuda
@@ -204,14 +204,14 @@ for run in first second; do
 done
 "$1" doctor --clear-kernels && ls kernels > left"""
 
-    def check(out, say):
+    def check(out, note):
         wrong = []
         for what, of in {
             "compiled": lambda run: sum(not line.startswith("TOTAL") for line in lines(out / run / "nvrtc.tsv")),
             "tuned": lambda run: len(lines(out / run / "decisions.jsonl")),
         }.items():
             first, second = of("first"), of("second")
-            say(f"{what}: {first} in the first run, {second} in the second")
+            note(f"{what}: {first} in the first run, {second} in the second")
             if not first or second:
                 wrong.append(f"{second} {what} in the second run, {first} in the first")
         return wrong + [f"--clear-kernels leaves {name}" for name in lines(out / "left")]
