@@ -8,8 +8,8 @@
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{Device, Distribution, Tensor};
-use mrcnn_benches::time;
 use mrcnn_kernels::conv::{self, ConvParams, conv2d};
+use std::time::{Duration, Instant};
 
 /// Name; images, channels in and out, rows, columns; kernel, stride and groups.
 type Layer = (&'static str, [usize; 5], [usize; 3]);
@@ -149,4 +149,22 @@ fn bandwidth() -> f64 {
 fn fastest<T>(mut work: impl FnMut() -> T) -> f64 {
     let runs = (0..6).map(|_| time(1, &mut work).as_secs_f64());
     runs.fold(f64::INFINITY, f64::min)
+}
+
+/// Duration of `times` runs of `work`.
+///
+/// Wall time, or with `MRCNN_BENCH_CLOCK=cpu` (`processor` before) the CPU time of all threads of this process, which hardly depends
+/// on the other load of a shared machine.
+fn time<T>(times: u64, mut work: impl FnMut() -> T) -> Duration {
+    let is_cpu_time = std::env::var("MRCNN_BENCH_CLOCK")
+        .is_ok_and(|clock| clock == "cpu" || clock == "processor");
+    let (start, cpu) = (Instant::now(), cpu_time::ProcessTime::now());
+    for _ in 0..times {
+        std::hint::black_box(work());
+    }
+    if is_cpu_time {
+        cpu.elapsed()
+    } else {
+        start.elapsed()
+    }
 }

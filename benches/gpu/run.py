@@ -26,7 +26,6 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", default="mrcnn-cli", help="mrcnn-cli built with the feature cuda")
     parser.add_argument("--tests", type=pathlib.Path, help="folder of the built test binaries of mrcnn-kernels")
-    parser.add_argument("--benches", type=pathlib.Path, help="folder of the built gpu_* benchmarks")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results.json"))
     parser.add_argument("--budget-s", type=float, default=1700, help="seconds for all calls together")
     parser.add_argument("--limit-s", type=float, default=580, help="seconds for this call")
@@ -187,17 +186,17 @@ def peer(runner, mode, precision, sizes, compiled):
     return True, results
 
 
-def benches(runner):
-    """The kernels' benchmarks, in criterion's output."""
-    results = {}
-    for bench in sorted(runner.args.benches.glob("gpu_*")) if runner.args.benches else []:
-        if bench.suffix or not os.access(bench, os.X_OK):
-            continue
-        code, output = runner.command([bench, "--bench"], {"MRCNN_TEST_BACKEND": "cuda"})
-        results[bench.name.rsplit("-", 1)[0]] = {"code": code, "output": output.splitlines()}
-        if code is None:
-            return False, results
-    return True, results
+def kernels(runner, precision, batch_size):
+    """Every kernel of a training step alone, beside its floor at the rates of the GPU."""
+    args = runner.args
+    with tempfile.TemporaryDirectory() as folder:
+        out = pathlib.Path(folder) / "result.json"
+        command = [args.binary, "benchmark", "kernels", "--backend", args.backend, "--json", out, "--precision", precision]
+        code, output = runner.command([*command, "--batch-size", batch_size, "--warmup", args.warmup, "--steps", args.steps])
+        result = {"code": code, "output": output.splitlines()}
+        if out.exists():
+            result["results"] = json.loads(out.read_text())["results"]
+    return code is not None, result
 
 
 def stages(runner):
@@ -220,7 +219,7 @@ def stages(runner):
         runner.stage(f"parity {precision}", 60, lambda: parity(runner, precision))
     runner.stage("torch train f16 batch 4 compiled", 120, lambda: peer(runner, "train", "f16", "4", True))
     runner.stage("torch inference f16 batch 1 compiled", 60, lambda: peer(runner, "inference", "f16", "1", True))
-    runner.stage("kernels", 90, lambda: benches(runner))
+    runner.stage(f"kernels {half}", 120, lambda: kernels(runner, half, small))
     runner.stage("graph", 60, lambda: ours(runner, "inference", "f16", "1,8", "--graph"))
     for mode in ["train", "inference"]:
         for precision in [half, exact, *others]:

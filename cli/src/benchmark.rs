@@ -7,7 +7,9 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use mrcnn_backends::{Precision, Selected};
 use mrcnn_core::MaskRcnn;
-use mrcnn_core::benchmark::{BenchmarkSpec, Mode, benchmark, benchmark_graph};
+use mrcnn_core::benchmark::{
+    BenchmarkSpec, KernelReport, KernelSpec, Mode, benchmark, benchmark_graph, benchmark_kernels,
+};
 use mrcnn_core::config::Config;
 use mrcnn_core::weights;
 use serde_json::json;
@@ -43,6 +45,9 @@ pub struct BenchmarkArgs {
     /// recorded graph (CUDA)
     #[arg(long, conflicts_with = "data")]
     graph: bool,
+    /// Time only kernels whose name or problem contains this text; several with commas: 'conv 3x3,NMS'
+    #[arg(long, value_name = "TEXT", value_delimiter = ',')]
+    only: Vec<String>,
     /// Write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -52,12 +57,15 @@ pub struct BenchmarkArgs {
     overrides: OverrideArgs,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum BenchmarkMode {
     /// Forward, losses, backward, optimizer
     Train,
     /// From an image to detections with masks
     Inference,
+    /// Each convolution and detection operator of a training step alone, beside the time that its bytes and
+    /// floating-point operations take at the rates of a copy and a matrix product
+    Kernels,
 }
 
 const EXAMPLES: &str = "\
@@ -65,13 +73,22 @@ Examples:
   mrcnn-cli benchmark inference --batch-size 1,2,4
   mrcnn-cli benchmark inference --backend cuda --graph --batch-size 1,4,16
   mrcnn-cli benchmark train --config quickstart --batch-size 4 --steps 100 --json train.json
-  mrcnn-cli benchmark train --config nuclei --data ~/nuclei --backend wgpu";
+  mrcnn-cli benchmark train --config nuclei --data ~/nuclei --backend wgpu
+  mrcnn-cli benchmark kernels --backend cuda --precision f16 --batch-size 4 --json kernels.json";
 
 pub fn run(args: &BenchmarkArgs) -> Result<()> {
     ensure!(
-        !(args.graph && matches!(args.mode, BenchmarkMode::Train)),
+        !args.graph || args.mode == BenchmarkMode::Inference,
         "--graph records inference only: mrcnn-cli benchmark inference --graph"
     );
+    ensure!(
+        args.only.is_empty() || args.mode == BenchmarkMode::Kernels,
+        "--only selects kernels: mrcnn-cli benchmark kernels --only {}",
+        args.only.join(",")
+    );
+    if args.mode == BenchmarkMode::Kernels {
+        return kernels(args);
+    }
     let start = match &args.weights {
         Some(named) => Some(
             args.fetch
@@ -96,9 +113,13 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
     }
     config.check()?;
     let backend = args.backend.select()?;
-    let precision = match args.mode {
-        BenchmarkMode::Train => config.train.precision.resolve(&backend.device)?,
-        BenchmarkMode::Inference => args.backend.precision(&backend, false)?,
+    let mode = match args.mode {
+        BenchmarkMode::Train => Mode::Train,
+        _ => Mode::Inference,
+    };
+    let precision = match mode {
+        Mode::Train => config.train.precision.resolve(&backend.device)?,
+        Mode::Inference => args.backend.precision(&backend, false)?,
     };
     print_precision(precision);
     let model = match start {
@@ -110,10 +131,7 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
         None => None,
     };
     let spec = BenchmarkSpec {
-        mode: match args.mode {
-            BenchmarkMode::Train => Mode::Train,
-            BenchmarkMode::Inference => Mode::Inference,
-        },
+        mode,
         batch_sizes: args.batch_size.clone(),
         warmup: args.warmup,
         steps: args.steps,
@@ -212,6 +230,79 @@ fn graph(
             "results": results,
         }),
     )
+}
+
+/// Runs [`benchmark_kernels`] and prints its results as a table.
+fn kernels(args: &BenchmarkArgs) -> Result<()> {
+    ensure!(
+        args.weights.is_none() && args.data.is_none(),
+        "kernels are timed with random numbers; remove --weights and --data"
+    );
+    let config = load_config(args.config.as_deref())?.with(&args.overrides.set)?;
+    let backend = args.backend.select()?;
+    let precision = args.backend.precision(&backend, false)?;
+    print_precision(precision);
+    let mut reports = Vec::new();
+    for &batch_size in &args.batch_size {
+        let spec = KernelSpec {
+            batch_size,
+            warmup: args.warmup,
+            steps: args.steps,
+            dtype: precision.dtype(),
+            only: args.only.clone(),
+        };
+        let mut report = |line: &str| note!("{line}");
+        let report = benchmark_kernels(&spec, &config, &backend.device, &mut report)?;
+        print_kernels(batch_size, &report);
+        reports.push(json!({ "batch_size": batch_size, "report": report }));
+    }
+    write_json(
+        args.json.as_deref(),
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "mode": "kernels",
+            "backend": backend.kind,
+            "device": backend.name,
+            "precision": precision.precision(),
+            "warmup": args.warmup,
+            "steps": args.steps,
+            "image": config.image,
+            "model": config.model,
+            "results": reports,
+        }),
+    )
+}
+
+fn print_kernels(batch_size: usize, report: &KernelReport) {
+    out!(
+        "batch size {batch_size}; matrix product {:.0} GFLOP/s, copy {:.1} GB/s",
+        report.rates.gflop_per_second,
+        report.rates.gb_per_second
+    );
+    out!(
+        "{:<26} {:<42} {:>6} {:>10} {:>10} {:>9} {:>9} {:>7}",
+        "kernel",
+        "problem",
+        "layers",
+        "p50 ms",
+        "floor ms",
+        "GB/s",
+        "GFLOP/s",
+        "floor"
+    );
+    for result in &report.kernels {
+        let ms = result.ms.p50;
+        out!(
+            "{:<26} {:<42} {:>6} {ms:>10.3} {:>10.3} {:>9.1} {:>9.0} {:>6.0}%",
+            result.kernel,
+            result.problem,
+            result.layers,
+            result.floor_ms,
+            result.bytes as f64 / (ms * 1e6),
+            result.flops as f64 / (ms * 1e6),
+            100.0 * result.floor_ms / ms
+        );
+    }
 }
 
 fn write_json(path: Option<&Path>, text: serde_json::Value) -> Result<()> {

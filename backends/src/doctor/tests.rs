@@ -1,4 +1,6 @@
+use super::display::matrix_units;
 use super::*;
+use crate::Precision;
 
 fn device(is_gpu: bool) -> DeviceFacts {
     DeviceFacts {

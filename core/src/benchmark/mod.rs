@@ -1,10 +1,12 @@
-//! Benchmarks of training and inference.
+//! Benchmarks of training, inference and single kernels.
 
 mod graph;
+mod kernels;
 mod synthetic;
 mod timing;
 
 pub use graph::{GraphResult, benchmark_graph};
+pub use kernels::{KernelReport, KernelResult, KernelSpec, Rates, benchmark_kernels};
 pub use synthetic::synthetic_images;
 pub use timing::{Percentiles, Timing};
 
@@ -93,6 +95,9 @@ pub enum BenchmarkError {
          --graph"
     )]
     NoGraph(String),
+    /// No kernel has one of the requested names.
+    #[error("no kernel's name or problem contains {0}; without --only all are timed and listed")]
+    NoKernel(String),
     /// The data have more classes than the network.
     #[error(
         "the network has {known} classes with the background, and the data {needed}; use other --weights or \

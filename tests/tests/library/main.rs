@@ -11,6 +11,7 @@ mod detectron2_x101;
 mod download;
 mod eval_mode;
 mod field_data;
+mod field_results;
 mod formats;
 mod found;
 mod kernels;

@@ -264,6 +264,42 @@ pub const BENCHMARK: Table = &[
         let error = cli_error(at, &["benchmark", "train", "--backend=cpu", "--graph"]);
         assert!(error.contains("inference only"), "{error}");
     }),
+    ("--only", |at| {
+        let of = |more: &[&str]| timed(at, "kernels", more)["results"][0]["report"].clone();
+        let report = of(&["--only=NMS,RoIAlign"]);
+        let kernels = report["kernels"].as_array().expect("a list of kernels");
+        let names = kernels.iter().map(|kernel| &kernel["kernel"]);
+        let is_selected = |name: &str| name == "NMS" || name.starts_with("RoIAlign");
+        assert!(
+            names
+                .clone()
+                .all(|name| is_selected(name.as_str().unwrap_or_default()))
+        );
+        assert_eq!(kernels.len(), 5, "NMS, two RoIAligns and their gradients");
+        let rates = &report["rates"];
+        assert!(
+            rates["gflop_per_second"].as_f64() > Some(0.1)
+                && rates["gb_per_second"].as_f64() > Some(0.1)
+        );
+        for kernel in kernels {
+            let (floor, took) = (kernel["floor_ms"].as_f64(), kernel["ms"]["p50"].as_f64());
+            assert!(floor > Some(0.0) && took > Some(0.0), "{kernel}");
+        }
+        let run = |more: &[&str]| {
+            cli_error(
+                at,
+                &[&["benchmark", "kernels", "--backend=cpu"], more].concat(),
+            )
+        };
+        let error = run(&["--only=nothing"]);
+        assert!(
+            error.contains("nothing") && error.contains("--only"),
+            "{error}"
+        );
+        assert!(run(&["--data=shapes"]).contains("random numbers"));
+        let error = cli_error(at, &["benchmark", "train", "--backend=cpu", "--only=NMS"]);
+        assert!(error.contains("benchmark kernels"), "{error}");
+    }),
     ("--json", |at| {
         benchmark(at, &["--json=elsewhere.json"]);
         assert!(at.join("elsewhere.json").is_file());

@@ -1,0 +1,123 @@
+//! Pooling, and the optimizer's update.
+
+use super::case::Case;
+use super::layers::masks_per_image;
+use super::scene::{Scene, uniform, upload};
+use crate::config::Config;
+use crate::model::bytes_of;
+use burn::backend::Dispatch;
+use burn::tensor::{FloatDType, Tensor};
+use mrcnn_kernels::roi_align::RoiAlignOps;
+use mrcnn_kernels::{
+    RoiAlignParams, SgdUpdate, UpdateRates, max_pool3x3, roi_align, sgd, sum_of_squares,
+};
+
+const F32: usize = size_of::<f32>();
+
+/// Max pool of the stem, and RoIAlign of both heads with its gradient.
+pub(super) fn pooling(config: &Config, scene: &Scene, dtype: FloatDType) -> Vec<Case> {
+    let model = &config.model;
+    let element = bytes_of(dtype) as usize;
+    let (rows, columns) = scene.grid(1);
+    let stem = [scene.n, model.width, rows, columns];
+    let elements: usize = stem.iter().product();
+    let pool = Case::new(
+        "max pool 3x3",
+        format!("{}x{}x{rows}x{columns}", scene.n, model.width),
+        [elements * 5 / 4 * element, 2 * elements],
+        move |device| {
+            let x = uniform(stem, device).cast(dtype);
+            move || max_pool3x3(x.clone())
+        },
+    );
+    let heads = [
+        (model.roi.batch_per_image, model.box_head.pool),
+        (masks_per_image(config), model.mask_head.pool),
+    ];
+    let roi = heads.into_iter().flat_map(|(count, bins)| {
+        [false, true].map(|is_gradient| aligned(config, scene, dtype, [count, bins], is_gradient))
+    });
+    [pool].into_iter().chain(roi).collect()
+}
+
+/// RoIAlign of `count` RoIs per image into `bins x bins`, or its gradient.
+fn aligned(
+    config: &Config,
+    scene: &Scene,
+    dtype: FloatDType,
+    [count, bins]: [usize; 2],
+    is_gradient: bool,
+) -> Case {
+    let (roi, channels, n) = (&config.model.roi, config.model.fpn_channels, scene.n);
+    let params = RoiAlignParams {
+        output: [bins; 2],
+        sampling_ratio: roi.sampling_ratio,
+        aligned: roi.aligned,
+        levels: scene.pyramid(),
+    };
+    let cells = params.cells();
+    let pooled = n * count * bins * bins * channels;
+    let samples = roi.sampling_ratio.max(1).pow(2);
+    // Four cells per sample. The forward pass reads a part of the pyramid that depends on the RoIs and is not counted;
+    // the gradient writes all of it.
+    let bytes = pooled + if is_gradient { n * cells * channels } else { 0 };
+    let least = [bytes * bytes_of(dtype) as usize, 2 * 4 * samples * pooled];
+    let rois = scene.rois(count);
+    let problem = format!("{} RoIs, {bins}x{bins}x{channels}", n * count);
+    let rows = n * count;
+    if is_gradient {
+        return Case::new("RoIAlign, gradient", problem, least, move |device| {
+            let rois = upload(rois, [rows, 6], device);
+            let grad = uniform([rows, bins, bins, channels], device).cast(dtype);
+            let grad = grad.permute([0, 3, 1, 2]);
+            move || {
+                let (grad, rois) = (grad.clone().into_dispatch(), rois.clone().into_dispatch());
+                Tensor::<3>::from_dispatch(<Dispatch as RoiAlignOps>::roi_align_backward(
+                    grad,
+                    rois,
+                    params.clone(),
+                    n,
+                ))
+            }
+        });
+    }
+    Case::new("RoIAlign, output", problem, least, move |device| {
+        let rois = upload(rois, [rows, 6], device);
+        let pyramid = uniform([n, cells, channels], device).cast(dtype);
+        move || roi_align(pyramid.clone(), rois.clone(), &params)
+    })
+}
+
+/// The gradient norm and SGD's update of the largest parameter of the box head.
+pub(super) fn updates(config: &Config) -> [Case; 2] {
+    let head = &config.model.box_head;
+    let count = config.model.fpn_channels * head.pool * head.pool * head.hidden;
+    let problem = || format!("{count} parameters");
+    let norm = Case::new(
+        "sum of squares",
+        problem(),
+        [count * F32, 2 * count],
+        move |device| {
+            let gradient = [uniform([count], device)];
+            move || sum_of_squares(&gradient, 1.0)
+        },
+    );
+    let update = SgdUpdate {
+        rates: UpdateRates {
+            rate: 1e-6,
+            decay: 1e-4,
+            scale: 1.0,
+        },
+        momentum: 0.9,
+    };
+    let step = Case::new(
+        "SGD",
+        problem(),
+        [5 * count * F32, 6 * count],
+        move |device| {
+            let [value, gradient, velocity] = [0; 3].map(|_| uniform([count], device));
+            move || sgd(&update, value.clone(), gradient.clone(), velocity.clone())
+        },
+    );
+    [norm, step]
+}
