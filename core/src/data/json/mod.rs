@@ -10,7 +10,7 @@ mod scanner;
 mod segmentation;
 
 pub(crate) use element::{Element, Section};
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use encoding::decode_text;
 #[cfg(feature = "train")]
 pub(crate) use encoding::open_text;
