@@ -86,6 +86,7 @@ def cases(args, folder):
     yield graph(cli)
     yield resume(cli, folder, "f32")
     yield train_beside_cpu(cli, 75, "f32", folder, [1e-5, 1e-4], gpus=2)
+    yield benchmark_kernels(cli)
     # The network of the quickstart with the channels of the FPN of R50-FPN, at the size of R50-FPN.
     large = ["--config", "quickstart", "--set", "image.min_size=800", "--set", "image.max_size=1344", "--set", "model.fpn_channels=256"]
     for sm in [75, 80]:
@@ -93,6 +94,7 @@ def cases(args, folder):
     if args.full:
         yield resume(cli, folder, "f16")
         yield train_beside_cpu(cli, 75, "f32", folder, [1e-5, 1e-4])
+        yield train_beside_cpu(cli, 75, "f32", folder, [1e-5, 1e-4], gpus=4)
         # As the tests on the CPU: a loss may be off by twice what was measured of its precision (docs/precision.md).
         for precision, tolerance in {"f16": 3e-2, "bf16": 6e-2, "tf32": 3e-2}.items():
             yield train_beside_cpu(cli, 80, precision, folder, [tolerance])
@@ -115,6 +117,19 @@ def dry(name, cli, sm, precision, mode, batch, *more, seconds=3600):
 
 
 SMALL = ["--config", "quickstart", "--set", "image.min_size=64", "--set", "image.max_size=96"]
+
+
+def benchmark_kernels(cli):
+    """The benchmark of single kernels, as a GPU machine runs it."""
+
+    def check(out, note):
+        kernels = json.loads((out / "kernels.json").read_text())["results"][0]["report"]["kernels"]
+        note(f"{len(kernels)} kernels timed")
+        return [] if len(kernels) > 50 else [f"only {len(kernels)} kernels were timed"]
+
+    command = [cli, "benchmark", "kernels", *SMALL, "--backend", "cuda", "--precision", "f32", "--warmup", 0, "--steps", 1, "--json", "kernels.json"]
+    # Not executed: the square product that measures the GPU's rate would take minutes.
+    return Case("benchmark-kernels", 75, "f32", command, mode="dry", seconds=900, check=check)
 
 
 def graph(cli):
@@ -232,7 +247,7 @@ def shapes(cli, folder):
 def train_beside_cpu(cli, sm, precision, folder, tolerances, gpus=1):
     """Training steps of the quickstart network on the CPU backend, then the same in the rig, on one GPU or several."""
     options = [*SMALL, "--data", str(shapes(cli, folder))]
-    for setting in [f"train.steps={len(tolerances)}", "train.batch_size=2", "train.replicas=1", "train.flip=0", "train.warmup_steps=0"]:
+    for setting in [f"train.steps={len(tolerances)}", f"train.batch_size={max(gpus, 2)}", "train.replicas=1", "train.flip=0", "train.warmup_steps=0"]:
         options += ["--set", setting]
     script = 'rm -rf cpu cuda; cli=$1; shift; env -u LD_LIBRARY_PATH "$cli" train "$@" --precision f32 --backend cpu --out cpu > cpu.log 2>&1 && exec "$cli" train "$@" --precision "$PRECISION" --backend cuda --out cuda $GPUS'
     env = {"PRECISION": precision, "GPUS": f"--gpus {gpus}" if gpus > 1 else "", "MOCK_DEVICES": str(gpus), "MOCK_PER_PROCESS": str(int(gpus > 1))}

@@ -4,8 +4,9 @@ usage: run.py --rig DIR --target DIR [--full] [--only NAME,...] [--jobs N] [--ou
 
 DIR of --target has the release binaries: mrcnn-cli and the test binaries of mrcnn-kernels and mrcnn-tests, built with
 flex,cuda,fusion and without wgpu. `executed` cases run every kernel on the CPU and compare numbers; `dry` cases
-compile, assemble and check every kernel and launch. Exits with 1 if a case fails."""
+compile, assemble and check every kernel and launch, and no kernel of the project may spill registers. Exits with 1 if a case fails."""
 import argparse
+import csv
 import json
 import os
 import pathlib
@@ -41,6 +42,8 @@ def environment(rig, case, out):
     env.update(MOCK_SM=str(case.sm), MOCK_OUT=str(out), MOCK_LAUNCH_LOG="1", MRCNN_TEST_BACKEND="cuda", RUST_BACKTRACE="0", MRCNN_WATCHDOG_S="0", MRCNN_KERNEL_CACHE="off", XDG_CACHE_HOME=str(out / "usual"))
     # Every dry run assembles; executed kernels are compiled by the host's compiler instead.
     env.update({"MOCK_EXEC": "1", "MOCK_PTXAS": ""} if case.mode == "exec" else {"MOCK_EXEC": "0", "MOCK_PTXAS": env["MOCK_ASSEMBLER"]})
+    if case.mode != "exec":
+        env["MOCK_MEMORY_GB"] = "400"
     env.update(case.env)
     return env
 
@@ -48,6 +51,23 @@ def environment(rig, case, out):
 def reports(out, name):
     """The lines of a report of all processes of a case."""
     return [line for path in sorted(out.glob(f"**/{name}")) for line in lines(path)]
+
+
+def own_kernels():
+    """Names of the project's kernels."""
+    kernels = HERE.parents[1] / "cubecl-kernels/src"
+    pattern = re.compile(r"#\[cube\(launch[^)]*\)\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\([a-z]+\))? )?fn (\w+)")
+    return {name for path in kernels.rglob("*.rs") for name in pattern.findall(path.read_text())}
+
+
+def spills(out):
+    """Kernels of the project whose registers ptxas spilled, of those that were launched."""
+    own, wrong = own_kernels(), []
+    for row in csv.DictReader(reports(out, "functions.tsv"), delimiter="\t"):
+        name = re.sub(r"_(e_\w+_)?[0-9a-f]{8}$", "", row["name"])
+        if (name in own or any(name.startswith(f"{kernel}_e_") for kernel in own)) and int(row["launches"] or 0) and int(row["spill_store"]) + int(row["spill_load"]):
+            wrong.append(f"{row['name']} spills {row['spill_store']} bytes of registers with {row['regs']} registers")
+    return wrong
 
 
 def coverage(out):
@@ -72,6 +92,7 @@ def coverage(out):
             missing.append(f"no candidate on tensor cores: {key[:400]}: {names}")
     return total, covered, missing
 
+
 def run(case, rig, folder):
     out = folder / f"{case.name}-sm{case.sm}-{case.precision}"
     out.mkdir(parents=True, exist_ok=True)
@@ -79,8 +100,9 @@ def run(case, rig, folder):
         if old.is_file():
             old.unlink()
     executed = case.mode == "exec"
-    # In executed runs every tensor has its own allocation, so that accesses beyond it are detected.
-    settings = dict(level="minimal" if executed else "balanced", exhaustive="false" if executed else "true", memory="enforced" if executed else "enabled")
+    # Every tensor has its own allocation: in executed runs, so that accesses beyond it are detected; in dry runs, so that
+    # the size of each buffer is known.
+    settings = dict(level="minimal" if executed else "balanced", exhaustive="false" if executed else "true", memory="enforced")
     (out / "cubecl.toml").write_text(CUBECL.format(out=out, **settings))
     start = time.monotonic()
     with open(out / "stdout", "wb") as stdout, open(out / "stderr", "wb") as stderr:
@@ -111,6 +133,8 @@ def run(case, rig, folder):
     if case.selects and (out / "usual").exists():
         wrong.append("the usual folder for caches was written, although nothing is kept there")
     wrong += [f"NVRTC refuses {line.split(chr(9))[-1]}" for line in compiled if line.startswith("REFUSED")][:3]
+    if not executed:
+        wrong += spills(out)[:3]
     if executed and code == 0 and not seen["executed"]:
         wrong.append("no kernel was executed")
     if not executed and not case.check:

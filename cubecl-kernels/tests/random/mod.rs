@@ -13,7 +13,7 @@ pub struct Random(pub u64);
 pub const CASES: usize = 10_000;
 
 /// Runs `round` until enough cases are checked. `round` gets its number, which is its seed, and returns the number of
-/// cases that it checked. Without `MRCNN_CASES` there are at least `settings` rounds, one per setting of the test.
+/// cases that it checked. There are at least `settings` rounds, one per setting of the test, unless `MRCNN_CASES` is 1.
 /// Returns the total number of cases.
 #[allow(dead_code, reason = "each test uses some")]
 pub fn cases(
@@ -22,10 +22,7 @@ pub fn cases(
     mut round: impl FnMut(&mut Random, usize) -> usize,
 ) -> usize {
     let (wanted, first) = (setting("MRCNN_CASES", CASES), setting("MRCNN_SEED", 1));
-    let rounds = match std::env::var_os("MRCNN_CASES") {
-        Some(_) => 0,
-        None => settings,
-    };
+    let rounds = if wanted == 1 { 0 } else { settings };
     let (mut done, mut seed) = (0, first);
     while done < wanted || seed - first < rounds {
         let _named = Named { test, seed };

@@ -97,7 +97,7 @@ struct function {
     int max_threads[3], params, *param_size;
     int barriers, mma, wmma, cp_async, ldmatrix, atomics, bulk;
     unsigned long long launches;
-    double threads, blocks;
+    double threads, blocks, bytes;
     struct module *owner;
     struct function *next;
 };

@@ -33,17 +33,19 @@ static CUresult check(const struct function *f, const unsigned *g, const unsigne
     return OK;
 }
 
-// The sizes of the buffers among the arguments, with commas: what a launch can read and write.
-static void buffers(const struct function *f, void **params, char *text, size_t size) {
-    size_t used = 0;
+// The sizes of the buffers among the arguments, with commas, and their sum: what a launch can read and write.
+static size_t buffers(const struct function *f, void **params, char *text, size_t size) {
+    size_t used = 0, sum = 0;
     *text = 0;
     for (int i = 0; i < f->params && used + 24 < size; i++) {
         CUdeviceptr p;
         if (f->param_size[i] != sizeof p) continue;
         memcpy(&p, params[i], sizeof p);
         size_t bytes = reach(p);
+        sum += bytes;
         if (bytes) used += snprintf(text + used, size - used, "%s%zu", used ? "," : "", bytes);
     }
+    return sum;
 }
 
 CUresult cuLaunchKernel(struct function *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
@@ -57,12 +59,15 @@ CUresult cuLaunchKernel(struct function *f, unsigned gx, unsigned gy, unsigned g
     double blocks = (double)gx * gy * gz, threads = blocks * bx * by * bz;
     int records = stream_captures(s);
     char arguments[2000] = "";
-    if (settings.log_launches > 1) buffers(f, params, arguments, sizeof arguments);
+    // Executed runs have many allocations to search.
+    size_t bytes = settings.exec == EXEC_NONE || settings.log_launches > 1 ? buffers(f, params, arguments, sizeof arguments) : 0;
+    if (settings.log_launches < 2) *arguments = 0;
     pthread_mutex_lock(&lock);
     counts[C_LAUNCH]++;
     f->launches++;
     f->threads += threads;
     f->blocks += blocks;
+    f->bytes += bytes;
     device_time(strstr(f->name, "throughput") ? 10000 : 3 + 2 * threads / (sm_count() * threads_per_sm()));
     if (records) {
         counts[C_CAPTURED]++;

@@ -226,10 +226,10 @@ void write_functions(void) {
     snprintf(path, sizeof path, "%s/functions.tsv", settings.out);
     FILE *file = fopen(path, "w");
     if (!file) return;
-    fprintf(file, "launches\tthreads\tblocks\tregs\toccupancy\tstatic_smem\tdynamic_smem\tspill_store\tspill_load\tstack\tmma\twmma\tcp.async\tbulk\tldmatrix\tatom\tfile\tsource\tname\n");
+    fprintf(file, "launches\tthreads\tblocks\tbytes\tregs\toccupancy\tstatic_smem\tdynamic_smem\tspill_store\tspill_load\tstack\tmma\twmma\tcp.async\tbulk\tldmatrix\tatom\tfile\tsource\tname\n");
     for (struct function *f = functions; f; f = f->next)
-        fprintf(file, "%llu\t%.0f\t%.0f\t%d\t%.2f\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", f->launches, f->threads, f->blocks,
-                f->regs, occupancy(f), f->static_shared, f->dynamic_shared, f->spill_store, f->spill_load, f->stack, f->mma, f->wmma,
+        fprintf(file, "%llu\t%.0f\t%.0f\t%.0f\t%d\t%.2f\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", f->launches, f->threads, f->blocks,
+                f->bytes, f->regs, occupancy(f), f->static_shared, f->dynamic_shared, f->spill_store, f->spill_load, f->stack, f->mma, f->wmma,
                 f->cp_async, f->bulk, f->ldmatrix, f->atomics, f->file, f->owner->base, f->name);
     fclose(file);
 }
