@@ -96,7 +96,7 @@ pub enum BenchmarkError {
     )]
     NoGraph(String),
     /// No kernel has one of the requested names.
-    #[error("no kernel's name or problem contains {0}; without --only all are timed and listed")]
+    #[error("no kernel has `{0}` in its name or problem; without --only all are timed and listed")]
     NoKernel(String),
     /// The data have more classes than the network.
     #[error(
