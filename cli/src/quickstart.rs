@@ -21,9 +21,9 @@ pub struct QuickstartArgs {
     /// Folder for data, run and image; a number is appended if it exists
     #[arg(long, value_name = "DIR", default_value = "runs/quickstart")]
     out: PathBuf,
-    /// Seed of the scenes and of training
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    /// Seed of the scenes and of training; 0 by default
+    #[arg(long)]
+    seed: Option<u64>,
     #[command(flatten)]
     backend: BackendArgs,
     #[command(flatten)]
@@ -35,17 +35,16 @@ pub fn run(args: &QuickstartArgs) -> Result<u8> {
     let out = mrcnn_core::train::free_name(&args.out);
     let data = out.join("data");
     let spec = ShapesSpec {
-        seed: args.seed,
+        seed: args.seed.unwrap_or_default(),
         ..ShapesSpec::default()
     };
     let mut config = Config::preset("quickstart")?;
     config.data.dir = data.clone();
-    config.train.seed = args.seed;
     // The images were just rendered.
     config.data.check_images = false;
-    let mut overrides: Vec<String> = args.backend.precision_override().into_iter().collect();
-    overrides.extend(args.overrides.set.iter().cloned());
-    let config = config.with(&overrides)?;
+    let seed = args.seed.map(|seed| format!("train.seed={seed}"));
+    let options = seed.into_iter().chain(args.backend.precision_override());
+    let config = config.with(&args.overrides.after(options.collect())?)?;
     config.check()?;
     let backend = args.backend.select()?;
     note!(

@@ -84,6 +84,42 @@ pub struct OverrideArgs {
     pub set: Vec<String>,
 }
 
+impl OverrideArgs {
+    /// The `key=value` settings of other options, followed by those of `--set`.
+    ///
+    /// # Errors
+    /// If `--set` gives one of them another value, because one of the two would be ignored.
+    pub fn after(&self, options: Vec<String>) -> Result<Vec<String>> {
+        self.check(&options)?;
+        Ok([options, self.set.clone()].concat())
+    }
+
+    /// The same check for settings that are not changed through `key=value`, such as paths.
+    pub fn check(&self, options: &[String]) -> Result<()> {
+        let parts = |text: &str| {
+            let (key, value) = text.split_once('=')?;
+            Some((
+                key.trim().to_owned(),
+                value.trim().trim_matches(['"', '\'']).to_owned(),
+            ))
+        };
+        for (option, set) in options
+            .iter()
+            .flat_map(|o| self.set.iter().map(move |s| (o, s)))
+        {
+            let (Some((key, value)), Some((set_key, set_value))) = (parts(option), parts(set))
+            else {
+                continue;
+            };
+            ensure!(
+                key != set_key || value == set_value,
+                "--set {set} contradicts {option}, which another option sets; remove one of them"
+            );
+        }
+        Ok(())
+    }
+}
+
 /// Arguments that `eval` and `predict` share.
 #[derive(Debug, Args)]
 pub struct ModelArgs {

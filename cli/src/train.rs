@@ -78,7 +78,7 @@ fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> R
     let out = reserved_folder().unwrap_or_else(|| args.out.clone());
     let mut builder = Trainer::builder(config).folder(&out).device(device);
     if args.is_fine_tuning(start.as_ref().map(|(start, _)| start))? {
-        builder = builder.fine_tuning(args.overrides());
+        builder = builder.fine_tuning(args.overrides()?);
     }
     let (trainer, problems) = builder.area(protocol).comm(comm).build()?;
     if is_lead {
@@ -115,7 +115,7 @@ fn resume(
     comm: Arc<dyn Communicator>,
 ) -> Result<u8> {
     let is_lead = comm.rank() == 0;
-    let (overrides, protocol) = (args.overrides(), args.area.into());
+    let (overrides, protocol) = (args.overrides()?, args.area.into());
     let builder = Trainer::builder(Config::default())
         .folder(folder)
         .device(&backend.device);

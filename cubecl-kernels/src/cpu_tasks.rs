@@ -35,6 +35,20 @@ pub(crate) fn map_tasks<T: Send>(
     }
 }
 
+/// Calls `work` with every item; see [`for_each_task`].
+pub(crate) fn for_each_item<T: Send>(
+    items: Vec<T>,
+    operations: usize,
+    work: impl Fn(T) + Sync + Send,
+) {
+    let work = |item| Arch::new().dispatch(|| work(item));
+    if items.len() <= 1 || operations < SMALL {
+        items.into_iter().for_each(work);
+    } else {
+        items.into_par_iter().for_each(work);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +64,10 @@ mod tests {
             assert!(done.iter().all(|count| count.load(Ordering::Relaxed) == 1));
             let indices: Vec<_> = (0..tasks).collect();
             assert_eq!(map_tasks(tasks, operations, |task| task), indices);
+            for_each_item(indices, operations, |task| {
+                done[task].fetch_add(1, Ordering::Relaxed);
+            });
+            assert!(done.iter().all(|count| count.load(Ordering::Relaxed) == 2));
         }
     }
 }

@@ -60,7 +60,9 @@ pub use decode::{BoxDecoding, decode_box, decode_boxes};
 pub use features::{max_pool3x3, upsample_add};
 pub use group_norm::group_norm;
 pub use mask_targets::{BitMasks, MaskWindow, mask_target, mask_targets};
-pub use matching::{BACKGROUND, IGNORED, MatchThresholds, iou, match_boxes, match_by};
+#[cfg(feature = "flex")]
+pub use matching::match_by;
+pub use matching::{BACKGROUND, IGNORED, MatchThresholds, iou, match_boxes};
 pub use nms::{batched_nms, nms, nms_sorted};
 pub use paste::{
     PasteBatch, PasteWindow, PastedMask, expand_box, paste_bits, paste_mask, paste_masks,

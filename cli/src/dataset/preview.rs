@@ -36,9 +36,9 @@ Examples:
   mrcnn-cli dataset preview coco --set 'augment.scale_jitter=[0.1, 2.0]' --set augment.jitter_size=1024";
 
 pub fn run(args: &PreviewArgs) -> Result<()> {
-    let mut config = load_config(args.config.as_deref())?;
-    config.train.seed = args.seed.unwrap_or(config.train.seed);
-    let config = config.with(&args.overrides.set)?;
+    let config = load_config(args.config.as_deref())?;
+    let seed = args.seed.map(|seed| format!("train.seed={seed}"));
+    let config = config.with(&args.overrides.after(seed.into_iter().collect())?)?;
     config.check()?;
     // `dataset check` reports problems.
     let (dataset, _) = Dataset::open(&args.dir, &config.data.train, OnProblem::Skip)?;

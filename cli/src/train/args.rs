@@ -64,12 +64,29 @@ Examples:
   mrcnn-cli train --resume runs/train";
 
 impl TrainArgs {
-    /// Everything that changes a setting; `--set` is last, so that it takes precedence.
-    pub fn overrides(&self) -> Vec<String> {
-        let mut overrides = self.recipe.overrides();
-        overrides.extend(self.backend.precision_override());
-        overrides.extend(self.overrides.set.iter().cloned());
-        overrides
+    /// Everything that changes a setting, except paths.
+    ///
+    /// # Errors
+    /// If `--set` contradicts another option.
+    pub fn overrides(&self) -> Result<Vec<String>> {
+        let mut options = self.recipe.overrides();
+        options.extend(self.seed.map(|seed| format!("train.seed={seed}")));
+        options.extend(self.backend.precision_override());
+        self.overrides.after(options)
+    }
+
+    /// Checks that `--set` does not contradict the options that are paths.
+    fn check_paths(&self) -> Result<()> {
+        let path =
+            |key: &str, path: &Option<PathBuf>| Some(format!("{key}={}", path.as_ref()?.display()));
+        let weights = self.weights.as_ref().map(PathBuf::from);
+        let options = [
+            path("data.dir", &self.data),
+            path("data.images", &self.images),
+            path("train.weights", &weights),
+        ];
+        let options: Vec<String> = options.into_iter().flatten().collect();
+        self.overrides.check(&options)
     }
 
     /// Whether the schedule is chosen by the number of images.
@@ -90,7 +107,8 @@ impl TrainArgs {
 
     /// The initial weights: those of `--weights`, otherwise `train.weights` of `--set` or of `base`.
     pub fn initial_weights(&self, base: &Config) -> Result<Option<PathBuf>> {
-        let mut train = base.with(&self.overrides())?.train;
+        self.check_paths()?;
+        let mut train = base.with(&self.overrides()?)?.train;
         if let Some(named) = &self.weights {
             train.weights = named.clone();
         }
@@ -105,7 +123,7 @@ impl TrainArgs {
         }
         let dir = match &self.data {
             Some(dir) => dir.clone(),
-            None => base.with(&self.overrides())?.data.dir,
+            None => base.with(&self.overrides()?)?.data.dir,
         };
         match dir.as_os_str().is_empty() {
             true => Err(no_dataset()),
@@ -113,7 +131,7 @@ impl TrainArgs {
         }
     }
 
-    /// The configuration: with `--config` `base`, otherwise that of the weights; then `--data`, `--seed` and `--set`.
+    /// The configuration: with `--config` `base`, otherwise that of the weights; then the options and `--set`.
     /// `named` are the [`initial_weights`](Self::initial_weights), and `weights` is their configuration.
     pub fn config(
         &self,
@@ -138,8 +156,7 @@ impl TrainArgs {
         if let Some(images) = &self.images {
             config.data.images = images.clone();
         }
-        config.train.seed = self.seed.unwrap_or(config.train.seed);
-        let mut config = config.with(&self.overrides())?;
+        let mut config = config.with(&self.overrides()?)?;
         // The weights of this run, not those from which the given weights were trained.
         config.train.weights =
             named.map_or_else(String::new, |named| named.to_string_lossy().into());

@@ -22,5 +22,6 @@ pub use geometry::ConvShape;
 pub use isa::{UnknownIsa, check_isa, selected};
 pub use output::Output;
 pub use product::{Epilogue, forward, input_gradient};
+pub use scratch::with_scratch;
 pub use weight_gradient::weight_gradient;
 pub use weights::Weights;

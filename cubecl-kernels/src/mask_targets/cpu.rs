@@ -1,6 +1,6 @@
 //! Mask targets on host memory.
 
-use crate::roi_align::cpu::axis_taps;
+use crate::roi_align::taps::axis_taps;
 
 /// The mask `at(row, column)` of an image of `(width, height)` pixels inside `roi`, as `side x side` values in `0..=1`,
 /// row-major.

@@ -3,10 +3,14 @@
 mod cpu;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube;
+#[cfg(feature = "flex")]
+mod flex;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod kernel;
 
-pub use cpu::{iou, match_by};
+pub use cpu::iou;
+#[cfg(feature = "flex")]
+pub use flex::match_by;
 
 use crate::dtype::to_f32;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;

@@ -1,7 +1,6 @@
 //! Greedy non-maximum suppression on host memory, within one class or per class.
 
 use crate::top_k::descending;
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// Indices of the kept boxes, best score first.
@@ -32,70 +31,69 @@ pub fn batched_nms(
     by_score(scores, kept)
 }
 
-/// The scores of the kept slots in each group of `k`, and minus infinity for the others.
-///
-/// `boxes [g, k, 4]`, `scores [g, k]`, row-major, best first; minus infinity and NaN mark empty slots.
-pub fn nms_sorted(boxes: &[f32], scores: &[f32], k: usize, iou_threshold: f64) -> Vec<f32> {
-    let boxes = boxes.as_chunks::<4>().0;
-    let mut kept = vec![f32::NEG_INFINITY; scores.len()];
-    kept.par_chunks_mut(k.max(1))
-        .zip(boxes.par_chunks(k.max(1)))
-        .zip(scores.par_chunks(k.max(1)))
-        .for_each(|((kept, boxes), scores)| {
-            let valid = (0..k).filter(|&slot| scores[slot] > f32::NEG_INFINITY);
-            for slot in suppress(boxes, valid.collect(), iou_threshold) {
-                kept[slot] = scores[slot];
-            }
-        });
-    kept
-}
-
-#[cfg(feature = "flex")]
-mod flex {
-    use crate::flex::floats;
-    use crate::nms::NmsOps;
-    use burn::backend::Flex;
-    use burn::backend::tensor::FloatTensor;
-    use burn::tensor::TensorData;
-    use burn_flex::FlexTensor;
-
-    impl NmsOps for Flex {
-        fn nms_sorted(
-            boxes: FloatTensor<Self>,
-            scores: FloatTensor<Self>,
-            iou_threshold: f64,
-        ) -> FloatTensor<Self> {
-            let (boxes, scores) = (boxes.to_contiguous(), scores.to_contiguous());
-            let shape = scores.layout().shape().clone();
-            let kept = super::nms_sorted(floats(&boxes), floats(&scores), shape[1], iou_threshold);
-            FlexTensor::from_data(TensorData::new(kept, shape))
-        }
-    }
-}
-
 fn by_score(scores: &[f32], indices: impl IntoIterator<Item = usize>) -> Vec<usize> {
     let mut order: Vec<usize> = indices.into_iter().collect();
     order.sort_by(|&a, &b| descending(scores[a], scores[b]).then(a.cmp(&b)));
     order
 }
 
-/// Keeps the boxes in `order` that no kept box suppresses. Kept boxes and areas are contiguous, so that the inner loop
-/// is a linear scan.
-fn suppress(boxes: &[[f32; 4]], order: Vec<usize>, iou_threshold: f64) -> Vec<usize> {
+/// Keeps the boxes in `order` that no kept box suppresses.
+#[inline(always)]
+pub(super) fn suppress(boxes: &[[f32; 4]], order: Vec<usize>, iou_threshold: f64) -> Vec<usize> {
     let mut kept = Vec::new();
-    let mut survivors: Vec<([f32; 4], f32)> = Vec::new();
+    let mut survivors: Vec<Group> = Vec::new();
     for index in order {
         let candidate = boxes[index];
         let area = (candidate[2] - candidate[0]) * (candidate[3] - candidate[1]);
-        let covered = survivors.iter().any(|&(survivor, survivor_area)| {
-            overlap(&survivor, survivor_area, &candidate, area) as f64 > iou_threshold
-        });
-        if !covered {
+        let covers = |group: &Group| group.covers(&candidate, area, iou_threshold);
+        if !survivors.iter().any(covers) {
+            let slot = kept.len() % GROUP;
+            if slot == 0 {
+                survivors.push(Group::EMPTY);
+            }
+            if let Some(group) = survivors.last_mut() {
+                group.put(slot, &candidate, area);
+            }
             kept.push(index);
-            survivors.push((candidate, area));
         }
     }
     kept
+}
+
+/// Boxes that a candidate is compared with at a time, in one vector.
+const GROUP: usize = 16;
+
+/// Coordinates and areas of kept boxes; NaN in free slots, which cover nothing.
+struct Group {
+    corners: [[f32; GROUP]; 4],
+    areas: [f32; GROUP],
+}
+
+impl Group {
+    const EMPTY: Self = Self {
+        corners: [[f32::NAN; GROUP]; 4],
+        areas: [f32::NAN; GROUP],
+    };
+
+    fn put(&mut self, slot: usize, corners: &[f32; 4], area: f32) {
+        for (values, corner) in self.corners.iter_mut().zip(corners) {
+            values[slot] = *corner;
+        }
+        self.areas[slot] = area;
+    }
+
+    /// Whether one of the boxes suppresses the candidate.
+    #[inline(always)]
+    fn covers(&self, candidate: &[f32; 4], area: f32, iou_threshold: f64) -> bool {
+        let [x1, y1, x2, y2] = &self.corners;
+        let mut covered = false;
+        for slot in 0..GROUP {
+            let kept = [x1[slot], y1[slot], x2[slot], y2[slot]];
+            let iou = overlap(&kept, self.areas[slot], candidate, area);
+            covered |= iou as f64 > iou_threshold;
+        }
+        covered
+    }
 }
 
 /// IoU of boxes with known areas.

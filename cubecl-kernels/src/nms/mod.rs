@@ -4,6 +4,8 @@
 mod cpu;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube;
+#[cfg(feature = "flex")]
+mod flex;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod kernel;
 

@@ -4,11 +4,17 @@
 //! and few column weights. Samples that read the same cell are merged first: small boxes, whose bins are narrower than
 //! a cell, read 4 cells per bin instead of 16.
 
-use super::taps::MAX_COORDINATE;
-pub use super::taps::{Tap, axis_taps};
+use super::taps::{MAX_COORDINATE, Tap, axis_taps};
 use super::{PyramidLevel, RoiAlignParams};
+use crate::cpu_conv::{Output, with_scratch};
+use crate::cpu_tasks::{for_each_item, for_each_task, map_tasks};
 use burn::tensor::TensorData;
-use rayon::prelude::*;
+
+/// Cells that a bin reads, about: the work per value of the result.
+const READS: usize = 9;
+
+/// Channels that are summed in registers.
+const BLOCK: usize = 32;
 
 /// Image and level of an RoI, and the taps of each bin row and bin column.
 struct PooledRoi<'a> {
@@ -27,24 +33,23 @@ pub fn forward(
 ) -> TensorData {
     let [height, width] = params.output;
     let bins = height * width;
-    let count = rois.len() / 6;
-    let mut pooled = vec![0.0f32; count * channels * bins];
-    pooled
-        .par_chunks_mut((channels * bins).max(1))
-        .zip(rois.par_chunks(6))
-        .for_each_init(
-            || vec![0.0f32; channels * bins],
-            |scratch, (out, roi)| {
-                let Some(pooled_roi) = PooledRoi::new(roi, params, images) else {
-                    return;
-                };
-                let image = &pyramid[pooled_roi.image * cells * channels..][..cells * channels];
-                scratch.fill(0.0);
-                pooled_roi.pool(image, channels, scratch);
-                transpose(scratch, bins, channels, out);
-            },
-        );
-    TensorData::new(pooled, [count, channels, height, width])
+    let (rois, _) = rois.as_chunks::<6>();
+    let len = channels * bins;
+    let mut pooled = vec![0.0f32; rois.len() * len];
+    let out = Output::of(&mut pooled);
+    for_each_task(rois.len(), rois.len() * len * READS, |index| {
+        let Some(roi) = PooledRoi::new(&rois[index], params, images) else {
+            return;
+        };
+        let image = &pyramid[roi.image * cells * channels..][..cells * channels];
+        // SAFETY: one task per RoI.
+        let out = unsafe { out.slice(index * len, len) };
+        with_scratch(len, |by_bin| {
+            roi.pool(image, channels, by_bin);
+            transpose(by_bin, bins, channels, out);
+        });
+    });
+    TensorData::new(pooled, [rois.len(), channels, height, width])
 }
 
 /// `grad [r, c, h, w]`, `rois [r, 6]` -> the gradient of the pyramid, `[images, cells, c]`.
@@ -62,28 +67,30 @@ pub fn backward(
     let cells = params.cells();
     let mut gradient = vec![0.0f32; images * cells * channels];
     if channels > 0 && !rois.is_empty() {
-        let pooled_rois: Vec<Option<PooledRoi>> = rois
-            .par_chunks(6)
-            .map(|roi| PooledRoi::new(roi, params, images))
-            .collect();
+        let (rois, _) = rois.as_chunks::<6>();
+        let len = channels * bins;
+        let operations = grad.len() * READS;
+        let pooled_rois: Vec<Option<PooledRoi>> = map_tasks(rois.len(), operations, |roi| {
+            PooledRoi::new(&rois[roi], params, images)
+        });
         let mut by_bin = vec![0.0f32; grad.len()];
-        by_bin
-            .par_chunks_mut(channels * bins)
-            .zip(grad.par_chunks(channels * bins))
-            .for_each(|(out, grad)| transpose(grad, channels, bins, out));
-        bands(&mut gradient, params, images, channels)
-            .into_par_iter()
-            .for_each(|band| {
-                for (pooled_roi, grad) in pooled_rois.iter().zip(by_bin.chunks(channels * bins)) {
-                    let Some(pooled_roi) = pooled_roi else {
-                        continue;
-                    };
-                    if pooled_roi.image == band.image && std::ptr::eq(pooled_roi.level, band.level)
-                    {
-                        pooled_roi.spread(grad, channels, band.first_row, band.cells);
-                    }
+        let out = Output::of(&mut by_bin);
+        for_each_task(rois.len(), operations, |roi| {
+            // SAFETY: one task per RoI.
+            let out = unsafe { out.slice(roi * len, len) };
+            transpose(&grad[roi * len..][..len], channels, bins, out);
+        });
+        let bands = bands(&mut gradient, params, images, channels);
+        for_each_item(bands, operations, |band| {
+            for (pooled_roi, grad) in pooled_rois.iter().zip(by_bin.chunks(len)) {
+                let Some(pooled_roi) = pooled_roi else {
+                    continue;
+                };
+                if pooled_roi.image == band.image && std::ptr::eq(pooled_roi.level, band.level) {
+                    pooled_roi.spread(grad, channels, band.first_row, band.cells);
                 }
-            });
+            }
+        });
     }
     TensorData::new(gradient, [images, cells, channels])
 }
@@ -154,25 +161,39 @@ impl<'a> PooledRoi<'a> {
         })
     }
 
-    /// Adds the bins `[bins, c]` of one image `[cells, c]`.
+    /// Writes the bins `[bins, c]` of one image `[cells, c]`.
+    #[inline(always)]
     fn pool(&self, image: &[f32], channels: usize, bins: &mut [f32]) {
         let level = &image[self.level.offset * channels..];
         let width = self.level.width;
         let mut bins = bins.chunks_mut(channels);
+        // The first value of each cell of a bin, and its weight.
+        let mut cells: Vec<Tap> = Vec::new();
         for rows in &self.rows {
             for columns in &self.columns {
                 let Some(bin) = bins.next() else { return };
-                for &(y, row_weight) in rows {
-                    for &(x, column_weight) in columns {
-                        let cell = &level[(y * width + x) * channels..][..channels];
-                        add_scaled(bin, cell, row_weight * column_weight);
-                    }
+                cells.clear();
+                cells.extend(rows.iter().flat_map(|&(y, row_weight)| {
+                    columns.iter().map(move |&(x, column_weight)| {
+                        ((y * width + x) * channels, row_weight * column_weight)
+                    })
+                }));
+                let (blocks, rest) = bin.as_chunks_mut::<BLOCK>();
+                for (index, block) in blocks.iter_mut().enumerate() {
+                    *block = weighted_sum(&level[index * BLOCK..], &cells);
+                }
+                let done = blocks.len() * BLOCK;
+                rest.fill(0.0);
+                for &(cell, weight) in &cells {
+                    let values = &level[cell + done..][..rest.len()];
+                    add_scaled(rest, values, weight);
                 }
             }
         }
     }
 
     /// Adds the gradient `[bins, c]` of this RoI to the rows of a band.
+    #[inline(always)]
     fn spread(&self, grad: &[f32], channels: usize, first_row: usize, band: &mut [f32]) {
         let width = self.level.width;
         let end = first_row + band.len() / (width * channels);
@@ -197,18 +218,39 @@ fn index_below(value: f32, count: usize) -> Option<usize> {
     (value >= 0.0 && value < count as f32).then_some(value as usize)
 }
 
-#[inline]
+/// The sum of `BLOCK` values from each place on, times its weight, in the order of the places.
+#[inline(always)]
+fn weighted_sum(values: &[f32], places: &[Tap]) -> [f32; BLOCK] {
+    let mut sums = [0.0f32; BLOCK];
+    for &(place, weight) in places {
+        let values: &[f32; BLOCK] = values[place..].first_chunk().expect("a block of a cell");
+        for (sum, value) in sums.iter_mut().zip(values) {
+            *sum += weight * value;
+        }
+    }
+    sums
+}
+
+#[inline(always)]
 fn add_scaled(target: &mut [f32], source: &[f32], weight: f32) {
     for (target, source) in target.iter_mut().zip(source) {
         *target += weight * source;
     }
 }
 
+/// Columns that are transposed together: each cache line of the source is read at once, and those of the target stay
+/// in the cache.
+const COLUMNS: usize = 16;
+
 /// `[rows, columns]` -> `[columns, rows]`.
+#[inline(always)]
 fn transpose(source: &[f32], rows: usize, columns: usize, target: &mut [f32]) {
-    for row in 0..rows {
-        for column in 0..columns {
-            target[column * rows + row] = source[row * columns + column];
+    for first in (0..columns).step_by(COLUMNS) {
+        let end = (first + COLUMNS).min(columns);
+        for row in 0..rows {
+            for column in first..end {
+                target[column * rows + row] = source[row * columns + column];
+            }
         }
     }
 }

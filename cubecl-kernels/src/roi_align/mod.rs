@@ -4,6 +4,7 @@
 //! channels of a sample are contiguous.
 
 mod autodiff;
+#[cfg(feature = "flex")]
 pub mod cpu;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube;

@@ -79,6 +79,30 @@ pub const TRAIN: Table = &[
         let run = trained(at, "seed", &["--seed=7"]);
         assert!(losses(&run) != losses(&at.join("base")));
         assert_eq!(setting(&run, "seed"), "7");
+        // The same value twice is no contradiction; another value is one, for every option.
+        for (option, set, is_error) in [
+            ("--seed=7", "train.seed=7", false),
+            ("--seed=7", "train.seed = 4", true),
+            ("--eval-every=1", "train.eval_every=2", true),
+            ("--precision=f32", "train.precision=\"bf16\"", true),
+            ("--weights=none", "data.dir=other", true),
+            (
+                "--weights=base/last.safetensors",
+                "train.weights=none",
+                true,
+            ),
+        ] {
+            let set = format!("--set={set}");
+            let mut args = crate::train_args();
+            args.extend([option, &set, "--set=train.steps=1", "--out=contradiction"]);
+            let output = cli(at, &args);
+            assert_eq!(output.status.success(), !is_error, "{}", shown(&output));
+            if is_error {
+                let text = shown(&output);
+                let key = set.split(['=', ' ']).nth(1).expect("a key");
+                assert!(text.contains("contradicts") && text.contains(key), "{text}");
+            }
+        }
     }),
     ("--epochs", |at| {
         // Four images with two per step: five epochs are ten steps.
@@ -170,7 +194,7 @@ pub const TRAIN: Table = &[
             "--set=model.norm=frozen_bn",
         ];
         let frozen = trained(at, "frozen", &common);
-        // --set is applied last and would override it.
+        // --set would contradict it.
         let tuned = trained(at, "tuned", &[common[0], common[1], "--finetune-bn"]);
         assert_eq!(setting(&tuned, "norm"), "\"batch_norm\"");
         for (name, learns) in [
