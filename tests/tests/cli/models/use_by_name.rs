@@ -137,10 +137,11 @@ sha256 = "HASH"
 "#;
     let models = Models::new(entry, backbone());
     render_shapes(models.at(), 4, 2);
-    let train = |more: &[&str]| {
+    let train_with = |config: &str, more: &[&str]| {
         let mut args = vec![
             "train",
-            "--config=quickstart",
+            "--config",
+            config,
             "--data=shapes",
             "--backend=cpu",
             "--set=train.steps=1",
@@ -159,6 +160,7 @@ sha256 = "HASH"
         args.extend(more);
         models.run(&args)
     };
+    let train = |more: &[&str]| train_with("quickstart", more);
     let named = "--set=train.weights=tiny_resnet";
     let output = train(&[named, "--out=named"]);
     assert!(output.status.success(), "{}", shown(&output));
@@ -173,7 +175,11 @@ sha256 = "HASH"
         shown(&output)
     );
     assert_eq!(models.server.requests().len(), 1);
-    let output = train(&[named, "--weights=none", "--out=random"]);
+    // --weights replaces the weights that a configuration names.
+    let preset = include_str!("../../../../core/configs/quickstart.toml");
+    let preset = preset.replace("[train]", "[train]\nweights = \"tiny_resnet\"");
+    std::fs::write(models.at().join("named.toml"), preset).expect("a file");
+    let output = train_with("named.toml", &["--weights=none", "--out=random"]);
     assert!(
         output.status.success() && !shown(&output).contains("initial weights"),
         "{}",
