@@ -105,7 +105,7 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
         // The configured precision is that of the device where the weights were trained.
         config.train.precision = Precision::Auto;
     }
-    let options = args.backend.precision_override().into_iter().collect();
+    let options = args.backend.precision_override();
     let mut config = config.with(&args.overrides.after(options)?)?;
     if let Some((start, _)) = start.as_ref().filter(|_| config.model.num_classes == 0) {
         config.model.num_classes = start.classes.len() + 1;

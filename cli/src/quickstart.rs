@@ -2,7 +2,7 @@
 
 use crate::interrupt::{Requests, SAVING};
 use crate::progress::Progress;
-use crate::shared::{BackendArgs, OverrideArgs};
+use crate::shared::{BackendArgs, OverrideArgs, seed_override};
 use crate::terminal::{note, out};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -42,9 +42,9 @@ pub fn run(args: &QuickstartArgs) -> Result<u8> {
     config.data.dir = data.clone();
     // The images were just rendered.
     config.data.check_images = false;
-    let seed = args.seed.map(|seed| format!("train.seed={seed}"));
-    let options = seed.into_iter().chain(args.backend.precision_override());
-    let config = config.with(&args.overrides.after(options.collect())?)?;
+    let precision = args.backend.precision_override();
+    let options = seed_override(args.seed).into_iter().chain(precision);
+    let config = config.with(&args.overrides.after(options)?)?;
     config.check()?;
     let backend = args.backend.select()?;
     note!(

@@ -88,36 +88,43 @@ impl OverrideArgs {
     /// The `key=value` settings of other options, followed by those of `--set`.
     ///
     /// # Errors
+    ///
     /// If `--set` gives one of them another value, because one of the two would be ignored.
-    pub fn after(&self, options: Vec<String>) -> Result<Vec<String>> {
-        self.check(&options)?;
-        Ok([options, self.set.clone()].concat())
+    pub fn after(&self, options: impl IntoIterator<Item = String>) -> Result<Vec<String>> {
+        let mut settings: Vec<String> = options.into_iter().collect();
+        self.check(&settings)?;
+        settings.extend(self.set.iter().cloned());
+        Ok(settings)
     }
 
-    /// The same check for settings that are not changed through `key=value`, such as paths.
+    /// The check of [`Self::after`] alone, for options that do not change the configuration through `key=value`.
     pub fn check(&self, options: &[String]) -> Result<()> {
-        let parts = |text: &str| {
-            let (key, value) = text.split_once('=')?;
-            Some((
-                key.trim().to_owned(),
-                value.trim().trim_matches(['"', '\'']).to_owned(),
-            ))
-        };
-        for (option, set) in options
-            .iter()
-            .flat_map(|o| self.set.iter().map(move |s| (o, s)))
-        {
-            let (Some((key, value)), Some((set_key, set_value))) = (parts(option), parts(set))
-            else {
-                continue;
-            };
-            ensure!(
-                key != set_key || value == set_value,
-                "--set {set} contradicts {option}, which another option sets; remove one of them"
-            );
+        for option in options {
+            for set in &self.set {
+                ensure!(
+                    !contradict(option, set),
+                    "--set {set} contradicts {option}, which another option sets; remove one of them"
+                );
+            }
         }
         Ok(())
     }
+}
+
+/// Whether two `key=value` settings give a key different values.
+fn contradict(a: &str, b: &str) -> bool {
+    match (a.split_once('='), b.split_once('=')) {
+        (Some((key_a, a)), Some((key_b, b))) => {
+            let value = |text: &str| text.trim().trim_matches(['"', '\'']).to_owned();
+            key_a.trim() == key_b.trim() && value(a) != value(b)
+        }
+        _ => false,
+    }
+}
+
+/// `--seed` as an override of the configuration.
+pub fn seed_override(seed: Option<u64>) -> Option<String> {
+    Some(format!("train.seed={}", seed?))
 }
 
 /// Arguments that `eval` and `predict` share.

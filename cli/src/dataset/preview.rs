@@ -1,6 +1,6 @@
 //! `mrcnn-cli dataset preview`.
 
-use crate::shared::{OverrideArgs, free_folder, load_config};
+use crate::shared::{OverrideArgs, free_folder, load_config, seed_override};
 use crate::terminal::out;
 use anyhow::{Context, Result};
 use clap::Args;
@@ -37,8 +37,7 @@ Examples:
 
 pub fn run(args: &PreviewArgs) -> Result<()> {
     let config = load_config(args.config.as_deref())?;
-    let seed = args.seed.map(|seed| format!("train.seed={seed}"));
-    let config = config.with(&args.overrides.after(seed.into_iter().collect())?)?;
+    let config = config.with(&args.overrides.after(seed_override(args.seed))?)?;
     config.check()?;
     // `dataset check` reports problems.
     let (dataset, _) = Dataset::open(&args.dir, &config.data.train, OnProblem::Skip)?;

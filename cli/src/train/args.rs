@@ -2,7 +2,7 @@
 
 use super::recipe::RecipeArgs;
 use crate::ranks::RankArgs;
-use crate::shared::{Area, BackendArgs, OverrideArgs, check_dataset, load_config};
+use crate::shared::{Area, BackendArgs, OverrideArgs, check_dataset, load_config, seed_override};
 use crate::weights::FetchArgs;
 use anyhow::{Result, anyhow, ensure};
 use clap::Args;
@@ -64,29 +64,29 @@ Examples:
   mrcnn-cli train --resume runs/train";
 
 impl TrainArgs {
-    /// Everything that changes a setting, except paths.
+    /// Everything that changes a setting, except the paths, which are only checked.
     ///
     /// # Errors
+    ///
     /// If `--set` contradicts another option.
     pub fn overrides(&self) -> Result<Vec<String>> {
+        self.overrides.check(&self.paths())?;
         let mut options = self.recipe.overrides();
-        options.extend(self.seed.map(|seed| format!("train.seed={seed}")));
+        options.extend(seed_override(self.seed));
         options.extend(self.backend.precision_override());
         self.overrides.after(options)
     }
 
-    /// Checks that `--set` does not contradict the options that are paths.
-    fn check_paths(&self) -> Result<()> {
-        let path =
-            |key: &str, path: &Option<PathBuf>| Some(format!("{key}={}", path.as_ref()?.display()));
-        let weights = self.weights.as_ref().map(PathBuf::from);
+    /// The options that are paths, as `key=value`.
+    fn paths(&self) -> Vec<String> {
         let options = [
-            path("data.dir", &self.data),
-            path("data.images", &self.images),
-            path("train.weights", &weights),
+            ("data.dir", self.data.as_deref()),
+            ("data.images", self.images.as_deref()),
+            ("train.weights", self.weights.as_deref().map(Path::new)),
         ];
-        let options: Vec<String> = options.into_iter().flatten().collect();
-        self.overrides.check(&options)
+        let setting =
+            |(key, path): (&str, Option<&Path>)| Some(format!("{key}={}", path?.display()));
+        options.into_iter().filter_map(setting).collect()
     }
 
     /// Whether the schedule is chosen by the number of images.
@@ -107,7 +107,6 @@ impl TrainArgs {
 
     /// The initial weights: those of `--weights`, otherwise `train.weights` of `--set` or of `base`.
     pub fn initial_weights(&self, base: &Config) -> Result<Option<PathBuf>> {
-        self.check_paths()?;
         let mut train = base.with(&self.overrides()?)?.train;
         if let Some(named) = &self.weights {
             train.weights = named.clone();

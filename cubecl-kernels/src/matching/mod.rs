@@ -1,6 +1,5 @@
 //! Matching boxes to ground truth by IoU (Faster R-CNN, section 3.1.2), on the device.
 
-mod cpu;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube;
 #[cfg(feature = "flex")]
@@ -8,15 +7,22 @@ mod flex;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod kernel;
 
-pub use cpu::iou;
 #[cfg(feature = "flex")]
 pub use flex::match_by;
 
 use crate::dtype::to_f32;
+use crate::nms::overlap;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::{Int, IntDType, Tensor};
+
+/// IoU of boxes `[x1, y1, x2, y2]`; NaN if both have no area, as in torchvision's `box_iou`.
+#[inline]
+pub fn iou(a: &[f32; 4], b: &[f32; 4]) -> f32 {
+    let area = |b: &[f32; 4]| (b[2] - b[0]) * (b[3] - b[1]);
+    overlap(a, area(a), b, area(b))
+}
 
 /// Result of [`match_boxes`] for background.
 pub const BACKGROUND: i32 = -1;
