@@ -7,7 +7,7 @@ use super::init::{Fill, Init};
 use burn::module::{Module, Param};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{FloatDType, Tensor, activation::relu, module};
-use mrcnn_kernels::{ConvParams, conv2d};
+use mrcnn_kernels::{ConvParams, conv2d, linear};
 
 /// Settings of a [`Conv2d`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -165,9 +165,7 @@ impl Linear {
 
     /// `[n, in]` -> `[n, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let weight = like(self.weight.val(), &x).transpose();
-        let bias = like(self.bias.val(), &x);
-        x.matmul(weight) + bias.unsqueeze()
+        linear(x, self.weight.val(), self.bias.val())
     }
 }
 
