@@ -12,8 +12,8 @@ pub const TRAIN: Table = &[
             "--set=image.max_size=128",
         ];
         let run = trained(at, "config", &small);
-        assert_eq!(setting(&run, "warmup_steps"), "100");
-        assert_eq!(setting(&at.join("base"), "warmup_steps"), "50");
+        assert_eq!(setting(&run, "weight_decay"), "0.01");
+        assert_eq!(setting(&at.join("base"), "weight_decay"), "0.05");
     }),
     ("--data", |at| {
         let other = at.join("elsewhere");
