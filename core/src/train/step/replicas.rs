@@ -44,21 +44,9 @@ impl Replicas {
         device: &Device,
         scale: f64,
     ) -> Result<(LossValues, ParamGradients), ExecutionError> {
-        let sums = match self.0.is_empty() {
-            true => one_replica(model, batch, stream, device, scale)?,
-            false => self.side_by_side(model, batch, stream, device, scale)?,
-        };
-        sums.read()
-    }
-
-    fn side_by_side(
-        &self,
-        model: &MaskRcnn,
-        batch: Batch,
-        stream: Stream,
-        device: &Device,
-        scale: f64,
-    ) -> Result<Sums, ExecutionError> {
+        if self.0.is_empty() {
+            return one_replica(model, batch, stream, device, scale)?.read();
+        }
         let images = batch.image_ids.len();
         let parts = batch.split(self.0.len());
         let parts = thread::scope(|scope| {
@@ -81,7 +69,8 @@ impl Replicas {
             parts.collect::<Result<Vec<Sums>, ExecutionError>>()
         })?;
         let plain = device.clone().inner();
-        Ok(Sums::of(parts).unwrap_or_else(|| Sums::zeros(model, &plain)))
+        let sums = Sums::of(parts).unwrap_or_else(|| Sums::zeros(model, &plain));
+        sums.read()
     }
 }
 

@@ -108,8 +108,8 @@ pub const TRAIN: Table = &[
         // Four images with two per step: five epochs are ten steps.
         let run = trained(at, "epochs", &["--epochs=5"]);
         assert_eq!(losses(&run).len(), 10);
-        // 50 for 3 steps, scaled to ten steps.
-        assert_eq!(setting(&run, "warmup_steps"), "167");
+        // 100 for 3 steps, scaled to ten steps.
+        assert_eq!(setting(&run, "warmup_steps"), "333");
     }),
     ("--recipe", |at| {
         let weights = "--weights=base/last.safetensors";
