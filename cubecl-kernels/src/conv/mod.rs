@@ -64,24 +64,28 @@ pub fn conv2d(
         Some(scale) => weight * scale.reshape([-1, 1, 1, 1]),
         None => weight,
     };
-    let bias = bias.map(|bias| to_dtype_of(bias, &x));
+    let (weight, bias) = (
+        to_dtype_of(weight, &x),
+        bias.map(|bias| to_dtype_of(bias, &x)),
+    );
     let side = weight.dims()[2];
-    if (side, groups) == (1, 1)
-        && let Some(output) = product(&x, &weight, stride)
-    {
-        return match bias {
-            Some(bias) => epilogue(output, bias, residual, relu),
-            None => finish(output, residual, relu),
-        };
-    }
-    let weight = to_dtype_of(weight, &x);
     if side == 3 && groups == 1 {
         let early = relu && residual.is_none();
         let output = conv3x3(x, weight, bias, stride, early);
         return finish(output, residual, relu && !early);
     }
-    let options = ConvOptions::new([stride; 2], [side / 2; 2], [1, 1], groups);
-    finish(module::conv2d(x, weight, bias, options), residual, relu)
+    let by_product = match (side, groups) {
+        (1, 1) => product(&x, &weight, stride),
+        _ => None,
+    };
+    match (by_product, bias) {
+        (Some(output), Some(bias)) => epilogue(output, bias, residual, relu),
+        (Some(output), None) => finish(output, residual, relu),
+        (None, bias) => {
+            let options = ConvOptions::new([stride; 2], [side / 2; 2], [1, 1], groups);
+            finish(module::conv2d(x, weight, bias, options), residual, relu)
+        }
+    }
 }
 
 /// Number of groups of a convolution.

@@ -169,7 +169,7 @@ fn by_products(layer: ConvLayer, pass: Pass, [x, weight, grad]: [Tensor<4>; 3]) 
     let weight = weight.reshape([o, c]);
     match pass {
         Pass::WeightGradient => {
-            Box::new(move || Box::new(grad.clone().transpose().matmul(x.clone())))
+            Box::new(move || Box::new(x.clone().transpose().matmul(grad.clone())))
         }
         _ => Box::new(move || Box::new(grad.clone().matmul(weight.clone()))),
     }
