@@ -75,7 +75,7 @@ def main():
     args = parser.parse_args()
     out = (args.out or args.rig / "reports/count").resolve()
     out.mkdir(parents=True, exist_ok=True)
-    (out / "cubecl.toml").write_text(CUBECL.format(out=out, level="minimal", exhaustive="false", memory="enforced"))
+    (out / "cubecl.toml").write_text(CUBECL.format(out=out, level="minimal", exhaustive="false"))
     command = [args.target.resolve() / "release/mrcnn-cli", "benchmark", args.mode, "--backend", "cuda", "--precision", args.precision, "--batch-size", args.batch_size, "--warmup", 1, "--steps", 2, *args.options]
     case = Case("count", args.sm, args.precision, command, mode="dry")
     # The size of each tensor is known only if each has its own allocation. Counting needs no assembly.
