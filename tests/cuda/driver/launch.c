@@ -8,6 +8,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+enum { PROBE = 25000 }; // microseconds
+
 // CubeCL's probes of the device's speed: their results are never read.
 static int is_probe(const struct function *f) {
     return strstr(f->name, "throughput") || strstr(f->name, "prime_buffer") || strstr(f->name, "launch_overhead");
@@ -54,8 +56,9 @@ CUresult cuLaunchKernel(struct function *f, unsigned gx, unsigned gy, unsigned g
     if (result) return result;
     struct launch launch = {f, {gx, gy, gz}, {bx, by, bz}, shared, params};
     if ((result = check(f, launch.grid, launch.block, shared))) return result;
-    // The probes repeat their loop until the host's clock has moved.
-    if (strstr(f->name, "throughput")) usleep(10000);
+    // CubeCL repeats the loop of a probe until a launch takes 20 ms by the host's clock. With less, the time per round
+    // ends as 0, no rate is found, and the probe starts again for each tuned operation.
+    if (strstr(f->name, "throughput")) usleep(PROBE);
     double blocks = (double)gx * gy * gz, threads = blocks * bx * by * bz;
     int records = stream_captures(s);
     char arguments[2000] = "";
@@ -68,7 +71,7 @@ CUresult cuLaunchKernel(struct function *f, unsigned gx, unsigned gy, unsigned g
     f->threads += threads;
     f->blocks += blocks;
     f->bytes += bytes;
-    device_time(strstr(f->name, "throughput") ? 10000 : 3 + 2 * threads / (sm_count() * threads_per_sm()));
+    device_time(strstr(f->name, "throughput") ? PROBE : 3 + 2 * threads / (sm_count() * threads_per_sm()));
     if (records) {
         counts[C_CAPTURED]++;
         stream_record(s, (struct operation){.launch = launch});
