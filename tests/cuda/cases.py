@@ -70,7 +70,10 @@ def cases(args, folder):
     # f32 by the project's own kernels on sm_75; by Burn's convolutions and the epilogue on sm_80.
     yield kernel("layouts", 80, MOCK_SEED="7")
     yield kernel("conv3x3", 75, "whole_numbers", "two_runs", MRCNN_CASES="20")
-    yield kernel("mrcnn_kernels", 80, "epilogue")
+    yield kernel("mrcnn_kernels", 80, "epilogue", "every_candidate")
+    # Sums in f16, and on sm_80 in bf16, would round.
+    yield kernel("conv3x3", 75, "summed_in_f32")
+    yield kernel("conv3x3", 80, "summed_in_f32", "whole_numbers", MRCNN_CASES="20")
     yield Case("old-driver", 80, "f32", [built["layouts"], "--test-threads=1", "convolution"], cuda="old", seconds=900, selects=False)
     yield Case("doctor", 80, "-", [cli, "doctor"], mode="dry", check=no_advice)
     golden = pathlib.Path(os.environ.get("MRCNN_GOLDEN") or HERE.parents[2] / "shared/golden").resolve()

@@ -82,7 +82,7 @@ def coverage(out):
             continue
         key = json.dumps(decision.get("key"))
         is_half = re.search(r'"(dtype|elem_lhs)": (\{"Float": )?"B?F16"', key)
-        if not is_half or not ("Conv" in key or '"definition"' in key):
+        if not is_half or not any(part in key for part in ['"Conv', '"definition"', '"pass"']):
             continue
         names = [r["outcome"]["Ok"]["name"] for r in decision.get("results", []) if "Ok" in r.get("outcome", {})]
         total += 1

@@ -21,7 +21,7 @@ pub use params::ConvParams;
 
 use crate::conv1x1::product;
 use crate::conv3x3;
-use crate::dtype::to_dtype_of;
+use crate::dtype::{to_dtype_of, to_f32};
 use crate::epilogue::epilogue;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, activation, module};
@@ -38,7 +38,7 @@ use burn::tensor::{Tensor, activation, module};
 /// Equals `conv2d` of torch in the dtype of `x`, and is differentiable in all tensors. On the CPU
 /// in f32 it is one pass over the output, and results do not depend on the number of threads. On GPUs it is a matrix
 /// product for 1x1 kernels (where Burn's convolution is slow or wrong), [`fn@conv3x3`] for 3x3 kernels without groups,
-/// and otherwise Burn's own convolution; bias, residual and ReLU after a matrix product are one pass over the output.
+/// and otherwise Burn's own convolution, in f32; bias, residual and ReLU after a matrix product are one pass over the output.
 ///
 /// # Panics
 ///
@@ -83,7 +83,11 @@ pub fn conv2d(
         (Some(output), None) => finish(output, residual, relu),
         (None, bias) => {
             let options = ConvOptions::new([stride; 2], [side / 2; 2], [1, 1], groups);
-            finish(module::conv2d(x, weight, bias, options), residual, relu)
+            // Burn's direct kernel sums in the dtype of its input.
+            let output =
+                module::conv2d(to_f32(x.clone()), to_f32(weight), bias.map(to_f32), options);
+            let output = to_dtype_of(output, &x);
+            finish(output, residual, relu)
         }
     }
 }

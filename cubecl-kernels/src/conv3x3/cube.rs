@@ -1,8 +1,9 @@
-//! Launches of the kernels, and the choice between them and Burn's.
+//! Launches of the kernels, and the choice between them and those with matrix units.
 
 use super::layer::{Layer, forward_axis, gather_axis};
 use super::packing::packed;
 use super::tiling::{GradientSizesLaunch, GradientTiling, Tiling};
+use super::tuned::{Pass, tuned};
 use super::weight_gradient::{accumulate, reduce};
 use super::{Conv3x3Ops, options};
 use crate::epilogue::cube::add;
@@ -26,28 +27,22 @@ impl Conv3x3Ops for CubeBackend {
         stride: usize,
         relu: bool,
     ) -> FloatTensor<Self> {
-        if !is_chosen(&x, &weight) {
+        match choice(&x, &weight) {
+            Choice::Own => forward(x, weight, Some(bias), stride, relu),
             // CubeK stages a bias as a whole tile of sums in shared memory, which leaves too little shared memory
             // for the candidates with tensor cores (cubek 0.3.1). So the bias is added afterwards.
-            let output = Self::conv2d(x, weight, None, options(stride));
-            return add(output, bias, None, relu);
+            Choice::Tuned => {
+                let [n, _, h, w] = x.meta.shape().dims();
+                let [o, ..] = weight.meta.shape().dims::<4>();
+                let result = [n, o, h.div_ceil(stride), w.div_ceil(stride)];
+                let output = tuned(Pass::Forward, [x, weight], stride, result);
+                add(output, bias, None, relu)
+            }
+            Choice::Burn => {
+                let output = Self::conv2d(x, weight, None, options(stride));
+                add(output, bias, None, relu)
+            }
         }
-        let [n, c, h, w] = x.meta.shape().dims();
-        let [o, ..] = weight.meta.shape().dims::<4>();
-        let [rows, cols] = [h, w].map(|size| forward_axis(size, stride));
-        let shape = [n, rows.output as usize, cols.output as usize, o];
-        let output = empty(&x, shape, x.dtype);
-        let tiling = Tiling::new(&x.client, o);
-        let layer = Layer {
-            input: channels_last(x),
-            weight: packed(weight, false, &tiling),
-            bias: dense(bias),
-            channels: [c, o],
-            relu,
-            tiling,
-        };
-        layer.launch(&output, rows, cols);
-        permute_nhwc_to_nchw(output)
     }
 
     fn conv3x3_input_gradient(
@@ -56,34 +51,12 @@ impl Conv3x3Ops for CubeBackend {
         grad: FloatTensor<Self>,
         stride: usize,
     ) -> FloatTensor<Self> {
-        if !is_chosen(&x, &weight) {
-            return Self::conv2d_x_backward(x, weight, grad, options(stride));
+        let shape = x.meta.shape().dims();
+        match choice(&x, &weight) {
+            Choice::Own => input_gradient(shape, weight, grad, stride),
+            Choice::Tuned => tuned(Pass::InputGradient, [grad, weight], stride, shape),
+            Choice::Burn => Self::conv2d_x_backward(x, weight, grad, options(stride)),
         }
-        let [n, c, h, w] = x.meta.shape().dims();
-        let [_, o, grad_rows, grad_cols] = grad.meta.shape().dims();
-        let gradient = empty(&grad, [n, h, w, c], grad.dtype);
-        let tiling = Tiling::new(&grad.client, c);
-        let layer = Layer {
-            weight: packed(permute(weight, &[1, 0, 2, 3]), stride == 1, &tiling),
-            bias: zeros(&grad, [c], grad.dtype),
-            input: channels_last(grad),
-            channels: [o, c],
-            relu: false,
-            tiling,
-        };
-        if stride == 1 {
-            layer.launch(&gradient, forward_axis(h, 1), forward_axis(w, 1));
-        } else {
-            // Inputs of the same parity are reached by the same taps.
-            for (row, col) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-                let (rows, cols) = (
-                    gather_axis(h, grad_rows, row),
-                    gather_axis(w, grad_cols, col),
-                );
-                layer.launch(&gradient, rows, cols);
-            }
-        }
-        permute_nhwc_to_nchw(gradient)
     }
 
     fn conv3x3_weight_gradient(
@@ -92,25 +65,98 @@ impl Conv3x3Ops for CubeBackend {
         grad: FloatTensor<Self>,
         stride: usize,
     ) -> FloatTensor<Self> {
-        if !is_chosen(&x, &weight) {
-            return Self::conv2d_weight_backward(x, weight, grad, options(stride));
+        let shape = weight.meta.shape().dims();
+        match choice(&x, &weight) {
+            Choice::Own => weight_gradient(x, grad, stride),
+            Choice::Tuned => tuned(Pass::WeightGradient, [x, grad], stride, shape),
+            Choice::Burn => Self::conv2d_weight_backward(x, weight, grad, options(stride)),
         }
-        weight_gradient(x, grad, stride)
     }
 }
 
-/// Whether to use these kernels instead of Burn's.
-fn is_chosen(x: &CubeTensor, weight: &CubeTensor) -> bool {
+/// The kernels of a convolution.
+enum Choice {
+    /// This module's.
+    Own,
+    /// The fastest of this module's and CubeK's with matrix units.
+    Tuned,
+    /// Burn's selection, for sizes that this module does not index.
+    Burn,
+}
+
+fn choice(x: &CubeTensor, weight: &CubeTensor) -> Choice {
     let [n, c, h, w] = x.meta.shape().dims();
     let [o, ..] = weight.meta.shape().dims::<4>();
     let indexed = [n * c * h * w, n * o * h * w, 9 * (c + 64) * (o + 64)];
-    matches!(x.dtype, DType::F32 | DType::F16)
-        && indexed.iter().all(|&len| 0 < len && len < 1 << 31)
-        && !has_matrix_units(&x.client, x.dtype)
+    let is_supported = matches!(x.dtype, DType::F32 | DType::F16 | DType::BF16);
+    match is_supported && indexed.iter().all(|&len| 0 < len && len < 1 << 31) {
+        false => Choice::Burn,
+        true if has_matrix_units(&x.client, x.dtype) => Choice::Tuned,
+        true => Choice::Own,
+    }
+}
+
+/// `x [n, c, h, w]`, `weight [o, c, 3, 3]`, `bias [o]` -> `[n, o, h', w']`, by this module's kernels.
+pub(super) fn forward(
+    x: CubeTensor,
+    weight: CubeTensor,
+    bias: Option<CubeTensor>,
+    stride: usize,
+    relu: bool,
+) -> CubeTensor {
+    let [n, c, h, w] = x.meta.shape().dims();
+    let [o, ..] = weight.meta.shape().dims::<4>();
+    let [rows, cols] = [h, w].map(|size| forward_axis(size, stride));
+    let shape = [n, rows.output as usize, cols.output as usize, o];
+    let output = empty(&x, shape, x.dtype);
+    let tiling = Tiling::new(&x.client, o);
+    let layer = Layer {
+        bias: bias.map_or_else(|| zeros(&x, [o], x.dtype), dense),
+        input: channels_last(x),
+        weight: packed(weight, false, &tiling),
+        channels: [c, o],
+        relu,
+        tiling,
+    };
+    layer.launch(&output, rows, cols);
+    permute_nhwc_to_nchw(output)
+}
+
+/// The gradient of an input `[n, c, h, w]`, by this module's kernels.
+pub(super) fn input_gradient(
+    [n, c, h, w]: [usize; 4],
+    weight: CubeTensor,
+    grad: CubeTensor,
+    stride: usize,
+) -> CubeTensor {
+    let [_, o, grad_rows, grad_cols] = grad.meta.shape().dims();
+    let gradient = empty(&grad, [n, h, w, c], grad.dtype);
+    let tiling = Tiling::new(&grad.client, c);
+    let layer = Layer {
+        weight: packed(permute(weight, &[1, 0, 2, 3]), stride == 1, &tiling),
+        bias: zeros(&grad, [c], grad.dtype),
+        input: channels_last(grad),
+        channels: [o, c],
+        relu: false,
+        tiling,
+    };
+    if stride == 1 {
+        layer.launch(&gradient, forward_axis(h, 1), forward_axis(w, 1));
+    } else {
+        // Inputs of the same parity are reached by the same taps.
+        for (row, col) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let (rows, cols) = (
+                gather_axis(h, grad_rows, row),
+                gather_axis(w, grad_cols, col),
+            );
+            layer.launch(&gradient, rows, cols);
+        }
+    }
+    permute_nhwc_to_nchw(gradient)
 }
 
 /// Whether Burn can convolve `dtype` on the device's matrix units; f32 is rounded to TF32 for them.
-fn has_matrix_units(client: &Client, dtype: DType) -> bool {
+pub(super) fn has_matrix_units(client: &Client, dtype: DType) -> bool {
     let element = match dtype {
         DType::F32 => ElemType::Float(FloatKind::TF32),
         other => dtype_to_storage_type(other),
@@ -120,7 +166,8 @@ fn has_matrix_units(client: &Client, dtype: DType) -> bool {
     instructions.any(|instruction| instruction.a_type == element)
 }
 
-fn weight_gradient(x: CubeTensor, grad: CubeTensor, stride: usize) -> CubeTensor {
+/// The gradient of weights `[o, c, 3, 3]`, by this module's kernels.
+pub(super) fn weight_gradient(x: CubeTensor, grad: CubeTensor, stride: usize) -> CubeTensor {
     let [n, c, h, w] = x.meta.shape().dims();
     let [_, o, rows, cols] = grad.meta.shape().dims();
     let (client, dtype) = (grad.client.clone(), grad.dtype);

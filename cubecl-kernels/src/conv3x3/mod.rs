@@ -1,9 +1,9 @@
-//! 3x3 convolution with padding 1, for devices whose matrix units Burn cannot use.
+//! 3x3 convolution with padding 1.
 //!
-//! On such devices (all of WebGPU, f32 on older GPUs) Burn has only its direct kernel, which reads every operand from
-//! global memory. Here the convolution is an implicit GEMM of pixels by channels on channels-last data, with tiles in
+//! On devices whose matrix units Burn cannot use (all of WebGPU, f32 on older GPUs) it has only its direct kernel,
+//! which reads every operand from global memory. Here the convolution is an implicit GEMM of pixels by channels on channels-last data, with tiles in
 //! shared memory and a block of outputs in the registers of each unit. Sums are f32 for every dtype, in a fixed order,
-//! so two runs are bit-equal.
+//! so two runs are bit-equal. Where there are matrix units, CubeK's implicit GEMMs are candidates beside it.
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod access;
@@ -21,7 +21,11 @@ mod packing;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod places;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod spread;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod tiling;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod tuned;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod weight_gradient;
 

@@ -320,13 +320,7 @@ impl<'a> Strips<'a> {
             gap.fill(0.0);
             match view.step {
                 1 => copy_row(&from[first_col..][..columns], line),
-                2 => every_second(from.get(first_col..).unwrap_or_default(), line),
-                step => {
-                    let from = from.iter().skip(first_col).step_by(step);
-                    for (to, from) in line.iter_mut().zip(from) {
-                        *to = *from;
-                    }
-                }
+                step => every(step, from.get(first_col..).unwrap_or_default(), line),
             }
         }
     }
@@ -355,7 +349,14 @@ pub fn copy_row(from: &[f32], to: &mut [f32]) {
     }
 }
 
-fn every_second(from: &[f32], to: &mut [f32]) {
+/// Copies the first of every `step` values.
+pub fn every(step: usize, from: &[f32], to: &mut [f32]) {
+    if step != 2 {
+        for (to, from) in to.iter_mut().zip(from.iter().step_by(step)) {
+            *to = *from;
+        }
+        return;
+    }
     for (to, from) in to.iter_mut().zip(from.chunks_exact(2)) {
         *to = from[0];
     }

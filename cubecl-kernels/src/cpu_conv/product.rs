@@ -49,6 +49,7 @@ pub fn forward(
         size: shape.output_size(),
         step: 1,
         phase: [0, 0],
+        alone: false,
     };
     PackedWeights::forward(weights, shape, &view, |packed| {
         run(isa, &view, input, packed, epilogue, place, output);
@@ -69,12 +70,16 @@ pub fn input_gradient(
     assert_eq!(weights.values.len(), shape.weight_len());
     assert_eq!(gradient.len(), shape.input_len());
     let step = shape.stride;
-    for phase in (0..step * step).map(|phase| [phase / step, phase % step]) {
+    // A 1x1 kernel reads the first phase only: the others are zero.
+    let alone = shape.kernel == 1;
+    let phases = if alone { 1 } else { step * step };
+    for phase in (0..phases).map(|phase| [phase / step, phase % step]) {
         let view = View::backward(shape, phase);
         let place = Place {
             size: shape.size,
             step,
             phase,
+            alone,
         };
         PackedWeights::backward(weights, shape, &view, |packed| {
             run(
@@ -96,6 +101,8 @@ struct Place {
     size: [usize; 2],
     step: usize,
     phase: [usize; 2],
+    /// Whether the other phases are zero and are written in the same call.
+    alone: bool,
 }
 
 /// One call: the data shared by all its blocks.
@@ -251,6 +258,7 @@ impl Job<'_> {
             size: [h, w],
             step,
             phase,
+            alone,
         } = self.place;
         let (pitch, image_rows) = (self.view.pitch(), self.view.grid[0] + self.view.gap[0]);
         let columns = w.saturating_sub(phase[1]).div_ceil(step);
@@ -271,6 +279,11 @@ impl Job<'_> {
                     let line = unsafe { self.output.slice(at, w) };
                     let residual = self.epilogue.residual.map(|residual| &residual[at..][..w]);
                     store_row(sums, residual, self.epilogue.relu, line);
+                } else if alone {
+                    // SAFETY: as above, and the rows up to the next one of the grid are written with it.
+                    let lines = unsafe { self.output.slice(at, step.min(h - y) * w) };
+                    lines.fill(0.0);
+                    store_every(step, sums, &mut lines[..w]);
                 } else {
                     // SAFETY: as above; the phases are computed one after the other.
                     let line = unsafe { self.output.slice(at + phase[1], w - phase[1]) };

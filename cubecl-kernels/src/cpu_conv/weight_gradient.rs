@@ -4,11 +4,12 @@
 //! convolutions are computed without a copy. Every weight is summed in one task over blocks of
 //! pixels of a fixed size, so that it does not depend on the number of threads.
 
-use super::geometry::{ConvShape, Strips, View};
+use super::geometry::{ConvShape, Strips, View, every};
 use super::isa::Isa;
 use super::kernels::{Dots, GROUP, WIDTH};
 use super::output::Output;
 use super::scratch::with_scratch;
+use super::simd::prefetch;
 use crate::cpu_tasks::for_each_task;
 use std::ops::Range;
 
@@ -37,6 +38,15 @@ pub fn weight_gradient(
         unsafe { gradient.slice(0, gradient.len()) }.fill(0.0);
         return;
     }
+    if shape.kernel == 1 && shape.stride > 1 {
+        let sampled = sampled(shape, input);
+        let shape = ConvShape {
+            size: shape.output_size(),
+            stride: 1,
+            ..*shape
+        };
+        return weight_gradient(isa, &shape, &sampled, grad, gradient);
+    }
     let view = View::forward(shape);
     let beside = View::beside(&view);
     let rows = even_part(view.rows(), (PIXELS / view.pitch().max(1)).max(1));
@@ -63,6 +73,22 @@ pub fn weight_gradient(
             range(task % parts, inputs, shape.inputs),
         );
     });
+}
+
+/// The pixels that a 1x1 kernel reads, `[images, inputs, h', w']`: gathered once, instead of by every task.
+fn sampled(shape: &ConvShape, input: &[f32]) -> Vec<f32> {
+    let ([h, w], [rows, columns]) = (shape.size, shape.output_size());
+    let mut sampled = vec![0.0; shape.images * shape.inputs * rows * columns];
+    let lines = Output::of(&mut sampled);
+    for_each_task(shape.images * shape.inputs, lines.len(), |plane| {
+        for row in 0..rows {
+            let from = &input[(plane * h + row * shape.stride) * w..][..w];
+            // SAFETY: one task per plane.
+            let to = unsafe { lines.slice((plane * rows + row) * columns, columns) };
+            every(shape.stride, from, to);
+        }
+    });
+    sampled
 }
 
 /// Output and input channels of a task: enough tasks for the threads. No sum depends on it.
@@ -98,6 +124,25 @@ struct Job<'a> {
     input_strips: Strips<'a>,
     grad_strips: Strips<'a>,
     gradient: Output,
+}
+
+/// Pixels that are multiplied in one call.
+#[derive(Clone, Copy)]
+struct Block {
+    /// Output and input channels.
+    channels: [usize; 2],
+    /// Vectors of pixels per channel.
+    vectors: usize,
+    /// Whether the sums start with this block.
+    is_first: bool,
+}
+
+impl Block {
+    /// Passes of the kernel without taps.
+    fn passes(&self) -> usize {
+        let [outputs, inputs] = self.channels;
+        outputs.div_ceil(GROUP) * inputs.div_ceil(WIDTH)
+    }
 }
 
 impl Job<'_> {
@@ -148,15 +193,19 @@ impl Job<'_> {
             input_strips.fill(self.input, shape.inputs, inputs.start, rows.clone(), input);
             grad_strips.fill(self.grad, shape.outputs, outputs.start, rows, grad);
             let first = grad_strips.lead();
+            let block = Block {
+                channels: [outputs.len(), inputs.len()],
+                vectors,
+                is_first: start == 0,
+            };
             self.multiply(
+                block,
                 |output| grad[output * grad_stride + first..].as_ptr(),
                 |channel, tap| {
                     let offset = input_strips.offsets[tap] as usize;
                     input[channel * input_stride + offset..].as_ptr()
                 },
-                [outputs.len(), inputs.len()],
-                vectors,
-                start == 0,
+                || (),
                 sums,
             );
         }
@@ -174,62 +223,78 @@ impl Job<'_> {
     ) {
         let shape = self.shape;
         let plane = shape.size[0] * shape.size[1];
-        let counts = [outputs.len(), inputs.len()];
         let part = even_part(plane, PIXELS).next_multiple_of(self.isa.lanes);
-        for image in 0..shape.images {
-            let from = |values, all: usize, first: usize| -> &[f32] {
-                let values: &[f32] = values;
-                &values[(image * all + first) * plane..]
+        let starts = |image| (0..plane).step_by(part).map(move |start| (image, start));
+        let mut places = (0..shape.images).flat_map(starts).peekable();
+        // The pixels of a channel in the block at a place.
+        let input_row = |(image, start): (usize, usize), channel: usize| {
+            let at = (image * shape.inputs + inputs.start + channel) * plane + start;
+            &self.input[at..][..part.min(plane - start)]
+        };
+        let grad_row = |(image, start): (usize, usize), output: usize| {
+            let at = (image * shape.outputs + outputs.start + output) * plane + start;
+            &self.grad[at..][..part.min(plane - start)]
+        };
+        while let Some(place) = places.next() {
+            let pixels = part.min(plane - place.1);
+            let block = Block {
+                channels: [outputs.len(), inputs.len()],
+                vectors: pixels.div_ceil(self.isa.lanes),
+                is_first: place == (0, 0),
             };
-            let from_input = from(self.input, shape.inputs, inputs.start);
-            let from_grad = from(self.grad, shape.outputs, outputs.start);
-            for start in (0..plane).step_by(part) {
-                let first = image == 0 && start == 0;
-                let pixels = part.min(plane - start);
-                let vectors = pixels.div_ceil(self.isa.lanes);
-                if pixels.is_multiple_of(self.isa.lanes) {
-                    self.multiply(
-                        |output| from_grad[output * plane + start..].as_ptr(),
-                        |channel, _| from_input[channel * plane + start..].as_ptr(),
-                        counts,
-                        vectors,
-                        first,
-                        sums,
-                    );
-                } else {
-                    let padded = |from: &[f32], count: usize, to: &mut [f32]| {
-                        for (row, to) in to.chunks_exact_mut(PIXELS).take(count).enumerate() {
-                            let (to, rest) = to.split_at_mut(pixels);
-                            to.copy_from_slice(&from[row * plane + start..][..pixels]);
-                            rest.fill(0.0);
-                        }
-                    };
-                    padded(from_input, inputs.len(), input);
-                    padded(from_grad, outputs.len(), grad);
-                    self.multiply(
-                        |output| grad[output * PIXELS..].as_ptr(),
-                        |channel, _| input[channel * PIXELS..].as_ptr(),
-                        counts,
-                        vectors,
-                        first,
-                        sums,
-                    );
+            // Rows lie in pages of their own, where the CPU does not look ahead.
+            let next = places.peek();
+            let next_input =
+                next.map(|&next| (0..inputs.len()).map(move |row| input_row(next, row)));
+            let next_grad =
+                next.map(|&next| (0..outputs.len()).map(move |row| grad_row(next, row)));
+            let mut next =
+                (next_input.into_iter().flatten()).chain(next_grad.into_iter().flatten());
+            let per_pass = (inputs.len() + outputs.len()).div_ceil(block.passes());
+            let fetch = || next.by_ref().take(per_pass).for_each(prefetch);
+            if pixels.is_multiple_of(self.isa.lanes) {
+                let input_row = |channel, _| input_row(place, channel).as_ptr();
+                self.multiply(
+                    block,
+                    |row| grad_row(place, row).as_ptr(),
+                    input_row,
+                    fetch,
+                    sums,
+                );
+            } else {
+                let pad = |from: &[f32], to: &mut [f32]| {
+                    let (to, rest) = to.split_at_mut(pixels);
+                    to.copy_from_slice(from);
+                    rest.fill(0.0);
+                };
+                for (row, to) in (0..inputs.len()).zip(input.chunks_exact_mut(PIXELS)) {
+                    pad(input_row(place, row), to);
                 }
+                for (row, to) in (0..outputs.len()).zip(grad.chunks_exact_mut(PIXELS)) {
+                    pad(grad_row(place, row), to);
+                }
+                let input_row = |channel: usize, _| input[channel * PIXELS..].as_ptr();
+                self.multiply(
+                    block,
+                    |row| grad[row * PIXELS..].as_ptr(),
+                    input_row,
+                    fetch,
+                    sums,
+                );
             }
         }
     }
 
-    /// Adds the products of `vectors` vectors of every row of both sides.
+    /// Adds the products of the vectors of every row of both sides; calls `fetch` once per pass.
     fn multiply(
         &self,
+        block: Block,
         grad_row: impl Fn(usize) -> *const f32,
         input_row: impl Fn(usize, usize) -> *const f32,
-        [outputs, inputs]: [usize; 2],
-        vectors: usize,
-        start: bool,
+        mut fetch: impl FnMut(),
         sums: &mut [f32],
     ) {
-        let taps = self.shape.taps();
+        let ([outputs, inputs], taps) = (block.channels, self.shape.taps());
         let columns = inputs * taps;
         let mut sums = sums.chunks_exact_mut(self.isa.dot_sums());
         for group in (0..outputs).step_by(GROUP) {
@@ -242,11 +307,12 @@ impl Job<'_> {
                 let args = Dots {
                     rows,
                     columns: std::array::from_fn(column),
-                    vectors,
-                    start,
+                    vectors: block.vectors,
+                    start: block.is_first,
                     sums: sums.next().expect("one for each pass").as_mut_ptr(),
                 };
-                // SAFETY: every row holds `vectors` vectors from its pointer on.
+                fetch();
+                // SAFETY: every row holds as many vectors from its pointer on.
                 unsafe { self.isa.dots(&args) }
             }
         }
