@@ -17,6 +17,8 @@ mod kernel;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod layer;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod own;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod packing;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod places;
