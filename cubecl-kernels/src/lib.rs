@@ -46,6 +46,8 @@ mod paste;
 pub mod roi_align;
 mod sampling;
 mod squares;
+#[cfg(all(test, feature = "flex", any(feature = "wgpu", feature = "cuda")))]
+mod test_gpu;
 mod top_k;
 mod update;
 

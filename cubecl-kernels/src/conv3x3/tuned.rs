@@ -201,12 +201,10 @@ fn implicit_gemm(
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use burn::backend::DispatchDevice;
     use burn::backend::ops::FloatTensorOps;
     use burn::tensor::{FloatDType, TensorData};
     use burn_cubecl::CubeBackend;
     use burn_cubecl::ops::into_data_sync;
-    use mrcnn_backends::{BackendKind, select};
 
     /// Operands of -1, 0 and 1, whose sums are exact in every dtype as long as they are sums in f32.
     fn operand(shape: [usize; 4], seed: usize, like: &CubeTensor, dtype: DType) -> CubeTensor {
@@ -281,17 +279,10 @@ mod tests {
 
     #[test]
     fn every_candidate_sums_in_f32() {
-        let kind = match std::env::var("MRCNN_TEST_BACKEND").as_deref() {
-            Ok("cuda") => BackendKind::Cuda,
-            _ => BackendKind::Wgpu,
+        let Some((selected, device)) = crate::test_gpu::open() else {
+            return;
         };
-        let Ok(selected) = select(kind) else {
-            return eprintln!("SKIPPED: {kind} is missing");
-        };
-        let DispatchDevice::Cube(device) = selected.device.as_dispatch() else {
-            panic!("{kind} is a device of CubeCL");
-        };
-        let like = CubeBackend::float_from_data(TensorData::new(vec![0.0f32], [1]), device);
+        let like = CubeBackend::float_from_data(TensorData::new(vec![0.0f32], [1]), &device);
         // The gradient of a strided input is that of the spread gradient with stride 1, on every device.
         let grad = operand([2, 4, 3, 8], 3, &like, DType::F32);
         let weight = operand([8, 3, 3, 8], 2, &like, DType::F32);
@@ -312,7 +303,7 @@ mod tests {
         let mut wrong = Vec::new();
         for dtype in [DType::F32, DType::F16, DType::BF16] {
             if !has_matrix_units(&like.client, dtype) {
-                eprintln!("SKIPPED: {kind} has no matrix units for {dtype:?}");
+                eprintln!("SKIPPED: the GPU has no matrix units for {dtype:?}");
                 continue;
             }
             for stride in [1, 2] {

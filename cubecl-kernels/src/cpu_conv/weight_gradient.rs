@@ -243,13 +243,10 @@ impl Job<'_> {
                 is_first: place == (0, 0),
             };
             // Rows lie in pages of their own, where the CPU does not look ahead.
-            let next = places.peek();
-            let next_input =
-                next.map(|&next| (0..inputs.len()).map(move |row| input_row(next, row)));
-            let next_grad =
-                next.map(|&next| (0..outputs.len()).map(move |row| grad_row(next, row)));
-            let mut next =
-                (next_input.into_iter().flatten()).chain(next_grad.into_iter().flatten());
+            let mut next = places.peek().into_iter().flat_map(|&next| {
+                let inputs = (0..inputs.len()).map(move |row| input_row(next, row));
+                inputs.chain((0..outputs.len()).map(move |row| grad_row(next, row)))
+            });
             let per_pass = (inputs.len() + outputs.len()).div_ceil(block.passes());
             let fetch = || next.by_ref().take(per_pass).for_each(prefetch);
             if pixels.is_multiple_of(self.isa.lanes) {

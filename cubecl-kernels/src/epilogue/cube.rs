@@ -154,29 +154,20 @@ pub fn add(
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use burn::backend::DispatchDevice;
     use burn::backend::ops::FloatTensorOps;
     use burn::tensor::TensorData;
     use burn_cubecl::CubeBackend;
     use burn_cubecl::ops::{into_data_sync, permute_nchw_to_nhwc};
-    use mrcnn_backends::{BackendKind, select};
 
     /// Burn's convolutions are used only on devices with matrix units, which software adapters do not have, so the
     /// kernel is tested directly.
     #[test]
     fn every_channel_gets_its_bias() {
-        let kind = match std::env::var("MRCNN_TEST_BACKEND").as_deref() {
-            Ok("cuda") => BackendKind::Cuda,
-            _ => BackendKind::Wgpu,
-        };
-        let Ok(selected) = select(kind) else {
-            return eprintln!("SKIPPED: {kind} is missing");
-        };
-        let DispatchDevice::Cube(device) = selected.device.as_dispatch() else {
-            panic!("{kind} is a device of CubeCL");
+        let Some((selected, device)) = crate::test_gpu::open() else {
+            return;
         };
         let tensor = |values: Vec<f32>, shape: Vec<usize>| -> CubeTensor {
-            CubeBackend::float_from_data(TensorData::new(values, shape), device)
+            CubeBackend::float_from_data(TensorData::new(values, shape), &device)
         };
         let [n, h, w] = [2, 3, 5];
         for (c, relu, is_last, with_residual) in [
