@@ -70,7 +70,7 @@ def cases(args, folder):
     # f32 by the project's own kernels on sm_75; by Burn's convolutions and the epilogue on sm_80.
     yield kernel("layouts", 80, MOCK_SEED="7")
     yield kernel("conv3x3", 75, "whole_numbers", "two_runs", MRCNN_CASES="20")
-    yield kernel("mrcnn_kernels", 80, "epilogue", "every_candidate")
+    yield kernel("mrcnn_kernels", 80, "epilogue", "every_candidate", "declines_is_replaced")
     # Sums in f16 or bf16 would round. Not on sm_75, where CubeCL's probe of bf16 does not compile.
     yield kernel("conv3x3", 80, "summed_in_f32")
     yield Case("old-driver", 80, "f32", [built["layouts"], "--test-threads=1", "convolution"], cuda="old", seconds=900, selects=False)
@@ -85,6 +85,7 @@ def cases(args, folder):
         yield no_driver(cli)
     for sm in [75, 80] if args.full else []:
         yield Case("precision", sm, "f16" if sm == 75 else "f16, bf16, tf32", [built["library"], "--test-threads=1", "--nocapture", "precision::inference"], seconds=900)
+    yield wrong_toolchain(cli)
     yield kept_kernels(cli)
     yield graph(cli)
     yield resume(cli, folder, "f32")
@@ -208,6 +209,32 @@ $run --backend cuda > cuda 2>&1; echo "exit code $?" >> cuda"""
         return wrong + ([] if is_error else [f"--backend cuda prints: {cuda[-300:]}"])
 
     return Case("no-driver", 80, "-", ["bash", "-c", script, "no-driver", cli], mode="dry", check=check)
+
+
+def wrong_toolchain(cli):
+    """Headers, NVRTC and driver that do not fit together: one error with the fix, before a kernel is compiled."""
+    wanted = {
+        "no-header": ("CUDA_PATH=$PWD/empty", ["cuda_fp16.h", "nvidia-cuda-runtime-cu12"]),
+        "old-driver": ("MOCK_DRIVER=12040", ["NVRTC is of CUDA 12.8", "CUDA 12.4"]),
+        "volta": ("MOCK_SM=70 MOCK_DRIVER=13000 MOCK_NVRTC_VERSION=13.0", ["sm_70", "nvidia-cuda-nvrtc-cu12"]),
+    }
+    # A process that opens the GPU writes reports into the folder of MOCK_OUT.
+    script = "rm -rf empty; mkdir -p empty/include\n" + "\n".join(
+        f'env {environment} MOCK_OUT=$PWD/{name} "$1" benchmark inference --config quickstart --backend cuda > {name}.log 2>&1; echo "exit code $?" >> {name}.log'
+        for name, (environment, _) in wanted.items()
+    )
+
+    def check(out, note):
+        wrong = []
+        for name, (_, words) in wanted.items():
+            text = (out / f"{name}.log").read_text()
+            errors = [line for line in text.splitlines() if line.startswith("error: ")]
+            is_one_error = len(errors) == 1 and "exit code 1" in text and "panicked" not in text
+            if not is_one_error or not all(word in errors[0] for word in words):
+                wrong.append(f"{name} prints: {text[-400:]}")
+        return wrong
+
+    return Case("wrong-toolchain", 80, "-", ["bash", "-c", script, "wrong-toolchain", cli], mode="dry", check=check)
 
 
 def kept_kernels(cli):

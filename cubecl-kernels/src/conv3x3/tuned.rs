@@ -43,6 +43,8 @@ struct Call {
     stride: usize,
     /// `[n, h, w, c]`.
     result: [usize; 4],
+    /// Whether a candidate is timed. One that cannot run is then left out.
+    is_trial: bool,
 }
 
 /// What a choice depends on. Channels are exact, because they decide which candidates can run.
@@ -95,13 +97,17 @@ pub fn tuned(
     let client = left.client.clone();
     let id = CubeTuneId::new(&client, &left.device);
     let candidates = TUNER.init(&id, || {
-        let set: TunableSet<_, Operands, _> = TunableSet::new_cloning_inputs(key);
+        let trial = |_: &Conv3x3Key, (left, right, call): &Operands| {
+            let is_trial = true;
+            (left.clone(), right.clone(), Call { is_trial, ..*call })
+        };
+        let set: TunableSet<_, Operands, _> = TunableSet::new(key, trial);
         let set = set.with(Tunable::new("conv3x3_own", |operands| {
             Ok::<_, String>(by_own_kernel(operands))
         }));
         GEMMS.into_iter().fold(set, |set, (name, algorithm, tile)| {
             set.with(Tunable::new(name, move |operands| {
-                implicit_gemm(algorithm, tile, operands)
+                candidate(algorithm, tile, operands)
             }))
         })
     });
@@ -109,6 +115,7 @@ pub fn tuned(
         pass,
         stride,
         result: [n, h, w, c],
+        is_trial: false,
     };
     // Candidates are tested with dense activations; a copy of weights would be one more launch.
     let operands = (channels_last(left), permute_nchw_to_nhwc(right), call);
@@ -142,6 +149,19 @@ fn by_own_kernel((left, right, call): Operands) -> CubeTensor {
         Pass::InputGradient => own::input_gradient([n, c, h, w], right, left, call.stride),
     };
     permute_nchw_to_nhwc(result)
+}
+
+/// The result by CubeK, channels last. The choice is made for one size and holds for all of its key: where CubeK then
+/// declines another size, on which CubeCL would panic, the result is that of this module's kernels.
+fn candidate(
+    algorithm: ConvAlgorithm,
+    tile: AcceleratedTileKind,
+    operands: Operands,
+) -> Result<CubeTensor, String> {
+    if operands.2.is_trial {
+        return implicit_gemm(algorithm, tile, operands);
+    }
+    implicit_gemm(algorithm, tile, operands.clone()).or_else(|_| Ok(by_own_kernel(operands)))
 }
 
 /// The result by CubeK, channels last; an error if the candidate cannot run.
@@ -246,6 +266,7 @@ mod tests {
                 pass,
                 stride,
                 result,
+                is_trial: true,
             };
             let case =
                 format!("{pass:?} in {dtype:?}, stride {stride}, [{n}, {h}, {w}] [{c}, {o}]");
@@ -278,6 +299,32 @@ mod tests {
     }
 
     #[test]
+    fn a_choice_that_declines_is_replaced() {
+        let Some((selected, device)) = crate::test_gpu::open() else {
+            return;
+        };
+        let like = CubeBackend::float_from_data(TensorData::new(vec![0.0f32], [1]), &device);
+        let of = |is_trial| {
+            let (pass, result) = (Pass::InputGradient, [1, 7, 6, 8]);
+            let call = Call {
+                pass,
+                stride: 1,
+                result,
+                is_trial,
+            };
+            let grad = operand([1, 7, 6, 8], 3, &like, DType::F32);
+            let weight = operand([8, 3, 3, 8], 2, &like, DType::F32);
+            (grad, weight, call)
+        };
+        // This combination declines on every device.
+        let declining = |operands| candidate(SimpleAsyncTma, Cmma, operands);
+        assert!(declining(of(true)).is_err());
+        let replaced = declining(of(false)).expect("a result");
+        assert_eq!(values(replaced), values(by_own_kernel(of(false))));
+        selected.device.sync().expect("the device works");
+    }
+
+    #[test]
     fn every_candidate_sums_in_f32() {
         let Some((selected, device)) = crate::test_gpu::open() else {
             return;
@@ -296,6 +343,7 @@ mod tests {
                     pass,
                     stride,
                     result,
+                    is_trial: false,
                 },
             )))
         };
