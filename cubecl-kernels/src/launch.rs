@@ -99,3 +99,25 @@ pub(crate) fn elementwise(on: &CubeTensor, units: usize) -> (CubeCount, CubeDim)
     let cube = CubeDim::new_1d(UNITS);
     (calculate_cube_count_elemwise(&on.client, units, cube), cube)
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::test_gpu::{self, whole_numbers};
+
+    /// The rig's driver refuses 0 bytes, as CUDA does.
+    #[test]
+    fn a_tensor_without_elements_has_a_buffer() {
+        let Some((selected, device)) = test_gpu::open() else {
+            return;
+        };
+        let like = whole_numbers([1; 4], 1, &device, DType::F32);
+        for nothing in [
+            empty(&like, [0, 4], DType::F32),
+            zeros(&like, [3, 0], DType::F32),
+        ] {
+            assert_eq!(nothing.meta.num_elements(), 0);
+        }
+        selected.device.sync().expect("the device works");
+    }
+}

@@ -1,7 +1,11 @@
 //! The GPU of unit tests that launch kernels directly.
 
 use burn::backend::DispatchDevice;
-use burn_cubecl::CubeDevice;
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::{DType, FloatDType, TensorData};
+use burn_cubecl::ops::into_data_sync;
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{CubeBackend, CubeDevice};
 use mrcnn_backends::{BackendKind, Selected, select};
 
 /// The device that `MRCNN_TEST_BACKEND` names, CUDA or wgpu; `None`, with a message, where there is none.
@@ -19,4 +23,27 @@ pub fn open() -> Option<(Selected, CubeDevice)> {
     };
     let device = device.clone();
     Some((selected, device))
+}
+
+/// -1, 0 and 1, whose sums of products are exact in every dtype as long as they are summed in f32.
+pub fn whole_numbers(
+    shape: [usize; 4],
+    seed: usize,
+    device: &CubeDevice,
+    dtype: DType,
+) -> CubeTensor {
+    let values = (0..shape.iter().product()).map(|i| ((i * 7919 + seed) % 31 % 3) as f32 - 1.0);
+    let data = TensorData::new(values.collect::<Vec<f32>>(), shape);
+    let tensor = CubeBackend::float_from_data(data, device);
+    match dtype {
+        DType::F16 => CubeBackend::float_cast(tensor, FloatDType::F16),
+        DType::BF16 => CubeBackend::float_cast(tensor, FloatDType::BF16),
+        _ => tensor,
+    }
+}
+
+/// The elements, in f32.
+pub fn values(tensor: CubeTensor) -> Vec<f32> {
+    let tensor = CubeBackend::float_cast(tensor, FloatDType::F32);
+    into_data_sync(tensor).iter().collect()
 }

@@ -1,6 +1,6 @@
 """Runs mrcnn's CUDA backend in the rig and prints the results case by case.
 
-usage: run.py --rig DIR --target DIR [--full] [--only NAME,...] [--jobs N] [--out DIR]
+usage: run.py --rig DIR --target DIR [--full] [--only NAME,...] [--sm NUMBER,...] [--jobs N] [--out DIR]
 
 DIR of --target has the release binaries: mrcnn-cli and the test binaries of mrcnn-kernels and mrcnn-tests, built with
 flex,cuda,fusion and without wgpu. `executed` cases run every kernel on the CPU and compare numbers; `dry` cases
@@ -162,6 +162,7 @@ def main():
     parser.add_argument("--target", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("--only", help="parts of names of cases, separated by commas")
+    parser.add_argument("--sm", help="architectures, separated by commas")
     parser.add_argument("--full", action="store_true")
     # Kernels are executed by one thread of a process.
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 8), help="cases that run at the same time")
@@ -169,6 +170,7 @@ def main():
     args.rig, args.target = args.rig.resolve(), args.target.resolve()
     folder = (args.out or args.rig / "reports").resolve()
     chosen = [case for case in cases(args, folder) if not args.only or any(part in case.name for part in args.only.split(","))]
+    chosen = [case for case in chosen if not args.sm or str(case.sm) in args.sm.split(",")]
     seen = []
     with ThreadPoolExecutor(args.jobs) as pool:
         for case, row in zip(chosen, pool.map(lambda case: run(case, args.rig, folder), chosen)):

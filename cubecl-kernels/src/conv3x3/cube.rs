@@ -1,6 +1,7 @@
 //! The choice between this module's kernels, those with matrix units, and Burn's.
 
 use super::own::{forward, input_gradient, weight_gradient};
+use super::product;
 use super::tuned::{Pass, has_matrix_units, tuned};
 use super::{Conv3x3Ops, options};
 use crate::epilogue::cube::add;
@@ -56,9 +57,11 @@ impl Conv3x3Ops for CubeBackend {
         grad: FloatTensor<Self>,
         stride: usize,
     ) -> FloatTensor<Self> {
+        let [o, c, ..] = weight.meta.shape().dims::<4>();
         match choice(&x, &weight) {
-            // CubeK's kernels with matrix units give wrong gradients of weights for some numbers of channels, also in
+            // Not by CubeK's implicit GEMMs, which give wrong gradients of weights for some numbers of channels, also in
             // TF32 (cubek 0.3.1, executed by tests/cuda; no GPU was at hand).
+            Choice::Tuned if product::takes([c, o]) => product::weight_gradient(x, grad, stride),
             Choice::Own | Choice::Tuned => weight_gradient(x, grad, stride),
             Choice::Burn => Self::conv2d_weight_backward(x, weight, grad, options(stride)),
         }

@@ -23,6 +23,8 @@ mod packing;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod places;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod product;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod spread;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod tiling;

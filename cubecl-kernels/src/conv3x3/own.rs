@@ -85,7 +85,6 @@ pub fn weight_gradient(x: CubeTensor, grad: CubeTensor, stride: usize) -> CubeTe
     let pixels_per_cube = pixels_per_cube(pixels, tiles[0] * tiles[1], padded, tiling.depth);
     let splits = pixels.div_ceil(pixels_per_cube);
     let partials = empty(&grad, [splits, padded], DType::F32);
-    let gradient = empty(&grad, [o, c, 3, 3], dtype);
     let step = tiling.depth;
     let sizes = GradientSizesLaunch {
         input_rows: h as u32,
@@ -116,13 +115,24 @@ pub fn weight_gradient(x: CubeTensor, grad: CubeTensor, stride: usize) -> CubeTe
             tiling,
             dtype_to_storage_type(dtype),
         );
+    }
+    reduce_partials(partials, splits, [c, o], dtype)
+}
+
+/// `partials [splits, 9, c, o]` in f32, `c` and `o` padded to multiples of four, added in a fixed order: `[o, c, 3, 3]`.
+pub fn reduce_partials(
+    partials: CubeTensor,
+    splits: usize,
+    [c, o]: [usize; 2],
+    dtype: DType,
+) -> CubeTensor {
+    let gradient = empty(&partials, [o, c, 3, 3], dtype);
+    let lines = 9 * c.next_multiple_of(4) / 4;
+    // SAFETY: the partial sums are those of all splits, and units beyond the channels stop.
+    unsafe {
         reduce::launch_unchecked(
-            &client,
-            CubeCount::Static(
-                o.div_ceil(32) as u32,
-                (9 * c.next_multiple_of(4) / 4) as u32,
-                1,
-            ),
+            &gradient.client,
+            CubeCount::Static(o.div_ceil(32) as u32, lines as u32, 1),
             CubeDim::new_2d(32, 4),
             buffer(&partials),
             buffer(&gradient),

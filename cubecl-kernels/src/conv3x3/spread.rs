@@ -1,5 +1,6 @@
-//! The gradient of a strided output spread over the grid of the input, with zeros between: the gradient of the input is
-//! then that of a convolution with stride 1, which matrix units can compute.
+//! Pixels of images copied into larger grids, with zeros between them and around them. There, the gradient of the input of
+//! a strided convolution is that of a convolution with stride 1, and the gradient of the weights is a matrix product; matrix
+//! units can compute both.
 
 #![allow(
     clippy::too_many_arguments,
@@ -11,16 +12,26 @@ use burn::backend::cubecl::dtype_to_storage_type;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-/// `output [n, h, w, c]` from `grad [n, rows, columns, c]`; `vectors` is the number of vectors per pixel.
+/// The grid of each image.
+#[derive(Clone, Copy, CubeType, CubeLaunch)]
+pub struct Grid {
+    pub rows: usize,
+    pub columns: usize,
+    /// Row and column of the first pixel.
+    pub origin: usize,
+    /// Rows and columns from one pixel to the next.
+    pub stride: usize,
+}
+
+/// `output [total, c]` from `pixels [images, rows, columns, c]`; `vectors` is the number of vectors per pixel.
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn spread_pixels<E: Float, N: Size>(
-    grad: &[Vector<E, N>],
+    pixels: &[Vector<E, N>],
     output: &mut [Vector<E, N>],
-    h: usize,
-    w: usize,
+    images: usize,
     rows: usize,
     columns: usize,
-    stride: usize,
+    grid: &Grid,
     vectors: usize,
     units: usize,
     #[define(E)] _dtype: ElemType,
@@ -29,25 +40,37 @@ fn spread_pixels<E: Float, N: Size>(
         terminate!();
     }
     let pixel = ABSOLUTE_POS / vectors;
-    let (x, row) = (pixel % w, pixel / w);
-    let (y, image) = (row % h, row / h);
+    let line = pixel / grid.columns;
+    let image = line / grid.rows;
+    // Positions before the origin wrap to large values.
+    let x = pixel % grid.columns - grid.origin;
+    let y = line % grid.rows - grid.origin;
+    let (row, column) = (y / grid.stride, x / grid.stride);
+    let is_pixel = x % grid.stride == 0 && y % grid.stride == 0;
     let mut value = Vector::<f32, N>::new(0.0f32);
-    if x % stride == 0 && y % stride == 0 {
-        let from = (image * rows + y / stride) * columns + x / stride;
-        value += Vector::cast_from(grad[from * vectors + ABSOLUTE_POS % vectors]);
+    if is_pixel && image < images && row < rows && column < columns {
+        let from = (image * rows + row) * columns + column;
+        value += Vector::cast_from(pixels[from * vectors + ABSOLUTE_POS % vectors]);
     }
     output[ABSOLUTE_POS] = Vector::cast_from(value);
 }
 
-/// `grad [n, h', w', c]`, where `h'` is `ceil(h / stride)`, at every `stride`-th pixel of `[n, h, w, c]`.
-pub fn spread(grad: CubeTensor, [h, w]: [usize; 2], stride: usize) -> CubeTensor {
-    let grad = dense(grad);
-    let [n, rows, columns, c] = grad.meta.shape().dims();
-    let output = empty(&grad, [n, h, w, c], grad.dtype);
+/// `pixels [n, h, w, c]` in grids, one image after the other, and zeros up to `total` pixels: `[total, c]`.
+pub fn spread(pixels: CubeTensor, grid: Grid, total: usize) -> CubeTensor {
+    let pixels = dense(pixels);
+    let [n, rows, columns, c] = pixels.meta.shape().dims();
+    let output = empty(&pixels, [total, c], pixels.dtype);
     let width = width(c);
     let units = output.meta.num_elements() / width;
     let (cubes, cube) = elementwise(&output, units);
-    // SAFETY: both buffers are dense, the pixels read are below `rows` and `columns`, and units beyond the output stop.
+    let sizes = GridLaunch {
+        rows: grid.rows,
+        columns: grid.columns,
+        origin: grid.origin,
+        stride: grid.stride,
+    };
+    // SAFETY: both buffers are dense, the pixels read are below `n`, `rows` and `columns`, and units beyond the output
+    // stop.
     unsafe {
         spread_pixels::launch_unchecked(
             &output.client,
@@ -55,13 +78,12 @@ pub fn spread(grad: CubeTensor, [h, w]: [usize; 2], stride: usize) -> CubeTensor
             cube,
             output.required_address_type(),
             width,
-            buffer(&grad),
+            buffer(&pixels),
             buffer(&output),
-            h,
-            w,
+            n,
             rows,
             columns,
-            stride,
+            sizes,
             c / width,
             units,
             dtype_to_storage_type(output.dtype),

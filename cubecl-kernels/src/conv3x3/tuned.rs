@@ -6,12 +6,12 @@
 //! 0.4 % and 3 % (tests/cuda). Every candidate here sums in f32.
 
 use super::own;
-use super::spread::spread;
+use super::spread::{Grid, spread};
 use crate::launch::{channels_last, empty};
 use burn::backend::cubecl::dtype_to_storage_type;
-use burn::tensor::DType;
+use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeTuneId;
-use burn_cubecl::ops::{permute_nchw_to_nhwc, permute_nhwc_to_nchw};
+use burn_cubecl::ops::{permute_nchw_to_nhwc, permute_nhwc_to_nchw, reshape};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::AutotuneKey;
 use cubecl::client::Client;
@@ -164,6 +164,21 @@ fn candidate(
     implicit_gemm(algorithm, tile, operands.clone()).or_else(|_| Ok(by_own_kernel(operands)))
 }
 
+/// `grad [n, h', w', o]` at every `stride`-th pixel of the input's grid, whose shape is `[n, h, w, c]`.
+fn at_every(stride: usize, grad: CubeTensor, [n, rows, columns, _]: [usize; 4]) -> CubeTensor {
+    let [.., o] = grad.meta.shape().dims::<4>();
+    let grid = Grid {
+        rows,
+        columns,
+        origin: 0,
+        stride,
+    };
+    reshape(
+        spread(grad, grid, n * rows * columns),
+        Shape::new([n, rows, columns, o]),
+    )
+}
+
 /// The result by CubeK, channels last; an error if the candidate cannot run.
 fn implicit_gemm(
     algorithm: ConvAlgorithm,
@@ -176,10 +191,7 @@ fn implicit_gemm(
     }
     let (left, stride) = match call.pass {
         // CubeK has no gradient of the input of a strided convolution.
-        Pass::InputGradient if call.stride > 1 => {
-            let [_, h, w, _] = call.result;
-            (spread(left, [h, w], call.stride), 1)
-        }
+        Pass::InputGradient if call.stride > 1 => (at_every(call.stride, left, call.result), 1),
         _ => (left, call.stride),
     };
     let client = left.client.clone();
@@ -221,42 +233,23 @@ fn implicit_gemm(
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use burn::backend::ops::FloatTensorOps;
-    use burn::tensor::{FloatDType, TensorData};
-    use burn_cubecl::CubeBackend;
-    use burn_cubecl::ops::into_data_sync;
-
-    /// Operands of -1, 0 and 1, whose sums are exact in every dtype as long as they are sums in f32.
-    fn operand(shape: [usize; 4], seed: usize, like: &CubeTensor, dtype: DType) -> CubeTensor {
-        let values = (0..shape.iter().product()).map(|i| ((i * 7919 + seed) % 31 % 3) as f32 - 1.0);
-        let data = TensorData::new(values.collect::<Vec<f32>>(), shape);
-        let tensor = CubeBackend::float_from_data(data, &like.device);
-        match dtype {
-            DType::F16 => CubeBackend::float_cast(tensor, FloatDType::F16),
-            DType::BF16 => CubeBackend::float_cast(tensor, FloatDType::BF16),
-            _ => tensor,
-        }
-    }
-
-    fn values(tensor: CubeTensor) -> Vec<f32> {
-        let tensor = CubeBackend::float_cast(tensor, FloatDType::F32);
-        into_data_sync(tensor).iter().collect()
-    }
+    use crate::test_gpu::{self, values, whole_numbers};
+    use burn_cubecl::CubeDevice;
 
     /// One convolution of `n` images of `size` with channels `[c, o]`: both passes by every candidate. Returns what is
     /// wrong.
     fn compare(
-        like: &CubeTensor,
+        device: &CubeDevice,
         dtype: DType,
         [n, h, w]: [usize; 3],
         [c, o]: [usize; 2],
         stride: usize,
     ) -> Vec<String> {
         let [rows, columns] = [h, w].map(|size| size.div_ceil(stride));
-        let x = operand([n, h, w, c], 1, like, dtype);
+        let x = whole_numbers([n, h, w, c], 1, device, dtype);
         // As the parameters of a model are stored.
-        let weight = permute_nchw_to_nhwc(operand([o, c, 3, 3], 2, like, dtype));
-        let grad = operand([n, rows, columns, o], 3, like, dtype);
+        let weight = permute_nchw_to_nhwc(whole_numbers([o, c, 3, 3], 2, device, dtype));
+        let grad = whole_numbers([n, rows, columns, o], 3, device, dtype);
         let mut wrong = Vec::new();
         for (pass, left, right, result) in [
             (Pass::Forward, &x, &weight, [n, rows, columns, o]),
@@ -300,10 +293,9 @@ mod tests {
 
     #[test]
     fn a_choice_that_declines_is_replaced() {
-        let Some((selected, device)) = crate::test_gpu::open() else {
+        let Some((selected, device)) = test_gpu::open() else {
             return;
         };
-        let like = CubeBackend::float_from_data(TensorData::new(vec![0.0f32], [1]), &device);
         let of = |is_trial| {
             let (pass, result) = (Pass::InputGradient, [1, 7, 6, 8]);
             let call = Call {
@@ -312,8 +304,8 @@ mod tests {
                 result,
                 is_trial,
             };
-            let grad = operand([1, 7, 6, 8], 3, &like, DType::F32);
-            let weight = operand([8, 3, 3, 8], 2, &like, DType::F32);
+            let grad = whole_numbers([1, 7, 6, 8], 3, &device, DType::F32);
+            let weight = whole_numbers([8, 3, 3, 8], 2, &device, DType::F32);
             (grad, weight, call)
         };
         // This combination declines on every device.
@@ -326,13 +318,12 @@ mod tests {
 
     #[test]
     fn every_candidate_sums_in_f32() {
-        let Some((selected, device)) = crate::test_gpu::open() else {
+        let Some((selected, device)) = test_gpu::open() else {
             return;
         };
-        let like = CubeBackend::float_from_data(TensorData::new(vec![0.0f32], [1]), &device);
         // The gradient of a strided input is that of the spread gradient with stride 1, on every device.
-        let grad = operand([2, 4, 3, 8], 3, &like, DType::F32);
-        let weight = operand([8, 3, 3, 8], 2, &like, DType::F32);
+        let grad = whole_numbers([2, 4, 3, 8], 3, &device, DType::F32);
+        let weight = whole_numbers([8, 3, 3, 8], 2, &device, DType::F32);
         let of = |grad, stride| {
             let result = [2, 7, 6, 8];
             let pass = Pass::InputGradient;
@@ -347,10 +338,11 @@ mod tests {
                 },
             )))
         };
-        assert_eq!(of(spread(grad.clone(), [7, 6], 2), 1), of(grad, 2));
+        assert_eq!(of(at_every(2, grad.clone(), [2, 7, 6, 8]), 1), of(grad, 2));
         let mut wrong = Vec::new();
         for dtype in [DType::F32, DType::F16, DType::BF16] {
-            if !has_matrix_units(&like.client, dtype) {
+            let client = whole_numbers([1; 4], 1, &device, DType::F32).client;
+            if !has_matrix_units(&client, dtype) {
                 eprintln!("SKIPPED: the GPU has no matrix units for {dtype:?}");
                 continue;
             }
@@ -365,7 +357,7 @@ mod tests {
                     ([1, 5, 4], [3, 5]),
                     ([3, 33, 9], [8, 256]),
                 ] {
-                    wrong.extend(compare(&like, dtype, size, channels, stride));
+                    wrong.extend(compare(&device, dtype, size, channels, stride));
                 }
             }
         }

@@ -26,7 +26,7 @@ impl RoiAlignOps for CubeBackend {
         let pooled = empty(&pyramid, [count, height, width, channels], pyramid.dtype);
         if pooled.meta.num_elements() > 0 {
             let records = locate(rois, &params, images, cells);
-            let slices = ChannelSlices::of(channels);
+            let slices = ChannelSlices::of(channels, 8);
             let units = count * height * width * slices.count;
             let (cubes, cube) = elementwise(&pooled, units);
             let dtype = dtype_to_storage_type(pooled.dtype);
@@ -72,7 +72,8 @@ impl RoiAlignOps for CubeBackend {
         let tiles = params.levels.iter().map(tiles).sum::<usize>();
         let groups = count.div_ceil(GROUP as usize);
         let marks = empty(&grad, [images * tiles, groups, GROUP_WORDS], DType::U32);
-        let slices = ChannelSlices::of(channels);
+        // With eight, ptxas spills registers on sm_70 in f16.
+        let slices = ChannelSlices::of(channels, 4);
         let maps = || MapsLaunch {
             roi_count: count as u32,
             groups: groups as u32,
@@ -181,11 +182,12 @@ struct ChannelSlices {
 }
 
 impl ChannelSlices {
-    fn of(channels: usize) -> Self {
+    /// `most` limits the vectors per unit, whose sums are in registers.
+    fn of(channels: usize, most: usize) -> Self {
         let vector = if channels.is_multiple_of(4) { 4 } else { 1 };
         let vectors = channels / vector;
-        let divides = |n: &usize| vectors.is_multiple_of(*n);
-        let per_unit = [8, 4, 2].into_iter().find(divides).unwrap_or(1);
+        let fits = |n: &usize| *n <= most && vectors.is_multiple_of(*n);
+        let per_unit = [8, 4, 2].into_iter().find(fits).unwrap_or(1);
         Self {
             vector,
             per_unit,

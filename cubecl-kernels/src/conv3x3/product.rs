@@ -1,0 +1,142 @@
+//! Gradient of the weights as a batched matrix product, which matrix units can compute.
+//!
+//! Input and gradient are copied into grids of one width, with zeros around the input and after each row of the gradient.
+//! Under every tap the input of an output pixel is then a constant number of pixels further on, also at the ends of rows,
+//! where the gradient is zero. So the three taps of a row, all channels, are one matrix of overlapping rows, and no pixel
+//! is copied nine times.
+
+use super::own::reduce_partials;
+use super::spread::{Grid, spread};
+use crate::launch::empty;
+use burn::tensor::DType;
+use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
+use burn_cubecl::ops::permute_nchw_to_nhwc;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::zspace::metadata::Metadata;
+
+/// Whether [`weight_gradient`] takes these numbers of input and output channels: it adds partial sums in vectors of four.
+pub fn takes(channels: [usize; 2]) -> bool {
+    channels.iter().all(|count| count.is_multiple_of(4))
+}
+
+/// The gradient of weights `[o, c, 3, 3]` from `x [n, c, h, w]` and `grad [n, o, h', w']`, summed in f32.
+pub fn weight_gradient(x: CubeTensor, grad: CubeTensor, stride: usize) -> CubeTensor {
+    let [n, c, h, w] = x.meta.shape().dims();
+    let [_, o, ..] = grad.meta.shape().dims::<4>();
+    let (rows, columns) = (h + 2, w + 2);
+    // Pixels from the first tap to the last.
+    let reach = 2 * columns + 2;
+    let pixels = n * rows * columns - reach;
+    let splits = splits(pixels, [c, o]);
+    let part = pixels.div_ceil(splits).next_multiple_of(ALIGNED_PIXELS);
+    let grid = |origin, stride| Grid {
+        rows,
+        columns,
+        origin,
+        stride,
+    };
+    let input = spread(permute_nchw_to_nhwc(x), grid(1, 1), splits * part + reach);
+    let grad = spread(permute_nchw_to_nhwc(grad), grid(0, stride), splits * part);
+    let dtype = grad.dtype;
+    let taps = view(
+        input,
+        [splits, 3, 3 * c, part],
+        [part * c, columns * c, 1, c],
+    );
+    let grad = view(grad, [splits, 1, part, o], [part * o, part * o, o, 1]);
+    let partials = empty(&grad, [splits, 3, 3 * c, o], DType::F32);
+    let partials = matmul(
+        taps,
+        grad,
+        Some(partials),
+        MatmulStrategy::Autotune,
+        DType::F32,
+    )
+    .expect("autotune has a candidate for every product");
+    reduce_partials(partials, splits, [c, o], dtype)
+}
+
+/// Parts begin at multiples of this, so that loads of several pixels are aligned.
+const ALIGNED_PIXELS: usize = 64;
+
+/// Number of parts of the sum over the pixels: enough products for a GPU, but so few that adding them is cheap in
+/// comparison. Depends on sizes only, so that sums are repeatable.
+fn splits(pixels: usize, [c, o]: [usize; 2]) -> usize {
+    const PRODUCTS: usize = 256;
+    const PARTIALS: usize = 16 << 20;
+    const LEAST_PIXELS: usize = 1024;
+    let tiles = 3 * (3 * c).div_ceil(128) * o.div_ceil(128);
+    PRODUCTS
+        .div_ceil(tiles)
+        .min(PARTIALS.div_ceil(9 * c * o))
+        .min(pixels.div_ceil(LEAST_PIXELS))
+}
+
+/// A view of `pixels` with its own shape and strides. Its rows may overlap; all of it must be in the buffer.
+fn view(pixels: CubeTensor, shape: [usize; 4], strides: [usize; 4]) -> CubeTensor {
+    let last: usize = shape
+        .iter()
+        .zip(strides)
+        .map(|(&size, stride)| (size - 1) * stride)
+        .sum();
+    assert!(
+        last < pixels.meta.num_elements(),
+        "a view must be in the buffer: {shape:?}, strides {strides:?}"
+    );
+    let CubeTensor {
+        client,
+        handle,
+        device,
+        dtype,
+        ..
+    } = pixels;
+    CubeTensor::new(client, handle, Metadata::new(shape, strides), device, dtype)
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::super::{own, tuned};
+    use super::*;
+    use crate::test_gpu::{self, values, whole_numbers};
+    use burn_cubecl::ops::permute_nhwc_to_nchw;
+
+    /// Also on devices without matrix units, where this product is not used. Whole numbers, so both sums are exact in f32
+    /// and rounded once.
+    #[test]
+    fn the_product_over_taps_is_the_gradient_of_the_weights() {
+        let Some((selected, device)) = test_gpu::open() else {
+            return;
+        };
+        let mut wrong = Vec::new();
+        for dtype in [DType::F32, DType::F16, DType::BF16] {
+            let client = whole_numbers([1; 4], 1, &device, DType::F32).client;
+            if dtype != DType::F32 && !tuned::has_matrix_units(&client, dtype) {
+                continue;
+            }
+            for (stride, [n, h, w], [c, o]) in [
+                (1, [2, 7, 6], [16, 8]),
+                (1, [1, 1, 1], [4, 4]),
+                (1, [1, 1, 9], [8, 4]),
+                (1, [3, 33, 9], [8, 256]),
+                (1, [2, 40, 30], [64, 20]),
+                (2, [2, 7, 6], [4, 8]),
+                (2, [1, 16, 9], [32, 64]),
+                (2, [1, 2, 1], [12, 4]),
+            ] {
+                let [rows, columns] = [h, w].map(|size: usize| size.div_ceil(stride));
+                let x = permute_nhwc_to_nchw(whole_numbers([n, h, w, c], 1, &device, dtype));
+                let grad = whole_numbers([n, rows, columns, o], 2, &device, dtype);
+                let grad = permute_nhwc_to_nchw(grad);
+                let product = values(weight_gradient(x.clone(), grad.clone(), stride));
+                let expected = values(own::weight_gradient(x, grad, stride));
+                if product != expected {
+                    wrong.push(format!(
+                        "{dtype:?}, stride {stride}, [{n}, {h}, {w}], [{c}, {o}]"
+                    ));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        selected.device.sync().expect("the device works");
+    }
+}
