@@ -96,7 +96,12 @@ pub(crate) fn buffer(tensor: &CubeTensor) -> BufferArg {
 
 /// Number and size of cubes for an element-wise launch of `units` units. The kernel must stop further units.
 pub(crate) fn elementwise(on: &CubeTensor, units: usize) -> (CubeCount, CubeDim) {
-    let cube = CubeDim::new_1d(UNITS);
+    elementwise_by(UNITS, on, units)
+}
+
+/// As [`elementwise`], with cubes of `size` units.
+pub(crate) fn elementwise_by(size: u32, on: &CubeTensor, units: usize) -> (CubeCount, CubeDim) {
+    let cube = CubeDim::new_1d(size);
     (calculate_cube_count_elemwise(&on.client, units, cube), cube)
 }
 

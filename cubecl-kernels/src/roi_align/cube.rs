@@ -5,7 +5,7 @@ use super::kernel::pool_rois;
 use super::record::{Level, LevelLaunch, PoolingLaunch, RECORD, locate_rois};
 use super::taps::MAX_SAMPLES;
 use super::{RoiAlignOps, RoiAlignParams};
-use crate::launch::{buffer, channels_last, dense, elementwise, empty, zeros};
+use crate::launch::{buffer, channels_last, dense, elementwise, elementwise_by, empty, zeros};
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
@@ -72,8 +72,7 @@ impl RoiAlignOps for CubeBackend {
         let tiles = params.levels.iter().map(tiles).sum::<usize>();
         let groups = count.div_ceil(GROUP as usize);
         let marks = empty(&grad, [images * tiles, groups, GROUP_WORDS], DType::U32);
-        // With eight, ptxas spills registers on sm_70 in f16.
-        let slices = ChannelSlices::of(channels, 4);
+        let slices = ChannelSlices::of(channels, GRADIENT_VECTORS);
         let maps = || MapsLaunch {
             roi_count: count as u32,
             groups: groups as u32,
@@ -97,7 +96,7 @@ impl RoiAlignOps for CubeBackend {
                 units as u32,
             );
             let units = images * tiles * (TILE * TILE) as usize * slices.count;
-            let (cubes, cube) = elementwise(&grad, units);
+            let (cubes, cube) = elementwise_by(GRADIENT_UNITS, &grad, units);
             gather_gradient::launch_unchecked(
                 &grad.client,
                 cubes,
@@ -121,6 +120,11 @@ impl RoiAlignOps for CubeBackend {
         gradient
     }
 }
+
+/// Vectors per unit and units per cube of the gradient. With eight vectors, ptxas spills registers in f16; with 256
+/// units, it spills some to reach 64 registers.
+const GRADIENT_VECTORS: usize = 4;
+const GRADIENT_UNITS: u32 = 128;
 
 /// The records of all RoIs.
 fn locate(rois: CubeTensor, params: &RoiAlignParams, images: usize, cells: usize) -> CubeTensor {
