@@ -2,8 +2,8 @@
 //!
 //! Input and gradient are copied into grids of one width, with zeros around the input and after each row of the gradient.
 //! Under every tap the input of an output pixel is then a constant number of pixels further on, also at the ends of rows,
-//! where the gradient is zero. So the three taps of a row, all channels, are one matrix of overlapping rows, and no pixel
-//! is copied nine times.
+//! where the gradient is zero. So the inputs of the nine taps are nine overlapping views of one buffer, and no pixel is copied
+//! nine times. Each view is a matrix of its own: CubeK declines a matrix whose rows overlap.
 
 use super::own::reduce_partials;
 use super::spread::{Grid, spread};
@@ -40,11 +40,15 @@ pub fn weight_gradient(x: CubeTensor, grad: CubeTensor, stride: usize) -> CubeTe
     let dtype = grad.dtype;
     let taps = view(
         input,
-        [splits, 3, 3 * c, part],
-        [part * c, columns * c, 1, c],
+        [splits, 3, 3, c, part],
+        [part * c, columns * c, c, 1, c],
     );
-    let grad = view(grad, [splits, 1, part, o], [part * o, part * o, o, 1]);
-    let partials = empty(&grad, [splits, 3, 3 * c, o], DType::F32);
+    let grad = view(
+        grad,
+        [splits, 1, 1, part, o],
+        [part * o, part * o, part * o, o, 1],
+    );
+    let partials = empty(&grad, [splits, 3, 3, c, o], DType::F32);
     let partials = matmul(
         taps,
         grad,
@@ -65,15 +69,15 @@ fn splits(pixels: usize, [c, o]: [usize; 2]) -> usize {
     const PRODUCTS: usize = 256;
     const PARTIALS: usize = 16 << 20;
     const LEAST_PIXELS: usize = 1024;
-    let tiles = 3 * (3 * c).div_ceil(128) * o.div_ceil(128);
+    let tiles = 9 * c.div_ceil(128) * o.div_ceil(128);
     PRODUCTS
         .div_ceil(tiles)
         .min(PARTIALS.div_ceil(9 * c * o))
         .min(pixels.div_ceil(LEAST_PIXELS))
 }
 
-/// A view of `pixels` with its own shape and strides. Its rows may overlap; all of it must be in the buffer.
-fn view(pixels: CubeTensor, shape: [usize; 4], strides: [usize; 4]) -> CubeTensor {
+/// A view of `pixels` with its own shape and strides, whose matrices may overlap; all of it must be in the buffer.
+fn view(pixels: CubeTensor, shape: [usize; 5], strides: [usize; 5]) -> CubeTensor {
     let last: usize = shape
         .iter()
         .zip(strides)
