@@ -6,6 +6,10 @@
     clippy::too_many_arguments,
     reason = "the parameters of a kernel are its buffers and their sizes"
 )]
+#![allow(
+    clippy::manual_is_multiple_of,
+    reason = "kernels have no `is_multiple_of`"
+)]
 
 use crate::launch::{buffer, dense, elementwise, empty, width};
 use burn::backend::cubecl::dtype_to_storage_type;
