@@ -199,6 +199,12 @@ def no_advice(out, note):
     return [] if "NVRTC 12" in text and "cannot" not in text else [f"doctor prints: {text[-400:]}"]
 
 
+def is_one_error(text, words):
+    """Whether a program printed one error, which has all of `words`, and ended with exit code 1."""
+    errors = [line for line in text.splitlines() if line.startswith("error: ")]
+    return len(errors) == 1 and all(word in errors[0] for word in words) and "exit code 1" in text and "panicked" not in text
+
+
 def no_driver(cli):
     """A program with CUDA on a machine without a driver: `auto` takes another device, `cuda` is one error."""
     script = """unset LD_LIBRARY_PATH CUDA_PATH
@@ -209,8 +215,7 @@ $run --backend cuda > cuda 2>&1; echo "exit code $?" >> cuda"""
     def check(out, note):
         auto, cuda = (out / "auto").read_text(), (out / "cuda").read_text()
         wrong = [] if "backend: cpu" in auto else [f"auto prints: {auto[-300:]}"]
-        is_error = "error: " in cuda and "NVIDIA" in cuda and "panicked" not in cuda and "exit code 1" in cuda
-        return wrong + ([] if is_error else [f"--backend cuda prints: {cuda[-300:]}"])
+        return wrong + ([] if is_one_error(cuda, ["NVIDIA"]) else [f"--backend cuda prints: {cuda[-300:]}"])
 
     return Case("no-driver", 80, "-", ["bash", "-c", script, "no-driver", cli], mode="dry", check=check)
 
@@ -219,7 +224,7 @@ def wrong_toolchain(cli):
     """Headers, NVRTC and driver that do not fit together: one error with the fix, before a kernel is compiled."""
     wanted = {
         "no-header": ("CUDA_PATH=$PWD/empty", ["cuda_fp16.h", "nvidia-cuda-runtime-cu12"]),
-        "old-driver": ("MOCK_DRIVER=12040", ["NVRTC is of CUDA 12.8", "CUDA 12.4"]),
+        "newer-nvrtc": ("MOCK_DRIVER=12040", ["NVRTC is of CUDA 12.8", "CUDA 12.4"]),
         "volta": ("MOCK_SM=70 MOCK_DRIVER=13000 MOCK_NVRTC_VERSION=13.0", ["sm_70", "nvidia-cuda-nvrtc-cu12"]),
     }
     # A process that opens the GPU writes reports into the folder of MOCK_OUT.
@@ -232,9 +237,7 @@ def wrong_toolchain(cli):
         wrong = []
         for name, (_, words) in wanted.items():
             text = (out / f"{name}.log").read_text()
-            errors = [line for line in text.splitlines() if line.startswith("error: ")]
-            is_one_error = len(errors) == 1 and "exit code 1" in text and "panicked" not in text
-            if not is_one_error or not all(word in errors[0] for word in words):
+            if not is_one_error(text, words):
                 wrong.append(f"{name} prints: {text[-400:]}")
         return wrong
 

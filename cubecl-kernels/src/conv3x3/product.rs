@@ -112,8 +112,8 @@ mod tests {
             return;
         };
         let mut wrong = Vec::new();
+        let client = whole_numbers([1; 4], 1, &device, DType::F32).client;
         for dtype in [DType::F32, DType::F16, DType::BF16] {
-            let client = whole_numbers([1; 4], 1, &device, DType::F32).client;
             if dtype != DType::F32 && !tuned::has_matrix_units(&client, dtype) {
                 continue;
             }
