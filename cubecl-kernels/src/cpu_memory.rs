@@ -3,7 +3,8 @@
 //! Activations and gradients are tens of MiB each. An allocator gets blocks of that size from the
 //! system and returns them, and the first access to every page of a new block costs more than
 //! many operators compute. Unused blocks are therefore kept in a pool. Memory in use and
-//! in the pool together is limited to the peak of the memory in use, plus one eighth.
+//! in the pool together is limited to the peak of the memory in use, plus one eighth of it and at most
+//! `LARGEST_RESERVE`.
 
 use burn::tensor::{DType, Shape};
 use burn_flex::{FlexTensor, Layout};
@@ -20,6 +21,10 @@ use crate::cpu_conv::Output;
 const ALIGNMENT: usize = 64;
 /// Smaller blocks, in bytes, are left to the allocator, which pools them itself.
 const SMALLEST: usize = 256 << 10;
+
+/// Bytes of unused blocks at the peak of the memory in use. A training step of R50-FPN takes the same processor time with
+/// 64 MiB as with one eighth of 2 GB.
+const LARGEST_RESERVE: usize = 64 << 20;
 
 /// Returns the memory in the pool to the allocator.
 ///
@@ -205,8 +210,9 @@ impl Pool {
         let block = match fitting.map(|(&size, _)| size) {
             Some(size) => self.remove(size),
             None => {
-                let peak = self.peak_bytes.max(self.used_bytes + bytes);
-                self.shrink((peak + peak / 8).saturating_sub(self.used_bytes + bytes));
+                let used = self.used_bytes + bytes;
+                let peak = self.peak_bytes.max(used);
+                self.shrink(peak - used + (peak / 8).min(LARGEST_RESERVE));
                 Block::new(bytes)
             }
         };

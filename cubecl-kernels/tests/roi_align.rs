@@ -90,7 +90,7 @@ fn forward_case(
     let shape = [images, params.cells(), channels];
     let pyramid = random.values(shape.iter().product());
     let rows = rois(random, count, images, KINDS, params);
-    let wanted = cpu::forward(&pyramid, shape, &rows, params);
+    let wanted = cpu::forward(&pyramid, shape, &rows, params).into_data();
     let found = roi_align(
         tensor(&pyramid, shape, device),
         tensor(&rows, [count, 6], device),
@@ -174,9 +174,9 @@ fn backward_case(
         "two runs differ: {params:?}"
     );
 
-    let wanted = cpu::backward(&grad, channels, &rows, params, images);
+    let wanted = cpu::backward(&grad, channels, &rows, params, images).into_data();
     // The gradient of a cell for output gradients of 1 is the sum of its weights.
-    let mass = cpu::backward(&vec![1.0; grad.len()], channels, &rows, params, images);
+    let mass = cpu::backward(&vec![1.0; grad.len()], channels, &rows, params, images).into_data();
     let farthest = rows
         .as_chunks::<6>()
         .0
@@ -228,7 +228,7 @@ fn autodiff_reaches_the_features_through_packing() {
         .grad(&gradients)
         .expect("the feature has a gradient");
     let found = floats(found.permute([0, 2, 3, 1]));
-    let wanted = cpu::backward(&grad, channels, &rows, &params, images);
+    let wanted = cpu::backward(&grad, channels, &rows, &params, images).into_data();
     for (found, wanted) in found.iter().zip(wanted.iter::<f32>()) {
         // Up to a few hundred weights of at most 1 per cell.
         assert!(
@@ -287,7 +287,7 @@ fn f16_case(device: &Device) {
     assert_eq!(pooled.dtype(), DType::F16);
     check(
         floats(pooled.clone()),
-        cpu::forward(&pyramid, shape, &rows, &params),
+        cpu::forward(&pyramid, shape, &rows, &params).into_data(),
         placed(200.0),
     );
 
@@ -298,7 +298,7 @@ fn f16_case(device: &Device) {
     // A hundred weights of at most 1 per cell.
     check(
         found,
-        cpu::backward(&grad, channels, &rows, &params, images),
+        cpu::backward(&grad, channels, &rows, &params, images).into_data(),
         100.0 * placed(200.0),
     );
 }

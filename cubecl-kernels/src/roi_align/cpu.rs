@@ -6,9 +6,11 @@
 
 use super::taps::{MAX_COORDINATE, Tap, axis_taps};
 use super::{PyramidLevel, RoiAlignParams};
-use crate::cpu_conv::{Output, with_scratch};
+use crate::cpu_conv::with_scratch;
+use crate::cpu_memory::write;
 use crate::cpu_tasks::{for_each_item, for_each_task, map_tasks};
-use burn::tensor::TensorData;
+use crate::flex::floats;
+use burn_flex::FlexTensor;
 
 /// Cells that a bin reads, about: the work per value of the result.
 const READS: usize = 9;
@@ -30,26 +32,25 @@ pub fn forward(
     [images, cells, channels]: [usize; 3],
     rois: &[f32],
     params: &RoiAlignParams,
-) -> TensorData {
+) -> FlexTensor {
     let [height, width] = params.output;
     let bins = height * width;
     let (rois, _) = rois.as_chunks::<6>();
     let len = channels * bins;
-    let mut pooled = vec![0.0f32; rois.len() * len];
-    let out = Output::of(&mut pooled);
-    for_each_task(rois.len(), rois.len() * len * READS, |index| {
-        let Some(roi) = PooledRoi::new(&rois[index], params, images) else {
-            return;
-        };
-        let image = &pyramid[roi.image * cells * channels..][..cells * channels];
-        // SAFETY: one task per RoI.
-        let out = unsafe { out.slice(index * len, len) };
-        with_scratch(len, |by_bin| {
-            roi.pool(image, channels, by_bin);
-            transpose(by_bin, bins, channels, out);
+    write([rois.len(), channels, height, width], |pooled| {
+        for_each_task(rois.len(), rois.len() * len * READS, |index| {
+            // SAFETY: one task per RoI.
+            let pooled = unsafe { pooled.slice(index * len, len) };
+            let Some(roi) = PooledRoi::new(&rois[index], params, images) else {
+                return pooled.fill(0.0);
+            };
+            let image = &pyramid[roi.image * cells * channels..][..cells * channels];
+            with_scratch(len, |by_bin| {
+                roi.pool(image, channels, by_bin);
+                transpose(by_bin, bins, channels, pooled);
+            });
         });
-    });
-    TensorData::new(pooled, [rois.len(), channels, height, width])
+    })
 }
 
 /// `grad [r, c, h, w]`, `rois [r, 6]` -> the gradient of the pyramid, `[images, cells, c]`.
@@ -62,27 +63,25 @@ pub fn backward(
     rois: &[f32],
     params: &RoiAlignParams,
     images: usize,
-) -> TensorData {
-    let bins = params.output[0] * params.output[1];
+) -> FlexTensor {
+    let (rois, _) = rois.as_chunks::<6>();
+    let len = channels * params.output[0] * params.output[1];
+    let operations = grad.len() * READS;
+    let pooled_rois: Vec<Option<PooledRoi>> = map_tasks(rois.len(), operations, |roi| {
+        PooledRoi::new(&rois[roi], params, images)
+    });
+    let by_bin = by_bin(grad, channels, rois.len());
     let cells = params.cells();
-    let mut gradient = vec![0.0f32; images * cells * channels];
-    if channels > 0 && !rois.is_empty() {
-        let (rois, _) = rois.as_chunks::<6>();
-        let len = channels * bins;
-        let operations = grad.len() * READS;
-        let pooled_rois: Vec<Option<PooledRoi>> = map_tasks(rois.len(), operations, |roi| {
-            PooledRoi::new(&rois[roi], params, images)
-        });
-        let mut by_bin = vec![0.0f32; grad.len()];
-        let out = Output::of(&mut by_bin);
-        for_each_task(rois.len(), operations, |roi| {
-            // SAFETY: one task per RoI.
-            let out = unsafe { out.slice(roi * len, len) };
-            transpose(&grad[roi * len..][..len], channels, bins, out);
-        });
-        let bands = bands(&mut gradient, params, images, channels);
+    write([images, cells, channels], |gradient| {
+        // SAFETY: the only slice.
+        let gradient = unsafe { gradient.slice(0, images * cells * channels) };
+        let bands = bands(gradient, params, images, channels);
         for_each_item(bands, operations, |band| {
-            for (pooled_roi, grad) in pooled_rois.iter().zip(by_bin.chunks(len)) {
+            band.cells.fill(0.0);
+            if len == 0 {
+                return;
+            }
+            for (pooled_roi, grad) in pooled_rois.iter().zip(floats(&by_bin).chunks(len)) {
                 let Some(pooled_roi) = pooled_roi else {
                     continue;
                 };
@@ -91,8 +90,20 @@ pub fn backward(
                 }
             }
         });
-    }
-    TensorData::new(gradient, [images, cells, channels])
+    })
+}
+
+/// `grad [r, c, h, w]` -> `[r, h * w, c]`, in which the channels of a bin lie together as those of a cell do.
+fn by_bin(grad: &[f32], channels: usize, rois: usize) -> FlexTensor {
+    let bins = grad.len() / (rois * channels).max(1);
+    let len = channels * bins;
+    write([rois, bins, channels], |out| {
+        for_each_task(rois, grad.len() * READS, |roi| {
+            // SAFETY: one task per RoI.
+            let out = unsafe { out.slice(roi * len, len) };
+            transpose(&grad[roi * len..][..len], channels, bins, out);
+        });
+    })
 }
 
 /// Rows of one level of one image, owned by one thread.

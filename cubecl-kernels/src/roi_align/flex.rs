@@ -17,7 +17,7 @@ impl RoiAlignOps for Flex {
         let (pyramid, rois) = (contiguous_f32(pyramid), contiguous_f32(rois));
         let shape = dims::<3>(pyramid.layout().shape());
         let pooled = cpu::forward(floats(&pyramid), shape, floats(&rois), &params);
-        cast(FlexTensor::from_data(pooled), dtype)
+        cast(pooled, dtype)
     }
 
     fn roi_align_backward(
@@ -30,7 +30,7 @@ impl RoiAlignOps for Flex {
         let (grad, rois) = (contiguous_f32(grad), contiguous_f32(rois));
         let channels = grad.layout().shape()[1];
         let gradient = cpu::backward(floats(&grad), channels, floats(&rois), &params, images);
-        cast(FlexTensor::from_data(gradient), dtype)
+        cast(gradient, dtype)
     }
 }
 
