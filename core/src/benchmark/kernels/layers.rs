@@ -157,8 +157,8 @@ impl Layers {
             for _ in 0..model.rpn.convs {
                 self.conv([n, fpn, fpn, rows, columns], 3);
             }
-            self.conv([n, fpn, anchors, rows, columns], 1);
-            self.conv([n, fpn, 4 * anchors, rows, columns], 1);
+            // Logits and deltas of the anchors.
+            self.conv([n, fpn, 5 * anchors, rows, columns], 1);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::model::memory::Activations;
 use crate::model::slots::moved;
 use burn::module::Module;
 use burn::tensor::{Device, ExecutionError, Tensor};
+use mrcnn_kernels::{ConvParams, conv2d};
 
 /// The RPN; its parameters are under `rpn.head`.
 #[derive(Module, Debug)]
@@ -33,6 +34,19 @@ pub struct RpnOutput {
     pub deltas: Tensor<3>,
     /// `(rows, columns)` of each level.
     pub grids: Vec<(usize, usize)>,
+}
+
+/// Outputs per anchor: a logit and four deltas.
+const OUTPUTS: usize = 5;
+
+/// The convolution whose outputs are those of the first, then those of the second. Both have a bias and no scale.
+fn joined([first, second]: [ConvParams; 2]) -> ConvParams {
+    let bias = first.bias.zip(second.bias);
+    ConvParams {
+        weight: Tensor::cat(vec![first.weight, second.weight], 0),
+        bias: bias.map(|(first, second)| Tensor::cat(vec![first, second], 0)),
+        ..first
+    }
 }
 
 impl Rpn {
@@ -63,6 +77,19 @@ impl Rpn {
 
     /// Each level `[n, c, h, w]` -> logits `[n, a, h, w]` and deltas `[n, 4a, h, w]`, both f32.
     pub fn levels(&self, pyramid: &[Tensor<4>]) -> Vec<(Tensor<4>, Tensor<4>)> {
+        let parts = |level: Tensor<4>| {
+            let outputs = level.dims()[1];
+            let anchors = outputs / OUTPUTS;
+            let logits = level.clone().narrow(1, 0, anchors);
+            let deltas = level.narrow(1, anchors, outputs - anchors);
+            (full(logits), full(deltas))
+        };
+        self.predictions(pyramid).into_iter().map(parts).collect()
+    }
+
+    /// Each level `[n, c, h, w]` -> `[n, 5a, h, w]` of its dtype: the logits of a cell's anchors, then their deltas. One
+    /// convolution computes both, because reading the hidden layer takes longer than either.
+    fn predictions(&self, pyramid: &[Tensor<4>]) -> Vec<Tensor<4>> {
         let Some(first) = pyramid.first() else {
             return Vec::new();
         };
@@ -73,35 +100,36 @@ impl Rpn {
         } = &self.head;
         let convs = conv.iter().flatten();
         let convs: Vec<_> = convs.map(|conv| (conv, conv.params_like(first))).collect();
-        let (logits, deltas) = (cls_logits.params_like(first), bbox_pred.params_like(first));
+        let both = joined([cls_logits, bbox_pred].map(|conv| conv.params_like(first)));
         let level = |feature: &Tensor<4>| {
             let hidden = convs.iter().fold(feature.clone(), |x, (conv, params)| {
                 conv.forward_with(x, params.clone(), None, true)
             });
-            let logits = cls_logits.forward_with(hidden.clone(), logits.clone(), None, false);
-            let deltas = bbox_pred.forward_with(hidden, deltas.clone(), None, false);
-            (full(logits), full(deltas))
+            conv2d(hidden, both.clone(), None, false)
         };
         pyramid.iter().map(level).collect()
     }
 
     /// The pyramid P2-P6 -> one logit and four deltas per anchor.
     pub fn forward(&self, pyramid: &[Tensor<4>]) -> RpnOutput {
-        let mut objectness = Vec::with_capacity(pyramid.len());
-        let mut deltas = Vec::with_capacity(pyramid.len());
-        let mut grids = Vec::with_capacity(pyramid.len());
-        for (logits, level_deltas) in self.levels(pyramid) {
-            let [n, anchors, h, w] = logits.dims();
-            objectness.push(logits.permute([0, 2, 3, 1]).reshape([n, h * w * anchors]));
-            // [n, a * 4, h, w] -> [n, h, w, a, 4]: the four deltas of an anchor are contiguous.
-            let level_deltas = level_deltas.reshape([n, anchors, 4, h, w]);
-            let level_deltas = level_deltas.permute([0, 3, 4, 1, 2]);
-            deltas.push(level_deltas.reshape([n, h * w * anchors, 4]));
-            grids.push((h, w));
-        }
+        let levels = self.predictions(pyramid);
+        let grids = levels
+            .iter()
+            .map(|level| (level.dims()[2], level.dims()[3]));
+        let grids: Vec<_> = grids.collect();
+        let by_cell = levels.into_iter().map(|level| {
+            let [n, outputs, h, w] = level.dims();
+            level.permute([0, 2, 3, 1]).reshape([n, h * w, outputs])
+        });
+        let by_cell = full(Tensor::cat(by_cell.collect(), 1));
+        let [n, cells, outputs] = by_cell.dims();
+        let anchors = outputs / OUTPUTS;
+        let objectness = by_cell.clone().narrow(2, 0, anchors);
+        // The four deltas of an anchor are contiguous.
+        let deltas = by_cell.narrow(2, anchors, outputs - anchors);
         RpnOutput {
-            objectness: Tensor::cat(objectness, 1),
-            deltas: Tensor::cat(deltas, 1),
+            objectness: objectness.reshape([n, cells * anchors]),
+            deltas: deltas.reshape([n, cells * anchors, 4]),
             grids,
         }
     }
