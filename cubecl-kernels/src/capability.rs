@@ -1,6 +1,13 @@
 //! Capabilities of devices.
 
-use burn::tensor::Device;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use burn::backend::cubecl::dtype_to_storage_type;
+use burn::tensor::{DType, Device};
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use cubecl::{
+    client::Client,
+    ir::{ElemType, FloatKind},
+};
 
 /// Largest `k` of [`top_k_segments`](crate::top_k_segments), limited by sorting in the 16 KiB of shared memory that
 /// every WebGPU device has.
@@ -20,4 +27,26 @@ pub fn has_selection_kernels(device: &Device) -> bool {
 /// [`nms_sorted`](crate::nms_sorted): a GPU up to [`MAX_TOP_K`], the CPU any number.
 pub fn can_select(device: &Device, limits: &[usize]) -> bool {
     !has_selection_kernels(device) || limits.iter().all(|&limit| limit <= MAX_TOP_K)
+}
+
+/// Whether `device` can multiply matrices of `dtype` on matrix units; f32 is rounded to TF32 for them.
+pub(crate) fn multiplies_on_matrix_units(device: &Device, dtype: DType) -> bool {
+    let device = device.clone().inner();
+    match device.as_dispatch() {
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        burn::backend::DispatchDevice::Cube(device) => has_matrix_units(&device.client(), dtype),
+        _ => false,
+    }
+}
+
+/// As [`multiplies_on_matrix_units`], of the device of `client`.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(crate) fn has_matrix_units(client: &Client, dtype: DType) -> bool {
+    let element = match dtype {
+        DType::F32 => ElemType::Float(FloatKind::TF32),
+        other => dtype_to_storage_type(other),
+    };
+    let matmul = &client.properties().features.matmul;
+    let mut instructions = matmul.cmma.iter().chain(&matmul.mma);
+    instructions.any(|instruction| instruction.a_type == element)
 }

@@ -9,6 +9,7 @@
 //!
 //! Burn's direct kernel accumulates f16 in f16 and may be the fastest; its matrix products accumulate in f32.
 
+use crate::row_product::row_product;
 use burn::tensor::{DType, Slice, Tensor};
 
 /// Whether Burn cannot autotune on this target.
@@ -38,9 +39,7 @@ fn by_matmul(x: Tensor<4>, weight: Tensor<4>, stride: usize) -> Tensor<4> {
         }
     };
     let [n, h, w, _] = x.dims();
-    let product = x
-        .reshape([n * h * w, c])
-        .matmul(weight.reshape([o, c]).transpose());
+    let product = row_product(x.reshape([n * h * w, c]), weight.reshape([o, c]));
     product.reshape([n, h, w, o]).permute([0, 3, 1, 2])
 }
 

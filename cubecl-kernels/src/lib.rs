@@ -44,6 +44,7 @@ mod matching;
 mod nms;
 mod paste;
 pub mod roi_align;
+mod row_product;
 mod sampling;
 mod squares;
 #[cfg(all(test, feature = "flex", any(feature = "wgpu", feature = "cuda")))]
@@ -70,6 +71,7 @@ pub use paste::{
     PasteBatch, PasteWindow, PastedMask, expand_box, paste_bits, paste_mask, paste_masks,
 };
 pub use roi_align::{PyramidLevel, RoiAlignParams, pack_pyramid, roi_align};
+pub use row_product::row_product;
 pub use sampling::{mix, sampling_key, sampling_scores};
 pub use squares::sum_of_squares;
 pub use top_k::{top_k, top_k_segments};

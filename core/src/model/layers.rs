@@ -7,7 +7,7 @@ use super::init::{Fill, Init};
 use burn::module::{Module, Param};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{FloatDType, Tensor, activation::relu, module};
-use mrcnn_kernels::{ConvParams, conv2d};
+use mrcnn_kernels::{ConvParams, conv2d, row_product};
 
 /// Settings of a [`Conv2d`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -165,9 +165,9 @@ impl Linear {
 
     /// `[n, in]` -> `[n, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let weight = like(self.weight.val(), &x).transpose();
+        let weight = like(self.weight.val(), &x);
         let bias = like(self.bias.val(), &x);
-        x.matmul(weight) + bias.unsqueeze()
+        row_product(x, weight) + bias.unsqueeze()
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::own::{forward, input_gradient, weight_gradient};
 use super::product;
-use super::tuned::{Pass, has_matrix_units, tuned};
+use super::tuned::{Pass, tuned};
 use super::{Conv3x3Ops, options};
+use crate::capability::has_matrix_units;
 use crate::epilogue::cube::add;
 use burn::backend::ops::ModuleOps;
 use burn::backend::tensor::FloatTensor;
@@ -58,10 +59,14 @@ impl Conv3x3Ops for CubeBackend {
         stride: usize,
     ) -> FloatTensor<Self> {
         let [o, c, ..] = weight.meta.shape().dims::<4>();
+        let [n, _, rows, columns] = grad.meta.shape().dims::<4>();
+        let pixels = n * rows * columns;
         match choice(&x, &weight) {
             // Not by CubeK's implicit GEMMs, which give wrong gradients of weights for some numbers of channels, also in
             // TF32 (cubek 0.3.1, executed by tests/cuda; no GPU was at hand).
-            Choice::Tuned if product::takes([c, o]) => product::weight_gradient(x, grad, stride),
+            Choice::Tuned if product::takes([c, o], pixels) => {
+                product::weight_gradient(x, grad, stride)
+            }
             Choice::Own | Choice::Tuned => weight_gradient(x, grad, stride),
             Choice::Burn => Self::conv2d_weight_backward(x, weight, grad, options(stride)),
         }

@@ -8,15 +8,17 @@
 use super::own::reduce_partials;
 use super::spread::{Grid, spread};
 use crate::launch::empty;
+use crate::row_product::is_small;
 use burn::tensor::DType;
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::ops::permute_nchw_to_nhwc;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::zspace::metadata::Metadata;
 
-/// Whether [`weight_gradient`] takes these numbers of input and output channels: it adds partial sums in vectors of four.
-pub fn takes(channels: [usize; 2]) -> bool {
-    channels.iter().all(|count| count.is_multiple_of(4))
+/// Whether [`weight_gradient`] takes these numbers of input and output channels and pixels of the gradient: it adds partial
+/// sums in vectors of four, and a small product is not worth its tuning.
+pub fn takes([c, o]: [usize; 2], pixels: usize) -> bool {
+    c.is_multiple_of(4) && o.is_multiple_of(4) && !is_small([c, o, pixels])
 }
 
 /// The gradient of weights `[o, c, 3, 3]` from `x [n, c, h, w]` and `grad [n, o, h', w']`, summed in f32.
@@ -99,8 +101,9 @@ fn view(pixels: CubeTensor, shape: [usize; 5], strides: [usize; 5]) -> CubeTenso
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {
-    use super::super::{own, tuned};
+    use super::super::own;
     use super::*;
+    use crate::capability::has_matrix_units;
     use crate::test_gpu::{self, values, whole_numbers};
     use burn_cubecl::ops::permute_nhwc_to_nchw;
 
@@ -114,7 +117,7 @@ mod tests {
         let mut wrong = Vec::new();
         let client = whole_numbers([1; 4], 1, &device, DType::F32).client;
         for dtype in [DType::F32, DType::F16, DType::BF16] {
-            if dtype != DType::F32 && !tuned::has_matrix_units(&client, dtype) {
+            if dtype != DType::F32 && !has_matrix_units(&client, dtype) {
                 continue;
             }
             for (stride, [n, h, w], [c, o]) in [

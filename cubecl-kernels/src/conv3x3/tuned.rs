@@ -14,8 +14,6 @@ use burn_cubecl::CubeTuneId;
 use burn_cubecl::ops::{permute_nchw_to_nhwc, permute_nhwc_to_nchw, reshape};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::AutotuneKey;
-use cubecl::client::Client;
-use cubecl::ir::{ElemType, FloatKind};
 use cubecl::tune::{LocalTuner, Tunable, TunableSet, local_tuner};
 use cubek::convolution::AcceleratedTileKind::{self, Cmma, Mma};
 use cubek::convolution::ConvAlgorithm::{
@@ -71,17 +69,6 @@ const GEMMS: [(&str, ConvAlgorithm, AcceleratedTileKind); 6] = [
     ("conv3x3_tma_cmma", SimpleAsyncTma, Cmma),
     ("conv3x3_tma_mma", SimpleAsyncTma, Mma),
 ];
-
-/// Whether Burn can convolve `dtype` on the device's matrix units; f32 is rounded to TF32 for them.
-pub fn has_matrix_units(client: &Client, dtype: DType) -> bool {
-    let element = match dtype {
-        DType::F32 => ElemType::Float(FloatKind::TF32),
-        other => dtype_to_storage_type(other),
-    };
-    let matmul = &client.properties().features.matmul;
-    let mut instructions = matmul.cmma.iter().chain(&matmul.mma);
-    instructions.any(|instruction| instruction.a_type == element)
-}
 
 type Operands = (CubeTensor, CubeTensor, Call);
 
@@ -233,6 +220,7 @@ fn implicit_gemm(
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
+    use crate::capability::has_matrix_units;
     use crate::test_gpu::{self, values, whole_numbers};
     use burn_cubecl::CubeDevice;
 
