@@ -30,6 +30,7 @@ pub fn can_select(device: &Device, limits: &[usize]) -> bool {
 }
 
 /// Whether `device` can multiply matrices of `dtype` on matrix units; f32 is rounded to TF32 for them.
+#[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), allow(unused_variables))]
 pub(crate) fn multiplies_on_matrix_units(device: &Device, dtype: DType) -> bool {
     let device = device.clone().inner();
     match device.as_dispatch() {

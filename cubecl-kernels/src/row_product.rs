@@ -1,8 +1,8 @@
 //! Product of rows with weights, as in a fully connected layer and a 1x1 convolution.
 //!
-//! Burn tunes a product whose sides are all below 512 among kernels without matrix units, too. NVRTC compiles each of those for up
-//! to a minute, and a small network has dozens of such products with their gradients. Rows of zeros lift a product and both of
-//! its gradients over that limit, and are cut off again.
+//! Burn tunes a product whose sides are all below 512 among kernels without matrix units, too. NVRTC compiles each of
+//! those for up to a minute, and a small network has dozens of such products with their gradients. Rows of zeros lift a
+//! product and both of its gradients over that limit, and are cut off again.
 
 use crate::capability::multiplies_on_matrix_units;
 use burn::tensor::Tensor;

@@ -65,12 +65,13 @@ pub fn backward(
     images: usize,
 ) -> FlexTensor {
     let (rois, _) = rois.as_chunks::<6>();
-    let len = channels * params.output[0] * params.output[1];
+    let bins = params.output[0] * params.output[1];
+    let len = channels * bins;
     let operations = grad.len() * READS;
     let pooled_rois: Vec<Option<PooledRoi>> = map_tasks(rois.len(), operations, |roi| {
         PooledRoi::new(&rois[roi], params, images)
     });
-    let by_bin = by_bin(grad, channels, rois.len());
+    let by_bin = by_bin(grad, [rois.len(), channels, bins]);
     let cells = params.cells();
     write([images, cells, channels], |gradient| {
         // SAFETY: the only slice.
@@ -78,10 +79,8 @@ pub fn backward(
         let bands = bands(gradient, params, images, channels);
         for_each_item(bands, operations, |band| {
             band.cells.fill(0.0);
-            if len == 0 {
-                return;
-            }
-            for (pooled_roi, grad) in pooled_rois.iter().zip(floats(&by_bin).chunks(len)) {
+            let grads = floats(&by_bin).chunks(len.max(1));
+            for (pooled_roi, grad) in pooled_rois.iter().zip(grads) {
                 let Some(pooled_roi) = pooled_roi else {
                     continue;
                 };
@@ -94,8 +93,7 @@ pub fn backward(
 }
 
 /// `grad [r, c, h, w]` -> `[r, h * w, c]`, in which the channels of a bin lie together as those of a cell do.
-fn by_bin(grad: &[f32], channels: usize, rois: usize) -> FlexTensor {
-    let bins = grad.len() / (rois * channels).max(1);
+fn by_bin(grad: &[f32], [rois, channels, bins]: [usize; 3]) -> FlexTensor {
     let len = channels * bins;
     write([rois, bins, channels], |out| {
         for_each_task(rois, grad.len() * READS, |roi| {

@@ -49,6 +49,14 @@ fn joined([first, second]: [ConvParams; 2]) -> ConvParams {
     }
 }
 
+/// Logits and deltas of predictions whose outputs are along `axis`.
+fn parts<const D: usize>(predictions: Tensor<D>, axis: usize) -> (Tensor<D>, Tensor<D>) {
+    let outputs = predictions.dims()[axis];
+    let anchors = outputs / OUTPUTS;
+    let logits = predictions.clone().narrow(axis, 0, anchors);
+    (logits, predictions.narrow(axis, anchors, outputs - anchors))
+}
+
 impl Rpn {
     /// An RPN for the pyramid's channels and the configured anchors.
     pub fn new(init: &Init<'_>, config: &ModelConfig) -> Self {
@@ -77,14 +85,8 @@ impl Rpn {
 
     /// Each level `[n, c, h, w]` -> logits `[n, a, h, w]` and deltas `[n, 4a, h, w]`, both f32.
     pub fn levels(&self, pyramid: &[Tensor<4>]) -> Vec<(Tensor<4>, Tensor<4>)> {
-        let parts = |level: Tensor<4>| {
-            let outputs = level.dims()[1];
-            let anchors = outputs / OUTPUTS;
-            let logits = level.clone().narrow(1, 0, anchors);
-            let deltas = level.narrow(1, anchors, outputs - anchors);
-            (full(logits), full(deltas))
-        };
-        self.predictions(pyramid).into_iter().map(parts).collect()
+        let levels = self.predictions(pyramid).into_iter();
+        levels.map(|level| parts(full(level), 1)).collect()
     }
 
     /// Each level `[n, c, h, w]` -> `[n, 5a, h, w]` of its dtype: the logits of a cell's anchors, then their deltas. One
@@ -122,13 +124,11 @@ impl Rpn {
             level.permute([0, 2, 3, 1]).reshape([n, h * w, outputs])
         });
         let by_cell = full(Tensor::cat(by_cell.collect(), 1));
-        let [n, cells, outputs] = by_cell.dims();
-        let anchors = outputs / OUTPUTS;
-        let objectness = by_cell.clone().narrow(2, 0, anchors);
-        // The four deltas of an anchor are contiguous.
-        let deltas = by_cell.narrow(2, anchors, outputs - anchors);
+        let (logits, deltas) = parts(by_cell, 2);
+        let [n, cells, anchors] = logits.dims();
         RpnOutput {
-            objectness: objectness.reshape([n, cells * anchors]),
+            objectness: logits.reshape([n, cells * anchors]),
+            // The four deltas of an anchor are contiguous.
             deltas: deltas.reshape([n, cells * anchors, 4]),
             grids,
         }
