@@ -5,7 +5,7 @@
 //!
 //! On GPUs, the gradient of the weights is wrong in Burn 0.22.1 if the input is channels-last and the gradient of the
 //! output is a slice of a larger tensor, as for the levels of the RPN: it reads the slices of other levels. The
-//! gradients of a matrix product are correct.
+//! gradients of [`row_product`] are correct.
 //!
 //! Burn's direct kernel accumulates f16 in f16 and may be the fastest; its matrix products accumulate in f32.
 
@@ -18,8 +18,8 @@ const UNTUNED: bool = cfg!(target_family = "wasm");
 /// 1x1 convolution as a product of pixels by channels with the weights, on devices where it is preferred; `None`
 /// elsewhere.
 ///
-/// `x [n, c, h, w]` and `weight [o, c, 1, 1]`, of one dtype -> `[n, o, h', w']`, channels-last in memory, where `h'` is
-/// `ceil(h / stride)`.
+/// `x [n, c, h, w]` and `weight [o, c, 1, 1]` -> `[n, o, h', w']` in the dtype of `x`, channels-last in memory, where
+/// `h'` is `ceil(h / stride)`. The weights are in that dtype or in f32.
 pub(crate) fn product(x: &Tensor<4>, weight: &Tensor<4>, stride: usize) -> Option<Tensor<4>> {
     let device = x.device();
     let preferred = UNTUNED || device.is_autodiff() || x.dtype() != DType::F32;

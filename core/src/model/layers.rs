@@ -165,9 +165,8 @@ impl Linear {
 
     /// `[n, in]` -> `[n, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let weight = like(self.weight.val(), &x);
         let bias = like(self.bias.val(), &x);
-        row_product(x, weight) + bias.unsqueeze()
+        row_product(x, self.weight.val()) + bias.unsqueeze()
     }
 }
 

@@ -64,32 +64,26 @@ pub fn conv2d(
         Some(scale) => weight * scale.reshape([-1, 1, 1, 1]),
         None => weight,
     };
-    let (weight, bias) = (
-        to_dtype_of(weight, &x),
-        bias.map(|bias| to_dtype_of(bias, &x)),
-    );
+    let bias = bias.map(|bias| to_dtype_of(bias, &x));
     let side = weight.dims()[2];
+    if (side, groups) == (1, 1)
+        && let Some(output) = product(&x, &weight, stride)
+    {
+        return match bias {
+            Some(bias) => epilogue(output, bias, residual, relu),
+            None => finish(output, residual, relu),
+        };
+    }
     if side == 3 && groups == 1 {
+        let weight = to_dtype_of(weight, &x);
         let early = relu && residual.is_none();
         let output = conv3x3(x, weight, bias, stride, early);
         return finish(output, residual, relu && !early);
     }
-    let by_product = match (side, groups) {
-        (1, 1) => product(&x, &weight, stride),
-        _ => None,
-    };
-    match (by_product, bias) {
-        (Some(output), Some(bias)) => epilogue(output, bias, residual, relu),
-        (Some(output), None) => finish(output, residual, relu),
-        (None, bias) => {
-            let options = ConvOptions::new([stride; 2], [side / 2; 2], [1, 1], groups);
-            // Burn's direct kernel sums in the dtype of its input.
-            let output =
-                module::conv2d(to_f32(x.clone()), to_f32(weight), bias.map(to_f32), options);
-            let output = to_dtype_of(output, &x);
-            finish(output, residual, relu)
-        }
-    }
+    let options = ConvOptions::new([stride; 2], [side / 2; 2], [1, 1], groups);
+    // Burn's direct kernel sums in the dtype of its input.
+    let output = module::conv2d(to_f32(x.clone()), to_f32(weight), bias.map(to_f32), options);
+    finish(to_dtype_of(output, &x), residual, relu)
 }
 
 /// Number of groups of a convolution.

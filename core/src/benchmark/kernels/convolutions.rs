@@ -10,9 +10,9 @@ use burn::backend::{Dispatch, ops::ModuleOps};
 use burn::backend::{Flex, ops::FloatTensorOps};
 use burn::tensor::{Device, FloatDType, Slice, Tensor, ops::ConvOptions};
 use mrcnn_kernels::conv3x3::Conv3x3Ops;
-use mrcnn_kernels::{ConvParams, conv2d, has_selection_kernels};
+use mrcnn_kernels::{ConvParams, conv2d, has_selection_kernels, row_product};
 
-/// What a training step computes of a layer.
+/// Pass of a layer in a training step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pass {
     Output,
@@ -26,7 +26,7 @@ const PASSES: [(Pass, &str); 3] = [
     (Pass::WeightGradient, "weight gradient"),
 ];
 
-/// All layers of the network. The stem has no gradients, because it is frozen.
+/// Cases of all layers of the network. The gradients of the stem are left out, because most presets freeze it.
 pub(super) fn cases(config: &Config, scene: &Scene, dtype: FloatDType) -> Vec<Case> {
     let layers = Layers::of(config, scene);
     let bytes = bytes_of(dtype) as usize;
@@ -129,8 +129,8 @@ fn on_cpu(layer: ConvLayer, pass: Pass, tensors: [Tensor<4>; 3]) -> Launch {
     }
 }
 
-/// The gradients as the training step on GPUs computes them: matrix products for 1x1 kernels, the project's operator for
-/// 3x3 kernels, Burn's for groups.
+/// Gradients by the operations of a training step on GPUs: matrix products for 1x1 kernels (without the rows of zeros of
+/// `row_product`), the project's operator for 3x3 kernels, Burn's for groups (here in `dtype`, in training in f32).
 fn by_operations(layer: ConvLayer, pass: Pass, tensors: [Tensor<4>; 3]) -> Launch {
     if layer.kernel == 1 {
         return by_products(layer, pass, tensors);
@@ -156,7 +156,8 @@ fn by_operations(layer: ConvLayer, pass: Pass, tensors: [Tensor<4>; 3]) -> Launc
     })
 }
 
-/// The products of pixels by channels. With a stride, the input gradient of the pixels that are read.
+/// Gradients of a 1x1 convolution as products of matrices of pixels by channels. With a stride, the input gradient has only
+/// the pixels that are read.
 fn by_products(layer: ConvLayer, pass: Pass, [x, weight, grad]: [Tensor<4>; 3]) -> Launch {
     let [_, c, o, ..] = layer.sizes;
     let pixels = |x: Tensor<4>, channels: usize| {
@@ -169,7 +170,7 @@ fn by_products(layer: ConvLayer, pass: Pass, [x, weight, grad]: [Tensor<4>; 3]) 
     let weight = weight.reshape([o, c]);
     match pass {
         Pass::WeightGradient => {
-            Box::new(move || Box::new(x.clone().transpose().matmul(grad.clone())))
+            Box::new(move || Box::new(grad.clone().transpose().matmul(x.clone())))
         }
         _ => Box::new(move || Box::new(grad.clone().matmul(weight.clone()))),
     }
@@ -181,7 +182,7 @@ fn linear(layer: LinearLayer, pass: Pass, dtype: FloatDType, device: &Device) ->
     let (x, weight) = (random([rows, input]), random([output, input]));
     let grad = random([rows, output]);
     match pass {
-        Pass::Output => Box::new(move || Box::new(x.clone().matmul(weight.clone().transpose()))),
+        Pass::Output => Box::new(move || Box::new(row_product(x.clone(), weight.clone()))),
         Pass::InputGradient => Box::new(move || Box::new(grad.clone().matmul(weight.clone()))),
         Pass::WeightGradient => {
             Box::new(move || Box::new(grad.clone().transpose().matmul(x.clone())))

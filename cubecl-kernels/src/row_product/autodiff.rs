@@ -1,0 +1,82 @@
+//! Gradient rule of the product.
+
+use super::{RowProductOps, cast};
+use burn::backend::autodiff::{
+    NodeId,
+    checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+    grads::Gradients,
+    ops::{Backward, Ops, OpsKind},
+};
+use burn::backend::{Autodiff, Backend, TensorMetadata, tensor::FloatTensor};
+use burn::tensor::DType;
+
+#[derive(Debug)]
+struct RowProductBackward;
+
+#[derive(Clone, Debug)]
+struct State<B: Backend> {
+    x: NodeId,
+    /// In the dtype of x.
+    weight: FloatTensor<B>,
+    /// Of the gradient of the weights.
+    dtype: DType,
+}
+
+impl<B: Backend + RowProductOps> Backward<B, 2> for RowProductBackward {
+    type State = State<B>;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let State { x, weight, dtype } = ops.state;
+        // Retrieved in any case, because checkpoints that are not retrieved are not freed.
+        let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
+        let grad = grads.consume::<B>(&ops.node);
+        let [node_x, node_weight] = ops.parents;
+        if let Some(node) = node_weight {
+            let gradient = B::row_product_gradient(grad.clone(), x, dtype);
+            grads.register::<B>(node.id, gradient);
+        }
+        if let Some(node) = node_x {
+            grads.register::<B>(node.id, B::float_matmul(grad, weight));
+        }
+    }
+}
+
+impl<B: Backend + RowProductOps, C: CheckpointStrategy> RowProductOps for Autodiff<B, C> {
+    fn row_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node()];
+        match RowProductBackward
+            .prepare::<C>(nodes)
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(mut prep) => {
+                let kept = prep.checkpoint(&x);
+                let (x, weight) = (x.into_primitive(), weight.into_primitive());
+                let dtype = weight.dtype();
+                let weight = cast::<B>(weight, x.dtype());
+                let state = State {
+                    x: kept,
+                    weight: weight.clone(),
+                    dtype,
+                };
+                prep.finish(state, B::row_product(x, weight))
+            }
+            OpsKind::UnTracked(prep) => {
+                prep.finish(B::row_product(x.into_primitive(), weight.into_primitive()))
+            }
+        }
+    }
+
+    fn row_product_gradient(
+        _grad: FloatTensor<Self>,
+        _x: FloatTensor<Self>,
+        _dtype: DType,
+    ) -> FloatTensor<Self> {
+        panic!("the product has no second derivative")
+    }
+}

@@ -1,0 +1,17 @@
+//! The gradient of the weights on the CPU, for tests.
+
+use super::{RowProductOps, cast};
+use burn::backend::Flex;
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::DType;
+
+impl RowProductOps for Flex {
+    fn row_product_gradient(
+        grad: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        dtype: DType,
+    ) -> FloatTensor<Self> {
+        cast::<Self>(Self::float_matmul(Self::float_transpose(grad), x), dtype)
+    }
+}

@@ -1,0 +1,128 @@
+//! Products of rows with weights, as in a fully connected layer and a 1x1 convolution.
+//!
+//! With Burn's operations, the gradient of the weights is computed transposed, so that a copy must follow; in f16 it is
+//! also rounded to f16 and cast to f32 after that. On GPUs it is one product here, with a result in the dtype of the weights.
+//!
+//! Burn tunes a product whose sides are all at most 256 among kernels without matrix units, too. NVRTC compiles each of
+//! those for up to a minute, and a small network has dozens of such products with their gradients. Rows of zeros lift a
+//! product and both of its gradients over that limit, and are cut off again.
+
+mod autodiff;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod cube;
+#[cfg(feature = "flex")]
+mod flex;
+
+use crate::capability::multiplies_on_matrix_units;
+use crate::dtype::to_dtype_of;
+use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension, tensor::FloatTensor};
+#[cfg(feature = "fusion")]
+use burn::tensor::Shape;
+use burn::tensor::{DType, Tensor};
+
+/// Number of rows from which Burn tunes among kernels with matrix units only.
+const LEAST_ROWS: usize = 512;
+/// Largest side of a small product: Burn rounds larger sides up to a power of two, which is at least [`LEAST_ROWS`].
+const LARGEST_SIDE: usize = LEAST_ROWS / 2;
+
+/// The product as a backend operation; use [`row_product`].
+#[backend_extension(
+    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
+    Flex: cfg(feature = "flex"),
+    Autodiff,
+    Fusion: cfg(feature = "fusion"),
+)]
+pub trait RowProductOps: Backend {
+    /// `x [r, c]` and `weight [o, c]` -> `[r, o]`, in the dtype of `x`.
+    #[fusion(default)]
+    fn row_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        let weight = cast::<Self>(weight, x.dtype());
+        Self::float_matmul(x, Self::float_transpose(weight))
+    }
+
+    /// The gradient `[o, c]` of the weights in `dtype`, from `grad [r, o]` and `x [r, c]`; sums are f32.
+    #[fusion(dtype = *dtype, shape = weights(grad, x))]
+    fn row_product_gradient(
+        grad: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        dtype: DType,
+    ) -> FloatTensor<Self>;
+}
+
+#[cfg(feature = "fusion")]
+fn weights(grad: &Shape, x: &Shape) -> Shape {
+    Shape::new([grad[1], x[1]])
+}
+
+fn cast<B: Backend>(tensor: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
+    match tensor.dtype() == dtype {
+        true => tensor,
+        false => B::float_cast(tensor, dtype.into()),
+    }
+}
+
+/// Product of `x [r, c]` with the transposed `weight [o, c]`: `[r, o]`, in the dtype of `x`. The weights are in that dtype or
+/// in f32, and so is their gradient; differentiable in both.
+pub fn row_product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    if !crate::has_selection_kernels(&x.device()) {
+        let weight = to_dtype_of(weight, &x);
+        return x.matmul(weight.transpose());
+    }
+    let [rows, inputs] = x.dims();
+    let sides = [rows, inputs, weight.dims()[0]];
+    match is_small(sides) && multiplies_on_matrix_units(&x.device(), x.dtype()) {
+        true => multiply_padded(x, weight),
+        false => multiply(x, weight),
+    }
+}
+
+/// Whether Burn tunes a product with these sides among kernels without matrix units, too.
+#[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), allow(dead_code))]
+pub(crate) fn is_small(sides: [usize; 3]) -> bool {
+    sides.iter().all(|&side| side <= LARGEST_SIDE)
+}
+
+fn multiply(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as RowProductOps>::row_product(x, weight))
+}
+
+/// The same product with rows of zeros.
+fn multiply_padded(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    let [rows, inputs] = x.dims();
+    let zeros = Tensor::zeros([LEAST_ROWS - rows, inputs], (&x.device(), x.dtype()));
+    multiply(Tensor::cat(vec![x, zeros], 0), weight).narrow(0, 0, rows)
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, Distribution};
+
+    /// Product and gradients of each function, beside those of Burn's operations.
+    #[test]
+    fn products_and_gradients_are_those_of_matmul() {
+        let device = Device::flex().autodiff();
+        let random = |shape| Tensor::<2>::random(shape, Distribution::Uniform(-1.0, 1.0), &device);
+        for [rows, inputs, outputs] in [[1, 1, 1], [7, 40, 16], [256, 13, 5], [64, 9, 130]] {
+            let (x, weight) = (random([rows, inputs]), random([outputs, inputs]));
+            let factor = random([rows, outputs]);
+            let results = |product: fn(Tensor<2>, Tensor<2>) -> Tensor<2>| {
+                let (x, weight) = (x.clone().require_grad(), weight.clone().require_grad());
+                let found = product(x.clone(), weight.clone());
+                let gradients = (found.clone() * factor.clone()).sum().backward();
+                let [of_x, of_weight] = [x, weight].map(|it| it.grad(&gradients).expect("tracked"));
+                [found.inner(), of_x, of_weight]
+            };
+            let expected = results(|x, weight| x.matmul(weight.transpose()));
+            for product in [row_product, multiply, multiply_padded] {
+                for (expected, found) in expected.iter().zip(results(product)) {
+                    assert_eq!(found.dims(), expected.dims());
+                    let difference = (found - expected.clone()).abs().max().into_scalar::<f32>();
+                    // Sums of up to 256 products of numbers below 1, in another order.
+                    assert!(difference < 1e-4, "{rows} rows: {difference}");
+                }
+            }
+        }
+    }
+}
