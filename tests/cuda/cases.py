@@ -67,7 +67,7 @@ def cases(args, folder):
     # Left out: long ones, and those whose inputs are empty, for which Burn itself asks the driver for 0 bytes.
     for name in names:
         yield kernel(name, 75, "--skip", "long_segments", "--skip", "large_", "--skip", "no_slots")
-    # f32 by the project's own kernels on sm_75; by Burn's convolutions and the epilogue on sm_80.
+    # f32 by the project's own kernels on sm_75; on sm_80 by the fastest of them and CubeK's TF32 kernels, then the epilogue.
     yield kernel("layouts", 80, MOCK_SEED="7")
     yield kernel("conv3x3", 75, "whole_numbers", "two_runs", MRCNN_CASES="20")
     yield kernel("mrcnn_kernels", 80, "epilogue", "every_candidate", "declines_is_replaced", "product_over_taps", "without_elements")
@@ -111,7 +111,7 @@ def cases(args, folder):
         for sm in [70, 80, 86, 90]:
             for name in names:
                 yield kernel(name, sm, MOCK_SEED=str(sm))
-        for sm, precisions in {70: ["f32", "f16"], 75: ["f32", "f16"], 80: ["tf32", "f16", "bf16"], 86: ["f16", "bf16"], 90: ["f16", "bf16"]}.items():
+        for sm, precisions in {70: ["f32", "f16"], 75: ["f32", "f16"], 80: ["tf32", "f16", "bf16"], 86: ["tf32", "f16", "bf16"], 90: ["tf32", "f16", "bf16"]}.items():
             for precision in precisions:
                 for batch in [1, 8]:
                     yield dry(f"inference-{batch}", cli, sm, precision, "inference", batch)
@@ -155,7 +155,7 @@ def graph(cli):
 
 def resume(cli, folder, precision):
     """A run that is resumed ends with the same bits. In f16 it starts from a loss scale that is four times too large: the
-    classifier's bias has a gradient of 0.6 at first, and f16 ends at 65504. Two steps are skipped without a change, and the
+    classifier's bias has a gradient of 0.6 at first, and the largest f16 value is 65504. Two steps are skipped without a change, and the
     run is resumed after them."""
     overflows = precision == "f16"
     script = """rm -rf whole resumed kernels; cli=$1; shift
@@ -257,7 +257,7 @@ for run in first second; do
 done
 "$1" doctor --clear-kernels && ls kernels > left"""
 
-    # Requests, because the rig's own cache may have every source.
+    # Counts requests to NVRTC, because the rig's own cache may have every source.
     def compiled(path):
         total = re.compile(r"TOTAL\tcompiled (\d+) in .* from cache (\d+),")
         return sum(int(count) for line in lines(path) if (found := total.match(line)) for count in found.groups())
@@ -296,8 +296,8 @@ WITHOUT_TIES = [
 
 
 def train(cli, sm, precision, folder, tolerances, gpus=1, reference="cpu", settings=()):
-    """Training steps of the quickstart network on the CPU backend, or on one GPU, then the same in the rig, on one GPU
-    or several."""
+    """Training steps of the quickstart network on the CPU backend or on one simulated GPU (`reference`), then the same steps
+    on `gpus` simulated GPUs."""
     options = [*SMALL, "--data", str(shapes(cli, folder))]
     for setting in [f"train.steps={len(tolerances)}", f"train.batch_size={max(gpus, 2)}", "train.replicas=1", "train.flip=0", "train.warmup_steps=0", *settings]:
         options += ["--set", setting]

@@ -1,6 +1,7 @@
 """Runs mrcnn's CUDA backend in the rig and prints the results case by case.
 
-usage: run.py --rig DIR --target DIR [--full] [--only NAME,...] [--sm NUMBER,...] [--jobs N] [--out DIR]
+usage: run.py --rig DIR --target DIR [--full] [--only NAME,...] [--sm NUMBER,...] [--precision NAME,...]
+              [--jobs N] [--out DIR]
 
 DIR of --target has the release binaries: mrcnn-cli and the test binaries of mrcnn-kernels and mrcnn-tests, built with
 flex,cuda,fusion and without wgpu. `executed` cases run every kernel on the CPU and compare numbers; `dry` cases
@@ -20,6 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from cases import cases, lines
 
 HERE = pathlib.Path(__file__).resolve().parent
+# "enforced": every tensor has its own allocation, so that executed runs detect accesses beyond it and dry runs know the
+# size of each buffer.
 CUBECL = """[autotune]
 level = "{level}"
 disable_short_circuit = {exhaustive}
@@ -70,20 +73,22 @@ def spills(out):
     return wrong
 
 
-def coverage(out):
-    """Number of tuned convolutions and matrix products in half precision, how many of them have a candidate on tensor
-    cores that compiled and fits, and a description of the others and of products with candidates that have none, which
-    NVRTC compiles for up to a minute each."""
+def coverage(out, precision):
+    """Number of tuned convolutions and matrix products in the dtype of tensor cores, how many of them have a candidate on tensor
+    cores that compiled and fits, and messages: one per operation without such a candidate, and one per matrix product that also
+    has candidates without tensor cores, each of which NVRTC compiles for up to a minute."""
     total = covered = 0
     missing = []
+    # Of f32 tensors, tensor cores multiply the first 11 bits, which is TF32.
+    dtype = "T?F32" if precision == "tf32" else "B?F16"
+    is_counted = re.compile(rf'"(dtype|elem_lhs)": (\{{"Float": )?"{dtype}"')
     for line in lines(out / "decisions.jsonl"):
         try:
             decision = json.loads(line)
         except ValueError:
             continue
         key = json.dumps(decision.get("key"))
-        is_half = re.search(r'"(dtype|elem_lhs)": (\{"Float": )?"B?F16"', key)
-        if not is_half or not any(part in key for part in ['"Conv', '"definition"', '"pass"']):
+        if not is_counted.search(key) or not any(part in key for part in ['"Conv', '"definition"', '"pass"']):
             continue
         names = [r["outcome"]["Ok"]["name"] for r in decision.get("results", []) if "Ok" in r.get("outcome", {})]
         total += 1
@@ -103,8 +108,6 @@ def run(case, rig, folder):
         if old.is_file():
             old.unlink()
     executed = case.mode == "exec"
-    # Every tensor has its own allocation: in executed runs, so that accesses beyond it are detected; in dry runs, so that
-    # the size of each buffer is known.
     settings = dict(level="minimal" if executed else "balanced", exhaustive="false" if executed else "true")
     (out / "cubecl.toml").write_text(CUBECL.format(out=out, **settings))
     start = time.monotonic()
@@ -122,7 +125,7 @@ def run(case, rig, folder):
     count = lambda kind, where: sum(line.startswith(kind) for line in where)
     totals = [line for line in report if line.startswith("TOTAL")]
     number = lambda word: sum(int(re.search(rf"\b{word} (\d+)", line).group(1)) for line in totals)
-    tuned, covered, missing = coverage(out)
+    tuned, covered, missing = coverage(out, case.precision)
     seen = {
         "case": case.name, "sm": case.sm, "precision": case.precision, "mode": case.mode, "exit": code, "seconds": round(took, 1),
         "modules": number("modules"), "compiled": count("compiled", compiled), "refused": count("REFUSED", compiled),
@@ -166,6 +169,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("--only", help="parts of names of cases, separated by commas")
     parser.add_argument("--sm", help="architectures, separated by commas")
+    parser.add_argument("--precision", help="precisions, separated by commas")
     parser.add_argument("--full", action="store_true")
     # Kernels are executed by one thread of a process.
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 8), help="cases that run at the same time")
@@ -174,6 +178,7 @@ def main():
     folder = (args.out or args.rig / "reports").resolve()
     chosen = [case for case in cases(args, folder) if not args.only or any(part in case.name for part in args.only.split(","))]
     chosen = [case for case in chosen if not args.sm or str(case.sm) in args.sm.split(",")]
+    chosen = [case for case in chosen if not args.precision or case.precision in args.precision.split(",")]
     seen = []
     with ThreadPoolExecutor(args.jobs) as pool:
         for case, row in zip(chosen, pool.map(lambda case: run(case, args.rig, folder), chosen)):

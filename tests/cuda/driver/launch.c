@@ -62,7 +62,7 @@ CUresult cuLaunchKernel(struct function *f, unsigned gx, unsigned gy, unsigned g
     double blocks = (double)gx * gy * gz, threads = blocks * bx * by * bz;
     int records = stream_captures(s);
     char arguments[2000] = "";
-    // Executed runs have many allocations to search.
+    // Not counted in executed runs by default: each buffer is searched among many allocations, which is slow.
     size_t bytes = settings.exec == EXEC_NONE || settings.log_launches > 1 ? buffers(f, params, arguments, sizeof arguments) : 0;
     if (settings.log_launches < 2) *arguments = 0;
     pthread_mutex_lock(&lock);
