@@ -320,7 +320,7 @@ impl<'a> Strips<'a> {
             gap.fill(0.0);
             match view.step {
                 1 => copy_row(&from[first_col..][..columns], line),
-                step => every(step, from.get(first_col..).unwrap_or_default(), line),
+                step => copy_strided(step, from.get(first_col..).unwrap_or_default(), line),
             }
         }
     }
@@ -350,7 +350,7 @@ pub fn copy_row(from: &[f32], to: &mut [f32]) {
 }
 
 /// Copies the first of every `step` values.
-pub fn every(step: usize, from: &[f32], to: &mut [f32]) {
+pub fn copy_strided(step: usize, from: &[f32], to: &mut [f32]) {
     if step != 2 {
         for (to, from) in to.iter_mut().zip(from.iter().step_by(step)) {
             *to = *from;

@@ -49,7 +49,7 @@ pub fn forward(
         size: shape.output_size(),
         step: 1,
         phase: [0, 0],
-        alone: false,
+        is_only_phase: false,
     };
     PackedWeights::forward(weights, shape, &view, |packed| {
         run(isa, &view, input, packed, epilogue, place, output);
@@ -71,15 +71,15 @@ pub fn input_gradient(
     assert_eq!(gradient.len(), shape.input_len());
     let step = shape.stride;
     // A 1x1 kernel reads the first phase only: the others are zero.
-    let alone = shape.kernel == 1;
-    let phases = if alone { 1 } else { step * step };
+    let is_only_phase = shape.kernel == 1;
+    let phases = if is_only_phase { 1 } else { step * step };
     for phase in (0..phases).map(|phase| [phase / step, phase % step]) {
         let view = View::backward(shape, phase);
         let place = Place {
             size: shape.size,
             step,
             phase,
-            alone,
+            is_only_phase,
         };
         PackedWeights::backward(weights, shape, &view, |packed| {
             run(
@@ -102,7 +102,7 @@ struct Place {
     step: usize,
     phase: [usize; 2],
     /// Whether the other phases are zero and are written in the same call.
-    alone: bool,
+    is_only_phase: bool,
 }
 
 /// One call: the data shared by all its blocks.
@@ -258,7 +258,7 @@ impl Job<'_> {
             size: [h, w],
             step,
             phase,
-            alone,
+            is_only_phase,
         } = self.place;
         let (pitch, image_rows) = (self.view.pitch(), self.view.grid[0] + self.view.gap[0]);
         let columns = w.saturating_sub(phase[1]).div_ceil(step);
@@ -279,7 +279,7 @@ impl Job<'_> {
                     let line = unsafe { self.output.slice(at, w) };
                     let residual = self.epilogue.residual.map(|residual| &residual[at..][..w]);
                     store_row(sums, residual, self.epilogue.relu, line);
-                } else if alone {
+                } else if is_only_phase {
                     // SAFETY: as above, and the rows up to the next one of the grid are written with it.
                     let lines = unsafe { self.output.slice(at, step.min(h - y) * w) };
                     lines.fill(0.0);

@@ -1,10 +1,10 @@
 //! Gradient of the weights: dot products of rows of the input and rows of the gradient.
 //!
-//! Vectors run along the pixels of both, in their memory layout: nothing is transposed, and 1x1
-//! convolutions are computed without a copy. Every weight is summed in one task over blocks of
+//! Vectors run along the pixels of both, in their memory layout: nothing is transposed. 1x1 convolutions with stride 1 on
+//! images of at least [`PIXELS`] pixels are computed without a copy; with a stride, the pixels that they read are gathered once. Every weight is summed in one task over blocks of
 //! pixels of a fixed size, so that it does not depend on the number of threads.
 
-use super::geometry::{ConvShape, Strips, View, every};
+use super::geometry::{ConvShape, Strips, View, copy_strided};
 use super::isa::Isa;
 use super::kernels::{Dots, GROUP, WIDTH};
 use super::output::Output;
@@ -39,7 +39,7 @@ pub fn weight_gradient(
         return;
     }
     if shape.kernel == 1 && shape.stride > 1 {
-        let sampled = sampled(shape, input);
+        let sampled = gather_strided(shape, input);
         let shape = ConvShape {
             size: shape.output_size(),
             stride: 1,
@@ -76,7 +76,7 @@ pub fn weight_gradient(
 }
 
 /// The pixels that a 1x1 kernel reads, `[images, inputs, h', w']`: gathered once, instead of by every task.
-fn sampled(shape: &ConvShape, input: &[f32]) -> Vec<f32> {
+fn gather_strided(shape: &ConvShape, input: &[f32]) -> Vec<f32> {
     let ([h, w], [rows, columns]) = (shape.size, shape.output_size());
     let mut sampled = vec![0.0; shape.images * shape.inputs * rows * columns];
     let lines = Output::of(&mut sampled);
@@ -85,7 +85,7 @@ fn sampled(shape: &ConvShape, input: &[f32]) -> Vec<f32> {
             let from = &input[(plane * h + row * shape.stride) * w..][..w];
             // SAFETY: one task per plane.
             let to = unsafe { lines.slice((plane * rows + row) * columns, columns) };
-            every(shape.stride, from, to);
+            copy_strided(shape.stride, from, to);
         }
     });
     sampled
@@ -102,13 +102,23 @@ fn task_size(isa: &Isa, shape: &ConvShape) -> (usize, usize) {
     let tasks = |outputs: usize, inputs: usize| {
         shape.outputs.div_ceil(outputs) * shape.inputs.div_ceil(inputs)
     };
-    if rayon::current_num_threads() > 1 {
-        while tasks(outputs, inputs) < wanted && inputs * shape.taps() >= 24 * WIDTH {
-            inputs = inputs.div_ceil(2).next_multiple_of(WIDTH).min(inputs - 1);
-        }
-        while tasks(outputs, inputs) < wanted && outputs > 2 * GROUP {
-            outputs = (outputs / 2).next_multiple_of(GROUP);
-        }
+    // Every task reads its rows of both sides, and copies them unless the kernel is 1x1: the division that reads less is taken.
+    let read =
+        |outputs, inputs| tasks(outputs, inputs) * (outputs + inputs * shape.stride * shape.stride);
+    while rayon::current_num_threads() > 1 && tasks(outputs, inputs) < wanted {
+        let fewer_inputs = (inputs > 1 && inputs * shape.taps() >= 24 * WIDTH)
+            .then(|| inputs.div_ceil(2).next_multiple_of(WIDTH).min(inputs - 1));
+        let fewer_outputs = (outputs > 2 * GROUP).then(|| (outputs / 2).next_multiple_of(GROUP));
+        let divisions = [
+            fewer_inputs.map(|inputs| (outputs, inputs)),
+            fewer_outputs.map(|outputs| (outputs, inputs)),
+        ];
+        let divisions = divisions.into_iter().flatten();
+        let Some(division) = divisions.min_by_key(|&(outputs, inputs)| read(outputs, inputs))
+        else {
+            break;
+        };
+        (outputs, inputs) = division;
     }
     (outputs, inputs)
 }
@@ -138,7 +148,7 @@ struct Block {
 }
 
 impl Block {
-    /// Passes of the kernel without taps.
+    /// Number of passes of the kernel for one tap.
     fn passes(&self) -> usize {
         let [outputs, inputs] = self.channels;
         outputs.div_ceil(GROUP) * inputs.div_ceil(WIDTH)
@@ -242,7 +252,7 @@ impl Job<'_> {
                 vectors: pixels.div_ceil(self.isa.lanes),
                 is_first: place == (0, 0),
             };
-            // Rows lie in pages of their own, where the CPU does not look ahead.
+            // Rows are in different memory pages, and the CPU's hardware prefetcher does not cross pages.
             let mut next = places.peek().into_iter().flat_map(|&next| {
                 let inputs = (0..inputs.len()).map(move |row| input_row(next, row));
                 inputs.chain((0..outputs.len()).map(move |row| grad_row(next, row)))
@@ -309,7 +319,7 @@ impl Job<'_> {
                     sums: sums.next().expect("one for each pass").as_mut_ptr(),
                 };
                 fetch();
-                // SAFETY: every row holds as many vectors from its pointer on.
+                // SAFETY: every row holds `block.vectors` vectors from its pointer on.
                 unsafe { self.isa.dots(&args) }
             }
         }

@@ -12,7 +12,7 @@ use crate::cpu_tasks::{for_each_item, for_each_task, map_tasks};
 use crate::flex::floats;
 use burn_flex::FlexTensor;
 
-/// Cells that a bin reads, about: the work per value of the result.
+/// Approximate number of cells that a bin reads, used as the work per value of the result.
 const READS: usize = 9;
 
 /// Channels that are summed in registers.
@@ -53,25 +53,27 @@ pub fn forward(
     })
 }
 
-/// `grad [r, c, h, w]`, `rois [r, 6]` -> the gradient of the pyramid, `[images, cells, c]`.
+/// Contiguous `grad [r, c, h, w]`, `rois [r, 6]` -> the gradient of the pyramid, `[images, cells, c]`.
 ///
 /// One thread sums each row of the pyramid in the order of the RoIs, without atomics and with the same bits in every
 /// run.
 pub fn backward(
-    grad: &[f32],
-    channels: usize,
+    grad: FlexTensor,
     rois: &[f32],
     params: &RoiAlignParams,
     images: usize,
 ) -> FlexTensor {
     let (rois, _) = rois.as_chunks::<6>();
     let bins = params.output[0] * params.output[1];
+    let channels = grad.layout().shape()[1];
     let len = channels * bins;
-    let operations = grad.len() * READS;
+    let operations = floats(&grad).len() * READS;
     let pooled_rois: Vec<Option<PooledRoi>> = map_tasks(rois.len(), operations, |roi| {
         PooledRoi::new(&rois[roi], params, images)
     });
-    let by_bin = by_bin(grad, [rois.len(), channels, bins]);
+    let by_bin = by_bin(floats(&grad), [rois.len(), channels, bins]);
+    // A training step needs most of its memory here.
+    drop(grad);
     let cells = params.cells();
     write([images, cells, channels], |gradient| {
         // SAFETY: the only slice.
@@ -92,7 +94,7 @@ pub fn backward(
     })
 }
 
-/// `grad [r, c, h, w]` -> `[r, h * w, c]`, in which the channels of a bin lie together as those of a cell do.
+/// `grad [r, c, h, w]` -> `[r, h * w, c]`, in which the channels of a bin are contiguous, like those of a cell.
 fn by_bin(grad: &[f32], [rois, channels, bins]: [usize; 3]) -> FlexTensor {
     let len = channels * bins;
     write([rois, bins, channels], |out| {
@@ -176,7 +178,7 @@ impl<'a> PooledRoi<'a> {
         let level = &image[self.level.offset * channels..];
         let width = self.level.width;
         let mut bins = bins.chunks_mut(channels);
-        // The first value of each cell of a bin, and its weight.
+        // Index of the first channel of each cell that the bin reads, and the weight of the cell.
         let mut cells: Vec<Tap> = Vec::new();
         for rows in &self.rows {
             for columns in &self.columns {
@@ -227,7 +229,7 @@ fn index_below(value: f32, count: usize) -> Option<usize> {
     (value >= 0.0 && value < count as f32).then_some(value as usize)
 }
 
-/// The sum of `BLOCK` values from each place on, times its weight, in the order of the places.
+/// Weighted sum of the `BLOCK` values that start at each index of `places`, added in the order of `places`.
 #[inline(always)]
 fn weighted_sum(values: &[f32], places: &[Tap]) -> [f32; BLOCK] {
     let mut sums = [0.0f32; BLOCK];

@@ -28,8 +28,7 @@ impl RoiAlignOps for Flex {
     ) -> FloatTensor<Self> {
         let dtype = grad.dtype();
         let (grad, rois) = (contiguous_f32(grad), contiguous_f32(rois));
-        let channels = grad.layout().shape()[1];
-        let gradient = cpu::backward(floats(&grad), channels, floats(&rois), &params, images);
+        let gradient = cpu::backward(grad, floats(&rois), &params, images);
         cast(gradient, dtype)
     }
 }
