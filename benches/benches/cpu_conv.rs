@@ -152,11 +152,10 @@ fn fastest<T>(mut work: impl FnMut() -> T) -> f64 {
 
 /// Duration of `times` runs of `work`.
 ///
-/// Wall time, or with `MRCNN_BENCH_CLOCK=cpu` (`processor` before) the CPU time of all threads of this process, which hardly depends
-/// on the other load of a shared machine.
+/// Wall time; with `MRCNN_BENCH_CLOCK=cpu`, CPU time of all threads of this process, which hardly depends on the other
+/// load of a shared machine.
 fn time<T>(times: u64, mut work: impl FnMut() -> T) -> Duration {
-    let is_cpu_time = std::env::var("MRCNN_BENCH_CLOCK")
-        .is_ok_and(|clock| clock == "cpu" || clock == "processor");
+    let is_cpu_time = std::env::var("MRCNN_BENCH_CLOCK").is_ok_and(|clock| clock == "cpu");
     let (start, cpu) = (Instant::now(), cpu_time::ProcessTime::now());
     for _ in 0..times {
         std::hint::black_box(work());

@@ -187,7 +187,7 @@ def peer(runner, mode, precision, sizes, compiled):
 
 
 def kernels(runner, precision, batch_size):
-    """Every kernel of a training step alone, beside its floor at the rates of the GPU."""
+    """Each layer and operator of a training step alone, beside the time of its bytes and operations at the rates of the GPU."""
     args = runner.args
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder) / "result.json"

@@ -45,7 +45,8 @@ pub struct BenchmarkArgs {
     /// recorded graph (CUDA)
     #[arg(long, conflicts_with = "data")]
     graph: bool,
-    /// Time only kernels whose name or problem contains this text; several with commas: 'conv 3x3,NMS'
+    /// Time only kernels whose name or problem contains one of these texts, separated by commas: 'conv 3x3,NMS'. A comma in
+    /// a name separates, too
     #[arg(long, value_name = "TEXT", value_delimiter = ',')]
     only: Vec<String>,
     /// Write the results as JSON
@@ -63,8 +64,8 @@ enum BenchmarkMode {
     Train,
     /// From an image to detections with masks
     Inference,
-    /// Each convolution and detection operator of a training step alone, beside the time that its bytes and
-    /// floating-point operations take at the rates of a copy and a matrix product
+    /// Each layer and operator of a training step and the pasting of masks, one at a time, beside the time that its bytes
+    /// and floating-point operations take at the rates of a copy and a matrix product
     Kernels,
 }
 
@@ -106,7 +107,7 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
         config.train.precision = Precision::Auto;
     }
     let options = args.backend.precision_override();
-    let mut config = config.with(&args.overrides.after(options)?)?;
+    let mut config = config.with(&args.overrides.append_to(options)?)?;
     if let Some((start, _)) = start.as_ref().filter(|_| config.model.num_classes == 0) {
         config.model.num_classes = start.classes.len() + 1;
     }

@@ -44,7 +44,7 @@ pub fn run(args: &QuickstartArgs) -> Result<u8> {
     config.data.check_images = false;
     let precision = args.backend.precision_override();
     let options = seed_override(args.seed).into_iter().chain(precision);
-    let config = config.with(&args.overrides.after(options)?)?;
+    let config = config.with(&args.overrides.append_to(options)?)?;
     config.check()?;
     let backend = args.backend.select()?;
     note!(

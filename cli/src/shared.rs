@@ -90,20 +90,20 @@ impl OverrideArgs {
     /// # Errors
     ///
     /// If `--set` gives one of them another value, because one of the two would be ignored.
-    pub fn after(&self, options: impl IntoIterator<Item = String>) -> Result<Vec<String>> {
+    pub fn append_to(&self, options: impl IntoIterator<Item = String>) -> Result<Vec<String>> {
         let mut settings: Vec<String> = options.into_iter().collect();
         self.check(&settings)?;
         settings.extend(self.set.iter().cloned());
         Ok(settings)
     }
 
-    /// The check of [`Self::after`] alone, for options that do not change the configuration through `key=value`.
+    /// The check of [`Self::append_to`] alone, for options that do not change the configuration through `key=value`.
     pub fn check(&self, options: &[String]) -> Result<()> {
         for option in options {
             for set in &self.set {
                 ensure!(
                     !contradict(option, set),
-                    "--set {set} contradicts {option}, which another option sets; remove one of them"
+                    "--set {set} contradicts another option, which sets {option}; remove --set {set} or that option"
                 );
             }
         }
@@ -134,7 +134,7 @@ pub struct ModelArgs {
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
     /// Test-time augmentation: detect each image in six views (1, 0.8 and 1.25 times image.min_size, each as it is and
-    /// mirrored) and merge the detections; takes about eight times as long
+    /// mirrored) and merge the detections; takes about seven times as long
     #[arg(long)]
     tta: bool,
     #[command(flatten)]

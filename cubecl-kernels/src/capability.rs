@@ -40,7 +40,7 @@ pub(crate) fn multiplies_on_matrix_units(device: &Device, dtype: DType) -> bool 
     }
 }
 
-/// As [`multiplies_on_matrix_units`], of the device of `client`.
+/// As [`multiplies_on_matrix_units`], for the device of `client`.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub(crate) fn has_matrix_units(client: &Client, dtype: DType) -> bool {
     let element = match dtype {

@@ -3,8 +3,8 @@
 //! Activations and gradients are tens of MiB each. An allocator gets blocks of that size from the
 //! system and returns them, and the first access to every page of a new block costs more than
 //! many operators compute. Unused blocks are therefore kept in a pool. Memory in use and
-//! in the pool together is limited to the peak of the memory in use, plus one eighth of it and at most
-//! `LARGEST_RESERVE`.
+//! in the pool together is limited to the peak of the memory in use, plus one eighth of it or
+//! `LARGEST_RESERVE`, whichever is less.
 
 use burn::tensor::{DType, Shape};
 use burn_flex::{FlexTensor, Layout};
@@ -22,7 +22,7 @@ const ALIGNMENT: usize = 64;
 /// Smaller blocks, in bytes, are left to the allocator, which pools them itself.
 const SMALLEST: usize = 256 << 10;
 
-/// Bytes of unused blocks at the peak of the memory in use. A training step of R50-FPN takes the same processor time with
+/// Limit of the unused bytes at the peak of the memory in use. A training step of R50-FPN takes the same CPU time with
 /// 64 MiB as with one eighth of 2 GB.
 const LARGEST_RESERVE: usize = 64 << 20;
 

@@ -8,7 +8,8 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
 use mrcnn_backends::{BackendKind, Selected, select};
 
-/// The device that `MRCNN_TEST_BACKEND` names, CUDA or wgpu; `None`, with a message, where there is none.
+/// The CUDA device if `MRCNN_TEST_BACKEND` is `cuda`, otherwise the wgpu device. Prints a message and returns `None` if
+/// there is none.
 pub fn open() -> Option<(Selected, CubeDevice)> {
     let kind = match std::env::var("MRCNN_TEST_BACKEND").as_deref() {
         Ok("cuda") => BackendKind::Cuda,
@@ -25,7 +26,7 @@ pub fn open() -> Option<(Selected, CubeDevice)> {
     Some((selected, device))
 }
 
-/// -1, 0 and 1, whose sums of products are exact in every dtype as long as they are summed in f32.
+/// A tensor of the numbers -1, 0 and 1. Their sums of products are exact in f32, in any order.
 pub fn whole_numbers(
     shape: [usize; 4],
     seed: usize,

@@ -1,4 +1,4 @@
-//! What the report states of backends and devices.
+//! Facts about backends and devices in the report.
 
 use crate::{BackendError, BackendKind, Precision, select};
 use burn::tensor::{DType, Device};

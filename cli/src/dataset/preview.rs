@@ -37,7 +37,7 @@ Examples:
 
 pub fn run(args: &PreviewArgs) -> Result<()> {
     let config = load_config(args.config.as_deref())?;
-    let config = config.with(&args.overrides.after(seed_override(args.seed))?)?;
+    let config = config.with(&args.overrides.append_to(seed_override(args.seed))?)?;
     config.check()?;
     // `dataset check` reports problems.
     let (dataset, _) = Dataset::open(&args.dir, &config.data.train, OnProblem::Skip)?;

@@ -64,7 +64,8 @@ Examples:
   mrcnn-cli train --resume runs/train";
 
 impl TrainArgs {
-    /// Everything that changes a setting, except the paths, which are only checked.
+    /// Overrides of the configuration by the options and `--set`. Paths are not included; they are only checked against
+    /// `--set`.
     ///
     /// # Errors
     ///
@@ -74,7 +75,7 @@ impl TrainArgs {
         let mut options = self.recipe.overrides();
         options.extend(seed_override(self.seed));
         options.extend(self.backend.precision_override());
-        self.overrides.after(options)
+        self.overrides.append_to(options)
     }
 
     /// The options that are paths, as `key=value`.

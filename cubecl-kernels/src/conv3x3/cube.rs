@@ -1,4 +1,4 @@
-//! The choice between this module's kernels, those with matrix units, and Burn's.
+//! The choice between the project's own kernels, those with matrix units, and Burn's.
 
 use super::own::{forward, input_gradient, weight_gradient};
 use super::product;
@@ -62,9 +62,9 @@ impl Conv3x3Ops for CubeBackend {
         let [n, _, rows, columns] = grad.meta.shape().dims::<4>();
         let pixels = n * rows * columns;
         match choice(&x, &weight) {
-            // Not by CubeK's implicit GEMMs, which give wrong gradients of weights for some numbers of channels, also in
-            // TF32 (cubek 0.3.1, executed by tests/cuda; no GPU was at hand).
-            Choice::Tuned if product::takes([c, o], pixels) => {
+            // CubeK's implicit GEMMs are not used: their gradients of weights are wrong for some numbers of channels, also
+            // in TF32 (cubek 0.3.1, executed in the rig of tests/cuda, not on a GPU).
+            Choice::Tuned if product::supports([c, o], pixels) => {
                 product::weight_gradient(x, grad, stride)
             }
             Choice::Own | Choice::Tuned => weight_gradient(x, grad, stride),
@@ -75,11 +75,12 @@ impl Conv3x3Ops for CubeBackend {
 
 /// The kernels of a convolution.
 enum Choice {
-    /// This module's.
+    /// The kernels of `own`.
     Own,
-    /// The fastest of this module's and CubeK's with matrix units.
+    /// Kernels with matrix units: the fastest of those of `own` and CubeK's for the output and the gradient of the input;
+    /// `product`, or `own` for small sizes, for the gradient of the weights.
     Tuned,
-    /// Burn's selection, for sizes that this module does not index.
+    /// Burn's selection, for sizes and dtypes that the project's kernels do not support.
     Burn,
 }
 

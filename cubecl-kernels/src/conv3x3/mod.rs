@@ -1,9 +1,11 @@
 //! 3x3 convolution with padding 1.
 //!
-//! On devices whose matrix units Burn cannot use (all of WebGPU, f32 on older GPUs) it has only its direct kernel,
-//! which reads every operand from global memory. Here the convolution is an implicit GEMM of pixels by channels on channels-last data, with tiles in
-//! shared memory and a block of outputs in the registers of each unit. Sums are f32 for every dtype, in a fixed order,
-//! so two runs are bit-equal. Where there are matrix units, CubeK's implicit GEMMs are candidates beside it.
+//! The kernels of this module are implicit GEMMs of pixels by channels on channels-last data, with tiles in shared memory
+//! and a block of outputs in the registers of each unit. Sums are f32 for every dtype, in a fixed order, so two runs of
+//! these kernels are bit-equal. They replace Burn's direct kernel, which reads every operand from global memory, on devices
+//! whose matrix units Burn cannot use (all of WebGPU, f32 on older GPUs). With matrix units, autotune selects the fastest of
+//! them and CubeK's implicit GEMMs for the output and the gradient of the input, and the gradient of the weights is a batched
+//! matrix product.
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod access;

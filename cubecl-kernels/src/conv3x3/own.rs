@@ -1,4 +1,4 @@
-//! Launches of this module's kernels.
+//! Launches of the kernels of `conv3x3`: output, gradient of the input and gradient of the weights.
 
 use super::layer::{Layer, forward_axis, gather_axis};
 use super::packing::packed;
@@ -11,7 +11,7 @@ use burn_cubecl::ops::{permute, permute_nhwc_to_nchw};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-/// `x [n, c, h, w]`, `weight [o, c, 3, 3]`, `bias [o]` -> `[n, o, h', w']`, by this module's kernels.
+/// `x [n, c, h, w]`, `weight [o, c, 3, 3]`, `bias [o]` -> `[n, o, h', w']`.
 pub fn forward(
     x: CubeTensor,
     weight: CubeTensor,
@@ -37,7 +37,7 @@ pub fn forward(
     permute_nhwc_to_nchw(output)
 }
 
-/// The gradient of an input `[n, c, h, w]`, by this module's kernels.
+/// The gradient of an input `[n, c, h, w]`.
 pub fn input_gradient(
     [n, c, h, w]: [usize; 4],
     weight: CubeTensor,
@@ -70,7 +70,7 @@ pub fn input_gradient(
     permute_nhwc_to_nchw(gradient)
 }
 
-/// The gradient of weights `[o, c, 3, 3]`, by this module's kernels.
+/// The gradient of weights `[o, c, 3, 3]`.
 pub fn weight_gradient(x: CubeTensor, grad: CubeTensor, stride: usize) -> CubeTensor {
     let [n, c, h, w] = x.meta.shape().dims();
     let [_, o, rows, cols] = grad.meta.shape().dims();

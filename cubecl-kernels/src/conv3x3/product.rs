@@ -15,9 +15,9 @@ use burn_cubecl::ops::permute_nchw_to_nhwc;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::zspace::metadata::Metadata;
 
-/// Whether [`weight_gradient`] takes these numbers of input and output channels and pixels of the gradient: it adds partial
-/// sums in vectors of four, and a small product is not worth its tuning.
-pub fn takes([c, o]: [usize; 2], pixels: usize) -> bool {
+/// Whether [`weight_gradient`] supports `c` input channels, `o` output channels and this number of pixels of the gradient.
+/// Partial sums are added in vectors of four channels, and tuning a small product costs more than it saves.
+pub fn supports([c, o]: [usize; 2], pixels: usize) -> bool {
     c.is_multiple_of(4) && o.is_multiple_of(4) && !is_small([c, o, pixels])
 }
 
@@ -107,8 +107,8 @@ mod tests {
     use crate::test_gpu::{self, values, whole_numbers};
     use burn_cubecl::ops::permute_nhwc_to_nchw;
 
-    /// Also on devices without matrix units, where this product is not used. Whole numbers, so both sums are exact in f32
-    /// and rounded once.
+    /// Runs in f32 also on devices without matrix units, where this product is not used. Inputs are whole numbers, so both
+    /// sums are exact in f32 and are rounded once.
     #[test]
     fn the_product_over_taps_is_the_gradient_of_the_weights() {
         let Some((selected, device)) = test_gpu::open() else {

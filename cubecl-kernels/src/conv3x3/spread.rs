@@ -1,5 +1,5 @@
-//! Pixels of images copied into larger grids, with zeros between them and around them. There, the gradient of the input of
-//! a strided convolution is that of a convolution with stride 1, and the gradient of the weights is a matrix product; matrix
+//! Copies of images in larger grids, with zeros between and around the pixels. On such grids, the gradient of the input of a
+//! strided convolution is that of a convolution with stride 1, and the gradient of the weights is a matrix product. Matrix
 //! units can compute both.
 
 #![allow(

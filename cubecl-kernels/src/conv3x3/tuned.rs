@@ -1,5 +1,5 @@
-//! 3x3 convolutions where Burn can use the device's matrix units: the fastest of CubeK's implicit GEMMs and this
-//! module's own kernels, found by CubeCL's autotune.
+//! 3x3 convolutions where Burn can use the device's matrix units: the fastest of CubeK's implicit GEMMs and the kernels
+//! of [`own`], found by CubeCL's autotune.
 //!
 //! Burn's own selection also has its direct kernel, which sums f16 in f16 and bf16 in bf16 and can be the fastest for
 //! small layers. Features of a small network were then off by 1.6 % of the largest in f16 and by 10 % in bf16, instead of
@@ -25,7 +25,7 @@ use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
 use cubek::std::InputBinding;
 use serde::{Deserialize, Serialize};
 
-/// What is computed of a convolution.
+/// A pass of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Pass {
     /// The output, from the input and the weights.
@@ -34,18 +34,18 @@ pub enum Pass {
     InputGradient,
 }
 
-/// The result and the stride of a convolution, beside its two operands.
+/// Parameters of a pass besides its two operands.
 #[derive(Clone, Copy, Debug)]
 struct Call {
     pass: Pass,
     stride: usize,
-    /// `[n, h, w, c]`.
+    /// Shape `[n, h, w, c]` of the result.
     result: [usize; 4],
     /// Whether a candidate is timed. One that cannot run is then left out.
     is_trial: bool,
 }
 
-/// What a choice depends on. Channels are exact, because they decide which candidates can run.
+/// Autotune key. Channels are exact, because they decide which candidates can run.
 #[derive(AutotuneKey, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Conv3x3Key {
     pass: Pass,
@@ -54,7 +54,7 @@ pub struct Conv3x3Key {
     inputs: usize,
     outputs: usize,
     /// Whether the channels of the right operand are adjacent in memory.
-    channels_last: bool,
+    is_channels_last: bool,
     /// Pixels of the output, of all images.
     #[autotune(anchor)]
     pixels: usize,
@@ -90,11 +90,11 @@ pub fn tuned(
         };
         let set: TunableSet<_, Operands, _> = TunableSet::new(key, trial);
         let set = set.with(Tunable::new("conv3x3_own", |operands| {
-            Ok::<_, String>(by_own_kernel(operands))
+            Ok::<_, String>(run_own_kernels(operands))
         }));
         GEMMS.into_iter().fold(set, |set, (name, algorithm, tile)| {
             set.with(Tunable::new(name, move |operands| {
-                candidate(algorithm, tile, operands)
+                run_candidate(algorithm, tile, operands)
             }))
         })
     });
@@ -104,7 +104,8 @@ pub fn tuned(
         result: [n, h, w, c],
         is_trial: false,
     };
-    // Candidates are tested with dense activations; a copy of weights would be one more launch.
+    // Activations are made dense, as in the tests of the candidates. Weights keep their layout, because a copy would be one
+    // more launch.
     let operands = (channels_last(left), permute_nchw_to_nhwc(right), call);
     permute_nhwc_to_nchw(TUNER.execute(&id, &client, candidates, operands))
 }
@@ -127,8 +128,8 @@ fn key((left, right, call): &Operands) -> Conv3x3Key {
     )
 }
 
-/// The result by this module's kernels, channels last.
-fn by_own_kernel((left, right, call): Operands) -> CubeTensor {
+/// The result by the kernels of [`own`], channels last.
+fn run_own_kernels((left, right, call): Operands) -> CubeTensor {
     let [left, right] = [left, right].map(permute_nhwc_to_nchw);
     let [n, h, w, c] = call.result;
     let result = match call.pass {
@@ -138,21 +139,25 @@ fn by_own_kernel((left, right, call): Operands) -> CubeTensor {
     permute_nchw_to_nhwc(result)
 }
 
-/// The result by CubeK, channels last. The choice is made for one size and holds for all of its key: where CubeK then
-/// declines another size, on which CubeCL would panic, the result is that of this module's kernels.
-fn candidate(
+/// The result by CubeK, channels last. Autotune times one size and uses its choice for all sizes with the same key. If CubeK
+/// rejects one of them, on which CubeCL would panic, the project's own kernels compute the result.
+fn run_candidate(
     algorithm: ConvAlgorithm,
     tile: AcceleratedTileKind,
     operands: Operands,
 ) -> Result<CubeTensor, String> {
     implicit_gemm(algorithm, tile, operands.clone()).or_else(|declined| match operands.2.is_trial {
         true => Err(declined),
-        false => Ok(by_own_kernel(operands)),
+        false => Ok(run_own_kernels(operands)),
     })
 }
 
 /// `grad [n, h', w', o]` at every `stride`-th pixel of the input's grid, whose shape is `[n, h, w, c]`.
-fn at_every(stride: usize, grad: CubeTensor, [n, rows, columns, _]: [usize; 4]) -> CubeTensor {
+fn spread_gradient(
+    stride: usize,
+    grad: CubeTensor,
+    [n, rows, columns, _]: [usize; 4],
+) -> CubeTensor {
     let [.., o] = grad.meta.shape().dims::<4>();
     let grid = Grid {
         rows,
@@ -178,7 +183,9 @@ fn implicit_gemm(
     }
     let (left, stride) = match call.pass {
         // CubeK has no gradient of the input of a strided convolution.
-        Pass::InputGradient if call.stride > 1 => (at_every(call.stride, left, call.result), 1),
+        Pass::InputGradient if call.stride > 1 => {
+            (spread_gradient(call.stride, left, call.result), 1)
+        }
         _ => (left, call.stride),
     };
     let client = left.client.clone();
@@ -224,8 +231,8 @@ mod tests {
     use crate::test_gpu::{self, values, whole_numbers};
     use burn_cubecl::CubeDevice;
 
-    /// One convolution of `n` images of `size` with channels `[c, o]`: both passes by every candidate. Returns what is
-    /// wrong.
+    /// Both passes of a convolution of `n` images of `h x w` pixels, with `c` input and `o` output channels, by every
+    /// candidate. Returns a description of each difference.
     fn compare(
         device: &CubeDevice,
         dtype: DType,
@@ -252,7 +259,7 @@ mod tests {
             let case =
                 format!("{pass:?} in {dtype:?}, stride {stride}, [{n}, {h}, {w}] [{c}, {o}]");
             let operands = || (left.clone(), right.clone(), call);
-            let wanted = values(by_own_kernel(operands()));
+            let wanted = values(run_own_kernels(operands()));
             let mut ran = 0;
             for (name, algorithm, tile) in GEMMS {
                 if let Ok(found) = implicit_gemm(algorithm, tile, operands()) {
@@ -297,10 +304,10 @@ mod tests {
             (grad, weight, call)
         };
         // This combination declines on every device.
-        let declining = |operands| candidate(SimpleAsyncTma, Cmma, operands);
+        let declining = |operands| run_candidate(SimpleAsyncTma, Cmma, operands);
         assert!(declining(of(true)).is_err());
         let replaced = declining(of(false)).expect("a result");
-        assert_eq!(values(replaced), values(by_own_kernel(of(false))));
+        assert_eq!(values(replaced), values(run_own_kernels(of(false))));
         selected.device.sync().expect("the device works");
     }
 
@@ -309,13 +316,13 @@ mod tests {
         let Some((selected, device)) = test_gpu::open() else {
             return;
         };
-        // The gradient of a strided input is that of the spread gradient with stride 1, on every device.
+        // The gradient of the input of a strided convolution is that of the spread gradient with stride 1, on every device.
         let grad = whole_numbers([2, 4, 3, 8], 3, &device, DType::F32);
         let weight = whole_numbers([8, 3, 3, 8], 2, &device, DType::F32);
         let of = |grad, stride| {
             let result = [2, 7, 6, 8];
             let pass = Pass::InputGradient;
-            values(by_own_kernel((
+            values(run_own_kernels((
                 grad,
                 weight.clone(),
                 Call {
@@ -326,7 +333,10 @@ mod tests {
                 },
             )))
         };
-        assert_eq!(of(at_every(2, grad.clone(), [2, 7, 6, 8]), 1), of(grad, 2));
+        assert_eq!(
+            of(spread_gradient(2, grad.clone(), [2, 7, 6, 8]), 1),
+            of(grad, 2)
+        );
         let mut wrong = Vec::new();
         let client = weight.client.clone();
         for dtype in [DType::F32, DType::F16, DType::BF16] {

@@ -159,8 +159,8 @@ mod tests {
     use burn_cubecl::CubeBackend;
     use burn_cubecl::ops::{into_data_sync, permute_nchw_to_nhwc};
 
-    /// Burn's convolutions are used only on devices with matrix units, which software adapters do not have, so the
-    /// kernel is tested directly.
+    /// `conv3x3` launches this kernel after convolutions by CubeK, for which software adapters lack the matrix units, and
+    /// after Burn's, which compute only what its own kernels do not support. So the kernel is tested directly.
     #[test]
     fn every_channel_gets_its_bias() {
         let Some((selected, device)) = crate::test_gpu::open() else {

@@ -11,45 +11,41 @@ use burn_flex::FlexTensor;
 /// Candidates per task. A ground truth is compared with all of them in one loop.
 const CHUNK: usize = 1024;
 
-/// Ground truths compared at a time, for their highest quality.
+/// Qualities of one ground truth that [`highest`] compares at a time.
 const LANES: usize = 16;
 
 /// Operations per quality.
 const OPERATIONS: usize = 16;
 
-/// Matches each candidate to one of the ground `truths` by `quality(truth, candidate)`. Returns the index of the truth,
+/// Matches each candidate to a ground truth in `gt` by `quality(gt, candidate)`. Returns the index of the ground truth,
 /// [`BACKGROUND`] or [`IGNORED`] per candidate.
 ///
 /// Quality is evaluated again for some candidates and not stored as a matrix, because 300,000 anchors times hundreds of
 /// objects would not fit in memory. NaN never matches.
-pub fn match_by<T: Sync, C: Sync>(
-    truths: &[T],
+pub fn match_by<G: Sync, C: Sync>(
+    gt: &[G],
     candidates: &[C],
     thresholds: &MatchThresholds,
-    quality: impl Fn(&T, &C) -> f32 + Sync,
+    quality: impl Fn(&G, &C) -> f32 + Sync,
 ) -> Vec<i32> {
     let tasks = candidates.len().div_ceil(CHUNK);
-    let operations = truths.len() * candidates.len() * OPERATIONS;
+    let operations = gt.len() * candidates.len() * OPERATIONS;
     let part = |task: usize| &candidates[task * CHUNK..candidates.len().min((task + 1) * CHUNK)];
-    let best = map_tasks(tasks, operations, |task| {
-        best_of(truths, part(task), &quality)
-    });
-    let mut highest = vec![f32::NEG_INFINITY; truths.len()];
+    let best = map_tasks(tasks, operations, |task| best_of(gt, part(task), &quality));
+    let mut highest = vec![f32::NEG_INFINITY; gt.len()];
     for part in &best {
-        for (highest, value) in highest.iter_mut().zip(&part.of_truths) {
+        for (highest, value) in highest.iter_mut().zip(&part.of_gt) {
             *highest = highest.max(*value);
         }
     }
     let least = highest.iter().copied().fold(f32::INFINITY, f32::min);
     let matches = map_tasks(tasks, operations, |task| {
         let decide = |(candidate, (&value, &winner)): (&C, (&f32, &u32))| {
-            let is_best_of = |(truth, &highest): (&T, &f32)| quality(truth, candidate) == highest;
+            let is_best_of = |(gt, &highest): (&G, &f32)| quality(gt, candidate) == highest;
             // No quality of a candidate is above its own best.
             let is_claimed = || {
                 let can_be = value > f32::NEG_INFINITY && value >= least;
-                thresholds.allow_low_quality
-                    && can_be
-                    && truths.iter().zip(&highest).any(is_best_of)
+                thresholds.allow_low_quality && can_be && gt.iter().zip(&highest).any(is_best_of)
             };
             if value >= thresholds.fg_iou || is_claimed() {
                 winner as i32
@@ -68,25 +64,25 @@ pub fn match_by<T: Sync, C: Sync>(
 
 /// The best matches of some candidates.
 struct Best {
-    /// Highest quality of each candidate; minus infinity without one.
+    /// Highest quality of each candidate; minus infinity if there is no ground truth or every quality is NaN.
     values: Vec<f32>,
-    /// The first ground truth with it.
+    /// Index of the first ground truth with that quality.
     winners: Vec<u32>,
     /// Highest quality of each ground truth.
-    of_truths: Vec<f32>,
+    of_gt: Vec<f32>,
 }
 
 #[inline(always)]
-fn best_of<T, C>(truths: &[T], candidates: &[C], quality: impl Fn(&T, &C) -> f32) -> Best {
+fn best_of<G, C>(gt: &[G], candidates: &[C], quality: impl Fn(&G, &C) -> f32) -> Best {
     let mut best = Best {
         values: vec![f32::NEG_INFINITY; candidates.len()],
         winners: vec![0; candidates.len()],
-        of_truths: Vec::with_capacity(truths.len()),
+        of_gt: Vec::with_capacity(gt.len()),
     };
     let mut qualities = vec![0.0f32; candidates.len()];
-    for (index, truth) in (0..).zip(truths) {
+    for (index, gt) in (0..).zip(gt) {
         for (found, candidate) in qualities.iter_mut().zip(candidates) {
-            *found = quality(truth, candidate);
+            *found = quality(gt, candidate);
         }
         let winners = best.values.iter_mut().zip(&mut best.winners);
         for ((value, winner), &found) in winners.zip(&qualities) {
@@ -94,7 +90,7 @@ fn best_of<T, C>(truths: &[T], candidates: &[C], quality: impl Fn(&T, &C) -> f32
             *value = if is_better { found } else { *value };
             *winner = if is_better { index } else { *winner };
         }
-        best.of_truths.push(highest(&qualities));
+        best.of_gt.push(highest(&qualities));
     }
     best
 }

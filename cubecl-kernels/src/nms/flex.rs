@@ -1,4 +1,4 @@
-//! Suppression in groups of slots on flex, whose tensors are in host memory.
+//! Non-maximum suppression in groups of slots on flex, whose tensors are in host memory.
 
 use super::NmsOps;
 use super::cpu::suppress;
@@ -18,7 +18,7 @@ fn nms_sorted(boxes: &[f32], scores: &[f32], k: usize, iou_threshold: f64) -> Ve
     let mut kept = vec![f32::NEG_INFINITY; scores.len()];
     let out = Output::of(&mut kept);
     let groups = scores.len() / k.max(1);
-    // In the middle of the best and the worst case: each slot is compared with a part of those before it.
+    // Estimated operations, between the best and the worst case: each slot is compared with some of the slots before it.
     for_each_task(groups, scores.len() * k, |group| {
         let range = group * k..(group + 1) * k;
         let (boxes, scores) = (&boxes[range.clone()], &scores[range]);

@@ -121,9 +121,9 @@ impl RoiAlignOps for CubeBackend {
     }
 }
 
-/// Vectors per unit and units per cube of the gradient. With eight vectors, ptxas spills registers in f16; with 256
-/// units, it spills some to reach 64 registers.
+/// Maximum vectors per unit of the gradient kernel. With eight, ptxas spills registers in f16.
 const GRADIENT_VECTORS: usize = 4;
+/// Units per cube of the gradient kernel. With 256, ptxas spills registers to stay within 64 per unit.
 const GRADIENT_UNITS: u32 = 128;
 
 /// The records of all RoIs.
@@ -186,11 +186,11 @@ struct ChannelSlices {
 }
 
 impl ChannelSlices {
-    /// `most` limits the vectors per unit, whose sums are in registers.
-    fn of(channels: usize, most: usize) -> Self {
+    /// Slices of at most `max_vectors` vectors per unit, whose sums are in registers.
+    fn of(channels: usize, max_vectors: usize) -> Self {
         let vector = if channels.is_multiple_of(4) { 4 } else { 1 };
         let vectors = channels / vector;
-        let fits = |n: &usize| *n <= most && vectors.is_multiple_of(*n);
+        let fits = |n: &usize| *n <= max_vectors && vectors.is_multiple_of(*n);
         let per_unit = [8, 4, 2].into_iter().find(fits).unwrap_or(1);
         Self {
             vector,

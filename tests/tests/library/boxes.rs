@@ -173,8 +173,8 @@ fn matcher_with_and_without_low_quality() {
             allow_low_quality: case.flag("allow_low_quality"),
         };
         let quality = |&row: &usize, &column: &usize| values[row * columns + column];
-        let [truths, candidates] = [rows, columns].map(|count| (0..count).collect::<Vec<_>>());
-        let found = match_by(&truths, &candidates, &thresholds, quality);
+        let [gt, candidates] = [rows, columns].map(|count| (0..count).collect::<Vec<_>>());
+        let found = match_by(&gt, &candidates, &thresholds, quality);
         // torchvision's codes are the same: -1 background, -2 between the thresholds.
         let found: Vec<f64> = found.into_iter().map(f64::from).collect();
         assert_eq!(found, case.get("out").values, "{}", case.name());

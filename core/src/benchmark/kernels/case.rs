@@ -11,17 +11,17 @@ use std::time::{Duration, Instant};
 pub struct KernelSpec {
     /// Images per batch.
     pub batch_size: usize,
-    /// Launches before the timed ones: kernels are compiled and tuned in them.
+    /// Launches before the timed ones, after a first one that compiles and tunes the kernel.
     pub warmup: usize,
     /// Timed samples per kernel.
     pub steps: usize,
-    /// Dtype of activations and weights; detection operators compute in f32.
+    /// Dtype of layers, max pool and RoIAlign; selection, targets and updates are f32.
     pub dtype: FloatDType,
-    /// Parts of the names of the kernels to time; all if empty.
+    /// Parts of the names or problems of the kernels to time; all if empty.
     pub only: Vec<String>,
 }
 
-/// Keeps what a launch returned until the device has finished.
+/// Output of a launch, kept until the device has finished.
 pub(super) type Output = Box<dyn Any>;
 
 /// Launches a kernel.
@@ -39,7 +39,7 @@ pub(super) struct Case {
 }
 
 impl Case {
-    /// `least` are the bytes to move and the floating-point operations.
+    /// `least` is `[bytes, flops]`: the minimum of bytes to move, and the floating-point operations.
     pub(super) fn new<O: 'static, F: Fn() -> O + 'static>(
         kernel: impl Into<String>,
         problem: impl Into<String>,
@@ -66,8 +66,9 @@ impl Case {
     }
 }
 
-/// Launches per sample: enough for 2 ms, so that waiting for the device is a small part of the time.
+/// Target duration of a sample, so that waiting for the device is a small part of it.
 const SAMPLE: Duration = Duration::from_millis(2);
+/// Maximum number of launches per sample.
 const MOST_LAUNCHES: u32 = 20;
 
 /// Milliseconds per launch.

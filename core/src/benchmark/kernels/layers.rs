@@ -30,7 +30,7 @@ impl ConvLayer {
         [n * c * h * w, weights, n * o * rows * columns]
     }
 
-    /// Two per multiply-add.
+    /// Floating-point operations, two per multiply-add.
     pub(super) fn flops(&self) -> usize {
         let [_, c, ..] = self.sizes;
         let [_, _, output] = self.elements();
@@ -124,7 +124,7 @@ impl Layers {
             false => [stride, 1],
         };
         let mut at = |channels: [usize; 2], kernel: usize, strides: [usize; 2], groups: usize| {
-            // The stride before the layer, and its own.
+            // `strides` are the stride of the block before this layer, and that of the layer.
             let (rows, columns) = scene.grid(level + strides[0] / 2);
             self.add(ConvLayer {
                 sizes: [scene.n, channels[0], channels[1], rows, columns],
@@ -199,7 +199,7 @@ impl Layers {
     }
 }
 
-/// Maximum number of RoIs per image that the mask head sees in training.
+/// Maximum number of RoIs per image that the mask head processes in training.
 pub(super) fn masks_per_image(config: &Config) -> usize {
     let roi = &config.model.roi;
     ((roi.batch_per_image as f64 * roi.positive_fraction) as usize).max(1)

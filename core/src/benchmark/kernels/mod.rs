@@ -48,7 +48,7 @@ pub struct KernelResult {
     pub floor_ms: f64,
 }
 
-/// Times the kernels of the network that `config` describes, at the size of an image that it resizes to.
+/// Times the kernels of the configured network, at the size to which `config` resizes a landscape image.
 /// `on_progress` receives the name of each kernel before it is timed.
 pub fn benchmark_kernels(
     spec: &KernelSpec,

@@ -1,4 +1,4 @@
-//! Pooling, and the optimizer's update.
+//! Pooling, the gradient norm and the optimizer's update.
 
 use super::case::Case;
 use super::layers::masks_per_image;

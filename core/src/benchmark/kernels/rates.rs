@@ -1,4 +1,4 @@
-//! Rates of a device, measured: a matrix product and a copy.
+//! Measured rates of a device: of a matrix product and of a copy.
 
 use super::case::{KernelSpec, time};
 use crate::benchmark::BenchmarkError;
@@ -7,7 +7,7 @@ use mrcnn_kernels::has_selection_kernels;
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// What a device reached in this run.
+/// Rates of a device, measured in one run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Rates {
     /// Billions of floating-point operations per second of a square matrix product in the dtype of the run.

@@ -1,4 +1,4 @@
-//! Sizes and random inputs of the problems: an image of the size that the configuration resizes to, and objects in it.
+//! Sizes and random inputs of the problems, for images of the size to which the configuration resizes a landscape image.
 
 use crate::boxes::pyramid_level;
 use crate::config::Config;

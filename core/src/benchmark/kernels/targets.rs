@@ -13,7 +13,7 @@ use mrcnn_kernels::{
 
 const F32: usize = size_of::<f32>();
 
-/// Matching of anchors, sampling scores, and mask targets.
+/// Matching of anchors, sampling scores, mask targets, and pasting of masks.
 pub(super) fn cases(config: &Config, scene: &Scene) -> Vec<Case> {
     let (n, total) = (scene.n, scene.anchor_count(config));
     let rpn = &config.model.rpn;
@@ -97,7 +97,7 @@ fn mask_target_case(scene: &Scene, [count, side]: [usize; 2]) -> Case {
     })
 }
 
-/// From mask probabilities on the device to run lengths on the host, including the read.
+/// Pasting of mask probabilities on the device into run lengths on the host, including the read.
 fn pasting(config: &Config, scene: &Scene) -> Case {
     let count = scene.n * config.model.roi.max_detections;
     let side = 2 * config.model.mask_head.pool;

@@ -39,8 +39,9 @@ pub struct RpnOutput {
 /// Outputs per anchor: a logit and four deltas.
 const OUTPUTS: usize = 5;
 
-/// The convolution whose outputs are those of the first, then those of the second. Both have a bias and no scale.
-fn joined([first, second]: [ConvParams; 2]) -> ConvParams {
+/// Parameters of one convolution with the outputs of the first, then those of the second. Both must have a bias and no
+/// scale.
+fn join([first, second]: [ConvParams; 2]) -> ConvParams {
     let bias = first.bias.zip(second.bias);
     ConvParams {
         weight: Tensor::cat(vec![first.weight, second.weight], 0),
@@ -50,7 +51,7 @@ fn joined([first, second]: [ConvParams; 2]) -> ConvParams {
 }
 
 /// Logits and deltas of predictions whose outputs are along `axis`.
-fn parts<const D: usize>(predictions: Tensor<D>, axis: usize) -> (Tensor<D>, Tensor<D>) {
+fn split_outputs<const D: usize>(predictions: Tensor<D>, axis: usize) -> (Tensor<D>, Tensor<D>) {
     let outputs = predictions.dims()[axis];
     let anchors = outputs / OUTPUTS;
     let logits = predictions.clone().narrow(axis, 0, anchors);
@@ -86,11 +87,11 @@ impl Rpn {
     /// Each level `[n, c, h, w]` -> logits `[n, a, h, w]` and deltas `[n, 4a, h, w]`, both f32.
     pub fn levels(&self, pyramid: &[Tensor<4>]) -> Vec<(Tensor<4>, Tensor<4>)> {
         let levels = self.predictions(pyramid).into_iter();
-        levels.map(|level| parts(full(level), 1)).collect()
+        levels.map(|level| split_outputs(full(level), 1)).collect()
     }
 
     /// Each level `[n, c, h, w]` -> `[n, 5a, h, w]` of its dtype: the logits of a cell's anchors, then their deltas. One
-    /// convolution computes both, because reading the hidden layer takes longer than either.
+    /// convolution computes both, because reading the hidden layer takes longer than either product.
     fn predictions(&self, pyramid: &[Tensor<4>]) -> Vec<Tensor<4>> {
         let Some(first) = pyramid.first() else {
             return Vec::new();
@@ -102,7 +103,7 @@ impl Rpn {
         } = &self.head;
         let convs = conv.iter().flatten();
         let convs: Vec<_> = convs.map(|conv| (conv, conv.params_like(first))).collect();
-        let both = joined([cls_logits, bbox_pred].map(|conv| conv.params_like(first)));
+        let both = join([cls_logits, bbox_pred].map(|conv| conv.params_like(first)));
         let level = |feature: &Tensor<4>| {
             let hidden = convs.iter().fold(feature.clone(), |x, (conv, params)| {
                 conv.forward_with(x, params.clone(), None, true)
@@ -124,7 +125,7 @@ impl Rpn {
             level.permute([0, 2, 3, 1]).reshape([n, h * w, outputs])
         });
         let by_cell = full(Tensor::cat(by_cell.collect(), 1));
-        let (logits, deltas) = parts(by_cell, 2);
+        let (logits, deltas) = split_outputs(by_cell, 2);
         let [n, cells, anchors] = logits.dims();
         RpnOutput {
             objectness: logits.reshape([n, cells * anchors]),

@@ -79,7 +79,7 @@ pub const TRAIN: Table = &[
         let run = trained(at, "seed", &["--seed=7"]);
         assert!(losses(&run) != losses(&at.join("base")));
         assert_eq!(setting(&run, "seed"), "7");
-        // The same value twice is no contradiction; another value is one, for every option.
+        // The same value in both is accepted; another value is an error for every option.
         for (option, set, is_error) in [
             ("--seed=7", "train.seed=7", false),
             ("--seed=7", "train.seed = 4", true),
