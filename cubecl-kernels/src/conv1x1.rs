@@ -9,6 +9,7 @@
 //!
 //! Burn's direct kernel accumulates f16 in f16 and may be the fastest; its matrix products accumulate in f32.
 
+use crate::capability::multiplies_on_matrix_units;
 use crate::row_product::row_product;
 use burn::tensor::{DType, Slice, Tensor};
 
@@ -22,7 +23,9 @@ const UNTUNED: bool = cfg!(target_family = "wasm");
 /// `h'` is `ceil(h / stride)`. The weights are in that dtype or in f32.
 pub(crate) fn product(x: &Tensor<4>, weight: &Tensor<4>, stride: usize) -> Option<Tensor<4>> {
     let device = x.device();
-    let preferred = UNTUNED || device.is_autodiff() || x.dtype() != DType::F32;
+    // Burn would also try the kernels that it has for products with few rows (see `row_product`).
+    let on_matrix_units = multiplies_on_matrix_units(&device, x.dtype());
+    let preferred = UNTUNED || device.is_autodiff() || x.dtype() != DType::F32 || on_matrix_units;
     (preferred && crate::has_selection_kernels(&device))
         .then(|| by_matmul(x.clone(), weight.clone(), stride))
 }

@@ -17,8 +17,13 @@ use std::ops::Range;
 const PIXELS: usize = 768;
 /// Maximum number of sums of a task, which fit into a second-level cache together with the strips.
 const SUMS: usize = 160 << 10;
-/// Output channels of a task.
+/// Output channels of a task, unless there are few tasks.
 const OUTPUTS: usize = 64;
+/// Maximum number of output channels of a task.
+const MOST_OUTPUTS: usize = 96;
+/// Minimum number of columns (input channels times taps) of a task that does not have all: with fewer, reading takes most of
+/// the time.
+const LEAST_COLUMNS: usize = 12 * WIDTH;
 
 /// `input [images, inputs, h, w]`, `grad [images, outputs, h', w']` -> `[outputs, inputs, k, k]`.
 ///
@@ -91,36 +96,36 @@ fn gather_strided(shape: &ConvShape, input: &[f32]) -> Vec<f32> {
     sampled
 }
 
-/// Output and input channels of a task: enough tasks for the threads. No sum depends on it.
+/// Output and input channels of a task, and as many tasks as the threads need. No sum depends on it.
 fn task_size(isa: &Isa, shape: &ConvShape) -> (usize, usize) {
-    let mut outputs = OUTPUTS
-        .min(shape.outputs.next_multiple_of(GROUP))
-        .max(GROUP);
-    let columns = SUMS / (outputs / GROUP * isa.dot_sums()) * WIDTH;
-    let mut inputs = (columns / shape.taps()).clamp(1, shape.inputs.max(1));
-    let wanted = 4 * rayon::current_num_threads();
-    let tasks = |outputs: usize, inputs: usize| {
+    let threads = rayon::current_num_threads();
+    let tasks = |(outputs, inputs): (usize, usize)| {
         shape.outputs.div_ceil(outputs) * shape.inputs.div_ceil(inputs)
     };
-    // Every task reads its rows of both sides, and copies them unless the kernel is 1x1: the division that reads less is taken.
-    let read =
-        |outputs, inputs| tasks(outputs, inputs) * (outputs + inputs * shape.stride * shape.stride);
-    while rayon::current_num_threads() > 1 && tasks(outputs, inputs) < wanted {
-        let fewer_inputs = (inputs > 1 && inputs * shape.taps() >= 24 * WIDTH)
-            .then(|| inputs.div_ceil(2).next_multiple_of(WIDTH).min(inputs - 1));
-        let fewer_outputs = (outputs > 2 * GROUP).then(|| (outputs / 2).next_multiple_of(GROUP));
-        let divisions = [
-            fewer_inputs.map(|inputs| (outputs, inputs)),
-            fewer_outputs.map(|outputs| (outputs, inputs)),
-        ];
-        let divisions = divisions.into_iter().flatten();
-        let Some(division) = divisions.min_by_key(|&(outputs, inputs)| read(outputs, inputs))
-        else {
-            break;
-        };
-        (outputs, inputs) = division;
+    // Input channels whose sums fit.
+    let most_inputs = |outputs: usize| {
+        let columns = SUMS / (outputs / GROUP * isa.dot_sums()) * WIDTH;
+        (columns / shape.taps()).clamp(1, shape.inputs.max(1))
+    };
+    let all_outputs = shape.outputs.next_multiple_of(GROUP).max(GROUP);
+    let usual = OUTPUTS.min(all_outputs);
+    let usual = (usual, most_inputs(usual));
+    if threads == 1 || tasks(usual) >= 4 * threads {
+        return usual;
     }
-    (outputs, inputs)
+    // Few tasks read much. Every task reads its rows of both sides, and copies them unless the kernel is 1x1.
+    let pixels = shape.stride * shape.stride;
+    let read = |size @ (outputs, inputs): (usize, usize)| tasks(size) * (outputs + inputs * pixels);
+    let sizes = (GROUP..=all_outputs.min(MOST_OUTPUTS)).step_by(GROUP);
+    let sizes = sizes.flat_map(|outputs| {
+        let most = most_inputs(outputs);
+        let divided = (1..=shape.inputs).map(|parts| shape.inputs.div_ceil(parts));
+        let fit = move |&inputs: &usize| inputs <= most && inputs * shape.taps() >= LEAST_COLUMNS;
+        let divided = divided.filter(fit);
+        divided.chain([most]).map(move |inputs| (outputs, inputs))
+    });
+    let missing = |&size: &(usize, usize)| ((2 * threads).saturating_sub(tasks(size)), read(size));
+    sizes.min_by_key(missing).unwrap_or(usual)
 }
 
 struct Job<'a> {
