@@ -62,7 +62,8 @@ def cases(args, folder):
     cli, built = args.target / "release/mrcnn-cli", tests(args.target)
     # Cases of the random tests: enough for every kind of input, few enough for the CPU.
     few = {"MRCNN_CASES": "300"}
-    kernel = lambda name, sm, *more, seconds=900, **env: Case(f"kernels:{name}", sm, "f32", [built[name], "--test-threads=1", *more], env={**few, **env}, seconds=seconds, selects=False)
+    # With an empty cache, compilation alone takes ten minutes.
+    kernel = lambda name, sm, *more, seconds=1800, **env: Case(f"kernels:{name}", sm, "f32", [built[name], "--test-threads=1", *more], env={**few, **env}, seconds=seconds, selects=False)
     names = ["top_k", "decode", "nms", "matching", "mask_targets", "paste", "roi_align", "layouts"]
     # Left out: long ones, and those whose inputs are empty, for which Burn itself asks the driver for 0 bytes.
     for name in names:
