@@ -74,7 +74,7 @@ def cases(args, folder):
     yield kernel("mrcnn_kernels", 80, "epilogue", "every_candidate", "declines_is_replaced", "product_over_taps", "without_elements")
     # Sums in f16 or bf16 would round. Not on sm_75, where CubeCL's probe of bf16 does not compile.
     yield kernel("conv3x3", 80, "summed_in_f32")
-    yield Case("old-driver", 80, "f32", [built["layouts"], "--test-threads=1", "convolution"], cuda="old", seconds=900, selects=False)
+    yield Case("old-driver", 80, "f32", [built["layouts"], "--test-threads=1", "convolution"], cuda="old", seconds=900, check=is_tuned, selects=False)
     yield Case("doctor", 80, "-", [cli, "doctor"], mode="dry", check=no_advice)
     golden = pathlib.Path(os.environ.get("MRCNN_GOLDEN") or HERE.parents[2] / "shared/golden").resolve()
     library = lambda name, *more, seconds: Case(name, 75, "f32", [built["library"], "--test-threads=1", *more], env={"MRCNN_REQUIRE": "golden", "MRCNN_GOLDEN": str(golden)}, seconds=seconds)
@@ -194,6 +194,13 @@ exec "$cli" train --backend cuda --resume resumed"""
         return wrong
 
     return Case("resume", 75, precision, ["bash", "-c", script, "resume", cli, *options], seconds=3600 if overflows else 900, env={"MOCK_PER_PROCESS": "1"}, check=check)
+
+
+def is_tuned(out, note):
+    """Tuning reads the clock of the driver, through a function that CUDA 12.8 renamed."""
+    count = len(lines(out / "decisions.jsonl"))
+    note(f"{count} operations were tuned")
+    return [] if count else ["no operation was tuned"]
 
 
 def no_advice(out, note):
