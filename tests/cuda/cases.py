@@ -104,9 +104,9 @@ def cases(args, folder):
         # Ranks and one process have the same samples, so only sums in another order differ (docs/distributed.md).
         for gpus in [2, 4]:
             yield train(cli, 75, "f32", folder, [1e-5, 1e-5], gpus=gpus, reference="one-gpu")
-        # As the tests on the CPU: a loss may be off by twice what was measured of its precision (docs/precision.md).
-        for precision, tolerance in {"f16": 3e-2, "bf16": 6e-2, "tf32": 3e-2}.items():
-            yield train(cli, 80, precision, folder, [tolerance])
+        # On the CPU backend the losses and the gradient norm of this step are off by 2e-4 at most in f16, 8e-4 in bf16.
+        for precision, tolerance in {"f16": 1e-3, "bf16": 5e-3, "tf32": 1e-3}.items():
+            yield train(cli, 80, precision, folder, [tolerance], settings=ALL_SAMPLED)
         if golden.is_dir():
             yield library("golden-step", "train_step::losses", seconds=3600)
         for sm in [70, 80, 86, 90]:
@@ -300,6 +300,14 @@ WITHOUT_TIES = [
     "train.optimizer=sgd", "train.learning_rate=0.002", "model.width=8", "model.fpn_channels=16", "model.box_head.hidden=32",
     "model.mask_head.convs=[16]", "model.mask_head.hidden=16", "model.rpn.pre_nms_train=20", "model.rpn.post_nms_train=40",
     "model.roi.batch_per_image=256",
+]
+
+
+# For precisions that round: every anchor is a proposal and every proposal is sampled, so that no rounded score selects them. With
+# the usual sampling, the box loss of the CPU backend in bf16 is up to 9 % off its f32 loss (12 seeds), in the rig 18 %.
+ALL_SAMPLED = [
+    "image.min_size=32", "image.max_size=48", "model.rpn.pre_nms_train=512", "model.rpn.post_nms_train=512",
+    "model.rpn.nms_iou=1.0", "model.roi.batch_per_image=512",
 ]
 
 
