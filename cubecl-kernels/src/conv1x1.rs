@@ -23,9 +23,11 @@ const UNTUNED: bool = cfg!(target_family = "wasm");
 /// `h'` is `ceil(h / stride)`. The weights are in that dtype or in f32.
 pub(crate) fn product(x: &Tensor<4>, weight: &Tensor<4>, stride: usize) -> Option<Tensor<4>> {
     let device = x.device();
-    // Burn would also try the kernels that it has for products with few rows (see `row_product`).
-    let on_matrix_units = multiplies_on_matrix_units(&device, x.dtype());
-    let preferred = UNTUNED || device.is_autodiff() || x.dtype() != DType::F32 || on_matrix_units;
+    let preferred = UNTUNED
+        || device.is_autodiff()
+        || x.dtype() != DType::F32
+        // Burn would also try the kernels that it has for products with few rows (see `row_product`).
+        || multiplies_on_matrix_units(&device, x.dtype());
     (preferred && crate::has_selection_kernels(&device))
         .then(|| by_matmul(x.clone(), weight.clone(), stride))
 }

@@ -1,5 +1,6 @@
 //! Conversion of dtypes.
 
+use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
 use burn::tensor::{DType, FloatDType, Tensor};
 
 /// The tensor as f32, the dtype of selection in every precision.
@@ -19,4 +20,12 @@ pub(crate) fn to_dtype_of<const D: usize, const E: usize>(
         return tensor;
     }
     tensor.cast(FloatDType::from(x.dtype()))
+}
+
+/// A backend's tensor in `dtype`.
+pub(crate) fn cast<B: Backend>(tensor: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
+    match tensor.dtype() == dtype {
+        true => tensor,
+        false => B::float_cast(tensor, FloatDType::from(dtype)),
+    }
 }

@@ -272,6 +272,23 @@ impl<'a> Strips<'a> {
         }
     }
 
+    /// `rows` of a channel of a source whose strips have its layout, one slice per image.
+    pub fn dense_rows<'s>(
+        &self,
+        source: &'s [f32],
+        channels: usize,
+        channel: usize,
+        rows: std::ops::Range<usize>,
+    ) -> impl Iterator<Item = &'s [f32]> + use<'s> {
+        let [h, w] = self.view.size;
+        let images = rows.start / h.max(1)..rows.end.div_ceil(h.max(1));
+        images.map(move |image| {
+            let rows = rows.start.max(image * h)..rows.end.min((image + 1) * h);
+            let plane = &source[(image * channels + channel) * h * w..][..h * w];
+            &plane[(rows.start - image * h) * w..(rows.end - image * h) * w]
+        })
+    }
+
     fn fill_phase(
         &self,
         source: &[f32],
@@ -289,18 +306,16 @@ impl<'a> Strips<'a> {
         let count = rows.len() + self.above + self.below;
         let (body, rest) = body.split_at_mut(count * pitch);
         rest.fill(0.0);
-        let plane = |image: usize| &source[(image * channels + channel) * h * w..][..h * w];
         if view.is_dense() {
-            let mut row = rows.start;
-            while row < rows.end {
-                let image = row / image_rows;
-                let end = rows.end.min((image + 1) * image_rows);
-                let from = &plane(image)[(row - image * h) * w..(end - image * h) * w];
-                body[(row - rows.start) * w..][..from.len()].copy_from_slice(from);
-                row = end;
+            let mut body = body;
+            for from in self.dense_rows(source, channels, channel, rows) {
+                let (to, rest) = body.split_at_mut(from.len());
+                to.copy_from_slice(from);
+                body = rest;
             }
             return;
         }
+        let plane = |image: usize| &source[(image * channels + channel) * h * w..][..h * w];
         let columns = w
             .saturating_sub(first_col)
             .div_ceil(view.step)

@@ -16,6 +16,8 @@ use super::simd::Simd;
 pub const GROUP: usize = 8;
 /// Vectors of pixels (or rows of the input) per pass of a kernel.
 pub const WIDTH: usize = 3;
+/// Rows that a pass of [`Dots`] loads into the cache for a later one.
+pub const AHEAD: usize = 2;
 
 /// `sums[g][p] += weights[c][t][g] * input[c][p + offsets[t]]`, summed over channels and taps, for
 /// `GROUP` rows and `WIDTH` vectors of pixels.
@@ -35,6 +37,10 @@ pub struct Product<'a> {
     pub pitch: usize,
     /// Initial values of the sums, one per row; if null, the sums are accumulated onto `sums`.
     pub start: *const f32,
+    /// As many pixels as those of `input`, which are loaded into the cache meanwhile; or null.
+    pub ahead: *const f32,
+    /// Distance between channels of `ahead`.
+    pub ahead_stride: usize,
 }
 
 /// `sums[g][w][lane] += rows[g][p] * columns[w][p]`, summed over `vectors` vectors of pixels.
@@ -47,6 +53,8 @@ pub struct Dots {
     pub sums: *mut f32,
     /// Whether sums start with zero; otherwise they are accumulated onto `sums`.
     pub start: bool,
+    /// Rows that are loaded into the cache meanwhile.
+    pub ahead: [*const f32; AHEAD],
 }
 
 #[inline(always)]
@@ -74,7 +82,14 @@ unsafe fn product_rows<S: Simd, const ROWS: usize>(args: &Product, first: usize)
         }
         let mut weights = args.weights.add(first);
         let mut input = args.input;
+        let mut ahead = args.ahead;
         for _ in 0..args.channels {
+            if first == 0 && !ahead.is_null() {
+                for w in 0..WIDTH {
+                    S::prefetch(ahead.wrapping_add(w * S::LANES));
+                }
+                ahead = ahead.wrapping_add(args.ahead_stride);
+            }
             for &offset in args.offsets {
                 let pixels = input.offset(offset);
                 let mut vectors = [S::zero(); WIDTH];
@@ -124,6 +139,11 @@ unsafe fn dots_rows<S: Simd, const ROWS: usize>(args: &Dots, first: usize) {
         rows.copy_from_slice(&args.rows[first..first + ROWS]);
         for vector in 0..args.vectors {
             let at = vector * S::LANES;
+            if first == 0 {
+                for row in args.ahead {
+                    S::prefetch(row.wrapping_add(at));
+                }
+            }
             let mut columns = [S::zero(); WIDTH];
             for w in 0..WIDTH {
                 columns[w] = S::load(args.columns[w].add(at));

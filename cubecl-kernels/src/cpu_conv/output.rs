@@ -43,6 +43,11 @@ impl Output {
         }
     }
 
+    /// The first value.
+    pub fn as_mut_ptr(&self) -> *mut f32 {
+        self.start
+    }
+
     /// `len` values, starting at `at`.
     ///
     /// # Safety

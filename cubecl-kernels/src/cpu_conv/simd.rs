@@ -29,17 +29,7 @@ pub trait Simd: Copy {
     unsafe fn mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// The sum of the lanes, in a fixed order.
     unsafe fn sum(value: Self::Vector) -> f32;
-}
-
-/// Starts to load values into the second-level cache, where the CPU has an instruction for it.
-#[inline(always)]
-pub fn prefetch(values: &[f32]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in values.chunks(16) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: every x86-64 CPU has the instruction, which reads no value.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = values;
+    /// Starts to load the cache line of `from` into the second-level cache, where there is an instruction for it. The
+    /// pointer may be invalid.
+    unsafe fn prefetch(_from: *const f32) {}
 }

@@ -232,6 +232,11 @@ fn blocks_and_passes_fit_together() {
         shape(1, 70, 9, [4, 6], 3, 1),
         shape(2, 3, 70, [33, 129], 3, 1),
         shape(1, 5, 8, [40, 70], 1, 1),
+        // Stored tile by tile: planes of one tile, with a part of one, several images, and groups that share a strip.
+        shape(2, 20, 16, [6, 8], 1, 1),
+        shape(2, 20, 16, [4, 6], 1, 1),
+        shape(3, 33, 11, [20, 61], 1, 1),
+        shape(2, 40, 43, [37, 61], 1, 1),
         shape(5, 9, 20, [14, 14], 3, 1),
         shape(1, 3, 16, [50, 61], 7, 2),
         shape(2, 33, 17, [31, 30], 3, 2),
@@ -274,6 +279,14 @@ fn no_bit_depends_on_the_number_of_threads() {
         outputs: 64,
         size: [40, 60],
         kernel: 3,
+        stride: 1,
+    });
+    shapes.push(ConvShape {
+        images: 2,
+        inputs: 20,
+        outputs: 72,
+        size: [40, 61],
+        kernel: 1,
         stride: 1,
     });
     for shape in shapes {

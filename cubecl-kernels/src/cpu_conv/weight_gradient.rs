@@ -1,15 +1,15 @@
 //! Gradient of the weights: dot products of rows of the input and rows of the gradient.
 //!
-//! Vectors run along the pixels of both, in their memory layout: nothing is transposed. 1x1 convolutions with stride 1 on
-//! images of at least [`PIXELS`] pixels are computed without a copy; with a stride, the pixels that they read are gathered once. Every weight is summed in one task over blocks of
-//! pixels of a fixed size, so that it does not depend on the number of threads.
+//! Vectors run along the pixels of both, in their memory layout: nothing is transposed. 1x1 convolutions with stride 1
+//! on images of at least [`PIXELS`] pixels are computed without a copy; with a stride, the pixels that they read are
+//! gathered once. Every weight is summed in one task over blocks of pixels of a fixed size, so that it does not depend on
+//! the number of threads.
 
 use super::geometry::{ConvShape, Strips, View, copy_strided};
 use super::isa::Isa;
-use super::kernels::{Dots, GROUP, WIDTH};
+use super::kernels::{AHEAD, Dots, GROUP, WIDTH};
 use super::output::Output;
 use super::scratch::with_scratch;
-use super::simd::prefetch;
 use crate::cpu_tasks::for_each_task;
 use std::ops::Range;
 
@@ -113,13 +113,15 @@ fn task_size(isa: &Isa, shape: &ConvShape) -> (usize, usize) {
     if threads == 1 || tasks(usual) >= 4 * threads {
         return usual;
     }
-    // Few tasks read much. Every task reads its rows of both sides, and copies them unless the kernel is 1x1.
+    // Every task reads its rows of both sides, which others read too, and copies them unless the kernel is 1x1. Of the
+    // divisions into enough tasks, the one that reads least is taken.
     let pixels = shape.stride * shape.stride;
     let read = |size @ (outputs, inputs): (usize, usize)| tasks(size) * (outputs + inputs * pixels);
+    let most_parts = shape.inputs.min(4 * threads);
     let sizes = (GROUP..=all_outputs.min(MOST_OUTPUTS)).step_by(GROUP);
     let sizes = sizes.flat_map(|outputs| {
         let most = most_inputs(outputs);
-        let divided = (1..=shape.inputs).map(|parts| shape.inputs.div_ceil(parts));
+        let divided = (1..=most_parts).map(|parts| shape.inputs.div_ceil(parts));
         let fit = move |&inputs: &usize| inputs <= most && inputs * shape.taps() >= LEAST_COLUMNS;
         let divided = divided.filter(fit);
         divided.chain([most]).map(move |inputs| (outputs, inputs))
@@ -150,14 +152,6 @@ struct Block {
     vectors: usize,
     /// Whether the sums start with this block.
     is_first: bool,
-}
-
-impl Block {
-    /// Number of passes of the kernel for one tap.
-    fn passes(&self) -> usize {
-        let [outputs, inputs] = self.channels;
-        outputs.div_ceil(GROUP) * inputs.div_ceil(WIDTH)
-    }
 }
 
 impl Job<'_> {
@@ -220,7 +214,7 @@ impl Job<'_> {
                     let offset = input_strips.offsets[tap] as usize;
                     input[channel * input_stride + offset..].as_ptr()
                 },
-                || (),
+                || None,
                 sums,
             );
         }
@@ -262,15 +256,14 @@ impl Job<'_> {
                 let inputs = (0..inputs.len()).map(move |row| input_row(next, row));
                 inputs.chain((0..outputs.len()).map(move |row| grad_row(next, row)))
             });
-            let per_pass = (inputs.len() + outputs.len()).div_ceil(block.passes());
-            let fetch = || next.by_ref().take(per_pass).for_each(prefetch);
+            let mut ahead = || next.next().map(<[f32]>::as_ptr);
             if pixels.is_multiple_of(self.isa.lanes) {
                 let input_row = |channel, _| input_row(place, channel).as_ptr();
                 self.multiply(
                     block,
                     |row| grad_row(place, row).as_ptr(),
                     input_row,
-                    fetch,
+                    &mut ahead,
                     sums,
                 );
             } else {
@@ -290,20 +283,20 @@ impl Job<'_> {
                     block,
                     |row| grad[row * PIXELS..].as_ptr(),
                     input_row,
-                    fetch,
+                    &mut ahead,
                     sums,
                 );
             }
         }
     }
 
-    /// Adds the products of the vectors of every row of both sides; calls `fetch` once per pass.
+    /// Adds the products of the vectors of every row of both sides, and loads rows of `ahead` into the cache meanwhile.
     fn multiply(
         &self,
         block: Block,
         grad_row: impl Fn(usize) -> *const f32,
         input_row: impl Fn(usize, usize) -> *const f32,
-        mut fetch: impl FnMut(),
+        mut ahead: impl FnMut() -> Option<*const f32>,
         sums: &mut [f32],
     ) {
         let ([outputs, inputs], taps) = (block.channels, self.shape.taps());
@@ -318,12 +311,12 @@ impl Job<'_> {
                 };
                 let args = Dots {
                     rows,
+                    ahead: [(); AHEAD].map(|()| ahead().unwrap_or(rows[0])),
                     columns: std::array::from_fn(column),
                     vectors: block.vectors,
                     start: block.is_first,
                     sums: sums.next().expect("one for each pass").as_mut_ptr(),
                 };
-                fetch();
                 // SAFETY: every row holds `block.vectors` vectors from its pointer on.
                 unsafe { self.isa.dots(&args) }
             }

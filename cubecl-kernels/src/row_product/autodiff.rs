@@ -1,6 +1,7 @@
 //! Gradient rule of the product.
 
-use super::{RowProductOps, cast};
+use super::RowProductOps;
+use crate::dtype::cast;
 use burn::backend::autodiff::{
     NodeId,
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},

@@ -1,6 +1,7 @@
 //! The gradient of the weights on the CPU, for tests.
 
-use super::{RowProductOps, cast};
+use super::RowProductOps;
+use crate::dtype::cast;
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;

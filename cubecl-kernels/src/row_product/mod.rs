@@ -14,7 +14,7 @@ mod cube;
 mod flex;
 
 use crate::capability::multiplies_on_matrix_units;
-use crate::dtype::to_dtype_of;
+use crate::dtype::{cast, to_dtype_of};
 use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension, tensor::FloatTensor};
 #[cfg(feature = "fusion")]
 use burn::tensor::Shape;
@@ -52,13 +52,6 @@ pub trait RowProductOps: Backend {
 #[cfg(feature = "fusion")]
 fn weights(grad: &Shape, x: &Shape) -> Shape {
     Shape::new([grad[1], x[1]])
-}
-
-fn cast<B: Backend>(tensor: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
-    match tensor.dtype() == dtype {
-        true => tensor,
-        false => B::float_cast(tensor, dtype.into()),
-    }
 }
 
 /// Product of `x [r, c]` with the transposed `weight [o, c]`: `[r, o]`, in the dtype of `x`. The weights are in that dtype or
