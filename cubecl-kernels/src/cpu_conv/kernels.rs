@@ -37,7 +37,7 @@ pub struct Product<'a> {
     pub pitch: usize,
     /// Initial values of the sums, one per row; if null, the sums are accumulated onto `sums`.
     pub start: *const f32,
-    /// As many pixels as those of `input`, which are loaded into the cache meanwhile; or null.
+    /// As many pixels as those of `input`, which are loaded into the cache meanwhile if there is one offset; or null.
     pub ahead: *const f32,
     /// Distance between channels of `ahead`.
     pub ahead_stride: usize,
@@ -82,33 +82,54 @@ unsafe fn product_rows<S: Simd, const ROWS: usize>(args: &Product, first: usize)
         }
         let mut weights = args.weights.add(first);
         let mut input = args.input;
-        let mut ahead = args.ahead;
-        for _ in 0..args.channels {
-            if first == 0 && !ahead.is_null() {
-                for w in 0..WIDTH {
-                    S::prefetch(ahead.wrapping_add(w * S::LANES));
-                }
-                ahead = ahead.wrapping_add(args.ahead_stride);
-            }
-            for &offset in args.offsets {
-                let pixels = input.offset(offset);
-                let mut vectors = [S::zero(); WIDTH];
-                for w in 0..WIDTH {
-                    vectors[w] = S::load(pixels.add(w * S::LANES));
-                }
-                for row in 0..ROWS {
-                    let weight = S::splat(weights.add(row));
+        if let &[offset] = args.offsets {
+            let mut ahead = args.ahead;
+            input = input.offset(offset);
+            for _ in 0..args.channels {
+                if first == 0 && !ahead.is_null() {
                     for w in 0..WIDTH {
-                        acc[row][w] = S::mul_add(weight, vectors[w], acc[row][w]);
+                        S::prefetch(ahead.wrapping_add(w * S::LANES));
                     }
+                    ahead = ahead.wrapping_add(args.ahead_stride);
                 }
+                add_tap::<S, ROWS>(weights, input, &mut acc);
                 weights = weights.add(GROUP);
+                input = input.wrapping_add(args.channel_stride);
             }
-            input = input.add(args.channel_stride);
+        } else {
+            for _ in 0..args.channels {
+                for &offset in args.offsets {
+                    add_tap::<S, ROWS>(weights, input.offset(offset), &mut acc);
+                    weights = weights.add(GROUP);
+                }
+                input = input.add(args.channel_stride);
+            }
         }
         for row in 0..ROWS {
             for w in 0..WIDTH {
                 S::store(sums.add(row * args.pitch + w * S::LANES), acc[row][w]);
+            }
+        }
+    }
+}
+
+/// Adds the products of one weight of each of `ROWS` outputs and `WIDTH` vectors of pixels.
+#[inline(always)]
+unsafe fn add_tap<S: Simd, const ROWS: usize>(
+    weights: *const f32,
+    pixels: *const f32,
+    acc: &mut [[S::Vector; WIDTH]; ROWS],
+) {
+    // SAFETY: the caller guarantees the instruction set and the extent of both operands.
+    unsafe {
+        let mut vectors = [S::zero(); WIDTH];
+        for w in 0..WIDTH {
+            vectors[w] = S::load(pixels.add(w * S::LANES));
+        }
+        for row in 0..ROWS {
+            let weight = S::splat(weights.add(row));
+            for w in 0..WIDTH {
+                acc[row][w] = S::mul_add(weight, vectors[w], acc[row][w]);
             }
         }
     }

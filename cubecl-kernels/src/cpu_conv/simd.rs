@@ -17,7 +17,7 @@ pub trait Simd: Copy {
     type Vector: Copy;
     /// Values per vector.
     const LANES: usize;
-    /// Rows of [`GROUP`](super::GROUP) that are kept in registers at a time: 4 or 8.
+    /// Rows of [`GROUP`](super::GROUP) that are kept in registers at a time: 2, 4 or 8.
     const ROWS: usize;
 
     unsafe fn zero() -> Self::Vector;

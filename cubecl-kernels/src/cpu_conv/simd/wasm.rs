@@ -9,7 +9,9 @@ pub struct Simd128;
 impl Simd for Simd128 {
     type Vector = v128;
     const LANES: usize = 4;
-    const ROWS: usize = 4;
+    // V8 has 15 registers on x86. With four rows it keeps sums in memory: two rows are 1.6 to 1.9 times as fast, and a
+    // multiplication and an addition of six sums each are enough to hide their latency.
+    const ROWS: usize = 2;
 
     #[inline(always)]
     unsafe fn zero() -> v128 {
