@@ -136,7 +136,7 @@ impl MaskRcnn {
         filter_proposals(
             output.objectness,
             output.deltas,
-            &self.rpn.anchors.get(padded, &output.grids, rpn, &device),
+            &self.rpn.anchors(padded, &output.grids, rpn, &device),
             image_sizes(sizes, &device),
             rpn,
             self.proposal_limits(),
@@ -283,7 +283,7 @@ impl MaskRcnn {
         let cells = |stride: usize| (height.div_ceil(stride) * width.div_ceil(stride)) as u64;
         let mut memory = Activations::new(self.dtype);
         self.backbone.count(&mut memory, &cells);
-        self.rpn.count(&mut memory, &cells);
+        self.rpn.count(&mut memory, &self.config.rpn, &cells);
         let mut packed = Activations::of(memory.bytes);
         for level in 0..4 {
             let channels = self.config.fpn_channels as u64;

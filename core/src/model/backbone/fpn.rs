@@ -66,11 +66,12 @@ impl Fpn {
         pyramid
     }
 
-    /// Counts the activations of an image: each output is the input of a layer with trained parameters.
+    /// Counts the activations of an image: the sums of laterals are inputs of layers with trained parameters; the
+    /// outputs are packed, see [`PackedPyramid`](crate::model::PackedPyramid).
     pub(crate) fn count(&self, memory: &mut Activations, cells: &dyn Fn(usize) -> u64) {
-        for blocks in [&self.inner_blocks, &self.layer_blocks] {
+        for (blocks, is_kept) in [(&self.inner_blocks, true), (&self.layer_blocks, false)] {
             for (level, (conv, norm)) in blocks.iter().enumerate() {
-                count_conv_norm(memory, conv, norm, cells(4 << level), true);
+                count_conv_norm(memory, conv, norm, cells(4 << level), is_kept);
             }
         }
     }

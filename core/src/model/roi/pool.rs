@@ -67,6 +67,10 @@ pub fn roi_rows(boxes: Tensor<3>, (k_min, k_max): (i32, i32)) -> Tensor<2> {
     Tensor::cat(vec![images, levels, boxes], 2).reshape([n * slots, 6])
 }
 
+/// Values of a window of cells: the pooled level and the corners.
+#[cfg(feature = "train")]
+pub(crate) const WINDOW_ROI: usize = 5;
+
 /// P2 to P5 as one channels-last tensor, ready for RoIAlign.
 #[derive(Clone, Debug)]
 pub struct PackedPyramid {
@@ -104,5 +108,42 @@ impl PackedPyramid {
             ..self.align.clone()
         };
         roi_align(self.cells.clone(), rois.0.clone(), &align)
+    }
+
+    /// The RoI, without its image, whose bins are the `side` by `side` cells around cell `(y, x)` of a level of the RPN.
+    /// The levels above the last pooled one are every second cell of the one below.
+    #[cfg(feature = "train")]
+    pub(crate) fn window(
+        &self,
+        level: usize,
+        (y, x): (usize, usize),
+        side: usize,
+    ) -> [f32; WINDOW_ROI] {
+        let pooled = level.min(self.align.levels.len() - 1);
+        let spacing = (1 << (level - pooled)) as f32;
+        // Powers of two: the sample of each bin is exactly in the middle of a cell.
+        let stride = 1.0 / self.align.levels[pooled].scale;
+        let corner = |at: usize, half: f32| (at as f32 + half) * spacing * stride;
+        let half = side as f32 / 2.0;
+        let [x1, y1, x2, y2] = [
+            corner(x, -half),
+            corner(y, -half),
+            corner(x, half),
+            corner(y, half),
+        ];
+        [pooled as f32, x1, y1, x2, y2]
+    }
+
+    /// The cells of windows of `side` by `side` cells, `rois [r, 6]` with their images: `[r, c, side, side]`. Cells beyond
+    /// the map are unspecified.
+    #[cfg(feature = "train")]
+    pub(crate) fn pool_windows(&self, rois: Tensor<2>, side: usize) -> Tensor<4> {
+        let align = RoiAlignParams {
+            output: [side, side],
+            sampling_ratio: 1,
+            aligned: false,
+            levels: self.align.levels.clone(),
+        };
+        roi_align(self.cells.clone(), rois, &align)
     }
 }

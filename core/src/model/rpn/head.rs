@@ -1,7 +1,8 @@
 //! Region proposal network (Ren et al., 2015, section 3.1), shared over the pyramid's levels.
 
-use super::proposals::AnchorCache;
-use crate::config::ModelConfig;
+use super::cache::{SizeCache, SizeKey};
+use super::proposals::AnchorSlots;
+use crate::config::{ModelConfig, RpnConfig};
 use crate::model::init::{Fill, Init};
 use crate::model::layers::{Conv2d, ConvSettings, full};
 use crate::model::memory::Activations;
@@ -13,16 +14,20 @@ use mrcnn_kernels::{ConvParams, conv2d};
 /// The RPN; its parameters are under `rpn.head`.
 #[derive(Module, Debug)]
 pub struct Rpn {
-    head: RpnHead,
+    pub(super) head: RpnHead,
     #[module(skip)]
-    pub(crate) anchors: AnchorCache,
+    anchors: SizeCache<AnchorSlots>,
+    /// See [`super::sampled`].
+    #[module(skip)]
+    #[cfg_attr(not(feature = "train"), allow(dead_code))]
+    pub(super) windows: SizeCache<Tensor<2>>,
 }
 
 #[derive(Module, Debug)]
-struct RpnHead {
-    conv: Vec<Vec<Conv2d>>,
-    cls_logits: Conv2d,
-    bbox_pred: Conv2d,
+pub(super) struct RpnHead {
+    pub(super) conv: Vec<Vec<Conv2d>>,
+    pub(super) cls_logits: Conv2d,
+    pub(super) bbox_pred: Conv2d,
 }
 
 /// RPN predictions for every anchor, flattened in the order of `boxes::Anchors`; f32.
@@ -41,7 +46,7 @@ const OUTPUTS: usize = 5;
 
 /// Parameters of one convolution with the outputs of the first, then those of the second. Both must have a bias and no
 /// scale.
-fn join([first, second]: [ConvParams; 2]) -> ConvParams {
+pub(super) fn join([first, second]: [ConvParams; 2]) -> ConvParams {
     let bias = first.bias.zip(second.bias);
     ConvParams {
         weight: Tensor::cat(vec![first.weight, second.weight], 0),
@@ -51,7 +56,10 @@ fn join([first, second]: [ConvParams; 2]) -> ConvParams {
 }
 
 /// Logits and deltas of predictions whose outputs are along `axis`.
-fn split_outputs<const D: usize>(predictions: Tensor<D>, axis: usize) -> (Tensor<D>, Tensor<D>) {
+pub(super) fn split_outputs<const D: usize>(
+    predictions: Tensor<D>,
+    axis: usize,
+) -> (Tensor<D>, Tensor<D>) {
     let outputs = predictions.dims()[axis];
     let anchors = outputs / OUTPUTS;
     let logits = predictions.clone().narrow(axis, 0, anchors);
@@ -80,7 +88,8 @@ impl Rpn {
                 cls_logits: conv("cls_logits", anchors, 1),
                 bbox_pred: conv("bbox_pred", anchors * 4, 1),
             },
-            anchors: AnchorCache::default(),
+            anchors: SizeCache::default(),
+            windows: SizeCache::default(),
         }
     }
 
@@ -135,13 +144,42 @@ impl Rpn {
         }
     }
 
-    /// Counts the activations of an image: the hidden layers of each level.
-    pub(crate) fn count(&self, memory: &mut Activations, cells: &dyn Fn(usize) -> u64) {
-        for conv in self.head.conv.iter().flatten() {
-            for level in 0..5 {
-                let size = conv.settings().output as u64 * cells(4 << level);
-                memory.add(size, memory.bytes, conv.weight.val().is_require_grad());
-            }
+    /// The anchors of images padded to `(height, width)` pixels, with levels of `grids` `(rows, columns)`.
+    pub(crate) fn anchors(
+        &self,
+        padded: (usize, usize),
+        grids: &[(usize, usize)],
+        config: &RpnConfig,
+        device: &Device,
+    ) -> AnchorSlots {
+        let key = SizeKey {
+            padded,
+            grids: grids.to_vec(),
+            config: config.clone(),
+            device: device.clone(),
+        };
+        self.anchors.get(key, |key| {
+            AnchorSlots::new(padded, grids, config, &key.device)
+        })
+    }
+
+    /// Counts the activations of an image: nothing is kept of the hidden layers of the levels, and the windows of the
+    /// sampled anchors are kept twice.
+    pub(crate) fn count(
+        &self,
+        memory: &mut Activations,
+        config: &RpnConfig,
+        cells: &dyn Fn(usize) -> u64,
+    ) {
+        let convs = self.head.conv.iter().flatten();
+        let mut side = 2 * convs.clone().count() as u64 + 1;
+        for conv in convs {
+            let is_trained = conv.weight.val().is_require_grad();
+            let (input, output) = (conv.settings().input as u64, conv.settings().output as u64);
+            memory.add(output * cells(4), 0, false);
+            let windows = config.batch_per_image as u64 * side * side;
+            memory.add(windows * input, 2 * memory.bytes, is_trained);
+            side -= 2;
         }
     }
 }
@@ -154,18 +192,5 @@ impl RpnOutput {
             deltas: moved(self.deltas, device).await?,
             grids: self.grids,
         })
-    }
-
-    /// The same predictions, detached from their autodiff graph.
-    #[cfg(feature = "train")]
-    pub(crate) fn untracked(self) -> Self {
-        if !self.objectness.device().is_autodiff() {
-            return self;
-        }
-        Self {
-            objectness: self.objectness.inner(),
-            deltas: self.deltas.inner(),
-            grids: self.grids,
-        }
     }
 }

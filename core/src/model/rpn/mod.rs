@@ -1,4 +1,7 @@
 //! Region proposal network: its head, and proposals from its output.
 
+pub(crate) mod cache;
 pub(crate) mod head;
 pub(crate) mod proposals;
+#[cfg(feature = "train")]
+mod sampled;

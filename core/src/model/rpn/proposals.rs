@@ -4,9 +4,8 @@ use crate::boxes::{AnchorLayout, BOX_CLIP, cell_anchors};
 use crate::config::RpnConfig;
 use crate::model::slots::BoxSlots;
 use burn::tensor::{Device, Tensor, TensorData};
-use mrcnn_kernels::{BoxDecoding, decode_boxes, has_selection_kernels, top_k_segments};
+use mrcnn_kernels::{BoxDecoding, decode_boxes, top_k_segments};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
 
 fn decoding(config: &RpnConfig) -> BoxDecoding {
     BoxDecoding {
@@ -62,54 +61,6 @@ impl AnchorSlots {
             per_level: levels.iter().map(|boxes| boxes.dims()[1]).collect(),
             boxes: Tensor::cat(levels, 1),
         }
-    }
-}
-
-/// The anchors of the last image sizes on GPUs, where computing them takes fifty small launches per step.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct AnchorCache(Arc<Mutex<Vec<(AnchorKey, AnchorSlots)>>>);
-
-/// Key of the cache: everything that anchors depend on.
-#[derive(Clone, Debug, PartialEq)]
-struct AnchorKey {
-    padded: (usize, usize),
-    grids: Vec<(usize, usize)>,
-    config: RpnConfig,
-    device: Device,
-}
-
-/// Maximum number of cached sizes: portrait and landscape of a few buckets.
-const KEPT: usize = 8;
-
-impl AnchorCache {
-    /// The result of [`AnchorSlots::new`], from the cache if possible.
-    pub(crate) fn get(
-        &self,
-        padded: (usize, usize),
-        grids: &[(usize, usize)],
-        config: &RpnConfig,
-        device: &Device,
-    ) -> AnchorSlots {
-        // Devices are compared without their autodiff setting.
-        if device.is_autodiff() || !has_selection_kernels(device) {
-            return AnchorSlots::new(padded, grids, config, device);
-        }
-        let key = AnchorKey {
-            padded,
-            grids: grids.to_vec(),
-            config: config.clone(),
-            device: device.clone(),
-        };
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, anchors)) = kept.iter().find(|(other, _)| *other == key) {
-            return anchors.clone();
-        }
-        let anchors = AnchorSlots::new(padded, grids, config, device);
-        if kept.len() == KEPT {
-            kept.remove(0);
-        }
-        kept.push((key, anchors.clone()));
-        anchors
     }
 }
 

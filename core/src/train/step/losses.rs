@@ -2,7 +2,7 @@
 
 use super::features::StepFeatures;
 use super::samples::{AnchorSamples, MaskSamples, RoiSamples, SampleCounts, Samples};
-use crate::model::{MaskRcnn, RpnOutput};
+use crate::model::MaskRcnn;
 use burn::tensor::activation::{log_sigmoid, log_softmax};
 use burn::tensor::{ExecutionError, Gradients, Int, Tensor};
 
@@ -50,20 +50,27 @@ pub fn losses(
     samples: &Samples,
     counts: &SampleCounts,
 ) -> Losses {
-    let StepFeatures { features, rpn } = step;
-    let device = rpn.objectness.device();
+    let StepFeatures {
+        packed,
+        padded,
+        rpn,
+    } = step;
+    let device = packed.device();
     let samples = samples.on(&device);
     let [anchors, rois, objects] = counts.divisors(&device);
-    let (objectness, rpn_box_reg) = rpn_losses(rpn, &samples.anchors, anchors);
+    let (config, index) = (&model.config().rpn, samples.anchors.index.clone());
+    let predictions = model
+        .rpn
+        .at_anchors(&packed, padded, &rpn.grids, config, index);
+    let (objectness, rpn_box_reg) = rpn_losses(predictions, &samples.anchors, anchors);
     let Samples {
         rois: sampled,
         masks,
         ..
     } = &samples;
-    let (logits, deltas) =
-        model.box_head_of_samples(&features.packed, &sampled.rois, &sampled.valid);
+    let (logits, deltas) = model.box_head_of_samples(&packed, &sampled.rois, &sampled.valid);
     let (classifier, box_reg) = box_losses(logits, deltas, sampled, rois);
-    let logits = model.mask_head_of_samples(&features.packed, &masks.rois, &masks.valid);
+    let logits = model.mask_head_of_samples(&packed, &masks.rois, &masks.valid);
     Losses {
         classifier,
         box_reg,
@@ -150,23 +157,20 @@ pub fn smooth_l1<const D: usize>(difference: Tensor<D>) -> Tensor<D> {
     near.clone() * (size - near * 0.5) / BETA
 }
 
-/// RPN losses: objectness and box deltas, divided by `count [1]`.
+/// RPN losses: objectness and box deltas, divided by `count [1]`; logits `[n, a]` and deltas `[n, a, 4]` of the samples.
 pub fn rpn_losses(
-    output: RpnOutput,
+    (logits, predicted): (Tensor<2>, Tensor<3>),
     samples: &AnchorSamples,
     count: Tensor<1>,
 ) -> (Tensor<1>, Tensor<1>) {
     let AnchorSamples {
-        index,
         labels,
         deltas,
         valid,
+        ..
     } = samples.clone();
-    let [n, slots] = index.dims();
-    let objectness = output.objectness.gather(1, index.clone());
-    let objectness = bce_with_logits(objectness, labels.clone()) * valid;
-    let corners = index.unsqueeze_dim::<3>(2).expand([n, slots, 4]);
-    let difference = (output.deltas.gather(1, corners) - deltas) * labels.unsqueeze_dim::<3>(2);
+    let objectness = bce_with_logits(logits, labels.clone()) * valid;
+    let difference = (predicted - deltas) * labels.unsqueeze_dim::<3>(2);
     let box_reg = smooth_l1(difference).sum();
     (objectness.sum() / count.clone(), box_reg / count)
 }

@@ -30,7 +30,7 @@ pub fn sample(
     stream: Stream,
 ) -> Result<Samples, ExecutionError> {
     let ModelConfig { rpn, roi, .. } = model.config();
-    let home = step.rpn.objectness.device().inner();
+    let home = step.rpn.objectness.device();
     let limits = [
         rpn.pre_nms_train,
         rpn.post_nms_train,
@@ -38,8 +38,8 @@ pub fn sample(
         roi.batch_per_image,
     ];
     let device = selection_device(&home, &limits)?;
-    let output = pollster::block_on(step.rpn.clone().untracked().moved(&device))?;
-    let samples = of_output(model, batch, output, step.features.padded, stream);
+    let output = pollster::block_on(step.rpn.clone().moved(&device))?;
+    let samples = of_output(model, batch, output, step.padded, stream);
     Ok(samples.dense()?.on(&home))
 }
 
@@ -50,8 +50,7 @@ pub fn sample_in_slots(
     step: &StepFeatures,
     stream: Stream,
 ) -> Samples {
-    let output = step.rpn.clone().untracked();
-    of_output(model, batch, output, step.features.padded, stream)
+    of_output(model, batch, step.rpn.clone(), step.padded, stream)
 }
 
 /// Samples on the device of the RPN's `output`, for images padded to `(height, width)`.
@@ -74,7 +73,7 @@ fn of_output(
     let (anchor_seeds, roi_seeds): (Vec<u64>, Vec<u64>) = streams
         .map(|[anchors, rois]| (anchors.seed(), rois.seed()))
         .unzip();
-    let anchors = model.rpn.anchors.get(padded, &output.grids, rpn, &device);
+    let anchors = model.rpn.anchors(padded, &output.grids, rpn, &device);
     let proposals = filter_proposals(
         output.objectness,
         output.deltas,
