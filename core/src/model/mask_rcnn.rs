@@ -253,6 +253,11 @@ impl MaskRcnn {
         self
     }
 
+    /// The device of the parameters.
+    pub(crate) fn device(&self) -> Device {
+        self.devices().remove(0)
+    }
+
     /// The dtype of the activations after the stem.
     pub fn dtype(&self) -> FloatDType {
         self.dtype

@@ -59,8 +59,8 @@ impl Predictor {
         Ok(Self::new(&model, config, checkpoint.classes, device))
     }
 
-    /// A predictor from a model in memory, which may be in training. [`Self::builder`] loads one from weights.
-    pub fn new(model: &MaskRcnn, config: Config, classes: Classes, device: &Device) -> Self {
+    /// A predictor from a model in memory, which may be in training.
+    pub(crate) fn new(model: &MaskRcnn, config: Config, classes: Classes, device: &Device) -> Self {
         let device = device.clone().without_autodiff();
         Self {
             model: model.valid(),

@@ -283,10 +283,11 @@ impl Inferred {
             ids: vec![1, 2],
         };
         let model = MaskRcnn::new(&config.model, 1, device);
-        let mut config = config.clone();
-        // Untrained scores are similar, so all proposals are compared by the features themselves.
-        config.model.roi.max_detections = 100;
-        let predictor = Predictor::new(&model, config, classes, device).with_precision(precision);
+        let builder = Predictor::builder()
+            .model(model.clone(), classes)
+            .config(config.clone());
+        let predictor = builder.build().expect("a predictor");
+        let predictor = predictor.with_precision(precision);
         let detections = predictor.predict(&small::small_image(128, 96));
         let values = (0..3 * 96 * 96).map(|i| ((i * 37) % 255) as f32 / 127.5 - 1.0);
         let values: Vec<f32> = values.collect();
