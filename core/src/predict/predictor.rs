@@ -7,6 +7,7 @@ use crate::data::Classes;
 use crate::detection::Detection;
 use crate::image::transform::{Planes, padded_size, prepare};
 use crate::model::MaskRcnn;
+use crate::weights::names::has_heads;
 use crate::weights::{self, Checkpoint, WeightsError};
 use ::image::RgbImage;
 use burn::module::Module;
@@ -39,11 +40,7 @@ impl Predictor {
         overrides: &[String],
         device: &Device,
     ) -> Result<Self, PredictError> {
-        if !checkpoint
-            .tensors
-            .keys()
-            .any(|name| name.starts_with("roi_heads."))
-        {
+        if !has_heads(&checkpoint.tensors) {
             return Err(PredictError::Weights(WeightsError::Unsupported {
                 path: path.into(),
                 reason: "it has a backbone only; train it with `mrcnn-cli train --weights`".into(),

@@ -9,7 +9,9 @@ use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor};
 use mrcnn_backends::{BackendKind, Precision, Resolved};
 use mrcnn_core::config::{Config, NormKind};
 use mrcnn_core::data::Classes;
-use mrcnn_core::model::{Conv2d, ConvSettings, Fill, Init, Linear, Norm, NormSettings, Rois};
+use mrcnn_core::model::{
+    Conv2d, ConvSettings, Fill, Init, Linear, LinearSettings, Norm, NormSettings, Rois,
+};
 use mrcnn_core::predict::Predictor;
 use mrcnn_core::random::Stream;
 use mrcnn_core::train::Losses;
@@ -125,7 +127,12 @@ fn layers_compute_in_the_dtype_of_their_input() {
             let error = error(&floats(found), &floats(wanted));
             assert!(error < allowed, "{precision} {kind:?}: {error:.1e}");
         }
-        let mut linear = Linear::new(&init, 7, 5, Fill::Constant(0.0));
+        let settings = LinearSettings {
+            input: 7,
+            output: 5,
+            fill: Fill::Constant(0.0),
+        };
+        let mut linear = Linear::new(&init, settings);
         let weight = random([1, 1, 5, 7]).reshape([5, 7]);
         linear.weight = linear.weight.map(|_| Tensor::from_inner(weight));
         let rows = x.clone().reshape([144, 7]);
