@@ -4,7 +4,7 @@ use super::features::StepFeatures;
 use super::samples::{AnchorSamples, MaskSamples, RoiSamples, SampleCounts, Samples};
 use crate::model::{MaskRcnn, RpnOutput};
 use burn::tensor::activation::{log_sigmoid, log_softmax};
-use burn::tensor::{ExecutionError, Gradients, Int, Tensor};
+use burn::tensor::{Gradients, Int, Tensor};
 
 /// Declares [`Losses`] and their names from one list.
 macro_rules! named_losses {
@@ -125,12 +125,6 @@ impl LossValues {
     pub fn is_finite(&self) -> bool {
         self.0.iter().all(|value| value.is_finite())
     }
-}
-
-/// Reads loss values from the device.
-#[doc(hidden)]
-pub fn read_losses(values: Tensor<1>) -> Result<LossValues, ExecutionError> {
-    Ok(LossValues::first_of(values.try_into_data()?.iter::<f32>()))
 }
 
 /// Difference at which smooth L1 changes from a parabola to a line.
