@@ -43,7 +43,7 @@ named_losses! {
 }
 
 /// The losses of `samples`, summed and divided by `counts`: the counts of the batch, or of the whole step
-/// if the batch is a part of it.
+/// if the batch is a shard or micro-batch of it.
 pub fn losses(
     model: &MaskRcnn,
     step: StepFeatures,
