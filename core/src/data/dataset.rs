@@ -54,7 +54,7 @@ pub struct LeftOut {
     pub image_id: u64,
     /// The path of the file; empty if the entry has none.
     pub path: PathBuf,
-    /// Why it is left out.
+    /// The reason it is left out.
     pub reason: String,
 }
 

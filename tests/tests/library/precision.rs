@@ -277,7 +277,7 @@ fn inference_in_every_precision_follows_f32() {
     }
 }
 
-/// What the small network finds in an image, and its features P2 to P6 of a pattern.
+/// Detections of the small network in an image, and its features P2 to P6 of a pattern.
 struct Inferred {
     detections: Vec<Detection>,
     pyramid: Vec<Vec<f32>>,

@@ -57,7 +57,7 @@ fn images_without_objects_give_no_box_and_mask_loss() {
             assert_eq!(*loss, 0.0, "{name}");
         }
     }
-    assert!(losses[3] > 0.0, "background anchors still teach");
+    assert!(losses[3] > 0.0, "background anchors have a loss");
 }
 
 #[test]
