@@ -216,7 +216,7 @@ fn annotations<'a>(
             bbox: Some(xywh(instance.bbox)),
             area: Some(instance.area),
             segmentation: Some(segmentation(&instance.mask)),
-            iscrowd: instance.crowd,
+            iscrowd: instance.is_crowd,
             ..Default::default()
         })
         .collect()

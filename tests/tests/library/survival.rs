@@ -28,7 +28,7 @@ fn train(config: &Config, images: &[(RgbImage, Vec<[f32; 4]>)], device: &Device)
         .losses_and_gradients(&model, batch, stream, &device, 1.0)
         .expect("a step");
     let (_, outcome) = Optimizer::new(&config.train).step(model, gradients, 0.01);
-    assert!(outcome.applied, "gradient norm {}", outcome.grad_norm);
+    assert!(outcome.is_applied, "gradient norm {}", outcome.grad_norm);
     losses.named().map(|(_, loss)| loss).collect()
 }
 

@@ -52,7 +52,11 @@ impl TrainSample {
         placement: &Placement,
     ) -> Self {
         let mut gt = GroundTruth::default();
-        for instance in sample.instances.iter().filter(|instance| !instance.crowd) {
+        for instance in sample
+            .instances
+            .iter()
+            .filter(|instance| !instance.is_crowd)
+        {
             let mut bbox = placement.place(&instance.bbox);
             let mask = InstanceMask::placed(&instance.mask, placement);
             if !placement.is_whole() {
