@@ -105,8 +105,8 @@ impl Sums {
     }
 }
 
-/// The sums over `micro_batches` of the losses and of their gradients, the latter times `scale`. `whole` maps the sample
-/// counts of all `micro_batches` to the counts by which the losses are divided.
+/// The sums over `micro_batches` of the losses and of their gradients, the latter times `scale`. `whole` maps the
+/// sample counts of all `micro_batches` to the counts by which the losses are divided.
 pub(crate) fn sum_of_micro_batches<E: From<ExecutionError>>(
     model: &MaskRcnn,
     micro_batches: &[Batch],
