@@ -60,7 +60,7 @@ const HEADERS: [(&str, &str); 4] = [
 const GUIDE: &str = "docs/cuda.md";
 
 impl Toolchain {
-    /// What prevents kernels from being compiled and loaded, and how to fix it.
+    /// The first problem that prevents kernels from being compiled and loaded, and its fix.
     pub fn problem(&self) -> Option<String> {
         self.old_driver()
             .or_else(|| self.bad_nvrtc())

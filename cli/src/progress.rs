@@ -80,7 +80,7 @@ impl Observer for Progress {
     }
 
     fn on_step(&mut self, report: &StepReport) {
-        if let (true, Some(scale)) = (report.skipped && self.is_lead, report.loss_scale) {
+        if let (true, Some(scale)) = (report.is_skipped && self.is_lead, report.loss_scale) {
             let step = report.step;
             let line = format!("step {step}: overflow with a loss scale of {scale}, skipped");
             self.bar.suspend(|| note!("{line}"));

@@ -62,25 +62,25 @@ pub fn run(args: &QuickstartArgs) -> Result<u8> {
         .device(&backend.device);
     let (trainer, _) = builder.area(protocol).build()?;
 
-    let steps = trainer.config.train.steps;
-    let unseen = trainer.val.samples.len();
+    let steps = trainer.config().train.steps;
+    let unseen = trainer.val_set().samples.len();
     note!("2/3 training {steps} steps, evaluated on {unseen} validation images");
     let requests = Requests::catch(Some(SAVING));
     let mut progress = Progress::new(steps, true, requests.clone());
     let after = match trainer.run(trainer.new_model(), &mut progress)? {
         Outcome::Finished(metrics) => metrics,
         Outcome::Stopped(_) => {
-            let run = trainer.folder.path().display();
+            let run = trainer.folder().path().display();
             out!("stopped; resume with: mrcnn-cli train --resume {run}");
             return Ok(requests.exit_code());
         }
     };
 
-    let best = trainer.folder.best();
+    let best = trainer.folder().best();
     let predictor = Predictor::builder()
         .weights(&best)
         .device(&backend.device)
-        .precision(trainer.precision.precision())
+        .precision(trainer.precision().precision())
         .build()?;
     let image = out.join("predictions.png");
     draw(&predictor, &trainer, &image)?;
@@ -88,13 +88,13 @@ pub fn run(args: &QuickstartArgs) -> Result<u8> {
     let seconds = started.elapsed().as_secs_f64();
     out!("{after}\n\n{}, {seconds:.0} s in all\n", shown(&after));
     out!("image:   {}", image.display());
-    out!("run:     {}", trainer.folder.path().display());
-    if trainer.config.log.report {
-        out!("report:  {}", trainer.folder.report().display());
+    out!("run:     {}", trainer.folder().path().display());
+    if trainer.config().log.report {
+        out!("report:  {}", trainer.folder().report().display());
     }
     out!(
         "next:    mrcnn-cli predict {} --weights {}",
-        trainer.config.data.dir.join("val").display(),
+        trainer.config().data.dir.join("val").display(),
         best.display()
     );
     Ok(0)
@@ -111,13 +111,13 @@ const ROWS: usize = 4;
 /// Draws ground truth and predictions of the first validation images on one sheet.
 fn draw(predictor: &Predictor, trainer: &Trainer, path: &Path) -> Result<()> {
     let mut rows = Vec::new();
-    for sample in trainer.val.samples.iter().take(ROWS) {
+    for sample in trainer.val_set().samples.iter().take(ROWS) {
         let image = sample.image()?;
         let found = predictor.predict(&image)?;
         rows.push(ground_truth_and_prediction(
             sample,
             &found.detections,
-            &trainer.val,
+            trainer.val_set(),
         )?);
     }
     stack_vertically(&rows)

@@ -82,7 +82,7 @@ fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> R
     }
     let (trainer, problems) = builder.area(protocol).comm(comm).build()?;
     if is_lead {
-        terminal::log_to(&trainer.folder.log());
+        terminal::log_to(&trainer.folder().log());
     }
     warn(summarized(&problems).into_iter());
     let model = match start {
@@ -103,7 +103,7 @@ fn start(args: &TrainArgs, backend: &Selected, comm: Arc<dyn Communicator>) -> R
     };
     announce(&trainer);
     let requests = Requests::catch(is_lead.then_some(SAVING));
-    let mut progress = Progress::new(trainer.config.train.steps, is_lead, requests.clone());
+    let mut progress = Progress::new(trainer.config().train.steps, is_lead, requests.clone());
     let outcome = trainer.run(model, &mut progress)?;
     Ok(report(&trainer, outcome, &requests))
 }
@@ -121,7 +121,7 @@ fn resume(
         .device(&backend.device);
     let (trainer, saved, warnings) = builder.area(protocol).comm(comm).resume(&overrides)?;
     if is_lead {
-        terminal::log_to(&trainer.folder.log());
+        terminal::log_to(&trainer.folder().log());
     }
     warn(warnings.into_iter());
     announce(&trainer);
@@ -129,7 +129,7 @@ fn resume(
         note!("resuming from {}", saved.folder.display());
     }
     let requests = Requests::catch(is_lead.then_some(SAVING));
-    let mut progress = Progress::new(trainer.config.train.steps, is_lead, requests.clone());
+    let mut progress = Progress::new(trainer.config().train.steps, is_lead, requests.clone());
     let outcome = trainer.run_from(saved, &mut progress)?;
     Ok(report(&trainer, outcome, &requests))
 }
@@ -156,19 +156,19 @@ fn describe(transfer: &Transfer) {
 }
 
 fn announce(trainer: &Trainer) {
-    if trainer.comm.rank() > 0 {
+    if trainer.comm().rank() > 0 {
         return;
     }
-    print_precision(trainer.precision);
-    if !trainer.choices.is_empty() {
-        let images = trainer.train.samples.len();
+    print_precision(trainer.precision());
+    if !trainer.choices().is_empty() {
+        let images = trainer.train_set().samples.len();
         note!("settings for {images} images (--recipe auto); options and --set take precedence:");
     }
-    for Choice { key, value, reason } in &trainer.choices {
+    for Choice { key, value, reason } in trainer.choices() {
         note!("{key}={value}: {reason}");
     }
-    let train = &trainer.config.train;
-    let (ranks, batch) = (trainer.comm.world_size(), train.batch_size);
+    let train = &trainer.config().train;
+    let (ranks, batch) = (trainer.comm().world_size(), train.batch_size);
     if ranks > batch {
         let idle = ranks - batch;
         note!("warning: train.batch_size={batch} leaves {idle} of {ranks} ranks without images");
@@ -178,7 +178,7 @@ fn announce(trainer: &Trainer) {
         let reference = train.lr_batch;
         note!("learning rate {rate} x {batch}/{reference} = {scaled} (train.lr_batch=0 keeps it)");
     }
-    let (train_set, val_set) = (&trainer.train, &trainer.val);
+    let (train_set, val_set) = (trainer.train_set(), trainer.val_set());
     note!(
         "training on {} images of {}",
         train_set.samples.len(),
@@ -189,7 +189,7 @@ fn announce(trainer: &Trainer) {
         val_set.samples.len(),
         val_set.description()
     );
-    note!("results in {}", trainer.folder.path().display());
+    note!("results in {}", trainer.folder().path().display());
 }
 
 /// Prints how the run ended, and returns the exit status.
@@ -198,15 +198,15 @@ fn report(trainer: &Trainer, outcome: Outcome, requests: &Requests) -> u8 {
         Outcome::Finished(_) => 0,
         Outcome::Stopped(_) => requests.exit_code(),
     };
-    if trainer.comm.rank() > 0 {
+    if trainer.comm().rank() > 0 {
         return code;
     }
-    let folder = trainer.folder.path().display();
+    let folder = trainer.folder().path().display();
     match outcome {
         Outcome::Finished(metrics) => {
             out!("{metrics}\n\nweights:  {folder}/best.safetensors, {folder}/last.safetensors");
             out!("curves:   {folder}/curves.svg\nimages:   {folder}/val_predictions/");
-            if trainer.config.log.report {
+            if trainer.config().log.report {
                 out!("report:   {folder}/report.html");
             }
             out!("predict:  mrcnn-cli predict IMAGES --weights {folder}/best.safetensors");

@@ -106,7 +106,7 @@ fn main() -> Result<(), SourceError> {
     if let Outcome::Finished(metrics) = trainer.run(trainer.new_model(), &mut LossPrinter)? {
         println!("{metrics}");
     }
-    let best = trainer.folder.best();
+    let best = trainer.folder().best();
     let predictor = Predictor::builder().weights(&best).score(0.5).build()?;
     for object in &predictor.predict(&discs("val", 20).image(3)?)? {
         println!("{} {:.2} {:?}", object.name, object.score, object.bbox);

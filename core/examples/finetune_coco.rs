@@ -39,6 +39,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Outcome::Finished(metrics) => println!("{metrics}"),
         Outcome::Stopped(checkpoint) => println!("stopped, saved {}", checkpoint.display()),
     }
-    println!("best weights: {}", trainer.folder.best().display());
+    println!("best weights: {}", trainer.folder().best().display());
     Ok(())
 }

@@ -16,7 +16,7 @@ pub enum CommError {
         name: &'static str,
         /// Its value.
         value: String,
-        /// What is wrong with it.
+        /// The fault.
         reason: &'static str,
     },
     /// Several processes were started, but this build cannot connect them.
@@ -31,7 +31,7 @@ pub enum CommError {
         launcher: &'static str,
         /// The backend that computes.
         backend: BackendKind,
-        /// What to do.
+        /// The fix.
         help: &'static str,
     },
     /// MPI cannot be initialized.
@@ -61,7 +61,7 @@ pub enum CommError {
         name: &'static str,
         /// The dtype of the tensor.
         dtype: DType,
-        /// What to do.
+        /// The fix.
         help: &'static str,
     },
     /// Tensors cannot be read from the device.
@@ -93,7 +93,7 @@ pub enum CommError {
         rank: usize,
         /// The expected address of rank 0.
         address: SocketAddr,
-        /// How long it waited.
+        /// The time it waited.
         waited: Duration,
         /// The ranks that are missing.
         missing: String,
@@ -111,9 +111,9 @@ pub enum CommError {
     Differs {
         /// The ranks that differ.
         ranks: Vec<usize>,
-        /// What differs.
+        /// The values that differ.
         what: String,
-        /// What to do.
+        /// The fix.
         help: &'static str,
     },
 }

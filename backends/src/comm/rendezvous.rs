@@ -52,7 +52,7 @@ pub struct Meeting {
     pub address: SocketAddr,
     /// The job's secret.
     pub token: Token,
-    /// How long to wait for the other ranks.
+    /// Maximum wait for the other ranks.
     pub limit: Duration,
 }
 

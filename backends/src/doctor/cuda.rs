@@ -47,7 +47,7 @@ pub(super) fn cuda() -> BackendFacts {
     facts(BackendKind::Cuda, Vec::new())
 }
 
-/// Why no kernel can be compiled for the first GPU, and how to fix it. Compiles one, which takes half a second.
+/// The reason no kernel can be compiled for the first GPU, and the fix. Compiles one, which takes half a second.
 #[cfg(feature = "cuda")]
 pub(super) fn cuda_problem() -> Option<String> {
     use crate::toolchain::{compile, find};

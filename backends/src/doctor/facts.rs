@@ -34,7 +34,7 @@ pub struct SkippedAdapter {
     pub api: &'static str,
     /// Driver and its version.
     pub driver: String,
-    /// Why it is not used, and how to use it.
+    /// The reason it is not used, and the way to use it.
     pub reason: String,
 }
 
@@ -47,7 +47,7 @@ pub struct BackendFacts {
     pub devices: Vec<DeviceFacts>,
     /// Adapters that exist but are not used.
     pub skipped: Vec<SkippedAdapter>,
-    /// Why it has no devices.
+    /// The reason it has no devices.
     pub missing: Option<String>,
 }
 
@@ -58,7 +58,7 @@ pub struct Diagnosis {
     pub backends: Vec<BackendFacts>,
     /// The backend that `--backend auto` selects.
     pub selected: Option<BackendKind>,
-    /// Why it is selected.
+    /// The reason it is selected.
     pub reason: String,
     /// NVIDIA GPUs as reported by the driver: name, driver version, memory.
     pub nvidia: Vec<String>,

@@ -53,7 +53,7 @@ pub(super) fn end() {
     work.at = Some(Instant::now());
 }
 
-/// When an operation in progress last made progress; `None` without operations.
+/// Time of the last progress of an operation in progress; `None` without operations.
 fn last_progress() -> Option<Instant> {
     let work = work();
     work.at.filter(|_| work.active > 0)

@@ -246,7 +246,7 @@ fn train(
         let (moved, outcome) = optimizer.step(model, gradients, LEARNING_RATE);
         model = moved;
         // Skipped steps are timed like the others.
-        if outcome.applied {
+        if outcome.is_applied {
             scaler.applied();
         } else {
             scaler.overflowed();

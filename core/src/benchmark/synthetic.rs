@@ -28,7 +28,7 @@ pub fn synthetic_images(count: usize, classes: usize) -> (Vec<RgbImage>, Dataset
                 bbox,
                 area: (w * h) as f64,
                 mask: object.mask,
-                crowd: false,
+                is_crowd: false,
             }
         });
         samples.push(Sample::new(

@@ -1,12 +1,18 @@
-//! Boxes on the host: geometry, anchors and the delta coder.
+//! Boxes on the host: geometry and cell anchors.
 //!
 //! A box is `[x1, y1, x2, y2]` in pixels; its area is `(x2 - x1) * (y2 - y1)`.
 
 mod anchors;
 mod coder;
 
-pub use anchors::{AnchorLayout, Anchors, cell_anchors};
-pub use coder::{BOX_CLIP, BoxCoder};
+// `Anchors`, `BoxCoder`, `clip` and `is_large_enough` are hidden: the model computes the same on the device, and tests
+// compare it with these.
+#[doc(hidden)]
+pub use anchors::Anchors;
+pub use anchors::{AnchorLayout, cell_anchors};
+pub use coder::BOX_CLIP;
+#[doc(hidden)]
+pub use coder::BoxCoder;
 pub use mrcnn_kernels::iou;
 
 /// A box `[x1, y1, x2, y2]` in pixels.
@@ -18,6 +24,7 @@ pub fn area(bbox: &Bbox) -> f32 {
 }
 
 /// The box clipped to an image of `height x width` pixels.
+#[doc(hidden)]
 pub fn clip(bbox: Bbox, height: f32, width: f32) -> Bbox {
     [
         bbox[0].clamp(0.0, width),
@@ -28,6 +35,7 @@ pub fn clip(bbox: Bbox, height: f32, width: f32) -> Bbox {
 }
 
 /// Whether both sides are at least `min_size` pixels.
+#[doc(hidden)]
 pub fn is_large_enough(bbox: &Bbox, min_size: f32) -> bool {
     bbox[2] - bbox[0] >= min_size && bbox[3] - bbox[1] >= min_size
 }

@@ -21,7 +21,7 @@ pub enum ConfigError {
     Parse {
         /// The path of the file, or `--set`.
         path: PathBuf,
-        /// What is wrong, with the position.
+        /// The fault, with its position.
         message: String,
     },
     /// An override is not `key=value`.
@@ -53,7 +53,7 @@ pub enum ConfigError {
         key: &'static str,
         /// Its value.
         value: String,
-        /// What it must be.
+        /// The values that it may have.
         reason: String,
     },
 }

@@ -231,7 +231,7 @@ fn summary<'a>(
         summary.empty_images += usize::from(sample.instances.is_empty());
         for instance in &sample.instances {
             counts[instance.label] += 1;
-            summary.crowds += usize::from(instance.crowd);
+            summary.crowds += usize::from(instance.is_crowd);
         }
     }
     for (label, count) in counts

@@ -23,7 +23,7 @@ pub struct Instance {
     /// Annotated area in square pixels.
     pub area: f64,
     /// Whether the object is a group that is not labeled individually: not trained on and ignored in evaluation.
-    pub crowd: bool,
+    pub is_crowd: bool,
 }
 
 /// One image and its objects.
@@ -54,7 +54,7 @@ pub struct LeftOut {
     pub image_id: u64,
     /// The path of the file; empty if the entry has none.
     pub path: PathBuf,
-    /// Why it is left out.
+    /// The reason it is left out.
     pub reason: String,
 }
 
@@ -117,7 +117,7 @@ impl Dataset {
     /// Number of objects that are not crowds.
     pub(crate) fn objects(&self) -> usize {
         let instances = self.samples.iter().flat_map(|sample| &sample.instances);
-        instances.filter(|instance| !instance.crowd).count()
+        instances.filter(|instance| !instance.is_crowd).count()
     }
 }
 

@@ -85,7 +85,7 @@ pub(super) struct Object {
     pub bbox: Bbox,
     pub area: f64,
     pub mask: Rle,
-    pub crowd: bool,
+    pub is_crowd: bool,
 }
 
 impl Batch {
@@ -289,7 +289,7 @@ fn object(
         bbox,
         area,
         mask,
-        crowd: crowd.is_some_and(|crowd| crowd.0),
+        is_crowd: crowd.is_some_and(|crowd| crowd.0),
     })
 }
 

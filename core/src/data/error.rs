@@ -20,7 +20,7 @@ pub enum DataError {
     NotCoco {
         /// The path of the file.
         path: PathBuf,
-        /// What the file is, and what to do.
+        /// The kind of the file, and the fix.
         advice: String,
     },
     /// The annotation file is not COCO JSON.
@@ -28,7 +28,7 @@ pub enum DataError {
     Json {
         /// The path of the file.
         path: PathBuf,
-        /// What is wrong, with line and column.
+        /// The fault, with line and column.
         reason: String,
     },
     /// No annotation file was found.

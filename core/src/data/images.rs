@@ -156,7 +156,7 @@ pub(crate) fn size_mismatch(sample: &Sample, (width, height): (u32, u32)) -> Opt
         " (width and height are swapped)"
     };
     Some(format!(
-        "the image is {width}x{height}, its entry says {}x{}{turned}",
+        "the image is {width}x{height}, but {}x{} in its entry{turned}",
         declared.0, declared.1
     ))
 }

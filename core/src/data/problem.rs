@@ -26,9 +26,9 @@ pub struct Problem {
     pub annotation_id: Option<u64>,
     /// A label shared by problems of the same kind.
     pub kind: &'static str,
-    /// What is wrong.
+    /// The fault.
     pub reason: String,
-    /// What to do.
+    /// The fix.
     pub fix: String,
 }
 

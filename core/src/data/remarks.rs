@@ -4,7 +4,7 @@ use super::segmentation::Fault;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// How the name of a file differs from its entry.
+/// Difference between the name of a file and its entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Difference {
     Separator,

@@ -145,7 +145,7 @@ fn length(points: &[f64]) -> f64 {
     steps.sum()
 }
 
-/// How to fix corrupted run lengths.
+/// The fix for corrupted run lengths.
 const EXPORT: &str = "export the mask again";
 
 fn from_rle(

@@ -111,7 +111,7 @@ impl Instance {
             bbox: [x, y, x + w, y + h],
             area: mask.area() as f64,
             mask,
-            crowd: false,
+            is_crowd: false,
         }
     }
 }

@@ -47,7 +47,7 @@ impl Statistics {
     pub fn of(split: &str, dataset: &Dataset) -> Self {
         let samples = &dataset.samples;
         let all = || samples.iter().flat_map(|sample| &sample.instances);
-        let objects = || all().filter(|instance| !instance.crowd);
+        let objects = || all().filter(|instance| !instance.is_crowd);
         let longer: Vec<f64> = samples
             .iter()
             .map(|s| f64::from(s.width.max(s.height)))
@@ -58,7 +58,7 @@ impl Statistics {
             .collect();
         let count: Vec<f64> = samples
             .iter()
-            .map(|s| s.instances.iter().filter(|i| !i.crowd).count() as f64)
+            .map(|s| s.instances.iter().filter(|i| !i.is_crowd).count() as f64)
             .collect();
         let area: Vec<f64> = objects().map(|instance| instance.area).collect();
         let mut classes = vec![0; dataset.classes.len() + 1];
@@ -238,7 +238,7 @@ mod tests {
     fn a_split_is_counted() {
         let mask = |side: f64| Rle::from_bbox([0.0, 0.0, side, side], 200, 400).unwrap();
         let mut crowd = Instance::new(1, mask(10.0));
-        crowd.crowd = true;
+        crowd.is_crowd = true;
         let first = vec![
             Instance::new(1, mask(10.0)),
             Instance::new(2, mask(100.0)),

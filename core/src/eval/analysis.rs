@@ -122,7 +122,7 @@ fn classes(
     let samples = samples.filter(|sample| ids.contains(&sample.image_id));
     let mut objects = vec![0; dataset.classes.len() + 1];
     for instance in samples.flat_map(|sample| &sample.instances) {
-        if !instance.crowd && instance.label < objects.len() {
+        if !instance.is_crowd && instance.label < objects.len() {
             objects[instance.label] += 1;
         }
     }

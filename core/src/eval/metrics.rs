@@ -27,7 +27,7 @@ pub struct Metrics {
     pub bbox: [f64; 12],
     /// Mask metrics.
     pub segm: [f64; 12],
-    /// How masks are grouped by area.
+    /// Grouping of masks by area.
     pub protocol: AreaProtocol,
 }
 

@@ -40,7 +40,7 @@ pub enum EvalError {
     Json {
         /// The path of the file.
         path: PathBuf,
-        /// What is wrong, with line and column.
+        /// The fault, with line and column.
         reason: String,
     },
     /// Entries of a file that would make the metrics wrong.
@@ -52,7 +52,7 @@ pub enum EvalError {
         count: usize,
         /// The first few, one per line.
         first: String,
-        /// What to do.
+        /// The fix.
         fix: &'static str,
     },
     /// No result belongs to an image of the ground truth.
@@ -71,7 +71,7 @@ pub enum EvalError {
 /// Settings of an evaluation.
 #[derive(Clone, Debug, Default)]
 pub struct EvalOptions {
-    /// How masks are grouped by area.
+    /// Grouping of masks by area.
     pub protocol: AreaProtocol,
     /// The images to evaluate; empty for all.
     pub image_ids: Vec<u64>,
@@ -216,7 +216,7 @@ fn annotations<'a>(
             bbox: Some(xywh(instance.bbox)),
             area: Some(instance.area),
             segmentation: Some(segmentation(&instance.mask)),
-            iscrowd: instance.crowd,
+            iscrowd: instance.is_crowd,
             ..Default::default()
         })
         .collect()

@@ -22,7 +22,7 @@ pub fn prepare(image: &RgbImage, config: &ImageConfig) -> Planes {
     prepare_window(image, config, &Placement::whole(original, resized, false))
 }
 
-/// Computes the window of `placement`: resized as in [`resize_bilinear`], flipped, and normalized with the mean and
+/// Computes the window of `placement`: resized bilinearly as by torch, flipped, and normalized with the mean and
 /// standard deviation of the configuration. Outside the image, values are 0.
 pub fn prepare_window(image: &RgbImage, config: &ImageConfig, placement: &Placement) -> Planes {
     let tables = config.channels.planes().map(|channel| {
@@ -41,7 +41,9 @@ pub fn prepare_window(image: &RgbImage, config: &ImageConfig, placement: &Placem
     resize_rows(read, placement)
 }
 
-/// Bilinear resizing to `(height, width)`, as torch's `interpolate` without aligned corners and anti-aliasing.
+/// Bilinear resizing to `(height, width)`, as torch's `interpolate` without aligned corners and anti-aliasing. Hidden,
+/// because only tests have images that are not 8-bit.
+#[doc(hidden)]
 pub fn resize_bilinear(planes: &Planes, size: (u32, u32)) -> Planes {
     let read = |plane: usize, row: usize, line: &mut [f32]| {
         let start = (plane * planes.height + row) * planes.width;

@@ -2,7 +2,9 @@
 //!
 //! Follows torchvision's `GeneralizedRCNNTransform`.
 
-pub use super::resize::{Planes, nearest_taps, prepare, prepare_window, resize_bilinear};
+#[doc(hidden)]
+pub use super::resize::resize_bilinear;
+pub use super::resize::{Planes, nearest_taps, prepare, prepare_window};
 pub use super::size::output_size;
 
 /// Stacks images, zero-padded at the right and bottom to the largest one, rounded up to `divisor`.

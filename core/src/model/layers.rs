@@ -145,6 +145,17 @@ impl Conv2d {
     }
 }
 
+/// Settings of a [`Linear`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LinearSettings {
+    /// Input features.
+    pub input: usize,
+    /// Output features.
+    pub output: usize,
+    /// Initial weights; biases are 0.
+    pub fill: Fill,
+}
+
 /// Fully connected layer.
 #[derive(Module, Debug)]
 pub struct Linear {
@@ -155,8 +166,13 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// A layer from `input` to `output` features, with a bias of 0.
-    pub fn new(init: &Init<'_>, input: usize, output: usize, fill: Fill) -> Self {
+    /// A layer with a bias.
+    pub fn new(init: &Init<'_>, settings: LinearSettings) -> Self {
+        let LinearSettings {
+            input,
+            output,
+            fill,
+        } = settings;
         Self {
             weight: init.param("weight", [output, input], fill),
             bias: init.param("bias", [output], Fill::Constant(0.0)),

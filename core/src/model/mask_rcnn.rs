@@ -150,15 +150,30 @@ impl MaskRcnn {
         proposals: BoxSlots,
         sizes: &[(u32, u32)],
     ) -> Result<Vec<Vec<ScoredBox>>, ExecutionError> {
-        let rois = Rois::from_slots(proposals.boxes.clone());
-        let (logits, deltas) = self.box_head(&features.packed, &rois);
+        let (logits, deltas) = self.box_head_of(features, &proposals);
         let selecting = selection_device(&logits.device(), &self.selection_limits())?;
         let logits = moved(logits, &selecting).await?;
         let deltas = moved(deltas, &selecting).await?;
         let proposals = proposals.moved(&selecting).await?;
-        let sizes = image_sizes(sizes, &selecting);
-        let found = postprocess(logits, deltas, &proposals, sizes, &self.config.roi);
+        let found = self.select_boxes((logits, deltas), &proposals, sizes);
         found.read().await
+    }
+
+    /// Class logits and box deltas of all slots of the proposals.
+    fn box_head_of(&self, features: &Features, proposals: &BoxSlots) -> (Tensor<2>, Tensor<2>) {
+        let rois = Rois::from_slots(proposals.boxes.clone());
+        self.box_head(&features.packed, &rois)
+    }
+
+    /// The detected boxes of the box head's output, on its device.
+    fn select_boxes(
+        &self,
+        (logits, deltas): (Tensor<2>, Tensor<2>),
+        proposals: &BoxSlots,
+        sizes: &[(u32, u32)],
+    ) -> DetectionSlots {
+        let sizes = image_sizes(sizes, &logits.device());
+        postprocess(logits, deltas, proposals, sizes, &self.config.roi)
     }
 
     /// Mask head: the masks of `boxes`, which may be fewer than were detected.
@@ -187,6 +202,9 @@ impl MaskRcnn {
     /// Boxes and mask logits `[n * slots, k, side, side]` in fixed slots, without reading from the device, so that the
     /// work can be recorded as a graph. The device must support [`Self::selection_limits`], see
     /// [`mrcnn_kernels::can_select`].
+    ///
+    /// [`Self::detect`] has the same stages, but selects on another device if this one cannot, and reads the boxes so
+    /// that masks are predicted for detected boxes only. Here padded slots have masks too.
     pub fn detect_in_slots(
         &self,
         images: Tensor<4>,
@@ -195,10 +213,8 @@ impl MaskRcnn {
         let features = self.features(images);
         let output = self.rpn.forward(&features.pyramid);
         let proposals = self.proposals_of(output, features.padded, sizes);
-        let rois = Rois::from_slots(proposals.boxes.clone());
-        let (logits, deltas) = self.box_head(&features.packed, &rois);
-        let sizes = image_sizes(sizes, &logits.device());
-        let found = postprocess(logits, deltas, &proposals, sizes, &self.config.roi);
+        let output = self.box_head_of(&features, &proposals);
+        let found = self.select_boxes(output, &proposals, sizes);
         let rois = Rois::from_slots(found.boxes.boxes.clone());
         let masks = self.mask_head(&features.packed, &rois);
         (found, masks)
@@ -251,6 +267,11 @@ impl MaskRcnn {
     pub fn with_score_threshold(mut self, threshold: f32) -> Self {
         self.config.roi.score_threshold = threshold;
         self
+    }
+
+    /// The device of the parameters.
+    pub(crate) fn device(&self) -> Device {
+        self.devices().remove(0)
     }
 
     /// The dtype of the activations after the stem.

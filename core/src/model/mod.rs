@@ -52,7 +52,7 @@ pub use backbone::fpn::Fpn;
 pub use backbone::resnet::ResNet;
 pub use backbone::{BackboneFpn, Body};
 pub use init::{Fill, Init};
-pub use layers::{Conv2d, ConvSettings, Linear};
+pub use layers::{Conv2d, ConvSettings, Linear, LinearSettings};
 pub use mask_rcnn::{Detections, Features, MASKS_AT_ONCE, MaskRcnn};
 #[cfg(feature = "train")]
 pub(crate) use memory::{FLOAT, bytes_of};

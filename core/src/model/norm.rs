@@ -29,7 +29,7 @@ struct Rule {
     epsilon: f64,
     momentum: f64,
     /// Frozen norms use their running statistics in training too.
-    frozen: bool,
+    is_frozen: bool,
 }
 
 /// Settings of a [`Norm`].
@@ -87,7 +87,7 @@ impl Norm {
                 groups: largest_divisor(channels, settings.groups),
                 epsilon: settings.epsilon,
                 momentum: settings.momentum,
-                frozen: init.is_frozen(),
+                is_frozen: init.is_frozen(),
             },
         })
     }
@@ -95,7 +95,7 @@ impl Norm {
     /// Bytes per output that the backward pass needs of a convolution with this norm and a ReLU; `bytes` is the size of
     /// an activation. Norms compute in f32.
     fn kept(&self, bytes: u64) -> u64 {
-        match (&self.running_mean, self.rule.frozen) {
+        match (&self.running_mean, self.rule.is_frozen) {
             // The output of the ReLU, which is the input of the next layer.
             (Some(_), true) => bytes,
             (Some(_), false) => FLOAT + bytes,
@@ -121,7 +121,7 @@ impl Norm {
         rectify: bool,
     ) -> Tensor<4> {
         let output = match (&self.running_mean, &self.running_var) {
-            (Some(mean), Some(var)) if self.rule.frozen || !x.device().is_autodiff() => {
+            (Some(mean), Some(var)) if self.rule.is_frozen || !x.device().is_autodiff() => {
                 let scale = self.weight.val() / (var.value() + self.rule.epsilon).sqrt();
                 let shift = self.bias.val() - mean.value() * scale.clone();
                 let folded = ConvParams {
@@ -171,7 +171,7 @@ impl Norm {
         valid: &Tensor<1>,
     ) -> Tensor<4> {
         match (&self.running_mean, &self.running_var) {
-            (Some(mean), Some(var)) if !self.rule.frozen && x.device().is_autodiff() => {
+            (Some(mean), Some(var)) if !self.rule.is_frozen && x.device().is_autodiff() => {
                 let y = full(conv.forward(x.clone()));
                 relu(like(self.masked_batch_norm(y, valid, [mean, var]), &x))
             }

@@ -1,8 +1,10 @@
-//! Building a predictor from weights and optional settings.
+//! Building a predictor from weights or a model in memory, and optional settings.
 
 use super::{PredictError, Predictor, TtaSettings};
 use crate::config::Config;
+use crate::data::Classes;
 use crate::device::select_device;
+use crate::model::MaskRcnn;
 use crate::weights::WeightsSource;
 use burn::tensor::Device;
 use mrcnn_backends::{BackendKind, Precision, Resolved};
@@ -15,10 +17,11 @@ impl Predictor {
     }
 }
 
-/// Builder of a [`Predictor`], from [`Predictor::builder`]; only the weights have no default.
+/// Builder of a [`Predictor`], from [`Predictor::builder`]; only the weights (or the model) have no default.
 #[derive(Clone, Debug, Default)]
 pub struct PredictorBuilder<'a> {
     weights: Option<WeightsSource<'a>>,
+    model: Option<(MaskRcnn, Classes)>,
     name: Option<PathBuf>,
     config: Option<Config>,
     overrides: Vec<String>,
@@ -41,6 +44,16 @@ impl<'a> PredictorBuilder<'a> {
     #[cfg(feature = "download")]
     pub fn pretrained(self, name: impl Into<String>) -> Self {
         self.weights(WeightsSource::Pretrained(name.into()))
+    }
+
+    /// A model in memory instead of weights, and its classes. It may be in training; the predictor has a copy of its
+    /// weights without gradients.
+    ///
+    /// It stays on its device, and has its own precision unless [`Self::precision`] is set. Its own settings apply in
+    /// place of those under `model` of [`Self::config`] and [`Self::overrides`], apart from the score threshold.
+    pub fn model(mut self, model: MaskRcnn, classes: Classes) -> Self {
+        self.model = Some((model, classes));
+        self
     }
 
     /// The name of weights that are given as bytes, in messages.
@@ -100,7 +113,21 @@ impl<'a> PredictorBuilder<'a> {
     ///
     /// If there are no weights, they are not those of a Mask R-CNN or do not fit the configuration, a setting is
     /// invalid, or there is no device or it does not support the precision.
-    pub fn build(self) -> Result<Predictor, PredictError> {
+    pub fn build(mut self) -> Result<Predictor, PredictError> {
+        let overrides = self.take_overrides()?;
+        let tta = self.tta.take();
+        let predictor = match self.model.take() {
+            Some((model, classes)) => self.with_model(model, classes, &overrides)?,
+            None => self.with_weights(&overrides)?,
+        };
+        match tta {
+            Some(settings) => predictor.with_tta(settings),
+            None => Ok(predictor),
+        }
+    }
+
+    /// All overrides, the score threshold first.
+    fn take_overrides(&mut self) -> Result<Vec<String>, PredictError> {
         let mut overrides = Vec::new();
         if let Some(score) = self.score {
             if score.is_nan() {
@@ -110,7 +137,11 @@ impl<'a> PredictorBuilder<'a> {
             let threshold = score.next_down().clamp(0.0, 1.0);
             overrides.push(format!("model.roi.score_threshold={threshold:?}"));
         }
-        overrides.extend(self.overrides);
+        overrides.append(&mut self.overrides);
+        Ok(overrides)
+    }
+
+    fn with_weights(self, overrides: &[String]) -> Result<Predictor, PredictError> {
         let weights = self.weights.ok_or(PredictError::NoWeights)?;
         let (checkpoint, name) = weights.read(self.name)?;
         let device = match self.device {
@@ -123,10 +154,26 @@ impl<'a> PredictorBuilder<'a> {
             precision => precision.unwrap_or_default().resolve(&device)?,
         };
         let predictor =
-            Predictor::from_checkpoint(checkpoint, &name, self.config, &overrides, &device)?;
-        let predictor = predictor.with_precision(precision);
-        match self.tta {
-            Some(settings) => predictor.with_tta(settings),
+            Predictor::from_checkpoint(checkpoint, &name, self.config, overrides, &device)?;
+        Ok(predictor.with_precision(precision))
+    }
+
+    fn with_model(
+        self,
+        model: MaskRcnn,
+        classes: Classes,
+        overrides: &[String],
+    ) -> Result<Predictor, PredictError> {
+        let device = model.device().without_autodiff();
+        let mut config = self.config.unwrap_or_default();
+        config.model = model.config().clone();
+        let mut config = config.with(overrides)?;
+        config.check()?;
+        let model = model.with_score_threshold(config.model.roi.score_threshold);
+        config.model = model.config().clone();
+        let predictor = Predictor::new(&model, config, classes, &device);
+        match self.precision {
+            Some(precision) => Ok(predictor.with_precision(precision.resolve(&device)?)),
             None => Ok(predictor),
         }
     }

@@ -26,8 +26,10 @@ pub enum PredictError {
     /// The device does not support the requested precision.
     #[error(transparent)]
     Precision(#[from] PrecisionError),
-    /// The builder has no weights.
-    #[error("the builder has no weights; call .weights(path) or .weights(bytes)")]
+    /// The builder has no weights and no model.
+    #[error(
+        "the builder has no weights; call .weights(path), .weights(bytes) or .model(model, classes)"
+    )]
     NoWeights,
     /// The score threshold is NaN.
     #[error("the score threshold is NaN; use a number from 0 (every detection) to 1")]

@@ -7,6 +7,7 @@ use crate::data::Classes;
 use crate::detection::Detection;
 use crate::image::transform::{Planes, padded_size, prepare};
 use crate::model::MaskRcnn;
+use crate::weights::names::has_heads;
 use crate::weights::{self, Checkpoint, WeightsError};
 use ::image::RgbImage;
 use burn::module::Module;
@@ -39,11 +40,7 @@ impl Predictor {
         overrides: &[String],
         device: &Device,
     ) -> Result<Self, PredictError> {
-        if !checkpoint
-            .tensors
-            .keys()
-            .any(|name| name.starts_with("roi_heads."))
-        {
+        if !has_heads(&checkpoint.tensors) {
             return Err(PredictError::Weights(WeightsError::Unsupported {
                 path: path.into(),
                 reason: "it has a backbone only; train it with `mrcnn-cli train --weights`".into(),
@@ -59,8 +56,8 @@ impl Predictor {
         Ok(Self::new(&model, config, checkpoint.classes, device))
     }
 
-    /// A predictor from a model in memory, which may be in training. [`Self::builder`] loads one from weights.
-    pub fn new(model: &MaskRcnn, config: Config, classes: Classes, device: &Device) -> Self {
+    /// A predictor from a model in memory, which may be in training.
+    pub(crate) fn new(model: &MaskRcnn, config: Config, classes: Classes, device: &Device) -> Self {
         let device = device.clone().without_autodiff();
         Self {
             model: model.valid(),

@@ -42,9 +42,9 @@ pub enum PretrainedError {
     Offline {
         /// The name of the model.
         name: String,
-        /// Where it can be downloaded.
+        /// The URL of its file.
         url: String,
-        /// Where it belongs.
+        /// The path of its file in the cache.
         path: PathBuf,
     },
     /// The download failed.
@@ -55,7 +55,7 @@ pub enum PretrainedError {
     Download {
         /// The URL.
         url: String,
-        /// What failed.
+        /// The failure.
         reason: String,
         /// The path of the file in the cache.
         path: PathBuf,
@@ -69,7 +69,7 @@ pub enum PretrainedError {
         found: String,
         /// The digest of the list, or its first digits.
         expected: String,
-        /// What to do.
+        /// The fix.
         fix: String,
     },
     /// The cache cannot be read or written.
@@ -79,7 +79,7 @@ pub enum PretrainedError {
         path: PathBuf,
         /// The operating system's error.
         source: std::io::Error,
-        /// What to do.
+        /// The fix.
         fix: String,
     },
     /// The system has no cache folder.
@@ -92,7 +92,7 @@ pub enum PretrainedError {
     Certificates {
         /// The path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
 }

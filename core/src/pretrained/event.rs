@@ -26,7 +26,7 @@ pub enum FetchEvent<'a> {
     },
     /// The connection failed; another attempt follows.
     Retrying {
-        /// What failed.
+        /// The failure.
         reason: &'a str,
         /// The time until then.
         pause: Duration,

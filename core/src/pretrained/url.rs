@@ -58,7 +58,7 @@ pub enum UrlError {
     Download {
         /// The URL.
         url: String,
-        /// What failed.
+        /// The failure.
         reason: String,
     },
     /// The file is larger than the limit.

@@ -68,12 +68,8 @@ pub enum LogError {
     },
 }
 
-/// Reads all records of a log. An incomplete last line, left by a process that ended while it wrote, is left out.
-pub fn read_log(path: &Path) -> Result<Vec<Record>, LogError> {
-    Ok(read_whole_lines(path)?.0)
-}
-
-/// The records of a log, and the bytes that they take.
+/// The records of a log, and the bytes that they take. An incomplete last line, left by a process that ended while it
+/// wrote, is left out.
 pub(super) fn read_whole_lines(path: &Path) -> Result<(Vec<Record>, u64), LogError> {
     let io_error = |source| LogError::Io {
         path: path.into(),
@@ -162,6 +158,6 @@ mod tests {
             text.starts_with("{\"kind\":\"left_out\",\"step\":0,\"count\":1,"),
             "{text}"
         );
-        assert_eq!(read_log(&path).unwrap(), [record]);
+        assert_eq!(read_whole_lines(&path).unwrap().0, [record]);
     }
 }

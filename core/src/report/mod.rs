@@ -19,7 +19,7 @@ pub use curves::{Panel, render_svg};
 pub use dllogger::DllLog;
 pub use html::render_html;
 pub use journal::Journal;
-pub use metrics_log::{LogError, MetricsLog, read_log};
+pub use metrics_log::{LogError, MetricsLog};
 pub use plots::curves;
 pub use record::{LeftOutImage, Record};
 pub use run_report::RunReport;

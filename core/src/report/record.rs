@@ -84,7 +84,7 @@ pub struct LeftOutImage {
     pub image_id: u64,
     /// The file.
     pub file: String,
-    /// Why it cannot be used.
+    /// The reason it cannot be used.
     pub reason: String,
 }
 

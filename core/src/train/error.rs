@@ -25,7 +25,7 @@ pub enum LoadError {
     Size {
         /// The path of the image.
         path: PathBuf,
-        /// How it differs.
+        /// The difference.
         reason: String,
     },
     /// Every image of a batch was left out.
@@ -101,7 +101,7 @@ pub enum CheckpointError {
     Misfit {
         /// The path of the checkpoint.
         path: PathBuf,
-        /// What does not match.
+        /// The mismatch.
         reason: String,
     },
     /// The weights in the checkpoint cannot be read.
@@ -196,7 +196,7 @@ pub enum TrainError {
         loss: f32,
         /// The ids of the batch's images.
         image_ids: Vec<u64>,
-        /// Where the batch was saved.
+        /// The path of the saved batch.
         dump: String,
     },
     /// Too many consecutive steps overflowed, although each halved the loss scale.
@@ -213,7 +213,7 @@ pub enum TrainError {
         precision: Precision,
         /// The loss scale of the last step.
         scale: f64,
-        /// Where the last batch was saved.
+        /// The path of the saved last batch.
         dump: String,
     },
     /// The device does not support the precision.

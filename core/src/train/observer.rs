@@ -19,7 +19,7 @@ pub struct StepReport {
     /// Loss scale, if one is used.
     pub loss_scale: Option<f64>,
     /// Whether the loss or its gradient overflowed and the step was skipped, which leaves the weights unchanged.
-    pub skipped: bool,
+    pub is_skipped: bool,
     /// Images per second in this step, data loading included.
     pub images_per_second: f64,
     /// Fraction of the step spent waiting for data.
@@ -50,7 +50,7 @@ impl StepReport {
             losses: losses.map(|(name, value)| (name.into(), value)).collect(),
             grad_norm: self.grad_norm,
             loss_scale: self.loss_scale,
-            skipped: self.skipped,
+            skipped: self.is_skipped,
             images_per_second: self.images_per_second,
             data_wait: self.data_wait,
             exchange: self.exchange,

@@ -21,7 +21,7 @@ pub enum WeightsError {
         path: PathBuf,
         /// The expected format: safetensors, PyTorch, pickle, TensorFlow checkpoint.
         kind: &'static str,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
     /// The header does not describe a model of this crate.
@@ -33,7 +33,7 @@ pub enum WeightsError {
         path: PathBuf,
         /// The missing or invalid entry.
         key: &'static str,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
     /// Names or shapes do not match the model.
@@ -79,7 +79,7 @@ pub enum WeightsError {
     Unsupported {
         /// The path of the file.
         path: PathBuf,
-        /// What the file is, and what to do.
+        /// The kind of the file, and the fix.
         reason: String,
     },
     /// A pretrained model cannot be found, downloaded or used.

@@ -1,8 +1,9 @@
 //! Loading of weights from a file, and into a model.
 
 use super::error::WeightsError;
+use super::names::is_counter;
 use super::own::{self, Checkpoint};
-use super::state::{StateDict, TRACKED};
+use super::state::StateDict;
 use crate::budget::excerpt;
 use crate::model::{MaskRcnn, ModulePath};
 use burn::module::{Module, ModuleMapper, Param};
@@ -76,7 +77,7 @@ impl<F: Fn(&str) -> bool> Loader<F> {
         let unexpected: Vec<&String> = self
             .tensors
             .keys()
-            .filter(|name| !name.ends_with(TRACKED))
+            .filter(|name| !is_counter(name))
             .collect();
         let count = self.missing.len() + self.misshapen.len() + unexpected.len();
         if count == 0 {

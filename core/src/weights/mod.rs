@@ -4,6 +4,7 @@ mod error;
 #[cfg(feature = "convert")]
 pub mod import;
 mod load;
+pub(crate) mod names;
 mod own;
 mod source;
 mod state;

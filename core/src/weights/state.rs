@@ -38,9 +38,6 @@ impl ModuleVisitor for Collector {
     }
 }
 
-/// Name of torch's buffer that counts batches, which is not used.
-pub(crate) const TRACKED: &str = "num_batches_tracked";
-
 /// A stored dtype, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FloatType {

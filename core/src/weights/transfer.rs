@@ -2,6 +2,7 @@
 
 use super::error::WeightsError;
 use super::load::load_except;
+use super::names::{CLASS_BIAS, CLASS_TENSORS, is_body};
 use super::own::Checkpoint;
 use super::state::{StateDict, state_dict};
 use crate::data::Classes;
@@ -37,7 +38,7 @@ pub fn transfer(
     path: &Path,
 ) -> Result<Transfer, WeightsError> {
     let mut tensors = start.tensors;
-    let backbone_only = tensors.keys().all(|name| name.starts_with(BODY));
+    let backbone_only = tensors.keys().all(|name| is_body(name));
     if backbone_only && tensors.is_empty() {
         return Err(WeightsError::Unsupported {
             path: path.into(),
@@ -67,7 +68,7 @@ pub fn transfer(
         tensors.retain(|name, _| !CLASS_TENSORS.contains(&name.as_str()));
     }
     let (model, fresh) = load_except(model, tensors, path, |name| {
-        (backbone_only && !name.starts_with(BODY)) || (is_lacking && CLASS_TENSORS.contains(&name))
+        (backbone_only && !is_body(name)) || (is_lacking && CLASS_TENSORS.contains(&name))
     })?;
     Ok(Transfer {
         model,
@@ -111,19 +112,3 @@ fn take_outputs(tensors: &mut StateDict, model: &MaskRcnn, labels: &[Option<usiz
         *theirs = TensorData::new(mixed, shape);
     }
 }
-
-/// Prefix of the backbone's parameters.
-const BODY: &str = "backbone.body.";
-
-/// The parameter with one value per class and the background.
-const CLASS_BIAS: &str = "roi_heads.box_predictor.cls_score.bias";
-
-/// Parameters whose first dimension is the number of classes, or a multiple of it.
-const CLASS_TENSORS: [&str; 6] = [
-    "roi_heads.box_predictor.cls_score.weight",
-    CLASS_BIAS,
-    "roi_heads.box_predictor.bbox_pred.weight",
-    "roi_heads.box_predictor.bbox_pred.bias",
-    "roi_heads.mask_predictor.mask_fcn_logits.weight",
-    "roi_heads.mask_predictor.mask_fcn_logits.bias",
-];

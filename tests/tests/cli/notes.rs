@@ -194,7 +194,7 @@ fn errors_name_the_cause_and_not_another_one() {
     let (lines, status) = findings(at);
     assert_eq!(status, Some(1), "{lines:?}");
     assert!(!lines.iter().any(|line| line.contains("EXIF")), "{lines:?}");
-    only(&lines, "its entry says");
+    only(&lines, "in its entry");
     only(&lines, "the file is empty");
     only(&lines, "several files in other folders");
     only(&lines, "negative width or height");

@@ -62,7 +62,7 @@ fn ring() -> (RgbImage, Sample) {
     })
 }
 
-/// Which pixels of the prepared image have a color, in row-major order.
+/// For each pixel of the prepared image whether it has a color, in row-major order.
 fn pixels_of_color(sample: &TrainSample, config: &Config, color: [u8; 3]) -> Vec<bool> {
     let batch = Batch::new(vec![sample.clone()], 1);
     let image = batch_image(&batch, 0, &config.image);

@@ -91,7 +91,8 @@ fn photos_give_detections(name: &str, model: ModelConfig, devices: fn() -> Devic
     let planes: Vec<Planes> = photos.iter().map(|p| prepare(p, &config.image)).collect();
     for (kind, device) in devices() {
         let model = recipe::model(&config.model, number("seed") as u64, &device);
-        let predictor = Predictor::new(&model, config.clone(), numbered(90), &device);
+        let builder = Predictor::builder().model(model.clone(), numbered(90));
+        let predictor = builder.config(config.clone()).build().expect("a predictor");
         let found = found(&predictor, &planes);
 
         for (index, found) in found

@@ -2,12 +2,10 @@
 //! evaluating shows here.
 
 use burn::tensor::Device;
-use mrcnn_backends::Resolved;
-use mrcnn_backends::comm::Single;
 use mrcnn_core::Config;
 use mrcnn_core::data::{Dataset, OnProblem};
 use mrcnn_core::eval::{AreaProtocol, Metrics};
-use mrcnn_core::train::{Observer, Outcome, RunFolder, StepReport, Trainer};
+use mrcnn_core::train::{Observer, Outcome, StepReport, Trainer};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -97,17 +95,12 @@ fn eight_photos_are_memorized() {
     let config = Config::parse(CONFIG, Path::new("overfit"), &overrides).expect("a configuration");
     let folder = tempfile::tempdir().expect("a folder");
     let photos = Arc::new(photos);
-    let trainer = Trainer {
-        folder: RunFolder::create(&folder.path().join("run"), &config).expect("a folder"),
-        config,
-        choices: Vec::new(),
-        train: photos.clone(),
-        val: photos,
-        device: Device::flex(),
-        precision: Resolved::F32,
-        protocol: AreaProtocol::Mask,
-        comm: Arc::new(Single),
-    };
+    let builder = Trainer::builder(config)
+        .folder(folder.path().join("run"))
+        .data(photos.clone(), photos)
+        .device(&Device::flex())
+        .area(AreaProtocol::Mask);
+    let (trainer, _) = builder.build().expect("a trainer");
     let outcome = trainer.run(trainer.new_model(), &mut Lines).expect("a run");
     let Outcome::Finished(metrics) = outcome else {
         panic!("nothing requested to stop");

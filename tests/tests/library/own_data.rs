@@ -106,7 +106,7 @@ fn a_run_on_ones_own_images_is_stopped_and_continues() {
     let at = folder.path().join("run");
     let source = Arc::new(Boxes::default());
     let run = trainer(&at, &source).expect("a trainer");
-    assert_eq!(run.config.model.num_classes, 3);
+    assert_eq!(run.config().model.num_classes, 3);
     let checked = source.request_count.load(Ordering::SeqCst);
     assert_eq!(checked, 8, "each image of both splits is decoded once");
     let mut watch = stops_after(2);
@@ -130,10 +130,10 @@ fn a_run_on_ones_own_images_is_stopped_and_continues() {
     let outcome = run.run_from(saved, &mut watch).expect("a run");
     assert!(matches!(outcome, Outcome::Finished(_)));
     assert_eq!((watch.step, watch.evaluations), (4, 1));
-    assert!(run.folder.best().is_file());
+    assert!(run.folder().best().is_file());
 
     // From these weights to a model with the same classes: no parameter keeps its random initial value.
-    let transfer = run.model_from(run.folder.best()).expect("a model");
+    let transfer = run.model_from(run.folder().best()).expect("a model");
     assert!(transfer.fresh.is_empty(), "{:?}", transfer.fresh);
     // An observer is optional.
     let again = trainer(&folder.path().join("again"), &source).expect("a trainer");

@@ -9,7 +9,9 @@ use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor};
 use mrcnn_backends::{BackendKind, Precision, Resolved};
 use mrcnn_core::config::{Config, NormKind};
 use mrcnn_core::data::Classes;
-use mrcnn_core::model::{Conv2d, ConvSettings, Fill, Init, Linear, Norm, NormSettings, Rois};
+use mrcnn_core::model::{
+    Conv2d, ConvSettings, Fill, Init, Linear, LinearSettings, Norm, NormSettings, Rois,
+};
 use mrcnn_core::predict::Predictor;
 use mrcnn_core::random::Stream;
 use mrcnn_core::train::Losses;
@@ -125,7 +127,12 @@ fn layers_compute_in_the_dtype_of_their_input() {
             let error = error(&floats(found), &floats(wanted));
             assert!(error < allowed, "{precision} {kind:?}: {error:.1e}");
         }
-        let mut linear = Linear::new(&init, 7, 5, Fill::Constant(0.0));
+        let settings = LinearSettings {
+            input: 7,
+            output: 5,
+            fill: Fill::Constant(0.0),
+        };
+        let mut linear = Linear::new(&init, settings);
         let weight = random([1, 1, 5, 7]).reshape([5, 7]);
         linear.weight = linear.weight.map(|_| Tensor::from_inner(weight));
         let rows = x.clone().reshape([144, 7]);
@@ -270,7 +277,7 @@ fn inference_in_every_precision_follows_f32() {
     }
 }
 
-/// What the small network finds in an image, and its features P2 to P6 of a pattern.
+/// Detections of the small network in an image, and its features P2 to P6 of a pattern.
 struct Inferred {
     detections: Vec<Detection>,
     pyramid: Vec<Vec<f32>>,
@@ -283,10 +290,11 @@ impl Inferred {
             ids: vec![1, 2],
         };
         let model = MaskRcnn::new(&config.model, 1, device);
-        let mut config = config.clone();
-        // Untrained scores are similar, so all proposals are compared by the features themselves.
-        config.model.roi.max_detections = 100;
-        let predictor = Predictor::new(&model, config, classes, device).with_precision(precision);
+        let builder = Predictor::builder()
+            .model(model.clone(), classes)
+            .config(config.clone());
+        let predictor = builder.build().expect("a predictor");
+        let predictor = predictor.with_precision(precision);
         let detections = predictor.predict(&small::small_image(128, 96));
         let values = (0..3 * 96 * 96).map(|i| ((i * 37) % 255) as f32 / 127.5 - 1.0);
         let values: Vec<f32> = values.collect();

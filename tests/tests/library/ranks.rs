@@ -127,13 +127,13 @@ type Step = (LossValues, ParamGradients);
 
 /// One rank's step.
 fn of_rank(config: &Config, batch: &Batch, device: &Device, comm: &Threads) -> (Step, MaskRcnn) {
-    let mut parts = batch.clone().split(WORLD);
-    let mut part = parts.swap_remove(comm.rank);
-    part.places = vec![comm.rank];
+    let mut shards = batch.clone().split(WORLD);
+    let mut shard = shards.swap_remove(comm.rank);
+    shard.places = vec![comm.rank];
     let model = MaskRcnn::new(&config.model, 1, device);
     let stream = Stream::named("ranks", 0);
     let train = &config.train;
-    let step = losses_and_gradients_of_ranks(comm, &model, part, stream, device, train, 1.0);
+    let step = losses_and_gradients_of_ranks(comm, &model, shard, stream, device, train, 1.0);
     (step.expect("a step"), model)
 }
 

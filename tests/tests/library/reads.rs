@@ -122,7 +122,8 @@ fn predictions_are_detections_pasted_on_the_host() {
     let planes = images.each_ref().map(|p| prepare(p, &config.image));
     for (kind, device) in mrcnn_tests::devices() {
         let model = MaskRcnn::new(&config.model, 1, &device);
-        let predictor = Predictor::new(&model, config.clone(), numbered(2), &device);
+        let builder = Predictor::builder().model(model, numbered(2));
+        let predictor = builder.config(config.clone()).build().expect("a predictor");
         let found = found(&predictor, &planes);
         let images: Vec<_> = images.iter().collect();
         let predicted = predictor.predict_batch(&images).expect("detections");

@@ -3,14 +3,14 @@
 use mrcnn_core::report::{Record, curves};
 use mrcnn_core::train::{LossValues, Losses, StepReport};
 
-fn report(losses: LossValues, grad_norm: f32, skipped: bool) -> StepReport {
+fn report(losses: LossValues, grad_norm: f32, is_skipped: bool) -> StepReport {
     StepReport {
         step: 3,
         losses,
         learning_rate: 0.1,
         grad_norm,
         loss_scale: Some(65536.0),
-        skipped,
+        is_skipped,
         images_per_second: 2.0,
         data_wait: 0.0,
         exchange: 0.0,

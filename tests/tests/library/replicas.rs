@@ -47,10 +47,10 @@ fn two_replicas_average_their_shards() {
     let stream = Stream::named("test", 3);
     let (losses, gradients) = step(2, &model, batch(), stream);
 
-    let mut parts = batch().split(2).into_iter().enumerate();
+    let mut shards = batch().split(2).into_iter().enumerate();
     let mut alone = || {
-        let (index, part) = parts.next().expect("two parts");
-        let (losses, gradients) = step(1, &model, part, stream.fork(index as u64));
+        let (index, shard) = shards.next().expect("two shards");
+        let (losses, gradients) = step(1, &model, shard, stream.fork(index as u64));
         (losses, flat(gradients))
     };
     let ((losses0, gradients0), (losses1, gradients1)) = (alone(), alone());

@@ -47,7 +47,7 @@ pub fn sample(image: &RgbImage, boxes: &[[f32; 4]]) -> Sample {
             bbox,
             area: w * h,
             mask,
-            crowd: false,
+            is_crowd: false,
         }
     });
     let instances = instances.collect();

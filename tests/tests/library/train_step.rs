@@ -65,7 +65,7 @@ fn sample(target: &Value, config: &ImageConfig) -> Option<TrainSample> {
             bbox: std::array::from_fn(|i| bbox[i].as_f64().expect("a coordinate") as f32),
             area: mask.area() as f64,
             mask,
-            crowd: false,
+            is_crowd: false,
         }
     });
     let size = (width, height);
@@ -308,7 +308,7 @@ fn steps_follow(
         }
         let gradients = ParamGradients::of(&model, &losses.total().backward());
         let (moved, outcome) = optimizer.step(model, gradients, number("lr"));
-        assert!(outcome.applied);
+        assert!(outcome.is_applied);
         model = moved;
     }
 }

@@ -25,7 +25,8 @@ fn predictor() -> Predictor {
         ids: vec![17, 18],
     };
     let model = MaskRcnn::new(&config.model, 1, &Device::flex());
-    Predictor::new(&model, config, classes, &Device::flex())
+    let builder = Predictor::builder().model(model, classes).config(config);
+    builder.build().expect("a predictor")
 }
 
 fn with(scales: &[f32], flip: bool) -> Predictor {

@@ -74,7 +74,8 @@ fn child_predicts_in_two_threads() {
         names: vec!["cat".into(), "dog".into()],
         ids: vec![1, 2],
     };
-    let predictor = Predictor::new(&model, config, classes, &device);
+    let builder = Predictor::builder().model(model, classes).config(config);
+    let predictor = builder.build().expect("a predictor");
     std::thread::scope(|scope| {
         for width in [90, 150] {
             let predictor = &predictor;

@@ -16,7 +16,7 @@ pub struct Limits {
     pub score: f32,
     /// Maximum number of images per batch.
     pub batch: usize,
-    /// How long the first image of a batch waits for others.
+    /// Maximum wait of the first image of a batch for others.
     pub wait: Duration,
     /// Maximum number of waiting images; further requests get status 503.
     pub queue: usize,

@@ -131,7 +131,7 @@ fn add(
     let size = dimensions(found)?;
     if size != (image.width, image.height) {
         let reason = format!(
-            "{} is {}x{}, its entry says {}x{}",
+            "{} is {}x{}, but {}x{} in its entry",
             found.display(),
             size.0,
             size.1,

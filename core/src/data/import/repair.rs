@@ -58,7 +58,7 @@ pub fn repair(dir: &Path, images: Option<&Path>, out: &Path) -> Result<Vec<Repai
                         .unwrap_or_default(),
                     bbox: [x1, y1, x2 - x1, y2 - y1],
                     area: instance.area,
-                    iscrowd: u8::from(instance.crowd && !only_crowds),
+                    iscrowd: u8::from(instance.is_crowd && !only_crowds),
                     segmentation: Mask::rle(&instance.mask),
                 });
             }

@@ -73,7 +73,7 @@ pub enum ImportError {
     Source {
         /// The path of the file or folder, with a line or a position if known.
         path: String,
-        /// What is wrong, and what to do.
+        /// The fault and its fix.
         reason: String,
     },
     /// An image cannot be read.

@@ -23,7 +23,7 @@ impl Copies {
     /// Adds an object; returns whether it is a copy.
     fn add(&mut self, image: u64, instance: &Instance) -> bool {
         let mut hasher = DefaultHasher::new();
-        (image, instance.label, instance.crowd).hash(&mut hasher);
+        (image, instance.label, instance.is_crowd).hash(&mut hasher);
         instance.bbox.map(f32::to_bits).hash(&mut hasher);
         instance.mask.counts.hash(&mut hasher);
         let id = instance.annotation_id;
@@ -133,7 +133,7 @@ impl Reader<'_> {
                         bbox: object.bbox,
                         area: object.area,
                         mask: object.mask,
-                        crowd: object.crowd,
+                        is_crowd: object.is_crowd,
                     };
                     let is_copy = copies.add(image, &instance);
                     if !(is_copy && self.checks.limits.repair) {

@@ -26,7 +26,7 @@ fn pets() -> Dataset {
         bbox,
         mask,
         area: 400.0,
-        crowd: false,
+        is_crowd: false,
     };
     let sample = |image_id| {
         let instances = vec![

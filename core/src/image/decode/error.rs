@@ -19,7 +19,7 @@ pub enum DecodeError {
     Format {
         /// The path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// A [`DatasetSource`](crate::data::DatasetSource) failed to return the image.

@@ -2,7 +2,7 @@
 
 use crate::config::{ModelConfig, NormKind};
 use crate::model::init::{Fill, Init};
-use crate::model::layers::{Conv2d, ConvSettings, Linear, full};
+use crate::model::layers::{Conv2d, ConvSettings, Linear, LinearSettings, full};
 use crate::model::memory::Activations;
 use crate::model::norm::{Norm, NormSettings, conv_norm_of_rois, count_conv_norm};
 use burn::module::Module;
@@ -52,7 +52,12 @@ impl BoxHead {
     pub fn new(init: &Init<'_>, config: &ModelConfig) -> Self {
         let (pool, hidden) = (config.box_head.pool, config.box_head.hidden);
         let linear = |name: &str, input: usize| {
-            Linear::new(&init.child(name), input, hidden, Fill::KaimingUniform)
+            let settings = LinearSettings {
+                input,
+                output: hidden,
+                fill: Fill::KaimingUniform,
+            };
+            Linear::new(&init.child(name), settings)
         };
         let (channels, convs) = (config.fpn_channels, config.box_head.convs);
         let flat = channels * pool * pool;
@@ -131,9 +136,13 @@ pub struct BoxPredictor {
 impl BoxPredictor {
     /// A predictor for the configured classes.
     pub fn new(init: &Init<'_>, config: &ModelConfig) -> Self {
-        let hidden = config.box_head.hidden;
         let linear = |name: &str, output: usize, deviation: f64| {
-            Linear::new(&init.child(name), hidden, output, Fill::Normal(deviation))
+            let settings = LinearSettings {
+                input: config.box_head.hidden,
+                output,
+                fill: Fill::Normal(deviation),
+            };
+            Linear::new(&init.child(name), settings)
         };
         Self {
             cls_score: linear("cls_score", config.num_classes, 0.01),

@@ -18,7 +18,7 @@ fn decoding(config: &RpnConfig) -> BoxDecoding {
 /// The anchors of one padded image size on a device.
 #[derive(Clone, Debug)]
 pub struct AnchorSlots {
-    /// `[1, a, 4]`, in the order of [`crate::boxes::Anchors`].
+    /// `[1, a, 4]`, in the order of `boxes::Anchors`.
     pub boxes: Tensor<3>,
     /// Number of anchors per level.
     pub per_level: Vec<usize>,

@@ -52,7 +52,11 @@ impl TrainSample {
         placement: &Placement,
     ) -> Self {
         let mut gt = GroundTruth::default();
-        for instance in sample.instances.iter().filter(|instance| !instance.crowd) {
+        for instance in sample
+            .instances
+            .iter()
+            .filter(|instance| !instance.is_crowd)
+        {
             let mut bbox = placement.place(&instance.bbox);
             let mask = InstanceMask::placed(&instance.mask, placement);
             if !placement.is_whole() {
@@ -153,17 +157,17 @@ impl Batch {
         [stream.fork(place), stream.fork(place + 1)]
     }
 
-    /// Splits the batch into `parts` of equal size, or with one more image in the first ones; never into empty
-    /// ones. Padding is kept; positions are renumbered in each part.
-    pub fn split(self, parts: usize) -> Vec<Self> {
+    /// Splits the batch into `shards` of equal size, or with one more image in the first ones; never into empty
+    /// ones. Padding is kept; positions are renumbered in each shard.
+    pub fn split(self, shards: usize) -> Vec<Self> {
         let images = self.image_ids.len();
-        let parts = parts.clamp(1, images.max(1));
+        let shards = shards.clamp(1, images.max(1));
         let [_, channels, height, width] = self.shape;
         let mut values = self.values.into_iter();
         let (mut sizes, mut gts) = (self.sizes.into_iter(), self.gts.into_iter());
         let mut image_ids = self.image_ids.into_iter();
-        let take = |part: usize| {
-            let count = images / parts + usize::from(part < images % parts);
+        let take = |shard: usize| {
+            let count = images / shards + usize::from(shard < images % shards);
             let elements = count * channels * height * width;
             Self {
                 values: values.by_ref().take(elements).collect(),
@@ -175,7 +179,7 @@ impl Batch {
                 left_out: Vec::new(),
             }
         };
-        (0..parts).map(take).collect()
+        (0..shards).map(take).collect()
     }
 }
 
@@ -194,12 +198,12 @@ mod tests {
             places: (0..5).collect(),
             left_out: Vec::new(),
         };
-        let parts = batch.clone().split(2);
-        let ids: Vec<_> = parts.iter().map(|part| part.image_ids.clone()).collect();
+        let shards = batch.clone().split(2);
+        let ids: Vec<_> = shards.iter().map(|shard| shard.image_ids.clone()).collect();
         assert_eq!(ids, [vec![10, 11, 12], vec![13, 14]]);
-        assert_eq!(parts[1].shape, [2, 3, 2, 2]);
-        assert_eq!(parts[1].values, batch.values[36..]);
-        assert_eq!(parts[1].sizes, [(4, 2), (5, 2)]);
+        assert_eq!(shards[1].shape, [2, 3, 2, 2]);
+        assert_eq!(shards[1].values, batch.values[36..]);
+        assert_eq!(shards[1].sizes, [(4, 2), (5, 2)]);
         assert_eq!(batch.split(9).len(), 5);
     }
 }

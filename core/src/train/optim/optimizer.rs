@@ -36,14 +36,14 @@ pub struct StepOutcome {
     /// Gradient norm before clipping.
     pub grad_norm: f32,
     /// Whether the weights were updated; false if the gradient was not finite.
-    pub applied: bool,
+    pub is_applied: bool,
 }
 
 impl StepOutcome {
     /// The outcome of a step that is skipped because its loss is not finite.
     pub(crate) const REFUSED: Self = Self {
         grad_norm: f32::NAN,
-        applied: false,
+        is_applied: false,
     };
 }
 
@@ -79,7 +79,7 @@ impl Optimizer {
                 model,
                 StepOutcome {
                     grad_norm,
-                    applied: false,
+                    is_applied: false,
                 },
             );
         }
@@ -102,7 +102,7 @@ impl Optimizer {
             model,
             StepOutcome {
                 grad_norm,
-                applied: true,
+                is_applied: true,
             },
         )
     }

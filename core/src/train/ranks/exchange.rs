@@ -6,7 +6,7 @@ use crate::random::Stream;
 use crate::train::error::{LoadError, TrainError};
 use crate::train::input::batch::Batch;
 use crate::train::rank::gather_numbers;
-use crate::train::step::accumulate::{Sums, micro_batches, sum_of_parts};
+use crate::train::step::accumulate::{Sums, micro_batches, sum_of_micro_batches};
 use crate::train::step::gradients::ParamGradients;
 use crate::train::step::losses::LossValues;
 use crate::train::step::samples::SampleCounts;
@@ -55,14 +55,14 @@ pub fn losses_and_gradients(
     scale: f64,
 ) -> Result<(LossValues, ParamGradients), TrainError> {
     let images = batch.image_ids.len() as u64;
-    let parts = micro_batches(batch, config.accumulate);
+    let micro_batches = micro_batches(batch, config.accumulate);
     let whole = |counts: SampleCounts| {
         counts.mean_over(comm.world_size(), |counts| {
             let means = comm.all_reduce_mean(vec![counts])?;
             Ok::<_, TrainError>(means.into_iter().next().expect("one tensor was given"))
         })
     };
-    let sums = sum_of_parts(model, &parts, stream, device, scale, whole)?;
+    let sums = sum_of_micro_batches(model, &micro_batches, stream, device, scale, whole)?;
     let (losses, gradients) = mean(comm, sums, config.wire)?.scaled(1.0 / scale).read()?;
     let all = gather_numbers(comm, [images, u64::from(gradients.norm().to_bits())])?;
     if all.iter().all(|&[images, _]| images == 0) {

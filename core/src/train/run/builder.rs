@@ -78,7 +78,7 @@ impl Trainer {
 
 impl TrainerBuilder {
     /// Sets the schedule and the frozen layers by the number of training images, see [`Config::for_fine_tuning`];
-    /// `given` are the overrides that the configuration has already. [`Trainer::choices`] has the settings.
+    /// `given` are the overrides that the configuration has already. [`Trainer::choices()`] has the settings.
     pub fn fine_tuning(mut self, given: Vec<String>) -> Self {
         self.fine_tuning = Some(given);
         self

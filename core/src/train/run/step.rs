@@ -72,7 +72,7 @@ impl Run<'_> {
             learning_rate: rate,
             grad_norm: outcome.grad_norm,
             loss_scale: self.scaler.state().map(|state| state.scale),
-            skipped: !outcome.applied,
+            is_skipped: !outcome.is_applied,
             images_per_second: 0.0,
             data_wait: 0.0,
             exchange: 0.0,
@@ -80,7 +80,7 @@ impl Run<'_> {
             memory: 0,
             device_memory: None,
         };
-        if report.skipped {
+        if report.is_skipped {
             // A step without finite losses changes nothing.
             self.is_whole = true;
             return self.skipped(report, image_ids);

@@ -13,28 +13,55 @@ use std::sync::Arc;
 
 /// A training run, from [`Trainer::builder`].
 pub struct Trainer {
-    /// The configuration, `model.num_classes` set.
-    pub config: Config,
-    /// Settings chosen by the number of training images, if
-    /// [`fine_tuning`](crate::train::TrainerBuilder::fine_tuning) was requested.
-    pub choices: Vec<Choice>,
-    /// The training dataset.
-    pub train: Arc<Dataset>,
-    /// The validation dataset.
-    pub val: Arc<Dataset>,
-    /// The folder for results.
-    pub folder: RunFolder,
-    /// The device, without autodiff.
-    pub device: Device,
-    /// The precision of the computation.
-    pub precision: Resolved,
-    /// How masks are grouped by area.
-    pub protocol: AreaProtocol,
-    /// Communicator of the ranks, which divide the images of each step; rank 0 writes.
-    pub comm: Arc<dyn Communicator>,
+    pub(crate) config: Config,
+    pub(crate) choices: Vec<Choice>,
+    pub(crate) train: Arc<Dataset>,
+    pub(crate) val: Arc<Dataset>,
+    pub(crate) folder: RunFolder,
+    /// Without autodiff.
+    pub(crate) device: Device,
+    pub(crate) precision: Resolved,
+    pub(crate) protocol: AreaProtocol,
+    pub(crate) comm: Arc<dyn Communicator>,
 }
 
 impl Trainer {
+    /// The configuration, `model.num_classes` set.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Settings chosen by the number of training images, if
+    /// [`fine_tuning`](crate::train::TrainerBuilder::fine_tuning) was requested.
+    pub fn choices(&self) -> &[Choice] {
+        &self.choices
+    }
+
+    /// The training dataset.
+    pub fn train_set(&self) -> &Dataset {
+        &self.train
+    }
+
+    /// The validation dataset.
+    pub fn val_set(&self) -> &Dataset {
+        &self.val
+    }
+
+    /// The folder for results.
+    pub fn folder(&self) -> &RunFolder {
+        &self.folder
+    }
+
+    /// The precision of the computation.
+    pub fn precision(&self) -> Resolved {
+        self.precision
+    }
+
+    /// Communicator of the ranks, which divide the images of each step; rank 0 writes.
+    pub fn comm(&self) -> &dyn Communicator {
+        &*self.comm
+    }
+
     /// A model with random initial weights for this run; [`Self::initial_model`] uses those of `train.weights`.
     pub fn new_model(&self) -> MaskRcnn {
         let device = self.device.clone().autodiff();

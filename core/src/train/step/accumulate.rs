@@ -30,23 +30,24 @@ pub fn accumulated_losses_and_gradients(
     device: &Device,
     scale: f64,
 ) -> Result<(LossValues, ParamGradients), ExecutionError> {
-    let parts = micro_batches(batch, count);
+    let micro_batches = micro_batches(batch, count);
     let whole = Ok::<_, ExecutionError>;
-    let sums = sum_of_parts(model, &parts, stream, device, scale, whole)?;
+    let sums = sum_of_micro_batches(model, &micro_batches, stream, device, scale, whole)?;
     sums.scaled(1.0 / scale).read()
 }
 
-/// Splits a batch and keeps padding and positions. An empty batch yields no parts.
+/// Splits a batch and keeps padding and positions. An empty batch yields no micro-batches.
 pub(crate) fn micro_batches(batch: Batch, count: usize) -> Vec<Batch> {
     if batch.image_ids.is_empty() {
         return Vec::new();
     }
     let mut places = batch.places.clone().into_iter();
-    let mut parts = batch.split(count);
-    for part in &mut parts {
-        part.places = places.by_ref().take(part.places.len()).collect();
+    let mut micro_batches = batch.split(count);
+    for micro_batch in &mut micro_batches {
+        let count = micro_batch.places.len();
+        micro_batch.places = places.by_ref().take(count).collect();
     }
-    parts
+    micro_batches
 }
 
 /// Loss values and gradients, on the device.
@@ -80,9 +81,9 @@ impl Sums {
         }
     }
 
-    /// The sum of all `parts`, in order, so that results are bit-equal between runs; `None` if there are no parts.
-    pub(crate) fn of(parts: impl IntoIterator<Item = Self>) -> Option<Self> {
-        parts.into_iter().reduce(Self::plus)
+    /// The total of all `sums`, in order, so that results are bit-equal between runs; `None` if there are none.
+    pub(crate) fn of(sums: impl IntoIterator<Item = Self>) -> Option<Self> {
+        sums.into_iter().reduce(Self::plus)
     }
 
     /// The gradients multiplied by `factor`.
@@ -104,28 +105,28 @@ impl Sums {
     }
 }
 
-/// The sums over `parts` of the losses and of their gradients, the latter times `scale`. `whole` maps the sample counts
-/// of all `parts` to the counts by which the losses are divided.
-pub(crate) fn sum_of_parts<E: From<ExecutionError>>(
+/// The sums over `micro_batches` of the losses and of their gradients, the latter times `scale`. `whole` maps the
+/// sample counts of all `micro_batches` to the counts by which the losses are divided.
+pub(crate) fn sum_of_micro_batches<E: From<ExecutionError>>(
     model: &MaskRcnn,
-    parts: &[Batch],
+    micro_batches: &[Batch],
     stream: Stream,
     device: &Device,
     scale: f64,
     whole: impl FnOnce(SampleCounts) -> Result<SampleCounts, E>,
 ) -> Result<Sums, E> {
     let plain = device.clone().inner();
-    let Some((last, others)) = parts.split_last() else {
+    let Some((last, others)) = micro_batches.split_last() else {
         // The other ranks wait in the same calls.
         whole(SampleCounts::zeros(&plain))?;
         return Ok(Sums::zeros(model, &plain));
     };
-    let mut samples = Vec::with_capacity(parts.len());
+    let mut samples = Vec::with_capacity(micro_batches.len());
     if !others.is_empty() {
         let model = model.valid();
-        for part in others {
-            let step = StepFeatures::new(&model, part, &plain);
-            samples.push(sample(&model, part, &step, stream)?);
+        for micro_batch in others {
+            let step = StepFeatures::new(&model, micro_batch, &plain);
+            samples.push(sample(&model, micro_batch, &step, stream)?);
         }
     }
     let step = StepFeatures::new(model, last, device);
@@ -142,8 +143,9 @@ pub(crate) fn sum_of_parts<E: From<ExecutionError>>(
         }
     };
     let mut sums = backward(step, &of_last);
-    for (part, samples) in others.iter().zip(&samples) {
-        sums = sums.plus(backward(StepFeatures::new(model, part, device), samples));
+    for (micro_batch, samples) in others.iter().zip(&samples) {
+        let step = StepFeatures::new(model, micro_batch, device);
+        sums = sums.plus(backward(step, samples));
     }
     Ok(sums)
 }

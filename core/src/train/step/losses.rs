@@ -4,7 +4,7 @@ use super::features::StepFeatures;
 use super::samples::{AnchorSamples, MaskSamples, RoiSamples, SampleCounts, Samples};
 use crate::model::MaskRcnn;
 use burn::tensor::activation::{log_sigmoid, log_softmax};
-use burn::tensor::{ExecutionError, Gradients, Int, Tensor};
+use burn::tensor::{Gradients, Int, Tensor};
 
 /// Declares [`Losses`] and their names from one list.
 macro_rules! named_losses {
@@ -43,7 +43,7 @@ named_losses! {
 }
 
 /// The losses of `samples`, summed and divided by `counts`: the counts of the batch, or of the whole step
-/// if the batch is a part of it.
+/// if the batch is a shard or micro-batch of it.
 pub fn losses(
     model: &MaskRcnn,
     step: StepFeatures,
@@ -132,12 +132,6 @@ impl LossValues {
     pub fn is_finite(&self) -> bool {
         self.0.iter().all(|value| value.is_finite())
     }
-}
-
-/// Reads loss values from the device.
-#[doc(hidden)]
-pub fn read_losses(values: Tensor<1>) -> Result<LossValues, ExecutionError> {
-    Ok(LossValues::first_of(values.try_into_data()?.iter::<f32>()))
 }
 
 /// Difference at which smooth L1 changes from a parabola to a line.

@@ -3,7 +3,7 @@
 //! As in torch's `DistributedDataParallel`, each replica divides its losses by its own sample counts, and the gradients
 //! are averaged.
 
-use super::accumulate::{Sums, sum_of_parts};
+use super::accumulate::{Sums, sum_of_micro_batches};
 use super::gradients::ParamGradients;
 use super::losses::LossValues;
 use crate::model::MaskRcnn;
@@ -32,7 +32,7 @@ impl Replicas {
     /// The losses and gradients of `batch`; between the backward pass and the end, the gradients are `scale` times as
     /// large.
     ///
-    /// The batch is split into as many parts as there are replicas (of equal size, or one image more), each computed
+    /// The batch is split into as many shards as there are replicas (of equal size, or one image more), each computed
     /// with its own autodiff graph. The operations of a small model are too short to be divided among cores: two
     /// replicas on two cores are 1.4 times as fast as one model on both. The result does not depend on how the threads
     /// are scheduled.
@@ -48,16 +48,16 @@ impl Replicas {
             return one_replica(model, batch, stream, device, scale)?.read();
         }
         let images = batch.image_ids.len();
-        let parts = batch.split(self.0.len());
-        let parts = thread::scope(|scope| {
-            let mut threads = Vec::with_capacity(parts.len());
-            for (replica, (part, pool)) in parts.into_iter().zip(&self.0).enumerate() {
+        let shards = batch.split(self.0.len());
+        let sums = thread::scope(|scope| {
+            let mut threads = Vec::with_capacity(shards.len());
+            for (replica, (shard, pool)) in shards.into_iter().zip(&self.0).enumerate() {
                 // A fork has the same values but no common graph, so that threads do not wait for a lock.
                 let model = model.clone().fork(device);
                 let stream = stream.fork(replica as u64);
-                let weight = part.image_ids.len() as f64 / images as f64;
+                let weight = shard.image_ids.len() as f64 / images as f64;
                 let work = move || -> Result<Sums, ExecutionError> {
-                    let sums = one_replica(&model, part, stream, device, scale)?;
+                    let sums = one_replica(&model, shard, stream, device, scale)?;
                     Ok(sums.weighted(weight))
                 };
                 threads.push(scope.spawn(move || pool.install(work)));
@@ -65,11 +65,11 @@ impl Replicas {
             let join = |thread: thread::ScopedJoinHandle<'_, _>| {
                 thread.join().unwrap_or_else(|panic| resume_unwind(panic))
             };
-            let parts = threads.into_iter().map(join);
-            parts.collect::<Result<Vec<Sums>, ExecutionError>>()
+            let sums = threads.into_iter().map(join);
+            sums.collect::<Result<Vec<Sums>, ExecutionError>>()
         })?;
         let plain = device.clone().inner();
-        let sums = Sums::of(parts).unwrap_or_else(|| Sums::zeros(model, &plain));
+        let sums = Sums::of(sums).unwrap_or_else(|| Sums::zeros(model, &plain));
         sums.read()
     }
 }
@@ -82,6 +82,6 @@ fn one_replica(
     scale: f64,
 ) -> Result<Sums, ExecutionError> {
     let whole = Ok::<_, ExecutionError>;
-    let sums = sum_of_parts(model, &[batch], stream, device, scale, whole)?;
+    let sums = sum_of_micro_batches(model, &[batch], stream, device, scale, whole)?;
     Ok(sums.scaled(1.0 / scale))
 }

@@ -274,7 +274,7 @@ fn sample_rois(
 }
 
 /// The deltas that turn `references` into `objects`, both `[n, k, 4]`, where `is_object [n, k]`;
-/// zeros elsewhere: [`crate::boxes::BoxCoder::encode`] on tensors.
+/// zeros elsewhere: `boxes::BoxCoder::encode` on tensors.
 fn encode(
     objects: Tensor<3>,
     references: Tensor<3>,

@@ -3,7 +3,8 @@
 use super::checksum::{CHECKSUM, Checksum};
 use crate::budget::excerpt;
 use crate::weights::error::WeightsError;
-use crate::weights::state::{FloatType, StateDict, TRACKED};
+use crate::weights::names::is_counter;
+use crate::weights::state::{FloatType, StateDict};
 use burn::tensor::TensorData;
 use safetensors::tensor::{Metadata, TensorInfo};
 use std::collections::{BTreeMap, HashMap};
@@ -86,7 +87,7 @@ impl<R: Read + Seek> TensorFile<R> {
             .map(|(name, info)| (name, info.clone()))
             .collect();
         for (name, info) in infos {
-            if name.ends_with(TRACKED) {
+            if is_counter(name) {
                 continue;
             }
             let Some(stored) = FloatType::from_safetensors(info.dtype) else {

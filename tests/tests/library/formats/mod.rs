@@ -66,7 +66,7 @@ fn assert_same(found: &[Sample], wanted: &[Sample], names: &[String]) {
                 // Boxes as fractions of an image are f32 there.
                 assert!((found - wanted).abs() < 1e-3, "{found}, not {wanted}");
             }
-            assert_eq!(found.crowd, wanted.crowd);
+            assert_eq!(found.is_crowd, wanted.is_crowd);
         }
     }
 }

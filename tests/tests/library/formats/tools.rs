@@ -135,7 +135,7 @@ fn cvats_brush_masks_and_ellipses_are_read() {
         Rle::from_row_major_raster_bytes(&cells, 40, 60).expect("a mask")
     );
     assert_eq!(
-        (ring.bbox, ring.area, ring.crowd),
+        (ring.bbox, ring.area, ring.is_crowd),
         ([10.0, 20.0, 14.0, 23.0], 10.0, false)
     );
     assert_eq!(edge.bbox, [58.0, 0.0, 60.0, 3.0]);

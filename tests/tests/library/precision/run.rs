@@ -68,7 +68,7 @@ fn trained(precision: Precision, seed: u64, samples: &[TrainSample]) -> (f64, us
         let rate = learning_rate(step, &config.train);
         let (moved, outcome) = optimizer.step(model, gradients, rate);
         model = moved;
-        if outcome.applied {
+        if outcome.is_applied {
             scaler.applied();
         } else {
             assert!(scaler.overflowed().is_some(), "step {step}: f32 overflowed");

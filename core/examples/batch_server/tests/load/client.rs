@@ -12,7 +12,7 @@ pub struct Response {
     pub body: String,
 }
 
-/// How a body is sent.
+/// Ways of sending a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sending {
     /// Completely, without delay.

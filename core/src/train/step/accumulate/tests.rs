@@ -15,12 +15,16 @@ fn batch() -> Batch {
 }
 
 #[test]
-fn parts_keep_padding_and_places() {
+fn micro_batches_keep_padding_and_places() {
     let batch = batch();
-    let parts = micro_batches(batch.clone(), 2);
-    let places: Vec<_> = parts.iter().map(|part| part.places.clone()).collect();
+    let halves = micro_batches(batch.clone(), 2);
+    let places: Vec<_> = halves.iter().map(|half| half.places.clone()).collect();
     assert_eq!(places, [vec![0, 1], vec![2, 3]]);
-    assert!(parts.iter().all(|part| part.shape[2..] == batch.shape[2..]));
+    assert!(
+        halves
+            .iter()
+            .all(|half| half.shape[2..] == batch.shape[2..])
+    );
     let none = Batch::of_shard(Vec::new(), (32, 32));
     assert!(micro_batches(none, 2).is_empty());
 }
