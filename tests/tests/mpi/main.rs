@@ -7,6 +7,7 @@ mod equality;
 mod hosts;
 mod survival;
 
+use mrcnn_core::train::Losses;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -133,13 +134,7 @@ pub fn loss_difference(run: &Path, other: &Path) -> f64 {
     let mut largest = 0.0f64;
     for (a, b) in run.iter().zip(&other) {
         assert_eq!((&a["step"], &a["lr"]), (&b["step"], &b["lr"]));
-        for key in [
-            "loss_classifier",
-            "loss_box_reg",
-            "loss_mask",
-            "loss_objectness",
-            "loss_rpn_box_reg",
-        ] {
+        for key in Losses::NAMES {
             let [a, b] = [a, b].map(|record| record[key].as_f64().expect("a loss"));
             largest = largest.max((a - b).abs() / a.abs().max(1e-6));
         }
