@@ -184,6 +184,6 @@ impl Observer for Progress {
     }
 
     fn should_stop(&self) -> bool {
-        self.requests.end()
+        self.requests.is_end_requested()
     }
 }
