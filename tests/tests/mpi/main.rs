@@ -40,8 +40,8 @@ pub fn one_thread(command: &mut Command) {
         .env("OMP_NUM_THREADS", "1");
 }
 
-/// `mrcnn-cli` on `ranks` ranks; on 1 without `mpirun`.
-pub fn cli(binary: &Path, ranks: usize, at: &Path, args: &[&str]) -> Output {
+/// Command that runs `mrcnn-cli` on `ranks` ranks; on 1 without `mpirun`.
+pub fn command(binary: &Path, ranks: usize) -> Command {
     let mut command = match ranks {
         1 => Command::new(binary),
         _ => {
@@ -51,7 +51,12 @@ pub fn cli(binary: &Path, ranks: usize, at: &Path, args: &[&str]) -> Output {
         }
     };
     one_thread(&mut command);
-    let output = command.args(args).current_dir(at).output();
+    command
+}
+
+/// `mrcnn-cli` with arguments on `ranks` ranks.
+pub fn cli(binary: &Path, ranks: usize, at: &Path, args: &[&str]) -> Output {
+    let output = command(binary, ranks).args(args).current_dir(at).output();
     output.expect("mpirun: apt-get install openmpi-bin")
 }
 
