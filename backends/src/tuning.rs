@@ -116,8 +116,8 @@ pub fn count_tuned_kernels(on_kernel: fn(usize)) {
     }
 }
 
-/// From now on counts the buffers of wgpu devices that are read, which makes the devices slower; for tests. Call it after
-/// [`count_tuned_kernels`], whose logger counts them.
+/// From now on counts the buffers of wgpu devices that are read, which makes the devices slower; for tests. Call it
+/// after [`count_tuned_kernels`], whose logger counts them.
 ///
 /// wgpu-core logs every mapping of a buffer: reads of results, of clocks while kernels are tuned, and of inputs of
 /// operators that run on the CPU instead.

@@ -90,8 +90,8 @@ const CASES: &[Case] = &[
     ),
 ];
 
-/// Commands without a case: `train` has a test of its own, and `quickstart`, which prints with the same functions, renders
-/// 2,400 images in each of four runs.
+/// Commands without a case: `train` has a test of its own, and `quickstart`, which prints with the same functions,
+/// renders 2,400 images in each of four runs.
 const OTHERS: [&str; 2] = ["quickstart", "train"];
 
 #[test]

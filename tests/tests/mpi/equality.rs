@@ -78,8 +78,8 @@ fn ranks_on_a_gpu_train_as_one_process() {
         mrcnn_test_support::skip("no wgpu device");
         return;
     }
-    // Images of one size, so that only the first step tunes kernels, which reads clocks. Ranks with images of several sizes
-    // are tested in one process (tests/library/ranks.rs).
+    // Images of one size, so that only the first step tunes kernels, which reads clocks. Ranks with images of several
+    // sizes are tested in one process (tests/library/ranks.rs).
     let shapes = [
         "dataset",
         "shapes",
@@ -127,8 +127,8 @@ fn ranks_on_a_gpu_train_as_one_process() {
     assert!(weights <= TOLERANCE, "weights differ by {weights}");
 }
 
-/// Number of buffers that a step reads: the largest number of all ranks, in the step with the fewest, because a step that
-/// tunes kernels reads clocks as well. The first step does not count: what the start reads is in its number.
+/// Number of buffers that a step reads: the largest number of all ranks, in the step with the fewest, because a step
+/// that tunes kernels reads clocks as well. The first step does not count: what the start reads is in its number.
 fn reads_per_step(text: &str, ranks: usize, steps: usize) -> usize {
     let of_step = |step: usize| {
         let start = format!("step {step}: ");
