@@ -1,5 +1,6 @@
-//! Tells the program how it is built: its Cargo profile, which Cargo itself reduces to `release` and `debug`, and whether
-//! that leaves the code that launches GPU kernels unoptimized (the workspace's profiles, see its Cargo.toml).
+//! Environment variables for the compilation of the program: its Cargo profile, which Cargo itself reduces to `release`
+//! and `debug`, and whether that leaves the code that launches GPU kernels unoptimized (the workspace's profiles, see
+//! its Cargo.toml).
 
 use std::path::{Path, PathBuf};
 

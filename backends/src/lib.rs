@@ -28,7 +28,7 @@ pub use doctor::{BackendFacts, DeviceFacts, Diagnosis, SkippedAdapter, diagnose}
 pub use kind::{BackendError, BackendKind, Selected};
 pub use precision::{Precision, PrecisionError, Resolved};
 #[cfg(not(target_family = "wasm"))]
-pub use tuning::{count_tuned_kernels, tuned_kernels};
+pub use tuning::{buffer_reads, count_buffer_reads, count_tuned_kernels, tuned_kernels};
 
 #[cfg(any(feature = "flex", feature = "cuda"))]
 use burn::tensor::Device;

@@ -1,4 +1,4 @@
-//! Settings of kernel tuning, and a count of the kernels that were tuned.
+//! Settings of kernel tuning, and counts of the kernels that were tuned and of the buffers that were read.
 //!
 //! Burn times several kernels for every new shape and keeps the fastest. That is quick on a GPU, but takes
 //! minutes on a software renderer: there, each candidate is timed only once.
@@ -6,7 +6,7 @@
 use crate::watchdog;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 use cubecl_runtime::config::{CubeClRuntimeConfig, RuntimeConfig};
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -95,6 +95,7 @@ fn has_usual_folder(config: &CubeClRuntimeConfig) -> bool {
 }
 
 static TUNED: AtomicUsize = AtomicUsize::new(0);
+static READS: AtomicUsize = AtomicUsize::new(0);
 static LISTENER: OnceLock<fn(usize)> = OnceLock::new();
 
 /// Number of kernels that this process has tuned, if [`count_tuned_kernels`] was called.
@@ -108,30 +109,64 @@ pub fn tuned_kernels() -> usize {
 /// Installs a logger for the `log` crate, through which CubeCL reports; does nothing if the program has
 /// installed its own.
 pub fn count_tuned_kernels(on_kernel: fn(usize)) {
-    let is_ours = log::set_logger(&TuningLog).is_ok();
+    let is_ours = log::set_logger(&DeviceLog).is_ok();
     if is_ours {
         log::set_max_level(LevelFilter::Info);
         LISTENER.get_or_init(|| on_kernel);
     }
 }
 
-struct TuningLog;
+/// From now on counts the buffers of wgpu devices that are read, which makes the devices slower; for tests. Call it
+/// after [`count_tuned_kernels`], whose logger counts them.
+///
+/// wgpu-core logs every mapping of a buffer: reads of results, of clocks while kernels are tuned, and of inputs of
+/// operators that run on the CPU instead.
+#[doc(hidden)]
+pub fn count_buffer_reads() {
+    log::set_max_level(LevelFilter::Trace);
+}
 
-impl Log for TuningLog {
+/// Number of buffers that were read since [`count_buffer_reads`] was called.
+#[doc(hidden)]
+pub fn buffer_reads() -> usize {
+    READS.load(Ordering::SeqCst)
+}
+
+/// Logger that counts.
+struct DeviceLog;
+
+fn is_tuning(metadata: &Metadata) -> bool {
+    metadata.target() == "cubecl::autotune" && metadata.level() <= Level::Info
+}
+
+fn is_wgpu(metadata: &Metadata) -> bool {
+    metadata.target().starts_with("wgpu_core")
+}
+
+impl Log for DeviceLog {
     fn enabled(&self, metadata: &Metadata) -> bool {
-        metadata.target() == "cubecl::autotune"
+        is_tuning(metadata) || is_wgpu(metadata)
     }
 
     fn log(&self, record: &Record) {
-        if !self.enabled(record.metadata()) {
-            return;
-        }
-        let count = TUNED.fetch_add(1, Ordering::Relaxed) + 1;
-        watchdog::touch();
-        if let Some(listener) = LISTENER.get() {
-            listener(count);
+        if is_tuning(record.metadata()) {
+            kernel_was_tuned();
+        } else if is_wgpu(record.metadata()) {
+            let line = record.args().to_string();
+            READS.fetch_add(
+                usize::from(line.starts_with("Buffer::map_async")),
+                Ordering::SeqCst,
+            );
         }
     }
 
     fn flush(&self) {}
+}
+
+fn kernel_was_tuned() {
+    let count = TUNED.fetch_add(1, Ordering::Relaxed) + 1;
+    watchdog::touch();
+    if let Some(listener) = LISTENER.get() {
+        listener(count);
+    }
 }

@@ -29,7 +29,7 @@ pub struct ConvertArgs {
     /// for the name of a model in the current folder
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Dtype of the tensors; f16 halves the file and rounds to 11 bits
+    /// Dtype of the tensors
     #[arg(long, value_enum, default_value = "f32")]
     dtype: Dtype,
     /// With --dtype f16: clamp values beyond 65504 to 65504; otherwise they are an error
@@ -68,7 +68,9 @@ enum Target {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Dtype {
+    /// 24 bits of significand, as in training
     F32,
+    /// 11 bits of significand, in half the space
     F16,
 }
 

@@ -42,8 +42,8 @@ impl Requests {
         requests
     }
 
-    /// Whether the run must end.
-    pub fn end(&self) -> bool {
+    /// Whether a signal requested the end of the run.
+    pub fn is_end_requested(&self) -> bool {
         self.0.end.load(Ordering::SeqCst) != 0
     }
 

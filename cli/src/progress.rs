@@ -3,6 +3,7 @@
 use crate::interrupt::Requests;
 use crate::terminal::{self, note};
 use indicatif::{FormattedDuration, ProgressBar, ProgressStyle};
+use mrcnn_backends::{buffer_reads, count_buffer_reads};
 use mrcnn_core::data::printable;
 use mrcnn_core::eval::{Metrics, shown_metric};
 use mrcnn_core::report::LeftOutImage;
@@ -12,6 +13,10 @@ use std::time::{Duration, Instant};
 
 /// Maximum time between lines: large networks take a minute per step on a CPU.
 const LINE_PERIOD: Duration = Duration::from_secs(60);
+
+/// Environment variable with which every rank prints the number of buffers that each step reads from a wgpu device; for
+/// tests of several ranks, which are processes of their own.
+const COUNT_READS: &str = "MRCNN_COUNT_READS";
 
 /// Shows the progress of a training run on stderr.
 pub struct Progress {
@@ -32,6 +37,8 @@ pub struct Progress {
     line_due: Instant,
     terminal: bool,
     requests: Requests,
+    /// Number of buffers that were read before this step, if they are counted.
+    reads: Option<usize>,
 }
 
 impl Progress {
@@ -56,8 +63,25 @@ impl Progress {
             line_due: started + LINE_PERIOD,
             terminal,
             requests,
+            reads: counted_reads(),
         }
     }
+
+    /// Prints the number of buffers that a step has read, if they are counted.
+    fn note_reads(&mut self, step: usize) {
+        if let Some(before) = &mut self.reads {
+            let all = buffer_reads();
+            note!("step {step}: {} buffers read", all - *before);
+            *before = all;
+        }
+    }
+}
+
+/// Starts to count the reads of buffers, if the environment requests it.
+fn counted_reads() -> Option<usize> {
+    std::env::var_os(COUNT_READS)?;
+    count_buffer_reads();
+    Some(buffer_reads())
 }
 
 /// A progress bar with a template; draws nothing if stderr is not a terminal.
@@ -80,6 +104,7 @@ impl Observer for Progress {
     }
 
     fn on_step(&mut self, report: &StepReport) {
+        self.note_reads(report.step);
         if let (true, Some(scale)) = (report.is_skipped && self.is_lead, report.loss_scale) {
             let step = report.step;
             let line = format!("step {step}: overflow with a loss scale of {scale}, skipped");
@@ -184,6 +209,6 @@ impl Observer for Progress {
     }
 
     fn should_stop(&self) -> bool {
-        self.requests.end()
+        self.requests.is_end_requested()
     }
 }

@@ -71,7 +71,7 @@ impl RankArgs {
     /// This process's device, and its connection to the others.
     pub fn join(&self, backend: &BackendArgs) -> Result<(Selected, Arc<dyn Communicator>)> {
         let launch = Launch::detect()?;
-        let kind = match (self.gpus, backend.kind()?) {
+        let kind = match (self.gpus, backend.kind()) {
             (Some(_), BackendKind::Auto | BackendKind::Cuda) => BackendKind::Cuda,
             (Some(_), kind) => bail!("--gpus is for CUDA GPUs; with --backend {kind} use mpirun"),
             (None, kind) => kind,

@@ -14,25 +14,77 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 pub struct BackendArgs {
-    /// Backend: auto selects CUDA, then a GPU through wgpu (Vulkan, Metal, DirectX 12), then the CPU;
-    /// wgpu-gl is OpenGL, which is slow and can stall
-    #[arg(long, default_value = "auto", value_parser = ["auto", "cpu", "wgpu", "wgpu-gl", "cuda"])]
-    backend: String,
-    /// Dtype of activations and matrix products: auto is tf32 on CUDA GPUs from sm80 on, f16
-    /// on sm70 and sm75, and otherwise f32; `doctor` lists what a device supports
-    #[arg(long, value_parser = ["auto", "f32", "tf32", "f16", "bf16"])]
-    precision: Option<String>,
+    /// Backend, which selects the device
+    #[arg(long, value_enum, default_value = "auto")]
+    backend: BackendName,
+    /// Dtype of activations and matrix products; `doctor` lists those that a device supports
+    #[arg(long, value_enum)]
+    precision: Option<PrecisionName>,
+}
+
+/// A [`BackendKind`] with help.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum BackendName {
+    /// CUDA, then a GPU through wgpu, then the CPU: the first that this machine has
+    Auto,
+    /// The cores of the CPU
+    Cpu,
+    /// A GPU through Vulkan, Metal or DirectX 12
+    Wgpu,
+    /// A GPU through OpenGL, which is slow and can stall
+    WgpuGl,
+    /// An NVIDIA GPU through CUDA
+    Cuda,
+}
+
+impl From<BackendName> for BackendKind {
+    fn from(name: BackendName) -> Self {
+        match name {
+            BackendName::Auto => Self::Auto,
+            BackendName::Cpu => Self::Cpu,
+            BackendName::Wgpu => Self::Wgpu,
+            BackendName::WgpuGl => Self::WgpuGl,
+            BackendName::Cuda => Self::Cuda,
+        }
+    }
+}
+
+/// A [`Precision`] with help.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PrecisionName {
+    /// tf32 on CUDA GPUs from sm80 on, f16 on sm70 and sm75, otherwise f32
+    Auto,
+    /// 24 bits of significand
+    F32,
+    /// f32 in memory, 11 bits of significand in matrix products
+    Tf32,
+    /// 11 bits of significand, values up to 65504; training scales its losses
+    F16,
+    /// 8 bits of significand, with the range of f32
+    Bf16,
+}
+
+impl From<PrecisionName> for Precision {
+    fn from(name: PrecisionName) -> Self {
+        match name {
+            PrecisionName::Auto => Self::Auto,
+            PrecisionName::F32 => Self::F32,
+            PrecisionName::Tf32 => Self::Tf32,
+            PrecisionName::F16 => Self::F16,
+            PrecisionName::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 impl BackendArgs {
     /// Selects the device and prints it.
     pub fn select(&self) -> Result<Selected> {
-        self.select_as(self.kind()?, 0, true)
+        self.select_as(self.kind(), 0, true)
     }
 
     /// The precision on a device, auto by default; printed if `print`.
     pub fn precision(&self, backend: &Selected, print: bool) -> Result<Resolved> {
-        let requested: Precision = self.precision.as_deref().unwrap_or("auto").parse()?;
+        let requested = self.precision.map_or(Precision::Auto, Precision::from);
         let precision = requested.resolve(&backend.device)?;
         if print {
             print_precision(precision);
@@ -42,13 +94,13 @@ impl BackendArgs {
 
     /// The requested precision as an override of the configuration.
     pub fn precision_override(&self) -> Option<String> {
-        let requested = self.precision.as_deref()?;
+        let requested = Precision::from(self.precision?);
         Some(format!("train.precision={requested}"))
     }
 
     /// The requested backend.
-    pub fn kind(&self) -> Result<BackendKind> {
-        Ok(self.backend.parse()?)
+    pub fn kind(&self) -> BackendKind {
+        self.backend.into()
     }
 
     /// Selects the device for the process `local_rank` of this machine; printed if `print`.
@@ -223,5 +275,22 @@ mod tests {
         for (name, _) in PRESETS {
             load_config(Some(name)).unwrap();
         }
+    }
+
+    /// The values of the options are the names that the configuration and the log use.
+    #[test]
+    fn backends_and_precisions_have_one_name() {
+        fn named<N: ValueEnum, V: From<N>>() -> Vec<(String, V)> {
+            let values = N::value_variants().iter().cloned();
+            let named = values.filter_map(|value| {
+                let name = value.to_possible_value()?.get_name().to_owned();
+                Some((name, V::from(value)))
+            });
+            named.collect()
+        }
+        let backends = BackendKind::NAMES.map(|(name, kind)| (name.to_owned(), kind));
+        assert_eq!(named::<BackendName, BackendKind>(), backends);
+        let precisions = Precision::NAMES.map(|(name, precision)| (name.to_owned(), precision));
+        assert_eq!(named::<PrecisionName, Precision>(), precisions);
     }
 }

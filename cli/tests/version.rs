@@ -1,4 +1,4 @@
-//! The program says what it is. Because of this test, `cargo test --workspace` builds the program that the other tests run.
+//! The printed version. Because of this test, `cargo test --workspace` builds the program that the other tests run.
 
 use std::process::Command;
 

@@ -11,7 +11,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 class Case:
     """One command in the rig. `check` examines its folder afterwards and returns the problems; what it passes to its second
-    argument is printed. `selects` says whether mrcnn-backends opens the device and configures CubeCL; tests of the kernels
+    argument is printed. `selects` is whether mrcnn-backends opens the device and configures CubeCL; tests of the kernels
     open it themselves."""
 
     def __init__(self, name, sm, precision, command, mode="exec", seconds=300, env=None, check=None, cuda="12", selects=True):

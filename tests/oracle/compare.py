@@ -241,7 +241,7 @@ def target(annotations):
 
 
 def training_step(cli, version, folder, data, coco, tolerance, device, report):
-    """The five losses of a batch of two, and every parameter after one step of SGD."""
+    """The losses of a batch of two, and every parameter after one step of SGD."""
     classes = len(coco["categories"]) + 1
     network = recipe.model(version, SEED, classes, **SIZE, **SAMPLING).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}

@@ -44,7 +44,8 @@ pub fn r50_v2_config(norm: NormKind) -> ModelConfig {
 pub fn model(config: &ModelConfig, seed: u64, device: &Device) -> MaskRcnn {
     let model = MaskRcnn::new(config, seed, device);
     let weights = tensors(&model, seed);
-    load_state_dict(model, weights, Path::new("recipe")).expect("the recipe has every name")
+    load_state_dict(model, weights, Path::new("recipe"))
+        .expect("the recipe has a value for every name")
 }
 
 /// Values of the recipe for every tensor of a model.
@@ -58,7 +59,8 @@ pub fn model_with_trunk(config: &ModelConfig, seed: u64, device: &Device) -> Mas
     let model = MaskRcnn::new(config, seed, device);
     let mut weights = state_dict(&model);
     weights.extend(tensors_in(&model, "backbone.", seed));
-    load_state_dict(model, weights, Path::new("recipe")).expect("the recipe has every name")
+    load_state_dict(model, weights, Path::new("recipe"))
+        .expect("the recipe has a value for every name")
 }
 
 fn tensors_in(model: &MaskRcnn, root: &str, seed: u64) -> StateDict {

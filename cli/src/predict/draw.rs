@@ -29,10 +29,15 @@ pub struct DrawArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
+    /// The outline of the box
     Boxes,
+    /// The area of the mask in a transparent color
     Masks,
+    /// The name of the class
     Labels,
+    /// The outline of the mask
     Contours,
+    /// The score, after the name or alone
     Scores,
 }
 

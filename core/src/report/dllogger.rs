@@ -87,6 +87,11 @@ fn renamed((name, value): (String, f64)) -> Option<(String, f64)> {
     if let Some((_, key)) = NAMES.iter().find(|(ours, _)| *ours == name) {
         return Some((key.to_string(), value));
     }
+    if let Some(name) = name.strip_prefix("train/") {
+        // A loss that the reference system does not have keeps its name.
+        let is_loss = name.starts_with("loss_") && name != "loss_scale";
+        return is_loss.then(|| (name.into(), value));
+    }
     let name = name.strip_prefix("val/")?;
     let key = match name.strip_prefix("box_") {
         Some(number) => number.to_string(),
@@ -119,6 +124,20 @@ pub(super) fn datetime(since_1970: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn losses_that_the_reference_system_lacks_keep_their_names() {
+        let key = |name: &str| renamed((name.to_string(), 1.0)).map(|(key, _)| key);
+        for (name, wanted) in [
+            ("train/loss_mask", Some("mask_rcnn_loss")),
+            ("train/loss_edges", Some("loss_edges")),
+            ("val/loss_edges", Some("val_loss_edges")),
+            ("train/loss_scale", None),
+            ("train/grad_norm", None),
+        ] {
+            assert_eq!(key(name).as_deref(), wanted, "{name}");
+        }
+    }
 
     #[test]
     fn dates_are_correct() {

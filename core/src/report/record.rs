@@ -17,7 +17,7 @@ pub enum Record {
         /// The sum of the losses.
         #[serde(deserialize_with = "number")]
         loss: f32,
-        /// `loss_classifier`, `loss_box_reg`, `loss_mask`, `loss_objectness`, `loss_rpn_box_reg`.
+        /// Each loss by its name, such as `loss_mask`.
         #[serde(flatten, deserialize_with = "numbers")]
         losses: BTreeMap<String, f32>,
         /// Gradient norm over all parameters, before clipping.

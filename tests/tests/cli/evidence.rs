@@ -1,6 +1,7 @@
 //! Output files of a run: logs, tables, TensorBoard events and the report.
 
 use crate::{cli_ok, python_with, render_shapes, shown, train_args};
+use mrcnn_core::train::Losses;
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
@@ -48,14 +49,12 @@ fn every_value_is_in_all_logs() {
         assert!((0.0..=1.0).contains(&number(&step["data_wait"])));
     }
     for eval in &evaluations {
-        let parts: f64 = ["classifier", "box_reg", "mask", "objectness", "rpn_box_reg"]
-            .iter()
-            .map(|name| number(&eval["val_loss"][format!("loss_{name}")]))
-            .sum();
+        let values = Losses::NAMES.iter();
+        let sum: f64 = values.map(|name| number(&eval["val_loss"][*name])).sum();
         let loss = number(&eval["val_loss"]["loss"]);
         assert!(
-            (loss - parts).abs() < 1e-9 * loss && loss > 0.0,
-            "{loss}, {parts}"
+            (loss - sum).abs() < 1e-9 * loss && loss > 0.0,
+            "{loss}, {sum}"
         );
         assert!(number(&eval["mask"]["AP"]) >= 0.0 && number(&eval["box"]["AP"]) >= 0.0);
     }

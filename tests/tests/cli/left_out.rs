@@ -44,7 +44,7 @@ fn truncated(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Adds the image `name` with one object to a split, whose entry has 160x120.
+/// Adds the image `name` with one object to a split; its entry has the size 160x120.
 fn add(at: &Path, split: &str, id: u64, name: &str, bytes: &[u8]) {
     write(at.join("shapes").join(split).join(name), bytes).expect("an image");
     let path = at.join(format!("shapes/annotations/instances_{split}.json"));

@@ -2,7 +2,9 @@
 //! panics, results are written anyway, and a training run continues.
 #![cfg(target_os = "linux")]
 
-use crate::{SMALL, binary, cli_ok, render_shapes, shown, train_args};
+use crate::video::{has_ffmpeg, render_clip};
+use crate::{binary, cli_ok, render_shapes, shown, train_args};
+use mrcnn_core::pretrained::sha256;
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -22,15 +24,93 @@ fn closed() -> Stdio {
 fn run(at: &Path, args: &[String], out: Stdio, err: Stdio) -> Output {
     let mut command = Command::new(binary());
     command.args(args).current_dir(at).stdout(out).stderr(err);
+    for (name, value) in [
+        ("MRCNN_OFFLINE", "1"),
+        ("MRCNN_CACHE", "cache"),
+        ("MRCNN_MODELS", "models.toml"),
+    ] {
+        command.env(name, value);
+    }
     // Without it, a Vulkan layer of Mesa prints an error of its own.
     command.env("XDG_RUNTIME_DIR", at);
     let child = command.spawn().expect("a process");
     child.wait_with_output().expect("its end")
 }
 
-/// Runs a command with each stream broken in each way. `again` removes what it has written.
+/// A command, and the files and folders that it writes, in the order in which they are removed.
+type Case = (&'static str, &'static [&'static str]);
+
+const CASES: &[Case] = &[
+    ("--help", &[]),
+    ("--version", &[]),
+    ("doctor", &[]),
+    ("config explain", &[]),
+    ("config explain train.steps", &[]),
+    ("completions bash", &[]),
+    ("man", &[]),
+    ("models", &[]),
+    ("models fetch tiny", &[]),
+    ("models path tiny", &[]),
+    ("models verify", &[]),
+    ("dataset check shapes", &[]),
+    ("dataset stats shapes --html=stats.html", &["stats.html"]),
+    ("dataset shapes --out=more --train=2 --val=1", &["more"]),
+    ("dataset convert --from=yolo yolo --out=coco", &["coco"]),
+    (
+        "dataset preview shapes --count=1 --out=preview",
+        &["preview"],
+    ),
+    (
+        "convert run/best.safetensors --out=c.safetensors",
+        &["c.safetensors", "c.toml"],
+    ),
+    (
+        "eval --weights=run/best.safetensors --data=shapes --backend=cpu",
+        &[],
+    ),
+    (
+        "predict shapes/val --weights=run/best.safetensors --backend=cpu --out=p --format=table",
+        &["p/detections.json", "p"],
+    ),
+    (
+        "predict shapes/val --weights=run/best.safetensors --backend=cpu --out=p --format=json",
+        &["p/detections.json", "p"],
+    ),
+    (
+        "benchmark inference --config=quickstart --backend=cpu --steps=1 --warmup=0",
+        &[],
+    ),
+    (
+        "benchmark train --config=quickstart --backend=cpu --steps=1 --warmup=0",
+        &[],
+    ),
+    (
+        "benchmark kernels --config=quickstart --backend=cpu --steps=1 --warmup=0 --only=NMS",
+        &[],
+    ),
+];
+
+/// Commands without a case: `train` has a test of its own, and `quickstart`, which prints with the same functions,
+/// renders 2,400 images in each of four runs.
+const OTHERS: [&str; 2] = ["quickstart", "train"];
+
+#[test]
+fn every_command_has_a_case() {
+    for words in crate::options::commands(&[]) {
+        let command = words.join(" ");
+        let start = format!("{command} ");
+        let is_case = |(line, _): &Case| format!("{line} ").starts_with(&start);
+        let is_other = OTHERS.contains(&command.as_str());
+        assert!(
+            is_other || CASES.iter().any(is_case),
+            "{command}: add a case to CASES"
+        );
+    }
+}
+
+/// Runs a command with each stream broken in each way. `again` checks and removes what it has written.
 #[track_caller]
-fn survives(at: &Path, args: &[&str], prints: bool, again: &dyn Fn()) {
+fn survives(at: &Path, args: &[&str], again: &dyn Fn()) {
     let args: Vec<String> = args.iter().map(ToString::to_string).collect();
     let check = |what: &str, output: &Output, code: i32| {
         let text = shown(output);
@@ -41,15 +121,41 @@ fn survives(at: &Path, args: &[&str], prints: bool, again: &dyn Fn()) {
     };
     let gone = run(at, &args, closed(), Stdio::piped());
     check("stdout closed", &gone, 0);
-    if prints {
-        let output = run(at, &args, full(), Stdio::piped());
-        let text = check("stdout full", &output, 1);
-        assert!(text.contains("standard output: No space left"), "{text}");
-        assert_eq!(text.matches("error:").count(), 1, "{args:?}: {text}");
-    }
+    let output = run(at, &args, full(), Stdio::piped());
+    let text = check("stdout full", &output, 1);
+    assert!(text.contains("standard output: No space left"), "{text}");
+    assert_eq!(text.matches("error:").count(), 1, "{args:?}: {text}");
     for (what, err) in [("stderr closed", closed()), ("stderr full", full())] {
         check(what, &run(at, &args, Stdio::piped(), err), 0);
     }
+}
+
+/// As [`survives`], and what the command writes is there each time, even if it cannot print.
+#[track_caller]
+fn survives_and_writes(at: &Path, (line, writes): Case) {
+    let args: Vec<&str> = line.split(' ').collect();
+    survives(at, &args, &|| {
+        for name in writes {
+            let path = at.join(name);
+            let removed = match path.is_dir() {
+                true => std::fs::remove_dir_all(&path),
+                false => std::fs::remove_file(&path),
+            };
+            removed.unwrap_or_else(|error| panic!("{line}: {name}: {error}"));
+        }
+    });
+}
+
+/// A list with the model `tiny`, whose file is in the cache.
+fn cache_model(at: &Path) {
+    let file = at.join("cache/models/tiny.pth");
+    std::fs::create_dir_all(at.join("cache/models")).expect("a folder");
+    std::fs::write(&file, "the weights").expect("a file");
+    let hash = sha256(&file).expect("a hash");
+    let list = format!(
+        "[[model]]\nname = \"tiny\"\nurl = \"http://127.0.0.1:9/tiny.pth\"\nsha256 = \"{hash}\"\n"
+    );
+    std::fs::write(at.join("models.toml"), list).expect("a list");
 }
 
 #[test]
@@ -57,56 +163,18 @@ fn every_command_survives_closed_and_full_streams() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = folder.path();
     render_shapes(at, 4, 2);
+    crate::options::yolo(at);
+    cache_model(at);
     let mut train = train_args();
     train.push("--out=run");
     cli_ok(at, &train);
-    let remove = |names: &'static [&'static str]| {
-        move || {
-            for name in names {
-                let _ = std::fs::remove_dir_all(at.join(name));
-                let _ = std::fs::remove_file(at.join(name));
-            }
-        }
-    };
-    let weights = "--weights=run/best.safetensors";
-    let nothing = || ();
-    survives(at, &["--help"], true, &nothing);
-    survives(at, &["doctor"], true, &nothing);
-    survives(at, &["config", "explain"], true, &nothing);
-    survives(at, &["dataset", "check", "shapes"], true, &nothing);
-    let render = ["dataset", "shapes", "--out=more", "--train=2", "--val=1"];
-    survives(at, &render, true, &remove(&["more"]));
-    let preview = ["dataset", "preview", "shapes", "--count=1", "--out=preview"];
-    survives(at, &preview, true, &remove(&["preview"]));
-    let convert = ["convert", "run/best.safetensors", "--out=c.safetensors"];
-    survives(at, &convert, true, &remove(&["c.safetensors", "c.toml"]));
-    let eval = ["eval", weights, "--data=shapes", "--backend=cpu"];
-    survives(at, &eval, true, &nothing);
-    let mut benchmark = vec![
-        "benchmark",
-        "inference",
-        "--backend=cpu",
-        "--steps=1",
-        "--warmup=0",
-    ];
-    benchmark.extend(SMALL);
-    benchmark.extend(["--set=image.min_size=64", "--set=image.max_size=64"]);
-    survives(at, &benchmark, true, &nothing);
-    for format in ["table", "json"] {
-        let format = format!("--format={format}");
-        let predict = [
-            "predict",
-            "shapes/val",
-            weights,
-            "--backend=cpu",
-            "--out=p",
-            &format,
-        ];
-        survives(at, &predict, true, &|| {
-            // The files are written even if the table cannot be.
-            assert!(at.join("p/detections.json").is_file(), "{format}");
-            let _ = std::fs::remove_dir_all(at.join("p"));
-        });
+    for case in CASES {
+        survives_and_writes(at, *case);
+    }
+    if has_ffmpeg() {
+        render_clip(&at.join("clip.mp4"), 1);
+        let line = "predict clip.mp4 --weights=run/best.safetensors --backend=cpu --out=p";
+        survives_and_writes(at, (line, &["p"]));
     }
 }
 
@@ -127,7 +195,7 @@ fn a_training_run_outlives_its_terminal() {
         }
         std::fs::remove_dir_all(run).expect("the run");
     };
-    survives(at, &train, true, &again);
+    survives(at, &train, &again);
 }
 
 /// A class with terminal control characters in its name is printed with the characters escaped.

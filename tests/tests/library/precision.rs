@@ -185,7 +185,7 @@ fn outputs_are_f32() {
     }
 }
 
-/// The five losses of R50-FPN on two photos, and the direction of their gradient.
+/// The losses of R50-FPN on two photos, and the direction of their gradient.
 ///
 /// 50 layers with random weights round each activation once more, and if two proposals are similar,
 /// rounding decides which one is sampled. The RPN's losses, which include all anchors, are within 6e-5 (f16) and

@@ -7,6 +7,7 @@ mod equality;
 mod hosts;
 mod survival;
 
+use mrcnn_core::train::Losses;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -39,8 +40,8 @@ pub fn one_thread(command: &mut Command) {
         .env("OMP_NUM_THREADS", "1");
 }
 
-/// `mrcnn-cli` on `ranks` ranks; on 1 without `mpirun`.
-pub fn cli(binary: &Path, ranks: usize, at: &Path, args: &[&str]) -> Output {
+/// Command that runs `mrcnn-cli` on `ranks` ranks; on 1 without `mpirun`.
+pub fn command(binary: &Path, ranks: usize) -> Command {
     let mut command = match ranks {
         1 => Command::new(binary),
         _ => {
@@ -50,7 +51,12 @@ pub fn cli(binary: &Path, ranks: usize, at: &Path, args: &[&str]) -> Output {
         }
     };
     one_thread(&mut command);
-    let output = command.args(args).current_dir(at).output();
+    command
+}
+
+/// `mrcnn-cli` with arguments on `ranks` ranks.
+pub fn cli(binary: &Path, ranks: usize, at: &Path, args: &[&str]) -> Output {
+    let output = command(binary, ranks).args(args).current_dir(at).output();
     output.expect("mpirun: apt-get install openmpi-bin")
 }
 
@@ -133,13 +139,7 @@ pub fn loss_difference(run: &Path, other: &Path) -> f64 {
     let mut largest = 0.0f64;
     for (a, b) in run.iter().zip(&other) {
         assert_eq!((&a["step"], &a["lr"]), (&b["step"], &b["lr"]));
-        for key in [
-            "loss_classifier",
-            "loss_box_reg",
-            "loss_mask",
-            "loss_objectness",
-            "loss_rpn_box_reg",
-        ] {
+        for key in Losses::NAMES {
             let [a, b] = [a, b].map(|record| record[key].as_f64().expect("a loss"));
             largest = largest.max((a - b).abs() / a.abs().max(1e-6));
         }

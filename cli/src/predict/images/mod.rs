@@ -128,7 +128,7 @@ impl Run<'_> {
             content,
         } in decoded
         {
-            if requests.end() {
+            if requests.is_end_requested() {
                 break;
             }
             let content = match content {

@@ -40,7 +40,7 @@ impl Run<'_> {
             let mut last = None;
             let predict = || -> Result<()> {
                 for frame in decoded {
-                    if requests.end() {
+                    if requests.is_end_requested() {
                         break;
                     }
                     let started = Instant::now();

@@ -89,7 +89,7 @@ impl Run<'_> {
         let finished = self.frames(decoder, &mut sink, requests, &bar)?;
         bar.finish_and_clear();
         let (frames, name) = (sink.frames as usize, &video.name);
-        if frames == 0 && !requests.end() {
+        if frames == 0 && !requests.is_end_requested() {
             match video.is_live() {
                 true => bail!("{name}: no frame arrived"),
                 false => {
@@ -119,7 +119,7 @@ impl Run<'_> {
             );
         }
         // Ctrl-C is the usual end of a camera.
-        if requests.end() && !video.is_live() {
+        if requests.is_end_requested() && !video.is_live() {
             bail!(
                 "stopped after {frames} frames of {name}; {}",
                 sink.written()

@@ -80,7 +80,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Deadline<S> {
         self.stream.is_write_vectored()
     }
 
-    // A flush of a socket is always done, also while a write waits: it does not end the limit of the write.
+    // A flush of a socket is always done, also while a write waits, so it does not end the limit of the write.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         match Pin::new(&mut self.stream).poll_flush(context) {
             Poll::Pending => self.wait(context),

@@ -5,7 +5,7 @@ use crate::{cli_error, cli_ok};
 use std::path::Path;
 
 /// `yolo/` with two training images and one validation image, with a triangle each.
-fn yolo(at: &Path) {
+pub fn yolo(at: &Path) {
     if at.join("yolo").exists() {
         return;
     }

@@ -7,6 +7,8 @@ mod saved;
 mod tools;
 mod train;
 
+pub use data::yolo;
+
 use crate::evidence::records;
 use crate::{binary, cli_ok, render_shapes, shown, train_args};
 use serde_json::Value;
@@ -69,8 +71,8 @@ fn options(command: &[&str]) -> BTreeSet<String> {
         .collect()
 }
 
-/// Every command without subcommands.
-fn commands(above: &[&str]) -> Vec<Vec<String>> {
+/// Every command without subcommands, as its words.
+pub fn commands(above: &[&str]) -> Vec<Vec<String>> {
     let text = help(above);
     let Some(section) = text.split("\nCommands:\n").nth(1) else {
         return vec![above.iter().map(ToString::to_string).collect()];
