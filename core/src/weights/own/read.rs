@@ -87,7 +87,7 @@ impl<R: Read + Seek> TensorFile<R> {
             .map(|(name, info)| (name, info.clone()))
             .collect();
         for (name, info) in infos {
-            if is_counter(name) {
+            if is_counter(&name) {
                 continue;
             }
             let Some(stored) = FloatType::from_safetensors(info.dtype) else {
