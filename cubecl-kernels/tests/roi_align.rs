@@ -342,3 +342,61 @@ fn no_rois_give_an_empty_output() {
     let gradient = floats(Tensor::<3>::from_dispatch(gradient));
     assert_eq!(gradient, vec![0.0; params.cells() * 4]);
 }
+
+/// Several heads pool one pyramid: the gradient is the sum of the heads' gradients, with the same bits.
+#[test]
+fn gradients_of_heads_are_added() {
+    let params = |bins: usize| RoiAlignParams {
+        output: [bins; 2],
+        sampling_ratio: 2,
+        aligned: false,
+        levels: levels(3),
+    };
+    let gpu = adapter();
+    let gpu = gpu.as_ref().map(|adapter| adapter.device.clone());
+    for device in gpu.into_iter().chain([Device::flex()]) {
+        let mut random = Random(11);
+        let cells = params(1).cells();
+        let pyramid = random.values(2 * cells * 5);
+        let heads = [7, 14, 3].map(|bins| {
+            let rois = rois(&mut random, 20, 2, 1, &params(bins));
+            (params(bins), rois, random.values(20 * 5 * bins * bins))
+        });
+        // `kept`: the heads of one backward pass.
+        let gradient = |kept: &[usize], is_leaf: bool| {
+            let autodiff = device.clone().autodiff();
+            let leaf = tensor(&pyramid, [2, cells, 5], &autodiff).require_grad();
+            let features = if is_leaf {
+                leaf.clone()
+            } else {
+                leaf.clone() * 1.0
+            };
+            let losses = kept.iter().map(|&head| {
+                let (params, rows, weight) = &heads[head];
+                let [bins, _] = params.output;
+                let pooled = roi_align(features.clone(), tensor(rows, [20, 6], &autodiff), params);
+                (pooled * tensor(weight, [20, 5, bins, bins], &autodiff)).sum()
+            });
+            let loss = losses.reduce(|sum, loss| sum + loss).expect("a head");
+            floats(leaf.grad(&loss.backward()).expect("a gradient"))
+        };
+        let alone = [0, 1, 2].map(|head| gradient(&[head], false));
+        for is_leaf in [false, true] {
+            let together = gradient(&[0, 1, 2], is_leaf);
+            // In the order of the backward pass, which is not specified: sums of three differ by their rounding.
+            for (at, sum) in together.iter().enumerate() {
+                let terms = [0, 1, 2].map(|head| alone[head][at]);
+                let size: f32 = terms.iter().map(|term| term.abs()).sum();
+                let error = (sum - terms.iter().sum::<f32>()).abs();
+                assert!(
+                    error <= 2.0 * f32::EPSILON * size,
+                    "cell {at}: {sum}, not {terms:?}"
+                );
+            }
+            assert_eq!(
+                gradient(&[1, 1], is_leaf),
+                alone[1].iter().map(|g| g + g).collect::<Vec<_>>()
+            );
+        }
+    }
+}

@@ -1,11 +1,14 @@
 //! Gradient rule: RoIAlign is linear in the features, so the backward pass needs only the RoIs.
+//!
+//! Heads pool the same pyramid. The first gradient of it is a new tensor, and the others are added to that one, because
+//! a second tensor of the size of the pyramid would be the peak of the memory of a training step on the CPU.
 
 use super::{RoiAlignOps, RoiAlignParams};
 use burn::backend::Autodiff;
 use burn::backend::autodiff::{
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
     grads::Gradients,
-    ops::{Backward, Ops, OpsKind, unary},
+    ops::{Backward, Ops, OpsKind},
 };
 use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
 
@@ -22,10 +25,54 @@ impl<B: Backend + RoiAlignOps> Backward<B, 1> for RoiAlignBackward {
         _checkpointer: &mut Checkpointer,
     ) {
         let (rois, params, images) = ops.state;
-        unary::<B, _>(ops.parents, ops.node, grads, |grad| {
-            B::roi_align_backward(grad, rois, params, images)
-        });
+        let grad = grads.consume::<B>(&ops.node);
+        let [Some(pyramid)] = ops.parents else {
+            return;
+        };
+        // The gradient of a leaf cannot be taken out of `grads`.
+        let gradient = match !pyramid.parents.is_empty() && is_started(grads, pyramid.id.value) {
+            true => {
+                let gradient = grads.consume::<B>(&pyramid);
+                B::roi_align_accumulate(gradient, grad, rois, params)
+            }
+            false => B::roi_align_backward(grad, rois, params, images),
+        };
+        grads.register::<B>(pyramid.id, gradient);
     }
+}
+
+/// Whether this function was called for this node in the same backward pass, so that `grads` has a gradient of it.
+///
+/// `Gradients` cannot be asked for the gradient of a node. The nodes are therefore noted in it, as the gradient of a
+/// tensor of which nothing else is computed.
+#[cfg(feature = "flex")]
+fn is_started(grads: &mut Gradients, node: u64) -> bool {
+    use burn::backend::{Flex, ops::FloatTensorOps};
+    use burn::tensor::TensorData;
+    use std::sync::LazyLock;
+
+    static NODES: LazyLock<FloatTensor<Autodiff<Flex>>> =
+        LazyLock::new(|| FloatTensor::<Autodiff<Flex>>::new(nodes_tensor(vec![])));
+    fn nodes_tensor(nodes: Vec<f64>) -> FloatTensor<Flex> {
+        let count = nodes.len();
+        Flex::float_from_data(TensorData::new(nodes, [count]), &Default::default())
+    }
+
+    // Numbers of nodes are counted from 0 on: f64 holds those below 2^53.
+    let node = node as f64;
+    let noted = grads.remove::<Flex>(&NODES);
+    let mut nodes: Vec<f64> = noted.map_or_else(Vec::new, |nodes| nodes.storage().to_vec());
+    let is_started = nodes.contains(&node);
+    if !is_started {
+        nodes.push(node);
+    }
+    grads.register::<Flex>(NODES.id(), nodes_tensor(nodes));
+    is_started
+}
+
+#[cfg(not(feature = "flex"))]
+fn is_started(_grads: &mut Gradients, _node: u64) -> bool {
+    false
 }
 
 impl<B: Backend + RoiAlignOps, C: CheckpointStrategy> RoiAlignOps for Autodiff<B, C> {

@@ -6,7 +6,7 @@
 
 use super::taps::{MAX_COORDINATE, Tap, axis_taps};
 use super::{PyramidLevel, RoiAlignParams};
-use crate::cpu_conv::with_scratch;
+use crate::cpu_conv::{Output, with_scratch};
 use crate::cpu_memory::write;
 use crate::cpu_tasks::{for_each_item, for_each_task, map_tasks};
 use crate::flex::floats;
@@ -63,9 +63,46 @@ pub fn backward(
     params: &RoiAlignParams,
     images: usize,
 ) -> FlexTensor {
+    let shape = [images, params.cells(), grad.layout().shape()[1]];
+    write(shape, |gradient| {
+        spread(gradient, shape, grad, rois, params, |band, gradients| {
+            band.fill(0.0);
+            gradients.add_to(band);
+        });
+    })
+}
+
+/// Adds the gradient to `sums [images, cells, c]`; the results have the bits of a sum of [`backward`] and `sums`.
+pub fn accumulate(
+    sums: Output,
+    shape: [usize; 3],
+    grad: FlexTensor,
+    rois: &[f32],
+    params: &RoiAlignParams,
+) {
+    spread(sums, shape, grad, rois, params, |band, gradients| {
+        if gradients.rois.is_empty() {
+            return;
+        }
+        let mut gradient = vec![0.0; band.len()];
+        gradients.add_to(&mut gradient);
+        for (sum, gradient) in band.iter_mut().zip(gradient) {
+            *sum += gradient;
+        }
+    });
+}
+
+/// Calls `store` with every band of `gradient [images, cells, c]` and the gradients of its RoIs.
+fn spread(
+    gradient: Output,
+    [images, cells, channels]: [usize; 3],
+    grad: FlexTensor,
+    rois: &[f32],
+    params: &RoiAlignParams,
+    store: impl Fn(&mut [f32], &BandGradients) + Sync + Send,
+) {
     let (rois, _) = rois.as_chunks::<6>();
     let bins = params.output[0] * params.output[1];
-    let channels = grad.layout().shape()[1];
     let len = channels * bins;
     let operations = floats(&grad).len() * READS;
     let pooled_rois: Vec<Option<PooledRoi>> = map_tasks(rois.len(), operations, |roi| {
@@ -74,24 +111,22 @@ pub fn backward(
     let by_bin = by_bin(floats(&grad), [rois.len(), channels, bins]);
     // A training step needs most of its memory here.
     drop(grad);
-    let cells = params.cells();
-    write([images, cells, channels], |gradient| {
-        // SAFETY: the only slice.
-        let gradient = unsafe { gradient.slice(0, images * cells * channels) };
-        let bands = bands(gradient, params, images, channels);
-        for_each_item(bands, operations, |band| {
-            band.cells.fill(0.0);
-            let grads = floats(&by_bin).chunks(len.max(1));
-            for (pooled_roi, grad) in pooled_rois.iter().zip(grads) {
-                let Some(pooled_roi) = pooled_roi else {
-                    continue;
-                };
-                if pooled_roi.image == band.image && std::ptr::eq(pooled_roi.level, band.level) {
-                    pooled_roi.spread(grad, channels, band.first_row, band.cells);
-                }
-            }
-        });
-    })
+    // SAFETY: the only slice.
+    let gradient = unsafe { gradient.slice(0, images * cells * channels) };
+    let bands = bands(gradient, params, images, channels);
+    for_each_item(bands, operations, |band| {
+        let grads = floats(&by_bin).chunks(len.max(1));
+        let rois = pooled_rois.iter().zip(grads);
+        let rois = rois.filter_map(|(roi, grad)| Some((roi.as_ref()?, grad)));
+        let gradients = BandGradients {
+            rois: rois
+                .filter(|(roi, _)| roi.reaches(&band, channels))
+                .collect(),
+            channels,
+            first_row: band.first_row,
+        };
+        store(band.cells, &gradients);
+    });
 }
 
 /// `grad [r, c, h, w]` -> `[r, h * w, c]`, in which the channels of a bin are contiguous, like those of a cell.
@@ -112,6 +147,23 @@ struct Band<'a> {
     level: &'a PyramidLevel,
     first_row: usize,
     cells: &'a mut [f32],
+}
+
+/// The RoIs that reach a band, with their gradients `[bins, c]`.
+struct BandGradients<'a> {
+    rois: Vec<(&'a PooledRoi<'a>, &'a [f32])>,
+    channels: usize,
+    first_row: usize,
+}
+
+impl BandGradients<'_> {
+    /// Adds the gradients to the cells of the band.
+    #[inline(always)]
+    fn add_to(&self, cells: &mut [f32]) {
+        for (roi, grad) in &self.rois {
+            roi.spread(grad, self.channels, self.first_row, cells);
+        }
+    }
 }
 
 /// Rows per band: enough bands to balance the work, and few enough to visit each RoI rarely.
@@ -201,6 +253,15 @@ impl<'a> PooledRoi<'a> {
                 }
             }
         }
+    }
+
+    /// Whether a bin reads a row of the band.
+    fn reaches(&self, band: &Band<'_>, channels: usize) -> bool {
+        let end = band.first_row + band.cells.len() / (band.level.width * channels).max(1);
+        let mut rows = self.rows.iter().flatten();
+        self.image == band.image
+            && std::ptr::eq(self.level, band.level)
+            && rows.any(|(y, _)| (band.first_row..end).contains(y))
     }
 
     /// Adds the gradient `[bins, c]` of this RoI to the rows of a band.

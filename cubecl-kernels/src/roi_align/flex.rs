@@ -1,6 +1,8 @@
 //! RoIAlign on flex, whose tensors are in host memory: the CPU version in f32.
 
 use super::{RoiAlignOps, RoiAlignParams, cpu};
+use crate::cpu_conv::Output;
+use crate::cpu_memory::contiguous;
 use crate::dtype::cast;
 use crate::flex::floats;
 use burn::backend::{Flex, tensor::FloatTensor};
@@ -31,6 +33,32 @@ impl RoiAlignOps for Flex {
         let gradient = cpu::backward(grad, floats(&rois), &params, images);
         cast::<Self>(gradient, dtype)
     }
+
+    fn roi_align_accumulate(
+        gradient: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        rois: FloatTensor<Self>,
+        params: RoiAlignParams,
+    ) -> FloatTensor<Self> {
+        let dtype = gradient.dtype();
+        let (grad, rois) = (contiguous_f32(grad), contiguous_f32(rois));
+        let gradient = cast::<Self>(gradient, DType::F32);
+        cast::<Self>(accumulate(gradient, grad, &rois, &params), dtype)
+    }
+}
+
+/// `gradient` plus that of RoIAlign, in place if nothing else refers to it.
+fn accumulate(
+    gradient: FlexTensor,
+    grad: FlexTensor,
+    rois: &FlexTensor,
+    params: &RoiAlignParams,
+) -> FlexTensor {
+    let mut gradient = contiguous(gradient);
+    let [images, cells, channels] = dims::<3>(gradient.layout().shape());
+    let sums = Output::of(gradient.storage_mut());
+    cpu::accumulate(sums, [images, cells, channels], grad, floats(rois), params);
+    gradient
 }
 
 fn contiguous_f32(tensor: FlexTensor) -> FlexTensor {
