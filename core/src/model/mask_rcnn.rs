@@ -100,10 +100,15 @@ impl MaskRcnn {
         self.backbone.body.forward_in(images, self.dtype)
     }
 
-    /// Backbone and FPN: normalized images `[n, 3, h, w]`, sides a multiple of 32 -> features.
+    /// Backbone and FPN: normalized images `[n, 3, h, w]`, sides a multiple of 32 -> P2 to P6.
+    pub fn pyramid(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
+        self.backbone.fpn.forward(self.body(images))
+    }
+
+    /// Backbone, FPN and packing: normalized images `[n, 3, h, w]`, sides a multiple of 32 -> features.
     pub fn features(&self, images: Tensor<4>) -> Features {
         let [_, _, height, width] = images.dims();
-        let pyramid = self.backbone.fpn.forward(self.body(images));
+        let pyramid = self.pyramid(images);
         Features {
             packed: PackedPyramid::new(&pyramid, &self.config.roi),
             pyramid,

@@ -1,6 +1,6 @@
 //! Features and RPN output of whole images in a training step.
 
-use crate::model::{Features, MaskRcnn, PackedPyramid, RpnOutput};
+use crate::model::{MaskRcnn, PackedPyramid, RpnOutput};
 use crate::train::input::batch::Batch;
 use burn::module::Module;
 use burn::tensor::Device;
@@ -18,21 +18,20 @@ pub struct StepFeatures {
 impl StepFeatures {
     /// Runs the backbone and the RPN.
     pub fn new(model: &MaskRcnn, batch: &Batch, device: &Device) -> Self {
-        let Features {
-            pyramid,
-            packed,
-            padded,
-        } = model.features(batch.images(device));
+        let images = batch.images(device);
+        let [_, _, height, width] = images.dims();
+        let pyramid = model.pyramid(images);
+        // Before the pyramid is packed: its copy and the hidden layers of the RPN need not exist at the same time.
         let rpn = match device.is_autodiff() {
             true => {
-                let pyramid: Vec<_> = pyramid.into_iter().map(|level| level.inner()).collect();
-                model.rpn.valid().forward(&pyramid)
+                let levels = pyramid.iter().map(|level| level.clone().inner());
+                model.rpn.valid().forward(&levels.collect::<Vec<_>>())
             }
             false => model.rpn.forward(&pyramid),
         };
         Self {
-            packed,
-            padded,
+            packed: PackedPyramid::new(&pyramid, &model.config().roi),
+            padded: (height, width),
             rpn,
         }
     }
