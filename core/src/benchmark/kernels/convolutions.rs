@@ -31,9 +31,14 @@ pub(super) fn cases(config: &Config, scene: &Scene, dtype: FloatDType) -> Vec<Ca
     let layers = Layers::of(config, scene);
     let bytes = bytes_of(dtype) as usize;
     let mut cases = Vec::new();
-    for (layer, count) in layers.convs {
+    for (layer, occurrences) in layers.convs {
         for (pass, name) in PASSES {
-            if pass != Pass::Output && layer.sizes[1] == 3 {
+            let count = match pass {
+                Pass::Output => occurrences.outputs,
+                _ if layer.sizes[1] == 3 => 0,
+                _ => occurrences.gradients,
+            };
+            if count == 0 {
                 continue;
             }
             let kernel = format!("conv {0}x{0}, {name}", layer.kernel);

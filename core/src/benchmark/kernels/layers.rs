@@ -56,10 +56,17 @@ impl ConvLayer {
 /// A fully connected layer: rows, inputs, outputs.
 pub(super) type LinearLayer = [usize; 3];
 
-/// The layers of a training step, each with the number of times that it occurs.
+/// How often a layer occurs in a training step.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Occurrences {
+    pub(super) outputs: usize,
+    pub(super) gradients: usize,
+}
+
+/// The layers of a training step.
 #[derive(Default)]
 pub(super) struct Layers {
-    pub(super) convs: Vec<(ConvLayer, usize)>,
+    pub(super) convs: Vec<(ConvLayer, Occurrences)>,
     pub(super) linears: Vec<(LinearLayer, usize)>,
 }
 
@@ -73,19 +80,22 @@ impl Layers {
     }
 
     fn add(&mut self, layer: ConvLayer) {
-        match self.convs.iter_mut().find(|(other, _)| *other == layer) {
-            Some((_, count)) => *count += 1,
-            None => self.convs.push((layer, 1)),
-        }
+        let of_layer = self.occurrences(layer);
+        of_layer.outputs += 1;
+        of_layer.gradients += 1;
+    }
+
+    fn occurrences(&mut self, layer: ConvLayer) -> &mut Occurrences {
+        let known = self.convs.iter().position(|(other, _)| *other == layer);
+        let index = known.unwrap_or_else(|| {
+            self.convs.push((layer, Occurrences::default()));
+            self.convs.len() - 1
+        });
+        &mut self.convs[index].1
     }
 
     fn conv(&mut self, sizes: [usize; 5], kernel: usize) {
-        self.add(ConvLayer {
-            sizes,
-            kernel,
-            stride: 1,
-            groups: 1,
-        });
+        self.add(plain(sizes, kernel));
     }
 
     pub(super) fn add_backbone(&mut self, config: &Config, scene: &Scene) {
@@ -152,14 +162,26 @@ impl Layers {
             self.conv([n, channels, fpn, rows, columns], 1);
             self.conv([n, fpn, fpn, rows, columns], 3);
         }
-        let anchors = model.rpn.anchor_ratios.len();
+        // Logits and deltas of the anchors.
+        let (convs, outputs) = (model.rpn.convs, 5 * model.rpn.anchor_ratios.len());
         for &(rows, columns) in &scene.grids {
-            for _ in 0..model.rpn.convs {
-                self.conv([n, fpn, fpn, rows, columns], 3);
-            }
-            // Logits and deltas of the anchors.
-            self.conv([n, fpn, 5 * anchors, rows, columns], 1);
+            let mut output = |channels: usize, kernel: usize| {
+                let layer = plain([n, fpn, channels, rows, columns], kernel);
+                self.occurrences(layer).outputs += 1;
+            };
+            (0..convs).for_each(|_| output(fpn, 3));
+            output(outputs, 1);
         }
+        // The windows of the sampled anchors, of which the gradients are computed.
+        let windows = n * model.rpn.batch_per_image;
+        for index in 1..convs {
+            let side = 2 * (convs - index) + 3;
+            self.conv([windows, fpn, fpn, side, side], 3);
+        }
+        if convs > 0 {
+            self.linears.push(([windows, 9 * fpn, fpn], 1));
+        }
+        self.linears.push(([windows, fpn, outputs], 1));
     }
 
     fn add_heads(&mut self, config: &Config, scene: &Scene) {
@@ -196,6 +218,16 @@ impl Layers {
             ],
             1,
         );
+    }
+}
+
+/// A convolution with stride 1 and one group.
+fn plain(sizes: [usize; 5], kernel: usize) -> ConvLayer {
+    ConvLayer {
+        sizes,
+        kernel,
+        stride: 1,
+        groups: 1,
     }
 }
 

@@ -22,7 +22,7 @@ fn the_convolutions_of_resnet_50_have_its_weights_and_flops() {
         layers
             .convs
             .iter()
-            .map(|(layer, count)| of(layer) * count)
+            .map(|(layer, occurrences)| of(layer) * occurrences.outputs)
             .sum()
     };
     // torchvision: 25,557,032 parameters, of which 2,049,000 are the classifier's and 53,120 batch norms'.
