@@ -123,6 +123,28 @@ fn slots_follow(config: Config) {
     }
 }
 
+/// The losses of the RPN from the windows of few anchors, and from a graph over the whole pyramid.
+#[test]
+fn windows_of_anchors_follow_the_whole_pyramid() {
+    for convs in [1, 2] {
+        let mut config = config();
+        (config.model.rpn.convs, config.model.rpn.batch_per_image) = (convs, 8);
+        let batch = &batches(&config)[0];
+        for (kind, device) in mrcnn_tests::devices() {
+            let device = device.autodiff();
+            let model = MaskRcnn::new(&config.model, 1, &device);
+            let step = StepFeatures::new(&model, batch, &device);
+            let samples = sample_in_slots(&model, batch, &step, Stream::named("windows", 0));
+            let of = |step| outcome(&model, &losses(&model, step, &samples, &samples.counts()));
+            let found = of(step);
+            let wanted = of(StepFeatures::with_rpn_graph(&model, batch, &device));
+            // The same sums in another order.
+            let what = format!("{kind}, {convs} convolutions");
+            assert_same(&what, &found, &wanted, 1e-4);
+        }
+    }
+}
+
 /// A GPU selects at most [`MAX_TOP_K`] boxes at a time; more are selected on the CPU, and detection and training continue on
 /// the GPU.
 #[test]

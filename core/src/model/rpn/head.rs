@@ -8,6 +8,8 @@ use crate::model::layers::{Conv2d, ConvSettings, full};
 use crate::model::memory::Activations;
 use crate::model::slots::moved;
 use burn::module::Module;
+#[cfg(feature = "train")]
+use burn::tensor::Int;
 use burn::tensor::{Device, ExecutionError, Tensor};
 use mrcnn_kernels::{ConvParams, conv2d};
 
@@ -192,5 +194,27 @@ impl RpnOutput {
             deltas: moved(self.deltas, device).await?,
             grids: self.grids,
         })
+    }
+
+    /// The same predictions, detached from their autodiff graph.
+    #[cfg(feature = "train")]
+    pub(crate) fn untracked(self) -> Self {
+        if !self.objectness.device().is_autodiff() {
+            return self;
+        }
+        Self {
+            objectness: self.objectness.inner(),
+            deltas: self.deltas.inner(),
+            grids: self.grids,
+        }
+    }
+
+    /// Logits `[n, k]` and deltas `[n, k, 4]` of the anchors `index [n, k]`.
+    #[cfg(feature = "train")]
+    pub(crate) fn at(self, index: Tensor<2, Int>) -> (Tensor<2>, Tensor<3>) {
+        let [n, k] = index.dims();
+        let logits = self.objectness.gather(1, index.clone());
+        let corners = index.unsqueeze_dim::<3>(2).expand([n, k, 4]);
+        (logits, self.deltas.gather(1, corners))
     }
 }

@@ -3,7 +3,8 @@
 //! The losses read the predictions of a few hundred of the hundred thousand anchors of an image, so nearly all gradients
 //! of the head's output are zero. Proposals need the predictions of all anchors, but no gradients. In training the head
 //! therefore runs over the whole pyramid without a graph, and once more with a graph over the windows of cells that the
-//! sampled anchors depend on. Gradients are the same sums without their zeros.
+//! sampled anchors depend on. Gradients are the same sums without their zeros. If the windows have more cells than the
+//! pyramid, the head runs once, with a graph.
 
 use super::cache::SizeKey;
 use super::head::{Rpn, join, split_outputs};
@@ -43,6 +44,15 @@ fn windows(
 }
 
 impl Rpn {
+    /// Whether [`Self::at_anchors`] of `k` anchors per image reads fewer cells than a pyramid has.
+    pub(crate) fn prefers_windows(&self, pyramid: &[Tensor<4>], k: usize) -> bool {
+        let side = 2 * self.head.conv.iter().flatten().count() + 1;
+        let cells = pyramid
+            .iter()
+            .map(|level| level.dims()[2] * level.dims()[3]);
+        k * side * side < cells.sum()
+    }
+
     /// Logits `[n, k]` and deltas `[n, k, 4]` of the anchors `index [n, k]`, f32, as [`Rpn::forward`] predicts them.
     ///
     /// * `features` - P2 to P5 of the `n` images, which are padded to `(height, width)` pixels.

@@ -3,10 +3,10 @@
 use crate::model::{MaskRcnn, PackedPyramid, RpnOutput};
 use crate::train::input::batch::Batch;
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 
-/// Features of a batch, with the autodiff graph if the device has autodiff, and the RPN's output without one: the losses
-/// compute their few predictions again.
+/// Features of a batch, with the autodiff graph if the device has autodiff, and the RPN's output. It has no graph if the
+/// losses compute their few predictions again, see `Rpn::at_anchors`.
 pub struct StepFeatures {
     /// P2 to P5.
     pub(crate) packed: PackedPyramid,
@@ -18,11 +18,29 @@ pub struct StepFeatures {
 impl StepFeatures {
     /// Runs the backbone and the RPN.
     pub fn new(model: &MaskRcnn, batch: &Batch, device: &Device) -> Self {
+        let samples = model.config().rpn.batch_per_image;
+        Self::with(model, batch, device, |pyramid| {
+            device.is_autodiff() && model.rpn.prefers_windows(pyramid, samples)
+        })
+    }
+
+    /// [`Self::new`] with a graph of the RPN over the whole pyramid.
+    #[doc(hidden)]
+    pub fn with_rpn_graph(model: &MaskRcnn, batch: &Batch, device: &Device) -> Self {
+        Self::with(model, batch, device, |_| false)
+    }
+
+    fn with(
+        model: &MaskRcnn,
+        batch: &Batch,
+        device: &Device,
+        by_windows: impl FnOnce(&[Tensor<4>]) -> bool,
+    ) -> Self {
         let images = batch.images(device);
         let [_, _, height, width] = images.dims();
         let pyramid = model.pyramid(images);
         // Before the pyramid is packed: its copy and the hidden layers of the RPN need not exist at the same time.
-        let rpn = match device.is_autodiff() {
+        let rpn = match by_windows(&pyramid) {
             true => {
                 let levels = pyramid.iter().map(|level| level.clone().inner());
                 model.rpn.valid().forward(&levels.collect::<Vec<_>>())

@@ -59,9 +59,13 @@ pub fn losses(
     let samples = samples.on(&device);
     let [anchors, rois, objects] = counts.divisors(&device);
     let (config, index) = (&model.config().rpn, samples.anchors.index.clone());
-    let predictions = model
-        .rpn
-        .at_anchors(&packed, padded, &rpn.grids, config, index);
+    let predictions = match rpn.objectness.device().is_autodiff() == device.is_autodiff() {
+        true => rpn.at(index),
+        false => {
+            let head = &model.rpn;
+            head.at_anchors(&packed, padded, &rpn.grids, config, index)
+        }
+    };
     let (objectness, rpn_box_reg) = rpn_losses(predictions, &samples.anchors, anchors);
     let Samples {
         rois: sampled,
