@@ -8,7 +8,7 @@ use crate::watchdog;
 use cubecl_runtime::config::{CubeClRuntimeConfig, RuntimeConfig};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Applies the settings. Only the first call of a process has an effect; call it before a device is opened.
 ///
@@ -98,6 +98,9 @@ static TUNED: AtomicUsize = AtomicUsize::new(0);
 static READS: AtomicUsize = AtomicUsize::new(0);
 static LISTENER: OnceLock<fn(usize)> = OnceLock::new();
 
+/// Whether the logger of this process is [`DeviceLog`].
+static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
+
 /// Number of kernels that this process has tuned, if [`count_tuned_kernels`] was called.
 pub fn tuned_kernels() -> usize {
     TUNED.load(Ordering::Relaxed)
@@ -111,19 +114,22 @@ pub fn tuned_kernels() -> usize {
 pub fn count_tuned_kernels(on_kernel: fn(usize)) {
     let is_ours = log::set_logger(&DeviceLog).is_ok();
     if is_ours {
+        IS_INSTALLED.store(true, Ordering::SeqCst);
         log::set_max_level(LevelFilter::Info);
         LISTENER.get_or_init(|| on_kernel);
     }
 }
 
-/// From now on counts the buffers of wgpu devices that are read, which makes the devices slower; for tests. Call it
-/// after [`count_tuned_kernels`], whose logger counts them.
+/// Counts the reads of wgpu buffers from now on. For tests, because it slows the devices down. Call it after
+/// [`count_tuned_kernels`], whose logger counts them; does nothing if the program has installed its own.
 ///
 /// wgpu-core logs every mapping of a buffer: reads of results, of clocks while kernels are tuned, and of inputs of
 /// operators that run on the CPU instead.
 #[doc(hidden)]
 pub fn count_buffer_reads() {
-    log::set_max_level(LevelFilter::Trace);
+    if IS_INSTALLED.load(Ordering::SeqCst) {
+        log::set_max_level(LevelFilter::Trace);
+    }
 }
 
 /// Number of buffers that were read since [`count_buffer_reads`] was called.
@@ -132,7 +138,7 @@ pub fn buffer_reads() -> usize {
     READS.load(Ordering::SeqCst)
 }
 
-/// Logger that counts.
+/// Logger that counts tuned kernels and reads of buffers.
 struct DeviceLog;
 
 fn is_tuning(metadata: &Metadata) -> bool {

@@ -1,6 +1,7 @@
 //! `mrcnn-cli benchmark`.
 
-use crate::shared::{BackendArgs, OverrideArgs, load_config, print_precision};
+use crate::backend::{BackendArgs, print_precision};
+use crate::shared::{OverrideArgs, load_config};
 use crate::terminal::{note, out};
 use crate::weights::{FetchArgs, RequiredPart};
 use anyhow::{Context, Result, ensure};

@@ -2,6 +2,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
+mod backend;
 mod benchmark;
 mod completions;
 mod config;

@@ -71,7 +71,9 @@ impl Progress {
     fn note_reads(&mut self, step: usize) {
         if let Some(before) = &mut self.reads {
             let all = buffer_reads();
-            note!("step {step}: {} buffers read", all - *before);
+            let count = all - *before;
+            self.bar
+                .suspend(|| note!("step {step}: {count} buffers read"));
             *before = all;
         }
     }

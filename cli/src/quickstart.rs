@@ -1,8 +1,9 @@
 //! `mrcnn-cli quickstart`: renders shapes, trains on them, evaluates and predicts.
 
+use crate::backend::BackendArgs;
 use crate::interrupt::{Requests, SAVING};
 use crate::progress::Progress;
-use crate::shared::{BackendArgs, OverrideArgs, seed_override};
+use crate::shared::{OverrideArgs, seed_override};
 use crate::terminal::{note, out};
 use anyhow::{Context, Result};
 use clap::Args;

@@ -1,7 +1,7 @@
 //! Several processes: starting, connecting and ending them.
 
+use crate::backend::BackendArgs;
 use crate::interrupt::relayed;
-use crate::shared::BackendArgs;
 use crate::terminal::{describe, note};
 use anyhow::{Result, bail};
 use clap::Args;

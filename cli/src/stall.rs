@@ -25,16 +25,19 @@ pub fn watch(selected: &Selected) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The line about the first kernel.
+const FIRST_KERNEL: &str =
+    "tuning kernels for this device, only in the first run with this network and image size\n";
+
 /// The first kernel, then every tenth: on a GPU, tuning is over quickly.
 fn report_tuning(count: usize) {
-    if count == 1 {
-        let _ = writeln!(
-            std::io::stderr(),
-            "tuning kernels for this device, only in the first run with this network and image size"
-        );
-    } else if count.is_multiple_of(10) {
-        let _ = writeln!(std::io::stderr(), "tuned {count} kernels");
-    }
+    let line = match count {
+        1 => FIRST_KERNEL.to_string(),
+        _ if count.is_multiple_of(10) => format!("tuned {count} kernels\n"),
+        _ => return,
+    };
+    // One write, so that the line is whole if other ranks write to the same terminal.
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 fn message(device: &str, tuned: usize, stall: &Stall) -> String {

@@ -5,10 +5,10 @@ mod recipe;
 
 pub use args::TrainArgs;
 
+use crate::backend::print_precision;
 use crate::interrupt::{Requests, SAVING};
 use crate::progress::Progress;
 use crate::ranks::{reserved_folder, together};
-use crate::shared::print_precision;
 use crate::terminal::{self, note, out};
 use crate::weights::RequiredPart;
 use anyhow::Result;

@@ -4,8 +4,8 @@
 //! Burn uses its direct kernel.
 //!
 //! On GPUs, the gradient of the weights is wrong in Burn 0.22.1 if the input is channels-last and the gradient of the
-//! output is a slice of a larger tensor, as for the levels of the RPN: it reads the slices of other levels. The
-//! gradients of [`row_product`] are correct.
+//! output is a slice of a larger tensor, as for an RPN that is differentiated over the levels of a pyramid: it reads
+//! the slices of other levels. The gradients of [`row_product`] are correct.
 //!
 //! Burn's direct kernel accumulates f16 in f16 and may be the fastest; its matrix products accumulate in f32.
 

@@ -10,9 +10,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 class Case:
-    """One command in the rig. `check` examines its folder afterwards and returns the problems; what it passes to its second
-    argument is printed. `selects` is whether mrcnn-backends opens the device and configures CubeCL; tests of the kernels
-    open it themselves."""
+    """One command in the rig. `check` examines its folder afterwards and returns the problems; what it passes to its
+    second argument is printed. `selects` is whether mrcnn-backends opens the device and configures CubeCL; tests of the
+    kernels open it themselves."""
 
     def __init__(self, name, sm, precision, command, mode="exec", seconds=300, env=None, check=None, cuda="12", selects=True):
         self.selects = selects

@@ -93,7 +93,7 @@ pub enum CommError {
         rank: usize,
         /// The expected address of rank 0.
         address: SocketAddr,
-        /// The time it waited.
+        /// Time that this rank waited for the others, or for rank 0.
         waited: Duration,
         /// The ranks that are missing.
         missing: String,

@@ -1,8 +1,9 @@
 //! Arguments of `mrcnn-cli train`.
 
 use super::recipe::RecipeArgs;
+use crate::backend::BackendArgs;
 use crate::ranks::RankArgs;
-use crate::shared::{Area, BackendArgs, OverrideArgs, check_dataset, load_config, seed_override};
+use crate::shared::{Area, OverrideArgs, check_dataset, load_config, seed_override};
 use crate::weights::FetchArgs;
 use anyhow::{Result, anyhow, ensure};
 use clap::Args;

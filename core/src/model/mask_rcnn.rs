@@ -7,7 +7,7 @@ use super::roi::RoiHeads;
 use super::roi::mask_head::mask_probabilities;
 use super::roi::pool::{PackedPyramid, Rois};
 use super::roi::select::{DetectionSlots, ScoredBox, postprocess};
-use super::rpn::head::{Rpn, RpnOutput};
+use super::rpn::head::{Rpn, RpnOutput, prefers_windows, pyramid_cells};
 use super::rpn::proposals::filter_proposals;
 use super::slots::{BoxSlots, image_sizes, moved, selection_device};
 use crate::config::ModelConfig;
@@ -100,7 +100,8 @@ impl MaskRcnn {
         self.backbone.body.forward_in(images, self.dtype)
     }
 
-    /// Backbone and FPN: normalized images `[n, 3, h, w]`, sides a multiple of 32 -> P2 to P6.
+    /// Backbone and FPN: normalized images `[n, 3, h, w]`, sides a multiple of 32 -> P2 to P6, `[n, c, h, w]` at
+    /// strides 4 to 64, in the dtype of the model.
     pub fn pyramid(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
         self.backbone.fpn.forward(self.body(images))
     }
@@ -308,7 +309,8 @@ impl MaskRcnn {
     pub fn activation_bytes(&self, height: usize, width: usize) -> u64 {
         let cells = |stride: usize| (height.div_ceil(stride) * width.div_ceil(stride)) as u64;
         let mut memory = Activations::new(self.dtype);
-        self.backbone.count(&mut memory, &cells);
+        let by_windows = prefers_windows(&self.config.rpn, pyramid_cells(&cells));
+        self.backbone.count(&mut memory, &cells, !by_windows);
         self.rpn.count(&mut memory, &self.config.rpn, &cells);
         let mut packed = Activations::of(memory.bytes);
         for level in 0..4 {

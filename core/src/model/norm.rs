@@ -282,17 +282,18 @@ pub(crate) fn conv_norm_add(
     }
 }
 
-/// Counts the memory of [`conv_norm`] with an output of `cells` rows times columns.
+/// Counts the memory of [`conv_norm`] with an output of `cells` rows times columns, which is kept for a later layer if
+/// `is_kept`.
 pub(crate) fn count_conv_norm(
     memory: &mut Activations,
     conv: &Conv2d,
     norm: &Option<Norm>,
     cells: u64,
-    rectify: bool,
+    is_kept: bool,
 ) {
     let bytes = memory.bytes;
     let kept = norm.as_ref().map_or(bytes, |norm| norm.kept(bytes));
-    let kept = if rectify { kept } else { kept - bytes };
+    let kept = if is_kept { kept } else { kept - bytes };
     let is_trained = conv.weight.val().is_require_grad();
     memory.add(conv.settings().output as u64 * cells, kept, is_trained);
 }

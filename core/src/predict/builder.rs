@@ -10,6 +10,9 @@ use burn::tensor::Device;
 use mrcnn_backends::{BackendKind, Precision, Resolved};
 use std::path::PathBuf;
 
+/// The only setting of a model in memory that the builder changes.
+const SCORE_THRESHOLD: &str = "model.roi.score_threshold";
+
 impl Predictor {
     /// A builder that needs weights only: `Predictor::builder().weights("best.safetensors").build()?`.
     pub fn builder<'a>() -> PredictorBuilder<'a> {
@@ -33,7 +36,7 @@ pub struct PredictorBuilder<'a> {
 }
 
 impl<'a> PredictorBuilder<'a> {
-    /// The weights: a path, bytes or a pretrained model, see [`WeightsSource`].
+    /// The weights: a path, bytes or a pretrained model, see [`WeightsSource`]. Ignored with [`Self::model`].
     pub fn weights(mut self, weights: impl Into<WeightsSource<'a>>) -> Self {
         self.weights = Some(weights.into());
         self
@@ -46,11 +49,13 @@ impl<'a> PredictorBuilder<'a> {
         self.weights(WeightsSource::Pretrained(name.into()))
     }
 
-    /// A model in memory instead of weights, and its classes. It may be in training; the predictor has a copy of its
-    /// weights without gradients.
+    /// A model in memory instead of weights, and its classes without the background. It may be in training; the
+    /// predictor keeps its weights without gradients.
     ///
-    /// It stays on its device, and has its own precision unless [`Self::precision`] is set. Its own settings apply in
-    /// place of those under `model` of [`Self::config`] and [`Self::overrides`], apart from the score threshold.
+    /// The model stays on its device, and keeps its precision unless [`Self::precision`] is set. Its own settings
+    /// replace those under `model` of [`Self::config`]. Only [`Self::score`] or an override of
+    /// `model.roi.score_threshold` changes one of them; [`Self::build`] fails with any other override under `model`.
+    /// Without [`Self::config`], the settings under `image` are the defaults.
     pub fn model(mut self, model: MaskRcnn, classes: Classes) -> Self {
         self.model = Some((model, classes));
         self
@@ -62,39 +67,44 @@ impl<'a> PredictorBuilder<'a> {
         self
     }
 
-    /// A configuration that replaces the one stored with the weights.
+    /// A configuration that replaces the one stored with the weights. With [`Self::model`], its settings under `model`
+    /// are ignored.
     pub fn config(mut self, config: Config) -> Self {
         self.config = Some(config);
         self
     }
 
     /// Changes settings of the configuration: `image.min_size=400`, `model.roi.max_detections=10`. Adds to the
-    /// overrides of earlier calls.
+    /// overrides of earlier calls. With [`Self::model`], the only one under `model` is `model.roi.score_threshold`.
     pub fn overrides(mut self, overrides: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.overrides.extend(overrides.into_iter().map(Into::into));
         self
     }
 
-    /// The backend; the default is [`BackendKind::Auto`]. It must be part of this build (a feature).
+    /// The backend; the default is [`BackendKind::Auto`]. It must be part of this build (a feature). Ignored with
+    /// [`Self::model`], which stays on its device.
     pub fn backend(mut self, backend: BackendKind) -> Self {
         self.backend = backend;
         self
     }
 
-    /// The device; the default is the first device of [`Self::backend`]. Required in a browser.
+    /// The device; the default is the first device of [`Self::backend`]. Required in a browser. Ignored with
+    /// [`Self::model`], which stays on its device.
     pub fn device(mut self, device: &Device) -> Self {
         self.device = Some(device.clone());
         self
     }
 
-    /// Dtype of activations and matrix products; the default is [`Precision::Auto`], and f32 in a browser.
+    /// Dtype of activations and matrix products; the default is [`Precision::Auto`], and f32 in a browser. The default
+    /// of [`Self::model`] is the model's own precision.
     pub fn precision(mut self, precision: Precision) -> Self {
         self.precision = Some(precision);
         self
     }
 
     /// Score threshold: detections with a lower score are dropped. Sets `model.roi.score_threshold`, whose default is
-    /// stored with the weights (0.05 in most). [`Self::overrides`] of that setting take precedence.
+    /// stored with the weights (0.05 in most) or the setting of [`Self::model`]. [`Self::overrides`] of that setting
+    /// take precedence.
     pub fn score(mut self, score: f32) -> Self {
         self.score = Some(score);
         self
@@ -107,12 +117,13 @@ impl<'a> PredictorBuilder<'a> {
         self
     }
 
-    /// Loads the weights and moves them to the device.
+    /// Loads the weights and moves them to the device, or takes [`Self::model`] on the device that it is on.
     ///
     /// # Errors
     ///
-    /// If there are no weights, they are not those of a Mask R-CNN or do not fit the configuration, a setting is
-    /// invalid, or there is no device or it does not support the precision.
+    /// If there are neither weights nor a model, the weights are not those of a Mask R-CNN or do not fit the
+    /// configuration, the model has another number of classes than given, an override would change another setting of
+    /// it than the score threshold, a setting is invalid, or there is no device or it does not support the precision.
     pub fn build(mut self) -> Result<Predictor, PredictError> {
         let overrides = self.take_overrides()?;
         let tta = self.tta.take();
@@ -135,7 +146,7 @@ impl<'a> PredictorBuilder<'a> {
             }
             // The model keeps scores above its threshold, and `score` itself must be kept.
             let threshold = score.next_down().clamp(0.0, 1.0);
-            overrides.push(format!("model.roi.score_threshold={threshold:?}"));
+            overrides.push(format!("{SCORE_THRESHOLD}={threshold:?}"));
         }
         overrides.append(&mut self.overrides);
         Ok(overrides)
@@ -164,10 +175,20 @@ impl<'a> PredictorBuilder<'a> {
         classes: Classes,
         overrides: &[String],
     ) -> Result<Predictor, PredictError> {
+        let num_classes = model.config().num_classes;
+        if classes.len() + 1 != num_classes {
+            return Err(PredictError::Classes {
+                given: classes.len(),
+                expected: num_classes.saturating_sub(1),
+            });
+        }
         let device = model.device().without_autodiff();
         let mut config = self.config.unwrap_or_default();
         config.model = model.config().clone();
         let mut config = config.with(overrides)?;
+        if let Some(key) = fixed_setting(overrides) {
+            return Err(PredictError::ModelSetting { key: key.into() });
+        }
         config.check()?;
         let model = model.with_score_threshold(config.model.roi.score_threshold);
         config.model = model.config().clone();
@@ -177,4 +198,13 @@ impl<'a> PredictorBuilder<'a> {
             None => Ok(predictor),
         }
     }
+}
+
+/// The key of the first override that would change a setting of a model in memory, the score threshold aside.
+fn fixed_setting(overrides: &[String]) -> Option<&str> {
+    overrides.iter().find_map(|text| {
+        let key = text.split('=').next()?.trim();
+        let is_of_model = key == "model" || key.starts_with("model.");
+        (is_of_model && key != SCORE_THRESHOLD).then_some(key)
+    })
 }

@@ -31,6 +31,26 @@ pub enum PredictError {
         "the builder has no weights; call .weights(path), .weights(bytes) or .model(model, classes)"
     )]
     NoWeights,
+    /// An override would change a setting of a model in memory.
+    #[error(
+        "{key}: a model in memory keeps its settings, so an override cannot change this one; remove the override, or \
+         build the model with the other value (only model.roi.score_threshold can be changed)"
+    )]
+    ModelSetting {
+        /// The key of the setting.
+        key: String,
+    },
+    /// The model has another number of classes than are given with it.
+    #[error(
+        "the model predicts {expected} classes (model.num_classes without the background), but {given} were given; \
+         call .model(model, classes) with the classes that the model is trained on"
+    )]
+    Classes {
+        /// Number of classes that are given.
+        given: usize,
+        /// Number of classes of the model, without the background.
+        expected: usize,
+    },
     /// The score threshold is NaN.
     #[error("the score threshold is NaN; use a number from 0 (every detection) to 1")]
     Score,

@@ -55,7 +55,8 @@ pub enum Record {
         bbox: BTreeMap<String, f64>,
         /// The 12 mask metrics by name.
         mask: BTreeMap<String, f64>,
-        /// `loss` and its parts on the validation split; empty if they are off.
+        /// `loss` and each loss on the first `train.val_loss_images` images of the validation split, with the same
+        /// samples every time; empty if that setting is 0.
         #[serde(default)]
         val_loss: BTreeMap<String, f64>,
         /// Duration of the evaluation in seconds.

@@ -61,7 +61,7 @@ impl LoadError {
 /// Advice for an out-of-memory error: settings that reduce the memory of a run.
 pub(crate) const LOWER: &str = "lower train.batch_size (the learning rate follows) or raise \
                          train.accumulate (it does not), lower image.max_size, image.min_size, \
-                         augment.min_sizes, model.roi.batch_per_image or \
+                         augment.min_sizes, model.roi.batch_per_image, model.rpn.batch_per_image or \
                          model.rpn.post_nms_train, or freeze more (--freeze-at)";
 
 /// Errors of writing and reading checkpoints.

@@ -34,7 +34,8 @@ impl Isa {
 
     /// # Safety
     ///
-    /// Every operand must have the length documented at [`Product`]; `sums` and `input` must have whole tiles.
+    /// Every operand but `ahead` must have the length documented at [`Product`]; `sums` and `input` must have whole
+    /// tiles.
     pub unsafe fn product(&self, args: &Product) {
         // SAFETY: an `Isa` exists only if the CPU supports it; the caller guarantees the operands.
         unsafe { (self.product)(args) }
@@ -42,7 +43,7 @@ impl Isa {
 
     /// # Safety
     ///
-    /// Every operand must have the length documented at [`Dots`].
+    /// Every operand but `ahead` must have the length documented at [`Dots`].
     pub unsafe fn dots(&self, args: &Dots) {
         // SAFETY: an `Isa` exists only if the CPU supports it; the caller guarantees the operands.
         unsafe { (self.dots)(args) }

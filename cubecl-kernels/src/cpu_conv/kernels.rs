@@ -37,7 +37,8 @@ pub struct Product<'a> {
     pub pitch: usize,
     /// Initial values of the sums, one per row; if null, the sums are accumulated onto `sums`.
     pub start: *const f32,
-    /// As many pixels as those of `input`, which are loaded into the cache meanwhile if there is one offset; or null.
+    /// Pixels that are loaded into the cache meanwhile if there is one offset; or null. They may be out of bounds,
+    /// because they are only prefetched.
     pub ahead: *const f32,
     /// Distance between channels of `ahead`.
     pub ahead_stride: usize,
@@ -53,7 +54,7 @@ pub struct Dots {
     pub sums: *mut f32,
     /// Whether sums start with zero; otherwise they are accumulated onto `sums`.
     pub start: bool,
-    /// Rows that are loaded into the cache meanwhile.
+    /// Rows that are loaded into the cache meanwhile. They may be shorter, because they are only prefetched.
     pub ahead: [*const f32; AHEAD],
 }
 
@@ -84,7 +85,7 @@ unsafe fn product_rows<S: Simd, const ROWS: usize>(args: &Product, first: usize)
         let mut input = args.input;
         if let &[offset] = args.offsets {
             let mut ahead = args.ahead;
-            input = input.offset(offset);
+            input = input.wrapping_offset(offset);
             for _ in 0..args.channels {
                 if first == 0 && !ahead.is_null() {
                     for w in 0..WIDTH {
@@ -93,16 +94,16 @@ unsafe fn product_rows<S: Simd, const ROWS: usize>(args: &Product, first: usize)
                     ahead = ahead.wrapping_add(args.ahead_stride);
                 }
                 add_tap::<S, ROWS>(weights, input, &mut acc);
-                weights = weights.add(GROUP);
+                weights = weights.wrapping_add(GROUP);
                 input = input.wrapping_add(args.channel_stride);
             }
         } else {
             for _ in 0..args.channels {
                 for &offset in args.offsets {
                     add_tap::<S, ROWS>(weights, input.offset(offset), &mut acc);
-                    weights = weights.add(GROUP);
+                    weights = weights.wrapping_add(GROUP);
                 }
-                input = input.add(args.channel_stride);
+                input = input.wrapping_add(args.channel_stride);
             }
         }
         for row in 0..ROWS {

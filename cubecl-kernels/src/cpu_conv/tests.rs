@@ -114,8 +114,8 @@ impl Case {
         }
     }
 
-    /// Output without and with epilogue, gradient of the input and of the weights.
-    fn results(&self, isa: &Isa) -> [Vec<f32>; 4] {
+    /// Output without epilogue, with a bias and with all of it, gradient of the input and of the weights.
+    fn results(&self, isa: &Isa) -> [Vec<f32>; 5] {
         let shape = &self.shape;
         let weights = Weights {
             values: &self.weight,
@@ -131,8 +131,13 @@ impl Case {
             residual: Some(&self.residual),
             relu: true,
         };
+        let bias = Epilogue {
+            bias: Some(&self.bias),
+            ..Epilogue::default()
+        };
         [
             run(Epilogue::default()),
+            run(bias),
             run(all),
             written(shape.input_len(), |out| {
                 input_gradient(isa, shape, weights, &self.grad, out);
@@ -147,21 +152,30 @@ impl Case {
         let shape = &self.shape;
         let [output, input_gradient, weight_gradient] = self.expected();
         let [rows, columns] = shape.output_size();
-        let with_epilogue: Vec<f64> = (output.iter().zip(&self.residual).enumerate())
-            .map(|(at, (sum, &residual))| {
-                let bias = self.bias[at / (rows * columns) % shape.outputs];
-                (sum + f64::from(bias) + f64::from(residual)).max(0.0)
-            })
-            .collect();
+        let bias = |at: usize| f64::from(self.bias[at / (rows * columns) % shape.outputs]);
+        let with_bias = output.iter().enumerate().map(|(at, sum)| sum + bias(at));
+        let with_bias: Vec<f64> = with_bias.collect();
+        let with_epilogue = with_bias.iter().zip(&self.residual);
+        let with_epilogue =
+            with_epilogue.map(|(sum, &residual)| (sum + f64::from(residual)).max(0.0));
         let terms = [
             shape.inputs * shape.taps(),
+            shape.inputs * shape.taps() + 1,
             shape.inputs * shape.taps() + 2,
             shape.outputs * shape.taps(),
             shape.images * rows * columns,
         ];
-        let expected = [output, with_epilogue, input_gradient, weight_gradient];
+        let with_epilogue = with_epilogue.collect();
+        let expected = [
+            output,
+            with_bias,
+            with_epilogue,
+            input_gradient,
+            weight_gradient,
+        ];
         let names = [
             "output",
+            "output with bias",
             "output with epilogue",
             "input gradient",
             "weight gradient",
@@ -237,6 +251,9 @@ fn blocks_and_passes_fit_together() {
         shape(2, 20, 16, [4, 6], 1, 1),
         shape(3, 33, 11, [20, 61], 1, 1),
         shape(2, 40, 43, [37, 61], 1, 1),
+        // Without input channels the output is the bias.
+        shape(2, 0, 16, [6, 8], 1, 1),
+        shape(1, 0, 9, [5, 7], 3, 1),
         shape(5, 9, 20, [14, 14], 3, 1),
         shape(1, 3, 16, [50, 61], 7, 2),
         shape(2, 33, 17, [31, 30], 3, 2),
@@ -253,19 +270,21 @@ fn blocks_and_passes_fit_together() {
 /// An image without objects gives the mask head no RoI: the gradient of its weights is zero.
 #[test]
 fn no_images_give_no_gradient() {
-    let shape = ConvShape {
-        images: 0,
-        inputs: 5,
-        outputs: 9,
-        size: [14, 14],
-        kernel: 3,
-        stride: 1,
-    };
-    let case = Case::new(shape, &mut Random(4));
-    for isa in available() {
-        let [output, _, input_gradient, weight_gradient] = case.results(isa);
-        assert!(output.is_empty() && input_gradient.is_empty());
-        assert_eq!(weight_gradient, vec![0.0; shape.weight_len()]);
+    for kernel in [1, 3] {
+        let shape = ConvShape {
+            images: 0,
+            inputs: 5,
+            outputs: 9,
+            size: [14, 14],
+            kernel,
+            stride: 1,
+        };
+        let case = Case::new(shape, &mut Random(4));
+        for isa in available() {
+            let [output, _, _, input_gradient, weight_gradient] = case.results(isa);
+            assert!(output.is_empty() && input_gradient.is_empty());
+            assert_eq!(weight_gradient, vec![0.0; shape.weight_len()]);
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Gradient of the weights: dot products of rows of the input and rows of the gradient.
 //!
-//! Vectors run along the pixels of both, in their memory layout: nothing is transposed. 1x1 convolutions with stride 1
-//! on images of at least [`PIXELS`] pixels are computed without a copy; with a stride, the pixels that they read are
-//! gathered once. Every weight is summed in one task over blocks of pixels of a fixed size, so that it does not depend on
-//! the number of threads.
+//! Vectors run along the pixels of both, in their memory layout: nothing is transposed. 1x1 convolutions with stride
+//! 1 on images of at least [`PIXELS`] pixels are computed without a copy; with a stride, the pixels that they read
+//! are gathered once. Every weight is summed in one task over blocks of pixels of a fixed size, so that it does not
+//! depend on the number of threads.
 
 use super::geometry::{ConvShape, Strips, View, copy_strided};
 use super::isa::Isa;
@@ -21,8 +21,8 @@ const SUMS: usize = 160 << 10;
 const OUTPUTS: usize = 64;
 /// Maximum number of output channels of a task.
 const MOST_OUTPUTS: usize = 96;
-/// Minimum number of columns (input channels times taps) of a task that does not have all: with fewer, reading takes most of
-/// the time.
+/// Minimum number of columns (input channels times taps) of a task that does not have all: with fewer, reading takes
+/// most of the time.
 const LEAST_COLUMNS: usize = 12 * WIDTH;
 
 /// `input [images, inputs, h, w]`, `grad [images, outputs, h', w']` -> `[outputs, inputs, k, k]`.

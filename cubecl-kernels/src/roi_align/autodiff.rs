@@ -30,7 +30,7 @@ impl<B: Backend + RoiAlignOps> Backward<B, 1> for RoiAlignBackward {
             return;
         };
         // The gradient of a leaf cannot be taken out of `grads`.
-        let gradient = match !pyramid.parents.is_empty() && is_started(grads, pyramid.id.value) {
+        let gradient = match !pyramid.parents.is_empty() && mark_started(grads, pyramid.id.value) {
             true => {
                 let gradient = grads.consume::<B>(&pyramid);
                 B::roi_align_accumulate(gradient, grad, rois, params)
@@ -41,12 +41,11 @@ impl<B: Backend + RoiAlignOps> Backward<B, 1> for RoiAlignBackward {
     }
 }
 
-/// Whether this function was called for this node in the same backward pass, so that `grads` has a gradient of it.
+/// Notes the node; returns whether it was noted before in the same backward pass, so that `grads` has a gradient of it.
 ///
-/// `Gradients` cannot be asked for the gradient of a node. The nodes are therefore noted in it, as the gradient of a
-/// tensor of which nothing else is computed.
+/// `Gradients` has no method that looks up a node. The nodes are therefore stored in it, as the gradient of a constant.
 #[cfg(feature = "flex")]
-fn is_started(grads: &mut Gradients, node: u64) -> bool {
+fn mark_started(grads: &mut Gradients, node: u64) -> bool {
     use burn::backend::{Flex, ops::FloatTensorOps};
     use burn::tensor::TensorData;
     use std::sync::LazyLock;
@@ -71,7 +70,7 @@ fn is_started(grads: &mut Gradients, node: u64) -> bool {
 }
 
 #[cfg(not(feature = "flex"))]
-fn is_started(_grads: &mut Gradients, _node: u64) -> bool {
+fn mark_started(_grads: &mut Gradients, _node: u64) -> bool {
     false
 }
 

@@ -1,7 +1,6 @@
 //! RoIAlign on flex, whose tensors are in host memory: the CPU version in f32.
 
 use super::{RoiAlignOps, RoiAlignParams, cpu};
-use crate::cpu_conv::Output;
 use crate::cpu_memory::contiguous;
 use crate::dtype::cast;
 use crate::flex::floats;
@@ -56,8 +55,8 @@ fn accumulate(
 ) -> FlexTensor {
     let mut gradient = contiguous(gradient);
     let [images, cells, channels] = dims::<3>(gradient.layout().shape());
-    let sums = Output::of(gradient.storage_mut());
-    cpu::accumulate(sums, [images, cells, channels], grad, floats(rois), params);
+    let shape = [images, cells, channels];
+    cpu::accumulate(gradient.storage_mut(), shape, grad, floats(rois), params);
     gradient
 }
 

@@ -73,7 +73,8 @@ pub trait RoiAlignOps: Backend {
         images: usize,
     ) -> FloatTensor<Self>;
 
-    /// `gradient [n, cells, c]` plus [`Self::roi_align_backward`] of the others.
+    /// `gradient [n, cells, c]` plus [`Self::roi_align_backward`] of the others, in the dtype of `gradient`; on the
+    /// CPU in place if nothing else refers to it.
     #[fusion(default)]
     fn roi_align_accumulate(
         gradient: FloatTensor<Self>,

@@ -1,7 +1,8 @@
 //! Products of rows with weights, as in a fully connected layer and a 1x1 convolution.
 //!
-//! With Burn's operations, the gradient of the weights is computed transposed, so that a copy must follow; in f16 it is
-//! also rounded to f16 and cast to f32 after that. On GPUs it is one product here, with a result in the dtype of the weights.
+//! With Burn's operations, the gradient of the weights is computed transposed, so that a copy must follow; in f16 it
+//! is also rounded to f16 and cast to f32 after that. On GPUs it is one product here, with a result in the dtype of
+//! the weights.
 //!
 //! Burn tunes a product whose sides are all at most 256 among kernels without matrix units, too. NVRTC compiles each of
 //! those for up to a minute, and a small network has dozens of such products with their gradients. Rows of zeros lift a
@@ -54,8 +55,8 @@ fn weights(grad: &Shape, x: &Shape) -> Shape {
     Shape::new([grad[1], x[1]])
 }
 
-/// Product of `x [r, c]` with the transposed `weight [o, c]`: `[r, o]`, in the dtype of `x`. The weights are in that dtype or
-/// in f32, and so is their gradient; differentiable in both.
+/// Product of `x [r, c]` with the transposed `weight [o, c]`: `[r, o]`, in the dtype of `x`. The weights are in that
+/// dtype or in f32, and so is their gradient; differentiable in both.
 pub fn row_product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     if !crate::has_selection_kernels(&x.device()) {
         let weight = to_dtype_of(weight, &x);

@@ -6,7 +6,7 @@ use crate::video::{has_ffmpeg, render_clip};
 use crate::{binary, cli_ok, render_shapes, shown, train_args};
 use mrcnn_core::pretrained::sha256;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 fn full() -> Stdio {
@@ -37,7 +37,8 @@ fn run(at: &Path, args: &[String], out: Stdio, err: Stdio) -> Output {
     child.wait_with_output().expect("its end")
 }
 
-/// A command, and the files and folders that it writes, in the order in which they are removed.
+/// A command, and the files and folders that it writes, in the order in which they are removed. The name of a file may
+/// end in `*`, for any text.
 type Case = (&'static str, &'static [&'static str]);
 
 const CASES: &[Case] = &[
@@ -54,11 +55,17 @@ const CASES: &[Case] = &[
     ("models verify", &[]),
     ("dataset check shapes", &[]),
     ("dataset stats shapes --html=stats.html", &["stats.html"]),
-    ("dataset shapes --out=more --train=2 --val=1", &["more"]),
-    ("dataset convert --from=yolo yolo --out=coco", &["coco"]),
+    (
+        "dataset shapes --out=more --train=2 --val=1",
+        &["more/annotations/instances_val.json", "more"],
+    ),
+    (
+        "dataset convert --from=yolo yolo --out=coco",
+        &["coco/annotations/instances_val.json", "coco"],
+    ),
     (
         "dataset preview shapes --count=1 --out=preview",
-        &["preview"],
+        &["preview/0000_*", "preview"],
     ),
     (
         "convert run/best.safetensors --out=c.safetensors",
@@ -136,7 +143,7 @@ fn survives_and_writes(at: &Path, (line, writes): Case) {
     let args: Vec<&str> = line.split(' ').collect();
     survives(at, &args, &|| {
         for name in writes {
-            let path = at.join(name);
+            let path = written(at, name);
             let removed = match path.is_dir() {
                 true => std::fs::remove_dir_all(&path),
                 false => std::fs::remove_file(&path),
@@ -144,6 +151,18 @@ fn survives_and_writes(at: &Path, (line, writes): Case) {
             removed.unwrap_or_else(|error| panic!("{line}: {name}: {error}"));
         }
     });
+}
+
+/// The path of a name in a [`Case`]; with `*`, of a file whose name begins so.
+fn written(at: &Path, name: &str) -> PathBuf {
+    let pattern = name.strip_suffix('*').and_then(|n| n.rsplit_once('/'));
+    let Some((folder, start)) = pattern else {
+        return at.join(name);
+    };
+    let entries = std::fs::read_dir(at.join(folder)).into_iter().flatten();
+    let mut entries = entries.flatten();
+    let found = entries.find(|entry| entry.file_name().to_string_lossy().starts_with(start));
+    found.map_or(at.join(name), |entry| entry.path())
 }
 
 /// A list with the model `tiny`, whose file is in the cache.
@@ -174,7 +193,8 @@ fn every_command_survives_closed_and_full_streams() {
     if has_ffmpeg() {
         render_clip(&at.join("clip.mp4"), 1);
         let line = "predict clip.mp4 --weights=run/best.safetensors --backend=cpu --out=p";
-        survives_and_writes(at, (line, &["p"]));
+        let writes: &[&str] = &["p/0001_clip.mp4", "p/0001_clip.jsonl", "p"];
+        survives_and_writes(at, (line, writes));
     }
 }
 

@@ -18,6 +18,7 @@ mod kernels;
 mod large_images;
 mod layers;
 mod model;
+mod model_in_memory;
 mod overfit;
 mod own_data;
 mod precision;

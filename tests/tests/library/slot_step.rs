@@ -134,10 +134,16 @@ fn windows_of_anchors_follow_the_whole_pyramid() {
             let device = device.autodiff();
             let model = MaskRcnn::new(&config.model, 1, &device);
             let step = StepFeatures::new(&model, batch, &device);
+            assert!(
+                !step.has_rpn_graph(),
+                "few anchors need no graph of the RPN"
+            );
             let samples = sample_in_slots(&model, batch, &step, Stream::named("windows", 0));
             let of = |step| outcome(&model, &losses(&model, step, &samples, &samples.counts()));
             let found = of(step);
-            let wanted = of(StepFeatures::with_rpn_graph(&model, batch, &device));
+            let step = StepFeatures::with_rpn_graph(&model, batch, &device);
+            assert!(step.has_rpn_graph());
+            let wanted = of(step);
             // The same sums in another order.
             let what = format!("{kind}, {convs} convolutions");
             assert_same(&what, &found, &wanted, 1e-4);

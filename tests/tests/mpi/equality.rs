@@ -1,14 +1,12 @@
 //! Several ranks give the results of one process.
 
-use mrcnn_backends::BackendKind;
-
 use crate::{
     SEED, binary, cli, cli_ok, distance, loss_difference, records, render_shapes, shown, train,
 };
 
 /// Tolerance of losses and weights: sums over the images of a batch have another order, and each f32 rounding differs
 /// by at most 6e-8 relative; 20 steps with a small learning rate stay below this.
-const TOLERANCE: f64 = 1e-5;
+pub const TOLERANCE: f64 = 1e-5;
 
 #[test]
 fn ranks_train_as_one_process() {
@@ -59,88 +57,6 @@ fn ranks_train_as_one_process() {
             "{ranks} ranks went {weights} elsewhere"
         );
     }
-}
-
-/// On a wgpu device the ranks match and sample on it, and exchange only three sample counts, reduced
-/// before the losses are divided. The device's own sums have another order than the CPU's, so it is compared with one
-/// process on the same device. A step reads one buffer, and under `mpirun` one more for each of its two exchanges.
-#[test]
-fn ranks_on_a_gpu_train_as_one_process() {
-    if std::env::var_os("MRCNN_MPI_WGPU").is_none() {
-        // Each rank tunes its kernels, which takes many minutes if the CPU renders.
-        mrcnn_test_support::skip("MRCNN_MPI_WGPU is not set: two ranks on a GPU under mpirun");
-        return;
-    }
-    let Some(binary) = binary() else { return };
-    let folder = tempfile::tempdir().expect("a folder");
-    let at = folder.path();
-    if !mrcnn_tests::devices().any(|(kind, _)| kind == BackendKind::Wgpu) {
-        mrcnn_test_support::skip("no wgpu device");
-        return;
-    }
-    // Images of one size, so that only the first step tunes kernels, which reads clocks. Ranks with images of several
-    // sizes are tested in one process (tests/library/ranks.rs).
-    let shapes = [
-        "dataset",
-        "shapes",
-        "--out=shapes",
-        "--train=4",
-        "--val=1",
-        "--size",
-        "96",
-        "96",
-    ];
-    cli_ok(&binary, 1, at, &shapes);
-    let common = crate::TRAIN.map(|argument| match argument {
-        "--backend=cpu" => "--backend=wgpu",
-        other => other,
-    });
-    let args = [
-        "--set=train.steps=4",
-        "--set=train.batch_size=2",
-        "--set=image.min_size=96",
-        "--set=image.max_size=128",
-    ];
-    let reads = [(1, "--out=one"), (2, "--out=two")].map(|(ranks, out)| {
-        let args = [&common[..], &args, &[out]].concat();
-        let mut command = crate::command(&binary, ranks);
-        command.args(args).env("MRCNN_COUNT_READS", "1");
-        let output = command.current_dir(at).output().expect("mpirun");
-        let text = shown(&output);
-        assert!(output.status.success(), "{ranks} ranks: {text}");
-        reads_per_step(&text, ranks, 4)
-    });
-    let losses = loss_difference(&at.join("one"), &at.join("two"));
-    let last = |run: &str| at.join(run).join("last.safetensors");
-    let weights = distance(&last("one"), &last("two"));
-    println!(
-        "2 ranks on wgpu: losses {losses:.1e}, weights {weights:.1e}, reads per step {reads:?}"
-    );
-    // The losses with the gradient norm; the sample counts and the gradients of an exchange.
-    assert_eq!(
-        reads,
-        [1, 3],
-        "buffers that a step reads with 1 and 2 ranks"
-    );
-    // Kernels are tuned for each number of images, and sum in other orders: ten times the tolerance of the CPU.
-    assert!(losses <= 10.0 * TOLERANCE, "losses differ by {losses}");
-    assert!(weights <= TOLERANCE, "weights differ by {weights}");
-}
-
-/// Number of buffers that a step reads: the largest number of all ranks, in the step with the fewest, because a step
-/// that tunes kernels reads clocks as well. The first step does not count: what the start reads is in its number.
-fn reads_per_step(text: &str, ranks: usize, steps: usize) -> usize {
-    let of_step = |step: usize| {
-        let start = format!("step {step}: ");
-        let number = |line: &str| -> Option<usize> {
-            let rest = line.strip_prefix(&start)?;
-            rest.strip_suffix(" buffers read")?.parse().ok()
-        };
-        let numbers: Vec<usize> = text.lines().filter_map(number).collect();
-        assert_eq!(numbers.len(), ranks, "step {step}: {text}");
-        numbers.into_iter().max().expect("a rank")
-    };
-    (2..=steps).map(of_step).min().expect("a step")
 }
 
 /// Evaluation with any number of ranks, also more ranks than images, gives the same text.

@@ -6,6 +6,7 @@
 mod equality;
 mod hosts;
 mod survival;
+mod wgpu;
 
 use mrcnn_core::train::Losses;
 use serde_json::Value;

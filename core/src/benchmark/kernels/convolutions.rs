@@ -134,8 +134,9 @@ fn on_cpu(layer: ConvLayer, pass: Pass, tensors: [Tensor<4>; 3]) -> Launch {
     }
 }
 
-/// Gradients by the operations of a training step on GPUs: matrix products for 1x1 kernels (without the rows of zeros of
-/// `row_product`), the project's operator for 3x3 kernels, Burn's for groups (here in `dtype`, in training in f32).
+/// Gradients by the operations of a training step on GPUs: matrix products for 1x1 kernels (without the rows of zeros
+/// of `row_product`), the project's operator for 3x3 kernels, Burn's for groups (here in `dtype`, in training in
+/// f32).
 fn by_operations(layer: ConvLayer, pass: Pass, tensors: [Tensor<4>; 3]) -> Launch {
     if layer.kernel == 1 {
         return by_products(layer, pass, tensors);
@@ -161,8 +162,8 @@ fn by_operations(layer: ConvLayer, pass: Pass, tensors: [Tensor<4>; 3]) -> Launc
     })
 }
 
-/// Gradients of a 1x1 convolution as products of matrices of pixels by channels. With a stride, the input gradient has only
-/// the pixels that are read.
+/// Gradients of a 1x1 convolution as products of matrices of pixels by channels. With a stride, the input gradient
+/// has only the pixels that are read.
 fn by_products(layer: ConvLayer, pass: Pass, [x, weight, grad]: [Tensor<4>; 3]) -> Launch {
     let [_, c, o, ..] = layer.sizes;
     let pixels = |x: Tensor<4>, channels: usize| {

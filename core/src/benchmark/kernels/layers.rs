@@ -2,7 +2,7 @@
 
 use super::scene::Scene;
 use crate::config::Config;
-use crate::model::ResNet;
+use crate::model::{ResNet, prefers_windows};
 
 /// A convolution with padding of half its kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,10 +56,12 @@ impl ConvLayer {
 /// A fully connected layer: rows, inputs, outputs.
 pub(super) type LinearLayer = [usize; 3];
 
-/// How often a layer occurs in a training step.
-#[derive(Clone, Copy, Default)]
+/// Number of occurrences of a layer in a training step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Occurrences {
+    /// Outputs that are computed.
     pub(super) outputs: usize,
+    /// Outputs whose gradients are computed, too.
     pub(super) gradients: usize,
 }
 
@@ -80,12 +82,12 @@ impl Layers {
     }
 
     fn add(&mut self, layer: ConvLayer) {
-        let of_layer = self.occurrences(layer);
+        let of_layer = self.occurrences_mut(layer);
         of_layer.outputs += 1;
         of_layer.gradients += 1;
     }
 
-    fn occurrences(&mut self, layer: ConvLayer) -> &mut Occurrences {
+    fn occurrences_mut(&mut self, layer: ConvLayer) -> &mut Occurrences {
         let known = self.convs.iter().position(|(other, _)| *other == layer);
         let index = known.unwrap_or_else(|| {
             self.convs.push((layer, Occurrences::default()));
@@ -164,15 +166,27 @@ impl Layers {
         }
         // Logits and deltas of the anchors.
         let (convs, outputs) = (model.rpn.convs, 5 * model.rpn.anchor_ratios.len());
+        let cells = scene.grids.iter().map(|(rows, columns)| rows * columns);
+        let by_windows = prefers_windows(&model.rpn, cells.sum::<usize>() as u64);
         for &(rows, columns) in &scene.grids {
-            let mut output = |channels: usize, kernel: usize| {
+            let mut add = |channels: usize, kernel: usize| {
                 let layer = plain([n, fpn, channels, rows, columns], kernel);
-                self.occurrences(layer).outputs += 1;
+                let occurrences = self.occurrences_mut(layer);
+                occurrences.outputs += 1;
+                occurrences.gradients += usize::from(!by_windows);
             };
-            (0..convs).for_each(|_| output(fpn, 3));
-            output(outputs, 1);
+            (0..convs).for_each(|_| add(fpn, 3));
+            add(outputs, 1);
         }
-        // The windows of the sampled anchors, of which the gradients are computed.
+        if by_windows {
+            self.add_windows(config, n, outputs);
+        }
+    }
+
+    /// The windows of the sampled anchors, of which the gradients are computed.
+    fn add_windows(&mut self, config: &Config, n: usize, outputs: usize) {
+        let model = &config.model;
+        let (fpn, convs) = (model.fpn_channels, model.rpn.convs);
         let windows = n * model.rpn.batch_per_image;
         for index in 1..convs {
             let side = 2 * (convs - index) + 3;

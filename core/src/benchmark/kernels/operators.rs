@@ -4,7 +4,7 @@ use super::case::Case;
 use super::layers::masks_per_image;
 use super::scene::{Scene, uniform, upload};
 use crate::config::Config;
-use crate::model::bytes_of;
+use crate::model::{bytes_of, prefers_windows};
 use burn::backend::Dispatch;
 use burn::tensor::{FloatDType, Tensor};
 use mrcnn_kernels::roi_align::RoiAlignOps;
@@ -14,7 +14,7 @@ use mrcnn_kernels::{
 
 const F32: usize = size_of::<f32>();
 
-/// Max pool of the stem, and RoIAlign of both heads with its gradient.
+/// Max pool of the stem, and RoIAlign of both heads and of the RPN's windows with its gradient.
 pub(super) fn pooling(config: &Config, scene: &Scene, dtype: FloatDType) -> Vec<Case> {
     let model = &config.model;
     let element = bytes_of(dtype) as usize;
@@ -30,34 +30,39 @@ pub(super) fn pooling(config: &Config, scene: &Scene, dtype: FloatDType) -> Vec<
             move || max_pool3x3(x.clone())
         },
     );
-    let heads = [
-        (model.roi.batch_per_image, model.box_head.pool),
-        (masks_per_image(config), model.mask_head.pool),
+    let (sampling, rpn) = (model.roi.sampling_ratio, &model.rpn);
+    let mut pooled = vec![
+        (model.roi.batch_per_image, model.box_head.pool, sampling),
+        (masks_per_image(config), model.mask_head.pool, sampling),
     ];
-    let roi = heads.into_iter().flat_map(|(count, bins)| {
-        [false, true].map(|is_gradient| aligned(config, scene, dtype, [count, bins], is_gradient))
+    let cells = scene.grids.iter().map(|(rows, columns)| rows * columns);
+    if prefers_windows(rpn, cells.sum::<usize>() as u64) {
+        pooled.push((rpn.batch_per_image, 2 * rpn.convs + 1, 1));
+    }
+    let roi = pooled.into_iter().flat_map(|pooled| {
+        [false, true].map(|is_gradient| aligned(config, scene, dtype, pooled, is_gradient))
     });
     [pool].into_iter().chain(roi).collect()
 }
 
-/// RoIAlign of `count` RoIs per image into `bins x bins`, or its gradient.
+/// RoIAlign of `count` RoIs per image into `bins x bins` with a sampling ratio, or its gradient.
 fn aligned(
     config: &Config,
     scene: &Scene,
     dtype: FloatDType,
-    [count, bins]: [usize; 2],
+    (count, bins, sampling_ratio): (usize, usize, usize),
     is_gradient: bool,
 ) -> Case {
     let (roi, channels, n) = (&config.model.roi, config.model.fpn_channels, scene.n);
     let params = RoiAlignParams {
         output: [bins; 2],
-        sampling_ratio: roi.sampling_ratio,
+        sampling_ratio,
         aligned: roi.aligned,
         levels: scene.pyramid(),
     };
     let cells = params.cells();
     let pooled = n * count * bins * bins * channels;
-    let samples = roi.sampling_ratio.max(1).pow(2);
+    let samples = sampling_ratio.max(1).pow(2);
     // Four cells per sample. The forward pass reads a part of the pyramid that depends on the RoIs and is not counted;
     // the gradient writes all of it.
     let bytes = pooled + if is_gradient { n * cells * channels } else { 0 };

@@ -32,6 +32,34 @@ fn the_convolutions_of_resnet_50_have_its_weights_and_flops() {
     assert!((billions - 4.09).abs() < 0.01, "{billions}");
 }
 
+/// The RPN computes the outputs of every level, and gradients of the windows of the sampled anchors.
+#[test]
+fn the_rpn_has_gradients_of_its_windows() {
+    for convs in [1, 2] {
+        let mut config = Config::default();
+        config.model.rpn.convs = convs;
+        let scene = Scene::new(&config, 2);
+        let layers = Layers::of(&config, &scene);
+        let (rows, columns) = scene.grids[0];
+        let count = |channels: usize, kernel: usize, sizes: [usize; 3]| {
+            let [n, rows, columns] = sizes;
+            let mut convs = layers.convs.iter();
+            let found = convs.find(|(layer, _)| {
+                layer.sizes == [n, 256, channels, rows, columns] && layer.kernel == kernel
+            });
+            found.map(|(_, count)| (count.outputs, count.gradients))
+        };
+        // One of them is the FPN's.
+        assert_eq!(count(256, 3, [2, rows, columns]), Some((1 + convs, 1)));
+        assert_eq!(count(15, 1, [2, rows, columns]), Some((1, 0)));
+        let of_windows = (convs == 2).then_some((1, 1));
+        assert_eq!(count(256, 3, [512, 5, 5]), of_windows);
+        for linear in [[512, 9 * 256, 256], [512, 256, 15]] {
+            assert!(layers.linears.contains(&(linear, 1)), "{linear:?}");
+        }
+    }
+}
+
 #[test]
 fn every_kernel_is_timed_on_the_cpu() {
     let spec = KernelSpec {

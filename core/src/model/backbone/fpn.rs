@@ -66,10 +66,19 @@ impl Fpn {
         pyramid
     }
 
-    /// Counts the activations of an image: the sums of laterals are inputs of layers with trained parameters; the
-    /// outputs are packed, see [`PackedPyramid`](crate::model::PackedPyramid).
-    pub(crate) fn count(&self, memory: &mut Activations, cells: &dyn Fn(usize) -> u64) {
-        for (blocks, is_kept) in [(&self.inner_blocks, true), (&self.layer_blocks, false)] {
+    /// Counts the activations of an image. The sums of laterals are inputs of layers with trained parameters. The
+    /// outputs are packed, and `MaskRcnn::activation_bytes` counts the packed ones; they are kept themselves for the
+    /// RPN if `keeps_outputs`.
+    pub(crate) fn count(
+        &self,
+        memory: &mut Activations,
+        cells: &dyn Fn(usize) -> u64,
+        keeps_outputs: bool,
+    ) {
+        for (blocks, is_kept) in [
+            (&self.inner_blocks, true),
+            (&self.layer_blocks, keeps_outputs),
+        ] {
             for (level, (conv, norm)) in blocks.iter().enumerate() {
                 count_conv_norm(memory, conv, norm, cells(4 << level), is_kept);
             }

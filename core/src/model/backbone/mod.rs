@@ -75,9 +75,14 @@ impl BackboneFpn {
         self.fpn.forward(self.body.forward(images))
     }
 
-    /// Counts the activations of an image; `cells` are rows times columns at a stride.
-    pub(crate) fn count(&self, memory: &mut Activations, cells: &dyn Fn(usize) -> u64) {
+    /// Counts the activations of an image; `cells` are rows times columns at a stride. See [`Fpn::count`].
+    pub(crate) fn count(
+        &self,
+        memory: &mut Activations,
+        cells: &dyn Fn(usize) -> u64,
+        keeps_outputs: bool,
+    ) {
         self.body.count(memory, cells);
-        self.fpn.count(memory, cells);
+        self.fpn.count(memory, cells, keeps_outputs);
     }
 }

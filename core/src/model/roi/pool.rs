@@ -110,8 +110,8 @@ impl PackedPyramid {
         roi_align(self.cells.clone(), rois.0.clone(), &align)
     }
 
-    /// The RoI, without its image, whose bins are the `side` by `side` cells around cell `(y, x)` of a level of the RPN.
-    /// The levels above the last pooled one are every second cell of the one below.
+    /// The RoI, without its image, whose bins are the `side` by `side` cells around cell `(y, x)` of a level of the
+    /// RPN. Each level above the last pooled one has every second cell of the level below.
     #[cfg(feature = "train")]
     pub(crate) fn window(
         &self,
@@ -121,7 +121,7 @@ impl PackedPyramid {
     ) -> [f32; WINDOW_ROI] {
         let pooled = level.min(self.align.levels.len() - 1);
         let spacing = (1 << (level - pooled)) as f32;
-        // Powers of two: the sample of each bin is exactly in the middle of a cell.
+        // Strides are powers of two, so each sample is exactly the middle of a cell.
         let stride = 1.0 / self.align.levels[pooled].scale;
         let corner = |at: usize, half: f32| (at as f32 + half) * spacing * stride;
         let half = side as f32 / 2.0;
@@ -134,8 +134,8 @@ impl PackedPyramid {
         [pooled as f32, x1, y1, x2, y2]
     }
 
-    /// The cells of windows of `side` by `side` cells, `rois [r, 6]` with their images: `[r, c, side, side]`. Cells beyond
-    /// the map are unspecified.
+    /// The cells of windows of `side` by `side` cells, `rois [r, 6]` with their images: `[r, c, side, side]`. Cells
+    /// beyond the map are unspecified.
     #[cfg(feature = "train")]
     pub(crate) fn pool_windows(&self, rois: Tensor<2>, side: usize) -> Tensor<4> {
         let align = RoiAlignParams {

@@ -19,7 +19,7 @@ pub struct Rpn {
     pub(super) head: RpnHead,
     #[module(skip)]
     anchors: SizeCache<AnchorSlots>,
-    /// See [`super::sampled`].
+    /// The windows of all cells, for [`super::sampled`].
     #[module(skip)]
     #[cfg_attr(not(feature = "train"), allow(dead_code))]
     pub(super) windows: SizeCache<Tensor<2>>,
@@ -101,8 +101,8 @@ impl Rpn {
         levels.map(|level| split_outputs(full(level), 1)).collect()
     }
 
-    /// Each level `[n, c, h, w]` -> `[n, 5a, h, w]` of its dtype: the logits of a cell's anchors, then their deltas. One
-    /// convolution computes both, because reading the hidden layer takes longer than either product.
+    /// Each level `[n, c, h, w]` -> `[n, 5a, h, w]` of its dtype: the logits of a cell's anchors, then their deltas.
+    /// One convolution computes both, because reading the hidden layer takes longer than either product.
     fn predictions(&self, pyramid: &[Tensor<4>]) -> Vec<Tensor<4>> {
         let Some(first) = pyramid.first() else {
             return Vec::new();
@@ -165,25 +165,42 @@ impl Rpn {
         })
     }
 
-    /// Counts the activations of an image: nothing is kept of the hidden layers of the levels, and the windows of the
-    /// sampled anchors are kept twice.
+    /// Counts the activations of an image: the hidden layers of each level or, if the losses use windows of cells, the
+    /// windows, which are kept as pooled and as the operand of the product or the output of the ReLU.
     pub(crate) fn count(
         &self,
         memory: &mut Activations,
         config: &RpnConfig,
         cells: &dyn Fn(usize) -> u64,
     ) {
-        let convs = self.head.conv.iter().flatten();
-        let mut side = 2 * convs.clone().count() as u64 + 1;
-        for conv in convs {
+        let by_windows = prefers_windows(config, pyramid_cells(cells));
+        let mut side = 2 * config.convs as u64 + 1;
+        for conv in self.head.conv.iter().flatten() {
             let is_trained = conv.weight.val().is_require_grad();
             let (input, output) = (conv.settings().input as u64, conv.settings().output as u64);
-            memory.add(output * cells(4), 0, false);
-            let windows = config.batch_per_image as u64 * side * side;
-            memory.add(windows * input, 2 * memory.bytes, is_trained);
+            for level in 0..5 {
+                let size = output * cells(4 << level);
+                memory.add(size, memory.bytes, is_trained && !by_windows);
+            }
+            if by_windows {
+                let windows = config.batch_per_image as u64 * side * side;
+                memory.add(windows * input, 2 * memory.bytes, is_trained);
+            }
             side -= 2;
         }
     }
+}
+
+/// Cells of P2 to P6 of an image; `cells` are rows times columns at a stride.
+pub(crate) fn pyramid_cells(cells: &dyn Fn(usize) -> u64) -> u64 {
+    (0..5).map(|level| cells(4 << level)).sum()
+}
+
+/// Whether the windows of an image's sampled anchors have fewer cells than its pyramid of `cells` cells, so that the
+/// losses use windows, see [`super::sampled`].
+pub(crate) fn prefers_windows(config: &RpnConfig, cells: u64) -> bool {
+    let side = 2 * config.convs as u64 + 1;
+    config.batch_per_image as u64 * side * side < cells
 }
 
 impl RpnOutput {

@@ -1,10 +1,10 @@
 //! Predictions at sampled anchors, for the losses.
 //!
-//! The losses read the predictions of a few hundred of the hundred thousand anchors of an image, so nearly all gradients
-//! of the head's output are zero. Proposals need the predictions of all anchors, but no gradients. In training the head
-//! therefore runs over the whole pyramid without a graph, and once more with a graph over the windows of cells that the
-//! sampled anchors depend on. Gradients are the same sums without their zeros. If the windows have more cells than the
-//! pyramid, the head runs once, with a graph.
+//! The losses read the predictions of a few hundred of the 270,000 anchors of a large image, so nearly all gradients
+//! of the head's output are zero. Proposals need the predictions of all anchors, but no gradients. In training the
+//! head therefore runs over the whole pyramid without a graph, and once more with a graph over the windows of cells
+//! that the sampled anchors depend on. Gradients are the same sums without their zeros. If the windows have more
+//! cells than the pyramid, the head runs once, with a graph.
 
 use super::cache::SizeKey;
 use super::head::{Rpn, join, split_outputs};
@@ -17,42 +17,33 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use mrcnn_kernels::{ConvParams, row_product};
 
 /// A row per cell of the RPN's levels of `grids` `(rows, columns)`, for its window of `side` by `side` cells:
-/// `[cells, WINDOW_ROI + side * side]`, the RoI without its image, then for each cell of the window 1 if it is on the map, 0
-/// elsewhere.
+/// `[cells, WINDOW_ROI + 2 * side]`, the RoI without its image, then for each row and each column of the window 1 if
+/// it is on the map, 0 elsewhere.
 fn windows(
     features: &PackedPyramid,
     grids: &[(usize, usize)],
     side: usize,
     device: &Device,
 ) -> Tensor<2> {
-    let is_on = |at: usize, offset: usize, count: usize| {
-        (side / 2..side / 2 + count).contains(&(at + offset))
+    let (cells, columns) = (
+        grids.iter().map(|(h, w)| h * w).sum(),
+        WINDOW_ROI + 2 * side,
+    );
+    let is_inside = |at: usize, offset: usize, count: usize| {
+        f32::from((side / 2..side / 2 + count).contains(&(at + offset)))
     };
-    let mut rows = Vec::new();
+    let mut rows = Vec::with_capacity(cells * columns);
     for (level, &(height, width)) in grids.iter().enumerate() {
         for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
             rows.extend(features.window(level, (y, x), side));
-            rows.extend((0..side * side).map(|cell| {
-                let (down, right) = (cell / side, cell % side);
-                f32::from(is_on(y, down, height) && is_on(x, right, width))
-            }));
+            rows.extend((0..side).map(|down| is_inside(y, down, height)));
+            rows.extend((0..side).map(|right| is_inside(x, right, width)));
         }
     }
-    let cells = grids.iter().map(|(height, width)| height * width).sum();
-    let data = TensorData::new(rows, [cells, WINDOW_ROI + side * side]);
-    Tensor::from_data(data, device)
+    Tensor::from_data(TensorData::new(rows, [cells, columns]), device)
 }
 
 impl Rpn {
-    /// Whether [`Self::at_anchors`] of `k` anchors per image reads fewer cells than a pyramid has.
-    pub(crate) fn prefers_windows(&self, pyramid: &[Tensor<4>], k: usize) -> bool {
-        let side = 2 * self.head.conv.iter().flatten().count() + 1;
-        let cells = pyramid
-            .iter()
-            .map(|level| level.dims()[2] * level.dims()[3]);
-        k * side * side < cells.sum()
-    }
-
     /// Logits `[n, k]` and deltas `[n, k, 4]` of the anchors `index [n, k]`, f32, as [`Rpn::forward`] predicts them.
     ///
     /// * `features` - P2 to P5 of the `n` images, which are padded to `(height, width)` pixels.
@@ -107,18 +98,21 @@ fn hidden(
     let images = Tensor::from_data(TensorData::new(images, [r, 1]), &rows.device());
     let rois = rows.clone().narrow(1, 0, WINDOW_ROI);
     let mut x = features.pool_windows(Tensor::cat(vec![images, rois], 1), side);
-    let is_on = rows.narrow(1, WINDOW_ROI, side * side);
-    let mut is_on = like(is_on.reshape([r, 1, side, side]), &x);
+    let flags = |first: usize, shape: [usize; 4]| {
+        let flags = rows.clone().narrow(1, WINDOW_ROI + first, side);
+        like(flags.reshape(shape), &x)
+    };
+    let mut inside = flags(0, [r, 1, side, 1]) * flags(side, [r, 1, 1, side]);
     // Each convolution is padded with zeros beyond the map.
-    x = x * is_on.clone();
+    x = x * inside.clone();
     let Some((last, before)) = convs.split_last() else {
         return x;
     };
     for conv in before {
         x = conv.rectified(x);
         side -= 2;
-        is_on = inner(is_on, side);
-        x = inner(x, side) * is_on.clone();
+        inside = inner(inside, side);
+        x = inner(x, side) * inside.clone();
     }
     let x = relu(middle(x, last.params()));
     let [r, channels] = x.dims();
@@ -151,83 +145,100 @@ fn middle(x: Tensor<4>, params: ConvParams) -> Tensor<2> {
 mod tests {
     use super::*;
     use crate::Config;
+    use crate::config::ModelConfig;
     use crate::model::init::Init;
-    use burn::tensor::Distribution;
     use burn::tensor::module::max_pool2d;
     use burn::tensor::ops::MaxPoolOptions;
+    use burn::tensor::{Distribution, Gradients};
 
-    /// Feature maps whose last level is every second cell of the one before, with odd and even sides.
-    fn pyramid(n: usize, channels: usize, device: &Device) -> Vec<Tensor<4>> {
-        let mut levels: Vec<Tensor<4>> = [[9, 7], [5, 4], [3, 2], [3, 4]]
-            .map(|[h, w]| {
-                let random = Tensor::random([n, channels, h, w], Distribution::Default, device);
-                random.require_grad()
-            })
-            .into();
+    /// Sides of P2 to P5: odd and even ones, and maps of one row and of one cell.
+    const SIZES: [[[usize; 2]; 4]; 3] = [
+        [[9, 7], [5, 4], [3, 2], [3, 4]],
+        [[4, 5], [2, 3], [1, 2], [1, 3]],
+        [[8, 8], [4, 4], [2, 2], [1, 1]],
+    ];
+
+    /// Feature maps whose last level is every second cell of the one before.
+    fn pyramid(n: usize, sizes: [[usize; 2]; 4], device: &Device) -> Vec<Tensor<4>> {
+        let random = |[h, w]: [usize; 2]| {
+            Tensor::random([n, 6, h, w], Distribution::Default, device).require_grad()
+        };
+        let mut levels: Vec<Tensor<4>> = sizes.map(random).into();
         let options = MaxPoolOptions::new([1, 1]).with_stride([2, 2]);
         levels.push(max_pool2d(levels[3].clone(), options));
         levels
     }
 
-    /// The predictions at every anchor are those of the whole map, and so are the gradients.
+    fn rpn(convs: usize, device: &Device) -> (Rpn, ModelConfig) {
+        let settings = [
+            "model.num_classes=3".to_string(),
+            "model.fpn_channels=6".into(),
+            format!("model.rpn.convs={convs}"),
+        ];
+        let config = Config::default().with(&settings).expect("settings").model;
+        (Rpn::new(&Init::random(3, device), &config), config)
+    }
+
+    /// Every anchor in another order, and the first one three times more, as in padded slots.
+    fn indices(n: usize, anchors: usize, device: &Device) -> Tensor<2, Int> {
+        let one = (0..anchors).map(|at| (at * 7 + 2) % anchors).chain([0; 3]);
+        let all: Vec<i32> = (0..n)
+            .flat_map(|_| one.clone())
+            .map(|at| at as i32)
+            .collect();
+        Tensor::from_data(TensorData::new(all, [n, anchors + 3]), device)
+    }
+
+    fn difference(a: Tensor<1>, b: Tensor<1>) -> f32 {
+        (a - b).abs().max().into_scalar::<f32>()
+    }
+
+    /// The predictions are those of the whole map, and so are the gradients.
     #[test]
     fn windows_predict_what_the_map_predicts() {
-        for convs in [1, 2] {
+        for (convs, sizes) in [1, 2, 3].into_iter().zip(SIZES).chain([(1, SIZES[2])]) {
             let device = Device::flex().autodiff();
-            let settings = [
-                "model.num_classes=3".to_string(),
-                "model.fpn_channels=6".into(),
-                format!("model.rpn.convs={convs}"),
-            ];
-            let config = Config::default().with(&settings).expect("settings").model;
-            let rpn = Rpn::new(&Init::random(3, &device), &config);
-            let levels = pyramid(2, 6, &device);
+            let (rpn, config) = rpn(convs, &device);
+            let levels = pyramid(2, sizes, &device);
             let packed = PackedPyramid::new(&levels, &config.roi);
-            let expected = rpn.forward(&levels);
-            let [n, anchors] = expected.objectness.dims();
-            let all = Tensor::<1, Int>::arange(0..anchors as i64, &device);
-            let index = all.unsqueeze::<2>().expand([n, anchors]);
-            let (logits, deltas) =
-                rpn.at_anchors(&packed, (64, 64), &expected.grids, &config.rpn, index);
-
-            let difference = |a: Tensor<1>, b: Tensor<1>| (a - b).abs().max().into_scalar::<f32>();
-            let flat = |logits: &Tensor<2>, deltas: &Tensor<3>| {
-                Tensor::cat(
-                    vec![logits.clone().flatten(0, 1), deltas.clone().flatten(0, 2)],
-                    0,
-                )
-            };
-            let [got, want] = [
-                flat(&logits, &deltas),
-                flat(&expected.objectness, &expected.deltas),
-            ];
+            let output = rpn.forward(&levels);
+            let [n, anchors] = output.objectness.dims();
+            let (index, grids) = (indices(n, anchors, &device), output.grids.clone());
+            let got = rpn.at_anchors(&packed, (64, 64), &grids, &config.rpn, index.clone());
+            let [got, want] = [got, output.at(index)].map(|(logits, deltas)| {
+                Tensor::cat(vec![logits.flatten::<1>(0, 1), deltas.flatten(0, 2)], 0)
+            });
             // Sums of 54 products below 1, in another order.
-            assert!(
-                difference(got.clone(), want.clone()) < 1e-5,
-                "{convs} convolutions"
-            );
+            let error = difference(got.clone(), want.clone());
+            assert!(error < 1e-5, "{convs} convolutions: {error}");
 
             let weight = Tensor::random(got.dims(), Distribution::Default, &device.clone().inner());
             let weight: Tensor<1> = Tensor::from_inner(weight);
-            let [got, want] = [got, want].map(|values| (values * weight.clone()).sum().backward());
-            let conv = |at: usize| rpn.head.conv[at][0].weight.val();
-            let weights = (0..convs)
-                .map(conv)
-                .chain([rpn.head.bbox_pred.weight.val()]);
-            for tensor in weights.chain(levels[..4].to_vec()) {
-                let [got, want] = [&got, &want].map(|gradients| {
-                    tensor
-                        .grad(gradients)
-                        .expect("a gradient")
-                        .flatten::<1>(0, 3)
-                });
-                let largest = want.clone().abs().max().into_scalar::<f32>();
-                let difference = difference(got, want);
-                assert!(
-                    difference < 1e-5 * largest.max(1.0),
-                    "{convs}: {difference} of {largest}"
-                );
-            }
+            let gradients = [got, want].map(|values| (values * weight.clone()).sum().backward());
+            assert_same_gradients(&rpn, &levels[..4], &gradients);
         }
+    }
+
+    fn assert_same_gradients(rpn: &Rpn, levels: &[Tensor<4>], gradients: &[Gradients; 2]) {
+        let check = |what: &str, [got, want]: [Option<Tensor<1>>; 2]| {
+            let (got, want) = (got.expect(what), want.expect(what));
+            let largest = want.clone().abs().max().into_scalar::<f32>();
+            let error = difference(got, want);
+            assert!(
+                error < 1e-5 * largest.max(1.0),
+                "{what}: {error} of {largest}"
+            );
+        };
+        let flat = |tensor: &Tensor<4>| {
+            [0, 1].map(|at| Some(tensor.grad(&gradients[at])?.flatten::<1>(0, 3)))
+        };
+        let head = &rpn.head;
+        let convs = head.conv.iter().flatten();
+        for conv in convs.chain([&head.cls_logits, &head.bbox_pred]) {
+            check("weights", flat(&conv.weight.val()));
+            let bias = conv.bias.as_ref().expect("a bias").val();
+            check("bias", [0, 1].map(|at| bias.grad(&gradients[at])));
+        }
+        levels.iter().for_each(|level| check("level", flat(level)));
     }
 }

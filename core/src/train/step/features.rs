@@ -1,12 +1,12 @@
 //! Features and RPN output of whole images in a training step.
 
-use crate::model::{MaskRcnn, PackedPyramid, RpnOutput};
+use crate::model::{MaskRcnn, PackedPyramid, RpnOutput, prefers_windows};
 use crate::train::input::batch::Batch;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-/// Features of a batch, with the autodiff graph if the device has autodiff, and the RPN's output. It has no graph if the
-/// losses compute their few predictions again, see `Rpn::at_anchors`.
+/// Features of a batch, with the autodiff graph if the device has autodiff, and the RPN's output. It has no graph if
+/// the losses compute their few predictions again, see `Rpn::at_anchors`.
 pub struct StepFeatures {
     /// P2 to P5.
     pub(crate) packed: PackedPyramid,
@@ -18,9 +18,12 @@ pub struct StepFeatures {
 impl StepFeatures {
     /// Runs the backbone and the RPN.
     pub fn new(model: &MaskRcnn, batch: &Batch, device: &Device) -> Self {
-        let samples = model.config().rpn.batch_per_image;
         Self::with(model, batch, device, |pyramid| {
-            device.is_autodiff() && model.rpn.prefers_windows(pyramid, samples)
+            let cells = pyramid
+                .iter()
+                .map(|level| level.dims()[2] * level.dims()[3]);
+            device.is_autodiff()
+                && prefers_windows(&model.config().rpn, cells.sum::<usize>() as u64)
         })
     }
 
@@ -39,7 +42,7 @@ impl StepFeatures {
         let images = batch.images(device);
         let [_, _, height, width] = images.dims();
         let pyramid = model.pyramid(images);
-        // Before the pyramid is packed: its copy and the hidden layers of the RPN need not exist at the same time.
+        // Before the pyramid is packed: its copy and hidden layers without a graph need not exist at the same time.
         let rpn = match by_windows(&pyramid) {
             true => {
                 let levels = pyramid.iter().map(|level| level.clone().inner());
@@ -52,5 +55,11 @@ impl StepFeatures {
             padded: (height, width),
             rpn,
         }
+    }
+
+    /// Whether the RPN's output has a graph.
+    #[doc(hidden)]
+    pub fn has_rpn_graph(&self) -> bool {
+        self.rpn.objectness.device().is_autodiff()
     }
 }

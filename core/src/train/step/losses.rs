@@ -59,6 +59,7 @@ pub fn losses(
     let samples = samples.on(&device);
     let [anchors, rois, objects] = counts.divisors(&device);
     let (config, index) = (&model.config().rpn, samples.anchors.index.clone());
+    // Without a graph in validation, the predictions of all anchors serve as well.
     let predictions = match rpn.objectness.device().is_autodiff() == device.is_autodiff() {
         true => rpn.at(index),
         false => {
@@ -155,7 +156,8 @@ pub fn smooth_l1<const D: usize>(difference: Tensor<D>) -> Tensor<D> {
     near.clone() * (size - near * 0.5) / BETA
 }
 
-/// RPN losses: objectness and box deltas, divided by `count [1]`; logits `[n, a]` and deltas `[n, a, 4]` of the samples.
+/// RPN losses: objectness and box deltas, divided by `count [1]`; logits `[n, a]` and deltas `[n, a, 4]` of the
+/// samples.
 pub fn rpn_losses(
     (logits, predicted): (Tensor<2>, Tensor<3>),
     samples: &AnchorSamples,

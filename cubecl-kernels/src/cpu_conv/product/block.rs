@@ -56,8 +56,9 @@ impl Job<'_> {
         })
     }
 
-    /// The first pixel of every tile with every group of outputs. Few values of the source stay in the cache, so that
-    /// rows of results are written from left to right; of more, those of one tile.
+    /// The first pixel of every tile with every group of outputs. If the source has few `values`, they stay in the
+    /// cache, and the tiles of one group follow each other, so that rows of results are written from left to right.
+    /// Otherwise the groups of one tile follow each other.
     pub(super) fn tiles(
         &self,
         pixels: usize,
@@ -90,13 +91,13 @@ impl Job<'_> {
         Some(Pixels { values, stride })
     }
 
-    /// Adds the products of `channels` and the weights for the tile at `(pixel, group)`, and loads that of `ahead` into the
-    /// cache meanwhile.
+    /// Adds the products of `channels` and the weights for the tile at `(pixel, group)`, and loads that of `ahead`
+    /// into the cache meanwhile.
     ///
     /// # Safety
     ///
-    /// `sums` must be valid for `GROUP` rows of a tile at distances of `pitch`, and `input` for a tile at `pixel`, with the
-    /// margins of every tap, in every channel.
+    /// `sums` must be valid for `GROUP` rows of a tile at distances of `pitch`, and `input` for a tile at `pixel`,
+    /// with the margins of every tap, in every channel.
     pub(super) unsafe fn multiply(
         &self,
         channels: Range<usize>,
@@ -123,8 +124,8 @@ impl Job<'_> {
             }),
             ahead_stride: ahead.map_or(0, |ahead| ahead.stride),
         };
-        // SAFETY: a panel holds the weights of the remaining channels, of which there are at least `channels.len()`; the
-        // caller guarantees the rest.
+        // SAFETY: a panel holds the weights of the remaining channels, of which there are at least `channels.len()`;
+        // the caller guarantees the rest.
         unsafe { self.isa.product(&args) }
     }
 }

@@ -1,4 +1,5 @@
-//! Blocks of a 1x1 convolution with stride 1: every tile is stored as soon as it is computed, in place where it is whole.
+//! Blocks of a 1x1 convolution with stride 1: every tile is stored as soon as it is computed, in place where it is
+//! whole.
 
 use super::super::scratch::with_scratch;
 use super::block::Pixels;
@@ -6,8 +7,8 @@ use super::store::store_row;
 use super::{GROUP, Job};
 use std::ops::Range;
 
-/// Maximum number of groups of outputs that read the source in place. The pixels of a tile are in as many memory pages as
-/// there are channels; more groups read them from a strip.
+/// Maximum number of groups of outputs that read the source in place. The pixels of a tile are in as many memory
+/// pages as there are channels; more groups read them from a strip.
 const GROUPS_IN_PLACE: usize = 2;
 
 impl Job<'_> {
@@ -55,7 +56,8 @@ impl Job<'_> {
                 let in_place = self.whole_tile(group, at, len).map(|to| (to, plane));
                 let (to, pitch) = in_place.unwrap_or((sums.as_mut_ptr(), tile));
                 // SAFETY: `whole_tile` and `sums` have `GROUP` rows; strips have whole tiles, and so has the source
-                // from `from` on, which was checked. A 1x1 kernel has no margins.
+                // from `from` on, which was checked. A 1x1 kernel has no margins. The rows and channels of a block
+                // are written by it alone.
                 unsafe { self.multiply(0..channels, (pixel, group), input, ahead, to, pitch) };
                 if in_place.is_none() {
                     self.store_tile(group, at, len, sums);
