@@ -275,7 +275,7 @@ pub const BENCHMARK: Table = &[
                 .clone()
                 .all(|name| is_selected(name.as_str().unwrap_or_default()))
         );
-        assert_eq!(kernels.len(), 5, "NMS, two RoIAligns and their gradients");
+        assert_eq!(kernels.len(), 7, "NMS, three RoIAligns and their gradients");
         let rates = &report["rates"];
         assert!(
             rates["gflop_per_second"].as_f64() > Some(0.1)
