@@ -76,6 +76,10 @@ impl Simd for Avx2 {
         unsafe { _mm256_storeu_ps(to, value) }
     }
 
+    #[allow(
+        clippy::pointers_in_nomem_asm_block,
+        reason = "the block only names the register"
+    )]
     #[inline(always)]
     unsafe fn splat(from: *const f32) -> __m256 {
         // The products need all 16 registers. A compiler that sees that the loads of a row's weights are independent
