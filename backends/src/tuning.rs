@@ -120,19 +120,25 @@ pub fn count_tuned_kernels(on_kernel: fn(usize)) {
     }
 }
 
-/// Counts the reads of wgpu buffers from now on. For tests, because it slows the devices down. Call it after
-/// [`count_tuned_kernels`], whose logger counts them; does nothing if the program has installed its own.
+/// Starts or stops counting the reads of wgpu buffers; returns whether this process can count them. For tests,
+/// because it slows the devices down. Call it after [`count_tuned_kernels`], whose logger counts them; does nothing
+/// if the program has installed its own.
 ///
 /// wgpu-core logs every mapping of a buffer: reads of results, of clocks while kernels are tuned, and of inputs of
 /// operators that run on the CPU instead.
 #[doc(hidden)]
-pub fn count_buffer_reads() {
-    if IS_INSTALLED.load(Ordering::SeqCst) {
-        log::set_max_level(LevelFilter::Trace);
+pub fn count_buffer_reads(is_counted: bool) -> bool {
+    let is_ours = IS_INSTALLED.load(Ordering::SeqCst);
+    if is_ours {
+        log::set_max_level(match is_counted {
+            true => LevelFilter::Trace,
+            false => LevelFilter::Info,
+        });
     }
+    is_ours
 }
 
-/// Number of buffers that were read since [`count_buffer_reads`] was called.
+/// Number of buffers that were read while they were counted, see [`count_buffer_reads`].
 #[doc(hidden)]
 pub fn buffer_reads() -> usize {
     READS.load(Ordering::SeqCst)
@@ -159,10 +165,9 @@ impl Log for DeviceLog {
             kernel_was_tuned();
         } else if is_wgpu(record.metadata()) {
             let line = record.args().to_string();
-            READS.fetch_add(
-                usize::from(line.starts_with("Buffer::map_async")),
-                Ordering::SeqCst,
-            );
+            if line.starts_with("Buffer::map_async") {
+                READS.fetch_add(1, Ordering::SeqCst);
+            }
         }
     }
 

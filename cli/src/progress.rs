@@ -82,8 +82,7 @@ impl Progress {
 /// Starts to count the reads of buffers, if the environment requests it.
 fn counted_reads() -> Option<usize> {
     std::env::var_os(COUNT_READS)?;
-    count_buffer_reads();
-    Some(buffer_reads())
+    count_buffer_reads(true).then(buffer_reads)
 }
 
 /// A progress bar with a template; draws nothing if stderr is not a terminal.

@@ -63,9 +63,9 @@ pub use roi::box_head::{BoxHead, BoxHeadLayer, BoxPredictor, Flatten, LinearBoxH
 pub use roi::mask_head::{MaskHead, MaskPredictor, mask_probabilities};
 pub use roi::pool::{PackedPyramid, Roi, Rois, roi_rows};
 pub use roi::select::{DetectionSlots, ScoredBox, postprocess};
-#[cfg(feature = "train")]
-pub(crate) use rpn::head::prefers_windows;
 pub use rpn::head::{Rpn, RpnOutput};
+#[cfg(feature = "train")]
+pub(crate) use rpn::head::{prefers_windows, window_side};
 pub use rpn::proposals::{AnchorSlots, filter_proposals};
 pub use slots::{BoxSlots, image_sizes};
 #[cfg(feature = "train")]

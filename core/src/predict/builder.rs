@@ -185,13 +185,12 @@ impl<'a> PredictorBuilder<'a> {
         let device = model.device().without_autodiff();
         let mut config = self.config.unwrap_or_default();
         config.model = model.config().clone();
-        let mut config = config.with(overrides)?;
+        let config = config.with(overrides)?;
         if let Some(key) = fixed_setting(overrides) {
             return Err(PredictError::ModelSetting { key: key.into() });
         }
         config.check()?;
         let model = model.with_score_threshold(config.model.roi.score_threshold);
-        config.model = model.config().clone();
         let predictor = Predictor::new(&model, config, classes, &device);
         match self.precision {
             Some(precision) => Ok(predictor.with_precision(precision.resolve(&device)?)),

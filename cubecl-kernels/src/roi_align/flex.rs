@@ -3,9 +3,9 @@
 use super::{RoiAlignOps, RoiAlignParams, cpu};
 use crate::cpu_memory::contiguous;
 use crate::dtype::cast;
-use crate::flex::floats;
+use crate::flex::{dims, floats};
 use burn::backend::{Flex, tensor::FloatTensor};
-use burn::tensor::{DType, Shape};
+use burn::tensor::DType;
 use burn_flex::FlexTensor;
 
 impl RoiAlignOps for Flex {
@@ -16,7 +16,7 @@ impl RoiAlignOps for Flex {
     ) -> FloatTensor<Self> {
         let dtype = pyramid.dtype();
         let (pyramid, rois) = (contiguous_f32(pyramid), contiguous_f32(rois));
-        let shape = dims::<3>(pyramid.layout().shape());
+        let shape = dims(&pyramid);
         let pooled = cpu::forward(floats(&pyramid), shape, floats(&rois), &params);
         cast::<Self>(pooled, dtype)
     }
@@ -54,16 +54,11 @@ fn accumulate(
     params: &RoiAlignParams,
 ) -> FlexTensor {
     let mut gradient = contiguous(gradient);
-    let [images, cells, channels] = dims::<3>(gradient.layout().shape());
-    let shape = [images, cells, channels];
+    let shape = dims(&gradient);
     cpu::accumulate(gradient.storage_mut(), shape, grad, floats(rois), params);
     gradient
 }
 
 fn contiguous_f32(tensor: FlexTensor) -> FlexTensor {
     cast::<Flex>(tensor, DType::F32).to_contiguous()
-}
-
-fn dims<const D: usize>(shape: &Shape) -> [usize; D] {
-    std::array::from_fn(|axis| shape[axis])
 }

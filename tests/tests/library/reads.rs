@@ -6,8 +6,7 @@
 use super::found::found;
 use super::small::{config, sample, small_image, step_losses};
 use burn::tensor::{Device, Tensor};
-use log::{LevelFilter, Log, Metadata, Record};
-use mrcnn_backends::BackendKind;
+use mrcnn_backends::{BackendKind, buffer_reads, count_buffer_reads, count_tuned_kernels};
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::Predictor;
 use mrcnn_core::image::transform::{prepare, stack};
@@ -15,45 +14,18 @@ use mrcnn_core::random::Stream;
 use mrcnn_core::train::parts::{Batch, TrainSample};
 use mrcnn_core::weights::import::numbered;
 use mrcnn_kernels::can_select;
-use std::sync::Once;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-static READS: AtomicUsize = AtomicUsize::new(0);
-
-struct CountsReads;
-
-impl Log for CountsReads {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("wgpu_core")
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
-            let line = record.args().to_string();
-            if std::env::var("SHOW").is_ok() {
-                eprintln!("LOG {line}");
-            }
-            if line.starts_with("Buffer::map_async") {
-                READS.fetch_add(1, Ordering::SeqCst);
-            }
-        }
-    }
-
-    fn flush(&self) {}
-}
 
 /// Number of buffers that are mapped by `work` and by everything that was enqueued on `device` before its end.
 pub fn reads_of<T>(device: &Device, work: impl FnOnce() -> T) -> (T, usize) {
-    static LOGGER: Once = Once::new();
-    LOGGER.call_once(|| log::set_logger(&CountsReads).expect("the only logger"));
+    count_tuned_kernels(|_| ());
     let settle = || device.sync().expect("the device is alive");
     settle();
-    log::set_max_level(LevelFilter::Trace);
-    let before = READS.load(Ordering::SeqCst);
+    assert!(count_buffer_reads(true), "the only logger");
+    let before = buffer_reads();
     let result = work();
     settle();
-    let after = READS.load(Ordering::SeqCst);
-    log::set_max_level(LevelFilter::Off);
+    let after = buffer_reads();
+    count_buffer_reads(false);
     (result, after - before)
 }
 

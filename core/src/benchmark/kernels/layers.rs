@@ -2,7 +2,7 @@
 
 use super::scene::Scene;
 use crate::config::Config;
-use crate::model::{ResNet, prefers_windows};
+use crate::model::ResNet;
 
 /// A convolution with padding of half its kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,8 +166,7 @@ impl Layers {
         }
         // Logits and deltas of the anchors.
         let (convs, outputs) = (model.rpn.convs, 5 * model.rpn.anchor_ratios.len());
-        let cells = scene.grids.iter().map(|(rows, columns)| rows * columns);
-        let by_windows = prefers_windows(&model.rpn, cells.sum::<usize>() as u64);
+        let by_windows = scene.prefers_windows(config);
         for &(rows, columns) in &scene.grids {
             let mut add = |channels: usize, kernel: usize| {
                 let layer = plain([n, fpn, channels, rows, columns], kernel);

@@ -4,7 +4,7 @@ use super::case::Case;
 use super::layers::masks_per_image;
 use super::scene::{Scene, uniform, upload};
 use crate::config::Config;
-use crate::model::{bytes_of, prefers_windows};
+use crate::model::{bytes_of, window_side};
 use burn::backend::Dispatch;
 use burn::tensor::{FloatDType, Tensor};
 use mrcnn_kernels::roi_align::RoiAlignOps;
@@ -35,9 +35,8 @@ pub(super) fn pooling(config: &Config, scene: &Scene, dtype: FloatDType) -> Vec<
         (model.roi.batch_per_image, model.box_head.pool, sampling),
         (masks_per_image(config), model.mask_head.pool, sampling),
     ];
-    let cells = scene.grids.iter().map(|(rows, columns)| rows * columns);
-    if prefers_windows(rpn, cells.sum::<usize>() as u64) {
-        pooled.push((rpn.batch_per_image, 2 * rpn.convs + 1, 1));
+    if scene.prefers_windows(config) {
+        pooled.push((rpn.batch_per_image, window_side(rpn), 1));
     }
     let roi = pooled.into_iter().flat_map(|pooled| {
         [false, true].map(|is_gradient| aligned(config, scene, dtype, pooled, is_gradient))

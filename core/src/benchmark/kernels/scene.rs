@@ -2,7 +2,7 @@
 
 use crate::boxes::pyramid_level;
 use crate::config::Config;
-use crate::model::AnchorSlots;
+use crate::model::{AnchorSlots, prefers_windows};
 use crate::random::Stream;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use mrcnn_kernels::PyramidLevel;
@@ -68,12 +68,18 @@ impl Scene {
 
     /// Number of anchors of an image.
     pub(super) fn anchor_count(&self, config: &Config) -> usize {
-        let cells: usize = self
-            .grids
-            .iter()
-            .map(|(rows, columns)| rows * columns)
-            .sum();
-        cells * config.model.rpn.anchor_ratios.len()
+        self.cells() * config.model.rpn.anchor_ratios.len()
+    }
+
+    /// Whether the losses of the RPN use windows of cells.
+    pub(super) fn prefers_windows(&self, config: &Config) -> bool {
+        prefers_windows(&config.model.rpn, self.cells() as u64)
+    }
+
+    /// Cells of the pyramid of an image.
+    fn cells(&self) -> usize {
+        let cells = self.grids.iter().map(|(rows, columns)| rows * columns);
+        cells.sum()
     }
 
     /// Boxes with sides of 1 % to 40 % of the image's height, log-uniform.

@@ -1,51 +1,41 @@
 //! Tables of the last image sizes on GPUs.
 
-use crate::config::RpnConfig;
 use burn::tensor::Device;
 use mrcnn_kernels::has_selection_kernels;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Tables that depend on the size of the images alone, such as the anchors. On GPUs computing them takes fifty small
-/// launches per step, or an upload of megabytes.
+/// Tables that depend on the size of the images and the configuration alone, such as the anchors. On GPUs computing
+/// them takes fifty small launches per step, or an upload of megabytes. A key `K` has everything that a table `T`
+/// depends on but its device.
 #[derive(Clone, Debug)]
-pub(crate) struct SizeCache<T>(Arc<Mutex<Vec<(SizeKey, T)>>>);
-
-/// Everything that a table depends on.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct SizeKey {
-    /// Height and width of the padded images in pixels.
-    pub padded: (usize, usize),
-    /// Rows and columns of each level.
-    pub grids: Vec<(usize, usize)>,
-    pub config: RpnConfig,
-    pub device: Device,
-}
+pub(crate) struct SizeCache<K, T>(Arc<Mutex<Vec<(Device, K, T)>>>);
 
 /// Maximum number of cached sizes: portrait and landscape of a few buckets.
 const KEPT: usize = 8;
 
-impl<T> Default for SizeCache<T> {
+impl<K, T> Default for SizeCache<K, T> {
     fn default() -> Self {
         Self(Arc::default())
     }
 }
 
-impl<T: Clone> SizeCache<T> {
+impl<K: PartialEq, T: Clone> SizeCache<K, T> {
     /// The result of `make`, from the cache if possible.
-    pub(crate) fn get(&self, key: SizeKey, make: impl FnOnce(&SizeKey) -> T) -> T {
+    pub(crate) fn get(&self, device: &Device, key: K, make: impl FnOnce() -> T) -> T {
         // Devices are compared without their autodiff setting.
-        if key.device.is_autodiff() || !has_selection_kernels(&key.device) {
-            return make(&key);
+        if device.is_autodiff() || !has_selection_kernels(device) {
+            return make();
         }
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, table)) = kept.iter().find(|(other, _)| *other == key) {
+        let is_same = |(on, of, _): &&(Device, K, T)| on == device && *of == key;
+        if let Some((.., table)) = kept.iter().find(is_same) {
             return table.clone();
         }
-        let table = make(&key);
+        let table = make();
         if kept.len() == KEPT {
             kept.remove(0);
         }
-        kept.push((key, table.clone()));
+        kept.push((device.clone(), key, table.clone()));
         table
     }
 }

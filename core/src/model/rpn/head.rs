@@ -1,6 +1,6 @@
 //! Region proposal network (Ren et al., 2015, section 3.1), shared over the pyramid's levels.
 
-use super::cache::{SizeCache, SizeKey};
+use super::cache::SizeCache;
 use super::proposals::AnchorSlots;
 use crate::config::{ModelConfig, RpnConfig};
 use crate::model::init::{Fill, Init};
@@ -18,11 +18,11 @@ use mrcnn_kernels::{ConvParams, conv2d};
 pub struct Rpn {
     pub(super) head: RpnHead,
     #[module(skip)]
-    anchors: SizeCache<AnchorSlots>,
+    anchors: SizeCache<((usize, usize), Grids, RpnConfig), AnchorSlots>,
     /// The windows of all cells, for [`super::sampled`].
     #[module(skip)]
     #[cfg_attr(not(feature = "train"), allow(dead_code))]
-    pub(super) windows: SizeCache<Tensor<2>>,
+    pub(super) windows: SizeCache<(Grids, usize), Tensor<2>>,
 }
 
 #[derive(Module, Debug)]
@@ -40,8 +40,11 @@ pub struct RpnOutput {
     /// Box deltas `dx, dy, dw, dh`, `[n, anchors, 4]`.
     pub deltas: Tensor<3>,
     /// `(rows, columns)` of each level.
-    pub grids: Vec<(usize, usize)>,
+    pub grids: Grids,
 }
+
+/// `(rows, columns)` of each level.
+type Grids = Vec<(usize, usize)>;
 
 /// Outputs per anchor: a logit and four deltas.
 const OUTPUTS: usize = 5;
@@ -154,14 +157,9 @@ impl Rpn {
         config: &RpnConfig,
         device: &Device,
     ) -> AnchorSlots {
-        let key = SizeKey {
-            padded,
-            grids: grids.to_vec(),
-            config: config.clone(),
-            device: device.clone(),
-        };
-        self.anchors.get(key, |key| {
-            AnchorSlots::new(padded, grids, config, &key.device)
+        let key = (padded, grids.to_vec(), config.clone());
+        self.anchors.get(device, key, || {
+            AnchorSlots::new(padded, grids, config, device)
         })
     }
 
@@ -174,7 +172,7 @@ impl Rpn {
         cells: &dyn Fn(usize) -> u64,
     ) {
         let by_windows = prefers_windows(config, pyramid_cells(cells));
-        let mut side = 2 * config.convs as u64 + 1;
+        let mut side = window_side(config) as u64;
         for conv in self.head.conv.iter().flatten() {
             let is_trained = conv.weight.val().is_require_grad();
             let (input, output) = (conv.settings().input as u64, conv.settings().output as u64);
@@ -196,10 +194,15 @@ pub(crate) fn pyramid_cells(cells: &dyn Fn(usize) -> u64) -> u64 {
     (0..5).map(|level| cells(4 << level)).sum()
 }
 
+/// Side in cells of the window that the predictions of a cell depend on.
+pub(crate) fn window_side(config: &RpnConfig) -> usize {
+    2 * config.convs + 1
+}
+
 /// Whether the windows of an image's sampled anchors have fewer cells than its pyramid of `cells` cells, so that the
 /// losses use windows, see [`super::sampled`].
 pub(crate) fn prefers_windows(config: &RpnConfig, cells: u64) -> bool {
-    let side = 2 * config.convs as u64 + 1;
+    let side = window_side(config) as u64;
     config.batch_per_image as u64 * side * side < cells
 }
 

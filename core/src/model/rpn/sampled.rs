@@ -6,8 +6,7 @@
 //! that the sampled anchors depend on. Gradients are the same sums without their zeros. If the windows have more
 //! cells than the pyramid, the head runs once, with a graph.
 
-use super::cache::SizeKey;
-use super::head::{Rpn, join, split_outputs};
+use super::head::{Rpn, join, split_outputs, window_side};
 use crate::config::RpnConfig;
 use crate::model::layers::{Conv2d, full, like};
 use crate::model::roi::pool::{PackedPyramid, WINDOW_ROI};
@@ -46,12 +45,11 @@ fn windows(
 impl Rpn {
     /// Logits `[n, k]` and deltas `[n, k, 4]` of the anchors `index [n, k]`, f32, as [`Rpn::forward`] predicts them.
     ///
-    /// * `features` - P2 to P5 of the `n` images, which are padded to `(height, width)` pixels.
+    /// * `features` - P2 to P5 of the `n` images.
     /// * `grids` - rows and columns of each level of the RPN.
     pub(crate) fn at_anchors(
         &self,
         features: &PackedPyramid,
-        padded: (usize, usize),
         grids: &[(usize, usize)],
         config: &RpnConfig,
         index: Tensor<2, Int>,
@@ -59,16 +57,10 @@ impl Rpn {
         let convs: Vec<&Conv2d> = self.head.conv.iter().flatten().collect();
         let ratios = config.anchor_ratios.len() as i64;
         let device = features.device();
-        let key = SizeKey {
-            padded,
-            grids: grids.to_vec(),
-            config: config.clone(),
-            device: device.clone().inner(),
-        };
-        let side = 2 * convs.len() + 1;
-        let windows = self
-            .windows
-            .get(key, |key| windows(features, grids, side, &key.device));
+        let (side, plain) = (window_side(config), device.clone().inner());
+        let windows = self.windows.get(&plain, (grids.to_vec(), side), || {
+            windows(features, grids, side, &plain)
+        });
 
         let [n, k] = index.dims();
         let index = index.reshape([n * k]);
@@ -204,7 +196,7 @@ mod tests {
             let output = rpn.forward(&levels);
             let [n, anchors] = output.objectness.dims();
             let (index, grids) = (indices(n, anchors, &device), output.grids.clone());
-            let got = rpn.at_anchors(&packed, (64, 64), &grids, &config.rpn, index.clone());
+            let got = rpn.at_anchors(&packed, &grids, &config.rpn, index.clone());
             let [got, want] = [got, output.at(index)].map(|(logits, deltas)| {
                 Tensor::cat(vec![logits.flatten::<1>(0, 1), deltas.flatten(0, 2)], 0)
             });

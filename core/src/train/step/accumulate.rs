@@ -2,10 +2,11 @@
 //! the memory of a micro-batch.
 //!
 //! Losses are divided by the sample counts of the whole step, which are known only after every micro-batch has been
-//! sampled. So all micro-batches but the last go through the backbone and the RPN twice: first without a graph, to be
-//! sampled, then for their forward and backward pass, whose graph is freed before the next one's.
+//! sampled. So all micro-batches but the last go through the backbone twice: first with the RPN and without a graph, to
+//! be sampled, then for their forward and backward pass, whose graph is freed before the next one's. The second time the
+//! RPN runs only if the losses read all of its output.
 
-use super::features::StepFeatures;
+use super::features::{LossFeatures, StepFeatures};
 use super::gradients::ParamGradients;
 use super::losses::{LossValues, Losses, losses};
 use super::samples::{SampleCounts, Samples};
@@ -133,8 +134,8 @@ pub(crate) fn sum_of_micro_batches<E: From<ExecutionError>>(
     let of_last = sample(model, last, &step, stream)?;
     let counts = samples.iter().map(Samples::counts);
     let counts = whole(counts.fold(of_last.counts(), SampleCounts::plus))?;
-    let backward = |step: StepFeatures, samples: &Samples| {
-        let losses = losses(model, step, samples, &counts);
+    let backward = |features: LossFeatures, samples: &Samples| {
+        let losses = losses(model, features, samples, &counts);
         let values = losses.values().inner();
         let gradients = losses.backward(scale);
         Sums {
@@ -142,10 +143,10 @@ pub(crate) fn sum_of_micro_batches<E: From<ExecutionError>>(
             gradients: ParamGradients::of(model, &gradients),
         }
     };
-    let mut sums = backward(step, &of_last);
+    let mut sums = backward(step.into(), &of_last);
     for (micro_batch, samples) in others.iter().zip(&samples) {
-        let step = StepFeatures::new(model, micro_batch, device);
-        sums = sums.plus(backward(step, samples));
+        let features = LossFeatures::new(model, micro_batch, device);
+        sums = sums.plus(backward(features, samples));
     }
     Ok(sums)
 }

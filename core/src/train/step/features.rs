@@ -5,61 +5,105 @@ use crate::train::input::batch::Batch;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-/// Features of a batch, with the autodiff graph if the device has autodiff, and the RPN's output. It has no graph if
-/// the losses compute their few predictions again, see `Rpn::at_anchors`.
-pub struct StepFeatures {
+/// What the losses of a batch are computed from, with the autodiff graph if the device has autodiff.
+pub struct LossFeatures {
     /// P2 to P5.
     pub(crate) packed: PackedPyramid,
+    /// Rows and columns of each level of the RPN.
+    pub(crate) grids: Vec<(usize, usize)>,
+    /// The RPN's output; `None` if the losses compute their few predictions themselves, see `Rpn::at_anchors`.
+    pub(crate) rpn: Option<RpnOutput>,
+}
+
+impl LossFeatures {
+    /// Runs the backbone, and the RPN if the losses read its output.
+    pub(crate) fn new(model: &MaskRcnn, batch: &Batch, device: &Device) -> Self {
+        let pyramid = model.pyramid(batch.images(device));
+        let reads_all = !uses_windows(model, &pyramid);
+        let rpn = reads_all.then(|| model.rpn.forward(&pyramid));
+        Self::of(model, &pyramid, rpn)
+    }
+
+    fn of(model: &MaskRcnn, pyramid: &[Tensor<4>], rpn: Option<RpnOutput>) -> Self {
+        Self {
+            packed: PackedPyramid::new(pyramid, &model.config().roi),
+            grids: grids(pyramid),
+            rpn,
+        }
+    }
+}
+
+/// Features of a batch, and the RPN's output, by which it is sampled.
+pub struct StepFeatures {
     /// Height and width of the padded images in pixels.
     pub(crate) padded: (usize, usize),
+    /// Without a graph.
     pub(crate) rpn: RpnOutput,
+    losses: LossFeatures,
 }
 
 impl StepFeatures {
     /// Runs the backbone and the RPN.
     pub fn new(model: &MaskRcnn, batch: &Batch, device: &Device) -> Self {
-        Self::with(model, batch, device, |pyramid| {
-            let cells = pyramid
-                .iter()
-                .map(|level| level.dims()[2] * level.dims()[3]);
-            device.is_autodiff()
-                && prefers_windows(&model.config().rpn, cells.sum::<usize>() as u64)
-        })
+        Self::with(model, batch, device, uses_windows)
     }
 
     /// [`Self::new`] with a graph of the RPN over the whole pyramid.
     #[doc(hidden)]
     pub fn with_rpn_graph(model: &MaskRcnn, batch: &Batch, device: &Device) -> Self {
-        Self::with(model, batch, device, |_| false)
+        Self::with(model, batch, device, |_, _| false)
     }
 
     fn with(
         model: &MaskRcnn,
         batch: &Batch,
         device: &Device,
-        by_windows: impl FnOnce(&[Tensor<4>]) -> bool,
+        uses_windows: impl FnOnce(&MaskRcnn, &[Tensor<4>]) -> bool,
     ) -> Self {
         let images = batch.images(device);
         let [_, _, height, width] = images.dims();
         let pyramid = model.pyramid(images);
         // Before the pyramid is packed: its copy and hidden layers without a graph need not exist at the same time.
-        let rpn = match by_windows(&pyramid) {
-            true => {
-                let levels = pyramid.iter().map(|level| level.clone().inner());
-                model.rpn.valid().forward(&levels.collect::<Vec<_>>())
-            }
-            false => model.rpn.forward(&pyramid),
+        let (rpn, read) = if uses_windows(model, &pyramid) {
+            let levels = pyramid.iter().map(|level| level.clone().inner());
+            let levels: Vec<_> = levels.collect();
+            (model.rpn.valid().forward(&levels), None)
+        } else {
+            let output = model.rpn.forward(&pyramid);
+            (output.clone().untracked(), Some(output))
         };
         Self {
-            packed: PackedPyramid::new(&pyramid, &model.config().roi),
             padded: (height, width),
             rpn,
+            losses: LossFeatures::of(model, &pyramid, read),
         }
     }
 
-    /// Whether the RPN's output has a graph.
+    /// Whether the losses read the output of the RPN over the whole pyramid.
     #[doc(hidden)]
     pub fn has_rpn_graph(&self) -> bool {
-        self.rpn.objectness.device().is_autodiff()
+        self.losses.rpn.is_some()
     }
+}
+
+impl From<StepFeatures> for LossFeatures {
+    fn from(step: StepFeatures) -> Self {
+        step.losses
+    }
+}
+
+/// Whether the losses use windows of cells. Without a graph the predictions of all anchors serve them as well.
+fn uses_windows(model: &MaskRcnn, pyramid: &[Tensor<4>]) -> bool {
+    let cells = grids(pyramid)
+        .into_iter()
+        .map(|(rows, columns)| rows * columns);
+    let cells = cells.sum::<usize>() as u64;
+    pyramid.iter().any(|level| level.device().is_autodiff())
+        && prefers_windows(&model.config().rpn, cells)
+}
+
+/// Rows and columns of each level.
+fn grids(pyramid: &[Tensor<4>]) -> Vec<(usize, usize)> {
+    let grid = |level: &Tensor<4>| (level.dims()[2], level.dims()[3]);
+    pyramid.iter().map(grid).collect()
 }

@@ -1,6 +1,6 @@
 //! The training losses by name, divided as in torchvision.
 
-use super::features::StepFeatures;
+use super::features::LossFeatures;
 use super::samples::{AnchorSamples, MaskSamples, RoiSamples, SampleCounts, Samples};
 use crate::model::MaskRcnn;
 use burn::tensor::activation::{log_sigmoid, log_softmax};
@@ -46,26 +46,18 @@ named_losses! {
 /// if the batch is a shard or micro-batch of it.
 pub fn losses(
     model: &MaskRcnn,
-    step: StepFeatures,
+    features: impl Into<LossFeatures>,
     samples: &Samples,
     counts: &SampleCounts,
 ) -> Losses {
-    let StepFeatures {
-        packed,
-        padded,
-        rpn,
-    } = step;
+    let LossFeatures { packed, grids, rpn } = features.into();
     let device = packed.device();
     let samples = samples.on(&device);
     let [anchors, rois, objects] = counts.divisors(&device);
     let (config, index) = (&model.config().rpn, samples.anchors.index.clone());
-    // Without a graph in validation, the predictions of all anchors serve as well.
-    let predictions = match rpn.objectness.device().is_autodiff() == device.is_autodiff() {
-        true => rpn.at(index),
-        false => {
-            let head = &model.rpn;
-            head.at_anchors(&packed, padded, &rpn.grids, config, index)
-        }
+    let predictions = match rpn {
+        Some(rpn) => rpn.at(index),
+        None => model.rpn.at_anchors(&packed, &grids, config, index),
     };
     let (objectness, rpn_box_reg) = rpn_losses(predictions, &samples.anchors, anchors);
     let Samples {

@@ -30,7 +30,7 @@ pub fn sample(
     stream: Stream,
 ) -> Result<Samples, ExecutionError> {
     let ModelConfig { rpn, roi, .. } = model.config();
-    let home = step.rpn.objectness.device().inner();
+    let home = step.rpn.objectness.device();
     let limits = [
         rpn.pre_nms_train,
         rpn.post_nms_train,
@@ -38,7 +38,7 @@ pub fn sample(
         roi.batch_per_image,
     ];
     let device = selection_device(&home, &limits)?;
-    let output = pollster::block_on(step.rpn.clone().untracked().moved(&device))?;
+    let output = pollster::block_on(step.rpn.clone().moved(&device))?;
     let samples = of_output(model, batch, output, step.padded, stream);
     Ok(samples.dense()?.on(&home))
 }
@@ -50,8 +50,7 @@ pub fn sample_in_slots(
     step: &StepFeatures,
     stream: Stream,
 ) -> Samples {
-    let output = step.rpn.clone().untracked();
-    of_output(model, batch, output, step.padded, stream)
+    of_output(model, batch, step.rpn.clone(), step.padded, stream)
 }
 
 /// Samples on the device of the RPN's `output`, for images padded to `(height, width)`.
