@@ -11,10 +11,19 @@ import { loadModel, nativeDetections, openBrowser, openPage, predict, render, te
 const folder = temporary();
 const cases = [];
 
-/** Whether the threshold is so far from every score that rounding does not change the selection. */
-const isClear = (detections, threshold) => detections.every(({ score }) => Math.abs(score - threshold) > 5e-3);
+/** Thresholds lie at least this far from every score, so that rounding does not change the selection. */
+const MARGIN = 5e-3;
 const above = (detections, threshold) => detections.filter(({ score }) => score >= threshold);
 
+/** The widest gap between neighbouring scores (0 and 1 among them) whose middle is in 0.2..0.75: there always is one. */
+function widestGap(detections) {
+  const scores = [1, ...detections.map(({ score }) => score), 0];
+  const gaps = scores.slice(1).map((low, i) => ({ middle: (scores[i] + low) / 2, width: scores[i] - low }));
+  return gaps.filter(({ middle }) => middle >= 0.2 && middle <= 0.75).sort((a, b) => b.width - a.width)[0];
+}
+
+// Thresholds follow from the scores: whatever the network learned, there is an image with none, one and many
+// detections above its threshold.
 before(() => {
   const gray = join(folder, "gray.png");
   writeFileSync(gray, grayPng(160, 144));
@@ -23,26 +32,27 @@ before(() => {
   const large = render(folder, { count: 2, objects: 6, size: [384, 512] });
   const images = [gray, ...few, ...many, ...large];
   const all = nativeDetections(folder, images, { score: 0.05 });
+  const of = (image) => all[images.indexOf(image)];
   const add = (what, image, threshold) => {
-    const expected = above(all[images.indexOf(image)], threshold);
+    const nearest = Math.min(...of(image).map(({ score }) => Math.abs(score - threshold)));
+    assert.ok(nearest > MARGIN, `${what}: a score is ${nearest} from the threshold ${threshold}`);
+    const expected = above(of(image), threshold);
     cases.push({ what: `${what}, ${expected.length} at ${threshold.toFixed(3)}`, image, threshold, expected });
   };
-  add("nothing", gray, 0.5);
-  // One detection: a threshold between the best and the second best score.
-  const gap = (image) => {
-    const [first, second] = all[images.indexOf(image)].map(({ score }) => score);
-    return [(first + (second ?? 0)) / 2, first - (second ?? 0)];
-  };
-  const single = few.find((image) => gap(image)[1] > 0.05);
-  add("one", single, gap(single)[0]);
-  const clear = (list, threshold) => list.filter((image) => isClear(all[images.indexOf(image)], threshold));
-  const count = (image) => above(all[images.indexOf(image)], 0.5).length;
-  const most = clear(many, 0.5).sort((a, b) => count(b) - count(a));
-  add("many", most[0], 0.5);
-  add("many", most[1], 0.5);
-  add("a large image", clear(large, 0.5)[0], 0.5);
+
+  add("nothing", gray, (1 + (of(gray)[0]?.score ?? 0)) / 2);
+  const second = (image) => of(image)[1]?.score ?? 0;
+  const lead = (image) => of(image)[0].score - second(image);
+  const single = few.sort((a, b) => lead(b) - lead(a))[0];
+  add("one", single, second(single) + lead(single) / 2);
+  const middle = (image) => widestGap(of(image)).middle;
+  const count = (image) => above(of(image), middle(image)).length;
+  const most = many.sort((a, b) => count(b) - count(a));
+  add("many", most[0], middle(most[0]));
+  add("many", most[1], middle(most[1]));
+  add("a large image", large[0], middle(large[0]));
   assert.deepEqual(cases.slice(0, 2).map(({ expected }) => expected.length), [0, 1]);
-  assert.ok(cases[2].expected.length >= 5, "a image with many detections");
+  assert.ok(cases[2].expected.length >= 5, "an image with many detections");
 });
 
 for (const backend of ["cpu", "webgpu"]) {
@@ -72,8 +82,8 @@ for (const backend of ["cpu", "webgpu"]) {
     }
 
     test("maxDetections limits the detections", async () => {
-      const { image, expected } = cases[2];
-      const { detections } = await predict(page, image, { scoreThreshold: 0.5, maxDetections: 2 });
+      const { image, threshold, expected } = cases[2];
+      const { detections } = await predict(page, image, { scoreThreshold: threshold, maxDetections: 2 });
       assertEqual(detections, expected.slice(0, 2), "the two best");
     });
 
