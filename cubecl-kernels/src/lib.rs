@@ -21,6 +21,7 @@
 )]
 
 mod capability;
+mod class_loss;
 pub mod conv;
 mod conv1x1;
 pub mod conv3x3;
@@ -30,6 +31,8 @@ mod cpu_conv;
 mod cpu_memory;
 #[cfg(feature = "flex")]
 mod cpu_tasks;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod cube_sum;
 mod decode;
 mod dtype;
 pub mod epilogue;
@@ -39,20 +42,25 @@ mod flex;
 mod group_norm;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod launch;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod many;
 mod mask_targets;
 mod matching;
 mod nms;
 mod paste;
+mod prepare;
 pub mod roi_align;
 mod row_product;
 mod sampling;
 mod squares;
+mod tensor_list;
 #[cfg(all(test, feature = "flex", any(feature = "wgpu", feature = "cuda")))]
 mod test_gpu;
 mod top_k;
 mod update;
 
 pub use capability::{MAX_TOP_K, can_select, has_selection_kernels};
+pub use class_loss::{ElementLoss, bce_with_logits, class_loss, cross_entropy, smooth_l1};
 pub use conv::{ConvParams, conv2d};
 pub use conv3x3::conv3x3;
 #[cfg(feature = "flex")]
@@ -70,9 +78,11 @@ pub use nms::{batched_nms, nms, nms_sorted};
 pub use paste::{
     PasteBatch, PasteWindow, PastedMask, expand_box, paste_bits, paste_mask, paste_masks,
 };
+pub use prepare::{Folded, FrozenNorms, adopt, cast_weights, fold_norms, prepares_weights};
 pub use roi_align::{PyramidLevel, RoiAlignParams, pack_pyramid, roi_align};
 pub use row_product::row_product;
 pub use sampling::{mix, sampling_key, sampling_scores};
 pub use squares::sum_of_squares;
+pub use tensor_list::TensorList;
 pub use top_k::{top_k, top_k_segments};
-pub use update::{AdamwUpdate, SgdUpdate, UpdateRates, adamw, sgd};
+pub use update::{AdamwUpdate, ParamFactors, SgdUpdate, adamw, sgd};

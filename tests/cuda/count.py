@@ -31,15 +31,21 @@ def kind(name):
     return next((kind for kind, pattern in KINDS.items() if re.search(pattern, name)), "detection operators and others")
 
 
-def last_step(log):
-    """The launches and reads of the last step: the shortest end of the log that equals the lines before it."""
+def work(log):
+    """Launches and reads, without those by which CubeCL measures the device."""
     is_probe = re.compile(r"throughput|launch_overhead|prime_buffer")
-    rows = [row for row in (line.split("\t") for line in log) if row[0] == "d2h" or not is_probe.search(row[7])]
+    return [row for row in (line.split("\t") for line in log) if row[0] == "d2h" or not is_probe.search(row[7])]
+
+
+def last_step(rows, is_training):
+    """The launches and reads of the last step. A training step ends with its only read, so that the update of the
+    weights is counted in the next one; of other steps it is the shortest end that equals the lines before it."""
     names = [row[7] if row[0] == "launch" else "read" for row in rows]
     ends = [i for i, name in enumerate(names) if name == "read"]
     for end in reversed(ends[:-1]):
         length = ends[-1] - end
-        if length <= end + 1 and names[end + 1 : ends[-1] + 1] == names[end + 1 - length : end + 1]:
+        is_repeated = length <= end + 1 and names[end + 1 : ends[-1] + 1] == names[end + 1 - length : end + 1]
+        if is_training or is_repeated:
             return rows[end + 1 : ends[-1] + 1]
     sys.exit("no step repeats the one before it")
 
@@ -81,7 +87,7 @@ def main():
     # The size of each tensor is known only if each has its own allocation. Counting needs no assembly.
     env = {**environment(args.rig.resolve(), case, out), "MOCK_LAUNCH_LOG": "2", "MOCK_PTXAS": "", "MOCK_MEMORY_GB": "400"}
     subprocess.run([str(part) for part in command], cwd=out, env=env, stdout=subprocess.DEVNULL, check=True)
-    table(last_step(lines(out / "launches.tsv")))
+    table(last_step(work(lines(out / "launches.tsv")), args.mode == "train"))
 
 
 if __name__ == "__main__":

@@ -243,8 +243,7 @@ fn train(
             }
         };
         let (_, gradients) = found.map_err(TrainError::from)?;
-        let (moved, outcome) = optimizer.step(model, gradients, LEARNING_RATE);
-        model = moved;
+        let outcome = optimizer.step(&mut model, gradients, LEARNING_RATE);
         // Skipped steps are timed like the others.
         if outcome.is_applied {
             scaler.applied();

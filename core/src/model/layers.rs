@@ -81,6 +81,14 @@ impl Conv2d {
         &self.settings
     }
 
+    /// The dtype of the convolution for activations of `dtype`: those that are no matrix product compute in f32.
+    pub(crate) fn dtype(&self, dtype: FloatDType) -> FloatDType {
+        match (self.settings.kernel, self.settings.groups) {
+            (1 | 3, 1) => dtype,
+            _ => FloatDType::F32,
+        }
+    }
+
     /// `[n, in, h, w]` -> `[n, out, h', w']`, `h' = (h + 2 padding - k) / stride + 1`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         self.forward_with(x, self.params(), None, false)

@@ -44,6 +44,7 @@ mod mask_rcnn;
 mod memory;
 mod norm;
 mod path;
+mod prepare;
 mod roi;
 mod rpn;
 mod slots;

@@ -65,6 +65,13 @@ impl NormSettings {
     }
 }
 
+/// A norm whose statistics are fixed.
+pub(crate) struct FixedNorm {
+    /// Scale, shift, mean and variance, `[channels]`.
+    pub(crate) tensors: [Tensor<1>; 4],
+    pub(crate) epsilon: f64,
+}
+
 impl Norm {
     /// A norm over `channels`; `None` for [`NormKind::None`].
     pub fn new(init: &Init<'_>, channels: usize, settings: NormSettings) -> Option<Self> {
@@ -89,6 +96,20 @@ impl Norm {
                 momentum: settings.momentum,
                 is_frozen: init.is_frozen(),
             },
+        })
+    }
+
+    /// Its parameters and statistics, if they are the same for every batch: frozen, or without a graph (`!is_tracked`).
+    pub(crate) fn fixed(&self, is_tracked: bool) -> Option<FixedNorm> {
+        let (mean, var) = (self.running_mean.as_ref()?, self.running_var.as_ref()?);
+        (self.rule.is_frozen || !is_tracked).then(|| FixedNorm {
+            tensors: [
+                self.weight.val(),
+                self.bias.val(),
+                mean.value(),
+                var.value(),
+            ],
+            epsilon: self.rule.epsilon,
         })
     }
 
@@ -120,18 +141,19 @@ impl Norm {
         mut residual: Option<Tensor<4>>,
         rectify: bool,
     ) -> Tensor<4> {
+        if let Some(FixedNorm { tensors, epsilon }) = self.fixed(x.device().is_autodiff()) {
+            let [weight, bias, mean, var] = tensors;
+            let scale = weight / (var + epsilon).sqrt();
+            let shift = bias - mean * scale.clone();
+            let folded = ConvParams {
+                scale: Some(scale),
+                // Cast here, so that it is part of the same launch on GPUs.
+                bias: Some(like(shift, &x)),
+                ..conv.params()
+            };
+            return conv.forward_with(x, folded, residual, rectify);
+        }
         let output = match (&self.running_mean, &self.running_var) {
-            (Some(mean), Some(var)) if self.rule.is_frozen || !x.device().is_autodiff() => {
-                let scale = self.weight.val() / (var.value() + self.rule.epsilon).sqrt();
-                let shift = self.bias.val() - mean.value() * scale.clone();
-                let folded = ConvParams {
-                    scale: Some(scale),
-                    // Cast here, so that it is part of the same launch on GPUs.
-                    bias: Some(like(shift, &x)),
-                    ..conv.params()
-                };
-                return conv.forward_with(x, folded, residual, rectify);
-            }
             (Some(mean), Some(var)) => {
                 let y = conv.forward(x.clone());
                 like(self.batch_norm(full(y), mean, var), &x)

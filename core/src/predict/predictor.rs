@@ -26,6 +26,8 @@ const VIEW_SCORE: f32 = 0.05;
 #[derive(Debug)]
 pub struct Predictor {
     pub(super) model: MaskRcnn,
+    /// The model as its device reads it, see [`MaskRcnn::prepared`].
+    pub(super) prepared: MaskRcnn,
     pub(super) config: Config,
     pub(super) classes: Arc<Classes>,
     pub(super) device: Device,
@@ -59,8 +61,10 @@ impl Predictor {
     /// A predictor from a model in memory, which may be in training.
     pub(crate) fn new(model: &MaskRcnn, config: Config, classes: Classes, device: &Device) -> Self {
         let device = device.clone().without_autodiff();
+        let model = model.valid();
         Self {
-            model: model.valid(),
+            prepared: model.prepared(),
+            model,
             config,
             classes: Arc::new(classes),
             device,
@@ -69,9 +73,17 @@ impl Predictor {
     }
 
     /// The same predictor with activations in another precision.
-    pub fn with_precision(mut self, precision: Resolved) -> Self {
-        self.model = self.model.with_precision(precision);
-        self
+    pub(super) fn with_precision(self, precision: Resolved) -> Self {
+        let model = self.model.clone().with_precision(precision);
+        self.with_model(model)
+    }
+
+    fn with_model(self, model: MaskRcnn) -> Self {
+        Self {
+            prepared: model.prepared(),
+            model,
+            ..self
+        }
     }
 
     /// The same predictor with test-time augmentation: every image is detected in several views, and their detections
@@ -87,9 +99,9 @@ impl Predictor {
         }
         // Boxes of a view with a score below the final threshold contribute to the mean score too.
         let threshold = self.config.model.roi.score_threshold.min(VIEW_SCORE);
-        self.model = self.model.with_score_threshold(threshold);
         self.tta = Some(settings);
-        Ok(self)
+        let model = self.model.clone().with_score_threshold(threshold);
+        Ok(self.with_model(model))
     }
 
     /// Class names and category ids.
@@ -168,7 +180,7 @@ impl Predictor {
         let originals = images.iter().map(|image| (image.height(), image.width()));
         let sizes: Vec<_> = prepared.zip(originals).collect();
         let (batch, resized) = self.input(&planes);
-        let detections = self.model.detect(batch, &resized).await?;
+        let detections = self.prepared.detect(batch, &resized).await?;
         let detections = self.paste(detections, &sizes).await?;
         let per_image = images.iter().zip(detections);
         Ok(per_image

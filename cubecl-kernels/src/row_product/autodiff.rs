@@ -9,7 +9,6 @@ use burn::backend::autodiff::{
     ops::{Backward, Ops, OpsKind},
 };
 use burn::backend::{Autodiff, Backend, TensorMetadata, tensor::FloatTensor};
-use burn::tensor::DType;
 
 #[derive(Debug)]
 struct RowProductBackward;
@@ -19,8 +18,6 @@ struct State<B: Backend> {
     x: NodeId,
     /// In the dtype of x.
     weight: FloatTensor<B>,
-    /// Of the gradient of the weights.
-    dtype: DType,
 }
 
 impl<B: Backend + RowProductOps> Backward<B, 2> for RowProductBackward {
@@ -32,13 +29,13 @@ impl<B: Backend + RowProductOps> Backward<B, 2> for RowProductBackward {
         grads: &mut Gradients,
         checkpointer: &mut Checkpointer,
     ) {
-        let State { x, weight, dtype } = ops.state;
+        let State { x, weight } = ops.state;
         // Retrieved in any case, because checkpoints that are not retrieved are not freed.
         let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
         let grad = grads.consume::<B>(&ops.node);
         let [node_x, node_weight] = ops.parents;
         if let Some(node) = node_weight {
-            let gradient = B::row_product_gradient(grad.clone(), x, dtype);
+            let gradient = B::row_product_gradient(grad.clone(), x);
             grads.register::<B>(node.id, gradient);
         }
         if let Some(node) = node_x {
@@ -58,12 +55,10 @@ impl<B: Backend + RowProductOps, C: CheckpointStrategy> RowProductOps for Autodi
             OpsKind::Tracked(mut prep) => {
                 let kept = prep.checkpoint(&x);
                 let (x, weight) = (x.into_primitive(), weight.into_primitive());
-                let dtype = weight.dtype();
                 let weight = cast::<B>(weight, x.dtype());
                 let state = State {
                     x: kept,
                     weight: weight.clone(),
-                    dtype,
                 };
                 prep.finish(state, B::row_product(x, weight))
             }
@@ -73,11 +68,7 @@ impl<B: Backend + RowProductOps, C: CheckpointStrategy> RowProductOps for Autodi
         }
     }
 
-    fn row_product_gradient(
-        _grad: FloatTensor<Self>,
-        _x: FloatTensor<Self>,
-        _dtype: DType,
-    ) -> FloatTensor<Self> {
+    fn row_product_gradient(_grad: FloatTensor<Self>, _x: FloatTensor<Self>) -> FloatTensor<Self> {
         panic!("the product has no second derivative")
     }
 }

@@ -8,11 +8,10 @@ use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
 
 impl RowProductOps for Flex {
-    fn row_product_gradient(
-        grad: FloatTensor<Self>,
-        x: FloatTensor<Self>,
-        dtype: DType,
-    ) -> FloatTensor<Self> {
-        cast::<Self>(Self::float_matmul(Self::float_transpose(grad), x), dtype)
+    fn row_product_gradient(grad: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
+        cast::<Self>(
+            Self::float_matmul(Self::float_transpose(grad), x),
+            DType::F32,
+        )
     }
 }

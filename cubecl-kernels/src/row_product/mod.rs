@@ -1,8 +1,7 @@
 //! Products of rows with weights, as in a fully connected layer and a 1x1 convolution.
 //!
 //! With Burn's operations, the gradient of the weights is computed transposed, so that a copy must follow; in f16 it
-//! is also rounded to f16 and cast to f32 after that. On GPUs it is one product here, with a result in the dtype of
-//! the weights.
+//! is also rounded to f16 and cast to f32 after that. On GPUs it is one product here, with a result in f32.
 //!
 //! Burn tunes a product whose sides are all at most 256 among kernels without matrix units, too. NVRTC compiles each of
 //! those for up to a minute, and a small network has dozens of such products with their gradients. Rows of zeros lift a
@@ -41,13 +40,9 @@ pub trait RowProductOps: Backend {
         Self::float_matmul(x, Self::float_transpose(weight))
     }
 
-    /// The gradient `[o, c]` of the weights in `dtype`, from `grad [r, o]` and `x [r, c]`; sums are f32.
-    #[fusion(dtype = *dtype, shape = weights(grad, x))]
-    fn row_product_gradient(
-        grad: FloatTensor<Self>,
-        x: FloatTensor<Self>,
-        dtype: DType,
-    ) -> FloatTensor<Self>;
+    /// The gradient `[o, c]` of the weights, f32, from `grad [r, o]` and `x [r, c]`.
+    #[fusion(dtype = DType::F32, shape = weights(grad, x))]
+    fn row_product_gradient(grad: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 #[cfg(feature = "fusion")]
@@ -56,7 +51,7 @@ fn weights(grad: &Shape, x: &Shape) -> Shape {
 }
 
 /// Product of `x [r, c]` with the transposed `weight [o, c]`: `[r, o]`, in the dtype of `x`. The weights are in that
-/// dtype or in f32, and so is their gradient; differentiable in both.
+/// dtype or in f32; their gradient is f32. Differentiable in both.
 pub fn row_product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     if !crate::has_selection_kernels(&x.device()) {
         let weight = to_dtype_of(weight, &x);

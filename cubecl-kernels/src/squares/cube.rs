@@ -1,11 +1,11 @@
-//! Kernel of the sums of squares: one launch for up to four tensors.
+//! Kernel of the sums of squares: one launch for many tensors.
 
-#![allow(
-    clippy::too_many_arguments,
-    reason = "the parameters of a kernel are its buffers and their sizes"
-)]
-
-use crate::launch::{UNITS, buffer, dense, empty};
+use crate::cube_sum::cube_sum;
+use crate::launch::{UNITS, buffer, empty, zeros};
+use crate::many::{Share, dense_f32, launches, lengths};
+use crate::tensor_list::TensorList;
+#[cfg(feature = "fusion")]
+use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 #[cfg(feature = "fusion")]
 use burn::tensor::Shape;
@@ -13,26 +13,14 @@ use burn::tensor::{DType, Tensor};
 use burn_cubecl::CubeBackend;
 use cubecl::prelude::*;
 
-/// Inputs per launch: WebGPU guarantees eight buffers, some of which the output and CubeCL itself take.
-pub const INPUTS: usize = 4;
+/// Elements per cube, and so per sum.
+const CHUNK: u32 = 64 * UNITS;
 
-/// Cubes, and so sums, per input.
-const PARTS: u32 = 128;
-
-/// The sums of one to four tensors, `[PARTS * tensors.len()]`.
+/// Sums of parts of the tensors, `[sums]`.
 pub fn partials(tensors: &[Tensor<1>], factor: f64) -> Tensor<1> {
-    // Fewer tensors are padded with the last one, which is not read again.
-    let at = |place: usize| {
-        tensors[place.min(tensors.len() - 1)]
-            .clone()
-            .into_dispatch()
-    };
+    let tensors = TensorList::of(tensors.iter().cloned());
     Tensor::from_dispatch(<Dispatch as SquareOps>::partial_sums(
-        at(0),
-        at(1),
-        at(2),
-        at(3),
-        tensors.len(),
+        tensors,
         factor as f32,
     ))
 }
@@ -43,116 +31,84 @@ pub fn partials(tensors: &[Tensor<1>], factor: f64) -> Tensor<1> {
     Fusion: cfg(feature = "fusion"),
 )]
 pub trait SquareOps: Backend {
-    /// `PARTS` sums of each of the first `count` tensors, f32.
-    #[fusion(dtype = a, shape = parts(count))]
-    fn partial_sums(
-        a: FloatTensor<Self>,
-        b: FloatTensor<Self>,
-        c: FloatTensor<Self>,
-        d: FloatTensor<Self>,
-        count: usize,
-        factor: f32,
-    ) -> FloatTensor<Self>;
+    /// A sum of `(factor * x)^2` for each [`CHUNK`] of each tensor, f32.
+    #[fusion(meta = |tensors, _factor| sums(tensors))]
+    fn partial_sums(#[extension_type] tensors: TensorList<Self>, factor: f32) -> FloatTensor<Self>;
 }
 
 #[cfg(feature = "fusion")]
-fn parts(count: &usize) -> Shape {
-    Shape::new([PARTS as usize * count])
+fn sums(tensors: &[TensorSpec]) -> TensorSpec {
+    let lengths = tensors.iter().map(|it| it.shape.num_elements());
+    TensorSpec::new(Shape::new([count(lengths)]), DType::F32)
+}
+
+/// Number of sums; one, which is 0, without elements.
+fn count(lengths: impl Iterator<Item = usize>) -> usize {
+    let counts = lengths.map(|length| length.div_ceil(CHUNK as usize));
+    counts.sum::<usize>().max(1)
 }
 
 impl SquareOps for CubeBackend {
-    fn partial_sums(
-        a: FloatTensor<Self>,
-        b: FloatTensor<Self>,
-        c: FloatTensor<Self>,
-        d: FloatTensor<Self>,
-        count: usize,
-        factor: f32,
-    ) -> FloatTensor<Self> {
-        let inputs = [a, b, c, d].map(dense);
-        for input in &inputs {
-            assert_eq!(
-                input.dtype,
-                DType::F32,
-                "sum_of_squares: the tensors must be f32"
-            );
+    fn partial_sums(tensors: TensorList<Self>, factor: f32) -> FloatTensor<Self> {
+        let tensors = dense_f32(tensors.0);
+        let lengths = lengths(&tensors);
+        let on = &tensors[0];
+        let launches = launches(on, &lengths, CHUNK, 1);
+        if launches.is_empty() {
+            return zeros(on, [1], DType::F32);
         }
-        let sums = empty(&inputs[0], [PARTS as usize * count], DType::F32);
-        let lengths = inputs
-            .each_ref()
-            .map(|input| input.meta.num_elements() as u32);
-        // SAFETY: the buffers are dense and are read within their lengths.
-        unsafe {
-            add_squares::launch_unchecked(
-                &sums.client,
-                CubeCount::Static(PARTS, count as u32, 1),
-                CubeDim::new_1d(UNITS),
-                buffer(&inputs[0]),
-                buffer(&inputs[1]),
-                buffer(&inputs[2]),
-                buffer(&inputs[3]),
-                buffer(&sums),
-                lengths[0],
-                lengths[1],
-                lengths[2],
-                lengths[3],
-                factor,
-            );
+        let sums = empty(on, [count(lengths.iter().copied())], DType::F32);
+        let mut first = 0;
+        for (shares, cubes) in launches {
+            let parts = shares.into_iter().map(|(place, share)| PartLaunch {
+                values: buffer(&tensors[place]),
+                share,
+            });
+            // SAFETY: the buffers are dense and are read within their lengths; each cube writes one sum.
+            unsafe {
+                add_squares::launch_unchecked(
+                    &sums.client,
+                    CubeCount::Static(cubes, 1, 1),
+                    CubeDim::new_1d(UNITS),
+                    parts.collect(),
+                    buffer(&sums),
+                    first,
+                    factor,
+                );
+            }
+            first += cubes;
         }
         sums
     }
 }
 
-/// Sum of the squares of the elements of `values` that this unit reads, each multiplied by `factor`.
-#[cube]
-fn squares(values: &[f32], length: u32, factor: f32) -> f32 {
-    let mut sum = 0.0f32;
-    let mut i = CUBE_POS_X * UNITS + UNIT_POS;
-    while i < length {
-        let value = values[i as usize] * factor;
-        sum += value * value;
-        i += PARTS * UNITS;
-    }
-    sum
+/// A tensor in a launch.
+#[derive(CubeType, CubeLaunch)]
+struct Part {
+    values: Box<[f32]>,
+    share: Share,
 }
 
-/// Cube `(part, tensor)` writes one sum.
+/// Cube `i` writes the sum of its elements to `first + i`.
 #[cube(launch_unchecked)]
-fn add_squares(
-    a: &[f32],
-    b: &[f32],
-    c: &[f32],
-    d: &[f32],
-    sums: &mut [f32],
-    length_a: u32,
-    length_b: u32,
-    length_c: u32,
-    length_d: u32,
-    factor: f32,
-) {
+fn add_squares(parts: Sequence<Part>, sums: &mut [f32], first: u32, factor: f32) {
     let mut own = 0.0f32;
-    if CUBE_POS_Y == 0 {
-        own += squares(a, length_a, factor);
-    } else if CUBE_POS_Y == 1 {
-        own += squares(b, length_b, factor);
-    } else if CUBE_POS_Y == 2 {
-        own += squares(c, length_c, factor);
-    } else {
-        own += squares(d, length_d, factor);
-    }
-    let mut shared = Shared::<[f32]>::new_slice(UNITS as usize);
-    shared[UNIT_POS as usize] = own;
-    sync_cube();
-    let mut half = (UNITS / 2).runtime();
-    while half > 0 {
-        if UNIT_POS < half {
-            let other = shared[(UNIT_POS + half) as usize];
-            shared[UNIT_POS as usize] += other;
+    let count = comptime![parts.len()];
+    #[unroll]
+    for place in 0..count {
+        let part = parts.index(place);
+        if part.share.is_of_cube() {
+            let (start, end) = part.share.range(CHUNK);
+            let mut i = start + UNIT_POS;
+            while i < end {
+                let value = part.values[i as usize] * factor;
+                own += value * value;
+                i += UNITS;
+            }
         }
-        sync_cube();
-        half /= 2;
     }
+    let sum = cube_sum(own);
     if UNIT_POS == 0 {
-        sums[(CUBE_POS_Y * PARTS + CUBE_POS_X) as usize] = shared[0];
+        sums[(first + CUBE_POS_X) as usize] = sum;
     }
 }

@@ -17,10 +17,7 @@ pub fn sum_of_squares(tensors: &[Tensor<1>], factor: f64) -> Option<Tensor<1>> {
     }
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     if crate::has_selection_kernels(&tensors[0].device()) && !tensors[0].device().is_autodiff() {
-        let partials = tensors
-            .chunks(cube::INPUTS)
-            .map(|tensors| cube::partials(tensors, factor));
-        return Some(Tensor::cat(partials.collect(), 0).sum());
+        return Some(cube::partials(tensors, factor).sum());
     }
     let squares = tensors.iter().map(|tensor| tensor.clone().square().sum());
     Some(Tensor::cat(squares.collect(), 0).sum() * (factor * factor))

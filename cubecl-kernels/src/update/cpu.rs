@@ -1,6 +1,6 @@
 //! The loops of the updates. Every term is rounded as by Burn's operations, so both give the same bits.
 
-use super::rates::{AdamwUpdate, SgdUpdate, UpdateRates};
+use super::rates::{AdamwUpdate, ParamFactors, SgdUpdate};
 use crate::cpu_conv::Output;
 use crate::cpu_tasks::for_each_task;
 
@@ -8,9 +8,9 @@ use crate::cpu_tasks::for_each_task;
 const CHUNK: usize = 16 << 10;
 
 /// Updates `[value, velocity]` in place.
-pub fn sgd(update: &SgdUpdate, tensors: [&mut [f32]; 2], gradient: &[f32]) {
-    let [rate, decay, scale] = factors(&update.rates);
-    let momentum = update.momentum as f32;
+pub fn sgd(update: &SgdUpdate, factors: ParamFactors, tensors: [&mut [f32]; 2], gradient: &[f32]) {
+    let [decay, scale] = [factors.decay, factors.scale].map(|factor| factor as f32);
+    let [rate, momentum] = [update.rate, update.momentum].map(|factor| factor as f32);
     in_chunks(tensors, gradient, |[value, velocity], gradient| {
         for ((value, velocity), gradient) in value.iter_mut().zip(velocity).zip(gradient) {
             *velocity = *velocity * momentum + (gradient * scale + *value * decay);
@@ -20,9 +20,14 @@ pub fn sgd(update: &SgdUpdate, tensors: [&mut [f32]; 2], gradient: &[f32]) {
 }
 
 /// Updates `[value, first, second]` in place.
-pub fn adamw(update: &AdamwUpdate, tensors: [&mut [f32]; 3], gradient: &[f32]) {
-    let [rate, decay, scale] = factors(&update.rates);
-    let epsilon = update.epsilon as f32;
+pub fn adamw(
+    update: &AdamwUpdate,
+    factors: ParamFactors,
+    tensors: [&mut [f32]; 3],
+    gradient: &[f32],
+) {
+    let [decay, scale] = [factors.decay, factors.scale].map(|factor| factor as f32);
+    let [rate, epsilon] = [update.rate, update.epsilon].map(|factor| factor as f32);
     let [kept1, kept2] = update.betas.map(|beta| beta as f32);
     let [added1, added2] = update.betas.map(|beta| (1.0 - beta) as f32);
     let [correction1, correction2] = update.corrections().map(|correction| correction as f32);
@@ -36,10 +41,6 @@ pub fn adamw(update: &AdamwUpdate, tensors: [&mut [f32]; 3], gradient: &[f32]) {
             *value -= (*first / correction1 / root + *value * decay) * rate;
         }
     });
-}
-
-fn factors(rates: &UpdateRates) -> [f32; 3] {
-    [rates.rate, rates.decay, rates.scale].map(|factor| factor as f32)
 }
 
 /// Calls `work` with the same range of all tensors, on several threads.

@@ -1,7 +1,7 @@
 //! The updates on flex, whose tensors are in host memory.
 
 use super::cpu;
-use super::rates::{AdamwUpdate, SgdUpdate};
+use super::rates::{AdamwUpdate, ParamFactors, SgdUpdate};
 use crate::cpu_memory::contiguous;
 use crate::flex::floats;
 use burn::backend::{Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor};
@@ -16,6 +16,7 @@ pub trait UpdateOps: Backend {
         gradient: FloatTensor<Self>,
         velocity: FloatTensor<Self>,
         update: SgdUpdate,
+        factors: ParamFactors,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// Value and both means.
@@ -25,42 +26,26 @@ pub trait UpdateOps: Backend {
         first: FloatTensor<Self>,
         second: FloatTensor<Self>,
         update: AdamwUpdate,
+        factors: ParamFactors,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-pub fn sgd(
-    update: SgdUpdate,
-    value: Tensor<1>,
-    gradient: Tensor<1>,
-    velocity: Tensor<1>,
-) -> (Tensor<1>, Tensor<1>) {
-    let (value, velocity) = <Dispatch as UpdateOps>::sgd(
-        value.into_dispatch(),
-        gradient.into_dispatch(),
-        velocity.into_dispatch(),
-        update,
-    );
-    (
-        Tensor::from_dispatch(value),
-        Tensor::from_dispatch(velocity),
-    )
+pub fn sgd(update: SgdUpdate, factors: ParamFactors, tensors: [Tensor<1>; 3]) -> [Tensor<1>; 2] {
+    let [value, gradient, velocity] = tensors.map(Tensor::into_dispatch);
+    let (value, velocity) =
+        <Dispatch as UpdateOps>::sgd(value, gradient, velocity, update, factors);
+    [value, velocity].map(Tensor::from_dispatch)
 }
 
 pub fn adamw(
     update: AdamwUpdate,
-    value: Tensor<1>,
-    gradient: Tensor<1>,
-    [first, second]: [Tensor<1>; 2],
-) -> (Tensor<1>, [Tensor<1>; 2]) {
-    let (value, first, second) = <Dispatch as UpdateOps>::adamw(
-        value.into_dispatch(),
-        gradient.into_dispatch(),
-        first.into_dispatch(),
-        second.into_dispatch(),
-        update,
-    );
-    let means = [first, second].map(Tensor::from_dispatch);
-    (Tensor::from_dispatch(value), means)
+    factors: ParamFactors,
+    tensors: [Tensor<1>; 4],
+) -> [Tensor<1>; 3] {
+    let [value, gradient, first, second] = tensors.map(Tensor::into_dispatch);
+    let (value, first, second) =
+        <Dispatch as UpdateOps>::adamw(value, gradient, first, second, update, factors);
+    [value, first, second].map(Tensor::from_dispatch)
 }
 
 impl UpdateOps for Flex {
@@ -69,11 +54,12 @@ impl UpdateOps for Flex {
         gradient: FloatTensor<Self>,
         velocity: FloatTensor<Self>,
         update: SgdUpdate,
+        factors: ParamFactors,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let gradient = gradient.to_contiguous();
         let (mut value, mut velocity) = (contiguous(value), contiguous(velocity));
         let tensors = [value.storage_mut(), velocity.storage_mut()];
-        cpu::sgd(&update, tensors, floats(&gradient));
+        cpu::sgd(&update, factors, tensors, floats(&gradient));
         (value, velocity)
     }
 
@@ -83,6 +69,7 @@ impl UpdateOps for Flex {
         first: FloatTensor<Self>,
         second: FloatTensor<Self>,
         update: AdamwUpdate,
+        factors: ParamFactors,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let gradient = gradient.to_contiguous();
         let [mut value, mut first, mut second] = [value, first, second].map(contiguous);
@@ -91,7 +78,7 @@ impl UpdateOps for Flex {
             first.storage_mut(),
             second.storage_mut(),
         ];
-        cpu::adamw(&update, tensors, floats(&gradient));
+        cpu::adamw(&update, factors, tensors, floats(&gradient));
         (value, first, second)
     }
 }

@@ -1,10 +1,8 @@
 //! Parameters of an optimizer update.
 
-/// Learning rate, weight decay and gradient scale of an update.
-#[derive(Clone, Copy, Debug)]
-pub struct UpdateRates {
-    /// Learning rate.
-    pub rate: f64,
+/// Weight decay and gradient scale of one parameter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ParamFactors {
     /// Weight decay.
     pub decay: f64,
     /// Factor that the gradient is multiplied by first.
@@ -14,8 +12,8 @@ pub struct UpdateRates {
 /// An update of SGD with momentum.
 #[derive(Clone, Copy, Debug)]
 pub struct SgdUpdate {
-    /// Learning rate, weight decay and gradient scale.
-    pub rates: UpdateRates,
+    /// Learning rate.
+    pub rate: f64,
     /// Fraction of the velocity that is kept.
     pub momentum: f64,
 }
@@ -23,8 +21,8 @@ pub struct SgdUpdate {
 /// An update of AdamW (Loshchilov and Hutter, 2017).
 #[derive(Clone, Copy, Debug)]
 pub struct AdamwUpdate {
-    /// Learning rate, weight decay and gradient scale.
-    pub rates: UpdateRates,
+    /// Learning rate.
+    pub rate: f64,
     /// Fractions of the means of the gradient and of its square that are kept.
     pub betas: [f64; 2],
     /// Added to the root of the mean square.

@@ -51,7 +51,7 @@ fn trained(micro_batches: Option<usize>) -> (Vec<LossValues>, Vec<f64>, Vec<f64>
         };
         let (losses, gradients) = found.expect("a step");
         all.push(losses);
-        model = optimizer.step(model, gradients, 0.002).0;
+        optimizer.step(&mut model, gradients, 0.002);
     }
     (all, weights(&model), start)
 }

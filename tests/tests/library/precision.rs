@@ -291,10 +291,9 @@ impl Inferred {
         };
         let model = MaskRcnn::new(&config.model, 1, device);
         let builder = Predictor::builder()
-            .model(model.clone(), classes)
+            .model(model.clone().with_precision(precision), classes)
             .config(config.clone());
         let predictor = builder.build().expect("a predictor");
-        let predictor = predictor.with_precision(precision);
         let detections = predictor.predict(&small::small_image(128, 96));
         let values = (0..3 * 96 * 96).map(|i| ((i * 37) % 255) as f32 / 127.5 - 1.0);
         let values: Vec<f32> = values.collect();

@@ -86,7 +86,7 @@ fn replicas_are_deterministic() {
         let mut optimizer = Optimizer::new(&config.train);
         for index in 0..2 {
             let (_, gradients) = step(2, &model, batch(), Stream::named("test", index));
-            model = optimizer.step(model, gradients, 0.01).0;
+            optimizer.step(&mut model, gradients, 0.01);
         }
         state_dict(&model)
     };

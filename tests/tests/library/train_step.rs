@@ -307,8 +307,7 @@ fn steps_follow(
             );
         }
         let gradients = ParamGradients::of(&model, &losses.total().backward());
-        let (moved, outcome) = optimizer.step(model, gradients, number("lr"));
+        let outcome = optimizer.step(&mut model, gradients, number("lr"));
         assert!(outcome.is_applied);
-        model = moved;
     }
 }

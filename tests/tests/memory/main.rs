@@ -83,7 +83,7 @@ fn step(preset: &str, more: &[&str]) -> (f64, f64) {
         let stream = Stream::named("memory", step);
         let found = replicas.losses_and_gradients(&model, batch.clone(), stream, &device, 1.0);
         let (_, gradients) = found.expect("a step");
-        (model, _) = optimizer.step(model, gradients, 1e-6);
+        optimizer.step(&mut model, gradients, 1e-6);
     }
     let measured = PEAK.peak_usage_as_mb() - before;
     (plan.largest() as f64 / 1e6, measured as f64 * 1.048_576)

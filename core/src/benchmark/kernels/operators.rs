@@ -9,8 +9,9 @@ use burn::backend::Dispatch;
 use burn::tensor::{FloatDType, Tensor};
 use mrcnn_kernels::roi_align::RoiAlignOps;
 use mrcnn_kernels::{
-    RoiAlignParams, SgdUpdate, UpdateRates, max_pool3x3, roi_align, sgd, sum_of_squares,
+    ParamFactors, RoiAlignParams, SgdUpdate, max_pool3x3, roi_align, sgd, sum_of_squares,
 };
+use std::cell::RefCell;
 
 const F32: usize = size_of::<f32>();
 
@@ -107,20 +108,26 @@ pub(super) fn updates(config: &Config) -> [Case; 2] {
         },
     );
     let update = SgdUpdate {
-        rates: UpdateRates {
-            rate: 1e-6,
-            decay: 1e-4,
-            scale: 1.0,
-        },
+        rate: 1e-6,
         momentum: 0.9,
     };
+    let factors = [ParamFactors {
+        decay: 1e-4,
+        scale: 1.0,
+    }];
     let step = Case::new(
         "SGD",
         problem(),
         [5 * count * F32, 6 * count],
         move |device| {
+            // The parameter is overwritten in each run, as in training.
             let [value, gradient, velocity] = [0; 3].map(|_| uniform([count], device));
-            move || sgd(&update, value.clone(), gradient.clone(), velocity.clone())
+            let state = RefCell::new(Some([value, velocity]));
+            move || {
+                let [value, velocity] = state.take().expect("put back by the last run");
+                let tensors = vec![[value, gradient.clone(), velocity]];
+                state.replace(sgd(&update, &factors, tensors).pop());
+            }
         },
     );
     [norm, step]

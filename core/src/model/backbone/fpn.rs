@@ -5,6 +5,7 @@ use crate::model::init::{Fill, Init};
 use crate::model::layers::{Conv2d, ConvSettings};
 use crate::model::memory::Activations;
 use crate::model::norm::{Norm, NormSettings, conv_norm, count_conv_norm};
+use crate::model::prepare::Layer;
 use burn::module::Module;
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Tensor, module};
@@ -64,6 +65,11 @@ impl Fpn {
             .collect();
         pyramid.push(every_second(pyramid[3].clone()));
         pyramid
+    }
+
+    pub(super) fn layers(&mut self) -> impl Iterator<Item = Layer<'_>> {
+        let blocks = self.inner_blocks.iter_mut().chain(&mut self.layer_blocks);
+        blocks.map(|(conv, norm)| Layer::ConvNorm(conv, norm))
     }
 
     /// Counts the activations of an image. The sums of laterals are inputs of layers with trained parameters. The

@@ -7,7 +7,10 @@ pub(crate) mod fpn;
 pub(crate) mod resnet;
 
 use super::init::Init;
+use super::layers::Conv2d;
 use super::memory::Activations;
+use super::norm::Norm;
+use super::prepare::Layer;
 use crate::config::ModelConfig;
 use burn::module::Module;
 use burn::tensor::{FloatDType, Tensor};
@@ -58,6 +61,20 @@ impl Body {
             Self::ResNet(body) => body.count(memory, cells),
         }
     }
+
+    /// The layer that computes in the dtype of the images, if it is another than that of the activations.
+    pub(super) fn stem(&mut self) -> Option<(&mut Conv2d, &mut Option<Norm>)> {
+        match self {
+            Self::ResNet(body) => Some(body.stem()),
+        }
+    }
+
+    /// All layers but the stem.
+    fn layers(&mut self) -> impl Iterator<Item = Layer<'_>> {
+        match self {
+            Self::ResNet(body) => body.layers(),
+        }
+    }
 }
 
 impl BackboneFpn {
@@ -73,6 +90,11 @@ impl BackboneFpn {
     /// 4 to 64, in the dtype of the images.
     pub fn forward(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
         self.fpn.forward(self.body.forward(images))
+    }
+
+    /// All layers but the stem.
+    pub(super) fn layers(&mut self) -> impl Iterator<Item = Layer<'_>> {
+        self.body.layers().chain(self.fpn.layers())
     }
 
     /// Counts the activations of an image; `cells` are rows times columns at a stride. See [`Fpn::count`].

@@ -6,6 +6,7 @@ use crate::model::init::Init;
 use crate::model::layers::{Conv2d, ConvSettings, to};
 use crate::model::memory::Activations;
 use crate::model::norm::{Norm, NormSettings, conv_norm, conv_norm_add, count_conv_norm};
+use crate::model::prepare::Layer;
 use burn::module::Module;
 use burn::tensor::{FloatDType, Tensor};
 use mrcnn_kernels::max_pool3x3;
@@ -76,6 +77,22 @@ impl ResNet {
         let c4 = stage(&self.layer3, c3.clone());
         let c5 = stage(&self.layer4, c4.clone());
         [c2, c3, c4, c5]
+    }
+
+    /// The first convolution and its norm.
+    pub(super) fn stem(&mut self) -> (&mut Conv2d, &mut Option<Norm>) {
+        (&mut self.conv1, &mut self.bn1)
+    }
+
+    /// All layers but the stem.
+    pub(super) fn layers(&mut self) -> impl Iterator<Item = Layer<'_>> {
+        let stages = [
+            &mut self.layer1,
+            &mut self.layer2,
+            &mut self.layer3,
+            &mut self.layer4,
+        ];
+        stages.into_iter().flatten().flat_map(Block::layers)
     }
 
     /// Channels of C2 to C5.
@@ -190,6 +207,18 @@ impl Block {
             }
             None => conv_norm_add(&self.conv2, &self.bn2, x, shortcut),
         }
+    }
+
+    fn layers(&mut self) -> impl Iterator<Item = Layer<'_>> {
+        let first = [
+            Layer::ConvNorm(&mut self.conv1, &mut self.bn1),
+            Layer::ConvNorm(&mut self.conv2, &mut self.bn2),
+        ];
+        let third = self.conv3.as_mut();
+        let third = third.map(|conv| Layer::ConvNorm(conv, &mut self.bn3));
+        let shortcut = self.downsample.as_mut();
+        let shortcut = shortcut.map(|(conv, norm)| Layer::ConvNorm(conv, norm));
+        first.into_iter().chain(third).chain(shortcut)
     }
 
     /// Counts the activations of the block, whose output has `stride`.

@@ -5,6 +5,7 @@ use crate::model::init::{Fill, Init};
 use crate::model::layers::{Conv2d, ConvSettings, Linear, LinearSettings, full};
 use crate::model::memory::Activations;
 use crate::model::norm::{Norm, NormSettings, conv_norm_of_rois, count_conv_norm};
+use crate::model::prepare::Layer;
 use burn::module::Module;
 use burn::tensor::{Tensor, activation::relu};
 
@@ -102,6 +103,19 @@ impl BoxHead {
         }
     }
 
+    pub(super) fn layers(&mut self) -> Box<dyn Iterator<Item = Layer<'_>> + '_> {
+        match self {
+            Self::Linear(LinearBoxHead { fc6, fc7 }) => {
+                Box::new([fc6, fc7].into_iter().map(Layer::Linear))
+            }
+            Self::Convs(layers) => Box::new(layers.iter_mut().filter_map(|layer| match layer {
+                BoxHeadLayer::Conv((conv, norm)) => Some(Layer::ConvNorm(conv, norm)),
+                BoxHeadLayer::Linear(linear) => Some(Layer::Linear(linear)),
+                BoxHeadLayer::Flatten(_) => None,
+            })),
+        }
+    }
+
     /// Counts the activations of `rois` RoIs.
     pub(crate) fn count(&self, memory: &mut Activations, rois: u64, config: &ModelConfig) {
         let cells = rois * (config.box_head.pool * config.box_head.pool) as u64;
@@ -148,6 +162,11 @@ impl BoxPredictor {
             cls_score: linear("cls_score", config.num_classes, 0.01),
             bbox_pred: linear("bbox_pred", config.num_classes * 4, 0.001),
         }
+    }
+
+    pub(super) fn layers(&mut self) -> impl Iterator<Item = Layer<'_>> {
+        let layers = [&mut self.cls_score, &mut self.bbox_pred];
+        layers.into_iter().map(Layer::Linear)
     }
 
     /// `[r, hidden]` -> class logits `[r, k]` and box deltas `[r, 4k]`, the background first; f32.

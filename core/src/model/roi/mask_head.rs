@@ -5,6 +5,7 @@ use crate::model::init::{Fill, Init};
 use crate::model::layers::{Conv2d, ConvSettings, full};
 use crate::model::memory::{Activations, FLOAT};
 use crate::model::norm::{Norm, NormSettings, conv_norm_of_rois, count_conv_norm};
+use crate::model::prepare::Layer;
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, TensorData};
 use mrcnn_kernels::{ConvParams, conv2d, has_selection_kernels};
@@ -91,6 +92,14 @@ impl MaskPredictor {
         }
     }
 
+    pub(super) fn layers(&mut self) -> impl Iterator<Item = Layer<'_>> {
+        let Self {
+            conv5_mask,
+            mask_fcn_logits,
+        } = self;
+        [Layer::Deconv(conv5_mask), Layer::Conv(mask_fcn_logits)].into_iter()
+    }
+
     /// `[r, c, p, p]` -> mask logits `[r, k, 2p, 2p]`, f32.
     ///
     /// The four outputs of a cell are put into rows and columns after the last convolution, which is 1x1 and does not
@@ -132,10 +141,10 @@ fn cells_together(x: Tensor<4>, r: usize) -> Tensor<4> {
 
 /// A 2x2 transposed convolution with stride 2.
 #[derive(Module, Debug)]
-struct Deconv2x2 {
+pub(crate) struct Deconv2x2 {
     /// `[in, out, 2, 2]`.
-    weight: Param<Tensor<4>>,
-    bias: Param<Tensor<1>>,
+    pub(crate) weight: Param<Tensor<4>>,
+    pub(crate) bias: Param<Tensor<1>>,
 }
 
 impl Deconv2x2 {

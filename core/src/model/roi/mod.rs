@@ -7,6 +7,7 @@ pub(crate) mod select;
 
 use super::init::Init;
 use super::memory::Activations;
+use super::prepare::Layer;
 use crate::config::ModelConfig;
 use box_head::{BoxHead, BoxPredictor};
 use burn::module::Module;
@@ -61,6 +62,15 @@ impl RoiHeads {
     pub(crate) fn masks_of(&self, pooled: Tensor<4>, valid: Option<&Tensor<1>>) -> Tensor<4> {
         let hidden = mask_head_forward(&self.mask_head, pooled, valid);
         self.mask_predictor.forward(hidden)
+    }
+
+    pub(super) fn layers(&mut self) -> impl Iterator<Item = Layer<'_>> {
+        let masks = self.mask_head.iter_mut();
+        let masks = masks.map(|(conv, norm)| Layer::ConvNorm(conv, norm));
+        (self.box_head.layers())
+            .chain(self.box_predictor.layers())
+            .chain(masks)
+            .chain(self.mask_predictor.layers())
     }
 
     /// Counts the activations of an image.

@@ -6,6 +6,7 @@ use crate::config::{ModelConfig, RpnConfig};
 use crate::model::init::{Fill, Init};
 use crate::model::layers::{Conv2d, ConvSettings, full};
 use crate::model::memory::Activations;
+use crate::model::prepare::Layer;
 use crate::model::slots::moved;
 use burn::module::Module;
 #[cfg(feature = "train")]
@@ -96,6 +97,16 @@ impl Rpn {
             anchors: SizeCache::default(),
             windows: SizeCache::default(),
         }
+    }
+
+    pub(crate) fn layers(&mut self) -> impl Iterator<Item = Layer<'_>> {
+        let RpnHead {
+            conv,
+            cls_logits,
+            bbox_pred,
+        } = &mut self.head;
+        let convs = conv.iter_mut().flatten();
+        convs.chain([cls_logits, bbox_pred]).map(Layer::Conv)
     }
 
     /// Each level `[n, c, h, w]` -> logits `[n, a, h, w]` and deltas `[n, 4a, h, w]`, both f32.

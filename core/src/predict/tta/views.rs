@@ -58,12 +58,10 @@ impl Predictor {
                 _ => image,
             };
             let (batch, sizes) = input(&[prepare(image, &config)], &config, &self.device);
-            let features = self.model.features(batch);
-            let proposals = self.model.propose(&features, &sizes).await?;
-            let found = self
-                .model
-                .detect_boxes(&features, proposals, &sizes)
-                .await?;
+            let model = &self.prepared;
+            let features = model.features(batch);
+            let proposals = model.propose(&features, &sizes).await?;
+            let found = model.detect_boxes(&features, proposals, &sizes).await?;
             let view = View {
                 features,
                 size: sizes[0],
@@ -101,7 +99,7 @@ impl Predictor {
                 ..*found
             });
             let detected = self
-                .model
+                .prepared
                 .detect_masks(&view.features, vec![boxes.collect()]);
             let masks = detected
                 .masks

@@ -5,7 +5,7 @@ use crate::model::MaskRcnn;
 use crate::train::step::gradients::ParamGradients;
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::Tensor;
-use mrcnn_kernels::{AdamwUpdate, SgdUpdate, UpdateRates, adamw, sgd};
+use mrcnn_kernels::{AdamwUpdate, ParamFactors, SgdUpdate, adamw, sgd};
 use std::collections::HashMap;
 
 /// An optimizer and its state, one entry per trained parameter.
@@ -66,22 +66,19 @@ impl Optimizer {
         }
     }
 
-    /// Updates every trained parameter. If a gradient is not finite, nothing is updated.
+    /// Updates every trained parameter in place. If a gradient is not finite, nothing is updated.
     pub fn step(
         &mut self,
-        model: MaskRcnn,
+        model: &mut MaskRcnn,
         gradients: ParamGradients,
         learning_rate: f64,
-    ) -> (MaskRcnn, StepOutcome) {
+    ) -> StepOutcome {
         let grad_norm = gradients.norm();
         if !grad_norm.is_finite() {
-            return (
-                model,
-                StepOutcome {
-                    grad_norm,
-                    is_applied: false,
-                },
-            );
+            return StepOutcome {
+                grad_norm,
+                is_applied: false,
+            };
         }
         self.steps += 1;
         let too_long = self.clip_norm > 0.0 && grad_norm as f64 > self.clip_norm;
@@ -91,69 +88,86 @@ impl Optimizer {
             1.0
         };
         let (gradients, factor) = gradients.with_factor();
-        let model = model.map(&mut Update {
+        let mut take = Take {
             optimizer: self,
             gradients,
-            learning_rate,
             scale: scale * factor,
             path: Vec::new(),
-        });
-        (
-            model,
-            StepOutcome {
-                grad_norm,
-                is_applied: true,
-            },
-        )
+            taken: Vec::new(),
+        };
+        *model = model.clone().map(&mut take);
+        let taken = take.taken;
+        let mut put = Put(self.updated(taken, learning_rate));
+        *model = model.clone().map(&mut put);
+        StepOutcome {
+            grad_norm,
+            is_applied: true,
+        }
     }
 
-    /// A parameter after its update by a gradient, both flat.
-    fn updated(
-        &mut self,
-        id: ParamId,
-        value: Tensor<1>,
-        gradient: Tensor<1>,
-        rates: UpdateRates,
-    ) -> Tensor<1> {
-        let zeros = || Tensor::zeros(value.shape(), &value.device());
-        let old = self.state.remove(&id);
-        let (first, second) = match old {
-            Some(Moments { first, second }) => (first, second),
-            None => (zeros(), None),
-        };
-        let (value, moments) = match self.kind {
+    /// Values of parameters after their update; their moments are kept in the state.
+    fn updated(&mut self, params: Vec<Taken>, rate: f64) -> HashMap<ParamId, Tensor<1>> {
+        let factors: Vec<_> = params.iter().map(|param| param.factors).collect();
+        let ids: Vec<_> = params.iter().map(|param| param.id).collect();
+        let tensors = params.into_iter().map(|param| {
+            let zeros = || Tensor::zeros(param.value.shape(), &param.value.device());
+            let (first, second) = match self.state.remove(&param.id) {
+                Some(Moments { first, second }) => (first, second),
+                None => (zeros(), None),
+            };
+            let second = match self.kind {
+                OptimizerKind::Sgd => None,
+                OptimizerKind::Adamw => Some(second.unwrap_or_else(zeros)),
+            };
+            (param.value, param.gradient, first, second)
+        });
+        let results: Vec<(Tensor<1>, Moments)> = match self.kind {
             OptimizerKind::Sgd => {
-                let momentum = self.momentum;
-                let update = SgdUpdate { rates, momentum };
-                let (value, first) = sgd(&update, value, gradient, first);
-                (
-                    value,
-                    Moments {
-                        first,
-                        second: None,
-                    },
-                )
+                let update = SgdUpdate {
+                    rate,
+                    momentum: self.momentum,
+                };
+                let tensors = tensors.map(|(value, gradient, first, _)| [value, gradient, first]);
+                let results = sgd(&update, &factors, tensors.collect()).into_iter();
+                let moments = |first| Moments {
+                    first,
+                    second: None,
+                };
+                results
+                    .map(|[value, first]| (value, moments(first)))
+                    .collect()
             }
             OptimizerKind::Adamw => {
                 let update = AdamwUpdate {
-                    rates,
+                    rate,
                     betas: [self.momentum, BETA2],
                     epsilon: EPSILON,
                     step: self.steps,
                 };
-                let means = [first, second.unwrap_or_else(zeros)];
-                let (value, [first, second]) = adamw(&update, value, gradient, means);
-                (
-                    value,
-                    Moments {
+                let tensors = tensors.map(|(value, gradient, first, second)| {
+                    [
+                        value,
+                        gradient,
                         first,
-                        second: Some(second),
-                    },
-                )
+                        second.expect("AdamW has both means"),
+                    ]
+                });
+                let results = adamw(&update, &factors, tensors.collect()).into_iter();
+                let moments = |first, second| Moments {
+                    first,
+                    second: Some(second),
+                };
+                results
+                    .map(|[value, first, second]| (value, moments(first, second)))
+                    .collect()
             }
         };
-        self.state.insert(id, moments);
-        value
+        let mut values = HashMap::with_capacity(ids.len());
+        for (id, (value, moments)) in ids.into_iter().zip(results) {
+            self.state.insert(id, moments);
+            values.insert(id, value);
+        }
+        values
     }
 
     /// The weight decay of a parameter and the multiplier of its gradient, by its position in the model.
@@ -181,15 +195,26 @@ struct Place {
     is_bias: bool,
 }
 
-struct Update<'a> {
-    optimizer: &'a mut Optimizer,
-    gradients: HashMap<ParamId, Tensor<1>>,
-    learning_rate: f64,
-    scale: f64,
-    path: Vec<Place>,
+/// A parameter that was taken out of the model, so that its memory can be overwritten.
+struct Taken {
+    id: ParamId,
+    /// Flat, like the gradient.
+    value: Tensor<1>,
+    gradient: Tensor<1>,
+    factors: ParamFactors,
 }
 
-impl ModuleMapper for Update<'_> {
+/// Takes the parameters that have a gradient out of the model. All are updated together, which is a few launches on
+/// GPUs instead of one or more per parameter.
+struct Take<'a> {
+    optimizer: &'a Optimizer,
+    gradients: HashMap<ParamId, Tensor<1>>,
+    scale: f64,
+    path: Vec<Place>,
+    taken: Vec<Taken>,
+}
+
+impl ModuleMapper for Take<'_> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.push(Place {
             in_norm: container == "Struct:Norm",
@@ -207,17 +232,38 @@ impl ModuleMapper for Update<'_> {
         };
         let place = self.path.last().copied().unwrap_or_default();
         let (decay, factor) = self.optimizer.rule(&place);
-        let rates = UpdateRates {
-            rate: self.learning_rate,
+        let factors = ParamFactors {
             decay,
             scale: self.scale * factor,
         };
         let id = param.id;
         param.map(|value| {
             let shape = value.shape();
-            let flat = value.inner().reshape([shape.num_elements()]);
-            let moved = self.optimizer.updated(id, flat, gradient, rates);
-            Tensor::from_inner(moved.reshape(shape)).require_grad()
+            // Of the same shape, without memory of its own: a view of one element.
+            let one = Tensor::<D>::empty([1; D], &value.device());
+            let placeholder = one.expand(shape.clone());
+            let value = value.inner().reshape([shape.num_elements()]);
+            self.taken.push(Taken {
+                id,
+                value,
+                gradient,
+                factors,
+            });
+            placeholder
+        })
+    }
+}
+
+/// Puts the values of parameters back into the model.
+struct Put(HashMap<ParamId, Tensor<1>>);
+
+impl ModuleMapper for Put {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(value) = self.0.remove(&param.id) else {
+            return param;
+        };
+        param.map(|placeholder| {
+            Tensor::from_inner(value.reshape(placeholder.shape())).require_grad()
         })
     }
 }

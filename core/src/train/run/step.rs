@@ -62,9 +62,9 @@ impl Run<'_> {
             }
         };
         self.is_whole = false;
-        let (model, outcome) = match losses.is_finite() {
-            true => self.optimizer.step(self.model.clone(), gradients, rate),
-            false => (self.model.clone(), StepOutcome::REFUSED),
+        let outcome = match losses.is_finite() {
+            true => self.optimizer.step(&mut self.model, gradients, rate),
+            false => StepOutcome::REFUSED,
         };
         let report = StepReport {
             step: self.step + 1,
@@ -86,7 +86,6 @@ impl Run<'_> {
             return self.skipped(report, image_ids);
         }
         self.scaler.applied();
-        self.model = model;
         if config.check_ranks > 0 && report.step.is_multiple_of(config.check_ranks) {
             exchange::weights_must_agree(comm, &self.model, report.step)?;
         }

@@ -124,18 +124,19 @@ pub(crate) fn sum_of_micro_batches<E: From<ExecutionError>>(
     };
     let mut samples = Vec::with_capacity(micro_batches.len());
     if !others.is_empty() {
-        let model = model.valid();
+        let model = model.valid().prepared();
         for micro_batch in others {
             let step = StepFeatures::new(&model, micro_batch, &plain);
             samples.push(sample(&model, micro_batch, &step, stream)?);
         }
     }
-    let step = StepFeatures::new(model, last, device);
+    let prepared = model.prepared();
+    let step = StepFeatures::new(&prepared, last, device);
     let of_last = sample(model, last, &step, stream)?;
     let counts = samples.iter().map(Samples::counts);
     let counts = whole(counts.fold(of_last.counts(), SampleCounts::plus))?;
-    let backward = |features: LossFeatures, samples: &Samples| {
-        let losses = losses(model, features, samples, &counts);
+    let backward = |prepared: &MaskRcnn, features: LossFeatures, samples: &Samples| {
+        let losses = losses(prepared, features, samples, &counts);
         let values = losses.values().inner();
         let gradients = losses.backward(scale);
         Sums {
@@ -143,10 +144,12 @@ pub(crate) fn sum_of_micro_batches<E: From<ExecutionError>>(
             gradients: ParamGradients::of(model, &gradients),
         }
     };
-    let mut sums = backward(step.into(), &of_last);
+    let mut sums = backward(&prepared, step.into(), &of_last);
+    drop(prepared);
     for (micro_batch, samples) in others.iter().zip(&samples) {
-        let features = LossFeatures::new(model, micro_batch, device);
-        sums = sums.plus(backward(features, samples));
+        let prepared = model.prepared();
+        let features = LossFeatures::new(&prepared, micro_batch, device);
+        sums = sums.plus(backward(&prepared, features, samples));
     }
     Ok(sums)
 }

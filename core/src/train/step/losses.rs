@@ -3,8 +3,8 @@
 use super::features::LossFeatures;
 use super::samples::{AnchorSamples, MaskSamples, RoiSamples, SampleCounts, Samples};
 use crate::model::MaskRcnn;
-use burn::tensor::activation::{log_sigmoid, log_softmax};
-use burn::tensor::{Gradients, Int, Tensor};
+use burn::tensor::{Gradients, Tensor};
+use mrcnn_kernels::{ElementLoss, class_loss, cross_entropy};
 
 /// Declares [`Losses`] and their names from one list.
 macro_rules! named_losses {
@@ -131,22 +131,8 @@ impl LossValues {
     }
 }
 
-/// Difference at which smooth L1 changes from a parabola to a line.
-const BETA: f64 = 1.0 / 9.0;
-
-/// Binary cross entropy of logits, element by element, without overflow.
-pub fn bce_with_logits<const D: usize>(logits: Tensor<D>, targets: Tensor<D>) -> Tensor<D> {
-    // -[t log s(x) + (1 - t) log(1 - s(x))] = (1 - t) x - log s(x)
-    (targets.neg() + 1.0) * logits.clone() - log_sigmoid(logits)
-}
-
-/// Smooth L1, element by element.
-pub fn smooth_l1<const D: usize>(difference: Tensor<D>) -> Tensor<D> {
-    let size = difference.abs();
-    // min(d, beta) * (d - min(d, beta) / 2) / beta: the parabola below beta, the line above.
-    let near = size.clone().clamp_max(BETA);
-    near.clone() * (size - near * 0.5) / BETA
-}
+/// Loss of box deltas.
+const BOX_LOSS: ElementLoss = ElementLoss::SmoothL1 { beta: 1.0 / 9.0 };
 
 /// RPN losses: objectness and box deltas, divided by `count [1]`; logits `[n, a]` and deltas `[n, a, 4]` of the
 /// samples.
@@ -161,10 +147,23 @@ pub fn rpn_losses(
         valid,
         ..
     } = samples.clone();
-    let objectness = bce_with_logits(logits, labels.clone()) * valid;
-    let difference = (predicted - deltas) * labels.unsqueeze_dim::<3>(2);
-    let box_reg = smooth_l1(difference).sum();
-    (objectness.sum() / count.clone(), box_reg / count)
+    let [n, a] = logits.dims();
+    let rows = n * a;
+    let objectness = class_loss(
+        logits.reshape([rows, 1, 1]),
+        None,
+        labels.clone().reshape([rows, 1]),
+        valid.reshape([rows]),
+        ElementLoss::BinaryCrossEntropy,
+    );
+    let box_reg = class_loss(
+        predicted.reshape([rows, 1, 4]),
+        None,
+        deltas.reshape([rows, 4]),
+        labels.reshape([rows]),
+        BOX_LOSS,
+    );
+    (objectness / count.clone(), box_reg / count)
 }
 
 /// Box head losses: class and box deltas, divided by `count [1]`; `logits [r, k]` and `deltas [r, 4k]`.
@@ -175,25 +174,27 @@ pub fn box_losses(
     count: Tensor<1>,
 ) -> (Tensor<1>, Tensor<1>) {
     let [r, classes] = logits.dims();
-    let labels = samples.labels.clone().reshape([r, 1]);
-    let chosen = log_softmax(logits, 1).gather(1, labels.clone());
-    let classifier = (chosen.reshape([r]).neg() * samples.valid.clone()).sum() / count.clone();
-
-    let is_object = labels.clone().greater_elem(0).float();
-    let class = labels.unsqueeze_dim::<3>(2).expand([r, 1, 4]);
-    let predicted = deltas.reshape([r, classes, 4]).gather(1, class);
-    let difference = (predicted.reshape([r, 4]) - samples.deltas.clone()) * is_object;
-    (classifier, smooth_l1(difference).sum() / count)
+    let classifier = cross_entropy(logits, samples.labels.clone(), samples.valid.clone());
+    let box_reg = class_loss(
+        deltas.reshape([r, classes, 4]),
+        Some(samples.labels.clone()),
+        samples.deltas.clone(),
+        samples.labels.clone().greater_elem(0).float(),
+        BOX_LOSS,
+    );
+    (classifier / count.clone(), box_reg / count)
 }
 
 /// Mask loss: `logits [m, k, s, s]`, of which only the true classes count, divided by `count [1]` objects.
 pub fn mask_loss(logits: Tensor<4>, samples: &MaskSamples, count: Tensor<1>) -> Tensor<1> {
     let [m, classes, height, width] = logits.dims();
     let cells = height * width;
-    let labels: Tensor<3, Int> = samples.labels.clone().reshape([m, 1, 1]);
-    let labels = labels.expand([m, 1, cells]);
-    let chosen = logits.reshape([m, classes, cells]).gather(1, labels);
-    let loss = bce_with_logits(chosen.reshape([m, cells]), samples.targets.clone());
-    let loss = loss * samples.valid.clone().reshape([m, 1]);
-    loss.sum() / (count * cells as f64)
+    let loss = class_loss(
+        logits.reshape([m, classes, cells]),
+        Some(samples.labels.clone()),
+        samples.targets.clone(),
+        samples.valid.clone(),
+        ElementLoss::BinaryCrossEntropy,
+    );
+    loss / (count * cells as f64)
 }

@@ -66,8 +66,7 @@ fn trained(precision: Precision, seed: u64, samples: &[TrainSample]) -> (f64, us
             last += f64::from(losses.total()) / LAST as f64;
         }
         let rate = learning_rate(step, &config.train);
-        let (moved, outcome) = optimizer.step(model, gradients, rate);
-        model = moved;
+        let outcome = optimizer.step(&mut model, gradients, rate);
         if outcome.is_applied {
             scaler.applied();
         } else {

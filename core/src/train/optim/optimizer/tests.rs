@@ -15,12 +15,17 @@ fn steps(kind: OptimizerKind) -> Vec<f32> {
     let mut found = Vec::new();
     for gradient in [0.5, -0.2, 0.1] {
         optimizer.steps += 1;
-        let rates = UpdateRates {
-            rate: 0.1,
-            decay: 0.1,
-            scale: 1.0,
+        let taken = Taken {
+            id,
+            value,
+            gradient: tensor(gradient),
+            factors: ParamFactors {
+                decay: 0.1,
+                scale: 1.0,
+            },
         };
-        value = optimizer.updated(id, value, tensor(gradient), rates);
+        let mut values = optimizer.updated(vec![taken], 0.1);
+        value = values.remove(&id).expect("it was updated");
         found.push(value.clone().into_scalar::<f32>());
     }
     found
@@ -66,14 +71,14 @@ fn moved(config: &TrainConfig) -> Vec<(String, f32, f32)> {
         freeze_at: 0,
         ..ModelConfig::default()
     };
-    let model = MaskRcnn::new(&model_config, 0, &Device::flex().autodiff());
+    let mut model = MaskRcnn::new(&model_config, 0, &Device::flex().autodiff());
     let before = state_dict(&model);
     let ones = names(&model).into_iter().map(|(name, id)| {
         let count = before[&name].shape().num_elements();
         (id, Tensor::ones([count], &Device::flex()))
     });
     let gradients = ParamGradients::new(ones.collect());
-    let (model, _) = Optimizer::new(config).step(model, gradients, 1.0);
+    Optimizer::new(config).step(&mut model, gradients, 1.0);
     let after = state_dict(&model);
     let first = |data: &burn::tensor::TensorData| data.iter::<f32>().next().unwrap();
     let all = before.iter().filter(|(name, _)| !name.contains("running"));

@@ -1,0 +1,188 @@
+//! The model with its parameters as GPU kernels read them, for one pass.
+//!
+//! Convolutions compute in the dtype of the activations, and frozen batch norms are folded into them. Done where a
+//! layer is called, that is three or four launches per convolution and step. Here it is a few for all of them.
+
+use super::MaskRcnn;
+use super::layers::{Conv2d, Linear};
+use super::norm::Norm;
+use super::roi::mask_head::Deconv2x2;
+use burn::backend::DispatchTensor;
+use burn::module::{Param, ParamId};
+use burn::tensor::{DType, FloatDType, Tensor};
+use mrcnn_kernels::{
+    Folded, FrozenNorms, TensorList, adopt, cast_weights, fold_norms, prepares_weights,
+};
+
+/// A layer that computes in the dtype of the activations.
+pub(crate) enum Layer<'a> {
+    /// A convolution.
+    Conv(&'a mut Conv2d),
+    /// A convolution and its norm.
+    ConvNorm(&'a mut Conv2d, &'a mut Option<Norm>),
+    /// A transposed convolution.
+    Deconv(&'a mut Deconv2x2),
+    /// A fully connected layer.
+    Linear(&'a mut Linear),
+}
+
+impl MaskRcnn {
+    /// The same model for one forward pass and, if its device has autodiff, one backward pass, whose gradients reach
+    /// the parameters of `self`. Outputs are those of `self`. On devices whose kernels read parameters as they are, it
+    /// is a copy.
+    pub(crate) fn prepared(&self) -> Self {
+        let mut model = self.clone();
+        if !prepares_weights(&self.device()) {
+            return model;
+        }
+        let dtype = self.dtype();
+        // The stem computes in f32.
+        fold(model.backbone.body.stem().into_iter(), FloatDType::F32);
+        let (same, full): (Vec<_>, Vec<_>) = model
+            .convs_with_norms()
+            .partition(|(conv, _)| conv.dtype(dtype) == dtype);
+        fold(same.into_iter(), dtype);
+        fold(full.into_iter(), FloatDType::F32);
+        if dtype != FloatDType::F32 {
+            model.cast(dtype);
+        }
+        model
+    }
+
+    fn layers(&mut self) -> impl Iterator<Item = Layer<'_>> {
+        let Self {
+            backbone,
+            rpn,
+            roi_heads,
+            ..
+        } = self;
+        backbone
+            .layers()
+            .chain(rpn.layers())
+            .chain(roi_heads.layers())
+    }
+
+    fn convs_with_norms(&mut self) -> impl Iterator<Item = (&mut Conv2d, &mut Option<Norm>)> {
+        self.layers().filter_map(|layer| match layer {
+            Layer::ConvNorm(conv, norm) => Some((conv, norm)),
+            _ => None,
+        })
+    }
+
+    /// The parameters that are f32 and read as `dtype`, cast to it.
+    fn cast(&mut self, dtype: FloatDType) {
+        let mut collect = Collect(Vec::new());
+        self.layers()
+            .for_each(|layer| layer.params(dtype, &mut collect));
+        let cast = cast_weights(TensorList(collect.0), dtype);
+        let mut adopt = Adopt(cast.0.into_iter());
+        self.layers()
+            .for_each(|layer| layer.params(dtype, &mut adopt));
+    }
+}
+
+/// Replaces norms whose statistics are fixed by a bias of their convolutions, which then compute in `dtype`.
+fn fold<'a>(
+    pairs: impl Iterator<Item = (&'a mut Conv2d, &'a mut Option<Norm>)>,
+    dtype: FloatDType,
+) {
+    let mut weights = Vec::new();
+    let (mut convs, mut epsilons) = (Vec::new(), Vec::new());
+    let mut norms = [(); 4].map(|()| Vec::new());
+    for (conv, norm) in pairs {
+        let is_tracked = conv.weight.val().device().is_autodiff();
+        let Some(fixed) = norm.as_ref().and_then(|norm| norm.fixed(is_tracked)) else {
+            continue;
+        };
+        if conv.bias.is_some() {
+            continue;
+        }
+        weights.push(conv.weight.val().inner());
+        for (list, tensor) in norms.iter_mut().zip(fixed.tensors) {
+            list.push(tensor.inner());
+        }
+        epsilons.push(fixed.epsilon);
+        *norm = None;
+        convs.push(conv);
+    }
+    let [weights_of_norms, biases, means, vars] = norms.map(TensorList::of);
+    let norms = FrozenNorms {
+        weights: weights_of_norms,
+        biases,
+        means,
+        vars,
+        epsilons,
+    };
+    let Folded {
+        weights,
+        shifts,
+        scales,
+    } = fold_norms(TensorList::of(weights), norms, dtype);
+    let folded = weights.into_tensors().zip(shifts.into_tensors());
+    for ((conv, (weight, shift)), scale) in convs.into_iter().zip(folded).zip(scales.into_tensors())
+    {
+        conv.weight = (conv.weight.clone()).map(|old| adopt(old, weight, Some(scale)));
+        let shift = match conv.weight.val().device().is_autodiff() {
+            true => Tensor::from_inner(shift),
+            false => shift,
+        };
+        conv.bias = Some(Param::initialized(ParamId::new(), shift));
+    }
+}
+
+/// What is done with each parameter of a layer.
+trait ParamVisitor {
+    fn visit<const D: usize>(&mut self, param: &mut Param<Tensor<D>>);
+}
+
+impl Layer<'_> {
+    /// Visits the parameters that are read as `dtype`.
+    fn params(self, dtype: FloatDType, visitor: &mut impl ParamVisitor) {
+        match self {
+            Self::Conv(conv) | Self::ConvNorm(conv, _) => {
+                if conv.dtype(dtype) == dtype {
+                    visitor.visit(&mut conv.weight);
+                    if let Some(bias) = &mut conv.bias {
+                        visitor.visit(bias);
+                    }
+                }
+            }
+            Self::Deconv(deconv) => {
+                visitor.visit(&mut deconv.weight);
+                visitor.visit(&mut deconv.bias);
+            }
+            Self::Linear(linear) => {
+                visitor.visit(&mut linear.weight);
+                visitor.visit(&mut linear.bias);
+            }
+        }
+    }
+}
+
+/// Lists the parameters that are f32, without a graph.
+struct Collect(Vec<DispatchTensor>);
+
+impl ParamVisitor for Collect {
+    fn visit<const D: usize>(&mut self, param: &mut Param<Tensor<D>>) {
+        if is_f32(param) {
+            self.0.push(param.val().inner().into_dispatch());
+        }
+    }
+}
+
+/// Replaces the parameters that are f32 by the next tensor of a list.
+struct Adopt(std::vec::IntoIter<DispatchTensor>);
+
+impl ParamVisitor for Adopt {
+    fn visit<const D: usize>(&mut self, param: &mut Param<Tensor<D>>) {
+        if is_f32(param) {
+            let prepared = self.0.next().expect("as many as were collected");
+            let prepared = Tensor::from_dispatch(prepared);
+            *param = param.clone().map(|old| adopt(old, prepared, None));
+        }
+    }
+}
+
+fn is_f32<const D: usize>(param: &Param<Tensor<D>>) -> bool {
+    param.val().dtype() == DType::F32
+}

@@ -1,0 +1,127 @@
+//! Kernels of the loss and of its gradient.
+
+use super::CHUNK;
+use crate::cube_sum::cube_sum;
+use crate::launch::UNITS;
+use cubecl::prelude::*;
+
+/// Sizes of a loss.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub struct Sizes {
+    /// Rows times outputs.
+    pub elements: u32,
+    pub classes: u32,
+    /// Outputs per class.
+    pub outputs: u32,
+    pub beta: f32,
+}
+
+/// Writes the sum of the losses of each cube's elements, and the derivative of each.
+#[cube(launch_unchecked)]
+pub fn class_losses(
+    predicted: &[f32],
+    labels: &[i32],
+    targets: &[f32],
+    weights: &[f32],
+    sums: &mut [f32],
+    derivatives: &mut [f32],
+    sizes: &Sizes,
+    #[comptime] is_smooth_l1: bool,
+) {
+    let mut own = 0.0f32;
+    let start = CUBE_POS_X * CHUNK;
+    let end = min(start + CHUNK, sizes.elements);
+    let mut i = start + UNIT_POS;
+    while i < end {
+        let row = i / sizes.outputs;
+        let mut class = 0u32;
+        if sizes.classes > 1 {
+            class = u32::cast_from(labels[row as usize]);
+        }
+        let at = (row * sizes.classes + class) * sizes.outputs + i % sizes.outputs;
+        let x = predicted[at as usize];
+        let target = targets[i as usize];
+        let weight = weights[row as usize];
+        if comptime![is_smooth_l1] {
+            let difference = x - target;
+            let size = difference.abs();
+            let near = min(size, sizes.beta);
+            own += weight * near * (size - near * 0.5) / sizes.beta;
+            let slope = select(difference < 0.0f32, -near, near);
+            derivatives[i as usize] = weight * slope / sizes.beta;
+        } else {
+            // max(x, 0) - t x + ln(1 + exp(-|x|)), whose exponential does not overflow.
+            let small = (-x.abs()).exp();
+            let positive = select(x > 0.0f32, x, 0.0f32);
+            own += weight * (positive - target * x + small.log1p());
+            let sigmoid = select(x > 0.0f32, 1.0f32, small) / (1.0f32 + small);
+            derivatives[i as usize] = weight * (sigmoid - target);
+        }
+        i += UNITS;
+    }
+    let sum = cube_sum(own);
+    if UNIT_POS == 0 {
+        sums[CUBE_POS_X as usize] = sum;
+    }
+}
+
+/// `gradient [r, classes, outputs]`: one unit per element.
+#[cube(launch_unchecked)]
+pub fn spread_derivatives(
+    derivatives: &[f32],
+    labels: &[i32],
+    grad: &[f32],
+    gradient: &mut [f32],
+    classes: usize,
+    outputs: usize,
+    units: usize,
+) {
+    if ABSOLUTE_POS >= units {
+        terminate!();
+    }
+    let row = ABSOLUTE_POS / (classes * outputs);
+    let class = ABSOLUTE_POS / outputs % classes;
+    let mut value = 0.0f32;
+    let mut is_true = true;
+    if classes > 1 {
+        is_true = u32::cast_from(labels[row]) == class as u32;
+    }
+    if is_true {
+        value = derivatives[row * outputs + ABSOLUTE_POS % outputs] * grad[0];
+    }
+    gradient[ABSOLUTE_POS] = value;
+}
+
+/// The cross entropy of each row of `logits [rows, classes]` with its derivatives: one unit per row.
+#[cube(launch_unchecked)]
+pub fn cross_entropies(
+    logits: &[f32],
+    labels: &[i32],
+    weights: &[f32],
+    losses: &mut [f32],
+    derivatives: &mut [f32],
+    rows: u32,
+    classes: u32,
+) {
+    let row = CUBE_POS_X * UNITS + UNIT_POS;
+    if row >= rows {
+        terminate!();
+    }
+    let first = row * classes;
+    let mut highest = logits[first as usize];
+    for class in 1..classes {
+        highest = max(highest, logits[(first + class) as usize]);
+    }
+    let mut total = 0.0f32;
+    for class in 0..classes {
+        total += (logits[(first + class) as usize] - highest).exp();
+    }
+    let label = u32::cast_from(labels[row as usize]);
+    let weight = weights[row as usize];
+    losses[row as usize] = weight * (total.ln() + highest - logits[(first + label) as usize]);
+    for class in 0..classes {
+        let probability = (logits[(first + class) as usize] - highest).exp() / total;
+        let truth = select(class == label, 1.0f32, 0.0f32);
+        derivatives[(first + class) as usize] = weight * (probability - truth);
+    }
+}

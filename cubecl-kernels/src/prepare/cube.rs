@@ -1,0 +1,218 @@
+//! Launches that prepare parameters.
+
+use super::kernel::{CHUNK, CastPartLaunch, FoldPartLaunch, cast_step, fold_step};
+use super::{Folded, FrozenNorms};
+use crate::launch::{UNITS, buffer, empty};
+use crate::many::{ShareLaunch, dense_f32, launches, lengths};
+use crate::tensor_list::TensorList;
+use burn::backend::cubecl::dtype_to_storage_type;
+#[cfg(feature = "fusion")]
+use burn::backend::fusion::custom::TensorSpec;
+use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::tensor::{DType, FloatDType, Shape};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::ops::{permute_nhwc_to_nchw, reshape};
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+/// Buffers of a convolution with its norm.
+pub const FOLD_BINDINGS: u32 = 8;
+
+/// The operations on backends; use [`fold_norms`](super::fold_norms) and [`cast_weights`](super::cast_weights).
+#[backend_extension(
+    Cube: cfg(any(feature = "wgpu", feature = "cuda")),
+    Fusion: cfg(feature = "fusion"),
+)]
+pub trait PrepareOps: Backend {
+    /// Folded weights, shifts and scales.
+    #[fusion(meta = |weights, norm_weights, _biases, _means, _vars, _epsilons, dtype| {
+        (as_dtype(weights, *dtype), as_dtype(norm_weights, *dtype), norm_weights.clone())
+    })]
+    fn fold_norms(
+        #[extension_type] weights: TensorList<Self>,
+        #[extension_type] norm_weights: TensorList<Self>,
+        #[extension_type] biases: TensorList<Self>,
+        #[extension_type] means: TensorList<Self>,
+        #[extension_type] vars: TensorList<Self>,
+        epsilons: Vec<f64>,
+        dtype: DType,
+    ) -> (TensorList<Self>, TensorList<Self>, TensorList<Self>);
+
+    /// The weights as `dtype`.
+    #[fusion(meta = |weights, dtype| as_dtype(weights, *dtype))]
+    fn cast_weights(#[extension_type] weights: TensorList<Self>, dtype: DType) -> TensorList<Self>;
+}
+
+#[cfg(feature = "fusion")]
+fn as_dtype(specs: &[TensorSpec], dtype: DType) -> Vec<TensorSpec> {
+    let specs = specs.iter();
+    specs
+        .map(|spec| TensorSpec::new(spec.shape.clone(), dtype))
+        .collect()
+}
+
+/// See [`super::fold_norms`].
+pub fn fold(weights: TensorList<Dispatch>, norms: FrozenNorms, dtype: FloatDType) -> Folded {
+    let FrozenNorms {
+        weights: norm_weights,
+        biases,
+        means,
+        vars,
+        epsilons,
+    } = norms;
+    let counts = [&norm_weights, &biases, &means, &vars].map(|list| list.0.len());
+    assert_eq!(
+        (counts, epsilons.len()),
+        ([weights.0.len(); 4], weights.0.len()),
+        "fold_norms: one norm per convolution"
+    );
+    if epsilons.is_empty() {
+        return Folded {
+            weights,
+            shifts: biases,
+            scales: norm_weights,
+        };
+    }
+    let (weights, shifts, scales) = <Dispatch as PrepareOps>::fold_norms(
+        weights,
+        norm_weights,
+        biases,
+        means,
+        vars,
+        epsilons,
+        dtype.into(),
+    );
+    Folded {
+        weights,
+        shifts,
+        scales,
+    }
+}
+
+/// See [`super::cast_weights`].
+pub fn cast(weights: TensorList<Dispatch>, dtype: FloatDType) -> TensorList<Dispatch> {
+    match weights.0.is_empty() {
+        true => weights,
+        false => <Dispatch as PrepareOps>::cast_weights(weights, dtype.into()),
+    }
+}
+
+/// Channels and cells per output of a parameter: `[o, c, k, k]` has `c` and `k * k`, other shapes stay in order.
+fn layout(shape: &Shape) -> [usize; 2] {
+    match shape.num_dims() {
+        4 => [shape[1], shape[2] * shape[3]],
+        _ => [1, 1],
+    }
+}
+
+/// A result for `weight`, dense in the order of its layout: `[o, k, k, c]` for `[o, c, k, k]`.
+fn result(weight: &CubeTensor, dtype: DType) -> CubeTensor {
+    let shape = weight.meta.shape();
+    match shape.num_dims() {
+        4 => empty(weight, [shape[0], shape[2], shape[3], shape[1]], dtype),
+        _ => empty(weight, [shape.num_elements()], dtype),
+    }
+}
+
+/// The result in the shape of `weight`.
+fn shaped(result: CubeTensor, weight: &CubeTensor) -> CubeTensor {
+    match weight.meta.shape().num_dims() {
+        4 => permute_nhwc_to_nchw(result),
+        _ => reshape(result, weight.meta.shape().clone()),
+    }
+}
+
+fn part<E: Float>(
+    weight: &CubeTensor,
+    result: &CubeTensor,
+    share: ShareLaunch,
+) -> CastPartLaunch<E> {
+    let [channels, cells] = layout(weight.meta.shape()).map(|size| size as u32);
+    CastPartLaunch {
+        weight: buffer(weight),
+        result: buffer(result),
+        share,
+        channels,
+        cells,
+    }
+}
+
+impl PrepareOps for CubeBackend {
+    fn fold_norms(
+        weights: TensorList<Self>,
+        norm_weights: TensorList<Self>,
+        biases: TensorList<Self>,
+        means: TensorList<Self>,
+        vars: TensorList<Self>,
+        epsilons: Vec<f64>,
+        dtype: DType,
+    ) -> (TensorList<Self>, TensorList<Self>, TensorList<Self>) {
+        let [weights, gains, biases, means, vars] =
+            [weights, norm_weights, biases, means, vars].map(|list| dense_f32(list.0));
+        let on = &weights[0];
+        let results: Vec<_> = weights.iter().map(|weight| result(weight, dtype)).collect();
+        let per_output = |dtype| {
+            let gains = gains.iter();
+            gains.map(move |gain| empty(gain, [gain.meta.num_elements()], dtype))
+        };
+        let shifts: Vec<_> = per_output(dtype).collect();
+        let scales: Vec<_> = per_output(DType::F32).collect();
+        for (shares, cubes) in launches(on, &lengths(&weights), CHUNK, FOLD_BINDINGS) {
+            let parts = shares.into_iter().map(|(place, share)| FoldPartLaunch {
+                conv: part(&weights[place], &results[place], share),
+                weight: buffer(&gains[place]),
+                bias: buffer(&biases[place]),
+                mean: buffer(&means[place]),
+                var: buffer(&vars[place]),
+                shift: buffer(&shifts[place]),
+                scale: buffer(&scales[place]),
+                epsilon: epsilons[place] as f32,
+            });
+            // SAFETY: the buffers are dense; the results have the lengths of the weights, and the others one element
+            // per output.
+            unsafe {
+                fold_step::launch_unchecked(
+                    &on.client,
+                    CubeCount::Static(cubes, 1, 1),
+                    CubeDim::new_1d(UNITS),
+                    parts.collect(),
+                    dtype_to_storage_type(dtype),
+                );
+            }
+        }
+        let results = results.into_iter().zip(&weights);
+        let results = results.map(|(result, weight)| shaped(result, weight));
+        (
+            TensorList(results.collect()),
+            TensorList(shifts),
+            TensorList(scales),
+        )
+    }
+
+    fn cast_weights(weights: TensorList<Self>, dtype: DType) -> TensorList<Self> {
+        let weights = dense_f32(weights.0);
+        let on = &weights[0];
+        let results: Vec<_> = weights.iter().map(|weight| result(weight, dtype)).collect();
+        for (shares, cubes) in launches(on, &lengths(&weights), CHUNK, 2) {
+            let parts = shares
+                .into_iter()
+                .map(|(place, share)| part(&weights[place], &results[place], share));
+            // SAFETY: the buffers are dense, and the results have the lengths of the weights.
+            unsafe {
+                cast_step::launch_unchecked(
+                    &on.client,
+                    CubeCount::Static(cubes, 1, 1),
+                    CubeDim::new_1d(UNITS),
+                    parts.collect(),
+                    dtype_to_storage_type(dtype),
+                );
+            }
+        }
+        let results = results.into_iter().zip(&weights);
+        TensorList(
+            results
+                .map(|(result, weight)| shaped(result, weight))
+                .collect(),
+        )
+    }
+}

@@ -1,0 +1,87 @@
+//! Kernels that prepare parameters: a unit per element, in the order of the result.
+
+use crate::launch::UNITS;
+use crate::many::Share;
+use cubecl::prelude::*;
+
+/// Elements per cube.
+pub const CHUNK: u32 = 16 * UNITS;
+
+/// A parameter in a launch. Elements of the result `[o, cells, channels]` are those of `[o, channels, cells]`.
+#[derive(CubeType, CubeLaunch)]
+pub struct CastPart<E: Float> {
+    pub weight: Box<[f32]>,
+    pub result: Box<[E]>,
+    pub share: Share,
+    pub channels: u32,
+    pub cells: u32,
+}
+
+/// Index of the source of element `i` of the result.
+#[cube]
+fn source(i: u32, channels: u32, cells: u32) -> u32 {
+    let per_output = channels * cells;
+    let output = i / per_output;
+    let rest = i % per_output;
+    output * per_output + rest % channels * cells + rest / channels
+}
+
+/// See [`fn@super::cast_weights`].
+#[cube(launch_unchecked)]
+pub fn cast_step<E: Float>(parts: &mut Sequence<CastPart<E>>, #[define(E)] _dtype: ElemType) {
+    let count = comptime![parts.len()];
+    #[unroll]
+    for place in 0..count {
+        let part = parts.index_mut(place);
+        if part.share.is_of_cube() {
+            let (start, end) = part.share.range(CHUNK);
+            let mut i = start + UNIT_POS;
+            while i < end {
+                let from = source(i, part.channels, part.cells);
+                part.result[i as usize] = E::cast_from(part.weight[from as usize]);
+                i += UNITS;
+            }
+        }
+    }
+}
+
+/// A convolution with its norm in a launch.
+#[derive(CubeType, CubeLaunch)]
+pub struct FoldPart<E: Float> {
+    pub conv: CastPart<E>,
+    pub weight: Box<[f32]>,
+    pub bias: Box<[f32]>,
+    pub mean: Box<[f32]>,
+    pub var: Box<[f32]>,
+    pub shift: Box<[E]>,
+    pub scale: Box<[f32]>,
+    pub epsilon: f32,
+}
+
+/// See [`fn@super::fold_norms`]. The unit of the first element of an output writes its shift and scale.
+#[cube(launch_unchecked)]
+pub fn fold_step<E: Float>(parts: &mut Sequence<FoldPart<E>>, #[define(E)] _dtype: ElemType) {
+    let count = comptime![parts.len()];
+    #[unroll]
+    for place in 0..count {
+        let part = parts.index_mut(place);
+        if part.conv.share.is_of_cube() {
+            let (start, end) = part.conv.share.range(CHUNK);
+            let per_output = part.conv.channels * part.conv.cells;
+            let mut i = start + UNIT_POS;
+            while i < end {
+                let output = (i / per_output) as usize;
+                let scale = part.weight[output] / (part.var[output] + part.epsilon).sqrt();
+                let from = source(i, part.conv.channels, part.conv.cells);
+                part.conv.result[i as usize] =
+                    E::cast_from(part.conv.weight[from as usize] * scale);
+                if i % per_output == 0 {
+                    part.scale[output] = scale;
+                    let shift = part.bias[output] - part.mean[output] * scale;
+                    part.shift[output] = E::cast_from(shift);
+                }
+                i += UNITS;
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Kernels of the updates: a cube per [`CHUNK`] of a parameter, which is updated in place.
+
+use crate::launch::UNITS;
+use crate::many::Share;
+use cubecl::prelude::*;
+
+/// Elements per cube.
+pub const CHUNK: u32 = 16 * UNITS;
+
+/// A parameter of an update of SGD in a launch.
+#[derive(CubeType, CubeLaunch)]
+pub struct SgdPart {
+    pub value: Box<[f32]>,
+    pub gradient: Box<[f32]>,
+    pub velocity: Box<[f32]>,
+    pub share: Share,
+    pub decay: f32,
+    pub scale: f32,
+}
+
+/// See [`fn@super::sgd`].
+#[cube(launch_unchecked)]
+pub fn sgd_step(parts: &mut Sequence<SgdPart>, rate: f32, momentum: f32) {
+    let count = comptime![parts.len()];
+    #[unroll]
+    for place in 0..count {
+        let part = parts.index_mut(place);
+        if part.share.is_of_cube() {
+            let (start, end) = part.share.range(CHUNK);
+            let mut i = start + UNIT_POS;
+            while i < end {
+                let at = i as usize;
+                let value = part.value[at];
+                let gradient = part.gradient[at] * part.scale + value * part.decay;
+                let velocity = part.velocity[at] * momentum + gradient;
+                part.velocity[at] = velocity;
+                part.value[at] = value - velocity * rate;
+                i += UNITS;
+            }
+        }
+    }
+}
+
+/// A parameter of an update of AdamW in a launch.
+#[derive(CubeType, CubeLaunch)]
+pub struct AdamwPart {
+    pub value: Box<[f32]>,
+    pub gradient: Box<[f32]>,
+    pub first: Box<[f32]>,
+    pub second: Box<[f32]>,
+    pub share: Share,
+    pub decay: f32,
+    pub scale: f32,
+}
+
+/// Factors of an update of AdamW.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub struct AdamwRates {
+    pub rate: f32,
+    pub epsilon: f32,
+    /// Fractions of the old means and of the new values.
+    pub kept1: f32,
+    pub added1: f32,
+    pub kept2: f32,
+    pub added2: f32,
+    /// Divisors of the means.
+    pub correction1: f32,
+    pub correction2: f32,
+}
+
+/// See [`fn@super::adamw`].
+#[cube(launch_unchecked)]
+pub fn adamw_step(parts: &mut Sequence<AdamwPart>, rates: &AdamwRates) {
+    let count = comptime![parts.len()];
+    #[unroll]
+    for place in 0..count {
+        let part = parts.index_mut(place);
+        if part.share.is_of_cube() {
+            let (start, end) = part.share.range(CHUNK);
+            let mut i = start + UNIT_POS;
+            while i < end {
+                let at = i as usize;
+                let value = part.value[at];
+                let gradient = part.gradient[at] * part.scale;
+                let first = part.first[at] * rates.kept1 + gradient * rates.added1;
+                let second = part.second[at] * rates.kept2 + gradient * gradient * rates.added2;
+                part.first[at] = first;
+                part.second[at] = second;
+                let root = (second / rates.correction2).sqrt() + rates.epsilon;
+                let delta = first / rates.correction1 / root + value * part.decay;
+                part.value[at] = value - delta * rates.rate;
+                i += UNITS;
+            }
+        }
+    }
+}
