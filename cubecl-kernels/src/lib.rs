@@ -20,6 +20,7 @@
     allow(unused_variables)
 )]
 
+mod boxes;
 mod capability;
 mod class_loss;
 pub mod conv;
@@ -59,6 +60,7 @@ mod test_gpu;
 mod top_k;
 mod update;
 
+pub use boxes::{encode_boxes, roi_rows};
 pub use capability::{MAX_TOP_K, can_select, has_selection_kernels};
 pub use class_loss::{ElementLoss, bce_with_logits, class_loss, cross_entropy, smooth_l1};
 pub use conv::{ConvParams, conv2d};
@@ -78,10 +80,12 @@ pub use nms::{batched_nms, nms, nms_sorted};
 pub use paste::{
     PasteBatch, PasteWindow, PastedMask, expand_box, paste_bits, paste_mask, paste_masks,
 };
-pub use prepare::{Folded, FrozenNorms, adopt, cast_weights, fold_norms, prepares_weights};
+pub use prepare::{
+    Folded, FrozenNorms, adopt, cast_weights, fold_norms, prepares_weights, restore_gradients,
+};
 pub use roi_align::{PyramidLevel, RoiAlignParams, pack_pyramid, roi_align};
 pub use row_product::row_product;
-pub use sampling::{mix, sampling_key, sampling_scores};
+pub use sampling::{Choice, choose_samples, mix, sampling_key, sampling_scores};
 pub use squares::sum_of_squares;
 pub use tensor_list::TensorList;
 pub use top_k::{top_k, top_k_segments};

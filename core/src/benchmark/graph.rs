@@ -47,7 +47,7 @@ pub fn benchmark_graph(
         Some(model) => model.valid(),
         None => MaskRcnn::new(&config.model, config.train.seed, &device),
     };
-    let model = model.with_precision(spec.precision).prepared();
+    let model = model.with_precision(spec.precision).prepared().model;
     if !has_selection_kernels(&device) || !can_select(&device, &model.selection_limits()) {
         return Err(BenchmarkError::NoGraph(format!("{device:?}")));
     }

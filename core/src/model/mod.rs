@@ -59,6 +59,8 @@ pub use mask_rcnn::{Detections, Features, MASKS_AT_ONCE, MaskRcnn};
 pub(crate) use memory::{FLOAT, bytes_of};
 pub use norm::{Norm, NormSettings};
 pub(crate) use path::ModulePath;
+#[cfg(feature = "train")]
+pub(crate) use prepare::{Prepared, Scales};
 pub use roi::RoiHeads;
 pub use roi::box_head::{BoxHead, BoxHeadLayer, BoxPredictor, Flatten, LinearBoxHead};
 pub use roi::mask_head::{MaskHead, MaskPredictor, mask_probabilities};

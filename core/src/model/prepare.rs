@@ -13,6 +13,7 @@ use burn::tensor::{DType, FloatDType, Tensor};
 use mrcnn_kernels::{
     Folded, FrozenNorms, TensorList, adopt, cast_weights, fold_norms, prepares_weights,
 };
+use std::collections::HashMap;
 
 /// A layer that computes in the dtype of the activations.
 pub(crate) enum Layer<'a> {
@@ -26,27 +27,42 @@ pub(crate) enum Layer<'a> {
     Linear(&'a mut Linear),
 }
 
+/// A model for one forward pass and, if its device has autodiff, one backward pass.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// Its outputs are those of the model that it was made from.
+    pub(crate) model: MaskRcnn,
+    /// How gradients reach the parameters of that model; `None` if they are its own.
+    pub(crate) scales: Option<Scales>,
+}
+
+/// Scales of the norms that were folded into parameters.
+pub(crate) type Scales = HashMap<ParamId, Tensor<1>>;
+
 impl MaskRcnn {
-    /// The same model for one forward pass and, if its device has autodiff, one backward pass, whose gradients reach
-    /// the parameters of `self`. Outputs are those of `self`. On devices whose kernels read parameters as they are, it
-    /// is a copy.
-    pub(crate) fn prepared(&self) -> Self {
+    /// The same model with its parameters as the kernels of its device read them. On devices that read them as they
+    /// are, it is a copy.
+    pub(crate) fn prepared(&self) -> Prepared {
         let mut model = self.clone();
         if !prepares_weights(&self.device()) {
-            return model;
+            let scales = None;
+            return Prepared { model, scales };
         }
         let dtype = self.dtype();
+        let mut scales = Scales::new();
         // The stem computes in f32.
-        fold(model.backbone.body.stem().into_iter(), FloatDType::F32);
+        let stem = model.backbone.body.stem();
+        fold(stem.into_iter(), FloatDType::F32, &mut scales);
         let (same, full): (Vec<_>, Vec<_>) = model
             .convs_with_norms()
             .partition(|(conv, _)| conv.dtype(dtype) == dtype);
-        fold(same.into_iter(), dtype);
-        fold(full.into_iter(), FloatDType::F32);
+        fold(same.into_iter(), dtype, &mut scales);
+        fold(full.into_iter(), FloatDType::F32, &mut scales);
         if dtype != FloatDType::F32 {
             model.cast(dtype);
         }
-        model
+        let scales = Some(scales);
+        Prepared { model, scales }
     }
 
     fn layers(&mut self) -> impl Iterator<Item = Layer<'_>> {
@@ -85,6 +101,7 @@ impl MaskRcnn {
 fn fold<'a>(
     pairs: impl Iterator<Item = (&'a mut Conv2d, &'a mut Option<Norm>)>,
     dtype: FloatDType,
+    all_scales: &mut Scales,
 ) {
     let mut weights = Vec::new();
     let (mut convs, mut epsilons) = (Vec::new(), Vec::new());
@@ -121,7 +138,8 @@ fn fold<'a>(
     let folded = weights.into_tensors().zip(shifts.into_tensors());
     for ((conv, (weight, shift)), scale) in convs.into_iter().zip(folded).zip(scales.into_tensors())
     {
-        conv.weight = (conv.weight.clone()).map(|old| adopt(old, weight, Some(scale)));
+        conv.weight = (conv.weight.clone()).map(|old| adopt(old, weight));
+        all_scales.insert(conv.weight.id, scale);
         let shift = match conv.weight.val().device().is_autodiff() {
             true => Tensor::from_inner(shift),
             false => shift,
@@ -178,7 +196,7 @@ impl ParamVisitor for Adopt {
         if is_f32(param) {
             let prepared = self.0.next().expect("as many as were collected");
             let prepared = Tensor::from_dispatch(prepared);
-            *param = param.clone().map(|old| adopt(old, prepared, None));
+            *param = param.clone().map(|old| adopt(old, prepared));
         }
     }
 }

@@ -63,7 +63,7 @@ impl Predictor {
         let device = device.clone().without_autodiff();
         let model = model.valid();
         Self {
-            prepared: model.prepared(),
+            prepared: model.prepared().model,
             model,
             config,
             classes: Arc::new(classes),
@@ -80,7 +80,7 @@ impl Predictor {
 
     fn with_model(self, model: MaskRcnn) -> Self {
         Self {
-            prepared: model.prepared(),
+            prepared: model.prepared().model,
             model,
             ..self
         }

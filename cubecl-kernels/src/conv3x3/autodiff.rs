@@ -44,7 +44,7 @@ impl<B: Backend + Conv3x3Ops + EpilogueOps> Backward<B, 3> for Conv3x3Backward {
         let grad = grads.consume::<B>(&ops.node);
         let grad = match rectified {
             Some(output) => B::rectified_gradient(output, grad),
-            None => grad,
+            None => B::dense_gradient(grad),
         };
         let [node_x, node_weight, node_bias] = ops.parents;
         if let Some(node) = node_x {

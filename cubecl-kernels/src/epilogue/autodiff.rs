@@ -89,6 +89,10 @@ impl<B: Backend + EpilogueOps, C: CheckpointStrategy> EpilogueOps for Autodiff<B
         })
     }
 
+    fn dense_gradient(_grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        panic!("the epilogue has no second derivative")
+    }
+
     fn rectified_gradient(
         _output: FloatTensor<Self>,
         _grad: FloatTensor<Self>,

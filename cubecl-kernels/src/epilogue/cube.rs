@@ -81,6 +81,10 @@ impl EpilogueOps for CubeBackend {
         add(x, bias, Some(residual), relu)
     }
 
+    fn dense_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        permute_nhwc_to_nchw(channels_last(grad))
+    }
+
     fn rectified_gradient(output: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
         let output = channels_last(output);
         let grad = own(channels_last(grad));

@@ -24,6 +24,10 @@ impl EpilogueOps for Flex {
         Self::epilogue(Self::float_add(x, residual), bias, relu)
     }
 
+    fn dense_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        grad
+    }
+
     fn rectified_gradient(output: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::relu_backward(output, grad)
     }

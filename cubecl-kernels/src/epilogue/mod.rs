@@ -32,6 +32,10 @@ pub trait EpilogueOps: Backend {
         relu: bool,
     ) -> FloatTensor<Self>;
 
+    /// `grad [n, c, h, w]`, channels-last and dense: copied once if it is a view, instead of by each kernel that reads it.
+    #[fusion(dtype = grad, shape = grad)]
+    fn dense_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self>;
+
     /// `grad [n, c, h, w]` where the output of a ReLU is above 0 or NaN, otherwise 0.
     #[fusion(dtype = grad, shape = grad)]
     fn rectified_gradient(output: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;

@@ -1,6 +1,7 @@
 //! Launches that prepare parameters.
 
 use super::kernel::{CHUNK, CastPartLaunch, FoldPartLaunch, cast_step, fold_step};
+use super::restore::restored;
 use super::{Folded, FrozenNorms};
 use crate::launch::{UNITS, buffer, empty};
 use crate::many::{ShareLaunch, dense_f32, launches, lengths};
@@ -9,7 +10,7 @@ use burn::backend::cubecl::dtype_to_storage_type;
 #[cfg(feature = "fusion")]
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::{Backend, Dispatch, backend_extension};
-use burn::tensor::{DType, FloatDType, Shape};
+use burn::tensor::{DType, FloatDType, Shape, Tensor};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::ops::{permute_nhwc_to_nchw, reshape};
 use burn_cubecl::tensor::CubeTensor;
@@ -38,6 +39,14 @@ pub trait PrepareOps: Backend {
         dtype: DType,
     ) -> (TensorList<Self>, TensorList<Self>, TensorList<Self>);
 
+    /// Flat gradients; `places` has the place of the scale of each.
+    #[fusion(meta = |gradients, _scales, _places| flat(gradients))]
+    fn restore_gradients(
+        #[extension_type] gradients: TensorList<Self>,
+        #[extension_type] scales: TensorList<Self>,
+        places: Vec<Option<usize>>,
+    ) -> TensorList<Self>;
+
     /// The weights as `dtype`.
     #[fusion(meta = |weights, dtype| as_dtype(weights, *dtype))]
     fn cast_weights(#[extension_type] weights: TensorList<Self>, dtype: DType) -> TensorList<Self>;
@@ -49,6 +58,36 @@ fn as_dtype(specs: &[TensorSpec], dtype: DType) -> Vec<TensorSpec> {
     specs
         .map(|spec| TensorSpec::new(spec.shape.clone(), dtype))
         .collect()
+}
+
+#[cfg(feature = "fusion")]
+fn flat(specs: &[TensorSpec]) -> Vec<TensorSpec> {
+    let lengths = specs.iter().map(|spec| spec.shape.num_elements());
+    lengths
+        .map(|length| TensorSpec::new(Shape::new([length]), DType::F32))
+        .collect()
+}
+
+/// See [`super::restore_gradients`].
+pub fn restore(
+    gradients: TensorList<Dispatch>,
+    scales: Vec<Option<Tensor<1>>>,
+) -> TensorList<Dispatch> {
+    assert_eq!(
+        gradients.0.len(),
+        scales.len(),
+        "restore_gradients: a scale or none per gradient"
+    );
+    if gradients.0.is_empty() {
+        return gradients;
+    }
+    let mut list = Vec::new();
+    let places = scales.into_iter().map(|scale| {
+        list.push(scale?);
+        Some(list.len() - 1)
+    });
+    let places = places.collect();
+    <Dispatch as PrepareOps>::restore_gradients(gradients, TensorList::of(list), places)
 }
 
 /// See [`super::fold_norms`].
@@ -98,7 +137,7 @@ pub fn cast(weights: TensorList<Dispatch>, dtype: FloatDType) -> TensorList<Disp
 }
 
 /// Channels and cells per output of a parameter: `[o, c, k, k]` has `c` and `k * k`, other shapes stay in order.
-fn layout(shape: &Shape) -> [usize; 2] {
+pub(super) fn layout(shape: &Shape) -> [usize; 2] {
     match shape.num_dims() {
         4 => [shape[1], shape[2] * shape[3]],
         _ => [1, 1],
@@ -187,6 +226,14 @@ impl PrepareOps for CubeBackend {
             TensorList(shifts),
             TensorList(scales),
         )
+    }
+
+    fn restore_gradients(
+        gradients: TensorList<Self>,
+        scales: TensorList<Self>,
+        places: Vec<Option<usize>>,
+    ) -> TensorList<Self> {
+        TensorList(restored(gradients.0, dense_f32(scales.0), &places))
     }
 
     fn cast_weights(weights: TensorList<Self>, dtype: DType) -> TensorList<Self> {

@@ -85,3 +85,43 @@ pub fn fold_step<E: Float>(parts: &mut Sequence<FoldPart<E>>, #[define(E)] _dtyp
         }
     }
 }
+
+/// A gradient in a launch. Elements of the result `[o, channels, cells]` are those of `[o, cells, channels]`.
+#[derive(CubeType, CubeLaunch)]
+pub struct RestorePart<E: Float> {
+    pub gradient: Box<[E]>,
+    /// `[o]`; of any length if it is not read.
+    pub scale: Box<[f32]>,
+    pub result: Box<[f32]>,
+    pub share: Share,
+    pub channels: u32,
+    pub cells: u32,
+    pub per_output: u32,
+}
+
+/// See [`fn@super::restore_gradients`].
+#[cube(launch_unchecked)]
+pub fn restore_step<E: Float>(
+    parts: &mut Sequence<RestorePart<E>>,
+    #[comptime] is_scaled: bool,
+    #[define(E)] _dtype: ElemType,
+) {
+    let count = comptime![parts.len()];
+    #[unroll]
+    for place in 0..count {
+        let part = parts.index_mut(place);
+        if part.share.is_of_cube() {
+            let (start, end) = part.share.range(CHUNK);
+            let mut i = start + UNIT_POS;
+            while i < end {
+                let from = source(i, part.cells, part.channels);
+                let mut value = f32::cast_from(part.gradient[from as usize]);
+                if comptime![is_scaled] {
+                    value *= part.scale[(i / part.per_output) as usize];
+                }
+                part.result[i as usize] = value;
+                i += UNITS;
+            }
+        }
+    }
+}

@@ -7,12 +7,14 @@ mod autodiff;
 mod cube;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod kernel;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod restore;
 
 pub use autodiff::adopt;
 
 use crate::tensor_list::TensorList;
 use burn::backend::{Dispatch, DispatchDevice};
-use burn::tensor::{Device, FloatDType};
+use burn::tensor::{Device, FloatDType, Tensor};
 
 /// Whether parameters on `device` are prepared: it is a GPU that can bind the buffers of a convolution with its norm,
 /// which are more than WebGPU guarantees.
@@ -61,6 +63,27 @@ pub fn fold_norms(weights: TensorList<Dispatch>, norms: FrozenNorms, dtype: Floa
     return cube::fold(weights, norms, dtype);
     #[cfg(not(any(feature = "wgpu", feature = "cuda")))]
     panic!("there are no kernels for {dtype:?}");
+}
+
+/// Gradients of parameters, flat and f32, from those of their prepared versions; in order.
+///
+/// * `gradients` - in any shape, layout and dtype.
+/// * `scales` - `[o]` for parameters `[o, ..]` whose norm was folded, see [`Folded::scales`].
+///
+/// # Panics
+///
+/// If the device does not [`prepares_weights`], or the numbers differ.
+pub fn restore_gradients(
+    gradients: TensorList<Dispatch>,
+    scales: Vec<Option<Tensor<1>>>,
+) -> TensorList<Dispatch> {
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    return cube::restore(gradients, scales);
+    #[cfg(not(any(feature = "wgpu", feature = "cuda")))]
+    panic!(
+        "there are no kernels for {} gradients",
+        gradients.0.len() + scales.len()
+    );
 }
 
 /// Parameters of any shape, f32, as `dtype`; those with four dimensions channels-last. Without a graph; see [`adopt`].

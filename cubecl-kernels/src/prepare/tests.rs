@@ -125,3 +125,38 @@ fn cast_weights_keep_their_values_and_shapes() {
         check(values(found), values(flat(wanted)));
     }
 }
+
+/// Gradients in order and channels-last, with and without the scale of a norm.
+#[test]
+fn restored_gradients_are_scaled_and_in_order() {
+    let Some((selected, _)) = crate::test_gpu::open() else {
+        return;
+    };
+    let device = &selected.device;
+    let weights = weights();
+    let (mut gradients, mut scales, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, weight) in weights.iter().enumerate() {
+        let gradient = on(weight, device);
+        let outputs = weight.dims()[0];
+        // Dense in another order of dimensions, as kernels write it.
+        let last = on(&weight.clone().permute([0, 2, 3, 1]), device).permute([0, 3, 1, 2]);
+        gradients.push(if i % 2 == 0 { gradient } else { last });
+        let values: Vec<f32> = (0..outputs).map(|output| output as f32 - 1.5).collect();
+        let scale = Tensor::<1>::from_floats(values.as_slice(), &Device::flex());
+        let is_scaled = i % 3 == 0;
+        scales.push(is_scaled.then(|| on(&scale, device)));
+        wanted.push(match is_scaled {
+            true => weight.clone() * scale.reshape([-1, 1, 1, 1]),
+            false => weight.clone(),
+        });
+    }
+    let found = restore_gradients(TensorList::of(gradients), scales);
+    for (found, wanted) in found.into_tensors::<1>().zip(wanted) {
+        assert_eq!(values(found), values(wanted));
+    }
+    assert!(
+        restore_gradients(TensorList(Vec::new()), Vec::new())
+            .0
+            .is_empty()
+    );
+}

@@ -1,11 +1,15 @@
-//! Random scores for balanced sampling of objects and background, on the device.
+//! Balanced sampling of objects and background, on the device: random scores, and the choice of the best.
 
+mod choice;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod choice_cube;
 mod cpu;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod kernel;
 
+pub use choice::{Choice, choose_samples};
 pub use cpu::{mix, sampling_key};
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -66,3 +70,6 @@ pub fn sampling_scores(matches: Tensor<2, Int>, seeds: &[u64], device: &Device) 
         seeds.cast(IntDType::I32).into_dispatch(),
     ))
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests;

@@ -2,7 +2,7 @@
 //! detections, and the number of reads from a GPU.
 
 use super::found::{Found, found};
-use super::reads::reads_of;
+use super::reads::reads_of_tuned;
 use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_backends::BackendKind;
 use mrcnn_core::boxes::resize;
@@ -167,14 +167,14 @@ fn detect_without_reads(
         });
         (features, boxes.expect("boxes"))
     };
-    let ((features, boxes), reads) = reads_of(device, find_boxes);
+    let ((features, boxes), reads) = reads_of_tuned(device, find_boxes);
     assert_eq!(reads, 1, "{kind}: reads up to the boxes, theirs among them");
     let chunks = boxes.iter().map(Vec::len).sum::<usize>().div_ceil(128);
     let find_masks = || {
-        let found = model.detect_masks(&features, boxes);
+        let found = model.detect_masks(&features, boxes.clone());
         pollster::block_on(predictor.paste(found, sizes)).expect("detections")
     };
-    let (found, reads) = reads_of(device, find_masks);
+    let (found, reads) = reads_of_tuned(device, find_masks);
     assert_eq!(reads, chunks, "{kind}: reads of the masks");
     found
 }

@@ -6,7 +6,9 @@
 use super::found::found;
 use super::small::{config, sample, small_image, step_losses};
 use burn::tensor::{Device, Tensor};
-use mrcnn_backends::{BackendKind, buffer_reads, count_buffer_reads, count_tuned_kernels};
+use mrcnn_backends::{
+    BackendKind, buffer_reads, count_buffer_reads, count_tuned_kernels, tuned_kernels,
+};
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::Predictor;
 use mrcnn_core::image::transform::{prepare, stack};
@@ -29,6 +31,19 @@ pub fn reads_of<T>(device: &Device, work: impl FnOnce() -> T) -> (T, usize) {
     (result, after - before)
 }
 
+/// [`reads_of`] a pass that tunes no kernel, because tuning reads clocks. Burn may fuse the operations of a second pass
+/// otherwise than those of the first, whose operations had to wait for tuned kernels.
+pub fn reads_of_tuned<T>(device: &Device, mut pass: impl FnMut() -> T) -> (T, usize) {
+    for _ in 0..4 {
+        let before = tuned_kernels();
+        let found = reads_of(device, &mut pass);
+        if tuned_kernels() == before {
+            return found;
+        }
+    }
+    panic!("every pass tunes kernels");
+}
+
 fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
 }
@@ -49,9 +64,7 @@ fn nothing_is_read_before_the_detections() {
             let data = burn::tensor::TensorData::new(values.clone(), shape);
             model.detect_in_slots(Tensor::from_data(data, &device), &sizes)
         };
-        // Tuning reads clocks, so the first pass does not count.
-        detect();
-        let ((found, masks), reads) = reads_of(&device, detect);
+        let ((found, masks), reads) = reads_of_tuned(&device, detect);
         assert_eq!(reads, 0, "{kind}: buffers read before the detections");
         let (_, reads) = reads_of(&device, || pollster::block_on(found.read()));
         assert_eq!(reads, 1, "{kind}: reads of the detections");
@@ -78,8 +91,7 @@ fn nothing_is_read_during_a_training_step() {
             let gradients = losses.total().backward();
             (losses.values(), gradients)
         };
-        step();
-        let ((losses, _gradients), reads) = reads_of(&device, step);
+        let ((losses, _gradients), reads) = reads_of_tuned(&device, step);
         assert_eq!(reads, 0, "{kind}: buffers read during a step");
         let (losses, reads) = reads_of(&device, || floats(losses.inner()));
         assert_eq!(reads, 1, "{kind}: reads of the losses");

@@ -42,6 +42,14 @@ impl Rois {
         Self(on(&self.0, device))
     }
 
+    /// The first `count` RoIs of each of `n` images, which have equally many.
+    #[cfg(feature = "train")]
+    pub(crate) fn first_of_images(&self, n: usize, count: usize) -> Self {
+        let [rows, columns] = self.0.dims();
+        let by_image = self.0.clone().reshape([n, rows / n.max(1), columns]);
+        Self(by_image.narrow(1, 0, count).reshape([n * count, columns]))
+    }
+
     /// The RoIs at the indices `slots`.
     #[cfg(feature = "train")]
     pub(crate) fn select(self, slots: Tensor<1, Int>) -> Self {
@@ -52,19 +60,10 @@ impl Rois {
 /// Boxes `[n, slots, 4]` as `[n * slots, 6]` rows for RoIAlign: image, level `k_min..=k_max`
 /// counted from `k_min`, box. Levels as [`crate::boxes::pyramid_level`] gives them.
 pub fn roi_rows(boxes: Tensor<3>, (k_min, k_max): (i32, i32)) -> Tensor<2> {
-    let [n, slots, _] = boxes.dims();
-    let corner = |i: usize| boxes.clone().narrow(2, i, 1);
-    let side = ((corner(2) - corner(0)) * (corner(3) - corner(1))).sqrt();
     // A box is pooled from level k or a coarser one if its side is 224 * 2^(k - 4) pixels or
     // more: comparisons round the same on every device, logarithms do not.
-    let levels = (k_min + 1..=k_max)
-        .map(|k| 224.0 * (k as f32 - 4.0 - 1e-6).exp2())
-        .map(|smallest| side.clone().greater_equal_elem(smallest).float())
-        .fold(side.zeros_like(), |sum, is_coarser| sum + is_coarser);
-    let images: Vec<f32> = (0..n).map(|image| image as f32).collect();
-    let images = TensorData::new(images, [n, 1, 1]);
-    let images = Tensor::<3>::from_data(images, &side.device()).expand([n, slots, 1]);
-    Tensor::cat(vec![images, levels, boxes], 2).reshape([n * slots, 6])
+    let smallest = (k_min + 1..=k_max).map(|k| 224.0 * (k as f32 - 4.0 - 1e-6).exp2());
+    mrcnn_kernels::roi_rows(boxes, &smallest.collect::<Vec<_>>())
 }
 
 /// Values of a window of cells: the pooled level and the corners.

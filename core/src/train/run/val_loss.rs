@@ -30,7 +30,7 @@ pub fn validation_losses(
     config: &Config,
     device: &Device,
 ) -> Result<Vec<(&'static str, f64)>, TrainError> {
-    let model = model.valid().prepared();
+    let model = model.valid().prepared().model;
     let stream = Stream::named("validation", config.train.seed);
     let count = config.train.val_loss_images.min(dataset.samples.len());
     let batches = Rank::of(comm).shard(count.div_ceil(BATCH));

@@ -11,7 +11,7 @@ use super::gradients::ParamGradients;
 use super::losses::{LossValues, Losses, losses};
 use super::samples::{SampleCounts, Samples};
 use super::targets::sample;
-use crate::model::MaskRcnn;
+use crate::model::{MaskRcnn, Prepared};
 use crate::random::Stream;
 use crate::train::input::batch::Batch;
 use burn::module::Module;
@@ -124,31 +124,31 @@ pub(crate) fn sum_of_micro_batches<E: From<ExecutionError>>(
     };
     let mut samples = Vec::with_capacity(micro_batches.len());
     if !others.is_empty() {
-        let model = model.valid().prepared();
+        let model = model.valid().prepared().model;
         for micro_batch in others {
             let step = StepFeatures::new(&model, micro_batch, &plain);
             samples.push(sample(&model, micro_batch, &step, stream)?);
         }
     }
     let prepared = model.prepared();
-    let step = StepFeatures::new(&prepared, last, device);
+    let step = StepFeatures::new(&prepared.model, last, device);
     let of_last = sample(model, last, &step, stream)?;
     let counts = samples.iter().map(Samples::counts);
     let counts = whole(counts.fold(of_last.counts(), SampleCounts::plus))?;
-    let backward = |prepared: &MaskRcnn, features: LossFeatures, samples: &Samples| {
-        let losses = losses(prepared, features, samples, &counts);
+    let backward = |prepared: &Prepared, features: LossFeatures, samples: &Samples| {
+        let losses = losses(&prepared.model, features, samples, &counts);
         let values = losses.values().inner();
         let gradients = losses.backward(scale);
         Sums {
             values,
-            gradients: ParamGradients::of(model, &gradients),
+            gradients: ParamGradients::restored(model, &gradients, prepared.scales.as_ref()),
         }
     };
     let mut sums = backward(&prepared, step.into(), &of_last);
     drop(prepared);
     for (micro_batch, samples) in others.iter().zip(&samples) {
         let prepared = model.prepared();
-        let features = LossFeatures::new(&prepared, micro_batch, device);
+        let features = LossFeatures::new(&prepared.model, micro_batch, device);
         sums = sums.plus(backward(&prepared, features, samples));
     }
     Ok(sums)

@@ -1,9 +1,10 @@
 //! The gradients of a step by parameter.
 
-use crate::model::MaskRcnn;
+use crate::model::{MaskRcnn, Scales};
+use burn::backend::DispatchTensor;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Gradients, Tensor};
-use mrcnn_kernels::sum_of_squares;
+use mrcnn_kernels::{TensorList, restore_gradients, sum_of_squares};
 use std::collections::HashMap;
 
 /// Gradients of the trained parameters, flat, in the order of the model's parameters.
@@ -20,12 +21,31 @@ pub struct ParamGradients {
 impl ParamGradients {
     /// Takes the gradients of the parameters of `model` that need one.
     pub fn of(model: &MaskRcnn, gradients: &Gradients) -> Self {
+        Self::restored(model, gradients, None)
+    }
+
+    /// [`Self::of`] after a pass of [`MaskRcnn::prepared`] with `scales`.
+    pub(crate) fn restored(
+        model: &MaskRcnn,
+        gradients: &Gradients,
+        scales: Option<&Scales>,
+    ) -> Self {
         let mut collect = Collect {
             gradients,
+            is_flat: scales.is_none(),
+            ids: Vec::new(),
             found: Vec::new(),
         };
         model.visit(&mut collect);
-        Self::new(collect.found)
+        let Collect { ids, found, .. } = collect;
+        let found = match scales {
+            Some(scales) => {
+                let scales = ids.iter().map(|id| scales.get(id).cloned());
+                restore_gradients(TensorList(found), scales.collect())
+            }
+            None => TensorList(found),
+        };
+        Self::new(ids.into_iter().zip(found.into_tensors()).collect())
     }
 
     /// Zeros for every trained parameter of `model`: the gradients of an empty batch.
@@ -159,7 +179,10 @@ impl ModuleVisitor for Zeros {
 
 struct Collect<'a> {
     gradients: &'a Gradients,
-    found: Vec<(ParamId, Tensor<1>)>,
+    /// Whether gradients are made flat; otherwise they are in their own shapes.
+    is_flat: bool,
+    ids: Vec<ParamId>,
+    found: Vec<DispatchTensor>,
 }
 
 impl ModuleVisitor for Collect<'_> {
@@ -170,7 +193,11 @@ impl ModuleVisitor for Collect<'_> {
         }
         if let Some(gradient) = value.grad(self.gradients) {
             let count = gradient.shape().num_elements();
-            self.found.push((param.id, gradient.reshape([count])));
+            self.ids.push(param.id);
+            self.found.push(match self.is_flat {
+                true => gradient.reshape([count]).into_dispatch(),
+                false => gradient.into_dispatch(),
+            });
         }
     }
 }

@@ -14,8 +14,8 @@ use crate::train::input::batch::Batch;
 use crate::train::input::masks::bit_masks;
 use burn::tensor::{Bool, Device, ExecutionError, Int, Tensor, TensorData};
 use mrcnn_kernels::{
-    BACKGROUND, IGNORED, MatchThresholds, mask_targets, match_boxes, sampling_scores,
-    top_k_segments,
+    Choice, IGNORED, MatchThresholds, choose_samples, encode_boxes, mask_targets, match_boxes,
+    sampling_scores, top_k_segments,
 };
 
 /// Matches anchors and proposals with the ground truth, and samples them. `stream` determines the samples, so every
@@ -149,50 +149,13 @@ impl GroundTruthSlots {
     }
 }
 
-/// The index of no candidate; it stays negative when the length of a row is added.
-const NONE: i64 = -(1 << 30);
-
-/// Randomly sampled candidates in slots, objects first.
-struct Sample {
-    /// Index of the candidate; 0 in padded slots, `[n, k]`.
-    candidates: Tensor<2, Int>,
-    /// Slot of the object's ground truth, negative for background, `[n, k]`.
-    matched: Tensor<2, Int>,
-    /// Valid mask, `[n, k]`.
-    valid: Tensor<2, Bool>,
-}
-
-impl Sample {
-    /// Samples `count` of `matches [n, b]`, at most `quota` objects and background for the rest. Whether a candidate is
-    /// sampled is a function of the seed, its index and the other candidates, the same on every device.
-    fn choose(matches: Tensor<2, Int>, seeds: &[u64], count: usize, quota: usize) -> Self {
-        let [n, total] = matches.dims();
-        let device = matches.device();
-        let scores = sampling_scores(matches.clone(), seeds, &device);
-        let (scores, best) = top_k_segments(scores, &[0..total, total..2 * total], count);
-        // If there are fewer than `count`, the remaining slots have no candidate of this kind.
-        let best = best.mask_fill(scores.equal_elem(f32::NEG_INFINITY), NONE);
-        let kind = |kind: usize| best.clone().narrow(1, kind, 1).reshape([n, count]);
-        let (objects, background) = (kind(0), kind(1) - total as i64);
-        let found = objects.clone().greater_equal_elem(0).int().sum_dim(1);
-        let found = found.clamp_max(quota as i64).expand([n, count]);
-        let slots = arange(count, &device).expand([n, count]);
-        let is_object = slots.clone().lower(found.clone());
-        let background = background.gather(1, (slots - found).clamp_min(0));
-        let chosen = background.mask_where(is_object, objects);
-        let valid = chosen.clone().greater_equal_elem(0);
-        let candidates = chosen.clamp_min(0);
-        let matched = matches.gather(1, candidates.clone());
-        Self {
-            candidates,
-            matched: matched.mask_fill(valid.clone().bool_not(), BACKGROUND),
-            valid,
-        }
-    }
-
-    fn is_object(&self) -> Tensor<2, Bool> {
-        self.matched.clone().greater_equal_elem(0)
-    }
+/// Samples `count` of `matches [n, b]`, at most `quota` objects and background for the rest. Whether a candidate is
+/// sampled is a function of the seed, its index and the other candidates, the same on every device.
+fn choose(matches: Tensor<2, Int>, seeds: &[u64], count: usize, quota: usize) -> Choice {
+    let ([_, total], device) = (matches.dims(), matches.device());
+    let scores = sampling_scores(matches.clone(), seeds, &device);
+    let (scores, best) = top_k_segments(scores, &[0..total, total..2 * total], count);
+    choose_samples(scores, best, matches, quota)
 }
 
 fn sample_anchors(
@@ -209,16 +172,15 @@ fn sample_anchors(
     let matches = gt.matches(anchors.clone(), &thresholds);
     let count = config.batch_per_image;
     let quota = (count as f64 * config.positive_fraction) as usize;
-    let sample = Sample::choose(matches, seeds, count, quota);
+    let sample = choose(matches, seeds, count, quota);
     let ([n, ..], [_, total, _]) = (sample.candidates.dims(), anchors.dims());
     let references = rows(anchors.expand([n, total, 4]), sample.candidates.clone());
     let objects = gt.boxes_of(sample.matched.clone());
-    let is_object = sample.is_object();
     AnchorSamples {
         index: sample.candidates,
-        labels: is_object.clone().float(),
-        deltas: encode(objects, references, [1.0; 4], is_object),
-        valid: sample.valid.float(),
+        labels: sample.is_object,
+        deltas: encode_boxes(objects, references, sample.matched, [1.0; 4]),
+        valid: sample.valid,
     }
 }
 
@@ -241,67 +203,37 @@ fn sample_rois(
     let matches = matches.mask_fill(is_candidate.bool_not(), IGNORED);
     let count = config.batch_per_image;
     let quota = (count as f64 * config.positive_fraction) as usize;
-    let sample = Sample::choose(matches, seeds, count, quota);
+    let sample = choose(matches, seeds, count, quota);
     let boxes = rows(candidates, sample.candidates.clone());
-    let is_object = sample.is_object();
+    let matched = sample.matched;
     let labels = gt.labels.clone();
-    let labels = labels.gather(1, sample.matched.clone().clamp_min(0));
-    let labels = labels.mask_fill(is_object.clone().bool_not(), 0);
+    let labels = labels.gather(1, matched.clone().clamp_min(0));
+    let labels = labels.mask_fill(matched.clone().lower_elem(0), 0);
+    let [n, k, _] = boxes.dims();
+    let all = Rois::from_slots(boxes.clone());
     let masks = {
         // Objects come first: the mask head needs no slots beyond their quota.
         let quota = quota.max(1);
         let boxes = boxes.clone().narrow(1, 0, quota);
-        let matched = sample.matched.clone().narrow(1, 0, quota);
-        let [n, ..] = boxes.dims();
-        let targets = mask_targets(boxes.clone(), matched.clone(), gt.masks.clone(), side);
+        let matched = matched.clone().narrow(1, 0, quota);
+        let targets = mask_targets(boxes, matched, gt.masks.clone(), side);
+        let is_object = sample.is_object.narrow(1, 0, quota);
         MaskSamples {
-            rois: Rois::from_slots(boxes),
+            rois: all.first_of_images(n, quota),
             labels: labels.clone().narrow(1, 0, quota).reshape([n * quota]),
             targets: targets.reshape([n * quota, side * side]),
-            valid: matched.greater_equal_elem(0).float().reshape([n * quota]),
+            valid: is_object.reshape([n * quota]),
         }
     };
-    let [n, k, _] = boxes.dims();
-    let objects = gt.boxes_of(sample.matched.clone());
-    let deltas = encode(objects, boxes.clone(), config.box_weights, is_object);
+    let objects = gt.boxes_of(matched.clone());
+    let deltas = encode_boxes(objects, boxes, matched, config.box_weights);
     let rois = RoiSamples {
-        rois: Rois::from_slots(boxes),
+        rois: all,
         labels: labels.reshape([n * k]),
         deltas: deltas.reshape([n * k, 4]),
-        valid: sample.valid.float().reshape([n * k]),
+        valid: sample.valid.reshape([n * k]),
     };
     (rois, masks)
-}
-
-/// The deltas that turn `references` into `objects`, both `[n, k, 4]`, where `is_object [n, k]`;
-/// zeros elsewhere: `boxes::BoxCoder::encode` on tensors.
-fn encode(
-    objects: Tensor<3>,
-    references: Tensor<3>,
-    [wx, wy, ww, wh]: [f32; 4],
-    is_object: Tensor<2, Bool>,
-) -> Tensor<3> {
-    let [n, k, _] = objects.dims();
-    let device = objects.device();
-    let no_object = is_object.bool_not().unsqueeze_dim::<3>(2);
-    // Padded slots may hold boxes without area, whose logarithm is not finite.
-    let sides_masked = no_object.clone().expand([n, k, 2]);
-    // Both axes at once: on GPUs each operation is a launch.
-    let center_and_side = |boxes: Tensor<3>| {
-        let low = boxes.clone().narrow(2, 0, 2);
-        let side = boxes.narrow(2, 2, 2) - low.clone();
-        let side = side.mask_fill(sides_masked.clone(), 1.0);
-        (low + side.clone() * 0.5, side)
-    };
-    let weights = |weights: [f32; 2]| {
-        let data = TensorData::new(weights.to_vec(), [1, 1, 2]);
-        Tensor::<3>::from_data(data, &device).expand([n, k, 2])
-    };
-    let (center, side) = center_and_side(references);
-    let (object, object_side) = center_and_side(objects);
-    let shifts = (object - center) / side.clone() * weights([wx, wy]);
-    let scales = (object_side / side).log() * weights([ww, wh]);
-    Tensor::cat(vec![shifts, scales], 2).mask_fill(no_object.expand([n, k, 4]), 0.0)
 }
 
 /// The rows `index [n, k]` of `values [n, b, 4]`: `[n, k, 4]`.

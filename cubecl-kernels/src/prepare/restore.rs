@@ -1,0 +1,128 @@
+//! Launches that restore the gradients of parameters from those of their prepared versions.
+
+use super::cube::layout;
+use super::kernel::{CHUNK, RestorePartLaunch, restore_step};
+use crate::launch::{UNITS, buffer, dense, empty};
+use crate::many::launches;
+use burn::backend::cubecl::dtype_to_storage_type;
+use burn::tensor::{DType, Shape};
+use burn_cubecl::ops::{permute_nchw_to_nhwc, reshape};
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+/// Flat gradients in f32; `places` has the place of the scale of each.
+pub fn restored(
+    gradients: Vec<CubeTensor>,
+    scales: Vec<CubeTensor>,
+    places: &[Option<usize>],
+) -> Vec<CubeTensor> {
+    let gradients = gradients.into_iter().zip(places).map(|(gradient, place)| {
+        let scale = place.map(|place| scales[place].clone());
+        Gradient::new(gradient, scale)
+    });
+    let gradients: Vec<_> = gradients.collect();
+    let results: Vec<_> = gradients.iter().map(Gradient::result).collect();
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        for is_scaled in [false, true] {
+            let work = gradients.iter().zip(&results);
+            let work: Vec<_> = work
+                .filter(|(gradient, _)| !gradient.is_wanted())
+                .filter(|(gradient, _)| gradient.kind() == (dtype, is_scaled))
+                .collect();
+            launch(&work, dtype, is_scaled);
+        }
+    }
+    results
+}
+
+/// A gradient with its layout.
+struct Gradient {
+    /// Dense in its own order of dimensions.
+    dense: CubeTensor,
+    scale: Option<CubeTensor>,
+    /// Channels and cells per output; one each if the gradient is in order.
+    layout: [usize; 2],
+    outputs: usize,
+}
+
+impl Gradient {
+    fn new(gradient: CubeTensor, scale: Option<CubeTensor>) -> Self {
+        let shape = gradient.meta.shape();
+        let outputs = shape.first().copied().unwrap_or(1).max(1);
+        if shape.num_dims() == 4 && !gradient.is_contiguous() {
+            let layout = layout(shape);
+            let last = permute_nchw_to_nhwc(gradient.clone());
+            if last.is_contiguous() {
+                return Self {
+                    dense: last,
+                    scale,
+                    layout,
+                    outputs,
+                };
+            }
+        }
+        Self {
+            dense: dense(gradient),
+            scale,
+            layout: [1, 1],
+            outputs,
+        }
+    }
+
+    fn length(&self) -> usize {
+        self.dense.meta.num_elements()
+    }
+
+    fn kind(&self) -> (DType, bool) {
+        (self.dense.dtype, self.scale.is_some())
+    }
+
+    /// Whether the gradient itself is what is wanted.
+    fn is_wanted(&self) -> bool {
+        self.kind() == (DType::F32, false) && self.layout == [1, 1]
+    }
+
+    /// The gradient itself if it is what is wanted, otherwise a buffer for it.
+    fn result(&self) -> CubeTensor {
+        match self.is_wanted() {
+            true => reshape(self.dense.clone(), Shape::new([self.length()])),
+            false => empty(&self.dense, [self.length()], DType::F32),
+        }
+    }
+}
+
+/// Restores gradients of one kind.
+fn launch(work: &[(&Gradient, &CubeTensor)], dtype: DType, is_scaled: bool) {
+    let Some((_, on)) = work.first() else {
+        return;
+    };
+    let lengths: Vec<_> = work.iter().map(|(gradient, _)| gradient.length()).collect();
+    for (shares, cubes) in launches(on, &lengths, CHUNK, 3) {
+        let parts = shares.into_iter().map(|(place, share)| {
+            let (gradient, result) = work[place];
+            let [channels, cells] = gradient.layout.map(|size| size as u32);
+            RestorePartLaunch {
+                gradient: buffer(&gradient.dense),
+                // Without a scale, a buffer that is not read stands in for it.
+                scale: buffer(gradient.scale.as_ref().unwrap_or(&gradient.dense)),
+                result: buffer(result),
+                share,
+                channels,
+                cells,
+                per_output: (gradient.length() / gradient.outputs) as u32,
+            }
+        });
+        // SAFETY: the buffers are dense; the results have the lengths of the gradients, and scales that are read have
+        // one element per output.
+        unsafe {
+            restore_step::launch_unchecked(
+                &on.client,
+                CubeCount::Static(cubes, 1, 1),
+                CubeDim::new_1d(UNITS),
+                parts.collect(),
+                is_scaled,
+                dtype_to_storage_type(dtype),
+            );
+        }
+    }
+}
