@@ -6,7 +6,7 @@
 //! nine times. Each view is a matrix of its own: CubeK declines a matrix whose rows overlap.
 
 use super::own::reduce_partials;
-use super::spread::{Grid, spread};
+use super::spread::{Grid, Spread, spread_both};
 use crate::launch::empty;
 use crate::row_product::is_small;
 use burn::tensor::DType;
@@ -37,8 +37,18 @@ pub fn weight_gradient(x: CubeTensor, grad: CubeTensor, stride: usize) -> CubeTe
         origin,
         stride,
     };
-    let input = spread(permute_nchw_to_nhwc(x), grid(1, 1), splits * part + reach);
-    let grad = spread(permute_nchw_to_nhwc(grad), grid(0, stride), splits * part);
+    let [input, grad] = spread_both([
+        Spread {
+            pixels: permute_nchw_to_nhwc(x),
+            grid: grid(1, 1),
+            total: splits * part + reach,
+        },
+        Spread {
+            pixels: permute_nchw_to_nhwc(grad),
+            grid: grid(0, stride),
+            total: splits * part,
+        },
+    ]);
     let dtype = grad.dtype;
     let taps = view(
         input,

@@ -27,23 +27,25 @@ pub struct Grid {
     pub stride: usize,
 }
 
-/// `output [total, c]` from `pixels [images, rows, columns, c]`; `vectors` is the number of vectors per pixel.
-#[cube(launch_unchecked, address_type = "dynamic")]
-fn spread_pixels<E: Float, N: Size>(
-    pixels: &[Vector<E, N>],
-    output: &mut [Vector<E, N>],
+/// Pixels `[images, rows, columns, c]`; `vectors` is the number of vectors per pixel.
+#[derive(Clone, Copy, CubeType, CubeLaunch)]
+struct Pixels {
     images: usize,
     rows: usize,
     columns: usize,
-    grid: &Grid,
     vectors: usize,
-    units: usize,
-    #[define(E)] _dtype: ElemType,
+}
+
+/// Writes vector `unit` of `output [total, c]` in the grid.
+#[cube]
+fn spread_vector<E: Float, N: Size>(
+    pixels: &[Vector<E, N>],
+    output: &mut [Vector<E, N>],
+    sizes: &Pixels,
+    grid: &Grid,
+    unit: usize,
 ) {
-    if ABSOLUTE_POS >= units {
-        terminate!();
-    }
-    let pixel = ABSOLUTE_POS / vectors;
+    let pixel = unit / sizes.vectors;
     let line = pixel / grid.columns;
     let image = line / grid.rows;
     // Positions before the origin wrap to large values.
@@ -52,29 +54,109 @@ fn spread_pixels<E: Float, N: Size>(
     let (row, column) = (y / grid.stride, x / grid.stride);
     let is_pixel = x % grid.stride == 0 && y % grid.stride == 0;
     let mut value = Vector::<f32, N>::new(0.0f32);
-    if is_pixel && image < images && row < rows && column < columns {
-        let from = (image * rows + row) * columns + column;
-        value += Vector::cast_from(pixels[from * vectors + ABSOLUTE_POS % vectors]);
+    if is_pixel && image < sizes.images && row < sizes.rows && column < sizes.columns {
+        let from = (image * sizes.rows + row) * sizes.columns + column;
+        value += Vector::cast_from(pixels[from * sizes.vectors + unit % sizes.vectors]);
     }
-    output[ABSOLUTE_POS] = Vector::cast_from(value);
+    output[unit] = Vector::cast_from(value);
 }
 
-/// `pixels [n, h, w, c]` in grids, one image after the other, and zeros up to `total` pixels: `[total, c]`.
+/// `output` from `pixels`, see [`spread_vector`]: one unit per vector.
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn spread_pixels<E: Float, N: Size>(
+    pixels: &[Vector<E, N>],
+    output: &mut [Vector<E, N>],
+    sizes: &Pixels,
+    grid: &Grid,
+    units: usize,
+    #[define(E)] _dtype: ElemType,
+) {
+    if ABSOLUTE_POS >= units {
+        terminate!();
+    }
+    spread_vector::<E, N>(pixels, output, sizes, grid, ABSOLUTE_POS);
+}
+
+/// Two of [`spread_pixels`]; the units of the second follow those of the first.
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn spread_two<E: Float, N: Size>(
+    pixels: &[Vector<E, N>],
+    output: &mut [Vector<E, N>],
+    sizes: &Pixels,
+    grid: &Grid,
+    units: usize,
+    other_pixels: &[Vector<E, N>],
+    other_output: &mut [Vector<E, N>],
+    other_sizes: &Pixels,
+    other_grid: &Grid,
+    all_units: usize,
+    #[define(E)] _dtype: ElemType,
+) {
+    if ABSOLUTE_POS >= all_units {
+        terminate!();
+    }
+    if ABSOLUTE_POS < units {
+        spread_vector::<E, N>(pixels, output, sizes, grid, ABSOLUTE_POS);
+    } else {
+        spread_vector::<E, N>(
+            other_pixels,
+            other_output,
+            other_sizes,
+            other_grid,
+            ABSOLUTE_POS - units,
+        );
+    }
+}
+
+/// Pixels `[n, h, w, c]` that are copied into grids, one image after the other, and zeros up to `total` pixels.
+pub struct Spread {
+    pub pixels: CubeTensor,
+    pub grid: Grid,
+    pub total: usize,
+}
+
+impl Spread {
+    /// The dense pixels and their output `[total, c]`.
+    fn buffers(&self) -> [CubeTensor; 2] {
+        let pixels = dense(self.pixels.clone());
+        let output = empty(&pixels, [self.total, self.channels()], pixels.dtype);
+        [pixels, output]
+    }
+
+    fn channels(&self) -> usize {
+        self.pixels.meta.shape()[3]
+    }
+
+    fn sizes(&self, width: usize) -> (PixelsLaunch, GridLaunch, usize) {
+        let [images, rows, columns, c] = self.pixels.meta.shape().dims();
+        let vectors = c / width;
+        let pixels = PixelsLaunch {
+            images,
+            rows,
+            columns,
+            vectors,
+        };
+        let grid = GridLaunch {
+            rows: self.grid.rows,
+            columns: self.grid.columns,
+            origin: self.grid.origin,
+            stride: self.grid.stride,
+        };
+        (pixels, grid, self.total * vectors)
+    }
+}
+
+/// The pixels in their grids: `[total, c]`.
 pub fn spread(pixels: CubeTensor, grid: Grid, total: usize) -> CubeTensor {
-    let pixels = dense(pixels);
-    let [n, rows, columns, c] = pixels.meta.shape().dims();
-    let output = empty(&pixels, [total, c], pixels.dtype);
-    let width = width(c);
-    let units = output.meta.num_elements() / width;
-    let (cubes, cube) = elementwise(&output, units);
-    let sizes = GridLaunch {
-        rows: grid.rows,
-        columns: grid.columns,
-        origin: grid.origin,
-        stride: grid.stride,
+    let one = Spread {
+        pixels,
+        grid,
+        total,
     };
-    // SAFETY: both buffers are dense, the pixels read are below `n`, `rows` and `columns`, and units beyond the output
-    // stop.
+    let width = width(one.channels());
+    let ([pixels, output], (sizes, grid, units)) = (one.buffers(), one.sizes(width));
+    let (cubes, cube) = elementwise(&output, units);
+    // SAFETY: both buffers are dense, the pixels read are below the sizes, and units beyond the output stop.
     unsafe {
         spread_pixels::launch_unchecked(
             &output.client,
@@ -84,14 +166,45 @@ pub fn spread(pixels: CubeTensor, grid: Grid, total: usize) -> CubeTensor {
             width,
             buffer(&pixels),
             buffer(&output),
-            n,
-            rows,
-            columns,
             sizes,
-            c / width,
+            grid,
             units,
             dtype_to_storage_type(output.dtype),
         );
     }
     output
+}
+
+/// Both in one launch; they have the same dtype.
+pub fn spread_both(both: [Spread; 2]) -> [CubeTensor; 2] {
+    let width = both.iter().map(|one| width(one.channels())).min();
+    let width = width.expect("there are two");
+    let [first, second] = &both;
+    let ([pixels, output], (sizes, grid, units)) = (first.buffers(), first.sizes(width));
+    let ([other_pixels, other_output], (other_sizes, other_grid, other_units)) =
+        (second.buffers(), second.sizes(width));
+    let (cubes, cube) = elementwise(&output, units + other_units);
+    let address = output.required_address_type();
+    // SAFETY: as in `spread`, for either half of the units.
+    unsafe {
+        spread_two::launch_unchecked(
+            &output.client,
+            cubes,
+            cube,
+            address.max(other_output.required_address_type()),
+            width,
+            buffer(&pixels),
+            buffer(&output),
+            sizes,
+            grid,
+            units,
+            buffer(&other_pixels),
+            buffer(&other_output),
+            other_sizes,
+            other_grid,
+            units + other_units,
+            dtype_to_storage_type(output.dtype),
+        );
+    }
+    [output, other_output]
 }

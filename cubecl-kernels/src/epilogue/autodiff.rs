@@ -28,7 +28,7 @@ impl<B: Backend + EpilogueOps, const N: usize> Backward<B, N> for EpilogueBackwa
         let grad = grads.consume::<B>(&ops.node);
         let grad = match ops.state {
             Some(output) => B::rectified_gradient(output, grad),
-            None => grad,
+            None => B::dense_gradient(grad),
         };
         for (place, node) in ops.parents.into_iter().enumerate() {
             let Some(node) = node else { continue };

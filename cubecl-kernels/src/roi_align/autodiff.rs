@@ -102,4 +102,13 @@ impl<B: Backend + RoiAlignOps, C: CheckpointStrategy> RoiAlignOps for Autodiff<B
     ) -> FloatTensor<Self> {
         panic!("RoIAlign has no second derivative")
     }
+
+    fn roi_align_accumulate(
+        _gradient: FloatTensor<Self>,
+        _grad: FloatTensor<Self>,
+        _rois: FloatTensor<Self>,
+        _params: RoiAlignParams,
+    ) -> FloatTensor<Self> {
+        panic!("RoIAlign has no second derivative")
+    }
 }

@@ -5,7 +5,8 @@ use super::kernel::pool_rois;
 use super::record::{Level, LevelLaunch, PoolingLaunch, RECORD, locate_rois};
 use super::taps::MAX_SAMPLES;
 use super::{RoiAlignOps, RoiAlignParams};
-use crate::launch::{buffer, channels_last, dense, elementwise, elementwise_by, empty, zeros};
+use crate::dtype::cast;
+use crate::launch::{buffer, channels_last, dense, elementwise, elementwise_by, empty, own, zeros};
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
@@ -60,65 +61,91 @@ impl RoiAlignOps for CubeBackend {
         params: RoiAlignParams,
         images: usize,
     ) -> FloatTensor<Self> {
-        let grad = channels_last(grad);
-        let [count, height, width, channels] = grad.meta.shape().dims();
-        let cells = params.cells();
-        let shape = [images, cells, channels];
+        let shape = [images, params.cells(), grad.meta.shape()[1]];
         if grad.meta.num_elements() == 0 || shape.contains(&0) {
             return zeros(&grad, shape, grad.dtype);
         }
         let gradient = empty(&grad, shape, grad.dtype);
-        let records = locate(rois, &params, images, cells);
-        let tiles = params.levels.iter().map(tiles).sum::<usize>();
-        let groups = count.div_ceil(GROUP as usize);
-        let marks = empty(&grad, [images * tiles, groups, GROUP_WORDS], DType::U32);
-        let slices = ChannelSlices::of(channels, GRADIENT_VECTORS);
-        let maps = || MapsLaunch {
-            roi_count: count as u32,
-            groups: groups as u32,
-            tiles: tiles as u32,
-            cells: cells as u32,
-            bins_y: height as u32,
-            bins_x: width as u32,
-        };
-        // SAFETY: marks refer to RoIs of `grad` only, and units beyond the tiles or the maps stop.
-        unsafe {
-            let units = images * tiles * groups;
-            let (cubes, cube) = elementwise(&grad, units);
-            mark_tiles::launch_unchecked(
-                &grad.client,
-                cubes,
-                cube,
-                buffer(&records),
-                buffer(&marks),
-                levels(&params),
-                maps(),
-                units as u32,
-            );
-            let units = images * tiles * (TILE * TILE) as usize * slices.count;
-            let (cubes, cube) = elementwise_by(GRADIENT_UNITS, &grad, units);
-            gather_gradient::launch_unchecked(
-                &grad.client,
-                cubes,
-                cube,
-                grad.required_address_type()
-                    .max(gradient.required_address_type()),
-                slices.vector,
-                buffer(&grad),
-                buffer(&records),
-                buffer(&marks),
-                buffer(&gradient),
-                levels(&params),
-                slices.count,
-                slices.count,
-                maps(),
-                units,
-                slices.per_unit,
-                dtype_to_storage_type(gradient.dtype),
-            );
-        }
-        gradient
+        add_gradient(gradient, grad, rois, &params, false)
     }
+
+    fn roi_align_accumulate(
+        gradient: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        rois: FloatTensor<Self>,
+        params: RoiAlignParams,
+    ) -> FloatTensor<Self> {
+        if grad.meta.num_elements() == 0 || gradient.meta.num_elements() == 0 {
+            return gradient;
+        }
+        let grad = cast::<Self>(grad, gradient.dtype);
+        add_gradient(own(dense(gradient)), grad, rois, &params, true)
+    }
+}
+
+/// Writes the gradient of the pyramid to `gradient`, or adds it if `is_added`; then cells that no RoI reaches are not
+/// read.
+fn add_gradient(
+    gradient: CubeTensor,
+    grad: CubeTensor,
+    rois: CubeTensor,
+    params: &RoiAlignParams,
+    is_added: bool,
+) -> CubeTensor {
+    let grad = channels_last(grad);
+    let [count, height, width, channels] = grad.meta.shape().dims();
+    let [images, cells, _] = gradient.meta.shape().dims();
+    let records = locate(rois, params, images, cells);
+    let tiles = params.levels.iter().map(tiles).sum::<usize>();
+    let groups = count.div_ceil(GROUP as usize);
+    let marks = empty(&grad, [images * tiles, groups, GROUP_WORDS], DType::U32);
+    let slices = ChannelSlices::of(channels, GRADIENT_VECTORS);
+    let maps = || MapsLaunch {
+        roi_count: count as u32,
+        groups: groups as u32,
+        tiles: tiles as u32,
+        cells: cells as u32,
+        bins_y: height as u32,
+        bins_x: width as u32,
+    };
+    // SAFETY: marks refer to RoIs of `grad` only, and units beyond the tiles or the maps stop.
+    unsafe {
+        let units = images * tiles * groups;
+        let (cubes, cube) = elementwise(&grad, units);
+        mark_tiles::launch_unchecked(
+            &grad.client,
+            cubes,
+            cube,
+            buffer(&records),
+            buffer(&marks),
+            levels(params),
+            maps(),
+            units as u32,
+        );
+        let units = images * tiles * (TILE * TILE) as usize * slices.count;
+        let (cubes, cube) = elementwise_by(GRADIENT_UNITS, &grad, units);
+        gather_gradient::launch_unchecked(
+            &grad.client,
+            cubes,
+            cube,
+            grad.required_address_type()
+                .max(gradient.required_address_type()),
+            slices.vector,
+            buffer(&grad),
+            buffer(&records),
+            buffer(&marks),
+            buffer(&gradient),
+            levels(params),
+            slices.count,
+            slices.count,
+            maps(),
+            units,
+            slices.per_unit,
+            is_added,
+            dtype_to_storage_type(gradient.dtype),
+        );
+    }
+    gradient
 }
 
 /// Maximum vectors per unit of the gradient kernel. With eight, ptxas spills registers in f16.

@@ -133,8 +133,8 @@ fn spans(axis: &Axis, bins: u32, first: u32) -> bool {
     from.max(to) >= low && from.min(to) <= high
 }
 
-/// `grad [r, bins_y, bins_x, c]`, `records`, `marks` -> `gradient [images, cells, c]`, summed in f32.
-/// One unit for each slice of the vectors (see [`super::kernel`]) of each cell of each tile.
+/// `grad [r, bins_y, bins_x, c]`, `records`, `marks` -> `gradient [images, cells, c]`, summed in f32; if `is_added`,
+/// it is added to what is there. One unit for each slice of the vectors (see [`super::kernel`]) of each cell of each tile.
 #[cube(launch_unchecked, address_type = "dynamic")]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn gather_gradient<E: Float, N: Size>(
@@ -148,6 +148,7 @@ pub(super) fn gather_gradient<E: Float, N: Size>(
     maps: &Maps,
     units: usize,
     #[comptime] per_unit: usize,
+    #[comptime] is_added: bool,
     #[define(E)] _dtype: ElemType,
 ) {
     if ABSOLUTE_POS >= units {
@@ -168,9 +169,11 @@ pub(super) fn gather_gradient<E: Float, N: Size>(
     for k in 0..per_unit {
         sums[k] = Vector::new(0.0f32);
     }
+    let mut marked = 0u32.runtime();
     for group in 0..maps.groups {
         let at = (tile_index * maps.groups + group) as usize * GROUP_WORDS;
         let mut words = marks[at];
+        marked |= words;
         while words != 0 {
             let word = words.find_first_set() - 1;
             words &= words - 1;
@@ -196,6 +199,15 @@ pub(super) fn gather_gradient<E: Float, N: Size>(
     }
     let cell = (tile.first_cell + row * tile.width + column) as usize;
     let at = cell * slice_count * per_unit + slice;
+    if comptime![is_added] {
+        if marked == 0 {
+            terminate!();
+        }
+        #[unroll]
+        for k in 0..per_unit {
+            sums[k] += Vector::cast_from(gradient[at + k * slice_count]);
+        }
+    }
     #[unroll]
     for k in 0..per_unit {
         gradient[at + k * slice_count] = Vector::cast_from(sums[k]);

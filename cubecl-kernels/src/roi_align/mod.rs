@@ -19,7 +19,7 @@ mod record;
 pub(crate) mod taps;
 
 use crate::dtype::to_f32;
-use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension, tensor::FloatTensor};
+use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::{Shape, Tensor};
 
 /// Position of a level in the packed pyramid, and its scale.
@@ -73,21 +73,15 @@ pub trait RoiAlignOps: Backend {
         images: usize,
     ) -> FloatTensor<Self>;
 
-    /// `gradient [n, cells, c]` plus [`Self::roi_align_backward`] of the others, in the dtype of `gradient`; on the
-    /// CPU in place if nothing else refers to it.
-    #[fusion(default)]
+    /// `gradient [n, cells, c]` plus [`Self::roi_align_backward`] of the others, in the dtype of `gradient`, in place
+    /// if nothing else refers to it.
+    #[fusion(dtype = gradient, shape = gradient)]
     fn roi_align_accumulate(
         gradient: FloatTensor<Self>,
         grad: FloatTensor<Self>,
         rois: FloatTensor<Self>,
         params: RoiAlignParams,
-    ) -> FloatTensor<Self> {
-        let images = gradient.shape()[0];
-        Self::float_add(
-            Self::roi_align_backward(grad, rois, params, images),
-            gradient,
-        )
-    }
+    ) -> FloatTensor<Self>;
 }
 
 impl RoiAlignParams {

@@ -44,28 +44,41 @@ impl<B: Backend + RowProductOps> Backward<B, 2> for RowProductBackward {
     }
 }
 
+/// Registers the gradient rule of `product`.
+fn tracked<B: Backend + RowProductOps, C: CheckpointStrategy>(
+    x: FloatTensor<Autodiff<B, C>>,
+    weight: FloatTensor<Autodiff<B, C>>,
+    product: impl FnOnce(FloatTensor<B>, FloatTensor<B>) -> FloatTensor<B>,
+) -> FloatTensor<Autodiff<B, C>> {
+    let nodes = [x.node(), weight.node()];
+    match RowProductBackward
+        .prepare::<C>(nodes)
+        .compute_bound()
+        .stateful()
+    {
+        OpsKind::Tracked(mut prep) => {
+            let kept = prep.checkpoint(&x);
+            let (x, weight) = (x.into_primitive(), weight.into_primitive());
+            let weight = cast::<B>(weight, x.dtype());
+            let state = State {
+                x: kept,
+                weight: weight.clone(),
+            };
+            prep.finish(state, product(x, weight))
+        }
+        OpsKind::UnTracked(prep) => {
+            prep.finish(product(x.into_primitive(), weight.into_primitive()))
+        }
+    }
+}
+
 impl<B: Backend + RowProductOps, C: CheckpointStrategy> RowProductOps for Autodiff<B, C> {
     fn row_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-        let nodes = [x.node(), weight.node()];
-        match RowProductBackward
-            .prepare::<C>(nodes)
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(mut prep) => {
-                let kept = prep.checkpoint(&x);
-                let (x, weight) = (x.into_primitive(), weight.into_primitive());
-                let weight = cast::<B>(weight, x.dtype());
-                let state = State {
-                    x: kept,
-                    weight: weight.clone(),
-                };
-                prep.finish(state, B::row_product(x, weight))
-            }
-            OpsKind::UnTracked(prep) => {
-                prep.finish(B::row_product(x.into_primitive(), weight.into_primitive()))
-            }
-        }
+        tracked::<B, C>(x, weight, B::row_product)
+    }
+
+    fn dense_row_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        tracked::<B, C>(x, weight, B::dense_row_product)
     }
 
     fn row_product_gradient(_grad: FloatTensor<Self>, _x: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -25,6 +25,9 @@ const LEAST_ROWS: usize = 512;
 /// Largest side of a small product: Burn rounds larger sides up to a power of two, which is at least [`LEAST_ROWS`].
 const LARGEST_SIDE: usize = LEAST_ROWS / 2;
 
+/// Rows of a multiple of this number of outputs have no padding in any dtype.
+const UNPADDED_OUTPUTS: usize = 8;
+
 /// The product as a backend operation; use [`row_product`].
 #[backend_extension(
     Cube: cfg(any(feature = "wgpu", feature = "cuda")),
@@ -40,9 +43,19 @@ pub trait RowProductOps: Backend {
         Self::float_matmul(x, Self::float_transpose(weight))
     }
 
+    /// [`Self::row_product`] with dense rows. Burn pads rows on CUDA to a multiple of 16 bytes, and the kernel after a
+    /// convolution would copy them.
+    #[fusion(dtype = x, shape = rows(x, weight))]
+    fn dense_row_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+
     /// The gradient `[o, c]` of the weights, f32, from `grad [r, o]` and `x [r, c]`.
     #[fusion(dtype = DType::F32, shape = weights(grad, x))]
     fn row_product_gradient(grad: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+#[cfg(feature = "fusion")]
+fn rows(x: &Shape, weight: &Shape) -> Shape {
+    Shape::new([x[0], weight[0]])
 }
 
 #[cfg(feature = "fusion")]
@@ -72,8 +85,12 @@ pub(crate) fn is_small(sides: [usize; 3]) -> bool {
 }
 
 fn multiply(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    let is_padded = !weight.dims()[0].is_multiple_of(UNPADDED_OUTPUTS);
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
-    Tensor::from_dispatch(<Dispatch as RowProductOps>::row_product(x, weight))
+    Tensor::from_dispatch(match is_padded {
+        true => <Dispatch as RowProductOps>::dense_row_product(x, weight),
+        false => <Dispatch as RowProductOps>::row_product(x, weight),
+    })
 }
 
 /// The same product with rows of zeros.
