@@ -2,6 +2,8 @@
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 use burn::backend::cubecl::dtype_to_storage_type;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use burn::tensor::Tensor;
 use burn::tensor::{DType, Device};
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 use cubecl::{
@@ -21,6 +23,13 @@ pub fn has_selection_kernels(device: &Device) -> bool {
         burn::backend::DispatchDevice::Cube(_) => true,
         _ => false,
     }
+}
+
+/// Whether `tensor` is f32 on a GPU, without a graph, so that kernels without a gradient can read it.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(crate) fn is_plain_gpu_f32<const D: usize>(tensor: &Tensor<D>) -> bool {
+    let device = tensor.device();
+    has_selection_kernels(&device) && !device.is_autodiff() && tensor.dtype() == DType::F32
 }
 
 /// Whether `device` can select numbers of boxes up to `limits` with [`top_k_segments`](crate::top_k_segments) and

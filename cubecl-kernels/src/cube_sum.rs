@@ -3,7 +3,8 @@
 use crate::launch::UNITS;
 use cubecl::prelude::*;
 
-/// The sum of `own` over the [`UNITS`] units of a cube, for the first unit, in a fixed order. Every unit must call it.
+/// The sum of `own` over the [`UNITS`] units of a cube, added in a fixed order and returned to all of them. Every unit
+/// must call it.
 #[cube]
 pub(crate) fn cube_sum(own: f32) -> f32 {
     let mut shared = Shared::<[f32]>::new_slice(UNITS as usize);

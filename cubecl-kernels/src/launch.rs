@@ -33,11 +33,12 @@ pub(crate) fn channels_last(tensor: CubeTensor) -> CubeTensor {
     dense(permute_nchw_to_nhwc(tensor))
 }
 
-/// The tensor if nothing else refers to it, otherwise a copy that may be overwritten.
+/// The dense tensor if nothing else refers to it, otherwise a dense copy that may be overwritten.
 pub(crate) fn own(tensor: CubeTensor) -> CubeTensor {
     match tensor.can_mut() {
         true => tensor,
-        false => tensor.copy(),
+        // The rows of Burn's own copy may be padded.
+        false => dense(tensor.copy()),
     }
 }
 

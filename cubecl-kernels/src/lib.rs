@@ -1,7 +1,7 @@
 //! The detection operators that Burn lacks: multi-level RoIAlign with its gradient, box decoding,
 //! non-maximum suppression, top-k selection, matching, sampling, mask targets and pasting. Also
-//! convolutions, group norm, max pool, feature-pyramid sums, the gradient norm and optimizer updates, for
-//! cases in which Burn's operations are slow or wrong.
+//! convolutions, group norm, max pool, feature-pyramid sums, losses, prepared weights (cast, norms folded), the
+//! gradient norm and optimizer updates, for cases in which Burn's operations are slow or wrong.
 //!
 //! Operators on tensors run on every backend with static shapes: selected boxes are in fixed
 //! slots, and a slot with a score of minus infinity is padding. [`top_k`], [`nms`], [`batched_nms`] and
@@ -22,6 +22,8 @@
 
 mod boxes;
 mod capability;
+// Without GPUs its operations have no backend, and so no use for their parameters.
+#[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), allow(unused_variables))]
 mod class_loss;
 pub mod conv;
 mod conv1x1;
@@ -43,10 +45,10 @@ mod flex;
 mod group_norm;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod launch;
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-mod many;
 mod mask_targets;
 mod matching;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod multi_tensor;
 mod nms;
 mod paste;
 mod prepare;
@@ -62,8 +64,8 @@ mod update;
 
 pub use boxes::{encode_boxes, roi_rows};
 pub use capability::{MAX_TOP_K, can_select, has_selection_kernels};
-pub use class_loss::{ElementLoss, bce_with_logits, class_loss, cross_entropy, smooth_l1};
-pub use conv::{ConvParams, conv2d};
+pub use class_loss::{ElementLoss, bce_with_logits, class_loss, cross_entropy};
+pub use conv::{ConvParams, conv_dtype, conv2d};
 pub use conv3x3::conv3x3;
 #[cfg(feature = "flex")]
 pub use cpu_conv::{UnknownIsa, check_isa};
@@ -81,7 +83,7 @@ pub use paste::{
     PasteBatch, PasteWindow, PastedMask, expand_box, paste_bits, paste_mask, paste_masks,
 };
 pub use prepare::{
-    Folded, FrozenNorms, adopt, cast_weights, fold_norms, prepares_weights, restore_gradients,
+    Folded, FrozenNorms, adopt, can_prepare_weights, cast_weights, fold_norms, restore_gradients,
 };
 pub use roi_align::{PyramidLevel, RoiAlignParams, pack_pyramid, roi_align};
 pub use row_product::row_product;

@@ -1,5 +1,5 @@
-//! Lists of tensors as arguments and results of backend operations. Burn's derive macro knows structures with a fixed
-//! number of tensors only.
+//! Lists of tensors as arguments and results of backend operations. Burn's derive macro supports only structures
+//! with a fixed number of tensors.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{
@@ -8,7 +8,7 @@ use burn::backend::{
 };
 use burn::tensor::Tensor;
 
-/// Float tensors, in order.
+/// Float tensors, in order. An operation whose lists are all empty has no device to run on: return before it.
 #[derive(Clone, Debug)]
 pub struct TensorList<B: Backend>(pub Vec<FloatTensor<B>>);
 
@@ -62,7 +62,7 @@ impl<B: Backend> ExtensionType<B> for TensorList<B> {
 
 #[cfg(feature = "fusion")]
 mod fused {
-    //! What the derive macro generates for structures: every method applies that of a single tensor to each.
+    //! The equivalent of the derive macro's code for structures: each method applies that of a single tensor to all.
 
     use super::TensorList;
     use burn::backend::Backend;
@@ -140,9 +140,9 @@ mod fused {
         ) -> Result<(), ExecutionError> {
             if value.0.len() != output.len() {
                 return Err(ExecutionError::generic(format!(
-                    "a list of {} tensors was announced as one of {}",
-                    value.0.len(),
-                    output.len()
+                    "expected a list of {} tensors, and the operation returned {}",
+                    output.len(),
+                    value.0.len()
                 )));
             }
             value.0.iter().zip(output).try_for_each(|(value, output)| {

@@ -108,7 +108,7 @@ fn the_adapter_equals_the_cpu() {
             .map(|index| roi(random, sizes[index / slots]))
             .collect();
         let matched: Vec<i32> = (0..n * slots)
-            .map(|_| random.below(masks + 1) as i32 - 1)
+            .map(|_| random.below(masks + 2) as i32 - 2)
             .collect();
         let targets = |device: &Device| -> Vec<f32> {
             let rois = TensorData::new(rois.as_flattened().to_vec(), [n, slots, 4]);

@@ -2,9 +2,9 @@
 
 usage: count.py --rig DIR --target DIR [--sm 80] [--precision f16] [--batch-size 4] [--out DIR] train|inference [-- OPTIONS]
 
-OPTIONS are those of `mrcnn-cli benchmark`. Kernels are tuned at the lowest level, so the convolution
-kernels can differ from those that a GPU selects. `MB` is the size of the buffers that the launches have as arguments: a buffer that is
-only written in part, or is read and written, counts once and whole."""
+OPTIONS are those of `mrcnn-cli benchmark`. Kernels are tuned at the lowest level, so the convolution kernels can differ
+from those that a GPU selects. `MB` is the size of the buffers that the launches have as arguments: a buffer that is only
+written in part, or is read and written, counts once and whole."""
 import argparse
 import collections
 import os
@@ -17,6 +17,8 @@ from cases import Case, lines
 from run import CUBECL, environment
 
 KINDS = {
+    "weights and optimizer": r"^(cast|fold|restore|sgd|adamw)_step|^add_squares",
+    "losses": r"^(class_losses|cross_entropies|spread_derivatives)",
     "convolutions and matrix products": r"matmul|conv|gemm|im2col|col2im|dgrad|wgrad",
     "copies between layouts": r"copy|contiguous",
     "casts": r"^cast",
@@ -37,17 +39,17 @@ def work(log):
     return [row for row in (line.split("\t") for line in log) if row[0] == "d2h" or not is_probe.search(row[7])]
 
 
-def last_step(rows, is_training):
-    """The launches and reads of the last step. A training step ends with its only read, so that the update of the
-    weights is counted in the next one; of other steps it is the shortest end that equals the lines before it."""
-    names = [row[7] if row[0] == "launch" else "read" for row in rows]
-    ends = [i for i, name in enumerate(names) if name == "read"]
-    for end in reversed(ends[:-1]):
-        length = ends[-1] - end
-        is_repeated = length <= end + 1 and names[end + 1 : ends[-1] + 1] == names[end + 1 - length : end + 1]
-        if is_training or is_repeated:
-            return rows[end + 1 : ends[-1] + 1]
-    sys.exit("no step repeats the one before it")
+# A training step reads losses and gradient norm together, and the update of the weights is counted in the next one.
+# The prediction of an image reads its boxes, then the bits of its masks.
+READS = {"train": 1, "inference": 2}
+
+
+def last_step(rows, mode):
+    """The launches and reads of the last step."""
+    ends = [i for i, row in enumerate(rows) if row[0] == "d2h"]
+    if len(ends) <= READS[mode]:
+        sys.exit(f"{len(ends)} reads: there is no whole step")
+    return rows[ends[-1 - READS[mode]] + 1 : ends[-1] + 1]
 
 
 def table(rows):
@@ -87,7 +89,7 @@ def main():
     # The size of each tensor is known only if each has its own allocation. Counting needs no assembly.
     env = {**environment(args.rig.resolve(), case, out), "MOCK_LAUNCH_LOG": "2", "MOCK_PTXAS": "", "MOCK_MEMORY_GB": "400"}
     subprocess.run([str(part) for part in command], cwd=out, env=env, stdout=subprocess.DEVNULL, check=True)
-    table(last_step(work(lines(out / "launches.tsv")), args.mode == "train"))
+    table(last_step(work(lines(out / "launches.tsv")), args.mode))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 //! Convolution and linear layers with torch's weight layouts.
 //!
-//! Parameters are f32. A layer computes in the dtype of its input: its parameters are cast to it, and their gradients
-//! are f32 again.
+//! Parameters are f32. A layer computes in the dtype of its input: it casts its parameters to it, unless they are
+//! prepared (see [`super::prepare`]), and their gradients are f32 again.
 
 use super::init::{Fill, Init};
 use burn::module::{Module, Param};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{FloatDType, Tensor, activation::relu, module};
-use mrcnn_kernels::{ConvParams, conv2d, row_product};
+use mrcnn_kernels::{ConvParams, conv_dtype, conv2d, row_product};
 
 /// Settings of a [`Conv2d`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,12 +81,9 @@ impl Conv2d {
         &self.settings
     }
 
-    /// The dtype of the convolution for activations of `dtype`: those that are no matrix product compute in f32.
+    /// The dtype in which it computes for activations of `dtype`.
     pub(crate) fn dtype(&self, dtype: FloatDType) -> FloatDType {
-        match (self.settings.kernel, self.settings.groups) {
-            (1 | 3, 1) => dtype,
-            _ => FloatDType::F32,
-        }
+        conv_dtype(self.settings.kernel, self.settings.groups, dtype)
     }
 
     /// `[n, in, h, w]` -> `[n, out, h', w']`, `h' = (h + 2 padding - k) / stride + 1`.

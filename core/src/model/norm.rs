@@ -67,7 +67,7 @@ impl NormSettings {
 
 /// A norm whose statistics are fixed.
 pub(crate) struct FixedNorm {
-    /// Scale, shift, mean and variance, `[channels]`.
+    /// Weight, bias, mean and variance, `[channels]`.
     pub(crate) tensors: [Tensor<1>; 4],
     pub(crate) epsilon: f64,
 }

@@ -1,7 +1,7 @@
-//! The model with its parameters as GPU kernels read them, for one pass.
+//! A copy of the model whose parameters are prepared for GPU kernels: cast to the dtype of the activations, with frozen
+//! batch norms folded into convolutions.
 //!
-//! Convolutions compute in the dtype of the activations, and frozen batch norms are folded into them. Done where a
-//! layer is called, that is three or four launches per convolution and step. Here it is a few for all of them.
+//! A layer that does this itself launches three or four kernels per call. Here a few launches prepare all layers.
 
 use super::MaskRcnn;
 use super::layers::{Conv2d, Linear};
@@ -11,7 +11,7 @@ use burn::backend::DispatchTensor;
 use burn::module::{Param, ParamId};
 use burn::tensor::{DType, FloatDType, Tensor};
 use mrcnn_kernels::{
-    Folded, FrozenNorms, TensorList, adopt, cast_weights, fold_norms, prepares_weights,
+    Folded, FrozenNorms, TensorList, adopt, can_prepare_weights, cast_weights, fold_norms,
 };
 use std::collections::HashMap;
 
@@ -27,12 +27,13 @@ pub(crate) enum Layer<'a> {
     Linear(&'a mut Linear),
 }
 
-/// A model for one forward pass and, if its device has autodiff, one backward pass.
+/// A prepared model. It is valid until the parameters change; with autodiff, for one forward and backward pass.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     /// Its outputs are those of the model that it was made from.
     pub(crate) model: MaskRcnn,
-    /// How gradients reach the parameters of that model; `None` if they are its own.
+    /// Scales of the folded norms, for `ParamGradients::restored`; `None` if the parameters were not prepared.
+    #[cfg_attr(not(feature = "train"), allow(dead_code))]
     pub(crate) scales: Option<Scales>,
 }
 
@@ -44,7 +45,7 @@ impl MaskRcnn {
     /// are, it is a copy.
     pub(crate) fn prepared(&self) -> Prepared {
         let mut model = self.clone();
-        if !prepares_weights(&self.device()) {
+        if !can_prepare_weights(&self.device()) {
             let scales = None;
             return Prepared { model, scales };
         }
@@ -97,7 +98,8 @@ impl MaskRcnn {
     }
 }
 
-/// Replaces norms whose statistics are fixed by a bias of their convolutions, which then compute in `dtype`.
+/// Folds norms with fixed statistics into their convolutions, whose weights become `dtype` and whose bias replaces the
+/// norm.
 fn fold<'a>(
     pairs: impl Iterator<Item = (&'a mut Conv2d, &'a mut Option<Norm>)>,
     dtype: FloatDType,
@@ -148,7 +150,7 @@ fn fold<'a>(
     }
 }
 
-/// What is done with each parameter of a layer.
+/// An operation on the parameters of a layer.
 trait ParamVisitor {
     fn visit<const D: usize>(&mut self, param: &mut Param<Tensor<D>>);
 }

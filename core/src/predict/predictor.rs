@@ -26,7 +26,7 @@ const VIEW_SCORE: f32 = 0.05;
 #[derive(Debug)]
 pub struct Predictor {
     pub(super) model: MaskRcnn,
-    /// The model as its device reads it, see [`MaskRcnn::prepared`].
+    /// The same model with its weights prepared for the device, see [`MaskRcnn::prepared`]; a second copy on GPUs.
     pub(super) prepared: MaskRcnn,
     pub(super) config: Config,
     pub(super) classes: Arc<Classes>,

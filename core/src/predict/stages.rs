@@ -16,7 +16,8 @@ pub type ImageSizes = ((u32, u32), (u32, u32));
 pub const MASK_THRESHOLD: f32 = 0.5;
 
 impl Predictor {
-    /// The model, for running its stages separately.
+    /// The model, for running its stages separately. On GPUs they cast weights and fold norms in every call;
+    /// [`Self::predict`] uses weights that were prepared once.
     pub fn model(&self) -> &MaskRcnn {
         &self.model
     }

@@ -1,6 +1,6 @@
 //! Launches of the kernels on boxes.
 
-use super::kernel::{self, WeightsLaunch};
+use super::kernel::{self, DeltaWeightsLaunch};
 use crate::launch::{buffer, dense, elementwise, empty};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
@@ -26,7 +26,7 @@ pub trait BoxOps: Backend {
 
     /// `[n * slots, 6]`.
     #[fusion(dtype = boxes, shape = Shape::new([boxes[0] * boxes[1], 6]))]
-    fn roi_rows(boxes: FloatTensor<Self>, smallest: Vec<f32>) -> FloatTensor<Self>;
+    fn roi_rows(boxes: FloatTensor<Self>, min_sides: Vec<f32>) -> FloatTensor<Self>;
 }
 
 pub fn encode(
@@ -43,9 +43,9 @@ pub fn encode(
     ))
 }
 
-pub fn rows(boxes: Tensor<3>, smallest: &[f32]) -> Tensor<2> {
+pub fn rows(boxes: Tensor<3>, min_sides: &[f32]) -> Tensor<2> {
     let boxes = boxes.into_dispatch();
-    Tensor::from_dispatch(<Dispatch as BoxOps>::roi_rows(boxes, smallest.to_vec()))
+    Tensor::from_dispatch(<Dispatch as BoxOps>::roi_rows(boxes, min_sides.to_vec()))
 }
 
 impl BoxOps for CubeBackend {
@@ -69,7 +69,7 @@ impl BoxOps for CubeBackend {
                 buffer(&references),
                 buffer(&matched),
                 buffer(&deltas),
-                WeightsLaunch {
+                DeltaWeightsLaunch {
                     x,
                     y,
                     width,
@@ -81,7 +81,7 @@ impl BoxOps for CubeBackend {
         deltas
     }
 
-    fn roi_rows(boxes: FloatTensor<Self>, smallest: Vec<f32>) -> FloatTensor<Self> {
+    fn roi_rows(boxes: FloatTensor<Self>, min_sides: Vec<f32>) -> FloatTensor<Self> {
         let boxes = dense(boxes);
         let [n, slots, _] = boxes.meta.shape().dims();
         let units = n * slots;
@@ -95,7 +95,7 @@ impl BoxOps for CubeBackend {
                 cube,
                 buffer(&boxes),
                 buffer(&rows),
-                smallest.into_iter().collect(),
+                min_sides.into_iter().collect(),
                 slots as u32,
                 units as u32,
             );

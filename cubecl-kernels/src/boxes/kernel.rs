@@ -4,21 +4,21 @@ use cubecl::prelude::*;
 
 /// Multipliers of deltas.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub struct Weights {
+pub struct DeltaWeights {
     pub x: f32,
     pub y: f32,
     pub width: f32,
     pub height: f32,
 }
 
-/// See [`fn@super::encode_boxes`].
+/// `objects`, `references [k, 4]`, `matched [k]` -> `deltas [k, 4]`, see [`fn@super::encode_boxes`].
 #[cube(launch_unchecked)]
 pub fn encode(
     objects: &[f32],
     references: &[f32],
     matched: &[i32],
     deltas: &mut [f32],
-    weights: &Weights,
+    weights: &DeltaWeights,
     units: u32,
 ) {
     let unit = ABSOLUTE_POS as u32;
@@ -47,9 +47,9 @@ pub fn encode(
     }
 }
 
-/// See [`fn@super::roi_rows`].
+/// `boxes [k, 4]` -> `rows [k, 6]`, see [`fn@super::roi_rows`]; `slots` is the number of boxes per image.
 #[cube(launch_unchecked)]
-pub fn rows(boxes: &[f32], rows: &mut [f32], smallest: Sequence<f32>, slots: u32, units: u32) {
+pub fn rows(boxes: &[f32], rows: &mut [f32], min_sides: Sequence<f32>, slots: u32, units: u32) {
     let unit = ABSOLUTE_POS as u32;
     if unit >= units {
         terminate!();
@@ -60,10 +60,10 @@ pub fn rows(boxes: &[f32], rows: &mut [f32], smallest: Sequence<f32>, slots: u32
     let height = boxes[from + 3] - boxes[from + 1];
     let side = (width * height).sqrt();
     let mut level = 0.0f32;
-    let count = comptime![smallest.len()];
+    let count = comptime![min_sides.len()];
     #[unroll]
     for i in 0..count {
-        level += select(side >= *smallest.index(i), 1.0f32, 0.0f32);
+        level += select(side >= *min_sides.index(i), 1.0f32, 0.0f32);
     }
     rows[to] = f32::cast_from(unit / slots);
     rows[to + 1] = level;

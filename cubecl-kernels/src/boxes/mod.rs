@@ -8,20 +8,20 @@ mod kernel;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
 
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use crate::capability::is_plain_gpu_f32;
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// Whether `device` has kernels for `tensors`, none of which is tracked.
-fn has_kernels<const D: usize>(tensors: &[&Tensor<D>]) -> bool {
-    cfg!(any(feature = "wgpu", feature = "cuda"))
-        && tensors.iter().all(|tensor| {
-            let device = tensor.device();
-            let has_kernels = crate::has_selection_kernels(&device) && !device.is_autodiff();
-            has_kernels && tensor.dtype() == DType::F32 && tensor.shape().num_elements() > 0
-        })
+/// Whether kernels can read `tensors`, which are not empty.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn have_kernels<const D: usize>(tensors: &[&Tensor<D>]) -> bool {
+    let mut tensors = tensors.iter();
+    tensors.all(|tensor| is_plain_gpu_f32(tensor) && tensor.shape().num_elements() > 0)
 }
 
 /// The deltas that turn `references` into `objects`, both `[n, k, 4]`, f32, in pixels: `dx, dy, dw, dh` times
-/// `weights`, where `matched [n, k]` is not negative; zeros elsewhere. Not differentiable.
+/// `weights`, where `matched [n, k]` is not negative; zeros elsewhere. As torchvision's `BoxCoder.encode`
+/// (R-CNN, appendix C). Not differentiable.
 ///
 /// # Panics
 ///
@@ -39,7 +39,7 @@ pub fn encode_boxes(
         "encode_boxes: an object and a reference per index"
     );
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if has_kernels(&[&objects, &references]) {
+    if have_kernels(&[&objects, &references]) {
         return cube::encode(objects, references, matched, weights);
     }
     encode_by_operations(objects, references, matched, weights)
@@ -73,23 +73,29 @@ fn encode_by_operations(
     Tensor::cat(vec![shifts, scales], 2).mask_fill(no_object.expand([n, k, 4]), 0.0)
 }
 
-/// Boxes `[n, slots, 4]`, f32, as rows `[n * slots, 6]` for RoIAlign: image, level, box. The level is the number of
-/// `smallest` that the square root of the area is not below.
-pub fn roi_rows(boxes: Tensor<3>, smallest: &[f32]) -> Tensor<2> {
+/// Boxes `[n, slots, 4]`, f32, as rows `[n * slots, 6]` for RoIAlign: image, level, box.
+///
+/// * `min_sides` - the smallest side (square root of the area) of a box of each level but the first, ascending.
+///
+/// # Panics
+///
+/// If the shape does not match.
+pub fn roi_rows(boxes: Tensor<3>, min_sides: &[f32]) -> Tensor<2> {
+    assert_eq!(boxes.dims()[2], 4, "roi_rows: four corners per box");
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if has_kernels(&[&boxes]) {
-        return cube::rows(boxes, smallest);
+    if have_kernels(&[&boxes]) {
+        return cube::rows(boxes, min_sides);
     }
-    rows_by_operations(boxes, smallest)
+    rows_by_operations(boxes, min_sides)
 }
 
-fn rows_by_operations(boxes: Tensor<3>, smallest: &[f32]) -> Tensor<2> {
+fn rows_by_operations(boxes: Tensor<3>, min_sides: &[f32]) -> Tensor<2> {
     let [n, slots, _] = boxes.dims();
     let corner = |i: usize| boxes.clone().narrow(2, i, 1);
     let side = ((corner(2) - corner(0)) * (corner(3) - corner(1))).sqrt();
-    let levels = smallest
+    let levels = min_sides
         .iter()
-        .map(|&smallest| side.clone().greater_equal_elem(smallest).float())
+        .map(|&least| side.clone().greater_equal_elem(least).float())
         .fold(side.zeros_like(), |sum, is_coarser| sum + is_coarser);
     let images = images(n, &side.device()).expand([n, slots, 1]);
     Tensor::cat(vec![images, levels, boxes], 2).reshape([n * slots, 6])

@@ -76,7 +76,7 @@ impl<B: Backend + ClassLossOps, C: CheckpointStrategy> ClassLossOps for Autodiff
             weights.into_primitive(),
             loss,
         );
-        let sum = B::float_sum(sums);
+        let sum = B::float_sum_dim(sums, 0);
         match ClassLoss.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let state = State {
@@ -117,7 +117,7 @@ impl<B: Backend + ClassLossOps, C: CheckpointStrategy> ClassLossOps for Autodiff
         let node = logits.node();
         let (logits, weights) = (logits.into_primitive(), weights.into_primitive());
         let (losses, derivatives) = B::cross_entropies(logits, labels, weights);
-        let sum = B::float_sum(losses);
+        let sum = B::float_sum_dim(losses, 0);
         match CrossEntropy.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(derivatives, sum),
             OpsKind::UnTracked(prep) => prep.finish(sum),

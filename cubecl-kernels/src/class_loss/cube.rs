@@ -27,7 +27,7 @@ impl ClassLossOps for CubeBackend {
             ElementLoss::BinaryCrossEntropy => (false, 1.0),
             ElementLoss::SmoothL1 { beta } => (true, beta),
         };
-        // SAFETY: the buffers are dense, of the shapes in the sizes, and labels are below the number of classes.
+        // SAFETY: the buffers are dense and of the shapes in the sizes; labels are limited to the number of classes.
         unsafe {
             class_losses::launch_unchecked(
                 &targets.client,
@@ -89,7 +89,7 @@ impl ClassLossOps for CubeBackend {
         let [rows, classes] = logits.meta.shape().dims();
         let losses = empty(&logits, [rows], DType::F32);
         let derivatives = empty(&logits, [rows, classes], DType::F32);
-        // SAFETY: the buffers are dense and of these shapes, and labels are below the number of classes.
+        // SAFETY: the buffers are dense and of these shapes; labels are limited to the number of classes.
         unsafe {
             kernel::cross_entropies::launch_unchecked(
                 &logits.client,

@@ -36,7 +36,7 @@ pub fn class_losses(
         let row = i / sizes.outputs;
         let mut class = 0u32;
         if sizes.classes > 1 {
-            class = u32::cast_from(labels[row as usize]);
+            class = min(u32::cast_from(labels[row as usize]), sizes.classes - 1);
         }
         let at = (row * sizes.classes + class) * sizes.outputs + i % sizes.outputs;
         let x = predicted[at as usize];
@@ -84,7 +84,7 @@ pub fn spread_derivatives(
     let mut value = 0.0f32;
     let mut is_true = true;
     if classes > 1 {
-        is_true = u32::cast_from(labels[row]) == class as u32;
+        is_true = min(labels[row], classes as i32 - 1) == class as i32;
     }
     if is_true {
         value = derivatives[row * outputs + ABSOLUTE_POS % outputs] * grad[0];
@@ -116,7 +116,7 @@ pub fn cross_entropies(
     for class in 0..classes {
         total += (logits[(first + class) as usize] - highest).exp();
     }
-    let label = u32::cast_from(labels[row as usize]);
+    let label = min(u32::cast_from(labels[row as usize]), classes - 1);
     let weight = weights[row as usize];
     losses[row as usize] = weight * (total.ln() + highest - logits[(first + label) as usize]);
     for class in 0..classes {

@@ -1,5 +1,6 @@
-//! Losses of classes and of the outputs of true classes, summed: on GPUs a kernel for the loss with its derivative and
-//! one for the gradient. With Burn's operations, the mask loss alone launches forty kernels.
+//! Training losses: cross entropy, and element-wise losses of the outputs of each row's class (box deltas, mask
+//! logits). On GPUs each is one kernel for the loss with its derivative and one for the gradient; with Burn's
+//! operations, the mask loss alone launches forty.
 
 mod autodiff;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -9,6 +10,7 @@ mod kernel;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
 
+use crate::dtype::to_f32;
 #[cfg(feature = "fusion")]
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -37,14 +39,15 @@ pub fn bce_with_logits<const D: usize>(logits: Tensor<D>, targets: Tensor<D>) ->
 }
 
 /// Smooth L1 of differences, element by element; see [`ElementLoss::SmoothL1`].
-pub fn smooth_l1<const D: usize>(difference: Tensor<D>, beta: f64) -> Tensor<D> {
+fn smooth_l1<const D: usize>(difference: Tensor<D>, beta: f64) -> Tensor<D> {
     let size = difference.abs();
     // min(d, beta) * (d - min(d, beta) / 2) / beta: the parabola below beta, the line above.
     let near = size.clone().clamp_max(beta);
     near.clone() * (size - near * 0.5) / beta
 }
 
-/// The sum of the losses of the outputs of true classes, `[1]`.
+/// The sum over rows of `weight * loss`, `[1]`, for the outputs of the row's class. The outputs of other classes get no
+/// gradient.
 ///
 /// * `predicted` - `[r, k, e]`, f32: `e` outputs for each of `k` classes.
 /// * `labels` - the class of each row, `[r]`, below `k`; `None` if there is one class.
@@ -69,7 +72,13 @@ pub fn class_loss(
         ([rows, outputs], [rows]),
         "class_loss: a target per output of a class, and a weight per row"
     );
-    assert!(classes == 1 || labels.is_some(), "class_loss: the labels");
+    assert!(
+        classes == 1 || labels.is_some(),
+        "class_loss: {classes} classes need labels"
+    );
+    let count = labels.as_ref().map_or(rows, |labels| labels.dims()[0]);
+    assert_eq!(count, rows, "class_loss: a label per row");
+    let (targets, weights) = (to_f32(targets), to_f32(weights));
     let device = predicted.device();
     if !has_kernels(&device) || predicted.dtype() != DType::F32 || rows * outputs == 0 {
         return by_operations(predicted, labels, targets, weights, loss);
@@ -91,7 +100,7 @@ pub fn class_loss(
 /// * `labels` - the class of each row, `[r]`, below `k`.
 /// * `weights` - factor of each row, `[r]`, f32.
 ///
-/// Differentiable in `logits`; bit-equal as [`class_loss`].
+/// Differentiable in `logits`. On GPUs, two calls are bit-equal.
 ///
 /// # Panics
 ///
@@ -103,6 +112,7 @@ pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>, weights: Tensor<
         ([rows], [rows]),
         "cross_entropy: a label and a weight per row"
     );
+    let weights = to_f32(weights);
     if !has_kernels(&logits.device()) || logits.dtype() != DType::F32 || rows * classes == 0 {
         let chosen = log_softmax(logits, 1).gather(1, labels.reshape([rows, 1]));
         return (chosen.reshape([rows]).neg() * weights).sum();
@@ -149,6 +159,7 @@ fn by_operations(
 )]
 pub trait ClassLossOps: Backend {
     /// See [`class_loss`]; labels are i32.
+    // Not `float_sum`, among whose kernels Burn tunes some that add in any order.
     #[fusion(default)]
     fn class_loss(
         predicted: FloatTensor<Self>,
@@ -157,7 +168,10 @@ pub trait ClassLossOps: Backend {
         weights: FloatTensor<Self>,
         loss: ElementLoss,
     ) -> FloatTensor<Self> {
-        Self::float_sum(Self::class_losses(predicted, labels, targets, weights, loss).0)
+        Self::float_sum_dim(
+            Self::class_losses(predicted, labels, targets, weights, loss).0,
+            0,
+        )
     }
 
     /// Partial sums of the losses, and their derivatives `[r, e]` by the outputs of the true classes.
@@ -186,7 +200,7 @@ pub trait ClassLossOps: Backend {
         labels: IntTensor<Self>,
         weights: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        Self::float_sum(Self::cross_entropies(logits, labels, weights).0)
+        Self::float_sum_dim(Self::cross_entropies(logits, labels, weights).0, 0)
     }
 
     /// The losses of the rows `[r]`, and their derivatives `[r, k]`.

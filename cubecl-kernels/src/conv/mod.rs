@@ -24,7 +24,7 @@ use crate::conv3x3;
 use crate::dtype::{to_dtype_of, to_f32};
 use crate::epilogue::epilogue;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Tensor, activation, module};
+use burn::tensor::{FloatDType, Tensor, activation, module};
 
 /// Convolution with an odd square kernel, padded by half of it, on any device: `[n, o, h', w']`,
 /// where `h'` is `ceil(h / stride)`.
@@ -81,9 +81,18 @@ pub fn conv2d(
         return finish(output, residual, relu && !early);
     }
     let options = ConvOptions::new([stride; 2], [side / 2; 2], [1, 1], groups);
-    // Burn's direct kernel sums in the dtype of its input.
+    // Burn's direct kernel sums in the dtype of its input; see `conv_dtype`.
     let output = module::conv2d(to_f32(x.clone()), to_f32(weight), bias.map(to_f32), options);
     finish(to_dtype_of(output, &x), residual, relu)
+}
+
+/// Dtype in which [`conv2d`] computes on GPUs for activations of `dtype`, with square kernels of side `kernel`: f32 where
+/// it is Burn's own convolution.
+pub fn conv_dtype(kernel: usize, groups: usize, dtype: FloatDType) -> FloatDType {
+    match (kernel, groups) {
+        (1 | 3, 1) => dtype,
+        _ => FloatDType::F32,
+    }
 }
 
 /// Number of groups of a convolution.

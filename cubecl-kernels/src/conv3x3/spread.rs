@@ -27,9 +27,9 @@ pub struct Grid {
     pub stride: usize,
 }
 
-/// Pixels `[images, rows, columns, c]`; `vectors` is the number of vectors per pixel.
+/// Sizes of pixels `[images, rows, columns, c]`; `vectors` is the number of vectors per pixel.
 #[derive(Clone, Copy, CubeType, CubeLaunch)]
-struct Pixels {
+struct PixelSizes {
     images: usize,
     rows: usize,
     columns: usize,
@@ -41,7 +41,7 @@ struct Pixels {
 fn spread_vector<E: Float, N: Size>(
     pixels: &[Vector<E, N>],
     output: &mut [Vector<E, N>],
-    sizes: &Pixels,
+    sizes: &PixelSizes,
     grid: &Grid,
     unit: usize,
 ) {
@@ -66,7 +66,7 @@ fn spread_vector<E: Float, N: Size>(
 fn spread_pixels<E: Float, N: Size>(
     pixels: &[Vector<E, N>],
     output: &mut [Vector<E, N>],
-    sizes: &Pixels,
+    sizes: &PixelSizes,
     grid: &Grid,
     units: usize,
     #[define(E)] _dtype: ElemType,
@@ -77,17 +77,17 @@ fn spread_pixels<E: Float, N: Size>(
     spread_vector::<E, N>(pixels, output, sizes, grid, ABSOLUTE_POS);
 }
 
-/// Two of [`spread_pixels`]; the units of the second follow those of the first.
+/// [`spread_pixels`] for two inputs: the units of the second follow those of the first.
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn spread_two<E: Float, N: Size>(
     pixels: &[Vector<E, N>],
     output: &mut [Vector<E, N>],
-    sizes: &Pixels,
+    sizes: &PixelSizes,
     grid: &Grid,
     units: usize,
     other_pixels: &[Vector<E, N>],
     other_output: &mut [Vector<E, N>],
-    other_sizes: &Pixels,
+    other_sizes: &PixelSizes,
     other_grid: &Grid,
     all_units: usize,
     #[define(E)] _dtype: ElemType,
@@ -127,10 +127,10 @@ impl Spread {
         self.pixels.meta.shape()[3]
     }
 
-    fn sizes(&self, width: usize) -> (PixelsLaunch, GridLaunch, usize) {
+    fn sizes(&self, width: usize) -> (PixelSizesLaunch, GridLaunch, usize) {
         let [images, rows, columns, c] = self.pixels.meta.shape().dims();
         let vectors = c / width;
-        let pixels = PixelsLaunch {
+        let pixels = PixelSizesLaunch {
             images,
             rows,
             columns,
@@ -175,8 +175,10 @@ pub fn spread(pixels: CubeTensor, grid: Grid, total: usize) -> CubeTensor {
     output
 }
 
-/// Both in one launch; they have the same dtype.
+/// Both inputs in their grids, by one launch. They must have the same dtype.
 pub fn spread_both(both: [Spread; 2]) -> [CubeTensor; 2] {
+    let [first, second] = both.each_ref().map(|one| one.pixels.dtype);
+    assert_eq!(first, second, "spread_both: the inputs must have one dtype");
     let width = both.iter().map(|one| width(one.channels())).min();
     let width = width.expect("there are two");
     let [first, second] = &both;

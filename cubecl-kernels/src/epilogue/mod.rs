@@ -32,7 +32,8 @@ pub trait EpilogueOps: Backend {
         relu: bool,
     ) -> FloatTensor<Self>;
 
-    /// `grad [n, c, h, w]`, channels-last and dense: copied once if it is a view, instead of by each kernel that reads it.
+    /// `grad [n, c, h, w]`, channels-last and dense. A view is copied once here, instead of by each kernel that reads
+    /// it.
     #[fusion(dtype = grad, shape = grad)]
     fn dense_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self>;
 

@@ -1,7 +1,6 @@
 //! Kernel of mask targets, with one unit per cell of a target.
 
 use crate::roi_align::taps::MAX_SAMPLES;
-use crate::top_k::kernel::EMPTY;
 use cubecl::prelude::*;
 
 /// Window of a mask: its position in the words and in the image.
@@ -28,7 +27,7 @@ struct Sample {
 #[cube(launch_unchecked)]
 pub fn project_masks(
     rois: &[f32],
-    matched: &[u32],
+    matched: &[i32],
     windows: &[u32],
     words: &[u32],
     targets: &mut [f32],
@@ -46,7 +45,8 @@ pub fn project_masks(
     let column = cell % side;
     let mask = matched[roi as usize];
     let mut sum = 0.0f32;
-    if mask != EMPTY {
+    if mask >= 0 {
+        let mask = u32::cast_from(mask);
         let w = ((roi / slots * masks + mask) * 7) as usize;
         let window = Window {
             x: windows[w],

@@ -1,4 +1,4 @@
-//! The gradient of a parameter that was prepared without a graph.
+//! The rule that passes the gradient of a prepared parameter to the original.
 
 use burn::backend::autodiff::{
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
@@ -16,7 +16,7 @@ use burn::tensor::Tensor;
     Fusion: cfg(feature = "fusion"),
 )]
 pub trait AdoptOps: Backend {
-    /// `prepared`, as the result of `weight`.
+    /// See [`adopt`].
     #[fusion(default)]
     fn adopt(weight: FloatTensor<Self>, prepared: FloatTensor<Self>) -> FloatTensor<Self> {
         let _ = weight;
@@ -30,8 +30,9 @@ impl AdoptOps for burn_cubecl::CubeBackend {}
 #[cfg(feature = "flex")]
 impl AdoptOps for burn::backend::Flex {}
 
-/// `prepared`, whose gradient becomes that of `weight` as it is: in the dtype and layout of a gradient of `prepared`,
-/// and without the scale of a norm. [`restore_gradients`](super::restore_gradients) makes it the gradient of `weight`.
+/// `prepared` in the graph of `weight`: its gradient is passed to `weight` unchanged, as by a straight-through
+/// estimator, in the dtype and layout of `prepared`. [`restore_gradients`](super::restore_gradients) then turns it into
+/// the gradient of `weight`.
 ///
 /// # Panics
 ///

@@ -1,15 +1,15 @@
 //! Launches that prepare parameters.
 
-use super::kernel::{CHUNK, CastPartLaunch, FoldPartLaunch, cast_step, fold_step};
+use super::kernel::{CastPartLaunch, FoldPartLaunch, cast_step, fold_step};
 use super::restore::restored;
 use super::{Folded, FrozenNorms};
 use crate::launch::{UNITS, buffer, empty};
-use crate::many::{ShareLaunch, dense_f32, launches, lengths};
+use crate::multi_tensor::{CHUNK, CubeRangeLaunch, Launch, dense_f32, launches, lengths};
 use crate::tensor_list::TensorList;
 use burn::backend::cubecl::dtype_to_storage_type;
 #[cfg(feature = "fusion")]
 use burn::backend::fusion::custom::TensorSpec;
-use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{DType, FloatDType, Shape, Tensor};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::ops::{permute_nhwc_to_nchw, reshape};
@@ -81,6 +81,15 @@ pub fn restore(
     if gradients.0.is_empty() {
         return gradients;
     }
+    for (gradient, scale) in gradients.0.iter().zip(&scales) {
+        if let Some(scale) = scale {
+            let (shape, length) = (gradient.shape(), scale.shape());
+            assert!(
+                shape[..1] == length[..],
+                "restore_gradients: a scale per output, not {length:?} for {shape:?}"
+            );
+        }
+    }
     let mut list = Vec::new();
     let places = scales.into_iter().map(|scale| {
         list.push(scale?);
@@ -105,6 +114,14 @@ pub fn fold(weights: TensorList<Dispatch>, norms: FrozenNorms, dtype: FloatDType
         ([weights.0.len(); 4], weights.0.len()),
         "fold_norms: one norm per convolution"
     );
+    for (index, weight) in weights.0.iter().enumerate() {
+        let shape = weight.shape();
+        let lengths = [&norm_weights, &biases, &means, &vars].map(|list| list.0[index].shape());
+        assert!(
+            shape.num_dims() == 4 && lengths.iter().all(|length| length[..] == shape[..1]),
+            "fold_norms: weights [o, c, k, k] and norms [o], not {shape:?} and {lengths:?}"
+        );
+    }
     if epsilons.is_empty() {
         return Folded {
             weights,
@@ -164,13 +181,13 @@ fn shaped(result: CubeTensor, weight: &CubeTensor) -> CubeTensor {
 fn part<E: Float>(
     weight: &CubeTensor,
     result: &CubeTensor,
-    share: ShareLaunch,
+    range: CubeRangeLaunch,
 ) -> CastPartLaunch<E> {
     let [channels, cells] = layout(weight.meta.shape()).map(|size| size as u32);
     CastPartLaunch {
         weight: buffer(weight),
         result: buffer(result),
-        share,
+        range,
         channels,
         cells,
     }
@@ -186,26 +203,26 @@ impl PrepareOps for CubeBackend {
         epsilons: Vec<f64>,
         dtype: DType,
     ) -> (TensorList<Self>, TensorList<Self>, TensorList<Self>) {
-        let [weights, gains, biases, means, vars] =
+        let [weights, norm_weights, biases, means, vars] =
             [weights, norm_weights, biases, means, vars].map(|list| dense_f32(list.0));
         let on = &weights[0];
         let results: Vec<_> = weights.iter().map(|weight| result(weight, dtype)).collect();
         let per_output = |dtype| {
-            let gains = gains.iter();
-            gains.map(move |gain| empty(gain, [gain.meta.num_elements()], dtype))
+            let norm_weights = norm_weights.iter();
+            norm_weights.map(move |weight| empty(weight, [weight.meta.num_elements()], dtype))
         };
         let shifts: Vec<_> = per_output(dtype).collect();
         let scales: Vec<_> = per_output(DType::F32).collect();
-        for (shares, cubes) in launches(on, &lengths(&weights), CHUNK, FOLD_BINDINGS) {
-            let parts = shares.into_iter().map(|(place, share)| FoldPartLaunch {
-                conv: part(&weights[place], &results[place], share),
-                weight: buffer(&gains[place]),
-                bias: buffer(&biases[place]),
-                mean: buffer(&means[place]),
-                var: buffer(&vars[place]),
-                shift: buffer(&shifts[place]),
-                scale: buffer(&scales[place]),
-                epsilon: epsilons[place] as f32,
+        for Launch { tensors, cubes } in launches(on, &lengths(&weights), CHUNK, FOLD_BINDINGS) {
+            let parts = tensors.into_iter().map(|(index, range)| FoldPartLaunch {
+                conv: part(&weights[index], &results[index], range),
+                weight: buffer(&norm_weights[index]),
+                bias: buffer(&biases[index]),
+                mean: buffer(&means[index]),
+                var: buffer(&vars[index]),
+                shift: buffer(&shifts[index]),
+                scale: buffer(&scales[index]),
+                epsilon: epsilons[index] as f32,
             });
             // SAFETY: the buffers are dense; the results have the lengths of the weights, and the others one element
             // per output.
@@ -240,10 +257,10 @@ impl PrepareOps for CubeBackend {
         let weights = dense_f32(weights.0);
         let on = &weights[0];
         let results: Vec<_> = weights.iter().map(|weight| result(weight, dtype)).collect();
-        for (shares, cubes) in launches(on, &lengths(&weights), CHUNK, 2) {
-            let parts = shares
+        for Launch { tensors, cubes } in launches(on, &lengths(&weights), CHUNK, 2) {
+            let parts = tensors
                 .into_iter()
-                .map(|(place, share)| part(&weights[place], &results[place], share));
+                .map(|(index, range)| part(&weights[index], &results[index], range));
             // SAFETY: the buffers are dense, and the results have the lengths of the weights.
             unsafe {
                 cast_step::launch_unchecked(

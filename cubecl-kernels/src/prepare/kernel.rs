@@ -1,18 +1,15 @@
 //! Kernels that prepare parameters: a unit per element, in the order of the result.
 
 use crate::launch::UNITS;
-use crate::many::Share;
+use crate::multi_tensor::{CHUNK, CubeRange};
 use cubecl::prelude::*;
-
-/// Elements per cube.
-pub const CHUNK: u32 = 16 * UNITS;
 
 /// A parameter in a launch. Elements of the result `[o, cells, channels]` are those of `[o, channels, cells]`.
 #[derive(CubeType, CubeLaunch)]
 pub struct CastPart<E: Float> {
     pub weight: Box<[f32]>,
     pub result: Box<[E]>,
-    pub share: Share,
+    pub range: CubeRange,
     pub channels: u32,
     pub cells: u32,
 }
@@ -33,8 +30,8 @@ pub fn cast_step<E: Float>(parts: &mut Sequence<CastPart<E>>, #[define(E)] _dtyp
     #[unroll]
     for place in 0..count {
         let part = parts.index_mut(place);
-        if part.share.is_of_cube() {
-            let (start, end) = part.share.range(CHUNK);
+        if part.range.contains_this_cube() {
+            let (start, end) = part.range.elements(CHUNK);
             let mut i = start + UNIT_POS;
             while i < end {
                 let from = source(i, part.channels, part.cells);
@@ -65,8 +62,8 @@ pub fn fold_step<E: Float>(parts: &mut Sequence<FoldPart<E>>, #[define(E)] _dtyp
     #[unroll]
     for place in 0..count {
         let part = parts.index_mut(place);
-        if part.conv.share.is_of_cube() {
-            let (start, end) = part.conv.share.range(CHUNK);
+        if part.conv.range.contains_this_cube() {
+            let (start, end) = part.conv.range.elements(CHUNK);
             let per_output = part.conv.channels * part.conv.cells;
             let mut i = start + UNIT_POS;
             while i < end {
@@ -93,7 +90,7 @@ pub struct RestorePart<E: Float> {
     /// `[o]`; of any length if it is not read.
     pub scale: Box<[f32]>,
     pub result: Box<[f32]>,
-    pub share: Share,
+    pub range: CubeRange,
     pub channels: u32,
     pub cells: u32,
     pub per_output: u32,
@@ -110,8 +107,8 @@ pub fn restore_step<E: Float>(
     #[unroll]
     for place in 0..count {
         let part = parts.index_mut(place);
-        if part.share.is_of_cube() {
-            let (start, end) = part.share.range(CHUNK);
+        if part.range.contains_this_cube() {
+            let (start, end) = part.range.elements(CHUNK);
             let mut i = start + UNIT_POS;
             while i < end {
                 let from = source(i, part.cells, part.channels);

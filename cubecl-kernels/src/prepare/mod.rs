@@ -13,43 +13,45 @@ mod restore;
 pub use autodiff::adopt;
 
 use crate::tensor_list::TensorList;
-use burn::backend::{Dispatch, DispatchDevice};
+use burn::backend::Dispatch;
 use burn::tensor::{Device, FloatDType, Tensor};
 
 /// Whether parameters on `device` are prepared: it is a GPU that can bind the buffers of a convolution with its norm,
 /// which are more than WebGPU guarantees.
-pub fn prepares_weights(device: &Device) -> bool {
+pub fn can_prepare_weights(device: &Device) -> bool {
     let device = device.clone().inner();
     match device.as_dispatch() {
         #[cfg(any(feature = "wgpu", feature = "cuda"))]
-        DispatchDevice::Cube(device) => crate::many::binds(&device.client(), cube::FOLD_BINDINGS),
+        burn::backend::DispatchDevice::Cube(device) => {
+            crate::multi_tensor::can_bind(&device.client(), cube::FOLD_BINDINGS)
+        }
         _ => false,
     }
 }
 
-/// Frozen batch norms, one per convolution: lists of scales, shifts, means and variances, all `[o]` and f32.
+/// Batch norms with fixed statistics, one per convolution: lists of `[o]` tensors, f32.
 #[derive(Debug)]
 pub struct FrozenNorms {
-    /// Scales.
+    /// Weights (gamma).
     pub weights: TensorList<Dispatch>,
-    /// Shifts.
+    /// Biases (beta).
     pub biases: TensorList<Dispatch>,
     /// Running means.
     pub means: TensorList<Dispatch>,
     /// Running variances.
     pub vars: TensorList<Dispatch>,
-    /// Numbers that are added to the variances.
+    /// Epsilons, added to the variances.
     pub epsilons: Vec<f64>,
 }
 
 /// Convolutions with their norms folded, in the order of the convolutions.
 #[derive(Debug)]
 pub struct Folded {
-    /// `weight * scale`, channels-last, in the dtype that was asked for.
+    /// `weight * scale`, channels-last, in `dtype`.
     pub weights: TensorList<Dispatch>,
-    /// `bias - mean * scale`, in that dtype.
+    /// `bias - mean * scale`, in `dtype`.
     pub shifts: TensorList<Dispatch>,
-    /// `weight of the norm / sqrt(var + epsilon)`, f32.
+    /// `norm weight / sqrt(var + epsilon)`, f32.
     pub scales: TensorList<Dispatch>,
 }
 
@@ -57,22 +59,25 @@ pub struct Folded {
 ///
 /// # Panics
 ///
-/// If the device does not [`prepares_weights`], or the numbers of tensors differ.
+/// If [`can_prepare_weights`] is false for the device, or the numbers of tensors differ.
 pub fn fold_norms(weights: TensorList<Dispatch>, norms: FrozenNorms, dtype: FloatDType) -> Folded {
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     return cube::fold(weights, norms, dtype);
     #[cfg(not(any(feature = "wgpu", feature = "cuda")))]
-    panic!("there are no kernels for {dtype:?}");
+    {
+        let _ = (weights, norms, dtype);
+        panic!("fold_norms: built without GPU kernels; enable the feature wgpu or cuda");
+    }
 }
 
 /// Gradients of parameters, flat and f32, from those of their prepared versions; in order.
 ///
-/// * `gradients` - in any shape, layout and dtype.
+/// * `gradients` - in any shape and layout; f32, f16 or bf16.
 /// * `scales` - `[o]` for parameters `[o, ..]` whose norm was folded, see [`Folded::scales`].
 ///
 /// # Panics
 ///
-/// If the device does not [`prepares_weights`], or the numbers differ.
+/// If [`can_prepare_weights`] is false for the device, or the numbers differ.
 pub fn restore_gradients(
     gradients: TensorList<Dispatch>,
     scales: Vec<Option<Tensor<1>>>,
@@ -90,12 +95,15 @@ pub fn restore_gradients(
 ///
 /// # Panics
 ///
-/// If the device does not [`prepares_weights`].
+/// If [`can_prepare_weights`] is false for the device.
 pub fn cast_weights(weights: TensorList<Dispatch>, dtype: FloatDType) -> TensorList<Dispatch> {
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     return cube::cast(weights, dtype);
     #[cfg(not(any(feature = "wgpu", feature = "cuda")))]
-    panic!("there are no kernels for {dtype:?}");
+    {
+        let _ = (weights, dtype);
+        panic!("cast_weights: built without GPU kernels; enable the feature wgpu or cuda");
+    }
 }
 
 #[cfg(all(test, feature = "flex", any(feature = "wgpu", feature = "cuda")))]

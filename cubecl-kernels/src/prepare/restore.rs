@@ -1,9 +1,9 @@
 //! Launches that restore the gradients of parameters from those of their prepared versions.
 
 use super::cube::layout;
-use super::kernel::{CHUNK, RestorePartLaunch, restore_step};
+use super::kernel::{RestorePartLaunch, restore_step};
 use crate::launch::{UNITS, buffer, dense, empty};
-use crate::many::launches;
+use crate::multi_tensor::{CHUNK, Launch, launches};
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::ops::{permute_nchw_to_nhwc, reshape};
@@ -26,7 +26,7 @@ pub fn restored(
         for is_scaled in [false, true] {
             let work = gradients.iter().zip(&results);
             let work: Vec<_> = work
-                .filter(|(gradient, _)| !gradient.is_wanted())
+                .filter(|(gradient, _)| !gradient.needs_no_kernel())
                 .filter(|(gradient, _)| gradient.kind() == (dtype, is_scaled))
                 .collect();
             launch(&work, dtype, is_scaled);
@@ -47,6 +47,11 @@ struct Gradient {
 
 impl Gradient {
     fn new(gradient: CubeTensor, scale: Option<CubeTensor>) -> Self {
+        assert!(
+            matches!(gradient.dtype, DType::F32 | DType::F16 | DType::BF16),
+            "restore_gradients: gradients must be f32, f16 or bf16, not {:?}",
+            gradient.dtype
+        );
         let shape = gradient.meta.shape();
         let outputs = shape.first().copied().unwrap_or(1).max(1);
         if shape.num_dims() == 4 && !gradient.is_contiguous() {
@@ -77,14 +82,14 @@ impl Gradient {
         (self.dense.dtype, self.scale.is_some())
     }
 
-    /// Whether the gradient itself is what is wanted.
-    fn is_wanted(&self) -> bool {
+    /// Whether it is f32, unscaled and in order already.
+    fn needs_no_kernel(&self) -> bool {
         self.kind() == (DType::F32, false) && self.layout == [1, 1]
     }
 
-    /// The gradient itself if it is what is wanted, otherwise a buffer for it.
+    /// The gradient itself if it needs no kernel, otherwise a buffer for the result.
     fn result(&self) -> CubeTensor {
-        match self.is_wanted() {
+        match self.needs_no_kernel() {
             true => reshape(self.dense.clone(), Shape::new([self.length()])),
             false => empty(&self.dense, [self.length()], DType::F32),
         }
@@ -96,17 +101,18 @@ fn launch(work: &[(&Gradient, &CubeTensor)], dtype: DType, is_scaled: bool) {
     let Some((_, on)) = work.first() else {
         return;
     };
+    // Every binding needs its own buffer, even one that is not read.
+    let no_scale = empty(on, [1], DType::F32);
     let lengths: Vec<_> = work.iter().map(|(gradient, _)| gradient.length()).collect();
-    for (shares, cubes) in launches(on, &lengths, CHUNK, 3) {
-        let parts = shares.into_iter().map(|(place, share)| {
-            let (gradient, result) = work[place];
+    for Launch { tensors, cubes } in launches(on, &lengths, CHUNK, 3) {
+        let parts = tensors.into_iter().map(|(index, range)| {
+            let (gradient, result) = work[index];
             let [channels, cells] = gradient.layout.map(|size| size as u32);
             RestorePartLaunch {
                 gradient: buffer(&gradient.dense),
-                // Without a scale, a buffer that is not read stands in for it.
-                scale: buffer(gradient.scale.as_ref().unwrap_or(&gradient.dense)),
+                scale: buffer(gradient.scale.as_ref().unwrap_or(&no_scale)),
                 result: buffer(result),
-                share,
+                range,
                 channels,
                 cells,
                 per_output: (gradient.length() / gradient.outputs) as u32,

@@ -83,8 +83,8 @@ impl RoiAlignOps for CubeBackend {
     }
 }
 
-/// Writes the gradient of the pyramid to `gradient`, or adds it if `is_added`; then cells that no RoI reaches are not
-/// read.
+/// Writes the gradient of the pyramid to `gradient`; with `is_added`, adds it, and tiles that no RoI reaches are neither
+/// read nor written.
 fn add_gradient(
     gradient: CubeTensor,
     grad: CubeTensor,

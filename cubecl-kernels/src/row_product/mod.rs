@@ -18,7 +18,7 @@ use crate::dtype::{cast, to_dtype_of};
 use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension, tensor::FloatTensor};
 #[cfg(feature = "fusion")]
 use burn::tensor::Shape;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 
 /// Number of rows from which Burn tunes among kernels with matrix units only.
 const LEAST_ROWS: usize = 512;
@@ -48,8 +48,9 @@ pub trait RowProductOps: Backend {
     #[fusion(dtype = x, shape = rows(x, weight))]
     fn dense_row_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// The gradient `[o, c]` of the weights, f32, from `grad [r, o]` and `x [r, c]`.
-    #[fusion(dtype = DType::F32, shape = weights(grad, x))]
+    /// The gradient `[o, c]` of the weights from `grad [r, o]` and `x [r, c]`: f32 also for weights in f16, which stand
+    /// for parameters in f32 (see [`adopt`](crate::adopt)).
+    #[fusion(dtype = burn::tensor::DType::F32, shape = weights(grad, x))]
     fn row_product_gradient(grad: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
@@ -64,7 +65,7 @@ fn weights(grad: &Shape, x: &Shape) -> Shape {
 }
 
 /// Product of `x [r, c]` with the transposed `weight [o, c]`: `[r, o]`, in the dtype of `x`. The weights are in that
-/// dtype or in f32; their gradient is f32. Differentiable in both.
+/// dtype or in f32; their gradient is f32 on GPUs. Differentiable in both.
 pub fn row_product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     if !crate::has_selection_kernels(&x.device()) {
         let weight = to_dtype_of(weight, &x);

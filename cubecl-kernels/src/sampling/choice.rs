@@ -21,6 +21,7 @@ pub struct Choice {
 /// * `scores`, `best` - of [`top_k_segments`](crate::top_k_segments) of [`sampling_scores`](crate::sampling_scores),
 ///   `[n, 2, k]`: the objects first, then the background.
 /// * `matches` - `[n, b]`, from [`match_boxes`](crate::match_boxes).
+/// * `quota` - maximum number of objects per image.
 ///
 /// # Panics
 ///
@@ -39,9 +40,8 @@ pub fn choose_samples(
     );
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     {
-        let device = scores.device();
         let has_elements = n * k * matches.dims()[1] > 0;
-        if crate::has_selection_kernels(&device) && !device.is_autodiff() && has_elements {
+        if crate::capability::is_plain_gpu_f32(&scores) && has_elements {
             return super::choice_cube::choose(scores, best, matches, quota);
         }
     }
@@ -73,7 +73,7 @@ pub(super) fn by_operations(
     let candidates = chosen.clamp_min(0);
     let matched = matches.gather(1, candidates.clone());
     let matched = matched.mask_fill(valid.clone().bool_not(), i64::from(IGNORED));
-    debug_assert!(IGNORED < 0 && BACKGROUND < 0);
+    const { assert!(IGNORED < 0 && BACKGROUND < 0) };
     Choice {
         candidates,
         is_object: matched.clone().greater_equal_elem(0).float(),

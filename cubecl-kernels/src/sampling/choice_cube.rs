@@ -123,6 +123,7 @@ fn is_candidate(score: f32) -> bool {
     score.to_bits() != 0xff80_0000u32
 }
 
+/// `scores`, `best [n, 2, count]`, `matches [n, total]` -> four outputs `[n, count]`. One unit per slot.
 #[cube(launch_unchecked)]
 fn choose_slots(
     scores: &[f32],
@@ -152,15 +153,19 @@ fn choose_slots(
             high = middle;
         }
     }
+    let objects = low;
     let mut place = first + slot;
     let mut shift = 0u32.runtime();
-    if slot >= low {
-        place = first + sizes.count + slot - low;
+    if slot >= objects {
+        place = first + sizes.count + slot - objects;
         shift = sizes.total;
     }
     let at = unit as usize;
     if is_candidate(scores[place as usize]) {
-        let candidate = u32::cast_from(best[place as usize]) - shift;
+        let candidate = min(
+            u32::cast_from(best[place as usize]) - shift,
+            sizes.total - 1,
+        );
         let found = matches[(image * sizes.total + candidate) as usize];
         candidates[at] = i32::cast_from(candidate);
         matched[at] = found;

@@ -2,7 +2,7 @@
 
 use crate::cube_sum::cube_sum;
 use crate::launch::{UNITS, buffer, empty, zeros};
-use crate::many::{Share, dense_f32, launches, lengths};
+use crate::multi_tensor::{CubeRange, Launch, dense_f32, launches, lengths};
 use crate::tensor_list::TensorList;
 #[cfg(feature = "fusion")]
 use burn::backend::fusion::custom::TensorSpec;
@@ -50,19 +50,19 @@ fn count(lengths: impl Iterator<Item = usize>) -> usize {
 
 impl SquareOps for CubeBackend {
     fn partial_sums(tensors: TensorList<Self>, factor: f32) -> FloatTensor<Self> {
-        let tensors = dense_f32(tensors.0);
-        let lengths = lengths(&tensors);
-        let on = &tensors[0];
+        let inputs = dense_f32(tensors.0);
+        let lengths = lengths(&inputs);
+        let on = &inputs[0];
         let launches = launches(on, &lengths, CHUNK, 1);
         if launches.is_empty() {
             return zeros(on, [1], DType::F32);
         }
         let sums = empty(on, [count(lengths.iter().copied())], DType::F32);
         let mut first = 0;
-        for (shares, cubes) in launches {
-            let parts = shares.into_iter().map(|(place, share)| PartLaunch {
-                values: buffer(&tensors[place]),
-                share,
+        for Launch { tensors, cubes } in launches {
+            let parts = tensors.into_iter().map(|(index, range)| PartLaunch {
+                values: buffer(&inputs[index]),
+                range,
             });
             // SAFETY: the buffers are dense and are read within their lengths; each cube writes one sum.
             unsafe {
@@ -86,7 +86,7 @@ impl SquareOps for CubeBackend {
 #[derive(CubeType, CubeLaunch)]
 struct Part {
     values: Box<[f32]>,
-    share: Share,
+    range: CubeRange,
 }
 
 /// Cube `i` writes the sum of its elements to `first + i`.
@@ -97,8 +97,8 @@ fn add_squares(parts: Sequence<Part>, sums: &mut [f32], first: u32, factor: f32)
     #[unroll]
     for place in 0..count {
         let part = parts.index(place);
-        if part.share.is_of_cube() {
-            let (start, end) = part.share.range(CHUNK);
+        if part.range.contains_this_cube() {
+            let (start, end) = part.range.elements(CHUNK);
             let mut i = start + UNIT_POS;
             while i < end {
                 let value = part.values[i as usize] * factor;

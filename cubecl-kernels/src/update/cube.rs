@@ -1,11 +1,9 @@
 //! Launches of the updates on GPUs.
 
-use super::kernel::{
-    AdamwPartLaunch, AdamwRatesLaunch, CHUNK, SgdPartLaunch, adamw_step, sgd_step,
-};
+use super::kernel::{AdamwPartLaunch, AdamwRatesLaunch, SgdPartLaunch, adamw_step, sgd_step};
 use super::rates::{AdamwUpdate, ParamFactors, SgdUpdate};
 use crate::launch::{UNITS, buffer, own};
-use crate::many::{dense_f32, launches, lengths};
+use crate::multi_tensor::{CHUNK, Launch, dense_f32, launches, lengths};
 use crate::tensor_list::TensorList;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
@@ -116,14 +114,14 @@ impl UpdateListOps for CubeBackend {
         let gradients = dense_f32(gradients.0);
         let [values, velocities] = [values, velocities].map(owned);
         let on = &values[0];
-        for (shares, cubes) in launches(on, &lengths(&values), CHUNK, 3) {
-            let parts = shares.into_iter().map(|(place, share)| SgdPartLaunch {
-                value: buffer(&values[place]),
-                gradient: buffer(&gradients[place]),
-                velocity: buffer(&velocities[place]),
-                share,
-                decay: factors[place].decay as f32,
-                scale: factors[place].scale as f32,
+        for Launch { tensors, cubes } in launches(on, &lengths(&values), CHUNK, 3) {
+            let parts = tensors.into_iter().map(|(index, range)| SgdPartLaunch {
+                value: buffer(&values[index]),
+                gradient: buffer(&gradients[index]),
+                velocity: buffer(&velocities[index]),
+                range,
+                decay: factors[index].decay as f32,
+                scale: factors[index].scale as f32,
             });
             // SAFETY: the buffers are dense and of one length, within which they are read and written.
             unsafe {
@@ -154,15 +152,15 @@ impl UpdateListOps for CubeBackend {
         let [kept1, kept2] = update.betas.map(|beta| beta as f32);
         let [added1, added2] = update.betas.map(|beta| (1.0 - beta) as f32);
         let [correction1, correction2] = update.corrections().map(|divisor| divisor as f32);
-        for (shares, cubes) in launches(on, &lengths(&values), CHUNK, 4) {
-            let parts = shares.into_iter().map(|(place, share)| AdamwPartLaunch {
-                value: buffer(&values[place]),
-                gradient: buffer(&gradients[place]),
-                first: buffer(&first[place]),
-                second: buffer(&second[place]),
-                share,
-                decay: factors[place].decay as f32,
-                scale: factors[place].scale as f32,
+        for Launch { tensors, cubes } in launches(on, &lengths(&values), CHUNK, 4) {
+            let parts = tensors.into_iter().map(|(index, range)| AdamwPartLaunch {
+                value: buffer(&values[index]),
+                gradient: buffer(&gradients[index]),
+                first: buffer(&first[index]),
+                second: buffer(&second[index]),
+                range,
+                decay: factors[index].decay as f32,
+                scale: factors[index].scale as f32,
             });
             // SAFETY: the buffers are dense and of one length, within which they are read and written.
             unsafe {

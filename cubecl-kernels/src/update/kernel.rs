@@ -1,11 +1,8 @@
-//! Kernels of the updates: a cube per [`CHUNK`] of a parameter, which is updated in place.
+//! Kernels of the updates: a cube per [`CHUNK`] elements of a parameter, which is updated in place.
 
 use crate::launch::UNITS;
-use crate::many::Share;
+use crate::multi_tensor::{CHUNK, CubeRange};
 use cubecl::prelude::*;
-
-/// Elements per cube.
-pub const CHUNK: u32 = 16 * UNITS;
 
 /// A parameter of an update of SGD in a launch.
 #[derive(CubeType, CubeLaunch)]
@@ -13,7 +10,7 @@ pub struct SgdPart {
     pub value: Box<[f32]>,
     pub gradient: Box<[f32]>,
     pub velocity: Box<[f32]>,
-    pub share: Share,
+    pub range: CubeRange,
     pub decay: f32,
     pub scale: f32,
 }
@@ -25,8 +22,8 @@ pub fn sgd_step(parts: &mut Sequence<SgdPart>, rate: f32, momentum: f32) {
     #[unroll]
     for place in 0..count {
         let part = parts.index_mut(place);
-        if part.share.is_of_cube() {
-            let (start, end) = part.share.range(CHUNK);
+        if part.range.contains_this_cube() {
+            let (start, end) = part.range.elements(CHUNK);
             let mut i = start + UNIT_POS;
             while i < end {
                 let at = i as usize;
@@ -48,7 +45,7 @@ pub struct AdamwPart {
     pub gradient: Box<[f32]>,
     pub first: Box<[f32]>,
     pub second: Box<[f32]>,
-    pub share: Share,
+    pub range: CubeRange,
     pub decay: f32,
     pub scale: f32,
 }
@@ -75,8 +72,8 @@ pub fn adamw_step(parts: &mut Sequence<AdamwPart>, rates: &AdamwRates) {
     #[unroll]
     for place in 0..count {
         let part = parts.index_mut(place);
-        if part.share.is_of_cube() {
-            let (start, end) = part.share.range(CHUNK);
+        if part.range.contains_this_cube() {
+            let (start, end) = part.range.elements(CHUNK);
             let mut i = start + UNIT_POS;
             while i < end {
                 let at = i as usize;

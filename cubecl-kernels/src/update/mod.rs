@@ -15,12 +15,12 @@ mod rates;
 pub use rates::{AdamwUpdate, ParamFactors, SgdUpdate};
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-use burn::tensor::DType;
+use crate::capability::is_plain_gpu_f32;
 use burn::tensor::Tensor;
 
 /// torch's SGD without dampening: `g = scale * g + decay * p; v = momentum * v + g; p -= rate * v`.
 ///
-/// * `factors` - of each parameter.
+/// * `factors` - weight decay and gradient scale of each parameter.
 /// * `tensors` - value, gradient and velocity of each parameter, `[n]`, f32; the velocity before the first update is
 ///   0.
 ///
@@ -36,7 +36,7 @@ pub fn sgd(
 ) -> Vec<[Tensor<1>; 2]> {
     check(factors, &tensors);
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if tensors.iter().flatten().all(is_on_gpu) {
+    if tensors.iter().flatten().all(is_plain_gpu_f32) {
         return cube::sgd(*update, factors, tensors);
     }
     let one = |(factors, tensors): (&ParamFactors, [Tensor<1>; 3])| {
@@ -62,7 +62,7 @@ fn sgd_by_operations(
 /// `p -= rate * (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + epsilon) + decay * p)`, where `m` and `v` are the means of
 /// the gradient, multiplied by `scale`, and of its square.
 ///
-/// * `factors` - of each parameter.
+/// * `factors` - weight decay and gradient scale of each parameter.
 /// * `tensors` - value, gradient and both means of each parameter, `[n]`, f32; the means before the first update are 0.
 ///
 /// Returns the value and the means of each. They are overwritten if nothing else refers to them.
@@ -77,7 +77,7 @@ pub fn adamw(
 ) -> Vec<[Tensor<1>; 3]> {
     check(factors, &tensors);
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if tensors.iter().flatten().all(is_on_gpu) {
+    if tensors.iter().flatten().all(is_plain_gpu_f32) {
         return cube::adamw(*update, factors, tensors);
     }
     let one = |(factors, tensors): (&ParamFactors, [Tensor<1>; 4])| {
@@ -112,20 +112,18 @@ fn scaled(gradient: Tensor<1>, scale: f64) -> Tensor<1> {
 }
 
 fn check<const N: usize>(factors: &[ParamFactors], tensors: &[[Tensor<1>; N]]) {
-    assert_eq!(factors.len(), tensors.len(), "factors of each parameter");
+    assert_eq!(
+        factors.len(),
+        tensors.len(),
+        "an update needs one ParamFactors per parameter"
+    );
     for tensors in tensors {
         let lengths = tensors.each_ref().map(|tensor| tensor.dims()[0]);
         assert_eq!(
             lengths, [lengths[0]; N],
-            "one gradient and moment per value"
+            "the value, gradient and moments of a parameter must have one length"
         );
     }
-}
-
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-fn is_on_gpu(x: &Tensor<1>) -> bool {
-    let device = x.device();
-    crate::has_selection_kernels(&device) && !device.is_autodiff() && x.dtype() == DType::F32
 }
 
 #[cfg(feature = "flex")]

@@ -1,7 +1,7 @@
 //! Parameters of an optimizer update.
 
 /// Weight decay and gradient scale of one parameter.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub struct ParamFactors {
     /// Weight decay.
     pub decay: f64,

@@ -22,7 +22,7 @@ fn factors(scale: f64) -> ParamFactors {
     ParamFactors { decay: 1e-4, scale }
 }
 
-/// Parameters of all lengths, which the update has for itself; moments are not negative.
+/// One parameter per length; the last tensor of each is not negative, because it may be a mean of squares.
 fn random<const N: usize>(device: &Device) -> Vec<[Tensor<1>; N]> {
     let tensor = |len| Tensor::<1>::random([len], Distribution::Uniform(-1.0, 1.0), device);
     let params = LENGTHS.map(|len| {
@@ -76,7 +76,7 @@ fn adamw_in_one_pass_gives_the_bits_of_the_operations() {
 }
 
 #[test]
-#[should_panic(expected = "one gradient and moment per value")]
+#[should_panic(expected = "must have one length")]
 fn lengths_that_differ_are_refused() {
     let tensor = |len: usize| Tensor::zeros([len], &Device::flex());
     sgd(
@@ -139,7 +139,7 @@ mod gpu {
         check(|factors, tensors| adamw(&adamw_update(5), factors, tensors));
     }
 
-    /// The value and the velocity are overwritten: a step allocates nothing, and another owner keeps its own.
+    /// An update does not change the values of another owner.
     #[test]
     fn another_owner_of_a_value_keeps_it() {
         let Some((selected, _)) = crate::test_gpu::open() else {

@@ -31,8 +31,8 @@ pub fn reads_of<T>(device: &Device, work: impl FnOnce() -> T) -> (T, usize) {
     (result, after - before)
 }
 
-/// [`reads_of`] a pass that tunes no kernel, because tuning reads clocks. Burn may fuse the operations of a second pass
-/// otherwise than those of the first, whose operations had to wait for tuned kernels.
+/// Reads of a pass that tunes no kernel, because tuning reads clocks. The second pass may still tune: Burn can fuse its
+/// operations differently from those of the first.
 pub fn reads_of_tuned<T>(device: &Device, mut pass: impl FnMut() -> T) -> (T, usize) {
     for _ in 0..4 {
         let before = tuned_kernels();
@@ -41,7 +41,7 @@ pub fn reads_of_tuned<T>(device: &Device, mut pass: impl FnMut() -> T) -> (T, us
             return found;
         }
     }
-    panic!("every pass tunes kernels");
+    panic!("each of 4 passes tuned kernels");
 }
 
 fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {

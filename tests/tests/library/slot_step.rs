@@ -1,14 +1,15 @@
 //! A training step with samples in fixed slots equals one without padding.
 
 use super::small::{config, sample, small_image, step_losses};
-use burn::module::list_param_ids;
-use burn::tensor::Device;
+use burn::module::{Module, ModuleMapper, Param, list_param_ids};
+use burn::tensor::{Device, Tensor};
 use mrcnn_backends::BackendKind;
-use mrcnn_core::config::NormKind;
+use mrcnn_core::config::{Backbone, NormKind};
 use mrcnn_core::random::Stream;
 use mrcnn_core::train::Losses;
 use mrcnn_core::train::parts::{
-    Batch, GroundTruth, ParamGradients, StepFeatures, TrainSample, losses, sample_in_slots,
+    Batch, GroundTruth, ParamGradients, Replicas, StepFeatures, TrainSample, losses,
+    sample_in_slots,
 };
 use mrcnn_core::weights::state_dict;
 use mrcnn_core::{Config, MaskRcnn};
@@ -46,6 +47,11 @@ type Step = (Vec<f64>, Vec<Vec<f32>>);
 fn outcome(model: &MaskRcnn, losses: &Losses) -> Step {
     let values: Vec<f64> = losses.values().inner().into_data().iter::<f64>().collect();
     let gradients = ParamGradients::of(model, &losses.total().backward());
+    step_of(model, values, gradients)
+}
+
+/// Losses, gradients, and the statistics of batch norms, which the step moved.
+fn step_of(model: &MaskRcnn, values: Vec<f64>, gradients: ParamGradients) -> Step {
     let mut gradients = gradients.by_id();
     // Ids differ between models, but their order does not.
     let ids = list_param_ids(model).into_iter();
@@ -119,6 +125,63 @@ fn slots_follow(config: Config) {
             // Another device rounds the activations themselves differently.
             let tolerance = 2e-3;
             assert_same(&format!("{kind} batch {seed}"), &found, wanted, tolerance);
+        }
+    }
+}
+
+/// Multiplies the elements of vectors, norms and their statistics among them, by different numbers.
+struct Vary;
+
+impl ModuleMapper for Vary {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if D != 1 {
+            return param;
+        }
+        param.map(|value| {
+            let count = value.shape().num_elements();
+            let factors: Vec<f32> = (0..count).map(|i| 0.7 + 0.1 * (i % 7) as f32).collect();
+            let is_trained = value.is_require_grad();
+            let value = value.inner();
+            let factors = Tensor::<1>::from_floats(factors.as_slice(), &value.device());
+            let varied = value.clone() * factors.reshape(value.shape());
+            Tensor::from_inner(varied).set_require_grad(is_trained)
+        })
+    }
+}
+
+/// A step with weights that are prepared for a GPU, with their norms folded and their gradients restored, is that of the
+/// CPU, whose layers read the parameters themselves.
+#[test]
+fn prepared_weights_give_the_same_step() {
+    let frozen = NormKind::FrozenBn;
+    let [mut folded, mut grouped, mut trained] = [config(), config(), config()];
+    (folded.model.norm, folded.model.head_norm) = (frozen, frozen);
+    folded.model.box_head.convs = 1;
+    (grouped.model.backbone, grouped.model.groups) = (Backbone::Resnet50, 2);
+    grouped.model.norm = frozen;
+    (trained.model.norm, trained.model.head_norm) = (NormKind::BatchNorm, NormKind::GroupNorm);
+    for (what, config) in [
+        ("folded", folded),
+        ("grouped", grouped),
+        ("trained", trained),
+    ] {
+        let step_on = |device: &Device| -> Step {
+            let device = device.clone().autodiff();
+            let model = MaskRcnn::new(&config.model, 1, &device).map(&mut Vary);
+            let (batch, stream) = (batches(&config).remove(0), Stream::named("prepared", 0));
+            let whole = Replicas::new(1).expect("no threads of its own");
+            let found = whole.losses_and_gradients(&model, batch, stream, &device, 1.0);
+            let (losses, gradients) = found.expect("a step");
+            let values = losses.named().map(|(_, loss)| f64::from(loss));
+            step_of(&model, values.collect(), gradients)
+        };
+        let wanted = step_on(&Device::flex());
+        for (kind, device) in mrcnn_tests::devices() {
+            if kind != BackendKind::Cpu {
+                let found = step_on(&device);
+                // As in `slots_follow`.
+                assert_same(&format!("{kind}, {what}"), &found, &wanted, 2e-3);
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ fn ranks_on_a_gpu_train_as_one_process() {
     if !mrcnn_tests::devices().any(|(kind, _)| kind == BackendKind::Wgpu) {
         return;
     }
-    // Images of one size, so that only the first step tunes kernels, which reads clocks. Ranks with images of several
+    // Images of one size, so that only the first two steps tune kernels, which reads clocks. Ranks with images of several
     // sizes are tested in one process (tests/library/ranks.rs).
     let shapes = [
         "dataset",

@@ -70,9 +70,9 @@ impl Body {
     }
 
     /// All layers but the stem.
-    fn layers(&mut self) -> impl Iterator<Item = Layer<'_>> {
+    fn layers(&mut self) -> Box<dyn Iterator<Item = Layer<'_>> + '_> {
         match self {
-            Self::ResNet(body) => body.layers(),
+            Self::ResNet(body) => Box::new(body.layers()),
         }
     }
 }

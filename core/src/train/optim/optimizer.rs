@@ -66,7 +66,8 @@ impl Optimizer {
         }
     }
 
-    /// Updates every trained parameter in place. If a gradient is not finite, nothing is updated.
+    /// Updates every trained parameter in place, all of them together. If a gradient is not finite, nothing is updated.
+    /// After a panic the parameters are undefined.
     pub fn step(
         &mut self,
         model: &mut MaskRcnn,
@@ -96,6 +97,7 @@ impl Optimizer {
             taken: Vec::new(),
         };
         *model = model.clone().map(&mut take);
+        // The old model is gone now, so each value has one owner and is updated in place.
         let taken = take.taken;
         let mut put = Put(self.updated(taken, learning_rate));
         *model = model.clone().map(&mut put);
@@ -109,58 +111,9 @@ impl Optimizer {
     fn updated(&mut self, params: Vec<Taken>, rate: f64) -> HashMap<ParamId, Tensor<1>> {
         let factors: Vec<_> = params.iter().map(|param| param.factors).collect();
         let ids: Vec<_> = params.iter().map(|param| param.id).collect();
-        let tensors = params.into_iter().map(|param| {
-            let zeros = || Tensor::zeros(param.value.shape(), &param.value.device());
-            let (first, second) = match self.state.remove(&param.id) {
-                Some(Moments { first, second }) => (first, second),
-                None => (zeros(), None),
-            };
-            let second = match self.kind {
-                OptimizerKind::Sgd => None,
-                OptimizerKind::Adamw => Some(second.unwrap_or_else(zeros)),
-            };
-            (param.value, param.gradient, first, second)
-        });
-        let results: Vec<(Tensor<1>, Moments)> = match self.kind {
-            OptimizerKind::Sgd => {
-                let update = SgdUpdate {
-                    rate,
-                    momentum: self.momentum,
-                };
-                let tensors = tensors.map(|(value, gradient, first, _)| [value, gradient, first]);
-                let results = sgd(&update, &factors, tensors.collect()).into_iter();
-                let moments = |first| Moments {
-                    first,
-                    second: None,
-                };
-                results
-                    .map(|[value, first]| (value, moments(first)))
-                    .collect()
-            }
-            OptimizerKind::Adamw => {
-                let update = AdamwUpdate {
-                    rate,
-                    betas: [self.momentum, BETA2],
-                    epsilon: EPSILON,
-                    step: self.steps,
-                };
-                let tensors = tensors.map(|(value, gradient, first, second)| {
-                    [
-                        value,
-                        gradient,
-                        first,
-                        second.expect("AdamW has both means"),
-                    ]
-                });
-                let results = adamw(&update, &factors, tensors.collect()).into_iter();
-                let moments = |first, second| Moments {
-                    first,
-                    second: Some(second),
-                };
-                results
-                    .map(|[value, first, second]| (value, moments(first, second)))
-                    .collect()
-            }
+        let results = match self.kind {
+            OptimizerKind::Sgd => self.sgd(params, &factors, rate),
+            OptimizerKind::Adamw => self.adamw(params, &factors, rate),
         };
         let mut values = HashMap::with_capacity(ids.len());
         for (id, (value, moments)) in ids.into_iter().zip(results) {
@@ -168,6 +121,62 @@ impl Optimizer {
             values.insert(id, value);
         }
         values
+    }
+
+    fn sgd(
+        &mut self,
+        params: Vec<Taken>,
+        factors: &[ParamFactors],
+        rate: f64,
+    ) -> Vec<(Tensor<1>, Moments)> {
+        let tensors = params.into_iter().map(|param| {
+            let zeros = || Tensor::zeros(param.value.shape(), &param.value.device());
+            let old = self.state.remove(&param.id);
+            let velocity = old.map_or_else(zeros, |moments| moments.first);
+            [param.value, param.gradient, velocity]
+        });
+        let tensors = tensors.collect();
+        let momentum = self.momentum;
+        let results = sgd(&SgdUpdate { rate, momentum }, factors, tensors).into_iter();
+        let moments = |first| Moments {
+            first,
+            second: None,
+        };
+        results
+            .map(|[value, first]| (value, moments(first)))
+            .collect()
+    }
+
+    fn adamw(
+        &mut self,
+        params: Vec<Taken>,
+        factors: &[ParamFactors],
+        rate: f64,
+    ) -> Vec<(Tensor<1>, Moments)> {
+        let tensors = params.into_iter().map(|param| {
+            let zeros = || Tensor::zeros(param.value.shape(), &param.value.device());
+            let (first, second) = match self.state.remove(&param.id) {
+                Some(Moments { first, second }) => (first, second),
+                None => (zeros(), None),
+            };
+            let second = second.unwrap_or_else(zeros);
+            [param.value, param.gradient, first, second]
+        });
+        let tensors = tensors.collect();
+        let update = AdamwUpdate {
+            rate,
+            betas: [self.momentum, BETA2],
+            epsilon: EPSILON,
+            step: self.steps,
+        };
+        let results = adamw(&update, factors, tensors).into_iter();
+        let moments = |first, second| Moments {
+            first,
+            second: Some(second),
+        };
+        results
+            .map(|[value, first, second]| (value, moments(first, second)))
+            .collect()
     }
 
     /// The weight decay of a parameter and the multiplier of its gradient, by its position in the model.
@@ -239,7 +248,7 @@ impl ModuleMapper for Take<'_> {
         let id = param.id;
         param.map(|value| {
             let shape = value.shape();
-            // Of the same shape, without memory of its own: a view of one element.
+            // A placeholder of the same shape: a view of one element, which takes no memory.
             let one = Tensor::<D>::empty([1; D], &value.device());
             let placeholder = one.expand(shape.clone());
             let value = value.inner().reshape([shape.num_elements()]);

@@ -8,6 +8,7 @@ use crate::train::input::augment::Augment;
 use crate::train::input::buckets;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
+use mrcnn_kernels::can_prepare_weights;
 use std::fmt;
 
 /// Bytes that training will need, by purpose. An estimate: see [`MemoryPlan::new`].
@@ -54,7 +55,9 @@ impl MemoryPlan {
         let gradients = config.train.replicas.max(config.train.accumulate.min(2));
         let averaged = if config.train.ema > 0.0 { count.all } else { 0 };
         let bytes = bytes_of(model.dtype());
-        let copies = if bytes < FLOAT { bytes } else { 0 };
+        // Prepared weights; in f32 only those with folded norms, which are most of them.
+        let has_copies = bytes < FLOAT || can_prepare_weights(&model.device());
+        let copies = if has_copies { bytes } else { 0 };
         Self {
             parameters: count.all * (FLOAT + copies),
             gradients: count.trained * FLOAT * gradients as u64,

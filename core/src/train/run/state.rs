@@ -50,6 +50,8 @@ pub(crate) struct Run<'a> {
     pub(super) left_out: Vec<LeftOutImage>,
     /// Whether weights, optimizer and log all belong to `step`, so that a checkpoint of them is consistent.
     pub(super) is_whole: bool,
+    /// Whether the optimizer is at work: after its failure, the weights are neither the old nor the new ones.
+    pub(super) is_updating: bool,
     /// Whether the evaluation of the checkpoint that the run is resumed from is still to be done.
     pub(super) evaluation_due: bool,
     /// Approximate size of a checkpoint.
@@ -94,6 +96,7 @@ impl<'a> Run<'a> {
             found: Vec::new(),
             left_out: Vec::new(),
             is_whole: true,
+            is_updating: false,
             evaluation_due: false,
             checkpoint_bytes: 0,
         })
@@ -262,9 +265,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// After a failed step: saves a checkpoint of the steps before it or, if that is impossible, their weights. The
-    /// step's error is the one to report, so failures are ignored.
+    /// After a failed step: saves a checkpoint of the steps before it or, if that is impossible, their weights; nothing
+    /// if the update itself failed. The step's error is the one to report, so failures are ignored.
     pub(super) fn rescue(&self) {
+        if self.is_updating {
+            return;
+        }
         let saved = self.is_whole && caught(|| self.checkpoint(false)).is_ok();
         if !saved {
             // A device that has failed may be unable to return them.

@@ -62,10 +62,12 @@ impl Run<'_> {
             }
         };
         self.is_whole = false;
+        self.is_updating = true;
         let outcome = match losses.is_finite() {
             true => self.optimizer.step(&mut self.model, gradients, rate),
             false => StepOutcome::REFUSED,
         };
+        self.is_updating = false;
         let report = StepReport {
             step: self.step + 1,
             losses,

@@ -2,9 +2,9 @@
 //! the memory of a micro-batch.
 //!
 //! Losses are divided by the sample counts of the whole step, which are known only after every micro-batch has been
-//! sampled. So all micro-batches but the last go through the backbone twice: first with the RPN and without a graph, to
-//! be sampled, then for their forward and backward pass, whose graph is freed before the next one's. The second time the
-//! RPN runs only if the losses read all of its output.
+//! sampled. So all micro-batches but the last go through the backbone twice: first with the RPN and without a graph,
+//! to be sampled, then for their forward and backward pass, whose graph is freed before the next one's. The second time
+//! the RPN runs only if the losses read all of its output.
 
 use super::features::{LossFeatures, StepFeatures};
 use super::gradients::ParamGradients;
@@ -145,8 +145,10 @@ pub(crate) fn sum_of_micro_batches<E: From<ExecutionError>>(
         }
     };
     let mut sums = backward(&prepared, step.into(), &of_last);
+    // Frees the prepared weights before the next micro-batch.
     drop(prepared);
     for (micro_batch, samples) in others.iter().zip(&samples) {
+        // Prepared again, because a backward pass consumes the graph from the parameters to the prepared weights.
         let prepared = model.prepared();
         let features = LossFeatures::new(&prepared.model, micro_batch, device);
         sums = sums.plus(backward(&prepared, features, samples));
