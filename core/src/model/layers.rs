@@ -150,6 +150,45 @@ impl Conv2d {
     }
 }
 
+/// A 2x2 transposed convolution with stride 2.
+#[derive(Module, Debug)]
+pub(crate) struct Deconv2x2 {
+    /// `[in, out, 2, 2]`.
+    pub(crate) weight: Param<Tensor<4>>,
+    pub(crate) bias: Param<Tensor<1>>,
+}
+
+impl Deconv2x2 {
+    pub(crate) fn new(init: &Init<'_>, input: usize, output: usize) -> Self {
+        // Each output sums over the input channels, which are axis 0.
+        let fill = Fill::Normal((2.0 / input.max(1) as f64).sqrt());
+        Self {
+            weight: init.param("weight", [input, output, 2, 2], fill),
+            bias: init.param("bias", [output], Fill::Constant(0.0)),
+        }
+    }
+
+    /// `[r, in, h, w]` -> `[r, 4 * out, h, w]`, and a ReLU: the upper left, upper right, lower left and lower right
+    /// outputs of each cell. With stride 2 no outputs overlap, so this is a 1x1 convolution, which is fast on every
+    /// backend.
+    pub(crate) fn rectified(&self, x: Tensor<4>) -> Tensor<4> {
+        let [input, output, _, _] = self.weight.dims();
+        let weight = self
+            .weight
+            .val()
+            .permute([2, 3, 1, 0])
+            .reshape([output * 4, input, 1, 1]);
+        let bias = self.bias.val().reshape([1, output]).expand([4, output]);
+        let params = ConvParams {
+            weight,
+            scale: None,
+            bias: Some(bias.reshape([4 * output])),
+            stride: 1,
+        };
+        conv2d(x, params, None, true)
+    }
+}
+
 /// Settings of a [`Linear`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LinearSettings {

@@ -39,6 +39,7 @@
 
 mod backbone;
 mod init;
+mod layer;
 mod layers;
 mod mask_rcnn;
 mod memory;

@@ -4,9 +4,9 @@
 //! A layer that does this itself launches three or four kernels per call. Here a few launches prepare all layers.
 
 use super::MaskRcnn;
-use super::layers::{Conv2d, Linear};
+use super::layer::{Layer, ParamVisitor};
+use super::layers::Conv2d;
 use super::norm::Norm;
-use super::roi::mask_head::Deconv2x2;
 use burn::backend::DispatchTensor;
 use burn::module::{Param, ParamId};
 use burn::tensor::{DType, FloatDType, Tensor};
@@ -14,18 +14,6 @@ use mrcnn_kernels::{
     Folded, FrozenNorms, TensorList, adopt, can_prepare_weights, cast_weights, fold_norms,
 };
 use std::collections::HashMap;
-
-/// A layer that computes in the dtype of the activations.
-pub(crate) enum Layer<'a> {
-    /// A convolution.
-    Conv(&'a mut Conv2d),
-    /// A convolution and its norm.
-    ConvNorm(&'a mut Conv2d, &'a mut Option<Norm>),
-    /// A transposed convolution.
-    Deconv(&'a mut Deconv2x2),
-    /// A fully connected layer.
-    Linear(&'a mut Linear),
-}
 
 /// A prepared model. It is valid until the parameters change; with autodiff, for one forward and backward pass.
 #[derive(Debug)]
@@ -147,35 +135,6 @@ fn fold<'a>(
             false => shift,
         };
         conv.bias = Some(Param::initialized(ParamId::new(), shift));
-    }
-}
-
-/// An operation on the parameters of a layer.
-trait ParamVisitor {
-    fn visit<const D: usize>(&mut self, param: &mut Param<Tensor<D>>);
-}
-
-impl Layer<'_> {
-    /// Visits the parameters that are read as `dtype`.
-    fn params(self, dtype: FloatDType, visitor: &mut impl ParamVisitor) {
-        match self {
-            Self::Conv(conv) | Self::ConvNorm(conv, _) => {
-                if conv.dtype(dtype) == dtype {
-                    visitor.visit(&mut conv.weight);
-                    if let Some(bias) = &mut conv.bias {
-                        visitor.visit(bias);
-                    }
-                }
-            }
-            Self::Deconv(deconv) => {
-                visitor.visit(&mut deconv.weight);
-                visitor.visit(&mut deconv.bias);
-            }
-            Self::Linear(linear) => {
-                visitor.visit(&mut linear.weight);
-                visitor.visit(&mut linear.bias);
-            }
-        }
     }
 }
 

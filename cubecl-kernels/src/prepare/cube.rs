@@ -1,8 +1,8 @@
 //! Launches that prepare parameters.
 
 use super::kernel::{CastPartLaunch, FoldPartLaunch, cast_step, fold_step};
-use super::restore::restored;
-use super::{Folded, FrozenNorms};
+use super::norms::{Folded, FrozenNorms};
+use super::restore::{layout, restored};
 use crate::launch::{UNITS, buffer, empty};
 use crate::multi_tensor::{CHUNK, CubeRangeLaunch, Launch, dense_f32, launches, lengths};
 use crate::tensor_list::TensorList;
@@ -150,14 +150,6 @@ pub fn cast(weights: TensorList<Dispatch>, dtype: FloatDType) -> TensorList<Disp
     match weights.0.is_empty() {
         true => weights,
         false => <Dispatch as PrepareOps>::cast_weights(weights, dtype.into()),
-    }
-}
-
-/// Channels and cells per output of a parameter: `[o, c, k, k]` has `c` and `k * k`, other shapes stay in order.
-pub(super) fn layout(shape: &Shape) -> [usize; 2] {
-    match shape.num_dims() {
-        4 => [shape[1], shape[2] * shape[3]],
-        _ => [1, 1],
     }
 }
 

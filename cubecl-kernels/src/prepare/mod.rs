@@ -7,10 +7,12 @@ mod autodiff;
 mod cube;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod kernel;
+mod norms;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod restore;
 
 pub use autodiff::adopt;
+pub use norms::{Folded, FrozenNorms};
 
 use crate::tensor_list::TensorList;
 use burn::backend::Dispatch;
@@ -27,32 +29,6 @@ pub fn can_prepare_weights(device: &Device) -> bool {
         }
         _ => false,
     }
-}
-
-/// Batch norms with fixed statistics, one per convolution: lists of `[o]` tensors, f32.
-#[derive(Debug)]
-pub struct FrozenNorms {
-    /// Weights (gamma).
-    pub weights: TensorList<Dispatch>,
-    /// Biases (beta).
-    pub biases: TensorList<Dispatch>,
-    /// Running means.
-    pub means: TensorList<Dispatch>,
-    /// Running variances.
-    pub vars: TensorList<Dispatch>,
-    /// Epsilons, added to the variances.
-    pub epsilons: Vec<f64>,
-}
-
-/// Convolutions with their norms folded, in the order of the convolutions.
-#[derive(Debug)]
-pub struct Folded {
-    /// `weight * scale`, channels-last, in `dtype`.
-    pub weights: TensorList<Dispatch>,
-    /// `bias - mean * scale`, in `dtype`.
-    pub shifts: TensorList<Dispatch>,
-    /// `norm weight / sqrt(var + epsilon)`, f32.
-    pub scales: TensorList<Dispatch>,
 }
 
 /// Folds norms into the weights `[o, c, k, k]` of convolutions, f32. Without a graph; see [`adopt`].

@@ -1,6 +1,5 @@
 //! Launches that restore the gradients of parameters from those of their prepared versions.
 
-use super::cube::layout;
 use super::kernel::{RestorePartLaunch, restore_step};
 use crate::launch::{UNITS, buffer, dense, empty};
 use crate::multi_tensor::{CHUNK, Launch, launches};
@@ -33,6 +32,14 @@ pub fn restored(
         }
     }
     results
+}
+
+/// Channels and cells per output of a parameter: `[o, c, k, k]` has `c` and `k * k`, other shapes stay in order.
+pub(super) fn layout(shape: &Shape) -> [usize; 2] {
+    match shape.num_dims() {
+        4 => [shape[1], shape[2] * shape[3]],
+        _ => [1, 1],
+    }
 }
 
 /// A gradient with its layout.

@@ -42,7 +42,14 @@ pub fn choose_samples(
     {
         let has_elements = n * k * matches.dims()[1] > 0;
         if crate::capability::is_plain_gpu_f32(&scores) && has_elements {
-            return super::choice_cube::choose(scores, best, matches, quota);
+            let ([candidates, matched], [is_object, valid]) =
+                super::choice_cube::choose(scores, best, matches, quota);
+            return Choice {
+                candidates,
+                matched,
+                is_object,
+                valid,
+            };
         }
     }
     by_operations(scores, best, matches, quota)

@@ -1,6 +1,5 @@
 //! The choice of samples on GPUs, with one unit per slot.
 
-use super::choice::Choice;
 use crate::launch::{buffer, dense, elementwise, empty};
 use crate::matching::IGNORED;
 #[cfg(feature = "fusion")]
@@ -41,24 +40,23 @@ fn specs(scores: &TensorSpec) -> (TensorSpec, TensorSpec, TensorSpec, TensorSpec
     (integers.clone(), integers, floats.clone(), floats)
 }
 
+/// Candidates and matches, objects and valid slots.
 pub fn choose(
     scores: Tensor<3>,
     best: Tensor<3, Int>,
     matches: Tensor<2, Int>,
     quota: usize,
-) -> Choice {
+) -> ([Tensor<2, Int>; 2], [Tensor<2>; 2]) {
     let (candidates, matched, is_object, valid) = <Dispatch as ChoiceOps>::choose_samples(
         scores.into_dispatch(),
         best.cast(IntDType::I32).into_dispatch(),
         matches.cast(IntDType::I32).into_dispatch(),
         quota,
     );
-    Choice {
-        candidates: Tensor::from_dispatch(candidates),
-        matched: Tensor::from_dispatch(matched),
-        is_object: Tensor::from_dispatch(is_object),
-        valid: Tensor::from_dispatch(valid),
-    }
+    (
+        [candidates, matched].map(Tensor::from_dispatch),
+        [is_object, valid].map(Tensor::from_dispatch),
+    )
 }
 
 impl ChoiceOps for CubeBackend {

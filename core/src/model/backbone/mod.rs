@@ -7,10 +7,10 @@ pub(crate) mod fpn;
 pub(crate) mod resnet;
 
 use super::init::Init;
+use super::layer::Layer;
 use super::layers::Conv2d;
 use super::memory::Activations;
 use super::norm::Norm;
-use super::prepare::Layer;
 use crate::config::ModelConfig;
 use burn::module::Module;
 use burn::tensor::{FloatDType, Tensor};

@@ -3,10 +3,10 @@
 
 use crate::config::ModelConfig;
 use crate::model::init::Init;
+use crate::model::layer::Layer;
 use crate::model::layers::{Conv2d, ConvSettings, to};
 use crate::model::memory::Activations;
 use crate::model::norm::{Norm, NormSettings, conv_norm, conv_norm_add, count_conv_norm};
-use crate::model::prepare::Layer;
 use burn::module::Module;
 use burn::tensor::{FloatDType, Tensor};
 use mrcnn_kernels::max_pool3x3;

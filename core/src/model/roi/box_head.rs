@@ -2,10 +2,10 @@
 
 use crate::config::{ModelConfig, NormKind};
 use crate::model::init::{Fill, Init};
+use crate::model::layer::Layer;
 use crate::model::layers::{Conv2d, ConvSettings, Linear, LinearSettings, full};
 use crate::model::memory::Activations;
 use crate::model::norm::{Norm, NormSettings, conv_norm_of_rois, count_conv_norm};
-use crate::model::prepare::Layer;
 use burn::module::Module;
 use burn::tensor::{Tensor, activation::relu};
 

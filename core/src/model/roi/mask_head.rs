@@ -2,13 +2,13 @@
 
 use crate::config::{ModelConfig, NormKind};
 use crate::model::init::{Fill, Init};
-use crate::model::layers::{Conv2d, ConvSettings, full};
+use crate::model::layer::Layer;
+use crate::model::layers::{Conv2d, ConvSettings, Deconv2x2, full};
 use crate::model::memory::{Activations, FLOAT};
 use crate::model::norm::{Norm, NormSettings, conv_norm_of_rois, count_conv_norm};
-use crate::model::prepare::Layer;
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
-use mrcnn_kernels::{ConvParams, conv2d, has_selection_kernels};
+use mrcnn_kernels::has_selection_kernels;
 
 /// The convolutions of the head, each followed by a ReLU.
 pub type MaskHead = Vec<(Conv2d, Option<Norm>)>;
@@ -137,45 +137,6 @@ fn cells_together(x: Tensor<4>, r: usize) -> Tensor<4> {
     let cells = x.reshape([r, 2, 2, c, h, columns]);
     let cells = cells.permute([0, 3, 4, 1, 5, 2]);
     cells.reshape([r, c, h * 2, columns * 2])
-}
-
-/// A 2x2 transposed convolution with stride 2.
-#[derive(Module, Debug)]
-pub(crate) struct Deconv2x2 {
-    /// `[in, out, 2, 2]`.
-    pub(crate) weight: Param<Tensor<4>>,
-    pub(crate) bias: Param<Tensor<1>>,
-}
-
-impl Deconv2x2 {
-    fn new(init: &Init<'_>, input: usize, output: usize) -> Self {
-        // Each output sums over the input channels, which are axis 0.
-        let fill = Fill::Normal((2.0 / input.max(1) as f64).sqrt());
-        Self {
-            weight: init.param("weight", [input, output, 2, 2], fill),
-            bias: init.param("bias", [output], Fill::Constant(0.0)),
-        }
-    }
-
-    /// `[r, in, h, w]` -> `[r, 4 * out, h, w]`, and a ReLU: the upper left, upper right, lower left and lower right
-    /// outputs of each cell. With stride 2 no outputs overlap, so this is a 1x1 convolution, which is fast on every
-    /// backend.
-    fn rectified(&self, x: Tensor<4>) -> Tensor<4> {
-        let [input, output, _, _] = self.weight.dims();
-        let weight = self
-            .weight
-            .val()
-            .permute([2, 3, 1, 0])
-            .reshape([output * 4, input, 1, 1]);
-        let bias = self.bias.val().reshape([1, output]).expand([4, output]);
-        let params = ConvParams {
-            weight,
-            scale: None,
-            bias: Some(bias.reshape([4 * output])),
-            stride: 1,
-        };
-        conv2d(x, params, None, true)
-    }
 }
 
 /// The masks of the detected classes, on the device: logits `[r, k, s, s]` and `r` labels ->

@@ -6,8 +6,8 @@ pub(crate) mod pool;
 pub(crate) mod select;
 
 use super::init::Init;
+use super::layer::Layer;
 use super::memory::Activations;
-use super::prepare::Layer;
 use crate::config::ModelConfig;
 use box_head::{BoxHead, BoxPredictor};
 use burn::module::Module;

@@ -4,9 +4,9 @@ use super::cache::SizeCache;
 use super::proposals::AnchorSlots;
 use crate::config::{ModelConfig, RpnConfig};
 use crate::model::init::{Fill, Init};
+use crate::model::layer::Layer;
 use crate::model::layers::{Conv2d, ConvSettings, full};
 use crate::model::memory::Activations;
-use crate::model::prepare::Layer;
 use crate::model::slots::moved;
 use burn::module::Module;
 #[cfg(feature = "train")]

@@ -1,0 +1,47 @@
+//! The layers of the model by kind, for what is done with all of them.
+
+use super::layers::{Conv2d, Deconv2x2, Linear};
+use super::norm::Norm;
+use burn::module::Param;
+use burn::tensor::{FloatDType, Tensor};
+
+/// A layer that computes in the dtype of the activations.
+pub(crate) enum Layer<'a> {
+    /// A convolution.
+    Conv(&'a mut Conv2d),
+    /// A convolution and its norm.
+    ConvNorm(&'a mut Conv2d, &'a mut Option<Norm>),
+    /// A transposed convolution.
+    Deconv(&'a mut Deconv2x2),
+    /// A fully connected layer.
+    Linear(&'a mut Linear),
+}
+
+/// An operation on the parameters of a layer.
+pub(crate) trait ParamVisitor {
+    fn visit<const D: usize>(&mut self, param: &mut Param<Tensor<D>>);
+}
+
+impl Layer<'_> {
+    /// Visits the parameters that are read as `dtype`.
+    pub(crate) fn params(self, dtype: FloatDType, visitor: &mut impl ParamVisitor) {
+        match self {
+            Self::Conv(conv) | Self::ConvNorm(conv, _) => {
+                if conv.dtype(dtype) == dtype {
+                    visitor.visit(&mut conv.weight);
+                    if let Some(bias) = &mut conv.bias {
+                        visitor.visit(bias);
+                    }
+                }
+            }
+            Self::Deconv(deconv) => {
+                visitor.visit(&mut deconv.weight);
+                visitor.visit(&mut deconv.bias);
+            }
+            Self::Linear(linear) => {
+                visitor.visit(&mut linear.weight);
+                visitor.visit(&mut linear.bias);
+            }
+        }
+    }
+}
