@@ -1,5 +1,10 @@
 //! Kernels that prepare parameters: a unit per element, in the order of the result.
 
+#![allow(
+    clippy::manual_is_multiple_of,
+    reason = "kernels have no `is_multiple_of`"
+)]
+
 use crate::launch::UNITS;
 use crate::multi_tensor::{CHUNK, CubeRange};
 use cubecl::prelude::*;
