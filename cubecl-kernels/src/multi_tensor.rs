@@ -36,10 +36,14 @@ impl CubeRange {
         CUBE_POS_X >= self.from && CUBE_POS_X < self.to
     }
 
-    /// The elements of this cube: from the first number up to the second.
-    pub fn elements(&self, #[comptime] chunk: u32) -> (u32, u32) {
-        let start = (CUBE_POS_X - self.from) * chunk;
-        (start, min(start + chunk, self.length))
+    /// The first element of this unit, which has every [`Self::step`]-th one from there on.
+    pub fn first(&self) -> u32 {
+        (CUBE_POS_X - self.from) * UNITS + UNIT_POS
+    }
+
+    /// Number of units.
+    pub fn step(&self) -> u32 {
+        (self.to - self.from) * UNITS
     }
 }
 
@@ -51,8 +55,13 @@ pub(crate) struct Launch {
     pub cubes: u32,
 }
 
-/// Divides tensors of `lengths` into launches with a cube per `chunk` elements. Empty tensors are left out. `bindings`
-/// is the number of buffers per tensor, or per group of tensors.
+/// Number of cubes of a tensor of `length` elements: one per `chunk`, as far as a launch has them.
+pub(crate) fn cubes_of(length: usize, chunk: u32) -> usize {
+    length.div_ceil(chunk as usize).min(MOST_CUBES)
+}
+
+/// Divides tensors of `lengths` into launches with [`cubes_of`] each. Empty tensors are left out. `bindings` is the
+/// number of buffers per tensor, or per group of tensors.
 pub(crate) fn launches(
     on: &CubeTensor,
     lengths: &[usize],
@@ -77,11 +86,7 @@ fn most_tensors(client: &Client, bindings: u32) -> usize {
 fn divide(lengths: &[usize], chunk: u32, most: usize) -> Vec<Launch> {
     let mut launches: Vec<Launch> = Vec::new();
     for (index, &length) in lengths.iter().enumerate() {
-        let cubes = length.div_ceil(chunk as usize);
-        assert!(
-            cubes <= MOST_CUBES,
-            "a tensor of {length} elements needs {cubes} cubes, and a launch has {MOST_CUBES} at most"
-        );
+        let cubes = cubes_of(length, chunk);
         if cubes == 0 {
             continue;
         }
@@ -157,5 +162,13 @@ mod tests {
     fn a_launch_ends_before_its_cubes_exceed_the_limit() {
         let launches = divide(&[60_000 * 4096, 6_000 * 4096], 4096, 32);
         assert_eq!(launches.len(), 2);
+    }
+
+    /// A parameter of which each cube has several chunks.
+    #[test]
+    fn the_largest_tensor_has_a_launch() {
+        let launches = divide(&[1 << 31], 4096, 32);
+        let cubes: Vec<_> = launches.iter().map(|launch| launch.cubes).collect();
+        assert_eq!(cubes, [MOST_CUBES as u32]);
     }
 }

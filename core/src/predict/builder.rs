@@ -164,9 +164,8 @@ impl<'a> PredictorBuilder<'a> {
             None if cfg!(target_family = "wasm") => Resolved::F32,
             precision => precision.unwrap_or_default().resolve(&device)?,
         };
-        let predictor =
-            Predictor::from_checkpoint(checkpoint, &name, self.config, overrides, &device)?;
-        Ok(predictor.with_precision(precision))
+        let target = (&device, precision);
+        Predictor::from_checkpoint(checkpoint, &name, self.config, overrides, target)
     }
 
     fn with_model(
@@ -191,11 +190,11 @@ impl<'a> PredictorBuilder<'a> {
         }
         config.check()?;
         let model = model.with_score_threshold(config.model.roi.score_threshold);
-        let predictor = Predictor::new(&model, config, classes, &device);
-        match self.precision {
-            Some(precision) => Ok(predictor.with_precision(precision.resolve(&device)?)),
-            None => Ok(predictor),
-        }
+        let model = match self.precision {
+            Some(precision) => model.with_precision(precision.resolve(&device)?),
+            None => model,
+        };
+        Ok(Predictor::new(&model, config, classes, &device))
     }
 }
 

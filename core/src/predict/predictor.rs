@@ -40,7 +40,7 @@ impl Predictor {
         path: &Path,
         config: Option<Config>,
         overrides: &[String],
-        device: &Device,
+        (device, precision): (&Device, Resolved),
     ) -> Result<Self, PredictError> {
         if !has_heads(&checkpoint.tensors) {
             return Err(PredictError::Weights(WeightsError::Unsupported {
@@ -55,6 +55,7 @@ impl Predictor {
         config.check()?;
         let model = MaskRcnn::uninitialized(&config.model, device);
         let model = weights::load_state_dict(model, checkpoint.tensors, path)?;
+        let model = model.with_precision(precision);
         Ok(Self::new(&model, config, checkpoint.classes, device))
     }
 
@@ -72,20 +73,6 @@ impl Predictor {
         }
     }
 
-    /// The same predictor with activations in another precision.
-    pub(super) fn with_precision(self, precision: Resolved) -> Self {
-        let model = self.model.clone().with_precision(precision);
-        self.with_model(model)
-    }
-
-    fn with_model(self, model: MaskRcnn) -> Self {
-        Self {
-            prepared: model.prepared().model,
-            model,
-            ..self
-        }
-    }
-
     /// The same predictor with test-time augmentation: every image is detected in several views, and their detections
     /// are merged. Images of a batch are predicted one at a time.
     ///
@@ -99,9 +86,10 @@ impl Predictor {
         }
         // Boxes of a view with a score below the final threshold contribute to the mean score too.
         let threshold = self.config.model.roi.score_threshold.min(VIEW_SCORE);
+        self.model = self.model.with_score_threshold(threshold);
+        self.prepared = self.prepared.with_score_threshold(threshold);
         self.tta = Some(settings);
-        let model = self.model.clone().with_score_threshold(threshold);
-        Ok(self.with_model(model))
+        Ok(self)
     }
 
     /// Class names and category ids.

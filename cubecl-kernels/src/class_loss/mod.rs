@@ -10,6 +10,7 @@ mod kernel;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
 
+use crate::capability::has_selection_kernels;
 use crate::dtype::to_f32;
 #[cfg(feature = "fusion")]
 use burn::backend::fusion::custom::TensorSpec;
@@ -18,7 +19,7 @@ use burn::backend::{Backend, Dispatch, backend_extension};
 #[cfg(feature = "fusion")]
 use burn::tensor::Shape;
 use burn::tensor::activation::{log_sigmoid, log_softmax};
-use burn::tensor::{DType, Device, Int, IntDType, Tensor};
+use burn::tensor::{DType, Int, IntDType, Tensor};
 
 /// A loss of one output.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,7 +81,7 @@ pub fn class_loss(
     assert_eq!(count, rows, "class_loss: a label per row");
     let (targets, weights) = (to_f32(targets), to_f32(weights));
     let device = predicted.device();
-    if !has_kernels(&device) || predicted.dtype() != DType::F32 || rows * outputs == 0 {
+    if !has_selection_kernels(&device) || predicted.dtype() != DType::F32 || rows * outputs == 0 {
         return by_operations(predicted, labels, targets, weights, loss);
     }
     // With one class they are not read.
@@ -113,7 +114,10 @@ pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>, weights: Tensor<
         "cross_entropy: a label and a weight per row"
     );
     let weights = to_f32(weights);
-    if !has_kernels(&logits.device()) || logits.dtype() != DType::F32 || rows * classes == 0 {
+    if !has_selection_kernels(&logits.device())
+        || logits.dtype() != DType::F32
+        || rows * classes == 0
+    {
         let chosen = log_softmax(logits, 1).gather(1, labels.reshape([rows, 1]));
         return (chosen.reshape([rows]).neg() * weights).sum();
     }
@@ -122,10 +126,6 @@ pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>, weights: Tensor<
         labels.cast(IntDType::I32).into_dispatch(),
         weights.into_dispatch(),
     ))
-}
-
-fn has_kernels(device: &Device) -> bool {
-    cfg!(any(feature = "wgpu", feature = "cuda")) && crate::has_selection_kernels(device)
 }
 
 fn by_operations(

@@ -1,4 +1,5 @@
 use super::*;
+use burn::tensor::Device;
 
 /// Rows, classes, outputs per class.
 type Sizes = [usize; 3];

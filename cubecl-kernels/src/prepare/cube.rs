@@ -164,12 +164,14 @@ fn result(weight: &CubeTensor, dtype: DType) -> CubeTensor {
     }
 }
 
-/// The result in the shape of `weight`.
-fn shaped(result: CubeTensor, weight: &CubeTensor) -> CubeTensor {
-    match weight.meta.shape().num_dims() {
+/// The results in the shapes of `weights`.
+fn shaped(results: Vec<CubeTensor>, weights: &[CubeTensor]) -> TensorList<CubeBackend> {
+    let results = results.into_iter().zip(weights);
+    let shaped = results.map(|(result, weight)| match weight.meta.shape().num_dims() {
         4 => permute_nhwc_to_nchw(result),
         _ => reshape(result, weight.meta.shape().clone()),
-    }
+    });
+    TensorList(shaped.collect())
 }
 
 fn part<E: Float>(
@@ -230,10 +232,8 @@ impl PrepareOps for CubeBackend {
                 );
             }
         }
-        let results = results.into_iter().zip(&weights);
-        let results = results.map(|(result, weight)| shaped(result, weight));
         (
-            TensorList(results.collect()),
+            shaped(results, &weights),
             TensorList(shifts),
             TensorList(scales),
         )
@@ -266,11 +266,6 @@ impl PrepareOps for CubeBackend {
                 );
             }
         }
-        let results = results.into_iter().zip(&weights);
-        TensorList(
-            results
-                .map(|(result, weight)| shaped(result, weight))
-                .collect(),
-        )
+        shaped(results, &weights)
     }
 }

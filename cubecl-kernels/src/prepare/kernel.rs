@@ -5,8 +5,7 @@
     reason = "kernels have no `is_multiple_of`"
 )]
 
-use crate::launch::UNITS;
-use crate::multi_tensor::{CHUNK, CubeRange};
+use crate::multi_tensor::CubeRange;
 use cubecl::prelude::*;
 
 /// A parameter in a launch. Elements of the result `[o, cells, channels]` are those of `[o, channels, cells]`.
@@ -36,12 +35,11 @@ pub fn cast_step<E: Float>(parts: &mut Sequence<CastPart<E>>, #[define(E)] _dtyp
     for place in 0..count {
         let part = parts.index_mut(place);
         if part.range.contains_this_cube() {
-            let (start, end) = part.range.elements(CHUNK);
-            let mut i = start + UNIT_POS;
-            while i < end {
+            let mut i = part.range.first();
+            while i < part.range.length {
                 let from = source(i, part.channels, part.cells);
                 part.result[i as usize] = E::cast_from(part.weight[from as usize]);
-                i += UNITS;
+                i += part.range.step();
             }
         }
     }
@@ -68,10 +66,9 @@ pub fn fold_step<E: Float>(parts: &mut Sequence<FoldPart<E>>, #[define(E)] _dtyp
     for place in 0..count {
         let part = parts.index_mut(place);
         if part.conv.range.contains_this_cube() {
-            let (start, end) = part.conv.range.elements(CHUNK);
             let per_output = part.conv.channels * part.conv.cells;
-            let mut i = start + UNIT_POS;
-            while i < end {
+            let mut i = part.conv.range.first();
+            while i < part.conv.range.length {
                 let output = (i / per_output) as usize;
                 let scale = part.weight[output] / (part.var[output] + part.epsilon).sqrt();
                 let from = source(i, part.conv.channels, part.conv.cells);
@@ -82,7 +79,7 @@ pub fn fold_step<E: Float>(parts: &mut Sequence<FoldPart<E>>, #[define(E)] _dtyp
                     let shift = part.bias[output] - part.mean[output] * scale;
                     part.shift[output] = E::cast_from(shift);
                 }
-                i += UNITS;
+                i += part.conv.range.step();
             }
         }
     }
@@ -113,16 +110,15 @@ pub fn restore_step<E: Float>(
     for place in 0..count {
         let part = parts.index_mut(place);
         if part.range.contains_this_cube() {
-            let (start, end) = part.range.elements(CHUNK);
-            let mut i = start + UNIT_POS;
-            while i < end {
+            let mut i = part.range.first();
+            while i < part.range.length {
                 let from = source(i, part.cells, part.channels);
                 let mut value = f32::cast_from(part.gradient[from as usize]);
                 if comptime![is_scaled] {
                     value *= part.scale[(i / part.per_output) as usize];
                 }
                 part.result[i as usize] = value;
-                i += UNITS;
+                i += part.range.step();
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::cube_sum::cube_sum;
 use crate::launch::{UNITS, buffer, empty, zeros};
-use crate::multi_tensor::{CubeRange, Launch, dense_f32, launches, lengths};
+use crate::multi_tensor::{CubeRange, Launch, cubes_of, dense_f32, launches, lengths};
 use crate::tensor_list::TensorList;
 #[cfg(feature = "fusion")]
 use burn::backend::fusion::custom::TensorSpec;
@@ -13,7 +13,7 @@ use burn::tensor::{DType, Tensor};
 use burn_cubecl::CubeBackend;
 use cubecl::prelude::*;
 
-/// Elements per cube, and so per sum.
+/// Elements per cube, and so per sum; more in tensors that have as many cubes as a launch.
 const CHUNK: u32 = 64 * UNITS;
 
 /// Sums of parts of the tensors, `[sums]`.
@@ -31,7 +31,7 @@ pub fn partials(tensors: &[Tensor<1>], factor: f64) -> Tensor<1> {
     Fusion: cfg(feature = "fusion"),
 )]
 pub trait SquareOps: Backend {
-    /// A sum of `(factor * x)^2` for each [`CHUNK`] of each tensor, f32.
+    /// A sum of `(factor * x)^2` for each cube of each tensor, f32.
     #[fusion(meta = |tensors, _factor| sums(tensors))]
     fn partial_sums(#[extension_type] tensors: TensorList<Self>, factor: f32) -> FloatTensor<Self>;
 }
@@ -44,7 +44,7 @@ fn sums(tensors: &[TensorSpec]) -> TensorSpec {
 
 /// Number of sums; one, which is 0, without elements.
 fn count(lengths: impl Iterator<Item = usize>) -> usize {
-    let counts = lengths.map(|length| length.div_ceil(CHUNK as usize));
+    let counts = lengths.map(|length| cubes_of(length, CHUNK));
     counts.sum::<usize>().max(1)
 }
 
@@ -98,12 +98,11 @@ fn add_squares(parts: Sequence<Part>, sums: &mut [f32], first: u32, factor: f32)
     for place in 0..count {
         let part = parts.index(place);
         if part.range.contains_this_cube() {
-            let (start, end) = part.range.elements(CHUNK);
-            let mut i = start + UNIT_POS;
-            while i < end {
+            let mut i = part.range.first();
+            while i < part.range.length {
                 let value = part.values[i as usize] * factor;
                 own += value * value;
-                i += UNITS;
+                i += part.range.step();
             }
         }
     }

@@ -1,7 +1,6 @@
-//! Kernels of the updates: a cube per [`CHUNK`] elements of a parameter, which is updated in place.
+//! Kernels of the updates: parameters are updated in place.
 
-use crate::launch::UNITS;
-use crate::multi_tensor::{CHUNK, CubeRange};
+use crate::multi_tensor::CubeRange;
 use cubecl::prelude::*;
 
 /// A parameter of an update of SGD in a launch.
@@ -23,16 +22,15 @@ pub fn sgd_step(parts: &mut Sequence<SgdPart>, rate: f32, momentum: f32) {
     for place in 0..count {
         let part = parts.index_mut(place);
         if part.range.contains_this_cube() {
-            let (start, end) = part.range.elements(CHUNK);
-            let mut i = start + UNIT_POS;
-            while i < end {
+            let mut i = part.range.first();
+            while i < part.range.length {
                 let at = i as usize;
                 let value = part.value[at];
                 let gradient = part.gradient[at] * part.scale + value * part.decay;
                 let velocity = part.velocity[at] * momentum + gradient;
                 part.velocity[at] = velocity;
                 part.value[at] = value - velocity * rate;
-                i += UNITS;
+                i += part.range.step();
             }
         }
     }
@@ -73,9 +71,8 @@ pub fn adamw_step(parts: &mut Sequence<AdamwPart>, rates: &AdamwRates) {
     for place in 0..count {
         let part = parts.index_mut(place);
         if part.range.contains_this_cube() {
-            let (start, end) = part.range.elements(CHUNK);
-            let mut i = start + UNIT_POS;
-            while i < end {
+            let mut i = part.range.first();
+            while i < part.range.length {
                 let at = i as usize;
                 let value = part.value[at];
                 let gradient = part.gradient[at] * part.scale;
@@ -86,7 +83,7 @@ pub fn adamw_step(parts: &mut Sequence<AdamwPart>, rates: &AdamwRates) {
                 let root = (second / rates.correction2).sqrt() + rates.epsilon;
                 let delta = first / rates.correction1 / root + value * part.decay;
                 part.value[at] = value - delta * rates.rate;
-                i += UNITS;
+                i += part.range.step();
             }
         }
     }

@@ -130,9 +130,8 @@ impl Optimizer {
         rate: f64,
     ) -> Vec<(Tensor<1>, Moments)> {
         let tensors = params.into_iter().map(|param| {
-            let zeros = || Tensor::zeros(param.value.shape(), &param.value.device());
             let old = self.state.remove(&param.id);
-            let velocity = old.map_or_else(zeros, |moments| moments.first);
+            let velocity = old.map_or_else(|| param.value.zeros_like(), |moments| moments.first);
             [param.value, param.gradient, velocity]
         });
         let tensors = tensors.collect();
@@ -154,7 +153,7 @@ impl Optimizer {
         rate: f64,
     ) -> Vec<(Tensor<1>, Moments)> {
         let tensors = params.into_iter().map(|param| {
-            let zeros = || Tensor::zeros(param.value.shape(), &param.value.device());
+            let zeros = || param.value.zeros_like();
             let (first, second) = match self.state.remove(&param.id) {
                 Some(Moments { first, second }) => (first, second),
                 None => (zeros(), None),
