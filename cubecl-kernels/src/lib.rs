@@ -20,6 +20,7 @@
     allow(unused_variables)
 )]
 
+mod bottleneck;
 mod boxes;
 mod capability;
 // Without GPUs its operations have no backend, and so no use for their parameters.
@@ -42,9 +43,12 @@ pub mod epilogue;
 mod features;
 #[cfg(feature = "flex")]
 mod flex;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod fused_product;
 mod group_norm;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod launch;
+mod links;
 mod mask_targets;
 mod matching;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -62,10 +66,13 @@ mod test_gpu;
 mod top_k;
 mod update;
 
+pub use bottleneck::bottleneck;
 pub use boxes::{encode_boxes, roi_rows};
 pub use capability::{MAX_TOP_K, can_select, has_selection_kernels};
-pub use class_loss::{ElementLoss, bce_with_logits, class_loss, cross_entropy};
-pub use conv::{ConvParams, conv_dtype, conv2d};
+pub use class_loss::{
+    Count, Divisor, ElementLoss, RowWeights, bce_with_logits, class_loss, cross_entropy,
+};
+pub use conv::{ConvParams, conv_dtype, conv2d, conv2d_linked};
 pub use conv3x3::conv3x3;
 #[cfg(feature = "flex")]
 pub use cpu_conv::{UnknownIsa, check_isa};
@@ -74,6 +81,7 @@ pub use cpu_memory::release_cpu_memory;
 pub use decode::{BoxDecoding, decode_box, decode_boxes};
 pub use features::{max_pool3x3, upsample_add};
 pub use group_norm::group_norm;
+pub use links::{Links, has_links};
 pub use mask_targets::{BitMasks, MaskWindow, mask_target, mask_targets};
 #[cfg(feature = "flex")]
 pub use matching::match_by;
@@ -86,9 +94,9 @@ pub use prepare::{
     Folded, FrozenNorms, adopt, can_prepare_weights, cast_weights, fold_norms, restore_gradients,
 };
 pub use roi_align::{PyramidLevel, RoiAlignParams, pack_pyramid, roi_align};
-pub use row_product::row_product;
+pub use row_product::{linear, row_product};
 pub use sampling::{Choice, choose_samples, mix, sampling_key, sampling_scores};
-pub use squares::sum_of_squares;
+pub use squares::{sum_of_squares, sums};
 pub use tensor_list::TensorList;
 pub use top_k::{top_k, top_k_segments};
 pub use update::{AdamwUpdate, ParamFactors, SgdUpdate, adamw, sgd};

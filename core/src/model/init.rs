@@ -90,12 +90,21 @@ impl<'a> Init<'a> {
             Some(seed) => {
                 let stream = Stream::named(&format!("{}{name}", self.path), seed);
                 let values = TensorData::new(values(stream, &shape, fill), shape);
-                Tensor::from_data(values, self.device)
+                uploaded(values, self.device)
             }
             None => Tensor::zeros(shape, self.device),
         };
         Param::from_tensor(tensor).set_require_grad(!self.is_frozen)
     }
+}
+
+/// A parameter of these values. Burn pads the rows of an upload on CUDA, which every kernel that reads dense rows would
+/// copy; a list has no rows.
+pub(crate) fn uploaded<const D: usize>(values: TensorData, device: &Device) -> Tensor<D> {
+    let count = values.num_elements();
+    let (bytes, shape, dtype) = values.into_parts();
+    let list = TensorData::from_bytes(bytes, [count], dtype);
+    Tensor::<1>::from_data(list, device).reshape(shape)
 }
 
 /// The values of a parameter whose first axes are its outputs and inputs.

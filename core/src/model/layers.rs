@@ -7,7 +7,7 @@ use super::init::{Fill, Init};
 use burn::module::{Module, Param};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{FloatDType, Tensor, activation::relu, module};
-use mrcnn_kernels::{ConvParams, conv_dtype, conv2d, row_product};
+use mrcnn_kernels::{ConvParams, Links, conv_dtype, conv2d, conv2d_linked, linear};
 
 /// Settings of a [`Conv2d`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,6 +96,28 @@ impl Conv2d {
         self.forward_with(x, self.params(), None, true)
     }
 
+    /// [`Self::forward`], and a ReLU if `rectify`, with the masks of ReLUs as `links` say.
+    pub(crate) fn forward_linked(&self, x: Tensor<4>, rectify: bool, links: Links) -> Tensor<4> {
+        match links == Links::default() {
+            true => self.forward_with(x, self.params(), None, rectify),
+            false => conv2d_linked(x, self.params(), None, rectify, links),
+        }
+    }
+
+    /// Whether [`Self::forward_linked`] keeps links on devices that have them.
+    pub(crate) fn can_be_linked(&self) -> bool {
+        let ConvSettings {
+            kernel,
+            stride,
+            padding,
+            groups,
+            ..
+        } = self.settings;
+        matches!((kernel, stride, padding), (1, 1, 0) | (3, 1 | 2, 1))
+            && groups == 1
+            && self.bias.is_some()
+    }
+
     /// Weight, bias and stride.
     pub fn params(&self) -> ConvParams {
         ConvParams {
@@ -170,8 +192,8 @@ impl Deconv2x2 {
 
     /// `[r, in, h, w]` -> `[r, 4 * out, h, w]`, and a ReLU: the upper left, upper right, lower left and lower right
     /// outputs of each cell. With stride 2 no outputs overlap, so this is a 1x1 convolution, which is fast on every
-    /// backend.
-    pub(crate) fn rectified(&self, x: Tensor<4>) -> Tensor<4> {
+    /// backend. Masks of ReLUs are applied as `links` say.
+    pub(crate) fn rectified(&self, x: Tensor<4>, links: Links) -> Tensor<4> {
         let [input, output, _, _] = self.weight.dims();
         let weight = self
             .weight
@@ -185,7 +207,7 @@ impl Deconv2x2 {
             bias: Some(bias.reshape([4 * output])),
             stride: 1,
         };
-        conv2d(x, params, None, true)
+        conv2d_linked(x, params, None, true, links)
     }
 }
 
@@ -225,8 +247,12 @@ impl Linear {
 
     /// `[n, in]` -> `[n, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let bias = like(self.bias.val(), &x);
-        row_product(x, self.weight.val()) + bias.unsqueeze()
+        linear(x, self.weight.val(), self.bias.val(), false)
+    }
+
+    /// [`Self::forward`] and a ReLU, in one pass over the output if there is a kernel for both.
+    pub fn rectified(&self, x: Tensor<2>) -> Tensor<2> {
+        linear(x, self.weight.val(), self.bias.val(), true)
     }
 }
 

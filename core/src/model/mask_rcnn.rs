@@ -250,16 +250,17 @@ impl MaskRcnn {
         self.roi_heads.boxes_of(pooled, Some(valid))
     }
 
-    /// [`Self::mask_head`] for sampled RoIs of a training step with their valid mask `[r]`.
+    /// [`Self::mask_head`] for sampled RoIs of a training step with their valid mask `[r]`: `[r, k, cells]`, see
+    /// [`in_order_of_logits`](crate::model::roi::mask_head::in_order_of_logits).
     #[cfg(feature = "train")]
     pub(crate) fn mask_head_of_samples(
         &self,
         features: &PackedPyramid,
         rois: &Rois,
         valid: &Tensor<1>,
-    ) -> Tensor<4> {
+    ) -> Tensor<3> {
         let pooled = features.pool(rois, self.config.mask_head.pool);
-        self.roi_heads.masks_of(pooled, Some(valid))
+        self.roi_heads.mask_cells(pooled, valid)
     }
 
     /// The same weights, which stay f32, with activations in the dtype of `precision`. The stem, the statistics of

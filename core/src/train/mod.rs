@@ -41,7 +41,7 @@ pub mod parts {
     pub use super::step::accumulate::accumulated_losses_and_gradients;
     pub use super::step::features::StepFeatures;
     pub use super::step::gradients::ParamGradients;
-    pub use super::step::losses::{box_losses, losses, mask_loss, rpn_losses};
+    pub use super::step::losses::{box_losses, losses, mask_loss};
     pub use super::step::replicas::Replicas;
     pub use super::step::samples::{AnchorSamples, MaskSamples, RoiSamples, SampleCounts, Samples};
     pub use super::step::targets::{sample, sample_in_slots};

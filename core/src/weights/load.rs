@@ -5,7 +5,7 @@ use super::names::is_counter;
 use super::own::{self, Checkpoint};
 use super::state::StateDict;
 use crate::budget::excerpt;
-use crate::model::{MaskRcnn, ModulePath};
+use crate::model::{MaskRcnn, ModulePath, uploaded};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 use std::path::Path;
@@ -157,7 +157,7 @@ impl<F: Fn(&str) -> bool> ModuleMapper for Loader<F> {
         }
         let trained = param.val().is_require_grad();
         param
-            .map(|old| Tensor::from_data(data, &old.device()).detach())
+            .map(|old| uploaded(data, &old.device()).detach())
             .set_require_grad(trained)
     }
 }

@@ -1,10 +1,10 @@
-//! Gradient rule of the loss.
+//! Gradient rules of the losses.
 
-use super::{ClassLossOps, ElementLoss};
+use super::{ClassLossOps, Count, ElementLoss};
 use burn::backend::autodiff::{
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
     grads::Gradients,
-    ops::{Backward, Ops, OpsKind, unary},
+    ops::{Backward, NodeGuard, Ops, OpsKind, unary},
 };
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, TensorMetadata};
@@ -15,9 +15,13 @@ struct ClassLoss;
 
 #[derive(Clone, Debug)]
 struct State<B: Backend> {
+    /// `[r, k, e]`, for its shape, dtype and layout.
+    predicted: FloatTensor<B>,
+    /// `[r, e]`.
     derivatives: FloatTensor<B>,
     labels: IntTensor<B>,
-    classes: usize,
+    counts: FloatTensor<B>,
+    count: Count,
 }
 
 impl<B: Backend + ClassLossOps> Backward<B, 1> for ClassLoss {
@@ -30,12 +34,14 @@ impl<B: Backend + ClassLossOps> Backward<B, 1> for ClassLoss {
         _checkpointer: &mut Checkpointer,
     ) {
         let State {
+            predicted,
             derivatives,
             labels,
-            classes,
+            counts,
+            count,
         } = ops.state;
         unary::<B, _>(ops.parents, ops.node, grads, |grad| {
-            B::class_loss_gradient(derivatives, labels, grad, classes)
+            B::class_loss_gradient(derivatives, labels, grad, predicted, counts, count)
         });
     }
 }
@@ -43,9 +49,9 @@ impl<B: Backend + ClassLossOps> Backward<B, 1> for ClassLoss {
 #[derive(Debug)]
 struct CrossEntropy;
 
-impl<B: Backend> Backward<B, 1> for CrossEntropy {
-    /// The derivatives.
-    type State = FloatTensor<B>;
+impl<B: Backend + ClassLossOps> Backward<B, 1> for CrossEntropy {
+    /// As of one class, whose outputs are the logits.
+    type State = State<B>;
 
     fn backward(
         self,
@@ -53,10 +59,31 @@ impl<B: Backend> Backward<B, 1> for CrossEntropy {
         grads: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let derivatives = ops.state;
+        let State {
+            predicted,
+            derivatives,
+            labels,
+            counts,
+            count,
+        } = ops.state;
         unary::<B, _>(ops.parents, ops.node, grads, |grad| {
-            B::float_mul(derivatives, B::float_reshape(grad, Shape::new([1, 1])))
+            let shape = derivatives.shape();
+            let gradient =
+                B::class_loss_gradient(derivatives, labels, grad, predicted, counts, count);
+            B::float_reshape(gradient, shape)
         });
+    }
+}
+
+fn track<B: Backend + ClassLossOps, C: CheckpointStrategy, R: Backward<B, 1, State = State<B>>>(
+    rule: R,
+    node: NodeGuard,
+    state: State<B>,
+    loss: FloatTensor<B>,
+) -> FloatTensor<Autodiff<B, C>> {
+    match rule.prepare::<C>([node]).compute_bound().stateful() {
+        OpsKind::Tracked(prep) => prep.finish(state, loss),
+        OpsKind::UnTracked(prep) => prep.finish(loss),
     }
 }
 
@@ -66,28 +93,30 @@ impl<B: Backend + ClassLossOps, C: CheckpointStrategy> ClassLossOps for Autodiff
         labels: IntTensor<Self>,
         targets: FloatTensor<Self>,
         weights: FloatTensor<Self>,
+        counts: FloatTensor<Self>,
         loss: ElementLoss,
+        count: Count,
+        of_objects: bool,
     ) -> FloatTensor<Self> {
-        let (node, classes) = (predicted.node(), predicted.shape()[1]);
+        let node = predicted.node();
+        let (predicted, counts) = (predicted.into_primitive(), counts.into_primitive());
         let (sums, derivatives) = B::class_losses(
-            predicted.into_primitive(),
+            predicted.clone(),
             labels.clone(),
             targets.into_primitive(),
             weights.into_primitive(),
             loss,
+            of_objects,
         );
-        let sum = B::float_sum_dim(sums, 0);
-        match ClassLoss.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                let state = State {
-                    derivatives,
-                    labels,
-                    classes,
-                };
-                prep.finish(state, sum)
-            }
-            OpsKind::UnTracked(prep) => prep.finish(sum),
-        }
+        let sum = B::divided_sum(sums, counts.clone(), count);
+        let state = State {
+            predicted,
+            derivatives,
+            labels,
+            counts,
+            count,
+        };
+        track::<B, C, _>(ClassLoss, node, state, sum)
     }
 
     fn class_losses(
@@ -96,7 +125,16 @@ impl<B: Backend + ClassLossOps, C: CheckpointStrategy> ClassLossOps for Autodiff
         _targets: FloatTensor<Self>,
         _weights: FloatTensor<Self>,
         _loss: ElementLoss,
+        _of_objects: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        panic!("the parts of the loss have no gradient")
+    }
+
+    fn divided_sum(
+        _sums: FloatTensor<Self>,
+        _counts: FloatTensor<Self>,
+        _count: Count,
+    ) -> FloatTensor<Self> {
         panic!("the parts of the loss have no gradient")
     }
 
@@ -104,7 +142,9 @@ impl<B: Backend + ClassLossOps, C: CheckpointStrategy> ClassLossOps for Autodiff
         _derivatives: FloatTensor<Self>,
         _labels: IntTensor<Self>,
         _grad: FloatTensor<Self>,
-        _classes: usize,
+        _predicted: FloatTensor<Self>,
+        _counts: FloatTensor<Self>,
+        _count: Count,
     ) -> FloatTensor<Self> {
         panic!("the loss has no second derivative")
     }
@@ -113,15 +153,23 @@ impl<B: Backend + ClassLossOps, C: CheckpointStrategy> ClassLossOps for Autodiff
         logits: FloatTensor<Self>,
         labels: IntTensor<Self>,
         weights: FloatTensor<Self>,
+        counts: FloatTensor<Self>,
+        count: Count,
     ) -> FloatTensor<Self> {
         let node = logits.node();
-        let (logits, weights) = (logits.into_primitive(), weights.into_primitive());
-        let (losses, derivatives) = B::cross_entropies(logits, labels, weights);
-        let sum = B::float_sum_dim(losses, 0);
-        match CrossEntropy.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(derivatives, sum),
-            OpsKind::UnTracked(prep) => prep.finish(sum),
-        }
+        let (logits, counts) = (logits.into_primitive(), counts.into_primitive());
+        let [rows, classes] = logits.shape().dims();
+        let (losses, derivatives) =
+            B::cross_entropies(logits.clone(), labels.clone(), weights.into_primitive());
+        let sum = B::divided_sum(losses, counts.clone(), count);
+        let state = State {
+            predicted: B::float_reshape(logits, Shape::new([rows, 1, classes])),
+            derivatives,
+            labels,
+            counts,
+            count,
+        };
+        track::<B, C, _>(CrossEntropy, node, state, sum)
     }
 
     fn cross_entropies(

@@ -1,12 +1,34 @@
 //! Launches of the loss on GPUs.
 
-use super::kernel::{self, SizesLaunch, class_losses, spread_derivatives};
-use super::{CHUNK, ClassLossOps, ElementLoss};
+use super::kernel::{self, CountLaunch, SizesLaunch};
+use super::{CHUNK, ClassLossOps, Count, ElementLoss};
 use crate::launch::{UNITS, buffer, dense, elementwise, empty};
+use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::DType;
 use burn_cubecl::CubeBackend;
+use burn_cubecl::ops::permute;
+use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
+
+/// Predictions `[r, k, e]` of which the classes or the outputs are adjacent in memory and none is missing; otherwise a
+/// dense copy.
+fn readable(predicted: CubeTensor) -> CubeTensor {
+    match permute(predicted.clone(), &[0, 2, 1]).is_contiguous() {
+        true => predicted,
+        false => dense(predicted),
+    }
+}
+
+impl Count {
+    fn launch(self) -> CountLaunch {
+        CountLaunch {
+            index: self.index as u32,
+            least: self.least as f32,
+            factor: self.factor as f32,
+        }
+    }
+}
 
 impl ClassLossOps for CubeBackend {
     fn class_losses(
@@ -15,10 +37,12 @@ impl ClassLossOps for CubeBackend {
         targets: FloatTensor<Self>,
         weights: FloatTensor<Self>,
         loss: ElementLoss,
+        of_objects: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let [predicted, labels, targets, weights] =
-            [predicted, labels, targets, weights].map(dense);
+        let predicted = readable(predicted);
+        let [labels, targets, weights] = [labels, targets, weights].map(dense);
         let [_, classes, outputs] = predicted.meta.shape().dims();
+        let strides = [0, 1, 2].map(|axis| predicted.meta.strides()[axis] as u32);
         let elements = targets.meta.num_elements();
         let cubes = elements.div_ceil(CHUNK as usize);
         let sums = empty(&targets, [cubes], DType::F32);
@@ -27,9 +51,17 @@ impl ClassLossOps for CubeBackend {
             ElementLoss::BinaryCrossEntropy => (false, 1.0),
             ElementLoss::SmoothL1 { beta } => (true, beta),
         };
+        let dtype = dtype_to_storage_type(predicted.dtype);
+        // In memory it is dense in the order of its strides, which the kernel gets.
+        let order: [usize; 3] = if strides[1] < strides[2] {
+            [0, 2, 1]
+        } else {
+            [0, 1, 2]
+        };
+        let predicted = permute(predicted, &order);
         // SAFETY: the buffers are dense and of the shapes in the sizes; labels are limited to the number of classes.
         unsafe {
-            class_losses::launch_unchecked(
+            kernel::class_losses::launch_unchecked(
                 &targets.client,
                 CubeCount::Static(cubes as u32, 1, 1),
                 CubeDim::new_1d(UNITS),
@@ -43,41 +75,84 @@ impl ClassLossOps for CubeBackend {
                     elements: elements as u32,
                     classes: classes as u32,
                     outputs: outputs as u32,
+                    of_row: strides[0],
+                    of_class: strides[1],
+                    of_output: strides[2],
                     beta: beta as f32,
                 },
                 is_smooth_l1,
+                of_objects,
+                dtype,
             );
         }
         (sums, derivatives)
+    }
+
+    fn divided_sum(
+        sums: FloatTensor<Self>,
+        counts: FloatTensor<Self>,
+        count: Count,
+    ) -> FloatTensor<Self> {
+        let [sums, counts] = [sums, counts].map(dense);
+        let (output, terms) = (empty(&sums, [1], DType::F32), sums.meta.num_elements());
+        // SAFETY: the kernel reads that many terms, and the count is one of the counts.
+        unsafe {
+            kernel::divide_sum::launch_unchecked(
+                &output.client,
+                CubeCount::Static(1, 1, 1),
+                CubeDim::new_1d(UNITS),
+                buffer(&sums),
+                buffer(&counts),
+                buffer(&output),
+                terms as u32,
+                count.launch(),
+            );
+        }
+        output
     }
 
     fn class_loss_gradient(
         derivatives: FloatTensor<Self>,
         labels: IntTensor<Self>,
         grad: FloatTensor<Self>,
-        classes: usize,
+        predicted: FloatTensor<Self>,
+        counts: FloatTensor<Self>,
+        count: Count,
     ) -> FloatTensor<Self> {
-        let [derivatives, labels, grad] = [derivatives, labels, grad].map(dense);
-        let [rows, outputs] = derivatives.meta.shape().dims();
-        let gradient = empty(&derivatives, [rows, classes, outputs], DType::F32);
+        let [derivatives, labels, grad, counts] = [derivatives, labels, grad, counts].map(dense);
+        let [rows, classes, outputs] = predicted.meta.shape().dims();
+        let strides = predicted.meta.strides();
+        let is_class_last = strides[1] < strides[2];
+        let shape = match is_class_last {
+            true => [rows, outputs, classes],
+            false => [rows, classes, outputs],
+        };
+        let gradient = empty(&derivatives, shape, predicted.dtype);
         let units = gradient.meta.num_elements();
         let (cubes, cube) = elementwise(&gradient, units);
         // SAFETY: the buffers are dense and of these shapes, and units beyond the gradient stop.
         unsafe {
-            spread_derivatives::launch_unchecked(
+            kernel::spread_derivatives::launch_unchecked(
                 &gradient.client,
                 cubes,
                 cube,
                 buffer(&derivatives),
                 buffer(&labels),
                 buffer(&grad),
+                buffer(&counts),
                 buffer(&gradient),
                 classes,
                 outputs,
                 units,
+                count.launch(),
+                is_class_last,
+                dtype_to_storage_type(predicted.dtype),
             );
         }
-        gradient
+        match is_class_last {
+            true => permute(gradient, &[0, 2, 1]),
+            false => gradient,
+        }
     }
 
     fn cross_entropies(
@@ -102,6 +177,7 @@ impl ClassLossOps for CubeBackend {
                 buffer(&derivatives),
                 rows as u32,
                 classes as u32,
+                dtype_to_storage_type(logits.dtype),
             );
         }
         (losses, derivatives)

@@ -13,13 +13,31 @@ pub struct Sizes {
     pub classes: u32,
     /// Outputs per class.
     pub outputs: u32,
+    /// Strides of rows, classes and outputs in the predictions.
+    pub of_row: u32,
+    pub of_class: u32,
+    pub of_output: u32,
     pub beta: f32,
+}
+
+/// A number of samples by which a sum is divided.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub struct Count {
+    /// Its place in the counts.
+    pub index: u32,
+    pub least: f32,
+    pub factor: f32,
+}
+
+#[cube]
+fn divisor(counts: &[f32], count: &Count) -> f32 {
+    max(counts[count.index as usize], count.least) * count.factor
 }
 
 /// Writes the sum of the losses of each cube's elements, and the derivative of each.
 #[cube(launch_unchecked)]
-pub fn class_losses(
-    predicted: &[f32],
+pub fn class_losses<E: Float>(
+    predicted: &[E],
     labels: &[i32],
     targets: &[f32],
     weights: &[f32],
@@ -27,6 +45,8 @@ pub fn class_losses(
     derivatives: &mut [f32],
     sizes: &Sizes,
     #[comptime] is_smooth_l1: bool,
+    #[comptime] of_objects: bool,
+    #[define(E)] _dtype: ElemType,
 ) {
     let mut own = 0.0f32;
     let start = CUBE_POS_X * CHUNK;
@@ -38,10 +58,15 @@ pub fn class_losses(
         if sizes.classes > 1 {
             class = min(u32::cast_from(labels[row as usize]), sizes.classes - 1);
         }
-        let at = (row * sizes.classes + class) * sizes.outputs + i % sizes.outputs;
-        let x = predicted[at as usize];
+        let output = i % sizes.outputs;
+        let at = row * sizes.of_row + class * sizes.of_class + output * sizes.of_output;
+        let x = f32::cast_from(predicted[at as usize]);
         let target = targets[i as usize];
-        let weight = weights[row as usize];
+        let weight = if comptime![of_objects] {
+            select(labels[row as usize] > 0, 1.0f32, 0.0f32)
+        } else {
+            weights[row as usize]
+        };
         if comptime![is_smooth_l1] {
             let difference = x - target;
             let size = difference.abs();
@@ -65,62 +90,90 @@ pub fn class_losses(
     }
 }
 
-/// `gradient [r, classes, outputs]`: one unit per element.
+/// The sum of `sums`, divided by a number of samples, by one cube.
 #[cube(launch_unchecked)]
-pub fn spread_derivatives(
+pub fn divide_sum(sums: &[f32], counts: &[f32], output: &mut [f32], terms: u32, count: &Count) {
+    let mut own = 0.0f32;
+    let mut i = UNIT_POS;
+    while i < terms {
+        own += sums[i as usize];
+        i += UNITS;
+    }
+    let sum = cube_sum(own);
+    if UNIT_POS == 0 {
+        output[0] = sum / divisor(counts, count);
+    }
+}
+
+/// The gradient of the predictions in memory of `[r, classes, outputs]` or, if `is_class_last`, `[r, outputs, classes]`:
+/// one unit per element.
+#[cube(launch_unchecked)]
+pub fn spread_derivatives<E: Float>(
     derivatives: &[f32],
     labels: &[i32],
     grad: &[f32],
-    gradient: &mut [f32],
+    counts: &[f32],
+    gradient: &mut [E],
     classes: usize,
     outputs: usize,
     units: usize,
+    count: &Count,
+    #[comptime] is_class_last: bool,
+    #[define(E)] _dtype: ElemType,
 ) {
     if ABSOLUTE_POS >= units {
         terminate!();
     }
     let row = ABSOLUTE_POS / (classes * outputs);
-    let class = ABSOLUTE_POS / outputs % classes;
+    let mut class = ABSOLUTE_POS / outputs % classes;
+    let mut output = ABSOLUTE_POS % outputs;
+    if comptime![is_class_last] {
+        class = ABSOLUTE_POS % classes;
+        output = ABSOLUTE_POS / classes % outputs;
+    }
     let mut value = 0.0f32;
     let mut is_true = true;
     if classes > 1 {
         is_true = min(labels[row], classes as i32 - 1) == class as i32;
     }
     if is_true {
-        value = derivatives[row * outputs + ABSOLUTE_POS % outputs] * grad[0];
+        value = derivatives[row * outputs + output] * grad[0] / divisor(counts, count);
     }
-    gradient[ABSOLUTE_POS] = value;
+    gradient[ABSOLUTE_POS] = E::cast_from(value);
 }
 
 /// The cross entropy of each row of `logits [rows, classes]` with its derivatives: one unit per row.
 #[cube(launch_unchecked)]
-pub fn cross_entropies(
-    logits: &[f32],
+pub fn cross_entropies<E: Float>(
+    logits: &[E],
     labels: &[i32],
     weights: &[f32],
     losses: &mut [f32],
     derivatives: &mut [f32],
     rows: u32,
     classes: u32,
+    #[define(E)] _dtype: ElemType,
 ) {
     let row = CUBE_POS_X * UNITS + UNIT_POS;
     if row >= rows {
         terminate!();
     }
     let first = row * classes;
-    let mut highest = logits[first as usize];
+    let mut highest = f32::cast_from(logits[first as usize]);
     for class in 1..classes {
-        highest = max(highest, logits[(first + class) as usize]);
+        highest = max(highest, f32::cast_from(logits[(first + class) as usize]));
     }
     let mut total = 0.0f32;
     for class in 0..classes {
-        total += (logits[(first + class) as usize] - highest).exp();
+        total += (f32::cast_from(logits[(first + class) as usize]) - highest).exp();
     }
     let label = min(u32::cast_from(labels[row as usize]), classes - 1);
     let weight = weights[row as usize];
-    losses[row as usize] = weight * (total.ln() + highest - logits[(first + label) as usize]);
+    let truth = f32::cast_from(logits[(first + label) as usize]);
+    losses[row as usize] = weight * (total.ln() + highest - truth);
     for class in 0..classes {
-        let probability = (logits[(first + class) as usize] - highest).exp() / total;
+        let logit = f32::cast_from(logits[(first + class) as usize]);
+        let probability = (logit - highest).exp() / total;
         let truth = select(class == label, 1.0f32, 0.0f32);
         derivatives[(first + class) as usize] = weight * (probability - truth);
     }

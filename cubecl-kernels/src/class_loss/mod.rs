@@ -19,7 +19,7 @@ use burn::backend::{Backend, Dispatch, backend_extension};
 #[cfg(feature = "fusion")]
 use burn::tensor::Shape;
 use burn::tensor::activation::{log_sigmoid, log_softmax};
-use burn::tensor::{DType, Int, IntDType, Tensor};
+use burn::tensor::{DType, Device, Int, IntDType, Tensor};
 
 /// A loss of one output.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,84 +47,155 @@ fn smooth_l1<const D: usize>(difference: Tensor<D>, beta: f64) -> Tensor<D> {
     near.clone() * (size - near * 0.5) / beta
 }
 
-/// The sum over rows of `weight * loss`, `[1]`, for the outputs of the row's class. The outputs of other classes get no
-/// gradient.
+/// Factors of the losses of rows.
+#[derive(Clone, Debug)]
+pub enum RowWeights {
+    /// `[r]`, f32.
+    Given(Tensor<1>),
+    /// 1 for rows with a label above 0, 0 for the others.
+    OfObjects,
+}
+
+/// The number by which a sum of losses is divided: a number of samples times a factor.
+#[derive(Clone, Debug)]
+pub struct Divisor {
+    /// Numbers of samples, f32, without a graph.
+    pub counts: Tensor<1>,
+    /// The one of `counts`, its lower bound, and the factor.
+    pub count: Count,
+}
+
+/// Which count a sum is divided by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Count {
+    /// Its place in the counts.
+    pub index: usize,
+    /// Its lower bound, so that the loss of no samples is 0.
+    pub least: f64,
+    /// Factor of the count.
+    pub factor: f64,
+}
+
+impl Divisor {
+    /// `[1]`, on `device`, which may have autodiff.
+    fn value(self, device: &Device) -> Tensor<1> {
+        let Count {
+            index,
+            least,
+            factor,
+        } = self.count;
+        let value = self.counts.clamp_min(least).narrow(0, index, 1);
+        let value = if factor == 1.0 { value } else { value * factor };
+        on_device(value, device)
+    }
+}
+
+/// The sum over rows of `weight * loss` for the outputs of the row's class, divided by `divisor`: `[1]`. The outputs of
+/// other classes get no gradient.
 ///
-/// * `predicted` - `[r, k, e]`, f32: `e` outputs for each of `k` classes.
+/// * `predicted` - `[r, k, e]`: `e` outputs for each of `k` classes. On GPUs in any float dtype, and either classes or
+///   outputs may be adjacent in memory; the gradient has the same dtype and layout.
 /// * `labels` - the class of each row, `[r]`, below `k`; `None` if there is one class.
 /// * `targets` - `[r, e]`, f32.
-/// * `weights` - factor of the losses of each row, `[r]`, f32.
+/// * `weights` - factors of the losses of each row.
 ///
-/// Differentiable in `predicted`. On GPUs sums are added in a fixed order, so two calls are bit-equal.
+/// Differentiable in `predicted`. Sums are f32; on GPUs they are added in a fixed order, so two calls are bit-equal.
 ///
 /// # Panics
 ///
-/// If the shapes do not match, or there are several classes without labels.
+/// If the shapes do not match, or there are several classes or [`RowWeights::OfObjects`] without labels.
 pub fn class_loss(
     predicted: Tensor<3>,
     labels: Option<Tensor<1, Int>>,
     targets: Tensor<2>,
-    weights: Tensor<1>,
+    weights: RowWeights,
+    divisor: Divisor,
     loss: ElementLoss,
 ) -> Tensor<1> {
     let [rows, classes, outputs] = predicted.dims();
     assert_eq!(
-        (targets.dims(), weights.dims()),
-        ([rows, outputs], [rows]),
-        "class_loss: a target per output of a class, and a weight per row"
+        targets.dims(),
+        [rows, outputs],
+        "class_loss: a target per output of a class"
     );
+    if let RowWeights::Given(weights) = &weights {
+        assert_eq!(weights.dims(), [rows], "class_loss: a weight per row");
+    }
+    let of_objects = matches!(weights, RowWeights::OfObjects);
     assert!(
-        classes == 1 || labels.is_some(),
-        "class_loss: {classes} classes need labels"
+        labels.is_some() || classes == 1 && !of_objects,
+        "class_loss: {classes} classes or weights by label need labels"
     );
     let count = labels.as_ref().map_or(rows, |labels| labels.dims()[0]);
     assert_eq!(count, rows, "class_loss: a label per row");
-    let (targets, weights) = (to_f32(targets), to_f32(weights));
+    let targets = to_f32(targets);
     let device = predicted.device();
-    if !has_selection_kernels(&device) || predicted.dtype() != DType::F32 || rows * outputs == 0 {
-        return by_operations(predicted, labels, targets, weights, loss);
+    if !has_selection_kernels(&device) || rows * outputs == 0 {
+        let divisor = divisor.value(&device);
+        return by_operations(to_f32(predicted), labels, targets, weights, loss) / divisor;
     }
-    // With one class they are not read.
-    let labels = labels.unwrap_or_else(|| Tensor::empty([1], &device.inner()));
+    let plain = device.clone().inner();
+    // With one class, or with weights by label, they are not read.
+    let labels = labels.unwrap_or_else(|| Tensor::empty([1], &plain));
+    let weights = match weights {
+        RowWeights::Given(weights) => to_f32(weights),
+        RowWeights::OfObjects => on_device(Tensor::empty([1], &plain), &device),
+    };
     Tensor::from_dispatch(<Dispatch as ClassLossOps>::class_loss(
         predicted.into_dispatch(),
         labels.cast(IntDType::I32).into_dispatch(),
         targets.into_dispatch(),
         weights.into_dispatch(),
+        on_device(divisor.counts, &device).into_dispatch(),
         loss,
+        divisor.count,
+        of_objects,
     ))
 }
 
-/// The sum of the cross entropies of rows, `[1]`: `-weight * log(softmax(logits)[label])`.
+/// `tensor` without a graph, for use on `device`, which may have autodiff.
+fn on_device(tensor: Tensor<1>, device: &Device) -> Tensor<1> {
+    match device.is_autodiff() && !tensor.device().is_autodiff() {
+        true => Tensor::from_inner(tensor),
+        false => tensor,
+    }
+}
+
+/// The sum of the cross entropies of rows, divided by `divisor`: `[1]`. That of a row is
+/// `-weight * log(softmax(logits)[label])`.
 ///
-/// * `logits` - `[r, k]`, f32.
+/// * `logits` - `[r, k]`; on GPUs in any float dtype, which the gradient has, too.
 /// * `labels` - the class of each row, `[r]`, below `k`.
 /// * `weights` - factor of each row, `[r]`, f32.
 ///
-/// Differentiable in `logits`. On GPUs, two calls are bit-equal.
+/// Differentiable in `logits`. Sums are f32; on GPUs, two calls are bit-equal.
 ///
 /// # Panics
 ///
 /// If the shapes do not match.
-pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>, weights: Tensor<1>) -> Tensor<1> {
+pub fn cross_entropy(
+    logits: Tensor<2>,
+    labels: Tensor<1, Int>,
+    weights: Tensor<1>,
+    divisor: Divisor,
+) -> Tensor<1> {
     let [rows, classes] = logits.dims();
     assert_eq!(
         (labels.dims(), weights.dims()),
         ([rows], [rows]),
         "cross_entropy: a label and a weight per row"
     );
-    let weights = to_f32(weights);
-    if !has_selection_kernels(&logits.device())
-        || logits.dtype() != DType::F32
-        || rows * classes == 0
-    {
-        let chosen = log_softmax(logits, 1).gather(1, labels.reshape([rows, 1]));
-        return (chosen.reshape([rows]).neg() * weights).sum();
+    let (weights, device) = (to_f32(weights), logits.device());
+    if !has_selection_kernels(&device) || rows * classes == 0 {
+        let chosen = log_softmax(to_f32(logits), 1).gather(1, labels.reshape([rows, 1]));
+        return (chosen.reshape([rows]).neg() * weights).sum() / divisor.value(&device);
     }
     Tensor::from_dispatch(<Dispatch as ClassLossOps>::cross_entropy(
         logits.into_dispatch(),
         labels.cast(IntDType::I32).into_dispatch(),
         weights.into_dispatch(),
+        on_device(divisor.counts, &device).into_dispatch(),
+        divisor.count,
     ))
 }
 
@@ -132,10 +203,15 @@ fn by_operations(
     predicted: Tensor<3>,
     labels: Option<Tensor<1, Int>>,
     targets: Tensor<2>,
-    weights: Tensor<1>,
+    weights: RowWeights,
     loss: ElementLoss,
 ) -> Tensor<1> {
     let [rows, classes, outputs] = predicted.dims();
+    let weights = match (weights, &labels) {
+        (RowWeights::Given(weights), _) => to_f32(weights),
+        (RowWeights::OfObjects, Some(labels)) => labels.clone().greater_elem(0).float(),
+        (RowWeights::OfObjects, None) => unreachable!("weights by label have labels"),
+    };
     let chosen = match labels {
         Some(labels) if classes > 1 => {
             let labels = labels.reshape([rows, 1, 1]).expand([rows, 1, outputs]);
@@ -159,38 +235,51 @@ fn by_operations(
 )]
 pub trait ClassLossOps: Backend {
     /// See [`class_loss`]; labels are i32.
-    // Not `float_sum`, among whose kernels Burn tunes some that add in any order.
+    #[allow(clippy::too_many_arguments)]
     #[fusion(default)]
     fn class_loss(
         predicted: FloatTensor<Self>,
         labels: IntTensor<Self>,
         targets: FloatTensor<Self>,
         weights: FloatTensor<Self>,
+        counts: FloatTensor<Self>,
         loss: ElementLoss,
+        count: Count,
+        of_objects: bool,
     ) -> FloatTensor<Self> {
-        Self::float_sum_dim(
-            Self::class_losses(predicted, labels, targets, weights, loss).0,
-            0,
-        )
+        let (sums, _) = Self::class_losses(predicted, labels, targets, weights, loss, of_objects);
+        Self::divided_sum(sums, counts, count)
     }
 
     /// Partial sums of the losses, and their derivatives `[r, e]` by the outputs of the true classes.
-    #[fusion(meta = |_predicted, _labels, targets, _weights, _loss| (sums(targets), targets.clone()))]
+    #[fusion(meta = |_predicted, _labels, targets, _weights, _loss, _of_objects| (sums(targets), targets.clone()))]
     fn class_losses(
         predicted: FloatTensor<Self>,
         labels: IntTensor<Self>,
         targets: FloatTensor<Self>,
         weights: FloatTensor<Self>,
         loss: ElementLoss,
+        of_objects: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// The gradient `[r, classes, e]`: `grad [1]` times the derivatives, and 0 for all classes but the true ones.
-    #[fusion(dtype = derivatives, shape = Shape::new([derivatives[0], *classes, derivatives[1]]))]
+    /// The sum of `sums` divided by a count, `[1]`, added in a fixed order.
+    #[fusion(dtype = sums, shape = Shape::new([1]))]
+    fn divided_sum(
+        sums: FloatTensor<Self>,
+        counts: FloatTensor<Self>,
+        count: Count,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of `predicted [r, k, e]`, in its dtype and layout: `grad [1]` times the derivatives, divided by a
+    /// count, and 0 for all classes but the true ones.
+    #[fusion(dtype = predicted, shape = predicted)]
     fn class_loss_gradient(
         derivatives: FloatTensor<Self>,
         labels: IntTensor<Self>,
         grad: FloatTensor<Self>,
-        classes: usize,
+        predicted: FloatTensor<Self>,
+        counts: FloatTensor<Self>,
+        count: Count,
     ) -> FloatTensor<Self>;
 
     /// See [`cross_entropy`]; labels are i32.
@@ -199,12 +288,15 @@ pub trait ClassLossOps: Backend {
         logits: FloatTensor<Self>,
         labels: IntTensor<Self>,
         weights: FloatTensor<Self>,
+        counts: FloatTensor<Self>,
+        count: Count,
     ) -> FloatTensor<Self> {
-        Self::float_sum_dim(Self::cross_entropies(logits, labels, weights).0, 0)
+        let (losses, _) = Self::cross_entropies(logits, labels, weights);
+        Self::divided_sum(losses, counts, count)
     }
 
     /// The losses of the rows `[r]`, and their derivatives `[r, k]`.
-    #[fusion(meta = |logits, _labels, weights| (weights.clone(), logits.clone()))]
+    #[fusion(meta = |logits, _labels, weights| (weights.clone(), TensorSpec::new(logits.shape.clone(), DType::F32)))]
     fn cross_entropies(
         logits: FloatTensor<Self>,
         labels: IntTensor<Self>,

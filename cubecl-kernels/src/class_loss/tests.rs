@@ -32,18 +32,30 @@ impl Problem {
         }
     }
 
-    /// Loss and gradient of twice the loss.
-    fn solve(&self, sizes: Sizes, loss: ElementLoss, device: &Device) -> (f32, Vec<f32>) {
+    /// Loss and gradient of twice the loss; `is_class_last` if the classes are adjacent in memory.
+    fn solve(
+        &self,
+        sizes: Sizes,
+        loss: ElementLoss,
+        device: &Device,
+        is_class_last: bool,
+    ) -> (f32, Vec<f32>) {
         let [rows, classes, outputs] = sizes;
         let plain = device.clone().inner();
         let float = |values: &[f32]| Tensor::<1>::from_floats(values, &plain);
-        let predicted = Tensor::from_inner(float(&self.predicted).reshape(sizes)).require_grad();
+        let predicted = Tensor::<3>::from_inner(float(&self.predicted).reshape(sizes));
+        let predicted = match is_class_last {
+            true => swapped(swapped(predicted).mul_scalar(1)),
+            false => predicted,
+        };
+        let predicted = predicted.require_grad();
         let labels = Tensor::<1, Int>::from_ints(self.labels.as_slice(), &plain);
         let found = class_loss(
             predicted.clone(),
             (classes > 1).then_some(labels),
             float(&self.targets).reshape([rows, outputs]),
-            float(&self.weights),
+            RowWeights::Given(float(&self.weights)),
+            divisor(&plain),
             loss,
         );
         let gradients = (found.clone() * 2.0).backward();
@@ -83,20 +95,45 @@ impl Problem {
     }
 }
 
+fn swapped(tensor: Tensor<3>) -> Tensor<3> {
+    tensor.permute([0, 2, 1])
+}
+
+/// Sums are divided by this one of three counts.
+const COUNT: Count = Count {
+    index: 1,
+    least: 2.0,
+    factor: 0.25,
+};
+
+fn divisor(device: &Device) -> Divisor {
+    Divisor {
+        counts: Tensor::from_floats([7.0, 10.0, 5.0], device),
+        count: COUNT,
+    }
+}
+
+/// The tests' divisor.
+const BY: f64 = 10.0 * 0.25;
+
 fn check(device: &Device) {
     for sizes in [[5, 1, 1], [300, 1, 4], [70, 3, 4], [9, 5, 784]] {
         for loss in [ElementLoss::BinaryCrossEntropy, SMOOTH_L1] {
             let problem = Problem::new(sizes);
-            let (sum, gradient) = problem.solve(sizes, loss, device);
+            let (sum, gradient) = problem.solve(sizes, loss, device, false);
             let (wanted, wanted_gradient) = problem.wanted(sizes, loss);
+            let wanted = wanted / BY;
             // Sums of up to 7,056 terms in f32.
             let error = (f64::from(sum) - wanted).abs() / wanted;
             assert!(error < 1e-5, "{sizes:?} {loss:?}: {sum}, not {wanted}");
             for (found, wanted) in gradient.iter().zip(wanted_gradient) {
-                let error = (f64::from(*found) - wanted).abs();
+                let error = (f64::from(*found) - wanted / BY).abs();
                 assert!(error < 2e-6, "{sizes:?} {loss:?}: {found}, not {wanted}");
             }
-            assert_eq!(problem.solve(sizes, loss, device), (sum, gradient));
+            for is_class_last in [false, true] {
+                let again = problem.solve(sizes, loss, device, is_class_last);
+                assert_eq!(again, (sum, gradient.clone()), "{sizes:?}, {is_class_last}");
+            }
         }
     }
 }
@@ -116,7 +153,15 @@ fn extremes(device: &Device) {
             predicted,
             None,
             target,
-            tensor(1.0),
+            RowWeights::Given(tensor(1.0)),
+            Divisor {
+                counts: tensor(0.0),
+                count: Count {
+                    index: 0,
+                    least: 1.0,
+                    factor: 1.0,
+                },
+            },
             ElementLoss::BinaryCrossEntropy,
         );
         loss.into_scalar::<f32>()
@@ -145,6 +190,7 @@ fn gpus_compute_the_same() {
     if let Some((selected, _)) = crate::test_gpu::open() {
         check(&selected.device.clone().autodiff());
         check_cross_entropy(&selected.device.clone().autodiff());
+        check_weights_of_objects(&selected.device.clone().autodiff());
         extremes(&selected.device);
     }
 }
@@ -164,7 +210,7 @@ fn check_cross_entropy(device: &Device) {
             let logits = float(&predicted).reshape([rows, classes]);
             let logits = Tensor::from_inner(logits).require_grad();
             let labels = Tensor::<1, Int>::from_ints(labels.as_slice(), &plain);
-            let loss = cross_entropy(logits.clone(), labels, float(&weights));
+            let loss = cross_entropy(logits.clone(), labels, float(&weights), divisor(&plain));
             let gradients = (loss.clone() * 2.0).backward();
             let gradient = logits.grad(&gradients).expect("it is tracked");
             let gradient: Vec<f32> = gradient.into_data().try_into_vec().expect("f32");
@@ -178,7 +224,7 @@ fn check_cross_entropy(device: &Device) {
             wanted += weight * (total.ln() - f64::from(logits[label]));
             for (class, &x) in logits.iter().enumerate() {
                 let truth = if class == label { 1.0 } else { 0.0 };
-                let slope = 2.0 * weight * (f64::from(x).exp() / total - truth);
+                let slope = 2.0 * weight * (f64::from(x).exp() / total - truth) / BY;
                 let found = gradient[row * classes + class];
                 assert!(
                     (f64::from(found) - slope).abs() < 2e-6,
@@ -186,6 +232,7 @@ fn check_cross_entropy(device: &Device) {
                 );
             }
         }
+        let wanted = wanted / BY;
         let error = (f64::from(found) - wanted).abs() / wanted.max(1.0);
         assert!(error < 1e-5, "{rows} rows: {found}, not {wanted}");
         assert_eq!(solve(), (found, gradient));
@@ -195,4 +242,43 @@ fn check_cross_entropy(device: &Device) {
 #[test]
 fn cross_entropies_are_those_of_their_definition() {
     check_cross_entropy(&Device::flex().autodiff());
+}
+
+/// Weights by label are those of a list of zeros and ones.
+fn check_weights_of_objects(device: &Device) {
+    let sizes = [70, 3, 4];
+    let Problem {
+        predicted,
+        labels,
+        targets,
+        ..
+    } = Problem::new(sizes);
+    let plain = device.clone().inner();
+    let float = |values: &[f32]| Tensor::<1>::from_floats(values, &plain);
+    let ones: Vec<f32> = labels.iter().map(|&label| f32::from(label > 0)).collect();
+    let solve = |weights| {
+        let predicted = Tensor::<3>::from_inner(float(&predicted).reshape(sizes)).require_grad();
+        let labels = Tensor::<1, Int>::from_ints(labels.as_slice(), &plain);
+        let targets = float(&targets).reshape([70, 4]);
+        let found = class_loss(
+            predicted.clone(),
+            Some(labels),
+            targets,
+            weights,
+            divisor(&plain),
+            SMOOTH_L1,
+        );
+        let gradient = predicted.grad(&found.backward()).expect("it is tracked");
+        let gradient: Vec<f32> = gradient.into_data().try_into_vec().expect("f32");
+        (found.into_scalar::<f32>(), gradient)
+    };
+    assert_eq!(
+        solve(RowWeights::OfObjects),
+        solve(RowWeights::Given(float(&ones)))
+    );
+}
+
+#[test]
+fn weights_of_objects_are_ones_and_zeros() {
+    check_weights_of_objects(&Device::flex().autodiff());
 }

@@ -19,10 +19,12 @@ pub use flex::{input_gradient, weight_gradient};
 
 pub use params::ConvParams;
 
-use crate::conv1x1::product;
-use crate::conv3x3;
+use crate::capability::multiplies_on_matrix_units;
+use crate::conv1x1::{conv1x1, product};
+use crate::conv3x3::conv3x3_linked;
 use crate::dtype::{to_dtype_of, to_f32};
 use crate::epilogue::epilogue;
+use crate::links::Links;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{FloatDType, Tensor, activation, module};
 
@@ -37,7 +39,7 @@ use burn::tensor::{FloatDType, Tensor, activation, module};
 ///
 /// Equals `conv2d` of torch in the dtype of `x`, and is differentiable in all tensors. On the CPU
 /// in f32 it is one pass over the output, and results do not depend on the number of threads. On GPUs it is a matrix
-/// product for 1x1 kernels (where Burn's convolution is slow or wrong), [`fn@conv3x3`] for 3x3 kernels without groups,
+/// product for 1x1 kernels (where Burn's convolution is slow or wrong), [`conv3x3`](fn@crate::conv3x3) for 3x3 kernels without groups,
 /// and otherwise Burn's own convolution, in f32; bias, residual and ReLU after a matrix product are one pass over the output.
 ///
 /// # Panics
@@ -49,9 +51,26 @@ pub fn conv2d(
     residual: Option<Tensor<4>>,
     relu: bool,
 ) -> Tensor<4> {
+    conv2d_linked(x, params, residual, relu, Links::default())
+}
+
+/// [`conv2d`] with the masks of ReLUs in its gradient as `links` say. They can differ from the default on devices that
+/// [have links](crate::has_links).
+///
+/// # Panics
+///
+/// As [`conv2d`], and if `links` cannot be kept: with a residual, groups, a kernel of another size than 1x1 or 3x3, a
+/// strided 1x1 kernel, or without a bias.
+pub fn conv2d_linked(
+    x: Tensor<4>,
+    params: ConvParams,
+    residual: Option<Tensor<4>>,
+    relu: bool,
+    links: Links,
+) -> Tensor<4> {
     let groups = groups(&x, &params.weight);
     #[cfg(feature = "flex")]
-    if cpu::supports(&x, &params.weight) {
+    if links == Links::default() && cpu::supports(&x, &params.weight) {
         return cpu::conv2d(x, params, residual, relu);
     }
     let ConvParams {
@@ -66,7 +85,16 @@ pub fn conv2d(
     };
     let bias = bias.map(|bias| to_dtype_of(bias, &x));
     let side = weight.dims()[2];
+    let has_matrix_units = || multiplies_on_matrix_units(&x.device(), x.dtype());
+    let bias = match bias {
+        Some(bias) if (side, groups) == (1, 1) && has_matrix_units() => {
+            return conv1x1(x, weight, bias, residual, stride, relu, links);
+        }
+        bias => bias,
+    };
+    let is_linked = links != Links::default();
     if (side, groups) == (1, 1)
+        && !is_linked
         && let Some(output) = product(&x, &weight, stride)
     {
         return match bias {
@@ -77,9 +105,17 @@ pub fn conv2d(
     if side == 3 && groups == 1 {
         let weight = to_dtype_of(weight, &x);
         let early = relu && residual.is_none();
-        let output = conv3x3(x, weight, bias, stride, early);
+        assert!(
+            !is_linked || residual.is_none(),
+            "conv2d: with a residual, masks are applied by the ReLUs"
+        );
+        let output = conv3x3_linked(x, weight, bias, stride, early, links);
         return finish(output, residual, relu && !early);
     }
+    assert!(
+        !is_linked,
+        "conv2d: this convolution does not mask gradients in its kernels"
+    );
     let options = ConvOptions::new([stride; 2], [side / 2; 2], [1, 1], groups);
     // Burn's direct kernel sums in the dtype of its input; see `conv_dtype`.
     let output = module::conv2d(to_f32(x.clone()), to_f32(weight), bias.map(to_f32), options);

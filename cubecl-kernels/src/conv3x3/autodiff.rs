@@ -3,6 +3,7 @@
 
 use super::Conv3x3Ops;
 use crate::epilogue::{EpilogueOps, bias_gradient};
+use crate::links::Links;
 use burn::backend::Autodiff;
 use burn::backend::autodiff::{
     NodeId,
@@ -19,9 +20,10 @@ struct Conv3x3Backward;
 struct State<T> {
     x: NodeId,
     weight: NodeId,
-    /// The output, if a ReLU follows.
+    /// The output of a ReLU, if its mask is applied here.
     rectified: Option<T>,
     stride: usize,
+    masks_input: bool,
 }
 
 impl<B: Backend + Conv3x3Ops + EpilogueOps> Backward<B, 3> for Conv3x3Backward {
@@ -38,6 +40,7 @@ impl<B: Backend + Conv3x3Ops + EpilogueOps> Backward<B, 3> for Conv3x3Backward {
             weight,
             rectified,
             stride,
+            masks_input,
         } = ops.state;
         let mut retrieve = |node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node);
         let (x, weight) = (retrieve(x), retrieve(weight));
@@ -48,8 +51,13 @@ impl<B: Backend + Conv3x3Ops + EpilogueOps> Backward<B, 3> for Conv3x3Backward {
         };
         let [node_x, node_weight, node_bias] = ops.parents;
         if let Some(node) = node_x {
-            let gradient =
-                B::conv3x3_input_gradient(x.clone(), weight.clone(), grad.clone(), stride);
+            let gradient = B::conv3x3_input_gradient(
+                x.clone(),
+                weight.clone(),
+                grad.clone(),
+                stride,
+                masks_input,
+            );
             grads.register::<B>(node.id, gradient);
         }
         if let Some(node) = node_weight {
@@ -69,10 +77,11 @@ impl<B: Backend + Conv3x3Ops + EpilogueOps, C: CheckpointStrategy> Conv3x3Ops fo
         bias: FloatTensor<Self>,
         stride: usize,
         relu: bool,
+        links: Links,
     ) -> FloatTensor<Self> {
         let forward = |x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>| {
             let (x, weight) = (x.into_primitive(), weight.into_primitive());
-            B::conv3x3(x, weight, bias.into_primitive(), stride, relu)
+            B::conv3x3(x, weight, bias.into_primitive(), stride, relu, links)
         };
         match Conv3x3Backward
             .prepare::<C>([x.node(), weight.node(), bias.node()])
@@ -85,8 +94,9 @@ impl<B: Backend + Conv3x3Ops + EpilogueOps, C: CheckpointStrategy> Conv3x3Ops fo
                 let state = State {
                     x: nodes[0],
                     weight: nodes[1],
-                    rectified: relu.then(|| output.clone()),
+                    rectified: (relu && !links.output_is_masked).then(|| output.clone()),
                     stride,
+                    masks_input: links.masks_input,
                 };
                 prep.finish(state, output)
             }
@@ -99,6 +109,7 @@ impl<B: Backend + Conv3x3Ops + EpilogueOps, C: CheckpointStrategy> Conv3x3Ops fo
         _weight: FloatTensor<Self>,
         _grad: FloatTensor<Self>,
         _stride: usize,
+        _is_rectified: bool,
     ) -> FloatTensor<Self> {
         panic!("conv3x3 has no second derivative")
     }

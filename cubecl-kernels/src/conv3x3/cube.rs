@@ -1,11 +1,16 @@
 //! The choice between the project's own kernels, those with matrix units, and Burn's.
 
+use super::fused::Pass;
 use super::own::{forward, input_gradient, weight_gradient};
 use super::product;
-use super::tuned::{Pass, tuned};
+use super::tuned::tuned;
 use super::{Conv3x3Ops, options};
 use crate::capability::has_matrix_units;
+use crate::epilogue::EpilogueOps;
 use crate::epilogue::cube::add;
+use crate::fused_product::Epilogue;
+use crate::launch::channels_last;
+use crate::links::Links;
 use burn::backend::ops::ModuleOps;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
@@ -19,17 +24,22 @@ impl Conv3x3Ops for CubeBackend {
         bias: FloatTensor<Self>,
         stride: usize,
         relu: bool,
+        _links: Links,
     ) -> FloatTensor<Self> {
         match choice(&x, &weight) {
             Choice::Own => forward(x, weight, Some(bias), stride, relu),
             // CubeK stages a bias as a whole tile of sums in shared memory, which leaves too little shared memory
-            // for the candidates with tensor cores (cubek 0.3.1). So the bias is added afterwards.
+            // for the candidates with tensor cores (cubek 0.3.1). So the bias is part of the epilogue.
             Choice::Tuned => {
                 let [n, _, h, w] = x.meta.shape().dims();
                 let [o, ..] = weight.meta.shape().dims::<4>();
                 let result = [n, o, h.div_ceil(stride), w.div_ceil(stride)];
-                let output = tuned(Pass::Forward, [x, weight], stride, result);
-                add(output, bias, None, relu)
+                let epilogue = Epilogue {
+                    bias: Some(bias),
+                    relu,
+                    ..Default::default()
+                };
+                tuned(Pass::Forward, [x, weight], stride, result, epilogue)
             }
             Choice::Burn => {
                 let output = Self::conv2d(x, weight, None, options(stride));
@@ -43,12 +53,25 @@ impl Conv3x3Ops for CubeBackend {
         weight: FloatTensor<Self>,
         grad: FloatTensor<Self>,
         stride: usize,
+        is_rectified: bool,
     ) -> FloatTensor<Self> {
         let shape = x.meta.shape().dims();
-        match choice(&x, &weight) {
+        let choice = choice(&x, &weight);
+        if let Choice::Tuned = choice {
+            let epilogue = Epilogue {
+                rectified: is_rectified.then(|| channels_last(x)),
+                ..Default::default()
+            };
+            return tuned(Pass::InputGradient, [grad, weight], stride, shape, epilogue);
+        }
+        let rectified = is_rectified.then(|| x.clone());
+        let gradient = match choice {
             Choice::Own => input_gradient(shape, weight, grad, stride),
-            Choice::Tuned => tuned(Pass::InputGradient, [grad, weight], stride, shape),
-            Choice::Burn => Self::conv2d_x_backward(x, weight, grad, options(stride)),
+            _ => Self::conv2d_x_backward(x, weight, grad, options(stride)),
+        };
+        match rectified {
+            Some(output) => Self::rectified_gradient(output, gradient),
+            None => gradient,
         }
     }
 

@@ -2,6 +2,8 @@
 
 use super::{Conv3x3Ops, burn_conv3x3, options};
 use crate::conv::flex::{forward, input_gradient, weight_gradient};
+use crate::epilogue::EpilogueOps;
+use crate::links::Links;
 use burn::backend::Flex;
 use burn::backend::ops::ModuleOps;
 use burn::backend::tensor::FloatTensor;
@@ -14,6 +16,7 @@ impl Conv3x3Ops for Flex {
         bias: FloatTensor<Self>,
         stride: usize,
         relu: bool,
+        _links: Links,
     ) -> FloatTensor<Self> {
         if x.dtype() == DType::F32 {
             return forward(x, [weight, bias], None, None, stride, relu);
@@ -26,12 +29,20 @@ impl Conv3x3Ops for Flex {
         weight: FloatTensor<Self>,
         grad: FloatTensor<Self>,
         stride: usize,
+        is_rectified: bool,
     ) -> FloatTensor<Self> {
-        if x.dtype() == DType::F32 {
-            let size = [x.layout().shape()[2], x.layout().shape()[3]];
-            return input_gradient(weight, None, grad, 1, size, stride);
+        let rectified = is_rectified.then(|| x.clone());
+        let gradient = match x.dtype() {
+            DType::F32 => {
+                let size = [x.layout().shape()[2], x.layout().shape()[3]];
+                input_gradient(weight, None, grad, 1, size, stride)
+            }
+            _ => Self::conv2d_x_backward(x, weight, grad, options(stride)),
+        };
+        match rectified {
+            Some(output) => Self::rectified_gradient(output, gradient),
+            None => gradient,
         }
-        Self::conv2d_x_backward(x, weight, grad, options(stride))
     }
 
     fn conv3x3_weight_gradient(

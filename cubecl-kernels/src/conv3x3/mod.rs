@@ -15,6 +15,8 @@ mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod fused;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod kernel;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod layer;
@@ -35,6 +37,7 @@ mod tuned;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod weight_gradient;
 
+use crate::links::Links;
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::{Shape, Tensor, ops::ConvOptions};
 
@@ -54,15 +57,18 @@ pub trait Conv3x3Ops: Backend {
         bias: FloatTensor<Self>,
         stride: usize,
         relu: bool,
+        links: Links,
     ) -> FloatTensor<Self>;
 
-    /// The gradient of `x`, which is used for its shape only, from `grad [n, o, h', w']`.
+    /// The gradient of `x` from `grad [n, o, h', w']`. If `is_rectified`, `x` is the output of a ReLU, by which the gradient
+    /// is masked; otherwise `x` is used for its shape only.
     #[fusion(dtype = grad, shape = x)]
     fn conv3x3_input_gradient(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         grad: FloatTensor<Self>,
         stride: usize,
+        is_rectified: bool,
     ) -> FloatTensor<Self>;
 
     /// The gradient of `weight`, which is used for its shape only, from `grad [n, o, h', w']`.
@@ -95,6 +101,18 @@ pub fn conv3x3(
     stride: usize,
     relu: bool,
 ) -> Tensor<4> {
+    conv3x3_linked(x, weight, bias, stride, relu, Links::default())
+}
+
+/// [`conv3x3`] with masks of ReLUs as `links` say.
+pub(crate) fn conv3x3_linked(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    stride: usize,
+    relu: bool,
+    links: Links,
+) -> Tensor<4> {
     let [_, c, ..] = x.dims();
     let [o, inputs, kh, kw] = weight.dims();
     assert_eq!(
@@ -125,6 +143,7 @@ pub fn conv3x3(
         bias.into_dispatch(),
         stride,
         relu,
+        links,
     ))
 }
 

@@ -5,10 +5,11 @@
 //! small layers. Features of a small network were then off by 1.6 % of the largest in f16 and by 10 % in bf16, instead of
 //! 0.4 % and 3 % (tests/cuda). Every candidate here sums in f32.
 
+use super::fused::{self, Pass};
 use super::own;
 use super::spread::{Grid, spread};
+use crate::fused_product::Epilogue;
 use crate::launch::{channels_last, empty};
-use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeTuneId;
 use burn_cubecl::ops::{permute_nchw_to_nhwc, permute_nhwc_to_nchw, reshape};
@@ -20,27 +21,22 @@ use cubek::convolution::ConvAlgorithm::{
     self, SimpleAsyncCyclic, SimpleAsyncStrided, SimpleAsyncTma, SimpleSyncCyclic,
     SimpleSyncStrided,
 };
-use cubek::convolution::{ConvolutionArgs, ConvolutionInputs, Strategy, launch_ref};
-use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
-use cubek::std::InputBinding;
+use cubek::convolution::routines::simple::{
+    SimpleAsyncCyclicConv, SimpleAsyncStridedConv, SimpleAsyncTmaConv, SimpleSyncCyclicConv,
+    SimpleSyncStridedConv,
+};
+use cubek::matmul::multi_level::components::tile::TileMatmulKind;
+use cubek::matmul::multi_level::routines::batch::simple::SimpleArgs;
 use serde::{Deserialize, Serialize};
 
-/// A pass of a convolution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Pass {
-    /// The output, from the input and the weights.
-    Forward,
-    /// The gradient of the input, from that of the output and the weights.
-    InputGradient,
-}
-
 /// Parameters of a pass besides its two operands.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Call {
     pass: Pass,
     stride: usize,
     /// Shape `[n, h, w, c]` of the result.
     result: [usize; 4],
+    epilogue: Epilogue,
     /// Whether a candidate is timed. One that cannot run is then left out.
     is_trial: bool,
 }
@@ -53,6 +49,8 @@ pub struct Conv3x3Key {
     dtype: DType,
     inputs: usize,
     outputs: usize,
+    /// Whether the epilogue reads the output of a ReLU.
+    is_masked: bool,
     /// Whether the channels of the right operand are adjacent in memory.
     is_channels_last: bool,
     /// Pixels of the output, of all images.
@@ -73,20 +71,22 @@ const GEMMS: [(&str, ConvAlgorithm, AcceleratedTileKind); 6] = [
 type Operands = (CubeTensor, CubeTensor, Call);
 
 /// The result of `pass`, `[n, c, h, w]`. `left` is the input or the gradient of the output, `right` the weights
-/// `[o, c, 3, 3]`.
+/// `[o, c, 3, 3]`. Operands of the epilogue are channels-last.
 pub fn tuned(
     pass: Pass,
     [left, right]: [CubeTensor; 2],
     stride: usize,
     [n, c, h, w]: [usize; 4],
+    epilogue: Epilogue,
 ) -> CubeTensor {
     static TUNER: LocalTuner<Conv3x3Key, CubeTuneId> = local_tuner!();
     let client = left.client.clone();
     let id = CubeTuneId::new(&client, &left.device);
     let candidates = TUNER.init(&id, || {
         let trial = |_: &Conv3x3Key, (left, right, call): &Operands| {
-            let is_trial = true;
-            (left.clone(), right.clone(), Call { is_trial, ..*call })
+            let mut call = call.clone();
+            call.is_trial = true;
+            (left.clone(), right.clone(), call)
         };
         let set: TunableSet<_, Operands, _> = TunableSet::new(key, trial);
         let set = set.with(Tunable::new("conv3x3_own", |operands| {
@@ -102,6 +102,7 @@ pub fn tuned(
         pass,
         stride,
         result: [n, h, w, c],
+        epilogue,
         is_trial: false,
     };
     // Activations are made dense, as in the tests of the candidates. Weights keep their layout, because a copy would be one
@@ -123,6 +124,7 @@ fn key((left, right, call): &Operands) -> Conv3x3Key {
         left.dtype,
         inputs,
         outputs,
+        call.epilogue.rectified.is_some(),
         right.meta.strides()[3] == 1,
         images * rows * columns,
     )
@@ -132,11 +134,19 @@ fn key((left, right, call): &Operands) -> Conv3x3Key {
 fn run_own_kernels((left, right, call): Operands) -> CubeTensor {
     let [left, right] = [left, right].map(permute_nhwc_to_nchw);
     let [n, h, w, c] = call.result;
-    let result = match call.pass {
-        Pass::Forward => own::forward(left, right, None, call.stride, false),
-        Pass::InputGradient => own::input_gradient([n, c, h, w], right, left, call.stride),
-    };
-    permute_nchw_to_nhwc(result)
+    match call.pass {
+        Pass::Forward => {
+            let Epilogue { bias, relu, .. } = call.epilogue;
+            let result = own::forward(left, right, bias, call.stride, relu);
+            permute_nchw_to_nhwc(result)
+        }
+        Pass::InputGradient => {
+            let result = own::input_gradient([n, c, h, w], right, left, call.stride);
+            let result = permute_nchw_to_nhwc(result);
+            call.epilogue.apply(&result);
+            result
+        }
+    }
 }
 
 /// The result by CubeK, channels last. Autotune times one size and uses its choice for all sizes with the same key. If CubeK
@@ -146,10 +156,10 @@ fn run_candidate(
     tile: AcceleratedTileKind,
     operands: Operands,
 ) -> Result<CubeTensor, String> {
-    implicit_gemm(algorithm, tile, operands.clone()).or_else(|declined| match operands.2.is_trial {
-        true => Err(declined),
-        false => Ok(run_own_kernels(operands)),
-    })
+    if operands.2.is_trial {
+        return implicit_gemm(algorithm, tile, operands);
+    }
+    implicit_gemm(algorithm, tile, operands.clone()).or_else(|_| Ok(run_own_kernels(operands)))
 }
 
 /// `grad [n, h', w', o]` at every `stride`-th pixel of the input's grid, whose shape is `[n, h, w, c]`.
@@ -188,39 +198,31 @@ fn implicit_gemm(
         }
         _ => (left, call.stride),
     };
-    let client = left.client.clone();
     let result = empty(&left, call.result, left.dtype);
-    let storage = dtype_to_storage_type(left.dtype);
-    let elements = MatmulElems::from_globals(&MatmulGlobalElems {
-        lhs: storage,
-        rhs: storage,
-        out: storage,
-    });
-    let out = result.clone().binding();
-    let [left, right] = [left, right].map(|it| InputBinding::new(it.binding(), storage));
-    let inputs = match call.pass {
-        Pass::Forward => ConvolutionInputs::Forward {
-            input: left,
-            weight: right,
-            bias: None,
-            out,
-        },
-        Pass::InputGradient => ConvolutionInputs::BackwardData {
-            out_grad: left,
-            weights: right,
-            in_grad: out,
-        },
+    let tile_matmul = match tile_kind {
+        Cmma => TileMatmulKind::Cmma,
+        Mma => TileMatmulKind::Mma,
     };
-    let args = ConvolutionArgs::<2> {
-        stride: [stride; 2],
-        padding: [1; 2],
-        dilation: [1; 2],
+    let args = SimpleArgs {
+        tile_matmul,
+        multi_rows: false,
     };
-    let strategy = Strategy::Inferred {
-        algorithm,
-        tile_kind,
+    let launch = match algorithm {
+        SimpleSyncCyclic => fused::launch::<SimpleSyncCyclicConv>,
+        SimpleSyncStrided => fused::launch::<SimpleSyncStridedConv>,
+        SimpleAsyncCyclic => fused::launch::<SimpleAsyncCyclicConv>,
+        SimpleAsyncStrided => fused::launch::<SimpleAsyncStridedConv>,
+        _ => fused::launch::<SimpleAsyncTmaConv>,
     };
-    launch_ref(&strategy, &client, inputs, args, elements).map_err(|error| format!("{error:?}"))?;
+    launch(
+        call.pass,
+        args,
+        [left, right],
+        stride,
+        &result,
+        call.epilogue,
+    )
+    .map_err(|error| format!("{error:?}"))?;
     Ok(result)
 }
 
@@ -232,7 +234,7 @@ mod tests {
     use burn_cubecl::CubeDevice;
 
     /// Both passes of a convolution of `n` images of `h x w` pixels, with `c` input and `o` output channels, by every
-    /// candidate. Returns a description of each difference.
+    /// candidate, without and with an epilogue. Returns a description of each difference.
     fn compare(
         device: &CubeDevice,
         dtype: DType,
@@ -245,20 +247,39 @@ mod tests {
         // As the parameters of a model are stored.
         let weight = permute_nchw_to_nhwc(whole_numbers([o, c, 3, 3], 2, device, dtype));
         let grad = whole_numbers([n, rows, columns, o], 3, device, dtype);
+        let bias = reshape(
+            whole_numbers([1, 1, 1, o], 4, device, dtype),
+            Shape::new([o]),
+        );
+        let nothing = Epilogue::default;
+        let relu = Epilogue {
+            bias: Some(bias),
+            relu: true,
+            ..nothing()
+        };
+        let mask = Epilogue {
+            rectified: Some(x.clone()),
+            ..nothing()
+        };
         let mut wrong = Vec::new();
-        for (pass, left, right, result) in [
-            (Pass::Forward, &x, &weight, [n, rows, columns, o]),
-            (Pass::InputGradient, &grad, &weight, [n, h, w, c]),
+        for (pass, left, right, result, epilogue) in [
+            (Pass::Forward, &x, &weight, [n, rows, columns, o], nothing()),
+            (Pass::Forward, &x, &weight, [n, rows, columns, o], relu),
+            (Pass::InputGradient, &grad, &weight, [n, h, w, c], nothing()),
+            (Pass::InputGradient, &grad, &weight, [n, h, w, c], mask),
         ] {
+            let case = format!(
+                "{pass:?} in {dtype:?}, stride {stride}, [{n}, {h}, {w}] [{c}, {o}], {}",
+                if epilogue.relu { "ReLU" } else { "" }
+            );
             let call = Call {
                 pass,
                 stride,
                 result,
+                epilogue,
                 is_trial: true,
             };
-            let case =
-                format!("{pass:?} in {dtype:?}, stride {stride}, [{n}, {h}, {w}] [{c}, {o}]");
-            let operands = || (left.clone(), right.clone(), call);
+            let operands = || (left.clone(), right.clone(), call.clone());
             let wanted = values(run_own_kernels(operands()));
             let mut ran = 0;
             for (name, algorithm, tile) in GEMMS {
@@ -297,6 +318,7 @@ mod tests {
                 pass,
                 stride: 1,
                 result,
+                epilogue: Epilogue::default(),
                 is_trial,
             };
             let grad = whole_numbers([1, 7, 6, 8], 3, &device, DType::F32);
@@ -329,6 +351,7 @@ mod tests {
                     pass,
                     stride,
                     result,
+                    epilogue: Epilogue::default(),
                     is_trial: false,
                 },
             )))

@@ -86,28 +86,8 @@ impl EpilogueOps for CubeBackend {
     }
 
     fn rectified_gradient(output: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        let output = channels_last(output);
         let grad = own(channels_last(grad));
-        let [.., channels] = grad.meta.shape().dims::<4>();
-        let width = width(channels);
-        let units = grad.meta.num_elements() / width;
-        if units > 0 {
-            let (cubes, cube) = elementwise(&grad, units);
-            // SAFETY: both buffers are dense and of one shape, and units beyond them stop.
-            unsafe {
-                mask_by_output::launch_unchecked(
-                    &grad.client,
-                    cubes,
-                    cube,
-                    grad.required_address_type(),
-                    width,
-                    buffer(&output),
-                    buffer(&grad),
-                    units,
-                    dtype_to_storage_type(grad.dtype),
-                );
-            }
-        }
+        mask_rows(&channels_last(output), &grad);
         permute_nhwc_to_nchw(grad)
     }
 }
@@ -120,39 +100,79 @@ pub fn add(
     relu: bool,
 ) -> CubeTensor {
     let output = own(channels_last(x));
-    let (bias, residual) = (dense(bias), residual.map(channels_last));
-    let [.., channels] = output.meta.shape().dims::<4>();
+    let residual = residual.map(channels_last);
+    add_to_rows(&output, &dense(bias), residual.as_ref(), relu);
+    permute_nhwc_to_nchw(output)
+}
+
+/// See [`add_to_pixels`]: in place in `output`, whose last axis are the channels. All tensors are dense.
+pub(crate) fn add_to_rows(
+    output: &CubeTensor,
+    bias: &CubeTensor,
+    residual: Option<&CubeTensor>,
+    relu: bool,
+) {
+    let channels = channels(output);
     let width = width(channels);
     let units = output.meta.num_elements() / width;
-    if units > 0 {
-        let (cubes, cube) = elementwise(&output, units);
-        let with_residual = residual.is_some();
-        // Every binding needs its own buffer, even one that is not read.
-        let unread = || output.client.empty(width * output.dtype.size());
-        let residual = match &residual {
-            Some(residual) => buffer(residual),
-            None => unsafe { BufferArg::from_raw_parts(unread(), width) },
-        };
-        // SAFETY: all buffers are dense, and units beyond the output stop.
-        unsafe {
-            add_to_pixels::launch_unchecked(
-                &output.client,
-                cubes,
-                cube,
-                output.required_address_type(),
-                width,
-                buffer(&output),
-                buffer(&bias),
-                residual,
-                channels / width,
-                units,
-                with_residual,
-                relu,
-                dtype_to_storage_type(output.dtype),
-            );
-        }
+    if units == 0 {
+        return;
     }
-    permute_nhwc_to_nchw(output)
+    let (cubes, cube) = elementwise(output, units);
+    // Every binding needs its own buffer, even one that is not read.
+    let unread = || output.client.empty(width * output.dtype.size());
+    let with_residual = residual.is_some();
+    let residual = match residual {
+        Some(residual) => buffer(residual),
+        None => unsafe { BufferArg::from_raw_parts(unread(), width) },
+    };
+    // SAFETY: all buffers are dense, and units beyond the output stop.
+    unsafe {
+        add_to_pixels::launch_unchecked(
+            &output.client,
+            cubes,
+            cube,
+            output.required_address_type(),
+            width,
+            buffer(output),
+            buffer(bias),
+            residual,
+            channels / width,
+            units,
+            with_residual,
+            relu,
+            dtype_to_storage_type(output.dtype),
+        );
+    }
+}
+
+/// See [`mask_by_output`]: in place in `grad`. Both are dense and of one shape.
+pub(crate) fn mask_rows(output: &CubeTensor, grad: &CubeTensor) {
+    let width = width(channels(grad));
+    let units = grad.meta.num_elements() / width;
+    if units == 0 {
+        return;
+    }
+    let (cubes, cube) = elementwise(grad, units);
+    // SAFETY: both buffers are dense and of one shape, and units beyond them stop.
+    unsafe {
+        mask_by_output::launch_unchecked(
+            &grad.client,
+            cubes,
+            cube,
+            grad.required_address_type(),
+            width,
+            buffer(output),
+            buffer(grad),
+            units,
+            dtype_to_storage_type(grad.dtype),
+        );
+    }
+}
+
+/// Size of the last axis.
+fn channels(tensor: &CubeTensor) -> usize {
+    tensor.meta.shape().last().copied().unwrap_or(1)
 }
 
 #[cfg(all(test, feature = "flex"))]

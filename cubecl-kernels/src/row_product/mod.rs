@@ -14,11 +14,13 @@ mod cube;
 mod flex;
 
 use crate::capability::multiplies_on_matrix_units;
+use crate::conv1x1::conv1x1;
 use crate::dtype::{cast, to_dtype_of};
+use crate::links::Links;
 use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension, tensor::FloatTensor};
 #[cfg(feature = "fusion")]
 use burn::tensor::Shape;
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, activation};
 
 /// Number of rows from which Burn tunes among kernels with matrix units only.
 const LEAST_ROWS: usize = 512;
@@ -76,6 +78,36 @@ pub fn row_product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     match is_small(sides) && multiplies_on_matrix_units(&x.device(), x.dtype()) {
         true => multiply_padded(x, weight),
         false => multiply(x, weight),
+    }
+}
+
+/// Fully connected layer: `x [r, c]` times the transposed `weight [o, c]` plus `bias [o]`, then `max(., 0)` if `relu`:
+/// `[r, o]`, in the dtype of `x`. Weight and bias are in that dtype or in f32. Differentiable in all three. With matrix
+/// units it is one kernel.
+///
+/// # Panics
+///
+/// If the shapes do not match.
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, relu: bool) -> Tensor<2> {
+    let ([rows, inputs], [outputs, columns]) = (x.dims(), weight.dims());
+    assert_eq!(
+        (columns, bias.dims()),
+        (inputs, [outputs]),
+        "linear: the weight must have a column per input, and the bias a value per output"
+    );
+    let bias = to_dtype_of(bias, &x);
+    if multiplies_on_matrix_units(&x.device(), x.dtype()) {
+        let (x, weight) = (
+            x.reshape([rows, inputs, 1, 1]),
+            weight.reshape([outputs, inputs, 1, 1]),
+        );
+        return conv1x1(x, weight, bias, None, 1, relu, Links::default()).reshape([rows, outputs]);
+    }
+    let output = row_product(x, weight) + bias.unsqueeze();
+    if relu {
+        activation::relu(output)
+    } else {
+        output
     }
 }
 

@@ -25,6 +25,12 @@ pub fn partials(tensors: &[Tensor<1>], factor: f64) -> Tensor<1> {
     ))
 }
 
+/// The sum of each tensor, `[tensors]`.
+pub fn sums(tensors: &[Tensor<1>]) -> Tensor<1> {
+    let tensors = TensorList::of(tensors.iter().cloned());
+    Tensor::from_dispatch(<Dispatch as SquareOps>::sums(tensors))
+}
+
 /// The sums as a backend operation; use [`crate::sum_of_squares`].
 #[backend_extension(
     Cube: cfg(any(feature = "wgpu", feature = "cuda")),
@@ -32,12 +38,16 @@ pub fn partials(tensors: &[Tensor<1>], factor: f64) -> Tensor<1> {
 )]
 pub trait SquareOps: Backend {
     /// A sum of `(factor * x)^2` for each cube of each tensor, f32.
-    #[fusion(meta = |tensors, _factor| sums(tensors))]
+    #[fusion(meta = |tensors, _factor| partial_specs(tensors))]
     fn partial_sums(#[extension_type] tensors: TensorList<Self>, factor: f32) -> FloatTensor<Self>;
+
+    /// The sum of each tensor, f32.
+    #[fusion(meta = |tensors| TensorSpec::new(Shape::new([tensors.len()]), DType::F32))]
+    fn sums(#[extension_type] tensors: TensorList<Self>) -> FloatTensor<Self>;
 }
 
 #[cfg(feature = "fusion")]
-fn sums(tensors: &[TensorSpec]) -> TensorSpec {
+fn partial_specs(tensors: &[TensorSpec]) -> TensorSpec {
     let lengths = tensors.iter().map(|it| it.shape.num_elements());
     TensorSpec::new(Shape::new([count(lengths)]), DType::F32)
 }
@@ -79,6 +89,61 @@ impl SquareOps for CubeBackend {
             first += cubes;
         }
         sums
+    }
+
+    fn sums(tensors: TensorList<Self>) -> FloatTensor<Self> {
+        let inputs = dense_f32(tensors.0);
+        let sums = empty(&inputs[0], [inputs.len()], DType::F32);
+        for (launch, inputs) in inputs.chunks(AT_ONCE).enumerate() {
+            let parts = inputs.iter().map(|input| SummandLaunch {
+                values: buffer(input),
+                length: input.meta.num_elements() as u32,
+            });
+            // SAFETY: the buffers are dense, and are read within their lengths.
+            unsafe {
+                add_each::launch_unchecked(
+                    &sums.client,
+                    CubeCount::Static(inputs.len() as u32, 1, 1),
+                    CubeDim::new_1d(UNITS),
+                    parts.collect(),
+                    buffer(&sums),
+                    (launch * AT_ONCE) as u32,
+                );
+            }
+        }
+        sums
+    }
+}
+
+/// Tensors per launch of [`add_each`]: WebGPU allows eight buffers.
+const AT_ONCE: usize = 5;
+
+/// A tensor whose elements are added.
+#[derive(CubeType, CubeLaunch)]
+struct Summand {
+    values: Box<[f32]>,
+    length: u32,
+}
+
+/// Cube `i` writes the sum of tensor `i` to `first + i`.
+#[cube(launch_unchecked)]
+fn add_each(tensors: Sequence<Summand>, sums: &mut [f32], first: u32) {
+    let mut own = 0.0f32;
+    let count = comptime![tensors.len()];
+    #[unroll]
+    for place in 0..count {
+        let tensor = tensors.index(place);
+        if CUBE_POS_X == comptime![place as u32] {
+            let mut i = UNIT_POS;
+            while i < tensor.length {
+                own += tensor.values[i as usize];
+                i += UNITS;
+            }
+        }
+    }
+    let sum = cube_sum(own);
+    if UNIT_POS == 0 {
+        sums[(first + CUBE_POS_X) as usize] = sum;
     }
 }
 

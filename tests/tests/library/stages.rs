@@ -8,7 +8,9 @@ use mrcnn_core::model::Rois;
 use mrcnn_core::train::parts::{
     InstanceMask, MaskSamples, RoiSamples, bit_masks, box_losses, mask_loss,
 };
-use mrcnn_kernels::{BACKGROUND, IGNORED, MatchThresholds, mask_targets, match_boxes};
+use mrcnn_kernels::{
+    BACKGROUND, Count, Divisor, IGNORED, MatchThresholds, mask_targets, match_boxes,
+};
 use mrcnn_tests::close::assert_close;
 use mrcnn_tests::golden::{Case, Golden, Stored, pair};
 use vernier_mask::Rle;
@@ -186,6 +188,18 @@ fn joined(golden: &Golden, key: &str) -> Vec<f32> {
         .collect()
 }
 
+/// Division by `count` samples.
+fn divisor(count: usize, device: &Device) -> Divisor {
+    Divisor {
+        counts: Tensor::from_floats([count as f32], &device.clone().inner()),
+        count: Count {
+            index: 0,
+            least: 1.0,
+            factor: 1.0,
+        },
+    }
+}
+
 #[test]
 fn box_losses_and_their_gradients() {
     let Some(golden) = Golden::open("losses") else {
@@ -211,8 +225,12 @@ fn box_losses_and_their_gradients() {
             deltas: Tensor::from_data(TensorData::new(targets.clone(), [count, 4]), &device),
             valid: Tensor::ones([count], &device),
         };
-        let divisor = Tensor::from_floats([count as f32], &device);
-        let (class, boxes) = box_losses(logits.clone(), deltas.clone(), &samples, divisor);
+        let (class, boxes) = box_losses(
+            logits.clone(),
+            deltas.clone(),
+            &samples,
+            divisor(count, &device),
+        );
         close("loss_classifier", class.clone(), &golden);
         close("loss_box_reg", boxes.clone(), &golden);
         let gradients = (class + boxes).backward();
@@ -294,8 +312,14 @@ fn mask_targets_loss_and_gradient() {
             targets: Tensor::from_data(data, &device),
             valid: Tensor::ones([count], &device),
         };
-        let divisor = Tensor::from_floats([count as f32], &device);
-        let loss = mask_loss(logits.clone(), &samples, divisor);
+        let [m, classes, ..] = logits.dims();
+        let cells = logits.clone().reshape([m, classes, side * side]);
+        let loss = mask_loss(
+            cells,
+            samples.targets.clone(),
+            &samples,
+            divisor(count, &device),
+        );
         close("loss_mask", loss.clone(), &golden);
         close(
             "grad_mask",

@@ -155,7 +155,9 @@ fn by_operations(layer: ConvLayer, pass: Pass, tensors: [Tensor<4>; 3]) -> Launc
             (Pass::WeightGradient, false) => {
                 Dispatch::conv2d_weight_backward(x, weight, grad, options())
             }
-            (_, true) => <Dispatch as Conv3x3Ops>::conv3x3_input_gradient(x, weight, grad, stride),
+            (_, true) => {
+                <Dispatch as Conv3x3Ops>::conv3x3_input_gradient(x, weight, grad, stride, false)
+            }
             (_, false) => Dispatch::conv2d_x_backward(x, weight, grad, options()),
         };
         Box::new(Tensor::<4>::from_dispatch(gradient))

@@ -9,7 +9,7 @@ use crate::model::memory::Activations;
 use crate::model::norm::{Norm, NormSettings, conv_norm, conv_norm_add, count_conv_norm};
 use burn::module::Module;
 use burn::tensor::{FloatDType, Tensor};
-use mrcnn_kernels::max_pool3x3;
+use mrcnn_kernels::{Links, bottleneck, has_links, max_pool3x3};
 
 /// A ResNet without its classifier: C2 to C5.
 #[derive(Module, Debug)]
@@ -71,11 +71,10 @@ impl ResNet {
     pub fn forward_in(&self, x: Tensor<4>, dtype: FloatDType) -> [Tensor<4>; 4] {
         let x = to(conv_norm(&self.conv1, &self.bn1, x, true), dtype);
         let x = max_pool3x3(x);
-        let stage = |blocks: &[Block], x| blocks.iter().fold(x, |x, block| block.forward(x));
-        let c2 = stage(&self.layer1, x);
-        let c3 = stage(&self.layer2, c2.clone());
-        let c4 = stage(&self.layer3, c3.clone());
-        let c5 = stage(&self.layer4, c4.clone());
+        let c2 = run_stage(&self.layer1, x);
+        let c3 = run_stage(&self.layer2, c2.clone());
+        let c4 = run_stage(&self.layer3, c3.clone());
+        let c5 = run_stage(&self.layer4, c4.clone());
         [c2, c3, c4, c5]
     }
 
@@ -113,6 +112,22 @@ impl ResNet {
             }
         }
     }
+}
+
+/// The blocks of a stage, one after the other.
+///
+/// Only the next block uses the output of a block that is not the last one. If all are single operations, the next one
+/// therefore masks the gradient of that output, together with that of its first convolution.
+fn run_stage(blocks: &[Block], x: Tensor<4>) -> Tensor<4> {
+    let are_single = (blocks.iter()).all(|block| block.is_single_operation(&x));
+    let last = blocks.len().saturating_sub(1);
+    blocks.iter().enumerate().fold(x, |x, (index, block)| {
+        let links = are_single.then_some(Links {
+            masks_input: index > 0,
+            output_is_masked: index < last,
+        });
+        block.forward(x, links)
+    })
 }
 
 /// Settings of a block.
@@ -194,11 +209,29 @@ impl Block {
         }
     }
 
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let shortcut = match &self.downsample {
-            Some((conv, norm)) => conv_norm(conv, norm, x.clone(), false),
-            None => x.clone(),
+    /// Whether [`bottleneck`] computes the block: norms are folded into convolutions, on a device that has its kernels.
+    fn is_single_operation(&self, x: &Tensor<4>) -> bool {
+        let norms = [&self.bn1, &self.bn2, &self.bn3];
+        let Some(conv3) = &self.conv3 else {
+            return false;
         };
+        [&self.conv1, &self.conv2, conv3]
+            .iter()
+            .all(|conv| conv.bias.is_some() && conv.settings().groups == 1)
+            && norms.iter().all(|norm| norm.is_none())
+            && self.conv1.settings().stride == 1
+            && has_links(&x.device(), x.dtype())
+    }
+
+    /// With `links`, the block is a single operation.
+    fn forward(&self, x: Tensor<4>, links: Option<Links>) -> Tensor<4> {
+        let projection =
+            (self.downsample.as_ref()).map(|(conv, norm)| conv_norm(conv, norm, x.clone(), false));
+        if let (Some(links), Some(conv3)) = (links, &self.conv3) {
+            let convs = [&self.conv1, &self.conv2, conv3].map(Conv2d::params);
+            return bottleneck(x, convs, projection, links);
+        }
+        let shortcut = projection.unwrap_or_else(|| x.clone());
         let x = conv_norm(&self.conv1, &self.bn1, x, true);
         match &self.conv3 {
             Some(conv3) => {

@@ -3,11 +3,11 @@
 use crate::config::{ModelConfig, NormKind};
 use crate::model::init::{Fill, Init};
 use crate::model::layer::Layer;
-use crate::model::layers::{Conv2d, ConvSettings, Linear, LinearSettings, full};
+use crate::model::layers::{Conv2d, ConvSettings, Linear, LinearSettings};
 use crate::model::memory::Activations;
 use crate::model::norm::{Norm, NormSettings, conv_norm_of_rois, count_conv_norm};
 use burn::module::Module;
-use burn::tensor::{Tensor, activation::relu};
+use burn::tensor::Tensor;
 
 /// Layers over pooled RoIs; the parameters are under `roi_heads.box_head` for both variants.
 #[expect(
@@ -88,7 +88,7 @@ impl BoxHead {
     pub fn forward(&self, pooled: Tensor<4>, valid: Option<&Tensor<1>>) -> Tensor<2> {
         match self {
             Self::Linear(LinearBoxHead { fc6, fc7 }) => {
-                relu(fc7.forward(relu(fc6.forward(pooled.flatten(1, 3)))))
+                fc7.rectified(fc6.rectified(pooled.flatten(1, 3)))
             }
             Self::Convs(layers) => {
                 let x = layers.iter().fold(pooled, |x, layer| match layer {
@@ -96,7 +96,7 @@ impl BoxHead {
                     BoxHeadLayer::Flatten(_) | BoxHeadLayer::Linear(_) => x,
                 });
                 layers.iter().fold(x.flatten(1, 3), |x, layer| match layer {
-                    BoxHeadLayer::Linear(linear) => relu(linear.forward(x)),
+                    BoxHeadLayer::Linear(linear) => linear.rectified(x),
                     BoxHeadLayer::Conv(_) | BoxHeadLayer::Flatten(_) => x,
                 })
             }
@@ -169,9 +169,8 @@ impl BoxPredictor {
         layers.into_iter().map(Layer::Linear)
     }
 
-    /// `[r, hidden]` -> class logits `[r, k]` and box deltas `[r, 4k]`, the background first; f32.
+    /// `[r, hidden]` -> class logits `[r, k]` and box deltas `[r, 4k]`, the background first, in the dtype of `x`.
     pub fn forward(&self, x: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-        let logits = self.cls_score.forward(x.clone());
-        (full(logits), full(self.bbox_pred.forward(x)))
+        (self.cls_score.forward(x.clone()), self.bbox_pred.forward(x))
     }
 }

@@ -8,7 +8,7 @@ use crate::model::memory::{Activations, FLOAT};
 use crate::model::norm::{Norm, NormSettings, conv_norm_of_rois, count_conv_norm};
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
-use mrcnn_kernels::has_selection_kernels;
+use mrcnn_kernels::{Links, has_links, has_selection_kernels};
 
 /// The convolutions of the head, each followed by a ReLU.
 pub type MaskHead = Vec<(Conv2d, Option<Norm>)>;
@@ -30,15 +30,34 @@ pub(crate) fn new_mask_head(init: &Init<'_>, config: &ModelConfig) -> MaskHead {
     convs.map(block).collect()
 }
 
-/// Pooled RoIs `[r, c, p, p]` -> `[r, convs.last, p, p]`; `valid` is their valid mask `[r]` in training.
+/// Pooled RoIs `[r, c, p, p]` -> `[r, convs.last, p, p]`; `valid` is their valid mask `[r]` in training. If
+/// `is_linked`, each layer masks the gradient of its input, and so must what uses the output.
 pub(crate) fn mask_head_forward(
     head: &MaskHead,
     pooled: Tensor<4>,
     valid: Option<&Tensor<1>>,
+    is_linked: bool,
 ) -> Tensor<4> {
-    head.iter().fold(pooled, |x, (conv, norm)| {
-        conv_norm_of_rois((conv, norm), x, valid)
+    let layers = head.iter().enumerate();
+    layers.fold(pooled, |x, (index, (conv, norm))| match is_linked {
+        true => {
+            let links = Links {
+                masks_input: index > 0,
+                output_is_masked: true,
+            };
+            conv.forward_linked(x, true, links)
+        }
+        false => conv_norm_of_rois((conv, norm), x, valid),
     })
+}
+
+/// Whether the layers of the head and of the predictor are a chain in which each masks the gradient of its input.
+pub(crate) fn is_linked(head: &MaskHead, predictor: &MaskPredictor, pooled: &Tensor<4>) -> bool {
+    has_links(&pooled.device(), pooled.dtype())
+        && head
+            .iter()
+            .all(|(conv, norm)| norm.is_none() && conv.can_be_linked())
+        && predictor.mask_fcn_logits.can_be_linked()
 }
 
 /// Counts the activations of both parts of the mask head for `objects` RoIs of `pool x pool` bins.
@@ -105,11 +124,68 @@ impl MaskPredictor {
     /// The four outputs of a cell are put into rows and columns after the last convolution, which is 1x1 and does not
     /// depend on their order: one mask per class is less to copy than the hidden channels.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [r, ..] = x.dims();
-        let hidden = cells_apart(self.conv5_mask.rectified(x));
-        let logits = self.mask_fcn_logits.forward(hidden);
-        full(cells_together(logits, r))
+        self.masks(x, Chain::default())
     }
+
+    /// [`Self::forward`] as a part of `chain`.
+    pub(crate) fn masks(&self, x: Tensor<4>, chain: Chain) -> Tensor<4> {
+        let [r, ..] = x.dims();
+        full(cells_together(self.logits(x, chain), r))
+    }
+
+    /// The logits `[r, k, cells]` in the dtype of `x`, in an order of cells in which they need not be copied on GPUs, see
+    /// [`in_order_of_logits`].
+    #[cfg(feature = "train")]
+    pub(crate) fn cells(&self, x: Tensor<4>, chain: Chain) -> Tensor<3> {
+        let [r, _, h, w] = x.dims();
+        let logits = self.logits(x, chain);
+        let [_, classes, ..] = logits.dims();
+        if has_selection_kernels(&logits.device()) {
+            let last = logits.permute([0, 2, 3, 1]);
+            return (last.reshape([r, h * w * 4, classes])).permute([0, 2, 1]);
+        }
+        cells_together(logits, r).reshape([r, classes, h * w * 4])
+    }
+
+    /// Logits as [`cells_apart`] arranges them.
+    fn logits(&self, x: Tensor<4>, chain: Chain) -> Tensor<4> {
+        let Chain {
+            is_linked,
+            after_relu,
+        } = chain;
+        let links = Links {
+            masks_input: is_linked && after_relu,
+            output_is_masked: is_linked,
+        };
+        let hidden = cells_apart(self.conv5_mask.rectified(x, links));
+        let links = Links {
+            masks_input: is_linked,
+            output_is_masked: false,
+        };
+        self.mask_fcn_logits.forward_linked(hidden, false, links)
+    }
+}
+
+/// The layers before a [`MaskPredictor`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Chain {
+    /// Whether each layer masks the gradient of its input.
+    pub(crate) is_linked: bool,
+    /// Whether a ReLU precedes the predictor.
+    pub(crate) after_relu: bool,
+}
+
+/// Mask targets `[r, side * side]`, row by row -> `[r, cells]` in the order of [`MaskPredictor::cells`]: on GPUs the four
+/// outputs of an upsampled cell are adjacent.
+#[cfg(feature = "train")]
+pub(crate) fn in_order_of_logits(targets: Tensor<2>) -> Tensor<2> {
+    let [r, cells] = targets.dims();
+    if !has_selection_kernels(&targets.device()) {
+        return targets;
+    }
+    let half = (cells / 4).isqrt();
+    let targets = targets.reshape([r, half, 2, half, 2]);
+    (targets.permute([0, 1, 3, 2, 4])).reshape([r, cells])
 }
 
 /// `[r, 4 * c, h, w]`, the channels of the upper left outputs of all cells first, as a view in which each output has

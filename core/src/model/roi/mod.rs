@@ -7,12 +7,15 @@ pub(crate) mod select;
 
 use super::init::Init;
 use super::layer::Layer;
+use super::layers::full;
 use super::memory::Activations;
 use crate::config::ModelConfig;
 use box_head::{BoxHead, BoxPredictor};
 use burn::module::Module;
 use burn::tensor::Tensor;
-use mask_head::{MaskHead, MaskPredictor, count_mask_head, mask_head_forward, new_mask_head};
+use mask_head::{
+    Chain, MaskHead, MaskPredictor, count_mask_head, is_linked, mask_head_forward, new_mask_head,
+};
 
 /// Box and mask heads.
 #[derive(Module, Debug)]
@@ -37,12 +40,13 @@ impl RoiHeads {
     }
 
     /// Pooled RoIs `[r, c, p, p]`, `p` of the box head -> class logits `[r, k]`, the background
-    /// first, and box deltas `[r, 4k]`.
+    /// first, and box deltas `[r, 4k]`; f32.
     pub fn boxes(&self, pooled: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
-        self.boxes_of(pooled, None)
+        let (logits, deltas) = self.boxes_of(pooled, None);
+        (full(logits), full(deltas))
     }
 
-    /// As [`Self::boxes`]; in training `valid` is the valid mask `[r]` of the RoIs, because padded slots must not count
+    /// As [`Self::boxes`], in the dtype of `pooled`; in training `valid` is the valid mask `[r]` of the RoIs, because padded slots must not count
     /// in the statistics of batch norm.
     pub(crate) fn boxes_of(
         &self,
@@ -55,13 +59,26 @@ impl RoiHeads {
 
     /// Pooled RoIs `[r, c, p, p]`, `p` of the mask head -> mask logits `[r, k, 2p, 2p]`.
     pub fn masks(&self, pooled: Tensor<4>) -> Tensor<4> {
-        self.masks_of(pooled, None)
+        let (hidden, chain) = self.mask_features(pooled, None);
+        self.mask_predictor.masks(hidden, chain)
     }
 
-    /// As [`Self::masks`]; `valid` as in [`Self::boxes_of`].
-    pub(crate) fn masks_of(&self, pooled: Tensor<4>, valid: Option<&Tensor<1>>) -> Tensor<4> {
-        let hidden = mask_head_forward(&self.mask_head, pooled, valid);
-        self.mask_predictor.forward(hidden)
+    /// The logits of [`Self::masks`] for the loss, `[r, k, cells]` in the dtype of `pooled`, with the cells in the order of
+    /// [`in_order_of_logits`](mask_head::in_order_of_logits); `valid` as in [`Self::boxes_of`].
+    #[cfg(feature = "train")]
+    pub(crate) fn mask_cells(&self, pooled: Tensor<4>, valid: &Tensor<1>) -> Tensor<3> {
+        let (hidden, chain) = self.mask_features(pooled, Some(valid));
+        self.mask_predictor.cells(hidden, chain)
+    }
+
+    /// What the mask predictor gets.
+    fn mask_features(&self, pooled: Tensor<4>, valid: Option<&Tensor<1>>) -> (Tensor<4>, Chain) {
+        let chain = Chain {
+            is_linked: is_linked(&self.mask_head, &self.mask_predictor, &pooled),
+            after_relu: !self.mask_head.is_empty(),
+        };
+        let hidden = mask_head_forward(&self.mask_head, pooled, valid, chain.is_linked);
+        (hidden, chain)
     }
 
     pub(super) fn layers(&mut self) -> impl Iterator<Item = Layer<'_>> {

@@ -5,7 +5,7 @@ use crate::config::RoiConfig;
 #[cfg(feature = "train")]
 use crate::model::slots::on;
 #[cfg(feature = "train")]
-use burn::tensor::Int;
+use burn::tensor::{DType, Int};
 use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_kernels::{RoiAlignParams, pack_pyramid, roi_align};
 
@@ -131,6 +131,12 @@ impl PackedPyramid {
             corner(y, half),
         ];
         [pooled as f32, x1, y1, x2, y2]
+    }
+
+    /// The dtype of the features.
+    #[cfg(feature = "train")]
+    pub(crate) fn dtype(&self) -> DType {
+        self.cells.dtype()
     }
 
     /// The cells of windows of `side` by `side` cells, `rois [r, 6]` with their images: `[r, c, side, side]`. Cells

@@ -2,6 +2,8 @@
 
 use super::cache::SizeCache;
 use super::proposals::AnchorSlots;
+#[cfg(feature = "train")]
+use super::windows::Windows;
 use crate::config::{ModelConfig, RpnConfig};
 use crate::model::init::{Fill, Init};
 use crate::model::layer::Layer;
@@ -10,7 +12,7 @@ use crate::model::memory::Activations;
 use crate::model::slots::moved;
 use burn::module::Module;
 #[cfg(feature = "train")]
-use burn::tensor::Int;
+use burn::tensor::{DType, Int};
 use burn::tensor::{Device, ExecutionError, Tensor};
 use mrcnn_kernels::{ConvParams, conv2d};
 
@@ -22,8 +24,8 @@ pub struct Rpn {
     anchors: SizeCache<((usize, usize), Grids, RpnConfig), AnchorSlots>,
     /// The windows of all cells, for [`super::sampled`].
     #[module(skip)]
-    #[cfg_attr(not(feature = "train"), allow(dead_code))]
-    pub(super) windows: SizeCache<(Grids, usize), Tensor<2>>,
+    #[cfg(feature = "train")]
+    pub(super) windows: SizeCache<(Grids, usize, DType), Windows>,
 }
 
 #[derive(Module, Debug)]
@@ -42,6 +44,18 @@ pub struct RpnOutput {
     pub deltas: Tensor<3>,
     /// `(rows, columns)` of each level.
     pub grids: Grids,
+}
+
+/// Predictions of the cells of `r` sampled anchors.
+#[cfg(feature = "train")]
+#[derive(Clone, Debug)]
+pub(crate) struct AnchorPredictions {
+    /// Logits of `k` anchors per cell, `[r, k, 1]`.
+    pub(crate) logits: Tensor<3>,
+    /// Their deltas, `[r, k, 4]`.
+    pub(crate) deltas: Tensor<3>,
+    /// Which of the `k` anchors is the sampled one, `[r]`; `None` if `k` is 1.
+    pub(crate) ratio: Option<Tensor<1, Int>>,
 }
 
 /// `(rows, columns)` of each level.
@@ -95,6 +109,7 @@ impl Rpn {
                 bbox_pred: conv("bbox_pred", anchors * 4, 1),
             },
             anchors: SizeCache::default(),
+            #[cfg(feature = "train")]
             windows: SizeCache::default(),
         }
     }
@@ -240,12 +255,16 @@ impl RpnOutput {
         }
     }
 
-    /// Logits `[n, k]` and deltas `[n, k, 4]` of the anchors `index [n, k]`.
+    /// The predictions of the anchors `index [n, k]`.
     #[cfg(feature = "train")]
-    pub(crate) fn at(self, index: Tensor<2, Int>) -> (Tensor<2>, Tensor<3>) {
+    pub(crate) fn at(self, index: Tensor<2, Int>) -> AnchorPredictions {
         let [n, k] = index.dims();
         let logits = self.objectness.gather(1, index.clone());
         let corners = index.unsqueeze_dim::<3>(2).expand([n, k, 4]);
-        (logits, self.deltas.gather(1, corners))
+        AnchorPredictions {
+            logits: logits.reshape([n * k, 1, 1]),
+            deltas: self.deltas.gather(1, corners).reshape([n * k, 1, 4]),
+            ratio: None,
+        }
     }
 }

@@ -5,3 +5,5 @@ pub(crate) mod head;
 pub(crate) mod proposals;
 #[cfg(feature = "train")]
 mod sampled;
+#[cfg(feature = "train")]
+mod windows;

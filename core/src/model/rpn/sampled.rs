@@ -6,44 +6,17 @@
 //! that the sampled anchors depend on. Gradients are the same sums without their zeros. If the windows have more
 //! cells than the pyramid, the head runs once, with a graph.
 
-use super::head::{Rpn, join, split_outputs, window_side};
+use super::head::{AnchorPredictions, Rpn, window_side};
+use super::windows::Windows;
 use crate::config::RpnConfig;
-use crate::model::layers::{Conv2d, full, like};
-use crate::model::roi::pool::{PackedPyramid, WINDOW_ROI};
+use crate::model::layers::Conv2d;
+use crate::model::roi::pool::PackedPyramid;
 use crate::model::slots::on;
-use burn::tensor::activation::relu;
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use mrcnn_kernels::{ConvParams, row_product};
-
-/// A row per cell of the RPN's levels of `grids` `(rows, columns)`, for its window of `side` by `side` cells:
-/// `[cells, WINDOW_ROI + 2 * side]`, the RoI without its image, then for each row and each column of the window 1 if
-/// it is on the map, 0 elsewhere.
-fn windows(
-    features: &PackedPyramid,
-    grids: &[(usize, usize)],
-    side: usize,
-    device: &Device,
-) -> Tensor<2> {
-    let (cells, columns) = (
-        grids.iter().map(|(h, w)| h * w).sum(),
-        WINDOW_ROI + 2 * side,
-    );
-    let is_inside = |at: usize, offset: usize, count: usize| {
-        f32::from((side / 2..side / 2 + count).contains(&(at + offset)))
-    };
-    let mut rows = Vec::with_capacity(cells * columns);
-    for (level, &(height, width)) in grids.iter().enumerate() {
-        for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
-            rows.extend(features.window(level, (y, x), side));
-            rows.extend((0..side).map(|down| is_inside(y, down, height)));
-            rows.extend((0..side).map(|right| is_inside(x, right, width)));
-        }
-    }
-    Tensor::from_data(TensorData::new(rows, [cells, columns]), device)
-}
+use burn::tensor::{Int, Tensor, TensorData};
+use mrcnn_kernels::{ConvParams, linear};
 
 impl Rpn {
-    /// Logits `[n, k]` and deltas `[n, k, 4]` of the anchors `index [n, k]`, f32, as [`Rpn::forward`] predicts them.
+    /// The predictions of the anchors `index [n, k]`, as [`Rpn::forward`] predicts them, in the dtype of the features.
     ///
     /// * `features` - P2 to P5 of the `n` images.
     /// * `grids` - rows and columns of each level of the RPN.
@@ -53,48 +26,48 @@ impl Rpn {
         grids: &[(usize, usize)],
         config: &RpnConfig,
         index: Tensor<2, Int>,
-    ) -> (Tensor<2>, Tensor<3>) {
+    ) -> AnchorPredictions {
         let convs: Vec<&Conv2d> = self.head.conv.iter().flatten().collect();
-        let ratios = config.anchor_ratios.len() as i64;
+        let ratios = config.anchor_ratios.len();
         let device = features.device();
         let (side, plain) = (window_side(config), device.clone().inner());
-        let windows = self.windows.get(&plain, (grids.to_vec(), side), || {
-            windows(features, grids, side, &plain)
-        });
+        let key = (grids.to_vec(), side, features.dtype());
+        let windows =
+            (self.windows).get(&plain, key, || Windows::new(features, grids, side, &plain));
 
         let [n, k] = index.dims();
         let index = index.reshape([n * k]);
-        let cell = index.clone() / ratios;
-        let ratio = (index - cell.clone() * ratios).reshape([n * k, 1]);
-        let rows = on(&windows, &device).select(0, cell);
-        let hidden = hidden(&convs, features, rows, [n, side]);
-        let both = join([&self.head.cls_logits, &self.head.bbox_pred].map(Conv2d::params));
-        let (logits, deltas) = split_outputs(full(middle(hidden, both)), 1);
-        let logits = logits.gather(1, ratio.clone());
-        let deltas = deltas.reshape([n * k, ratios as usize, 4]);
-        let ratio = ratio.unsqueeze_dim::<3>(2).expand([n * k, 1, 4]);
-        let deltas = deltas.gather(1, ratio);
-        (logits.reshape([n, k]), deltas.reshape([n, k, 4]))
+        let cell = index.clone() / ratios as i64;
+        let ratio = index - cell.clone() * ratios as i64;
+        let windows = Windows {
+            rois: on(&windows.rois, &device).select(0, cell.clone()),
+            inside: on(&windows.inside, &device).select(0, cell),
+        };
+        let hidden = hidden(&convs, features, windows, [n, side]);
+        // Not joined, as for whole maps: the losses read each without a copy.
+        let logits = middle(hidden.clone(), self.head.cls_logits.params(), false);
+        let deltas = middle(hidden, self.head.bbox_pred.params(), false);
+        AnchorPredictions {
+            logits: logits.reshape([n * k, ratios, 1]),
+            deltas: deltas.reshape([n * k, ratios, 4]),
+            ratio: Some(ratio),
+        }
     }
 }
 
-/// The hidden layer `[r, c, 1, 1]` in the middle of the windows `rows`, of which each of `n` images has as many.
+/// The hidden layer `[r, c, 1, 1]` in the middle of `r` windows, of which each of `n` images has as many.
 fn hidden(
     convs: &[&Conv2d],
     features: &PackedPyramid,
-    rows: Tensor<2>,
+    windows: Windows,
     [n, mut side]: [usize; 2],
 ) -> Tensor<4> {
-    let [r, _] = rows.dims();
+    let Windows { rois, inside } = windows;
+    let [r, _] = rois.dims();
     let images = (0..r).map(|row| (row / (r / n).max(1)) as f32).collect();
-    let images = Tensor::from_data(TensorData::new(images, [r, 1]), &rows.device());
-    let rois = rows.clone().narrow(1, 0, WINDOW_ROI);
+    let images = Tensor::from_data(TensorData::new(images, [r, 1]), &rois.device());
     let mut x = features.pool_windows(Tensor::cat(vec![images, rois], 1), side);
-    let flags = |first: usize, shape: [usize; 4]| {
-        let flags = rows.clone().narrow(1, WINDOW_ROI + first, side);
-        like(flags.reshape(shape), &x)
-    };
-    let mut inside = flags(0, [r, 1, side, 1]) * flags(side, [r, 1, 1, side]);
+    let mut inside = inside.reshape([r, 1, side, side]);
     // Each convolution is padded with zeros beyond the map.
     x = x * inside.clone();
     let Some((last, before)) = convs.split_last() else {
@@ -106,7 +79,7 @@ fn hidden(
         inside = inner(inside, side);
         x = inner(x, side) * inside.clone();
     }
-    let x = relu(middle(x, last.params()));
+    let x = middle(x, last.params(), true);
     let [r, channels] = x.dims();
     x.reshape([r, channels, 1, 1])
 }
@@ -116,21 +89,16 @@ fn inner(x: Tensor<4>, side: usize) -> Tensor<4> {
     x.narrow(2, 1, side).narrow(3, 1, side)
 }
 
-/// The convolution at the middle cell of windows as large as its kernel: `[r, c, k, k]` -> `[r, o]`.
-fn middle(x: Tensor<4>, params: ConvParams) -> Tensor<2> {
+/// The convolution with a bias at the middle cell of windows as large as its kernel, and a ReLU if `rectify`:
+/// `[r, c, k, k]` -> `[r, o]`.
+fn middle(x: Tensor<4>, params: ConvParams, rectify: bool) -> Tensor<2> {
     // Channels last, which is how GPUs pool.
     let by_cell = |x: Tensor<4>| {
         let [r, c, k, _] = x.dims();
         x.permute([0, 2, 3, 1]).reshape([r, k * k * c])
     };
-    let output = row_product(by_cell(x), by_cell(params.weight));
-    match params.bias {
-        Some(bias) => {
-            let bias = like(bias, &output);
-            output + bias.unsqueeze()
-        }
-        None => output,
-    }
+    let bias = params.bias.expect("each convolution of the RPN has a bias");
+    linear(by_cell(x), by_cell(params.weight), bias, rectify)
 }
 
 #[cfg(all(test, feature = "flex"))]
@@ -141,7 +109,7 @@ mod tests {
     use crate::model::init::Init;
     use burn::tensor::module::max_pool2d;
     use burn::tensor::ops::MaxPoolOptions;
-    use burn::tensor::{Distribution, Gradients};
+    use burn::tensor::{Device, Distribution, Gradients};
 
     /// Sides of P2 to P5: odd and even ones, and maps of one row and of one cell.
     const SIZES: [[[usize; 2]; 4]; 3] = [
@@ -197,8 +165,16 @@ mod tests {
             let [n, anchors] = output.objectness.dims();
             let (index, grids) = (indices(n, anchors, &device), output.grids.clone());
             let got = rpn.at_anchors(&packed, &grids, &config.rpn, index.clone());
-            let [got, want] = [got, output.at(index)].map(|(logits, deltas)| {
-                Tensor::cat(vec![logits.flatten::<1>(0, 1), deltas.flatten(0, 2)], 0)
+            let [got, want] = [got, output.at(index)].map(|found| {
+                let [logits, deltas] = [found.logits, found.deltas].map(|of_cells| {
+                    let [rows, _, outputs] = of_cells.dims();
+                    let Some(ratio) = found.ratio.clone() else {
+                        return of_cells.flatten::<1>(0, 2);
+                    };
+                    let ratio = ratio.reshape([rows, 1, 1]).expand([rows, 1, outputs]);
+                    of_cells.gather(1, ratio).flatten::<1>(0, 2)
+                });
+                Tensor::cat(vec![logits, deltas], 0)
             });
             // Sums of 54 products below 1, in another order.
             let error = difference(got.clone(), want.clone());

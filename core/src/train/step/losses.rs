@@ -2,9 +2,9 @@
 
 use super::features::LossFeatures;
 use super::samples::{AnchorSamples, MaskSamples, RoiSamples, SampleCounts, Samples};
-use crate::model::MaskRcnn;
+use crate::model::{AnchorPredictions, MaskRcnn, in_order_of_logits};
 use burn::tensor::{Gradients, Tensor};
-use mrcnn_kernels::{ElementLoss, class_loss, cross_entropy};
+use mrcnn_kernels::{Divisor, ElementLoss, RowWeights, class_loss, cross_entropy};
 
 /// Declares [`Losses`] and their names from one list.
 macro_rules! named_losses {
@@ -22,7 +22,12 @@ macro_rules! named_losses {
 
             /// All of them as one tensor, in the order of [`Losses::NAMES`].
             pub fn values(&self) -> Tensor<1> {
-                Tensor::cat(vec![$(self.$loss.clone()),*], 0)
+                Tensor::cat(self.all().into(), 0)
+            }
+
+            /// The losses, in the order of [`Losses::NAMES`].
+            fn all(&self) -> [Tensor<1>; Self::NAMES.len()] {
+                [$(self.$loss.clone()),*]
             }
         }
     };
@@ -53,7 +58,7 @@ pub fn losses(
     let LossFeatures { packed, grids, rpn } = features.into();
     let device = packed.device();
     let samples = samples.on(&device);
-    let [anchors, rois, objects] = counts.divisors(&device);
+    let [anchors, rois, objects] = counts.divisors();
     let (config, index) = (&model.config().rpn, samples.anchors.index.clone());
     let predictions = match rpn {
         Some(rpn) => rpn.at(index),
@@ -68,10 +73,11 @@ pub fn losses(
     let (logits, deltas) = model.box_head_of_samples(&packed, &sampled.rois, &sampled.valid);
     let (classifier, box_reg) = box_losses(logits, deltas, sampled, rois);
     let logits = model.mask_head_of_samples(&packed, &masks.rois, &masks.valid);
+    let targets = in_order_of_logits(masks.targets.clone());
     Losses {
         classifier,
         box_reg,
-        mask: mask_loss(logits, masks, objects),
+        mask: mask_loss(logits, targets, masks, objects),
         objectness,
         rpn_box_reg,
     }
@@ -80,7 +86,9 @@ pub fn losses(
 impl Losses {
     /// The sum of the losses, which is minimized.
     pub fn total(&self) -> Tensor<1> {
-        self.values().sum()
+        // Not the sum of `values`, whose gradient would be cut into pieces again.
+        let [first, rest @ ..] = self.all();
+        rest.into_iter().fold(first, |sum, loss| sum + loss)
     }
 
     /// The gradients of [`Self::total`] times `scale`, the loss scale of f16 training.
@@ -134,12 +142,11 @@ impl LossValues {
 /// Loss of box deltas.
 const BOX_LOSS: ElementLoss = ElementLoss::SmoothL1 { beta: 1.0 / 9.0 };
 
-/// RPN losses: objectness and box deltas, divided by `count [1]`; logits `[n, a]` and deltas `[n, a, 4]` of the
-/// samples.
-pub fn rpn_losses(
-    (logits, predicted): (Tensor<2>, Tensor<3>),
+/// RPN losses: objectness and box deltas of the samples, divided by `count`.
+fn rpn_losses(
+    predictions: AnchorPredictions,
     samples: &AnchorSamples,
-    count: Tensor<1>,
+    count: Divisor,
 ) -> (Tensor<1>, Tensor<1>) {
     let AnchorSamples {
         labels,
@@ -147,54 +154,69 @@ pub fn rpn_losses(
         valid,
         ..
     } = samples.clone();
-    let [n, a] = logits.dims();
-    let rows = n * a;
+    let AnchorPredictions {
+        logits,
+        deltas: predicted,
+        ratio,
+    } = predictions;
+    let [rows, ..] = logits.dims();
     let objectness = class_loss(
-        logits.reshape([rows, 1, 1]),
-        None,
+        logits,
+        ratio.clone(),
         labels.clone().reshape([rows, 1]),
-        valid.reshape([rows]),
+        RowWeights::Given(valid.reshape([rows])),
+        count.clone(),
         ElementLoss::BinaryCrossEntropy,
     );
     let box_reg = class_loss(
-        predicted.reshape([rows, 1, 4]),
-        None,
+        predicted,
+        ratio,
         deltas.reshape([rows, 4]),
-        labels.reshape([rows]),
+        RowWeights::Given(labels.reshape([rows])),
+        count,
         BOX_LOSS,
     );
-    (objectness / count.clone(), box_reg / count)
+    (objectness, box_reg)
 }
 
-/// Box head losses: class and box deltas, divided by `count [1]`; `logits [r, k]` and `deltas [r, 4k]`.
+/// Box head losses: class and box deltas, divided by `count`; `logits [r, k]` and `deltas [r, 4k]`.
 pub fn box_losses(
     logits: Tensor<2>,
     deltas: Tensor<2>,
     samples: &RoiSamples,
-    count: Tensor<1>,
+    count: Divisor,
 ) -> (Tensor<1>, Tensor<1>) {
     let [r, classes] = logits.dims();
-    let classifier = cross_entropy(logits, samples.labels.clone(), samples.valid.clone());
+    let (labels, valid) = (samples.labels.clone(), samples.valid.clone());
+    let classifier = cross_entropy(logits, labels.clone(), valid, count.clone());
     let box_reg = class_loss(
         deltas.reshape([r, classes, 4]),
-        Some(samples.labels.clone()),
+        Some(labels),
         samples.deltas.clone(),
-        samples.labels.clone().greater_elem(0).float(),
+        RowWeights::OfObjects,
+        count,
         BOX_LOSS,
     );
-    (classifier / count.clone(), box_reg / count)
+    (classifier, box_reg)
 }
 
-/// Mask loss: `logits [m, k, s, s]`, of which only the true classes count, divided by `count [1]` objects.
-pub fn mask_loss(logits: Tensor<4>, samples: &MaskSamples, count: Tensor<1>) -> Tensor<1> {
-    let [m, classes, height, width] = logits.dims();
-    let cells = height * width;
-    let loss = class_loss(
-        logits.reshape([m, classes, cells]),
+/// Mask loss: `logits [m, k, cells]`, of which only the true classes count, and `targets [m, cells]`, divided by the
+/// cells of `count` objects.
+pub fn mask_loss(
+    logits: Tensor<3>,
+    targets: Tensor<2>,
+    samples: &MaskSamples,
+    count: Divisor,
+) -> Tensor<1> {
+    let [_, cells] = targets.dims();
+    let Divisor { counts, mut count } = count;
+    count.factor *= cells as f64;
+    class_loss(
+        logits,
         Some(samples.labels.clone()),
-        samples.targets.clone(),
-        samples.valid.clone(),
+        targets,
+        RowWeights::Given(samples.valid.clone()),
+        Divisor { counts, count },
         ElementLoss::BinaryCrossEntropy,
-    );
-    loss / (count * cells as f64)
+    )
 }

@@ -2,7 +2,7 @@
 
 use crate::model::{Rois, on};
 use burn::tensor::{Device, ExecutionError, Int, Tensor, TensorData};
-use mrcnn_kernels::has_selection_kernels;
+use mrcnn_kernels::{Count, Divisor, has_selection_kernels, sums};
 
 /// Training samples of a batch and their targets; without a graph.
 #[derive(Clone, Debug)]
@@ -57,13 +57,10 @@ pub struct MaskSamples {
 impl Samples {
     /// The numbers of samples by which the losses are divided.
     pub fn counts(&self) -> SampleCounts {
-        let sums = [
-            self.anchors.valid.clone().sum(),
-            self.rois.valid.clone().sum(),
-            self.masks.valid.clone().sum(),
-        ];
+        let (anchors, rois, masks) = (&self.anchors, &self.rois, &self.masks);
+        let anchors = anchors.valid.clone().flatten(0, 1);
         SampleCounts {
-            values: Tensor::cat(sums.into(), 0),
+            values: sums(&[anchors, rois.valid.clone(), masks.valid.clone()]),
             least: 1.0,
         }
     }
@@ -176,14 +173,16 @@ impl SampleCounts {
         })
     }
 
-    /// Sampled anchors, sampled RoIs, objects: divisors `[1]` for use with tensors on `device`.
-    pub(super) fn divisors(&self, device: &Device) -> [Tensor<1>; 3] {
-        let values = self.values.clone().clamp_min(self.least);
-        let values = match device.is_autodiff() {
-            true => Tensor::from_inner(values),
-            false => values,
-        };
-        [0, 1, 2].map(|which| values.clone().narrow(0, which, 1))
+    /// Sampled anchors, sampled RoIs, objects, as divisors of losses.
+    pub(super) fn divisors(&self) -> [Divisor; 3] {
+        [0, 1, 2].map(|index| Divisor {
+            counts: self.values.clone(),
+            count: Count {
+                index,
+                least: self.least,
+                factor: 1.0,
+            },
+        })
     }
 
     /// Reads the counts from the device.

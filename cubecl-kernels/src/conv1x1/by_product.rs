@@ -1,4 +1,4 @@
-//! 1x1 convolution as a matrix product, where that of Burn is slow or wrong.
+//! 1x1 convolution by Burn's matrix product, where its convolution is slow or wrong.
 //!
 //! Burn's autotune finds that a matrix product is the fastest 1x1 convolution. A browser cannot autotune, and there
 //! Burn uses its direct kernel.
@@ -9,9 +9,10 @@
 //!
 //! Burn's direct kernel accumulates f16 in f16 and may be the fastest; its matrix products accumulate in f32.
 
+use super::every;
 use crate::capability::multiplies_on_matrix_units;
 use crate::row_product::row_product;
-use burn::tensor::{DType, Slice, Tensor};
+use burn::tensor::{DType, Tensor};
 
 /// Whether Burn cannot autotune on this target.
 const UNTUNED: bool = cfg!(target_family = "wasm");
@@ -35,14 +36,7 @@ pub(crate) fn product(x: &Tensor<4>, weight: &Tensor<4>, stride: usize) -> Optio
 /// See [`product`]. The output of convolutions is channels-last, so no data are moved.
 fn by_matmul(x: Tensor<4>, weight: Tensor<4>, stride: usize) -> Tensor<4> {
     let [o, c, ..] = weight.dims();
-    let x = x.permute([0, 2, 3, 1]);
-    let x = match stride {
-        1 => x,
-        _ => {
-            let every = Slice::with_step(0, None, stride as isize);
-            x.slice([Slice::full(), every, every, Slice::full()])
-        }
-    };
+    let x = every(x, stride).permute([0, 2, 3, 1]);
     let [n, h, w, _] = x.dims();
     let product = row_product(x.reshape([n * h * w, c]), weight.reshape([o, c]));
     product.reshape([n, h, w, o]).permute([0, 3, 1, 2])

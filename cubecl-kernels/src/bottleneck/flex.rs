@@ -1,0 +1,6 @@
+//! The bottleneck on the CPU, for tests.
+
+use super::BottleneckOps;
+use burn::backend::Flex;
+
+impl BottleneckOps for Flex {}

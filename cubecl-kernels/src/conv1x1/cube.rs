@@ -1,0 +1,128 @@
+//! The convolution on GPUs with matrix units.
+
+use super::Conv1x1Ops;
+use crate::dtype::cast;
+use crate::fused_product::{Epilogue, product};
+use crate::launch::{channels_last, dense};
+use crate::links::Links;
+use crate::row_product::RowProductOps;
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::Shape;
+use burn_cubecl::CubeBackend;
+use burn_cubecl::ops::{permute_nhwc_to_nchw, reshape};
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::zspace::metadata::Metadata;
+
+impl Conv1x1Ops for CubeBackend {
+    fn conv1x1(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        relu: bool,
+        _links: Links,
+    ) -> FloatTensor<Self> {
+        forward(x, weight, bias, None, relu)
+    }
+
+    fn conv1x1_with_residual(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        forward(x, weight, bias, Some(residual), relu)
+    }
+
+    fn conv1x1_input_gradient(
+        grad: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        input_gradient(grad, weight, Epilogue::default())
+    }
+
+    fn conv1x1_masked_gradient(
+        grad: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let epilogue = Epilogue {
+            rectified: Some(rows(x)),
+            ..Default::default()
+        };
+        input_gradient(grad, weight, epilogue)
+    }
+
+    fn conv1x1_gradient_sum(
+        grad: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        other: FloatTensor<Self>,
+        is_masked: bool,
+    ) -> FloatTensor<Self> {
+        let epilogue = Epilogue {
+            residual: Some(rows(other)),
+            rectified: is_masked.then(|| rows(x)),
+            ..Default::default()
+        };
+        input_gradient(grad, weight, epilogue)
+    }
+
+    fn conv1x1_weight_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        let ([_, c, ..], [_, o, ..]) = (x.meta.shape().dims::<4>(), grad.meta.shape().dims::<4>());
+        let gradient = Self::row_product_gradient(rows(grad), rows(x));
+        reshape(gradient, Shape::new([o, c, 1, 1]))
+    }
+}
+
+fn forward(
+    x: CubeTensor,
+    weight: CubeTensor,
+    bias: CubeTensor,
+    residual: Option<CubeTensor>,
+    relu: bool,
+) -> CubeTensor {
+    let (pixels, [o, c, ..]) = (x.meta.shape().dims(), weight.meta.shape().dims::<4>());
+    let weight = cast::<CubeBackend>(weight, x.dtype);
+    let strides = [weight.meta.strides()[1], weight.meta.strides()[0]];
+    let epilogue = Epilogue {
+        bias: Some(dense(bias)),
+        residual: residual.map(rows),
+        rectified: None,
+        relu,
+    };
+    let output = product(rows(x), matrix(weight, [c, o], strides), epilogue);
+    images(output, pixels)
+}
+
+fn input_gradient(grad: CubeTensor, weight: CubeTensor, epilogue: Epilogue) -> CubeTensor {
+    let (pixels, [o, c, ..]) = (grad.meta.shape().dims(), weight.meta.shape().dims::<4>());
+    let weight = cast::<CubeBackend>(weight, grad.dtype);
+    let strides = [weight.meta.strides()[0], weight.meta.strides()[1]];
+    let gradient = product(rows(grad), matrix(weight, [o, c], strides), epilogue);
+    images(gradient, pixels)
+}
+
+/// `[n, c, h, w]` -> dense `[n * h * w, c]`; a view of what is channels-last.
+fn rows(x: CubeTensor) -> CubeTensor {
+    let [n, c, h, w] = x.meta.shape().dims();
+    reshape(channels_last(x), Shape::new([n * h * w, c]))
+}
+
+/// `[n * h * w, o]` -> `[n, o, h, w]`, channels-last.
+fn images(rows: CubeTensor, [n, _, h, w]: [usize; 4]) -> CubeTensor {
+    let [_, channels] = rows.meta.shape().dims();
+    permute_nhwc_to_nchw(reshape(rows, Shape::new([n, h, w, channels])))
+}
+
+/// Weights `[o, c, 1, 1]` as a matrix with these strides; their rows may be padded.
+fn matrix(weight: CubeTensor, shape: [usize; 2], strides: [usize; 2]) -> CubeTensor {
+    let CubeTensor {
+        client,
+        handle,
+        device,
+        dtype,
+        ..
+    } = weight;
+    CubeTensor::new(client, handle, Metadata::new(shape, strides), device, dtype)
+}

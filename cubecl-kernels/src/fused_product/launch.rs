@@ -1,0 +1,215 @@
+//! Launches of CubeK's matrix kernels with an epilogue.
+
+use super::args::{EpilogueOutputLaunch, WithEpilogue};
+use crate::epilogue::cube::{add_to_rows, mask_rows};
+use crate::launch::{dense, empty, zeros};
+use burn::backend::cubecl::dtype_to_storage_type;
+use burn::tensor::Shape;
+use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
+use burn_cubecl::ops::reshape;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::features::Tma;
+use cubecl::prelude::*;
+use cubecl::std::tensor::launch::ViewArg;
+use cubecl::zspace::metadata::Metadata;
+use cubek::matmul::definition::{
+    AvailableVectorSizes, MatmulAvailabilityError, MatmulElems, MatmulGlobalElems, MatmulProblem,
+    MatmulSetupError,
+};
+use cubek::matmul::multi_level::args::{
+    Acc, AccSize, BatchedCoords, ConcreteInputsFactory, ConcreteOutputFactory, InputArg,
+    TensorArgs, TensorMapArgs, TensorOutput,
+};
+use cubek::matmul::multi_level::components::global::memory::{GlobalLayout, GlobalLayoutLaunch};
+use cubek::matmul::multi_level::definition::{BatchMatmulBlueprint, Blueprint};
+use cubek::matmul::multi_level::{BatchMatmulRoutine, launch_kernel};
+use cubek::matmul::routine::BlueprintStrategy;
+use cubek::std::InputBinding;
+
+/// What follows a product `[m, n]`: `value + bias + residual`, then `max(., 0)` if `relu`, or 0 where `rectified` is 0 or
+/// less. Operands have the dtype of the product; for a convolution, `m` are the three axes of its pixels.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Epilogue {
+    /// `[n]`.
+    pub(crate) bias: Option<CubeTensor>,
+    /// `[m, n]`.
+    pub(crate) residual: Option<CubeTensor>,
+    /// The output `[m, n]` of a ReLU, of which the result is the gradient.
+    pub(crate) rectified: Option<CubeTensor>,
+    pub(crate) relu: bool,
+}
+
+/// The operands and the epilogue of a product.
+#[derive(Clone, Debug)]
+pub(super) struct Product {
+    /// `[m, k]` and `[k, n]`, of one dtype.
+    pub(super) operands: [CubeTensor; 2],
+    pub(super) epilogue: Epilogue,
+}
+
+impl Product {
+    /// An uninitialized result `[m, n]`.
+    fn output(&self) -> CubeTensor {
+        let [left, right] = &self.operands;
+        let ([m, _], [_, n]) = (left.meta.shape().dims(), right.meta.shape().dims());
+        empty(left, [m, n], left.dtype)
+    }
+
+    /// The result by Burn's default kernel and those of [`crate::epilogue`].
+    pub(super) fn compute_separately(self) -> Result<CubeTensor, MatmulSetupError> {
+        let output = self.output();
+        let ([left, right], dtype) = (self.operands, output.dtype);
+        let output = matmul(left, right, Some(output), MatmulStrategy::Cube, dtype)?;
+        self.epilogue.apply(&output);
+        Ok(output)
+    }
+
+    /// The result by a kernel of CubeK that has the epilogue.
+    pub(super) fn compute<A>(self, strategy: A::Strategy) -> Result<CubeTensor, MatmulSetupError>
+    where
+        A: BatchMatmulRoutine<(), Blueprint = BatchMatmulBlueprint>,
+    {
+        let size = self.operands[0].dtype.size();
+        let client = self.operands[0].client.clone();
+        let sizes = AvailableVectorSizes::from_type_sizes(&client, size, size, size);
+        self.launch::<TensorArgs, A>(strategy, sizes)
+    }
+
+    /// The same by a kernel that loads tensor maps.
+    pub(super) fn compute_with_maps<A>(
+        self,
+        strategy: A::Strategy,
+    ) -> Result<CubeTensor, MatmulSetupError>
+    where
+        A: BatchMatmulRoutine<(), Blueprint = BatchMatmulBlueprint>,
+    {
+        let client = self.operands[0].client.clone();
+        if !client.properties().features.tma.contains(Tma::Base) {
+            let error = MatmulAvailabilityError::TmaUnavailable;
+            return Err(MatmulSetupError::Unavailable(error));
+        }
+        let size = self.operands[0].dtype.size();
+        let sizes = AvailableVectorSizes::from_type_size_tma(&client, size);
+        self.launch::<TensorMapArgs, A>(strategy, sizes)
+    }
+
+    fn launch<MA, A>(
+        self,
+        strategy: A::Strategy,
+        sizes: AvailableVectorSizes,
+    ) -> Result<CubeTensor, MatmulSetupError>
+    where
+        MA: WithEpilogue<Config = ()>,
+        InputArg<MA>: ConcreteInputsFactory<A>,
+        A: BatchMatmulRoutine<(), Blueprint = BatchMatmulBlueprint>,
+    {
+        let output = self.output();
+        let client = output.client.clone();
+        let storage = dtype_to_storage_type(output.dtype);
+        let elements = MatmulElems::from_globals(&MatmulGlobalElems {
+            lhs: storage,
+            rhs: storage,
+            out: storage,
+        });
+        let out = output.clone().binding();
+        let [left, right] = self
+            .operands
+            .map(|operand| InputBinding::new(operand.binding(), storage));
+        let address_type = (left.required_address_type())
+            .max(right.required_address_type())
+            .max(out.required_address_type(storage.size()));
+        let problem = MatmulProblem::from_shapes_and_strides(
+            left.shape().into(),
+            right.shape().into(),
+            out.shape.clone(),
+            left.data().strides.clone(),
+            right.data().strides.clone(),
+            out.strides.clone(),
+            elements.as_global_elems(),
+            address_type,
+            None,
+            None,
+        )?;
+        let sizes = sizes
+            .filter_lhs_with_tensor(&problem.lhs_strides, &problem.lhs_shape, problem.lhs_layout)
+            .filter_rhs_with_tensor(&problem.rhs_strides, &problem.rhs_shape, problem.rhs_layout)
+            .filter_out_with_tensor(&problem.out_strides, &problem.out_shape)
+            .pick_max()?;
+        let settings = A::device_settings(&client, sizes);
+        let strategy = BlueprintStrategy::Inferred(strategy);
+        let expanded = A::expand_blueprint(&problem, &settings, &strategy)?;
+        let info = A::prepare(&problem, &settings, expanded)?;
+        let (blueprint, sizes, dtypes) = (&info.blueprint, &info.vector_sizes, &info.dtypes);
+        let input = <InputArg<MA> as ConcreteInputsFactory<A>>::create(
+            left, right, blueprint, &problem, sizes, dtypes,
+        );
+        let out = <TensorOutput<Vector<Acc, AccSize>> as ConcreteOutputFactory<A>>::create(
+            out, blueprint, &problem, sizes, dtypes,
+        );
+        let output_arg = self.epilogue.argument(&output, out, sizes.out, blueprint);
+        launch_kernel::<MA::Args, A>(&client, input, output_arg, (), info)?;
+        Ok(output)
+    }
+}
+
+type OutputArg = <TensorOutput<Vector<Acc, AccSize>> as LaunchArg>::RuntimeArg;
+
+impl Epilogue {
+    /// Finishes `output`, whose last axis are its `n` columns, by kernels of its own.
+    pub(crate) fn apply(self, output: &CubeTensor) {
+        let Self {
+            bias,
+            residual,
+            rectified,
+            relu,
+        } = self;
+        if bias.is_some() || residual.is_some() || relu {
+            let columns = *output.meta.shape().last().expect("an output has columns");
+            let bias = bias.unwrap_or_else(|| zeros(output, [columns], output.dtype));
+            add_to_rows(output, &dense(bias), residual.map(dense).as_ref(), relu);
+        }
+        if let Some(rectified) = rectified {
+            mask_rows(&dense(rectified), output);
+        }
+    }
+
+    /// The argument of a kernel that writes `output`, whose last axis are its `n` columns, in vectors of `width`; `out` is
+    /// CubeK's argument for it.
+    pub(crate) fn argument(
+        self,
+        output: &CubeTensor,
+        out: OutputArg,
+        width: usize,
+        blueprint: &BatchMatmulBlueprint,
+    ) -> EpilogueOutputLaunch<Vector<Acc, AccSize>> {
+        let config = blueprint.out_global_layout_config();
+        let columns = *output.meta.shape().last().expect("an output has columns");
+        let shape = [output.meta.num_elements() / columns, columns];
+        let view = |operand: CubeTensor| {
+            let binding = operand.binding();
+            let layout = GlobalLayoutLaunch::from_handle(&binding, width, config);
+            ViewArg::<BatchedCoords>::new_tensor::<GlobalLayout>(binding.into_tensor_arg(), layout)
+        };
+        let bias = self.bias.map(|bias| rows_of(dense(bias), shape));
+        let matrix = |operand| reshape(operand, Shape::new(shape));
+        EpilogueOutputLaunch::new(
+            out,
+            bias.map(view).into(),
+            self.residual.map(matrix).map(view).into(),
+            self.rectified.map(matrix).map(view).into(),
+            self.relu,
+        )
+    }
+}
+
+/// `row [n]` as every row of a matrix `[m, n]`.
+fn rows_of(row: CubeTensor, shape: [usize; 2]) -> CubeTensor {
+    let CubeTensor {
+        client,
+        handle,
+        device,
+        dtype,
+        ..
+    } = row;
+    CubeTensor::new(client, handle, Metadata::new(shape, [0, 1]), device, dtype)
+}

@@ -1,0 +1,12 @@
+//! Matrix products on matrix units that finish their output: bias, residual and ReLU of a convolution, or the mask of a
+//! ReLU in its gradient, without a further pass over memory.
+
+mod args;
+mod launch;
+#[cfg(all(test, feature = "flex"))]
+mod tests;
+mod tuned;
+
+pub(crate) use args::WithEpilogue;
+pub(crate) use launch::Epilogue;
+pub(crate) use tuned::product;

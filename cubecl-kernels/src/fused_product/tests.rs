@@ -1,0 +1,122 @@
+use super::launch::Product;
+use super::tuned::KERNELS;
+use super::{Epilogue, product};
+use crate::capability::has_matrix_units;
+use crate::test_gpu::{self, values, whole_numbers};
+use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeDevice;
+use burn_cubecl::ops::{permute, reshape};
+use burn_cubecl::tensor::CubeTensor;
+use cubek::matmul::multi_level::components::tile::TileMatmulKind::{Cmma, Mma};
+
+fn matrix(shape: [usize; 2], seed: usize, device: &CubeDevice, dtype: DType) -> CubeTensor {
+    let tensor = whole_numbers([1, 1, shape[0], shape[1]], seed, device, dtype);
+    reshape(tensor, Shape::new(shape))
+}
+
+/// A product of whole numbers and the operands of an epilogue: bit 0 of `parts` is the bias, then the residual, the output
+/// of a ReLU, a ReLU, and whether the right operand is transposed in memory.
+fn case([m, k, n]: [usize; 3], parts: usize, device: &CubeDevice, dtype: DType) -> Product {
+    let has = |bit: usize| parts >> bit & 1 == 1;
+    let output = |seed| matrix([m, n], seed, device, dtype);
+    let bias = reshape(matrix([1, n], 3, device, dtype), Shape::new([n]));
+    let right = match has(4) {
+        true => permute(matrix([n, k], 2, device, dtype), &[1, 0]),
+        false => matrix([k, n], 2, device, dtype),
+    };
+    Product {
+        operands: [matrix([m, k], 1, device, dtype), right],
+        epilogue: Epilogue {
+            bias: has(0).then_some(bias),
+            residual: has(1).then(|| output(4)),
+            rectified: has(2).then(|| output(5)),
+            relu: has(3),
+        },
+    }
+}
+
+const SIZES: [[usize; 3]; 5] = [
+    [16, 16, 16],
+    [70, 32, 24],
+    [257, 64, 40],
+    [33, 24, 20],
+    [130, 8, 136],
+];
+
+/// Sums of whole numbers are exact in f32 and are rounded once by each of the two ways; those that are compared are small
+/// enough to be exact in every dtype.
+#[test]
+fn every_candidate_finishes_its_product() {
+    let Some((selected, device)) = test_gpu::open() else {
+        return;
+    };
+    let client = whole_numbers([1; 4], 1, &device, DType::F32).client;
+    let mut wrong = Vec::new();
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        if !has_matrix_units(&client, dtype) {
+            eprintln!("SKIPPED: the GPU has no matrix units for {dtype:?}");
+            continue;
+        }
+        for (index, size) in SIZES.into_iter().enumerate() {
+            let mut ran = 0;
+            for (name, kernel) in KERNELS {
+                for tile in [Cmma, Mma] {
+                    // Every combination of parts, over the sizes and candidates.
+                    for parts in [0, 11, 4 + 16, 2 + 4, 9 + 16, (index * 7 + name.len()) % 32] {
+                        let of = || case(size, parts, &device, dtype);
+                        let Ok(found) = kernel.compute(tile, of()) else {
+                            continue;
+                        };
+                        ran += 1;
+                        let wanted = of().compute_separately().expect("Burn's kernel runs");
+                        if values(found) != values(wanted) {
+                            wrong
+                                .push(format!("{name} {tile:?} {dtype:?} {size:?}, parts {parts}"));
+                        }
+                    }
+                }
+            }
+            if ran == 0 {
+                wrong.push(format!("{dtype:?} {size:?}: no candidate can run"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    selected.device.sync().expect("the device works");
+}
+
+/// The selected candidate, on devices without matrix units that which needs none, beside sums of the host.
+#[test]
+fn a_product_is_finished_as_defined() {
+    let Some((selected, device)) = test_gpu::open() else {
+        return;
+    };
+    let [m, k, n] = [37, 24, 16];
+    for parts in 0..32 {
+        let Product {
+            operands: [left, right],
+            epilogue,
+        } = case([m, k, n], parts, &device, DType::F32);
+        let host = |tensor: &Option<CubeTensor>| tensor.clone().map(values);
+        let (x, w) = (values(left.clone()), values(right.clone()));
+        let (bias, residual) = (host(&epilogue.bias), host(&epilogue.residual));
+        let (rectified, relu) = (host(&epilogue.rectified), epilogue.relu);
+        let found = values(product(left, right, epilogue));
+        for (index, found) in found.into_iter().enumerate() {
+            let (row, column) = (index / n, index % n);
+            let sum: f32 = (0..k).map(|i| x[row * k + i] * w[i * n + column]).sum();
+            let sum = sum + bias.as_ref().map_or(0.0, |bias| bias[column]);
+            let sum = sum + residual.as_ref().map_or(0.0, |residual| residual[index]);
+            let sum = if relu { sum.max(0.0) } else { sum };
+            let is_cut = rectified
+                .as_ref()
+                .is_some_and(|output| output[index] <= 0.0);
+            let wanted = if is_cut { 0.0 } else { sum };
+            assert_eq!(found, wanted, "value {index}, parts {parts}");
+        }
+    }
+    let [left, right] = [[0, k], [k, n]].map(|shape| matrix(shape, 1, &device, DType::F32));
+    let nothing = product(left, right, Epilogue::default());
+    assert_eq!(nothing.meta.shape().dims(), [0, n]);
+    selected.device.sync().expect("the device works");
+}

@@ -1,0 +1,180 @@
+//! The fastest of CubeK's kernels for a product with an epilogue, found by CubeCL's autotune.
+
+use super::launch::{Epilogue, Product};
+use crate::launch::empty;
+use burn::tensor::DType;
+use burn_cubecl::CubeTuneId;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::AutotuneKey;
+use cubecl::tune::{LocalTuner, Tunable, TunableSet, TuneGroup, local_tuner};
+use cubek::matmul::definition::MatmulSetupError;
+use cubek::matmul::multi_level::components::tile::TileMatmulKind::{self, Cmma, Mma};
+use cubek::matmul::multi_level::routines::batch::double_buffering::{
+    CyclicDoubleBufferingAlgorithm, DoubleBufferingArgs,
+};
+use cubek::matmul::multi_level::routines::batch::ordered_double_buffering::{
+    OrderedDoubleBufferingAlgorithm, OrderedSelectionArgs,
+};
+use cubek::matmul::multi_level::routines::batch::simple::{
+    SimpleAlgorithm, SimpleArgs, SimpleTmaAlgorithm,
+};
+use cubek::matmul::multi_level::routines::batch::specialized::{
+    SpecializedAlgorithm, SpecializedStrategy,
+};
+use serde::{Deserialize, Serialize};
+
+/// Autotune key. Columns are exact, because they decide which candidates can run.
+#[derive(AutotuneKey, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProductKey {
+    dtype: DType,
+    /// Columns of the left operand.
+    inputs: usize,
+    /// Columns of the right operand.
+    outputs: usize,
+    /// Whether the right operand is row-major.
+    is_row_major: bool,
+    /// Matrices of the size of the output that the epilogue reads.
+    operands: usize,
+    #[autotune(anchor)]
+    rows: usize,
+}
+
+/// A kernel of CubeK; those that Burn tries for large products.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kernel {
+    Simple {
+        multi_rows: bool,
+    },
+    Double {
+        specialized: bool,
+    },
+    Ordered {
+        row_count: u32,
+    },
+    /// Loads tensor maps, which GPUs have from compute capability 9.0 on.
+    Map {
+        multi_rows: bool,
+    },
+    SpecializedMap,
+}
+
+pub(super) const KERNELS: [(&str, Kernel); 9] = [
+    ("simple", Kernel::Simple { multi_rows: false }),
+    ("simple_multi_rows", Kernel::Simple { multi_rows: true }),
+    ("double", Kernel::Double { specialized: false }),
+    ("double_specialized", Kernel::Double { specialized: true }),
+    ("ordered_4", Kernel::Ordered { row_count: 4 }),
+    ("ordered_8", Kernel::Ordered { row_count: 8 }),
+    ("map", Kernel::Map { multi_rows: false }),
+    ("map_multi_rows", Kernel::Map { multi_rows: true }),
+    ("map_specialized", Kernel::SpecializedMap),
+];
+
+impl Kernel {
+    pub(super) fn compute(
+        self,
+        tile_matmul: TileMatmulKind,
+        product: Product,
+    ) -> Result<CubeTensor, MatmulSetupError> {
+        match self {
+            Kernel::Simple { multi_rows } => product.compute::<SimpleAlgorithm>(SimpleArgs {
+                tile_matmul,
+                multi_rows,
+            }),
+            Kernel::Double { specialized } => {
+                product.compute::<CyclicDoubleBufferingAlgorithm>(DoubleBufferingArgs {
+                    tile_matmul,
+                    specialized,
+                })
+            }
+            Kernel::Ordered { row_count } => {
+                product.compute::<OrderedDoubleBufferingAlgorithm>(OrderedSelectionArgs {
+                    tile_matmul,
+                    partition_k: Some(2),
+                    row_count: Some(row_count),
+                    rows_per_plane: Some(2),
+                })
+            }
+            Kernel::Map { multi_rows } => {
+                product.compute_with_maps::<SimpleTmaAlgorithm>(SimpleArgs {
+                    tile_matmul,
+                    multi_rows,
+                })
+            }
+            Kernel::SpecializedMap => product
+                .compute_with_maps::<SpecializedAlgorithm>(SpecializedStrategy { tile_matmul }),
+        }
+    }
+}
+
+/// `left [m, k]` times `right [k, n]`, finished by `epilogue`: dense `[m, n]`. The device has matrix units for the dtype.
+pub(crate) fn product(left: CubeTensor, right: CubeTensor, epilogue: Epilogue) -> CubeTensor {
+    static TUNER: LocalTuner<ProductKey, CubeTuneId> = local_tuner!();
+    let ([m, _], [_, n]) = (left.meta.shape().dims(), right.meta.shape().dims());
+    if m * n == 0 {
+        return empty(&left, [m, n], left.dtype);
+    }
+    let client = left.client.clone();
+    let id = CubeTuneId::new(&client, &left.device);
+    let candidates = TUNER.init(&id, || {
+        let set = TunableSet::new(key, |_: &ProductKey, (product, _): &Trial| {
+            (product.clone(), true)
+        });
+        let last = TuneGroup::new("separate", |_: &ProductKey| 0);
+        let separate = Tunable::new("product_and_epilogue", |(product, _): Trial| {
+            (product.compute_separately()).map_err(|error| format!("{error:?}"))
+        });
+        let first = TuneGroup::new("fused", |_: &ProductKey| 1);
+        let mut set: TunableSet<_, Trial, _> = set.with(separate.group(&last, |_| 0));
+        for (name, kernel) in KERNELS {
+            for (unit, tile_matmul) in [("cmma", Cmma), ("mma", Mma)] {
+                let run = move |trial| run_candidate(kernel, tile_matmul, trial);
+                let tunable = Tunable::new(&format!("product_{name}_{unit}"), run);
+                set = set.with(tunable.group(&first, |_| 0));
+            }
+        }
+        set
+    });
+    let product = Product {
+        operands: [left, right],
+        epilogue,
+    };
+    TUNER.execute(&id, &client, candidates, (product, false))
+}
+
+/// A product, and whether it is a trial in which a candidate is timed.
+type Trial = (Product, bool);
+
+/// Autotune times one size and uses its choice for all sizes with the same key. If CubeK rejects one of them, on which
+/// CubeCL would panic, the result is computed without that kernel.
+fn run_candidate(
+    kernel: Kernel,
+    tile_matmul: TileMatmulKind,
+    (product, is_trial): Trial,
+) -> Result<CubeTensor, String> {
+    let result = match is_trial {
+        true => kernel.compute(tile_matmul, product),
+        false => {
+            (kernel.compute(tile_matmul, product.clone())).or_else(|_| product.compute_separately())
+        }
+    };
+    result.map_err(|error| format!("{error:?}"))
+}
+
+fn key((product, _): &Trial) -> ProductKey {
+    let [left, right] = &product.operands;
+    let ([m, k], [_, n]) = (left.meta.shape().dims(), right.meta.shape().dims());
+    let Epilogue {
+        residual,
+        rectified,
+        ..
+    } = &product.epilogue;
+    ProductKey::new(
+        left.dtype,
+        k,
+        n,
+        right.meta.strides()[1] == 1,
+        usize::from(residual.is_some()) + usize::from(rectified.is_some()),
+        m,
+    )
+}
