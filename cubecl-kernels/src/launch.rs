@@ -18,6 +18,7 @@ use burn_cubecl::ops::{permute_nchw_to_nhwc, reshape};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::*;
+use cubecl::zspace::metadata::Metadata;
 
 /// Units per cube of an element-wise launch, the maximum that WebGPU guarantees.
 pub(crate) const UNITS: u32 = 256;
@@ -78,6 +79,34 @@ pub(crate) fn zeros<const D: usize>(
     let flat = Shape::new([elements]);
     let zeros = zeros_client(like.client.clone(), like.device.clone(), flat, dtype);
     reshape(zeros, Shape::new(shape))
+}
+
+/// The buffer of `tensor` with another shape and other strides.
+///
+/// # Panics
+///
+/// If an element would be beyond the buffer.
+pub(crate) fn view<const D: usize>(
+    tensor: CubeTensor,
+    shape: [usize; D],
+    strides: [usize; D],
+) -> CubeTensor {
+    let steps = shape.iter().zip(strides);
+    let last: usize = steps
+        .map(|(&size, stride)| size.saturating_sub(1) * stride)
+        .sum();
+    let CubeTensor {
+        client,
+        handle,
+        device,
+        dtype,
+        ..
+    } = tensor;
+    assert!(
+        last * dtype.size() < handle.size() as usize,
+        "a view must be in the buffer: {shape:?}, strides {strides:?}"
+    );
+    CubeTensor::new(client, handle, Metadata::new(shape, strides), device, dtype)
 }
 
 /// The tensor as a buffer argument of a kernel.

@@ -18,7 +18,7 @@ from run import CUBECL, environment
 
 KINDS = {
     "weights and optimizer": r"^(cast|fold|restore|sgd|adamw)_step|^add_squares",
-    "losses": r"^(class_losses|cross_entropies|spread_derivatives)",
+    "losses": r"^(class_losses|cross_entropies|spread_derivatives|divide_sum|add_each)",
     "convolutions and matrix products": r"matmul|conv|gemm|im2col|col2im|dgrad|wgrad",
     "copies between layouts": r"copy|contiguous",
     "casts": r"^cast",

@@ -90,7 +90,7 @@ impl<'a> Init<'a> {
             Some(seed) => {
                 let stream = Stream::named(&format!("{}{name}", self.path), seed);
                 let values = TensorData::new(values(stream, &shape, fill), shape);
-                uploaded(values, self.device)
+                upload(values, self.device)
             }
             None => Tensor::zeros(shape, self.device),
         };
@@ -98,9 +98,9 @@ impl<'a> Init<'a> {
     }
 }
 
-/// A parameter of these values. Burn pads the rows of an upload on CUDA, which every kernel that reads dense rows would
-/// copy; a list has no rows.
-pub(crate) fn uploaded<const D: usize>(values: TensorData, device: &Device) -> Tensor<D> {
+/// Uploads `values` as a tensor with dense rows. Burn pads the rows of uploads on CUDA, and kernels that need dense
+/// rows would copy them, so the values are uploaded as a list.
+pub(crate) fn upload<const D: usize>(values: TensorData, device: &Device) -> Tensor<D> {
     let count = values.num_elements();
     let (bytes, shape, dtype) = values.into_parts();
     let list = TensorData::from_bytes(bytes, [count], dtype);

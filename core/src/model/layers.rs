@@ -96,7 +96,7 @@ impl Conv2d {
         self.forward_with(x, self.params(), None, true)
     }
 
-    /// [`Self::forward`], and a ReLU if `rectify`, with the masks of ReLUs as `links` say.
+    /// [`Self::forward`], and a ReLU if `rectify`, with masks of ReLUs as specified by `links`.
     pub(crate) fn forward_linked(&self, x: Tensor<4>, rectify: bool, links: Links) -> Tensor<4> {
         match links == Links::default() {
             true => self.forward_with(x, self.params(), None, rectify),
@@ -192,7 +192,8 @@ impl Deconv2x2 {
 
     /// `[r, in, h, w]` -> `[r, 4 * out, h, w]`, and a ReLU: the upper left, upper right, lower left and lower right
     /// outputs of each cell. With stride 2 no outputs overlap, so this is a 1x1 convolution, which is fast on every
-    /// backend. Masks of ReLUs are applied as `links` say.
+    /// backend. Masks of ReLUs are applied as specified by
+    /// `links`.
     pub(crate) fn rectified(&self, x: Tensor<4>, links: Links) -> Tensor<4> {
         let [input, output, _, _] = self.weight.dims();
         let weight = self

@@ -251,7 +251,7 @@ impl MaskRcnn {
     }
 
     /// [`Self::mask_head`] for sampled RoIs of a training step with their valid mask `[r]`: `[r, k, cells]`, see
-    /// [`in_order_of_logits`](crate::model::roi::mask_head::in_order_of_logits).
+    /// [`reorder_targets`](crate::model::roi::mask_head::reorder_targets).
     #[cfg(feature = "train")]
     pub(crate) fn mask_head_of_samples(
         &self,
@@ -263,8 +263,8 @@ impl MaskRcnn {
         self.roi_heads.mask_cells(pooled, valid)
     }
 
-    /// The same weights, which stay f32, with activations in the dtype of `precision`. The stem, the statistics of
-    /// norms and the outputs of the heads are f32 in every precision.
+    /// The same weights, which stay f32, with activations in the dtype of `precision`. The stem and the statistics of
+    /// norms are f32 in every precision, and so are the outputs of the heads in prediction.
     pub fn with_precision(mut self, precision: Resolved) -> Self {
         self.dtype = precision.dtype();
         self

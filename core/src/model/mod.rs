@@ -53,7 +53,7 @@ mod slots;
 pub use backbone::fpn::Fpn;
 pub use backbone::resnet::ResNet;
 pub use backbone::{BackboneFpn, Body};
-pub(crate) use init::uploaded;
+pub(crate) use init::upload;
 pub use init::{Fill, Init};
 pub use layers::{Conv2d, ConvSettings, Linear, LinearSettings};
 pub use mask_rcnn::{Detections, Features, MASKS_AT_ONCE, MaskRcnn};
@@ -66,7 +66,7 @@ pub(crate) use prepare::{Prepared, Scales};
 pub use roi::RoiHeads;
 pub use roi::box_head::{BoxHead, BoxHeadLayer, BoxPredictor, Flatten, LinearBoxHead};
 #[cfg(feature = "train")]
-pub(crate) use roi::mask_head::in_order_of_logits;
+pub(crate) use roi::mask_head::reorder_targets;
 pub use roi::mask_head::{MaskHead, MaskPredictor, mask_probabilities};
 pub use roi::pool::{PackedPyramid, Roi, Rois, roi_rows};
 pub use roi::select::{DetectionSlots, ScoredBox, postprocess};

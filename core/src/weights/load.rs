@@ -5,7 +5,7 @@ use super::names::is_counter;
 use super::own::{self, Checkpoint};
 use super::state::StateDict;
 use crate::budget::excerpt;
-use crate::model::{MaskRcnn, ModulePath, uploaded};
+use crate::model::{MaskRcnn, ModulePath, upload};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 use std::path::Path;
@@ -37,8 +37,8 @@ pub fn load_state_dict(
     Ok(load_except(model, tensors, path, |_| false)?.0)
 }
 
-/// As [`load_state_dict`], but parameters for which `is_optional` holds keep their initial values if `tensors` lacks them;
-/// their names are returned.
+/// As [`load_state_dict`], but parameters for which `is_optional` holds keep their initial values if `tensors` lacks
+/// them; their names are returned.
 pub(super) fn load_except(
     model: MaskRcnn,
     tensors: StateDict,
@@ -157,7 +157,7 @@ impl<F: Fn(&str) -> bool> ModuleMapper for Loader<F> {
         }
         let trained = param.val().is_require_grad();
         param
-            .map(|old| uploaded(data, &old.device()).detach())
+            .map(|old| upload(data, &old.device()).detach())
             .set_require_grad(trained)
     }
 }

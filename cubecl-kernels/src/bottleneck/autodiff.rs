@@ -1,7 +1,7 @@
 //! Gradient rule of the bottleneck.
 
-use super::BottleneckOps;
-use crate::epilogue::{EpilogueOps, bias_gradient};
+use super::{BottleneckOps, forward};
+use crate::epilogue::{EpilogueOps, bias_gradient, masked_gradient};
 use crate::links::Links;
 use burn::backend::autodiff::{
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
@@ -52,11 +52,7 @@ impl<B: Backend + BottleneckOps + EpilogueOps, const N: usize> Backward<B, N>
             stride,
             masks_input,
         } = ops.state;
-        let grad = grads.consume::<B>(&ops.node);
-        let grad = match rectified {
-            Some(output) => B::rectified_gradient(output, grad),
-            None => B::dense_gradient(grad),
-        };
+        let grad = masked_gradient::<B>(rectified, grads.consume::<B>(&ops.node));
         let mut register = |input: usize, gradient: &dyn Fn() -> FloatTensor<B>| {
             if let Some(node) = &ops.parents[input] {
                 grads.register::<B>(node.id, gradient());
@@ -69,7 +65,7 @@ impl<B: Backend + BottleneckOps + EpilogueOps, const N: usize> Backward<B, N>
             B::conv1x1_weight_gradient(second.clone(), grad.clone())
         });
         register(WEIGHTS[2] + 1, &|| bias_gradient::<B>(grad.clone()));
-        let of_second = B::conv1x1_masked_gradient(grad.clone(), weight3, second);
+        let of_second = B::conv1x1_input_gradient(grad.clone(), weight3, second, true);
         register(WEIGHTS[1], &|| {
             let (first, weight2) = (first.clone(), weight2.clone());
             B::conv3x3_weight_gradient(first, weight2, of_second.clone(), stride)
@@ -82,12 +78,9 @@ impl<B: Backend + BottleneckOps + EpilogueOps, const N: usize> Backward<B, N>
         register(WEIGHTS[0] + 1, &|| bias_gradient::<B>(of_first.clone()));
         register(X, &|| {
             let (x, weight1, of_first) = (x.clone(), weight1.clone(), of_first.clone());
-            match (N == WITH_SHORTCUT, masks_input) {
-                (false, _) => {
-                    B::conv1x1_gradient_sum(of_first, weight1, x, grad.clone(), masks_input)
-                }
-                (true, true) => B::conv1x1_masked_gradient(of_first, weight1, x),
-                (true, false) => B::conv1x1_input_gradient(of_first, weight1),
+            match N == WITH_SHORTCUT {
+                true => B::conv1x1_input_gradient(of_first, weight1, x, false),
+                false => B::conv1x1_gradient_sum(of_first, weight1, x, grad.clone(), masks_input),
             }
         });
     }
@@ -102,18 +95,9 @@ fn track<B: Backend + BottleneckOps + EpilogueOps, C: CheckpointStrategy, const 
     stride: usize,
     links: Links,
 ) -> FloatTensor<Autodiff<B, C>> {
-    let [(weight1, bias1), (weight2, bias2), (weight3, bias3)] = convs;
-    let first = B::conv1x1(x.clone(), weight1.clone(), bias1, true, Links::default());
-    let second = B::conv3x3(
-        first.clone(),
-        weight2.clone(),
-        bias2,
-        stride,
-        true,
-        Links::default(),
-    );
+    let weights = convs.each_ref().map(|(weight, _)| weight.clone());
     let shortcut = shortcut.unwrap_or_else(|| x.clone());
-    let output = B::conv1x1_with_residual(second.clone(), weight3.clone(), bias3, shortcut, true);
+    let [first, second, output] = forward::<B>(x.clone(), convs, shortcut, stride);
     match BottleneckBackward::<N>
         .prepare::<C>(nodes)
         .compute_bound()
@@ -122,7 +106,7 @@ fn track<B: Backend + BottleneckOps + EpilogueOps, C: CheckpointStrategy, const 
         OpsKind::Tracked(prep) => {
             let state = State {
                 x,
-                weights: [weight1, weight2, weight3],
+                weights,
                 hidden: [first, second],
                 rectified: (!links.output_is_masked).then(|| output.clone()),
                 stride,

@@ -40,10 +40,12 @@ pub trait BottleneckOps: Backend + Conv1x1Ops + Conv3x3Ops {
         bias3: FloatTensor<Self>,
         _links: Links,
     ) -> FloatTensor<Self> {
-        let shortcut = x.clone();
-        let x = Self::conv1x1(x, weight1, bias1, true, Links::default());
-        let x = Self::conv3x3(x, weight2, bias2, 1, true, Links::default());
-        Self::conv1x1_with_residual(x, weight3, bias3, shortcut, true)
+        let (shortcut, convs) = (
+            x.clone(),
+            [(weight1, bias1), (weight2, bias2), (weight3, bias3)],
+        );
+        let [.., output] = forward::<Self>(x, convs, shortcut, 1);
+        output
     }
 
     /// A bottleneck with the output `[n, o, h', w']` of a projection as its shortcut.
@@ -61,10 +63,25 @@ pub trait BottleneckOps: Backend + Conv1x1Ops + Conv3x3Ops {
         stride: usize,
         _links: Links,
     ) -> FloatTensor<Self> {
-        let x = Self::conv1x1(x, weight1, bias1, true, Links::default());
-        let x = Self::conv3x3(x, weight2, bias2, stride, true, Links::default());
-        Self::conv1x1_with_residual(x, weight3, bias3, shortcut, true)
+        let convs = [(weight1, bias1), (weight2, bias2), (weight3, bias3)];
+        let [.., output] = forward::<Self>(x, convs, shortcut, stride);
+        output
     }
+}
+
+/// The inputs of the second and the third convolution, then the output; `convs` are weights and biases.
+fn forward<B: Conv1x1Ops + Conv3x3Ops>(
+    x: FloatTensor<B>,
+    convs: [(FloatTensor<B>, FloatTensor<B>); 3],
+    shortcut: FloatTensor<B>,
+    stride: usize,
+) -> [FloatTensor<B>; 3] {
+    let [(weight1, bias1), (weight2, bias2), (weight3, bias3)] = convs;
+    let links = Links::default();
+    let first = B::conv1x1(x, weight1, bias1, true, links);
+    let second = B::conv3x3(first.clone(), weight2, bias2, stride, true, links);
+    let output = B::conv1x1_with_residual(second.clone(), weight3, bias3, shortcut, true);
+    [first, second, output]
 }
 
 /// `relu(conv3(relu(conv2(relu(conv1(x))))) + shortcut)`: `[n, o, h', w']` in the dtype of `x`, channels-last.
@@ -72,9 +89,9 @@ pub trait BottleneckOps: Backend + Conv1x1Ops + Conv3x3Ops {
 /// * `x` - `[n, c, h, w]`.
 /// * `convs` - 1x1 with stride 1, 3x3 with a stride of 1 or 2, 1x1 with stride 1; all with a bias and without a scale.
 /// * `projection` - the shortcut `[n, o, h', w']`; `x` without it, for which the stride must be 1.
-/// * `links` - see [`Links`].
+/// * `links` - see [`Links`]; with a projection the input is not masked.
 ///
-/// Source: He et al., 2015. Differentiable in all tensors.
+/// Weights and biases are cast to the dtype of `x`. Source: He et al., 2015. Differentiable in all tensors.
 ///
 /// # Panics
 ///
@@ -86,10 +103,7 @@ pub fn bottleneck(
     links: Links,
 ) -> Tensor<4> {
     let stride = convs[1].stride;
-    assert!(
-        convs.iter().all(|conv| conv.scale.is_none()),
-        "bottleneck: scales must be folded into the weights"
-    );
+    check(&x, &convs, projection.as_ref(), links);
     let [first, second, third] = convs.map(|conv| {
         let bias = conv.bias.expect("bottleneck: each convolution has a bias");
         let (weight, bias) = (to_dtype_of(conv.weight, &x), to_dtype_of(bias, &x));
@@ -97,12 +111,9 @@ pub fn bottleneck(
     });
     let x = x.into_dispatch();
     Tensor::from_dispatch(match projection {
-        None => {
-            assert_eq!(stride, 1, "bottleneck: a stride needs a projection");
-            <Dispatch as BottleneckOps>::bottleneck(
-                x, first.0, first.1, second.0, second.1, third.0, third.1, links,
-            )
-        }
+        None => <Dispatch as BottleneckOps>::bottleneck(
+            x, first.0, first.1, second.0, second.1, third.0, third.1, links,
+        ),
         Some(shortcut) => <Dispatch as BottleneckOps>::bottleneck_with_projection(
             x,
             first.0,
@@ -116,4 +127,40 @@ pub fn bottleneck(
             links,
         ),
     })
+}
+
+/// Panics for arguments that do not fit together, see [`bottleneck`].
+fn check(x: &Tensor<4>, convs: &[ConvParams; 3], projection: Option<&Tensor<4>>, links: Links) {
+    assert!(
+        projection.is_none() || !links.masks_input,
+        "bottleneck: a projection uses the input, too, and does not mask its gradient"
+    );
+    let [n, channels, h, w] = x.dims();
+    let (strides, mut inputs) = (convs.each_ref().map(|conv| conv.stride), channels);
+    assert!(
+        matches!(strides, [1, 1 | 2, 1]),
+        "bottleneck: strides {strides:?} instead of 1, 1 or 2, 1"
+    );
+    for (conv, side) in convs.iter().zip([1, 3, 1]) {
+        let [o, ..] = conv.weight.dims();
+        assert_eq!(
+            conv.weight.dims(),
+            [o, inputs, side, side],
+            "bottleneck: the weights of a {side}x{side} convolution of {inputs} channels"
+        );
+        let bias = conv.bias.as_ref().map(Tensor::dims);
+        assert_eq!(bias, Some([o]), "bottleneck: a bias per output channel");
+        assert!(
+            conv.scale.is_none(),
+            "bottleneck: scales must be folded into the weights"
+        );
+        inputs = o;
+    }
+    let output = [n, inputs, h.div_ceil(strides[1]), w.div_ceil(strides[1])];
+    let shortcut = projection.unwrap_or(x);
+    assert_eq!(
+        (shortcut.dims(), shortcut.dtype()),
+        (output, x.dtype()),
+        "bottleneck: the shortcut must have the shape of the output and the dtype of x"
+    );
 }

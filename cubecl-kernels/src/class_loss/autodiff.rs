@@ -96,7 +96,7 @@ impl<B: Backend + ClassLossOps, C: CheckpointStrategy> ClassLossOps for Autodiff
         counts: FloatTensor<Self>,
         loss: ElementLoss,
         count: Count,
-        of_objects: bool,
+        has_weights_by_label: bool,
     ) -> FloatTensor<Self> {
         let node = predicted.node();
         let (predicted, counts) = (predicted.into_primitive(), counts.into_primitive());
@@ -106,7 +106,7 @@ impl<B: Backend + ClassLossOps, C: CheckpointStrategy> ClassLossOps for Autodiff
             targets.into_primitive(),
             weights.into_primitive(),
             loss,
-            of_objects,
+            has_weights_by_label,
         );
         let sum = B::divided_sum(sums, counts.clone(), count);
         let state = State {
@@ -125,7 +125,7 @@ impl<B: Backend + ClassLossOps, C: CheckpointStrategy> ClassLossOps for Autodiff
         _targets: FloatTensor<Self>,
         _weights: FloatTensor<Self>,
         _loss: ElementLoss,
-        _of_objects: bool,
+        _has_weights_by_label: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         panic!("the parts of the loss have no gradient")
     }

@@ -11,8 +11,7 @@ use burn_cubecl::ops::permute;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-/// Predictions `[r, k, e]` of which the classes or the outputs are adjacent in memory and none is missing; otherwise a
-/// dense copy.
+/// Predictions `[r, k, e]`, dense in the order `[r, k, e]` or `[r, e, k]`; a dense copy if they are neither.
 fn readable(predicted: CubeTensor) -> CubeTensor {
     match permute(predicted.clone(), &[0, 2, 1]).is_contiguous() {
         true => predicted,
@@ -37,7 +36,7 @@ impl ClassLossOps for CubeBackend {
         targets: FloatTensor<Self>,
         weights: FloatTensor<Self>,
         loss: ElementLoss,
-        of_objects: bool,
+        has_weights_by_label: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let predicted = readable(predicted);
         let [labels, targets, weights] = [labels, targets, weights].map(dense);
@@ -75,13 +74,13 @@ impl ClassLossOps for CubeBackend {
                     elements: elements as u32,
                     classes: classes as u32,
                     outputs: outputs as u32,
-                    of_row: strides[0],
-                    of_class: strides[1],
-                    of_output: strides[2],
+                    row_stride: strides[0],
+                    class_stride: strides[1],
+                    output_stride: strides[2],
                     beta: beta as f32,
                 },
                 is_smooth_l1,
-                of_objects,
+                has_weights_by_label,
                 dtype,
             );
         }

@@ -14,9 +14,9 @@ pub struct Sizes {
     /// Outputs per class.
     pub outputs: u32,
     /// Strides of rows, classes and outputs in the predictions.
-    pub of_row: u32,
-    pub of_class: u32,
-    pub of_output: u32,
+    pub row_stride: u32,
+    pub class_stride: u32,
+    pub output_stride: u32,
     pub beta: f32,
 }
 
@@ -45,7 +45,7 @@ pub fn class_losses<E: Float>(
     derivatives: &mut [f32],
     sizes: &Sizes,
     #[comptime] is_smooth_l1: bool,
-    #[comptime] of_objects: bool,
+    #[comptime] has_weights_by_label: bool,
     #[define(E)] _dtype: ElemType,
 ) {
     let mut own = 0.0f32;
@@ -59,10 +59,10 @@ pub fn class_losses<E: Float>(
             class = min(u32::cast_from(labels[row as usize]), sizes.classes - 1);
         }
         let output = i % sizes.outputs;
-        let at = row * sizes.of_row + class * sizes.of_class + output * sizes.of_output;
+        let at = row * sizes.row_stride + class * sizes.class_stride + output * sizes.output_stride;
         let x = f32::cast_from(predicted[at as usize]);
         let target = targets[i as usize];
-        let weight = if comptime![of_objects] {
+        let weight = if comptime![has_weights_by_label] {
             select(labels[row as usize] > 0, 1.0f32, 0.0f32)
         } else {
             weights[row as usize]
@@ -105,8 +105,8 @@ pub fn divide_sum(sums: &[f32], counts: &[f32], output: &mut [f32], terms: u32, 
     }
 }
 
-/// The gradient of the predictions in memory of `[r, classes, outputs]` or, if `is_class_last`, `[r, outputs, classes]`:
-/// one unit per element.
+/// The gradient of the predictions, in memory `[r, classes, outputs]` or, if `is_class_last`, `[r, outputs,
+/// classes]`: one unit per element.
 #[cube(launch_unchecked)]
 pub fn spread_derivatives<E: Float>(
     derivatives: &[f32],
@@ -169,8 +169,8 @@ pub fn cross_entropies<E: Float>(
     }
     let label = min(u32::cast_from(labels[row as usize]), classes - 1);
     let weight = weights[row as usize];
-    let truth = f32::cast_from(logits[(first + label) as usize]);
-    losses[row as usize] = weight * (total.ln() + highest - truth);
+    let true_logit = f32::cast_from(logits[(first + label) as usize]);
+    losses[row as usize] = weight * (total.ln() + highest - true_logit);
     for class in 0..classes {
         let logit = f32::cast_from(logits[(first + class) as usize]);
         let probability = (logit - highest).exp() / total;

@@ -1,6 +1,6 @@
 //! Training losses: cross entropy, and element-wise losses of the outputs of each row's class (box deltas, mask
-//! logits). On GPUs each is one kernel for the loss with its derivative and one for the gradient; with Burn's
-//! operations, the mask loss alone launches forty.
+//! logits). On GPUs each is one kernel for the loss with its derivative, one for the sum and one for the gradient; with
+//! Burn's operations, the mask loss alone launches forty.
 
 mod autodiff;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -19,7 +19,7 @@ use burn::backend::{Backend, Dispatch, backend_extension};
 #[cfg(feature = "fusion")]
 use burn::tensor::Shape;
 use burn::tensor::activation::{log_sigmoid, log_softmax};
-use burn::tensor::{DType, Device, Int, IntDType, Tensor};
+use burn::tensor::{Device, Int, IntDType, Tensor};
 
 /// A loss of one output.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,19 +56,19 @@ pub enum RowWeights {
     OfObjects,
 }
 
-/// The number by which a sum of losses is divided: a number of samples times a factor.
+/// Divisor of a sum of losses: `max(counts[index], least) * factor`.
 #[derive(Clone, Debug)]
 pub struct Divisor {
-    /// Numbers of samples, f32, without a graph.
+    /// Numbers of samples, `[n]`, without a graph.
     pub counts: Tensor<1>,
-    /// The one of `counts`, its lower bound, and the factor.
+    /// Index, lower bound and factor.
     pub count: Count,
 }
 
-/// Which count a sum is divided by.
+/// Index, lower bound and factor of a [`Divisor`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Count {
-    /// Its place in the counts.
+    /// Index in [`Divisor::counts`].
     pub index: usize,
     /// Its lower bound, so that the loss of no samples is 0.
     pub least: f64,
@@ -77,6 +77,24 @@ pub struct Count {
 }
 
 impl Divisor {
+    /// The divisor with counts in f32.
+    ///
+    /// # Panics
+    ///
+    /// If the index is beyond the counts.
+    fn checked(self) -> Self {
+        let [counts] = self.counts.dims();
+        assert!(
+            self.count.index < counts,
+            "a divisor must be one of {counts} counts, not number {}",
+            self.count.index
+        );
+        Self {
+            counts: to_f32(self.counts),
+            ..self
+        }
+    }
+
     /// `[1]`, on `device`, which may have autodiff.
     fn value(self, device: &Device) -> Tensor<1> {
         let Count {
@@ -103,7 +121,8 @@ impl Divisor {
 ///
 /// # Panics
 ///
-/// If the shapes do not match, or there are several classes or [`RowWeights::OfObjects`] without labels.
+/// If the shapes do not match, the divisor's index is beyond its counts, or there are several classes or
+/// [`RowWeights::OfObjects`] without labels.
 pub fn class_loss(
     predicted: Tensor<3>,
     labels: Option<Tensor<1, Int>>,
@@ -121,22 +140,23 @@ pub fn class_loss(
     if let RowWeights::Given(weights) = &weights {
         assert_eq!(weights.dims(), [rows], "class_loss: a weight per row");
     }
-    let of_objects = matches!(weights, RowWeights::OfObjects);
+    let has_weights_by_label = matches!(weights, RowWeights::OfObjects);
     assert!(
-        labels.is_some() || classes == 1 && !of_objects,
+        labels.is_some() || classes == 1 && !has_weights_by_label,
         "class_loss: {classes} classes or weights by label need labels"
     );
     let count = labels.as_ref().map_or(rows, |labels| labels.dims()[0]);
     assert_eq!(count, rows, "class_loss: a label per row");
-    let targets = to_f32(targets);
+    let (targets, divisor) = (to_f32(targets), divisor.checked());
     let device = predicted.device();
     if !has_selection_kernels(&device) || rows * outputs == 0 {
         let divisor = divisor.value(&device);
         return by_operations(to_f32(predicted), labels, targets, weights, loss) / divisor;
     }
     let plain = device.clone().inner();
-    // With one class, or with weights by label, they are not read.
+    // Not read with one class and given weights.
     let labels = labels.unwrap_or_else(|| Tensor::empty([1], &plain));
+    // Not read with weights by label.
     let weights = match weights {
         RowWeights::Given(weights) => to_f32(weights),
         RowWeights::OfObjects => on_device(Tensor::empty([1], &plain), &device),
@@ -149,7 +169,7 @@ pub fn class_loss(
         on_device(divisor.counts, &device).into_dispatch(),
         loss,
         divisor.count,
-        of_objects,
+        has_weights_by_label,
     ))
 }
 
@@ -172,7 +192,7 @@ fn on_device(tensor: Tensor<1>, device: &Device) -> Tensor<1> {
 ///
 /// # Panics
 ///
-/// If the shapes do not match.
+/// If the shapes do not match, or the divisor's index is beyond its counts.
 pub fn cross_entropy(
     logits: Tensor<2>,
     labels: Tensor<1, Int>,
@@ -185,7 +205,7 @@ pub fn cross_entropy(
         ([rows], [rows]),
         "cross_entropy: a label and a weight per row"
     );
-    let (weights, device) = (to_f32(weights), logits.device());
+    let (weights, divisor, device) = (to_f32(weights), divisor.checked(), logits.device());
     if !has_selection_kernels(&device) || rows * classes == 0 {
         let chosen = log_softmax(to_f32(logits), 1).gather(1, labels.reshape([rows, 1]));
         return (chosen.reshape([rows]).neg() * weights).sum() / divisor.value(&device);
@@ -245,21 +265,28 @@ pub trait ClassLossOps: Backend {
         counts: FloatTensor<Self>,
         loss: ElementLoss,
         count: Count,
-        of_objects: bool,
+        has_weights_by_label: bool,
     ) -> FloatTensor<Self> {
-        let (sums, _) = Self::class_losses(predicted, labels, targets, weights, loss, of_objects);
+        let (sums, _) = Self::class_losses(
+            predicted,
+            labels,
+            targets,
+            weights,
+            loss,
+            has_weights_by_label,
+        );
         Self::divided_sum(sums, counts, count)
     }
 
     /// Partial sums of the losses, and their derivatives `[r, e]` by the outputs of the true classes.
-    #[fusion(meta = |_predicted, _labels, targets, _weights, _loss, _of_objects| (sums(targets), targets.clone()))]
+    #[fusion(meta = |_predicted, _labels, targets, _weights, _loss, _has_weights_by_label| (sums(targets), targets.clone()))]
     fn class_losses(
         predicted: FloatTensor<Self>,
         labels: IntTensor<Self>,
         targets: FloatTensor<Self>,
         weights: FloatTensor<Self>,
         loss: ElementLoss,
-        of_objects: bool,
+        has_weights_by_label: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// The sum of `sums` divided by a count, `[1]`, added in a fixed order.
@@ -296,7 +323,7 @@ pub trait ClassLossOps: Backend {
     }
 
     /// The losses of the rows `[r]`, and their derivatives `[r, k]`.
-    #[fusion(meta = |logits, _labels, weights| (weights.clone(), TensorSpec::new(logits.shape.clone(), DType::F32)))]
+    #[fusion(meta = |logits, _labels, weights| (weights.clone(), TensorSpec::new(logits.shape.clone(), burn::tensor::DType::F32)))]
     fn cross_entropies(
         logits: FloatTensor<Self>,
         labels: IntTensor<Self>,
@@ -311,5 +338,5 @@ const CHUNK: u32 = 1024;
 #[cfg(feature = "fusion")]
 fn sums(targets: &TensorSpec) -> TensorSpec {
     let count = targets.shape.num_elements().div_ceil(CHUNK as usize);
-    TensorSpec::new(Shape::new([count]), DType::F32)
+    TensorSpec::new(Shape::new([count]), burn::tensor::DType::F32)
 }

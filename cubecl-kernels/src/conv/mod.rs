@@ -20,7 +20,7 @@ pub use flex::{input_gradient, weight_gradient};
 pub use params::ConvParams;
 
 use crate::capability::multiplies_on_matrix_units;
-use crate::conv1x1::{conv1x1, product};
+use crate::conv1x1::{conv1x1, convolve_by_product};
 use crate::conv3x3::conv3x3_linked;
 use crate::dtype::{to_dtype_of, to_f32};
 use crate::epilogue::epilogue;
@@ -37,10 +37,11 @@ use burn::tensor::{FloatDType, Tensor, activation, module};
 /// * `residual` - added after the bias, `[n, o, h', w']`, of the dtype of `x`.
 /// * `relu` - whether `max(., 0)` is applied last.
 ///
-/// Equals `conv2d` of torch in the dtype of `x`, and is differentiable in all tensors. On the CPU
-/// in f32 it is one pass over the output, and results do not depend on the number of threads. On GPUs it is a matrix
-/// product for 1x1 kernels (where Burn's convolution is slow or wrong), [`conv3x3`](fn@crate::conv3x3) for 3x3 kernels without groups,
-/// and otherwise Burn's own convolution, in f32; bias, residual and ReLU after a matrix product are one pass over the output.
+/// Equals `conv2d` of torch in the dtype of `x`, and is differentiable in all tensors. On the CPU in f32 it is one
+/// pass over the output, and results do not depend on the number of threads. On GPUs it is a matrix product for 1x1
+/// kernels (where Burn's convolution is slow or wrong), [`conv3x3`](fn@crate::conv3x3) for 3x3 kernels without
+/// groups, and otherwise Burn's own convolution, in f32. Bias, residual and ReLU of a 1x1 kernel are part of the
+/// matrix product with matrix units, and otherwise one pass over the output.
 ///
 /// # Panics
 ///
@@ -54,13 +55,13 @@ pub fn conv2d(
     conv2d_linked(x, params, residual, relu, Links::default())
 }
 
-/// [`conv2d`] with the masks of ReLUs in its gradient as `links` say. They can differ from the default on devices that
-/// [have links](crate::has_links).
+/// [`conv2d`] whose gradient applies the masks of ReLUs as specified by `links`. Links other than the default need a
+/// device that [has links](crate::has_links).
 ///
 /// # Panics
 ///
-/// As [`conv2d`], and if `links` cannot be kept: with a residual, groups, a kernel of another size than 1x1 or 3x3, a
-/// strided 1x1 kernel, or without a bias.
+/// As [`conv2d`], and if `links` cannot be kept: with a residual, groups, a kernel of another size than 1x1 or 3x3, or a
+/// 1x1 kernel with a stride or without a bias.
 pub fn conv2d_linked(
     x: Tensor<4>,
     params: ConvParams,
@@ -85,9 +86,9 @@ pub fn conv2d_linked(
     };
     let bias = bias.map(|bias| to_dtype_of(bias, &x));
     let side = weight.dims()[2];
-    let has_matrix_units = || multiplies_on_matrix_units(&x.device(), x.dtype());
+    let is_fused = (side, groups) == (1, 1) && multiplies_on_matrix_units(&x.device(), x.dtype());
     let bias = match bias {
-        Some(bias) if (side, groups) == (1, 1) && has_matrix_units() => {
+        Some(bias) if is_fused => {
             return conv1x1(x, weight, bias, residual, stride, relu, links);
         }
         bias => bias,
@@ -95,7 +96,7 @@ pub fn conv2d_linked(
     let is_linked = links != Links::default();
     if (side, groups) == (1, 1)
         && !is_linked
-        && let Some(output) = product(&x, &weight, stride)
+        && let Some(output) = convolve_by_product(&x, &weight, stride)
     {
         return match bias {
             Some(bias) => epilogue(output, bias, residual, relu),
@@ -122,8 +123,8 @@ pub fn conv2d_linked(
     finish(to_dtype_of(output, &x), residual, relu)
 }
 
-/// Dtype in which [`conv2d`] computes on GPUs for activations of `dtype`, with square kernels of side `kernel`: f32 where
-/// it is Burn's own convolution.
+/// Dtype in which [`conv2d`] computes on GPUs for activations of `dtype`, with square kernels of side `kernel`: f32
+/// where it is Burn's own convolution.
 pub fn conv_dtype(kernel: usize, groups: usize, dtype: FloatDType) -> FloatDType {
     match (kernel, groups) {
         (1 | 3, 1) => dtype,

@@ -1,7 +1,7 @@
 //! Gradient rule of the 1x1 convolution.
 
 use super::Conv1x1Ops;
-use crate::epilogue::{EpilogueOps, bias_gradient};
+use crate::epilogue::{EpilogueOps, bias_gradient, masked_gradient};
 use crate::links::Links;
 use burn::backend::autodiff::{
     NodeId,
@@ -42,18 +42,14 @@ impl<B: Backend + Conv1x1Ops + EpilogueOps, const N: usize> Backward<B, N> for C
         // Retrieved in any case, because checkpoints that are not retrieved are not freed.
         let mut retrieve = |node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node);
         let (x, weight) = (retrieve(x), retrieve(weight));
-        let grad = grads.consume::<B>(&ops.node);
-        let grad = match rectified {
-            Some(output) => B::rectified_gradient(output, grad),
-            None => B::dense_gradient(grad),
-        };
+        let grad = masked_gradient::<B>(rectified, grads.consume::<B>(&ops.node));
         for (place, node) in ops.parents.into_iter().enumerate() {
             let Some(node) = node else { continue };
             let gradient = match place {
-                0 if masks_input => {
-                    B::conv1x1_masked_gradient(grad.clone(), weight.clone(), x.clone())
+                0 => {
+                    let (grad, weight) = (grad.clone(), weight.clone());
+                    B::conv1x1_input_gradient(grad, weight, x.clone(), masks_input)
                 }
-                0 => B::conv1x1_input_gradient(grad.clone(), weight.clone()),
                 1 => B::conv1x1_weight_gradient(x.clone(), grad.clone()),
                 2 => bias_gradient::<B>(grad.clone()),
                 _ => grad.clone(),
@@ -124,14 +120,8 @@ impl<B: Backend + Conv1x1Ops + EpilogueOps, C: CheckpointStrategy> Conv1x1Ops fo
     fn conv1x1_input_gradient(
         _grad: FloatTensor<Self>,
         _weight: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        panic!("conv1x1 has no second derivative")
-    }
-
-    fn conv1x1_masked_gradient(
-        _grad: FloatTensor<Self>,
-        _weight: FloatTensor<Self>,
         _x: FloatTensor<Self>,
+        _is_rectified: bool,
     ) -> FloatTensor<Self> {
         panic!("conv1x1 has no second derivative")
     }
@@ -141,7 +131,7 @@ impl<B: Backend + Conv1x1Ops + EpilogueOps, C: CheckpointStrategy> Conv1x1Ops fo
         _weight: FloatTensor<Self>,
         _x: FloatTensor<Self>,
         _other: FloatTensor<Self>,
-        _is_masked: bool,
+        _is_rectified: bool,
     ) -> FloatTensor<Self> {
         panic!("conv1x1 has no second derivative")
     }

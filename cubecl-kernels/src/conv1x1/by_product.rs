@@ -22,7 +22,11 @@ const UNTUNED: bool = cfg!(target_family = "wasm");
 ///
 /// `x [n, c, h, w]` and `weight [o, c, 1, 1]` -> `[n, o, h', w']` in the dtype of `x`, channels-last in memory, where
 /// `h'` is `ceil(h / stride)`. The weights are in that dtype or in f32.
-pub(crate) fn product(x: &Tensor<4>, weight: &Tensor<4>, stride: usize) -> Option<Tensor<4>> {
+pub(crate) fn convolve_by_product(
+    x: &Tensor<4>,
+    weight: &Tensor<4>,
+    stride: usize,
+) -> Option<Tensor<4>> {
     let device = x.device();
     let preferred = UNTUNED
         || device.is_autodiff()
@@ -33,7 +37,7 @@ pub(crate) fn product(x: &Tensor<4>, weight: &Tensor<4>, stride: usize) -> Optio
         .then(|| by_matmul(x.clone(), weight.clone(), stride))
 }
 
-/// See [`product`]. The output of convolutions is channels-last, so no data are moved.
+/// See [`convolve_by_product`]. The output of convolutions is channels-last, so no data are moved.
 fn by_matmul(x: Tensor<4>, weight: Tensor<4>, stride: usize) -> Tensor<4> {
     let [o, c, ..] = weight.dims();
     let x = every(x, stride).permute([0, 2, 3, 1]);

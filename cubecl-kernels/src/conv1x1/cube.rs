@@ -3,7 +3,7 @@
 use super::Conv1x1Ops;
 use crate::dtype::cast;
 use crate::fused_product::{Epilogue, product};
-use crate::launch::{channels_last, dense};
+use crate::launch::{channels_last, dense, view};
 use crate::links::Links;
 use crate::row_product::RowProductOps;
 use burn::backend::tensor::FloatTensor;
@@ -11,7 +11,6 @@ use burn::tensor::Shape;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::ops::{permute_nhwc_to_nchw, reshape};
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::zspace::metadata::Metadata;
 
 impl Conv1x1Ops for CubeBackend {
     fn conv1x1(
@@ -37,17 +36,11 @@ impl Conv1x1Ops for CubeBackend {
     fn conv1x1_input_gradient(
         grad: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        input_gradient(grad, weight, Epilogue::default())
-    }
-
-    fn conv1x1_masked_gradient(
-        grad: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
         x: FloatTensor<Self>,
+        is_rectified: bool,
     ) -> FloatTensor<Self> {
         let epilogue = Epilogue {
-            rectified: Some(rows(x)),
+            rectified: is_rectified.then(|| rows(x)),
             ..Default::default()
         };
         input_gradient(grad, weight, epilogue)
@@ -58,11 +51,11 @@ impl Conv1x1Ops for CubeBackend {
         weight: FloatTensor<Self>,
         x: FloatTensor<Self>,
         other: FloatTensor<Self>,
-        is_masked: bool,
+        is_rectified: bool,
     ) -> FloatTensor<Self> {
         let epilogue = Epilogue {
             residual: Some(rows(other)),
-            rectified: is_masked.then(|| rows(x)),
+            rectified: is_rectified.then(|| rows(x)),
             ..Default::default()
         };
         input_gradient(grad, weight, epilogue)
@@ -84,6 +77,7 @@ fn forward(
 ) -> CubeTensor {
     let (pixels, [o, c, ..]) = (x.meta.shape().dims(), weight.meta.shape().dims::<4>());
     let weight = cast::<CubeBackend>(weight, x.dtype);
+    // Rows of weights may be padded.
     let strides = [weight.meta.strides()[1], weight.meta.strides()[0]];
     let epilogue = Epilogue {
         bias: Some(dense(bias)),
@@ -91,7 +85,7 @@ fn forward(
         rectified: None,
         relu,
     };
-    let output = product(rows(x), matrix(weight, [c, o], strides), epilogue);
+    let output = product(rows(x), view(weight, [c, o], strides), epilogue);
     images(output, pixels)
 }
 
@@ -99,7 +93,7 @@ fn input_gradient(grad: CubeTensor, weight: CubeTensor, epilogue: Epilogue) -> C
     let (pixels, [o, c, ..]) = (grad.meta.shape().dims(), weight.meta.shape().dims::<4>());
     let weight = cast::<CubeBackend>(weight, grad.dtype);
     let strides = [weight.meta.strides()[0], weight.meta.strides()[1]];
-    let gradient = product(rows(grad), matrix(weight, [o, c], strides), epilogue);
+    let gradient = product(rows(grad), view(weight, [o, c], strides), epilogue);
     images(gradient, pixels)
 }
 
@@ -113,16 +107,4 @@ fn rows(x: CubeTensor) -> CubeTensor {
 fn images(rows: CubeTensor, [n, _, h, w]: [usize; 4]) -> CubeTensor {
     let [_, channels] = rows.meta.shape().dims();
     permute_nhwc_to_nchw(reshape(rows, Shape::new([n, h, w, channels])))
-}
-
-/// Weights `[o, c, 1, 1]` as a matrix with these strides; their rows may be padded.
-fn matrix(weight: CubeTensor, shape: [usize; 2], strides: [usize; 2]) -> CubeTensor {
-    let CubeTensor {
-        client,
-        handle,
-        device,
-        dtype,
-        ..
-    } = weight;
-    CubeTensor::new(client, handle, Metadata::new(shape, strides), device, dtype)
 }

@@ -7,11 +7,18 @@ use crate::links::Links;
 use burn::backend::Flex;
 use burn::backend::ops::{FloatTensorOps, ModuleOps};
 use burn::backend::{TensorMetadata, tensor::FloatTensor};
-use burn::tensor::DType;
 use burn::tensor::ops::ConvOptions;
+use burn::tensor::{DType, Shape};
+use burn_flex::FlexTensor;
 
 fn options() -> ConvOptions<2> {
     ConvOptions::new([1, 1], [0, 0], [1, 1], 1)
+}
+
+fn input_gradient(grad: FlexTensor, weight: FlexTensor) -> FlexTensor {
+    let weight = cast::<Flex>(weight, grad.dtype());
+    let transposed = Flex::float_swap_dims(weight, 0, 1);
+    Flex::conv2d(grad, transposed, None, options())
 }
 
 impl Conv1x1Ops for Flex {
@@ -41,17 +48,14 @@ impl Conv1x1Ops for Flex {
     fn conv1x1_input_gradient(
         grad: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        let weight = cast::<Self>(weight, grad.dtype());
-        Self::conv2d(grad, Self::float_swap_dims(weight, 0, 1), None, options())
-    }
-
-    fn conv1x1_masked_gradient(
-        grad: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
         x: FloatTensor<Self>,
+        is_rectified: bool,
     ) -> FloatTensor<Self> {
-        Self::rectified_gradient(x, Self::conv1x1_input_gradient(grad, weight))
+        let gradient = input_gradient(grad, weight);
+        match is_rectified {
+            true => Self::rectified_gradient(x, gradient),
+            false => gradient,
+        }
     }
 
     fn conv1x1_gradient_sum(
@@ -59,10 +63,10 @@ impl Conv1x1Ops for Flex {
         weight: FloatTensor<Self>,
         x: FloatTensor<Self>,
         other: FloatTensor<Self>,
-        is_masked: bool,
+        is_rectified: bool,
     ) -> FloatTensor<Self> {
-        let sum = Self::float_add(Self::conv1x1_input_gradient(grad, weight), other);
-        match is_masked {
+        let sum = Self::float_add(input_gradient(grad, weight), other);
+        match is_rectified {
             true => Self::rectified_gradient(x, sum),
             false => sum,
         }
@@ -70,7 +74,7 @@ impl Conv1x1Ops for Flex {
 
     fn conv1x1_weight_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
         let ([_, c, ..], [_, o, ..]) = (x.shape().dims::<4>(), grad.shape().dims::<4>());
-        let shape = burn::tensor::Shape::new([o, c, 1, 1]);
+        let shape = Shape::new([o, c, 1, 1]);
         let like = Self::float_zeros(shape, &Default::default(), x.dtype().into());
         cast::<Self>(
             Self::conv2d_weight_backward(x, like, grad, options()),

@@ -9,12 +9,14 @@ mod by_product;
 mod cube;
 #[cfg(feature = "flex")]
 mod flex;
+#[cfg(all(test, feature = "flex", any(feature = "wgpu", feature = "cuda")))]
+mod tests;
 
-pub(crate) use by_product::product;
+pub(crate) use by_product::convolve_by_product;
 
 use crate::links::Links;
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
-use burn::tensor::{DType, Shape, Slice, Tensor};
+use burn::tensor::{Shape, Slice, Tensor};
 
 /// The convolution as a backend operation; use [`conv1x1`].
 #[backend_extension(
@@ -24,7 +26,8 @@ use burn::tensor::{DType, Shape, Slice, Tensor};
     Fusion: cfg(feature = "fusion"),
 )]
 pub trait Conv1x1Ops: Backend {
-    /// `x [n, c, h, w]`, `weight [o, c, 1, 1]`, `bias [o]` -> `[n, o, h, w]`.
+    /// `x [n, c, h, w]`, `weight [o, c, 1, 1]` in the dtype of `x` or in f32, `bias [o]` -> `[n, o, h, w]`. The
+    /// gradient alone depends on `links`.
     #[fusion(dtype = x, shape = with_channels(x, weight[0]))]
     fn conv1x1(
         x: FloatTensor<Self>,
@@ -44,33 +47,29 @@ pub trait Conv1x1Ops: Backend {
         relu: bool,
     ) -> FloatTensor<Self>;
 
-    /// The gradient `[n, c, h, w]` of the input from `grad [n, o, h, w]`.
-    #[fusion(dtype = grad, shape = with_channels(grad, weight[1]))]
+    /// The gradient of `x [n, c, h, w]` from `grad [n, o, h, w]`. If `is_rectified`, `x` is the output of a ReLU, by
+    /// which the gradient is masked; otherwise `x` is used for its shape only.
+    #[fusion(dtype = grad, shape = x)]
     fn conv1x1_input_gradient(
         grad: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-    ) -> FloatTensor<Self>;
-
-    /// The same, masked by the input `x`, which is the output of a ReLU.
-    #[fusion(dtype = grad, shape = x)]
-    fn conv1x1_masked_gradient(
-        grad: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
         x: FloatTensor<Self>,
+        is_rectified: bool,
     ) -> FloatTensor<Self>;
 
-    /// The same with `other [n, c, h, w]`, the gradient by another way, added before the mask if `is_masked`.
+    /// [`Self::conv1x1_input_gradient`] plus `other [n, c, h, w]`, the gradient of `x` along another path, which is
+    /// added before the mask.
     #[fusion(dtype = grad, shape = x)]
     fn conv1x1_gradient_sum(
         grad: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         x: FloatTensor<Self>,
         other: FloatTensor<Self>,
-        is_masked: bool,
+        is_rectified: bool,
     ) -> FloatTensor<Self>;
 
-    /// The gradient `[o, c, 1, 1]` of the weights; f32 on GPUs.
-    #[fusion(dtype = DType::F32, shape = Shape::new([grad[1], x[1], 1, 1]))]
+    /// The gradient `[o, c, 1, 1]` of the weights; f32.
+    #[fusion(dtype = burn::tensor::DType::F32, shape = Shape::new([grad[1], x[1], 1, 1]))]
     fn conv1x1_weight_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
@@ -81,6 +80,10 @@ fn with_channels(pixels: &Shape, channels: usize) -> Shape {
 
 /// 1x1 convolution with bias, residual and ReLU in one kernel, on devices with matrix units for the dtype of `x`:
 /// `[n, o, h', w']`, where `h'` is `ceil(h / stride)`.
+///
+/// # Panics
+///
+/// If the shapes or dtypes do not match, or there are links together with a residual or a stride.
 pub(crate) fn conv1x1(
     x: Tensor<4>,
     weight: Tensor<4>,
@@ -94,6 +97,25 @@ pub(crate) fn conv1x1(
         links == Links::default() || residual.is_none() && stride == 1,
         "conv1x1: with a residual or a stride, masks are applied by the ReLUs"
     );
+    let ([n, c, h, w], [o, inputs, kh, kw]) = (x.dims(), weight.dims());
+    assert_eq!(
+        (inputs, kh, kw),
+        (c, 1, 1),
+        "conv1x1: the weight for {c} channels must have the shape [o, {c}, 1, 1]"
+    );
+    assert_eq!(
+        (bias.dims(), bias.dtype()),
+        ([o], x.dtype()),
+        "conv1x1: there must be one bias per output channel, of the dtype of x"
+    );
+    if let Some(residual) = &residual {
+        let output = [n, o, h.div_ceil(stride), w.div_ceil(stride)];
+        assert_eq!(
+            (residual.dims(), residual.dtype()),
+            (output, x.dtype()),
+            "conv1x1: the residual must have the shape of the output and the dtype of x"
+        );
+    }
     let x = every(x, stride).into_dispatch();
     let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
     Tensor::from_dispatch(match residual {

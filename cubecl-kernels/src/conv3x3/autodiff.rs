@@ -2,7 +2,7 @@
 //! the sum of the masked gradient per channel.
 
 use super::Conv3x3Ops;
-use crate::epilogue::{EpilogueOps, bias_gradient};
+use crate::epilogue::{EpilogueOps, bias_gradient, masked_gradient};
 use crate::links::Links;
 use burn::backend::Autodiff;
 use burn::backend::autodiff::{
@@ -44,11 +44,7 @@ impl<B: Backend + Conv3x3Ops + EpilogueOps> Backward<B, 3> for Conv3x3Backward {
         } = ops.state;
         let mut retrieve = |node| checkpointer.retrieve_node_output::<FloatTensor<B>>(node);
         let (x, weight) = (retrieve(x), retrieve(weight));
-        let grad = grads.consume::<B>(&ops.node);
-        let grad = match rectified {
-            Some(output) => B::rectified_gradient(output, grad),
-            None => B::dense_gradient(grad),
-        };
+        let grad = masked_gradient::<B>(rectified, grads.consume::<B>(&ops.node));
         let [node_x, node_weight, node_bias] = ops.parents;
         if let Some(node) = node_x {
             let gradient = B::conv3x3_input_gradient(

@@ -85,8 +85,8 @@ impl Conv3x3Ops for CubeBackend {
         let [n, _, rows, columns] = grad.meta.shape().dims::<4>();
         let pixels = n * rows * columns;
         match choice(&x, &weight) {
-            // CubeK's implicit GEMMs are not used: their gradients of weights are wrong for some numbers of channels, also
-            // in TF32 (cubek 0.3.1, executed in the rig of tests/cuda, not on a GPU).
+            // CubeK's implicit GEMMs are not used: their gradients of weights are wrong for some numbers of channels,
+            // also in TF32 (cubek 0.3.1, executed in the rig of tests/cuda, not on a GPU).
             Choice::Tuned if product::supports([c, o], pixels) => {
                 product::weight_gradient(x, grad, stride)
             }
@@ -100,8 +100,8 @@ impl Conv3x3Ops for CubeBackend {
 enum Choice {
     /// The kernels of `own`.
     Own,
-    /// Kernels with matrix units: the fastest of those of `own` and CubeK's for the output and the gradient of the input;
-    /// `product`, or `own` for small sizes, for the gradient of the weights.
+    /// Kernels with matrix units: the fastest of those of `own` and CubeK's for the output and the gradient of the
+    /// input; `product`, or `own` for small sizes, for the gradient of the weights.
     Tuned,
     /// Burn's selection, for sizes and dtypes that the project's kernels do not support.
     Burn,

@@ -66,8 +66,8 @@ where
 {
 }
 
-/// Writes `output [n, h, w, c]` of `pass` with its epilogue; an error if the routine cannot run. `left` is channels-last,
-/// `right` are the weights `[o, 3, 3, c]`.
+/// Writes `output [n, h, w, c]` of `pass` with its epilogue; an error if the routine cannot run. `left` is
+/// channels-last, `right` are the weights `[o, 3, 3, c]`.
 pub(super) fn launch<R: GemmRoutine>(
     pass: Pass,
     strategy: SimpleArgs,

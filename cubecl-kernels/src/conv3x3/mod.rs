@@ -1,11 +1,11 @@
 //! 3x3 convolution with padding 1.
 //!
-//! The kernels of this module are implicit GEMMs of pixels by channels on channels-last data, with tiles in shared memory
-//! and a block of outputs in the registers of each unit. Sums are f32 for every dtype, in a fixed order, so two runs of
-//! these kernels are bit-equal. They replace Burn's direct kernel, which reads every operand from global memory, on devices
-//! whose matrix units Burn cannot use (all of WebGPU, f32 on older GPUs). With matrix units, autotune selects the fastest of
-//! them and CubeK's implicit GEMMs for the output and the gradient of the input, and the gradient of the weights is a batched
-//! matrix product.
+//! The kernels of this module are implicit GEMMs of pixels by channels on channels-last data, with tiles in shared
+//! memory and a block of outputs in the registers of each unit. Sums are f32 for every dtype, in a fixed order, so
+//! two runs of these kernels are bit-equal. They replace Burn's direct kernel, which reads every operand from global
+//! memory, on devices whose matrix units Burn cannot use (all of WebGPU, f32 on older GPUs). With matrix units,
+//! autotune selects the fastest of them and CubeK's implicit GEMMs for the output and the gradient of the input, and
+//! the gradient of the weights is a batched matrix product.
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod access;
@@ -49,7 +49,7 @@ use burn::tensor::{Shape, Tensor, ops::ConvOptions};
     Fusion: cfg(feature = "fusion"),
 )]
 pub trait Conv3x3Ops: Backend {
-    /// `x [n, c, h, w]`, `weight [o, c, 3, 3]`, `bias [o]` -> `[n, o, h', w']`.
+    /// `x [n, c, h, w]`, `weight [o, c, 3, 3]`, `bias [o]` -> `[n, o, h', w']`. The gradient alone depends on `links`.
     #[fusion(dtype = x, shape = output_shape(x, weight, stride))]
     fn conv3x3(
         x: FloatTensor<Self>,
@@ -60,8 +60,8 @@ pub trait Conv3x3Ops: Backend {
         links: Links,
     ) -> FloatTensor<Self>;
 
-    /// The gradient of `x` from `grad [n, o, h', w']`. If `is_rectified`, `x` is the output of a ReLU, by which the gradient
-    /// is masked; otherwise `x` is used for its shape only.
+    /// The gradient of `x` from `grad [n, o, h', w']`. If `is_rectified`, `x` is the output of a ReLU, by which the
+    /// gradient is masked; otherwise `x` is used for its shape only.
     #[fusion(dtype = grad, shape = x)]
     fn conv3x3_input_gradient(
         x: FloatTensor<Self>,
@@ -104,7 +104,7 @@ pub fn conv3x3(
     conv3x3_linked(x, weight, bias, stride, relu, Links::default())
 }
 
-/// [`conv3x3`] with masks of ReLUs as `links` say.
+/// [`conv3x3`] whose gradient applies the masks of ReLUs as specified by `links`.
 pub(crate) fn conv3x3_linked(
     x: Tensor<4>,
     weight: Tensor<4>,

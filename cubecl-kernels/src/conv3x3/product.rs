@@ -1,22 +1,21 @@
 //! Gradient of the weights as a batched matrix product, which matrix units can compute.
 //!
-//! Input and gradient are copied into grids of one width, with zeros around the input and after each row of the gradient.
-//! Under every tap the input of an output pixel is then a constant number of pixels further on, also at the ends of rows,
-//! where the gradient is zero. So the inputs of the nine taps are nine overlapping views of one buffer, and no pixel is copied
-//! nine times. Each view is a matrix of its own: CubeK declines a matrix whose rows overlap.
+//! Input and gradient are copied into grids of one width, with zeros around the input and after each row of the
+//! gradient. Under every tap the input of an output pixel is then a constant number of pixels further on, also at the
+//! ends of rows, where the gradient is zero. So the inputs of the nine taps are nine overlapping views of one buffer,
+//! and no pixel is copied nine times. Each view is a matrix of its own: CubeK declines a matrix whose rows overlap.
 
 use super::own::reduce_partials;
 use super::spread::{Grid, Spread, spread_both};
-use crate::launch::empty;
+use crate::launch::{empty, view};
 use crate::row_product::is_small;
 use burn::tensor::DType;
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::ops::permute_nchw_to_nhwc;
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::zspace::metadata::Metadata;
 
-/// Whether [`weight_gradient`] supports `c` input channels, `o` output channels and this number of pixels of the gradient.
-/// Partial sums are added in vectors of four channels, and tuning a small product costs more than it saves.
+/// Whether [`weight_gradient`] supports `c` input channels, `o` output channels and this number of pixels of the
+/// gradient. Partial sums are added in vectors of four channels, and tuning a small product costs more than it saves.
 pub fn supports([c, o]: [usize; 2], pixels: usize) -> bool {
     c.is_multiple_of(4) && o.is_multiple_of(4) && !is_small([c, o, pixels])
 }
@@ -88,27 +87,6 @@ fn splits(pixels: usize, [c, o]: [usize; 2]) -> usize {
         .min(pixels.div_ceil(LEAST_PIXELS))
 }
 
-/// A view of `pixels` with its own shape and strides, whose matrices may overlap; all of it must be in the buffer.
-fn view(pixels: CubeTensor, shape: [usize; 5], strides: [usize; 5]) -> CubeTensor {
-    let last: usize = shape
-        .iter()
-        .zip(strides)
-        .map(|(&size, stride)| (size - 1) * stride)
-        .sum();
-    assert!(
-        last < pixels.meta.num_elements(),
-        "a view must be in the buffer: {shape:?}, strides {strides:?}"
-    );
-    let CubeTensor {
-        client,
-        handle,
-        device,
-        dtype,
-        ..
-    } = pixels;
-    CubeTensor::new(client, handle, Metadata::new(shape, strides), device, dtype)
-}
-
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::super::own;
@@ -117,8 +95,8 @@ mod tests {
     use crate::test_gpu::{self, values, whole_numbers};
     use burn_cubecl::ops::permute_nhwc_to_nchw;
 
-    /// Runs in f32 also on devices without matrix units, where this product is not used. Inputs are whole numbers, so both
-    /// sums are exact in f32 and are rounded once.
+    /// Runs in f32 also on devices without matrix units, where this product is not used. Inputs are whole numbers, so
+    /// both sums are exact in f32 and are rounded once.
     #[test]
     fn the_product_over_taps_is_the_gradient_of_the_weights() {
         let Some((selected, device)) = test_gpu::open() else {

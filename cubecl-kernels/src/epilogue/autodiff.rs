@@ -25,11 +25,7 @@ impl<B: Backend + EpilogueOps, const N: usize> Backward<B, N> for EpilogueBackwa
         grads: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let grad = grads.consume::<B>(&ops.node);
-        let grad = match ops.state {
-            Some(output) => B::rectified_gradient(output, grad),
-            None => B::dense_gradient(grad),
-        };
+        let grad = masked_gradient::<B>(ops.state, grads.consume::<B>(&ops.node));
         for (place, node) in ops.parents.into_iter().enumerate() {
             let Some(node) = node else { continue };
             let gradient = match place {
@@ -38,6 +34,17 @@ impl<B: Backend + EpilogueOps, const N: usize> Backward<B, N> for EpilogueBackwa
             };
             grads.register::<B>(node.id, gradient);
         }
+    }
+}
+
+/// The gradient of what precedes a ReLU with this output, or `grad` itself without one: `[n, c, h, w]`, channels-last.
+pub(crate) fn masked_gradient<B: Backend + EpilogueOps>(
+    rectified: Option<FloatTensor<B>>,
+    grad: FloatTensor<B>,
+) -> FloatTensor<B> {
+    match rectified {
+        Some(output) => B::rectified_gradient(output, grad),
+        None => B::dense_gradient(grad),
     }
 }
 

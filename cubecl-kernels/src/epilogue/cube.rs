@@ -183,8 +183,8 @@ mod tests {
     use burn_cubecl::CubeBackend;
     use burn_cubecl::ops::{into_data_sync, permute_nchw_to_nhwc};
 
-    /// `conv3x3` launches this kernel after convolutions by CubeK, for which software adapters lack the matrix units, and
-    /// after Burn's, which compute only what its own kernels do not support. So the kernel is tested directly.
+    /// `conv3x3` launches this kernel only after Burn's convolution, and 1x1 convolutions only without matrix units
+    /// or if no kernel with an epilogue can run. So the kernel is tested directly.
     #[test]
     fn every_channel_gets_its_bias() {
         let Some((selected, device)) = crate::test_gpu::open() else {

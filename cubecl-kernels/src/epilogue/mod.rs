@@ -9,7 +9,7 @@ mod flex;
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::Tensor;
 
-pub(crate) use autodiff::bias_gradient;
+pub(crate) use autodiff::{bias_gradient, masked_gradient};
 
 /// The epilogue as a backend operation; use [`epilogue`].
 #[backend_extension(

@@ -1,5 +1,5 @@
-//! Arguments of CubeK's matrix kernels whose output gets an epilogue: what they write is finished in registers, so that
-//! no later kernel reads and writes it again.
+//! Arguments of CubeK's matrix kernels with a fused epilogue, which is applied in registers before the output is
+//! written.
 
 use cubecl::prelude::barrier::Barrier;
 use cubecl::prelude::*;
@@ -34,7 +34,8 @@ struct FinishedOutput<'a, E: CubePrimitive> {
     epilogue: EpilogueOutput<E>,
 }
 
-/// `value + bias + residual`, then `max(., 0)` if `relu`, or 0 where `rectified` is 0 or less; sums are f32.
+/// `value`, which has the dtype of the output, plus `bias` and `residual` in f32, then `max(., 0)` if `relu`, then 0 where
+/// `rectified` is 0 or less.
 #[cube]
 fn finish<E: CubePrimitive>(value: E, pos: BatchedCoords, epilogue: &EpilogueOutput<E>) -> E {
     let mut sum = Vector::<f32, E::Size>::cast_from(value);
@@ -182,9 +183,9 @@ macro_rules! with_epilogue {
 with_epilogue!(EpilogueArgs, TensorArgs, TensorInputs);
 with_epilogue!(EpilogueMapArgs, TensorMapArgs, TensorMapInputs);
 
-/// The arguments with an epilogue that stand for those of CubeK.
+/// CubeK arguments that have a variant with an epilogue.
 pub trait WithEpilogue: MatmulArgs {
-    /// The inputs are the same.
+    /// The variant, with the same inputs.
     type Args: MatmulArgs<
             Config = Self::Config,
             Input<Vector<Lhs, LhsSize>, Vector<Rhs, RhsSize>, Vector<Acc, AccSize>> = InputArg<
@@ -202,7 +203,7 @@ impl<Config: RuntimeConfig> WithEpilogue for TensorMapArgs<Config> {
     type Args = EpilogueMapArgs<Config>;
 }
 
-/// The layout of a view in the coordinates of another one, which checks them.
+/// Identity layout; the wrapped view checks bounds.
 #[derive(CubeType, Clone)]
 struct SameCoordinates {}
 
@@ -244,7 +245,7 @@ impl<E: CubePrimitive> VectorizedExpand for FinishedOutputExpand<'_, E> {
     }
 }
 
-/// What CubeK's writers ask; nothing reads the output.
+/// CubeK only writes the output, so reads are unreachable.
 impl<E: CubePrimitive> ViewOperations<E, BatchedCoords> for FinishedOutput<'_, E> {}
 impl<E: CubePrimitive> ViewOperationsExpand<E, BatchedCoords> for FinishedOutputExpand<'_, E> {
     fn __expand_read_method(&self, _scope: &Scope, _pos: Pos) -> E::ExpandType {

@@ -2,7 +2,7 @@
 
 use super::args::{EpilogueOutputLaunch, WithEpilogue};
 use crate::epilogue::cube::{add_to_rows, mask_rows};
-use crate::launch::{dense, empty, zeros};
+use crate::launch::{dense, empty, view, zeros};
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::Shape;
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
@@ -11,7 +11,6 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::features::Tma;
 use cubecl::prelude::*;
 use cubecl::std::tensor::launch::ViewArg;
-use cubecl::zspace::metadata::Metadata;
 use cubek::matmul::definition::{
     AvailableVectorSizes, MatmulAvailabilityError, MatmulElems, MatmulGlobalElems, MatmulProblem,
     MatmulSetupError,
@@ -26,8 +25,8 @@ use cubek::matmul::multi_level::{BatchMatmulRoutine, launch_kernel};
 use cubek::matmul::routine::BlueprintStrategy;
 use cubek::std::InputBinding;
 
-/// What follows a product `[m, n]`: `value + bias + residual`, then `max(., 0)` if `relu`, or 0 where `rectified` is 0 or
-/// less. Operands have the dtype of the product; for a convolution, `m` are the three axes of its pixels.
+/// Epilogue of a product `[m, n]`: `value + bias + residual`, then `max(., 0)` if `relu`, then 0 where `rectified` is
+/// 0 or less. Operands have the dtype of the product; for a convolution, `m` are the three axes of its pixels.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Epilogue {
     /// `[n]`.
@@ -36,6 +35,7 @@ pub(crate) struct Epilogue {
     pub(crate) residual: Option<CubeTensor>,
     /// The output `[m, n]` of a ReLU, of which the result is the gradient.
     pub(crate) rectified: Option<CubeTensor>,
+    /// Whether a ReLU follows the sum.
     pub(crate) relu: bool,
 }
 
@@ -76,7 +76,7 @@ impl Product {
     }
 
     /// The same by a kernel that loads tensor maps.
-    pub(super) fn compute_with_maps<A>(
+    pub(super) fn compute_with_tma<A>(
         self,
         strategy: A::Strategy,
     ) -> Result<CubeTensor, MatmulSetupError>
@@ -155,7 +155,7 @@ impl Product {
 type OutputArg = <TensorOutput<Vector<Acc, AccSize>> as LaunchArg>::RuntimeArg;
 
 impl Epilogue {
-    /// Finishes `output`, whose last axis are its `n` columns, by kernels of its own.
+    /// Finishes `output`, whose last axis has its `n` columns, by separate kernels.
     pub(crate) fn apply(self, output: &CubeTensor) {
         let Self {
             bias,
@@ -173,8 +173,8 @@ impl Epilogue {
         }
     }
 
-    /// The argument of a kernel that writes `output`, whose last axis are its `n` columns, in vectors of `width`; `out` is
-    /// CubeK's argument for it.
+    /// The argument of a kernel that writes `output`, whose last axis has its `n` columns, in vectors of `width`;
+    /// `out` is CubeK's argument for it.
     pub(crate) fn argument(
         self,
         output: &CubeTensor,
@@ -185,31 +185,20 @@ impl Epilogue {
         let config = blueprint.out_global_layout_config();
         let columns = *output.meta.shape().last().expect("an output has columns");
         let shape = [output.meta.num_elements() / columns, columns];
-        let view = |operand: CubeTensor| {
+        let argument = |operand: CubeTensor| {
             let binding = operand.binding();
             let layout = GlobalLayoutLaunch::from_handle(&binding, width, config);
             ViewArg::<BatchedCoords>::new_tensor::<GlobalLayout>(binding.into_tensor_arg(), layout)
         };
-        let bias = self.bias.map(|bias| rows_of(dense(bias), shape));
+        // The bias is every row of a matrix.
+        let bias = self.bias.map(|bias| view(dense(bias), shape, [0, 1]));
         let matrix = |operand| reshape(operand, Shape::new(shape));
         EpilogueOutputLaunch::new(
             out,
-            bias.map(view).into(),
-            self.residual.map(matrix).map(view).into(),
-            self.rectified.map(matrix).map(view).into(),
+            bias.map(argument).into(),
+            self.residual.map(matrix).map(argument).into(),
+            self.rectified.map(matrix).map(argument).into(),
             self.relu,
         )
     }
-}
-
-/// `row [n]` as every row of a matrix `[m, n]`.
-fn rows_of(row: CubeTensor, shape: [usize; 2]) -> CubeTensor {
-    let CubeTensor {
-        client,
-        handle,
-        device,
-        dtype,
-        ..
-    } = row;
-    CubeTensor::new(client, handle, Metadata::new(shape, [0, 1]), device, dtype)
 }

@@ -1,5 +1,5 @@
-//! Matrix products on matrix units that finish their output: bias, residual and ReLU of a convolution, or the mask of a
-//! ReLU in its gradient, without a further pass over memory.
+//! Matrix products on matrix units with a fused epilogue: bias, residual and ReLU of a convolution, or the mask of a
+//! ReLU in its gradient, without another pass over memory.
 
 mod args;
 mod launch;

@@ -33,6 +33,8 @@ pub struct ProductKey {
     outputs: usize,
     /// Whether the right operand is row-major.
     is_row_major: bool,
+    /// Whether its rows begin at multiples of 16 bytes, which some candidates need; rows of weights may be padded.
+    is_aligned: bool,
     /// Matrices of the size of the output that the epilogue reads.
     operands: usize,
     #[autotune(anchor)]
@@ -52,10 +54,10 @@ pub(super) enum Kernel {
         row_count: u32,
     },
     /// Loads tensor maps, which GPUs have from compute capability 9.0 on.
-    Map {
+    Tma {
         multi_rows: bool,
     },
-    SpecializedMap,
+    SpecializedTma,
 }
 
 pub(super) const KERNELS: [(&str, Kernel); 9] = [
@@ -65,9 +67,9 @@ pub(super) const KERNELS: [(&str, Kernel); 9] = [
     ("double_specialized", Kernel::Double { specialized: true }),
     ("ordered_4", Kernel::Ordered { row_count: 4 }),
     ("ordered_8", Kernel::Ordered { row_count: 8 }),
-    ("map", Kernel::Map { multi_rows: false }),
-    ("map_multi_rows", Kernel::Map { multi_rows: true }),
-    ("map_specialized", Kernel::SpecializedMap),
+    ("tma", Kernel::Tma { multi_rows: false }),
+    ("tma_multi_rows", Kernel::Tma { multi_rows: true }),
+    ("tma_specialized", Kernel::SpecializedTma),
 ];
 
 impl Kernel {
@@ -95,19 +97,19 @@ impl Kernel {
                     rows_per_plane: Some(2),
                 })
             }
-            Kernel::Map { multi_rows } => {
-                product.compute_with_maps::<SimpleTmaAlgorithm>(SimpleArgs {
+            Kernel::Tma { multi_rows } => {
+                product.compute_with_tma::<SimpleTmaAlgorithm>(SimpleArgs {
                     tile_matmul,
                     multi_rows,
                 })
             }
-            Kernel::SpecializedMap => product
-                .compute_with_maps::<SpecializedAlgorithm>(SpecializedStrategy { tile_matmul }),
+            Kernel::SpecializedTma => product
+                .compute_with_tma::<SpecializedAlgorithm>(SpecializedStrategy { tile_matmul }),
         }
     }
 }
 
-/// `left [m, k]` times `right [k, n]`, finished by `epilogue`: dense `[m, n]`. The device has matrix units for the dtype.
+/// `left [m, k]` times `right [k, n]`, then `epilogue`: dense `[m, n]`. The device has matrix units for the dtype.
 pub(crate) fn product(left: CubeTensor, right: CubeTensor, epilogue: Epilogue) -> CubeTensor {
     static TUNER: LocalTuner<ProductKey, CubeTuneId> = local_tuner!();
     let ([m, _], [_, n]) = (left.meta.shape().dims(), right.meta.shape().dims());
@@ -117,40 +119,47 @@ pub(crate) fn product(left: CubeTensor, right: CubeTensor, epilogue: Epilogue) -
     let client = left.client.clone();
     let id = CubeTuneId::new(&client, &left.device);
     let candidates = TUNER.init(&id, || {
-        let set = TunableSet::new(key, |_: &ProductKey, (product, _): &Trial| {
-            (product.clone(), true)
-        });
+        let trial = |_: &ProductKey, call: &Call| Call {
+            is_trial: true,
+            ..call.clone()
+        };
+        let set = TunableSet::new(key, trial);
         let last = TuneGroup::new("separate", |_: &ProductKey| 0);
-        let separate = Tunable::new("product_and_epilogue", |(product, _): Trial| {
-            (product.compute_separately()).map_err(|error| format!("{error:?}"))
+        let separate = Tunable::new("product_and_epilogue", |call: Call| {
+            (call.product.compute_separately()).map_err(|error| format!("{error:?}"))
         });
         let first = TuneGroup::new("fused", |_: &ProductKey| 1);
-        let mut set: TunableSet<_, Trial, _> = set.with(separate.group(&last, |_| 0));
+        let mut set: TunableSet<_, Call, _> = set.with(separate.group(&last, |_| 0));
         for (name, kernel) in KERNELS {
             for (unit, tile_matmul) in [("cmma", Cmma), ("mma", Mma)] {
-                let run = move |trial| run_candidate(kernel, tile_matmul, trial);
+                let run = move |call| run_candidate(kernel, tile_matmul, call);
                 let tunable = Tunable::new(&format!("product_{name}_{unit}"), run);
                 set = set.with(tunable.group(&first, |_| 0));
             }
         }
         set
     });
-    let product = Product {
-        operands: [left, right],
-        epilogue,
+    let operands = [left, right];
+    let call = Call {
+        product: Product { operands, epilogue },
+        is_trial: false,
     };
-    TUNER.execute(&id, &client, candidates, (product, false))
+    TUNER.execute(&id, &client, candidates, call)
 }
 
-/// A product, and whether it is a trial in which a candidate is timed.
-type Trial = (Product, bool);
+#[derive(Clone, Debug)]
+struct Call {
+    product: Product,
+    /// Whether a candidate is timed. One that cannot run is then left out.
+    is_trial: bool,
+}
 
 /// Autotune times one size and uses its choice for all sizes with the same key. If CubeK rejects one of them, on which
 /// CubeCL would panic, the result is computed without that kernel.
 fn run_candidate(
     kernel: Kernel,
     tile_matmul: TileMatmulKind,
-    (product, is_trial): Trial,
+    Call { product, is_trial }: Call,
 ) -> Result<CubeTensor, String> {
     let result = match is_trial {
         true => kernel.compute(tile_matmul, product),
@@ -161,9 +170,10 @@ fn run_candidate(
     result.map_err(|error| format!("{error:?}"))
 }
 
-fn key((product, _): &Trial) -> ProductKey {
+fn key(Call { product, .. }: &Call) -> ProductKey {
     let [left, right] = &product.operands;
     let ([m, k], [_, n]) = (left.meta.shape().dims(), right.meta.shape().dims());
+    let stride = right.meta.strides()[0].max(right.meta.strides()[1]);
     let Epilogue {
         residual,
         rectified,
@@ -174,6 +184,7 @@ fn key((product, _): &Trial) -> ProductKey {
         k,
         n,
         right.meta.strides()[1] == 1,
+        (stride * right.dtype.size()).is_multiple_of(16),
         usize::from(residual.is_some()) + usize::from(rectified.is_some()),
         m,
     )

@@ -1,8 +1,9 @@
 //! The gradient of the weights on GPUs.
 
-use super::RowProductOps;
+use super::{RowProductOps, is_small};
+use crate::capability::has_matrix_units;
 use crate::dtype::cast;
-use crate::launch::empty;
+use crate::launch::{empty, zeros};
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
@@ -21,16 +22,20 @@ impl RowProductOps for CubeBackend {
 
     fn row_product_gradient(grad: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
         let ([_, outputs], [_, inputs]) = (grad.meta.shape().dims(), x.meta.shape().dims());
+        let [rows, _] = grad.meta.shape().dims();
+        if rows == 0 {
+            return zeros(&grad, [outputs, inputs], DType::F32);
+        }
         // Dense, because Burn's own output has padded rows on CUDA, which the optimizer would copy.
         let gradient = empty(&grad, [outputs, inputs], DType::F32);
+        let has_units = has_matrix_units(&grad.client, grad.dtype);
+        // A small product is not tuned, see the module's documentation.
+        let strategy = match has_units && is_small([rows, outputs, inputs]) {
+            true => MatmulStrategy::Cube,
+            false => MatmulStrategy::default(),
+        };
         let grad = Self::float_transpose(grad);
-        matmul(
-            grad,
-            x,
-            Some(gradient),
-            MatmulStrategy::default(),
-            DType::F32,
-        )
-        .expect("a product of two matrices has a kernel")
+        matmul(grad, x, Some(gradient), strategy, DType::F32)
+            .expect("a product of two matrices has a kernel")
     }
 }

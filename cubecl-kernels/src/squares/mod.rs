@@ -24,13 +24,53 @@ pub fn sum_of_squares(tensors: &[Tensor<1>], factor: f64) -> Option<Tensor<1>> {
     Some(Tensor::cat(squares.collect(), 0).sum() * (factor * factor))
 }
 
-/// The sum of each of `tensors`, `[tensors]`; f32. They are small: on GPUs a group of units adds each, in a fixed order
-/// and all in one launch.
+/// The sums of `tensors`, `[tensors]`, in f32 for tensors in f32. For small tensors: on GPUs one cube adds each, in a
+/// fixed order and all in one launch.
+///
+/// # Panics
+///
+/// If there are no tensors.
 pub fn sums(tensors: &[Tensor<1>]) -> Tensor<1> {
+    assert!(!tensors.is_empty(), "sums: there must be a tensor");
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if !tensors.is_empty() && tensors.iter().all(crate::capability::is_plain_gpu_f32) {
+    if tensors.iter().all(crate::capability::is_plain_gpu_f32) {
         return cube::sums(tensors);
     }
     let sums = tensors.iter().map(|tensor| tensor.clone().sum());
     Tensor::cat(sums.collect(), 0)
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    /// Lengths of one launch and of two, of no and one element, and of more elements than a cube has units.
+    fn check(device: &Device) {
+        let lengths = [3, 1, 300, 0, 256, 7, 2000];
+        for count in 1..=lengths.len() {
+            let tensors = lengths[..count].iter().map(|&length| {
+                let values: Vec<f32> = (0..length).map(|i| (i % 5) as f32 - 1.0).collect();
+                Tensor::<1>::from_floats(values.as_slice(), device)
+            });
+            let found: Vec<f32> = sums(&tensors.collect::<Vec<_>>())
+                .into_data()
+                .try_into_vec()
+                .expect("f32");
+            let wanted = lengths[..count].iter().map(|&length| {
+                let terms = (0..length).map(|i| (i % 5) as f32 - 1.0);
+                terms.sum::<f32>()
+            });
+            assert_eq!(found, wanted.collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn sums_are_those_of_each_tensor() {
+        check(&Device::flex());
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        if let Some((selected, _)) = crate::test_gpu::open() {
+            check(&selected.device);
+        }
+    }
 }

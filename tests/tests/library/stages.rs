@@ -5,9 +5,7 @@ use mrcnn_core::boxes::{self, Bbox};
 use mrcnn_core::config::{ImageConfig, RoiConfig, RpnConfig};
 use mrcnn_core::image::transform::{Planes, nearest_taps, output_size, resize_bilinear, stack};
 use mrcnn_core::model::Rois;
-use mrcnn_core::train::parts::{
-    InstanceMask, MaskSamples, RoiSamples, bit_masks, box_losses, mask_loss,
-};
+use mrcnn_core::train::parts::{InstanceMask, RoiSamples, bit_masks, box_losses, mask_loss};
 use mrcnn_kernels::{
     BACKGROUND, Count, Divisor, IGNORED, MatchThresholds, mask_targets, match_boxes,
 };
@@ -306,18 +304,11 @@ fn mask_targets_loss_and_gradient() {
         let logits = Tensor::<4>::from_data(data, &device).require_grad();
         let count = labels.len();
         let data = TensorData::new(targets.clone(), [count, side * side]);
-        let samples = MaskSamples {
-            rois: Rois::new(&vec![(0, [0.0; 4]); count], &device),
-            labels: indices(&labels, &device),
-            targets: Tensor::from_data(data, &device),
-            valid: Tensor::ones([count], &device),
-        };
         let [m, classes, ..] = logits.dims();
-        let cells = logits.clone().reshape([m, classes, side * side]);
         let loss = mask_loss(
-            cells,
-            samples.targets.clone(),
-            &samples,
+            logits.clone().reshape([m, classes, side * side]),
+            Tensor::from_data(data, &device),
+            (indices(&labels, &device), Tensor::ones([count], &device)),
             divisor(count, &device),
         );
         close("loss_mask", loss.clone(), &golden);

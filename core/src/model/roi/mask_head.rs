@@ -31,7 +31,7 @@ pub(crate) fn new_mask_head(init: &Init<'_>, config: &ModelConfig) -> MaskHead {
 }
 
 /// Pooled RoIs `[r, c, p, p]` -> `[r, convs.last, p, p]`; `valid` is their valid mask `[r]` in training. If
-/// `is_linked`, each layer masks the gradient of its input, and so must what uses the output.
+/// `is_linked`, each layer masks the gradient of its input, and the layer that uses the output must do so, too.
 pub(crate) fn mask_head_forward(
     head: &MaskHead,
     pooled: Tensor<4>,
@@ -80,7 +80,7 @@ pub(crate) fn count_mask_head(
     }
     // Four times the cells.
     layers.add(4 * cells * hidden as u64, layers.bytes, true);
-    // The logits in both orders; their loss is f32.
+    // On the CPU the logits in both orders, and their loss in f32; GPUs keep less.
     let classes = predictor.mask_fcn_logits.settings().output as u64;
     layers.add(4 * cells * classes, layers.bytes + 3 * FLOAT, true);
     memory.keep(layers);
@@ -133,8 +133,8 @@ impl MaskPredictor {
         full(cells_together(self.logits(x, chain), r))
     }
 
-    /// The logits `[r, k, cells]` in the dtype of `x`, in an order of cells in which they need not be copied on GPUs, see
-    /// [`in_order_of_logits`].
+    /// The logits `[r, k, cells]` in the dtype of `x`, in an order of cells in which they need not be copied on GPUs,
+    /// see [`reorder_targets`].
     #[cfg(feature = "train")]
     pub(crate) fn cells(&self, x: Tensor<4>, chain: Chain) -> Tensor<3> {
         let [r, _, h, w] = x.dims();
@@ -151,10 +151,10 @@ impl MaskPredictor {
     fn logits(&self, x: Tensor<4>, chain: Chain) -> Tensor<4> {
         let Chain {
             is_linked,
-            after_relu,
+            is_after_relu,
         } = chain;
         let links = Links {
-            masks_input: is_linked && after_relu,
+            masks_input: is_linked && is_after_relu,
             output_is_masked: is_linked,
         };
         let hidden = cells_apart(self.conv5_mask.rectified(x, links));
@@ -172,13 +172,13 @@ pub(crate) struct Chain {
     /// Whether each layer masks the gradient of its input.
     pub(crate) is_linked: bool,
     /// Whether a ReLU precedes the predictor.
-    pub(crate) after_relu: bool,
+    pub(crate) is_after_relu: bool,
 }
 
-/// Mask targets `[r, side * side]`, row by row -> `[r, cells]` in the order of [`MaskPredictor::cells`]: on GPUs the four
-/// outputs of an upsampled cell are adjacent.
+/// Mask targets `[r, side * side]`, row by row -> `[r, cells]` in the order of [`MaskPredictor::cells`]: on GPUs the
+/// four outputs of an upsampled cell are adjacent.
 #[cfg(feature = "train")]
-pub(crate) fn in_order_of_logits(targets: Tensor<2>) -> Tensor<2> {
+pub(crate) fn reorder_targets(targets: Tensor<2>) -> Tensor<2> {
     let [r, cells] = targets.dims();
     if !has_selection_kernels(&targets.device()) {
         return targets;

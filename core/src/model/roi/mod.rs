@@ -46,8 +46,8 @@ impl RoiHeads {
         (full(logits), full(deltas))
     }
 
-    /// As [`Self::boxes`], in the dtype of `pooled`; in training `valid` is the valid mask `[r]` of the RoIs, because padded slots must not count
-    /// in the statistics of batch norm.
+    /// As [`Self::boxes`], in the dtype of `pooled`; in training `valid` is the valid mask `[r]` of the RoIs, because
+    /// padded slots must not count in the statistics of batch norm.
     pub(crate) fn boxes_of(
         &self,
         pooled: Tensor<4>,
@@ -57,25 +57,25 @@ impl RoiHeads {
             .forward(self.box_head.forward(pooled, valid))
     }
 
-    /// Pooled RoIs `[r, c, p, p]`, `p` of the mask head -> mask logits `[r, k, 2p, 2p]`.
+    /// Pooled RoIs `[r, c, p, p]`, `p` of the mask head -> mask logits `[r, k, 2p, 2p]`, f32.
     pub fn masks(&self, pooled: Tensor<4>) -> Tensor<4> {
         let (hidden, chain) = self.mask_features(pooled, None);
         self.mask_predictor.masks(hidden, chain)
     }
 
-    /// The logits of [`Self::masks`] for the loss, `[r, k, cells]` in the dtype of `pooled`, with the cells in the order of
-    /// [`in_order_of_logits`](mask_head::in_order_of_logits); `valid` as in [`Self::boxes_of`].
+    /// The logits of [`Self::masks`] for the loss, `[r, k, cells]` in the dtype of `pooled`, with the cells in the
+    /// order of [`reorder_targets`](mask_head::reorder_targets); `valid` as in [`Self::boxes_of`].
     #[cfg(feature = "train")]
     pub(crate) fn mask_cells(&self, pooled: Tensor<4>, valid: &Tensor<1>) -> Tensor<3> {
         let (hidden, chain) = self.mask_features(pooled, Some(valid));
         self.mask_predictor.cells(hidden, chain)
     }
 
-    /// What the mask predictor gets.
+    /// Input of the mask predictor, and how the layers before it are linked.
     fn mask_features(&self, pooled: Tensor<4>, valid: Option<&Tensor<1>>) -> (Tensor<4>, Chain) {
         let chain = Chain {
             is_linked: is_linked(&self.mask_head, &self.mask_predictor, &pooled),
-            after_relu: !self.mask_head.is_empty(),
+            is_after_relu: !self.mask_head.is_empty(),
         };
         let hidden = mask_head_forward(&self.mask_head, pooled, valid, chain.is_linked);
         (hidden, chain)

@@ -46,7 +46,7 @@ pub struct RpnOutput {
     pub grids: Grids,
 }
 
-/// Predictions of the cells of `r` sampled anchors.
+/// Predictions of the cells of `r` sampled anchors: f32 from whole maps, in the dtype of the features from windows.
 #[cfg(feature = "train")]
 #[derive(Clone, Debug)]
 pub(crate) struct AnchorPredictions {
@@ -66,7 +66,7 @@ const OUTPUTS: usize = 5;
 
 /// Parameters of one convolution with the outputs of the first, then those of the second. Both must have a bias and no
 /// scale.
-pub(super) fn join([first, second]: [ConvParams; 2]) -> ConvParams {
+fn join([first, second]: [ConvParams; 2]) -> ConvParams {
     let bias = first.bias.zip(second.bias);
     ConvParams {
         weight: Tensor::cat(vec![first.weight, second.weight], 0),
@@ -76,10 +76,7 @@ pub(super) fn join([first, second]: [ConvParams; 2]) -> ConvParams {
 }
 
 /// Logits and deltas of predictions whose outputs are along `axis`.
-pub(super) fn split_outputs<const D: usize>(
-    predictions: Tensor<D>,
-    axis: usize,
-) -> (Tensor<D>, Tensor<D>) {
+fn split_outputs<const D: usize>(predictions: Tensor<D>, axis: usize) -> (Tensor<D>, Tensor<D>) {
     let outputs = predictions.dims()[axis];
     let anchors = outputs / OUTPUTS;
     let logits = predictions.clone().narrow(axis, 0, anchors);

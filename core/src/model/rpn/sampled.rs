@@ -44,7 +44,7 @@ impl Rpn {
             inside: on(&windows.inside, &device).select(0, cell),
         };
         let hidden = hidden(&convs, features, windows, [n, side]);
-        // Not joined, as for whole maps: the losses read each without a copy.
+        // Two products, unlike for whole maps, so that the losses read both outputs without a copy.
         let logits = middle(hidden.clone(), self.head.cls_logits.params(), false);
         let deltas = middle(hidden, self.head.bbox_pred.params(), false);
         AnchorPredictions {

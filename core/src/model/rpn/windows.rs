@@ -4,16 +4,17 @@ use crate::model::layers::to;
 use crate::model::roi::pool::{PackedPyramid, WINDOW_ROI};
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// The windows of `side` by `side` cells of all cells of the RPN's levels of `grids` `(rows, columns)`.
+/// Windows of `side` by `side` cells around `r` cells of the RPN's levels.
 #[derive(Clone, Debug)]
 pub(super) struct Windows {
-    /// RoIs without their images, `[cells, WINDOW_ROI]`.
+    /// RoIs without their images, `[r, WINDOW_ROI]`.
     pub(super) rois: Tensor<2>,
-    /// 1 for each cell of the window that is on the map, 0 elsewhere: `[cells, side * side]`.
+    /// 1 for each cell of the window that is on the map, 0 elsewhere: `[r, side * side]` in the dtype of the features.
     pub(super) inside: Tensor<2>,
 }
 
 impl Windows {
+    /// The windows of all cells of levels of `grids` `(rows, columns)`.
     pub(super) fn new(
         features: &PackedPyramid,
         grids: &[(usize, usize)],

@@ -1,9 +1,9 @@
 //! The training losses by name, divided as in torchvision.
 
 use super::features::LossFeatures;
-use super::samples::{AnchorSamples, MaskSamples, RoiSamples, SampleCounts, Samples};
-use crate::model::{AnchorPredictions, MaskRcnn, in_order_of_logits};
-use burn::tensor::{Gradients, Tensor};
+use super::samples::{AnchorSamples, RoiSamples, SampleCounts, Samples};
+use crate::model::{AnchorPredictions, MaskRcnn, reorder_targets};
+use burn::tensor::{Gradients, Int, Tensor};
 use mrcnn_kernels::{Divisor, ElementLoss, RowWeights, class_loss, cross_entropy};
 
 /// Declares [`Losses`] and their names from one list.
@@ -73,11 +73,12 @@ pub fn losses(
     let (logits, deltas) = model.box_head_of_samples(&packed, &sampled.rois, &sampled.valid);
     let (classifier, box_reg) = box_losses(logits, deltas, sampled, rois);
     let logits = model.mask_head_of_samples(&packed, &masks.rois, &masks.valid);
-    let targets = in_order_of_logits(masks.targets.clone());
+    let targets = reorder_targets(masks.targets.clone());
+    let rows = (masks.labels.clone(), masks.valid.clone());
     Losses {
         classifier,
         box_reg,
-        mask: mask_loss(logits, targets, masks, objects),
+        mask: mask_loss(logits, targets, rows, objects),
         objectness,
         rpn_box_reg,
     }
@@ -86,7 +87,7 @@ pub fn losses(
 impl Losses {
     /// The sum of the losses, which is minimized.
     pub fn total(&self) -> Tensor<1> {
-        // Not the sum of `values`, whose gradient would be cut into pieces again.
+        // Not `self.values().sum()`, whose gradient would be sliced again for each loss.
         let [first, rest @ ..] = self.all();
         rest.into_iter().fold(first, |sum, loss| sum + loss)
     }
@@ -200,12 +201,12 @@ pub fn box_losses(
     (classifier, box_reg)
 }
 
-/// Mask loss: `logits [m, k, cells]`, of which only the true classes count, and `targets [m, cells]`, divided by the
-/// cells of `count` objects.
+/// Mask loss: `logits [m, k, cells]`, of which only those of the RoI's class `labels [m]` count, and `targets [m,
+/// cells]` with the same order of cells, divided by `count` times the cells per mask; `valid [m]` is the valid mask.
 pub fn mask_loss(
     logits: Tensor<3>,
     targets: Tensor<2>,
-    samples: &MaskSamples,
+    (labels, valid): (Tensor<1, Int>, Tensor<1>),
     count: Divisor,
 ) -> Tensor<1> {
     let [_, cells] = targets.dims();
@@ -213,9 +214,9 @@ pub fn mask_loss(
     count.factor *= cells as f64;
     class_loss(
         logits,
-        Some(samples.labels.clone()),
+        Some(labels),
         targets,
-        RowWeights::Given(samples.valid.clone()),
+        RowWeights::Given(valid),
         Divisor { counts, count },
         ElementLoss::BinaryCrossEntropy,
     )
