@@ -48,6 +48,11 @@ fn smooth_l1<const D: usize>(difference: Tensor<D>, beta: f64) -> Tensor<D> {
 }
 
 /// Factors of the losses of rows.
+// Not `expect`: without backends a tensor is small.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a step has five, and tensors are not boxed"
+)]
 #[derive(Clone, Debug)]
 pub enum RowWeights {
     /// `[r]`, f32.

@@ -62,7 +62,7 @@ impl<B: Backend + Conv1x1Ops + EpilogueOps, const N: usize> Backward<B, N> for C
 /// Registers the gradient rule of a convolution that `forward` computes.
 fn track<B: Backend + Conv1x1Ops + EpilogueOps, C: CheckpointStrategy, const N: usize>(
     nodes: [NodeGuard; N],
-    (x, weight): (FloatTensor<Autodiff<B, C>>, FloatTensor<Autodiff<B, C>>),
+    [x, weight]: [FloatTensor<Autodiff<B, C>>; 2],
     relu: bool,
     links: Links,
     forward: impl FnOnce(FloatTensor<B>, FloatTensor<B>) -> FloatTensor<B>,
@@ -98,7 +98,7 @@ impl<B: Backend + Conv1x1Ops + EpilogueOps, C: CheckpointStrategy> Conv1x1Ops fo
         links: Links,
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), weight.node(), bias.node()];
-        track::<B, C, 3>(nodes, (x, weight), relu, links, |x, weight| {
+        track::<B, C, 3>(nodes, [x, weight], relu, links, |x, weight| {
             B::conv1x1(x, weight, bias.into_primitive(), relu, links)
         })
     }
@@ -111,7 +111,7 @@ impl<B: Backend + Conv1x1Ops + EpilogueOps, C: CheckpointStrategy> Conv1x1Ops fo
         relu: bool,
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), weight.node(), bias.node(), residual.node()];
-        track::<B, C, 4>(nodes, (x, weight), relu, Links::default(), |x, weight| {
+        track::<B, C, 4>(nodes, [x, weight], relu, Links::default(), |x, weight| {
             let (bias, residual) = (bias.into_primitive(), residual.into_primitive());
             B::conv1x1_with_residual(x, weight, bias, residual, relu)
         })

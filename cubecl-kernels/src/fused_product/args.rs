@@ -302,12 +302,12 @@ const ONLY_WRITTEN: &str = "the output of a product is written value by value";
 impl<E: CubePrimitive> ViewOperationsMut<E, BatchedCoords> for FinishedOutput<'_, E> {}
 impl<E: CubePrimitive> ViewOperationsMutExpand<E, BatchedCoords> for FinishedOutputExpand<'_, E> {
     fn __expand_write_method(&self, scope: &Scope, pos: Pos, value: E::ExpandType) {
-        let value = finish::expand::<E>(scope, value, pos.clone(), &self.epilogue);
+        let value = finish::expand::<E>(scope, value, pos, &self.epilogue);
         self.output.clone().__expand_write_method(scope, pos, value);
     }
 
     fn __expand_write_checked_method(&self, scope: &Scope, pos: Pos, value: E::ExpandType) {
-        let is_inside = self.output.__expand_is_in_bounds_method(scope, pos.clone());
+        let is_inside = self.output.__expand_is_in_bounds_method(scope, pos);
         if_expand(scope, is_inside, |scope| {
             self.__expand_write_method(scope, pos, value)
         });
