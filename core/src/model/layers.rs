@@ -192,8 +192,7 @@ impl Deconv2x2 {
 
     /// `[r, in, h, w]` -> `[r, 4 * out, h, w]`, and a ReLU: the upper left, upper right, lower left and lower right
     /// outputs of each cell. With stride 2 no outputs overlap, so this is a 1x1 convolution, which is fast on every
-    /// backend. Masks of ReLUs are applied as specified by
-    /// `links`.
+    /// backend. Masks of ReLUs are applied as specified by `links`.
     pub(crate) fn rectified(&self, x: Tensor<4>, links: Links) -> Tensor<4> {
         let [input, output, _, _] = self.weight.dims();
         let weight = self

@@ -14,12 +14,10 @@ use burn::backend::{Autodiff, Backend, tensor::FloatTensor};
 const X: usize = 0;
 const WEIGHTS: [usize; 3] = [1, 3, 5];
 const SHORTCUT: usize = 7;
-/// Number of inputs of a block with a projection.
-const WITH_SHORTCUT: usize = 8;
+const INPUTS: usize = 8;
 
-/// `N` inputs.
 #[derive(Debug)]
-struct BottleneckBackward<const N: usize>;
+struct BottleneckBackward;
 
 #[derive(Clone, Debug)]
 struct State<T> {
@@ -30,17 +28,17 @@ struct State<T> {
     /// The output, if the block masks its gradient.
     rectified: Option<T>,
     stride: usize,
+    /// Whether the shortcut is another tensor than `x`.
+    has_projection: bool,
     masks_input: bool,
 }
 
-impl<B: Backend + BottleneckOps + EpilogueOps, const N: usize> Backward<B, N>
-    for BottleneckBackward<N>
-{
+impl<B: Backend + BottleneckOps + EpilogueOps> Backward<B, INPUTS> for BottleneckBackward {
     type State = State<FloatTensor<B>>;
 
     fn backward(
         self,
-        ops: Ops<Self::State, N>,
+        ops: Ops<Self::State, INPUTS>,
         grads: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
@@ -50,6 +48,7 @@ impl<B: Backend + BottleneckOps + EpilogueOps, const N: usize> Backward<B, N>
             hidden: [first, second],
             rectified,
             stride,
+            has_projection,
             masks_input,
         } = ops.state;
         let grad = masked_gradient::<B>(rectified, grads.consume::<B>(&ops.node));
@@ -58,7 +57,7 @@ impl<B: Backend + BottleneckOps + EpilogueOps, const N: usize> Backward<B, N>
                 grads.register::<B>(node.id, gradient());
             }
         };
-        if N == WITH_SHORTCUT {
+        if has_projection {
             register(SHORTCUT, &|| grad.clone());
         }
         register(WEIGHTS[2], &|| {
@@ -78,43 +77,11 @@ impl<B: Backend + BottleneckOps + EpilogueOps, const N: usize> Backward<B, N>
         register(WEIGHTS[0] + 1, &|| bias_gradient::<B>(of_first.clone()));
         register(X, &|| {
             let (x, weight1, of_first) = (x.clone(), weight1.clone(), of_first.clone());
-            match N == WITH_SHORTCUT {
+            match has_projection {
                 true => B::conv1x1_input_gradient(of_first, weight1, x, false),
                 false => B::conv1x1_gradient_sum(of_first, weight1, x, grad.clone(), masks_input),
             }
         });
-    }
-}
-
-/// Computes the block and registers its gradient rule; `convs` are the weights and biases.
-fn track<B: Backend + BottleneckOps + EpilogueOps, C: CheckpointStrategy, const N: usize>(
-    nodes: [NodeGuard; N],
-    x: FloatTensor<B>,
-    convs: [(FloatTensor<B>, FloatTensor<B>); 3],
-    shortcut: Option<FloatTensor<B>>,
-    stride: usize,
-    links: Links,
-) -> FloatTensor<Autodiff<B, C>> {
-    let weights = convs.each_ref().map(|(weight, _)| weight.clone());
-    let shortcut = shortcut.unwrap_or_else(|| x.clone());
-    let [first, second, output] = forward::<B>(x.clone(), convs, shortcut, stride);
-    match BottleneckBackward::<N>
-        .prepare::<C>(nodes)
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(prep) => {
-            let state = State {
-                x,
-                weights,
-                hidden: [first, second],
-                rectified: (!links.output_is_masked).then(|| output.clone()),
-                stride,
-                masks_input: links.masks_input,
-            };
-            prep.finish(state, output)
-        }
-        OpsKind::UnTracked(prep) => prep.finish(output),
     }
 }
 
@@ -129,33 +96,37 @@ impl<B: Backend + BottleneckOps + EpilogueOps, C: CheckpointStrategy> Bottleneck
         bias2: FloatTensor<Self>,
         weight3: FloatTensor<Self>,
         bias3: FloatTensor<Self>,
-        links: Links,
-    ) -> FloatTensor<Self> {
-        let inputs = [x, weight1, bias1, weight2, bias2, weight3, bias3];
-        let nodes = std::array::from_fn(|input| inputs[input].node());
-        let [x, weight1, bias1, weight2, bias2, weight3, bias3] =
-            inputs.map(|input| input.into_primitive());
-        let convs = [(weight1, bias1), (weight2, bias2), (weight3, bias3)];
-        track::<B, C, SHORTCUT>(nodes, x, convs, None, 1, links)
-    }
-
-    fn bottleneck_with_projection(
-        x: FloatTensor<Self>,
-        weight1: FloatTensor<Self>,
-        bias1: FloatTensor<Self>,
-        weight2: FloatTensor<Self>,
-        bias2: FloatTensor<Self>,
-        weight3: FloatTensor<Self>,
-        bias3: FloatTensor<Self>,
         shortcut: FloatTensor<Self>,
         stride: usize,
+        has_projection: bool,
         links: Links,
     ) -> FloatTensor<Self> {
         let inputs = [x, weight1, bias1, weight2, bias2, weight3, bias3, shortcut];
-        let nodes = std::array::from_fn(|input| inputs[input].node());
+        let nodes: [NodeGuard; INPUTS] = std::array::from_fn(|input| inputs[input].node());
         let [x, weight1, bias1, weight2, bias2, weight3, bias3, shortcut] =
             inputs.map(|input| input.into_primitive());
+        let weights = [weight1, weight2, weight3];
+        let [weight1, weight2, weight3] = weights.clone();
         let convs = [(weight1, bias1), (weight2, bias2), (weight3, bias3)];
-        track::<B, C, WITH_SHORTCUT>(nodes, x, convs, Some(shortcut), stride, links)
+        let [first, second, output] = forward::<B>(x.clone(), convs, shortcut, stride);
+        match BottleneckBackward
+            .prepare::<C>(nodes)
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => {
+                let state = State {
+                    x,
+                    weights,
+                    hidden: [first, second],
+                    rectified: (!links.output_is_masked).then(|| output.clone()),
+                    stride,
+                    has_projection,
+                    masks_input: links.masks_input,
+                };
+                prep.finish(state, output)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
     }
 }

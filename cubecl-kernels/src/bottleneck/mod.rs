@@ -19,7 +19,7 @@ use crate::links::Links;
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::Tensor;
 
-/// The bottleneck as a backend operation; use [`bottleneck`].
+/// The bottleneck as a backend operation; use [`bottleneck()`].
 #[backend_extension(
     Cube: cfg(any(feature = "wgpu", feature = "cuda")),
     Flex: cfg(feature = "flex"),
@@ -27,7 +27,7 @@ use burn::tensor::Tensor;
     Fusion: cfg(feature = "fusion"),
 )]
 pub trait BottleneckOps: Backend + Conv1x1Ops + Conv3x3Ops {
-    /// A bottleneck whose shortcut is `x [n, c, h, w]` itself.
+    /// See [`bottleneck()`]; `shortcut` is `x` itself or, with `has_projection`, another tensor.
     #[allow(clippy::too_many_arguments)]
     #[fusion(default)]
     fn bottleneck(
@@ -38,29 +38,9 @@ pub trait BottleneckOps: Backend + Conv1x1Ops + Conv3x3Ops {
         bias2: FloatTensor<Self>,
         weight3: FloatTensor<Self>,
         bias3: FloatTensor<Self>,
-        _links: Links,
-    ) -> FloatTensor<Self> {
-        let (shortcut, convs) = (
-            x.clone(),
-            [(weight1, bias1), (weight2, bias2), (weight3, bias3)],
-        );
-        let [.., output] = forward::<Self>(x, convs, shortcut, 1);
-        output
-    }
-
-    /// A bottleneck with the output `[n, o, h', w']` of a projection as its shortcut.
-    #[allow(clippy::too_many_arguments)]
-    #[fusion(default)]
-    fn bottleneck_with_projection(
-        x: FloatTensor<Self>,
-        weight1: FloatTensor<Self>,
-        bias1: FloatTensor<Self>,
-        weight2: FloatTensor<Self>,
-        bias2: FloatTensor<Self>,
-        weight3: FloatTensor<Self>,
-        bias3: FloatTensor<Self>,
         shortcut: FloatTensor<Self>,
         stride: usize,
+        _has_projection: bool,
         _links: Links,
     ) -> FloatTensor<Self> {
         let convs = [(weight1, bias1), (weight2, bias2), (weight3, bias3)];
@@ -109,27 +89,24 @@ pub fn bottleneck(
         let (weight, bias) = (to_dtype_of(conv.weight, &x), to_dtype_of(bias, &x));
         (weight.into_dispatch(), bias.into_dispatch())
     });
-    let x = x.into_dispatch();
-    Tensor::from_dispatch(match projection {
-        None => <Dispatch as BottleneckOps>::bottleneck(
-            x, first.0, first.1, second.0, second.1, third.0, third.1, links,
-        ),
-        Some(shortcut) => <Dispatch as BottleneckOps>::bottleneck_with_projection(
-            x,
-            first.0,
-            first.1,
-            second.0,
-            second.1,
-            third.0,
-            third.1,
-            shortcut.into_dispatch(),
-            stride,
-            links,
-        ),
-    })
+    let has_projection = projection.is_some();
+    let shortcut = projection.unwrap_or_else(|| x.clone());
+    Tensor::from_dispatch(<Dispatch as BottleneckOps>::bottleneck(
+        x.into_dispatch(),
+        first.0,
+        first.1,
+        second.0,
+        second.1,
+        third.0,
+        third.1,
+        shortcut.into_dispatch(),
+        stride,
+        has_projection,
+        links,
+    ))
 }
 
-/// Panics for arguments that do not fit together, see [`bottleneck`].
+/// Panics for arguments that do not fit together, see [`bottleneck()`].
 fn check(x: &Tensor<4>, convs: &[ConvParams; 3], projection: Option<&Tensor<4>>, links: Links) {
     assert!(
         projection.is_none() || !links.masks_input,

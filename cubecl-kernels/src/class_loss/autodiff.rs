@@ -7,8 +7,7 @@ use burn::backend::autodiff::{
     ops::{Backward, NodeGuard, Ops, OpsKind, unary},
 };
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Autodiff, Backend, TensorMetadata};
-use burn::tensor::Shape;
+use burn::backend::{Autodiff, Backend};
 
 #[derive(Debug)]
 struct ClassLoss;
@@ -46,42 +45,13 @@ impl<B: Backend + ClassLossOps> Backward<B, 1> for ClassLoss {
     }
 }
 
-#[derive(Debug)]
-struct CrossEntropy;
-
-impl<B: Backend + ClassLossOps> Backward<B, 1> for CrossEntropy {
-    /// As of one class, whose outputs are the logits.
-    type State = State<B>;
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 1>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let State {
-            predicted,
-            derivatives,
-            labels,
-            counts,
-            count,
-        } = ops.state;
-        unary::<B, _>(ops.parents, ops.node, grads, |grad| {
-            let shape = derivatives.shape();
-            let gradient =
-                B::class_loss_gradient(derivatives, labels, grad, predicted, counts, count);
-            B::float_reshape(gradient, shape)
-        });
-    }
-}
-
-fn track<B: Backend + ClassLossOps, C: CheckpointStrategy, R: Backward<B, 1, State = State<B>>>(
-    rule: R,
+/// Registers the gradient rule of a loss.
+fn track<B: Backend + ClassLossOps, C: CheckpointStrategy>(
     node: NodeGuard,
     state: State<B>,
     loss: FloatTensor<B>,
 ) -> FloatTensor<Autodiff<B, C>> {
-    match rule.prepare::<C>([node]).compute_bound().stateful() {
+    match ClassLoss.prepare::<C>([node]).compute_bound().stateful() {
         OpsKind::Tracked(prep) => prep.finish(state, loss),
         OpsKind::UnTracked(prep) => prep.finish(loss),
     }
@@ -116,7 +86,7 @@ impl<B: Backend + ClassLossOps, C: CheckpointStrategy> ClassLossOps for Autodiff
             counts,
             count,
         };
-        track::<B, C, _>(ClassLoss, node, state, sum)
+        track::<B, C>(node, state, sum)
     }
 
     fn class_losses(
@@ -158,18 +128,17 @@ impl<B: Backend + ClassLossOps, C: CheckpointStrategy> ClassLossOps for Autodiff
     ) -> FloatTensor<Self> {
         let node = logits.node();
         let (logits, counts) = (logits.into_primitive(), counts.into_primitive());
-        let [rows, classes] = logits.shape().dims();
         let (losses, derivatives) =
             B::cross_entropies(logits.clone(), labels.clone(), weights.into_primitive());
         let sum = B::divided_sum(losses, counts.clone(), count);
         let state = State {
-            predicted: B::float_reshape(logits, Shape::new([rows, 1, classes])),
+            predicted: logits,
             derivatives,
             labels,
             counts,
             count,
         };
-        track::<B, C, _>(CrossEntropy, node, state, sum)
+        track::<B, C>(node, state, sum)
     }
 
     fn cross_entropies(

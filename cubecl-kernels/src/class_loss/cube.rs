@@ -160,7 +160,7 @@ impl ClassLossOps for CubeBackend {
         weights: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let [logits, labels, weights] = [logits, labels, weights].map(dense);
-        let [rows, classes] = logits.meta.shape().dims();
+        let [rows, _, classes] = logits.meta.shape().dims();
         let losses = empty(&logits, [rows], DType::F32);
         let derivatives = empty(&logits, [rows, classes], DType::F32);
         // SAFETY: the buffers are dense and of these shapes; labels are limited to the number of classes.

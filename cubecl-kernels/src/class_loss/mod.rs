@@ -216,7 +216,7 @@ pub fn cross_entropy(
         return (chosen.reshape([rows]).neg() * weights).sum() / divisor.value(&device);
     }
     Tensor::from_dispatch(<Dispatch as ClassLossOps>::cross_entropy(
-        logits.into_dispatch(),
+        logits.reshape([rows, 1, classes]).into_dispatch(),
         labels.cast(IntDType::I32).into_dispatch(),
         weights.into_dispatch(),
         on_device(divisor.counts, &device).into_dispatch(),
@@ -314,7 +314,7 @@ pub trait ClassLossOps: Backend {
         count: Count,
     ) -> FloatTensor<Self>;
 
-    /// See [`cross_entropy`]; labels are i32.
+    /// See [`cross_entropy`]; logits are `[r, 1, k]`, as of one class with `k` outputs, and labels i32.
     #[fusion(default)]
     fn cross_entropy(
         logits: FloatTensor<Self>,
@@ -328,7 +328,7 @@ pub trait ClassLossOps: Backend {
     }
 
     /// The losses of the rows `[r]`, and their derivatives `[r, k]`.
-    #[fusion(meta = |logits, _labels, weights| (weights.clone(), TensorSpec::new(logits.shape.clone(), burn::tensor::DType::F32)))]
+    #[fusion(meta = |logits, _labels, weights| (weights.clone(), derivatives(logits)))]
     fn cross_entropies(
         logits: FloatTensor<Self>,
         labels: IntTensor<Self>,
@@ -339,6 +339,13 @@ pub trait ClassLossOps: Backend {
 /// Elements per cube, and so per partial sum.
 #[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), allow(dead_code))]
 const CHUNK: u32 = 1024;
+
+/// Those of logits `[r, 1, k]`: `[r, k]`.
+#[cfg(feature = "fusion")]
+fn derivatives(logits: &TensorSpec) -> TensorSpec {
+    let shape = Shape::new([logits.shape[0], logits.shape[2]]);
+    TensorSpec::new(shape, burn::tensor::DType::F32)
+}
 
 #[cfg(feature = "fusion")]
 fn sums(targets: &TensorSpec) -> TensorSpec {

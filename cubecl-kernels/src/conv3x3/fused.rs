@@ -1,6 +1,6 @@
 //! CubeK's implicit GEMMs with an epilogue, see [`crate::fused_product`].
 
-use crate::fused_product::{Epilogue, WithEpilogue};
+use crate::fused_product::{Epilogue, WithEpilogue, elements};
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
@@ -10,9 +10,7 @@ use cubek::convolution::components::{
 };
 use cubek::convolution::routines::Routine;
 use cubek::convolution::{backward_data, forward};
-use cubek::matmul::definition::{
-    AccumulatorOperand, AvailableVectorSizes, MatmulElems, MatmulGlobalElems,
-};
+use cubek::matmul::definition::{AccumulatorOperand, AvailableVectorSizes, MatmulElems};
 use cubek::matmul::multi_level::args::{Acc, AccSize, InputArg, TensorOutput};
 use cubek::matmul::multi_level::definition::BatchMatmulBlueprint;
 use cubek::matmul::multi_level::routines::batch::simple::SimpleArgs;
@@ -66,6 +64,8 @@ where
 {
 }
 
+type Output = TensorOutput<Vector<Acc, AccSize>>;
+
 /// Writes `output [n, h, w, c]` of `pass` with its epilogue; an error if the routine cannot run. `left` is
 /// channels-last, `right` are the weights `[o, 3, 3, c]`.
 pub(super) fn launch<R: GemmRoutine>(
@@ -78,11 +78,7 @@ pub(super) fn launch<R: GemmRoutine>(
 ) -> Result<(), ConvSetupError> {
     let client = output.client.clone();
     let storage = dtype_to_storage_type(output.dtype);
-    let elements = MatmulElems::from_globals(&MatmulGlobalElems {
-        lhs: storage,
-        rhs: storage,
-        out: storage,
-    });
+    let elements = elements(storage);
     let operation = match pass {
         Pass::Forward => ConvolutionOperation::Forward,
         Pass::InputGradient => ConvolutionOperation::BackwardData,
@@ -106,57 +102,34 @@ pub(super) fn launch<R: GemmRoutine>(
     let strategy = BlueprintStrategy::Inferred(strategy);
     let matrices = problem.as_matmul_problem(no_bias);
     let expanded = R::MatmulRoutine::expand_blueprint(&matrices, &settings, &strategy)?;
-    type Output = TensorOutput<Vector<Acc, AccSize>>;
-    let (input, config, out, info) =
-        match pass {
-            Pass::Forward => {
-                use forward::args::{ConcreteArgs, ConcreteInputsFactory, ConcreteOutputFactory};
-                let problem = <R::Args as ConcreteArgs<R::MatmulRoutine>>::adjust_problem(
-                    &client,
-                    problem,
-                    &expanded.blueprint,
-                    &elements,
+    // The factories of both passes have the same names, and differ in these arguments.
+    macro_rules! arguments {
+        ([$($operand:expr),*], [$($of_output:expr)?]) => {{
+            let problem = <R::Args as ConcreteArgs<R::MatmulRoutine>>::adjust_problem(
+                &client, problem, &expanded.blueprint, &elements,
+            );
+            let matrices = problem.as_matmul_problem(no_bias);
+            let info = R::MatmulRoutine::prepare(&matrices, &settings, expanded)?;
+            let (input, config) =
+                <InputArg<R::Args> as ConcreteInputsFactory<R::MatmulRoutine>>::create(
+                    $($operand,)* &info.blueprint, &problem, &elements,
                 );
-                let matrices = problem.as_matmul_problem(no_bias);
-                let info = R::MatmulRoutine::prepare(&matrices, &settings, expanded)?;
-                let (input, config) = <InputArg<R::Args> as ConcreteInputsFactory<
-                    R::MatmulRoutine,
-                >>::create(
-                    left, right, None, &info.blueprint, &problem, &elements
-                );
-                let out = <Output as ConcreteOutputFactory<R::MatmulRoutine>>::create(
-                    out,
-                    &info.blueprint,
-                    &problem,
-                    &elements,
-                );
-                (input, config, out, info)
-            }
-            Pass::InputGradient => {
-                use backward_data::args::{
-                    ConcreteArgs, ConcreteInputsFactory, ConcreteOutputFactory,
-                };
-                let problem = <R::Args as ConcreteArgs<R::MatmulRoutine>>::adjust_problem(
-                    &client,
-                    problem,
-                    &expanded.blueprint,
-                    &elements,
-                );
-                let matrices = problem.as_matmul_problem(no_bias);
-                let info = R::MatmulRoutine::prepare(&matrices, &settings, expanded)?;
-                let (input, config) = <InputArg<R::Args> as ConcreteInputsFactory<
-                    R::MatmulRoutine,
-                >>::create(
-                    left, right, &info.blueprint, &problem, &elements
-                );
-                let out = <Output as ConcreteOutputFactory<R::MatmulRoutine>>::create(
-                    out,
-                    &info.blueprint,
-                    &problem,
-                );
-                (input, config, out, info)
-            }
-        };
+            let out = <Output as ConcreteOutputFactory<R::MatmulRoutine>>::create(
+                out, &info.blueprint, &problem, $($of_output)?
+            );
+            (input, config, out, info)
+        }};
+    }
+    let (input, config, out, info) = match pass {
+        Pass::Forward => {
+            use forward::args::{ConcreteArgs, ConcreteInputsFactory, ConcreteOutputFactory};
+            arguments!([left, right, None], [&elements])
+        }
+        Pass::InputGradient => {
+            use backward_data::args::{ConcreteArgs, ConcreteInputsFactory, ConcreteOutputFactory};
+            arguments!([left, right], [])
+        }
+    };
     let output = epilogue.argument(output, out, info.vector_sizes.out, &info.blueprint);
     launch_kernel::<<R::Args as WithEpilogue>::Args, R::MatmulRoutine>(
         &client, input, output, config, info,

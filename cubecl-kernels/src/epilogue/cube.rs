@@ -9,6 +9,30 @@ use burn_cubecl::ops::permute_nhwc_to_nchw;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
+/// `max(., 0)`; NaN stays NaN.
+#[cube]
+pub(crate) fn rectified<N: Size>(values: Vector<f32, N>) -> Vector<f32, N> {
+    let mut result = values;
+    #[unroll]
+    for lane in 0..N::value().comptime() {
+        let one = values.extract(lane);
+        result.insert(lane, select(one < 0.0f32, 0.0f32, one));
+    }
+    result
+}
+
+/// `values` where `output` is above 0 or NaN, otherwise 0.
+#[cube]
+pub(crate) fn masked<N: Size>(values: Vector<f32, N>, output: Vector<f32, N>) -> Vector<f32, N> {
+    let mut result = values;
+    #[unroll]
+    for lane in 0..N::value().comptime() {
+        let one = values.extract(lane);
+        result.insert(lane, select(output.extract(lane) <= 0.0f32, 0.0f32, one));
+    }
+    result
+}
+
 /// Adds `bias [c]` and, `with_residual`, `residual [pixels, c]` to `output [pixels, c]` in place, then applies
 /// `max(., 0)` if `relu`; NaN stays NaN. Sums are f32.
 ///
@@ -27,21 +51,15 @@ fn add_to_pixels<E: Float, N: Size>(
     if ABSOLUTE_POS >= units {
         terminate!();
     }
-    let lanes = N::value().comptime();
     let mut sum = Vector::<f32, N>::cast_from(output[ABSOLUTE_POS])
         + Vector::<f32, N>::cast_from(bias[ABSOLUTE_POS % vectors]);
     if comptime!(with_residual) {
         sum += Vector::<f32, N>::cast_from(residual[ABSOLUTE_POS]);
     }
-    let mut value = sum;
     if comptime!(relu) {
-        #[unroll]
-        for lane in 0..lanes {
-            let one = sum.extract(lane);
-            value.insert(lane, select(one < 0.0f32, 0.0f32, one));
-        }
+        sum = rectified::<N>(sum);
     }
-    output[ABSOLUTE_POS] = Vector::cast_from(value);
+    output[ABSOLUTE_POS] = Vector::cast_from(sum);
 }
 
 /// `grad` where `output` is above 0 or NaN, otherwise 0, in place in `grad`.
@@ -55,16 +73,9 @@ fn mask_by_output<E: Float, N: Size>(
     if ABSOLUTE_POS >= units {
         terminate!();
     }
-    let lanes = N::value().comptime();
-    let rectified = Vector::<f32, N>::cast_from(output[ABSOLUTE_POS]);
-    let mut value = grad[ABSOLUTE_POS];
-    #[unroll]
-    for lane in 0..lanes {
-        let one = value.extract(lane);
-        let zero = E::from_int(0);
-        value.insert(lane, select(rectified.extract(lane) <= 0.0f32, zero, one));
-    }
-    grad[ABSOLUTE_POS] = value;
+    let value = Vector::<f32, N>::cast_from(grad[ABSOLUTE_POS]);
+    let output = Vector::<f32, N>::cast_from(output[ABSOLUTE_POS]);
+    grad[ABSOLUTE_POS] = Vector::cast_from(masked::<N>(value, output));
 }
 
 impl EpilogueOps for CubeBackend {

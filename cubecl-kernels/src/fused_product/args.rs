@@ -1,6 +1,7 @@
 //! Arguments of CubeK's matrix kernels with a fused epilogue, which is applied in registers before the output is
 //! written.
 
+use crate::epilogue::cube::{masked, rectified};
 use cubecl::prelude::barrier::Barrier;
 use cubecl::prelude::*;
 use cubecl::std::tensor::layout::{Layout, LayoutExpand};
@@ -51,23 +52,14 @@ fn finish<E: CubePrimitive>(value: E, pos: BatchedCoords, epilogue: &EpilogueOut
         }
         ComptimeOption::None => {}
     }
-    let lanes = E::Size::value().comptime();
     if epilogue.relu.comptime() {
-        #[unroll]
-        for lane in 0..lanes {
-            let one = sum.extract(lane);
-            sum.insert(lane, select(one < 0.0f32, 0.0f32, one));
-        }
+        sum = rectified::<E::Size>(sum);
     }
     #[comptime]
     match &epilogue.rectified {
-        ComptimeOption::Some(rectified) => {
-            let rectified = Vector::<f32, E::Size>::cast_from(rectified.read(pos));
-            #[unroll]
-            for lane in 0..lanes {
-                let one = sum.extract(lane);
-                sum.insert(lane, select(rectified.extract(lane) <= 0.0f32, 0.0f32, one));
-            }
+        ComptimeOption::Some(output) => {
+            let output = Vector::<f32, E::Size>::cast_from(output.read(pos));
+            sum = masked::<E::Size>(sum, output);
         }
         ComptimeOption::None => {}
     }

@@ -106,11 +106,7 @@ impl Product {
         let output = self.output();
         let client = output.client.clone();
         let storage = dtype_to_storage_type(output.dtype);
-        let elements = MatmulElems::from_globals(&MatmulGlobalElems {
-            lhs: storage,
-            rhs: storage,
-            out: storage,
-        });
+        let elements = elements(storage);
         let out = output.clone().binding();
         let [left, right] = self
             .operands
@@ -150,6 +146,15 @@ impl Product {
         launch_kernel::<MA::Args, A>(&client, input, output_arg, (), info)?;
         Ok(output)
     }
+}
+
+/// CubeK's dtypes of a product whose operands and result are `storage`.
+pub(crate) fn elements(storage: ElemType) -> MatmulElems {
+    MatmulElems::from_globals(&MatmulGlobalElems {
+        lhs: storage,
+        rhs: storage,
+        out: storage,
+    })
 }
 
 type OutputArg = <TensorOutput<Vector<Acc, AccSize>> as LaunchArg>::RuntimeArg;

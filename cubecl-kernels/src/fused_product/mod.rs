@@ -8,5 +8,5 @@ mod tests;
 mod tuned;
 
 pub(crate) use args::WithEpilogue;
-pub(crate) use launch::Epilogue;
+pub(crate) use launch::{Epilogue, elements};
 pub(crate) use tuned::product;

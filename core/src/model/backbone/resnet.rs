@@ -215,11 +215,9 @@ impl Block {
         let Some(conv3) = &self.conv3 else {
             return false;
         };
-        [&self.conv1, &self.conv2, conv3]
-            .iter()
-            .all(|conv| conv.bias.is_some() && conv.settings().groups == 1)
+        let convs = [&self.conv1, &self.conv2, conv3];
+        convs.iter().all(|conv| conv.can_be_linked())
             && norms.iter().all(|norm| norm.is_none())
-            && self.conv1.settings().stride == 1
             && has_links(&x.device(), x.dtype())
     }
 
