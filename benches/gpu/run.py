@@ -220,7 +220,8 @@ def stages(runner):
     runner.stage("torch train f16 batch 4 compiled", 120, lambda: peer(runner, "train", "f16", "4", True))
     runner.stage("torch inference f16 batch 1 compiled", 60, lambda: peer(runner, "inference", "f16", "1", True))
     runner.stage(f"kernels {half}", 120, lambda: kernels(runner, half, small))
-    runner.stage("graph", 60, lambda: ours(runner, "inference", "f16", "1,8", "--graph"))
+    for mode, sizes in [("train", "4"), ("inference", "1,8")]:
+        runner.stage(f"{mode} graph", 60, lambda: ours(runner, mode, "f16", sizes, "--graph"))
     for mode in ["train", "inference"]:
         for precision in [half, exact, *others]:
             runner.stage(f"{mode} {precision} all batches", 120, lambda: ours(runner, mode, precision, most))

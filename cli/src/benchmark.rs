@@ -42,8 +42,8 @@ pub struct BenchmarkArgs {
     /// Timed steps; percentiles of few steps are coarse
     #[arg(long, default_value_t = 20)]
     steps: usize,
-    /// Time inference without image reading and mask pasting, with kernels launched one by one and replayed as a
-    /// recorded graph (CUDA)
+    /// Time inference without image reading and mask pasting, or training without uploads and the optimizer, with kernels
+    /// launched one by one and replayed as a recorded graph (CUDA)
     #[arg(long, conflicts_with = "data")]
     graph: bool,
     /// Time only kernels whose name or problem contains one of these texts, separated by commas: 'conv 3x3,NMS'. A comma in
@@ -74,14 +74,15 @@ const EXAMPLES: &str = "\
 Examples:
   mrcnn-cli benchmark inference --batch-size 1,2,4
   mrcnn-cli benchmark inference --backend cuda --graph --batch-size 1,4,16
+  mrcnn-cli benchmark train --backend cuda --graph --batch-size 4
   mrcnn-cli benchmark train --config quickstart --batch-size 4 --steps 100 --json train.json
   mrcnn-cli benchmark train --config nuclei --data ~/nuclei --backend wgpu
   mrcnn-cli benchmark kernels --backend cuda --precision f16 --batch-size 4 --json kernels.json";
 
 pub fn run(args: &BenchmarkArgs) -> Result<()> {
     ensure!(
-        !args.graph || args.mode == BenchmarkMode::Inference,
-        "--graph records inference only: mrcnn-cli benchmark inference --graph"
+        !args.graph || args.mode != BenchmarkMode::Kernels,
+        "--graph records whole steps: mrcnn-cli benchmark inference --graph"
     );
     ensure!(
         args.only.is_empty() || args.mode == BenchmarkMode::Kernels,
@@ -220,7 +221,8 @@ fn graph(
         args.json.as_deref(),
         json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "mode": "graph",
+            "mode": spec.mode,
+            "graph": true,
             "backend": backend.kind,
             "device": backend.name,
             "precision": spec.precision.precision(),

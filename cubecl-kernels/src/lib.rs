@@ -20,6 +20,7 @@
     allow(unused_variables)
 )]
 
+mod accumulation;
 mod bottleneck;
 mod boxes;
 mod capability;
@@ -58,6 +59,7 @@ mod paste;
 mod prepare;
 pub mod roi_align;
 mod row_product;
+mod rpn_outputs;
 mod sampling;
 mod squares;
 mod tensor_list;
@@ -67,7 +69,7 @@ mod top_k;
 mod update;
 
 pub use bottleneck::bottleneck;
-pub use boxes::{encode_boxes, roi_rows};
+pub use boxes::{RoiTargets, encode_boxes, gather_boxes, roi_rows, roi_targets};
 pub use capability::{MAX_TOP_K, can_select, has_selection_kernels};
 pub use class_loss::{
     Count, Divisor, ElementLoss, RowWeights, bce_with_logits, class_loss, cross_entropy,
@@ -78,14 +80,14 @@ pub use conv3x3::conv3x3;
 pub use cpu_conv::{UnknownIsa, check_isa};
 #[cfg(feature = "flex")]
 pub use cpu_memory::release_cpu_memory;
-pub use decode::{BoxDecoding, decode_box, decode_boxes};
+pub use decode::{BoxDecoding, decode_box, decode_boxes, decode_proposals};
 pub use features::{max_pool3x3, upsample_add};
 pub use group_norm::group_norm;
 pub use links::{Links, has_links};
 pub use mask_targets::{BitMasks, MaskWindow, mask_target, mask_targets};
 #[cfg(feature = "flex")]
 pub use matching::match_by;
-pub use matching::{BACKGROUND, IGNORED, MatchThresholds, iou, match_boxes};
+pub use matching::{BACKGROUND, IGNORED, MatchThresholds, iou, match_boxes, match_proposals};
 pub use nms::{batched_nms, nms, nms_sorted};
 pub use paste::{
     PasteBatch, PasteWindow, PastedMask, expand_box, paste_bits, paste_mask, paste_masks,
@@ -94,9 +96,13 @@ pub use prepare::{
     Folded, FrozenNorms, adopt, can_prepare_weights, cast_weights, fold_norms, restore_gradients,
 };
 pub use roi_align::{PyramidLevel, RoiAlignParams, pack_pyramid, roi_align};
-pub use row_product::{linear, row_product};
-pub use sampling::{Choice, choose_samples, mix, sampling_key, sampling_scores};
-pub use squares::{sum_of_squares, sums};
+pub use row_product::{LinearParams, linear, linear_layers, row_product};
+pub use rpn_outputs::flatten_rpn_outputs;
+pub use sampling::{
+    Choice, ObjectSlots, choose_samples, mix, object_slots, sampling_key, sampling_scores,
+    sampling_seeds,
+};
+pub use squares::{partial_squares, sum_of_squares, sums};
 pub use tensor_list::TensorList;
 pub use top_k::{top_k, top_k_segments};
 pub use update::{AdamwUpdate, ParamFactors, SgdUpdate, adamw, sgd};

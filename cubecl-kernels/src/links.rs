@@ -14,9 +14,9 @@ pub struct Links {
     pub output_is_masked: bool,
 }
 
-/// Whether convolutions on `device` in `dtype` mask gradients in the kernels that compute them: 1x1 convolutions with
-/// stride 1 and 3x3 convolutions, with a bias and without groups, see [`conv2d_linked`](crate::conv2d_linked) and
-/// [`bottleneck`](crate::bottleneck()).
+/// Whether layers on `device` in `dtype` mask gradients in the kernels that compute them: 1x1 convolutions with stride 1
+/// and 3x3 convolutions, with a bias and without groups, see [`conv2d_linked`](crate::conv2d_linked) and
+/// [`bottleneck`](crate::bottleneck()), and fully connected layers, see [`linear_layers`](crate::linear_layers).
 pub fn has_links(device: &Device, dtype: DType) -> bool {
     multiplies_on_matrix_units(device, dtype)
 }

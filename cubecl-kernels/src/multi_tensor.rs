@@ -10,10 +10,19 @@ use cubecl::prelude::*;
 /// Elements per cube of a kernel that computes element by element.
 pub(crate) const CHUNK: u32 = 16 * UNITS;
 
-/// Maximum number of tensors, or groups of tensors, per launch; each adds a branch to the kernel.
-const MOST_TENSORS: usize = 32;
+/// Maximum number of tensors, or groups of tensors, per launch; each adds a branch to the kernel, which all cubes pass.
+const MOST_TENSORS: usize = 96;
 
-/// Bindings that a launch needs beside those of its tensors: an output and CubeCL's own.
+/// Bytes of arguments of the tensors of a launch. CUDA 12.0 passes at most 4,096 to a kernel.
+const MOST_ARGUMENT_BYTES: u32 = 4000;
+
+/// Bytes of arguments per buffer: its address and its length.
+const BUFFER_BYTES: u32 = 12;
+
+/// Bytes of the scalars of a tensor, or of a group: its range and at most three more.
+const SCALAR_BYTES: u32 = 24;
+
+/// Bindings that a launch needs beside those of its tensors: up to two outputs and CubeCL's own.
 const OTHER_BINDINGS: u32 = 3;
 
 /// Cubes of a launch on one dimension that every device allows.
@@ -80,7 +89,8 @@ pub(crate) fn can_bind(client: &Client, bindings: u32) -> bool {
 
 fn most_tensors(client: &Client, bindings: u32) -> usize {
     let allowed = client.properties().hardware.max_bindings;
-    (allowed.saturating_sub(OTHER_BINDINGS) / bindings) as usize
+    let bound = allowed.saturating_sub(OTHER_BINDINGS) / bindings;
+    bound.min(MOST_ARGUMENT_BYTES / (BUFFER_BYTES * bindings + SCALAR_BYTES)) as usize
 }
 
 fn divide(lengths: &[usize], chunk: u32, most: usize) -> Vec<Launch> {

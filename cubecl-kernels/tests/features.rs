@@ -110,9 +110,9 @@ fn packing_moves_channels_last() {
         let inputs: Vec<_> = levels.iter().collect();
         let cells = levels.iter().map(|level| {
             let [n, c, h, w] = level.dims();
-            level.clone().permute([0, 2, 3, 1]).reshape([n, h * w, c])
+            level.clone().permute([0, 2, 3, 1]).reshape([n * h * w, c])
         });
-        let want = results(Tensor::cat(cells.collect(), 1), &inputs, seed);
+        let want = results(Tensor::cat(cells.collect(), 0), &inputs, seed);
         let (packed, table) = pack_pyramid(&levels, &vec![1.0; levels.len()]);
         assert_eq!(table.len(), levels.len());
         assert_eq!(results(packed, &inputs, seed), want, "{c} channels");

@@ -9,6 +9,7 @@ mod random;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use mrcnn_kernels::{
     BACKGROUND, IGNORED, MatchThresholds, match_boxes, sampling_key, sampling_scores,
+    sampling_seeds,
 };
 use random::Random;
 
@@ -158,7 +159,7 @@ fn sampling_scores_are_bit_equal_on_all_devices() {
         let scores = |device: &Device| -> Vec<u32> {
             let matches = TensorData::new(matches.clone(), [n, total]);
             let matches = Tensor::<2, Int>::from_data(matches, device);
-            let scores = sampling_scores(matches, &seeds, device).into_data();
+            let scores = sampling_scores(matches, sampling_seeds(&seeds, device)).into_data();
             scores.iter::<f32>().map(f32::to_bits).collect()
         };
         let found = scores(&adapter.device);

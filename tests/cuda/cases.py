@@ -89,7 +89,8 @@ def cases(args, folder):
         yield Case("precision", sm, "f16" if sm == 75 else "f16, bf16, tf32", [built["library"], "--test-threads=1", "--nocapture", "precision::inference"], seconds=900)
     yield wrong_toolchain(cli)
     yield kept_kernels(cli)
-    yield graph(cli)
+    yield graph(cli, "inference")
+    yield graph(cli, "train")
     yield resume(cli, folder, "f32")
     yield train(cli, 75, "f32", folder, [1e-5, 1e-4], gpus=2)
     yield benchmark_kernels(cli)
@@ -144,8 +145,9 @@ def benchmark_kernels(cli):
     return Case("benchmark-kernels", 75, "f32", command, mode="dry", seconds=900, check=check)
 
 
-def graph(cli):
-    """Inference recorded as a graph; the benchmark fails if the replay returns other detections than launched kernels."""
+def graph(cli, mode):
+    """A step recorded as a graph; the benchmark fails if the replay returns other detections, losses or gradients than
+    launched kernels."""
 
     def check(out, note):
         totals = [line for line in lines(out / "report.tsv") if line.startswith("TOTAL")]
@@ -153,8 +155,8 @@ def graph(cli):
         note(f"{captured} launches recorded")
         return [] if captured > 100 else [f"{captured} launches were recorded"]
 
-    command = [cli, "benchmark", "inference", "--graph", *SMALL, "--set", "model.roi.score_threshold=0.0", "--batch-size", 2, "--backend", "cuda", "--precision", "f32", "--warmup", 0, "--steps", 2]
-    return Case("graph", 75, "f32", command, seconds=900, check=check)
+    command = [cli, "benchmark", mode, "--graph", *SMALL, "--set", "model.roi.score_threshold=0.0", "--batch-size", 2, "--backend", "cuda", "--precision", "f32", "--warmup", 0, "--steps", 2]
+    return Case(f"graph-{mode}", 75, "f32", command, seconds=900, check=check)
 
 
 def resume(cli, folder, precision):

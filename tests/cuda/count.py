@@ -14,12 +14,14 @@ import subprocess
 import sys
 
 from cases import Case, lines
+from floor import training_step
 from run import CUBECL, environment
 
 KINDS = {
     "weights and optimizer": r"^(cast|fold|restore|sgd|adamw)_step|^add_squares",
     "losses": r"^(class_losses|cross_entropies|spread_derivatives|divide_sum|add_each)",
     "convolutions and matrix products": r"matmul|conv|gemm|im2col|col2im|dgrad|wgrad",
+    "operands of gradients of 3x3 weights": r"^spread_(two|and_sum|pixels)|^reduce_(e|and_sum)",
     "copies between layouts": r"copy|contiguous",
     "casts": r"^cast",
     "fills": r"^full|zeros|^fill|_init",
@@ -50,6 +52,22 @@ def last_step(rows, mode):
     if len(ends) <= READS[mode]:
         sys.exit(f"{len(ends)} reads: there is no whole step")
     return rows[ends[-1 - READS[mode]] + 1 : ends[-1] + 1]
+
+
+def without_tensor_cores(rows, functions):
+    """Names of the kernels of convolutions and matrix products that have no instruction of tensor cores."""
+    heads, *functions = [line.split("\t") for line in functions]
+    columns = [heads.index(name) for name in ("mma", "wmma")]
+    has_tensor_cores = {row[heads.index("name")]: any(int(row[column]) for column in columns) for row in functions}
+    names = {row[7] for row in rows if row[0] == "launch" and kind(row[7]) == "convolutions and matrix products"}
+    return sorted(name for name in names if not has_tensor_cores.get(name))
+
+
+def against_floor(rows, args):
+    """Bytes of a training step of R50-FPN beside its floor, in images of 800x1344."""
+    floor = training_step(args.batch_size, 800, 1344, 4 if args.precision in ("f32", "tf32") else 2)
+    moved = sum(int(size) for row in rows if row[0] == "launch" for size in row[8].split(",") if size)
+    print(f"floor {floor.bytes / 1e6:,.0f} MB, {floor.flops / 1e9:,.0f} GFLOP; {moved / floor.bytes:.2f} times the floor\n")
 
 
 def table(rows):
@@ -89,7 +107,11 @@ def main():
     # The size of each tensor is known only if each has its own allocation. Counting needs no assembly.
     env = {**environment(args.rig.resolve(), case, out), "MOCK_LAUNCH_LOG": "2", "MOCK_PTXAS": "", "MOCK_MEMORY_GB": "400"}
     subprocess.run([str(part) for part in command], cwd=out, env=env, stdout=subprocess.DEVNULL, check=True)
-    table(last_step(work(lines(out / "launches.tsv")), args.mode))
+    rows = last_step(work(lines(out / "launches.tsv")), args.mode)
+    table(rows)
+    if args.mode == "train" and not args.options:
+        against_floor(rows, args)
+    print("without tensor cores:", ", ".join(without_tensor_cores(rows, lines(out / "functions.tsv"))) or "none")
 
 
 if __name__ == "__main__":

@@ -89,9 +89,9 @@ pub enum BenchmarkError {
     /// A prediction failed.
     #[error(transparent)]
     Predict(#[from] PredictError),
-    /// The device cannot record inference of this network.
+    /// The device cannot record a step of this network.
     #[error(
-        "{0} does not record inference as a graph; use a CUDA device (--backend cuda), or remove \
+        "{0} does not record a step as a graph; use a CUDA device (--backend cuda), or remove \
          --graph"
     )]
     NoGraph(String),
@@ -109,9 +109,9 @@ pub enum BenchmarkError {
         /// Classes of the data, with the background.
         needed: usize,
     },
-    /// The replayed graph returns other boxes than the launched kernels.
+    /// The replayed graph returns other results than the launched kernels.
     #[error(
-        "batch size {batch_size}: the replayed graph returns other boxes than the launched kernels; \
+        "batch size {batch_size}: the replayed graph returns other results than the launched kernels; \
          remove --graph"
     )]
     GraphDiffers {

@@ -20,6 +20,9 @@ pub(crate) enum Layer<'a> {
 /// An operation on the parameters of a layer.
 pub(crate) trait ParamVisitor {
     fn visit<const D: usize>(&mut self, param: &mut Param<Tensor<D>>);
+
+    /// Visits the weights of a layer whose input are flattened maps.
+    fn visit_weight_of_maps(&mut self, linear: &mut Linear);
 }
 
 impl Layer<'_> {
@@ -39,7 +42,10 @@ impl Layer<'_> {
                 visitor.visit(&mut deconv.bias);
             }
             Self::Linear(linear) => {
-                visitor.visit(&mut linear.weight);
+                match linear.channels > 1 {
+                    true => visitor.visit_weight_of_maps(linear),
+                    false => visitor.visit(&mut linear.weight),
+                }
                 visitor.visit(&mut linear.bias);
             }
         }

@@ -7,7 +7,9 @@ use super::init::{Fill, Init};
 use burn::module::{Module, Param};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{FloatDType, Tensor, activation::relu, module};
-use mrcnn_kernels::{ConvParams, Links, conv_dtype, conv2d, conv2d_linked, linear};
+use mrcnn_kernels::{
+    ConvParams, LinearParams, Links, conv_dtype, conv2d, conv2d_linked, linear, linear_layers,
+};
 
 /// Settings of a [`Conv2d`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -118,6 +120,12 @@ impl Conv2d {
             && self.bias.is_some()
     }
 
+    /// Whether it can be the projection of a bottleneck that is a single operation.
+    pub(crate) fn is_projection(&self) -> bool {
+        let ConvSettings { kernel, groups, .. } = self.settings;
+        (kernel, groups) == (1, 1) && self.settings.padding == 0 && self.bias.is_some()
+    }
+
     /// Weight, bias and stride.
     pub fn params(&self) -> ConvParams {
         ConvParams {
@@ -218,6 +226,8 @@ pub struct LinearSettings {
     pub input: usize,
     /// Output features.
     pub output: usize,
+    /// Channels of the maps `[channels, h, w]` that are flattened to the input; 1 for other inputs.
+    pub channels: usize,
     /// Initial weights; biases are 0.
     pub fill: Fill,
 }
@@ -229,6 +239,12 @@ pub struct Linear {
     pub weight: Param<Tensor<2>>,
     /// `[out]`.
     pub bias: Param<Tensor<1>>,
+    /// Channels of maps that are flattened to the input, or 1.
+    #[module(skip)]
+    pub(crate) channels: usize,
+    /// Whether the weights are prepared for maps that are flattened channels-last.
+    #[module(skip)]
+    pub(crate) reads_channels_last: bool,
 }
 
 impl Linear {
@@ -237,22 +253,43 @@ impl Linear {
         let LinearSettings {
             input,
             output,
+            channels,
             fill,
         } = settings;
         Self {
             weight: init.param("weight", [output, input], fill),
             bias: init.param("bias", [output], Fill::Constant(0.0)),
+            channels,
+            reads_channels_last: false,
+        }
+    }
+
+    /// Maps `[n, c, h, w]` -> `[n, c * h * w]` in the order of the weights.
+    pub(crate) fn flatten(&self, maps: Tensor<4>) -> Tensor<2> {
+        match self.reads_channels_last {
+            true => maps.permute([0, 2, 3, 1]).flatten(1, 3),
+            false => maps.flatten(1, 3),
         }
     }
 
     /// `[n, in]` -> `[n, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        linear(x, self.weight.val(), self.bias.val(), false)
+        linear(x, self.params(), false)
     }
 
-    /// [`Self::forward`] and a ReLU, in one pass over the output if there is a kernel for both.
-    pub fn rectified(&self, x: Tensor<2>) -> Tensor<2> {
-        linear(x, self.weight.val(), self.bias.val(), true)
+    /// [`Self::forward`] and a ReLU, in one pass over the output if there is a kernel for both. Masks of ReLUs are
+    /// applied as specified by `links`.
+    pub(crate) fn rectified(&self, x: Tensor<2>, links: Links) -> Tensor<2> {
+        let [output] = linear_layers(x, [self.params()], true, links);
+        output
+    }
+
+    /// Weight and bias.
+    pub fn params(&self) -> LinearParams {
+        LinearParams {
+            weight: self.weight.val(),
+            bias: self.bias.val(),
+        }
     }
 }
 

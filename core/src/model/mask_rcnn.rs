@@ -97,13 +97,13 @@ impl MaskRcnn {
 
     /// Backbone: normalized images `[n, 3, h, w]`, sides a multiple of 32 -> C2 to C5.
     pub fn body(&self, images: Tensor<4>) -> [Tensor<4>; 4] {
-        self.backbone.body.forward_in(images, self.dtype)
+        (self.backbone.body).forward_in(images, self.dtype, false)
     }
 
     /// Backbone and FPN: normalized images `[n, 3, h, w]`, sides a multiple of 32 -> P2 to P6, `[n, c, h, w]` at
     /// strides 4 to 64, in the dtype of the model.
     pub fn pyramid(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
-        self.backbone.fpn.forward(self.body(images))
+        self.backbone.forward_in(images, self.dtype)
     }
 
     /// Backbone, FPN and packing: normalized images `[n, 3, h, w]`, sides a multiple of 32 -> features.

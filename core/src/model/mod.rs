@@ -62,7 +62,7 @@ pub(crate) use memory::{FLOAT, bytes_of};
 pub use norm::{Norm, NormSettings};
 pub(crate) use path::ModulePath;
 #[cfg(feature = "train")]
-pub(crate) use prepare::{Prepared, Scales};
+pub(crate) use prepare::{Changes, Prepared, channels_first_gradient};
 pub use roi::RoiHeads;
 pub use roi::box_head::{BoxHead, BoxHeadLayer, BoxPredictor, Flatten, LinearBoxHead};
 #[cfg(feature = "train")]

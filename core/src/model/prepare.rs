@@ -5,7 +5,7 @@
 
 use super::MaskRcnn;
 use super::layer::{Layer, ParamVisitor};
-use super::layers::Conv2d;
+use super::layers::{Conv2d, Linear};
 use super::norm::Norm;
 use burn::backend::DispatchTensor;
 use burn::module::{Param, ParamId};
@@ -20,13 +20,20 @@ use std::collections::HashMap;
 pub(crate) struct Prepared {
     /// Its outputs are those of the model that it was made from.
     pub(crate) model: MaskRcnn,
-    /// Scales of the folded norms, for `ParamGradients::restored`; `None` if the parameters were not prepared.
+    /// For `ParamGradients::restored`; `None` if the parameters were not prepared.
     #[cfg_attr(not(feature = "train"), allow(dead_code))]
-    pub(crate) scales: Option<Scales>,
+    pub(crate) changes: Option<Changes>,
 }
 
-/// Scales of the norms that were folded into parameters.
-pub(crate) type Scales = HashMap<ParamId, Tensor<1>>;
+/// How prepared parameters differ from the originals, beside their dtype.
+#[derive(Debug, Default)]
+#[cfg_attr(not(feature = "train"), allow(dead_code))]
+pub(crate) struct Changes {
+    /// Scales of the norms that were folded into weights.
+    pub(crate) scales: HashMap<ParamId, Tensor<1>>,
+    /// Channels of the weights `[out, channels * cells]` that became `[out, cells * channels]`.
+    pub(crate) channels: HashMap<ParamId, usize>,
+}
 
 impl MaskRcnn {
     /// The same model with its parameters as the kernels of its device read them. On devices that read them as they
@@ -34,24 +41,24 @@ impl MaskRcnn {
     pub(crate) fn prepared(&self) -> Prepared {
         let mut model = self.clone();
         if !can_prepare_weights(&self.device()) {
-            let scales = None;
-            return Prepared { model, scales };
+            let changes = None;
+            return Prepared { model, changes };
         }
         let dtype = self.dtype();
-        let mut scales = Scales::new();
+        let mut changes = Changes::default();
         // The stem computes in f32.
         let stem = model.backbone.body.stem();
-        fold(stem.into_iter(), FloatDType::F32, &mut scales);
+        fold(stem.into_iter(), FloatDType::F32, &mut changes);
         let (same, full): (Vec<_>, Vec<_>) = model
             .convs_with_norms()
             .partition(|(conv, _)| conv.dtype(dtype) == dtype);
-        fold(same.into_iter(), dtype, &mut scales);
-        fold(full.into_iter(), FloatDType::F32, &mut scales);
+        fold(same.into_iter(), dtype, &mut changes);
+        fold(full.into_iter(), FloatDType::F32, &mut changes);
         if dtype != FloatDType::F32 {
-            model.cast(dtype);
+            model.cast(dtype, &mut changes);
         }
-        let scales = Some(scales);
-        Prepared { model, scales }
+        let changes = Some(changes);
+        Prepared { model, changes }
     }
 
     fn layers(&mut self) -> impl Iterator<Item = Layer<'_>> {
@@ -75,12 +82,15 @@ impl MaskRcnn {
     }
 
     /// The parameters that are f32 and read as `dtype`, cast to it.
-    fn cast(&mut self, dtype: FloatDType) {
+    fn cast(&mut self, dtype: FloatDType, changes: &mut Changes) {
         let mut collect = Collect(Vec::new());
         self.layers()
             .for_each(|layer| layer.params(dtype, &mut collect));
         let cast = cast_weights(TensorList(collect.0), dtype);
-        let mut adopt = Adopt(cast.0.into_iter());
+        let mut adopt = Adopt {
+            prepared: cast.0.into_iter(),
+            changes,
+        };
         self.layers()
             .for_each(|layer| layer.params(dtype, &mut adopt));
     }
@@ -91,7 +101,7 @@ impl MaskRcnn {
 fn fold<'a>(
     pairs: impl Iterator<Item = (&'a mut Conv2d, &'a mut Option<Norm>)>,
     dtype: FloatDType,
-    all_scales: &mut Scales,
+    changes: &mut Changes,
 ) {
     let mut weights = Vec::new();
     let (mut convs, mut epsilons) = (Vec::new(), Vec::new());
@@ -129,7 +139,7 @@ fn fold<'a>(
     for ((conv, (weight, shift)), scale) in convs.into_iter().zip(folded).zip(scales.into_tensors())
     {
         conv.weight = (conv.weight.clone()).map(|old| adopt(old, weight));
-        all_scales.insert(conv.weight.id, scale);
+        changes.scales.insert(conv.weight.id, scale);
         let shift = match conv.weight.val().device().is_autodiff() {
             true => Tensor::from_inner(shift),
             false => shift,
@@ -147,21 +157,96 @@ impl ParamVisitor for Collect {
             self.0.push(param.val().inner().into_dispatch());
         }
     }
+
+    fn visit_weight_of_maps(&mut self, linear: &mut Linear) {
+        if is_f32(&linear.weight) {
+            let weight = linear.weight.val().inner();
+            // Parameters with four dimensions become channels-last.
+            self.0
+                .push(columns_as_maps(weight, linear.channels).into_dispatch());
+        }
+    }
 }
 
 /// Replaces the parameters that are f32 by the next tensor of a list.
-struct Adopt(std::vec::IntoIter<DispatchTensor>);
+struct Adopt<'a> {
+    prepared: std::vec::IntoIter<DispatchTensor>,
+    changes: &'a mut Changes,
+}
 
-impl ParamVisitor for Adopt {
+impl Adopt<'_> {
+    fn next<const D: usize>(&mut self) -> Tensor<D> {
+        Tensor::from_dispatch(self.prepared.next().expect("as many as were collected"))
+    }
+}
+
+impl ParamVisitor for Adopt<'_> {
     fn visit<const D: usize>(&mut self, param: &mut Param<Tensor<D>>) {
         if is_f32(param) {
-            let prepared = self.0.next().expect("as many as were collected");
-            let prepared = Tensor::from_dispatch(prepared);
+            let prepared = self.next();
             *param = param.clone().map(|old| adopt(old, prepared));
+        }
+    }
+
+    fn visit_weight_of_maps(&mut self, linear: &mut Linear) {
+        if is_f32(&linear.weight) {
+            let prepared = channels_last_columns(self.next());
+            linear.weight = (linear.weight.clone()).map(|old| adopt(old, prepared));
+            linear.reads_channels_last = true;
+            let channels = &mut self.changes.channels;
+            channels.insert(linear.weight.id, linear.channels);
         }
     }
 }
 
 fn is_f32<const D: usize>(param: &Param<Tensor<D>>) -> bool {
     param.val().dtype() == DType::F32
+}
+
+/// Weights `[out, channels * cells]` as `[out, channels, cells, 1]`.
+fn columns_as_maps(weight: Tensor<2>, channels: usize) -> Tensor<4> {
+    let [output, input] = weight.dims();
+    weight.reshape([output, channels, input / channels, 1])
+}
+
+/// Weights `[out, channels, cells, 1]` -> `[out, cells * channels]`; a view if they are channels-last.
+fn channels_last_columns(maps: Tensor<4>) -> Tensor<2> {
+    let [output, channels, cells, _] = maps.dims();
+    (maps.permute([0, 2, 3, 1])).reshape([output, cells * channels])
+}
+
+/// The gradient `[out, cells * channels]` of prepared weights as `[out, channels, cells, 1]`, a view.
+#[cfg(feature = "train")]
+pub(crate) fn channels_first_gradient<const D: usize>(
+    gradient: Tensor<D>,
+    channels: usize,
+) -> Tensor<4> {
+    let shape = gradient.shape();
+    let (output, input) = (shape[0], shape.num_elements() / shape[0].max(1));
+    let last: Tensor<4> = gradient.reshape([output, input / channels, 1, channels]);
+    last.permute([0, 3, 1, 2])
+}
+
+#[cfg(all(test, feature = "flex", feature = "train"))]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, Int};
+
+    /// The gradient of prepared weights is restored to the order of the parameter.
+    #[test]
+    fn columns_are_restored_to_their_order() {
+        let (outputs, channels, cells) = (2, 3, 4);
+        let count = (outputs * channels * cells) as i64;
+        let values = Tensor::<1, Int>::arange(0..count, &Device::flex()).float();
+        let weight: Tensor<2> = values.reshape([outputs, channels * cells]);
+        let maps = columns_as_maps(weight.clone(), channels);
+        let columns = channels_last_columns(maps);
+        // Channel 1 of cell 0 is the second column.
+        let column: Vec<f32> = (columns.clone().narrow(1, 1, 1).into_data())
+            .try_into_vec()
+            .expect("f32");
+        assert_eq!(column, [4.0, 16.0]);
+        let restored = channels_first_gradient(columns, channels).reshape(weight.dims());
+        assert_eq!(restored.into_data(), weight.into_data());
+    }
 }

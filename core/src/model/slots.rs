@@ -5,7 +5,7 @@
 #[cfg(feature = "train")]
 use burn::tensor::kind::Autodiff;
 use burn::tensor::{Device, ExecutionError, Int, Tensor, TensorData};
-use mrcnn_kernels::{can_select, has_selection_kernels, nms_sorted, top_k_segments};
+use mrcnn_kernels::{can_select, gather_boxes, has_selection_kernels, nms_sorted, top_k_segments};
 use std::slice;
 
 /// Scored boxes of several images.
@@ -71,9 +71,8 @@ impl BoxSlots {
         let all = 0..slots;
         let (scores, places) = top_k_segments(self.scores, slice::from_ref(&all), k);
         let places = places.reshape([n, k]);
-        let corners = places.clone().clamp_min(0).unsqueeze_dim::<3>(2);
         let best = Self {
-            boxes: self.boxes.gather(1, corners.expand([n, k, 4])),
+            boxes: gather_boxes(self.boxes, places.clone()),
             scores: scores.reshape([n, k]),
         };
         (best, places)
@@ -132,5 +131,7 @@ pub fn image_sizes(sizes: &[(u32, u32)], device: &Device) -> Tensor<2> {
         .iter()
         .flat_map(|&(height, width)| [height as f32, width as f32])
         .collect();
-    Tensor::from_data(TensorData::new(values, [sizes.len(), 2]), device)
+    // One dimension, because CUDA pads uploaded rows, and kernels would need a copy.
+    let values = Tensor::<1>::from_data(TensorData::new(values, [2 * sizes.len()]), device);
+    values.reshape([sizes.len(), 2])
 }

@@ -39,8 +39,10 @@ pub mod parts {
     pub use super::rank::Rank;
     pub use super::ranks::exchange::losses_and_gradients as losses_and_gradients_of_ranks;
     pub use super::step::accumulate::accumulated_losses_and_gradients;
+    pub(crate) use super::step::accumulate::step_on_device;
     pub use super::step::features::StepFeatures;
     pub use super::step::gradients::ParamGradients;
+    pub use super::step::inputs::SampleInputs;
     pub use super::step::losses::{box_losses, losses, mask_loss};
     pub use super::step::replicas::Replicas;
     pub use super::step::samples::{AnchorSamples, MaskSamples, RoiSamples, SampleCounts, Samples};

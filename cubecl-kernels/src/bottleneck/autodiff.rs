@@ -1,6 +1,7 @@
 //! Gradient rule of the bottleneck.
 
-use super::{BottleneckOps, forward};
+use super::{Activations, BottleneckOps, forward};
+use crate::accumulation::has_gradient;
 use crate::epilogue::{EpilogueOps, bias_gradient, masked_gradient};
 use crate::links::Links;
 use burn::backend::autodiff::{
@@ -13,8 +14,8 @@ use burn::backend::{Autodiff, Backend, tensor::FloatTensor};
 /// Places of the inputs. A bias follows its weight.
 const X: usize = 0;
 const WEIGHTS: [usize; 3] = [1, 3, 5];
-const SHORTCUT: usize = 7;
-const INPUTS: usize = 8;
+const PROJECTION: usize = 7;
+const INPUTS: usize = 9;
 
 #[derive(Debug)]
 struct BottleneckBackward;
@@ -25,11 +26,11 @@ struct State<T> {
     weights: [T; 3],
     /// The inputs of the second and the third convolution.
     hidden: [T; 2],
+    /// Input and weights of the projection.
+    projection: Option<[T; 2]>,
     /// The output, if the block masks its gradient.
     rectified: Option<T>,
     stride: usize,
-    /// Whether the shortcut is another tensor than `x`.
-    has_projection: bool,
     masks_input: bool,
 }
 
@@ -46,9 +47,9 @@ impl<B: Backend + BottleneckOps + EpilogueOps> Backward<B, INPUTS> for Bottlenec
             x,
             weights: [weight1, weight2, weight3],
             hidden: [first, second],
+            projection,
             rectified,
             stride,
-            has_projection,
             masks_input,
         } = ops.state;
         let grad = masked_gradient::<B>(rectified, grads.consume::<B>(&ops.node));
@@ -57,8 +58,11 @@ impl<B: Backend + BottleneckOps + EpilogueOps> Backward<B, INPUTS> for Bottlenec
                 grads.register::<B>(node.id, gradient());
             }
         };
-        if has_projection {
-            register(SHORTCUT, &|| grad.clone());
+        if let Some([projected, _]) = &projection {
+            register(PROJECTION, &|| {
+                B::conv1x1_weight_gradient(projected.clone(), grad.clone())
+            });
+            register(PROJECTION + 1, &|| bias_gradient::<B>(grad.clone()));
         }
         register(WEIGHTS[2], &|| {
             B::conv1x1_weight_gradient(second.clone(), grad.clone())
@@ -75,13 +79,29 @@ impl<B: Backend + BottleneckOps + EpilogueOps> Backward<B, INPUTS> for Bottlenec
             B::conv1x1_weight_gradient(x.clone(), of_first.clone())
         });
         register(WEIGHTS[0] + 1, &|| bias_gradient::<B>(of_first.clone()));
-        register(X, &|| {
-            let (x, weight1, of_first) = (x.clone(), weight1.clone(), of_first.clone());
-            match has_projection {
-                true => B::conv1x1_input_gradient(of_first, weight1, x, false),
-                false => B::conv1x1_gradient_sum(of_first, weight1, x, grad.clone(), masks_input),
+        let Some(node) = &ops.parents[X] else {
+            return;
+        };
+        let gradient = match projection {
+            None => B::conv1x1_gradient_sum(of_first, weight1, x, grad, masks_input),
+            Some([projected, weight]) => {
+                let main = match has_gradient(grads, node.id, node.parents.is_empty()) {
+                    true => {
+                        let other = grads.consume::<B>(node);
+                        B::conv1x1_gradient_sum(of_first, weight1, x, other, masks_input)
+                    }
+                    false => B::conv1x1_input_gradient(of_first, weight1, x, masks_input),
+                };
+                if stride == 1 {
+                    B::conv1x1_gradient_sum(grad, weight, projected, main, masks_input)
+                } else {
+                    let of_every =
+                        B::conv1x1_input_gradient(grad, weight, projected, masks_input);
+                    B::add_to_every(main, of_every, stride)
+                }
             }
-        });
+        };
+        grads.register::<B>(node.id, gradient);
     }
 }
 
@@ -96,19 +116,43 @@ impl<B: Backend + BottleneckOps + EpilogueOps, C: CheckpointStrategy> Bottleneck
         bias2: FloatTensor<Self>,
         weight3: FloatTensor<Self>,
         bias3: FloatTensor<Self>,
-        shortcut: FloatTensor<Self>,
+        projection: FloatTensor<Self>,
+        projection_bias: FloatTensor<Self>,
         stride: usize,
         has_projection: bool,
         links: Links,
     ) -> FloatTensor<Self> {
-        let inputs = [x, weight1, bias1, weight2, bias2, weight3, bias3, shortcut];
+        let inputs = [
+            x,
+            weight1,
+            bias1,
+            weight2,
+            bias2,
+            weight3,
+            bias3,
+            projection,
+            projection_bias,
+        ];
         let nodes: [NodeGuard; INPUTS] = std::array::from_fn(|input| inputs[input].node());
-        let [x, weight1, bias1, weight2, bias2, weight3, bias3, shortcut] =
-            inputs.map(|input| input.into_primitive());
-        let weights = [weight1, weight2, weight3];
-        let [weight1, weight2, weight3] = weights.clone();
+        let [
+            x,
+            weight1,
+            bias1,
+            weight2,
+            bias2,
+            weight3,
+            bias3,
+            weight,
+            bias,
+        ] = inputs.map(|input| input.into_primitive());
+        let weights = [weight1.clone(), weight2.clone(), weight3.clone()];
         let convs = [(weight1, bias1), (weight2, bias2), (weight3, bias3)];
-        let [first, second, output] = forward::<B>(x.clone(), convs, shortcut, stride);
+        let projection = has_projection.then(|| (weight.clone(), bias));
+        let Activations {
+            hidden,
+            projected,
+            output,
+        } = forward::<B>(x.clone(), convs, projection, stride);
         match BottleneckBackward
             .prepare::<C>(nodes)
             .compute_bound()
@@ -118,10 +162,10 @@ impl<B: Backend + BottleneckOps + EpilogueOps, C: CheckpointStrategy> Bottleneck
                 let state = State {
                     x,
                     weights,
-                    hidden: [first, second],
+                    hidden,
+                    projection: projected.map(|projected| [projected, weight]),
                     rectified: (!links.output_is_masked).then(|| output.clone()),
                     stride,
-                    has_projection,
                     masks_input: links.masks_input,
                 };
                 prep.finish(state, output)

@@ -11,40 +11,192 @@ pub struct DeltaWeights {
     pub height: f32,
 }
 
-/// `objects`, `references [k, 4]`, `matched [k]` -> `deltas [k, 4]`, see [`fn@super::encode_boxes`].
+/// Sizes of the buffers of samples.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub struct SampleSizes {
+    /// Samples per image.
+    pub samples: u32,
+    /// References per image.
+    pub references: u32,
+    /// References between two images; 0 if images share them.
+    pub references_stride: u32,
+    /// Slots for ground truth per image.
+    pub slots: u32,
+    /// Samples of all images.
+    pub units: u32,
+}
+
+#[derive(CubeType, Clone, Copy)]
+struct Corners {
+    x1: f32,
+    y1: f32,
+    x2: f32,
+    y2: f32,
+}
+
+#[derive(CubeType, Clone, Copy)]
+struct Deltas {
+    x: f32,
+    y: f32,
+    width: f32,
+    height: f32,
+}
+
+#[cube]
+fn corners(boxes: &[f32], index: u32) -> Corners {
+    let at = (index * 4) as usize;
+    Corners {
+        x1: boxes[at],
+        y1: boxes[at + 1],
+        x2: boxes[at + 2],
+        y2: boxes[at + 3],
+    }
+}
+
+/// The deltas that turn `reference` into `object`.
+#[cube]
+fn deltas_of(object: &Corners, reference: &Corners, weights: &DeltaWeights) -> Deltas {
+    let width = reference.x2 - reference.x1;
+    let height = reference.y2 - reference.y1;
+    let object_width = object.x2 - object.x1;
+    let object_height = object.y2 - object.y1;
+    let x = reference.x1 + width * 0.5;
+    let y = reference.y1 + height * 0.5;
+    let object_x = object.x1 + object_width * 0.5;
+    let object_y = object.y1 + object_height * 0.5;
+    Deltas {
+        x: (object_x - x) / width * weights.x,
+        y: (object_y - y) / height * weights.y,
+        width: (object_width / width).ln() * weights.width,
+        height: (object_height / height).ln() * weights.height,
+    }
+}
+
+/// `gt [n, slots, 4]`, `references [n or 1, references, 4]`, `candidates`, `matched [n, samples]` ->
+/// `deltas [n, samples, 4]`, see [`fn@super::encode_boxes`].
 #[cube(launch_unchecked)]
 pub fn encode(
-    objects: &[f32],
+    gt: &[f32],
     references: &[f32],
+    candidates: &[i32],
     matched: &[i32],
     deltas: &mut [f32],
     weights: &DeltaWeights,
+    sizes: &SampleSizes,
+) {
+    let unit = ABSOLUTE_POS as u32;
+    if unit >= sizes.units {
+        terminate!();
+    }
+    let image = unit / sizes.samples;
+    let at = (unit * 4) as usize;
+    let slot = matched[unit as usize];
+    if slot < 0 {
+        #[unroll]
+        for i in 0..4usize {
+            deltas[at + i] = 0.0f32;
+        }
+    } else {
+        let candidate = u32::cast_from(candidates[unit as usize]);
+        let reference = corners(references, image * sizes.references_stride + candidate);
+        let object = corners(gt, image * sizes.slots + u32::cast_from(slot));
+        let encoded = deltas_of(&object, &reference, weights);
+        deltas[at] = encoded.x;
+        deltas[at + 1] = encoded.y;
+        deltas[at + 2] = encoded.width;
+        deltas[at + 3] = encoded.height;
+    }
+}
+
+/// The box of a candidate: one of the references, or of the ground truth after them.
+#[cube]
+fn candidate_box(
+    references: &[f32],
+    gt: &[f32],
+    image: u32,
+    candidate: u32,
+    sizes: &SampleSizes,
+) -> Corners {
+    let is_reference = candidate < sizes.references;
+    let place = min(candidate, sizes.references - 1);
+    let slot = max(candidate, sizes.references) - sizes.references;
+    let reference = corners(references, image * sizes.references_stride + place);
+    let object = corners(gt, image * sizes.slots + slot);
+    Corners {
+        x1: select(is_reference, reference.x1, object.x1),
+        y1: select(is_reference, reference.y1, object.y1),
+        x2: select(is_reference, reference.x2, object.x2),
+        y2: select(is_reference, reference.y2, object.y2),
+    }
+}
+
+/// `proposals [n, references, 4]`, `gt [n, slots, 4]`, `labels [n, slots]`, `candidates`, `matched [n, samples]` ->
+/// `boxes`, `deltas [n, samples, 4]`, `classes [n, samples]`, see [`fn@super::roi_targets`].
+#[cube(launch_unchecked)]
+pub fn gather_targets(
+    proposals: &[f32],
+    gt: &[f32],
+    labels: &[i32],
+    candidates: &[i32],
+    matched: &[i32],
+    boxes: &mut [f32],
+    deltas: &mut [f32],
+    classes: &mut [i32],
+    weights: &DeltaWeights,
+    sizes: &SampleSizes,
+) {
+    let unit = ABSOLUTE_POS as u32;
+    if unit >= sizes.units {
+        terminate!();
+    }
+    let image = unit / sizes.samples;
+    let at = (unit * 4) as usize;
+    let candidate = u32::cast_from(candidates[unit as usize]);
+    let reference = candidate_box(proposals, gt, image, candidate, sizes);
+    boxes[at] = reference.x1;
+    boxes[at + 1] = reference.y1;
+    boxes[at + 2] = reference.x2;
+    boxes[at + 3] = reference.y2;
+    let slot = matched[unit as usize];
+    if slot < 0 {
+        classes[unit as usize] = 0;
+        #[unroll]
+        for i in 0..4usize {
+            deltas[at + i] = 0.0f32;
+        }
+    } else {
+        let place = image * sizes.slots + u32::cast_from(slot);
+        let object = corners(gt, place);
+        let encoded = deltas_of(&object, &reference, weights);
+        classes[unit as usize] = labels[place as usize];
+        deltas[at] = encoded.x;
+        deltas[at + 1] = encoded.y;
+        deltas[at + 2] = encoded.width;
+        deltas[at + 3] = encoded.height;
+    }
+}
+
+/// `boxes [n, total, 4]`, `index [n, k]` -> `gathered [n, k, 4]`, see [`fn@super::gather_boxes`].
+#[cube(launch_unchecked)]
+pub fn gather(
+    boxes: &[f32],
+    index: &[i32],
+    gathered: &mut [f32],
+    total: u32,
+    slots: u32,
     units: u32,
 ) {
     let unit = ABSOLUTE_POS as u32;
     if unit >= units {
         terminate!();
     }
+    let place = u32::cast_from(max(index[unit as usize], 0i32));
+    let found = corners(boxes, unit / slots * total + place);
     let at = (unit * 4) as usize;
-    if matched[unit as usize] < 0 {
-        #[unroll]
-        for i in 0..4usize {
-            deltas[at + i] = 0.0f32;
-        }
-    } else {
-        let width = references[at + 2] - references[at];
-        let height = references[at + 3] - references[at + 1];
-        let object_width = objects[at + 2] - objects[at];
-        let object_height = objects[at + 3] - objects[at + 1];
-        let x = references[at] + width * 0.5;
-        let y = references[at + 1] + height * 0.5;
-        let object_x = objects[at] + object_width * 0.5;
-        let object_y = objects[at + 1] + object_height * 0.5;
-        deltas[at] = (object_x - x) / width * weights.x;
-        deltas[at + 1] = (object_y - y) / height * weights.y;
-        deltas[at + 2] = (object_width / width).ln() * weights.width;
-        deltas[at + 3] = (object_height / height).ln() * weights.height;
-    }
+    gathered[at] = found.x1;
+    gathered[at + 1] = found.y1;
+    gathered[at + 2] = found.x2;
+    gathered[at + 3] = found.y2;
 }
 
 /// `boxes [k, 4]` -> `rows [k, 6]`, see [`fn@super::roi_rows`]; `slots` is the number of boxes per image.

@@ -1,15 +1,19 @@
-//! Arithmetic on boxes: box targets and rows for RoIAlign. On GPUs each is one kernel; with Burn's operations it is up
-//! to twenty small ones.
+//! Arithmetic on boxes: targets of samples, gathering, and rows for RoIAlign. On GPUs each is one kernel; with Burn's
+//! operations it is up to twenty small ones.
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod kernel;
+mod roi_targets;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
 
+pub use roi_targets::{RoiTargets, roi_targets};
+
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 use crate::capability::is_plain_gpu_f32;
+use crate::sampling::Choice;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// Whether kernels can read `tensors`, which are not empty.
@@ -19,30 +23,66 @@ fn have_kernels<const D: usize>(tensors: &[&Tensor<D>]) -> bool {
     tensors.all(|tensor| is_plain_gpu_f32(tensor) && tensor.shape().num_elements() > 0)
 }
 
-/// The deltas that turn `references` into `objects`, both `[n, k, 4]`, f32, in pixels: `dx, dy, dw, dh` times
-/// `weights`, where `matched [n, k]` is not negative; zeros elsewhere. As torchvision's `BoxCoder.encode`
-/// (R-CNN, appendix C). Not differentiable.
+/// The deltas from the chosen references to their objects: `dx, dy, dw, dh` times `weights` where a choice has an
+/// object, zeros elsewhere. As torchvision's `BoxCoder.encode` (R-CNN, appendix C). Not differentiable.
+///
+/// * `gt` - `[n, t, 4]`, f32, in pixels, of which `choice.matched` are the objects.
+/// * `references` - `[n, b, 4]`, or `[1, b, 4]` for all images, f32, in pixels: the candidates.
+/// * `choice` - of `k` candidates per image.
+///
+/// Returns `[n, k, 4]`.
 ///
 /// # Panics
 ///
 /// If the shapes do not match.
 pub fn encode_boxes(
-    objects: Tensor<3>,
+    gt: Tensor<3>,
     references: Tensor<3>,
-    matched: Tensor<2, Int>,
+    choice: &Choice,
     weights: [f32; 4],
 ) -> Tensor<3> {
-    let [n, k] = matched.dims();
-    assert_eq!(
-        (objects.dims(), references.dims()),
-        ([n, k, 4], [n, k, 4]),
-        "encode_boxes: an object and a reference per index"
+    let ([n, _], [images, _, corners]) = (choice.matched.dims(), gt.dims());
+    let [runs, total, _] = references.dims();
+    assert!(
+        (images, corners) == (n, 4) && [1, n].contains(&runs),
+        "encode_boxes: ground truth {:?} and references {:?} of {n} images",
+        gt.dims(),
+        references.dims()
     );
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if have_kernels(&[&objects, &references]) {
-        return cube::encode(objects, references, matched, weights);
+    if have_kernels(&[&gt, &references]) && choice.matched.shape().num_elements() > 0 {
+        return cube::encode(gt, references, choice, weights);
     }
+    let matched = choice.matched.clone();
+    let objects = rows_at(gt, matched.clone().clamp_min(0));
+    let references = rows_at(references.expand([n, total, 4]), choice.candidates.clone());
     encode_by_operations(objects, references, matched, weights)
+}
+
+/// The boxes at the indices `index [n, k]` of `boxes [n, b, 4]`, f32: `[n, k, 4]`. A negative index gives the first
+/// box. Not differentiable.
+///
+/// # Panics
+///
+/// If the shapes do not match.
+pub fn gather_boxes(boxes: Tensor<3>, index: Tensor<2, Int>) -> Tensor<3> {
+    let ([n, _, corners], [images, _]) = (boxes.dims(), index.dims());
+    assert_eq!(
+        (n, corners),
+        (images, 4),
+        "gather_boxes: a row of indices per image, four corners per box"
+    );
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if have_kernels(&[&boxes]) && index.shape().num_elements() > 0 {
+        return cube::gather(boxes, index);
+    }
+    rows_at(boxes, index.clamp_min(0))
+}
+
+/// The rows `index [n, k]` of `values [n, b, 4]`: `[n, k, 4]`.
+fn rows_at(values: Tensor<3>, index: Tensor<2, Int>) -> Tensor<3> {
+    let [n, k] = index.dims();
+    values.gather(1, index.unsqueeze_dim::<3>(2).expand([n, k, 4]))
 }
 
 fn encode_by_operations(

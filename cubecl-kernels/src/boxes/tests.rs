@@ -17,12 +17,42 @@ fn boxes(seed: u32, device: &Device) -> Tensor<3> {
     Tensor::from_data(TensorData::new(values, [2, 40, 4]), device)
 }
 
-/// Every ninth box is no object, so that boxes without area have no delta.
-fn matched(device: &Device) -> Tensor<2, Int> {
-    let matched: Vec<i32> = (0..80)
-        .map(|i| if i % 9 == 0 { -1 - i % 2 } else { i })
-        .collect();
-    Tensor::from_data(TensorData::new(matched, [2, 40]), device)
+/// The boxes with longer sides, so that all have an area.
+fn with_area(boxes: Tensor<3>) -> Tensor<3> {
+    let [low, high] = [0, 2].map(|corner| boxes.clone().narrow(2, corner, 2));
+    Tensor::cat(vec![low, high + 1.0], 2)
+}
+
+/// The candidate of each sample, and its object: boxes of the same image, both with area. Some samples have no object.
+fn samples() -> Vec<(usize, Option<usize>)> {
+    let sample = |i: usize| {
+        let first = i / 40 * 40;
+        let (candidate, object) = (first + (i * 7 + 3) % 40, first + (i * 3 + 1) % 40);
+        let has_object = candidate % 9 != 0 && object % 9 != 0;
+        (candidate, has_object.then_some(object))
+    };
+    (0..80).map(sample).collect()
+}
+
+fn choice(device: &Device) -> Choice {
+    let indices = |index: &dyn Fn(usize, (usize, Option<usize>)) -> i32| {
+        let samples = samples().into_iter().enumerate();
+        let indices: Vec<i32> = samples.map(|(i, sample)| index(i, sample)).collect();
+        Tensor::<2, Int>::from_data(TensorData::new(indices, [2, 40]), device)
+    };
+    let none = |i: usize| -1 - i as i32 % 2;
+    Choice {
+        candidates: indices(&|_, (candidate, _)| (candidate % 40) as i32),
+        matched: indices(&|i, (_, object)| object.map_or(none(i), |object| (object % 40) as i32)),
+        is_object: Tensor::zeros([2, 40], device),
+        valid: Tensor::ones([2, 40], device),
+    }
+}
+
+/// Classes of the boxes of 2 images, `[2, 40]`.
+fn labels(device: &Device) -> Tensor<2, Int> {
+    let labels = (0..80).map(|i| 1 + i % 7).collect::<Vec<i32>>();
+    Tensor::from_data(TensorData::new(labels, [2, 40]), device)
 }
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
@@ -32,39 +62,98 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 const WEIGHTS: [f32; 4] = [10.0, 20.0, 5.0, 2.0];
 const SMALLEST: [f32; 3] = [60.0, 120.0, 240.0];
 
-#[test]
-fn deltas_are_those_of_the_definition() {
-    let device = Device::flex();
-    let (objects, references) = (boxes(1, &device), boxes(2, &device));
-    let deltas = encode_boxes(
-        objects.clone(),
-        references.clone(),
-        matched(&device),
-        WEIGHTS,
-    );
+/// Asserts that `deltas` are those from each reference to its object, by the definition.
+fn check_deltas(deltas: Vec<f32>, objects: Tensor<3>, references: Tensor<3>) {
     let (objects, references) = (values(objects), values(references));
-    for (i, found) in values(deltas).chunks(4).enumerate() {
-        let [object, reference] = [&objects, &references].map(|list| &list[4 * i..][..4]);
+    for ((candidate, object), found) in samples().into_iter().zip(deltas.chunks(4)) {
+        let Some(object) = object else {
+            assert_eq!(found, [0.0; 4]);
+            continue;
+        };
+        let (object, reference) = (
+            &objects[4 * object..][..4],
+            &references[4 * candidate..][..4],
+        );
         let side = |of: &[f32], axis: usize| f64::from(of[axis + 2] - of[axis]);
         let center = |of: &[f32], axis: usize| f64::from(of[axis]) + side(of, axis) / 2.0;
         for axis in 0..2 {
             let shift = (center(object, axis) - center(reference, axis)) / side(reference, axis);
             let scale = (side(object, axis) / side(reference, axis)).ln();
             for (place, wanted) in [(axis, shift), (axis + 2, scale)] {
-                let wanted = if i % 9 == 0 {
-                    0.0
-                } else {
-                    wanted * f64::from(WEIGHTS[place])
-                };
+                let wanted = wanted * f64::from(WEIGHTS[place]);
                 // Differences of corners up to 600, divided by sides from 1.
                 let allowed = 1e-4 * (1.0 + wanted.abs());
                 let found = f64::from(found[place]);
-                assert!(
-                    (found - wanted).abs() < allowed,
-                    "box {i}: {found}, not {wanted}"
-                );
+                assert!((found - wanted).abs() < allowed, "{found}, not {wanted}");
             }
         }
+    }
+}
+
+#[test]
+fn deltas_are_those_of_the_definition() {
+    let device = Device::flex();
+    let (objects, references) = (boxes(1, &device), boxes(2, &device));
+    let choice = choice(&device);
+    let deltas = encode_boxes(objects.clone(), references.clone(), &choice, WEIGHTS);
+    check_deltas(values(deltas), objects.clone(), references.clone());
+    // Images share the references of the first one.
+    let shared = with_area(references).narrow(0, 0, 1);
+    let deltas = encode_boxes(objects.clone(), shared.clone(), &choice, WEIGHTS);
+    check_deltas(values(deltas), objects, shared.repeat_dim(0, 2));
+}
+
+/// Candidates are the first 25 boxes of each image, and then its ground truth, of which the first 15 are chosen.
+fn roi_samples(device: &Device) -> RoiTargets {
+    let proposals = boxes(2, device).narrow(1, 0, 25);
+    let gt = with_area(boxes(1, device));
+    roi_targets(proposals, gt, labels(device), &choice(device), WEIGHTS)
+}
+
+#[test]
+fn rois_have_boxes_classes_and_deltas() {
+    let device = Device::flex();
+    let gt = with_area(boxes(1, &device));
+    let proposals = boxes(2, &device).narrow(1, 0, 25);
+    let candidates = Tensor::cat(vec![proposals, gt.clone().narrow(1, 0, 15)], 1);
+    let found = roi_samples(&device);
+    let (all, boxes) = (values(candidates.clone()), values(found.boxes));
+    for ((candidate, _), found) in samples().into_iter().zip(boxes.chunks(4)) {
+        assert_eq!(found, &all[4 * candidate..][..4]);
+    }
+    let classes: Vec<f32> = values(found.labels.float());
+    for ((_, object), found) in samples().into_iter().zip(classes) {
+        assert_eq!(found, object.map_or(0.0, |object| (1 + object % 7) as f32));
+    }
+    let choice = choice(&device);
+    let deltas = encode_boxes(gt, candidates, &choice, WEIGHTS);
+    assert_eq!(values(found.deltas), values(deltas));
+}
+
+/// Boxes at the candidates of [`choice`]; every fifth index is negative.
+fn gathered(device: &Device) -> Vec<f32> {
+    let index: Vec<i32> = samples()
+        .into_iter()
+        .enumerate()
+        .map(|(i, (candidate, _))| {
+            if i % 5 == 0 {
+                -1
+            } else {
+                (candidate % 40) as i32
+            }
+        })
+        .collect();
+    let index = Tensor::from_data(TensorData::new(index, [2, 40]), device);
+    values(gather_boxes(boxes(2, device), index))
+}
+
+#[test]
+fn boxes_are_gathered_by_image() {
+    let device = Device::flex();
+    let (all, found) = (values(boxes(2, &device)), gathered(&device));
+    for (i, ((candidate, _), found)) in samples().into_iter().zip(found.chunks(4)).enumerate() {
+        let wanted = if i % 5 == 0 { i / 40 * 40 } else { candidate };
+        assert_eq!(found, &all[4 * wanted..][..4]);
     }
 }
 
@@ -90,16 +179,31 @@ fn gpus_compute_the_same() {
     let Some((selected, _)) = crate::test_gpu::open() else {
         return;
     };
-    let encoded = |device: &Device| {
-        let (objects, references) = (boxes(1, device), boxes(2, device));
-        values(encode_boxes(objects, references, matched(device), WEIGHTS))
+    let close = |found: Vec<f32>, wanted: Vec<f32>| {
+        assert_eq!(found.len(), wanted.len());
+        for (found, wanted) in found.iter().zip(wanted) {
+            // A quotient and a logarithm, each rounded.
+            let allowed = 1e-5 * (1.0 + wanted.abs());
+            assert!((found - wanted).abs() < allowed, "{found}, not {wanted}");
+        }
     };
-    let (wanted, found) = (encoded(&Device::flex()), encoded(&selected.device));
-    for (found, wanted) in found.iter().zip(wanted) {
-        // A quotient and a logarithm, each rounded.
-        let allowed = 1e-5 * (1.0 + wanted.abs());
-        assert!((found - wanted).abs() < allowed, "{found}, not {wanted}");
+    for runs in [1, 2] {
+        let encoded = |device: &Device| {
+            let references = with_area(boxes(2, device)).narrow(0, 0, runs);
+            values(encode_boxes(
+                boxes(1, device),
+                references,
+                &choice(device),
+                WEIGHTS,
+            ))
+        };
+        close(encoded(&selected.device), encoded(&Device::flex()));
     }
+    let (wanted, found) = (roi_samples(&Device::flex()), roi_samples(&selected.device));
+    assert_eq!(values(found.boxes), values(wanted.boxes));
+    assert_eq!(values(found.labels.float()), values(wanted.labels.float()));
+    close(values(found.deltas), values(wanted.deltas));
+    assert_eq!(gathered(&selected.device), gathered(&Device::flex()));
     let rows = |device: &Device| values(roi_rows(boxes(3, device), &SMALLEST));
     assert_eq!(rows(&selected.device), rows(&Device::flex()));
 }

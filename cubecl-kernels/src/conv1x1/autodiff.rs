@@ -1,6 +1,7 @@
 //! Gradient rule of the 1x1 convolution.
 
 use super::Conv1x1Ops;
+use crate::accumulation::has_gradient;
 use crate::epilogue::{EpilogueOps, bias_gradient, masked_gradient};
 use crate::links::Links;
 use burn::backend::autodiff::{
@@ -47,8 +48,14 @@ impl<B: Backend + Conv1x1Ops + EpilogueOps, const N: usize> Backward<B, N> for C
             let Some(node) = node else { continue };
             let gradient = match place {
                 0 => {
-                    let (grad, weight) = (grad.clone(), weight.clone());
-                    B::conv1x1_input_gradient(grad, weight, x.clone(), masks_input)
+                    let (grad, weight, x) = (grad.clone(), weight.clone(), x.clone());
+                    match has_gradient(grads, node.id, node.parents.is_empty()) {
+                        true => {
+                            let other = grads.consume::<B>(&node);
+                            B::conv1x1_gradient_sum(grad, weight, x, other, masks_input)
+                        }
+                        false => B::conv1x1_input_gradient(grad, weight, x, masks_input),
+                    }
                 }
                 1 => B::conv1x1_weight_gradient(x.clone(), grad.clone()),
                 2 => bias_gradient::<B>(grad.clone()),
@@ -132,6 +139,14 @@ impl<B: Backend + Conv1x1Ops + EpilogueOps, C: CheckpointStrategy> Conv1x1Ops fo
         _x: FloatTensor<Self>,
         _other: FloatTensor<Self>,
         _is_rectified: bool,
+    ) -> FloatTensor<Self> {
+        panic!("conv1x1 has no second derivative")
+    }
+
+    fn add_to_every(
+        _sum: FloatTensor<Self>,
+        _values: FloatTensor<Self>,
+        _stride: usize,
     ) -> FloatTensor<Self> {
         panic!("conv1x1 has no second derivative")
     }

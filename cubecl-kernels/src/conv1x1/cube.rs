@@ -61,6 +61,14 @@ impl Conv1x1Ops for CubeBackend {
         input_gradient(grad, weight, epilogue)
     }
 
+    fn add_to_every(
+        sum: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        stride: usize,
+    ) -> FloatTensor<Self> {
+        super::strided::add(sum, values, stride)
+    }
+
     fn conv1x1_weight_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
         let ([_, c, ..], [_, o, ..]) = (x.meta.shape().dims::<4>(), grad.meta.shape().dims::<4>());
         let gradient = Self::row_product_gradient(rows(grad), rows(x));

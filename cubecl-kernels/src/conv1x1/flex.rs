@@ -8,7 +8,7 @@ use burn::backend::Flex;
 use burn::backend::ops::{FloatTensorOps, ModuleOps};
 use burn::backend::{TensorMetadata, tensor::FloatTensor};
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{DType, Shape};
+use burn::tensor::{DType, Shape, Slice};
 use burn_flex::FlexTensor;
 
 fn options() -> ConvOptions<2> {
@@ -70,6 +70,17 @@ impl Conv1x1Ops for Flex {
             true => Self::rectified_gradient(x, sum),
             false => sum,
         }
+    }
+
+    fn add_to_every(
+        sum: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        stride: usize,
+    ) -> FloatTensor<Self> {
+        let every = Slice::with_step(0, None, stride as isize);
+        let slices = [Slice::full(), Slice::full(), every, every];
+        let selected = Self::float_slice(sum.clone(), &slices);
+        Self::float_slice_assign(sum, &slices, Self::float_add(selected, values))
     }
 
     fn conv1x1_weight_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -9,6 +9,8 @@ mod by_product;
 mod cube;
 #[cfg(feature = "flex")]
 mod flex;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod strided;
 #[cfg(all(test, feature = "flex", any(feature = "wgpu", feature = "cuda")))]
 mod tests;
 
@@ -68,6 +70,15 @@ pub trait Conv1x1Ops: Backend {
         is_rectified: bool,
     ) -> FloatTensor<Self>;
 
+    /// `sum [n, c, h, w]` plus `values [n, c, ceil(h / stride), ceil(w / stride)]` at every `stride`-th row and column:
+    /// the gradient of [`every`] added to another one, in f32.
+    #[fusion(dtype = sum, shape = sum)]
+    fn add_to_every(
+        sum: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        stride: usize,
+    ) -> FloatTensor<Self>;
+
     /// The gradient `[o, c, 1, 1]` of the weights; f32.
     #[fusion(dtype = burn::tensor::DType::F32, shape = Shape::new([grad[1], x[1], 1, 1]))]
     fn conv1x1_weight_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -116,7 +127,7 @@ pub(crate) fn conv1x1(
             "conv1x1: the residual must have the shape of the output and the dtype of x"
         );
     }
-    let x = every(x, stride).into_dispatch();
+    let x = every_of(x, stride).into_dispatch();
     let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
     Tensor::from_dispatch(match residual {
         None => <Dispatch as Conv1x1Ops>::conv1x1(x, weight, bias, relu, links),
@@ -127,13 +138,19 @@ pub(crate) fn conv1x1(
     })
 }
 
-/// Every `stride`-th row and column.
-fn every(x: Tensor<4>, stride: usize) -> Tensor<4> {
+/// Every `stride`-th row and column of `[n, c, h, w]`.
+pub(crate) fn every<B: Backend>(x: FloatTensor<B>, stride: usize) -> FloatTensor<B> {
     if stride == 1 {
         return x;
     }
     // Channels-last, as the output of a convolution is in memory.
+    let x = B::float_permute(x, &[0, 2, 3, 1]);
     let every = Slice::with_step(0, None, stride as isize);
-    let x = x.permute([0, 2, 3, 1]);
-    (x.slice([Slice::full(), every, every, Slice::full()])).permute([0, 3, 1, 2])
+    let slices = [Slice::full(), every, every, Slice::full()];
+    B::float_permute(B::float_slice(x, &slices), &[0, 3, 1, 2])
+}
+
+/// [`every`] of a tensor, with its graph.
+fn every_of(x: Tensor<4>, stride: usize) -> Tensor<4> {
+    Tensor::from_dispatch(every::<Dispatch>(x.into_dispatch(), stride))
 }

@@ -1,6 +1,6 @@
 use super::conv1x1;
 use crate::conv3x3::conv3x3_linked;
-use crate::row_product::linear;
+use crate::row_product::{LinearParams, linear, linear_layers};
 use crate::{Links, test_gpu};
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -87,7 +87,11 @@ fn fully_connected(device: &Device, relu: bool) -> Vec<Vec<f32>> {
     let x = tensor([37, 24], 1, device).require_grad();
     let weight = tensor([10, 24], 2, device).require_grad();
     let bias = tensor([10], 3, device).require_grad();
-    let y = linear(x.clone(), weight.clone(), bias.clone(), relu);
+    let params = LinearParams {
+        weight: weight.clone(),
+        bias: bias.clone(),
+    };
+    let y = linear(x.clone(), params, relu);
     let gradients = (y.clone() * tensor([37, 10], 6, device)).sum().backward();
     vec![
         floats(y),
@@ -97,8 +101,38 @@ fn fully_connected(device: &Device, relu: bool) -> Vec<Vec<f32>> {
     ]
 }
 
+/// A layer with a ReLU before two others, as in a box head: outputs and all gradients.
+fn branches(device: &Device, is_linked: bool) -> Vec<Vec<f32>> {
+    let x = tensor([37, 24], 1, device).require_grad();
+    let layer = |outputs: usize, inputs: usize, seed: usize| LinearParams {
+        weight: tensor([outputs, inputs], seed, device).require_grad(),
+        bias: tensor([outputs], seed + 40, device).require_grad(),
+    };
+    let layers = [layer(16, 24, 2), layer(3, 16, 4), layer(10, 16, 5)];
+    let [first, branches @ ..] = layers.clone();
+    let links = |masks_input: bool| Links {
+        masks_input: is_linked && masks_input,
+        output_is_masked: is_linked && !masks_input,
+    };
+    let [hidden] = linear_layers(x.clone(), [first], true, links(false));
+    let outputs = linear_layers(hidden, branches, false, links(true));
+    let losses = [6, 7].into_iter().zip(&outputs);
+    let losses = losses.map(|(seed, y)| (y.clone() * tensor(y.dims(), seed, device)).sum());
+    let gradients = (losses.reduce(|sum, loss| sum + loss).expect("two")).backward();
+    let mut found = vec![floats(x.grad(&gradients).expect("tracked"))];
+    found.extend(outputs.map(floats));
+    for LinearParams { weight, bias } in layers {
+        found.push(floats(weight.grad(&gradients).expect("tracked")));
+        found.push(floats(bias.grad(&gradients).expect("tracked")));
+    }
+    found
+}
+
 fn all(device: &Device, is_linked: bool) -> Vec<Vec<f32>> {
     let mut all = chain(device, is_linked);
+    // Links of fully connected layers need kernels.
+    let has_kernels = crate::has_links(device, burn::tensor::DType::F32);
+    all.extend(branches(device, is_linked && has_kernels));
     all.extend(with_residual(device));
     all.extend(fully_connected(device, false));
     all.extend(fully_connected(device, true));

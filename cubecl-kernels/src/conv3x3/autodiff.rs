@@ -2,6 +2,7 @@
 //! the sum of the masked gradient per channel.
 
 use super::Conv3x3Ops;
+use crate::accumulation::has_gradient;
 use crate::epilogue::{EpilogueOps, bias_gradient, masked_gradient};
 use crate::links::Links;
 use burn::backend::Autodiff;
@@ -54,14 +55,22 @@ impl<B: Backend + Conv3x3Ops + EpilogueOps> Backward<B, 3> for Conv3x3Backward {
                 stride,
                 masks_input,
             );
+            // So that operations that can add in their own kernel find this gradient.
+            has_gradient(grads, node.id, node.parents.is_empty());
             grads.register::<B>(node.id, gradient);
         }
-        if let Some(node) = node_weight {
-            let gradient = B::conv3x3_weight_gradient(x.clone(), weight, grad.clone(), stride);
-            grads.register::<B>(node.id, gradient);
-        }
-        if let Some(node) = node_bias {
-            grads.register::<B>(node.id, bias_gradient::<B>(grad));
+        match (node_weight, node_bias) {
+            (Some(of_weight), Some(of_bias)) => {
+                let (weight, bias) = B::conv3x3_parameter_gradients(x, weight, grad, stride);
+                grads.register::<B>(of_weight.id, weight);
+                grads.register::<B>(of_bias.id, bias);
+            }
+            (Some(of_weight), None) => {
+                let gradient = B::conv3x3_weight_gradient(x, weight, grad, stride);
+                grads.register::<B>(of_weight.id, gradient);
+            }
+            (None, Some(of_bias)) => grads.register::<B>(of_bias.id, bias_gradient::<B>(grad)),
+            (None, None) => {}
         }
     }
 }
@@ -116,6 +125,15 @@ impl<B: Backend + Conv3x3Ops + EpilogueOps, C: CheckpointStrategy> Conv3x3Ops fo
         _grad: FloatTensor<Self>,
         _stride: usize,
     ) -> FloatTensor<Self> {
+        panic!("conv3x3 has no second derivative")
+    }
+
+    fn conv3x3_parameter_gradients(
+        _x: FloatTensor<Self>,
+        _weight: FloatTensor<Self>,
+        _grad: FloatTensor<Self>,
+        _stride: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         panic!("conv3x3 has no second derivative")
     }
 }

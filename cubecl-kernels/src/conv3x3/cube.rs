@@ -1,10 +1,11 @@
 //! The choice between the project's own kernels, those with matrix units, and Burn's.
 
+use super::channel_sums::can_sum;
 use super::fused::Pass;
 use super::own::{forward, input_gradient, weight_gradient};
 use super::product;
 use super::tuned::tuned;
-use super::{Conv3x3Ops, options};
+use super::{Conv3x3Ops, options, separate_gradients};
 use crate::capability::has_matrix_units;
 use crate::epilogue::EpilogueOps;
 use crate::epilogue::cube::add;
@@ -81,19 +82,37 @@ impl Conv3x3Ops for CubeBackend {
         grad: FloatTensor<Self>,
         stride: usize,
     ) -> FloatTensor<Self> {
-        let [o, c, ..] = weight.meta.shape().dims::<4>();
-        let [n, _, rows, columns] = grad.meta.shape().dims::<4>();
-        let pixels = n * rows * columns;
+        if is_product(&x, &weight, &grad) {
+            return product::weight_gradient(x, grad, stride);
+        }
         match choice(&x, &weight) {
             // CubeK's implicit GEMMs are not used: their gradients of weights are wrong for some numbers of channels,
             // also in TF32 (cubek 0.3.1, executed in the rig of tests/cuda, not on a GPU).
-            Choice::Tuned if product::supports([c, o], pixels) => {
-                product::weight_gradient(x, grad, stride)
-            }
             Choice::Own | Choice::Tuned => weight_gradient(x, grad, stride),
             Choice::Burn => Self::conv2d_weight_backward(x, weight, grad, options(stride)),
         }
     }
+
+    fn conv3x3_parameter_gradients(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        stride: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let outputs = weight.meta.shape()[0];
+        match is_product(&x, &weight, &grad) && can_sum(outputs) {
+            true => product::parameter_gradients(x, grad, stride),
+            false => separate_gradients::<Self>(x, weight, grad, stride),
+        }
+    }
+}
+
+/// Whether the gradient of the weights is a matrix product.
+fn is_product(x: &CubeTensor, weight: &CubeTensor, grad: &CubeTensor) -> bool {
+    let [o, c, ..] = weight.meta.shape().dims::<4>();
+    let [n, _, rows, columns] = grad.meta.shape().dims::<4>();
+    let has_support = product::supports([c, o], n * rows * columns);
+    has_support && matches!(choice(x, weight), Choice::Tuned)
 }
 
 /// The kernels of a convolution.

@@ -1,6 +1,6 @@
 //! CPU version: the crate's kernels in f32, Burn's convolution in other dtypes.
 
-use super::{Conv3x3Ops, burn_conv3x3, options};
+use super::{Conv3x3Ops, burn_conv3x3, options, separate_gradients};
 use crate::conv::flex::{forward, input_gradient, weight_gradient};
 use crate::epilogue::EpilogueOps;
 use crate::links::Links;
@@ -55,5 +55,14 @@ impl Conv3x3Ops for Flex {
             return weight_gradient(x, grad, 1, 3, stride);
         }
         Self::conv2d_weight_backward(x, weight, grad, options(stride))
+    }
+
+    fn conv3x3_parameter_gradients(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        stride: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        separate_gradients::<Self>(x, weight, grad, stride)
     }
 }

@@ -5,11 +5,13 @@
 //! two runs of these kernels are bit-equal. They replace Burn's direct kernel, which reads every operand from global
 //! memory, on devices whose matrix units Burn cannot use (all of WebGPU, f32 on older GPUs). With matrix units,
 //! autotune selects the fastest of them and CubeK's implicit GEMMs for the output and the gradient of the input, and
-//! the gradient of the weights is a batched matrix product.
+//! the gradient of the weights is a batched matrix product, whose launches also sum the gradient of the bias.
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod access;
 mod autodiff;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod channel_sums;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod cube;
 #[cfg(feature = "flex")]
@@ -37,7 +39,10 @@ mod tuned;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod weight_gradient;
 
+use crate::epilogue::bias_gradient;
 use crate::links::Links;
+#[cfg(feature = "fusion")]
+use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::{Shape, Tensor, ops::ConvOptions};
 
@@ -79,6 +84,15 @@ pub trait Conv3x3Ops: Backend {
         grad: FloatTensor<Self>,
         stride: usize,
     ) -> FloatTensor<Self>;
+
+    /// The gradients of `weight`, as [`Self::conv3x3_weight_gradient`], and of the bias: `[o, c, 3, 3]` and `[o]`.
+    #[fusion(meta = |_x, weight, grad, _stride| gradient_specs(weight, grad))]
+    fn conv3x3_parameter_gradients(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        stride: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
 
 /// 3x3 convolution with padding 1, then `max(., 0)` if `relu`: `[n, o, h', w']`.
@@ -159,6 +173,26 @@ fn output_shape(x: &Shape, weight: &Shape, stride: &usize) -> Shape {
         x[2].div_ceil(*stride),
         x[3].div_ceil(*stride),
     ])
+}
+
+#[cfg(feature = "fusion")]
+fn gradient_specs(weight: &TensorSpec, grad: &TensorSpec) -> (TensorSpec, TensorSpec) {
+    let bias = Shape::new([weight.shape[0]]);
+    (
+        TensorSpec::new(weight.shape.clone(), grad.dtype),
+        TensorSpec::new(bias, grad.dtype),
+    )
+}
+
+/// The gradients of weights and bias, each by an operation of its own.
+fn separate_gradients<B: Conv3x3Ops>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    stride: usize,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let gradient = B::conv3x3_weight_gradient(x, weight, grad.clone(), stride);
+    (gradient, bias_gradient::<B>(grad))
 }
 
 /// The same convolution for Burn's `conv2d`.

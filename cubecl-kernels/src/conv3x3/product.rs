@@ -5,6 +5,7 @@
 //! ends of rows, where the gradient is zero. So the inputs of the nine taps are nine overlapping views of one buffer,
 //! and no pixel is copied nine times. Each view is a matrix of its own: CubeK declines a matrix whose rows overlap.
 
+use super::channel_sums::{reduce_with_sums, spread_with_sums};
 use super::own::reduce_partials;
 use super::spread::{Grid, Spread, spread_both};
 use crate::launch::{empty, view};
@@ -22,6 +23,39 @@ pub fn supports([c, o]: [usize; 2], pixels: usize) -> bool {
 
 /// The gradient of weights `[o, c, 3, 3]` from `x [n, c, h, w]` and `grad [n, o, h', w']`, summed in f32.
 pub fn weight_gradient(x: CubeTensor, grad: CubeTensor, stride: usize) -> CubeTensor {
+    let dtype = grad.dtype;
+    let (product, operands) = plan(x, grad, stride);
+    let partials = product.partials(spread_both(operands));
+    reduce_partials(partials, product.splits, product.channels, dtype)
+}
+
+/// [`weight_gradient`], and the gradient of the bias `[o]`, the sums of `grad` in f32. `o` must be a number of channels
+/// that [`can_sum`](super::channel_sums::can_sum) supports.
+pub fn parameter_gradients(
+    x: CubeTensor,
+    grad: CubeTensor,
+    stride: usize,
+) -> (CubeTensor, CubeTensor) {
+    let dtype = grad.dtype;
+    let (product, operands) = plan(x, grad, stride);
+    let (operands, sums) = spread_with_sums(operands);
+    let partials = product.partials(operands);
+    reduce_with_sums(partials, sums, product.splits, product.channels, dtype)
+}
+
+/// Sizes of the product.
+struct Product {
+    /// Parts of the sum over the pixels, and pixels per part.
+    splits: usize,
+    part: usize,
+    /// Columns of the grids.
+    columns: usize,
+    /// Channels of the input and of the output.
+    channels: [usize; 2],
+}
+
+/// The product, and its operands before they are in their grids.
+fn plan(x: CubeTensor, grad: CubeTensor, stride: usize) -> (Product, [Spread; 2]) {
     let [n, c, h, w] = x.meta.shape().dims();
     let [_, o, ..] = grad.meta.shape().dims::<4>();
     let (rows, columns) = (h + 2, w + 2);
@@ -36,7 +70,7 @@ pub fn weight_gradient(x: CubeTensor, grad: CubeTensor, stride: usize) -> CubeTe
         origin,
         stride,
     };
-    let [input, grad] = spread_both([
+    let operands = [
         Spread {
             pixels: permute_nchw_to_nhwc(x),
             grid: grid(1, 1),
@@ -47,28 +81,45 @@ pub fn weight_gradient(x: CubeTensor, grad: CubeTensor, stride: usize) -> CubeTe
             grid: grid(0, stride),
             total: splits * part,
         },
-    ]);
-    let dtype = grad.dtype;
-    let taps = view(
-        input,
-        [splits, 3, 3, c, part],
-        [part * c, columns * c, c, 1, c],
-    );
-    let grad = view(
-        grad,
-        [splits, 1, 1, part, o],
-        [part * o, part * o, part * o, o, 1],
-    );
-    let partials = empty(&grad, [splits, 3, 3, c, o], DType::F32);
-    let partials = matmul(
-        taps,
-        grad,
-        Some(partials),
-        MatmulStrategy::default(),
-        DType::F32,
-    )
-    .expect("every matrix product has a kernel");
-    reduce_partials(partials, splits, [c, o], dtype)
+    ];
+    let product = Product {
+        splits,
+        part,
+        columns,
+        channels: [c, o],
+    };
+    (product, operands)
+}
+
+impl Product {
+    /// The products `[splits, 3, 3, c, o]` of the parts of input and gradient in their grids.
+    fn partials(&self, [input, grad]: [CubeTensor; 2]) -> CubeTensor {
+        let &Self {
+            splits,
+            part,
+            columns,
+            channels: [c, o],
+        } = self;
+        let taps = view(
+            input,
+            [splits, 3, 3, c, part],
+            [part * c, columns * c, c, 1, c],
+        );
+        let grad = view(
+            grad,
+            [splits, 1, 1, part, o],
+            [part * o, part * o, part * o, o, 1],
+        );
+        let partials = empty(&grad, [splits, 3, 3, c, o], DType::F32);
+        matmul(
+            taps,
+            grad,
+            Some(partials),
+            MatmulStrategy::default(),
+            DType::F32,
+        )
+        .expect("every matrix product has a kernel")
+    }
 }
 
 /// Parts begin at multiples of this, so that loads of several pixels are aligned.
@@ -92,13 +143,17 @@ mod tests {
     use super::super::own;
     use super::*;
     use crate::capability::has_matrix_units;
+    use crate::epilogue::bias_gradient;
     use crate::test_gpu::{self, values, whole_numbers};
+    use burn_cubecl::CubeBackend;
     use burn_cubecl::ops::permute_nhwc_to_nchw;
 
-    /// Runs in f32 also on devices without matrix units, where this product is not used. Inputs are whole numbers, so
-    /// both sums are exact in f32 and are rounded once.
-    #[test]
-    fn the_product_over_taps_is_the_gradient_of_the_weights() {
+    /// Stride, `[n, h, w]` and `[c, o]`.
+    type Case = (usize, [usize; 3], [usize; 2]);
+
+    /// Asserts that `is_equal` for `x`, `grad` and stride of each case. Runs in f32 also on devices without matrix
+    /// units, where this product is not used. Inputs are whole numbers, so sums are exact in f32 and are rounded once.
+    fn check(cases: &[Case], is_equal: impl Fn(CubeTensor, CubeTensor, usize) -> bool) {
         let Some((selected, device)) = test_gpu::open() else {
             return;
         };
@@ -108,23 +163,12 @@ mod tests {
             if dtype != DType::F32 && !has_matrix_units(&client, dtype) {
                 continue;
             }
-            for (stride, [n, h, w], [c, o]) in [
-                (1, [2, 7, 6], [16, 8]),
-                (1, [1, 1, 1], [4, 4]),
-                (1, [1, 1, 9], [8, 4]),
-                (1, [3, 33, 9], [8, 256]),
-                (1, [2, 40, 30], [64, 20]),
-                (2, [2, 7, 6], [4, 8]),
-                (2, [1, 16, 9], [32, 64]),
-                (2, [1, 2, 1], [12, 4]),
-            ] {
+            for &(stride, [n, h, w], [c, o]) in cases {
                 let [rows, columns] = [h, w].map(|size: usize| size.div_ceil(stride));
                 let x = permute_nhwc_to_nchw(whole_numbers([n, h, w, c], 1, &device, dtype));
                 let grad = whole_numbers([n, rows, columns, o], 2, &device, dtype);
                 let grad = permute_nhwc_to_nchw(grad);
-                let product = values(weight_gradient(x.clone(), grad.clone(), stride));
-                let expected = values(own::weight_gradient(x, grad, stride));
-                if product != expected {
+                if !is_equal(x, grad, stride) {
                     wrong.push(format!(
                         "{dtype:?}, stride {stride}, [{n}, {h}, {w}], [{c}, {o}]"
                     ));
@@ -133,5 +177,41 @@ mod tests {
         }
         assert!(wrong.is_empty(), "{wrong:#?}");
         selected.device.sync().expect("the device works");
+    }
+
+    #[test]
+    fn the_product_over_taps_is_the_gradient_of_the_weights() {
+        let cases = [
+            (1, [2, 7, 6], [16, 8]),
+            (1, [1, 1, 1], [4, 4]),
+            (1, [1, 1, 9], [8, 4]),
+            (1, [3, 33, 9], [8, 256]),
+            (1, [2, 40, 30], [64, 20]),
+            (2, [2, 7, 6], [4, 8]),
+            (2, [1, 16, 9], [32, 64]),
+            (2, [1, 2, 1], [12, 4]),
+        ];
+        check(&cases, |x, grad, stride| {
+            let product = weight_gradient(x.clone(), grad.clone(), stride);
+            values(product) == values(own::weight_gradient(x, grad, stride))
+        });
+    }
+
+    #[test]
+    fn the_product_also_sums_the_gradient_of_the_bias() {
+        let cases = [
+            (1, [2, 7, 6], [16, 8]),
+            (1, [1, 1, 1], [4, 4]),
+            (1, [3, 33, 9], [8, 256]),
+            (1, [2, 40, 30], [64, 64]),
+            (2, [2, 7, 6], [12, 8]),
+            (2, [1, 16, 9], [32, 64]),
+            (2, [1, 3, 5], [4, 1024]),
+        ];
+        check(&cases, |x, grad, stride| {
+            let (weight, bias) = parameter_gradients(x.clone(), grad.clone(), stride);
+            let sums = values(bias_gradient::<CubeBackend>(grad.clone()));
+            values(bias) == sums && values(weight) == values(own::weight_gradient(x, grad, stride))
+        });
     }
 }

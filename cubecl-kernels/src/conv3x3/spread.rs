@@ -29,22 +29,21 @@ pub struct Grid {
 
 /// Sizes of pixels `[images, rows, columns, c]`; `vectors` is the number of vectors per pixel.
 #[derive(Clone, Copy, CubeType, CubeLaunch)]
-struct PixelSizes {
+pub struct PixelSizes {
     images: usize,
     rows: usize,
     columns: usize,
     vectors: usize,
 }
 
-/// Writes vector `unit` of `output [total, c]` in the grid.
+/// Vector `unit` of the grid `[total, c]`.
 #[cube]
-fn spread_vector<E: Float, N: Size>(
+pub fn vector_in_grid<E: Float, N: Size>(
     pixels: &[Vector<E, N>],
-    output: &mut [Vector<E, N>],
     sizes: &PixelSizes,
     grid: &Grid,
     unit: usize,
-) {
+) -> Vector<f32, N> {
     let pixel = unit / sizes.vectors;
     let line = pixel / grid.columns;
     let image = line / grid.rows;
@@ -58,6 +57,19 @@ fn spread_vector<E: Float, N: Size>(
         let from = (image * sizes.rows + row) * sizes.columns + column;
         value += Vector::cast_from(pixels[from * sizes.vectors + unit % sizes.vectors]);
     }
+    value
+}
+
+/// Writes vector `unit` of `output [total, c]` in the grid.
+#[cube]
+fn spread_vector<E: Float, N: Size>(
+    pixels: &[Vector<E, N>],
+    output: &mut [Vector<E, N>],
+    sizes: &PixelSizes,
+    grid: &Grid,
+    unit: usize,
+) {
+    let value = vector_in_grid::<E, N>(pixels, sizes, grid, unit);
     output[unit] = Vector::cast_from(value);
 }
 
@@ -117,17 +129,18 @@ pub struct Spread {
 
 impl Spread {
     /// The dense pixels and their output `[total, c]`.
-    fn buffers(&self) -> [CubeTensor; 2] {
+    pub fn buffers(&self) -> [CubeTensor; 2] {
         let pixels = dense(self.pixels.clone());
         let output = empty(&pixels, [self.total, self.channels()], pixels.dtype);
         [pixels, output]
     }
 
-    fn channels(&self) -> usize {
+    pub fn channels(&self) -> usize {
         self.pixels.meta.shape()[3]
     }
 
-    fn sizes(&self, width: usize) -> (PixelSizesLaunch, GridLaunch, usize) {
+    /// Sizes in vectors of `width` channels, the grid, and the number of vectors of the output.
+    pub fn sizes(&self, width: usize) -> (PixelSizesLaunch, GridLaunch, usize) {
         let [images, rows, columns, c] = self.pixels.meta.shape().dims();
         let vectors = c / width;
         let pixels = PixelSizesLaunch {

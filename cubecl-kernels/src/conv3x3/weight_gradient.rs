@@ -227,8 +227,20 @@ pub fn reduce<E: Float>(
     splits: u32,
     #[define(E)] _dtype: ElemType,
 ) {
+    reduce_line::<E>(partials, gradient, ABSOLUTE_POS_Y, inputs, outputs, splits);
+}
+
+/// The sum of [`reduce`] for output channel `ABSOLUTE_POS_X`; `line` is the tap and the input channel.
+#[cube]
+pub fn reduce_line<E: Float>(
+    partials: &[f32],
+    gradient: &mut [E],
+    line: u32,
+    inputs: u32,
+    outputs: u32,
+    splits: u32,
+) {
     let output = ABSOLUTE_POS_X;
-    let line = ABSOLUTE_POS_Y;
     let padded_inputs = inputs.div_ceil(4) * 4;
     let padded_outputs = outputs.div_ceil(4) * 4;
     let tap = line / padded_inputs;

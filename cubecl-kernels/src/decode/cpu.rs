@@ -59,6 +59,8 @@ pub struct Inputs<'a> {
     pub sizes: &'a [f32],
     /// References per image.
     pub references_total: usize,
+    /// Whether the scores are the sigmoids of `scores`.
+    pub has_logits: bool,
 }
 
 /// Boxes `[n, slots, 4]` and scores `[n, slots]`.
@@ -80,6 +82,10 @@ pub fn decode_boxes(inputs: &Inputs<'_>, params: &BoxDecoding) -> (Vec<f32>, Vec
         let reference = first * inputs.references_total + index % inputs.references_total;
         let deltas = &deltas[image * deltas_total + index];
         let decoded = params.decode(deltas, &references[reference], sizes[image]);
+        let score = match inputs.has_logits {
+            true => 1.0 / ((-score).exp() + 1.0),
+            false => score,
+        };
         if let Some(bbox) = decoded.filter(|_| score.is_finite()) {
             boxes[slot] = bbox;
             kept[slot] = score;
@@ -106,6 +112,7 @@ mod flex {
             indices: IntTensor<Self>,
             sizes: FloatTensor<Self>,
             params: BoxDecoding,
+            has_logits: bool,
         ) -> (FloatTensor<Self>, FloatTensor<Self>) {
             let [deltas, references, scores, sizes] =
                 [deltas, references, scores, sizes].map(|tensor| tensor.to_contiguous());
@@ -117,6 +124,7 @@ mod flex {
                 indices: integers(&indices),
                 sizes: floats(&sizes),
                 references_total: references.layout().shape()[1],
+                has_logits,
             };
             let (boxes, kept) = super::decode_boxes(&inputs, &params);
             let shape = scores.layout().shape();

@@ -16,6 +16,7 @@ impl DecodeOps for CubeBackend {
         indices: IntTensor<Self>,
         sizes: FloatTensor<Self>,
         params: BoxDecoding,
+        has_logits: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let [deltas, references, scores, indices, sizes] =
             [deltas, references, scores, indices, sizes].map(dense);
@@ -60,6 +61,7 @@ impl DecodeOps for CubeBackend {
                 buffer(&boxes),
                 buffer(&kept),
                 decoding,
+                has_logits,
             );
         }
         (boxes, kept)

@@ -26,7 +26,8 @@ pub struct Decoding {
 /// Decodes the box of every slot, clips it to its image, and marks invalid boxes as empty.
 ///
 /// * `deltas` - `[n, deltas_total, 4]`; `references` - `[n or 1, references_total, 4]`.
-/// * `scores` - bits, `indices` - [`EMPTY`] or the index of the slot's deltas; both `[n, slots]`.
+/// * `scores` - bits, or those of their logits if `has_logits`; `indices` - [`EMPTY`] or the index of the slot's
+///   deltas; both `[n, slots]`.
 /// * `sizes` - `[n, 2]`: height and width; `boxes` - `[n, slots, 4]`; `kept` - bits, `[n, slots]`.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
@@ -39,6 +40,7 @@ pub fn decode_slots(
     boxes: &mut [f32],
     kept: &mut [u32],
     decoding: &Decoding,
+    #[comptime] has_logits: bool,
 ) {
     let slot = ABSOLUTE_POS as u32;
     if slot >= decoding.images * decoding.slots {
@@ -46,7 +48,10 @@ pub fn decode_slots(
     }
     let image = slot / decoding.slots;
     let index = indices[slot as usize];
-    let bits = scores[slot as usize];
+    let mut bits = scores[slot as usize];
+    if comptime!(has_logits) {
+        bits = sigmoid(bits);
+    }
     let mut x1 = 0.0f32;
     let mut y1 = 0.0f32;
     let mut x2 = 0.0f32;
@@ -94,6 +99,15 @@ pub fn decode_slots(
     boxes[base + 2] = x2;
     boxes[base + 3] = y2;
     kept[slot as usize] = kept_bits;
+}
+
+/// The bits of the sigmoid of a logit; NaN stays. Tested on integers, as in [`is_finite`].
+#[cube]
+fn sigmoid(bits: u32) -> u32 {
+    let logit = f32::reinterpret(bits);
+    let probability = 1.0f32 / ((-logit).exp() + 1.0f32);
+    let is_nan = (bits & 0x7fff_ffffu32) > 0x7f80_0000u32;
+    select(is_nan, bits, u32::reinterpret(probability))
 }
 
 /// `exp` of a delta in log space, clamped to the limit; NaN gives the limit.

@@ -5,6 +5,8 @@ mod cpu;
 mod cube;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod kernel;
+#[cfg(all(test, feature = "flex"))]
+mod tests;
 
 pub use cpu::decode_box;
 
@@ -42,6 +44,7 @@ pub trait DecodeOps: Backend {
         indices: IntTensor<Self>,
         sizes: FloatTensor<Self>,
         params: BoxDecoding,
+        has_logits: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
 
@@ -56,6 +59,7 @@ fn output_spec(
     _indices: &TensorSpec,
     _sizes: &TensorSpec,
     _params: &BoxDecoding,
+    _has_logits: &bool,
 ) -> (TensorSpec, TensorSpec) {
     let shape = [scores.shape[0], scores.shape[1], 4];
     (TensorSpec::new(shape.into(), scores.dtype), scores.clone())
@@ -69,10 +73,13 @@ impl<B: Backend + DecodeOps, C: CheckpointStrategy> DecodeOps for Autodiff<B, C>
         indices: IntTensor<Self>,
         sizes: FloatTensor<Self>,
         params: BoxDecoding,
+        has_logits: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let [deltas, references, scores, sizes] =
             [deltas, references, scores, sizes].map(|tensor| tensor.into_primitive());
-        let (boxes, scores) = B::decode_boxes(deltas, references, scores, indices, sizes, params);
+        let (boxes, scores) = B::decode_boxes(
+            deltas, references, scores, indices, sizes, params, has_logits,
+        );
         (Self::from_inner(boxes), Self::from_inner(scores))
     }
 }
@@ -100,6 +107,34 @@ pub fn decode_boxes(
     sizes: Tensor<2>,
     params: &BoxDecoding,
 ) -> (Tensor<3>, Tensor<2>) {
+    decode(deltas, references, (scores, false), indices, sizes, params)
+}
+
+/// As [`decode_boxes`], from the `logits [n, slots]` of the scores, which are returned as their sigmoids.
+///
+/// # Panics
+///
+/// If the shapes do not match.
+pub fn decode_proposals(
+    deltas: Tensor<3>,
+    references: Tensor<3>,
+    logits: Tensor<2>,
+    indices: Tensor<2, Int>,
+    sizes: Tensor<2>,
+    params: &BoxDecoding,
+) -> (Tensor<3>, Tensor<2>) {
+    decode(deltas, references, (logits, true), indices, sizes, params)
+}
+
+/// Decodes with scores, and whether they are logits.
+fn decode(
+    deltas: Tensor<3>,
+    references: Tensor<3>,
+    (scores, has_logits): (Tensor<2>, bool),
+    indices: Tensor<2, Int>,
+    sizes: Tensor<2>,
+    params: &BoxDecoding,
+) -> (Tensor<3>, Tensor<2>) {
     let [n, slots] = scores.dims();
     assert_eq!(
         indices.dims(),
@@ -115,6 +150,7 @@ pub fn decode_boxes(
         indices.cast(IntDType::I32).into_dispatch(),
         to_f32(sizes).into_dispatch(),
         *params,
+        has_logits,
     );
     (Tensor::from_dispatch(boxes), Tensor::from_dispatch(scores))
 }

@@ -35,7 +35,7 @@ impl Backward<Flex, 1> for MaxPool {
 struct PackFirst;
 
 impl Backward<Flex, 1> for PackFirst {
-    type State = [usize; 2];
+    type State = [usize; 4];
 
     fn backward(
         self,
@@ -43,8 +43,8 @@ impl Backward<Flex, 1> for PackFirst {
         grads: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let size = ops.state;
-        unary::<Flex, _>(ops.parents, ops.node, grads, |grad| unpack(grad, size, 0));
+        let shape = ops.state;
+        unary::<Flex, _>(ops.parents, ops.node, grads, |grad| unpack(grad, shape, 0));
     }
 }
 
@@ -54,7 +54,7 @@ impl Backward<Flex, 1> for PackFirst {
 struct PackNext;
 
 impl Backward<Flex, 2> for PackNext {
-    type State = ([usize; 2], usize);
+    type State = ([usize; 4], usize);
 
     fn backward(
         self,
@@ -62,13 +62,13 @@ impl Backward<Flex, 2> for PackNext {
         grads: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let (size, offset) = ops.state;
+        let (shape, offset) = ops.state;
         binary::<Flex, _, _>(
             ops.parents,
             ops.node,
             grads,
             |grad| grad,
-            |grad| unpack(grad, size, offset),
+            |grad| unpack(grad, shape, offset),
         );
     }
 }
@@ -85,10 +85,10 @@ impl<C: CheckpointStrategy> FeatureOps for Autodiff<Flex, C> {
     }
 
     fn pack_first(feature: FloatTensor<Self>, cells: usize) -> FloatTensor<Self> {
-        let (node, size) = (feature.node(), [feature.shape()[2], feature.shape()[3]]);
+        let (node, shape) = (feature.node(), feature.shape().dims());
         let packed = Flex::pack_first(feature.into_primitive(), cells);
         match PackFirst.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(size, packed),
+            OpsKind::Tracked(prep) => prep.finish(shape, packed),
             OpsKind::UnTracked(prep) => prep.finish(packed),
         }
     }
@@ -99,10 +99,10 @@ impl<C: CheckpointStrategy> FeatureOps for Autodiff<Flex, C> {
         offset: usize,
     ) -> FloatTensor<Self> {
         let nodes = [packed.node(), feature.node()];
-        let size = [feature.shape()[2], feature.shape()[3]];
+        let shape = feature.shape().dims();
         let packed = Flex::pack_next(packed.into_primitive(), feature.into_primitive(), offset);
         match PackNext.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((size, offset), packed),
+            OpsKind::Tracked(prep) => prep.finish((shape, offset), packed),
             OpsKind::UnTracked(prep) => prep.finish(packed),
         }
     }

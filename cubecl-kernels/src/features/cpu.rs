@@ -126,17 +126,11 @@ pub fn upsample_gradient(grad: &[f32], [h, w]: [usize; 2], gradient: Output) {
 /// Pixels and channels of a tile that is transposed at a time.
 const TILE: usize = 16;
 
-/// `feature [n, c, plane]` -> `packed [n, cells, c]`, from cell `offset` on.
-pub fn pack(
-    feature: &[f32],
-    [n, c, plane]: [usize; 3],
-    packed: Output,
-    cells: usize,
-    offset: usize,
-) {
+/// `feature [n, c, plane]` -> `packed [cells, c]`, from cell `offset` on.
+pub fn pack(feature: &[f32], [n, c, plane]: [usize; 3], packed: Output, offset: usize) {
     for_each_run(n, plane, c, |image, first, count| {
         // SAFETY: runs of cells are disjoint.
-        let packed = unsafe { packed.slice((image * cells + offset + first) * c, count * c) };
+        let packed = unsafe { packed.slice((offset + image * plane + first) * c, count * c) };
         let feature = &feature[image * c * plane..][..c * plane];
         for channel in (0..c).step_by(TILE) {
             let channels = TILE.min(c - channel);
@@ -150,22 +144,16 @@ pub fn pack(
     });
 }
 
-/// Sets all cells of `packed [n, cells, c]` except the first ones to zero.
-pub fn clear(packed: Output, [n, cells, c]: [usize; 3], first: usize) {
-    for_each_run(n, cells - first, c, |image, start, count| {
+/// Sets all cells of `packed [cells, c]` except the first ones to zero.
+pub fn clear(packed: Output, [cells, c]: [usize; 2], first: usize) {
+    for_each_run(1, cells - first, c, |_, start, count| {
         // SAFETY: runs of cells are disjoint.
-        unsafe { packed.slice((image * cells + first + start) * c, count * c) }.fill(0.0);
+        unsafe { packed.slice((first + start) * c, count * c) }.fill(0.0);
     });
 }
 
-/// `packed [n, cells, c]`, from cell `offset` on -> `feature [n, c, plane]`.
-pub fn unpack(
-    packed: &[f32],
-    [n, c, plane]: [usize; 3],
-    feature: Output,
-    cells: usize,
-    offset: usize,
-) {
+/// `packed [cells, c]`, from cell `offset` on -> `feature [n, c, plane]`.
+pub fn unpack(packed: &[f32], [n, c, plane]: [usize; 3], feature: Output, offset: usize) {
     assert_eq!(feature.len(), n * c * plane);
     let groups = c.div_ceil(TILE);
     for_each_task(n * groups, feature.len(), |task| {
@@ -174,7 +162,7 @@ pub fn unpack(
         let at = (image * c + channel) * plane;
         // SAFETY: one task per group of channels.
         let feature = unsafe { feature.slice(at, channels * plane) };
-        let packed = &packed[(image * cells + offset) * c..][..plane * c];
+        let packed = &packed[(offset + image * plane) * c..][..plane * c];
         for (pixel, cell) in packed.chunks_exact(c).enumerate() {
             for (lane, &value) in cell[channel..channel + channels].iter().enumerate() {
                 feature[lane * plane + pixel] = value;

@@ -18,9 +18,9 @@ impl FeatureOps for Flex {
     fn pack_first(feature: FloatTensor<Self>, cells: usize) -> FloatTensor<Self> {
         let feature = feature.to_contiguous();
         let [n, c, h, w] = dims(&feature);
-        write([n, cells, c], |packed| {
-            cpu::pack(floats(&feature), [n, c, h * w], packed, cells, 0);
-            cpu::clear(packed, [n, cells, c], h * w);
+        write([cells, c], |packed| {
+            cpu::pack(floats(&feature), [n, c, h * w], packed, 0);
+            cpu::clear(packed, [cells, c], n * h * w);
         })
     }
 
@@ -32,9 +32,8 @@ impl FeatureOps for Flex {
         let feature = feature.to_contiguous();
         let [n, c, h, w] = dims(&feature);
         let mut packed = contiguous(packed);
-        let cells = packed.layout().shape()[1];
         let output = crate::cpu_conv::Output::of(packed.storage_mut());
-        cpu::pack(floats(&feature), [n, c, h * w], output, cells, offset);
+        cpu::pack(floats(&feature), [n, c, h * w], output, offset);
         packed
     }
 }
@@ -48,13 +47,11 @@ pub(super) fn max_pool3x3_gradient(x: FlexTensor, grad: FlexTensor) -> FlexTenso
     })
 }
 
-/// Cells of `packed [n, cells, c]` from `offset` on, as `[n, c, h, w]` of `size`.
-pub(super) fn unpack(packed: FlexTensor, size: [usize; 2], offset: usize) -> FlexTensor {
+/// Cells of `packed [cells, c]` from `offset` on, as a feature map of `shape [n, c, h, w]`.
+pub(super) fn unpack(packed: FlexTensor, shape: [usize; 4], offset: usize) -> FlexTensor {
     let packed = packed.to_contiguous();
-    let shape = packed.layout().shape();
-    let [n, cells, c] = [shape[0], shape[1], shape[2]];
-    write([n, c, size[0], size[1]], |feature| {
-        let plane = size[0] * size[1];
-        cpu::unpack(floats(&packed), [n, c, plane], feature, cells, offset);
+    let [n, c, h, w] = shape;
+    write(shape, |feature| {
+        cpu::unpack(floats(&packed), [n, c, h * w], feature, offset);
     })
 }

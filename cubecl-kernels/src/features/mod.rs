@@ -72,15 +72,18 @@ fn upsample_nearest(x: Tensor<4>, h: usize, w: usize) -> Tensor<4> {
     }
 }
 
-/// Concatenates feature maps `[n, c, h, w]` to `[n, cells, c]`.
-pub(crate) fn pack(features: &[Tensor<4>]) -> Tensor<3> {
+/// Concatenates the cells of feature maps `[n, c, h, w]`, map by map: `[n * cells, c]`.
+pub(crate) fn pack(features: &[Tensor<4>]) -> Tensor<2> {
     #[cfg(feature = "flex")]
     if !features.is_empty() && features.iter().all(is_cpu_f32) {
         return ops::pack(features);
     }
     let packed = features.iter().map(|feature| {
         let [n, c, h, w] = feature.dims();
-        feature.clone().permute([0, 2, 3, 1]).reshape([n, h * w, c])
+        feature
+            .clone()
+            .permute([0, 2, 3, 1])
+            .reshape([n * h * w, c])
     });
-    Tensor::cat(packed.collect(), 1)
+    Tensor::cat(packed.collect(), 0)
 }

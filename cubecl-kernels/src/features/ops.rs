@@ -9,10 +9,10 @@ pub trait FeatureOps: Backend {
     /// [`super::max_pool3x3`].
     fn max_pool3x3(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// `feature [n, c, h, w]` as the first cells of `[n, cells, c]`; the other cells are zero.
+    /// `feature [n, c, h, w]` as the first cells of `[cells, c]`; the other cells are zero.
     fn pack_first(feature: FloatTensor<Self>, cells: usize) -> FloatTensor<Self>;
 
-    /// `packed [n, cells, c]` with `feature [n, c, h, w]` as its cells from `offset` on.
+    /// `packed [cells, c]` with `feature [n, c, h, w]` as its cells from `offset` on.
     fn pack_next(
         packed: FloatTensor<Self>,
         feature: FloatTensor<Self>,
@@ -25,8 +25,11 @@ pub fn max_pool3x3(x: Tensor<4>) -> Tensor<4> {
 }
 
 /// [`super::pack`] of one or more feature maps.
-pub fn pack(features: &[Tensor<4>]) -> Tensor<3> {
-    let cells_of = |feature: &Tensor<4>| feature.dims()[2] * feature.dims()[3];
+pub fn pack(features: &[Tensor<4>]) -> Tensor<2> {
+    let cells_of = |feature: &Tensor<4>| {
+        let [n, _, h, w] = feature.dims();
+        n * h * w
+    };
     let cells = features.iter().map(cells_of).sum();
     let mut features = features.iter().cloned();
     let first = features.next().expect("one or more feature maps");

@@ -10,8 +10,8 @@ pub fn mask_target(
     (width, height): (usize, usize),
     at: impl Fn(usize, usize) -> f32,
 ) -> Vec<f32> {
-    let rows = axis_taps(roi[1], roi[3] - roi[1], side, height, 0, false);
-    let columns = axis_taps(roi[0], roi[2] - roi[0], side, width, 0, false);
+    let rows = axis_taps(roi[1], roi[3] - roi[1], side, height, 0, false, false);
+    let columns = axis_taps(roi[0], roi[2] - roi[0], side, width, 0, false, false);
     let cell = |rows: &[(usize, f32)], columns: &[(usize, f32)]| -> f32 {
         let row_sum = |row: usize| -> f32 {
             let cells = columns.iter();

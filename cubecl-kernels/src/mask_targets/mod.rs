@@ -125,8 +125,11 @@ impl BitMasks {
         let mut words = self.words.clone();
         words.resize(words.len().next_power_of_two().max(1024), 0);
         let length = words.len();
+        // One dimension, because CUDA pads uploaded rows, and kernels would need a copy.
+        let windows = TensorData::new(windows, [n * slots * WINDOW]);
+        let windows = Tensor::<1, Int>::from_data(windows, device);
         (
-            Tensor::from_data(TensorData::new(windows, [n, slots, WINDOW]), device),
+            windows.reshape([n, slots, WINDOW]),
             Tensor::from_data(TensorData::new(words, [length]), device),
         )
     }

@@ -6,9 +6,15 @@ mod cube;
 mod flex;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod kernel;
+mod proposals;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod proposals_cube;
+#[cfg(all(test, feature = "flex"))]
+mod tests;
 
 #[cfg(feature = "flex")]
 pub use flex::match_by;
+pub use proposals::match_proposals;
 
 use crate::dtype::to_f32;
 use crate::nms::overlap;
@@ -95,9 +101,9 @@ impl<B: Backend + MatchOps, C: CheckpointStrategy> MatchOps for Autodiff<B, C> {
 /// * `gt` - `[n, t, 4]`, of which the first `counts [n]` are valid.
 ///
 /// Returns `[n, b]`: the index of an object, [`BACKGROUND`] or [`IGNORED`]. For equal IoUs the first
-/// ground truth is used. IoUs are computed twice, tile by tile, and not stored as a matrix, because 300,000 anchors
-/// times hundreds of objects would not fit in memory. Boxes must have finite corners with `x2 >= x1` and `y2 >= y1`;
-/// boxes without area do not overlap.
+/// ground truth is used. IoUs are computed tile by tile, twice for low-quality matches, and not stored as a matrix,
+/// because 300,000 anchors times hundreds of objects would not fit in memory. Boxes must have finite corners with
+/// `x2 >= x1` and `y2 >= y1`; boxes without area do not overlap.
 ///
 /// # Panics
 ///

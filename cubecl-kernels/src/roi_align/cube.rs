@@ -2,31 +2,64 @@
 
 use super::gradient::{GROUP, GROUP_WORDS, MapsLaunch, TILE, gather_gradient, mark_tiles};
 use super::kernel::pool_rois;
-use super::record::{Level, LevelLaunch, PoolingLaunch, RECORD, locate_rois};
+use super::record::{Level, LevelLaunch, PoolingLaunch, locate_rois};
 use super::taps::MAX_SAMPLES;
-use super::{RoiAlignOps, RoiAlignParams};
+use super::{RECORD, RoiAlignOps, RoiAlignParams};
 use crate::dtype::cast;
 use crate::launch::{buffer, channels_last, dense, elementwise, elementwise_by, empty, own, zeros};
 use burn::backend::cubecl::dtype_to_storage_type;
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::DType;
 use burn_cubecl::ops::permute_nhwc_to_nchw;
 use burn_cubecl::{CubeBackend, tensor::CubeTensor};
 use cubecl::prelude::*;
 
 impl RoiAlignOps for CubeBackend {
-    fn roi_align(
-        pyramid: FloatTensor<Self>,
+    fn roi_records(
         rois: FloatTensor<Self>,
         params: RoiAlignParams,
-    ) -> FloatTensor<Self> {
-        let pyramid = dense(pyramid);
-        let [images, cells, channels] = pyramid.meta.shape().dims();
-        let [height, width] = params.output;
+        images: usize,
+    ) -> IntTensor<Self> {
+        let rois = dense(rois);
         let count = rois.meta.shape()[0];
+        let records = empty(&rois, [count, RECORD], DType::I32);
+        if count == 0 {
+            return records;
+        }
+        let (cubes, cube) = elementwise(&rois, count);
+        // SAFETY: units beyond the RoIs stop.
+        unsafe {
+            locate_rois::launch_unchecked(
+                &rois.client,
+                cubes,
+                cube,
+                buffer(&rois),
+                buffer(&records),
+                levels(&params, images),
+                PoolingLaunch {
+                    roi_count: count as u32,
+                    images: images as u32,
+                    bins_y: params.output[0] as u32,
+                    bins_x: params.output[1] as u32,
+                    sampling_ratio: params.sampling_ratio.min(MAX_SAMPLES) as u32,
+                },
+                params.aligned,
+            );
+        }
+        records
+    }
+
+    fn roi_align(
+        pyramid: FloatTensor<Self>,
+        records: IntTensor<Self>,
+        params: RoiAlignParams,
+    ) -> FloatTensor<Self> {
+        let (pyramid, records) = (dense(pyramid), dense(records));
+        let [_, channels] = pyramid.meta.shape().dims();
+        let [height, width] = params.output;
+        let count = records.meta.shape()[0];
         let pooled = empty(&pyramid, [count, height, width, channels], pyramid.dtype);
         if pooled.meta.num_elements() > 0 {
-            let records = locate(rois, &params, images, cells);
             let slices = ChannelSlices::of(channels, 8);
             let units = count * height * width * slices.count;
             let (cubes, cube) = elementwise(&pooled, units);
@@ -48,6 +81,7 @@ impl RoiAlignOps for CubeBackend {
                     slices.count,
                     units,
                     slices.per_unit,
+                    params.zero_padding,
                     dtype,
                 );
             }
@@ -57,29 +91,29 @@ impl RoiAlignOps for CubeBackend {
 
     fn roi_align_backward(
         grad: FloatTensor<Self>,
-        rois: FloatTensor<Self>,
+        records: IntTensor<Self>,
         params: RoiAlignParams,
         images: usize,
     ) -> FloatTensor<Self> {
-        let shape = [images, params.cells(), grad.meta.shape()[1]];
+        let shape = [images * params.cells(), grad.meta.shape()[1]];
         if grad.meta.num_elements() == 0 || shape.contains(&0) {
             return zeros(&grad, shape, grad.dtype);
         }
         let gradient = empty(&grad, shape, grad.dtype);
-        add_gradient(gradient, grad, rois, &params, false)
+        add_gradient(gradient, grad, records, &params, false)
     }
 
     fn roi_align_accumulate(
         gradient: FloatTensor<Self>,
         grad: FloatTensor<Self>,
-        rois: FloatTensor<Self>,
+        records: IntTensor<Self>,
         params: RoiAlignParams,
     ) -> FloatTensor<Self> {
         if grad.meta.num_elements() == 0 || gradient.meta.num_elements() == 0 {
             return gradient;
         }
         let grad = cast::<Self>(grad, gradient.dtype);
-        add_gradient(own(dense(gradient)), grad, rois, &params, true)
+        add_gradient(own(dense(gradient)), grad, records, &params, true)
     }
 }
 
@@ -88,14 +122,13 @@ impl RoiAlignOps for CubeBackend {
 fn add_gradient(
     gradient: CubeTensor,
     grad: CubeTensor,
-    rois: CubeTensor,
+    records: CubeTensor,
     params: &RoiAlignParams,
     is_added: bool,
 ) -> CubeTensor {
-    let grad = channels_last(grad);
+    let (grad, records) = (channels_last(grad), dense(records));
     let [count, height, width, channels] = grad.meta.shape().dims();
-    let [images, cells, _] = gradient.meta.shape().dims();
-    let records = locate(rois, params, images, cells);
+    let images = super::images(gradient.meta.shape()[0], params);
     let tiles = params.levels.iter().map(tiles).sum::<usize>();
     let groups = count.div_ceil(GROUP as usize);
     let marks = empty(&grad, [images * tiles, groups, GROUP_WORDS], DType::U32);
@@ -104,7 +137,6 @@ fn add_gradient(
         roi_count: count as u32,
         groups: groups as u32,
         tiles: tiles as u32,
-        cells: cells as u32,
         bins_y: height as u32,
         bins_x: width as u32,
     };
@@ -118,7 +150,7 @@ fn add_gradient(
             cube,
             buffer(&records),
             buffer(&marks),
-            levels(params),
+            levels(params, images),
             maps(),
             units as u32,
         );
@@ -135,12 +167,13 @@ fn add_gradient(
             buffer(&records),
             buffer(&marks),
             buffer(&gradient),
-            levels(params),
+            levels(params, images),
             slices.count,
             slices.count,
             maps(),
             units,
             slices.per_unit,
+            params.zero_padding,
             is_added,
             dtype_to_storage_type(gradient.dtype),
         );
@@ -153,36 +186,7 @@ const GRADIENT_VECTORS: usize = 4;
 /// Units per cube of the gradient kernel. With 256, ptxas spills registers to stay within 64 per unit.
 const GRADIENT_UNITS: u32 = 128;
 
-/// The records of all RoIs.
-fn locate(rois: CubeTensor, params: &RoiAlignParams, images: usize, cells: usize) -> CubeTensor {
-    let rois = dense(rois);
-    let count = rois.meta.shape()[0];
-    let records = empty(&rois, [count, RECORD], DType::U32);
-    let (cubes, cube) = elementwise(&rois, count);
-    // SAFETY: units beyond the RoIs stop.
-    unsafe {
-        locate_rois::launch_unchecked(
-            &rois.client,
-            cubes,
-            cube,
-            buffer(&rois),
-            buffer(&records),
-            levels(params),
-            PoolingLaunch {
-                roi_count: count as u32,
-                images: images as u32,
-                cells: cells as u32,
-                bins_y: params.output[0] as u32,
-                bins_x: params.output[1] as u32,
-                sampling_ratio: params.sampling_ratio.min(MAX_SAMPLES) as u32,
-            },
-            params.aligned,
-        );
-    }
-    records
-}
-
-fn levels(params: &RoiAlignParams) -> SequenceArg<Level> {
+fn levels(params: &RoiAlignParams, images: usize) -> SequenceArg<Level> {
     let mut first_tile = 0;
     params
         .levels
@@ -191,7 +195,7 @@ fn levels(params: &RoiAlignParams) -> SequenceArg<Level> {
             let launch = LevelLaunch {
                 height: level.height as u32,
                 width: level.width as u32,
-                first_cell: level.offset as u32,
+                first_cell: (images * level.offset) as u32,
                 first_tile: first_tile as u32,
                 scale: level.scale,
             };

@@ -4,7 +4,8 @@
 //! To avoid visiting all RoIs per cell, the maps are split into square tiles, and a first kernel marks the RoIs that
 //! reach each tile.
 
-use super::record::{ABSENT, Axis, COLUMNS, Level, RECORD, ROWS};
+use super::RECORD;
+use super::record::{ABSENT, Axis, COLUMNS, Level, ROWS};
 use cubecl::{prelude::*, std::FastDivmod};
 
 /// Side of a tile in cells, small enough that an RoI which reaches a tile contributes to most of its cells.
@@ -24,14 +25,12 @@ pub(super) struct Maps {
     pub groups: u32,
     /// Tiles per image.
     pub tiles: u32,
-    /// Cells per image.
-    pub cells: u32,
     /// Bins per RoI.
     pub bins_y: u32,
     pub bins_x: u32,
 }
 
-/// Position of a tile: the first cell of its level in its image, and its first row and column.
+/// Position of a tile: the first cell of its image in its level, and its first row and column.
 #[derive(CubeType)]
 struct Tile {
     first_cell: u32,
@@ -64,7 +63,7 @@ impl Tile {
         let tiles_across = width.div_ceil(TILE);
         let index = within - first_tile;
         Tile {
-            first_cell: image * maps.cells + first_cell,
+            first_cell: first_cell + image * height * width,
             height,
             width,
             row: index / tiles_across * TILE,
@@ -133,7 +132,7 @@ fn spans(axis: &Axis, bins: u32, first: u32) -> bool {
     from.max(to) >= low && from.min(to) <= high
 }
 
-/// `grad [r, bins_y, bins_x, c]`, `records`, `marks` -> `gradient [images, cells, c]`, summed in f32; if `is_added`,
+/// `grad [r, bins_y, bins_x, c]`, `records`, `marks` -> `gradient [cells, c]`, summed in f32; if `is_added`,
 /// it is added to what is there. One unit for each slice of the vectors (see [`super::kernel`]) of each cell of each tile.
 #[cube(launch_unchecked, address_type = "dynamic")]
 #[allow(clippy::too_many_arguments)]
@@ -148,6 +147,7 @@ pub(super) fn gather_gradient<E: Float, N: Size>(
     maps: &Maps,
     units: usize,
     #[comptime] per_unit: usize,
+    #[comptime] zero_padding: bool,
     #[comptime] is_added: bool,
     #[define(E)] _dtype: ElemType,
 ) {
@@ -192,6 +192,7 @@ pub(super) fn gather_gradient<E: Float, N: Size>(
                     slice,
                     slice_count,
                     per_unit,
+                    zero_padding,
                     &mut sums,
                 );
             }
@@ -227,6 +228,7 @@ fn gather_roi<E: Float, N: Size>(
     slice: usize,
     slice_count: usize,
     #[comptime] per_unit: usize,
+    #[comptime] zero_padding: bool,
     sums: &mut Array<Vector<f32, N>>,
 ) {
     let record = roi as usize * RECORD;
@@ -235,10 +237,10 @@ fn gather_roi<E: Float, N: Size>(
     let (first_y, end_y) = rows.bins_at(row, maps.bins_y);
     let (first_x, end_x) = columns.bins_at(column, maps.bins_x);
     for bin_y in first_y..end_y {
-        let down = rows.weight(bin_y, row);
+        let down = rows.weight(bin_y, row, zero_padding);
         if down != 0.0f32 {
             for bin_x in first_x..end_x {
-                let weight = down * columns.weight(bin_x, column);
+                let weight = down * columns.weight(bin_x, column, zero_padding);
                 if weight != 0.0f32 {
                     let bin = ((roi * maps.bins_y + bin_y) * maps.bins_x + bin_x) as usize;
                     let at = bin * slice_count * per_unit + slice;

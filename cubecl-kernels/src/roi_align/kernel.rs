@@ -3,10 +3,11 @@
 //! A unit pools one bin. Computing the taps of the bin costs more than pooling a vector of channels, so each unit pools
 //! a slice of `per_unit` vectors, `slice_count` apart, such that neighboring units read neighboring vectors.
 
-use super::record::{ABSENT, Axis, COLUMNS, RECORD, ROWS};
+use super::RECORD;
+use super::record::{ABSENT, Axis, COLUMNS, ROWS};
 use cubecl::{prelude::*, std::FastDivmod};
 
-/// `pyramid [images, cells, c]`, `records` -> `pooled [r, bins_y, bins_x, c]`, summed in f32.
+/// `pyramid [cells, c]`, `records` -> `pooled [r, bins_y, bins_x, c]`, summed in f32.
 ///
 /// `shape` is `[bins_y, bins_x, slice_count]`, `units` its product with the number of RoIs.
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -19,6 +20,7 @@ pub(super) fn pool_rois<E: Float, N: Size>(
     slice_count: usize,
     units: usize,
     #[comptime] per_unit: usize,
+    #[comptime] zero_padding: bool,
     #[define(E)] _dtype: ElemType,
 ) {
     if ABSOLUTE_POS >= units {
@@ -48,6 +50,7 @@ pub(super) fn pool_rois<E: Float, N: Size>(
             map,
             slice_count,
             per_unit,
+            zero_padding,
             &mut sums,
         );
     }
@@ -70,15 +73,16 @@ fn pool_bin<E: Float, N: Size>(
     map: usize,
     slice_count: usize,
     #[comptime] per_unit: usize,
+    #[comptime] zero_padding: bool,
     sums: &mut Array<Vector<f32, N>>,
 ) {
     let (first_y, end_y) = rows.cells_of(row);
     let (first_x, end_x) = columns.cells_of(column);
     for y in first_y..end_y {
-        let down = rows.weight(row, y);
+        let down = rows.weight(row, y, zero_padding);
         if down != 0.0f32 {
             for x in first_x..end_x {
-                let weight = down * columns.weight(column, x);
+                let weight = down * columns.weight(column, x, zero_padding);
                 if weight != 0.0f32 {
                     let cell = (y * columns.size + x) as usize;
                     let at = map + cell * slice_count * per_unit;

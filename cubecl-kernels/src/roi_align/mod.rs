@@ -19,7 +19,8 @@ mod record;
 pub(crate) mod taps;
 
 use crate::dtype::to_f32;
-use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Shape, Tensor};
 
 /// Position of a level in the packed pyramid, and its scale.
@@ -29,7 +30,7 @@ pub struct PyramidLevel {
     pub height: usize,
     /// Columns of the feature map.
     pub width: usize,
-    /// Index of its first cell in the packed tensor; levels are contiguous.
+    /// Number of cells per image of the levels before it.
     pub offset: usize,
     /// Feature cells per pixel, e.g. 1/4 for P2.
     pub scale: f32,
@@ -44,11 +45,20 @@ pub struct RoiAlignParams {
     pub sampling_ratio: usize,
     /// Whether boxes are shifted by half a cell, as in Detectron2; torchvision's detectors do not shift them.
     pub aligned: bool,
+    /// Whether cells beyond a map are zeros, as with `padding_mode="zeros"` of PyTorch's `grid_sample`. If false, as in
+    /// torchvision, a sample up to one cell outside the map reads the nearest cell. A sample farther outside is zero.
+    pub zero_padding: bool,
     /// The levels of the pyramid.
     pub levels: Vec<PyramidLevel>,
 }
 
-/// RoIAlign as a backend operation; use [`roi_align`].
+/// 32-bit words per record on GPUs.
+const RECORD: usize = 9;
+
+/// RoIAlign as backend operations; use [`roi_align`].
+///
+/// The forward and the backward pass share the records of the RoIs, which depend on the RoIs, the parameters and the
+/// number of images.
 #[backend_extension(
     Cube: cfg(any(feature = "wgpu", feature = "cuda")),
     Flex: cfg(feature = "flex"),
@@ -56,30 +66,39 @@ pub struct RoiAlignParams {
     Fusion: cfg(feature = "fusion"),
 )]
 pub trait RoiAlignOps: Backend {
-    /// `pyramid [n, cells, c]`, `rois [r, 6]` -> `[r, c, h, w]`.
-    #[fusion(dtype = pyramid, shape = pooled_shape(pyramid, rois, params))]
+    /// `rois [r, 6]` -> one record per RoI, i32, for the other operations of the same backend: the position of the
+    /// samples on GPUs, the bits of the RoI on the CPU.
+    #[fusion(dtype = burn::tensor::DType::I32, shape = records_shape(rois))]
+    fn roi_records(
+        rois: FloatTensor<Self>,
+        params: RoiAlignParams,
+        images: usize,
+    ) -> IntTensor<Self>;
+
+    /// `pyramid [n * cells, c]`, `records` of `r` RoIs -> `[r, c, h, w]`.
+    #[fusion(dtype = pyramid, shape = pooled_shape(pyramid, records, params))]
     fn roi_align(
         pyramid: FloatTensor<Self>,
-        rois: FloatTensor<Self>,
+        records: IntTensor<Self>,
         params: RoiAlignParams,
     ) -> FloatTensor<Self>;
 
-    /// `grad [r, c, h, w]`, `rois [r, 6]` -> the gradient of `pyramid [images, cells, c]`.
+    /// `grad [r, c, h, w]`, `records` of `r` RoIs -> the gradient of `pyramid [images * cells, c]`.
     #[fusion(dtype = grad, shape = gradient_shape(grad, params, images))]
     fn roi_align_backward(
         grad: FloatTensor<Self>,
-        rois: FloatTensor<Self>,
+        records: IntTensor<Self>,
         params: RoiAlignParams,
         images: usize,
     ) -> FloatTensor<Self>;
 
-    /// `gradient [n, cells, c]` plus [`Self::roi_align_backward`] of the others, in the dtype of `gradient`, in place
+    /// `gradient [n * cells, c]` plus [`Self::roi_align_backward`] of the others, in the dtype of `gradient`, in place
     /// if nothing else refers to it.
     #[fusion(dtype = gradient, shape = gradient)]
     fn roi_align_accumulate(
         gradient: FloatTensor<Self>,
         grad: FloatTensor<Self>,
-        rois: FloatTensor<Self>,
+        records: IntTensor<Self>,
         params: RoiAlignParams,
     ) -> FloatTensor<Self>;
 }
@@ -95,19 +114,25 @@ impl RoiAlignParams {
 }
 
 #[cfg_attr(not(feature = "fusion"), allow(dead_code))]
-fn pooled_shape(pyramid: &Shape, rois: &Shape, params: &RoiAlignParams) -> Shape {
-    Shape::new([rois[0], pyramid[2], params.output[0], params.output[1]])
+fn records_shape(rois: &Shape) -> Shape {
+    Shape::new([rois[0], RECORD])
+}
+
+#[cfg_attr(not(feature = "fusion"), allow(dead_code))]
+fn pooled_shape(pyramid: &Shape, records: &Shape, params: &RoiAlignParams) -> Shape {
+    Shape::new([records[0], pyramid[1], params.output[0], params.output[1]])
 }
 
 #[cfg_attr(not(feature = "fusion"), allow(dead_code))]
 fn gradient_shape(grad: &Shape, params: &RoiAlignParams, images: &usize) -> Shape {
-    Shape::new([*images, params.cells(), grad[1]])
+    Shape::new([images * params.cells(), grad[1]])
 }
 
-/// Packs feature maps `[n, c, h, w]` (finest first) into `[n, cells, c]`, and returns the table of levels.
+/// Packs feature maps `[n, c, h, w]` (finest first) into `[n * cells, c]`, and returns the table of levels. All images of
+/// a level come before the next level, so that each level of the gradient is a view.
 ///
 /// `scales` has the feature cells per pixel of each level. Differentiable.
-pub fn pack_pyramid(features: &[Tensor<4>], scales: &[f32]) -> (Tensor<3>, Vec<PyramidLevel>) {
+pub fn pack_pyramid(features: &[Tensor<4>], scales: &[f32]) -> (Tensor<2>, Vec<PyramidLevel>) {
     let mut levels = Vec::with_capacity(features.len());
     let mut offset = 0;
     for (feature, &scale) in features.iter().zip(scales) {
@@ -123,35 +148,44 @@ pub fn pack_pyramid(features: &[Tensor<4>], scales: &[f32]) -> (Tensor<3>, Vec<P
     (crate::features::pack(features), levels)
 }
 
+/// Number of images of a pyramid of `cells` cells.
+///
+/// # Panics
+///
+/// If the levels do not divide the cells.
+fn images(cells: usize, params: &RoiAlignParams) -> usize {
+    let per_image = params.cells();
+    assert!(
+        cells.is_multiple_of(per_image.max(1)),
+        "the levels must cover the cells of the pyramid: {per_image} per image do not divide {cells}"
+    );
+    cells / per_image.max(1)
+}
+
 /// Pools every RoI to `params.output` bins: `[r, c, h, w]`.
 ///
-/// * `pyramid` - `[n, cells, c]`, from [`pack_pyramid`].
+/// * `pyramid` - `[n * cells, c]`, from [`pack_pyramid`].
 /// * `rois` - `[r, 6]`: image index, level index, then `x1, y1, x2, y2` in pixels of the input
 ///   image. RoIs are constants without gradients.
 ///
-/// Equals torchvision's `roi_align` (Mask R-CNN, section 3) applied level by level. An RoI pools
-/// zeros, without gradient, if its box is not finite or more than 65536 cells away, or if its image or level does not
-/// exist. f16 features are summed in f32 and rounded once at the end. Gradients are summed in a fixed order, so two
-/// runs are bit-equal.
+/// Equals torchvision's `roi_align` (Mask R-CNN, section 3) applied level by level, but for
+/// [`RoiAlignParams::zero_padding`]. An RoI pools zeros, without gradient, if its box is not finite or more than 65536
+/// cells away, or if its image or level does not exist. f16 features are summed in f32 and rounded once at the end.
+/// Gradients are summed in a fixed order, so two runs are bit-equal.
 ///
 /// # Panics
 ///
 /// If `params.levels` does not describe the cells of `pyramid`, or a row of `rois` does not have 6 values.
-pub fn roi_align(pyramid: Tensor<3>, rois: Tensor<2>, params: &RoiAlignParams) -> Tensor<4> {
-    assert_eq!(
-        pyramid.dims()[1],
-        params.cells(),
-        "the levels must cover the cells of the pyramid"
-    );
+pub fn roi_align(pyramid: Tensor<2>, rois: Tensor<2>, params: &RoiAlignParams) -> Tensor<4> {
+    let images = images(pyramid.dims()[0], params);
     assert_eq!(
         rois.dims()[1],
         6,
         "an RoI has 6 values: image, level, x1, y1, x2, y2"
     );
-    let pooled = <Dispatch as RoiAlignOps>::roi_align(
-        pyramid.into_dispatch(),
-        to_f32(rois).into_dispatch(),
-        params.clone(),
-    );
+    let rois = to_f32(rois).into_dispatch();
+    let records = <Dispatch as RoiAlignOps>::roi_records(rois, params.clone(), images);
+    let pyramid = pyramid.into_dispatch();
+    let pooled = <Dispatch as RoiAlignOps>::roi_align(pyramid, records, params.clone());
     Tensor::from_dispatch(pooled)
 }

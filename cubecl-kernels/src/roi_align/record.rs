@@ -1,5 +1,6 @@
 //! Records of RoIs for both kernels: the positions of the samples of its bins on the two axes of its level.
 
+use super::RECORD;
 use super::taps::{MAX_COORDINATE, MAX_SAMPLES};
 use cubecl::prelude::*;
 
@@ -9,7 +10,7 @@ pub(super) struct Level {
     /// Rows and columns of the feature map.
     pub height: u32,
     pub width: u32,
-    /// First of the level's cells in an image, and first of its tiles (see [`super::gradient`]).
+    /// First cell of all images' maps of the level, and first of an image's tiles (see [`super::gradient`]).
     pub first_cell: u32,
     pub first_tile: u32,
     /// Feature cells per pixel.
@@ -21,8 +22,6 @@ pub(super) struct Level {
 pub(super) struct Pooling {
     pub roi_count: u32,
     pub images: u32,
-    /// Cells per image, of all levels together.
-    pub cells: u32,
     /// Bins per RoI.
     pub bins_y: u32,
     pub bins_x: u32,
@@ -42,8 +41,7 @@ pub(super) struct Axis {
     pub size: u32,
 }
 
-/// An RoI is stored as its first cell (that of its level in its image) and two axes, as bits.
-pub(super) const RECORD: usize = 9;
+/// A record of [`RECORD`] words has the first cell of the RoI (that of its level in its image), then two axes, as bits.
 pub(super) const ROWS: usize = 1;
 pub(super) const COLUMNS: usize = 5;
 
@@ -111,7 +109,7 @@ pub(super) fn locate_rois(
     let present = bounded && image != ABSENT && rows.is_sampled() && columns.is_sampled();
 
     let record = ABSOLUTE_POS * RECORD;
-    records[record] = select(present, image * pooling.cells + first_cell, ABSENT);
+    records[record] = select(present, first_cell + image * height * width, ABSENT);
     rows.write(records, record + ROWS);
     columns.write(records, record + COLUMNS);
 }
@@ -214,8 +212,8 @@ impl Axis {
     }
 
     /// The weight of a cell in the mean of the samples of a bin. Samples more than one cell outside the map count as
-    /// zero.
-    pub fn weight(&self, bin: u32, cell: u32) -> f32 {
+    /// zero; closer ones read the nearest cell or, with `zero_padding`, interpolate between it and zero.
+    pub fn weight(&self, bin: u32, cell: u32, #[comptime] zero_padding: bool) -> f32 {
         let cell = f32::cast_from(cell);
         let size = f32::cast_from(self.size);
         let start = self.from + f32::cast_from(bin) * self.bin;
@@ -225,7 +223,12 @@ impl Axis {
         for sample in first..end {
             let position = self.position(bin, sample);
             if position >= -1.0f32 && position <= size {
-                let distance = (position.clamp(0.0f32, size - 1.0f32) - cell).abs();
+                let place = if comptime![zero_padding] {
+                    position
+                } else {
+                    position.clamp(0.0f32, size - 1.0f32)
+                };
+                let distance = (place - cell).abs();
                 sum += (1.0f32 - distance).max(0.0f32);
             }
         }

@@ -3,8 +3,8 @@
 /// A cell along one axis and its weight in a bin.
 pub type Tap = (usize, f32);
 
-/// Cells and weights of each of `bins` bins of `[from, from + length)` along an axis of `size` cells; `sampling_ratio`
-/// and `aligned` as in `RoiAlignParams`. Samples more than one cell outside the map count as zero.
+/// Cells and weights of each of `bins` bins of `[from, from + length)` along an axis of `size` cells; `sampling_ratio`,
+/// `aligned` and `zero_padding` as in `RoiAlignParams`. Samples more than one cell outside the map count as zero.
 pub fn axis_taps(
     from: f32,
     length: f32,
@@ -12,6 +12,7 @@ pub fn axis_taps(
     size: usize,
     sampling_ratio: usize,
     aligned: bool,
+    zero_padding: bool,
 ) -> Vec<Vec<Tap>> {
     let length = if aligned { length } else { length.max(1.0) };
     let bin = length / bins as f32;
@@ -22,10 +23,11 @@ pub fn axis_taps(
     (0..bins)
         .map(|index| {
             let mut taps: Vec<Tap> = Vec::with_capacity(4);
+            let weight = 1.0 / samples as f32;
             for sample in 0..samples {
                 let position =
                     from + index as f32 * bin + (sample as f32 + 0.5) * bin / samples as f32;
-                add_sample(&mut taps, position, size, 1.0 / samples as f32);
+                add_sample(&mut taps, position, size, zero_padding, weight);
             }
             taps
         })
@@ -40,19 +42,23 @@ pub(crate) const MAX_SAMPLES: usize = 1 << 14;
 /// determine the samples of such a box.
 pub(super) const MAX_COORDINATE: f32 = 65536.0;
 
-fn add_sample(taps: &mut Vec<Tap>, position: f32, size: usize, weight: f32) {
-    let inside = position >= -1.0 && position <= size as f32;
-    if !inside || size == 0 {
+fn add_sample(taps: &mut Vec<Tap>, position: f32, size: usize, zero_padding: bool, weight: f32) {
+    let is_near = position >= -1.0 && position <= size as f32;
+    if !is_near || size == 0 {
         return;
     }
-    let position = position.max(0.0);
-    let low = position as usize;
-    if low >= size - 1 {
-        return merge(taps, size - 1, weight);
+    let position = match zero_padding {
+        true => position,
+        false => position.clamp(0.0, (size - 1) as f32),
+    };
+    let low = position.floor();
+    let fraction = position - low;
+    for (cell, share) in [(low, 1.0 - fraction), (low + 1.0, fraction)] {
+        // GPU kernels skip cells without weight, too.
+        if share > 0.0 && cell >= 0.0 && cell < size as f32 {
+            merge(taps, cell as usize, share * weight);
+        }
     }
-    let fraction = position - low as f32;
-    merge(taps, low, (1.0 - fraction) * weight);
-    merge(taps, low + 1, fraction * weight);
 }
 
 fn merge(taps: &mut Vec<Tap>, cell: usize, weight: f32) {

@@ -81,34 +81,67 @@ pub fn row_product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     }
 }
 
-/// Fully connected layer: `x [r, c]` times the transposed `weight [o, c]` plus `bias [o]`, then `max(., 0)` if `relu`:
-/// `[r, o]`, in the dtype of `x`. Weight and bias are in that dtype or in f32. Differentiable in all three. With matrix
-/// units it is one kernel.
+/// Weight `[o, c]` and bias `[o]` of a fully connected layer, in f32 or in the dtype of its input.
+#[derive(Clone, Debug)]
+pub struct LinearParams {
+    /// `[o, c]`.
+    pub weight: Tensor<2>,
+    /// `[o]`.
+    pub bias: Tensor<1>,
+}
+
+/// Fully connected layer: `x [r, c]` times the transposed weight plus the bias, then `max(., 0)` if `relu`: `[r, o]`,
+/// in the dtype of `x`. Differentiable in all three. With matrix units it is one kernel.
 ///
 /// # Panics
 ///
 /// If the shapes do not match.
-pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, relu: bool) -> Tensor<2> {
-    let ([rows, inputs], [outputs, columns]) = (x.dims(), weight.dims());
-    assert_eq!(
-        (columns, bias.dims()),
-        (inputs, [outputs]),
-        "linear: the weight must have a column per input, and the bias a value per output"
+pub fn linear(x: Tensor<2>, params: LinearParams, relu: bool) -> Tensor<2> {
+    let [output] = linear_layers(x, [params], relu, Links::default());
+    output
+}
+
+/// Fully connected layers of the same input, see [`linear`]. The kernels that compute the gradients of the input by each
+/// layer add them, and apply masks of ReLUs as specified by `links`.
+///
+/// # Panics
+///
+/// If the shapes do not match, or there are links on a device without [`has_links`](crate::has_links).
+pub fn linear_layers<const N: usize>(
+    x: Tensor<2>,
+    layers: [LinearParams; N],
+    relu: bool,
+    links: Links,
+) -> [Tensor<2>; N] {
+    let [rows, inputs] = x.dims();
+    let device = x.device();
+    let is_fused = multiplies_on_matrix_units(&device, x.dtype());
+    assert!(
+        is_fused || links == Links::default(),
+        "linear: the device has no kernels that mask gradients"
     );
-    let bias = to_dtype_of(bias, &x);
-    if multiplies_on_matrix_units(&x.device(), x.dtype()) {
-        let (x, weight) = (
-            x.reshape([rows, inputs, 1, 1]),
-            weight.reshape([outputs, inputs, 1, 1]),
+    // One view for all layers, whose gradient is the sum.
+    let pixels: Option<Tensor<4>> = is_fused.then(|| x.clone().reshape([rows, inputs, 1, 1]));
+    layers.map(|LinearParams { weight, bias }| {
+        let [outputs, columns] = weight.dims();
+        assert_eq!(
+            (columns, bias.dims()),
+            (inputs, [outputs]),
+            "linear: the weight must have a column per input, and the bias a value per output"
         );
-        return conv1x1(x, weight, bias, None, 1, relu, Links::default()).reshape([rows, outputs]);
-    }
-    let output = row_product(x, weight) + bias.unsqueeze();
-    if relu {
-        activation::relu(output)
-    } else {
-        output
-    }
+        let bias = to_dtype_of(bias, &x);
+        if let Some(pixels) = &pixels {
+            let weight = weight.reshape([outputs, inputs, 1, 1]);
+            let output = conv1x1(pixels.clone(), weight, bias, None, 1, relu, links);
+            return output.reshape([rows, outputs]);
+        }
+        let output = row_product(x.clone(), weight) + bias.unsqueeze();
+        if relu {
+            activation::relu(output)
+        } else {
+            output
+        }
+    })
 }
 
 /// Whether Burn tunes a product with these sides among kernels without matrix units, too.

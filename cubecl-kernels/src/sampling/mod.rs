@@ -1,4 +1,5 @@
-//! Balanced sampling of objects and background, on the device: random scores, and the choice of the best.
+//! Balanced sampling of objects and background, on the device: random scores, the choice of the best, and the slots of
+//! the objects.
 
 mod choice;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -8,9 +9,13 @@ mod cpu;
 mod cube;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod kernel;
+mod objects;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod objects_cube;
 
 pub use choice::{Choice, choose_samples};
 pub use cpu::{mix, sampling_key};
+pub use objects::{ObjectSlots, object_slots};
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -48,7 +53,7 @@ impl<B: Backend + SamplingOps, C: CheckpointStrategy> SamplingOps for Autodiff<B
 /// A random score in `(0, 1]` per candidate, so that taking the best candidates is random sampling.
 ///
 /// * `matches` - `[n, b]`, from [`crate::match_boxes`].
-/// * `seeds` - one per image.
+/// * `seeds` - `[n, 2]`, from [`sampling_seeds`].
 ///
 /// Returns `[n, 2b]`: scores for sampling objects, then scores for sampling background; all other candidates have minus
 /// infinity. A score is a function of seed and index alone (counter-based generator, [`mix`]), with the same bits on
@@ -57,18 +62,23 @@ impl<B: Backend + SamplingOps, C: CheckpointStrategy> SamplingOps for Autodiff<B
 /// # Panics
 ///
 /// If `seeds` does not have one entry per image.
-pub fn sampling_scores(matches: Tensor<2, Int>, seeds: &[u64], device: &Device) -> Tensor<2> {
+pub fn sampling_scores(matches: Tensor<2, Int>, seeds: Tensor<2, Int>) -> Tensor<2> {
     let [n, _] = matches.dims();
-    assert_eq!(seeds.len(), n, "seeds must have one entry per image");
-    let words: Vec<i32> = seeds
-        .iter()
-        .flat_map(|seed| [(seed >> 32) as i32, *seed as i32])
-        .collect();
-    let seeds = Tensor::<2, Int>::from_data(TensorData::new(words, [n, 2]), device);
+    assert_eq!(seeds.dims(), [n, 2], "seeds must have one entry per image");
     Tensor::from_dispatch(<Dispatch as SamplingOps>::sampling_scores(
         matches.cast(IntDType::I32).into_dispatch(),
         seeds.cast(IntDType::I32).into_dispatch(),
     ))
+}
+
+/// Seeds, one per image, for [`sampling_scores`] on `device`: `[n, 2]`, the upper and the lower 32 bits of each.
+pub fn sampling_seeds(seeds: &[u64], device: &Device) -> Tensor<2, Int> {
+    let words = seeds
+        .iter()
+        .flat_map(|seed| [(seed >> 32) as i32, *seed as i32]);
+    let words = TensorData::new(words.collect::<Vec<i32>>(), [2 * seeds.len()]);
+    // One dimension, because CUDA pads uploaded rows, and kernels would need a copy.
+    Tensor::<1, Int>::from_data(words, device).reshape([seeds.len(), 2])
 }
 
 #[cfg(all(test, feature = "flex"))]

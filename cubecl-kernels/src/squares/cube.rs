@@ -115,8 +115,8 @@ impl SquareOps for CubeBackend {
     }
 }
 
-/// Tensors per launch of [`add_each`]: WebGPU allows eight buffers.
-const AT_ONCE: usize = 5;
+/// Tensors per launch of [`add_each`]: WebGPU allows eight buffers, of which the sums and the sizes are two.
+const AT_ONCE: usize = 6;
 
 /// A tensor whose elements are added.
 #[derive(CubeType, CubeLaunch)]

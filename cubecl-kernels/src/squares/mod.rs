@@ -12,20 +12,25 @@ use burn::tensor::Tensor;
 ///
 /// On GPUs sums are added in a fixed order, so two calls are bit-equal.
 pub fn sum_of_squares(tensors: &[Tensor<1>], factor: f64) -> Option<Tensor<1>> {
+    partial_squares(tensors, factor).map(|partials| sums(&[partials]))
+}
+
+/// Sums of parts of `tensors`, of any number, that add up to [`sum_of_squares`], so that one call of [`sums`] computes it
+/// together with others.
+pub fn partial_squares(tensors: &[Tensor<1>], factor: f64) -> Option<Tensor<1>> {
     if tensors.is_empty() {
         return None;
     }
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     if tensors.iter().all(crate::capability::is_plain_gpu_f32) {
-        // Not `sum`, among whose kernels Burn tunes some that add in any order.
-        return Some(cube::partials(tensors, factor).sum_dim(0));
+        return Some(cube::partials(tensors, factor));
     }
     let squares = tensors.iter().map(|tensor| tensor.clone().square().sum());
-    Some(Tensor::cat(squares.collect(), 0).sum() * (factor * factor))
+    Some(Tensor::cat(squares.collect(), 0) * (factor * factor))
 }
 
 /// The sums of `tensors`, `[tensors]`, in f32 for tensors in f32. For small tensors: on GPUs one cube adds each, in a
-/// fixed order and all in one launch.
+/// fixed order and up to six in one launch.
 ///
 /// # Panics
 ///

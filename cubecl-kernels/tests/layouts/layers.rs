@@ -18,6 +18,7 @@ fn pooling_and_its_gradient() {
         output: [7, 7],
         sampling_ratio: 2,
         aligned: false,
+        zero_padding: false,
         levels: vec![
             PyramidLevel {
                 height: 13,
@@ -48,15 +49,20 @@ fn pooling_and_its_gradient() {
             .collect();
         check(|layout, device| {
             let rois = || layout.float(&rois, [count, 6], device);
-            let pyramid = layout.float(&pyramid, [images, cells, channels], device);
+            let pyramid = layout.float(&pyramid, [images * cells, channels], device);
             let grad = layout.float(&grad, [count, channels, 7, 7], device);
-            let gradient = <Dispatch as RoiAlignOps>::roi_align_backward(
-                grad.into_dispatch(),
+            let records = <Dispatch as RoiAlignOps>::roi_records(
                 rois().into_dispatch(),
                 params.clone(),
                 images,
             );
-            let gradient = Tensor::<3>::from_dispatch(gradient);
+            let gradient = <Dispatch as RoiAlignOps>::roi_align_backward(
+                grad.into_dispatch(),
+                records,
+                params.clone(),
+                images,
+            );
+            let gradient = Tensor::<2>::from_dispatch(gradient);
             [bits(roi_align(pyramid, rois(), &params)), bits(gradient)].concat()
         });
     }

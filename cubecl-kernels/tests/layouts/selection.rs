@@ -6,7 +6,8 @@ use crate::{bits, boxes, check, words};
 use burn::tensor::Device;
 use mrcnn_kernels::{
     BitMasks, BoxDecoding, MaskWindow, MatchThresholds, PasteBatch, PasteWindow, decode_boxes,
-    mask_targets, match_boxes, nms_sorted, paste_masks, sampling_scores, top_k_segments,
+    mask_targets, match_boxes, nms_sorted, paste_masks, sampling_scores, sampling_seeds,
+    top_k_segments,
 };
 
 #[test]
@@ -88,7 +89,8 @@ fn matching_and_sampling() {
     let matches: Vec<i32> = (0..n * total).map(|_| random.below(5) as i32 - 2).collect();
     check(|layout, device| {
         let matches = layout.int(&matches, [n, total], device);
-        bits(sampling_scores(matches, &[1, 2, u64::MAX], device))
+        let seeds = sampling_seeds(&[1, 2, u64::MAX], device);
+        bits(sampling_scores(matches, seeds))
     });
 }
 

@@ -53,6 +53,7 @@ impl Heads {
             output: [bins; 2],
             sampling_ratio: 2,
             aligned: false,
+            zero_padding: false,
             levels: levels(3),
         };
         let len = 2 * params(1).cells() * 5;
@@ -70,7 +71,7 @@ impl Heads {
     /// Gradients of the pyramid, a leaf or not, and of the tensor that is added to it.
     fn gradients(&self, heads: &[usize], is_leaf: bool) -> [Vec<f32>; 2] {
         let device = self.device.clone().autodiff();
-        let shape = [2, self.pyramid.len() / 10, 5];
+        let shape = [self.pyramid.len() / 5, 5];
         let leaf = tensor(&self.pyramid, shape, &device).require_grad();
         let features = match is_leaf {
             true => leaf.clone(),

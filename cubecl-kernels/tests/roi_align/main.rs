@@ -5,6 +5,7 @@ mod adapter;
 #[path = "../boxes/mod.rs"]
 mod boxes;
 mod heads;
+mod padding;
 #[path = "../random/mod.rs"]
 mod random;
 
@@ -48,12 +49,32 @@ fn cpu_gradient(
     cpu::backward(grad, rows, params, images).into_data()
 }
 
-/// Every kind of output, sampling and alignment.
-fn settings() -> impl Iterator<Item = ([usize; 2], usize, bool)> {
+/// The gradient of the pyramid `[images * cells, c]` by the operations of the device of `grad [r, c, h, w]`.
+fn gradient(grad: Tensor<4>, rois: Tensor<2>, params: &RoiAlignParams, images: usize) -> Tensor<2> {
+    let rois = rois.into_dispatch();
+    let records = <Dispatch as RoiAlignOps>::roi_records(rois, params.clone(), images);
+    let grad = grad.into_dispatch();
+    let params = params.clone();
+    let gradient = <Dispatch as RoiAlignOps>::roi_align_backward(grad, records, params, images);
+    Tensor::from_dispatch(gradient)
+}
+
+/// Every kind of output, sampling, alignment and padding, without levels.
+fn settings() -> Vec<RoiAlignParams> {
     let outputs = [[7, 7], [14, 14], [1, 1], [3, 5]];
-    outputs.into_iter().flat_map(|output| {
-        (0..=3).flat_map(move |ratio| [false, true].map(move |aligned| (output, ratio, aligned)))
-    })
+    let flags = [(false, false), (false, true), (true, false), (true, true)];
+    let settings = outputs.into_iter().flat_map(|output| {
+        (0..=3).flat_map(move |sampling_ratio| {
+            flags.map(|(aligned, zero_padding)| RoiAlignParams {
+                output,
+                sampling_ratio,
+                aligned,
+                zero_padding,
+                levels: vec![],
+            })
+        })
+    });
+    settings.collect()
 }
 
 const CHANNELS: [usize; 7] = [1, 3, 4, 5, 8, 64, 256];
@@ -63,9 +84,8 @@ fn forward_equals_the_cpu_version() {
     let Some(Adapter { device, .. }) = &adapter() else {
         return;
     };
-    let settings: Vec<_> = settings().collect();
+    let settings = settings();
     random::cases("RoIAlign forward", settings.len(), |random, round| {
-        let (output, sampling_ratio, aligned) = settings[round % settings.len()];
         let channels = CHANNELS[round % CHANNELS.len()];
         // Counts at the edges of a cube of 256 units, where the features are small.
         let count = match channels {
@@ -73,10 +93,8 @@ fn forward_equals_the_cpu_version() {
             _ => 22,
         };
         let params = RoiAlignParams {
-            output,
-            sampling_ratio,
-            aligned,
             levels: levels(1 + random.below(4)),
+            ..settings[round % settings.len()].clone()
         };
         forward_case(random, 1 + round % 3, channels, count, &params, device);
         count
@@ -92,6 +110,7 @@ fn every_count_of_rois_is_pooled() {
         output: [1, 1],
         sampling_ratio: 1,
         aligned: true,
+        zero_padding: false,
         levels: levels(4),
     };
     forward_case(&mut Random(5), 3, 1, 65_536, &params, device);
@@ -106,10 +125,10 @@ fn forward_case(
     params: &RoiAlignParams,
     device: &Device,
 ) {
-    let shape = [images, params.cells(), channels];
+    let shape = [images * params.cells(), channels];
     let pyramid = random.values(shape.iter().product());
     let rows = rois(random, count, images, KINDS, params);
-    let wanted = cpu::forward(&pyramid, shape, &rows, params).into_data();
+    let wanted = cpu::forward(&pyramid, [images, channels], &rows, params).into_data();
     let found = roi_align(
         tensor(&pyramid, shape, device),
         tensor(&rows, [count, 6], device),
@@ -137,17 +156,15 @@ fn backward_equals_the_cpu_version_and_itself() {
     let Some(Adapter { device, .. }) = &adapter() else {
         return;
     };
-    let settings: Vec<_> = settings().collect();
+    let settings = settings();
     random::cases("RoIAlign backward", settings.len(), |random, round| {
-        let (output, sampling_ratio, aligned) = settings[round % settings.len()];
         let channels = CHANNELS[round % CHANNELS.len()];
-        let count = [60, 255, 256, 257, 1100, 1][round % 6].min(20_000 / (channels * output[0]));
         let params = RoiAlignParams {
-            output,
-            sampling_ratio,
-            aligned,
             levels: levels(1 + random.below(4)),
+            ..settings[round % settings.len()].clone()
         };
+        let largest = 20_000 / (channels * params.output[0]);
+        let count = [60, 255, 256, 257, 1100, 1][round % 6].min(largest);
         // Distant boxes in every other case, because their weights are less exact.
         let kinds = if random.below(2) == 0 { WILD } else { KINDS };
         backward_case(
@@ -177,21 +194,15 @@ fn backward_case(
     let [height, width] = params.output;
     let shape = [count, channels, height, width];
     let grad = random.values(shape.iter().product());
-    let gradient = || {
-        let grad = tensor(&grad, shape, device).into_dispatch();
-        let rois = tensor(&rows, [count, 6], device).into_dispatch();
-        let gradient =
-            <Dispatch as RoiAlignOps>::roi_align_backward(grad, rois, params.clone(), images);
-        let gradient = Tensor::<3>::from_dispatch(gradient);
-        assert_eq!(gradient.dims(), [images, params.cells(), channels]);
+    let run = || {
+        let grad = tensor(&grad, shape, device);
+        let gradient = gradient(grad, tensor(&rows, [count, 6], device), params, images);
+        assert_eq!(gradient.dims(), [images * params.cells(), channels]);
         floats(gradient)
     };
-    let found = gradient();
+    let found = run();
     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-    assert!(
-        bits(&found) == bits(&gradient()),
-        "two runs differ: {params:?}"
-    );
+    assert!(bits(&found) == bits(&run()), "two runs differ: {params:?}");
 
     let wanted = cpu_gradient(&grad, channels, &rows, params, images);
     // The gradient of a cell for output gradients of 1 is the sum of its weights.
@@ -229,6 +240,7 @@ fn autodiff_reaches_the_features_through_packing() {
         output: [7, 7],
         sampling_ratio: 2,
         aligned: false,
+        zero_padding: false,
         levels: levels(1),
     };
     let (height, width) = (params.levels[0].height, params.levels[0].width);
@@ -277,9 +289,10 @@ fn f16_case(device: &Device) {
         output: [7, 7],
         sampling_ratio: 2,
         aligned: true,
+        zero_padding: false,
         levels: levels(4),
     };
-    let shape = [images, params.cells(), channels];
+    let shape = [images * params.cells(), channels];
     let rows = rois(&mut random, count, images, WILD, &params);
     let half = |values: &[f32]| -> Vec<f32> {
         values
@@ -306,7 +319,7 @@ fn f16_case(device: &Device) {
     assert_eq!(pooled.dtype(), DType::F16);
     check(
         floats(pooled.clone()),
-        cpu::forward(&pyramid, shape, &rows, &params).into_data(),
+        cpu::forward(&pyramid, [images, channels], &rows, &params).into_data(),
         placed(200.0),
     );
 
@@ -331,18 +344,13 @@ fn no_rois_give_an_empty_output() {
         output: [7, 7],
         sampling_ratio: 2,
         aligned: false,
+        zero_padding: false,
         levels: levels(2),
     };
-    let pyramid = Tensor::<3>::ones([1, params.cells(), 4], device);
+    let pyramid = Tensor::<2>::ones([params.cells(), 4], device);
     let rois = Tensor::<2>::zeros([0, 6], device);
     let pooled = roi_align(pyramid, rois.clone(), &params);
     assert_eq!(pooled.dims(), [0, 4, 7, 7]);
-    let gradient = <Dispatch as RoiAlignOps>::roi_align_backward(
-        pooled.into_dispatch(),
-        rois.into_dispatch(),
-        params.clone(),
-        1,
-    );
-    let gradient = floats(Tensor::<3>::from_dispatch(gradient));
+    let gradient = floats(gradient(pooled, rois, &params, 1));
     assert_eq!(gradient, vec![0.0; params.cells() * 4]);
 }

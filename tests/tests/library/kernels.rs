@@ -42,6 +42,7 @@ fn roi_align_case(case: &Case<'_>, device: &Device) {
         output: [pooled(0), pooled(1)],
         sampling_ratio: case.number("sampling_ratio") as usize,
         aligned: case.flag("aligned"),
+        zero_padding: false,
         levels,
     };
     let rows = case.get("rois").f32();
@@ -115,6 +116,7 @@ fn roi_align_over_a_pyramid() {
                 output: [bins; 2],
                 sampling_ratio: 2,
                 aligned: false,
+                zero_padding: false,
                 levels,
             };
             let found = floats(roi_align(cells.clone(), rois.clone(), &params));

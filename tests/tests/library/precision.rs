@@ -130,6 +130,7 @@ fn layers_compute_in_the_dtype_of_their_input() {
         let settings = LinearSettings {
             input: 7,
             output: 5,
+            channels: 1,
             fill: Fill::Constant(0.0),
         };
         let mut linear = Linear::new(&init, settings);
@@ -148,6 +149,7 @@ fn layers_compute_in_the_dtype_of_their_input() {
                 output: [3, 3],
                 sampling_ratio: 2,
                 aligned: false,
+                zero_padding: false,
                 levels,
             };
             roi_align(cells, rois.clone(), &params)

@@ -58,6 +58,7 @@ fn aligned(
         output: [bins; 2],
         sampling_ratio,
         aligned: roi.aligned,
+        zero_padding: false,
         levels: scene.pyramid(),
     };
     let cells = params.cells();
@@ -72,14 +73,15 @@ fn aligned(
     let rows = n * count;
     if is_gradient {
         return Case::new("RoIAlign, gradient", problem, least, move |device| {
-            let rois = upload(rois, [rows, 6], device);
+            let rois = upload(rois, [rows, 6], device).into_dispatch();
+            // The forward pass computes the records.
+            let records = <Dispatch as RoiAlignOps>::roi_records(rois, params.clone(), n);
             let grad = uniform([rows, bins, bins, channels], device).cast(dtype);
             let grad = grad.permute([0, 3, 1, 2]);
             move || {
-                let (grad, rois) = (grad.clone().into_dispatch(), rois.clone().into_dispatch());
-                Tensor::<3>::from_dispatch(<Dispatch as RoiAlignOps>::roi_align_backward(
-                    grad,
-                    rois,
+                Tensor::<2>::from_dispatch(<Dispatch as RoiAlignOps>::roi_align_backward(
+                    grad.clone().into_dispatch(),
+                    records.clone(),
                     params.clone(),
                     n,
                 ))
@@ -88,7 +90,7 @@ fn aligned(
     }
     Case::new("RoIAlign, output", problem, least, move |device| {
         let rois = upload(rois, [rows, 6], device);
-        let pyramid = uniform([n, cells, channels], device).cast(dtype);
+        let pyramid = uniform([n * cells, channels], device).cast(dtype);
         move || roi_align(pyramid.clone(), rois.clone(), &params)
     })
 }

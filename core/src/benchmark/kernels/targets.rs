@@ -9,6 +9,7 @@ use crate::random::Stream;
 use burn::tensor::{Int, Tensor, TensorData};
 use mrcnn_kernels::{
     BitMasks, MaskWindow, MatchThresholds, mask_targets, match_boxes, sampling_scores,
+    sampling_seeds,
 };
 
 const F32: usize = size_of::<f32>();
@@ -56,8 +57,8 @@ pub(super) fn cases(config: &Config, scene: &Scene) -> Vec<Case> {
                 let matches = (0..n * total).map(|i| (i % 7) as i32 - 2).collect();
                 let matches = TensorData::new::<i32, _>(matches, [n, total]);
                 let matches = Tensor::<2, Int>::from_data(matches, device);
-                let (seeds, device) = ((0..n as u64).collect::<Vec<_>>(), device.clone());
-                move || sampling_scores(matches.clone(), &seeds, &device)
+                let seeds = sampling_seeds(&(0..n as u64).collect::<Vec<_>>(), device);
+                move || sampling_scores(matches.clone(), seeds.clone())
             },
         ),
         mask_target_case(scene, [count, side]),

@@ -9,7 +9,7 @@ use crate::model::norm::{Norm, NormSettings, conv_norm, count_conv_norm};
 use burn::module::Module;
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Tensor, module};
-use mrcnn_kernels::upsample_add;
+use mrcnn_kernels::{Links, upsample_add};
 
 /// Lateral 1x1 and output 3x3 convolutions of P2 to P5; P6 is every second cell of P5.
 #[derive(Module, Debug)]
@@ -45,12 +45,31 @@ impl Fpn {
         }
     }
 
+    /// Whether [`Self::pyramid`] can be linked.
+    pub(super) fn can_be_linked(&self) -> bool {
+        let can_be_linked =
+            |(conv, norm): &(Conv2d, Option<Norm>)| norm.is_none() && conv.can_be_linked();
+        self.inner_blocks.iter().all(can_be_linked)
+    }
+
     /// C2 to C5 -> P2 to P6, all `[n, fpn_channels, h, w]` at strides 4, 8, 16, 32, 64.
     pub fn forward(&self, features: [Tensor<4>; 4]) -> Vec<Tensor<4>> {
+        self.pyramid(features, false)
+    }
+
+    /// As [`Self::forward`]. If `is_linked`, the gradients of C2 to C5, which are outputs of ReLUs, are masked.
+    pub(super) fn pyramid(&self, features: [Tensor<4>; 4], is_linked: bool) -> Vec<Tensor<4>> {
+        let links = Links {
+            masks_input: true,
+            output_is_masked: false,
+        };
         let mut laterals = features
             .into_iter()
             .zip(&self.inner_blocks)
-            .map(|(c, (conv, norm))| conv_norm(conv, norm, c, false))
+            .map(|(c, (conv, norm))| match is_linked {
+                true => conv.forward_linked(c, false, links),
+                false => conv_norm(conv, norm, c, false),
+            })
             .collect::<Vec<_>>();
         for level in (0..3).rev() {
             let top = laterals[level + 1].clone();

@@ -13,7 +13,7 @@ use super::memory::Activations;
 use super::norm::Norm;
 use crate::config::ModelConfig;
 use burn::module::Module;
-use burn::tensor::{FloatDType, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 use fpn::Fpn;
 use resnet::ResNet;
 
@@ -46,13 +46,26 @@ impl Body {
     /// Images `[n, 3, h, w]` -> C2, C3, C4, C5 at strides 4, 8, 16, 32, in the dtype of the images.
     pub fn forward(&self, images: Tensor<4>) -> [Tensor<4>; 4] {
         let dtype = images.dtype().into();
-        self.forward_in(images, dtype)
+        self.forward_in(images, dtype, false)
     }
 
-    /// As [`Self::forward`], in `dtype`.
-    pub fn forward_in(&self, images: Tensor<4>, dtype: FloatDType) -> [Tensor<4>; 4] {
+    /// As [`Self::forward`], in `dtype`. If `is_linked`, everything that uses C2 to C5 must mask the gradients of them,
+    /// see [`Links`](mrcnn_kernels::Links).
+    pub(super) fn forward_in(
+        &self,
+        images: Tensor<4>,
+        dtype: FloatDType,
+        is_linked: bool,
+    ) -> [Tensor<4>; 4] {
         match self {
-            Self::ResNet(body) => body.forward_in(images, dtype),
+            Self::ResNet(body) => body.forward_in(images, dtype, is_linked),
+        }
+    }
+
+    /// Whether [`Self::forward_in`] can be linked.
+    fn can_be_linked(&self, device: &Device, dtype: DType) -> bool {
+        match self {
+            Self::ResNet(body) => body.can_be_linked(device, dtype),
         }
     }
 
@@ -89,7 +102,16 @@ impl BackboneFpn {
     /// Normalized images `[n, 3, h, w]`, sides a multiple of 32 -> P2 to P6, `[n, c, h, w]` at strides
     /// 4 to 64, in the dtype of the images.
     pub fn forward(&self, images: Tensor<4>) -> Vec<Tensor<4>> {
-        self.fpn.forward(self.body.forward(images))
+        let dtype = images.dtype().into();
+        self.forward_in(images, dtype)
+    }
+
+    /// As [`Self::forward`], in `dtype`.
+    pub(crate) fn forward_in(&self, images: Tensor<4>, dtype: FloatDType) -> Vec<Tensor<4>> {
+        let can_link_body = self.body.can_be_linked(&images.device(), dtype.into());
+        let is_linked = can_link_body && self.fpn.can_be_linked();
+        let features = self.body.forward_in(images, dtype, is_linked);
+        self.fpn.pyramid(features, is_linked)
     }
 
     /// All layers but the stem.

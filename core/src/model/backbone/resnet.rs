@@ -8,7 +8,7 @@ use crate::model::layers::{Conv2d, ConvSettings, to};
 use crate::model::memory::Activations;
 use crate::model::norm::{Norm, NormSettings, conv_norm, conv_norm_add, count_conv_norm};
 use burn::module::Module;
-use burn::tensor::{FloatDType, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 use mrcnn_kernels::{Links, bottleneck, has_links, max_pool3x3};
 
 /// A ResNet without its classifier: C2 to C5.
@@ -64,18 +64,34 @@ impl ResNet {
     /// Images `[n, 3, h, w]` -> C2, C3, C4, C5 at strides 4, 8, 16, 32, in the dtype of the images.
     pub fn forward(&self, x: Tensor<4>) -> [Tensor<4>; 4] {
         let dtype = x.dtype().into();
-        self.forward_in(x, dtype)
+        self.forward_in(x, dtype, false)
     }
 
-    /// As [`Self::forward`], in `dtype`; the stem computes in that of the images.
-    pub fn forward_in(&self, x: Tensor<4>, dtype: FloatDType) -> [Tensor<4>; 4] {
+    /// As [`Self::forward`], in `dtype`; the stem computes in that of the images. If `is_linked`, everything that uses
+    /// C2 to C5 must mask the gradients of them; see [`Self::can_be_linked`].
+    pub(super) fn forward_in(
+        &self,
+        x: Tensor<4>,
+        dtype: FloatDType,
+        is_linked: bool,
+    ) -> [Tensor<4>; 4] {
         let x = to(conv_norm(&self.conv1, &self.bn1, x, true), dtype);
         let x = max_pool3x3(x);
-        let c2 = run_stage(&self.layer1, x);
-        let c3 = run_stage(&self.layer2, c2.clone());
-        let c4 = run_stage(&self.layer3, c3.clone());
-        let c5 = run_stage(&self.layer4, c4.clone());
+        let ends = |masks_input: bool| Links {
+            masks_input: is_linked && masks_input,
+            output_is_masked: is_linked,
+        };
+        let c2 = run_stage(&self.layer1, x, ends(false));
+        let c3 = run_stage(&self.layer2, c2.clone(), ends(true));
+        let c4 = run_stage(&self.layer3, c3.clone(), ends(true));
+        let c5 = run_stage(&self.layer4, c4.clone(), ends(true));
         [c2, c3, c4, c5]
+    }
+
+    /// Whether all blocks are single operations, which mask the gradients of their inputs.
+    pub(super) fn can_be_linked(&self, device: &Device, dtype: DType) -> bool {
+        let mut stages = [&self.layer1, &self.layer2, &self.layer3, &self.layer4].into_iter();
+        stages.all(|blocks| are_single_operations(blocks, device, dtype))
     }
 
     /// The first convolution and its norm.
@@ -114,20 +130,25 @@ impl ResNet {
     }
 }
 
-/// The blocks of a stage, one after the other.
+/// The blocks of a stage, one after the other. `ends` are the links of the first block's input and of the last one's
+/// output, which need blocks that are single operations.
 ///
 /// Only the next block uses the output of a block that is not the last one. If all are single operations, the next one
 /// therefore masks the gradient of that output, together with that of its first convolution.
-fn run_stage(blocks: &[Block], x: Tensor<4>) -> Tensor<4> {
-    let are_single = (blocks.iter()).all(|block| block.is_single_operation(&x));
+fn run_stage(blocks: &[Block], x: Tensor<4>, ends: Links) -> Tensor<4> {
+    let are_single = are_single_operations(blocks, &x.device(), x.dtype());
     let last = blocks.len().saturating_sub(1);
     blocks.iter().enumerate().fold(x, |x, (index, block)| {
         let links = are_single.then_some(Links {
-            masks_input: index > 0,
-            output_is_masked: index < last,
+            masks_input: index > 0 || ends.masks_input,
+            output_is_masked: index < last || ends.output_is_masked,
         });
         block.forward(x, links)
     })
+}
+
+fn are_single_operations(blocks: &[Block], device: &Device, dtype: DType) -> bool {
+    has_links(device, dtype) && blocks.iter().all(Block::is_single_operation)
 }
 
 /// Settings of a block.
@@ -209,27 +230,31 @@ impl Block {
         }
     }
 
-    /// Whether [`bottleneck`] computes the block: norms are folded into convolutions, on a device that has its kernels.
-    fn is_single_operation(&self, x: &Tensor<4>) -> bool {
-        let norms = [&self.bn1, &self.bn2, &self.bn3];
+    /// Whether [`bottleneck`] computes the block on devices with links: norms are folded into convolutions.
+    fn is_single_operation(&self) -> bool {
         let Some(conv3) = &self.conv3 else {
             return false;
         };
         let convs = [&self.conv1, &self.conv2, conv3];
+        let norms = [&self.bn1, &self.bn2, &self.bn3];
+        let is_projection =
+            |(conv, norm): &(Conv2d, Option<Norm>)| conv.is_projection() && norm.is_none();
         convs.iter().all(|conv| conv.can_be_linked())
             && norms.iter().all(|norm| norm.is_none())
-            && has_links(&x.device(), x.dtype())
+            && self.downsample.iter().all(is_projection)
     }
 
     /// With `links`, the block is a single operation.
     fn forward(&self, x: Tensor<4>, links: Option<Links>) -> Tensor<4> {
-        let projection =
-            (self.downsample.as_ref()).map(|(conv, norm)| conv_norm(conv, norm, x.clone(), false));
         if let (Some(links), Some(conv3)) = (links, &self.conv3) {
             let convs = [&self.conv1, &self.conv2, conv3].map(Conv2d::params);
+            let projection = self.downsample.as_ref().map(|(conv, _)| conv.params());
             return bottleneck(x, convs, projection, links);
         }
-        let shortcut = projection.unwrap_or_else(|| x.clone());
+        let shortcut = match &self.downsample {
+            Some((conv, norm)) => conv_norm(conv, norm, x.clone(), false),
+            None => x.clone(),
+        };
         let x = conv_norm(&self.conv1, &self.bn1, x, true);
         match &self.conv3 {
             Some(conv3) => {

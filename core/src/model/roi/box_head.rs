@@ -8,6 +8,7 @@ use crate::model::memory::Activations;
 use crate::model::norm::{Norm, NormSettings, conv_norm_of_rois, count_conv_norm};
 use burn::module::Module;
 use burn::tensor::Tensor;
+use mrcnn_kernels::{Links, linear_layers};
 
 /// Layers over pooled RoIs; the parameters are under `roi_heads.box_head` for both variants.
 #[expect(
@@ -52,10 +53,11 @@ impl BoxHead {
     /// A box head for the configured pyramid.
     pub fn new(init: &Init<'_>, config: &ModelConfig) -> Self {
         let (pool, hidden) = (config.box_head.pool, config.box_head.hidden);
-        let linear = |name: &str, input: usize| {
+        let linear = |name: &str, input: usize, channels: usize| {
             let settings = LinearSettings {
                 input,
                 output: hidden,
+                channels,
                 fill: Fill::KaimingUniform,
             };
             Linear::new(&init.child(name), settings)
@@ -64,8 +66,8 @@ impl BoxHead {
         let flat = channels * pool * pool;
         if convs == 0 {
             return Self::Linear(LinearBoxHead {
-                fc6: linear("fc6", flat),
-                fc7: linear("fc7", hidden),
+                fc6: linear("fc6", flat, channels),
+                fc7: linear("fc7", hidden, 1),
             });
         }
         let conv = |index: usize| {
@@ -80,25 +82,40 @@ impl BoxHead {
         let mut layers: Vec<BoxHeadLayer> = (0..convs).map(conv).collect();
         layers.push(BoxHeadLayer::Flatten(Flatten {}));
         let name = (convs + 1).to_string();
-        layers.push(BoxHeadLayer::Linear(linear(&name, flat)));
+        layers.push(BoxHeadLayer::Linear(linear(&name, flat, channels)));
         Self::Convs(layers)
     }
 
     /// Pooled RoIs `[r, c, p, p]` -> `[r, hidden]`; `valid` is their valid mask `[r]` in training.
     pub fn forward(&self, pooled: Tensor<4>, valid: Option<&Tensor<1>>) -> Tensor<2> {
+        self.hidden(pooled, valid, false)
+    }
+
+    /// As [`Self::forward`]. If `is_linked`, everything that uses the output must mask its gradient.
+    pub(super) fn hidden(
+        &self,
+        pooled: Tensor<4>,
+        valid: Option<&Tensor<1>>,
+        is_linked: bool,
+    ) -> Tensor<2> {
+        let links = |is_after_relu: bool| Links {
+            masks_input: is_linked && is_after_relu,
+            output_is_masked: is_linked,
+        };
         match self {
             Self::Linear(LinearBoxHead { fc6, fc7 }) => {
-                fc7.rectified(fc6.rectified(pooled.flatten(1, 3)))
+                let hidden = fc6.rectified(fc6.flatten(pooled), links(false));
+                fc7.rectified(hidden, links(true))
             }
             Self::Convs(layers) => {
                 let x = layers.iter().fold(pooled, |x, layer| match layer {
                     BoxHeadLayer::Conv((conv, norm)) => conv_norm_of_rois((conv, norm), x, valid),
                     BoxHeadLayer::Flatten(_) | BoxHeadLayer::Linear(_) => x,
                 });
-                layers.iter().fold(x.flatten(1, 3), |x, layer| match layer {
-                    BoxHeadLayer::Linear(linear) => linear.rectified(x),
-                    BoxHeadLayer::Conv(_) | BoxHeadLayer::Flatten(_) => x,
-                })
+                let Some(BoxHeadLayer::Linear(last)) = layers.last() else {
+                    unreachable!("the last layer is fully connected");
+                };
+                last.rectified(last.flatten(x), links(false))
             }
         }
     }
@@ -119,7 +136,7 @@ impl BoxHead {
     /// Counts the activations of `rois` RoIs.
     pub(crate) fn count(&self, memory: &mut Activations, rois: u64, config: &ModelConfig) {
         let cells = rois * (config.box_head.pool * config.box_head.pool) as u64;
-        // Pooled features and their copy.
+        // Pooled features; without prepared weights, their copy in another order, too.
         memory.add(cells * config.fpn_channels as u64, 2 * memory.bytes, true);
         let hidden = rois * config.box_head.hidden as u64;
         match self {
@@ -154,6 +171,7 @@ impl BoxPredictor {
             let settings = LinearSettings {
                 input: config.box_head.hidden,
                 output,
+                channels: 1,
                 fill: Fill::Normal(deviation),
             };
             Linear::new(&init.child(name), settings)
@@ -171,6 +189,17 @@ impl BoxPredictor {
 
     /// `[r, hidden]` -> class logits `[r, k]` and box deltas `[r, 4k]`, the background first, in the dtype of `x`.
     pub fn forward(&self, x: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-        (self.cls_score.forward(x.clone()), self.bbox_pred.forward(x))
+        self.predictions(x, false)
+    }
+
+    /// As [`Self::forward`]. If `masks_input`, `x` is the output of a ReLU, and the gradient of it is masked.
+    pub(super) fn predictions(&self, x: Tensor<2>, masks_input: bool) -> (Tensor<2>, Tensor<2>) {
+        let links = Links {
+            masks_input,
+            output_is_masked: false,
+        };
+        let layers = [&self.cls_score, &self.bbox_pred].map(Linear::params);
+        let [logits, deltas] = linear_layers(x, layers, false, links);
+        (logits, deltas)
     }
 }

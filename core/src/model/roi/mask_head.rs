@@ -185,7 +185,9 @@ pub(crate) fn reorder_targets(targets: Tensor<2>) -> Tensor<2> {
     }
     let half = (cells / 4).isqrt();
     let targets = targets.reshape([r, half, 2, half, 2]);
-    (targets.permute([0, 1, 3, 2, 4])).reshape([r, cells])
+    // Reshaped through one dimension: on CUDA Burn pads the rows of a copy with two, and the loss would copy it again.
+    let flat: Tensor<1> = (targets.permute([0, 1, 3, 2, 4])).reshape([r * cells]);
+    flat.reshape([r, cells])
 }
 
 /// `[r, 4 * c, h, w]`, the channels of the upper left outputs of all cells first, as a view in which each output has

@@ -16,6 +16,7 @@ use burn::tensor::Tensor;
 use mask_head::{
     Chain, MaskHead, MaskPredictor, count_mask_head, is_linked, mask_head_forward, new_mask_head,
 };
+use mrcnn_kernels::has_links;
 
 /// Box and mask heads.
 #[derive(Module, Debug)]
@@ -53,8 +54,9 @@ impl RoiHeads {
         pooled: Tensor<4>,
         valid: Option<&Tensor<1>>,
     ) -> (Tensor<2>, Tensor<2>) {
-        self.box_predictor
-            .forward(self.box_head.forward(pooled, valid))
+        let is_linked = has_links(&pooled.device(), pooled.dtype());
+        let hidden = self.box_head.hidden(pooled, valid, is_linked);
+        self.box_predictor.predictions(hidden, is_linked)
     }
 
     /// Pooled RoIs `[r, c, p, p]`, `p` of the mask head -> mask logits `[r, k, 2p, 2p]`, f32.

@@ -42,14 +42,6 @@ impl Rois {
         Self(on(&self.0, device))
     }
 
-    /// The first `count` RoIs of each of `n` images, which have equally many.
-    #[cfg(feature = "train")]
-    pub(crate) fn first_of_images(&self, n: usize, count: usize) -> Self {
-        let [rows, columns] = self.0.dims();
-        let by_image = self.0.clone().reshape([n, rows / n.max(1), columns]);
-        Self(by_image.narrow(1, 0, count).reshape([n * count, columns]))
-    }
-
     /// The RoIs at the indices `slots`.
     #[cfg(feature = "train")]
     pub(crate) fn select(self, slots: Tensor<1, Int>) -> Self {
@@ -73,7 +65,7 @@ pub(crate) const WINDOW_ROI: usize = 5;
 /// P2 to P5 as one channels-last tensor, ready for RoIAlign.
 #[derive(Clone, Debug)]
 pub struct PackedPyramid {
-    cells: Tensor<3>,
+    cells: Tensor<2>,
     align: RoiAlignParams,
 }
 
@@ -90,6 +82,7 @@ impl PackedPyramid {
             output: [0, 0],
             sampling_ratio: roi.sampling_ratio,
             aligned: roi.aligned,
+            zero_padding: false,
             levels,
         };
         Self { cells, align }
@@ -140,13 +133,14 @@ impl PackedPyramid {
     }
 
     /// The cells of windows of `side` by `side` cells, `rois [r, 6]` with their images: `[r, c, side, side]`. Cells
-    /// beyond the map are unspecified.
+    /// beyond the map are zero.
     #[cfg(feature = "train")]
     pub(crate) fn pool_windows(&self, rois: Tensor<2>, side: usize) -> Tensor<4> {
         let align = RoiAlignParams {
             output: [side, side],
             sampling_ratio: 1,
             aligned: false,
+            zero_padding: true,
             levels: self.align.levels.clone(),
         };
         roi_align(self.cells.clone(), rois, &align)

@@ -14,7 +14,7 @@ use burn::module::Module;
 #[cfg(feature = "train")]
 use burn::tensor::{DType, Int};
 use burn::tensor::{Device, ExecutionError, Tensor};
-use mrcnn_kernels::{ConvParams, conv2d};
+use mrcnn_kernels::{ConvParams, conv2d, flatten_rpn_outputs};
 
 /// The RPN; its parameters are under `rpn.head`.
 #[derive(Module, Debug)]
@@ -25,7 +25,7 @@ pub struct Rpn {
     /// The windows of all cells, for [`super::sampled`].
     #[module(skip)]
     #[cfg(feature = "train")]
-    pub(super) windows: SizeCache<(Grids, usize, DType), Windows>,
+    pub(super) windows: SizeCache<(Grids, usize, DType, [usize; 2]), Windows>,
 }
 
 #[derive(Module, Debug)]
@@ -75,12 +75,12 @@ fn join([first, second]: [ConvParams; 2]) -> ConvParams {
     }
 }
 
-/// Logits and deltas of predictions whose outputs are along `axis`.
-fn split_outputs<const D: usize>(predictions: Tensor<D>, axis: usize) -> (Tensor<D>, Tensor<D>) {
-    let outputs = predictions.dims()[axis];
+/// Logits `[n, a, h, w]` and deltas `[n, 4a, h, w]` of predictions `[n, 5a, h, w]`.
+fn split_outputs(predictions: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+    let outputs = predictions.dims()[1];
     let anchors = outputs / OUTPUTS;
-    let logits = predictions.clone().narrow(axis, 0, anchors);
-    (logits, predictions.narrow(axis, anchors, outputs - anchors))
+    let logits = predictions.clone().narrow(1, 0, anchors);
+    (logits, predictions.narrow(1, anchors, outputs - anchors))
 }
 
 impl Rpn {
@@ -124,7 +124,7 @@ impl Rpn {
     /// Each level `[n, c, h, w]` -> logits `[n, a, h, w]` and deltas `[n, 4a, h, w]`, both f32.
     pub fn levels(&self, pyramid: &[Tensor<4>]) -> Vec<(Tensor<4>, Tensor<4>)> {
         let levels = self.predictions(pyramid).into_iter();
-        levels.map(|level| split_outputs(full(level), 1)).collect()
+        levels.map(|level| split_outputs(full(level))).collect()
     }
 
     /// Each level `[n, c, h, w]` -> `[n, 5a, h, w]` of its dtype: the logits of a cell's anchors, then their deltas.
@@ -156,18 +156,11 @@ impl Rpn {
         let grids = levels
             .iter()
             .map(|level| (level.dims()[2], level.dims()[3]));
-        let grids: Vec<_> = grids.collect();
-        let by_cell = levels.into_iter().map(|level| {
-            let [n, outputs, h, w] = level.dims();
-            level.permute([0, 2, 3, 1]).reshape([n, h * w, outputs])
-        });
-        let by_cell = full(Tensor::cat(by_cell.collect(), 1));
-        let (logits, deltas) = split_outputs(by_cell, 2);
-        let [n, cells, anchors] = logits.dims();
+        let grids = grids.collect();
+        let (objectness, deltas) = flatten_rpn_outputs(levels);
         RpnOutput {
-            objectness: logits.reshape([n, cells * anchors]),
-            // The four deltas of an anchor are contiguous.
-            deltas: deltas.reshape([n, cells * anchors, 4]),
+            objectness,
+            deltas,
             grids,
         }
     }

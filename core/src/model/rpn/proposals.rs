@@ -4,7 +4,7 @@ use crate::boxes::{AnchorLayout, BOX_CLIP, cell_anchors};
 use crate::config::RpnConfig;
 use crate::model::slots::BoxSlots;
 use burn::tensor::{Device, Tensor, TensorData};
-use mrcnn_kernels::{BoxDecoding, decode_boxes, top_k_segments};
+use mrcnn_kernels::{BoxDecoding, decode_proposals, top_k_segments};
 use std::ops::Range;
 
 fn decoding(config: &RpnConfig) -> BoxDecoding {
@@ -84,10 +84,14 @@ pub fn filter_proposals(
     let levels = consecutive(&anchors.per_level);
     let (logits, indices) = top_k_segments(objectness, &levels, pre_nms);
     let slots = levels.len() * pre_nms;
-    let scores = (logits.reshape([n, slots]).neg().exp() + 1.0).recip();
-    let indices = indices.reshape([n, slots]);
-    let anchors = anchors.boxes.clone();
-    let (boxes, scores) = decode_boxes(deltas, anchors, scores, indices, sizes, &decoding(config));
+    let (boxes, scores) = decode_proposals(
+        deltas,
+        anchors.boxes.clone(),
+        logits.reshape([n, slots]),
+        indices.reshape([n, slots]),
+        sizes,
+        &decoding(config),
+    );
     let proposals = BoxSlots { boxes, scores };
     proposals
         .suppress(levels.len(), config.nms_iou)

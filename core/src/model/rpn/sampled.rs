@@ -12,8 +12,8 @@ use crate::config::RpnConfig;
 use crate::model::layers::Conv2d;
 use crate::model::roi::pool::PackedPyramid;
 use crate::model::slots::on;
-use burn::tensor::{Int, Tensor, TensorData};
-use mrcnn_kernels::{ConvParams, linear};
+use burn::tensor::{Int, Tensor};
+use mrcnn_kernels::{ConvParams, LinearParams, Links, has_links, linear_layers};
 
 impl Rpn {
     /// The predictions of the anchors `index [n, k]`, as [`Rpn::forward`] predicts them, in the dtype of the features.
@@ -31,22 +31,28 @@ impl Rpn {
         let ratios = config.anchor_ratios.len();
         let device = features.device();
         let (side, plain) = (window_side(config), device.clone().inner());
-        let key = (grids.to_vec(), side, features.dtype());
-        let windows =
-            (self.windows).get(&plain, key, || Windows::new(features, grids, side, &plain));
-
         let [n, k] = index.dims();
+        let key = (grids.to_vec(), side, features.dtype(), [n, k]);
+        let table = || Windows::new(features, grids, side, [n, k], &plain);
+        let windows = self.windows.get(&plain, key, table);
+
         let index = index.reshape([n * k]);
         let cell = index.clone() / ratios as i64;
         let ratio = index - cell.clone() * ratios as i64;
         let windows = Windows {
             rois: on(&windows.rois, &device).select(0, cell.clone()),
-            inside: on(&windows.inside, &device).select(0, cell),
+            inside: (windows.inside.as_ref()).map(|inside| on(inside, &device).select(0, cell)),
+            images: on(&windows.images, &device),
         };
-        let hidden = hidden(&convs, features, windows, [n, side]);
+        let has_links = has_links(&device, features.dtype());
+        let hidden = hidden(&convs, features, windows, side, has_links);
         // Two products, unlike for whole maps, so that the losses read both outputs without a copy.
-        let logits = middle(hidden.clone(), self.head.cls_logits.params(), false);
-        let deltas = middle(hidden, self.head.bbox_pred.params(), false);
+        let predictors = [&self.head.cls_logits, &self.head.bbox_pred].map(as_linear);
+        let links = Links {
+            masks_input: has_links && !convs.is_empty(),
+            output_is_masked: false,
+        };
+        let [logits, deltas] = linear_layers(hidden, predictors, false, links);
         AnchorPredictions {
             logits: logits.reshape([n * k, ratios, 1]),
             deltas: deltas.reshape([n * k, ratios, 4]),
@@ -55,33 +61,41 @@ impl Rpn {
     }
 }
 
-/// The hidden layer `[r, c, 1, 1]` in the middle of `r` windows, of which each of `n` images has as many.
+/// The hidden layer `[r, c]` in the middle of `r` windows. If `is_linked`, the layers that use it mask its gradient.
 fn hidden(
     convs: &[&Conv2d],
     features: &PackedPyramid,
     windows: Windows,
-    [n, mut side]: [usize; 2],
-) -> Tensor<4> {
-    let Windows { rois, inside } = windows;
+    mut side: usize,
+    is_linked: bool,
+) -> Tensor<2> {
+    let Windows {
+        rois,
+        inside,
+        images,
+    } = windows;
     let [r, _] = rois.dims();
-    let images = (0..r).map(|row| (row / (r / n).max(1)) as f32).collect();
-    let images = Tensor::from_data(TensorData::new(images, [r, 1]), &rois.device());
     let mut x = features.pool_windows(Tensor::cat(vec![images, rois], 1), side);
-    let mut inside = inside.reshape([r, 1, side, side]);
-    // Each convolution is padded with zeros beyond the map.
-    x = x * inside.clone();
+    let mut inside = inside.map(|inside| inside.reshape([r, 1, side, side]));
     let Some((last, before)) = convs.split_last() else {
-        return x;
+        return by_cell(x);
     };
     for conv in before {
-        x = conv.rectified(x);
         side -= 2;
-        inside = inner(inside, side);
-        x = inner(x, side) * inside.clone();
+        x = inner(conv.rectified(x), side);
+        inside = inside.map(|inside| inner(inside, side));
+        // The next convolution is padded with zeros beyond the map.
+        if let Some(inside) = &inside {
+            x = x * inside.clone();
+        }
     }
-    let x = middle(x, last.params(), true);
-    let [r, channels] = x.dims();
-    x.reshape([r, channels, 1, 1])
+    let links = Links {
+        masks_input: false,
+        output_is_masked: is_linked,
+    };
+    // At the middle cell of a window as large as the kernel, a convolution is a fully connected layer.
+    let [hidden] = linear_layers(by_cell(x), [as_linear(last)], true, links);
+    hidden
 }
 
 /// The windows without their outermost cells, of which `side` in each direction are left.
@@ -89,16 +103,19 @@ fn inner(x: Tensor<4>, side: usize) -> Tensor<4> {
     x.narrow(2, 1, side).narrow(3, 1, side)
 }
 
-/// The convolution with a bias at the middle cell of windows as large as its kernel, and a ReLU if `rectify`:
-/// `[r, c, k, k]` -> `[r, o]`.
-fn middle(x: Tensor<4>, params: ConvParams, rectify: bool) -> Tensor<2> {
-    // Channels last, which is how GPUs pool.
-    let by_cell = |x: Tensor<4>| {
-        let [r, c, k, _] = x.dims();
-        x.permute([0, 2, 3, 1]).reshape([r, k * k * c])
-    };
-    let bias = params.bias.expect("each convolution of the RPN has a bias");
-    linear(by_cell(x), by_cell(params.weight), bias, rectify)
+/// `[r, c, k, k]` -> `[r, k * k * c]`: channels last, which is how GPUs pool.
+fn by_cell(x: Tensor<4>) -> Tensor<2> {
+    let [r, c, k, _] = x.dims();
+    x.permute([0, 2, 3, 1]).reshape([r, k * k * c])
+}
+
+/// The convolution as a layer of windows as large as its kernel, see [`by_cell`].
+fn as_linear(conv: &Conv2d) -> LinearParams {
+    let ConvParams { weight, bias, .. } = conv.params();
+    LinearParams {
+        weight: by_cell(weight),
+        bias: bias.expect("each convolution of the RPN has a bias"),
+    }
 }
 
 #[cfg(all(test, feature = "flex"))]
@@ -109,7 +126,7 @@ mod tests {
     use crate::model::init::Init;
     use burn::tensor::module::max_pool2d;
     use burn::tensor::ops::MaxPoolOptions;
-    use burn::tensor::{Device, Distribution, Gradients};
+    use burn::tensor::{Device, Distribution, Gradients, TensorData};
 
     /// Sides of P2 to P5: odd and even ones, and maps of one row and of one cell.
     const SIZES: [[[usize; 2]; 4]; 3] = [

@@ -8,7 +8,7 @@ use crate::train::input::batch::Batch;
 use crate::train::rank::gather_numbers;
 use crate::train::step::accumulate::{Sums, micro_batches, sum_of_micro_batches};
 use crate::train::step::gradients::ParamGradients;
-use crate::train::step::losses::LossValues;
+use crate::train::step::losses::{LossValues, Losses};
 use crate::train::step::samples::SampleCounts;
 use crate::weights::{StateDict, load_state_dict, state_dict};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
@@ -144,9 +144,9 @@ pub(crate) fn reason_of(
 }
 
 fn mean(comm: &dyn Communicator, sums: Sums, wire: Wire) -> Result<Sums, CommError> {
-    let Sums { values, gradients } = sums;
+    let Sums { losses, gradients } = sums;
     // The losses come first: with f32 on the wire they need no bucket of their own.
-    let mut tensors = vec![values];
+    let mut tensors = Vec::from(losses);
     tensors.extend(gradients.tensors().into_iter().map(|tensor| match wire {
         Wire::F32 => tensor,
         Wire::F16 => tensor.cast(FloatDType::F16),
@@ -156,9 +156,9 @@ fn mean(comm: &dyn Communicator, sums: Sums, wire: Wire) -> Result<Sums, CommErr
         Wire::F32 => tensor,
         Wire::F16 => tensor.cast(FloatDType::F32),
     });
-    let values = means.next().expect("as many tensors as were given");
+    let losses = Losses::NAMES.map(|_| means.next().expect("as many tensors as were given"));
     let gradients = gradients.with(means);
-    Ok(Sums { values, gradients })
+    Ok(Sums { losses, gradients })
 }
 
 /// Broadcasts rank 0's weights to every rank.

@@ -8,14 +8,16 @@
 
 use super::features::{LossFeatures, StepFeatures};
 use super::gradients::ParamGradients;
+use super::inputs::SampleInputs;
 use super::losses::{LossValues, Losses, losses};
 use super::samples::{SampleCounts, Samples};
-use super::targets::sample;
+use super::targets::{sample, sample_inputs};
 use crate::model::{MaskRcnn, Prepared};
 use crate::random::Stream;
 use crate::train::input::batch::Batch;
 use burn::module::Module;
 use burn::tensor::{Device, ExecutionError, Tensor};
+use mrcnn_kernels::sums;
 
 /// The losses of `batch` and their gradients, computed in `count` micro-batches of equal size (the first ones have one
 /// image more where it does not divide). Until the end, gradients are `scale` times as large.
@@ -51,10 +53,10 @@ pub(crate) fn micro_batches(batch: Batch, count: usize) -> Vec<Batch> {
     micro_batches
 }
 
-/// Loss values and gradients, on the device.
+/// Losses and gradients, on the device.
 pub(crate) struct Sums {
-    /// In the order of [`Losses::NAMES`].
-    pub(crate) values: Tensor<1>,
+    /// Each `[1]`, in the order of [`Losses::NAMES`].
+    pub(crate) losses: [Tensor<1>; Losses::NAMES.len()],
     pub(crate) gradients: ParamGradients,
 }
 
@@ -62,14 +64,15 @@ impl Sums {
     /// The sums over no samples.
     pub(crate) fn zeros(model: &MaskRcnn, device: &Device) -> Self {
         Self {
-            values: Tensor::zeros([Losses::NAMES.len()], device),
+            losses: Losses::NAMES.map(|_| Tensor::zeros([1], device)),
             gradients: ParamGradients::zeros(model),
         }
     }
 
     fn plus(self, other: Self) -> Self {
+        let sum = |index: usize| self.losses[index].clone() + other.losses[index].clone();
         Self {
-            values: self.values + other.values,
+            losses: std::array::from_fn(sum),
             gradients: self.gradients.plus(other.gradients),
         }
     }
@@ -77,7 +80,7 @@ impl Sums {
     /// Both multiplied by `weight`.
     pub(crate) fn weighted(self, weight: f64) -> Self {
         Self {
-            values: self.values * weight,
+            losses: self.losses.map(|loss| loss * weight),
             gradients: self.gradients.scaled(weight),
         }
     }
@@ -95,15 +98,56 @@ impl Sums {
         }
     }
 
+    /// The losses, then the square of the gradient norm, unless there are no gradients. One launch on GPUs.
+    pub(crate) fn numbers(&self) -> Tensor<1> {
+        let mut numbers = Vec::from(self.losses.clone());
+        numbers.extend(self.gradients.partial_squares());
+        sums(&numbers)
+    }
+
     /// Loss values and gradient norm in one read: the only one of a step, after all work is enqueued.
     pub(crate) fn read(self) -> Result<(LossValues, ParamGradients), ExecutionError> {
-        let norm = self.gradients.norm_on_device(&self.values.device());
-        let numbers = Tensor::cat(vec![self.values, norm], 0).try_into_data()?;
+        let numbers = self.numbers().try_into_data()?;
         let numbers: Vec<f32> = numbers.iter::<f32>().collect();
-        let norm = numbers.last().copied().unwrap_or(f32::NAN);
+        let squares = numbers.get(Losses::NAMES.len());
+        let norm = squares.map_or(0.0, |squares| squares.sqrt());
         let losses = LossValues::first_of(numbers.into_iter());
         Ok((losses, self.gradients.with_norm(norm)))
     }
+}
+
+/// Losses of `samples` and their gradients times `scale`, divided by the `counts` of the whole step. `prepared` was made
+/// from `model`, and its graph is consumed.
+fn losses_and_gradients(
+    model: &MaskRcnn,
+    prepared: &Prepared,
+    (features, samples): (LossFeatures, &Samples),
+    counts: &SampleCounts,
+    scale: f64,
+) -> Sums {
+    let losses = losses(&prepared.model, features, samples, counts);
+    let gradients = losses.backward(scale);
+    Sums {
+        losses: losses.all().map(Tensor::inner),
+        gradients: ParamGradients::restored(model, &gradients, prepared.changes.as_ref()),
+    }
+}
+
+/// The numbers of [`Sums::numbers`] and the gradients of a batch that is on the device of `model`, which has
+/// [`has_selection_kernels`](mrcnn_kernels::has_selection_kernels). Uploads and reads nothing, so that a graph can record it.
+pub(crate) fn step_on_device(
+    model: &MaskRcnn,
+    images: Tensor<4>,
+    inputs: &SampleInputs,
+    scale: f64,
+) -> (Tensor<1>, ParamGradients) {
+    let prepared = model.prepared();
+    let step = StepFeatures::of_images(&prepared.model, images);
+    let samples = sample_inputs(model, inputs, step.rpn.clone(), step.padded);
+    let counts = samples.counts();
+    let work = (step.into(), &samples);
+    let sums = losses_and_gradients(model, &prepared, work, &counts, scale).scaled(1.0 / scale);
+    (sums.numbers(), sums.gradients)
 }
 
 /// The sums over `micro_batches` of the losses and of their gradients, the latter times `scale`. `whole` maps the
@@ -136,13 +180,7 @@ pub(crate) fn sum_of_micro_batches<E: From<ExecutionError>>(
     let counts = samples.iter().map(Samples::counts);
     let counts = whole(counts.fold(of_last.counts(), SampleCounts::plus))?;
     let backward = |prepared: &Prepared, features: LossFeatures, samples: &Samples| {
-        let losses = losses(&prepared.model, features, samples, &counts);
-        let values = losses.values().inner();
-        let gradients = losses.backward(scale);
-        Sums {
-            values,
-            gradients: ParamGradients::restored(model, &gradients, prepared.scales.as_ref()),
-        }
+        losses_and_gradients(model, prepared, (features, samples), &counts, scale)
     };
     let mut sums = backward(&prepared, step.into(), &of_last);
     // Frees the prepared weights before the next micro-batch.

@@ -45,22 +45,25 @@ pub struct StepFeatures {
 impl StepFeatures {
     /// Runs the backbone and the RPN.
     pub fn new(model: &MaskRcnn, batch: &Batch, device: &Device) -> Self {
-        Self::with(model, batch, device, uses_windows)
+        Self::of_images(model, batch.images(device))
+    }
+
+    /// [`Self::new`] of images `[n, 3, h, w]` that are on the device.
+    pub fn of_images(model: &MaskRcnn, images: Tensor<4>) -> Self {
+        Self::with(model, images, uses_windows)
     }
 
     /// [`Self::new`] with a graph of the RPN over the whole pyramid.
     #[doc(hidden)]
     pub fn with_rpn_graph(model: &MaskRcnn, batch: &Batch, device: &Device) -> Self {
-        Self::with(model, batch, device, |_, _| false)
+        Self::with(model, batch.images(device), |_, _| false)
     }
 
     fn with(
         model: &MaskRcnn,
-        batch: &Batch,
-        device: &Device,
+        images: Tensor<4>,
         uses_windows: impl FnOnce(&MaskRcnn, &[Tensor<4>]) -> bool,
     ) -> Self {
-        let images = batch.images(device);
         let [_, _, height, width] = images.dims();
         let pyramid = model.pyramid(images);
         // Before the pyramid is packed: its copy and hidden layers without a graph need not exist at the same time.

@@ -1,10 +1,10 @@
 //! The gradients of a step by parameter.
 
-use crate::model::{MaskRcnn, Scales};
+use crate::model::{Changes, MaskRcnn, channels_first_gradient};
 use burn::backend::DispatchTensor;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Device, Gradients, Tensor};
-use mrcnn_kernels::{TensorList, restore_gradients, sum_of_squares};
+use burn::tensor::{Gradients, Tensor};
+use mrcnn_kernels::{TensorList, partial_squares, restore_gradients, sums};
 use std::collections::HashMap;
 
 /// Gradients of the trained parameters, flat, in the order of the model's parameters.
@@ -24,23 +24,23 @@ impl ParamGradients {
         Self::restored(model, gradients, None)
     }
 
-    /// [`Self::of`] after a pass of [`MaskRcnn::prepared`] with `scales`.
+    /// [`Self::of`] after a pass of [`MaskRcnn::prepared`] with `changes`.
     pub(crate) fn restored(
         model: &MaskRcnn,
         gradients: &Gradients,
-        scales: Option<&Scales>,
+        changes: Option<&Changes>,
     ) -> Self {
         let mut collect = Collect {
             gradients,
-            is_flat: scales.is_none(),
+            changes,
             ids: Vec::new(),
             found: Vec::new(),
         };
         model.visit(&mut collect);
         let Collect { ids, found, .. } = collect;
-        let found = match scales {
-            Some(scales) => {
-                let scales = ids.iter().map(|id| scales.get(id).cloned());
+        let found = match changes {
+            Some(changes) => {
+                let scales = ids.iter().map(|id| changes.scales.get(id).cloned());
                 restore_gradients(TensorList(found), scales.collect())
             }
             None => TensorList(found),
@@ -124,25 +124,19 @@ impl ParamGradients {
         Self::new(sum.collect()).scaled(factor)
     }
 
-    /// The gradient norm, `[1]` on the device.
-    pub(crate) fn norm_on_device(&self, device: &Device) -> Tensor<1> {
+    /// Values on the device whose sum is the square of the gradient norm; `None` without gradients.
+    pub(crate) fn partial_squares(&self) -> Option<Tensor<1>> {
         let tensors = self.gradients.iter().map(|(_, gradient)| gradient.clone());
-        match sum_of_squares(&tensors.collect::<Vec<_>>(), self.factor) {
-            Some(sum) => sum.sqrt(),
-            None => Tensor::zeros([1], device),
-        }
+        partial_squares(&tensors.collect::<Vec<_>>(), self.factor)
     }
 
     /// The gradient norm: the L2 norm of all gradients together. Reads it from the device if the step has not.
     pub fn norm(&self) -> f32 {
-        match (self.norm, self.gradients.first()) {
-            (Some(norm), _) => norm,
-            (None, Some((_, first))) => {
-                let norm = self.norm_on_device(&first.device());
-                norm.into_scalar::<f32>()
-            }
-            (None, None) => 0.0,
+        if let Some(norm) = self.norm {
+            return norm;
         }
+        let squares = self.partial_squares();
+        squares.map_or(0.0, |squares| sums(&[squares]).into_scalar::<f32>().sqrt())
     }
 
     /// The gradient of each parameter.
@@ -179,8 +173,8 @@ impl ModuleVisitor for Zeros {
 
 struct Collect<'a> {
     gradients: &'a Gradients,
-    /// Whether gradients are made flat; otherwise they are in their own shapes.
-    is_flat: bool,
+    /// Without changes, gradients are made flat; otherwise `restore_gradients` does.
+    changes: Option<&'a Changes>,
     ids: Vec<ParamId>,
     found: Vec<DispatchTensor>,
 }
@@ -194,9 +188,12 @@ impl ModuleVisitor for Collect<'_> {
         if let Some(gradient) = value.grad(self.gradients) {
             let count = gradient.shape().num_elements();
             self.ids.push(param.id);
-            self.found.push(match self.is_flat {
-                true => gradient.reshape([count]).into_dispatch(),
-                false => gradient.into_dispatch(),
+            self.found.push(match self.changes {
+                None => gradient.reshape([count]).into_dispatch(),
+                Some(changes) => match changes.channels.get(&param.id) {
+                    Some(&channels) => channels_first_gradient(gradient, channels).into_dispatch(),
+                    None => gradient.into_dispatch(),
+                },
             });
         }
     }

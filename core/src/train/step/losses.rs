@@ -26,7 +26,7 @@ macro_rules! named_losses {
             }
 
             /// The losses, in the order of [`Losses::NAMES`].
-            fn all(&self) -> [Tensor<1>; Self::NAMES.len()] {
+            pub(crate) fn all(&self) -> [Tensor<1>; Self::NAMES.len()] {
                 [$(self.$loss.clone()),*]
             }
         }
@@ -111,7 +111,7 @@ impl LossValues {
         Self(Losses::NAMES.map(value))
     }
 
-    /// The values of a tensor that starts with [`Losses::values`]; NaN if it is too short.
+    /// The first of `values`, in the order of [`Losses::NAMES`]; NaN if there are too few.
     pub(crate) fn first_of(mut values: impl Iterator<Item = f32>) -> Self {
         Self::from_fn(|_| values.next().unwrap_or(f32::NAN))
     }

@@ -10,6 +10,7 @@ use crate::launch::{buffer, channels_last, elementwise, empty, own, width};
 use burn::backend::{cubecl::dtype_to_storage_type, tensor::FloatTensor};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::ops::permute_nhwc_to_nchw;
+use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 /// Adds the cells of `top [n, rows, columns, c]` to `lateral [n, h, w, c]` in place; `vectors` is the number of
@@ -38,7 +39,8 @@ fn add_cells<E: Float, N: Size>(
     lateral[ABSOLUTE_POS] = Vector::cast_from(sum);
 }
 
-/// Sums the cells of `grad [n, h, w, c]` below each cell of `gradient [n, rows, columns, c]`.
+/// Sums the cells of `grad [n, h, w, c]` below each cell of `gradient [n, rows, columns, c]`; if `is_added`, adds them
+/// to it.
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn sum_cells<E: Float, N: Size>(
     grad: &[Vector<E, N>],
@@ -49,6 +51,7 @@ fn sum_cells<E: Float, N: Size>(
     columns: usize,
     vectors: usize,
     units: usize,
+    #[comptime] is_added: bool,
     #[define(E)] _dtype: ElemType,
 ) {
     if ABSOLUTE_POS >= units {
@@ -68,6 +71,9 @@ fn sum_cells<E: Float, N: Size>(
         if x + 1 < w {
             sum += Vector::cast_from(grad[below + vectors]);
         }
+    }
+    if comptime!(is_added) {
+        sum += Vector::cast_from(gradient[ABSOLUTE_POS]);
     }
     gradient[ABSOLUTE_POS] = Vector::cast_from(sum);
 }
@@ -104,33 +110,48 @@ impl UpsampleOps for CubeBackend {
     }
 
     fn upsampled_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        let grad = channels_last(grad);
-        let [n, h, w, c] = grad.meta.shape().dims::<4>();
+        let [n, c, h, w] = grad.meta.shape().dims::<4>();
         let gradient = empty(&grad, [n, h.div_ceil(2), w.div_ceil(2), c], grad.dtype);
-        let width = width(c);
-        let units = gradient.meta.num_elements() / width;
-        if units > 0 {
-            let (cubes, cube) = elementwise(&gradient, units);
-            // SAFETY: both buffers are dense, cells beyond `grad` are left out, and units beyond the output stop.
-            unsafe {
-                sum_cells::launch_unchecked(
-                    &grad.client,
-                    cubes,
-                    cube,
-                    grad.required_address_type(),
-                    width,
-                    buffer(&grad),
-                    buffer(&gradient),
-                    h,
-                    w,
-                    h.div_ceil(2),
-                    w.div_ceil(2),
-                    c / width,
-                    units,
-                    dtype_to_storage_type(grad.dtype),
-                );
-            }
-        }
-        permute_nhwc_to_nchw(gradient)
+        sum_gradient(gradient, grad, false)
     }
+
+    fn add_upsampled_gradient(
+        gradient: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        sum_gradient(own(channels_last(gradient)), grad, true)
+    }
+}
+
+/// Writes the gradient of the top to `gradient [n, rows, columns, c]` or, if `is_added`, adds it: `[n, c, rows,
+/// columns]`.
+fn sum_gradient(gradient: CubeTensor, grad: CubeTensor, is_added: bool) -> CubeTensor {
+    let grad = channels_last(grad);
+    let [_, h, w, c] = grad.meta.shape().dims::<4>();
+    let width = width(c);
+    let units = gradient.meta.num_elements() / width;
+    if units > 0 {
+        let (cubes, cube) = elementwise(&gradient, units);
+        // SAFETY: both buffers are dense, cells beyond `grad` are left out, and units beyond the output stop.
+        unsafe {
+            sum_cells::launch_unchecked(
+                &grad.client,
+                cubes,
+                cube,
+                grad.required_address_type(),
+                width,
+                buffer(&grad),
+                buffer(&gradient),
+                h,
+                w,
+                h.div_ceil(2),
+                w.div_ceil(2),
+                c / width,
+                units,
+                is_added,
+                dtype_to_storage_type(grad.dtype),
+            );
+        }
+    }
+    permute_nhwc_to_nchw(gradient)
 }

@@ -4,6 +4,7 @@ use super::UpsampleOps;
 use crate::cpu_memory::{contiguous, write};
 use crate::features::cpu;
 use crate::flex::{dims, floats};
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::{Flex, tensor::FloatTensor};
 
 impl UpsampleOps for Flex {
@@ -21,5 +22,12 @@ impl UpsampleOps for Flex {
         write([n, c, h.div_ceil(2), w.div_ceil(2)], |gradient| {
             cpu::upsample_gradient(floats(&grad), [h, w], gradient);
         })
+    }
+
+    fn add_upsampled_gradient(
+        gradient: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        Self::float_add(gradient, Self::upsampled_gradient(grad))
     }
 }

@@ -6,6 +6,7 @@ mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 
+use crate::accumulation::has_gradient;
 use burn::backend::{
     Autodiff, Backend, Dispatch,
     autodiff::{
@@ -36,6 +37,13 @@ pub trait UpsampleOps: Backend {
     /// f32.
     #[fusion(dtype = grad, shape = halved(grad))]
     fn upsampled_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// [`Self::upsampled_gradient`] added to `gradient`, which is overwritten if nothing else refers to it.
+    #[fusion(dtype = gradient, shape = gradient)]
+    fn add_upsampled_gradient(
+        gradient: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
 }
 
 pub fn add_upsampled(lateral: Tensor<4>, top: Tensor<4>) -> Tensor<4> {
@@ -63,7 +71,11 @@ impl<B: Backend + UpsampleOps> Backward<B, 2> for UpsampleBackward {
         let [lateral, top] = ops.parents;
         let grad = grads.consume::<B>(&ops.node);
         if let Some(node) = top {
-            grads.register::<B>(node.id, B::upsampled_gradient(grad.clone()));
+            let gradient = match has_gradient(grads, node.id, node.parents.is_empty()) {
+                true => B::add_upsampled_gradient(grads.consume::<B>(&node), grad.clone()),
+                false => B::upsampled_gradient(grad.clone()),
+            };
+            grads.register::<B>(node.id, gradient);
         }
         if let Some(node) = lateral {
             grads.register::<B>(node.id, grad);
@@ -82,6 +94,13 @@ impl<B: Backend + UpsampleOps, C: CheckpointStrategy> UpsampleOps for Autodiff<B
     }
 
     fn upsampled_gradient(_grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        panic!("upsample_add has no second derivative")
+    }
+
+    fn add_upsampled_gradient(
+        _gradient: FloatTensor<Self>,
+        _grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
         panic!("upsample_add has no second derivative")
     }
 }

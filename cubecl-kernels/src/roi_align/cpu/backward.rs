@@ -8,7 +8,7 @@ use crate::cpu_tasks::{for_each_item, for_each_task, map_tasks};
 use crate::flex::floats;
 use burn_flex::FlexTensor;
 
-/// Contiguous `grad [r, c, h, w]`, `rois [r, 6]` -> the gradient of the pyramid, `[images, cells, c]`.
+/// Contiguous `grad [r, c, h, w]`, `rois [r, 6]` -> the gradient of the pyramid, `[images * cells, c]`.
 ///
 /// One thread sums each row of the pyramid in the order of the RoIs, without atomics and with the same bits in every
 /// run.
@@ -18,8 +18,8 @@ pub fn backward(
     params: &RoiAlignParams,
     images: usize,
 ) -> FlexTensor {
-    let shape = [images, params.cells(), grad.layout().shape()[1]];
-    write(shape, |gradient| {
+    let shape = [images, grad.layout().shape()[1]];
+    write([images * params.cells(), shape[1]], |gradient| {
         // SAFETY: the only slice.
         let gradient = unsafe { gradient.slice(0, gradient.len()) };
         for_each_band(gradient, shape, grad, rois, params, |band, gradients| {
@@ -29,10 +29,10 @@ pub fn backward(
     })
 }
 
-/// Adds the gradient to `sums [images, cells, c]`; the results have the bits of a sum of [`backward`] and `sums`.
+/// Adds the gradient to `sums [images * cells, c]` of `shape [images, c]`; the results have the bits of a sum of [`backward`] and `sums`.
 pub fn accumulate(
     sums: &mut [f32],
-    shape: [usize; 3],
+    shape: [usize; 2],
     grad: FlexTensor,
     rois: &[f32],
     params: &RoiAlignParams,
@@ -51,10 +51,10 @@ pub fn accumulate(
     });
 }
 
-/// Calls `store` with every band of `gradient [images, cells, c]` and the gradients of its RoIs.
+/// Calls `store` with every band of `gradient [images * cells, c]` and the gradients of its RoIs.
 fn for_each_band(
     gradient: &mut [f32],
-    [images, _, channels]: [usize; 3],
+    [images, channels]: [usize; 2],
     grad: FlexTensor,
     rois: &[f32],
     params: &RoiAlignParams,
@@ -133,8 +133,8 @@ fn bands<'a>(
     channels: usize,
 ) -> Vec<Band<'a>> {
     let mut bands = Vec::new();
-    for image in 0..images {
-        for level in &params.levels {
+    for level in &params.levels {
+        for image in 0..images {
             for first_row in (0..level.height).step_by(BAND_ROWS) {
                 let rows = BAND_ROWS.min(level.height - first_row);
                 let (cells, rest) = gradient.split_at_mut(rows * level.width * channels);

@@ -29,10 +29,10 @@ struct PooledRoi<'a> {
     columns: Vec<Vec<Tap>>,
 }
 
-/// `pyramid [n, cells, c]`, `rois [r, 6]` -> `[r, c, h, w]`.
+/// `pyramid [images * cells, c]`, `rois [r, 6]` -> `[r, c, h, w]`.
 pub fn forward(
     pyramid: &[f32],
-    [images, cells, channels]: [usize; 3],
+    [images, channels]: [usize; 2],
     rois: &[f32],
     params: &RoiAlignParams,
 ) -> FlexTensor {
@@ -47,9 +47,11 @@ pub fn forward(
             let Some(roi) = PooledRoi::new(&rois[index], params, images) else {
                 return pooled.fill(0.0);
             };
-            let image = &pyramid[roi.image * cells * channels..][..cells * channels];
+            let PyramidLevel { height, width, .. } = roi.level;
+            let first = images * roi.level.offset + roi.image * height * width;
+            let map = &pyramid[first * channels..][..height * width * channels];
             with_scratch(len, |by_bin| {
-                roi.pool(image, channels, by_bin);
+                roi.pool(map, channels, by_bin);
                 transpose(by_bin, bins, channels, pooled);
             });
         });
@@ -76,6 +78,7 @@ impl<'a> PooledRoi<'a> {
                 length,
                 params.sampling_ratio,
                 params.aligned,
+                params.zero_padding,
             )
         };
         Some(Self {
@@ -86,10 +89,9 @@ impl<'a> PooledRoi<'a> {
         })
     }
 
-    /// Writes the bins `[bins, c]` of one image `[cells, c]`.
+    /// Writes the bins `[bins, c]` of a map `[cells, c]`.
     #[inline(always)]
-    fn pool(&self, image: &[f32], channels: usize, bins: &mut [f32]) {
-        let level = &image[self.level.offset * channels..];
+    fn pool(&self, map: &[f32], channels: usize, bins: &mut [f32]) {
         let width = self.level.width;
         let mut bins = bins.chunks_mut(channels);
         // Index of the first channel of each cell that the bin reads, and the weight of the cell.
@@ -105,12 +107,12 @@ impl<'a> PooledRoi<'a> {
                 }));
                 let (blocks, rest) = bin.as_chunks_mut::<BLOCK>();
                 for (index, block) in blocks.iter_mut().enumerate() {
-                    *block = weighted_sum(&level[index * BLOCK..], &cells);
+                    *block = weighted_sum(&map[index * BLOCK..], &cells);
                 }
                 let done = blocks.len() * BLOCK;
                 rest.fill(0.0);
                 for &(cell, weight) in &cells {
-                    let values = &level[cell + done..][..rest.len()];
+                    let values = &map[cell + done..][..rest.len()];
                     add_scaled(rest, values, weight);
                 }
             }

@@ -261,8 +261,11 @@ pub const BENCHMARK: Table = &[
         args.push("--graph");
         let error = cli_error(at, &args);
         assert!(error.contains("does not record"), "{error}");
-        let error = cli_error(at, &["benchmark", "train", "--backend=cpu", "--graph"]);
-        assert!(error.contains("inference only"), "{error}");
+        args[1] = "train";
+        let error = cli_error(at, &args);
+        assert!(error.contains("does not record"), "{error}");
+        let error = cli_error(at, &["benchmark", "kernels", "--backend=cpu", "--graph"]);
+        assert!(error.contains("whole steps"), "{error}");
     }),
     ("--only", |at| {
         let of = |more: &[&str]| timed(at, "kernels", more)["results"][0]["report"].clone();

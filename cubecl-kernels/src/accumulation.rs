@@ -1,0 +1,48 @@
+//! Adding gradients where they are computed.
+//!
+//! Burn adds the gradients of a tensor that several operations use, in a pass over both. An operation that can add its
+//! gradient to another one in its own kernel takes the gradient that is there and registers the sum.
+
+use burn::backend::autodiff::{NodeId, grads::Gradients};
+
+/// Whether `grads` has a gradient of the tensor `node` from an operation that called this function earlier in the same
+/// backward pass. The caller then consumes it and registers a gradient that includes it, or registers its own, which Burn
+/// adds. It must register one in any case.
+///
+/// The gradient of a leaf (`is_leaf`, a node without parents) cannot be taken out of `grads`.
+pub(crate) fn has_gradient(grads: &mut Gradients, node: NodeId, is_leaf: bool) -> bool {
+    !is_leaf && mark_started(grads, node.value)
+}
+
+/// Notes the node; returns whether it was noted before in the same backward pass, so that `grads` has a gradient of it.
+///
+/// `Gradients` has no method that looks up a node. The nodes are therefore stored in it, as the gradient of a constant.
+#[cfg(feature = "flex")]
+fn mark_started(grads: &mut Gradients, node: u64) -> bool {
+    use burn::backend::{Autodiff, Flex, ops::FloatTensorOps, tensor::FloatTensor};
+    use burn::tensor::TensorData;
+    use std::sync::LazyLock;
+
+    static NODES: LazyLock<FloatTensor<Autodiff<Flex>>> =
+        LazyLock::new(|| FloatTensor::<Autodiff<Flex>>::new(nodes_tensor(vec![])));
+    fn nodes_tensor(nodes: Vec<f64>) -> FloatTensor<Flex> {
+        let count = nodes.len();
+        Flex::float_from_data(TensorData::new(nodes, [count]), &Default::default())
+    }
+
+    // Numbers of nodes are counted from 0 on: f64 holds those below 2^53.
+    let node = node as f64;
+    let noted = grads.remove::<Flex>(&NODES);
+    let mut nodes: Vec<f64> = noted.map_or_else(Vec::new, |nodes| nodes.storage().to_vec());
+    let is_started = nodes.contains(&node);
+    if !is_started {
+        nodes.push(node);
+    }
+    grads.register::<Flex>(NODES.id(), nodes_tensor(nodes));
+    is_started
+}
+
+#[cfg(not(feature = "flex"))]
+fn mark_started(_grads: &mut Gradients, _node: u64) -> bool {
+    false
+}

@@ -1,0 +1,124 @@
+"""The floor of a training step of R50-FPN: bytes and FLOPs that any implementation moves and computes.
+
+Each activation is written once and read once by each layer that uses it, and so is each gradient; weights are read in the
+dtype of the activations, and their gradients are written in f32. The optimizer reads parameter, gradient and momentum and
+writes two of them; parameters are read once more and written in the dtype of the activations; the gradient norm reads the
+gradients. Proposals, samples, losses and targets are left out: they are below 1 %."""
+import dataclasses
+
+FLOAT = 4
+
+
+@dataclasses.dataclass
+class Work:
+    """Bytes and FLOPs, both of matrix products and convolutions and of the rest."""
+
+    forward: float = 0
+    backward: float = 0
+    other: float = 0
+    flops: float = 0
+    parameters: float = 0
+
+    @property
+    def bytes(self):
+        return self.forward + self.backward + self.other
+
+
+class Step:
+    """Adds layers of a step whose activations have `size` bytes per value."""
+
+    def __init__(self, size):
+        self.size = size
+        self.work = Work()
+
+    def layer(self, pixels, inputs, outputs, taps=1, stride=1, trained=True, needs_gradient=True, added=0, masked=True):
+        """A convolution or fully connected layer with `pixels` outputs. `added` values are added to its output; the gradient
+        of its input is `masked` by a ReLU."""
+        work, size = self.work, self.size
+        x, y, weights = pixels * stride * stride * inputs, pixels * outputs, taps * inputs * outputs
+        work.forward += size * (x + y + weights + added)
+        work.flops += 2 * pixels * weights
+        if trained:
+            work.parameters += weights
+            # Gradient of the weights.
+            work.backward += size * (x + y) + FLOAT * weights
+            work.flops += 2 * pixels * weights
+        if trained and needs_gradient:
+            # Gradient of the input; the gradients of two paths are added in it.
+            work.backward += size * (y + weights + x * (2 if masked else 1) + added)
+            work.flops += 2 * pixels * weights
+
+    def pool(self, forward, backward=0):
+        self.work.other += self.size * (forward + backward)
+
+
+def backbone(step, n, height, width, frozen):
+    """The stem, which computes in f32, and four stages of bottlenecks, of which the first `frozen` are frozen."""
+    pixels = lambda stride: n * -(-height // stride) * -(-width // stride)
+    stem = Step(FLOAT)
+    stem.layer(pixels(2), 3, 64, taps=49, stride=2, trained=False)
+    step.work.forward += stem.work.forward
+    step.work.flops += stem.work.flops
+    step.pool(64 * (pixels(2) + pixels(4)))
+    inputs = 64
+    for stage, blocks in enumerate([3, 4, 6, 3]):
+        hidden, outputs, cells = 64 << stage, 256 << stage, pixels(4 << stage)
+        for block in range(blocks):
+            trained = stage >= frozen
+            stride = 2 if block == 0 and stage > 0 else 1
+            # The first trained layers need no gradient of their input.
+            is_inner = trained and (stage > frozen or block > 0)
+            options = dict(trained=trained, needs_gradient=is_inner)
+            if block == 0:
+                # Reads every second pixel.
+                step.layer(cells, inputs, outputs, **options)
+            step.layer(cells * stride * stride, inputs, hidden, **options)
+            step.layer(cells, hidden, hidden, taps=9, stride=stride, trained=trained)
+            step.layer(cells, hidden, outputs, trained=trained, added=cells * outputs)
+            inputs = outputs
+
+
+def pyramid(step, n, height, width, frozen):
+    sides = [(-(-height // s), -(-width // s)) for s in (4, 8, 16, 32, 64)]
+    cells = [n * h * w for h, w in sides]
+    for level in range(4):
+        # The lateral adds the level above; the gradient of that one is a sum over four cells.
+        above = cells[level + 1] * 256 if level < 3 else 0
+        step.layer(cells[level], 256 << level, 256, needs_gradient=level >= frozen, added=above)
+        step.layer(cells[level], 256, 256, taps=9, masked=False)
+    step.pool(2 * 256 * cells[4])
+    return cells
+
+
+def heads(step, n, cells, rois=512, anchors=256, classes=81):
+    masks = rois // 4
+    # The RPN over the pyramid without a graph, then over the windows of the sampled anchors.
+    for level in cells:
+        step.layer(level, 256, 256, taps=9, trained=False)
+        step.layer(level, 256, 15, trained=False)
+    sampled = n * anchors
+    step.layer(sampled, 9 * 256, 256, masked=False)
+    step.layer(sampled, 256, 15)
+    # RoIAlign reads the pyramid and writes the bins; its gradient reads the bins and writes the pyramid, once for all.
+    pyramid = 256 * sum(cells[:4])
+    bins = 256 * n * (rois * 49 + masks * 196 + anchors * 9)
+    step.pool(3 * pyramid + bins, pyramid + bins)
+    step.layer(n * rois, 256 * 49, 1024, masked=False)
+    step.layer(n * rois, 1024, 1024)
+    step.layer(n * rois, 1024, 5 * classes)
+    for index in range(4):
+        step.layer(n * masks * 196, 256, 256, taps=9, masked=index > 0)
+    step.layer(n * masks * 196, 256, 4 * 256)
+    step.layer(n * masks * 784, 256, classes)
+
+
+def training_step(n, height, width, size, frozen=1):
+    """The floor of a step of `n` images with activations of `size` bytes."""
+    step = Step(size)
+    backbone(step, n, height, width, frozen)
+    cells = pyramid(step, n, height, width, frozen)
+    heads(step, n, cells)
+    work = step.work
+    # Optimizer, prepared weights, gradient norm.
+    work.other += work.parameters * (5 * FLOAT + FLOAT + size + FLOAT)
+    return work
