@@ -67,6 +67,7 @@ mod tensor_list;
 mod test_gpu;
 mod top_k;
 mod update;
+mod upload;
 
 pub use bottleneck::bottleneck;
 pub use boxes::{RoiTargets, encode_boxes, gather_boxes, roi_rows, roi_targets};
@@ -106,3 +107,4 @@ pub use squares::{partial_squares, sum_of_squares, sums};
 pub use tensor_list::TensorList;
 pub use top_k::{top_k, top_k_segments};
 pub use update::{AdamwUpdate, ParamFactors, SgdUpdate, adamw, sgd};
+pub use upload::upload_dense;

@@ -118,3 +118,10 @@ fn packing_moves_channels_last() {
         assert_eq!(results(packed, &inputs, seed), want, "{c} channels");
     }
 }
+
+#[test]
+#[should_panic(expected = "with the same n and c")]
+fn levels_of_a_pyramid_have_the_same_channels() {
+    let level = |channels: usize| Tensor::<4>::zeros([1, channels, 4, 4], &device());
+    pack_pyramid(&[level(2), level(3)], &[0.25, 0.125]);
+}

@@ -150,6 +150,17 @@ fn the_adapter_equals_the_cpu() {
 }
 
 #[test]
+fn images_without_masks_give_zeros() {
+    let device = Device::flex();
+    let table = BitMasks::default().upload(2, &device);
+    assert_eq!(table.0.dims(), [2, 0, 7]);
+    let rois = Tensor::<3>::ones([2, 3, 4], &device);
+    let matched = Tensor::from_data([[-1; 3]; 2], &device);
+    let found = mask_targets(rois, matched, table, 2).into_data();
+    assert_eq!(found.iter::<f32>().collect::<Vec<_>>(), [0.0; 24]);
+}
+
+#[test]
 fn a_full_mask_gives_ones_and_none_gives_zeros() {
     let device = Device::flex();
     let mut table = BitMasks::default();

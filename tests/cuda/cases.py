@@ -71,8 +71,8 @@ def cases(args, folder):
     # f32 by the project's own kernels on sm_75; on sm_80 by the fastest of them and CubeK's TF32 kernels, then the epilogue.
     yield kernel("layouts", 80, MOCK_SEED="7")
     yield kernel("conv3x3", 75, "whole_numbers", "two_runs", MRCNN_CASES="20")
-    lists = ["fused_product::", "conv1x1::", "bottleneck::", "squares::", "prepare::", "update::", "class_loss::", "boxes::", "sampling::"]
-    yield kernel("mrcnn_kernels", 80, "epilogue", "every_candidate", "declines_is_replaced", "product_over_taps", "without_elements", *lists)
+    lists = ["fused_product::", "conv1x1::", "bottleneck::", "squares::", "prepare::", "update::", "class_loss::", "matching::", "boxes::", "sampling::", "decode::", "rpn_outputs::"]
+    yield kernel("mrcnn_kernels", 80, "epilogue", "every_candidate", "declines_is_replaced", "product_over_taps", "product_also_sums", "channel_sums", "without_elements", *lists)
     # Sums in f16 or bf16 would round. Not on sm_75, where CubeCL's probe of bf16 does not compile.
     yield kernel("conv3x3", 80, "summed_in_f32")
     yield Case("old-driver", 80, "f32", [built["layouts"], "--test-threads=1", "convolution"], cuda="old", seconds=900, check=is_tuned, selects=False)

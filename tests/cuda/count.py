@@ -63,11 +63,20 @@ def without_tensor_cores(rows, functions):
     return sorted(name for name in names if not has_tensor_cores.get(name))
 
 
+# Published GB/s and TFLOP/s of tensor cores in f16 with f32 sums, dense, of the SXM or largest variant.
+GPUS = {"V100": (900, 125), "T4": (320, 65), "A100 40 GB": (1555, 312), "H100": (3350, 989)}
+
+
 def against_floor(rows, args):
-    """Bytes of a training step of R50-FPN beside its floor, in images of 800x1344."""
+    """Bytes of a training step of R50-FPN beside its floor, in images of 800x1344, and what they take on GPUs."""
     floor = training_step(args.batch_size, 800, 1344, 4 if args.precision in ("f32", "tf32") else 2)
     moved = sum(int(size) for row in rows if row[0] == "launch" for size in row[8].split(",") if size)
     print(f"floor {floor.bytes / 1e6:,.0f} MB, {floor.flops / 1e9:,.0f} GFLOP; {moved / floor.bytes:.2f} times the floor\n")
+    print("| at published rates | ms for bytes | of the floor | ms for FLOPs | img/s, both one after the other |\n|---|---|---|---|---|")
+    for gpu, (gigabytes, teraflops) in GPUS.items():
+        counted, least, compute = moved / gigabytes / 1e6, floor.bytes / gigabytes / 1e6, floor.flops / teraflops / 1e9
+        print(f"| {gpu} | {counted:.1f} | {least:.1f} | {compute:.1f} | {1e3 * args.batch_size / (counted + compute):.0f} |")
+    print()
 
 
 def table(rows):

@@ -7,6 +7,7 @@
 use crate::random::Stream;
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
+use mrcnn_kernels::upload_dense;
 use std::fmt::Display;
 
 /// Initial values of a parameter.
@@ -86,25 +87,16 @@ impl<'a> Init<'a> {
         shape: [usize; D],
         fill: Fill,
     ) -> Param<Tensor<D>> {
-        let tensor = match self.seed {
+        let tensor: Tensor<D> = match self.seed {
             Some(seed) => {
                 let stream = Stream::named(&format!("{}{name}", self.path), seed);
                 let values = TensorData::new(values(stream, &shape, fill), shape);
-                upload(values, self.device)
+                upload_dense(values, self.device)
             }
             None => Tensor::zeros(shape, self.device),
         };
         Param::from_tensor(tensor).set_require_grad(!self.is_frozen)
     }
-}
-
-/// Uploads `values` as a tensor with dense rows. Burn pads the rows of uploads on CUDA, and kernels that need dense
-/// rows would copy them, so the values are uploaded as a list.
-pub(crate) fn upload<const D: usize>(values: TensorData, device: &Device) -> Tensor<D> {
-    let count = values.num_elements();
-    let (bytes, shape, dtype) = values.into_parts();
-    let list = TensorData::from_bytes(bytes, [count], dtype);
-    Tensor::<1>::from_data(list, device).reshape(shape)
 }
 
 /// The values of a parameter whose first axes are its outputs and inputs.

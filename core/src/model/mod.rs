@@ -53,7 +53,6 @@ mod slots;
 pub use backbone::fpn::Fpn;
 pub use backbone::resnet::ResNet;
 pub use backbone::{BackboneFpn, Body};
-pub(crate) use init::upload;
 pub use init::{Fill, Init};
 pub use layers::{Conv2d, ConvSettings, Linear, LinearSettings};
 pub use mask_rcnn::{Detections, Features, MASKS_AT_ONCE, MaskRcnn};

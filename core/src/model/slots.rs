@@ -5,7 +5,9 @@
 #[cfg(feature = "train")]
 use burn::tensor::kind::Autodiff;
 use burn::tensor::{Device, ExecutionError, Int, Tensor, TensorData};
-use mrcnn_kernels::{can_select, gather_boxes, has_selection_kernels, nms_sorted, top_k_segments};
+use mrcnn_kernels::{
+    can_select, gather_boxes, has_selection_kernels, nms_sorted, top_k_segments, upload_dense,
+};
 use std::slice;
 
 /// Scored boxes of several images.
@@ -131,7 +133,5 @@ pub fn image_sizes(sizes: &[(u32, u32)], device: &Device) -> Tensor<2> {
         .iter()
         .flat_map(|&(height, width)| [height as f32, width as f32])
         .collect();
-    // One dimension, because CUDA pads uploaded rows, and kernels would need a copy.
-    let values = Tensor::<1>::from_data(TensorData::new(values, [2 * sizes.len()]), device);
-    values.reshape([sizes.len(), 2])
+    upload_dense(TensorData::new(values, [sizes.len(), 2]), device)
 }

@@ -5,9 +5,10 @@ use super::names::is_counter;
 use super::own::{self, Checkpoint};
 use super::state::StateDict;
 use crate::budget::excerpt;
-use crate::model::{MaskRcnn, ModulePath, upload};
+use crate::model::{MaskRcnn, ModulePath};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
+use mrcnn_kernels::upload_dense;
 use std::path::Path;
 
 /// Reads weights with everything needed to use them.
@@ -157,7 +158,7 @@ impl<F: Fn(&str) -> bool> ModuleMapper for Loader<F> {
         }
         let trained = param.val().is_require_grad();
         param
-            .map(|old| upload(data, &old.device()).detach())
+            .map(|old| Tensor::<D>::detach(upload_dense(data, &old.device())))
             .set_require_grad(trained)
     }
 }

@@ -1,7 +1,6 @@
 //! The kernels on boxes as operations on backends, and their launches.
 
 use super::kernel::{self, DeltaWeightsLaunch, SampleSizesLaunch};
-use super::roi_targets::RoiTargets;
 use crate::launch::{buffer, dense, elementwise, empty};
 use crate::sampling::Choice;
 #[cfg(feature = "fusion")]
@@ -82,14 +81,14 @@ pub fn encode(
     ))
 }
 
-/// See [`fn@super::roi_targets`].
+/// Boxes and deltas, and classes; see [`fn@super::roi_targets`].
 pub fn targets(
     proposals: Tensor<3>,
     gt: Tensor<3>,
     labels: Tensor<2, Int>,
     choice: &Choice,
     weights: [f32; 4],
-) -> RoiTargets {
+) -> ([Tensor<3>; 2], Tensor<2, Int>) {
     let [candidates, matched] = indices(choice);
     let (boxes, deltas, labels) = <Dispatch as BoxOps>::roi_targets(
         proposals.into_dispatch(),
@@ -99,12 +98,10 @@ pub fn targets(
         matched.into_dispatch(),
         weights,
     );
-    let [boxes, deltas] = [boxes, deltas].map(Tensor::from_dispatch);
-    RoiTargets {
-        boxes,
-        deltas,
-        labels: Tensor::from_dispatch(labels),
-    }
+    (
+        [boxes, deltas].map(Tensor::from_dispatch),
+        Tensor::from_dispatch(labels),
+    )
 }
 
 fn indices(choice: &Choice) -> [Tensor<2, Int>; 2] {

@@ -130,6 +130,40 @@ fn rois_have_boxes_classes_and_deltas() {
     assert_eq!(values(found.deltas), values(deltas));
 }
 
+/// A choice with fewer candidates than matches.
+fn uneven_choice(device: &Device) -> Choice {
+    let choice = choice(device);
+    Choice {
+        candidates: choice.candidates.narrow(1, 0, 39),
+        ..choice
+    }
+}
+
+#[test]
+#[should_panic(expected = "encode_boxes: a candidate per match")]
+fn deltas_need_a_candidate_per_match() {
+    let device = Device::flex();
+    let [gt, references] = [1, 2].map(|seed| boxes(seed, &device));
+    encode_boxes(gt, references, &uneven_choice(&device), WEIGHTS);
+}
+
+#[test]
+#[should_panic(expected = "references [n or 1, b, 4]")]
+fn references_have_four_corners() {
+    let device = Device::flex();
+    let references = boxes(2, &device).narrow(2, 0, 3);
+    encode_boxes(boxes(1, &device), references, &choice(&device), WEIGHTS);
+}
+
+#[test]
+#[should_panic(expected = "roi_targets: a candidate per match")]
+fn rois_need_a_candidate_per_match() {
+    let device = Device::flex();
+    let [proposals, gt] = [2, 1].map(|seed| boxes(seed, &device));
+    let (labels, choice) = (labels(&device), uneven_choice(&device));
+    roi_targets(proposals, gt, labels, &choice, WEIGHTS);
+}
+
 /// Boxes at the candidates of [`choice`]; every fifth index is negative.
 fn gathered(device: &Device) -> Vec<f32> {
     let index: Vec<i32> = samples()

@@ -59,7 +59,7 @@ pub struct Inputs<'a> {
     pub sizes: &'a [f32],
     /// References per image.
     pub references_total: usize,
-    /// Whether the scores are the sigmoids of `scores`.
+    /// Whether `scores` are logits, of which the output has the sigmoids.
     pub has_logits: bool,
 }
 

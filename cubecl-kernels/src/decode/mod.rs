@@ -36,6 +36,8 @@ pub struct BoxDecoding {
 )]
 pub trait DecodeOps: Backend {
     /// Boxes `[n, slots, 4]` and scores `[n, slots]`; inputs as in [`decode_boxes`].
+    ///
+    /// * `has_logits` - whether `scores` are logits, of which the output has the sigmoids.
     #[fusion(meta = output_spec)]
     fn decode_boxes(
         deltas: FloatTensor<Self>,
@@ -110,7 +112,8 @@ pub fn decode_boxes(
     decode(deltas, references, (scores, false), indices, sizes, params)
 }
 
-/// As [`decode_boxes`], from the `logits [n, slots]` of the scores, which are returned as their sigmoids.
+/// As [`decode_boxes`], from the `logits [n, slots]` of the scores, which are returned as their sigmoids: 0 and 1 for
+/// minus and plus infinity. A slot whose logit is NaN is empty.
 ///
 /// # Panics
 ///

@@ -7,10 +7,14 @@ const PARAMS: BoxDecoding = BoxDecoding {
     min_size: 0.01,
 };
 
-/// Logits of 2 images with 300 slots: numbers from -8 to 8, and NaN.
+/// Logits of 2 images with 300 slots: numbers from -8 to 8, some whose exponential overflows, and some not finite.
 fn logits(device: &Device) -> Tensor<2> {
     let logit = |i: usize| match i % 50 {
         9 => f32::NAN,
+        19 => f32::INFINITY,
+        29 => f32::NEG_INFINITY,
+        39 => 100.0,
+        49 => -100.0,
         _ => (i * 7919 % 1601) as f32 / 100.0 - 8.0,
     };
     let logits = (0..600).map(logit).collect::<Vec<f32>>();
@@ -53,6 +57,8 @@ fn scores_of_logits_are_sigmoids() {
     });
     let valid = wanted[1].iter().filter(|score| score.is_finite()).count();
     assert!((100..600).contains(&valid), "{valid} valid slots");
+    let extremes = [0.0, 1.0].map(|extreme| wanted[1].contains(&extreme));
+    assert_eq!(extremes, [true; 2], "scores of the largest logits");
     assert_eq!(by_logits(&device), wanted);
 }
 

@@ -73,9 +73,18 @@ fn upsample_nearest(x: Tensor<4>, h: usize, w: usize) -> Tensor<4> {
 }
 
 /// Concatenates the cells of feature maps `[n, c, h, w]`, map by map: `[n * cells, c]`.
+///
+/// # Panics
+///
+/// If there are no maps, or they differ in `n` or `c`.
 pub(crate) fn pack(features: &[Tensor<4>]) -> Tensor<2> {
+    let shapes: Vec<_> = features.iter().map(|feature| feature.dims()).collect();
+    assert!(
+        !shapes.is_empty() && shapes.iter().all(|shape| shape[..2] == shapes[0][..2]),
+        "pack_pyramid: one or more feature maps [n, c, h, w] with the same n and c, not {shapes:?}"
+    );
     #[cfg(feature = "flex")]
-    if !features.is_empty() && features.iter().all(is_cpu_f32) {
+    if features.iter().all(is_cpu_f32) {
         return ops::pack(features);
     }
     let packed = features.iter().map(|feature| {

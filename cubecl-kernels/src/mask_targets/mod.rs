@@ -9,6 +9,7 @@ mod kernel;
 pub use cpu::mask_target;
 
 use crate::dtype::to_f32;
+use crate::upload::upload_dense;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, backend_extension};
@@ -125,11 +126,9 @@ impl BitMasks {
         let mut words = self.words.clone();
         words.resize(words.len().next_power_of_two().max(1024), 0);
         let length = words.len();
-        // One dimension, because CUDA pads uploaded rows, and kernels would need a copy.
-        let windows = TensorData::new(windows, [n * slots * WINDOW]);
-        let windows = Tensor::<1, Int>::from_data(windows, device);
+        let windows = TensorData::new(windows, [n, slots, WINDOW]);
         (
-            windows.reshape([n, slots, WINDOW]),
+            upload_dense(windows, device),
             Tensor::from_data(TensorData::new(words, [length]), device),
         )
     }

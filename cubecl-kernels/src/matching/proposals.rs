@@ -1,7 +1,8 @@
 //! Matching of proposals together with the ground truth, which is added to the proposals in training.
 
 use super::{IGNORED, MatchThresholds, match_boxes};
-use burn::tensor::{Device, Int, IntDType, Tensor, TensorData};
+use crate::upload::upload_range;
+use burn::tensor::{Int, IntDType, Tensor};
 
 /// Matches each proposal, and then each ground truth itself, to the ground truth of its image with the highest IoU.
 ///
@@ -25,9 +26,9 @@ pub fn match_proposals(
 ) -> Tensor<2, Int> {
     let ([n, slots, _], [_, total, _]) = (gt.dims(), proposals.dims());
     assert_eq!(
-        (proposals.dims(), scores.dims(), counts.dims()),
-        ([n, total, 4], [n, total], [n]),
-        "match_proposals: a score per proposal and a count per image"
+        (proposals.dims(), scores.dims(), gt.dims(), counts.dims()),
+        ([n, total, 4], [n, total], [n, slots, 4], [n]),
+        "match_proposals: proposals [n, b, 4], scores [n, b], gt [n, t, 4] and counts [n]"
     );
     assert!(
         !thresholds.allow_low_quality,
@@ -42,18 +43,12 @@ pub fn match_proposals(
         }
     }
     let is_proposal = scores.greater_elem(f32::NEG_INFINITY);
-    let places = arange(slots, &counts.device()).expand([n, slots]);
+    let places = upload_range(slots, &counts.device()).cast(IntDType::I32);
+    let places = places.expand([n, slots]);
     let counts = counts.cast(IntDType::I32);
     let ends = counts.clone().unsqueeze_dim::<2>(1).expand([n, slots]);
     let candidates = Tensor::cat(vec![proposals, gt.clone()], 1);
     let is_candidate = Tensor::cat(vec![is_proposal, places.lower(ends)], 1);
     let matches = match_boxes(candidates, gt, counts, thresholds);
     matches.mask_fill(is_candidate.bool_not(), IGNORED)
-}
-
-fn arange(count: usize, device: &Device) -> Tensor<2, Int> {
-    // Uploaded: Burn's `arange` is three launches on GPUs.
-    let numbers: Vec<i32> = (0..count as i32).collect();
-    let numbers = Tensor::<1, Int>::from_data(TensorData::new(numbers, [count]), device);
-    numbers.cast(IntDType::I32).unsqueeze()
 }

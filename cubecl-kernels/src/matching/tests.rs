@@ -80,6 +80,15 @@ fn proposals_and_the_ground_truth_are_matched() {
     assert!(kinds.iter().all(|&kind| kind > 10), "{kinds:?}");
 }
 
+#[test]
+#[should_panic(expected = "gt [n, t, 4]")]
+fn ground_truth_has_four_corners() {
+    let device = Device::flex();
+    let boxes = |corners: usize| Tensor::<3>::zeros([1, 2, corners], &device);
+    let (scores, counts) = (Tensor::zeros([1, 2], &device), Tensor::zeros([1], &device));
+    match_proposals(boxes(4), scores, boxes(5), counts, &thresholds());
+}
+
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 #[test]
 fn gpus_match_the_same() {

@@ -128,10 +128,14 @@ fn gradient_shape(grad: &Shape, params: &RoiAlignParams, images: &usize) -> Shap
     Shape::new([images * params.cells(), grad[1]])
 }
 
-/// Packs feature maps `[n, c, h, w]` (finest first) into `[n * cells, c]`, and returns the table of levels. All images of
-/// a level come before the next level, so that each level of the gradient is a view.
+/// Packs feature maps `[n, c, h, w]` (finest first) into `[n * cells, c]`, and returns the table of levels. All
+/// images of a level come before the next level, so that each level of the gradient is a view.
 ///
 /// `scales` has the feature cells per pixel of each level. Differentiable.
+///
+/// # Panics
+///
+/// If there are no maps, or they differ in `n` or `c`.
 pub fn pack_pyramid(features: &[Tensor<4>], scales: &[f32]) -> (Tensor<2>, Vec<PyramidLevel>) {
     let mut levels = Vec::with_capacity(features.len());
     let mut offset = 0;
@@ -152,12 +156,12 @@ pub fn pack_pyramid(features: &[Tensor<4>], scales: &[f32]) -> (Tensor<2>, Vec<P
 ///
 /// # Panics
 ///
-/// If the levels do not divide the cells.
+/// If `cells` is not a multiple of the cells of the levels. If those have no cells, `cells` must be 0.
 fn images(cells: usize, params: &RoiAlignParams) -> usize {
     let per_image = params.cells();
     assert!(
-        cells.is_multiple_of(per_image.max(1)),
-        "the levels must cover the cells of the pyramid: {per_image} per image do not divide {cells}"
+        cells.is_multiple_of(per_image),
+        "the pyramid's {cells} cells must be a multiple of the {per_image} cells of the levels"
     );
     cells / per_image.max(1)
 }
@@ -175,7 +179,8 @@ fn images(cells: usize, params: &RoiAlignParams) -> usize {
 ///
 /// # Panics
 ///
-/// If `params.levels` does not describe the cells of `pyramid`, or a row of `rois` does not have 6 values.
+/// If the number of cells of `pyramid` is not a multiple of [`RoiAlignParams::cells`], or a row of `rois` does not have
+/// 6 values.
 pub fn roi_align(pyramid: Tensor<2>, rois: Tensor<2>, params: &RoiAlignParams) -> Tensor<4> {
     let images = images(pyramid.dims()[0], params);
     assert_eq!(
@@ -188,4 +193,42 @@ pub fn roi_align(pyramid: Tensor<2>, rois: Tensor<2>, params: &RoiAlignParams) -
     let pyramid = pyramid.into_dispatch();
     let pooled = <Dispatch as RoiAlignOps>::roi_align(pyramid, records, params.clone());
     Tensor::from_dispatch(pooled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(width: usize) -> RoiAlignParams {
+        RoiAlignParams {
+            output: [7, 7],
+            sampling_ratio: 2,
+            aligned: false,
+            zero_padding: false,
+            levels: vec![PyramidLevel {
+                height: 2,
+                width,
+                offset: 0,
+                scale: 0.25,
+            }],
+        }
+    }
+
+    #[test]
+    fn images_have_the_cells_of_all_levels() {
+        assert_eq!(images(18, &params(3)), 3);
+        assert_eq!([3, 0].map(|width| images(0, &params(width))), [0, 0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "must be a multiple of the 6 cells")]
+    fn images_have_whole_levels() {
+        images(17, &params(3));
+    }
+
+    #[test]
+    #[should_panic(expected = "must be a multiple of the 0 cells")]
+    fn cells_are_of_a_level() {
+        images(18, &params(0));
+    }
 }

@@ -1,7 +1,7 @@
 //! Launches that write the predictions for every anchor.
 
-use super::OUTPUTS;
 use super::kernel::{LevelLaunch, flatten_levels};
+use super::layout::OUTPUTS;
 use crate::launch::{UNITS, buffer, channels_last, empty};
 use crate::multi_tensor::{Launch, launches};
 use crate::tensor_list::TensorList;

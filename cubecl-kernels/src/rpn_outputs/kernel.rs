@@ -1,6 +1,6 @@
 //! Kernel of the predictions for every anchor: one unit per anchor.
 
-use super::OUTPUTS;
+use super::layout::OUTPUTS;
 use crate::multi_tensor::CubeRange;
 use cubecl::prelude::*;
 

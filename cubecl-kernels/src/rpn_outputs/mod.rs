@@ -5,6 +5,7 @@
 mod cube;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod kernel;
+mod layout;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
 
@@ -14,9 +15,7 @@ use crate::dtype::to_f32;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 use burn::tensor::DType;
 use burn::tensor::Tensor;
-
-/// Outputs per anchor: a logit and four deltas.
-const OUTPUTS: usize = 5;
+use layout::OUTPUTS;
 
 /// Logits `[n, anchors]` and box deltas `[n, anchors, 4]` of an RPN, f32. Anchors are in the order of level, row,
 /// column and anchor of the cell.

@@ -104,18 +104,3 @@ fn gpus_compute_the_same() {
     // With a graph, which the kernel does not have.
     check(&device.clone().autodiff(), FloatDType::F32);
 }
-
-/// More levels than a launch has.
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-#[test]
-fn levels_are_divided_among_launches() {
-    let Some((selected, _)) = crate::test_gpu::open() else {
-        return;
-    };
-    let problem = Problem {
-        n: 2,
-        per_cell: 3,
-        grids: &[[1, 2]; 33],
-    };
-    problem.check(&selected.device, FloatDType::F32);
-}

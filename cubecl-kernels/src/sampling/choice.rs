@@ -1,7 +1,8 @@
 //! The choice of samples among scored candidates: objects first, background for the rest.
 
 use crate::matching::{BACKGROUND, IGNORED};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use crate::upload::upload_range;
+use burn::tensor::{Int, Tensor};
 
 /// Sampled candidates of `n` images in `k` slots.
 #[derive(Clone, Debug)]
@@ -72,7 +73,7 @@ pub(super) fn by_operations(
     let (objects, background) = (kind(0), kind(1) - total as i64);
     let found = objects.clone().greater_equal_elem(0).int().sum_dim(1);
     let found = found.clamp_max(quota as i64).expand([n, count]);
-    let slots = arange(count, &device).expand([n, count]);
+    let slots = upload_range(count, &device).expand([n, count]);
     let is_object = slots.clone().lower(found.clone());
     let background = background.gather(1, (slots - found).clamp_min(0));
     let chosen = background.mask_where(is_object, objects);
@@ -87,9 +88,4 @@ pub(super) fn by_operations(
         matched,
         valid: valid.float(),
     }
-}
-
-fn arange(count: usize, device: &Device) -> Tensor<2, Int> {
-    let numbers: Vec<i32> = (0..count as i32).collect();
-    Tensor::<1, Int>::from_data(TensorData::new(numbers, [count]), device).unsqueeze()
 }

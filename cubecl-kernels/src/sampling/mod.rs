@@ -17,6 +17,7 @@ pub use choice::{Choice, choose_samples};
 pub use cpu::{mix, sampling_key};
 pub use objects::{ObjectSlots, object_slots};
 
+use crate::upload::upload_dense;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, backend_extension};
@@ -76,9 +77,8 @@ pub fn sampling_seeds(seeds: &[u64], device: &Device) -> Tensor<2, Int> {
     let words = seeds
         .iter()
         .flat_map(|seed| [(seed >> 32) as i32, *seed as i32]);
-    let words = TensorData::new(words.collect::<Vec<i32>>(), [2 * seeds.len()]);
-    // One dimension, because CUDA pads uploaded rows, and kernels would need a copy.
-    Tensor::<1, Int>::from_data(words, device).reshape([seeds.len(), 2])
+    let words = TensorData::new(words.collect::<Vec<i32>>(), [seeds.len(), 2]);
+    upload_dense(words, device)
 }
 
 #[cfg(all(test, feature = "flex"))]

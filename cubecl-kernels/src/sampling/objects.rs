@@ -41,7 +41,15 @@ pub fn object_slots(
     );
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     if crate::capability::is_plain_gpu_f32(&boxes) && n > 0 {
-        return super::objects_cube::slots(boxes, labels, choice.matched.clone(), count);
+        let matched = choice.matched.clone();
+        let (boxes, [labels, matched], is_object) =
+            super::objects_cube::slots(boxes, labels, matched, count);
+        return ObjectSlots {
+            boxes,
+            labels,
+            matched,
+            is_object,
+        };
     }
     ObjectSlots {
         boxes: boxes.narrow(1, 0, count),

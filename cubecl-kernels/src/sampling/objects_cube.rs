@@ -1,6 +1,5 @@
 //! The first slots of each image on GPUs: one launch, with one unit per slot.
 
-use super::ObjectSlots;
 use crate::launch::{buffer, dense, elementwise, empty};
 #[cfg(feature = "fusion")]
 use burn::backend::fusion::custom::TensorSpec;
@@ -46,25 +45,24 @@ fn specs(boxes: &TensorSpec, count: usize) -> (TensorSpec, TensorSpec, TensorSpe
     )
 }
 
-/// See [`fn@super::object_slots`].
+/// Boxes, labels and matches, and objects; see [`fn@super::object_slots`].
 pub fn slots(
     boxes: Tensor<3>,
     labels: Tensor<2, Int>,
     matched: Tensor<2, Int>,
     count: usize,
-) -> ObjectSlots {
+) -> (Tensor<3>, [Tensor<2, Int>; 2], Tensor<2>) {
     let (boxes, labels, matched, is_object) = <Dispatch as ObjectSlotOps>::object_slots(
         boxes.into_dispatch(),
         labels.cast(IntDType::I32).into_dispatch(),
         matched.cast(IntDType::I32).into_dispatch(),
         count,
     );
-    ObjectSlots {
-        boxes: Tensor::from_dispatch(boxes),
-        labels: Tensor::from_dispatch(labels),
-        matched: Tensor::from_dispatch(matched),
-        is_object: Tensor::from_dispatch(is_object),
-    }
+    (
+        Tensor::from_dispatch(boxes),
+        [labels, matched].map(Tensor::from_dispatch),
+        Tensor::from_dispatch(is_object),
+    )
 }
 
 impl ObjectSlotOps for CubeBackend {

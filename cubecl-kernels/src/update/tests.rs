@@ -100,7 +100,7 @@ mod gpu {
             return;
         };
         // More than one launch has. Without empty ones, for whose upload Burn asks CUDA for 0 bytes.
-        let params = (0..20).flat_map(|_| random::<N>(&Device::flex()));
+        let params = (0..24).flat_map(|_| random::<N>(&Device::flex()));
         let params: Vec<_> = params.filter(|param| param[0].dims()[0] > 0).collect();
         let all: Vec<_> = (0..params.len())
             .map(|i| ParamFactors {

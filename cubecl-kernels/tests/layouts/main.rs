@@ -13,6 +13,7 @@ mod layout;
 #[path = "../random/mod.rs"]
 mod random;
 mod selection;
+mod targets;
 
 use burn::tensor::{Device, Int, Tensor};
 use layout::Layout;

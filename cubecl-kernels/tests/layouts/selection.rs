@@ -6,8 +6,8 @@ use crate::{bits, boxes, check, words};
 use burn::tensor::Device;
 use mrcnn_kernels::{
     BitMasks, BoxDecoding, MaskWindow, MatchThresholds, PasteBatch, PasteWindow, decode_boxes,
-    mask_targets, match_boxes, nms_sorted, paste_masks, sampling_scores, sampling_seeds,
-    top_k_segments,
+    decode_proposals, mask_targets, match_boxes, nms_sorted, paste_masks, sampling_scores,
+    sampling_seeds, top_k_segments,
 };
 
 #[test]
@@ -38,15 +38,18 @@ fn decoding() {
         min_size: 1.0,
     };
     check(|layout, device| {
-        let (boxes, kept) = decode_boxes(
-            layout.float(&deltas, [n, total, 4], device),
-            layout.float(&references, [n, total, 4], device),
-            layout.float(&scores, [n, slots], device),
-            layout.int(&indices, [n, slots], device),
-            layout.float(&sizes, [n, 2], device),
-            &params,
-        );
-        [bits(boxes), bits(kept)].concat()
+        let found = [decode_boxes, decode_proposals].map(|decode| {
+            let (boxes, kept) = decode(
+                layout.float(&deltas, [n, total, 4], device),
+                layout.float(&references, [n, total, 4], device),
+                layout.float(&scores, [n, slots], device),
+                layout.int(&indices, [n, slots], device),
+                layout.float(&sizes, [n, 2], device),
+                &params,
+            );
+            [bits(boxes), bits(kept)].concat()
+        });
+        found.concat()
     });
 }
 

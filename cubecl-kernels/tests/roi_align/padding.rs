@@ -51,7 +51,7 @@ fn boxes(random: &mut Random, count: usize) -> Vec<[f32; 4]> {
     boxes.collect()
 }
 
-/// `zero_padding` with the map, its opposite with a border of zeros around it.
+/// Without a border, parameters with `zero_padding`; with a border of zeros, without.
 fn params(border: usize, sampling_ratio: usize) -> RoiAlignParams {
     let [height, width] = SIZE.map(|size| size + 2 * border);
     RoiAlignParams {

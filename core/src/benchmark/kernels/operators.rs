@@ -31,36 +31,50 @@ pub(super) fn pooling(config: &Config, scene: &Scene, dtype: FloatDType) -> Vec<
             move || max_pool3x3(x.clone())
         },
     );
-    let (sampling, rpn) = (model.roi.sampling_ratio, &model.rpn);
-    let mut pooled = vec![
-        (model.roi.batch_per_image, model.box_head.pool, sampling),
-        (masks_per_image(config), model.mask_head.pool, sampling),
-    ];
-    if scene.prefers_windows(config) {
-        pooled.push((rpn.batch_per_image, window_side(rpn), 1));
-    }
-    let roi = pooled.into_iter().flat_map(|pooled| {
-        [false, true].map(|is_gradient| aligned(config, scene, dtype, pooled, is_gradient))
+    let pooled = pooled_rois(config, scene).into_iter();
+    let roi = pooled.flat_map(|(count, params)| {
+        [false, true]
+            .map(|is_gradient| aligned(config, scene, dtype, (count, &params), is_gradient))
     });
     [pool].into_iter().chain(roi).collect()
 }
 
-/// RoIAlign of `count` RoIs per image into `bins x bins` with a sampling ratio, or its gradient.
+/// RoIs per image of both heads and of the RPN's windows, with the parameters of their RoIAlign.
+fn pooled_rois(config: &Config, scene: &Scene) -> Vec<(usize, RoiAlignParams)> {
+    let model = &config.model;
+    let head = |bins: usize| RoiAlignParams {
+        output: [bins; 2],
+        sampling_ratio: model.roi.sampling_ratio,
+        aligned: model.roi.aligned,
+        zero_padding: false,
+        levels: scene.pyramid(),
+    };
+    let mut pooled = vec![
+        (model.roi.batch_per_image, head(model.box_head.pool)),
+        (masks_per_image(config), head(model.mask_head.pool)),
+    ];
+    if scene.prefers_windows(config) {
+        let windows = RoiAlignParams {
+            sampling_ratio: 1,
+            aligned: false,
+            zero_padding: true,
+            ..head(window_side(&model.rpn))
+        };
+        pooled.push((model.rpn.batch_per_image, windows));
+    }
+    pooled
+}
+
+/// RoIAlign of `count` RoIs per image into square outputs, or its gradient.
 fn aligned(
     config: &Config,
     scene: &Scene,
     dtype: FloatDType,
-    (count, bins, sampling_ratio): (usize, usize, usize),
+    (count, params): (usize, &RoiAlignParams),
     is_gradient: bool,
 ) -> Case {
-    let (roi, channels, n) = (&config.model.roi, config.model.fpn_channels, scene.n);
-    let params = RoiAlignParams {
-        output: [bins; 2],
-        sampling_ratio,
-        aligned: roi.aligned,
-        zero_padding: false,
-        levels: scene.pyramid(),
-    };
+    let (params, channels, n) = (params.clone(), config.model.fpn_channels, scene.n);
+    let ([bins, _], sampling_ratio) = (params.output, params.sampling_ratio);
     let cells = params.cells();
     let pooled = n * count * bins * bins * channels;
     let samples = sampling_ratio.max(1).pow(2);

@@ -25,7 +25,12 @@ pub struct Rpn {
     /// The windows of all cells, for [`super::sampled`].
     #[module(skip)]
     #[cfg(feature = "train")]
-    pub(super) windows: SizeCache<(Grids, usize, DType, [usize; 2]), Windows>,
+    pub(super) windows: SizeCache<(Grids, usize, DType), Windows>,
+    /// The image of each sample `[n * k, 1]`, for `n` images with `k` samples each. Not in the cache of windows, which
+    /// micro-batches of different sizes share.
+    #[module(skip)]
+    #[cfg(feature = "train")]
+    pub(super) images: SizeCache<[usize; 2], Tensor<2>>,
 }
 
 #[derive(Module, Debug)]
@@ -108,6 +113,8 @@ impl Rpn {
             anchors: SizeCache::default(),
             #[cfg(feature = "train")]
             windows: SizeCache::default(),
+            #[cfg(feature = "train")]
+            images: SizeCache::default(),
         }
     }
 
@@ -180,7 +187,7 @@ impl Rpn {
     }
 
     /// Counts the activations of an image: the hidden layers of each level or, if the losses use windows of cells, the
-    /// windows, which are kept as pooled and as the operand of the product or the output of the ReLU.
+    /// windows that each convolution reads, and its outputs. The last one has a single output per window and channel.
     pub(crate) fn count(
         &self,
         memory: &mut Activations,
@@ -189,7 +196,8 @@ impl Rpn {
     ) {
         let by_windows = prefers_windows(config, pyramid_cells(cells));
         let mut side = window_side(config) as u64;
-        for conv in self.head.conv.iter().flatten() {
+        let mut convs = self.head.conv.iter().flatten().peekable();
+        while let Some(conv) = convs.next() {
             let is_trained = conv.weight.val().is_require_grad();
             let (input, output) = (conv.settings().input as u64, conv.settings().output as u64);
             for level in 0..5 {
@@ -197,8 +205,13 @@ impl Rpn {
                 memory.add(size, memory.bytes, is_trained && !by_windows);
             }
             if by_windows {
-                let windows = config.batch_per_image as u64 * side * side;
-                memory.add(windows * input, 2 * memory.bytes, is_trained);
+                let windows = config.batch_per_image as u64;
+                let outputs = match convs.peek() {
+                    Some(_) => side * side * output,
+                    None => output,
+                };
+                memory.add(windows * side * side * input, memory.bytes, is_trained);
+                memory.add(windows * outputs, memory.bytes, is_trained);
             }
             side -= 2;
         }

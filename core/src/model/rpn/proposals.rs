@@ -67,7 +67,7 @@ impl AnchorSlots {
 /// The best proposals of each image in fixed slots, best first, without reading from the device.
 ///
 /// Follows torchvision's `filter_proposals`: top-k per level, decode, clip, drop tiny boxes, suppress within each
-/// level. Anchors with a score or delta that is not finite are left out.
+/// level. Anchors whose logit is NaN or whose box is not finite are left out; infinite logits are scores of 0 and 1.
 ///
 /// * `objectness [n, a]` - logits; `deltas [n, a, 4]`, for the `a` anchors.
 /// * `sizes [n, 2]` - see [`crate::model::image_sizes`].

@@ -7,7 +7,7 @@
 //! cells than the pyramid, the head runs once, with a graph.
 
 use super::head::{AnchorPredictions, Rpn, window_side};
-use super::windows::Windows;
+use super::windows::{Windows, images_of_samples};
 use crate::config::RpnConfig;
 use crate::model::layers::Conv2d;
 use crate::model::roi::pool::PackedPyramid;
@@ -31,21 +31,21 @@ impl Rpn {
         let ratios = config.anchor_ratios.len();
         let device = features.device();
         let (side, plain) = (window_side(config), device.clone().inner());
-        let [n, k] = index.dims();
-        let key = (grids.to_vec(), side, features.dtype(), [n, k]);
-        let table = || Windows::new(features, grids, side, [n, k], &plain);
+        let key = (grids.to_vec(), side, features.dtype());
+        let table = || Windows::new(features, grids, side, &plain);
         let windows = self.windows.get(&plain, key, table);
+        let [n, k] = index.dims();
+        let images = || images_of_samples([n, k], &plain);
+        let images = on(&self.images.get(&plain, [n, k], images), &device);
 
         let index = index.reshape([n * k]);
         let cell = index.clone() / ratios as i64;
         let ratio = index - cell.clone() * ratios as i64;
-        let windows = Windows {
-            rois: on(&windows.rois, &device).select(0, cell.clone()),
-            inside: (windows.inside.as_ref()).map(|inside| on(inside, &device).select(0, cell)),
-            images: on(&windows.images, &device),
-        };
+        let rois = on(&windows.rois, &device).select(0, cell.clone());
+        let inside = (windows.inside.as_ref()).map(|inside| on(inside, &device).select(0, cell));
+        let pooled = features.pool_windows(Tensor::cat(vec![images, rois], 1), side);
         let has_links = has_links(&device, features.dtype());
-        let hidden = hidden(&convs, features, windows, side, has_links);
+        let hidden = hidden(&convs, pooled, inside, has_links);
         // Two products, unlike for whole maps, so that the losses read both outputs without a copy.
         let predictors = [&self.head.cls_logits, &self.head.bbox_pred].map(as_linear);
         let links = Links {
@@ -61,29 +61,25 @@ impl Rpn {
     }
 }
 
-/// The hidden layer `[r, c]` in the middle of `r` windows. If `is_linked`, the layers that use it mask its gradient.
+/// The hidden layer `[r, c]` in the middle of windows `x [r, c, side, side]`, with [`Windows::inside`] of each. If
+/// `is_linked`, the layers that use it mask its gradient.
 fn hidden(
     convs: &[&Conv2d],
-    features: &PackedPyramid,
-    windows: Windows,
-    mut side: usize,
+    mut x: Tensor<4>,
+    inside: Option<Tensor<2>>,
     is_linked: bool,
 ) -> Tensor<2> {
-    let Windows {
-        rois,
-        inside,
-        images,
-    } = windows;
-    let [r, _] = rois.dims();
-    let mut x = features.pool_windows(Tensor::cat(vec![images, rois], 1), side);
-    let mut inside = inside.map(|inside| inside.reshape([r, 1, side, side]));
     let Some((last, before)) = convs.split_last() else {
         return by_cell(x);
     };
-    for conv in before {
+    let [r, _, mut side, _] = x.dims();
+    let mut inside = inside.map(|inside| inside.reshape([r, 1, side - 2, side - 2]));
+    for (index, conv) in before.iter().enumerate() {
         side -= 2;
         x = inner(conv.rectified(x), side);
-        inside = inside.map(|inside| inner(inside, side));
+        if index > 0 {
+            inside = inside.map(|inside| inner(inside, side));
+        }
         // The next convolution is padded with zeros beyond the map.
         if let Some(inside) = &inside {
             x = x * inside.clone();

@@ -9,20 +9,18 @@ use burn::tensor::{Device, Tensor, TensorData};
 pub(super) struct Windows {
     /// RoIs without their images, `[r, WINDOW_ROI]`.
     pub(super) rois: Tensor<2>,
-    /// 1 for each cell of the window that is on the map, 0 elsewhere: `[r, side * side]` in the dtype of the features.
-    /// `None` for windows of one convolution, whose cells beyond the map are pooled as zeros.
+    /// 1 for each cell on the map of the windows that the first convolution leaves, 0 elsewhere:
+    /// `[r, (side - 2) * (side - 2)]` in the dtype of the features. `None` if there is no later convolution, because
+    /// cells beyond the map are pooled as zeros for the first one.
     pub(super) inside: Option<Tensor<2>>,
-    /// The image of each sample, `[n * k, 1]`.
-    pub(super) images: Tensor<2>,
 }
 
 impl Windows {
-    /// The windows of all cells of levels of `grids` `(rows, columns)`, for `k` samples of each of `n` images.
+    /// The windows of all cells of levels of `grids` `(rows, columns)`.
     pub(super) fn new(
         features: &PackedPyramid,
         grids: &[(usize, usize)],
         side: usize,
-        [n, k]: [usize; 2],
         device: &Device,
     ) -> Self {
         let cells: usize = grids.iter().map(|(h, w)| h * w).sum();
@@ -35,23 +33,28 @@ impl Windows {
         let table = |values: Vec<f32>, columns: usize| {
             Tensor::from_data(TensorData::new(values, [cells, columns]), device)
         };
-        let images: Vec<f32> = (0..n * k).map(|sample| (sample / k) as f32).collect();
-        let inside = (side > SIDE_OF_ONE).then(|| {
-            let inside = table(cells_on_map(grids, side), side * side);
+        let inside = (side > SINGLE_CONV_SIDE).then(|| {
+            let left = side - 2;
+            let inside = table(cells_on_map(grids, left), left * left);
             to(inside, features.dtype().into())
         });
         Self {
             rois: table(rois, WINDOW_ROI),
             inside,
-            images: Tensor::from_data(TensorData::new(images, [n * k, 1]), device),
         }
     }
 }
 
-/// Side of the windows of one convolution.
-const SIDE_OF_ONE: usize = 3;
+/// Side of the windows of an RPN with a single convolution.
+const SINGLE_CONV_SIDE: usize = 3;
 
-/// The values of [`Windows::inside`].
+/// The image of each of `k` samples of each of `n` images, `[n * k, 1]`.
+pub(super) fn images_of_samples([n, k]: [usize; 2], device: &Device) -> Tensor<2> {
+    let images: Vec<f32> = (0..n * k).map(|sample| (sample / k) as f32).collect();
+    Tensor::from_data(TensorData::new(images, [n * k, 1]), device)
+}
+
+/// 1 for each cell of the `side` by `side` window of each cell that is on the map, 0 elsewhere.
 fn cells_on_map(grids: &[(usize, usize)], side: usize) -> Vec<f32> {
     let is_inside = |at: usize, offset: usize, count: usize| {
         (side / 2..side / 2 + count).contains(&(at + offset))
