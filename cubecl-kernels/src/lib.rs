@@ -55,6 +55,7 @@ mod matching;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod multi_tensor;
 mod nms;
+mod overwrite;
 mod paste;
 mod prepare;
 pub mod roi_align;
@@ -90,6 +91,7 @@ pub use mask_targets::{BitMasks, MaskWindow, mask_target, mask_targets};
 pub use matching::match_by;
 pub use matching::{BACKGROUND, IGNORED, MatchThresholds, iou, match_boxes, match_proposals};
 pub use nms::{batched_nms, nms, nms_sorted};
+pub use overwrite::{Overwrite, Overwritten, overwrite};
 pub use paste::{
     PasteBatch, PasteWindow, PastedMask, expand_box, paste_bits, paste_mask, paste_masks,
 };

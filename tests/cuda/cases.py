@@ -71,7 +71,7 @@ def cases(args, folder):
     # f32 by the project's own kernels on sm_75; on sm_80 by the fastest of them and CubeK's TF32 kernels, then the epilogue.
     yield kernel("layouts", 80, MOCK_SEED="7")
     yield kernel("conv3x3", 75, "whole_numbers", "two_runs", MRCNN_CASES="20")
-    lists = ["fused_product::", "conv1x1::", "bottleneck::", "squares::", "prepare::", "update::", "class_loss::", "matching::", "boxes::", "sampling::", "decode::", "rpn_outputs::"]
+    lists = ["fused_product::", "conv1x1::", "bottleneck::", "squares::", "prepare::", "update::", "class_loss::", "matching::", "boxes::", "sampling::", "decode::", "rpn_outputs::", "overwrite::"]
     yield kernel("mrcnn_kernels", 80, "epilogue", "every_candidate", "declines_is_replaced", "product_over_taps", "product_also_sums", "channel_sums", "without_elements", *lists)
     # Sums in f16 or bf16 would round. Not on sm_75, where CubeCL's probe of bf16 does not compile.
     yield kernel("conv3x3", 80, "summed_in_f32")
@@ -91,6 +91,7 @@ def cases(args, folder):
     yield kept_kernels(cli)
     yield graph(cli, "inference")
     yield graph(cli, "train")
+    yield recorded(cli, folder)
     yield resume(cli, folder, "f32")
     yield train(cli, 75, "f32", folder, [1e-5, 1e-4], gpus=2)
     yield benchmark_kernels(cli)
@@ -159,6 +160,46 @@ def graph(cli, mode):
     return Case(f"graph-{mode}", 75, "f32", command, seconds=900, check=check)
 
 
+# Numbers of a step that differ between equal runs.
+MEASURED = {"images_per_second", "data_wait", "seconds", "memory_mb", "device_memory_mb", "exchange"}
+
+
+def differing_steps(runs, names):
+    """A line for each step in which two runs have other values."""
+    for one, other in zip(*runs, strict=True):
+        differ = [key for key in one if key not in MEASURED and one[key] != other.get(key)]
+        if differ:
+            yield f"step {one['step']} of the {names[1]} run has other values than that of the {names[0]} one: {differ}"
+
+
+def tensors(path):
+    """The tensors of a safetensors file, without its header, which may have the time."""
+    file = path.read_bytes()
+    return file[8 + int.from_bytes(file[:8], "little") :]
+
+
+def recorded(cli, folder):
+    """A run whose steps are recorded as graphs and replayed has the bits of a run that launches its kernels one by one."""
+    script = """rm -rf launched recorded; cli=$1; shift
+"$cli" train "$@" --backend cuda --out launched || exit
+exec "$cli" train "$@" --set train.graph=true --backend cuda --out recorded"""
+    options = [*SMALL, "--precision", "f32", "--data", str(shapes(cli, folder))]
+    for setting in ["train.steps=8", "train.batch_size=2", "train.replicas=1", "train.warmup_steps=4", "train.ema=0.5"]:
+        options += ["--set", setting]
+
+    def check(out, note):
+        names = ["launched", "recorded"]
+        totals = [line for line in lines(out / "report.tsv") if line.startswith("TOTAL")]
+        captured = sum(int(line.split("captured ")[1].split(",")[0]) for line in totals)
+        note(f"{captured} launches recorded")
+        wrong = [] if captured > 100 else [f"{captured} launches were recorded"]
+        wrong += differing_steps([steps(out / name / "metrics.jsonl") for name in names], names)
+        launched, replayed = (tensors(out / name / "last.safetensors") for name in names)
+        return wrong + ([] if launched == replayed else ["the weights of both runs differ"])
+
+    return Case("recorded", 75, "f32", ["bash", "-c", script, "recorded", cli, *options], seconds=1800, check=check)
+
+
 def resume(cli, folder, precision):
     """A run that is resumed ends with the same bits. In f16 it starts from a loss scale that is four times too large: the
     classifier's bias has a gradient of 0.6 at first, and the largest f16 value is 65504. Two steps are skipped without a change, and the
@@ -183,18 +224,13 @@ exec "$cli" train --backend cuda --resume resumed"""
         for before, after in zip(whole, whole[1:]):
             if overflows and after["loss_scale"] != before["loss_scale"] * (0.5 if before.get("skipped") else 1):
                 wrong.append(f"step {after['step']}: a loss scale of {after['loss_scale']} after {before['loss_scale']}")
-        measured = {"images_per_second", "data_wait", "seconds", "memory_mb", "device_memory_mb", "exchange"}
-        for one, other in zip(whole, resumed, strict=True):
-            differ = [key for key in one if key not in measured and one[key] != other.get(key)]
-            if differ:
-                wrong.append(f"step {one['step']} of the resumed run has other values: {differ}")
-        # After its header; the header may have the time.
-        data = lambda path: (lambda file: file[8 + int.from_bytes(file[:8], "little"):])(path.read_bytes())
+        wrong += differing_steps([whole, resumed], ["whole", "resumed"])
         first, last = (out / f"whole/checkpoints/{step:08}/weights.safetensors" for step in [1, 4])
-        if data(first) == data(last):
+        if tensors(first) == tensors(last):
             wrong.append("no weight changed")
         for name in ["weights.safetensors", "ema.safetensors", "optimizer.safetensors"]:
-            if data(out / "whole/checkpoints/00000004" / name) != data(out / "resumed/checkpoints/00000004" / name):
+            one, other = (out / run / "checkpoints/00000004" / name for run in ["whole", "resumed"])
+            if tensors(one) != tensors(other):
                 wrong.append(f"{name} of the resumed run differs")
         return wrong
 

@@ -51,6 +51,15 @@ impl Config {
                 );
             }
         }
+        let is_divided = self.train.accumulate > 1 || self.train.replicas > 1;
+        if self.train.graph && (is_divided || norms.contains(&NormKind::BatchNorm)) {
+            return Err(invalid(
+                "train.graph",
+                self.train.graph,
+                "a graph is a whole step without batch_norm: set train.accumulate and train.replicas to 1, model.norm to \
+                 group_norm or frozen_bn, or graph to false",
+            ));
+        }
         if let Some((key, value, reason)) = self.augment.fault(&self.image) {
             return Err(invalid(key, value, reason));
         }
@@ -96,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_value_without_sense_is_named_with_its_reason() {
-        let cases: [(&[&str], &str); 35] = [
+        let cases: [(&[&str], &str); 36] = [
             (
                 &["model.width=100000"],
                 "model.width = 100000: must be from 1 to 4096",
@@ -170,6 +179,10 @@ mod tests {
             (
                 &["train.batch_size=4", "train.accumulate=3"],
                 "train.accumulate = 3: must divide train.batch_size",
+            ),
+            (
+                &["train.graph=true", "train.replicas=2"],
+                "train.graph = true: a graph is a whole step",
             ),
             (
                 &["train.accumulate=2", "train.replicas=2"],

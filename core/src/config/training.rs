@@ -201,6 +201,9 @@ pub struct TrainConfig {
     /// Number of validation images drawn into `val_predictions/`.
     #[serde(alias = "val_pictures")]
     pub val_images: usize,
+    /// Records steps as graphs and replays them, on a CUDA GPU: fewer launches by the host, but each size of padded images
+    /// keeps its own memory of a step. Needs accumulate and replicas of 1.
+    pub graph: bool,
     /// Dtype of gradients that are sent between ranks.
     pub wire: Wire,
     /// Steps between checks that all ranks have the same weights; 0 is off.
@@ -242,6 +245,7 @@ impl Default for TrainConfig {
             keep_checkpoints: 2,
             ema: 0.0,
             val_images: 16,
+            graph: false,
             wire: Wire::F32,
             check_ranks: 500,
             seed: 0,

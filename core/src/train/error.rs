@@ -156,9 +156,9 @@ pub enum TrainError {
     /// The replicas' threads cannot be started.
     #[error("cannot start the threads of train.replicas: {0}; try fewer")]
     Threads(#[from] rayon::ThreadPoolBuildError),
-    /// A setting that does not work with several ranks.
+    /// A setting that does not work with several ranks, or on the device.
     #[error("{key}: {reason}")]
-    Ranks {
+    Setting {
         /// The setting.
         key: &'static str,
         /// Why, and what to do.

@@ -100,6 +100,24 @@ fn trainer(folder: &Path, source: &Arc<Boxes>) -> Result<Trainer, TrainError> {
     Ok(builder.build()?.0)
 }
 
+/// Nothing is written for a setting that the device cannot keep.
+#[test]
+fn graphs_of_steps_are_refused_on_the_cpu() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path().join("run");
+    let mut config = recipe();
+    config.train.graph = true;
+    let source = Arc::new(Boxes::default());
+    let builder = Trainer::builder(config)
+        .folder(&at)
+        .device(&Device::flex())
+        .data(source.clone(), source);
+    let error = builder.build().err().expect("the CPU records no graphs");
+    let wanted = "train.graph: steps are recorded on CUDA GPUs";
+    assert!(error.to_string().starts_with(wanted), "{error}");
+    assert!(!at.exists());
+}
+
 #[test]
 fn a_run_on_ones_own_images_is_stopped_and_continues() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -20,7 +20,7 @@ pub(crate) fn check(config: &Config, comm: &dyn Communicator) -> Result<(), Trai
     if comm.is_alone() {
         return Ok(());
     }
-    let refused = |key, reason| Err(TrainError::Ranks { key, reason });
+    let refused = |key, reason| Err(TrainError::Setting { key, reason });
     if config.train.replicas > 1 {
         return refused(
             "train.replicas",
@@ -32,6 +32,12 @@ pub(crate) fn check(config: &Config, comm: &dyn Communicator) -> Result<(), Trai
         return refused(
             "model.norm",
             "batch_norm's statistics are those of one process: set it to group_norm or frozen_bn",
+        );
+    }
+    if config.train.graph {
+        return refused(
+            "train.graph",
+            "a graph has no communication between ranks: set it to false",
         );
     }
     if config.train.wire == Wire::F16 && comm.name() != "nccl" {

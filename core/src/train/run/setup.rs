@@ -6,7 +6,7 @@ use super::checkpoint::{Saved, newest as newest_checkpoint, newest_config, remov
 use super::folder::RunFolder;
 use super::handout;
 use super::trainer::Trainer;
-use crate::config::Config;
+use crate::config::{Config, ModelConfig};
 use crate::data::{
     DataError, Dataset, LeftOut, OnProblem, Problem, Severity, check_images, check_objects,
     open_training_data, shared_images,
@@ -15,7 +15,10 @@ use crate::device::select_device;
 use crate::train::error::TrainError;
 use crate::train::rank::Rank;
 use crate::train::ranks::exchange;
+use crate::train::step::targets::selection_limits;
+use burn::tensor::Device;
 use mrcnn_backends::comm::Communicator;
+use mrcnn_kernels::{can_select, has_selection_kernels};
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -93,6 +96,12 @@ impl TrainerBuilder {
             Some(device) => device,
             None => select_device(self.backend, comm.rank())?.device,
         };
+        if config.train.graph && !can_record(&config.model, &device) {
+            return Err(TrainError::Setting {
+                key: "train.graph",
+                reason: "steps are recorded on CUDA GPUs that select all boxes of a step: set it to false",
+            });
+        }
         let precision = config.train.precision.resolve(&device)?;
         config.train.precision = precision.precision();
         let (mut train, mut val, mut problems) = match (self.train, self.val) {
@@ -263,4 +272,9 @@ fn set_classes(config: &mut Config, train: &Dataset) -> Result<(), TrainError> {
         });
     }
     Ok(())
+}
+
+/// Whether a step on `device` computes everything there.
+fn can_record(config: &ModelConfig, device: &Device) -> bool {
+    has_selection_kernels(device) && can_select(device, &selection_limits(config))
 }

@@ -17,6 +17,7 @@ use crate::train::optim::ema::Ema;
 use crate::train::optim::loss_scale::LossScaler;
 use crate::train::optim::optimizer::Optimizer;
 use crate::train::ranks::exchange;
+use crate::train::step::graph::StepGraphs;
 use crate::train::step::replicas::Replicas;
 use crate::weights::{self, TrainingRecord, load_state_dict};
 use burn::module::Module;
@@ -32,6 +33,8 @@ pub(crate) struct Run<'a> {
     pub(crate) device: Device,
     pub(crate) model: MaskRcnn,
     pub(crate) replicas: Replicas,
+    /// If steps are recorded as graphs.
+    pub(crate) graphs: Option<StepGraphs>,
     pub(crate) optimizer: Optimizer,
     pub(crate) scaler: LossScaler,
     pub(crate) sampling: Stream,
@@ -84,6 +87,7 @@ impl<'a> Run<'a> {
             device: trainer.device.clone().autodiff(),
             model,
             replicas: Replicas::new(config.replicas)?,
+            graphs: config.graph.then(StepGraphs::default),
             optimizer: Optimizer::new(config),
             scaler: LossScaler::new(config, trainer.precision),
             sampling: Stream::named("sampling", config.seed),

@@ -53,9 +53,15 @@ impl Run<'_> {
         let comm = &*self.trainer.comm;
         let scale = self.scaler.factor();
         let (losses, gradients) = match (comm.is_alone(), config.accumulate) {
-            (true, 1) => self
-                .replicas
-                .losses_and_gradients(model, batch, stream, device, scale)?,
+            (true, 1) => match &mut self.graphs {
+                Some(graphs) => {
+                    graphs.losses_and_gradients(model, &batch, stream, device, scale)?
+                }
+                None => {
+                    let replicas = &self.replicas;
+                    replicas.losses_and_gradients(model, batch, stream, device, scale)?
+                }
+            },
             (true, n) => accumulated_losses_and_gradients(model, batch, n, stream, device, scale)?,
             (false, _) => {
                 exchange::losses_and_gradients(comm, model, batch, stream, device, config, scale)?

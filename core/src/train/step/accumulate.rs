@@ -107,13 +107,21 @@ impl Sums {
 
     /// Loss values and gradient norm in one read: the only one of a step, after all work is enqueued.
     pub(crate) fn read(self) -> Result<(LossValues, ParamGradients), ExecutionError> {
-        let numbers = self.numbers().try_into_data()?;
-        let numbers: Vec<f32> = numbers.iter::<f32>().collect();
-        let squares = numbers.get(Losses::NAMES.len());
-        let norm = squares.map_or(0.0, |squares| squares.sqrt());
-        let losses = LossValues::first_of(numbers.into_iter());
-        Ok((losses, self.gradients.with_norm(norm)))
+        read(self.numbers(), self.gradients)
     }
+}
+
+/// Reads the numbers of [`Sums::numbers`]; the gradients then have their norm.
+pub(super) fn read(
+    numbers: Tensor<1>,
+    gradients: ParamGradients,
+) -> Result<(LossValues, ParamGradients), ExecutionError> {
+    let numbers = numbers.try_into_data()?;
+    let numbers: Vec<f32> = numbers.iter::<f32>().collect();
+    let squares = numbers.get(Losses::NAMES.len());
+    let norm = squares.map_or(0.0, |squares| squares.sqrt());
+    let losses = LossValues::first_of(numbers.into_iter());
+    Ok((losses, gradients.with_norm(norm)))
 }
 
 /// Losses of `samples` and their gradients times `scale`, divided by the `counts` of the whole step. `prepared` was made

@@ -4,8 +4,9 @@ use crate::model::image_sizes;
 use crate::random::Stream;
 use crate::train::input::batch::Batch;
 use crate::train::input::masks::bit_masks;
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use mrcnn_kernels::sampling_seeds;
+use burn::tensor::kind::Basic;
+use burn::tensor::{Device, Float, Int, Tensor, TensorData};
+use mrcnn_kernels::{Overwrite, sampling_seeds, upload_dense};
 
 /// A batch on a device, without its images and without a graph.
 #[derive(Clone, Debug)]
@@ -38,6 +39,93 @@ impl SampleInputs {
             },
             sizes: image_sizes(&batch.sizes, device),
         }
+    }
+}
+
+/// The tensors of [`SampleInputs`] in one dimension, with their shapes.
+#[derive(Clone, Debug)]
+pub(super) struct FlatInputs {
+    boxes: (Tensor<1>, [usize; 3]),
+    sizes: (Tensor<1>, [usize; 2]),
+    labels: (Tensor<1, Int>, [usize; 2]),
+    counts: Tensor<1, Int>,
+    windows: (Tensor<1, Int>, [usize; 3]),
+    words: Tensor<1, Int>,
+    /// Of anchors, then of RoIs.
+    seeds: [(Tensor<1, Int>, [usize; 2]); 2],
+}
+
+fn flat<const D: usize, K: Basic>(tensor: Tensor<D, K>) -> (Tensor<1, K>, [usize; D]) {
+    let shape = tensor.dims();
+    (tensor.reshape([shape.iter().product::<usize>()]), shape)
+}
+
+fn shaped<const D: usize, K: Basic>((flat, shape): &(Tensor<1, K>, [usize; D])) -> Tensor<D, K> {
+    flat.clone().reshape(*shape)
+}
+
+impl SampleInputs {
+    pub(super) fn flat(self) -> FlatInputs {
+        let Self { gt, seeds, sizes } = self;
+        let (windows, words) = gt.masks;
+        FlatInputs {
+            boxes: flat(gt.boxes),
+            sizes: flat(sizes),
+            labels: flat(gt.labels),
+            counts: gt.counts,
+            windows: flat(windows),
+            words,
+            seeds: [flat(seeds.anchors), flat(seeds.rois)],
+        }
+    }
+}
+
+impl FlatInputs {
+    pub(super) fn shaped(&self) -> SampleInputs {
+        let [anchors, rois] = &self.seeds;
+        SampleInputs {
+            gt: GroundTruthSlots {
+                boxes: shaped(&self.boxes),
+                labels: shaped(&self.labels),
+                counts: self.counts.clone(),
+                masks: (shaped(&self.windows), self.words.clone()),
+            },
+            seeds: Seeds {
+                anchors: shaped(anchors),
+                rois: shaped(rois),
+            },
+            sizes: shaped(&self.sizes),
+        }
+    }
+
+    /// Lengths of all tensors, which determine their shapes together with the number of images.
+    pub(super) fn lengths(&self) -> Vec<usize> {
+        let floats = [&self.boxes.0, &self.sizes.0].map(|tensor| tensor.dims()[0]);
+        let integers = self.integers().map(|tensor| tensor.dims()[0]);
+        floats.into_iter().chain(integers).collect()
+    }
+
+    fn integers(&self) -> [Tensor<1, Int>; 6] {
+        let [(anchors, _), (rois, _)] = &self.seeds;
+        [
+            &self.labels.0,
+            &self.counts,
+            &self.windows.0,
+            &self.words,
+            anchors,
+            rois,
+        ]
+        .map(Clone::clone)
+    }
+
+    /// Each tensor with that of `new`, of the same lengths: floats and integers.
+    pub(super) fn pairs(&self, new: Self) -> (Vec<Overwrite<Float>>, Vec<Overwrite<Int>>) {
+        let floats = vec![
+            (self.boxes.0.clone(), new.boxes.0.clone()),
+            (self.sizes.0.clone(), new.sizes.0.clone()),
+        ];
+        let integers = self.integers().into_iter().zip(new.integers());
+        (floats, integers.collect())
     }
 }
 
@@ -75,8 +163,8 @@ impl GroundTruthSlots {
         let masks = batch.gts.iter().map(|gt| gt.masks.as_slice());
         let boxes = TensorData::new(boxes.into_flattened(), [n, slots, 4]);
         Self {
-            boxes: Tensor::from_data(boxes, device),
-            labels: Tensor::from_data(TensorData::new(labels, [n, slots]), device),
+            boxes: upload_dense(boxes, device),
+            labels: upload_dense(TensorData::new(labels, [n, slots]), device),
             counts: Tensor::from_data(TensorData::new(counts, [n]), device),
             masks: bit_masks(masks, slots).upload(n, device),
         }

@@ -3,6 +3,7 @@
 pub(crate) mod accumulate;
 pub(crate) mod features;
 pub(crate) mod gradients;
+pub(crate) mod graph;
 pub(crate) mod inputs;
 pub(crate) mod losses;
 pub(crate) mod replicas;

@@ -27,19 +27,23 @@ pub fn sample(
     step: &StepFeatures,
     stream: Stream,
 ) -> Result<Samples, ExecutionError> {
-    let ModelConfig { rpn, roi, .. } = model.config();
     let home = step.rpn.objectness.device();
-    let limits = [
-        rpn.pre_nms_train,
-        rpn.post_nms_train,
-        rpn.batch_per_image,
-        roi.batch_per_image,
-    ];
-    let device = selection_device(&home, &limits)?;
+    let device = selection_device(&home, &selection_limits(model.config()))?;
     let output = pollster::block_on(step.rpn.clone().moved(&device))?;
     let inputs = SampleInputs::new(batch, stream, &device);
     let samples = sample_inputs(model, &inputs, output, step.padded);
     Ok(samples.dense()?.on(&home))
+}
+
+/// Numbers of boxes that a training step selects at a time.
+pub(crate) fn selection_limits(config: &ModelConfig) -> [usize; 4] {
+    let ModelConfig { rpn, roi, .. } = config;
+    [
+        rpn.pre_nms_train,
+        rpn.post_nms_train,
+        rpn.batch_per_image,
+        roi.batch_per_image,
+    ]
 }
 
 /// [`sample`] with padded slots, on the device of the features; nothing is read.

@@ -1,0 +1,41 @@
+//! Overwriting buffers that a recorded graph reads. A graph reads the same buffers in every replay, so new inputs are
+//! copied into them, whatever else refers to them.
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod cube;
+#[cfg(all(test, feature = "flex", any(feature = "wgpu", feature = "cuda")))]
+mod tests;
+
+use burn::tensor::{Int, Tensor};
+
+/// Targets with their new values. The copies are enqueued for certain if this lives until then.
+#[derive(Debug)]
+pub struct Overwritten {
+    _floats: Vec<Tensor<1>>,
+    _integers: Vec<Tensor<1, Int>>,
+}
+
+/// A tensor that is overwritten, and its new values.
+pub type Overwrite<K> = (Tensor<1, K>, Tensor<1, K>);
+
+/// Enqueues copies of new values into the buffers of targets, which other tensors may share: one launch for many
+/// tensors of f32, one for each of i32. Targets must be no views, and all tensors are on one GPU.
+///
+/// # Panics
+///
+/// If lengths or dtypes differ, a target is not dense, or the device is no GPU.
+pub fn overwrite(
+    floats: Vec<(Tensor<1>, Tensor<1>)>,
+    integers: Vec<Overwrite<Int>>,
+) -> Overwritten {
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    return Overwritten {
+        _floats: cube::floats(floats),
+        _integers: integers.into_iter().map(cube::integers).collect(),
+    };
+    #[cfg(not(any(feature = "wgpu", feature = "cuda")))]
+    panic!(
+        "overwrite: there are no kernels for {} tensors; enable the feature wgpu or cuda",
+        floats.len() + integers.len()
+    );
+}
