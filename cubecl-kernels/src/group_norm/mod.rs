@@ -1,5 +1,6 @@
 //! Group normalization (Wu and He, 2018) with residual and ReLU.
 
+mod affine;
 #[cfg(feature = "flex")]
 mod autodiff;
 #[cfg(feature = "flex")]
@@ -47,7 +48,7 @@ pub fn group_norm(
     let centered = grouped - mean;
     let variance = centered.clone().square().mean_dim(2);
     let normed = (centered / (variance + epsilon).sqrt()).reshape([n, c, h, w]);
-    let output = normed * weight.reshape([1, c, 1, 1]) + bias.reshape([1, c, 1, 1]);
+    let output = affine::affine(normed, weight, bias);
     let output = match residual {
         Some(residual) => output + residual,
         None => output,
