@@ -25,6 +25,16 @@ pub fn has_selection_kernels(device: &Device) -> bool {
     }
 }
 
+/// Whether `device` records launches as a graph that it replays by itself: it is a CUDA GPU.
+pub fn records_graphs(device: &Device) -> bool {
+    let device = device.clone().inner();
+    match device.as_dispatch() {
+        #[cfg(feature = "cuda")]
+        burn::backend::DispatchDevice::Cube(burn_cubecl::CubeDevice::Cuda(_)) => true,
+        _ => false,
+    }
+}
+
 /// Whether `tensor` is f32 on a GPU, without a graph, so that kernels without a gradient can read it.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub(crate) fn is_plain_gpu_f32<const D: usize>(tensor: &Tensor<D>) -> bool {

@@ -72,7 +72,7 @@ mod upload;
 
 pub use bottleneck::bottleneck;
 pub use boxes::{RoiTargets, encode_boxes, gather_boxes, roi_rows, roi_targets};
-pub use capability::{MAX_TOP_K, can_select, has_selection_kernels};
+pub use capability::{MAX_TOP_K, can_select, has_selection_kernels, records_graphs};
 pub use class_loss::{
     Count, Divisor, ElementLoss, RowWeights, bce_with_logits, class_loss, cross_entropy,
 };

@@ -58,8 +58,8 @@ fn per_channel<B: Backend>(values: FloatTensor<B>) -> FloatTensor<B> {
 struct AffineBackward;
 
 impl<B: Backend + EpilogueOps> Backward<B, 3> for AffineBackward {
-    /// The input and the scale.
-    type State = (FloatTensor<B>, FloatTensor<B>);
+    /// The input, if the scale is tracked, and the scale, if the input is.
+    type State = [Option<FloatTensor<B>>; 2];
 
     fn backward(
         self,
@@ -67,17 +67,17 @@ impl<B: Backend + EpilogueOps> Backward<B, 3> for AffineBackward {
         grads: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let (x, scale) = ops.state;
+        let [x, scale] = ops.state;
         let grad = B::dense_gradient(grads.consume::<B>(&ops.node));
         let [of_x, of_scale, of_shift] = ops.parents;
-        if let Some(node) = of_scale {
+        if let (Some(node), Some(x)) = (of_scale, x) {
             let products = B::dense_gradient(B::float_mul(grad.clone(), x));
             grads.register::<B>(node.id, bias_gradient::<B>(products));
         }
         if let Some(node) = of_shift {
             grads.register::<B>(node.id, bias_gradient::<B>(grad.clone()));
         }
-        if let Some(node) = of_x {
+        if let (Some(node), Some(scale)) = (of_x, scale) {
             grads.register::<B>(node.id, B::float_mul(grad, per_channel::<B>(scale)));
         }
     }
@@ -90,6 +90,7 @@ impl<B: Backend + AffineOps + EpilogueOps, C: CheckpointStrategy> AffineOps for 
         shift: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), scale.node(), shift.node()];
+        let (is_x_tracked, is_scale_tracked) = (x.is_tracked(), scale.is_tracked());
         let [x, scale, shift] = [x, scale, shift].map(|tensor| tensor.into_primitive());
         let output = B::affine(x.clone(), scale.clone(), shift);
         match AffineBackward
@@ -97,7 +98,10 @@ impl<B: Backend + AffineOps + EpilogueOps, C: CheckpointStrategy> AffineOps for 
             .compute_bound()
             .stateful()
         {
-            OpsKind::Tracked(prep) => prep.finish((x, scale), output),
+            OpsKind::Tracked(prep) => {
+                let state = [is_scale_tracked.then_some(x), is_x_tracked.then_some(scale)];
+                prep.finish(state, output)
+            }
             OpsKind::UnTracked(prep) => prep.finish(output),
         }
     }
@@ -108,12 +112,26 @@ mod tests {
     use super::*;
     use burn::tensor::{Device, Distribution};
 
+    /// With a tracked scale or without, and with a gradient of which all elements are views of one.
     fn check(device: &Device) {
+        for (tracks_scale, is_expanded) in [(true, false), (false, false), (true, true)] {
+            compare(device, tracks_scale, is_expanded);
+        }
+    }
+
+    fn compare(device: &Device, tracks_scale: bool, is_expanded: bool) {
         let random = |shape| Tensor::<4>::random(shape, Distribution::Default, device);
         let [x, scale, shift, factor] =
             [[2, 5, 3, 4], [1, 5, 1, 1], [1, 5, 1, 1], [2, 5, 3, 4]].map(random);
         let results = |by_operations: bool| {
-            let [x, scale, shift] = [&x, &scale, &shift].map(|it| it.clone().require_grad());
+            // Channels-last, as the output of a convolution.
+            let x = x.clone().permute([0, 2, 3, 1]) * 1.0;
+            let x = x.permute([0, 3, 1, 2]).detach().require_grad();
+            let shift = shift.clone().require_grad();
+            let scale = match tracks_scale {
+                true => scale.clone().require_grad(),
+                false => scale.clone(),
+            };
             let output = match by_operations {
                 true => x.clone() * scale.clone() + shift.clone(),
                 false => affine(
@@ -122,9 +140,17 @@ mod tests {
                     shift.clone().reshape([5]),
                 ),
             };
-            let gradients = (output.clone() * factor.clone()).sum().backward();
-            let gradients = [x, scale, shift].map(|it| it.grad(&gradients).expect("tracked"));
-            [vec![output.inner()], gradients.into()].concat()
+            let gradients = match is_expanded {
+                true => output.clone().sum().backward(),
+                false => (output.clone() * factor.clone()).sum().backward(),
+            };
+            assert_eq!(scale.grad(&gradients).is_some(), tracks_scale);
+            let gradients = [x, scale, shift].map(|it| it.grad(&gradients));
+            [
+                vec![output.inner()],
+                gradients.into_iter().flatten().collect(),
+            ]
+            .concat()
         };
         for (found, wanted) in results(false).into_iter().zip(results(true)) {
             let difference = (found - wanted).abs().max().into_scalar::<f32>();

@@ -6,9 +6,10 @@ mod cube;
 #[cfg(all(test, feature = "flex", any(feature = "wgpu", feature = "cuda")))]
 mod tests;
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Float, Int, Tensor};
 
-/// Targets with their new values. The copies are enqueued for certain if this lives until then.
+/// Targets with their new values. Kept until the next replay or sync, which enqueues the copies: Burn may leave out an
+/// operation whose results are dropped before.
 #[derive(Debug)]
 pub struct Overwritten {
     _floats: Vec<Tensor<1>>,
@@ -24,10 +25,7 @@ pub type Overwrite<K> = (Tensor<1, K>, Tensor<1, K>);
 /// # Panics
 ///
 /// If lengths or dtypes differ, a target is not dense, or the device is no GPU.
-pub fn overwrite(
-    floats: Vec<(Tensor<1>, Tensor<1>)>,
-    integers: Vec<Overwrite<Int>>,
-) -> Overwritten {
+pub fn overwrite(floats: Vec<Overwrite<Float>>, integers: Vec<Overwrite<Int>>) -> Overwritten {
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     return Overwritten {
         _floats: cube::floats(floats),

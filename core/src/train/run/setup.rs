@@ -18,7 +18,7 @@ use crate::train::ranks::exchange;
 use crate::train::step::targets::selection_limits;
 use burn::tensor::Device;
 use mrcnn_backends::comm::Communicator;
-use mrcnn_kernels::{can_select, has_selection_kernels};
+use mrcnn_kernels::{can_select, records_graphs};
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -274,7 +274,7 @@ fn set_classes(config: &mut Config, train: &Dataset) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Whether a step on `device` computes everything there.
+/// Whether `device` records graphs, and a step computes everything on it.
 fn can_record(config: &ModelConfig, device: &Device) -> bool {
-    has_selection_kernels(device) && can_select(device, &selection_limits(config))
+    records_graphs(device) && can_select(device, &selection_limits(config))
 }

@@ -15,12 +15,14 @@ use burn::tensor::{Device, ExecutionError, Graph, Tensor, TensorData, capture};
 use mrcnn_kernels::overwrite;
 use std::collections::HashMap;
 
-/// Graphs of the last sizes of batches.
+/// Graphs of sizes of batches.
 #[derive(Default)]
 pub struct StepGraphs {
-    /// Sizes that are not recorded, and how many steps they had.
+    /// Sizes without a graph, and how many steps they had.
     seen: Vec<(Key, usize)>,
     recorded: Vec<(Key, StepGraph)>,
+    /// Whether a recording failed after others, so that there is no memory for more.
+    is_full: bool,
 }
 
 /// What a graph depends on: shapes, and the loss scale.
@@ -40,7 +42,7 @@ const MOST: usize = 4;
 
 impl StepGraphs {
     /// The losses and gradients of `batch`, as those of a step that is launched kernel by kernel. Fails if the device
-    /// records no graphs. The gradients are valid until the next call.
+    /// records no graph at all. The gradients are valid until the next call.
     pub fn losses_and_gradients(
         &mut self,
         model: &MaskRcnn,
@@ -51,33 +53,60 @@ impl StepGraphs {
     ) -> Result<(LossValues, ParamGradients), ExecutionError> {
         let inputs = Inputs::new(batch, stream, &device.clone().inner());
         let key = inputs.key(scale);
-        let place = self.recorded.iter().position(|(other, _)| *other == key);
-        let place = match place {
-            None if self.is_due(&key) => {
-                let graph = StepGraph::record(model, inputs.clone(), scale)?;
-                self.recorded.push((key, graph));
-                Some(self.recorded.len() - 1)
-            }
-            place => place,
-        };
-        let (numbers, gradients) = match place {
-            Some(place) => self.recorded[place].1.replay(model, inputs),
-            None => {
-                let (images, inputs) = (inputs.images(), inputs.sampling.shaped());
-                step_on_device(model, Tensor::from_inner(images), &inputs, scale)
-            }
+        // Graphs of another loss scale are of no use until it returns.
+        self.recorded.retain(|(other, _)| other.scale == key.scale);
+        let mut recorded = self.recorded.iter_mut();
+        let (numbers, gradients) = match recorded.find(|(other, _)| *other == key) {
+            Some((_, graph)) => graph.replay(model, Some(inputs)),
+            None => match self.record(model, &inputs, key)? {
+                Some(graph) => graph.replay(model, None),
+                None => inputs.launch(model, scale),
+            },
         };
         read(numbers, gradients)
     }
 
+    /// A graph of a new size, if it is due.
+    fn record(
+        &mut self,
+        model: &MaskRcnn,
+        inputs: &Inputs,
+        key: Key,
+    ) -> Result<Option<&mut StepGraph>, ExecutionError> {
+        if !self.is_due(&key) {
+            return Ok(None);
+        }
+        let scale = f64::from_bits(key.scale);
+        if let Some(graph) = StepGraph::record(model, inputs.clone(), scale)? {
+            self.recorded.push((key, graph));
+            return Ok(self.recorded.last_mut().map(|(_, graph)| graph));
+        }
+        if self.recorded.is_empty() {
+            return Err(ExecutionError::WithContext {
+                reason: "the device does not record a step as a graph, or has no memory for it: set train.graph \
+                         to false"
+                    .into(),
+            });
+        }
+        self.is_full = true;
+        Ok(None)
+    }
+
     /// Counts a step of a size without a graph; whether the size is to be recorded now.
     fn is_due(&mut self, key: &Key) -> bool {
-        let Some((_, steps)) = self.seen.iter_mut().find(|(other, _)| other == key) else {
+        if self.is_full || self.recorded.len() == MOST {
+            return false;
+        }
+        let Some(place) = self.seen.iter().position(|(other, _)| other == key) else {
             self.seen.push((key.clone(), 1));
             return false;
         };
-        *steps += 1;
-        *steps > STEPS_BEFORE && self.recorded.len() < MOST
+        self.seen[place].1 += 1;
+        let is_due = self.seen[place].1 > STEPS_BEFORE;
+        if is_due {
+            self.seen.remove(place);
+        }
+        is_due
     }
 }
 
@@ -103,6 +132,12 @@ impl Inputs {
         self.images.clone().reshape(self.shape)
     }
 
+    /// The step, launched kernel by kernel.
+    fn launch(&self, model: &MaskRcnn, scale: f64) -> Output {
+        let images = Tensor::from_inner(self.images());
+        step_on_device(model, images, &self.sampling.shaped(), scale)
+    }
+
     fn key(&self, scale: f64) -> Key {
         Key {
             images: self.shape,
@@ -123,47 +158,41 @@ struct StepGraph {
 }
 
 impl StepGraph {
-    fn record(model: &MaskRcnn, inputs: Inputs, scale: f64) -> Result<Self, ExecutionError> {
-        let current = trained(model);
+    /// `None` if the device records no graph, or has no memory for it.
+    fn record(
+        model: &MaskRcnn,
+        inputs: Inputs,
+        scale: f64,
+    ) -> Result<Option<Self>, ExecutionError> {
         let device = inputs.images.device();
-        let buffers = current.iter().map(|(_, param)| {
-            let buffer = Tensor::zeros([param.dims()[0]], &device);
-            (buffer, param.clone())
-        });
-        let buffers: Vec<(Tensor<1>, Tensor<1>)> = buffers.collect();
-        let params: Vec<_> = buffers.iter().map(|(buffer, _)| buffer.clone()).collect();
-        let written = overwrite(buffers, Vec::new());
+        // Every replay overwrites them first.
+        let buffers = trained(model).into_iter();
+        let buffers = buffers.map(|(id, param)| (id, Tensor::zeros(param.dims(), &device)));
+        let buffers: Vec<(ParamId, Tensor<1>)> = buffers.collect();
         device.sync()?;
-        drop(written);
-
-        let ids = current.iter().map(|(id, _)| *id);
-        let by_id: HashMap<_, _> = ids.zip(params.clone()).collect();
-        let (model, fixed) = (model.clone(), inputs.clone());
-        let step: Box<dyn FnMut() -> Output> = Box::new(move || {
-            let model = model.clone().map(&mut Put(&by_id));
-            let images = Tensor::from_inner(fixed.images());
-            step_on_device(&model, images, &fixed.sampling.shaped(), scale)
-        });
+        let params = buffers.iter().map(|(_, buffer)| buffer.clone()).collect();
+        let own = model.clone().map(&mut Put(&buffers.into_iter().collect()));
+        let fixed = inputs.clone();
+        let step: Box<dyn FnMut() -> Output> = Box::new(move || fixed.launch(&own, scale));
         let graph = capture(&device, step);
-        match graph.is_hardware() {
-            true => Ok(Self {
-                inputs,
-                params,
-                graph,
-            }),
-            false => Err(ExecutionError::WithContext {
-                reason: "the device does not record a step as a graph: set train.graph to false"
-                    .into(),
-            }),
-        }
+        Ok(graph.is_hardware().then_some(Self {
+            inputs,
+            params,
+            graph,
+        }))
     }
 
-    fn replay(&mut self, model: &MaskRcnn, inputs: Inputs) -> Output {
+    /// The step with the parameters of `model`, and with other inputs than the last ones if there are any.
+    fn replay(&mut self, model: &MaskRcnn, inputs: Option<Inputs>) -> Output {
         let current = trained(model).into_iter().map(|(_, param)| param);
         let mut floats: Vec<_> = self.params.iter().cloned().zip(current).collect();
-        floats.push((self.inputs.images.clone(), inputs.images));
-        let (more, integers) = self.inputs.sampling.pairs(inputs.sampling);
-        floats.extend(more);
+        let mut integers = Vec::new();
+        if let Some(inputs) = inputs {
+            floats.push((self.inputs.images.clone(), inputs.images));
+            let (more, pairs) = self.inputs.sampling.pairs(inputs.sampling);
+            floats.extend(more);
+            integers = pairs;
+        }
         let written = overwrite(floats, integers);
         // SAFETY: the graph's buffers are tensors of `self` and of its closure and output. The copies into them and all
         // that reads its output are enqueued on the stream of this thread, as the replay is.
@@ -199,5 +228,32 @@ impl ModuleMapper for Put<'_> {
             return param;
         };
         param.map(|old| Tensor::from_inner(value.reshape(old.shape())).require_grad())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(side: usize) -> Key {
+        Key {
+            images: [2, 3, side, side],
+            lengths: vec![side],
+            scale: 0,
+        }
+    }
+
+    #[test]
+    fn a_size_is_recorded_at_its_third_step() {
+        let mut graphs = StepGraphs::default();
+        let due = [64, 64, 96, 64, 96, 96].map(|side| graphs.is_due(&key(side)));
+        assert_eq!(due, [false, false, false, true, false, true]);
+        assert!(graphs.seen.is_empty(), "recorded sizes are not counted");
+        graphs.is_full = true;
+        assert!(
+            ![64; 4]
+                .map(|side| graphs.is_due(&key(side)))
+                .contains(&true)
+        );
     }
 }
