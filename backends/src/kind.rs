@@ -98,10 +98,8 @@ pub struct Selected {
 }
 
 impl Selected {
-    #[cfg_attr(
-        not(any(feature = "flex", feature = "wgpu", feature = "cuda")),
-        allow(dead_code)
-    )]
+    // Adapters of wgpu have more fields.
+    #[cfg_attr(not(any(feature = "flex", feature = "cuda")), allow(dead_code))]
     pub(crate) fn new(kind: BackendKind, name: String, device: Device) -> Self {
         Self {
             kind,
