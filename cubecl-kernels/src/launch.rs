@@ -17,6 +17,7 @@ use burn_cubecl::ops::numeric::{empty_device_contiguous_dtype, zeros_client};
 use burn_cubecl::ops::{permute_nchw_to_nhwc, reshape};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::calculate_cube_count_elemwise;
+use cubecl::client::Client;
 use cubecl::prelude::*;
 use cubecl::zspace::metadata::Metadata;
 
@@ -122,6 +123,20 @@ pub(crate) fn buffer(tensor: &CubeTensor) -> BufferArg {
         tensor.meta.strides()
     );
     tensor.clone().into_buffer_arg()
+}
+
+/// [`buffer`] of `tensor` or, without one, a buffer of `elements` elements of `size` bytes that the kernel does not read:
+/// every binding needs its own buffer.
+pub(crate) fn buffer_or_unread(
+    client: &Client,
+    tensor: Option<&CubeTensor>,
+    [elements, size]: [usize; 2],
+) -> BufferArg {
+    match tensor {
+        Some(tensor) => buffer(tensor),
+        // SAFETY: the buffer has the size of its elements.
+        None => unsafe { BufferArg::from_raw_parts(client.empty(elements * size), elements) },
+    }
 }
 
 /// Number and size of cubes for an element-wise launch of `units` units. The kernel must stop further units.

@@ -34,14 +34,6 @@ struct Corners {
     y2: f32,
 }
 
-#[derive(CubeType, Clone, Copy)]
-struct Deltas {
-    x: f32,
-    y: f32,
-    width: f32,
-    height: f32,
-}
-
 #[cube]
 fn corners(boxes: &[f32], index: u32) -> Corners {
     let at = (index * 4) as usize;
@@ -53,22 +45,48 @@ fn corners(boxes: &[f32], index: u32) -> Corners {
     }
 }
 
-/// The deltas that turn `reference` into `object`.
+/// Writes the box `index` of `boxes`.
 #[cube]
-fn deltas_of(object: &Corners, reference: &Corners, weights: &DeltaWeights) -> Deltas {
-    let width = reference.x2 - reference.x1;
-    let height = reference.y2 - reference.y1;
-    let object_width = object.x2 - object.x1;
-    let object_height = object.y2 - object.y1;
-    let x = reference.x1 + width * 0.5;
-    let y = reference.y1 + height * 0.5;
-    let object_x = object.x1 + object_width * 0.5;
-    let object_y = object.y1 + object_height * 0.5;
-    Deltas {
-        x: (object_x - x) / width * weights.x,
-        y: (object_y - y) / height * weights.y,
-        width: (object_width / width).ln() * weights.width,
-        height: (object_height / height).ln() * weights.height,
+fn write_corners(boxes: &mut [f32], index: u32, corners: &Corners) {
+    let at = (index * 4) as usize;
+    boxes[at] = corners.x1;
+    boxes[at + 1] = corners.y1;
+    boxes[at + 2] = corners.x2;
+    boxes[at + 3] = corners.y2;
+}
+
+/// Writes the deltas that turn `reference` into the ground truth `slot` of an image, whose first one is `first`: sample
+/// `index` of `deltas`. Zeros for a negative slot.
+#[cube]
+fn write_deltas(
+    deltas: &mut [f32],
+    index: u32,
+    gt: &[f32],
+    first: u32,
+    slot: i32,
+    reference: &Corners,
+    weights: &DeltaWeights,
+) {
+    let at = (index * 4) as usize;
+    if slot < 0 {
+        #[unroll]
+        for i in 0..4usize {
+            deltas[at + i] = 0.0f32;
+        }
+    } else {
+        let object = corners(gt, first + u32::cast_from(slot));
+        let width = reference.x2 - reference.x1;
+        let height = reference.y2 - reference.y1;
+        let object_width = object.x2 - object.x1;
+        let object_height = object.y2 - object.y1;
+        let x = reference.x1 + width * 0.5;
+        let y = reference.y1 + height * 0.5;
+        let object_x = object.x1 + object_width * 0.5;
+        let object_y = object.y1 + object_height * 0.5;
+        deltas[at] = (object_x - x) / width * weights.x;
+        deltas[at + 1] = (object_y - y) / height * weights.y;
+        deltas[at + 2] = (object_width / width).ln() * weights.width;
+        deltas[at + 3] = (object_height / height).ln() * weights.height;
     }
 }
 
@@ -89,23 +107,11 @@ pub fn encode(
         terminate!();
     }
     let image = unit / sizes.samples;
-    let at = (unit * 4) as usize;
+    let candidate = u32::cast_from(candidates[unit as usize]);
+    let reference = corners(references, image * sizes.references_stride + candidate);
     let slot = matched[unit as usize];
-    if slot < 0 {
-        #[unroll]
-        for i in 0..4usize {
-            deltas[at + i] = 0.0f32;
-        }
-    } else {
-        let candidate = u32::cast_from(candidates[unit as usize]);
-        let reference = corners(references, image * sizes.references_stride + candidate);
-        let object = corners(gt, image * sizes.slots + u32::cast_from(slot));
-        let encoded = deltas_of(&object, &reference, weights);
-        deltas[at] = encoded.x;
-        deltas[at + 1] = encoded.y;
-        deltas[at + 2] = encoded.width;
-        deltas[at + 3] = encoded.height;
-    }
+    let first = image * sizes.slots;
+    write_deltas(deltas, unit, gt, first, slot, &reference, weights);
 }
 
 /// The box of a candidate: one of the references, or of the ground truth after them.
@@ -150,30 +156,14 @@ pub fn gather_targets(
         terminate!();
     }
     let image = unit / sizes.samples;
-    let at = (unit * 4) as usize;
     let candidate = u32::cast_from(candidates[unit as usize]);
     let reference = candidate_box(proposals, gt, image, candidate, sizes);
-    boxes[at] = reference.x1;
-    boxes[at + 1] = reference.y1;
-    boxes[at + 2] = reference.x2;
-    boxes[at + 3] = reference.y2;
+    write_corners(boxes, unit, &reference);
     let slot = matched[unit as usize];
-    if slot < 0 {
-        classes[unit as usize] = 0;
-        #[unroll]
-        for i in 0..4usize {
-            deltas[at + i] = 0.0f32;
-        }
-    } else {
-        let place = image * sizes.slots + u32::cast_from(slot);
-        let object = corners(gt, place);
-        let encoded = deltas_of(&object, &reference, weights);
-        classes[unit as usize] = labels[place as usize];
-        deltas[at] = encoded.x;
-        deltas[at + 1] = encoded.y;
-        deltas[at + 2] = encoded.width;
-        deltas[at + 3] = encoded.height;
-    }
+    let first = image * sizes.slots;
+    let label = labels[(first + u32::cast_from(max(slot, 0i32))) as usize];
+    classes[unit as usize] = select(slot < 0, 0i32, label);
+    write_deltas(deltas, unit, gt, first, slot, &reference, weights);
 }
 
 /// `boxes [n, total, 4]`, `index [n, k]` -> `gathered [n, k, 4]`, see [`fn@super::gather_boxes`].
@@ -192,11 +182,7 @@ pub fn gather(
     }
     let place = u32::cast_from(max(index[unit as usize], 0i32));
     let found = corners(boxes, unit / slots * total + place);
-    let at = (unit * 4) as usize;
-    gathered[at] = found.x1;
-    gathered[at + 1] = found.y1;
-    gathered[at + 2] = found.x2;
-    gathered[at + 3] = found.y2;
+    write_corners(gathered, unit, &found);
 }
 
 /// `boxes [k, 4]` -> `rows [k, 6]`, see [`fn@super::roi_rows`]; `slots` is the number of boxes per image.

@@ -55,7 +55,7 @@ pub fn encode_boxes(
         references.dims()
     );
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if have_kernels(&[&gt, &references]) && choice.matched.shape().num_elements() > 0 {
+    if have_kernels(&[&gt, &references]) && choice.matched.shape().num_elements() * total > 0 {
         return cube::encode(gt, references, choice, weights);
     }
     let matched = choice.matched.clone();

@@ -1,7 +1,7 @@
 //! Kernels of the epilogue: one pass over the output of a convolution, which is channels-last.
 
 use super::EpilogueOps;
-use crate::launch::{buffer, channels_last, dense, elementwise, own, width};
+use crate::launch::{buffer, buffer_or_unread, channels_last, dense, elementwise, own, width};
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::tensor::FloatTensor;
 use burn_cubecl::CubeBackend;
@@ -130,13 +130,9 @@ pub(crate) fn add_to_rows(
         return;
     }
     let (cubes, cube) = elementwise(output, units);
-    // Every binding needs its own buffer, even one that is not read.
-    let unread = || output.client.empty(width * output.dtype.size());
     let with_residual = residual.is_some();
-    let residual = match residual {
-        Some(residual) => buffer(residual),
-        None => unsafe { BufferArg::from_raw_parts(unread(), width) },
-    };
+    let unread = [width, output.dtype.size()];
+    let residual = buffer_or_unread(&output.client, residual, unread);
     // SAFETY: all buffers are dense, and units beyond the output stop.
     unsafe {
         add_to_pixels::launch_unchecked(

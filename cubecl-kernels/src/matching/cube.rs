@@ -2,7 +2,7 @@
 
 use super::kernel::{MatchingLaunch, UNITS, match_pass};
 use super::{MatchOps, MatchThresholds};
-use crate::launch::{buffer, dense, empty, zeros};
+use crate::launch::{buffer, buffer_or_unread, dense, empty, zeros};
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::DType;
@@ -54,7 +54,11 @@ pub(super) fn matches(
             allow_low_quality: u32::from(thresholds.allow_low_quality),
             deciding,
         };
-        launch([&boxes, &gt, &counts, &best, &matches], &scores, matching);
+        launch(
+            [&boxes, &gt, &counts, &best, &matches],
+            scores.as_ref(),
+            matching,
+        );
     }
     matches
 }
@@ -62,16 +66,12 @@ pub(super) fn matches(
 /// Launches one pass over `[boxes, gt, counts, best, matches]`.
 fn launch(
     [boxes, gt, counts, best, matches]: [&CubeTensor; 5],
-    scores: &Option<CubeTensor>,
+    scores: Option<&CubeTensor>,
     matching: MatchingLaunch,
 ) {
     let [n, total] = [matches.shape()[0], matches.shape()[1]];
     let has_scores = scores.is_some();
-    // Every binding needs its own buffer, even one that is not read.
-    let scores = match scores {
-        Some(scores) => buffer(scores),
-        None => unsafe { BufferArg::from_raw_parts(gt.client.empty(size_of::<u32>()), 1) },
-    };
+    let scores = buffer_or_unread(&gt.client, scores, [1, size_of::<u32>()]);
     // SAFETY: the buffers are dense and of the shapes in `matching`.
     unsafe {
         match_pass::launch_unchecked(

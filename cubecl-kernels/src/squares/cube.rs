@@ -31,7 +31,7 @@ pub fn sums(tensors: &[Tensor<1>]) -> Tensor<1> {
     Tensor::from_dispatch(<Dispatch as SquareOps>::sums(tensors))
 }
 
-/// The sums as a backend operation; use [`crate::sum_of_squares`].
+/// The sums as a backend operation; use [`crate::partial_squares`] and [`crate::sums`].
 #[backend_extension(
     Cube: cfg(any(feature = "wgpu", feature = "cuda")),
     Fusion: cfg(feature = "fusion"),

@@ -8,15 +8,10 @@ mod cube;
 
 use burn::tensor::Tensor;
 
-/// The sum of `(factor * x)^2` over all elements of `tensors`, `[1]`; f32, and `None` without tensors.
+/// Sums of parts of `tensors`, of any number, that [`sums`] adds up to the sum of `(factor * x)^2` over all elements,
+/// together with other sums; f32, and `None` without tensors.
 ///
 /// On GPUs sums are added in a fixed order, so two calls are bit-equal.
-pub fn sum_of_squares(tensors: &[Tensor<1>], factor: f64) -> Option<Tensor<1>> {
-    partial_squares(tensors, factor).map(|partials| sums(&[partials]))
-}
-
-/// Sums of parts of `tensors`, of any number, that add up to [`sum_of_squares`], so that one call of [`sums`] computes it
-/// together with others.
 pub fn partial_squares(tensors: &[Tensor<1>], factor: f64) -> Option<Tensor<1>> {
     if tensors.is_empty() {
         return None;

@@ -3,7 +3,7 @@
 use super::TopKOps;
 use super::kernel::{EMPTY, MAX_ORDER, UNITS, select_best};
 use super::sort::sort_best;
-use crate::launch::{buffer, dense, empty};
+use crate::launch::{buffer, buffer_or_unread, dense, empty};
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::DType;
@@ -99,11 +99,7 @@ fn select(
     let segments = client.create_from_slice(u32::as_bytes(&table));
     let listed = candidates.is_some();
     let candidates_total = candidates.as_ref().map_or(0, |list| list.shape()[2]);
-    // Every binding needs its own buffer, even one that is not read.
-    let candidates = match candidates {
-        Some(list) => buffer(&list),
-        None => unsafe { BufferArg::from_raw_parts(client.empty(size_of::<u32>()), 1) },
-    };
+    let candidates = buffer_or_unread(&client, candidates.as_ref(), [1, size_of::<u32>()]);
     // SAFETY: the jobs lie within the rows of `scores`, `candidates` and `selected`.
     unsafe {
         select_best::launch_unchecked(

@@ -9,7 +9,7 @@ use burn::backend::Dispatch;
 use burn::tensor::{FloatDType, Tensor};
 use mrcnn_kernels::roi_align::RoiAlignOps;
 use mrcnn_kernels::{
-    ParamFactors, RoiAlignParams, SgdUpdate, max_pool3x3, roi_align, sgd, sum_of_squares,
+    ParamFactors, RoiAlignParams, SgdUpdate, max_pool3x3, partial_squares, roi_align, sgd, sums,
 };
 use std::cell::RefCell;
 
@@ -120,7 +120,7 @@ pub(super) fn updates(config: &Config) -> [Case; 2] {
         [count * F32, 2 * count],
         move |device| {
             let gradient = [uniform([count], device)];
-            move || sum_of_squares(&gradient, 1.0)
+            move || partial_squares(&gradient, 1.0).map(|squares| sums(&[squares]))
         },
     );
     let update = SgdUpdate {

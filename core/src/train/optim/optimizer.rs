@@ -3,6 +3,7 @@
 use crate::config::{DecayScope, OptimizerKind, TrainConfig};
 use crate::model::MaskRcnn;
 use crate::train::step::gradients::ParamGradients;
+use crate::train::step::params::Put;
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::Tensor;
 use mrcnn_kernels::{AdamwUpdate, ParamFactors, SgdUpdate, adamw, sgd};
@@ -258,20 +259,6 @@ impl ModuleMapper for Take<'_> {
                 factors,
             });
             placeholder
-        })
-    }
-}
-
-/// Puts the values of parameters back into the model.
-struct Put(HashMap<ParamId, Tensor<1>>);
-
-impl ModuleMapper for Put {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(value) = self.0.remove(&param.id) else {
-            return param;
-        };
-        param.map(|placeholder| {
-            Tensor::from_inner(value.reshape(placeholder.shape())).require_grad()
         })
     }
 }

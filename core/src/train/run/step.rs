@@ -54,9 +54,7 @@ impl Run<'_> {
         let scale = self.scaler.factor();
         let (losses, gradients) = match (comm.is_alone(), config.accumulate) {
             (true, 1) => match &mut self.graphs {
-                Some(graphs) => {
-                    graphs.losses_and_gradients(model, &batch, stream, device, scale)?
-                }
+                Some(graphs) => graphs.losses_and_gradients(model, batch, stream, device, scale)?,
                 None => {
                     let replicas = &self.replicas;
                     replicas.losses_and_gradients(model, batch, stream, device, scale)?

@@ -1,5 +1,6 @@
 //! The gradients of a step by parameter.
 
+use super::params::trained;
 use crate::model::{Changes, MaskRcnn, channels_first_gradient};
 use burn::backend::DispatchTensor;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
@@ -50,9 +51,8 @@ impl ParamGradients {
 
     /// Zeros for every trained parameter of `model`: the gradients of an empty batch.
     pub fn zeros(model: &MaskRcnn) -> Self {
-        let mut zeros = Zeros(Vec::new());
-        model.visit(&mut zeros);
-        Self::new(zeros.0)
+        let params = trained(model).into_iter();
+        Self::new(params.map(|(id, value)| (id, value.zeros_like())).collect())
     }
 
     pub(crate) fn new(gradients: Vec<(ParamId, Tensor<1>)>) -> Self {
@@ -155,19 +155,6 @@ fn times(tensor: Tensor<1>, factor: f64) -> Tensor<1> {
         tensor
     } else {
         tensor * factor
-    }
-}
-
-struct Zeros(Vec<(ParamId, Tensor<1>)>);
-
-impl ModuleVisitor for Zeros {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let value = param.val();
-        if value.is_require_grad() {
-            let count = value.shape().num_elements();
-            let zeros = value.inner().zeros_like().reshape([count]);
-            self.0.push((param.id, zeros));
-        }
     }
 }
 

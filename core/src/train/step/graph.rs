@@ -7,13 +7,13 @@ use super::accumulate::{read, step_on_device};
 use super::gradients::ParamGradients;
 use super::inputs::{FlatInputs, SampleInputs};
 use super::losses::LossValues;
+use super::params::{Put, trained};
 use crate::model::MaskRcnn;
 use crate::random::Stream;
 use crate::train::input::batch::Batch;
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ParamId};
 use burn::tensor::{Device, ExecutionError, Graph, Tensor, TensorData, capture};
 use mrcnn_kernels::overwrite;
-use std::collections::HashMap;
 
 /// Graphs of sizes of batches.
 #[derive(Default)]
@@ -46,7 +46,7 @@ impl StepGraphs {
     pub fn losses_and_gradients(
         &mut self,
         model: &MaskRcnn,
-        batch: &Batch,
+        batch: Batch,
         stream: Stream,
         device: &Device,
         scale: f64,
@@ -119,12 +119,14 @@ struct Inputs {
 }
 
 impl Inputs {
-    fn new(batch: &Batch, stream: Stream, device: &Device) -> Self {
-        let values = TensorData::new(batch.values.clone(), [batch.values.len()]);
+    fn new(batch: Batch, stream: Stream, device: &Device) -> Self {
+        let sampling = SampleInputs::new(&batch, stream, device).flat();
+        let length = batch.values.len();
+        let values = TensorData::new(batch.values, [length]);
         Self {
             images: Tensor::from_data(values, device),
             shape: batch.shape,
-            sampling: SampleInputs::new(batch, stream, device).flat(),
+            sampling,
         }
     }
 
@@ -171,7 +173,7 @@ impl StepGraph {
         let buffers: Vec<(ParamId, Tensor<1>)> = buffers.collect();
         device.sync()?;
         let params = buffers.iter().map(|(_, buffer)| buffer.clone()).collect();
-        let own = model.clone().map(&mut Put(&buffers.into_iter().collect()));
+        let own = model.clone().map(&mut Put(buffers.into_iter().collect()));
         let fixed = inputs.clone();
         let step: Box<dyn FnMut() -> Output> = Box::new(move || fixed.launch(&own, scale));
         let graph = capture(&device, step);
@@ -199,35 +201,6 @@ impl StepGraph {
         let output = unsafe { self.graph.replay() }.clone();
         drop(written);
         output
-    }
-}
-
-/// The trained parameters, flat and without a graph, in the order of the model.
-fn trained(model: &MaskRcnn) -> Vec<(ParamId, Tensor<1>)> {
-    struct Trained(Vec<(ParamId, Tensor<1>)>);
-    impl ModuleVisitor for Trained {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let value = param.val();
-            if value.is_require_grad() {
-                let count = value.shape().num_elements();
-                self.0.push((param.id, value.inner().reshape([count])));
-            }
-        }
-    }
-    let mut trained = Trained(Vec::new());
-    model.visit(&mut trained);
-    trained.0
-}
-
-/// Replaces trained parameters by flat tensors.
-struct Put<'a>(&'a HashMap<ParamId, Tensor<1>>);
-
-impl ModuleMapper for Put<'_> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(value) = self.0.get(&param.id).cloned() else {
-            return param;
-        };
-        param.map(|old| Tensor::from_inner(value.reshape(old.shape())).require_grad())
     }
 }
 

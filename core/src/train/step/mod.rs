@@ -6,6 +6,7 @@ pub(crate) mod gradients;
 pub(crate) mod graph;
 pub(crate) mod inputs;
 pub(crate) mod losses;
+pub(crate) mod params;
 pub(crate) mod replicas;
 pub(crate) mod samples;
 pub(crate) mod targets;
