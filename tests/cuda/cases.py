@@ -73,6 +73,8 @@ def cases(args, folder):
     yield kernel("conv3x3", 75, "whole_numbers", "two_runs", MRCNN_CASES="20")
     lists = ["fused_product::", "conv1x1::", "bottleneck::", "squares::", "prepare::", "update::", "class_loss::", "matching::", "boxes::", "sampling::", "decode::", "rpn_outputs::", "overwrite::"]
     yield kernel("mrcnn_kernels", 80, "epilogue", "every_candidate", "declines_is_replaced", "product_over_taps", "product_also_sums", "channel_sums", "without_elements", *lists)
+    # The driver refuses tensor maps whose boxes are too large. Nothing executes them.
+    yield Case("tensor-maps", 90, "f16", [built["mrcnn_kernels"], "--test-threads=1", "--nocapture", "no_candidate_is_refused"], mode="dry", seconds=900, selects=False)
     # Sums in f16 or bf16 would round. Not on sm_75, where CubeCL's probe of bf16 does not compile.
     yield kernel("conv3x3", 80, "summed_in_f32")
     yield Case("old-driver", 80, "f32", [built["layouts"], "--test-threads=1", "convolution"], cuda="old", seconds=900, check=is_tuned, selects=False)

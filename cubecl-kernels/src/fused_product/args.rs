@@ -177,6 +177,8 @@ with_epilogue!(EpilogueMapArgs, TensorMapArgs, TensorMapInputs);
 
 /// CubeK arguments that have a variant with an epilogue.
 pub trait WithEpilogue: MatmulArgs {
+    /// Whether the inputs are loaded by tensor maps.
+    const IS_TENSOR_MAP: bool;
     /// The variant, with the same inputs.
     type Args: MatmulArgs<
             Config = Self::Config,
@@ -188,10 +190,12 @@ pub trait WithEpilogue: MatmulArgs {
 }
 
 impl<Config: RuntimeConfig> WithEpilogue for TensorArgs<Config> {
+    const IS_TENSOR_MAP: bool = false;
     type Args = EpilogueArgs<Config>;
 }
 
 impl<Config: RuntimeConfig> WithEpilogue for TensorMapArgs<Config> {
+    const IS_TENSOR_MAP: bool = true;
     type Args = EpilogueMapArgs<Config>;
 }
 

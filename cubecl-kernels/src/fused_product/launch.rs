@@ -133,7 +133,21 @@ impl Product {
             .pick_max()?;
         let settings = A::device_settings(&client, sizes);
         let strategy = BlueprintStrategy::Inferred(strategy);
-        let expanded = A::expand_blueprint(&problem, &settings, &strategy)?;
+        let mut expanded = A::expand_blueprint(&problem, &settings, &strategy)?;
+        if MA::IS_TENSOR_MAP && !fits_tensor_maps(&expanded.blueprint) {
+            // CubeK gives products of many rows and few columns tall tiles. With fewer rows it selects square ones.
+            let m = problem.m.min(4 * problem.n - 1);
+            let squarer = MatmulProblem {
+                m,
+                ..problem.clone()
+            };
+            expanded = A::expand_blueprint(&squarer, &settings, &strategy)?;
+            expanded.blueprint.check_m_bounds = true;
+            if !fits_tensor_maps(&expanded.blueprint) {
+                let error = "a stage is larger than a box of a tensor map";
+                return Err(MatmulSetupError::InvalidConfig(Box::new(error)));
+            }
+        }
         let info = A::prepare(&problem, &settings, expanded)?;
         let (blueprint, sizes, dtypes) = (&info.blueprint, &info.vector_sizes, &info.dtypes);
         let input = <InputArg<MA> as ConcreteInputsFactory<A>>::create(
@@ -146,6 +160,18 @@ impl Product {
         launch_kernel::<MA::Args, A>(&client, input, output_arg, (), info)?;
         Ok(output)
     }
+}
+
+/// Whether a tensor map can load each stage: CUDA's boxes have at most 256 values per axis. A launch that CUDA refuses
+/// marks its buffers as failed, so that later ones that reuse them fail, too.
+fn fits_tensor_maps(blueprint: &BatchMatmulBlueprint) -> bool {
+    let tiles = blueprint.tiling_scheme();
+    let sides = [
+        tiles.elements_per_stage_along_m(),
+        tiles.elements_per_stage_along_n(),
+        tiles.elements_per_stage_along_k(),
+    ];
+    sides.iter().all(|&side| side <= 256)
 }
 
 /// CubeK's dtypes of a product whose operands and result are `storage`.

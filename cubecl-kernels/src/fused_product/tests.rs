@@ -85,6 +85,35 @@ fn every_candidate_finishes_its_product() {
     selected.device.sync().expect("the device works");
 }
 
+/// Products of many rows and few columns have the tallest tiles. A launch that is refused fails the read of its result.
+#[test]
+fn no_candidate_is_refused_at_its_launch() {
+    let Some((selected, device)) = test_gpu::open() else {
+        return;
+    };
+    let client = whole_numbers([1; 4], 1, &device, DType::F32).client;
+    if !has_matrix_units(&client, DType::F16) {
+        eprintln!("SKIPPED: the GPU has no matrix units for f16");
+        return;
+    }
+    let mut launched = 0;
+    for (name, kernel) in KERNELS {
+        for tile in [Cmma, Mma] {
+            let product = case([2080, 64, 64], 1 + 16, &device, DType::F16);
+            if let Ok(output) = kernel.compute(tile, product) {
+                let length = output.meta.num_elements();
+                let bytes = output.client.read_one(output.handle.clone());
+                let bytes = bytes.unwrap_or_else(|error| panic!("{name} {tile:?}: {error}"));
+                assert_eq!(bytes.len(), 2 * length);
+                launched += 1;
+            }
+        }
+    }
+    eprintln!("{launched} candidates were launched");
+    assert!(launched >= KERNELS.len());
+    selected.device.sync().expect("the device works");
+}
+
 /// The candidate that autotune selects, beside sums of the host. Without matrix units it is the one that needs none.
 #[test]
 fn a_product_is_finished_as_defined() {
