@@ -25,21 +25,22 @@ pub(super) fn buckets(sizes: &[(DType, usize)]) -> Vec<Range<usize>> {
     found
 }
 
-/// Runs `exchange` on each bucket as a flat tensor, and splits its result.
+/// Runs `exchange` on the buckets as flat tensors, and splits its results.
 pub(super) fn by_bucket<E>(
     tensors: Vec<Tensor<1>>,
-    mut exchange: impl FnMut(Tensor<1>) -> Result<Tensor<1>, E>,
+    exchange: impl FnOnce(&mut dyn Iterator<Item = Tensor<1>>) -> Result<Vec<Tensor<1>>, E>,
 ) -> Result<Vec<Tensor<1>>, E> {
     let sizes: Vec<(DType, usize)> = tensors.iter().map(|t| (t.dtype(), t.dims()[0])).collect();
+    let buckets = buckets(&sizes);
     let mut tensors = tensors.into_iter();
+    let mut flat = buckets
+        .iter()
+        .map(|bucket| Tensor::cat(tensors.by_ref().take(bucket.len()).collect(), 0));
+    let exchanged = exchange(&mut flat)?;
     let mut found = Vec::with_capacity(sizes.len());
-    for bucket in buckets(&sizes) {
-        let flat = exchange(Tensor::cat(
-            tensors.by_ref().take(bucket.len()).collect(),
-            0,
-        ))?;
+    for (bucket, flat) in buckets.iter().zip(exchanged) {
         let mut start = 0;
-        for &(_, length) in &sizes[bucket] {
+        for &(_, length) in &sizes[bucket.clone()] {
             found.push(flat.clone().narrow(0, start, length));
             start += length;
         }
@@ -72,7 +73,10 @@ mod tests {
         let tensors: Vec<Tensor<1>> = [3, 1, 5]
             .map(|n| Tensor::arange(0..n, &device).float())
             .into();
-        let twice = by_bucket::<()>(tensors.clone(), |flat| Ok(flat * 2.0)).unwrap();
+        let twice = by_bucket::<()>(tensors.clone(), |flat| {
+            Ok(flat.map(|flat| flat * 2.0).collect())
+        });
+        let twice = twice.unwrap();
         for (found, given) in twice.into_iter().zip(tensors) {
             assert_eq!(found.into_data(), (given * 2.0).into_data());
         }

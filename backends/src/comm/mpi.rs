@@ -85,7 +85,7 @@ impl Communicator for Mpi {
 
     fn all_reduce_mean(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, CommError> {
         let part = 1.0 / self.world as f32;
-        by_bucket(tensors, |flat| {
+        let mean = |flat| {
             self.on_host(flat, |world, mine| {
                 let _waiting = self.watch.waiting("all_reduce");
                 let mut sum = vec![0.0f32; mine.len()];
@@ -93,17 +93,19 @@ impl Communicator for Mpi {
                 sum.iter_mut().for_each(|value| *value *= part);
                 sum
             })
-        })
+        };
+        by_bucket(tensors, |flat| flat.map(mean).collect())
     }
 
     fn broadcast(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, CommError> {
-        by_bucket(tensors, |flat| {
+        let broadcast = |flat| {
             self.on_host(flat, |world, mut values| {
                 let _waiting = self.watch.waiting("broadcast");
                 world.process_at_rank(0).broadcast_into(&mut values[..]);
                 values
             })
-        })
+        };
+        by_bucket(tensors, |flat| flat.map(broadcast).collect())
     }
 
     fn barrier(&self) -> Result<(), CommError> {

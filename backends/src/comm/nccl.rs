@@ -107,44 +107,31 @@ impl Nccl {
         Ok(self.comm.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Runs `call` on the memory of `flat`, in place.
+    /// Runs `call` on the memory of each of `flat`, in place. The host waits twice, not for each: until the GPU has
+    /// computed them, and until NCCL has sent them.
     ///
-    /// `flat` must not share its memory with another tensor, which would change too.
+    /// They must not share their memory with other tensors, which would change too.
     fn in_place(
         &self,
         name: &'static str,
-        flat: Tensor<1>,
-        call: impl FnOnce(Buffer, ncclComm_t, sys::cudaStream_t) -> ncclResult_t,
-    ) -> Result<Tensor<1>, CommError> {
-        let dtype = match flat.dtype() {
-            DType::F32 => ncclDataType_t::ncclFloat32,
-            DType::F16 => ncclDataType_t::ncclFloat16,
-            dtype => {
-                return Err(CommError::DType {
-                    name: "NCCL",
-                    dtype,
-                    help: "gradients are f32 or f16",
-                });
-            }
-        };
-        let cube = cube_tensor(flat.clone())?;
-        // The tensor must be computed before the call: NCCL's stream does not wait for CubeCL's.
-        flat.device().sync()?;
-        let resource = cube
-            .client
-            .get_resource::<<CudaRuntime as Runtime>::Server>(cube.handle.clone())
-            .map_err(|error| CommError::Nccl {
-                call: "finding a tensor's memory",
-                reason: format!("{error:?}"),
-            })?;
-        let buffer = Buffer {
-            pointer: resource.resource().ptr as *mut c_void,
-            count: flat.dims()[0],
-            dtype,
-        };
+        flat: Vec<Tensor<1>>,
+        call: impl Fn(&Buffer, ncclComm_t, sys::cudaStream_t) -> ncclResult_t,
+    ) -> Result<Vec<Tensor<1>>, CommError> {
+        let cubes = flat.iter().cloned().map(cube_tensor);
+        let cubes = cubes.collect::<Result<Vec<CubeTensor>, _>>()?;
+        // The tensors must be computed before the call: NCCL's stream does not wait for CubeCL's.
+        if let Some(flat) = flat.first() {
+            flat.device().sync()?;
+        }
+        let buffers = cubes
+            .iter()
+            .map(Buffer::of)
+            .collect::<Result<Vec<_>, _>>()?;
         let comm = self.comm()?;
         let _waiting = self.watch.waiting(name);
-        succeeded(name, call(buffer, comm.0, self.stream.cu_stream().cast()))?;
+        for buffer in &buffers {
+            succeeded(name, call(buffer, comm.0, self.stream.cu_stream().cast()))?;
+        }
         self.finish(name)?;
         Ok(flat)
     }
@@ -193,6 +180,34 @@ struct Buffer {
     dtype: ncclDataType_t,
 }
 
+impl Buffer {
+    fn of(tensor: &CubeTensor) -> Result<Self, CommError> {
+        let dtype = match tensor.dtype {
+            DType::F32 => ncclDataType_t::ncclFloat32,
+            DType::F16 => ncclDataType_t::ncclFloat16,
+            dtype => {
+                return Err(CommError::DType {
+                    name: "NCCL",
+                    dtype,
+                    help: "gradients are f32 or f16",
+                });
+            }
+        };
+        let resource = tensor
+            .client
+            .get_resource::<<CudaRuntime as Runtime>::Server>(tensor.handle.clone())
+            .map_err(|error| CommError::Nccl {
+                call: "finding a tensor's memory",
+                reason: format!("{error:?}"),
+            })?;
+        Ok(Self {
+            pointer: resource.resource().ptr as *mut c_void,
+            count: tensor.meta.num_elements(),
+            dtype,
+        })
+    }
+}
+
 /// CubeCL's handle of a tensor, after all kernels that compute it have been launched.
 fn cube_tensor(tensor: Tensor<1>) -> Result<CubeTensor, CommError> {
     let found = tensor.try_into_primitive::<Cube>();
@@ -223,35 +238,30 @@ impl Communicator for Nccl {
 
     fn all_reduce_mean(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, CommError> {
         let part = 1.0 / self.world as f64;
-        let nccl = nccl()?;
+        let (nccl, sum) = (nccl()?, ncclRedOp_t::ncclSum);
+        let all_reduce = |buffer: &Buffer, comm, stream| {
+            let (at, count, dtype) = (buffer.pointer, buffer.count, buffer.dtype);
+            // SAFETY: the memory is held by the tensor and is `count` of `dtype`.
+            unsafe { (nccl.all_reduce)(at, at, count, dtype, sum, comm, stream) }
+        };
         by_bucket(tensors, |flat| {
-            // Divided before the sum, so that f16 does not overflow; this also creates a tensor of its own.
-            self.in_place("ncclAllReduce", flat * part, |buffer, comm, stream| {
-                let Buffer {
-                    pointer,
-                    count,
-                    dtype,
-                } = buffer;
-                let sum = ncclRedOp_t::ncclSum;
-                // SAFETY: the memory is held by the tensor and is `count` of `dtype`.
-                unsafe { (nccl.all_reduce)(pointer, pointer, count, dtype, sum, comm, stream) }
-            })
+            // Divided before the sum, so that f16 does not overflow; this also creates tensors of their own.
+            let parts = flat.map(|flat| flat * part).collect();
+            self.in_place("ncclAllReduce", parts, all_reduce)
         })
     }
 
     fn broadcast(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, CommError> {
         let nccl = nccl()?;
+        let broadcast = |buffer: &Buffer, comm, stream| {
+            let (at, count, dtype) = (buffer.pointer, buffer.count, buffer.dtype);
+            // SAFETY: the memory is held by the tensor and is `count` of `dtype`.
+            unsafe { (nccl.broadcast)(at, at, count, dtype, 0, comm, stream) }
+        };
         by_bucket(tensors, |flat| {
-            // The product is a tensor of its own.
-            self.in_place("ncclBroadcast", flat * 1.0, |buffer, comm, stream| {
-                let Buffer {
-                    pointer,
-                    count,
-                    dtype,
-                } = buffer;
-                // SAFETY: the memory is held by the tensor and is `count` of `dtype`.
-                unsafe { (nccl.broadcast)(pointer, pointer, count, dtype, 0, comm, stream) }
-            })
+            // The products are tensors of their own.
+            let copies = flat.map(|flat| flat * 1.0).collect();
+            self.in_place("ncclBroadcast", copies, broadcast)
         })
     }
 
