@@ -146,8 +146,9 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
     let mut report = |line: &str| note!("{line}");
     let results = benchmark(&spec, &config, model, &backend.device, &mut report)?;
     out!(
-        "{:>6} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10}",
+        "{:>6} {:>11} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10}",
         "batch",
+        "padded",
         "images/s",
         "mean ms",
         "p50",
@@ -160,8 +161,9 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
     for result in &results {
         let t = &result.step_ms;
         out!(
-            "{:>6} {:>9.2} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1}%",
+            "{:>6} {:>11} {:>9.2} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1}%",
             result.batch_size,
+            format!("{}x{}", result.padded.0, result.padded.1),
             result.images_per_second,
             t.mean,
             t.p50,

@@ -1,8 +1,8 @@
 //! Benchmark of a step launched kernel by kernel and replayed as a recorded graph.
 
 use super::{
-    BenchmarkError, BenchmarkSpec, Mode, Percentiles, SYNTHETIC_CLASSES, Timing, synthetic_batch,
-    synthetic_images,
+    BenchmarkError, BenchmarkSpec, Mode, Percentiles, SYNTHETIC_CLASSES, Timing, largest_images,
+    synthetic_batch,
 };
 use crate::config::Config;
 use crate::image::transform::{Planes, prepare};
@@ -92,8 +92,9 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn infer(&self, batch_size: usize) -> Result<GraphResult, BenchmarkError> {
-        let (images, _) = synthetic_images(batch_size, self.config.model.num_classes - 1);
         let image_config = &self.config.image;
+        let classes = self.config.model.num_classes - 1;
+        let (images, _) = largest_images(batch_size, classes, image_config);
         let planes = images.iter().map(|image| prepare(image, image_config));
         let planes: Vec<Planes> = planes.collect();
         let (images, sizes) = input(&planes, image_config, self.device);

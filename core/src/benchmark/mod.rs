@@ -12,6 +12,7 @@ pub use timing::{Percentiles, Timing};
 
 use crate::config::{Config, ConfigError};
 use crate::data::{DataError, Dataset, OnProblem, Sample};
+use crate::image::transform::padded_size;
 use crate::model::MaskRcnn;
 use crate::predict::{PredictError, Predictor};
 use crate::random::Stream;
@@ -27,6 +28,7 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
+use synthetic::largest_images;
 use thiserror::Error;
 
 /// The work that is timed.
@@ -125,6 +127,8 @@ pub enum BenchmarkError {
 pub struct BenchmarkResult {
     /// Images per step.
     pub batch_size: usize,
+    /// Height and width of the largest padded batch.
+    pub padded: (usize, usize),
     /// Images per second over all timed steps.
     pub images_per_second: f64,
     /// Milliseconds per step, including data loading.
@@ -196,6 +200,7 @@ pub fn benchmark(
         }
         results.push(BenchmarkResult {
             batch_size,
+            padded: timing.padded(),
             images_per_second: timing.per_second(batch_size),
             step_ms: timing.percentiles(),
             data_wait: timing.data_wait(),
@@ -235,6 +240,7 @@ fn train(
             (None, None) => return Err(LoadError::nothing_left(&[]).into()),
         };
         let waited = started.elapsed();
+        timing.pads_to(batch.shape[2], batch.shape[3]);
         let stream = Stream::named("benchmark", config.train.seed).fork(step as u64);
         let found = match config.train.accumulate {
             1 => replicas.losses_and_gradients(&model, batch, stream, device, scaler.factor()),
@@ -257,7 +263,8 @@ fn train(
 }
 
 fn synthetic_batch(config: &Config) -> Batch {
-    let (images, dataset) = synthetic_images(config.train.batch_size, config.model.num_classes - 1);
+    let classes = config.model.num_classes - 1;
+    let (images, dataset) = largest_images(config.train.batch_size, classes, &config.image);
     let augment = Augment::new(config);
     let stream = Stream::named("benchmark images", config.train.seed);
     let samples = (0..).zip(images).zip(&dataset.samples);
@@ -282,7 +289,8 @@ fn inference(
     let (synthetic, rendered) = match data {
         Some(_) => (Vec::new(), None),
         None => {
-            let (images, dataset) = synthetic_images(batch_size, config.model.num_classes - 1);
+            let classes = config.model.num_classes - 1;
+            let (images, dataset) = largest_images(batch_size, classes, &config.image);
             (images, Some(dataset))
         }
     };
@@ -306,6 +314,10 @@ fn inference(
         let images: Vec<&RgbImage> = if data.is_some() { &read } else { &synthetic }
             .iter()
             .collect();
+        let image = &config.image;
+        let resized = (images.iter()).map(|read| image.resized(read.height(), read.width()));
+        let (height, width) = padded_size(resized, image.size_divisor, image.smallest_batch());
+        timing.pads_to(height, width);
         predictor.predict_batch(&images)?;
         timing.add(started.elapsed(), waited);
     }

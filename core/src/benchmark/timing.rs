@@ -1,4 +1,4 @@
-//! Durations of steps and their percentiles.
+//! Durations of steps, their percentiles, and the size of their batches.
 
 use serde::Serialize;
 use std::time::Duration;
@@ -9,6 +9,7 @@ pub struct Timing {
     skip: usize,
     steps: Vec<f64>,
     waited: f64,
+    padded: (usize, usize),
 }
 
 /// Percentiles of durations in milliseconds, by nearest rank: each percentile is one of the durations.
@@ -37,7 +38,18 @@ impl Timing {
             skip,
             steps: Vec::new(),
             waited: 0.0,
+            padded: (0, 0),
         }
+    }
+
+    /// Records that a batch is padded to `height` and `width`.
+    pub fn pads_to(&mut self, height: usize, width: usize) {
+        self.padded = (self.padded.0.max(height), self.padded.1.max(width));
+    }
+
+    /// Height and width of the largest padded batch.
+    pub fn padded(&self) -> (usize, usize) {
+        self.padded
     }
 
     /// Adds a step with duration `step`, of which `waited` was spent waiting for data.

@@ -4,6 +4,7 @@ mod scene;
 mod spec;
 mod texture;
 
+pub(crate) use scene::scene_of_size;
 pub use scene::{Scene, SceneInstance, scene};
 pub use spec::ShapesSpec;
 

@@ -40,9 +40,13 @@ pub fn scene(split: &str, index: u64, spec: &ShapesSpec) -> Scene {
     let stream = Stream::named(split, spec.seed).fork(index);
     let steps = (spec.size_max.saturating_sub(spec.size_min) / 16 + 1) as u64;
     let side = |key| spec.size_min + 16 * (stream.bits(key) % steps) as u32;
-    let (width, height) = (side(1), side(2));
+    scene_of_size(stream, side(1), side(2), spec.max_objects)
+}
+
+/// Renders an image of `width` and `height` with at most `max_objects` shapes, from the random numbers of `stream`.
+pub(crate) fn scene_of_size(stream: Stream, width: u32, height: u32, max_objects: usize) -> Scene {
     let mut pixels = ground(stream.fork(3), width, height);
-    let count = 2 + stream.bits(4) % (spec.max_objects.max(2) as u64 - 1);
+    let count = 2 + stream.bits(4) % (max_objects.max(2) as u64 - 1);
     let shapes: Vec<Shape> = (0..count)
         .map(|i| Shape::random(stream.fork(100 + i), width, height))
         .collect();
