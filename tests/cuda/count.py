@@ -7,6 +7,7 @@ from those that a GPU selects. `MB` is the size of the buffers that the launches
 written in part, or is read and written, counts once and whole."""
 import argparse
 import collections
+import json
 import os
 import pathlib
 import re
@@ -15,12 +16,14 @@ import sys
 
 from cases import Case, lines
 from floor import training_step
+from layers import print_layers
 from run import CUBECL, environment
 
+PRODUCTS = "convolutions and matrix products"
 KINDS = {
     "weights and optimizer": r"^(cast|fold|restore|sgd|adamw)_step|^add_squares",
     "losses": r"^(class_losses|cross_entropies|spread_derivatives|divide_sum|add_each)",
-    "convolutions and matrix products": r"matmul|conv|gemm|im2col|col2im|dgrad|wgrad",
+    PRODUCTS: r"matmul|conv|gemm|im2col|col2im|dgrad|wgrad",
     "operands of gradients of 3x3 weights": r"^spread_(two|and_sum|pixels)|^reduce_(e|and_sum)",
     "copies between layouts": r"copy|contiguous",
     "casts": r"^cast",
@@ -59,7 +62,7 @@ def without_tensor_cores(rows, functions):
     heads, *functions = [line.split("\t") for line in functions]
     columns = [heads.index(name) for name in ("mma", "wmma")]
     has_tensor_cores = {row[heads.index("name")]: any(int(row[column]) for column in columns) for row in functions}
-    names = {row[7] for row in rows if row[0] == "launch" and kind(row[7]) == "convolutions and matrix products"}
+    names = {row[7] for row in rows if row[0] == "launch" and kind(row[7]) == PRODUCTS}
     return sorted(name for name in names if not has_tensor_cores.get(name))
 
 
@@ -67,16 +70,19 @@ def without_tensor_cores(rows, functions):
 GPUS = {"V100": (900, 125), "T4": (320, 65), "A100 40 GB": (1555, 312), "H100": (3350, 989)}
 
 
-def against_floor(rows, args):
-    """Bytes of a training step of R50-FPN beside its floor, in images of 800x1344, and what they take on GPUs."""
-    floor = training_step(args.batch_size, 800, 1344, 4 if args.precision in ("f32", "tf32") else 2)
+def against_floor(rows, args, size):
+    """Bytes of a training step of R50-FPN beside its floor, in images of `size`, and what they take on GPUs."""
+    value = 4 if args.precision in ("f32", "tf32") else 2
+    floor, layers = training_step(args.batch_size, *size, value)
     moved = sum(int(size) for row in rows if row[0] == "launch" for size in row[8].split(",") if size)
-    print(f"floor {floor.bytes / 1e6:,.0f} MB, {floor.flops / 1e9:,.0f} GFLOP; {moved / floor.bytes:.2f} times the floor\n")
+    print(f"images of {size[0]}x{size[1]}: floor {floor.bytes / 1e6:,.0f} MB, {floor.flops / 1e9:,.0f} GFLOP; {moved / floor.bytes:.2f} times the floor\n")
     print("| at published rates | ms for bytes | of the floor | ms for FLOPs | img/s, both one after the other |\n|---|---|---|---|---|")
     for gpu, (gigabytes, teraflops) in GPUS.items():
         counted, least, compute = moved / gigabytes / 1e6, floor.bytes / gigabytes / 1e6, floor.flops / teraflops / 1e9
         print(f"| {gpu} | {counted:.1f} | {least:.1f} | {compute:.1f} | {1e3 * args.batch_size / (counted + compute):.0f} |")
     print()
+    launches = [row for row in rows if row[0] == "launch"]
+    print_layers(launches, layers, value, kind)
 
 
 def table(rows):
@@ -111,7 +117,9 @@ def main():
     out = (args.out or args.rig / "reports/count").resolve()
     out.mkdir(parents=True, exist_ok=True)
     (out / "cubecl.toml").write_text(CUBECL.format(out=out, level="minimal", exhaustive="false"))
-    command = [args.target.resolve() / "release/mrcnn-cli", "benchmark", args.mode, "--backend", "cuda", "--precision", args.precision, "--batch-size", args.batch_size, "--warmup", 1, "--steps", 2, *args.options]
+    command = [args.target.resolve() / "release/mrcnn-cli", "benchmark", args.mode, "--backend", "cuda", "--precision", args.precision, "--batch-size", args.batch_size, "--warmup", 1, "--steps", 2]
+    # The classes of COCO, unless OPTIONS sets others.
+    command += ["--json", out / "benchmark.json", "--set", "model.num_classes=81", *args.options]
     case = Case("count", args.sm, args.precision, command, mode="dry")
     # The size of each tensor is known only if each has its own allocation. Counting needs no assembly.
     env = {**environment(args.rig.resolve(), case, out), "MOCK_LAUNCH_LOG": "2", "MOCK_PTXAS": "", "MOCK_MEMORY_GB": "400"}
@@ -119,7 +127,8 @@ def main():
     rows = last_step(work(lines(out / "launches.tsv")), args.mode)
     table(rows)
     if args.mode == "train" and not args.options:
-        against_floor(rows, args)
+        size = json.loads((out / "benchmark.json").read_text())["results"][0]["padded"]
+        against_floor(rows, args, size)
     print("without tensor cores:", ", ".join(without_tensor_cores(rows, lines(out / "functions.tsv"))) or "none")
 
 

@@ -24,17 +24,34 @@ class Work:
         return self.forward + self.backward + self.other
 
 
+@dataclasses.dataclass
+class Layer:
+    """A convolution or fully connected layer: bytes of its input and output, the number of its weights, and its floor."""
+
+    name: str
+    input: int
+    weights: int
+    output: int
+    trained: bool
+    bytes: float
+    flops: float
+
+
 class Step:
     """Adds layers of a step whose activations have `size` bytes per value."""
 
-    def __init__(self, size):
+    def __init__(self, size, part="", layers=None):
         self.size = size
         self.work = Work()
+        # The part of the network whose layers are added.
+        self.part = part
+        self.layers = [] if layers is None else layers
 
     def layer(self, pixels, inputs, outputs, taps=1, stride=1, trained=True, needs_gradient=True, added=0, masked=True):
         """A convolution or fully connected layer with `pixels` outputs. `added` values are added to its output; the gradient
         of its input is `masked` by a ReLU."""
         work, size = self.work, self.size
+        bytes, flops = work.bytes, work.flops
         x, y, weights = pixels * stride * stride * inputs, pixels * outputs, taps * inputs * outputs
         work.forward += size * (x + y + weights + added)
         work.flops += 2 * pixels * weights
@@ -47,6 +64,9 @@ class Step:
             # Gradient of the input; the gradients of two paths are added in it.
             work.backward += size * (y + weights + x * (2 if masked else 1) + added)
             work.flops += 2 * pixels * weights
+        kernel = {1: "1x1", 9: "3x3", 49: "7x7"}[taps]
+        name = f"{self.part} {kernel} {inputs} to {outputs}" + (", stride 2" if stride > 1 else "")
+        self.layers.append(Layer(name, size * x, weights, size * y, trained, work.bytes - bytes, work.flops - flops))
 
     def pool(self, forward, backward=0):
         self.work.other += self.size * (forward + backward)
@@ -55,7 +75,7 @@ class Step:
 def backbone(step, n, height, width, frozen):
     """The stem, which computes in f32, and four stages of bottlenecks, of which the first `frozen` are frozen."""
     pixels = lambda stride: n * -(-height // stride) * -(-width // stride)
-    stem = Step(FLOAT)
+    stem = Step(FLOAT, "stem", step.layers)
     stem.layer(pixels(2), 3, 64, taps=49, stride=2, trained=False)
     step.work.forward += stem.work.forward
     step.work.flops += stem.work.flops
@@ -63,6 +83,7 @@ def backbone(step, n, height, width, frozen):
     inputs = 64
     for stage, blocks in enumerate([3, 4, 6, 3]):
         hidden, outputs, cells = 64 << stage, 256 << stage, pixels(4 << stage)
+        step.part = f"C{stage + 2}"
         for block in range(blocks):
             trained = stage >= frozen
             stride = 2 if block == 0 and stage > 0 else 1
@@ -81,6 +102,7 @@ def backbone(step, n, height, width, frozen):
 def pyramid(step, n, height, width, frozen):
     sides = [(-(-height // s), -(-width // s)) for s in (4, 8, 16, 32, 64)]
     cells = [n * h * w for h, w in sides]
+    step.part = "FPN"
     for level in range(4):
         # The lateral adds the level above; the gradient of that one is a sum over four cells.
         above = cells[level + 1] * 256 if level < 3 else 0
@@ -93,19 +115,25 @@ def pyramid(step, n, height, width, frozen):
 def heads(step, n, cells, rois=512, anchors=256, classes=81):
     masks = rois // 4
     # The RPN over the pyramid without a graph, then over the windows of the sampled anchors.
+    step.part = "RPN"
     for level in cells:
         step.layer(level, 256, 256, taps=9, trained=False)
         step.layer(level, 256, 15, trained=False)
     sampled = n * anchors
+    step.part = "RPN, sampled"
     step.layer(sampled, 9 * 256, 256, masked=False)
-    step.layer(sampled, 256, 15)
+    step.layer(sampled, 256, 3)
+    step.layer(sampled, 256, 12)
     # RoIAlign reads the pyramid and writes the bins; its gradient reads the bins and writes the pyramid, once for all.
     pyramid = 256 * sum(cells[:4])
     bins = 256 * n * (rois * 49 + masks * 196 + anchors * 9)
     step.pool(3 * pyramid + bins, pyramid + bins)
+    step.part = "box head"
     step.layer(n * rois, 256 * 49, 1024, masked=False)
     step.layer(n * rois, 1024, 1024)
-    step.layer(n * rois, 1024, 5 * classes)
+    step.layer(n * rois, 1024, classes)
+    step.layer(n * rois, 1024, 4 * classes)
+    step.part = "mask head"
     for index in range(4):
         step.layer(n * masks * 196, 256, 256, taps=9, masked=index > 0)
     step.layer(n * masks * 196, 256, 4 * 256)
@@ -113,7 +141,7 @@ def heads(step, n, cells, rois=512, anchors=256, classes=81):
 
 
 def training_step(n, height, width, size, frozen=1):
-    """The floor of a step of `n` images with activations of `size` bytes."""
+    """The floor of a step of `n` images with activations of `size` bytes, in all and per layer."""
     step = Step(size)
     backbone(step, n, height, width, frozen)
     cells = pyramid(step, n, height, width, frozen)
@@ -121,4 +149,4 @@ def training_step(n, height, width, size, frozen=1):
     work = step.work
     # Optimizer, prepared weights, gradient norm.
     work.other += work.parameters * (5 * FLOAT + FLOAT + size + FLOAT)
-    return work
+    return work, step.layers
