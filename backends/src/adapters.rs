@@ -80,6 +80,8 @@ pub struct Adapter {
     pub driver: String,
     /// Whether the CPU renders (lavapipe, llvmpipe, WARP, SwiftShader).
     pub is_software: bool,
+    /// The reason why this build cannot use it.
+    pub unusable: Option<&'static str>,
 }
 
 impl fmt::Display for Adapter {
@@ -104,6 +106,7 @@ fn adapters_of(api: GraphicsApi) -> Vec<Adapter> {
             let info = adapter.get_info();
             Adapter {
                 is_software: is_software(info.device_type, &info.name),
+                unusable: unusable(adapter),
                 driver: format!("{} {}", info.driver, info.driver_info)
                     .trim()
                     .into(),
@@ -117,6 +120,25 @@ fn adapters_of(api: GraphicsApi) -> Vec<Adapter> {
         adapters
     });
     list.clone()
+}
+
+/// CubeCL 0.11.3 generates invalid SPIR-V for shared memory without this extension (`lower_shared_implicit` declares a
+/// pointer to a pointer), which crashes Mesa's compiler.
+#[cfg(feature = "vulkan")]
+fn unusable(adapter: &wgpu::Adapter) -> Option<&'static str> {
+    const NEEDED: &std::ffi::CStr = c"VK_KHR_workgroup_memory_explicit_layout";
+    // SAFETY: its handles are neither destroyed nor kept.
+    let vulkan = unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() }?;
+    let capabilities = vulkan.physical_device_capabilities();
+    (!capabilities.supports_extension(NEEDED)).then_some(
+        "its driver has no VK_KHR_workgroup_memory_explicit_layout, which kernels in SPIR-V need; a build without the \
+         feature `vulkan` can use it",
+    )
+}
+
+#[cfg(not(feature = "vulkan"))]
+fn unusable(_adapter: &wgpu::Adapter) -> Option<&'static str> {
+    None
 }
 
 /// Whether an adapter is a software renderer. OpenGL drivers report no device type, so known names count too.
@@ -152,11 +174,21 @@ fn allowed_apis(kind: BackendKind, variable: Option<&str>) -> Vec<GraphicsApi> {
 /// The adapter that `kind` opens: a GPU through the first API that has one, otherwise a software renderer.
 pub(crate) fn preferred(kind: BackendKind) -> Result<Adapter, BackendError> {
     let found: Vec<Adapter> = apis(kind).into_iter().flat_map(adapters_of).collect();
-    let gpu = found.iter().find(|adapter| !adapter.is_software);
-    match gpu.or(found.first()) {
-        Some(adapter) => Ok(adapter.clone()),
-        None => Err(BackendError::NoDevice(kind, help(kind))),
+    choose(&found).unwrap_or_else(|| Err(BackendError::NoDevice(kind, help(kind))))
+}
+
+/// `None` if there is no adapter, an error if this build can use none.
+fn choose(found: &[Adapter]) -> Option<Result<Adapter, BackendError>> {
+    let usable = || found.iter().filter(|adapter| adapter.unusable.is_none());
+    let gpu = usable().find(|adapter| !adapter.is_software);
+    if let Some(adapter) = gpu.or_else(|| usable().next()) {
+        return Some(Ok(adapter.clone()));
     }
+    let adapter = found.first()?;
+    Some(Err(BackendError::CannotOpen {
+        adapter: adapter.to_string(),
+        reason: adapter.unusable?.into(),
+    }))
 }
 
 /// Advice if `kind` has no adapter; names an OpenGL adapter that is not used by default.
@@ -231,6 +263,28 @@ mod tests {
         assert_eq!(allowed_apis(BackendKind::Wgpu, Some("gl")), [OpenGl]);
         let both = allowed_apis(BackendKind::Wgpu, Some("gl, vulkan"));
         assert_eq!(both, [Vulkan, OpenGl]);
+    }
+
+    #[test]
+    fn a_usable_gpu_comes_first() {
+        let adapter = |name: &str, is_software, unusable| Adapter {
+            name: name.into(),
+            api: GraphicsApi::Vulkan,
+            driver: String::new(),
+            is_software,
+            unusable,
+        };
+        let software = adapter("lavapipe", true, None);
+        let gpu = adapter("GPU", false, None);
+        let refused = adapter("old GPU", false, Some("its driver is old"));
+        let name = |found: &[Adapter]| choose(found).map(|found| found.map(|found| found.name));
+        assert_eq!(name(&[]), None);
+        let all = [refused.clone(), software.clone(), gpu];
+        assert_eq!(name(&all), Some(Ok("GPU".into())));
+        assert_eq!(name(&all[..2]), Some(Ok("lavapipe".into())));
+        let error = name(&[refused]).unwrap().unwrap_err().to_string();
+        assert!(error.contains("old GPU (Vulkan)"), "{error}");
+        assert!(error.contains("its driver is old"), "{error}");
     }
 
     #[test]

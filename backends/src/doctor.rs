@@ -84,6 +84,9 @@ fn wgpu() -> BackendFacts {
 fn skip_reason(adapter: &crate::Adapter, used: Option<&crate::Adapter>) -> String {
     use crate::GraphicsApi;
     let is_allowed = crate::adapters::apis(BackendKind::Wgpu).contains(&adapter.api);
+    if let Some(reason) = adapter.unusable.filter(|_| is_allowed) {
+        return reason.into();
+    }
     match used {
         _ if adapter.api == GraphicsApi::OpenGl && !is_allowed => {
             "OpenGL is slow and can stall; --backend wgpu-gl uses it anyway".into()

@@ -166,6 +166,10 @@ impl Capabilities {
             (Precision::Auto, Units::Cuda(70..)) if self.f16 => {
                 selected(Precision::F16, "its matrix units take f16 only")
             }
+            (Precision::Auto, Units::WebGpu) => selected(
+                Precision::F32,
+                "it is exact on every GPU; f16 is used where it is requested",
+            ),
             (Precision::Auto, _) => selected(
                 Precision::F32,
                 "it has no matrix units that are used, so f16 would only lose accuracy",
