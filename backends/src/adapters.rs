@@ -80,8 +80,8 @@ pub struct Adapter {
     pub driver: String,
     /// Whether the CPU renders (lavapipe, llvmpipe, WARP, SwiftShader).
     pub is_software: bool,
-    /// The reason why this build cannot use it.
-    pub unusable: Option<&'static str>,
+    /// The reason why this build cannot use it, and what can.
+    pub refusal: Option<&'static str>,
 }
 
 impl fmt::Display for Adapter {
@@ -106,7 +106,7 @@ fn adapters_of(api: GraphicsApi) -> Vec<Adapter> {
             let info = adapter.get_info();
             Adapter {
                 is_software: is_software(info.device_type, &info.name),
-                unusable: unusable(adapter),
+                refusal: refusal(adapter),
                 driver: format!("{} {}", info.driver, info.driver_info)
                     .trim()
                     .into(),
@@ -122,22 +122,25 @@ fn adapters_of(api: GraphicsApi) -> Vec<Adapter> {
     list.clone()
 }
 
+/// The reason why this build cannot use `adapter`, and what can.
+///
 /// CubeCL 0.11.3 generates invalid SPIR-V for shared memory without this extension (`lower_shared_implicit` declares a
-/// pointer to a pointer), which crashes Mesa's compiler.
+/// pointer to a pointer), which crashes Mesa's compiler. Adapters whose Vulkan is so old that CubeCL takes WGSL are refused,
+/// too.
 #[cfg(feature = "vulkan")]
-fn unusable(adapter: &wgpu::Adapter) -> Option<&'static str> {
+fn refusal(adapter: &wgpu::Adapter) -> Option<&'static str> {
     const NEEDED: &std::ffi::CStr = c"VK_KHR_workgroup_memory_explicit_layout";
     // SAFETY: its handles are neither destroyed nor kept.
     let vulkan = unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() }?;
     let capabilities = vulkan.physical_device_capabilities();
     (!capabilities.supports_extension(NEEDED)).then_some(
-        "its driver has no VK_KHR_workgroup_memory_explicit_layout, which kernels in SPIR-V need; a build without the \
-         feature `vulkan` can use it",
+        "its driver has no VK_KHR_workgroup_memory_explicit_layout, which kernels in SPIR-V need; use a build without the \
+         feature `vulkan`, or --backend cpu",
     )
 }
 
 #[cfg(not(feature = "vulkan"))]
-fn unusable(_adapter: &wgpu::Adapter) -> Option<&'static str> {
+fn refusal(_adapter: &wgpu::Adapter) -> Option<&'static str> {
     None
 }
 
@@ -179,16 +182,23 @@ pub(crate) fn preferred(kind: BackendKind) -> Result<Adapter, BackendError> {
 
 /// `None` if there is no adapter, an error if this build can use none.
 fn choose(found: &[Adapter]) -> Option<Result<Adapter, BackendError>> {
-    let usable = || found.iter().filter(|adapter| adapter.unusable.is_none());
+    let usable = || found.iter().filter(|adapter| adapter.refusal.is_none());
     let gpu = usable().find(|adapter| !adapter.is_software);
-    if let Some(adapter) = gpu.or_else(|| usable().next()) {
-        return Some(Ok(adapter.clone()));
+    let adapter = gpu.or_else(|| usable().next()).or(found.first())?;
+    Some(adapter.clone().accepted())
+}
+
+impl Adapter {
+    /// The adapter, or the error that this build cannot use it.
+    fn accepted(self) -> Result<Self, BackendError> {
+        match self.refusal {
+            None => Ok(self),
+            Some(reason) => Err(BackendError::Refused {
+                adapter: self.to_string(),
+                reason,
+            }),
+        }
     }
-    let adapter = found.first()?;
-    Some(Err(BackendError::CannotOpen {
-        adapter: adapter.to_string(),
-        reason: adapter.unusable?.into(),
-    }))
 }
 
 /// Advice if `kind` has no adapter; names an OpenGL adapter that is not used by default.
@@ -219,6 +229,11 @@ pub(crate) fn open(kind: BackendKind) -> Result<Selected, BackendError> {
     let device = device(adapter.api).map_err(cannot_open)?;
     // The driver's default may be another adapter than the one found above: CUBECL_WGPU_DEFAULT_DEVICE.
     let name = device.identity().map(|identity| identity.name);
+    let is_opened = |adapter: &Adapter| Some(&adapter.name) == name.as_ref();
+    let adapter = match adapters_of(adapter.api).into_iter().find(is_opened) {
+        Some(opened) => opened.accepted()?,
+        None => adapter,
+    };
     let warning = (adapter.api == GraphicsApi::OpenGl).then_some(
         "OpenGL has no timestamps and one lock for all calls: it is slow and can stall; use Vulkan \
          if there is a driver",
@@ -267,12 +282,12 @@ mod tests {
 
     #[test]
     fn a_usable_gpu_comes_first() {
-        let adapter = |name: &str, is_software, unusable| Adapter {
+        let adapter = |name: &str, is_software, refusal| Adapter {
             name: name.into(),
             api: GraphicsApi::Vulkan,
             driver: String::new(),
             is_software,
-            unusable,
+            refusal,
         };
         let software = adapter("lavapipe", true, None);
         let gpu = adapter("GPU", false, None);

@@ -70,6 +70,7 @@ fn wgpu() -> BackendFacts {
     let others = others.filter(|adapter| Some(adapter) != used.as_ref());
     let skipped = others.map(|adapter| SkippedAdapter {
         reason: skip_reason(&adapter, used.as_ref()),
+        is_refused: adapter.refusal.is_some(),
         name: adapter.name,
         api: adapter.api.name(),
         driver: adapter.driver,
@@ -84,7 +85,7 @@ fn wgpu() -> BackendFacts {
 fn skip_reason(adapter: &crate::Adapter, used: Option<&crate::Adapter>) -> String {
     use crate::GraphicsApi;
     let is_allowed = crate::adapters::apis(BackendKind::Wgpu).contains(&adapter.api);
-    if let Some(reason) = adapter.unusable.filter(|_| is_allowed) {
+    if let Some(reason) = adapter.refusal.filter(|_| is_allowed) {
         return reason.into();
     }
     match used {
@@ -152,12 +153,20 @@ fn advice(backends: &[BackendFacts], nvidia: &[String]) -> Vec<String> {
         });
     }
     let wgpu = devices(BackendKind::Wgpu);
-    if cfg!(feature = "wgpu") && wgpu.is_empty() {
-        advice.push(
+    let mut skipped = of(BackendKind::Wgpu)
+        .into_iter()
+        .flat_map(|backend| &backend.skipped);
+    let refused = skipped.find(|adapter| adapter.is_refused);
+    match refused.filter(|_| wgpu.is_empty()) {
+        Some(SkippedAdapter {
+            name, api, reason, ..
+        }) => advice.push(format!("{name} ({api}): {reason}")),
+        None if cfg!(feature = "wgpu") && wgpu.is_empty() => advice.push(
             "there is no adapter for wgpu: install the driver of your GPU with Vulkan (Debian: \
              apt-get install mesa-vulkan-drivers for AMD, Intel and a software adapter)"
                 .into(),
-        );
+        ),
+        None => {}
     }
     if !wgpu.is_empty() && wgpu.iter().all(|device| !device.is_gpu) {
         advice.push(

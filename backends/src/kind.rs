@@ -70,6 +70,14 @@ pub enum BackendError {
     /// A setting in the environment that the device does not support.
     #[error("{0}")]
     Setting(String),
+    /// This build cannot use the adapter.
+    #[error("{adapter} cannot be used: {reason}")]
+    Refused {
+        /// Name and API of the adapter.
+        adapter: String,
+        /// The reason, and what to use.
+        reason: &'static str,
+    },
     /// The driver lists an adapter but cannot open it.
     #[error("{adapter} cannot be opened: {reason}; update its driver or use --backend cpu")]
     CannotOpen {

@@ -168,7 +168,7 @@ impl Capabilities {
             }
             (Precision::Auto, Units::WebGpu) => selected(
                 Precision::F32,
-                "it is exact on every GPU; f16 is used where it is requested",
+                "f32 is the same on every GPU; f16 is used where it is requested",
             ),
             (Precision::Auto, _) => selected(
                 Precision::F32,
@@ -180,16 +180,16 @@ impl Capabilities {
             ),
             (Precision::Tf32, Units::Cuda(80..)) => selected(requested, "requested"),
             (Precision::Tf32, _) => refused("only CUDA GPUs from sm80 on have TF32; use f32"),
-            (Precision::F16, Units::WebGpu) if !self.f16 => {
-                refused("the adapter has no `shader-f16`; use f32, or install a newer GPU driver")
-            }
+            (Precision::F16, Units::WebGpu) if !self.f16 => refused(
+                "its driver has no f16 (`shader-f16`); use f32, or install a newer GPU driver",
+            ),
             (Precision::F16, _) if !self.f16 => refused("it has no f16 arithmetic; use f32"),
             (Precision::Bf16, Units::Cuda(..80)) => {
                 refused("bf16 is emulated on GPUs before sm80, without matrix units; use f16")
             }
-            (Precision::Bf16, Units::WebGpu) if !self.bf16 => {
-                refused("WebGPU has no bf16; use f16 if the adapter supports it, or f32")
-            }
+            (Precision::Bf16, Units::WebGpu) if !self.bf16 => refused(
+                "its driver has no bf16, which WebGPU lacks; use f16 if it supports that, or f32",
+            ),
             (Precision::Bf16, _) if !self.bf16 => refused("it has no bf16 arithmetic; use f32"),
             (Precision::F32 | Precision::F16 | Precision::Bf16, _) => {
                 selected(requested, "requested")
@@ -293,7 +293,7 @@ mod tests {
             ),
             (Bf16, Units::Cuda(75), WITH_F16_AND_BF16, "use f16"),
             (F16, Units::WebGpu, [false, false], "shader-f16"),
-            (Bf16, Units::WebGpu, [true, false], "WebGPU has no bf16"),
+            (Bf16, Units::WebGpu, [true, false], "WebGPU lacks"),
             (F16, Units::Cuda(52), [false, false], "use f32"),
         ] {
             let error = choose(requested, units, dtypes).unwrap_err();

@@ -215,6 +215,7 @@ def stages(runner):
     runner.stage(f"torch inference {half} batch 1", 30, lambda: peer(runner, "inference", half, "1", False))
     if is_dry:
         return
+    runner.stage(f"train {half} profile", 60, lambda: ours(runner, "train", half, small, "--profile"))
     for precision in others:
         runner.stage(f"parity {precision}", 60, lambda: parity(runner, precision))
     runner.stage("torch train f16 batch 4 compiled", 120, lambda: peer(runner, "train", "f16", "4", True))

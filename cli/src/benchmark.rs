@@ -9,7 +9,8 @@ use clap::{Args, ValueEnum};
 use mrcnn_backends::{Precision, Selected};
 use mrcnn_core::MaskRcnn;
 use mrcnn_core::benchmark::{
-    BenchmarkSpec, KernelReport, KernelSpec, Mode, benchmark, benchmark_graph, benchmark_kernels,
+    BenchmarkSpec, KernelReport, KernelSpec, Mode, Profile, benchmark, benchmark_graph,
+    benchmark_kernels,
 };
 use mrcnn_core::config::Config;
 use mrcnn_core::weights;
@@ -46,6 +47,9 @@ pub struct BenchmarkArgs {
     /// launched one by one and replayed as a recorded graph (CUDA)
     #[arg(long, conflicts_with = "data")]
     graph: bool,
+    /// Record the GPU kernels of the timed steps, and list them by time; the steps take longer
+    #[arg(long, conflicts_with = "graph")]
+    profile: bool,
     /// Time only kernels whose name or problem contains one of these texts, separated by commas: 'conv 3x3,NMS'. A comma in
     /// a name separates, too
     #[arg(long, value_name = "TEXT", value_delimiter = ',')]
@@ -75,6 +79,7 @@ Examples:
   mrcnn-cli benchmark inference --batch-size 1,2,4
   mrcnn-cli benchmark inference --backend cuda --graph --batch-size 1,4,16
   mrcnn-cli benchmark train --backend cuda --graph --batch-size 4
+  mrcnn-cli benchmark train --backend cuda --precision f16 --batch-size 4 --profile --json profile.json
   mrcnn-cli benchmark train --config quickstart --batch-size 4 --steps 100 --json train.json
   mrcnn-cli benchmark train --config nuclei --data ~/nuclei --backend wgpu
   mrcnn-cli benchmark kernels --backend cuda --precision f16 --batch-size 4 --json kernels.json";
@@ -83,6 +88,10 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
     ensure!(
         !args.graph || args.mode != BenchmarkMode::Kernels,
         "--graph records whole steps: mrcnn-cli benchmark inference --graph"
+    );
+    ensure!(
+        !args.profile || args.mode != BenchmarkMode::Kernels,
+        "--profile records whole steps: mrcnn-cli benchmark train --profile"
     );
     ensure!(
         args.only.is_empty() || args.mode == BenchmarkMode::Kernels,
@@ -139,6 +148,7 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
         steps: args.steps,
         data: args.data.clone(),
         precision,
+        profile: args.profile,
     };
     if args.graph {
         return graph(args, &spec, &config, model, &backend);
@@ -174,6 +184,11 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
             100.0 * result.data_wait
         );
     }
+    for result in &results {
+        if let Some(profile) = &result.profile {
+            print_profile(result.batch_size, profile);
+        }
+    }
     write_json(
         args.json.as_deref(),
         json!({
@@ -190,6 +205,40 @@ pub fn run(args: &BenchmarkArgs) -> Result<()> {
             "results": results,
         }),
     )
+}
+
+fn print_profile(batch_size: usize, profile: &Profile) {
+    let Profile {
+        launches,
+        busy_ms,
+        span_ms,
+        kernels,
+    } = profile;
+    out!(
+        "batch size {batch_size}: {launches:.1} launches per step, {busy_ms:.2} ms in kernels of {span_ms:.2} ms"
+    );
+    out!(
+        "{:>8} {:>9} {:>6}  {:<28} problem",
+        "launches",
+        "ms",
+        "share",
+        "kernel"
+    );
+    for kernel in kernels {
+        let (ms, share) = match kernel.ms {
+            Some(ms) => (
+                format!("{ms:.3}"),
+                format!("{:.1}%", 100.0 * ms / busy_ms.max(1e-9)),
+            ),
+            None => ("-".into(), "-".into()),
+        };
+        let problem = kernel.problem.as_deref().unwrap_or("-");
+        out!(
+            "{:>8.1} {ms:>9} {share:>6}  {:<28} {problem}",
+            kernel.launches,
+            kernel.kernel
+        );
+    }
 }
 
 /// Runs [`benchmark_graph`] and prints its results as a table.

@@ -49,6 +49,7 @@ mod fused_product;
 mod group_norm;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod launch;
+mod launches;
 mod links;
 mod mask_targets;
 mod matching;
@@ -85,6 +86,7 @@ pub use cpu_memory::release_cpu_memory;
 pub use decode::{BoxDecoding, decode_box, decode_boxes, decode_proposals};
 pub use features::{max_pool3x3, upsample_add};
 pub use group_norm::group_norm;
+pub use launches::{Launch, LaunchRecording, LaunchTime};
 pub use links::{Links, has_links};
 pub use mask_targets::{BitMasks, MaskWindow, mask_target, mask_targets};
 #[cfg(feature = "flex")]

@@ -74,7 +74,7 @@ def cases(args, folder):
     lists = ["fused_product::", "conv1x1::", "bottleneck::", "squares::", "prepare::", "update::", "class_loss::", "matching::", "boxes::", "sampling::", "decode::", "rpn_outputs::", "overwrite::"]
     yield kernel("mrcnn_kernels", 80, "epilogue", "every_candidate", "declines_is_replaced", "product_over_taps", "product_also_sums", "channel_sums", "without_elements", *lists)
     # The driver refuses tensor maps whose boxes are too large. Nothing executes them.
-    yield Case("tensor-maps", 90, "f16", [built["mrcnn_kernels"], "--test-threads=1", "--nocapture", "no_candidate_is_refused"], mode="dry", seconds=900, selects=False)
+    yield Case("tensor-maps", 90, "f16", [built["mrcnn_kernels"], "--test-threads=1", "--nocapture", "no_candidate_is_refused"], mode="dry", seconds=900, check=launches_candidates, selects=False)
     # Sums in f16 or bf16 would round. Not on sm_75, where CubeCL's probe of bf16 does not compile.
     yield kernel("conv3x3", 80, "summed_in_f32")
     yield Case("old-driver", 80, "f32", [built["layouts"], "--test-threads=1", "convolution"], cuda="old", seconds=900, check=is_tuned, selects=False)
@@ -245,6 +245,13 @@ def is_tuned(out, note):
     count = len(lines(out / "decisions.jsonl"))
     note(f"{count} operations were tuned")
     return [] if count else ["no operation was tuned"]
+
+
+def launches_candidates(out, note):
+    texts = [(out / name).read_text() for name in ["stdout", "stderr"] if (out / name).exists()]
+    found = re.search(r"(\d+) candidates were launched", "".join(texts))
+    note(found[0] if found else "the test did not run")
+    return [] if found and int(found[1]) else ["no candidate was launched"]
 
 
 def no_advice(out, note):

@@ -82,7 +82,7 @@ def against_floor(rows, args, size):
         print(f"| {gpu} | {counted:.1f} | {least:.1f} | {compute:.1f} | {1e3 * args.batch_size / (counted + compute):.0f} |")
     print()
     launches = [row for row in rows if row[0] == "launch"]
-    print_layers(launches, layers, value, kind)
+    print_layers(launches, layers, value, lambda name: kind(name) == PRODUCTS, kind)
 
 
 def table(rows):

@@ -26,13 +26,16 @@ class Work:
 
 @dataclasses.dataclass
 class Layer:
-    """A convolution or fully connected layer: bytes of its input and output, the number of its weights, and its floor."""
+    """A convolution or fully connected layer: bytes of its input and output, the number of its weights, and its floor. `spread`
+    are the bytes of the gradient of the output at the pixels of the input."""
 
     name: str
     input: int
     weights: int
     output: int
+    spread: int
     trained: bool
+    needs_gradient: bool
     bytes: float
     flops: float
 
@@ -51,7 +54,7 @@ class Step:
         """A convolution or fully connected layer with `pixels` outputs. `added` values are added to its output; the gradient
         of its input is `masked` by a ReLU."""
         work, size = self.work, self.size
-        bytes, flops = work.bytes, work.flops
+        moved, flops = work.bytes, work.flops
         x, y, weights = pixels * stride * stride * inputs, pixels * outputs, taps * inputs * outputs
         work.forward += size * (x + y + weights + added)
         work.flops += 2 * pixels * weights
@@ -66,7 +69,8 @@ class Step:
             work.flops += 2 * pixels * weights
         kernel = {1: "1x1", 9: "3x3", 49: "7x7"}[taps]
         name = f"{self.part} {kernel} {inputs} to {outputs}" + (", stride 2" if stride > 1 else "")
-        self.layers.append(Layer(name, size * x, weights, size * y, trained, work.bytes - bytes, work.flops - flops))
+        spread = size * y * stride * stride
+        self.layers.append(Layer(name, size * x, weights, size * y, spread, trained, needs_gradient, work.bytes - moved, work.flops - flops))
 
     def pool(self, forward, backward=0):
         self.work.other += self.size * (forward + backward)
@@ -122,8 +126,7 @@ def heads(step, n, cells, rois=512, anchors=256, classes=81):
     sampled = n * anchors
     step.part = "RPN, sampled"
     step.layer(sampled, 9 * 256, 256, masked=False)
-    step.layer(sampled, 256, 3)
-    step.layer(sampled, 256, 12)
+    step.layer(sampled, 256, 15)
     # RoIAlign reads the pyramid and writes the bins; its gradient reads the bins and writes the pyramid, once for all.
     pyramid = 256 * sum(cells[:4])
     bins = 256 * n * (rois * 49 + masks * 196 + anchors * 9)
@@ -131,8 +134,7 @@ def heads(step, n, cells, rois=512, anchors=256, classes=81):
     step.part = "box head"
     step.layer(n * rois, 256 * 49, 1024, masked=False)
     step.layer(n * rois, 1024, 1024)
-    step.layer(n * rois, 1024, classes)
-    step.layer(n * rois, 1024, 4 * classes)
+    step.layer(n * rois, 1024, 5 * classes)
     step.part = "mask head"
     for index in range(4):
         step.layer(n * masks * 196, 256, 256, taps=9, masked=index > 0)

@@ -1,74 +1,94 @@
-"""Which layer of R50-FPN a launch of a training step computes, from the sizes of its buffers."""
+"""Which layer of R50-FPN a launch of a training step computes, from the sizes of its buffers and the order of the launches."""
 import collections
 import itertools
 import math
 import re
 
 FLOAT = 4
-# Launches before and after the product of a gradient of 3x3 weights that prepare its operands and add its parts.
-BEFORE, AFTER = re.compile(r"^spread_(two|and_sum|pixels)"), re.compile(r"^reduce_(e|and_sum)")
-LOSSES = re.compile(r"^(class_losses|cross_entropies|divide_sum)")
+# Launches that prepare the operands of the product of a gradient of 3x3 weights, and that add its parts.
+PREPARE, ADD = re.compile(r"^spread_(two|and_sum|pixels)"), re.compile(r"^reduce_(e|and_sum)")
+# The first launch of the backward pass. Losses of the RPN are computed before the heads.
+BACKWARD = re.compile(r"^spread_derivatives")
 
 
-def distance(sizes, wanted):
-    return sum(abs(math.log(size / other)) for size, other in zip(sizes, wanted))
-
-
-def passes(layer, size, is_backward):
-    """Sizes of left operand, right operand and result of each product of a layer."""
+def products(layer, size, is_backward):
+    """The passes of a layer with the sizes of left operand, right operand and result of the product of each."""
     weights = layer.weights * (FLOAT if layer.name.startswith("stem") else size)
     if not is_backward:
-        return [(layer.input, weights, layer.output)]
+        return [("output", (layer.input, weights, layer.output))]
     gradient = FLOAT * layer.weights
-    return [(layer.output, weights, layer.input), (layer.input, layer.output, gradient), (layer.output, layer.input, gradient)]
+    operands = [(layer.input, layer.spread, gradient), (layer.spread, layer.input, gradient)]
+    found = [("gradient of weights", sizes) for sizes in operands]
+    return found + [("gradient of input", (layer.spread, weights, layer.input))] * layer.needs_gradient
 
 
-def difference(sizes, layer, size, is_backward):
-    """How far `sizes` are from those of a product of `layer`. Padding makes some of them larger, and gradients of 3x3 weights are
-    computed in up to 32 parts, which are added afterwards."""
-
-    def of_pass(wanted):
-        parts = 1
-        if wanted[2] == FLOAT * layer.weights and "3x3" in layer.name:
-            parts = min(max(round(sizes[2] / wanted[2]), 1), 32)
-        return distance(sizes, (wanted[0], wanted[1], parts * wanted[2]))
-
-    return min(map(of_pass, passes(layer, size, is_backward)))
+def splits(layer):
+    """The most parts in which a gradient of 3x3 weights is summed (`splits` in cubecl-kernels/src/conv3x3/product.rs)."""
+    tiles = math.ceil(math.sqrt(layer.weights / 9) / 128)
+    return math.ceil(256 / (9 * tiles * tiles))
 
 
-def attributed(rows, layers, size, kind):
-    """For each launch the name of its layer, or None."""
+def compare(sizes, layer, of_pass, wanted):
+    """How far `sizes` are from those of a product. Padding makes activations larger, not weights."""
+    parts = 1
+    if of_pass == "gradient of weights" and "3x3" in layer.name:
+        parts = min(max(round(sizes[2] / wanted[2]), 1), splits(layer))
+    wanted = (wanted[0], wanted[1], parts * wanted[2])
+    off = [abs(math.log(size / other)) for size, other in zip(sizes, wanted)]
+    weights = off[2 if of_pass == "gradient of weights" else 1]
+    return round(sum(off) + (weights > 0.02), 2)
+
+
+def attribute(rows, layers, size, is_product):
+    """The name of the layer of each launch, or None, and how often each pass of each layer was found.
+
+    Layers of equal sizes are computed in the order of the network, and backward in the reverse order."""
     names, waiting, last, is_backward = [], [], None, False
-    # Layers of equal sizes are computed in turn.
-    used = collections.Counter()
+    found = collections.Counter()
     for row in rows:
-        is_backward |= bool(LOSSES.match(row[7]))
+        is_backward |= bool(BACKWARD.match(row[7]))
         names.append(None)
-        if "products" in kind(row[7]):
+        sizes = [int(part) for part in row[8].split(",") if part]
+        if is_product(row[7]) and len(sizes) > 2:
             # The operands of an epilogue are at most as large as the result.
-            left, right, *others = map(int, row[8].split(","))
-            sizes = [left, right, max(others)]
-            candidates = [index for index, layer in enumerate(layers) if layer.trained or not is_backward]
-            found = min(candidates, key=lambda at: (round(difference(sizes, layers[at], size, is_backward), 2), used[at]))
-            used[found] += 1
-            last = names[-1] = layers[found].name
-            for index in waiting:
-                names[index] = last
+            sizes = [*sizes[:2], max(sizes[2:])]
+            candidates = [
+                (compare(sizes, layer, of_pass, wanted), found[index, of_pass], -index if is_backward else index, of_pass)
+                for index, layer in enumerate(layers)
+                if layer.trained or not is_backward
+                for of_pass, wanted in products(layer, size, is_backward)
+            ]
+            *_, index, of_pass = min(candidates)
+            found[abs(index), of_pass] += 1
+            last = names[-1] = layers[abs(index)].name
+            for before in waiting:
+                names[before] = last
             waiting = []
-        elif BEFORE.match(row[7]):
+        elif PREPARE.match(row[7]):
             waiting.append(len(names) - 1)
-        elif AFTER.match(row[7]):
+        elif ADD.match(row[7]):
             names[-1] = last
-    return names
+    return names, found
 
 
-def print_layers(rows, layers, size, kind):
+def unexpected(layers, found):
+    """Names of the layers with another number of products than one per pass. Two outputs of one input can be two products."""
+    for index, layer in enumerate(layers):
+        passes = {"output"} | ({"gradient of weights"} if layer.trained else set())
+        passes |= {"gradient of input"} if layer.trained and layer.needs_gradient else set()
+        counts = [found[index, of_pass] for of_pass in passes]
+        if not all(count in (1, 2) for count in counts):
+            yield f"{layer.name}: {dict(zip(passes, counts))}"
+
+
+def print_layers(rows, layers, size, is_product, kind):
     """Launches and bytes per layer beside its floor. Layers of one name are added."""
     launches, moved, floor, flops = (collections.Counter() for _ in range(4))
     for layer in layers:
         floor[layer.name] += layer.bytes
         flops[layer.name] += layer.flops
-    for row, name in zip(rows, attributed(rows, layers, size, kind)):
+    names, found = attribute(rows, layers, size, is_product)
+    for row, name in zip(rows, names):
         name = name or kind(row[7])
         launches[name] += 1
         moved[name] += sum(int(part) for part in row[8].split(",") if part)
@@ -77,4 +97,4 @@ def print_layers(rows, layers, size, kind):
     for name in itertools.chain(floor, others):
         least = (f"{floor[name] / 1e6:,.0f}", f"{flops[name] / 1e9:,.1f}") if name in floor else ("", "")
         print(f"| {name} | {launches[name]} | {moved[name] / 1e6:,.0f} | {least[0]} | {least[1]} |")
-    print()
+    print("\nlayers without one product per pass:", "; ".join(unexpected(layers, found)) or "none", end="\n\n")

@@ -37,6 +37,7 @@ pub(super) fn by_bucket<E>(
         .iter()
         .map(|bucket| Tensor::cat(tensors.by_ref().take(bucket.len()).collect(), 0));
     let exchanged = exchange(&mut flat)?;
+    assert_eq!(exchanged.len(), buckets.len(), "one result per bucket");
     let mut found = Vec::with_capacity(sizes.len());
     for (bucket, flat) in buckets.iter().zip(exchanged) {
         let mut start = 0;
@@ -52,7 +53,7 @@ pub(super) fn by_bucket<E>(
 mod tests {
     use super::*;
     #[cfg(feature = "flex")]
-    use burn::tensor::Device;
+    use burn::tensor::{Device, FloatDType};
 
     #[test]
     fn buckets_are_full_and_of_one_type() {
@@ -68,17 +69,22 @@ mod tests {
 
     #[cfg(feature = "flex")]
     #[test]
-    fn a_bucket_comes_apart_as_it_was() {
+    fn buckets_come_apart_as_they_were() {
         let device = Device::flex();
-        let tensors: Vec<Tensor<1>> = [3, 1, 5]
+        let mut tensors: Vec<Tensor<1>> = [3, 1, 5]
             .map(|n| Tensor::arange(0..n, &device).float())
             .into();
+        // Another dtype between them makes three buckets.
+        tensors[1] = tensors[1].clone().cast(FloatDType::F16);
         let twice = by_bucket::<()>(tensors.clone(), |flat| {
-            Ok(flat.map(|flat| flat * 2.0).collect())
+            let twice: Vec<_> = flat.map(|flat| flat * 2.0).collect();
+            assert_eq!(twice.len(), 3);
+            Ok(twice)
         });
-        let twice = twice.unwrap();
-        for (found, given) in twice.into_iter().zip(tensors) {
+        for (found, given) in twice.unwrap().into_iter().zip(tensors) {
             assert_eq!(found.into_data(), (given * 2.0).into_data());
         }
+        let nothing = by_bucket::<()>(Vec::new(), |flat| Ok(flat.collect())).unwrap();
+        assert!(nothing.is_empty());
     }
 }

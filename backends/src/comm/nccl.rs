@@ -107,33 +107,32 @@ impl Nccl {
         Ok(self.comm.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Runs `call` on the memory of each of `flat`, in place. The host waits twice, not for each: until the GPU has
-    /// computed them, and until NCCL has sent them.
+    /// Runs `call` on the memory of each tensor, in place. The host waits for the GPU once before all calls and once after
+    /// them.
     ///
-    /// They must not share their memory with other tensors, which would change too.
+    /// The tensors must not share their memory with others, which would change too.
     fn in_place(
         &self,
         name: &'static str,
-        flat: Vec<Tensor<1>>,
+        tensors: Vec<Tensor<1>>,
         call: impl Fn(&Buffer, ncclComm_t, sys::cudaStream_t) -> ncclResult_t,
     ) -> Result<Vec<Tensor<1>>, CommError> {
-        let cubes = flat.iter().cloned().map(cube_tensor);
+        let cubes = tensors.iter().cloned().map(cube_tensor);
         let cubes = cubes.collect::<Result<Vec<CubeTensor>, _>>()?;
         // The tensors must be computed before the call: NCCL's stream does not wait for CubeCL's.
-        if let Some(flat) = flat.first() {
-            flat.device().sync()?;
+        if let Some(tensor) = tensors.first() {
+            tensor.device().sync()?;
         }
-        let buffers = cubes
-            .iter()
-            .map(Buffer::of)
-            .collect::<Result<Vec<_>, _>>()?;
+        let buffers = cubes.iter().map(buffer).collect::<Result<Vec<_>, _>>()?;
         let comm = self.comm()?;
         let _waiting = self.watch.waiting(name);
-        for buffer in &buffers {
-            succeeded(name, call(buffer, comm.0, self.stream.cu_stream().cast()))?;
-        }
-        self.finish(name)?;
-        Ok(flat)
+        let called = buffers.iter().try_for_each(|(buffer, _)| {
+            succeeded(name, call(buffer, comm.0, self.stream.cu_stream().cast()))
+        });
+        // Also after an error: calls before it use the memory.
+        let finished = self.finish(name);
+        called.and(finished)?;
+        Ok(tensors)
     }
 
     fn finish(&self, call: &'static str) -> Result<(), CommError> {
@@ -180,32 +179,32 @@ struct Buffer {
     dtype: ncclDataType_t,
 }
 
-impl Buffer {
-    fn of(tensor: &CubeTensor) -> Result<Self, CommError> {
-        let dtype = match tensor.dtype {
-            DType::F32 => ncclDataType_t::ncclFloat32,
-            DType::F16 => ncclDataType_t::ncclFloat16,
-            dtype => {
-                return Err(CommError::DType {
-                    name: "NCCL",
-                    dtype,
-                    help: "gradients are f32 or f16",
-                });
-            }
-        };
-        let resource = tensor
-            .client
-            .get_resource::<<CudaRuntime as Runtime>::Server>(tensor.handle.clone())
-            .map_err(|error| CommError::Nccl {
-                call: "finding a tensor's memory",
-                reason: format!("{error:?}"),
-            })?;
-        Ok(Self {
-            pointer: resource.resource().ptr as *mut c_void,
-            count: tensor.meta.num_elements(),
-            dtype,
-        })
-    }
+/// The memory of `tensor`, and a binding without which CubeCL may move the tensor to other memory.
+fn buffer(tensor: &CubeTensor) -> Result<(Buffer, impl Sized + use<>), CommError> {
+    let dtype = match tensor.dtype {
+        DType::F32 => ncclDataType_t::ncclFloat32,
+        DType::F16 => ncclDataType_t::ncclFloat16,
+        dtype => {
+            return Err(CommError::DType {
+                name: "NCCL",
+                dtype,
+                help: "gradients are f32 or f16",
+            });
+        }
+    };
+    let resource = tensor
+        .client
+        .get_resource::<<CudaRuntime as Runtime>::Server>(tensor.handle.clone())
+        .map_err(|error| CommError::Nccl {
+            call: "finding a tensor's memory",
+            reason: format!("{error:?}"),
+        })?;
+    let buffer = Buffer {
+        pointer: resource.resource().ptr as *mut c_void,
+        count: tensor.meta.num_elements(),
+        dtype,
+    };
+    Ok((buffer, resource))
 }
 
 /// CubeCL's handle of a tensor, after all kernels that compute it have been launched.
@@ -241,7 +240,7 @@ impl Communicator for Nccl {
         let (nccl, sum) = (nccl()?, ncclRedOp_t::ncclSum);
         let all_reduce = |buffer: &Buffer, comm, stream| {
             let (at, count, dtype) = (buffer.pointer, buffer.count, buffer.dtype);
-            // SAFETY: the memory is held by the tensor and is `count` of `dtype`.
+            // SAFETY: `in_place` keeps the memory, `count` of `dtype`, until the call is done.
             unsafe { (nccl.all_reduce)(at, at, count, dtype, sum, comm, stream) }
         };
         by_bucket(tensors, |flat| {
@@ -255,7 +254,7 @@ impl Communicator for Nccl {
         let nccl = nccl()?;
         let broadcast = |buffer: &Buffer, comm, stream| {
             let (at, count, dtype) = (buffer.pointer, buffer.count, buffer.dtype);
-            // SAFETY: the memory is held by the tensor and is `count` of `dtype`.
+            // SAFETY: `in_place` keeps the memory, `count` of `dtype`, until the call is done.
             unsafe { (nccl.broadcast)(at, at, count, dtype, 0, comm, stream) }
         };
         by_bucket(tensors, |flat| {

@@ -36,6 +36,8 @@ pub struct SkippedAdapter {
     pub driver: String,
     /// The reason it is not used, and the way to use it.
     pub reason: String,
+    /// Whether this build cannot use it.
+    pub is_refused: bool,
 }
 
 /// A backend.

@@ -38,6 +38,15 @@ fn every_case_has_a_reason_and_advice() {
     ];
     assert!(advice(&software, &[])[0].contains("Vulkan driver"));
     assert!(reason(Some(BackendKind::Cpu), &software).contains("software adapter"));
+    let mut refused = [backend(BackendKind::Wgpu, vec![])];
+    refused[0].skipped.push(SkippedAdapter {
+        name: "a GPU".into(),
+        api: "Vulkan",
+        driver: String::new(),
+        reason: "its driver is old".into(),
+        is_refused: true,
+    });
+    assert_eq!(advice(&refused, &[]), ["a GPU (Vulkan): its driver is old"]);
     let real = [backend(BackendKind::Wgpu, vec![device(true)])];
     assert_eq!(advice(&real, &[]), ["nothing is missing"]);
     assert!(reason(Some(BackendKind::Wgpu), &real).contains("has a GPU"));

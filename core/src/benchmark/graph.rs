@@ -1,7 +1,7 @@
 //! Benchmark of a step launched kernel by kernel and replayed as a recorded graph.
 
 use super::{
-    BenchmarkError, BenchmarkSpec, Mode, Percentiles, SYNTHETIC_CLASSES, Timing, largest_images,
+    BenchmarkError, BenchmarkSpec, Mode, Percentiles, SYNTHETIC_CLASSES, Timing, render_largest,
     synthetic_batch,
 };
 use crate::config::Config;
@@ -94,7 +94,7 @@ impl Work<'_> {
     fn infer(&self, batch_size: usize) -> Result<GraphResult, BenchmarkError> {
         let image_config = &self.config.image;
         let classes = self.config.model.num_classes - 1;
-        let (images, _) = largest_images(batch_size, classes, image_config);
+        let (images, _) = render_largest(batch_size, classes, image_config);
         let planes = images.iter().map(|image| prepare(image, image_config));
         let planes: Vec<Planes> = planes.collect();
         let (images, sizes) = input(&planes, image_config, self.device);

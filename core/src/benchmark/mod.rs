@@ -2,11 +2,13 @@
 
 mod graph;
 mod kernels;
+mod profile;
 mod synthetic;
 mod timing;
 
 pub use graph::{GraphResult, benchmark_graph};
 pub use kernels::{KernelReport, KernelResult, KernelSpec, Rates, benchmark_kernels};
+pub use profile::{KernelTime, Profile};
 pub use synthetic::synthetic_images;
 pub use timing::{Percentiles, Timing};
 
@@ -28,7 +30,7 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
-use synthetic::largest_images;
+use synthetic::render_largest;
 use thiserror::Error;
 
 /// The work that is timed.
@@ -56,6 +58,8 @@ pub struct BenchmarkSpec {
     pub data: Option<PathBuf>,
     /// Precision of activations.
     pub precision: Resolved,
+    /// Whether the launches of GPU kernels in the timed steps are recorded, which makes the steps take longer.
+    pub profile: bool,
 }
 
 impl BenchmarkSpec {
@@ -97,6 +101,9 @@ pub enum BenchmarkError {
          --graph"
     )]
     NoGraph(String),
+    /// The device launches no kernels.
+    #[error("--profile records kernels of GPUs, and {0} launches none; use --backend wgpu or cuda")]
+    NoLaunches(String),
     /// No kernel has one of the requested names.
     #[error("no kernel has `{0}` in its name or problem; without --only all are timed and listed")]
     NoKernel(String),
@@ -127,7 +134,7 @@ pub enum BenchmarkError {
 pub struct BenchmarkResult {
     /// Images per step.
     pub batch_size: usize,
-    /// Height and width of the largest padded batch.
+    /// Height and width of the padded batch with the most pixels, of all steps.
     pub padded: (usize, usize),
     /// Images per second over all timed steps.
     pub images_per_second: f64,
@@ -139,6 +146,9 @@ pub struct BenchmarkResult {
     pub memory_mb: f64,
     /// Memory reserved on the device, in millions of bytes; `None` for devices without memory of their own.
     pub device_memory_mb: Option<f64>,
+    /// The kernels of the timed steps, if they were recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
 }
 
 /// Classes of the rendered images, with the background.
@@ -190,13 +200,20 @@ pub fn benchmark(
             "batch size {batch_size}: {} + {} steps",
             spec.warmup, spec.steps
         ));
-        let mut timing = Timing::new(spec.warmup);
+        let mut timing = match spec.profile {
+            true => Timing::with_launches(spec.warmup),
+            false => Timing::new(spec.warmup),
+        };
         match spec.mode {
             Mode::Train => {
                 let scaler = LossScaler::new(&config.train, spec.precision);
                 train(&config, &model, data.clone(), &tracked, scaler, &mut timing)?
             }
             Mode::Inference => inference(&config, &model, data.as_deref(), device, &mut timing)?,
+        }
+        let profile = timing.profile();
+        if spec.profile && profile.is_none() {
+            return Err(BenchmarkError::NoLaunches(format!("{device:?}")));
         }
         results.push(BenchmarkResult {
             batch_size,
@@ -206,6 +223,7 @@ pub fn benchmark(
             data_wait: timing.data_wait(),
             memory_mb: MemoryMeter::default().process() as f64 / 1e6,
             device_memory_mb: device_memory(device).map(|bytes| bytes as f64 / 1e6),
+            profile,
         });
     }
     Ok(results)
@@ -240,7 +258,7 @@ fn train(
             (None, None) => return Err(LoadError::nothing_left(&[]).into()),
         };
         let waited = started.elapsed();
-        timing.pads_to(batch.shape[2], batch.shape[3]);
+        timing.record_size(batch.shape[2], batch.shape[3]);
         let stream = Stream::named("benchmark", config.train.seed).fork(step as u64);
         let found = match config.train.accumulate {
             1 => replicas.losses_and_gradients(&model, batch, stream, device, scaler.factor()),
@@ -264,7 +282,7 @@ fn train(
 
 fn synthetic_batch(config: &Config) -> Batch {
     let classes = config.model.num_classes - 1;
-    let (images, dataset) = largest_images(config.train.batch_size, classes, &config.image);
+    let (images, dataset) = render_largest(config.train.batch_size, classes, &config.image);
     let augment = Augment::new(config);
     let stream = Stream::named("benchmark images", config.train.seed);
     let samples = (0..).zip(images).zip(&dataset.samples);
@@ -290,7 +308,7 @@ fn inference(
         Some(_) => (Vec::new(), None),
         None => {
             let classes = config.model.num_classes - 1;
-            let (images, dataset) = largest_images(batch_size, classes, &config.image);
+            let (images, dataset) = render_largest(batch_size, classes, &config.image);
             (images, Some(dataset))
         }
     };
@@ -317,7 +335,7 @@ fn inference(
         let image = &config.image;
         let resized = (images.iter()).map(|read| image.resized(read.height(), read.width()));
         let (height, width) = padded_size(resized, image.size_divisor, image.smallest_batch());
-        timing.pads_to(height, width);
+        timing.record_size(height, width);
         predictor.predict_batch(&images)?;
         timing.add(started.elapsed(), waited);
     }

@@ -1,14 +1,15 @@
 //! Rendered images with the size of COCO images.
 
 use crate::boxes::Bbox;
-use crate::config::ImageConfig;
+use crate::config::{Fit, ImageConfig};
 use crate::data::shapes::{Scene, ShapesSpec, scene, scene_of_size};
 use crate::data::{Classes, Dataset, Instance, Sample};
+use crate::image::transform::padded_size;
 use crate::random::Stream;
 use ::image::RgbImage;
 use std::path::PathBuf;
 
-/// Longer side of a COCO image.
+/// Longer side of an image of COCO.
 const LONGER_SIDE: u32 = 640;
 
 /// Largest number of objects per image.
@@ -27,18 +28,47 @@ pub fn synthetic_images(count: usize, classes: usize) -> (Vec<RgbImage>, Dataset
     dataset(scenes, classes)
 }
 
-/// As [`synthetic_images`], with images 640 px wide that are resized to the largest size of `config`, so that batches
-/// have the padded size of the sizes in the configuration.
-pub(super) fn largest_images(
+/// As [`synthetic_images`], with a longer side of 640 px, and a shape with which images are resized to the largest size of
+/// `config`.
+pub(super) fn render_largest(
     count: usize,
     classes: usize,
     config: &ImageConfig,
 ) -> (Vec<RgbImage>, Dataset) {
-    let height = (LONGER_SIDE * config.min_size).div_ceil(config.max_size.max(1));
+    let (height, width) = largest_shape(config);
     let stream = Stream::named("benchmark", 0);
     let scenes = (0..count as u64)
-        .map(|index| scene_of_size(stream.fork(index), LONGER_SIDE, height, MAX_OBJECTS));
+        .map(|index| scene_of_size(stream.fork(index), width, height, MAX_OBJECTS));
     dataset(scenes, classes)
+}
+
+/// Height and width, of which the longer is 640, that are resized to the largest padded size of `config`.
+fn largest_shape(config: &ImageConfig) -> (u32, u32) {
+    // Shapes thinner than the smallest rendered one are not resized to that size.
+    const SHORTEST_SIDE: u32 = 32;
+    let (rows, columns) = match config.fit {
+        Fit::ShorterSide => (config.min_size.min(config.max_size), config.max_size),
+        Fit::Box => (config.min_size, config.max_size),
+    };
+    let shorter = LONGER_SIDE as f64 * rows.min(columns) as f64 / rows.max(columns).max(1) as f64;
+    // Rounding to pixels can cost one step of the padding.
+    let shapes = [shorter.floor(), shorter.ceil()].map(|shorter| {
+        let shorter = (shorter as u32).clamp(SHORTEST_SIDE, LONGER_SIDE);
+        match rows > columns {
+            true => (LONGER_SIDE, shorter),
+            false => (shorter, LONGER_SIDE),
+        }
+    });
+    let padded_pixels = |&(height, width): &(u32, u32)| {
+        let resized = std::iter::once(config.resized(height, width));
+        let (height, width) = padded_size(resized, config.size_divisor, config.smallest_batch());
+        height * width
+    };
+    let [one, other] = shapes;
+    match padded_pixels(&one) > padded_pixels(&other) {
+        true => one,
+        false => other,
+    }
 }
 
 /// The images of `scenes` and a dataset of them, whose objects have one of `classes` classes.
@@ -81,13 +111,21 @@ fn dataset(scenes: impl Iterator<Item = Scene>, classes: usize) -> (Vec<RgbImage
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Fit;
-    use crate::image::transform::padded_size;
 
     #[test]
     fn images_have_the_largest_padded_size_of_the_configuration() {
-        let sizes = [(800, 1333), (800, 1344), (64, 96), (192, 192), (832, 1344)];
-        for (min_size, max_size) in sizes {
+        let side = |side: u32| side.next_multiple_of(32) as usize;
+        for (min_size, max_size) in [
+            (800, 1333),
+            (800, 1344),
+            (800, 1345),
+            (800, 1313),
+            (1024, 2049),
+            (64, 96),
+            (192, 192),
+            (1333, 800),
+            (300, 256),
+        ] {
             for fit in [Fit::ShorterSide, Fit::Box] {
                 let config = ImageConfig {
                     fit,
@@ -95,20 +133,35 @@ mod tests {
                     max_size,
                     ..ImageConfig::default()
                 };
-                let (images, data) = largest_images(2, 4, &config);
-                assert_eq!((images.len(), data.samples.len()), (2, 2));
-                assert!(
-                    data.samples
-                        .iter()
-                        .all(|sample| !sample.instances.is_empty())
-                );
-                let resized = images
-                    .iter()
-                    .map(|image| config.resized(image.height(), image.width()));
+                let (height, width) = largest_shape(&config);
+                assert_eq!(height.max(width), LONGER_SIDE);
+                let resized = std::iter::once(config.resized(height, width));
                 let padded = padded_size(resized, config.size_divisor, config.smallest_batch());
-                let side = |side: u32| side.next_multiple_of(32) as usize;
-                assert_eq!(padded, (side(min_size), side(max_size)), "{fit:?}");
+                let wanted = match fit {
+                    Fit::ShorterSide => (side(min_size.min(max_size)), side(max_size)),
+                    Fit::Box => (side(min_size), side(max_size)),
+                };
+                assert_eq!(padded, wanted, "{min_size}, {max_size}, {fit:?}");
             }
+        }
+    }
+
+    #[test]
+    fn thin_configurations_have_small_images() {
+        for (min_size, max_size) in [(1, 32768), (32768, 1), (1, 1)] {
+            let config = ImageConfig {
+                fit: Fit::Box,
+                min_size,
+                max_size,
+                ..ImageConfig::default()
+            };
+            let (images, data) = render_largest(2, 4, &config);
+            assert!(
+                images
+                    .iter()
+                    .all(|image| image.width().max(image.height()) == LONGER_SIDE)
+            );
+            assert_eq!(data.samples.len(), 2);
         }
     }
 }

@@ -1,15 +1,19 @@
 //! Durations of steps, their percentiles, and the size of their batches.
 
+use super::Profile;
+use mrcnn_kernels::LaunchRecording;
 use serde::Serialize;
 use std::time::Duration;
 
 /// Durations of steps after the warm-up.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Timing {
     skip: usize,
     steps: Vec<f64>,
     waited: f64,
     padded: (usize, usize),
+    records_launches: bool,
+    recording: Option<LaunchRecording>,
 }
 
 /// Percentiles of durations in milliseconds, by nearest rank: each percentile is one of the durations.
@@ -39,15 +43,39 @@ impl Timing {
             steps: Vec::new(),
             waited: 0.0,
             padded: (0, 0),
+            records_launches: false,
+            recording: None,
         }
     }
 
-    /// Records that a batch is padded to `height` and `width`.
-    pub fn pads_to(&mut self, height: usize, width: usize) {
-        self.padded = (self.padded.0.max(height), self.padded.1.max(width));
+    /// As [`Self::new`]; the launches of GPU kernels after the first `skip` steps are recorded.
+    pub fn with_launches(skip: usize) -> Self {
+        let mut timing = Self::new(skip);
+        timing.records_launches = true;
+        timing.start_recording();
+        timing
     }
 
-    /// Height and width of the largest padded batch.
+    fn start_recording(&mut self) {
+        if self.records_launches && self.skip == 0 {
+            self.recording = Some(LaunchRecording::start());
+        }
+    }
+
+    /// The recorded launches, once the device has finished them; `None` if there are none.
+    pub fn profile(&mut self) -> Option<Profile> {
+        let launches = self.recording.take()?.finish();
+        Profile::of(&launches, self.steps.len())
+    }
+
+    /// Records that a batch is padded to `height` and `width`.
+    pub fn record_size(&mut self, height: usize, width: usize) {
+        if height * width > self.padded.0 * self.padded.1 {
+            self.padded = (height, width);
+        }
+    }
+
+    /// Height and width of the padded batch with the most pixels, of all steps.
     pub fn padded(&self) -> (usize, usize) {
         self.padded
     }
@@ -56,6 +84,7 @@ impl Timing {
     pub fn add(&mut self, step: Duration, waited: Duration) {
         if self.skip > 0 {
             self.skip -= 1;
+            self.start_recording();
             return;
         }
         self.steps.push(step.as_secs_f64());
@@ -130,5 +159,9 @@ mod tests {
         // 200 steps of 2 images in 20.1 seconds.
         assert!((timing.per_second(2) - 400.0 / 20.1).abs() < 1e-6);
         assert_eq!(Timing::new(0).percentiles(), Percentiles::default());
+        for (height, width) in [(800, 1088), (800, 1344), (1344, 768)] {
+            timing.record_size(height, width);
+        }
+        assert_eq!(timing.padded(), (800, 1344));
     }
 }

@@ -100,6 +100,7 @@ isa!(NEON, "neon", super::simd::neon::Neon, "neon");
 isa!(SIMD128, "simd128", super::simd::wasm::Simd128);
 
 /// The instruction sets of this CPU, the best first; `plain` is the last of them.
+#[allow(clippy::vec_init_then_push, reason = "some targets have no other set")]
 pub fn available() -> Vec<&'static Isa> {
     let mut sets: Vec<&'static Isa> = Vec::new();
     #[cfg(target_arch = "x86_64")]

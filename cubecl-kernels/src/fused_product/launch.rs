@@ -135,13 +135,15 @@ impl Product {
         let strategy = BlueprintStrategy::Inferred(strategy);
         let mut expanded = A::expand_blueprint(&problem, &settings, &strategy)?;
         if MA::IS_TENSOR_MAP && !fits_tensor_maps(&expanded.blueprint) {
-            // CubeK gives products of many rows and few columns tall tiles. With fewer rows it selects square ones.
+            // From four times as many rows as columns on, CubeK selects tiles of 32x8 (`find_instruction_size`), which are
+            // 512 rows per stage.
             let m = problem.m.min(4 * problem.n - 1);
-            let squarer = MatmulProblem {
+            let fewer_rows = MatmulProblem {
                 m,
                 ..problem.clone()
             };
-            expanded = A::expand_blueprint(&squarer, &settings, &strategy)?;
+            expanded = A::expand_blueprint(&fewer_rows, &settings, &strategy)?;
+            // The last stage of all rows may be incomplete.
             expanded.blueprint.check_m_bounds = true;
             if !fits_tensor_maps(&expanded.blueprint) {
                 let error = "a stage is larger than a box of a tensor map";

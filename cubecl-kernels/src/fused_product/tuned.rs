@@ -2,6 +2,7 @@
 
 use super::launch::{Epilogue, Product};
 use crate::launch::empty;
+use crate::launches::problem;
 use burn::tensor::DType;
 use burn_cubecl::CubeTuneId;
 use burn_cubecl::tensor::CubeTensor;
@@ -116,6 +117,8 @@ pub(crate) fn product(left: CubeTensor, right: CubeTensor, epilogue: Epilogue) -
     if m * n == 0 {
         return empty(&left, [m, n], left.dtype);
     }
+    let inputs = left.meta.shape()[1];
+    let _problem = problem(|| format!("product of {m}x{inputs} and {inputs}x{n}"));
     let client = left.client.clone();
     let id = CubeTuneId::new(&client, &left.device);
     let candidates = TUNER.init(&id, || {

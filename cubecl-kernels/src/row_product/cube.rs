@@ -4,6 +4,7 @@ use super::{RowProductOps, is_small};
 use crate::capability::has_matrix_units;
 use crate::dtype::cast;
 use crate::launch::{empty, zeros};
+use crate::launches::problem;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
@@ -14,6 +15,8 @@ impl RowProductOps for CubeBackend {
     fn dense_row_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         let weight = cast::<Self>(weight, x.dtype);
         let ([rows, _], [outputs, _]) = (x.meta.shape().dims(), weight.meta.shape().dims());
+        let inputs = x.meta.shape()[1];
+        let _problem = problem(|| format!("product of {rows}x{inputs} and {inputs}x{outputs}"));
         let (output, dtype) = (empty(&x, [rows, outputs], x.dtype), x.dtype);
         let weight = Self::float_transpose(weight);
         matmul(x, weight, Some(output), MatmulStrategy::default(), dtype)
@@ -26,6 +29,8 @@ impl RowProductOps for CubeBackend {
         if rows == 0 {
             return zeros(&grad, [outputs, inputs], DType::F32);
         }
+        let _problem =
+            problem(|| format!("gradient of weights {outputs}x{inputs} over {rows} rows"));
         // Dense, because Burn's own output has padded rows on CUDA, which the optimizer would copy.
         let gradient = empty(&grad, [outputs, inputs], DType::F32);
         let has_units = has_matrix_units(&grad.client, grad.dtype);

@@ -1,6 +1,7 @@
 //! `benchmark` and `doctor`.
 
 use crate::{SMALL, cli_ok, render_shapes};
+use mrcnn_backends::BackendKind;
 use serde_json::Value;
 
 fn benchmark<'a>(mode: &'a str, more: &[&'a str]) -> Vec<&'a str> {
@@ -51,6 +52,52 @@ fn benchmarks_time_both_modes_on_both_kinds_of_data() {
             }
         }
     }
+}
+
+#[test]
+fn a_profile_lists_the_kernels_of_a_gpu() {
+    let is_present = mrcnn_backends::select(BackendKind::Wgpu).is_ok();
+    if !mrcnn_test_support::found(is_present, "wgpu", "no adapter") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = folder.path();
+    let mut args = benchmark("inference", &["--profile"]);
+    let backend = args.iter_mut().find(|arg| **arg == "--backend=cpu");
+    *backend.expect("an option") = "--backend=wgpu";
+    let text = cli_ok(at, &args);
+    assert!(text.contains("launches per step"), "{text}");
+    let found = std::fs::read_to_string(at.join("found.json")).expect("JSON");
+    let found: Value = serde_json::from_str(&found).expect("JSON");
+    let profile = &found["results"][0]["profile"];
+    let number = |key: &str| profile[key].as_f64().expect("a number");
+    let kernels = profile["kernels"].as_array().expect("a list");
+    let sum = |key: &str| {
+        kernels
+            .iter()
+            .filter_map(|kernel| kernel[key].as_f64())
+            .sum::<f64>()
+    };
+    assert!(number("launches") > 50.0, "{profile}");
+    assert!(
+        (sum("launches") / number("launches") - 1.0).abs() < 1e-6,
+        "{profile}"
+    );
+    // Without timestamps, kernels are counted only. Kernels of one queue do not run at the same time.
+    let busy = number("busy_ms");
+    assert!(
+        busy <= number("span_ms") && busy <= 1.001 * sum("ms"),
+        "{profile}"
+    );
+    let is_product = |kernel: &&Value| {
+        kernel["problem"]
+            .as_str()
+            .is_some_and(|name| name.starts_with("3x3"))
+    };
+    assert!(
+        kernels.iter().any(|kernel| is_product(&kernel)),
+        "{profile}"
+    );
 }
 
 #[test]

@@ -267,6 +267,25 @@ pub const BENCHMARK: Table = &[
         let error = cli_error(at, &["benchmark", "kernels", "--backend=cpu", "--graph"]);
         assert!(error.contains("whole steps"), "{error}");
     }),
+    ("--profile", |at| {
+        let mut args = vec![
+            "benchmark",
+            "train",
+            "--backend=cpu",
+            "--config=quickstart",
+            "--warmup=0",
+            "--steps=1",
+        ];
+        args.extend(SMALL);
+        args.push("--profile");
+        let error = cli_error(at, &args);
+        assert!(error.contains("launches none"), "{error}");
+        let error = cli_error(at, &["benchmark", "kernels", "--backend=cpu", "--profile"]);
+        assert!(error.contains("whole steps"), "{error}");
+        let result = benchmark(at, &[])["results"][0].clone();
+        assert!(result.get("profile").is_none(), "{result}");
+        assert_eq!(result["padded"], serde_json::json!([128, 192]), "{result}");
+    }),
     ("--only", |at| {
         let of = |more: &[&str]| timed(at, "kernels", more)["results"][0]["report"].clone();
         let report = of(&["--only=NMS,RoIAlign"]);

@@ -1,0 +1,99 @@
+//! Launches of GPU kernels while they are recorded: which kernel, for which problem, and when it ran on the device.
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod observer;
+mod record;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(crate) use observer::{Problem, problem};
+
+pub use record::{Launch, LaunchTime};
+
+/// Records the launches of all threads of this process until it is dropped. There can be one recording at a time.
+///
+/// Each launch is timed by two events in its stream, so the host takes longer and kernels run as they do otherwise. A graph that
+/// is replayed launches nothing.
+#[derive(Debug)]
+pub struct LaunchRecording {
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    observation: observer::Observation,
+}
+
+impl LaunchRecording {
+    /// Starts to record.
+    #[allow(clippy::new_without_default, reason = "it has an effect")]
+    pub fn start() -> Self {
+        Self {
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            observation: observer::Observation::start(),
+        }
+    }
+
+    /// Stops and returns the launches in their order. Call it when the device has finished them
+    /// ([`Device::sync`](burn::tensor::Device::sync)). Empty without a GPU.
+    pub fn finish(self) -> Vec<Launch> {
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        return self.observation.finish();
+        #[cfg(not(any(feature = "wgpu", feature = "cuda")))]
+        Vec::new()
+    }
+}
+
+#[cfg(all(test, any(feature = "wgpu", feature = "cuda")))]
+mod tests {
+    use super::*;
+    use crate::test_gpu::{self, values, whole_numbers};
+    use burn::tensor::DType;
+    use burn_cubecl::ops::numeric::add_scalar;
+    use cubecl::prelude::InputScalar;
+
+    #[test]
+    fn launches_are_recorded_with_their_problems() {
+        let Some((selected, device)) = test_gpu::open() else {
+            return;
+        };
+        let input = whole_numbers([1, 2, 3, 4], 1, &device, DType::F32);
+        let add = || {
+            add_scalar(
+                input.clone(),
+                InputScalar::new(
+                    1.0f32,
+                    cubecl::ir::ElemType::Float(cubecl::ir::FloatKind::F32),
+                ),
+            )
+        };
+        let before = values(add());
+        let recording = LaunchRecording::start();
+        {
+            let _problem = problem(|| "outer".into());
+            let _inner = problem(|| "inner".into());
+            add();
+        }
+        let after = add();
+        selected.device.sync().expect("the device works");
+        let launches = recording.finish();
+        assert_eq!(values(after), before);
+        // Other tests of this process launch kernels meanwhile.
+        let problems = |wanted: Option<&str>| {
+            let is_wanted = |launch: &&Launch| launch.problem.as_deref() == wanted;
+            launches.iter().filter(is_wanted).count()
+        };
+        assert_eq!(problems(Some("inner")), 1, "{launches:?}");
+        assert_eq!(problems(Some("outer")), 0, "{launches:?}");
+        assert!(problems(None) >= 1, "{launches:?}");
+        for Launch { kernel, time, .. } in &launches {
+            assert!(!kernel.contains(['<', ':']), "{kernel}");
+            assert!(
+                time.is_none_or(|time| time.end >= time.start),
+                "{launches:?}"
+            );
+        }
+        // Nothing is described or recorded without a recording.
+        let _none = problem(|| unreachable!("nothing records"));
+        assert!(
+            LaunchRecording::start()
+                .finish()
+                .iter()
+                .all(|launch| launch.problem.is_none())
+        );
+    }
+}
