@@ -11,7 +11,7 @@ use burn::tensor::Tensor;
 use mrcnn_kernels::{Links, linear_layers};
 
 /// Layers over pooled RoIs; the parameters are under `roi_heads.box_head` for both variants.
-#[expect(
+#[allow(
     clippy::large_enum_variant,
     reason = "a model has a handful, and Burn has no modules in a Box"
 )]
@@ -31,7 +31,7 @@ pub struct LinearBoxHead {
 }
 
 /// A layer of torchvision's `FastRCNNConvFCHead`.
-#[expect(
+#[allow(
     clippy::large_enum_variant,
     reason = "a model has a handful, and Burn has no modules in a Box"
 )]
