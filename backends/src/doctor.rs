@@ -70,7 +70,7 @@ fn wgpu() -> BackendFacts {
     let others = others.filter(|adapter| Some(adapter) != used.as_ref());
     let skipped = others.map(|adapter| SkippedAdapter {
         reason: skip_reason(&adapter, used.as_ref()),
-        is_refused: adapter.refusal.is_some(),
+        is_refused: adapter.refusal.is_some() && is_allowed(&adapter),
         name: adapter.name,
         api: adapter.api.name(),
         driver: adapter.driver,
@@ -81,10 +81,16 @@ fn wgpu() -> BackendFacts {
     }
 }
 
+/// Whether `WGPU_BACKEND` and the default allow its API.
+#[cfg(feature = "wgpu")]
+fn is_allowed(adapter: &crate::Adapter) -> bool {
+    crate::adapters::apis(BackendKind::Wgpu).contains(&adapter.api)
+}
+
 #[cfg(feature = "wgpu")]
 fn skip_reason(adapter: &crate::Adapter, used: Option<&crate::Adapter>) -> String {
     use crate::GraphicsApi;
-    let is_allowed = crate::adapters::apis(BackendKind::Wgpu).contains(&adapter.api);
+    let is_allowed = is_allowed(adapter);
     if let Some(reason) = adapter.refusal.filter(|_| is_allowed) {
         return reason.into();
     }

@@ -168,7 +168,7 @@ impl Capabilities {
             }
             (Precision::Auto, Units::WebGpu) => selected(
                 Precision::F32,
-                "f32 is the same on every GPU; f16 is used where it is requested",
+                "every GPU supports f32; f16 is used where it is requested",
             ),
             (Precision::Auto, _) => selected(
                 Precision::F32,
@@ -188,7 +188,8 @@ impl Capabilities {
                 refused("bf16 is emulated on GPUs before sm80, without matrix units; use f16")
             }
             (Precision::Bf16, Units::WebGpu) if !self.bf16 => refused(
-                "its driver has no bf16, which WebGPU lacks; use f16 if it supports that, or f32",
+                "WebGPU has no bf16, and the features `vulkan` and `metal` have it where the driver does; use f16 if the \
+                 adapter supports it, or f32",
             ),
             (Precision::Bf16, _) if !self.bf16 => refused("it has no bf16 arithmetic; use f32"),
             (Precision::F32 | Precision::F16 | Precision::Bf16, _) => {
@@ -293,7 +294,7 @@ mod tests {
             ),
             (Bf16, Units::Cuda(75), WITH_F16_AND_BF16, "use f16"),
             (F16, Units::WebGpu, [false, false], "shader-f16"),
-            (Bf16, Units::WebGpu, [true, false], "WebGPU lacks"),
+            (Bf16, Units::WebGpu, [true, false], "WebGPU has no bf16"),
             (F16, Units::Cuda(52), [false, false], "use f32"),
         ] {
             let error = choose(requested, units, dtypes).unwrap_err();

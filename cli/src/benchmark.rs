@@ -47,7 +47,8 @@ pub struct BenchmarkArgs {
     /// launched one by one and replayed as a recorded graph (CUDA)
     #[arg(long, conflicts_with = "data")]
     graph: bool,
-    /// Record the GPU kernels of the timed steps, and list them by time; the steps take longer
+    /// Record the GPU kernels of the timed steps, and list them by time; the steps take longer. Batches of a new size, as
+    /// with --data, are tuned within them
     #[arg(long, conflicts_with = "graph")]
     profile: bool,
     /// Time only kernels whose name or problem contains one of these texts, separated by commas: 'conv 3x3,NMS'. A comma in
@@ -214,9 +215,10 @@ fn print_profile(batch_size: usize, profile: &Profile) {
         span_ms,
         kernels,
     } = profile;
-    out!(
-        "batch size {batch_size}: {launches:.1} launches per step, {busy_ms:.2} ms in kernels of {span_ms:.2} ms"
-    );
+    out!("batch size {batch_size}: {launches:.1} launches per step");
+    if let Some((busy, span)) = busy_ms.zip(*span_ms) {
+        out!("at least one kernel runs in {busy:.2} of {span:.2} ms per step");
+    }
     out!(
         "{:>8} {:>9} {:>6}  {:<28} problem",
         "launches",
@@ -225,11 +227,11 @@ fn print_profile(batch_size: usize, profile: &Profile) {
         "kernel"
     );
     for kernel in kernels {
-        let (ms, share) = match kernel.ms {
-            Some(ms) => (
-                format!("{ms:.3}"),
-                format!("{:.1}%", 100.0 * ms / busy_ms.max(1e-9)),
-            ),
+        let (ms, share) = match kernel.ms.zip(*busy_ms) {
+            Some((ms, busy)) => {
+                let share = 100.0 * ms / busy.max(f64::MIN_POSITIVE);
+                (format!("{ms:.3}"), format!("{share:.1}%"))
+            }
             None => ("-".into(), "-".into()),
         };
         let problem = kernel.problem.as_deref().unwrap_or("-");

@@ -39,9 +39,9 @@ def kind(name):
 
 
 def work(log):
-    """Launches and reads, without those by which CubeCL measures the device."""
+    """Launches, reads and allocations, without launches by which CubeCL measures the device."""
     is_probe = re.compile(r"throughput|launch_overhead|prime_buffer")
-    return [row for row in (line.split("\t") for line in log) if row[0] == "d2h" or not is_probe.search(row[7])]
+    return [row for row in (line.split("\t") for line in log) if row[0] != "launch" or not is_probe.search(row[7])]
 
 
 # A training step reads losses and gradient norm together, and the update of the weights is counted in the next one.
@@ -97,8 +97,8 @@ def table(rows):
     print("| kernels | launches | MB |\n|---|---|---|")
     for name, count in launches.most_common():
         print(f"| {name} | {count} | {megabytes[name]:,.0f} |")
-    reads = sum(row[0] == "d2h" for row in rows)
-    print(f"| **all** | **{sum(launches.values())}** | **{sum(megabytes.values()):,.0f}** |\n\n{reads} reads by the host\n")
+    reads, allocations = (sum(row[0] == what for row in rows) for what in ("d2h", "alloc"))
+    print(f"| **all** | **{sum(launches.values())}** | **{sum(megabytes.values()):,.0f}** |\n\n{reads} reads by the host, {allocations} allocations\n")
     for name, count in kernels.most_common(60):
         print(f"{count:6} {name}")
 
@@ -124,8 +124,11 @@ def main():
     # The size of each tensor is known only if each has its own allocation. Counting needs no assembly.
     env = {**environment(args.rig.resolve(), case, out), "MOCK_LAUNCH_LOG": "2", "MOCK_PTXAS": "", "MOCK_MEMORY_GB": "400"}
     subprocess.run([str(part) for part in command], cwd=out, env=env, stdout=subprocess.DEVNULL, check=True)
-    rows = last_step(work(lines(out / "launches.tsv")), args.mode)
+    all_rows = work(lines(out / "launches.tsv"))
+    rows = last_step(all_rows, args.mode)
     table(rows)
+    live = max(int(row[2]) for row in all_rows if row[0] == "alloc")
+    print(f"\n{live / 1e6:,.0f} MB of device memory, with an allocation per tensor\n")
     if args.mode == "train" and not args.options:
         size = json.loads((out / "benchmark.json").read_text())["results"][0]["padded"]
         against_floor(rows, args, size)

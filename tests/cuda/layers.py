@@ -74,8 +74,8 @@ def attribute(rows, layers, size, is_product):
 def unexpected(layers, found):
     """Names of the layers with another number of products than one per pass. Two outputs of one input can be two products."""
     for index, layer in enumerate(layers):
-        passes = {"output"} | ({"gradient of weights"} if layer.trained else set())
-        passes |= {"gradient of input"} if layer.trained and layer.needs_gradient else set()
+        passes = ["output"] + ["gradient of weights"] * layer.trained
+        passes += ["gradient of input"] * (layer.trained and layer.needs_gradient)
         counts = [found[index, of_pass] for of_pass in passes]
         if not all(count in (1, 2) for count in counts):
             yield f"{layer.name}: {dict(zip(passes, counts))}"

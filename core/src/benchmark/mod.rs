@@ -26,6 +26,7 @@ use crate::train::{Augment, LoadError, TrainError};
 use ::image::RgbImage;
 use burn::tensor::Device;
 use mrcnn_backends::Resolved;
+use mrcnn_kernels::has_selection_kernels;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,7 +59,8 @@ pub struct BenchmarkSpec {
     pub data: Option<PathBuf>,
     /// Precision of activations.
     pub precision: Resolved,
-    /// Whether the launches of GPU kernels in the timed steps are recorded, which makes the steps take longer.
+    /// Whether the launches of GPU kernels in the timed steps are recorded, which makes the steps take longer. Needs a
+    /// warm-up step, in which kernels are compiled and tuned.
     pub profile: bool,
 }
 
@@ -66,6 +68,11 @@ impl BenchmarkSpec {
     fn check(&self) -> Result<(), BenchmarkError> {
         if self.steps == 0 {
             return Err(BenchmarkError::Zero("the number of steps"));
+        }
+        if self.profile && self.warmup == 0 {
+            return Err(BenchmarkError::Zero(
+                "the number of warm-up steps before a profile",
+            ));
         }
         if self.batch_sizes.is_empty() || self.batch_sizes.contains(&0) {
             return Err(BenchmarkError::Zero("a batch size"));
@@ -102,8 +109,10 @@ pub enum BenchmarkError {
     )]
     NoGraph(String),
     /// The device launches no kernels.
-    #[error("--profile records kernels of GPUs, and {0} launches none; use --backend wgpu or cuda")]
-    NoLaunches(String),
+    #[error(
+        "--profile records kernels of GPUs, and the CPU launches none; use --backend wgpu or cuda"
+    )]
+    NoLaunches,
     /// No kernel has one of the requested names.
     #[error("no kernel has `{0}` in its name or problem; without --only all are timed and listed")]
     NoKernel(String),
@@ -167,6 +176,9 @@ pub fn benchmark(
     on_progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<BenchmarkResult>, BenchmarkError> {
     spec.check()?;
+    if spec.profile && !has_selection_kernels(device) {
+        return Err(BenchmarkError::NoLaunches);
+    }
     let mut config = config.clone();
     let data = match &spec.data {
         Some(dir) => Some(Arc::new(
@@ -212,9 +224,6 @@ pub fn benchmark(
             Mode::Inference => inference(&config, &model, data.as_deref(), device, &mut timing)?,
         }
         let profile = timing.profile();
-        if spec.profile && profile.is_none() {
-            return Err(BenchmarkError::NoLaunches(format!("{device:?}")));
-        }
         results.push(BenchmarkResult {
             batch_size,
             padded: timing.padded(),

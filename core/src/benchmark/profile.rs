@@ -5,16 +5,16 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Kernels of the timed steps, per step. Launching them takes the host longer than without a profile; the kernels
-/// themselves run as they do otherwise.
+/// Kernels of the timed steps, per step. Launching them takes the host longer than without a profile.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Profile {
     /// Launches.
     pub launches: f64,
-    /// Milliseconds in which at least one kernel ran.
-    pub busy_ms: f64,
+    /// Milliseconds in which at least one kernel ran; `None` if the device has no clock that kernels can read. At most: where
+    /// the GPU waits for the host, CUDA counts the time in which the host launches a kernel.
+    pub busy_ms: Option<f64>,
     /// Milliseconds between the start of the first kernel and the end of the last one of all steps, per step.
-    pub span_ms: f64,
+    pub span_ms: Option<f64>,
     /// The kernels, those with the longest times first. Launches of one kernel for one problem are added.
     pub kernels: Vec<KernelTime>,
 }
@@ -24,7 +24,7 @@ pub struct Profile {
 pub struct KernelTime {
     /// Name of the kernel.
     pub kernel: String,
-    /// The problem, for convolutions and matrix products.
+    /// The problem, for this project's convolutions and matrix products.
     pub problem: Option<String>,
     /// Launches per step.
     pub launches: f64,
@@ -68,28 +68,26 @@ impl Profile {
                 .unwrap_or(std::cmp::Ordering::Equal)
         });
         let times: Vec<LaunchTime> = launches.iter().filter_map(|launch| launch.time).collect();
-        let (busy, span) = busy_and_span(times);
+        let covered = busy_and_span(times);
         Some(Self {
             launches: per_step(launches.len() as f64),
-            busy_ms: ms(busy),
-            span_ms: ms(span),
+            busy_ms: covered.map(|(busy, _)| ms(busy)),
+            span_ms: covered.map(|(_, span)| ms(span)),
             kernels,
         })
     }
 }
 
 /// The time in which at least one of `times` runs, and the time from the first start to the last end.
-fn busy_and_span(mut times: Vec<LaunchTime>) -> (Duration, Duration) {
+fn busy_and_span(mut times: Vec<LaunchTime>) -> Option<(Duration, Duration)> {
     times.sort_by_key(|time| time.start);
-    let Some(first) = times.first().map(|time| time.start) else {
-        return Default::default();
-    };
+    let first = times.first()?.start;
     let (mut busy, mut end) = (Duration::ZERO, first);
     for time in times {
         busy += time.end.saturating_sub(time.start.max(end));
         end = end.max(time.end);
     }
-    (busy, end - first)
+    Some((busy, end - first))
 }
 
 #[cfg(test)]
@@ -124,7 +122,7 @@ mod tests {
             ms: Some(ms),
         };
         assert_eq!(profile.launches, 2.0);
-        assert_eq!((profile.busy_ms, profile.span_ms), (8.0, 12.0));
+        assert_eq!((profile.busy_ms, profile.span_ms), (Some(8.0), Some(12.0)));
         assert_eq!(profile.kernels.len(), 3);
         assert!(
             profile
@@ -142,7 +140,7 @@ mod tests {
     #[test]
     fn launches_without_times_are_counted() {
         let profile = Profile::of(&[launch("Sum", None, None)], 1).expect("there is a launch");
-        assert_eq!((profile.launches, profile.busy_ms), (1.0, 0.0));
+        assert_eq!((profile.launches, profile.busy_ms), (1.0, None));
         assert_eq!(profile.kernels[0].ms, None);
         assert_eq!(Profile::of(&[], 1), None);
     }

@@ -80,12 +80,15 @@ impl Timing {
         self.padded
     }
 
-    /// Adds a step with duration `step`, of which `waited` was spent waiting for data.
+    /// Adds a step that the device has finished, with duration `step`, of which `waited` was spent waiting for data.
     pub fn add(&mut self, step: Duration, waited: Duration) {
         if self.skip > 0 {
             self.skip -= 1;
             self.start_recording();
             return;
+        }
+        if let Some(recording) = &mut self.recording {
+            recording.read();
         }
         self.steps.push(step.as_secs_f64());
         self.waited += waited.as_secs_f64();

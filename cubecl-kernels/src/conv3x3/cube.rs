@@ -11,6 +11,7 @@ use crate::epilogue::EpilogueOps;
 use crate::epilogue::cube::add;
 use crate::fused_product::Epilogue;
 use crate::launch::channels_last;
+use crate::launches::{Problem, problem};
 use crate::links::Links;
 use burn::backend::ops::ModuleOps;
 use burn::backend::tensor::FloatTensor;
@@ -27,6 +28,7 @@ impl Conv3x3Ops for CubeBackend {
         relu: bool,
         _links: Links,
     ) -> FloatTensor<Self> {
+        let _problem = named("output", &x, &weight, stride);
         match choice(&x, &weight) {
             Choice::Own => forward(x, weight, Some(bias), stride, relu),
             // CubeK stages a bias as a whole tile of sums in shared memory, which leaves too little shared memory
@@ -56,6 +58,7 @@ impl Conv3x3Ops for CubeBackend {
         stride: usize,
         is_rectified: bool,
     ) -> FloatTensor<Self> {
+        let _problem = named("gradient of the input", &x, &weight, stride);
         let shape = x.meta.shape().dims();
         let choice = choice(&x, &weight);
         if let Choice::Tuned = choice {
@@ -82,6 +85,7 @@ impl Conv3x3Ops for CubeBackend {
         grad: FloatTensor<Self>,
         stride: usize,
     ) -> FloatTensor<Self> {
+        let _problem = named("gradient of the weights", &x, &weight, stride);
         if is_product(&x, &weight, &grad) {
             return product::weight_gradient(x, grad, stride);
         }
@@ -99,12 +103,22 @@ impl Conv3x3Ops for CubeBackend {
         grad: FloatTensor<Self>,
         stride: usize,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let _problem = named("gradients of the parameters", &x, &weight, stride);
         let outputs = weight.meta.shape()[0];
         match is_product(&x, &weight, &grad) && can_sum(outputs) {
             true => product::parameter_gradients(x, grad, stride),
             false => separate_gradients::<Self>(x, weight, grad, stride),
         }
     }
+}
+
+/// Names the launches of `pass`.
+fn named(pass: &str, x: &CubeTensor, weight: &CubeTensor, stride: usize) -> Problem {
+    problem(|| {
+        let [n, c, h, w] = x.meta.shape().dims();
+        let [o, ..] = weight.meta.shape().dims::<4>();
+        format!("3x3 {c} to {o}, stride {stride}, {pass}, input {n}x{h}x{w}")
+    })
 }
 
 /// Whether the gradient of the weights is a matrix product.

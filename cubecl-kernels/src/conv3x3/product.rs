@@ -9,7 +9,6 @@ use super::channel_sums::{reduce_with_sums, spread_with_sums};
 use super::own::reduce_partials;
 use super::spread::{Grid, Spread, spread_both};
 use crate::launch::{empty, view};
-use crate::launches::{Problem, problem};
 use crate::row_product::is_small;
 use burn::tensor::DType;
 use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
@@ -26,7 +25,6 @@ pub fn supports([c, o]: [usize; 2], pixels: usize) -> bool {
 pub fn weight_gradient(x: CubeTensor, grad: CubeTensor, stride: usize) -> CubeTensor {
     let dtype = grad.dtype;
     let (product, operands) = plan(x, grad, stride);
-    let _problem = product.named(stride);
     let partials = product.partials(spread_both(operands));
     reduce_partials(partials, product.splits, product.channels, dtype)
 }
@@ -40,7 +38,6 @@ pub fn parameter_gradients(
 ) -> (CubeTensor, CubeTensor) {
     let dtype = grad.dtype;
     let (product, operands) = plan(x, grad, stride);
-    let _problem = product.named(stride);
     let (operands, sums) = spread_with_sums(operands);
     let partials = product.partials(operands);
     reduce_with_sums(partials, sums, product.splits, product.channels, dtype)
@@ -95,15 +92,6 @@ fn plan(x: CubeTensor, grad: CubeTensor, stride: usize) -> (Product, [Spread; 2]
 }
 
 impl Product {
-    /// The name of its launches.
-    fn named(&self, stride: usize) -> Problem {
-        let [c, o] = self.channels;
-        let pixels = self.splits * self.part;
-        problem(|| {
-            format!("3x3 {c} to {o}, stride {stride}, gradient of the weights over {pixels} pixels")
-        })
-    }
-
     /// The products `[splits, 3, 3, c, o]` of the parts of input and gradient in their grids.
     fn partials(&self, [input, grad]: [CubeTensor; 2]) -> CubeTensor {
         let &Self {

@@ -13,7 +13,6 @@ use super::own;
 use super::spread::{Grid, spread};
 use crate::fused_product::Epilogue;
 use crate::launch::{channels_last, empty};
-use crate::launches::problem;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeTuneId;
 use burn_cubecl::ops::{permute_nchw_to_nhwc, permute_nhwc_to_nchw, reshape};
@@ -85,14 +84,6 @@ pub fn tuned(
     epilogue: Epilogue,
 ) -> CubeTensor {
     static TUNER: LocalTuner<Conv3x3Key, CubeTuneId> = local_tuner!();
-    let _problem = problem(|| {
-        let [outputs, inputs, ..] = right.meta.shape().dims::<4>();
-        let pass = match pass {
-            Pass::Forward => "output",
-            Pass::InputGradient => "gradient of the input",
-        };
-        format!("3x3 {inputs} to {outputs}, stride {stride}, {pass} {n}x{h}x{w}")
-    });
     let client = left.client.clone();
     let id = CubeTuneId::new(&client, &left.device);
     let candidates = TUNER.init(&id, || {

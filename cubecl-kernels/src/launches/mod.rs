@@ -8,10 +8,10 @@ pub(crate) use observer::{Problem, problem};
 
 pub use record::{Launch, LaunchTime};
 
-/// Records the launches of all threads of this process until it is dropped. There can be one recording at a time.
+/// Records the launches of all threads of this process until it is dropped.
 ///
-/// Each launch is timed by two events in its stream, so the host takes longer and kernels run as they do otherwise. A graph that
-/// is replayed launches nothing.
+/// Each launch is timed, for which its stream gets two events on CUDA, and its own submission on wgpu. A graph that is replayed
+/// launches nothing. Candidates of tuning are recorded like other launches, so let it end before.
 #[derive(Debug)]
 pub struct LaunchRecording {
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -20,6 +20,9 @@ pub struct LaunchRecording {
 
 impl LaunchRecording {
     /// Starts to record.
+    ///
+    /// # Panics
+    /// If there is a recording already.
     #[allow(clippy::new_without_default, reason = "it has an effect")]
     pub fn start() -> Self {
         Self {
@@ -28,8 +31,14 @@ impl LaunchRecording {
         }
     }
 
-    /// Stops and returns the launches in their order. Call it when the device has finished them
-    /// ([`Device::sync`](burn::tensor::Device::sync)). Empty without a GPU.
+    /// Reads the measurements so far, which occupy memory of the device. Call it when the device has finished its work
+    /// ([`Device::sync`](burn::tensor::Device::sync)); otherwise it waits.
+    pub fn read(&mut self) {
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        self.observation.read();
+    }
+
+    /// Stops, reads, and returns the launches in their order. Empty without a GPU.
     pub fn finish(self) -> Vec<Launch> {
         #[cfg(any(feature = "wgpu", feature = "cuda"))]
         return self.observation.finish();
@@ -62,12 +71,13 @@ mod tests {
             )
         };
         let before = values(add());
-        let recording = LaunchRecording::start();
+        let mut recording = LaunchRecording::start();
         {
             let _problem = problem(|| "outer".into());
             let _inner = problem(|| "inner".into());
             add();
         }
+        recording.read();
         let after = add();
         selected.device.sync().expect("the device works");
         let launches = recording.finish();
@@ -87,13 +97,24 @@ mod tests {
                 "{launches:?}"
             );
         }
-        // Nothing is described or recorded without a recording.
-        let _none = problem(|| unreachable!("nothing records"));
-        assert!(
-            LaunchRecording::start()
-                .finish()
+        assert!(std::panic::catch_unwind(two_recordings).is_err());
+        // The one that panicked has ended, too.
+        let recording = LaunchRecording::start();
+        add();
+        let launches = recording.finish();
+        let has_name = |name: &str| {
+            launches
                 .iter()
-                .all(|launch| launch.problem.is_none())
+                .any(|launch| launch.problem.as_deref() == Some(name))
+        };
+        assert!(
+            !launches.is_empty() && !has_name("inner") && !has_name("outer"),
+            "{launches:?}"
         );
+    }
+
+    fn two_recordings() {
+        let _first = LaunchRecording::start();
+        LaunchRecording::start();
     }
 }

@@ -10,9 +10,13 @@ use std::cell::RefCell;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 
 /// Whether a recording runs, so that problems are described.
 static IS_RECORDING: AtomicBool = AtomicBool::new(false);
+
+/// CubeCL returns this duration for events of CUDA that cannot be read.
+const UNREADABLE: Duration = Duration::from_secs(3600);
 
 thread_local! {
     /// The problems that this thread computes, the innermost last.
@@ -45,6 +49,7 @@ impl Drop for Problem {
 /// A launch whose measurement may be pending on the device.
 struct Observed {
     kernel: &'static str,
+    thread: ThreadId,
     problem: Option<String>,
     profile: Option<ProfileDuration>,
 }
@@ -65,6 +70,7 @@ impl LaunchObserver for Observer {
         let problem = PROBLEMS.with_borrow(|problems| problems.last().cloned());
         self.launches().push(Observed {
             kernel,
+            thread: std::thread::current().id(),
             problem,
             profile: None,
         });
@@ -79,10 +85,11 @@ impl LaunchObserver for Observer {
         if profile.timing_method() != TimingMethod::Device {
             return;
         }
+        // It arrives after the launch, on the same thread.
+        let thread = std::thread::current().id();
         let mut launches = self.launches();
-        let mut pending = launches.iter_mut().rev();
-        let launch = pending.find(|launch| launch.kernel == kernel && launch.profile.is_none());
-        if let Some(launch) = launch {
+        let last = (launches.iter_mut().rev()).find(|launch| launch.thread == thread);
+        if let Some(launch) = last.filter(|launch| launch.kernel == kernel) {
             launch.profile = Some(profile);
         }
     }
@@ -91,52 +98,88 @@ impl LaunchObserver for Observer {
     fn timed(&self, _kernel: &'static str, _duration: Duration, _method: TimingMethod) {}
 }
 
-/// An installed observer.
+/// The flag of a recording, cleared when it is dropped.
+struct Running;
+
+impl Running {
+    fn start() -> Self {
+        let was_recording = IS_RECORDING.swap(true, Ordering::SeqCst);
+        assert!(!was_recording, "launches are recorded already");
+        Self
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        IS_RECORDING.store(false, Ordering::SeqCst);
+    }
+}
+
+/// An installed observer. Fields are dropped in this order: the flag last.
 pub(super) struct Observation {
     observer: Arc<Observer>,
-    guard: LaunchObservation,
+    /// Launches whose measurements were read, with times from `start`.
+    read: Vec<Launch>,
     start: Instant,
+    guard: Option<LaunchObservation>,
+    _running: Running,
 }
 
 impl Observation {
     pub(super) fn start() -> Self {
+        let running = Running::start();
         let observer = Arc::<Observer>::default();
-        let guard = LaunchObservation::new(observer.clone());
-        IS_RECORDING.store(true, Ordering::Relaxed);
         Self {
+            guard: Some(LaunchObservation::new(observer.clone())),
             observer,
-            guard,
+            read: Vec::new(),
             start: Instant::now(),
+            _running: running,
         }
     }
 
-    /// Stops and reads the measurements.
-    pub(super) fn finish(self) -> Vec<Launch> {
-        drop(self.guard);
-        IS_RECORDING.store(false, Ordering::Relaxed);
+    /// Reads the measurements of the launches so far.
+    pub(super) fn read(&mut self) {
+        // Not under the lock: a launch of another thread must not wait for the device.
         let observed = std::mem::take(&mut *self.observer.launches());
+        let start = self.start;
         let launch = |observed: Observed| Launch {
             kernel: short(observed.kernel),
             problem: observed.problem,
             time: observed.profile.and_then(|profile| {
                 let ticks = block_on(profile.resolve())?;
-                Some(LaunchTime {
-                    start: ticks.start_duration_since(self.start),
-                    end: ticks.end_duration_since(self.start),
+                (ticks.duration() < UNREADABLE).then(|| LaunchTime {
+                    start: ticks.start_duration_since(start),
+                    end: ticks.end_duration_since(start),
                 })
             }),
         };
-        observed.into_iter().map(launch).collect()
+        self.read.extend(observed.into_iter().map(launch));
+    }
+
+    /// Stops, and returns the launches with times from the start of the first of them: the clocks of some devices count
+    /// from the start of the device.
+    pub(super) fn finish(mut self) -> Vec<Launch> {
+        self.guard = None;
+        self.read();
+        let mut launches = std::mem::take(&mut self.read);
+        let times = || launches.iter().filter_map(|launch| launch.time);
+        let first = times().map(|time| time.start).min().unwrap_or_default();
+        for time in launches
+            .iter_mut()
+            .filter_map(|launch| launch.time.as_mut())
+        {
+            time.start -= first;
+            time.end = time.end.saturating_sub(first).max(time.start);
+        }
+        launches
     }
 }
 
 impl fmt::Debug for Observation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Observation({} launches)",
-            self.observer.launches().len()
-        )
+        let count = self.read.len() + self.observer.launches().len();
+        write!(f, "Observation({count} launches)")
     }
 }
 

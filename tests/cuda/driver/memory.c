@@ -134,7 +134,9 @@ static CUresult allocate(CUdeviceptr *p, size_t size, enum kind kind) {
         if (counts[C_LIVE_BYTES] > counts[C_PEAK_BYTES]) counts[C_PEAK_BYTES] = counts[C_LIVE_BYTES];
     }
     *p = a.at;
+    unsigned long long live = counts[C_LIVE_BYTES];
     pthread_mutex_unlock(&lock);
+    if (kind != HOST) log_launch("alloc\t%zu\t%llu\n", size, live);
     return OK;
 }
 

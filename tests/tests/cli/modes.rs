@@ -36,6 +36,10 @@ fn benchmarks_time_both_modes_on_both_kinds_of_data() {
             assert_eq!(results.len(), 2);
             for (result, batch) in results.iter().zip([1, 3]) {
                 assert_eq!(result["batch_size"], batch);
+                assert!(result.get("profile").is_none(), "{result}");
+                if data.is_empty() {
+                    assert_eq!(result["padded"], serde_json::json!([128, 192]));
+                }
                 let ms = |key: &str| result["step_ms"][key].as_f64().expect("milliseconds");
                 let ranks = ["min", "p50", "p90", "p95", "p99", "max"].map(ms);
                 assert!(ranks.is_sorted() && ranks[0] > 0.0, "{ranks:?}");
@@ -70,34 +74,25 @@ fn a_profile_lists_the_kernels_of_a_gpu() {
     let found = std::fs::read_to_string(at.join("found.json")).expect("JSON");
     let found: Value = serde_json::from_str(&found).expect("JSON");
     let profile = &found["results"][0]["profile"];
-    let number = |key: &str| profile[key].as_f64().expect("a number");
     let kernels = profile["kernels"].as_array().expect("a list");
     let sum = |key: &str| {
-        kernels
-            .iter()
-            .filter_map(|kernel| kernel[key].as_f64())
-            .sum::<f64>()
+        let numbers = kernels.iter().filter_map(|kernel| kernel[key].as_f64());
+        numbers.sum::<f64>()
     };
-    assert!(number("launches") > 50.0, "{profile}");
-    assert!(
-        (sum("launches") / number("launches") - 1.0).abs() < 1e-6,
-        "{profile}"
-    );
-    // Without timestamps, kernels are counted only. Kernels of one queue do not run at the same time.
-    let busy = number("busy_ms");
-    assert!(
-        busy <= number("span_ms") && busy <= 1.001 * sum("ms"),
-        "{profile}"
-    );
-    let is_product = |kernel: &&Value| {
-        kernel["problem"]
-            .as_str()
-            .is_some_and(|name| name.starts_with("3x3"))
+    let launches = profile["launches"].as_f64().expect("a number");
+    assert!(launches > 50.0, "{profile}");
+    assert!((sum("launches") / launches - 1.0).abs() < 1e-6, "{profile}");
+    if let Some(busy) = profile["busy_ms"].as_f64() {
+        // One queue runs one kernel after the other.
+        let ratio = sum("ms") / busy;
+        assert!(busy > 0.0 && (0.9..1.1).contains(&ratio), "{profile}");
+        assert!(profile["span_ms"].as_f64() >= Some(busy), "{profile}");
+    }
+    let is_convolution = |kernel: &Value| {
+        let problem = kernel["problem"].as_str().unwrap_or_default();
+        problem.starts_with("3x3") && problem.contains("output")
     };
-    assert!(
-        kernels.iter().any(|kernel| is_product(&kernel)),
-        "{profile}"
-    );
+    assert!(kernels.iter().any(is_convolution), "{profile}");
 }
 
 #[test]
