@@ -128,7 +128,7 @@ def main():
     rows = last_step(all_rows, args.mode)
     table(rows)
     live = max(int(row[2]) for row in all_rows if row[0] == "alloc")
-    print(f"\n{live / 1e6:,.0f} MB of device memory, with an allocation per tensor\n")
+    print(f"\n{live / 1e6:,.0f} MB of device memory at its peak, tuning included, with an allocation per tensor\n")
     if args.mode == "train" and not args.options:
         size = json.loads((out / "benchmark.json").read_text())["results"][0]["padded"]
         against_floor(rows, args, size)
