@@ -80,7 +80,7 @@ pub struct Adapter {
     pub driver: String,
     /// Whether the CPU renders (lavapipe, llvmpipe, WARP, SwiftShader).
     pub is_software: bool,
-    /// The reason why this build cannot use it, and what can.
+    /// The reason why this build cannot use it, and an alternative; `None` if it can.
     pub refusal: Option<&'static str>,
 }
 
@@ -122,11 +122,11 @@ fn adapters_of(api: GraphicsApi) -> Vec<Adapter> {
     list.clone()
 }
 
-/// The reason why this build cannot use `adapter`, and what can.
+/// The reason why this build cannot use `adapter`, and an alternative; `None` if it can.
 ///
 /// CubeCL 0.11.3 generates invalid SPIR-V for shared memory without this extension (`lower_shared_implicit` declares a
-/// pointer to a pointer), which crashes Mesa's compiler. Adapters whose Vulkan is so old that CubeCL takes WGSL are refused,
-/// too.
+/// pointer to a pointer), which crashes Mesa's compiler. Adapters whose Vulkan is so old that CubeCL uses WGSL are
+/// refused, too.
 #[cfg(feature = "vulkan")]
 fn refusal(adapter: &wgpu::Adapter) -> Option<&'static str> {
     const NEEDED: &std::ffi::CStr = c"VK_KHR_workgroup_memory_explicit_layout";
@@ -134,8 +134,8 @@ fn refusal(adapter: &wgpu::Adapter) -> Option<&'static str> {
     let vulkan = unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() }?;
     let capabilities = vulkan.physical_device_capabilities();
     (!capabilities.supports_extension(NEEDED)).then_some(
-        "its driver has no VK_KHR_workgroup_memory_explicit_layout, which kernels in SPIR-V need; use a build without the \
-         feature `vulkan`, or --backend cpu",
+        "its driver has no VK_KHR_workgroup_memory_explicit_layout, which kernels in SPIR-V need; use a build without \
+         the feature `vulkan`, or --backend cpu",
     )
 }
 
@@ -180,7 +180,8 @@ pub(crate) fn preferred(kind: BackendKind) -> Result<Adapter, BackendError> {
     choose(&found).unwrap_or_else(|| Err(BackendError::NoDevice(kind, help(kind))))
 }
 
-/// `None` if there is no adapter, an error if this build can use none.
+/// A GPU that this build can use, otherwise such a software renderer. `None` if there is no adapter, an error if this
+/// build can use none of them.
 fn choose(found: &[Adapter]) -> Option<Result<Adapter, BackendError>> {
     let usable = || found.iter().filter(|adapter| adapter.refusal.is_none());
     let gpu = usable().find(|adapter| !adapter.is_software);

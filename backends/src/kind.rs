@@ -106,7 +106,7 @@ pub struct Selected {
 }
 
 impl Selected {
-    // Adapters of wgpu have more fields.
+    // For the CPU and CUDA; devices of wgpu are created with more fields.
     #[cfg_attr(not(any(feature = "flex", feature = "cuda")), allow(dead_code))]
     pub(crate) fn new(kind: BackendKind, name: String, device: Device) -> Self {
         Self {

@@ -188,8 +188,8 @@ impl Capabilities {
                 refused("bf16 is emulated on GPUs before sm80, without matrix units; use f16")
             }
             (Precision::Bf16, Units::WebGpu) if !self.bf16 => refused(
-                "WebGPU has no bf16, and the features `vulkan` and `metal` have it where the driver does; use f16 if the \
-                 adapter supports it, or f32",
+                "WebGPU has no bf16, and builds with the feature `vulkan` or `metal` have it only if the driver does; \
+                 use f16 if the adapter supports it, or f32",
             ),
             (Precision::Bf16, _) if !self.bf16 => refused("it has no bf16 arithmetic; use f32"),
             (Precision::F32 | Precision::F16 | Precision::Bf16, _) => {

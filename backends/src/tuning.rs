@@ -122,7 +122,7 @@ pub fn count_tuned_kernels(on_kernel: fn(usize)) {
 
 /// Starts or stops counting the reads of wgpu buffers; returns whether this process can count them. For tests,
 /// because it slows the devices down. Call it after [`count_tuned_kernels`], whose logger counts them; does nothing
-/// if the program has installed its own.
+/// and returns false if the program has installed its own logger.
 ///
 /// wgpu-core logs every mapping of a buffer: reads of results, of clocks while kernels are tuned, and of inputs of
 /// operators that run on the CPU instead.

@@ -43,12 +43,12 @@ pub struct BenchmarkArgs {
     /// Timed steps; percentiles of few steps are coarse
     #[arg(long, default_value_t = 20)]
     steps: usize,
-    /// Time inference without image reading and mask pasting, or training without uploads and the optimizer, with kernels
-    /// launched one by one and replayed as a recorded graph (CUDA)
+    /// Time inference without image reading and mask pasting, or training without uploads and the optimizer, with
+    /// kernels launched one by one and replayed as a recorded graph (CUDA)
     #[arg(long, conflicts_with = "data")]
     graph: bool,
-    /// Record the GPU kernels of the timed steps, and list them by time; the steps take longer. Batches of a new size, as
-    /// with --data, are tuned within them
+    /// Record the GPU kernels of the timed steps, and list them by time; the steps take longer. With --data, kernels
+    /// for batches of a new size are tuned within these steps
     #[arg(long, conflicts_with = "graph")]
     profile: bool,
     /// Time only kernels whose name or problem contains one of these texts, separated by commas: 'conv 3x3,NMS'. A comma in

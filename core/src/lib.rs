@@ -69,6 +69,7 @@
 //! | `flex` | the CPU, plain Rust; the only backend that needs no driver | yes |
 //! | `wgpu` | any GPU through Vulkan, Metal, DirectX 12 or WebGPU | yes |
 //! | `cuda` | NVIDIA GPUs; kernels are compiled by NVRTC at run time | no |
+//! | `vulkan`, `metal` | `wgpu` with kernels in SPIR-V or MSL instead of WGSL | no |
 //! | `fusion` | Burn fuses elementwise operations on wgpu and CUDA | yes |
 //! | `train` | training, evaluation, reports, the rendered dataset, benchmarks | yes |
 //! | `convert` | weights of torchvision, Detectron2 and TensorFlow | yes |

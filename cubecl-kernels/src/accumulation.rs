@@ -1,13 +1,13 @@
-//! Adding gradients where they are computed.
+//! Sums of gradients, computed in the kernels of the gradients.
 //!
-//! Burn adds the gradients of a tensor that several operations use, in a pass over both. An operation that can add its
-//! gradient to another one in its own kernel takes the gradient that is there and registers the sum.
+//! If several operations use a tensor, Burn adds their gradients in a separate pass over both. An operation whose
+//! kernel can add its gradient to another one takes the registered gradient and registers the sum.
 
 use burn::backend::autodiff::{NodeId, grads::Gradients};
 
 /// Whether `grads` has a gradient of the tensor `node` from an operation that called this function earlier in the same
-/// backward pass. The caller then consumes it and registers a gradient that includes it, or registers its own, which Burn
-/// adds. It must register one in any case.
+/// backward pass. The caller then consumes it and registers a gradient that includes it, or registers its own, which
+/// Burn adds. It must register one in any case. Without the feature `flex` always false, so Burn adds all gradients.
 ///
 /// The gradient of a leaf (`is_leaf`, a node without parents) cannot be taken out of `grads`.
 pub(crate) fn has_gradient(grads: &mut Gradients, node: NodeId, is_leaf: bool) -> bool {
@@ -30,7 +30,7 @@ fn mark_started(grads: &mut Gradients, node: u64) -> bool {
         Flex::float_from_data(TensorData::new(nodes, [count]), &Default::default())
     }
 
-    // Numbers of nodes are counted from 0 on: f64 holds those below 2^53.
+    // Node ids are counted from 0; f64 represents those below 2^53 exactly.
     let node = node as f64;
     let noted = grads.remove::<Flex>(&NODES);
     let mut nodes: Vec<f64> = noted.map_or_else(Vec::new, |nodes| nodes.storage().to_vec());

@@ -25,7 +25,7 @@ pub fn has_selection_kernels(device: &Device) -> bool {
     }
 }
 
-/// Whether `device` records launches as a graph that it replays by itself: it is a CUDA GPU.
+/// Whether `device` records launches as a graph that it can replay without the host: true for CUDA GPUs.
 pub fn records_graphs(device: &Device) -> bool {
     let device = device.clone().inner();
     match device.as_dispatch() {

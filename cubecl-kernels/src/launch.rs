@@ -125,8 +125,8 @@ pub(crate) fn buffer(tensor: &CubeTensor) -> BufferArg {
     tensor.clone().into_buffer_arg()
 }
 
-/// [`buffer`] of `tensor` or, without one, a buffer of `elements` elements of `size` bytes that the kernel does not read:
-/// every binding needs its own buffer.
+/// [`buffer`] of `tensor` or, without one, a buffer of `elements` elements of `size` bytes that the kernel does not
+/// read: every binding needs its own buffer.
 pub(crate) fn buffer_or_unread(
     client: &Client,
     tensor: Option<&CubeTensor>,

@@ -25,7 +25,7 @@ const SCALAR_BYTES: u32 = 24;
 /// Bindings that a launch needs beside those of its tensors: up to two outputs and CubeCL's own.
 const OTHER_BINDINGS: u32 = 3;
 
-/// Cubes of a launch on one dimension that every device allows.
+/// Maximum number of cubes in one dimension of a launch that every device allows.
 const MOST_CUBES: usize = 65535;
 
 /// The cubes of one tensor, or of a group of tensors of the same length, in a launch.
@@ -33,8 +33,9 @@ const MOST_CUBES: usize = 65535;
 pub(crate) struct CubeRange {
     /// Number of elements of each tensor.
     pub length: u32,
-    /// The first cube, and the one after the last.
+    /// The first cube.
     pub from: u32,
+    /// The cube after the last.
     pub to: u32,
 }
 
@@ -50,7 +51,7 @@ impl CubeRange {
         (CUBE_POS_X - self.from) * UNITS + UNIT_POS
     }
 
-    /// Number of units.
+    /// Number of units of the range.
     pub fn step(&self) -> u32 {
         (self.to - self.from) * UNITS
     }

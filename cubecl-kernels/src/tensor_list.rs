@@ -8,7 +8,7 @@ use burn::backend::{
 };
 use burn::tensor::Tensor;
 
-/// Float tensors, in order. An operation whose lists are all empty has no device to run on: return before it.
+/// Float tensors, in order. An operation whose lists are all empty has no device to run on, so do not call it.
 #[derive(Clone, Debug)]
 pub struct TensorList<B: Backend>(pub Vec<FloatTensor<B>>);
 

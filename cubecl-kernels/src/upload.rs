@@ -4,7 +4,7 @@ use burn::tensor::kind::Basic;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// `values` on `device` as a tensor with dense rows, of the device's dtype. Burn pads the rows of uploads on CUDA, and
-/// kernels that need dense rows would copy them, so the values are uploaded as a list. The shape may have zeros.
+/// kernels that need dense rows would copy them, so the values are uploaded in one dimension. The shape may have zeros.
 ///
 /// # Panics
 ///

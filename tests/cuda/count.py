@@ -1,10 +1,10 @@
-"""Counts what one step launches on a GPU: a dry run in the rig, of which the last step is counted.
+"""Counts the launches of one step on a GPU: a dry run in the rig, of which the last step is counted.
 
 usage: count.py --rig DIR --target DIR [--sm 80] [--precision f16] [--batch-size 4] [--out DIR] train|inference [-- OPTIONS]
 
 OPTIONS are those of `mrcnn-cli benchmark`. Kernels are tuned at the lowest level, so the convolution kernels can differ
-from those that a GPU selects. `MB` is the size of the buffers that the launches have as arguments: a buffer that is only
-written in part, or is read and written, counts once and whole."""
+from those that a GPU selects. `MB` is the size of the buffers that the launches have as arguments: a buffer that is
+only written in part, or is read and written, counts once and whole."""
 import argparse
 import collections
 import json
@@ -44,7 +44,8 @@ def work(log):
     return [row for row in (line.split("\t") for line in log) if row[0] != "launch" or not is_probe.search(row[7])]
 
 
-# A training step reads losses and gradient norm together, and the update of the weights is counted in the next one.
+# Reads per step. A training step reads losses and gradient norm together, and the update of the weights is counted in
+# the next step.
 # The prediction of an image reads its boxes, then the bits of its masks.
 READS = {"train": 1, "inference": 2}
 
@@ -71,7 +72,7 @@ GPUS = {"V100": (900, 125), "T4": (320, 65), "A100 40 GB": (1555, 312), "H100": 
 
 
 def against_floor(rows, args, size):
-    """Bytes of a training step of R50-FPN beside its floor, in images of `size`, and what they take on GPUs."""
+    """Prints the bytes of a training step of R50-FPN beside its floor, for images of `size`, and their time on GPUs."""
     value = 4 if args.precision in ("f32", "tf32") else 2
     floor, layers = training_step(args.batch_size, *size, value)
     moved = sum(int(size) for row in rows if row[0] == "launch" for size in row[8].split(",") if size)

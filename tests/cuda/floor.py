@@ -1,9 +1,9 @@
 """The floor of a training step of R50-FPN: bytes and FLOPs that any implementation moves and computes.
 
-Each activation is written once and read once by each layer that uses it, and so is each gradient; weights are read in the
-dtype of the activations, and their gradients are written in f32. The optimizer reads parameter, gradient and momentum and
-writes two of them; parameters are read once more and written in the dtype of the activations; the gradient norm reads the
-gradients. Proposals, samples, losses and targets are left out: they are below 1 %."""
+Each activation is written once and read once by each layer that uses it, and so is each gradient; weights are read in
+the dtype of the activations, and their gradients are written in f32. The optimizer reads parameter, gradient and
+momentum and writes parameter and momentum; parameters are read once more and written in the dtype of the activations;
+the gradient norm reads the gradients. Proposals, samples, losses and targets are left out: they are below 1 %."""
 import dataclasses
 
 FLOAT = 4
@@ -11,7 +11,7 @@ FLOAT = 4
 
 @dataclasses.dataclass
 class Work:
-    """Bytes and FLOPs, both of matrix products and convolutions and of the rest."""
+    """Bytes of the forward pass, of the backward pass and of other operations, FLOPs, and the number of parameters."""
 
     forward: float = 0
     backward: float = 0
@@ -26,8 +26,8 @@ class Work:
 
 @dataclasses.dataclass
 class Layer:
-    """A convolution or fully connected layer: bytes of its input and output, the number of its weights, and its floor. `spread`
-    are the bytes of the gradient of the output at the pixels of the input."""
+    """A convolution or fully connected layer: bytes of its input and output, the number of its weights, and its floor.
+    `spread` are the bytes of the gradient of the output at the pixels of the input."""
 
     name: str
     input: int
@@ -51,8 +51,8 @@ class Step:
         self.layers = [] if layers is None else layers
 
     def layer(self, pixels, inputs, outputs, taps=1, stride=1, trained=True, needs_gradient=True, added=0, masked=True):
-        """A convolution or fully connected layer with `pixels` outputs. `added` values are added to its output; the gradient
-        of its input is `masked` by a ReLU."""
+        """Adds a convolution or fully connected layer with `pixels` outputs. `added` values are added to its output;
+        the gradient of its input is `masked` by a ReLU."""
         work, size = self.work, self.size
         moved, flops = work.bytes, work.flops
         x, y, weights = pixels * stride * stride * inputs, pixels * outputs, taps * inputs * outputs

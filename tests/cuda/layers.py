@@ -1,4 +1,5 @@
-"""Which layer of R50-FPN a launch of a training step computes, from the sizes of its buffers and the order of the launches."""
+"""The layer of R50-FPN that each launch of a training step computes, from the sizes of its buffers and the order of the
+launches."""
 import collections
 import itertools
 import math
@@ -23,13 +24,14 @@ def products(layer, size, is_backward):
 
 
 def splits(layer):
-    """The most parts in which a gradient of 3x3 weights is summed (`splits` in cubecl-kernels/src/conv3x3/product.rs)."""
+    """The maximum number of parts of the sum of a gradient of 3x3 weights (`splits` in
+    cubecl-kernels/src/conv3x3/product.rs)."""
     tiles = math.ceil(math.sqrt(layer.weights / 9) / 128)
     return math.ceil(256 / (9 * tiles * tiles))
 
 
 def compare(sizes, layer, of_pass, wanted):
-    """How far `sizes` are from those of a product. Padding makes activations larger, not weights."""
+    """The distance of `sizes` from those of a product. Padding makes activations larger, not weights."""
     parts = 1
     if of_pass == "gradient of weights" and "3x3" in layer.name:
         parts = min(max(round(sizes[2] / wanted[2]), 1), splits(layer))
@@ -40,7 +42,7 @@ def compare(sizes, layer, of_pass, wanted):
 
 
 def attribute(rows, layers, size, is_product):
-    """The name of the layer of each launch, or None, and how often each pass of each layer was found.
+    """The name of the layer of each launch, or None, and the number of products found per pass of each layer.
 
     Layers of equal sizes are computed in the order of the network, and backward in the reverse order."""
     names, waiting, last, is_backward = [], [], None, False
@@ -72,7 +74,8 @@ def attribute(rows, layers, size, is_product):
 
 
 def unexpected(layers, found):
-    """Names of the layers with another number of products than one per pass. Two outputs of one input can be two products."""
+    """A line for each layer that does not have one or two products per pass. A layer with two outputs, such as the
+    logits and deltas of the RPN, can be two products."""
     for index, layer in enumerate(layers):
         passes = ["output"] + ["gradient of weights"] * layer.trained
         passes += ["gradient of input"] * (layer.trained and layer.needs_gradient)
@@ -82,7 +85,7 @@ def unexpected(layers, found):
 
 
 def print_layers(rows, layers, size, is_product, kind):
-    """Launches and bytes per layer beside its floor. Layers of one name are added."""
+    """Prints launches and bytes per layer beside its floor. Layers of one name are added."""
     launches, moved, floor, flops = (collections.Counter() for _ in range(4))
     for layer in layers:
         floor[layer.name] += layer.bytes

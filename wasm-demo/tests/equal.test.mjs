@@ -15,7 +15,7 @@ const cases = [];
 const MARGIN = 5e-3;
 const above = (detections, threshold) => detections.filter(({ score }) => score >= threshold);
 
-/** The widest gap between neighbouring scores (0 and 1 among them) whose middle is in 0.2..0.75: there always is one. */
+/** The widest gap between neighboring scores (0 and 1 among them) whose middle is in 0.2..0.75. There is always one. */
 function widestGap(detections) {
   const scores = [1, ...detections.map(({ score }) => score), 0];
   const gaps = scores.slice(1).map((low, i) => ({ middle: (scores[i] + low) / 2, width: scores[i] - low }));

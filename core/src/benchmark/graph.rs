@@ -17,14 +17,14 @@ use mrcnn_kernels::{can_select, has_selection_kernels};
 use serde::Serialize;
 use std::time::Instant;
 
-/// Times for one batch size, launched kernel by kernel and replayed as a graph. Inference is from images on the device to
-/// detection slots and their mask logits on the device; training is from a batch on the device to losses and gradients on
-/// the device, without the optimizer, whose work depends on numbers that the host reads.
+/// Times for one batch size, launched kernel by kernel and replayed as a graph. Inference is from images on the device
+/// to detection slots and their mask logits on the device; training is from a batch on the device to losses and
+/// gradients on the device, without the optimizer, whose work depends on numbers that the host reads.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GraphResult {
     /// Images per step.
     pub batch_size: usize,
-    /// Height and width of the padded images.
+    /// Height and width of the padded images, in pixels.
     pub padded: (usize, usize),
     /// Milliseconds per step with kernels launched one by one.
     pub launched_ms: Percentiles,
@@ -32,8 +32,12 @@ pub struct GraphResult {
     pub replayed_ms: Percentiles,
 }
 
-/// Benchmarks both for each batch size of `spec`, on rendered images. Fails if the device records no graph, or if the
-/// replay returns other boxes, losses or gradients.
+/// Benchmarks launched and replayed steps for each batch size of `spec`, on rendered images.
+///
+/// # Errors
+///
+/// If the settings are invalid, the device fails or records no graph, or the replay returns other boxes (inference),
+/// or another loss or gradient norm (training), than the launched kernels.
 pub fn benchmark_graph(
     spec: &BenchmarkSpec,
     config: &Config,
@@ -82,7 +86,7 @@ pub fn benchmark_graph(
     sizes.collect()
 }
 
-/// A step that is timed.
+/// Model and settings of a timed step.
 struct Work<'a> {
     spec: &'a BenchmarkSpec,
     config: &'a Config,
@@ -120,7 +124,7 @@ impl Work<'_> {
         self.times(&images, step, read)
     }
 
-    /// Times `step` launched and replayed; `read` returns what must be equal.
+    /// Times `step` launched and replayed; `read` returns the results that must be equal.
     fn times<T, R: PartialEq>(
         &self,
         images: &Tensor<4>,

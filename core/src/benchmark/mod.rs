@@ -143,7 +143,7 @@ pub enum BenchmarkError {
 pub struct BenchmarkResult {
     /// Images per step.
     pub batch_size: usize,
-    /// Height and width of the padded batch with the most pixels, of all steps.
+    /// Height and width in pixels of the padded batch with the most pixels, of all steps.
     pub padded: (usize, usize),
     /// Images per second over all timed steps.
     pub images_per_second: f64,

@@ -8,10 +8,11 @@ use std::time::Duration;
 /// Kernels of the timed steps, per step. Launching them takes the host longer than without a profile.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Profile {
-    /// Launches.
+    /// Number of launches per step.
     pub launches: f64,
-    /// Milliseconds in which at least one kernel ran; `None` if the device has no clock that kernels can read. At most: where
-    /// the GPU waits for the host, CUDA counts the time in which the host launches a kernel.
+    /// Milliseconds per step in which at least one kernel ran; `None` if the device has no clock that kernels can read.
+    /// An upper bound on CUDA: where the GPU waits for the host, it includes the time in which the host launches a
+    /// kernel.
     pub busy_ms: Option<f64>,
     /// Milliseconds between the start of the first kernel and the end of the last one of all steps, per step.
     pub span_ms: Option<f64>,

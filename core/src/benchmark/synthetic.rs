@@ -28,8 +28,8 @@ pub fn synthetic_images(count: usize, classes: usize) -> (Vec<RgbImage>, Dataset
     dataset(scenes, classes)
 }
 
-/// As [`synthetic_images`], with a longer side of 640 px, and a shape with which images are resized to the largest size of
-/// `config`.
+/// As [`synthetic_images`], with a longer side of 640 px, and an aspect ratio with which images are resized to the
+/// largest padded size of `config`.
 pub(super) fn render_largest(
     count: usize,
     classes: usize,
@@ -44,14 +44,14 @@ pub(super) fn render_largest(
 
 /// Height and width, of which the longer is 640, that are resized to the largest padded size of `config`.
 fn largest_shape(config: &ImageConfig) -> (u32, u32) {
-    // Shapes thinner than the smallest rendered one are not resized to that size.
+    // Limits the aspect ratio to 20: configurations with a larger one get images below their largest size.
     const SHORTEST_SIDE: u32 = 32;
     let (rows, columns) = match config.fit {
         Fit::ShorterSide => (config.min_size.min(config.max_size), config.max_size),
         Fit::Box => (config.min_size, config.max_size),
     };
     let shorter = LONGER_SIDE as f64 * rows.min(columns) as f64 / rows.max(columns).max(1) as f64;
-    // Rounding to pixels can cost one step of the padding.
+    // Rounding the shorter side can make the padded side one `size_divisor` smaller, so both roundings are tried.
     let shapes = [shorter.floor(), shorter.ceil()].map(|shorter| {
         let shorter = (shorter as u32).clamp(SHORTEST_SIDE, LONGER_SIDE);
         match rows > columns {

@@ -49,6 +49,10 @@ impl Timing {
     }
 
     /// As [`Self::new`]; the launches of GPU kernels after the first `skip` steps are recorded.
+    ///
+    /// # Panics
+    ///
+    /// If another recording is in progress when this one starts: here, or in [`Self::add`] if `skip` is not 0.
     pub fn with_launches(skip: usize) -> Self {
         let mut timing = Self::new(skip);
         timing.records_launches = true;
@@ -68,14 +72,14 @@ impl Timing {
         Profile::of(&launches, self.steps.len())
     }
 
-    /// Records that a batch is padded to `height` and `width`.
+    /// Records that a batch is padded to `height` and `width` pixels.
     pub fn record_size(&mut self, height: usize, width: usize) {
         if height * width > self.padded.0 * self.padded.1 {
             self.padded = (height, width);
         }
     }
 
-    /// Height and width of the padded batch with the most pixels, of all steps.
+    /// Height and width in pixels of the padded batch with the most pixels, of all steps.
     pub fn padded(&self) -> (usize, usize) {
         self.padded
     }

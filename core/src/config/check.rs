@@ -56,8 +56,8 @@ impl Config {
             return Err(invalid(
                 "train.graph",
                 self.train.graph,
-                "a graph is a whole step without batch_norm: set train.accumulate and train.replicas to 1, model.norm to \
-                 group_norm or frozen_bn, or graph to false",
+                "a graph is a whole step without batch_norm: set train.accumulate and train.replicas to 1, model.norm \
+                 and model.head_norm to other norms such as group_norm, or train.graph to false",
             ));
         }
         if let Some((key, value, reason)) = self.augment.fault(&self.image) {

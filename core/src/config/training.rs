@@ -201,8 +201,9 @@ pub struct TrainConfig {
     /// Number of validation images drawn into `val_predictions/`.
     #[serde(alias = "val_pictures")]
     pub val_images: usize,
-    /// Records steps as graphs and replays them, on a CUDA GPU: fewer launches by the host, but each size of a batch keeps its
-    /// own memory of a step. Needs accumulate and replicas of 1.
+    /// Records steps as graphs and replays them, on a CUDA GPU: the host launches a graph instead of hundreds of
+    /// kernels, but the graph of each batch size (at most four) keeps the memory of a step. Needs accumulate and
+    /// replicas of 1, a single process, and norms other than batch_norm.
     pub graph: bool,
     /// Dtype of gradients that are sent between ranks.
     pub wire: Wire,

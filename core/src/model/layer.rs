@@ -1,11 +1,11 @@
-//! The layers of the model by kind, for what is done with all of them.
+//! The layers of the model by kind, for operations on the parameters of all layers.
 
 use super::layers::{Conv2d, Deconv2x2, Linear};
 use super::norm::Norm;
 use burn::module::Param;
 use burn::tensor::{FloatDType, Tensor};
 
-/// A layer that computes in the dtype of the activations.
+/// A layer whose input has the dtype of the activations: all but the stem.
 pub(crate) enum Layer<'a> {
     /// A convolution.
     Conv(&'a mut Conv2d),
@@ -21,7 +21,7 @@ pub(crate) enum Layer<'a> {
 pub(crate) trait ParamVisitor {
     fn visit<const D: usize>(&mut self, param: &mut Param<Tensor<D>>);
 
-    /// Visits the weights of a layer whose input are flattened maps.
+    /// Visits the weights of a layer whose inputs are flattened maps.
     fn visit_weight_of_maps(&mut self, linear: &mut Linear);
 }
 

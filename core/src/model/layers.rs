@@ -106,7 +106,7 @@ impl Conv2d {
         }
     }
 
-    /// Whether [`Self::forward_linked`] keeps links on devices that have them.
+    /// Whether [`Self::forward_linked`] applies its links on devices that have them ([`mrcnn_kernels::has_links`]).
     pub(crate) fn can_be_linked(&self) -> bool {
         let ConvSettings {
             kernel,

@@ -81,7 +81,7 @@ impl MaskRcnn {
         })
     }
 
-    /// The parameters that are f32 and read as `dtype`, cast to it.
+    /// Casts the f32 parameters that layers read as `dtype`.
     fn cast(&mut self, dtype: FloatDType, changes: &mut Changes) {
         let mut collect = Collect(Vec::new());
         self.layers()

@@ -161,7 +161,7 @@ pub enum TrainError {
     Setting {
         /// The setting.
         key: &'static str,
-        /// Why, and what to do.
+        /// The reason and the fix.
         reason: &'static str,
     },
     /// The backend has no device.

@@ -1,7 +1,7 @@
 //! A bottleneck of a ResNet as one operation: 1x1, 3x3 and 1x1 convolutions with biases, a residual and ReLUs.
 //!
-//! Each convolution is one kernel on devices with matrix units, forwards and backwards: the gradient of an input is
-//! masked by the ReLU before it, and gets the gradient of the shortcut, in the kernel that computes it.
+//! On devices with matrix units, each convolution is one kernel with its bias, residual and ReLU, and so is the
+//! gradient of its input: that kernel also applies the mask of the ReLU before it and adds the shortcut's gradient.
 
 mod autodiff;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -87,16 +87,17 @@ fn forward<B: Conv1x1Ops + Conv3x3Ops>(
     }
 }
 
-/// `relu(conv3(relu(conv2(relu(conv1(x))))) + shortcut)`: `[n, o, h', w']` in the dtype of `x`, channels-last.
+/// `relu(conv3(relu(conv2(relu(conv1(x))))) + shortcut)`: `[n, o, h', w']` in the dtype of `x`, channels-last, where
+/// `h'` is `ceil(h / stride)`.
 ///
 /// * `x` - `[n, c, h, w]`.
 /// * `convs` - 1x1 with stride 1, 3x3 with a stride of 1 or 2, 1x1 with stride 1.
-/// * `projection` - the 1x1 convolution of the shortcut, with the stride of the 3x3 one. Without it the shortcut is `x`,
-///   and the stride must be 1.
+/// * `projection` - the 1x1 convolution of the shortcut, with the stride of the 3x3 one. Without it the shortcut is
+///   `x`, and the stride must be 1.
 /// * `links` - see [`Links`].
 ///
-/// All convolutions have a bias and no scale; weights and biases are cast to the dtype of `x`. Source: He et al., 2015.
-/// Differentiable in all tensors.
+/// All convolutions have a bias and no scale; weights and biases are cast to the dtype of `x`. Source: He et al., 2015,
+/// with the stride in the 3x3 convolution as in torchvision (ResNet v1.5). Differentiable in all tensors.
 ///
 /// # Panics
 ///

@@ -33,7 +33,7 @@ fn convs(input: usize, stride: usize, seed: usize, device: &Device) -> [ConvPara
     ]
 }
 
-/// The block by convolutions of their own.
+/// The block as separate convolutions.
 fn by_parts(x: Tensor<4>, convs: [ConvParams; 3], projection: Option<ConvParams>) -> Tensor<4> {
     let [first, second, third] = convs;
     let shortcut = match projection {
@@ -54,8 +54,8 @@ fn conv([outputs, inputs]: [usize; 2], seed: usize, device: &Device) -> ConvPara
     }
 }
 
-/// Outputs and gradients of two blocks after a ReLU, whose input and output a lateral convolution uses, too, as in a
-/// feature pyramid: of the input and of all weights and biases.
+/// Outputs of two blocks after a ReLU, and the gradients of the input and of all weights and biases. Lateral
+/// convolutions also use the input of the first block and the output of the second, as in a feature pyramid.
 fn stage(device: &Device, stride: usize, as_one: bool, is_linked: bool) -> Vec<Vec<f32>> {
     let x = tensor([2, 12, 9, 7], 9, device).require_grad();
     let (start, blocks) = (

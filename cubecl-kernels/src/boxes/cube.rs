@@ -20,7 +20,7 @@ use burn_cubecl::tensor::CubeTensor;
     Fusion: cfg(feature = "fusion"),
 )]
 pub trait BoxOps: Backend {
-    /// `[n, k, 4]`; integers are i32.
+    /// Deltas `[n, k, 4]`; integers are i32.
     #[fusion(dtype = gt, shape = Shape::new([matched[0], matched[1], 4]))]
     fn encode_boxes(
         gt: FloatTensor<Self>,
@@ -43,11 +43,11 @@ pub trait BoxOps: Backend {
         weights: [f32; 4],
     ) -> (FloatTensor<Self>, FloatTensor<Self>, IntTensor<Self>);
 
-    /// `[n, k, 4]`; `index` is i32.
+    /// Boxes `[n, k, 4]`; `index` is i32.
     #[fusion(dtype = boxes, shape = Shape::new([index[0], index[1], 4]))]
     fn gather_boxes(boxes: FloatTensor<Self>, index: IntTensor<Self>) -> FloatTensor<Self>;
 
-    /// `[n * slots, 6]`.
+    /// Rows `[n * slots, 6]`.
     #[fusion(dtype = boxes, shape = Shape::new([boxes[0] * boxes[1], 6]))]
     fn roi_rows(boxes: FloatTensor<Self>, min_sides: Vec<f32>) -> FloatTensor<Self>;
 }

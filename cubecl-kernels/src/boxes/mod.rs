@@ -23,14 +23,14 @@ fn have_kernels<const D: usize>(tensors: &[&Tensor<D>]) -> bool {
     tensors.all(|tensor| is_plain_gpu_f32(tensor) && tensor.shape().num_elements() > 0)
 }
 
-/// The deltas from the chosen references to their objects: `dx, dy, dw, dh` times `weights` where a choice has an
+/// The deltas from the chosen references to their objects: `dx, dy, dw, dh` times `weights` where a sample has an
 /// object, zeros elsewhere. As torchvision's `BoxCoder.encode` (R-CNN, appendix C). Not differentiable.
 ///
 /// * `gt` - `[n, t, 4]`, f32, in pixels, of which `choice.matched` are the objects.
 /// * `references` - `[n, b, 4]`, or `[1, b, 4]` for all images, f32, in pixels: the candidates.
 /// * `choice` - of `k` candidates per image.
 ///
-/// Returns `[n, k, 4]`.
+/// Returns `[n, k, 4]`, f32.
 ///
 /// # Panics
 ///

@@ -51,7 +51,7 @@ fn smooth_l1<const D: usize>(difference: Tensor<D>, beta: f64) -> Tensor<D> {
 // Not `expect`: without backends a tensor is small.
 #[allow(
     clippy::large_enum_variant,
-    reason = "a step has five, and tensors are not boxed"
+    reason = "a step has four, and tensors are not boxed"
 )]
 #[derive(Clone, Debug)]
 pub enum RowWeights {
@@ -113,8 +113,8 @@ impl Divisor {
     }
 }
 
-/// The sum over rows of `weight * loss` for the outputs of the row's class, divided by `divisor`: `[1]`. The outputs of
-/// other classes get no gradient.
+/// The sum over rows of `weight * loss` for the outputs of the row's class, divided by `divisor`: `[1]`, f32. The
+/// gradient of the outputs of other classes is 0.
 ///
 /// * `predicted` - `[r, k, e]`: `e` outputs for each of `k` classes. On GPUs in any float dtype, and either classes or
 ///   outputs may be adjacent in memory; the gradient has the same dtype and layout.
@@ -186,7 +186,7 @@ fn on_device(tensor: Tensor<1>, device: &Device) -> Tensor<1> {
     }
 }
 
-/// The sum of the cross entropies of rows, divided by `divisor`: `[1]`. That of a row is
+/// The sum of the cross entropies of rows, divided by `divisor`: `[1]`, f32. That of a row is
 /// `-weight * log(softmax(logits)[label])`.
 ///
 /// * `logits` - `[r, k]`; on GPUs in any float dtype, which the gradient has, too.
@@ -340,7 +340,7 @@ pub trait ClassLossOps: Backend {
 #[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), allow(dead_code))]
 const CHUNK: u32 = 1024;
 
-/// Those of logits `[r, 1, k]`: `[r, k]`.
+/// The derivatives `[r, k]` of logits `[r, 1, k]`, f32.
 #[cfg(feature = "fusion")]
 fn derivatives(logits: &TensorSpec) -> TensorSpec {
     let shape = Shape::new([logits.shape[0], logits.shape[2]]);

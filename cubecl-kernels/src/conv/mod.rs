@@ -41,7 +41,7 @@ use burn::tensor::{FloatDType, Tensor, activation, module};
 /// pass over the output, and results do not depend on the number of threads. On GPUs it is a matrix product for 1x1
 /// kernels (where Burn's convolution is slow or wrong), [`conv3x3`](fn@crate::conv3x3) for 3x3 kernels without
 /// groups, and otherwise Burn's own convolution, in f32. Bias, residual and ReLU of a 1x1 kernel are part of the
-/// matrix product with matrix units, and otherwise one pass over the output.
+/// matrix product on devices with matrix units, and one pass over the output of other matrix products.
 ///
 /// # Panics
 ///
@@ -60,8 +60,8 @@ pub fn conv2d(
 ///
 /// # Panics
 ///
-/// As [`conv2d`], and if `links` cannot be kept: with a residual, groups, a kernel of another size than 1x1 or 3x3, or a
-/// 1x1 kernel with a stride or without a bias.
+/// As [`conv2d`], and if `links` are not the default and the convolution has a residual, groups, a kernel of another
+/// size than 1x1 or 3x3, or a 1x1 kernel with a stride or without a bias.
 pub fn conv2d_linked(
     x: Tensor<4>,
     params: ConvParams,

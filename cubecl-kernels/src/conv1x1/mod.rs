@@ -90,7 +90,7 @@ fn with_channels(pixels: &Shape, channels: usize) -> Shape {
 }
 
 /// 1x1 convolution with bias, residual and ReLU in one kernel, on devices with matrix units for the dtype of `x`:
-/// `[n, o, h', w']`, where `h'` is `ceil(h / stride)`.
+/// `[n, o, h', w']` in the dtype of `x`, where `h'` is `ceil(h / stride)`.
 ///
 /// # Panics
 ///

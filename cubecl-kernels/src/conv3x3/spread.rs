@@ -1,6 +1,6 @@
-//! Copies of images in larger grids, with zeros between and around the pixels. On such grids, the gradient of the input of a
-//! strided convolution is that of a convolution with stride 1, and the gradient of the weights is a matrix product. Matrix
-//! units can compute both.
+//! Copies of images in larger grids, with zeros between and around the pixels. On such grids, the gradient of the input
+//! of a strided convolution is that of a convolution with stride 1, and the gradient of the weights is a matrix
+//! product. Matrix units can compute both.
 
 #![allow(
     clippy::too_many_arguments,

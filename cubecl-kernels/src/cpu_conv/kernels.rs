@@ -37,8 +37,8 @@ pub struct Product<'a> {
     pub pitch: usize,
     /// Initial values of the sums, one per row; if null, the sums are accumulated onto `sums`.
     pub start: *const f32,
-    /// Pixels that are loaded into the cache meanwhile if there is one offset; or null. They may be out of bounds,
-    /// because they are only prefetched.
+    /// Pixels that are loaded into the cache meanwhile, if there is only one offset; may be null. They may be out of
+    /// bounds, because they are only prefetched.
     pub ahead: *const f32,
     /// Distance between channels of `ahead`.
     pub ahead_stride: usize,

@@ -96,7 +96,8 @@ fn gather_strided(shape: &ConvShape, input: &[f32]) -> Vec<f32> {
     sampled
 }
 
-/// Output and input channels of a task, and as many tasks as the threads need. No sum depends on it.
+/// Numbers of output and input channels of a task, so that there are enough tasks for the threads. No sum depends on
+/// them.
 fn task_size(isa: &Isa, shape: &ConvShape) -> (usize, usize) {
     let threads = rayon::current_num_threads();
     let tasks = |(outputs, inputs): (usize, usize)| {

@@ -112,8 +112,8 @@ pub fn decode_boxes(
     decode(deltas, references, (scores, false), indices, sizes, params)
 }
 
-/// As [`decode_boxes`], from the `logits [n, slots]` of the scores, which are returned as their sigmoids: 0 and 1 for
-/// minus and plus infinity. A slot whose logit is NaN is empty.
+/// As [`decode_boxes`], with `logits [n, slots]` in place of scores. The returned scores are their sigmoids: 0 for
+/// minus infinity and 1 for plus infinity. A slot whose logit is NaN is empty.
 ///
 /// # Panics
 ///
@@ -129,7 +129,7 @@ pub fn decode_proposals(
     decode(deltas, references, (logits, true), indices, sizes, params)
 }
 
-/// Decodes with scores, and whether they are logits.
+/// Decodes with `scores`, and a flag whether they are logits.
 fn decode(
     deltas: Tensor<3>,
     references: Tensor<3>,

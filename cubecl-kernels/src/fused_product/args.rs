@@ -27,7 +27,7 @@ pub struct EpilogueOutput<E: CubePrimitive> {
     relu: bool,
 }
 
-/// An output that finishes the values that are written to it.
+/// An output view that applies the epilogue to each value that is written to it.
 #[derive(CubeType)]
 #[allow(dead_code, reason = "only the expanded type is used")]
 struct FinishedOutput<'a, E: CubePrimitive> {
@@ -35,8 +35,8 @@ struct FinishedOutput<'a, E: CubePrimitive> {
     epilogue: EpilogueOutput<E>,
 }
 
-/// `value`, which has the dtype of the output, plus `bias` and `residual` in f32, then `max(., 0)` if `relu`, then 0 where
-/// `rectified` is 0 or less.
+/// `value`, which has the dtype of the output, plus `bias` and `residual` in f32, then `max(., 0)` if `relu`, then 0
+/// where `rectified` is 0 or less.
 #[cube]
 fn finish<E: CubePrimitive>(value: E, pos: BatchedCoords, epilogue: &EpilogueOutput<E>) -> E {
     let mut sum = Vector::<f32, E::Size>::cast_from(value);
@@ -66,7 +66,7 @@ fn finish<E: CubePrimitive>(value: E, pos: BatchedCoords, epilogue: &EpilogueOut
     E::cast_from(sum)
 }
 
-/// `output` as a view that finishes what is written to it.
+/// `output` as a view that applies the epilogue to each value that is written to it.
 #[cube]
 fn finished<'a, E: CubePrimitive>(
     output: ViewMut<'a, E, BatchedCoords>,

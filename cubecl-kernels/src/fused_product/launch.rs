@@ -33,7 +33,7 @@ pub(crate) struct Epilogue {
     pub(crate) bias: Option<CubeTensor>,
     /// `[m, n]`.
     pub(crate) residual: Option<CubeTensor>,
-    /// The output `[m, n]` of a ReLU, of which the result is the gradient.
+    /// Output `[m, n]` of a ReLU, which masks the result: the result is the gradient of that output.
     pub(crate) rectified: Option<CubeTensor>,
     /// Whether a ReLU follows the sum.
     pub(crate) relu: bool,
@@ -135,8 +135,8 @@ impl Product {
         let strategy = BlueprintStrategy::Inferred(strategy);
         let mut expanded = A::expand_blueprint(&problem, &settings, &strategy)?;
         if MA::IS_TENSOR_MAP && !fits_tensor_maps(&expanded.blueprint) {
-            // From four times as many rows as columns on, CubeK selects tiles of 32x8 (`find_instruction_size`), which are
-            // 512 rows per stage.
+            // If there are at least four times as many rows as columns, CubeK selects tiles of 32x8
+            // (`find_instruction_size`), which are 512 rows per stage.
             let m = problem.m.min(4 * problem.n - 1);
             let fewer_rows = MatmulProblem {
                 m,
@@ -165,7 +165,7 @@ impl Product {
 }
 
 /// Whether a tensor map can load each stage: CUDA's boxes have at most 256 values per axis. A launch that CUDA refuses
-/// marks its buffers as failed, so that later ones that reuse them fail, too.
+/// marks its buffers as failed, so that later launches that reuse them fail, too.
 fn fits_tensor_maps(blueprint: &BatchMatmulBlueprint) -> bool {
     let tiles = blueprint.tiling_scheme();
     let sides = [
@@ -188,7 +188,7 @@ pub(crate) fn elements(storage: ElemType) -> MatmulElems {
 type OutputArg = <TensorOutput<Vector<Acc, AccSize>> as LaunchArg>::RuntimeArg;
 
 impl Epilogue {
-    /// Finishes `output`, whose last axis has its `n` columns, by separate kernels.
+    /// Applies the epilogue to `output`, whose last axis has its `n` columns, by separate kernels.
     pub(crate) fn apply(self, output: &CubeTensor) {
         let Self {
             bias,
@@ -223,7 +223,7 @@ impl Epilogue {
             let layout = GlobalLayoutLaunch::from_handle(&binding, width, config);
             ViewArg::<BatchedCoords>::new_tensor::<GlobalLayout>(binding.into_tensor_arg(), layout)
         };
-        // The bias is every row of a matrix.
+        // The bias as a matrix whose rows are all equal.
         let bias = self.bias.map(|bias| view(dense(bias), shape, [0, 1]));
         let matrix = |operand| reshape(operand, Shape::new(shape));
         EpilogueOutputLaunch::new(

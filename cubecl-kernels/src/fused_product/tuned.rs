@@ -42,7 +42,7 @@ pub struct ProductKey {
     rows: usize,
 }
 
-/// A kernel of CubeK; those that Burn tries for large products.
+/// CubeK's kernels that Burn tries for large products.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kernel {
     Simple {
@@ -54,7 +54,7 @@ pub(super) enum Kernel {
     Ordered {
         row_count: u32,
     },
-    /// Loads tensor maps, which GPUs have from compute capability 9.0 on.
+    /// Loads operands by tensor maps, which GPUs have from compute capability 9.0 on.
     Tma {
         multi_rows: bool,
     },

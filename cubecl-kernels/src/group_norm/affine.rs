@@ -1,6 +1,6 @@
 //! Scale and shift of the channels of a norm on GPUs. The gradients of both are sums of tensors that have been written
-//! to memory. As parts of Burn's graph they would be fused with what surrounds them, in the first step of a process in
-//! another way than in later ones, so that a resumed run had other bits.
+//! to memory. As parts of Burn's graph they would be fused with the operations around them, and in the first step of a
+//! process differently than in later ones, so that a resumed run would not be bit-equal.
 
 use crate::epilogue::{EpilogueOps, bias_gradient};
 use burn::backend::autodiff::{

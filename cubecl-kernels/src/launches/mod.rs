@@ -1,4 +1,4 @@
-//! Launches of GPU kernels while they are recorded: which kernel, for which problem, and when it ran on the device.
+//! Recordings of GPU launches: the kernel of each launch, its problem, and its time on the device.
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod observer;
@@ -10,8 +10,8 @@ pub use record::{Launch, LaunchTime};
 
 /// Records the launches of all threads of this process until it is dropped.
 ///
-/// Each launch is timed, for which its stream gets two events on CUDA, and its own submission on wgpu. A graph that is replayed
-/// launches nothing. Candidates of tuning are recorded like other launches, so let it end before.
+/// Each launch is timed: on CUDA by two events in its stream, on wgpu by a submission of its own. The replay of a graph
+/// has no launches. Candidates of tuning are recorded like other launches, so start the recording after tuning.
 #[derive(Debug)]
 pub struct LaunchRecording {
     #[cfg(any(feature = "wgpu", feature = "cuda"))]

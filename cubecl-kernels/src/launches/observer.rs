@@ -28,7 +28,8 @@ pub(crate) struct Problem {
     is_named: bool,
 }
 
-/// The launches of this thread belong to the problem that `describe` returns, which is called if they are recorded.
+/// Assigns the launches of this thread to the problem that `describe` returns, which is called only while a recording
+/// runs.
 pub(crate) fn problem(describe: impl FnOnce() -> String) -> Problem {
     let is_named = IS_RECORDING.load(Ordering::Relaxed);
     if is_named {
@@ -81,7 +82,7 @@ impl LaunchObserver for Observer {
     }
 
     fn profiled(&self, kernel: &'static str, profile: ProfileDuration) {
-        // A time of the host has no place on the device's clock.
+        // Times by the host's clock cannot be compared with those by the device's.
         if profile.timing_method() != TimingMethod::Device {
             return;
         }
@@ -94,7 +95,7 @@ impl LaunchObserver for Observer {
         }
     }
 
-    // CubeCL's log of profiles reads the measurement, which leaves a duration without a place in time.
+    // CubeCL's log of profiles reads the measurement, which leaves a duration without start and end.
     fn timed(&self, _kernel: &'static str, _duration: Duration, _method: TimingMethod) {}
 }
 

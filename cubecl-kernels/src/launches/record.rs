@@ -1,4 +1,4 @@
-//! What is recorded of a launch.
+//! Records of launches.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ pub struct Launch {
     pub kernel: String,
     /// The problem that it computes a part of, for this project's convolutions and matrix products.
     pub problem: Option<String>,
-    /// When it ran; `None` if it was not timed, as with a device that has no clock that kernels can read.
+    /// Start and end on the device; `None` if it was not timed, as on a device without timestamps.
     pub time: Option<LaunchTime>,
 }
 
-/// When a kernel ran, by the clock of its stream: times of different streams cannot be compared. On a device that waits for
-/// the host, CUDA counts the time in which the host launches the kernel, too.
+/// Start and end of a kernel by the clock of its stream: times of different streams cannot be compared. Where the GPU
+/// waits for the host, CUDA also counts the time in which the host launches the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaunchTime {
-    /// From the start of the first kernel.
+    /// Start, from the start of the first kernel.
     pub start: Duration,
-    /// From the start of the first kernel.
+    /// End, from the start of the first kernel.
     pub end: Duration,
 }

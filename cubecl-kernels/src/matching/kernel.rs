@@ -1,4 +1,4 @@
-//! Kernel of matching, with one unit per box and the ground truth in tiles of shared memory.
+//! Kernel of matching, with one unit per candidate and the ground truth in tiles of shared memory.
 
 #![allow(
     unused_assignments,

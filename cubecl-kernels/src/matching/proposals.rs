@@ -10,8 +10,8 @@ use burn::tensor::{Int, IntDType, Tensor};
 /// * `scores` - `[n, b]`; minus infinity marks a padded slot, and none may be NaN.
 /// * `gt` - `[n, t, 4]`, of which the first `counts [n]` are valid.
 ///
-/// Returns `[n, b + t]`: the index of an object, [`BACKGROUND`](super::BACKGROUND) or [`IGNORED`], which all padded
-/// slots are.
+/// Returns `[n, b + t]`: the index of an object, [`BACKGROUND`](super::BACKGROUND) or [`IGNORED`]. Padded slots are
+/// [`IGNORED`].
 ///
 /// # Panics
 ///

@@ -8,8 +8,8 @@ mod tests;
 
 use burn::tensor::{Float, Int, Tensor};
 
-/// Targets with their new values. Kept until the next replay or sync, which enqueues the copies: Burn may leave out an
-/// operation whose results are dropped before.
+/// Targets with their new values. Keep it until the next replay or sync, which enqueues the copies: Burn may leave out
+/// an operation whose results are dropped before.
 #[derive(Debug)]
 pub struct Overwritten {
     _floats: Vec<Tensor<1>>,
@@ -20,11 +20,11 @@ pub struct Overwritten {
 pub type Overwrite<K> = (Tensor<1, K>, Tensor<1, K>);
 
 /// Enqueues copies of new values into the buffers of targets, which other tensors may share: one launch for many
-/// tensors of f32, one for each of i32. Targets must be no views, and all tensors are on one GPU.
+/// tensors of f32, one for each of i32. Targets must not be views, and all tensors must be on one GPU.
 ///
 /// # Panics
 ///
-/// If lengths or dtypes differ, a target is not dense, or the device is no GPU.
+/// If lengths or dtypes differ, a target is not dense, or the device is not a GPU.
 pub fn overwrite(floats: Vec<Overwrite<Float>>, integers: Vec<Overwrite<Int>>) -> Overwritten {
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     return Overwritten {

@@ -31,11 +31,13 @@ pub fn can_prepare_weights(device: &Device) -> bool {
     }
 }
 
-/// Folds norms into the weights `[o, c, k, k]` of convolutions, f32. Without a graph; see [`adopt`].
+/// Folds norms into the weights `[o, c, k, k]` of convolutions, f32; the results are in `dtype`, see [`Folded`].
+/// Without a graph; see [`adopt`].
 ///
 /// # Panics
 ///
-/// If [`can_prepare_weights`] is false for the device, or the numbers of tensors differ.
+/// If [`can_prepare_weights`] is false for the device, the numbers or shapes of the tensors do not match, or a tensor
+/// is not f32.
 pub fn fold_norms(weights: TensorList<Dispatch>, norms: FrozenNorms, dtype: FloatDType) -> Folded {
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     return cube::fold(weights, norms, dtype);
@@ -53,7 +55,8 @@ pub fn fold_norms(weights: TensorList<Dispatch>, norms: FrozenNorms, dtype: Floa
 ///
 /// # Panics
 ///
-/// If [`can_prepare_weights`] is false for the device, or the numbers differ.
+/// If [`can_prepare_weights`] is false for the device, the numbers of gradients and scales differ, a scale does not
+/// have one element per output, or a gradient has another dtype.
 pub fn restore_gradients(
     gradients: TensorList<Dispatch>,
     scales: Vec<Option<Tensor<1>>>,
@@ -71,7 +74,7 @@ pub fn restore_gradients(
 ///
 /// # Panics
 ///
-/// If [`can_prepare_weights`] is false for the device.
+/// If [`can_prepare_weights`] is false for the device, or a parameter is not f32.
 pub fn cast_weights(weights: TensorList<Dispatch>, dtype: FloatDType) -> TensorList<Dispatch> {
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     return cube::cast(weights, dtype);

@@ -3,7 +3,7 @@
 use super::*;
 use burn::tensor::{DType, Distribution, Tensor};
 
-/// More convolutions than a launch has, 1x1 and 3x3, with odd numbers of channels.
+/// More convolutions than one launch folds: 1x1, 3x3 and 7x7, also with odd numbers of channels.
 fn weights() -> Vec<Tensor<4>> {
     let random = |shape| Tensor::random(shape, Distribution::Uniform(-1.0, 1.0), &Device::flex());
     let shapes = [[5, 3, 1, 1], [7, 6, 3, 3], [64, 33, 3, 3], [2, 1, 7, 7]];

@@ -1,7 +1,7 @@
 //! Gradient rule: RoIAlign is linear in the features, so the backward pass needs only the records of the RoIs.
 //!
-//! Heads pool the same pyramid. The first gradient of it is a new tensor, and the others are added to that one, because
-//! a second tensor of the size of the pyramid would be the peak of the memory of a training step on the CPU.
+//! Several heads pool the same pyramid. Its first gradient is a new tensor, and the others are added to that one,
+//! because a second tensor of the size of the pyramid would raise the peak memory of a training step on the CPU.
 
 use super::{RoiAlignOps, RoiAlignParams, images};
 use crate::accumulation::has_gradient;

@@ -117,8 +117,8 @@ impl RoiAlignOps for CubeBackend {
     }
 }
 
-/// Writes the gradient of the pyramid to `gradient`; with `is_added`, adds it, and tiles that no RoI reaches are neither
-/// read nor written.
+/// Writes the gradient of the pyramid to `gradient`; with `is_added`, adds it, and tiles that no RoI reaches are
+/// neither read nor written.
 fn add_gradient(
     gradient: CubeTensor,
     grad: CubeTensor,

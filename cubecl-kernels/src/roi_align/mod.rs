@@ -174,8 +174,8 @@ fn images(cells: usize, params: &RoiAlignParams) -> usize {
 ///
 /// Equals torchvision's `roi_align` (Mask R-CNN, section 3) applied level by level, but for
 /// [`RoiAlignParams::zero_padding`]. An RoI pools zeros, without gradient, if its box is not finite or more than 65536
-/// cells away, or if its image or level does not exist. f16 features are summed in f32 and rounded once at the end.
-/// Gradients are summed in a fixed order, so two runs are bit-equal.
+/// cells from the origin, or if its image or level does not exist. f16 features are summed in f32 and rounded once at
+/// the end. Gradients are summed in a fixed order, so two runs are bit-equal.
 ///
 /// # Panics
 ///

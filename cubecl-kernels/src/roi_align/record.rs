@@ -1,4 +1,4 @@
-//! Records of RoIs for both kernels: the positions of the samples of its bins on the two axes of its level.
+//! Records of RoIs for both kernels: the positions of the samples of the bins of an RoI on the two axes of its level.
 
 use super::RECORD;
 use super::taps::{MAX_COORDINATE, MAX_SAMPLES};

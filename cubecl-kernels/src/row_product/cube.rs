@@ -1,4 +1,4 @@
-//! The gradient of the weights on GPUs.
+//! Products with dense rows, and the gradient of the weights, on GPUs.
 
 use super::{RowProductOps, is_small};
 use crate::capability::has_matrix_units;

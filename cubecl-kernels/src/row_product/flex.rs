@@ -1,4 +1,4 @@
-//! The gradient of the weights on the CPU, for tests.
+//! Products and the gradient of the weights on the CPU, for tests.
 
 use super::RowProductOps;
 use crate::dtype::cast;

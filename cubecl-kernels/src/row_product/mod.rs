@@ -3,9 +3,9 @@
 //! With Burn's operations, the gradient of the weights is computed transposed, so that a copy must follow; in f16 it
 //! is also rounded to f16 and cast to f32 after that. On GPUs it is one product here, with a result in f32.
 //!
-//! Burn tunes a product whose sides are all at most 256 among kernels without matrix units, too. NVRTC compiles each of
-//! those for up to a minute, and a small network has dozens of such products with their gradients. Rows of zeros lift a
-//! product and both of its gradients over that limit, and are cut off again.
+//! Burn tunes a product whose sides are all at most 256 among kernels without matrix units, too. NVRTC takes up to 75 s
+//! for one of those (benches/RESULTS.md, 2026-11-29), and a small network has dozens of such products with their
+//! gradients. Rows of zeros lift a product and both of its gradients over that limit, and are cut off again.
 
 mod autodiff;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -101,8 +101,8 @@ pub fn linear(x: Tensor<2>, params: LinearParams, relu: bool) -> Tensor<2> {
     output
 }
 
-/// Fully connected layers of the same input, see [`linear`]. The kernels that compute the gradients of the input by each
-/// layer add them, and apply masks of ReLUs as specified by `links`.
+/// Fully connected layers of the same input, see [`linear`]. On devices with matrix units, the kernels of the layers'
+/// input gradients also add them, and apply masks of ReLUs as specified by `links`.
 ///
 /// # Panics
 ///

@@ -66,8 +66,8 @@ impl RpnOutputOps for CubeBackend {
         let objectness = empty(on, [n, total], DType::F32);
         let deltas = empty(on, [n, total, 4], DType::F32);
         let lengths: Vec<_> = counts.iter().map(|count| n * count).collect();
-        // A launch has three buffers beside those of its levels: both results and CubeCL's own. Where the device binds
-        // fewer, several launches divide the levels.
+        // A launch has three buffers beside those of its levels: both results and CubeCL's own. If the device cannot
+        // bind the buffers of all levels, several launches divide them.
         for Launch { tensors, cubes } in launches(on, &lengths, UNITS, 1) {
             let parts = tensors.into_iter().map(|(index, range)| LevelLaunch {
                 outputs: buffer(&levels[index]),

@@ -56,7 +56,7 @@ pub fn choose_samples(
     by_operations(scores, best, matches, quota)
 }
 
-/// The index of no candidate; it stays negative when the length of a row is added.
+/// The index of no candidate; it stays negative, and within i32, when the number of candidates is subtracted.
 const NONE: i64 = -(1 << 30);
 
 pub(super) fn by_operations(

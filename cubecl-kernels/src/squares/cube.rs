@@ -115,7 +115,7 @@ impl SquareOps for CubeBackend {
     }
 }
 
-/// Tensors per launch of [`add_each`]: WebGPU allows eight buffers, of which the sums and the sizes are two.
+/// Tensors per launch of [`add_each`]: WebGPU guarantees eight buffers, of which the sums and the sizes are two.
 const AT_ONCE: usize = 6;
 
 /// A tensor whose elements are added.

@@ -8,10 +8,10 @@ mod cube;
 
 use burn::tensor::Tensor;
 
-/// Sums of parts of `tensors`, of any number, that [`sums`] adds up to the sum of `(factor * x)^2` over all elements,
-/// together with other sums; f32, and `None` without tensors.
+/// Partial sums of `(factor * x)^2` over the elements of `tensors`, f32: `[k]`, where `k` depends on the device and the
+/// lengths. `None` without tensors. [`sums`] adds them up, and other small tensors in the same launch.
 ///
-/// On GPUs sums are added in a fixed order, so two calls are bit-equal.
+/// On GPUs the order of additions is fixed, so two calls are bit-equal.
 pub fn partial_squares(tensors: &[Tensor<1>], factor: f64) -> Option<Tensor<1>> {
     if tensors.is_empty() {
         return None;

@@ -69,7 +69,7 @@ fn check_lists_file_id_reason_and_fix() {
         let line = text
             .lines()
             .find(|line| line.starts_with("error: ") && line.contains(what));
-        let line = line.unwrap_or_else(|| panic!("no error of {what}:\n{text}"));
+        let line = line.unwrap_or_else(|| panic!("no error about {what}:\n{text}"));
         assert!(line.contains(reason), "{line}");
         // File first, fix last.
         assert!(line.contains("shapes/") && line.contains("; "), "{line}");

@@ -149,8 +149,8 @@ impl ModuleMapper for Vary {
     }
 }
 
-/// A step with weights that are prepared for a GPU, with their norms folded and their gradients restored, is that of the
-/// CPU, whose layers read the parameters themselves.
+/// A step with weights that are prepared for a GPU, with their norms folded and their gradients restored, equals that
+/// of the CPU, whose layers read the parameters themselves.
 #[test]
 fn prepared_weights_give_the_same_step() {
     let frozen = NormKind::FrozenBn;
@@ -186,7 +186,8 @@ fn prepared_weights_give_the_same_step() {
     }
 }
 
-/// The losses of the RPN from the windows of few anchors, and from a graph over the whole pyramid.
+/// The losses of the RPN and their gradients from the windows of few anchors equal those from a graph over the whole
+/// pyramid.
 #[test]
 fn windows_of_anchors_follow_the_whole_pyramid() {
     for convs in [1, 2] {

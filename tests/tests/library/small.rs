@@ -17,7 +17,7 @@ pub fn config() -> Config {
     model.backbone = mrcnn_core::config::Backbone::Resnet18;
     (model.width, model.fpn_channels, model.num_classes) = (8, 16, 3);
     (model.norm, model.head_norm, model.freeze_at) = (NormKind::GroupNorm, NormKind::None, 0);
-    // So few that the RPN computes them again from windows of cells.
+    // So few samples that the losses compute the RPN's predictions again, from windows of cells.
     model.rpn.batch_per_image = 32;
     (model.rpn.pre_nms_train, model.rpn.post_nms_train) = (200, 100);
     (model.rpn.pre_nms_test, model.rpn.post_nms_test) = (200, 100);

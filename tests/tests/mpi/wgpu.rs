@@ -22,8 +22,8 @@ fn ranks_on_a_gpu_train_as_one_process() {
     if !mrcnn_tests::devices().any(|(kind, _)| kind == BackendKind::Wgpu) {
         return;
     }
-    // Images of one size, so that only the first two steps tune kernels, which reads clocks. Ranks with images of several
-    // sizes are tested in one process (tests/library/ranks.rs).
+    // Images of one size, so that only the first two steps tune kernels, which reads clocks. Ranks with images of
+    // several sizes are tested in one process (tests/library/ranks.rs).
     let shapes = [
         "dataset",
         "shapes",
@@ -72,7 +72,7 @@ fn ranks_on_a_gpu_train_as_one_process() {
 }
 
 /// Number of buffers that each step from the third on reads: the largest number of all ranks. The first steps do not
-/// count: they tune kernels, which reads clocks, and what the start reads is in the number of the first.
+/// count: they tune kernels, which reads clocks, and the number of the first includes the reads of the start.
 fn reads_of_steps(text: &str, ranks: usize, steps: usize) -> Vec<usize> {
     let of_step = |step: usize| {
         let start = format!("step {step}: ");

@@ -182,7 +182,7 @@ impl Layers {
         }
     }
 
-    /// The windows of the sampled anchors, of which the gradients are computed.
+    /// Adds the layers of the RPN over the windows of the sampled anchors, whose gradients are computed.
     fn add_windows(&mut self, config: &Config, n: usize, outputs: usize) {
         let model = &config.model;
         let (fpn, convs) = (model.fpn_channels, model.rpn.convs);

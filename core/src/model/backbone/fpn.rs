@@ -45,7 +45,7 @@ impl Fpn {
         }
     }
 
-    /// Whether [`Self::pyramid`] can be linked.
+    /// Whether the lateral convolutions can mask the gradients of C2 to C5, see [`Links`].
     pub(super) fn can_be_linked(&self) -> bool {
         let can_be_linked =
             |(conv, norm): &(Conv2d, Option<Norm>)| norm.is_none() && conv.can_be_linked();

@@ -62,7 +62,7 @@ impl Body {
         }
     }
 
-    /// Whether [`Self::forward_in`] can be linked.
+    /// Whether [`Self::forward_in`] can leave the masks of the last ReLUs to the layers that use C2 to C5.
     fn can_be_linked(&self, device: &Device, dtype: DType) -> bool {
         match self {
             Self::ResNet(body) => body.can_be_linked(device, dtype),
@@ -75,7 +75,8 @@ impl Body {
         }
     }
 
-    /// The layer that computes in the dtype of the images, if it is another than that of the activations.
+    /// The first convolution and its norm, which compute in the dtype of the images; `None` if the body has no such
+    /// layer.
     pub(super) fn stem(&mut self) -> Option<(&mut Conv2d, &mut Option<Norm>)> {
         match self {
             Self::ResNet(body) => Some(body.stem()),

@@ -230,7 +230,8 @@ impl Block {
         }
     }
 
-    /// Whether [`bottleneck`] computes the block on devices with links: norms are folded into convolutions.
+    /// Whether [`bottleneck`] computes the block on devices with links: it has three convolutions, into which their
+    /// norms are folded.
     fn is_single_operation(&self) -> bool {
         let Some(conv3) = &self.conv3 else {
             return false;
@@ -244,7 +245,7 @@ impl Block {
             && self.downsample.iter().all(is_projection)
     }
 
-    /// With `links`, the block is a single operation.
+    /// With `links`, [`bottleneck`] computes the block as a single operation; see [`Self::is_single_operation`].
     fn forward(&self, x: Tensor<4>, links: Option<Links>) -> Tensor<4> {
         if let (Some(links), Some(conv3)) = (links, &self.conv3) {
             let convs = [&self.conv1, &self.conv2, conv3].map(Conv2d::params);

@@ -136,7 +136,7 @@ impl BoxHead {
     /// Counts the activations of `rois` RoIs.
     pub(crate) fn count(&self, memory: &mut Activations, rois: u64, config: &ModelConfig) {
         let cells = rois * (config.box_head.pool * config.box_head.pool) as u64;
-        // Pooled features; without prepared weights, their copy in another order, too.
+        // Pooled features, and their copy in the order of the weights, which f16 and bf16 on GPUs do not need.
         memory.add(cells * config.fpn_channels as u64, 2 * memory.bytes, true);
         let hidden = rois * config.box_head.hidden as u64;
         match self {

@@ -51,7 +51,7 @@ pub(crate) fn mask_head_forward(
     })
 }
 
-/// Whether the layers of the head and of the predictor are a chain in which each masks the gradient of its input.
+/// Whether each layer of the head and of the predictor can mask the gradient of its input.
 pub(crate) fn is_linked(head: &MaskHead, predictor: &MaskPredictor, pooled: &Tensor<4>) -> bool {
     has_links(&pooled.device(), pooled.dtype())
         && head
@@ -185,7 +185,8 @@ pub(crate) fn reorder_targets(targets: Tensor<2>) -> Tensor<2> {
     }
     let half = (cells / 4).isqrt();
     let targets = targets.reshape([r, half, 2, half, 2]);
-    // Reshaped through one dimension: on CUDA Burn pads the rows of a copy with two, and the loss would copy it again.
+    // Reshaped through one dimension: on CUDA, Burn pads the rows of a two-dimensional copy, and the loss would copy it
+    // again.
     let flat: Tensor<1> = (targets.permute([0, 1, 3, 2, 4])).reshape([r * cells]);
     flat.reshape([r, cells])
 }

@@ -58,13 +58,14 @@ pub fn roi_rows(boxes: Tensor<3>, (k_min, k_max): (i32, i32)) -> Tensor<2> {
     mrcnn_kernels::roi_rows(boxes, &smallest.collect::<Vec<_>>())
 }
 
-/// Values of a window of cells: the pooled level and the corners.
+/// Number of values of a [`PackedPyramid::window`]: its level and its corners.
 #[cfg(feature = "train")]
 pub(crate) const WINDOW_ROI: usize = 5;
 
 /// P2 to P5 as one channels-last tensor, ready for RoIAlign.
 #[derive(Clone, Debug)]
 pub struct PackedPyramid {
+    /// `[cells, c]`, see [`pack_pyramid`].
     cells: Tensor<2>,
     align: RoiAlignParams,
 }
@@ -102,8 +103,8 @@ impl PackedPyramid {
         roi_align(self.cells.clone(), rois.0.clone(), &align)
     }
 
-    /// The RoI, without its image, whose bins are the `side` by `side` cells around cell `(y, x)` of a level of the
-    /// RPN. Each level above the last pooled one has every second cell of the level below.
+    /// The RoI `level, x1, y1, x2, y2`, in pixels, whose bins are the `side` by `side` cells around cell `(y, x)` of a
+    /// level of the RPN. Each level above the last pooled one has every second cell of the level below.
     #[cfg(feature = "train")]
     pub(crate) fn window(
         &self,

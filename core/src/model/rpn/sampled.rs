@@ -3,8 +3,8 @@
 //! The losses read the predictions of a few hundred of the 270,000 anchors of a large image, so nearly all gradients
 //! of the head's output are zero. Proposals need the predictions of all anchors, but no gradients. In training the
 //! head therefore runs over the whole pyramid without a graph, and once more with a graph over the windows of cells
-//! that the sampled anchors depend on. Gradients are the same sums without their zeros. If the windows have more
-//! cells than the pyramid, the head runs once, with a graph.
+//! that the sampled anchors depend on. Gradients are the same sums without their zeros. If the windows do not have
+//! fewer cells than the pyramid, the head runs once, with a graph.
 
 use super::head::{AnchorPredictions, Rpn, window_side};
 use super::windows::{Windows, images_of_samples};

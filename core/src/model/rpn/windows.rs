@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 pub(super) struct Windows {
     /// RoIs without their images, `[r, WINDOW_ROI]`.
     pub(super) rois: Tensor<2>,
-    /// 1 for each cell on the map of the windows that the first convolution leaves, 0 elsewhere:
+    /// 1 for cells on the map and 0 for cells beyond it, of the windows that the first convolution leaves:
     /// `[r, (side - 2) * (side - 2)]` in the dtype of the features. `None` if there is no later convolution, because
     /// cells beyond the map are pooled as zeros for the first one.
     pub(super) inside: Option<Tensor<2>>,

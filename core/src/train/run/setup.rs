@@ -99,7 +99,8 @@ impl TrainerBuilder {
         if config.train.graph && !can_record(&config.model, &device) {
             return Err(TrainError::Setting {
                 key: "train.graph",
-                reason: "steps are recorded on CUDA GPUs that select all boxes of a step: set it to false",
+                reason: "steps are recorded on CUDA GPUs, if their kernels can select as many boxes as model.rpn and \
+                         model.roi request: set it to false",
             });
         }
         let precision = config.train.precision.resolve(&device)?;

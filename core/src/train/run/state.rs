@@ -33,7 +33,7 @@ pub(crate) struct Run<'a> {
     pub(crate) device: Device,
     pub(crate) model: MaskRcnn,
     pub(crate) replicas: Replicas,
-    /// If steps are recorded as graphs.
+    /// The recorded steps; `None` unless `train.graph` is set.
     pub(crate) graphs: Option<StepGraphs>,
     pub(crate) optimizer: Optimizer,
     pub(crate) scaler: LossScaler,
@@ -53,7 +53,7 @@ pub(crate) struct Run<'a> {
     pub(super) left_out: Vec<LeftOutImage>,
     /// Whether weights, optimizer and log all belong to `step`, so that a checkpoint of them is consistent.
     pub(super) is_whole: bool,
-    /// Whether the optimizer is at work: after its failure, the weights are neither the old nor the new ones.
+    /// Whether the optimizer is running: if it fails, the weights are neither the old nor the new ones.
     pub(super) is_updating: bool,
     /// Whether the evaluation of the checkpoint that the run is resumed from is still to be done.
     pub(super) evaluation_due: bool,

@@ -1,7 +1,8 @@
 //! Steps recorded as graphs and replayed: the host launches a graph instead of hundreds of kernels.
 //!
-//! A graph reads and writes the buffers with which it was recorded. So its inputs and trained parameters have buffers of
-//! their own, into which those of each step are copied, and its gradients stay in its own buffers until the next replay.
+//! A graph reads and writes the buffers with which it was recorded. So its inputs and trained parameters have buffers
+//! of their own, into which those of each step are copied, and its gradients stay in its own buffers until the next
+//! replay.
 
 use super::accumulate::{read, step_on_device};
 use super::gradients::ParamGradients;
@@ -15,26 +16,27 @@ use burn::module::{Module, ParamId};
 use burn::tensor::{Device, ExecutionError, Graph, Tensor, TensorData, capture};
 use mrcnn_kernels::overwrite;
 
-/// Graphs of sizes of batches.
+/// Recorded steps, one for each batch size and loss scale.
 #[derive(Default)]
 pub struct StepGraphs {
-    /// Sizes without a graph, and how many steps they had.
+    /// Sizes without a graph, with the number of their steps so far.
     seen: Vec<(Key, usize)>,
     recorded: Vec<(Key, StepGraph)>,
     /// Whether a recording failed after others, so that there is no memory for more.
     is_full: bool,
 }
 
-/// What a graph depends on: shapes, and the loss scale.
+/// Key of a graph: the shapes of its inputs, and the loss scale.
 #[derive(Clone, Debug, PartialEq)]
 struct Key {
     images: [usize; 4],
     /// Lengths of the other inputs.
     lengths: Vec<usize>,
+    /// Bits of the loss scale.
     scale: u64,
 }
 
-/// Steps of a size before it is recorded: they tune its kernels.
+/// Number of steps of a size before it is recorded: they tune its kernels.
 const STEPS_BEFORE: usize = 2;
 
 /// Maximum number of graphs. Each keeps the memory of a step.
@@ -66,7 +68,8 @@ impl StepGraphs {
         read(numbers, gradients)
     }
 
-    /// A graph of a new size, if it is due.
+    /// Records a graph for `key`; `None` if it is not due, or if there is no memory for another graph. Fails if a
+    /// recording fails while there is no other graph.
     fn record(
         &mut self,
         model: &MaskRcnn,
@@ -92,7 +95,7 @@ impl StepGraphs {
         Ok(None)
     }
 
-    /// Counts a step of a size without a graph; whether the size is to be recorded now.
+    /// Counts a step of a size without a graph, and returns whether the size is to be recorded now.
     fn is_due(&mut self, key: &Key) -> bool {
         if self.is_full || self.recorded.len() == MOST {
             return false;

@@ -124,7 +124,8 @@ fn sample_anchors(
     }
 }
 
-/// The ground truth is added to the proposals, as in torchvision.
+/// Samples RoIs from the proposals and the ground truth, which is added to them as in torchvision. `side` is the side
+/// of the mask targets, in cells.
 fn sample_rois(
     proposals: BoxSlots,
     gt: &GroundTruthSlots,

@@ -82,8 +82,9 @@ impl Simd for Avx2 {
     )]
     #[inline(always)]
     unsafe fn splat(from: *const f32) -> __m256 {
-        // The products need all 16 registers. A compiler that sees that the loads of a row's weights are independent
-        // moves them up, runs out of registers and takes 2.3 times as long, so the pointer is hidden from it.
+        // The products need all 16 registers. If the compiler can prove that the loads of a row's weights are
+        // independent, it moves them up and runs out of registers, and convolutions take 1.8 to 2.2 times as long
+        // (benches/RESULTS.md, 2026-11-30), so the pointer is hidden from it.
         let hidden: *const f32;
         unsafe {
             asm!("/* {0} */", inout(reg) from => hidden, options(pure, nomem, nostack, preserves_flags));

@@ -29,7 +29,8 @@ pub fn backward(
     })
 }
 
-/// Adds the gradient to `sums [images * cells, c]` of `shape [images, c]`; the results have the bits of a sum of [`backward`] and `sums`.
+/// Adds the gradient to `sums [images * cells, c]` of `shape [images, c]`; the results are bit-equal to the sum of
+/// [`backward`] and `sums`.
 pub fn accumulate(
     sums: &mut [f32],
     shape: [usize; 2],
