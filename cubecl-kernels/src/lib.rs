@@ -8,7 +8,7 @@
 //! [`paste_bits`] work on host slices and return results of any length. The CPU version of each is the
 //! reference that GPU kernels are tested against.
 //!
-//! Features: `flex` (CPU), `wgpu`, `cuda`, `fusion`.
+//! Features: `flex` (CPU), `wgpu` (WGSL), `vulkan` and `metal` (SPIR-V and MSL instead of WGSL), `cuda`, `fusion`.
 #![warn(missing_docs)]
 // A library does not print, and the print macros panic if the output is closed.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -21,6 +21,7 @@
 )]
 
 mod accumulation;
+mod backward_from;
 mod bottleneck;
 mod boxes;
 mod capability;
@@ -71,6 +72,7 @@ mod top_k;
 mod update;
 mod upload;
 
+pub use backward_from::backward_from;
 pub use bottleneck::bottleneck;
 pub use boxes::{RoiTargets, encode_boxes, gather_boxes, roi_rows, roi_targets};
 pub use capability::{MAX_TOP_K, can_select, has_selection_kernels, records_graphs};

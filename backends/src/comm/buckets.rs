@@ -25,28 +25,36 @@ pub(super) fn buckets(sizes: &[(DType, usize)]) -> Vec<Range<usize>> {
     found
 }
 
-/// Runs `exchange` on the buckets as flat tensors, and splits its results.
-pub(super) fn by_bucket<E>(
-    tensors: Vec<Tensor<1>>,
-    exchange: impl FnOnce(&mut dyn Iterator<Item = Tensor<1>>) -> Result<Vec<Tensor<1>>, E>,
-) -> Result<Vec<Tensor<1>>, E> {
-    let sizes: Vec<(DType, usize)> = tensors.iter().map(|t| (t.dtype(), t.dims()[0])).collect();
-    let buckets = buckets(&sizes);
-    let mut tensors = tensors.into_iter();
-    let mut flat = buckets
-        .iter()
-        .map(|bucket| Tensor::cat(tensors.by_ref().take(bucket.len()).collect(), 0));
-    let exchanged = exchange(&mut flat)?;
-    assert_eq!(exchanged.len(), buckets.len(), "one result per bucket");
-    let mut found = Vec::with_capacity(sizes.len());
-    for (bucket, flat) in buckets.iter().zip(exchanged) {
-        let mut start = 0;
-        for &(_, length) in &sizes[bucket.clone()] {
-            found.push(flat.clone().narrow(0, start, length));
-            start += length;
-        }
+/// How tensors are divided into buckets.
+pub(super) struct Buckets {
+    sizes: Vec<(DType, usize)>,
+    ranges: Vec<Range<usize>>,
+}
+
+impl Buckets {
+    /// The buckets of `tensors`, and each of them as a flat tensor, which is computed when it is asked for.
+    pub(super) fn of(tensors: Vec<Tensor<1>>) -> (Self, impl Iterator<Item = Tensor<1>>) {
+        let sizes: Vec<(DType, usize)> = tensors.iter().map(|t| (t.dtype(), t.dims()[0])).collect();
+        let ranges = buckets(&sizes);
+        let mut tensors = tensors.into_iter();
+        let flat = (ranges.clone().into_iter())
+            .map(move |bucket| Tensor::cat(tensors.by_ref().take(bucket.len()).collect(), 0));
+        (Self { sizes, ranges }, flat)
     }
-    Ok(found)
+
+    /// The tensors of `flat`, one flat tensor per bucket.
+    pub(super) fn split(self, flat: Vec<Tensor<1>>) -> Vec<Tensor<1>> {
+        assert_eq!(flat.len(), self.ranges.len(), "one result per bucket");
+        let mut found = Vec::with_capacity(self.sizes.len());
+        for (bucket, flat) in self.ranges.iter().zip(flat) {
+            let mut start = 0;
+            for &(_, length) in &self.sizes[bucket.clone()] {
+                found.push(flat.clone().narrow(0, start, length));
+                start += length;
+            }
+        }
+        found
+    }
 }
 
 #[cfg(test)]
@@ -76,15 +84,14 @@ mod tests {
             .into();
         // Another dtype between them makes three buckets.
         tensors[1] = tensors[1].clone().cast(FloatDType::F16);
-        let twice = by_bucket::<()>(tensors.clone(), |flat| {
-            let twice: Vec<_> = flat.map(|flat| flat * 2.0).collect();
-            assert_eq!(twice.len(), 3);
-            Ok(twice)
-        });
-        for (found, given) in twice.unwrap().into_iter().zip(tensors) {
+        let (buckets, flat) = Buckets::of(tensors.clone());
+        let twice: Vec<_> = flat.map(|flat| flat * 2.0).collect();
+        assert_eq!(twice.len(), 3);
+        let twice = buckets.split(twice);
+        for (found, given) in twice.into_iter().zip(tensors) {
             assert_eq!(found.into_data(), (given * 2.0).into_data());
         }
-        let nothing = by_bucket::<()>(Vec::new(), |flat| Ok(flat.collect())).unwrap();
-        assert!(nothing.is_empty());
+        let (buckets, flat) = Buckets::of(Vec::new());
+        assert!(buckets.split(flat.collect()).is_empty());
     }
 }

@@ -15,6 +15,7 @@ mod mpi;
 mod nccl;
 #[cfg(feature = "cuda")]
 mod nccl_library;
+mod reduction;
 mod rendezvous;
 mod shard;
 mod single;
@@ -25,6 +26,7 @@ mod workers;
 pub use connect::connect;
 pub use error::CommError;
 pub use launch::Launch;
+pub use reduction::Reduction;
 #[cfg(feature = "fuzzing")]
 pub use rendezvous::fuzzing;
 pub use rendezvous::{Meeting, exchange_id};
@@ -53,6 +55,17 @@ pub trait Communicator: fmt::Debug + Send + Sync {
     /// rank; they stay on their devices. Sent in buckets of about 25 MB, in the tensors' own dtype.
     /// The result is bit-equal on every rank.
     fn all_reduce_mean(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, CommError>;
+
+    /// Whether [`Self::start_all_reduce_mean`] returns before the exchange ends, as with NCCL.
+    fn overlaps(&self) -> bool {
+        false
+    }
+
+    /// [`Self::all_reduce_mean`] beside other work, if the communicator [overlaps](Self::overlaps) the two: it sends
+    /// while the device computes what is enqueued before [`Reduction::finish`]. Otherwise this call waits for the end.
+    fn start_all_reduce_mean(&self, tensors: Vec<Tensor<1>>) -> Result<Reduction<'_>, CommError> {
+        self.all_reduce_mean(tensors).map(Reduction::complete)
+    }
 
     /// Broadcast of rank 0's tensors; the other ranks pass tensors of the same lengths on their devices.
     fn broadcast(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, CommError>;

@@ -1,6 +1,6 @@
 //! MPI communication over host buffers, for CPUs and wgpu devices.
 
-use super::buckets::by_bucket;
+use super::buckets::Buckets;
 use super::{CommError, Communicator, Watch};
 use burn::tensor::{Tensor, TensorData};
 use mpi::Threading;
@@ -94,7 +94,7 @@ impl Communicator for Mpi {
                 sum
             })
         };
-        by_bucket(tensors, |flat| flat.map(mean).collect())
+        by_bucket(tensors, mean)
     }
 
     fn broadcast(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, CommError> {
@@ -105,7 +105,7 @@ impl Communicator for Mpi {
                 values
             })
         };
-        by_bucket(tensors, |flat| flat.map(broadcast).collect())
+        by_bucket(tensors, broadcast)
     }
 
     fn barrier(&self) -> Result<(), CommError> {
@@ -139,6 +139,16 @@ impl Communicator for Mpi {
     fn abort(&self) -> ! {
         SimpleCommunicator::world().abort(1)
     }
+}
+
+/// Runs `exchange` on each bucket of `tensors`.
+fn by_bucket(
+    tensors: Vec<Tensor<1>>,
+    exchange: impl FnMut(Tensor<1>) -> Result<Tensor<1>, CommError>,
+) -> Result<Vec<Tensor<1>>, CommError> {
+    let (buckets, flat) = Buckets::of(tensors);
+    let exchanged = flat.map(exchange).collect::<Result<_, _>>()?;
+    Ok(buckets.split(exchanged))
 }
 
 fn gather(world: &SimpleCommunicator, mine: &[u8], lengths: &[u64], all: usize) -> Vec<Vec<u8>> {

@@ -1,12 +1,13 @@
 //! NCCL communication between NVIDIA GPUs, from device memory to device memory.
 //!
 //! The library is loaded at run time. It works on the memory of CubeCL's tensors, on a stream of its own:
-//! CubeCL does not expose its streams, so the host synchronizes one before it uses the other.
+//! CubeCL does not expose its streams, so the host waits for each before it enqueues work on the other that depends on it.
+//! Work that does not depend on it runs beside it.
 
-use super::buckets::by_bucket;
+use super::buckets::Buckets;
 use super::launch::Launch;
 use super::nccl_library::nccl;
-use super::{CommError, Communicator, Watch};
+use super::{CommError, Communicator, Reduction, Watch};
 use burn::tensor::{DType, Tensor};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{Cube, CubeBackend};
@@ -14,6 +15,7 @@ use cubecl::cuda::CudaRuntime;
 use cubecl_runtime::runtime::Runtime;
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DriverError};
 use cudarc::nccl::sys::{self, ncclComm_t, ncclDataType_t, ncclRedOp_t, ncclResult_t};
+use std::any::Any;
 use std::ffi::c_void;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -107,8 +109,7 @@ impl Nccl {
         Ok(self.comm.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Runs `call` on the memory of each tensor, in place. The host waits for the GPU once before all calls and once after
-    /// them.
+    /// Enqueues `call` on the memory of each tensor, in place. The host waits for the GPU once, before all calls.
     ///
     /// The tensors must not share their memory with others, which would change too.
     fn in_place(
@@ -116,7 +117,7 @@ impl Nccl {
         name: &'static str,
         tensors: Vec<Tensor<1>>,
         call: impl Fn(&Buffer, ncclComm_t, sys::cudaStream_t) -> ncclResult_t,
-    ) -> Result<Vec<Tensor<1>>, CommError> {
+    ) -> Result<Enqueued<'_>, CommError> {
         let cubes = tensors.iter().cloned().map(cube_tensor);
         let cubes = cubes.collect::<Result<Vec<CubeTensor>, _>>()?;
         // The tensors must be computed before the call: NCCL's stream does not wait for CubeCL's.
@@ -124,15 +125,21 @@ impl Nccl {
             tensor.device().sync()?;
         }
         let buffers = cubes.iter().map(buffer).collect::<Result<Vec<_>, _>>()?;
+        let (buffers, bindings): (Vec<_>, Vec<_>) = buffers.into_iter().unzip();
         let comm = self.comm()?;
         let _waiting = self.watch.waiting(name);
-        let called = buffers.iter().try_for_each(|(buffer, _)| {
-            succeeded(name, call(buffer, comm.0, self.stream.cu_stream().cast()))
-        });
-        // Also after an error: calls before it use the memory.
-        let finished = self.finish(name);
-        called.and(finished)?;
-        Ok(tensors)
+        // Dropped after an error, it waits: calls before that use the memory.
+        let enqueued = Enqueued {
+            nccl: self,
+            name,
+            tensors,
+            _bindings: bindings,
+            is_finished: false,
+        };
+        for buffer in &buffers {
+            succeeded(name, call(buffer, comm.0, self.stream.cu_stream().cast()))?;
+        }
+        Ok(enqueued)
     }
 
     fn finish(&self, call: &'static str) -> Result<(), CommError> {
@@ -172,6 +179,34 @@ impl Nccl {
     }
 }
 
+/// Calls on the memory of tensors, on NCCL's stream.
+struct Enqueued<'a> {
+    nccl: &'a Nccl,
+    name: &'static str,
+    tensors: Vec<Tensor<1>>,
+    _bindings: Vec<Binding>,
+    is_finished: bool,
+}
+
+impl Enqueued<'_> {
+    /// Waits for the end of the calls; returns the tensors.
+    fn finish(mut self) -> Result<Vec<Tensor<1>>, CommError> {
+        let _waiting = self.nccl.watch.waiting(self.name);
+        self.is_finished = true;
+        self.nccl.finish(self.name)?;
+        Ok(std::mem::take(&mut self.tensors))
+    }
+}
+
+impl Drop for Enqueued<'_> {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // The memory is NCCL's until then. An error is that of the step that has failed before.
+            let _ = self.nccl.finish(self.name);
+        }
+    }
+}
+
 /// The memory of a tensor on the GPU.
 struct Buffer {
     pointer: *mut c_void,
@@ -179,8 +214,11 @@ struct Buffer {
     dtype: ncclDataType_t,
 }
 
-/// The memory of `tensor`, and a binding without which CubeCL may move the tensor to other memory.
-fn buffer(tensor: &CubeTensor) -> Result<(Buffer, impl Sized + use<>), CommError> {
+/// Something without which CubeCL may move a tensor to other memory.
+type Binding = Box<dyn Any>;
+
+/// The memory of `tensor`.
+fn buffer(tensor: &CubeTensor) -> Result<(Buffer, Binding), CommError> {
     let dtype = match tensor.dtype {
         DType::F32 => ncclDataType_t::ncclFloat32,
         DType::F16 => ncclDataType_t::ncclFloat16,
@@ -204,7 +242,7 @@ fn buffer(tensor: &CubeTensor) -> Result<(Buffer, impl Sized + use<>), CommError
         count: tensor.meta.num_elements(),
         dtype,
     };
-    Ok((buffer, resource))
+    Ok((buffer, Box::new(resource)))
 }
 
 /// CubeCL's handle of a tensor, after all kernels that compute it have been launched.
@@ -236,6 +274,14 @@ impl Communicator for Nccl {
     }
 
     fn all_reduce_mean(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, CommError> {
+        self.start_all_reduce_mean(tensors)?.finish()
+    }
+
+    fn overlaps(&self) -> bool {
+        true
+    }
+
+    fn start_all_reduce_mean(&self, tensors: Vec<Tensor<1>>) -> Result<Reduction<'_>, CommError> {
         let part = 1.0 / self.world as f64;
         let (nccl, sum) = (nccl()?, ncclRedOp_t::ncclSum);
         let all_reduce = |buffer: &Buffer, comm, stream| {
@@ -243,11 +289,13 @@ impl Communicator for Nccl {
             // SAFETY: `in_place` keeps the memory, `count` of `dtype`, until the call is done.
             unsafe { (nccl.all_reduce)(at, at, count, dtype, sum, comm, stream) }
         };
-        by_bucket(tensors, |flat| {
-            // Divided before the sum, so that f16 does not overflow; this also creates tensors of their own.
-            let parts = flat.map(|flat| flat * part).collect();
-            self.in_place("ncclAllReduce", parts, all_reduce)
-        })
+        let (buckets, flat) = Buckets::of(tensors);
+        // Divided before the sum, so that f16 does not overflow; this also creates tensors of their own.
+        let parts = flat.map(|flat| flat * part).collect();
+        let enqueued = self.in_place("ncclAllReduce", parts, all_reduce)?;
+        Ok(Reduction::until(move || {
+            Ok(buckets.split(enqueued.finish()?))
+        }))
     }
 
     fn broadcast(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, CommError> {
@@ -257,11 +305,13 @@ impl Communicator for Nccl {
             // SAFETY: `in_place` keeps the memory, `count` of `dtype`, until the call is done.
             unsafe { (nccl.broadcast)(at, at, count, dtype, 0, comm, stream) }
         };
-        by_bucket(tensors, |flat| {
-            // The products are tensors of their own.
-            let copies = flat.map(|flat| flat * 1.0).collect();
-            self.in_place("ncclBroadcast", copies, broadcast)
-        })
+        let (buckets, flat) = Buckets::of(tensors);
+        // The products are tensors of their own.
+        let copies = flat.map(|flat| flat * 1.0).collect();
+        let copied = self
+            .in_place("ncclBroadcast", copies, broadcast)?
+            .finish()?;
+        Ok(buckets.split(copied))
     }
 
     fn barrier(&self) -> Result<(), CommError> {

@@ -86,6 +86,8 @@ void queue_copy(struct stream *s, void *to, const void *from, size_t size, int i
 void queue_set(struct stream *s, void *to, int value, size_t size);
 void queue_free(struct stream *s, CUdeviceptr p);
 void queue_wait(struct stream *s, struct stream *other, unsigned long long until);
+// Work of other libraries, such as NCCL's.
+void queue_call(struct stream *s, void (*call)(void *), void *data);
 unsigned long long queue_record(struct stream *s);
 void queue_finish(struct stream *s, unsigned long long until);
 void queue_finish_all(void);

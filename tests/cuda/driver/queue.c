@@ -7,13 +7,14 @@
 #include <string.h>
 
 struct work {
-    enum { RUN, COPY, SET, RECORD, WAIT, FREE } kind;
+    enum { RUN, COPY, SET, RECORD, WAIT, FREE, CALL } kind;
     struct launch launch;
     void *to, *from, *staged;
     size_t size;
     int value;
     struct stream *other;
     unsigned long long until;
+    void (*call)(void *);
     struct work *next;
 };
 struct queue {
@@ -60,6 +61,7 @@ static void perform(struct work *w) {
     case SET: memset(w->to, w->value, w->size); break;
     case WAIT: drain(queue_of(w->other), w->until); break;
     case FREE: memory_release((CUdeviceptr)w->to, "cuMemFreeAsync"); break;
+    case CALL: w->call(w->from); break;
     case RECORD: break;
     }
 }
@@ -105,6 +107,7 @@ void queue_set(struct stream *s, void *to, int value, size_t size) {
 }
 void queue_free(struct stream *s, CUdeviceptr p) { enqueue(s, (struct work){.kind = FREE, .to = (void *)p}); }
 void queue_wait(struct stream *s, struct stream *other, unsigned long long until) { enqueue(s, (struct work){.kind = WAIT, .other = other, .until = until}); }
+void queue_call(struct stream *s, void (*call)(void *), void *data) { enqueue(s, (struct work){.kind = CALL, .call = call, .from = data}); }
 unsigned long long queue_record(struct stream *s) { return enqueue(s, (struct work){.kind = RECORD}); }
 
 // A copy from memory that the program may change at once is staged; one to such memory is done when the call returns.

@@ -28,6 +28,8 @@ pub(super) struct Threads {
     bytes: Arc<Mutex<Vec<Vec<u8>>>>,
     /// Number of tensors that the exchange itself has read.
     reads: Arc<AtomicUsize>,
+    /// Whether gradients are exchanged as with NCCL: those of the heads before those of the backbone are computed.
+    overlaps: bool,
 }
 
 impl Threads {
@@ -37,6 +39,7 @@ impl Threads {
             barrier: Arc::new(Barrier::new(WORLD)),
             bytes: Arc::new(Mutex::new(vec![Vec::new(); WORLD])),
             reads: Arc::default(),
+            overlaps: false,
         };
         [0, 1].map(|rank| Self {
             rank,
@@ -75,6 +78,10 @@ impl Communicator for Threads {
             Tensor::from_data(TensorData::new(values, [length]), &device)
         });
         Ok(means.collect())
+    }
+
+    fn overlaps(&self) -> bool {
+        self.overlaps
     }
 
     fn broadcast(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, CommError> {
@@ -125,11 +132,21 @@ fn inputs() -> (Config, Batch) {
 
 type Step = (LossValues, ParamGradients);
 
+/// The shards of both ranks: an image for each, or both for the first one.
+fn shards(batch: &Batch, is_uneven: bool) -> [Batch; WORLD] {
+    if is_uneven {
+        let [_, _, height, width] = batch.shape;
+        return [batch.clone(), Batch::of_shard(Vec::new(), (height, width))];
+    }
+    let mut shards = batch.clone().split(WORLD).into_iter();
+    [0, 1].map(|rank| Batch {
+        places: vec![rank],
+        ..shards.next().expect("as many as ranks")
+    })
+}
+
 /// One rank's step.
-fn of_rank(config: &Config, batch: &Batch, device: &Device, comm: &Threads) -> (Step, MaskRcnn) {
-    let mut shards = batch.clone().split(WORLD);
-    let mut shard = shards.swap_remove(comm.rank);
-    shard.places = vec![comm.rank];
+fn of_rank(config: &Config, shard: Batch, device: &Device, comm: &Threads) -> (Step, MaskRcnn) {
     let model = MaskRcnn::new(&config.model, 1, device);
     let stream = Stream::named("ranks", 0);
     let train = &config.train;
@@ -137,11 +154,16 @@ fn of_rank(config: &Config, batch: &Batch, device: &Device, comm: &Threads) -> (
     (step.expect("a step"), model)
 }
 
-fn together(config: &Config, batch: &Batch, device: &Device) -> (Vec<(Step, MaskRcnn)>, usize) {
-    let ranks = Threads::ranks();
+fn together(
+    config: &Config,
+    shards: &[Batch; WORLD],
+    device: &Device,
+    overlaps: bool,
+) -> (Vec<(Step, MaskRcnn)>, usize) {
+    let ranks = Threads::ranks().map(|rank| Threads { overlaps, ..rank });
     let steps = thread::scope(|scope| {
-        let start = |comm| scope.spawn(move || of_rank(config, batch, device, comm));
-        let ranks: Vec<_> = ranks.iter().map(start).collect();
+        let start = |(comm, shard)| scope.spawn(move || of_rank(config, shard, device, comm));
+        let ranks: Vec<_> = ranks.iter().zip(shards.clone()).map(start).collect();
         let steps = ranks.into_iter().map(|rank| rank.join().expect("a rank"));
         steps.collect()
     });
@@ -196,9 +218,13 @@ fn ranks_and_micro_batches_on_a_device_equal_one_process_without_further_reads()
             &wanted,
         );
         // Tuning reads clocks, so the first pass does not count.
-        let (ranks, _) = together(&config, &batch, &device);
-        for (rank, (step, model)) in ranks.into_iter().enumerate() {
-            assert_same(&format!("{kind}, rank {rank}"), (step, &model), &wanted);
+        let even = shards(&batch, false);
+        let together = |overlaps| together(&config, &even, &device, overlaps);
+        for overlaps in [false, true] {
+            for (rank, (step, model)) in together(overlaps).0.into_iter().enumerate() {
+                let what = format!("{kind}, rank {rank}, overlap {overlaps}");
+                assert_same(&what, (step, &model), &wanted);
+            }
         }
         if kind == BackendKind::Cpu {
             continue;
@@ -207,8 +233,32 @@ fn ranks_and_micro_batches_on_a_device_equal_one_process_without_further_reads()
         assert_eq!(reads, 1, "{kind}: reads of a step");
         let (_, reads) = reads_of(&device, || step(2));
         assert_eq!(reads, 1, "{kind}: reads of a step in two micro-batches");
-        let ((_, exchanged), reads) = reads_of(&device, || together(&config, &batch, &device));
-        assert_eq!(exchanged, 2 * WORLD, "{kind}: sample counts and gradients");
-        assert_eq!(reads, exchanged + WORLD, "{kind}: reads of two ranks");
+        // Sample counts, and gradients as a whole or in two parts.
+        for (overlaps, exchanges) in [(false, 2), (true, 3)] {
+            let ((_, exchanged), reads) = reads_of(&device, || together(overlaps));
+            assert_eq!(exchanged, exchanges * WORLD, "{kind}: overlap {overlaps}");
+            assert_eq!(reads, exchanged + WORLD, "{kind}: reads of two ranks");
+        }
+    }
+}
+
+/// A rank with two micro-batches, and one without images, which takes part in the same calls.
+#[test]
+fn a_rank_without_images_takes_part_in_the_exchange() {
+    let (mut config, batch) = inputs();
+    let device = Device::flex().autodiff();
+    let model = MaskRcnn::new(&config.model, 1, &device);
+    let stream = Stream::named("ranks", 0);
+    let whole = accumulated_losses_and_gradients(&model, batch.clone(), 1, stream, &device, 1.0);
+    let (losses, gradients) = whole.expect("a step");
+    let wanted = (losses, flat(gradients, &model));
+    config.train.accumulate = 2;
+    let uneven = shards(&batch, true);
+    for overlaps in [false, true] {
+        let (ranks, _) = together(&config, &uneven, &device, overlaps);
+        for (rank, (step, model)) in ranks.into_iter().enumerate() {
+            let what = format!("uneven, rank {rank}, overlap {overlaps}");
+            assert_same(&what, (step, &model), &wanted);
+        }
     }
 }

@@ -1,17 +1,17 @@
 //! A training step on several ranks, with the same losses and gradients as one process with the whole batch.
 
+use super::peers::Exchange;
 use crate::config::{Config, NormKind, TrainConfig, Wire};
 use crate::model::MaskRcnn;
 use crate::random::Stream;
 use crate::train::error::{LoadError, TrainError};
 use crate::train::input::batch::Batch;
 use crate::train::rank::gather_numbers;
-use crate::train::step::accumulate::{Sums, micro_batches, sum_of_micro_batches};
+use crate::train::step::accumulate::{micro_batches, sum_of_micro_batches};
 use crate::train::step::gradients::ParamGradients;
-use crate::train::step::losses::{LossValues, Losses};
-use crate::train::step::samples::SampleCounts;
+use crate::train::step::losses::LossValues;
 use crate::weights::{StateDict, load_state_dict, state_dict};
-use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use mrcnn_backends::comm::{CommError, Communicator};
 use std::path::Path;
 
@@ -49,8 +49,8 @@ pub(crate) fn check(config: &Config, comm: &dyn Communicator) -> Result<(), Trai
 /// The losses and gradients of the whole step, on every rank.
 ///
 /// `batch` is the shard of this rank, which may be empty, computed in `train.accumulate` micro-batches. Its losses are
-/// divided by the sample counts of all ranks, which are reduced before the backward pass. Gradients are sent `scale`
-/// times as large.
+/// divided by the sample counts of all ranks, which are reduced before the backward pass. The gradients of the heads are
+/// sent before the backward pass of the backbone, all of them `scale` times as large.
 pub fn losses_and_gradients(
     comm: &dyn Communicator,
     model: &MaskRcnn,
@@ -62,14 +62,10 @@ pub fn losses_and_gradients(
 ) -> Result<(LossValues, ParamGradients), TrainError> {
     let images = batch.image_ids.len() as u64;
     let micro_batches = micro_batches(batch, config.accumulate);
-    let whole = |counts: SampleCounts| {
-        counts.mean_over(comm.world_size(), |counts| {
-            let means = comm.all_reduce_mean(vec![counts])?;
-            Ok::<_, TrainError>(means.into_iter().next().expect("one tensor was given"))
-        })
-    };
-    let sums = sum_of_micro_batches(model, &micro_batches, stream, device, scale, whole)?;
-    let (losses, gradients) = mean(comm, sums, config.wire)?.scaled(1.0 / scale).read()?;
+    let wire = config.wire;
+    let exchange = Exchange { comm, wire };
+    let sums = sum_of_micro_batches(model, &micro_batches, stream, device, scale, &exchange)?;
+    let (losses, gradients) = sums.scaled(1.0 / scale).read()?;
     let all = gather_numbers(comm, [images, u64::from(gradients.norm().to_bits())])?;
     if all.iter().all(|&[images, _]| images == 0) {
         return Err(LoadError::nothing_left(&[]).into());
@@ -147,24 +143,6 @@ pub(crate) fn reason_of(
     let all = comm.all_gather_bytes(mine.as_bytes())?;
     let first = ranks.first().and_then(|&rank| all.get(rank));
     Ok(String::from_utf8_lossy(first.map_or(&[], Vec::as_slice)).into_owned())
-}
-
-fn mean(comm: &dyn Communicator, sums: Sums, wire: Wire) -> Result<Sums, CommError> {
-    let Sums { losses, gradients } = sums;
-    // The losses come first: with f32 on the wire they need no bucket of their own.
-    let mut tensors = Vec::from(losses);
-    tensors.extend(gradients.tensors().into_iter().map(|tensor| match wire {
-        Wire::F32 => tensor,
-        Wire::F16 => tensor.cast(FloatDType::F16),
-    }));
-    let means = comm.all_reduce_mean(tensors)?;
-    let mut means = means.into_iter().map(|tensor| match wire {
-        Wire::F32 => tensor,
-        Wire::F16 => tensor.cast(FloatDType::F32),
-    });
-    let losses = Losses::NAMES.map(|_| means.next().expect("as many tensors as were given"));
-    let gradients = gradients.with(means);
-    Ok(Sums { losses, gradients })
 }
 
 /// Broadcasts rank 0's weights to every rank.

@@ -1,3 +1,4 @@
 //! Communication between the ranks of a run.
 
 pub(crate) mod exchange;
+mod peers;

@@ -6,17 +6,20 @@
 //! to be sampled, then for their forward and backward pass, whose graph is freed before the next one's. The second time
 //! the RPN runs only if the losses read all of its output.
 
+use super::cut::Cut;
 use super::features::{LossFeatures, StepFeatures};
 use super::gradients::ParamGradients;
 use super::inputs::SampleInputs;
 use super::losses::{LossValues, Losses, losses};
+use super::params::Part;
+use super::peers::{Alone, Peers};
 use super::samples::{SampleCounts, Samples};
 use super::targets::{sample, sample_inputs};
 use crate::model::{MaskRcnn, Prepared};
 use crate::random::Stream;
 use crate::train::input::batch::Batch;
 use burn::module::Module;
-use burn::tensor::{Device, ExecutionError, Tensor};
+use burn::tensor::{Device, ExecutionError, Gradients, Tensor};
 use mrcnn_kernels::sums;
 
 /// The losses of `batch` and their gradients, computed in `count` micro-batches of equal size (the first ones have one
@@ -34,8 +37,7 @@ pub fn accumulated_losses_and_gradients(
     scale: f64,
 ) -> Result<(LossValues, ParamGradients), ExecutionError> {
     let micro_batches = micro_batches(batch, count);
-    let whole = Ok::<_, ExecutionError>;
-    let sums = sum_of_micro_batches(model, &micro_batches, stream, device, scale, whole)?;
+    let sums = sum_of_micro_batches(model, &micro_batches, stream, device, scale, &Alone)?;
     sums.scaled(1.0 / scale).read()
 }
 
@@ -63,9 +65,21 @@ pub(crate) struct Sums {
 impl Sums {
     /// The sums over no samples.
     pub(crate) fn zeros(model: &MaskRcnn, device: &Device) -> Self {
+        Self::zeros_of(model, Part::Whole, device)
+    }
+
+    fn zeros_of(model: &MaskRcnn, part: Part, device: &Device) -> Self {
         Self {
             losses: Losses::NAMES.map(|_| Tensor::zeros([1], device)),
-            gradients: ParamGradients::zeros(model),
+            gradients: ParamGradients::zeros_of(model, part),
+        }
+    }
+
+    /// The same losses with the gradients of other parameters, `first`, before these.
+    pub(crate) fn after(self, first: ParamGradients) -> Self {
+        Self {
+            gradients: first.followed_by(self.gradients),
+            ..self
         }
     }
 
@@ -124,25 +138,64 @@ pub(super) fn read(
     Ok((losses, gradients.with_norm(norm)))
 }
 
-/// Losses of `samples` and their gradients times `scale`, divided by the `counts` of the whole step. `prepared` was made
-/// from `model`, and its graph is consumed.
-fn losses_and_gradients(
-    model: &MaskRcnn,
-    prepared: &Prepared,
-    (features, samples): (LossFeatures, &Samples),
-    counts: &SampleCounts,
-    scale: f64,
-) -> Sums {
-    let losses = losses(&prepared.model, features, samples, counts);
-    let gradients = losses.backward(scale);
-    Sums {
-        losses: losses.all().map(Tensor::inner),
-        gradients: ParamGradients::restored(model, &gradients, prepared.changes.as_ref()),
+/// A backward pass, complete up to where the graph is cut.
+struct Pass {
+    /// The losses and the gradients of the heads; of the whole model if the graph is not cut.
+    heads: Sums,
+    prepared: Prepared,
+    rest: Option<(Cut, Gradients)>,
+}
+
+impl Pass {
+    /// Losses of `samples` and their gradients times `scale`, divided by the `counts` of the whole step. `prepared` was
+    /// made from `model`, and its graph is consumed.
+    fn start(
+        model: &MaskRcnn,
+        prepared: Prepared,
+        (mut features, samples): (LossFeatures, &Samples),
+        counts: &SampleCounts,
+        scale: f64,
+    ) -> Self {
+        let cut = features.cut.take();
+        let part = match cut {
+            Some(_) => Part::Heads,
+            None => Part::Whole,
+        };
+        let losses = losses(&prepared.model, features, samples, counts);
+        let gradients = losses.backward(scale);
+        let changes = prepared.changes.as_ref();
+        let heads = Sums {
+            losses: losses.all().map(Tensor::inner),
+            gradients: ParamGradients::restored(model, part, &gradients, changes),
+        };
+        Self {
+            heads,
+            prepared,
+            rest: cut.map(|cut| (cut, gradients)),
+        }
+    }
+
+    /// The sums so far, and what computes the gradients of the backbone, of which there are none if the graph is not cut.
+    fn split(self, model: &MaskRcnn) -> (Sums, impl FnOnce() -> ParamGradients) {
+        let Self {
+            heads,
+            prepared,
+            rest,
+        } = self;
+        let backbone = move || {
+            let gradients = rest.and_then(|(cut, heads)| cut.backward(heads));
+            let changes = prepared.changes.as_ref();
+            let restored =
+                |gradients| ParamGradients::restored(model, Part::Backbone, &gradients, changes);
+            gradients.map_or_else(ParamGradients::none, restored)
+        };
+        (heads, backbone)
     }
 }
 
-/// The numbers of [`Sums::numbers`] and the gradients of a batch that is on the device of `model`, which has
-/// [`has_selection_kernels`](mrcnn_kernels::has_selection_kernels). Uploads and reads nothing, so that a graph can record it.
+/// The numbers of [`Sums::numbers`] and the gradients of a batch that is on the device of `model`, for which
+/// [`has_selection_kernels`](mrcnn_kernels::has_selection_kernels) must be true. Uploads and reads nothing, so that a
+/// graph can record it.
 pub(crate) fn step_on_device(
     model: &MaskRcnn,
     images: Tensor<4>,
@@ -154,25 +207,30 @@ pub(crate) fn step_on_device(
     let samples = sample_inputs(model, inputs, step.rpn.clone(), step.padded);
     let counts = samples.counts();
     let work = (step.into(), &samples);
-    let sums = losses_and_gradients(model, &prepared, work, &counts, scale).scaled(1.0 / scale);
+    let pass = Pass::start(model, prepared, work, &counts, scale);
+    let sums = pass.heads.scaled(1.0 / scale);
     (sums.numbers(), sums.gradients)
 }
 
-/// The sums over `micro_batches` of the losses and of their gradients, the latter times `scale`. `whole` maps the
-/// sample counts of all `micro_batches` to the counts by which the losses are divided.
-pub(crate) fn sum_of_micro_batches<E: From<ExecutionError>>(
+/// The sums over `micro_batches` of the losses and of their gradients, the latter times `scale`, and over all `peers`.
+pub(crate) fn sum_of_micro_batches<P: Peers>(
     model: &MaskRcnn,
     micro_batches: &[Batch],
     stream: Stream,
     device: &Device,
     scale: f64,
-    whole: impl FnOnce(SampleCounts) -> Result<SampleCounts, E>,
-) -> Result<Sums, E> {
-    let plain = device.clone().inner();
+    peers: &P,
+) -> Result<Sums, P::Error> {
+    let (is_cut, plain) = (peers.cuts_at_pyramid(), device.clone().inner());
     let Some((last, others)) = micro_batches.split_last() else {
         // The other ranks wait in the same calls.
-        whole(SampleCounts::zeros(&plain))?;
-        return Ok(Sums::zeros(model, &plain));
+        peers.counts(SampleCounts::zeros(&plain))?;
+        let (heads, backbone) = match is_cut {
+            true => (Part::Heads, ParamGradients::zeros_of(model, Part::Backbone)),
+            false => (Part::Whole, ParamGradients::none()),
+        };
+        let heads = peers.heads(Sums::zeros_of(model, heads, &plain))?;
+        return peers.sums(heads, backbone);
     };
     let mut samples = Vec::with_capacity(micro_batches.len());
     if !others.is_empty() {
@@ -183,23 +241,34 @@ pub(crate) fn sum_of_micro_batches<E: From<ExecutionError>>(
         }
     }
     let prepared = model.prepared();
-    let step = StepFeatures::new(&prepared.model, last, device);
+    let step = StepFeatures::of_batch(&prepared.model, last, device, is_cut);
     let of_last = sample(model, last, &step, stream)?;
     let counts = samples.iter().map(Samples::counts);
-    let counts = whole(counts.fold(of_last.counts(), SampleCounts::plus))?;
-    let backward = |prepared: &Prepared, features: LossFeatures, samples: &Samples| {
-        losses_and_gradients(model, prepared, (features, samples), &counts, scale)
-    };
-    let mut sums = backward(&prepared, step.into(), &of_last);
-    // Frees the prepared weights before the next micro-batch.
-    drop(prepared);
+    let counts = peers.counts(counts.fold(of_last.counts(), SampleCounts::plus))?;
+    let mut pass = Pass::start(model, prepared, (step.into(), &of_last), &counts, scale);
+    let (mut heads_before, mut backbone_before) = (None, None);
     for (micro_batch, samples) in others.iter().zip(&samples) {
+        let (heads, backbone) = pass.split(model);
+        heads_before = Some(plus(heads_before, heads, Sums::plus));
+        backbone_before = Some(plus(backbone_before, backbone(), ParamGradients::plus));
         // Prepared again, because a backward pass consumes the graph from the parameters to the prepared weights.
         let prepared = model.prepared();
-        let features = LossFeatures::new(&prepared.model, micro_batch, device);
-        sums = sums.plus(backward(&prepared, features, samples));
+        let features = LossFeatures::new(&prepared.model, micro_batch, device, is_cut);
+        pass = Pass::start(model, prepared, (features, samples), &counts, scale);
     }
-    Ok(sums)
+    let (heads, backbone) = pass.split(model);
+    let heads = peers.heads(plus(heads_before, heads, Sums::plus))?;
+    peers.sums(
+        heads,
+        plus(backbone_before, backbone(), ParamGradients::plus),
+    )
+}
+
+fn plus<T>(before: Option<T>, more: T, add: fn(T, T) -> T) -> T {
+    match before {
+        Some(before) => add(before, more),
+        None => more,
+    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Features and RPN output of whole images in a training step.
 
+use super::cut::Cut;
 use crate::model::{MaskRcnn, PackedPyramid, RpnOutput, prefers_windows};
 use crate::train::input::batch::Batch;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-/// What the losses of a batch are computed from, with the autodiff graph if the device has autodiff.
+/// Inputs of the losses of a batch, with the autodiff graph if the device has autodiff.
 pub struct LossFeatures {
     /// P2 to P5.
     pub(crate) packed: PackedPyramid,
@@ -13,27 +14,35 @@ pub struct LossFeatures {
     pub(crate) grids: Vec<(usize, usize)>,
     /// The RPN's output; `None` if the losses compute their few predictions themselves, see `Rpn::at_anchors`.
     pub(crate) rpn: Option<RpnOutput>,
+    /// Where the graph is cut; `None` if it is whole.
+    pub(crate) cut: Option<Cut>,
 }
 
 impl LossFeatures {
-    /// Runs the backbone, and the RPN if the losses read its output.
-    pub(crate) fn new(model: &MaskRcnn, batch: &Batch, device: &Device) -> Self {
-        let pyramid = model.pyramid(batch.images(device));
+    /// Runs the backbone, and the RPN if the losses read its output. The graph is cut at the pyramid if `is_cut`.
+    pub(crate) fn new(model: &MaskRcnn, batch: &Batch, device: &Device, is_cut: bool) -> Self {
+        let (pyramid, cut) = pyramid(model, batch.images(device), is_cut);
         let reads_all = !uses_windows(model, &pyramid);
         let rpn = reads_all.then(|| model.rpn.forward(&pyramid));
-        Self::of(model, &pyramid, rpn)
+        Self::of(model, &pyramid, cut, rpn)
     }
 
-    fn of(model: &MaskRcnn, pyramid: &[Tensor<4>], rpn: Option<RpnOutput>) -> Self {
+    fn of(
+        model: &MaskRcnn,
+        pyramid: &[Tensor<4>],
+        cut: Option<Cut>,
+        rpn: Option<RpnOutput>,
+    ) -> Self {
         Self {
             packed: PackedPyramid::new(pyramid, &model.config().roi),
             grids: grids(pyramid),
             rpn,
+            cut,
         }
     }
 }
 
-/// Features of a batch, and the RPN's output, by which it is sampled.
+/// Features of a batch, and the RPN's output, from whose proposals RoIs are sampled.
 pub struct StepFeatures {
     /// Height and width of the padded images in pixels.
     pub(crate) padded: (usize, usize),
@@ -50,22 +59,28 @@ impl StepFeatures {
 
     /// [`Self::new`] of images `[n, 3, h, w]` that are on the device.
     pub fn of_images(model: &MaskRcnn, images: Tensor<4>) -> Self {
-        Self::with(model, images, uses_windows)
+        Self::with(model, images, false, uses_windows)
+    }
+
+    /// [`Self::new`] with a graph that is cut at the pyramid if `is_cut`.
+    pub(crate) fn of_batch(model: &MaskRcnn, batch: &Batch, device: &Device, is_cut: bool) -> Self {
+        Self::with(model, batch.images(device), is_cut, uses_windows)
     }
 
     /// [`Self::new`] with a graph of the RPN over the whole pyramid.
     #[doc(hidden)]
     pub fn with_rpn_graph(model: &MaskRcnn, batch: &Batch, device: &Device) -> Self {
-        Self::with(model, batch.images(device), |_, _| false)
+        Self::with(model, batch.images(device), false, |_, _| false)
     }
 
     fn with(
         model: &MaskRcnn,
         images: Tensor<4>,
+        is_cut: bool,
         uses_windows: impl FnOnce(&MaskRcnn, &[Tensor<4>]) -> bool,
     ) -> Self {
         let [_, _, height, width] = images.dims();
-        let pyramid = model.pyramid(images);
+        let (pyramid, cut) = pyramid(model, images, is_cut);
         // Before the pyramid is packed: its copy and hidden layers without a graph need not exist at the same time.
         let (rpn, read) = if uses_windows(model, &pyramid) {
             let levels = pyramid.iter().map(|level| level.clone().inner());
@@ -78,7 +93,7 @@ impl StepFeatures {
         Self {
             padded: (height, width),
             rpn,
-            losses: LossFeatures::of(model, &pyramid, read),
+            losses: LossFeatures::of(model, &pyramid, cut, read),
         }
     }
 
@@ -92,6 +107,18 @@ impl StepFeatures {
 impl From<StepFeatures> for LossFeatures {
     fn from(step: StepFeatures) -> Self {
         step.losses
+    }
+}
+
+/// P2 to P6 as the heads read them, and where their graph is cut if it is.
+fn pyramid(model: &MaskRcnn, images: Tensor<4>, is_cut: bool) -> (Vec<Tensor<4>>, Option<Cut>) {
+    let pyramid = model.pyramid(images);
+    match is_cut {
+        true => {
+            let (inputs, cut) = Cut::at(pyramid);
+            (inputs, Some(cut))
+        }
+        false => (pyramid, None),
     }
 }
 

@@ -1,9 +1,9 @@
 //! The gradients of a step by parameter.
 
-use super::params::trained;
+use super::params::{Part, trained_of};
 use crate::model::{Changes, MaskRcnn, channels_first_gradient};
 use burn::backend::DispatchTensor;
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::tensor::{Gradients, Tensor};
 use mrcnn_kernels::{TensorList, partial_squares, restore_gradients, sums};
 use std::collections::HashMap;
@@ -22,12 +22,13 @@ pub struct ParamGradients {
 impl ParamGradients {
     /// Takes the gradients of the parameters of `model` that need one.
     pub fn of(model: &MaskRcnn, gradients: &Gradients) -> Self {
-        Self::restored(model, gradients, None)
+        Self::restored(model, Part::Whole, gradients, None)
     }
 
-    /// [`Self::of`] after a pass of [`MaskRcnn::prepared`] with `changes`.
+    /// [`Self::of`] a part of `model`, after a pass of [`MaskRcnn::prepared`] with `changes`.
     pub(crate) fn restored(
         model: &MaskRcnn,
+        part: Part,
         gradients: &Gradients,
         changes: Option<&Changes>,
     ) -> Self {
@@ -37,7 +38,7 @@ impl ParamGradients {
             ids: Vec::new(),
             found: Vec::new(),
         };
-        model.visit(&mut collect);
+        part.visit(model, &mut collect);
         let Collect { ids, found, .. } = collect;
         let found = match changes {
             Some(changes) => {
@@ -51,8 +52,18 @@ impl ParamGradients {
 
     /// Zeros for every trained parameter of `model`: the gradients of an empty batch.
     pub fn zeros(model: &MaskRcnn) -> Self {
-        let params = trained(model).into_iter();
+        Self::zeros_of(model, Part::Whole)
+    }
+
+    /// [`Self::zeros`] for a part of `model`.
+    pub(crate) fn zeros_of(model: &MaskRcnn, part: Part) -> Self {
+        let params = trained_of(model, part).into_iter();
         Self::new(params.map(|(id, value)| (id, value.zeros_like())).collect())
+    }
+
+    /// The gradients of no parameters.
+    pub(crate) fn none() -> Self {
+        Self::new(Vec::new())
     }
 
     pub(crate) fn new(gradients: Vec<(ParamId, Tensor<1>)>) -> Self {
@@ -76,16 +87,9 @@ impl ParamGradients {
         gradients
     }
 
-    /// The tensors without their parameters, for [`Self::with`].
-    pub(crate) fn tensors(&self) -> Vec<Tensor<1>> {
-        let applied = self.clone().applied().into_iter();
-        applied.map(|(_, gradient)| gradient).collect()
-    }
-
-    /// The same parameters with other gradients, in the same order.
-    pub(crate) fn with(self, tensors: impl Iterator<Item = Tensor<1>>) -> Self {
-        let ids = self.gradients.into_iter().map(|(id, _)| id);
-        Self::new(ids.zip(tensors).collect())
+    /// Parameters and gradients, in the same order.
+    pub(crate) fn unzipped(self) -> (Vec<ParamId>, Vec<Tensor<1>>) {
+        self.applied().into_iter().unzip()
     }
 
     /// The same gradients with a norm that was computed before, perhaps by another rank: GPUs may sum in different
@@ -122,6 +126,17 @@ impl ParamGradients {
             (id, sum)
         });
         Self::new(sum.collect()).scaled(factor)
+    }
+
+    /// The gradients of both, whose parameters differ: those of `self` first.
+    pub(crate) fn followed_by(self, other: Self) -> Self {
+        if self.factor != other.factor {
+            let [this, other] = [self, other].map(|it| Self::new(it.applied()));
+            return this.followed_by(other);
+        }
+        let factor = self.factor;
+        let both = self.gradients.into_iter().chain(other.gradients);
+        Self::new(both.collect()).scaled(factor)
     }
 
     /// Values on the device whose sum is the square of the gradient norm; `None` without gradients.

@@ -55,7 +55,9 @@ pub fn losses(
     samples: &Samples,
     counts: &SampleCounts,
 ) -> Losses {
-    let LossFeatures { packed, grids, rpn } = features.into();
+    let LossFeatures {
+        packed, grids, rpn, ..
+    } = features.into();
     let device = packed.device();
     let samples = samples.on(&device);
     let [anchors, rois, objects] = counts.divisors();
@@ -180,7 +182,7 @@ fn rpn_losses(
     (objectness, box_reg)
 }
 
-/// Box head losses: class and box deltas, divided by `count`; `logits [r, k]` and `deltas [r, 4k]`.
+/// Box head losses `[1]`: class and box deltas, divided by `count`; `logits [r, k]` and `deltas [r, 4k]`.
 pub fn box_losses(
     logits: Tensor<2>,
     deltas: Tensor<2>,
@@ -201,8 +203,9 @@ pub fn box_losses(
     (classifier, box_reg)
 }
 
-/// Mask loss: `logits [m, k, cells]`, of which only those of the RoI's class `labels [m]` count, and `targets [m,
-/// cells]` with the same order of cells, divided by `count` times the cells per mask; `valid [m]` is the valid mask.
+/// Mask loss `[1]`: `logits [m, k, cells]`, of which only those of the RoI's class `labels [m]` count, and
+/// `targets [m, cells]` with the same order of cells, divided by `count` times the cells per mask; `valid [m]` is the
+/// valid mask.
 pub fn mask_loss(
     logits: Tensor<3>,
     targets: Tensor<2>,

@@ -5,10 +5,38 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 use std::collections::HashMap;
 
+/// A part of a model.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part {
+    Whole,
+    /// Up to the feature pyramid.
+    Backbone,
+    /// RPN and RoI heads.
+    Heads,
+}
+
+impl Part {
+    /// Visits the parameters of this part of `model`.
+    pub(crate) fn visit(self, model: &MaskRcnn, visitor: &mut impl ModuleVisitor) {
+        if matches!(self, Self::Whole | Self::Backbone) {
+            model.backbone.visit(visitor);
+        }
+        if matches!(self, Self::Whole | Self::Heads) {
+            model.rpn.visit(visitor);
+            model.roi_heads.visit(visitor);
+        }
+    }
+}
+
 /// The trained parameters, without a graph, in the order of the model.
 pub(crate) fn trained(model: &MaskRcnn) -> Vec<(ParamId, Tensor<1>)> {
+    trained_of(model, Part::Whole)
+}
+
+/// [`trained`] of a part of the model.
+pub(crate) fn trained_of(model: &MaskRcnn, part: Part) -> Vec<(ParamId, Tensor<1>)> {
     let mut trained = Trained(Vec::new());
-    model.visit(&mut trained);
+    part.visit(model, &mut trained);
     trained.0
 }
 

@@ -6,6 +6,7 @@
 use super::accumulate::{Sums, sum_of_micro_batches};
 use super::gradients::ParamGradients;
 use super::losses::LossValues;
+use super::peers::Alone;
 use crate::model::MaskRcnn;
 use crate::random::Stream;
 use crate::train::input::batch::Batch;
@@ -81,7 +82,6 @@ fn one_replica(
     device: &Device,
     scale: f64,
 ) -> Result<Sums, ExecutionError> {
-    let whole = Ok::<_, ExecutionError>;
-    let sums = sum_of_micro_batches(model, &[batch], stream, device, scale, whole)?;
+    let sums = sum_of_micro_batches(model, &[batch], stream, device, scale, &Alone)?;
     Ok(sums.scaled(1.0 / scale))
 }
