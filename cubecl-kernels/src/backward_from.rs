@@ -9,12 +9,12 @@ use burn::backend::autodiff::{
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::{Gradients, Tensor};
 
-/// The gradients of what `tensors` were computed from, given the gradient of each of `tensors`, in its shape and dtype.
+/// Gradients of the inputs of `tensors`, given the gradient of each of `tensors` in its shape and dtype.
 /// `None` if none of them has a graph. The graph is consumed, as by [`Tensor::backward`].
 ///
 /// # Panics
 ///
-/// If the shapes of a tensor and its gradient differ.
+/// If the shapes or dtypes of a tensor and its gradient differ.
 pub fn backward_from<const D: usize>(tensors: Vec<(Tensor<D>, Tensor<D>)>) -> Option<Gradients> {
     let (first, _) = tensors.first()?;
     let device = first.device();
@@ -24,6 +24,11 @@ pub fn backward_from<const D: usize>(tensors: Vec<(Tensor<D>, Tensor<D>)>) -> Op
             tensor.dims(),
             gradient.dims(),
             "backward_from: a gradient must have the shape of its tensor"
+        );
+        assert_eq!(
+            tensor.dtype(),
+            gradient.dtype(),
+            "backward_from: a gradient must have the dtype of its tensor"
         );
         total = Tensor::from_dispatch(<Dispatch as InjectOps>::inject(
             total.into_dispatch(),
@@ -124,6 +129,30 @@ mod tests {
             let [cut, whole] = [&lower, &whole].map(|found| param.grad(found).expect("a gradient"));
             assert_eq!(cut.into_data(), whole.into_data());
         }
+    }
+
+    #[test]
+    fn tensors_without_a_graph_are_left_out() {
+        let device = Device::flex().autodiff();
+        let constant = Tensor::<2>::ones([2, 2], &device);
+        let param = Tensor::<2>::ones([2, 2], &device).require_grad();
+        let gradient = Tensor::<2>::full([2, 2], 3.0, &device);
+        let tensors = [constant.clone(), param.clone() * 2.0, constant];
+        let known = tensors.map(|tensor| (tensor, gradient.clone()));
+        let gradients = backward_from(known.into()).expect("one has a graph");
+        let found = param.grad(&gradients).expect("a gradient").into_data();
+        assert_eq!(
+            found,
+            Tensor::<2>::full([2, 2], 6.0, &Device::flex()).into_data()
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "the shape of its tensor")]
+    fn a_gradient_of_another_shape_is_refused() {
+        let device = Device::flex().autodiff();
+        let [tensor, gradient] = [[2, 2], [2, 3]].map(|shape| Tensor::<2>::ones(shape, &device));
+        backward_from(vec![(tensor, gradient)]);
     }
 
     #[test]

@@ -11,10 +11,10 @@ use cubecl::prelude::*;
 pub(crate) const CHUNK: u32 = 16 * UNITS;
 
 /// Maximum number of tensors, or groups of tensors, per launch; each adds a branch to the kernel, which all cubes pass.
-const MOST_TENSORS: usize = 96;
+const MAX_TENSORS: usize = 96;
 
 /// Bytes of arguments of the tensors of a launch. CUDA 12.0 passes at most 4,096 to a kernel.
-const MOST_ARGUMENT_BYTES: u32 = 4000;
+const MAX_ARGUMENT_BYTES: u32 = 4000;
 
 /// Bytes of arguments per buffer: its address and its length.
 const BUFFER_BYTES: u32 = 12;
@@ -26,7 +26,7 @@ const SCALAR_BYTES: u32 = 24;
 const OTHER_BINDINGS: u32 = 3;
 
 /// Maximum number of cubes in one dimension of a launch that every device allows.
-const MOST_CUBES: usize = 65535;
+const MAX_CUBES: usize = 65535;
 
 /// The cubes of one tensor, or of a group of tensors of the same length, in a launch.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
@@ -67,7 +67,7 @@ pub(crate) struct Launch {
 
 /// Number of cubes of a tensor of `length` elements: one per `chunk`, as far as a launch has them.
 pub(crate) fn cubes_of(length: usize, chunk: u32) -> usize {
-    length.div_ceil(chunk as usize).min(MOST_CUBES)
+    length.div_ceil(chunk as usize).min(MAX_CUBES)
 }
 
 /// Divides tensors of `lengths` into launches with [`cubes_of`] each. Empty tensors are left out. `bindings` is the
@@ -79,7 +79,7 @@ pub(crate) fn launches(
     bindings: u32,
 ) -> Vec<Launch> {
     // One tensor per launch even where the device reports fewer bindings: the launch then reports the error.
-    let most = most_tensors(&on.client, bindings).clamp(1, MOST_TENSORS);
+    let most = most_tensors(&on.client, bindings).clamp(1, MAX_TENSORS);
     divide(lengths, chunk, most)
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn can_bind(client: &Client, bindings: u32) -> bool {
 fn most_tensors(client: &Client, bindings: u32) -> usize {
     let allowed = client.properties().hardware.max_bindings;
     let bound = allowed.saturating_sub(OTHER_BINDINGS) / bindings;
-    bound.min(MOST_ARGUMENT_BYTES / (BUFFER_BYTES * bindings + SCALAR_BYTES)) as usize
+    bound.min(MAX_ARGUMENT_BYTES / (BUFFER_BYTES * bindings + SCALAR_BYTES)) as usize
 }
 
 fn divide(lengths: &[usize], chunk: u32, most: usize) -> Vec<Launch> {
@@ -102,7 +102,7 @@ fn divide(lengths: &[usize], chunk: u32, most: usize) -> Vec<Launch> {
             continue;
         }
         let has_room = |launch: &&mut Launch| {
-            launch.tensors.len() < most && launch.cubes as usize + cubes <= MOST_CUBES
+            launch.tensors.len() < most && launch.cubes as usize + cubes <= MAX_CUBES
         };
         let from = match launches.last_mut().filter(has_room) {
             Some(launch) => launch.cubes,
@@ -180,6 +180,6 @@ mod tests {
     fn the_largest_tensor_has_a_launch() {
         let launches = divide(&[1 << 31], 4096, 32);
         let cubes: Vec<_> = launches.iter().map(|launch| launch.cubes).collect();
-        assert_eq!(cubes, [MOST_CUBES as u32]);
+        assert_eq!(cubes, [MAX_CUBES as u32]);
     }
 }

@@ -58,23 +58,31 @@ def follows(reference, tolerances):
     return check
 
 
-def overlap(out, note, ranks):
-    """Each rank must launch the backward pass of the backbone after it has sent the gradients of the heads."""
+def overlap(out, note, ranks, steps):
+    """In each step, each rank must launch the backward pass of the backbone after it has enqueued the exchange of the
+    gradients of the heads, and before it waits for it."""
     found = []
     for path in sorted(out.glob("*/launches.tsv")):
-        launches, between = 0, []
-        for kind, *values in (line.split("\t") for line in lines(path)):
-            launches += kind == "launch"
+        # Launches after each exchange of gradients, until the next one or until the host waits for it.
+        launches, after = 0, []
+        rows = [line.split("\t") for line in lines(path)]
+        streams = {row[3] for row in rows if row[0] == "nccl"}
+        is_open = False
+        for kind, *values in rows:
+            launches += is_open and kind == "launch"
             # The sample counts are three numbers.
-            if kind == "nccl" and values[0] == "AllReduce" and int(values[1]) > 3:
-                between.append(launches)
-                launches = 0
-        if between:
-            # A step sends twice, first the gradients of the heads.
-            found.append(between[1::2])
-            note(f"launches after the gradients of the heads were sent, in each step: {found[-1]}")
-    if len(found) != ranks or min(map(min, found)) < 20:
-        return [f"launches between the exchanges of heads and backbone, of {ranks} ranks: {found}"]
+            is_sent = kind == "nccl" and values[0] == "AllReduce" and int(values[1]) > 3
+            if is_open and (is_sent or kind == "sync" and values[0] in streams):
+                after.append(launches)
+                is_open = False
+            if is_sent:
+                launches, is_open = 0, True
+        if streams:
+            # Two exchanges per step, first the gradients of the heads: a bucket for each in a network of this size.
+            found.append(after[::2] if len(after) == 2 * steps else [])
+            note(f"launches while the gradients of the heads travel, in each step: {found[-1]}")
+    if len(found) != ranks or any(not counts or min(counts) < 20 for counts in found):
+        return [f"launches between the exchanges of heads and backbone, of {ranks} ranks and {steps} steps: {found}"]
     return []
 
 
@@ -134,6 +142,9 @@ def cases(args, folder):
             # Layers with biases and frozen norms, whose kernels apply masks of ReLUs. AdamW would hide a wrong scale of
             # the gradients.
             yield train(cli, 80, precision, folder, [tolerance], settings=[*ALL_SAMPLED, *LINKED], name="linked")
+        # Ranks with micro-batches, whose gradients are f16 and sent as f16.
+        wire = ["train.wire=f16", "train.batch_size=4", "train.accumulate=2"]
+        yield train(cli, 80, "f16", folder, [2e-3], gpus=2, settings=[*ALL_SAMPLED, *wire], name="wire")
         if golden.is_dir():
             yield library("golden-step", "train_step::losses", seconds=3600)
         for sm in [70, 80, 86, 90]:
@@ -405,6 +416,6 @@ def train(cli, sm, precision, folder, tolerances, gpus=1, reference="cpu", setti
     script = f'rm -rf {reference} cuda; cli=$1; shift; {first} --out {reference} > {reference}.log 2>&1 && exec "$cli" train "$@" --precision "$PRECISION" --backend cuda --out cuda $GPUS'
     env = {"PRECISION": precision, "GPUS": f"--gpus {gpus}" if gpus > 1 else "", "MOCK_DEVICES": str(gpus), "MOCK_PER_PROCESS": str(int(gpus > 1 or reference != "cpu"))}
     compare = follows(reference, tolerances)
-    check = compare if gpus == 1 else lambda out, note: compare(out, note) + overlap(out, note, gpus)
+    check = compare if gpus == 1 else lambda out, note: compare(out, note) + overlap(out, note, gpus, len(tolerances))
     name = f"{name}-{len(tolerances)}-steps" if gpus == 1 else f"{name}-{gpus}-ranks"
     return Case(f"{name}-beside-{reference}", sm, precision, ["bash", "-c", script, "train", cli, *options], seconds=1800, env=env, check=check)

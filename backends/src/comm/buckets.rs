@@ -32,7 +32,7 @@ pub(super) struct Buckets {
 }
 
 impl Buckets {
-    /// The buckets of `tensors`, and each of them as a flat tensor, which is computed when it is asked for.
+    /// The buckets of `tensors`, and each of them as a flat tensor, computed lazily.
     pub(super) fn of(tensors: Vec<Tensor<1>>) -> (Self, impl Iterator<Item = Tensor<1>>) {
         let sizes: Vec<(DType, usize)> = tensors.iter().map(|t| (t.dtype(), t.dims()[0])).collect();
         let ranges = buckets(&sizes);

@@ -61,8 +61,9 @@ pub trait Communicator: fmt::Debug + Send + Sync {
         false
     }
 
-    /// [`Self::all_reduce_mean`] beside other work, if the communicator [overlaps](Self::overlaps) the two: it sends
-    /// while the device computes what is enqueued before [`Reduction::finish`]. Otherwise this call waits for the end.
+    /// Starts [`Self::all_reduce_mean`]. If the communicator [overlaps](Self::overlaps), it sends while the device
+    /// computes what is enqueued before [`Reduction::finish`]; otherwise this call waits for the end. Every rank must
+    /// start and finish reductions in the same order. Fails as [`Self::all_reduce_mean`] does.
     fn start_all_reduce_mean(&self, tensors: Vec<Tensor<1>>) -> Result<Reduction<'_>, CommError> {
         self.all_reduce_mean(tensors).map(Reduction::complete)
     }

@@ -84,13 +84,13 @@ impl Communicator for Mpi {
     }
 
     fn all_reduce_mean(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<Tensor<1>>, CommError> {
-        let part = 1.0 / self.world as f32;
+        let scale = 1.0 / self.world as f32;
         let mean = |flat| {
             self.on_host(flat, |world, mine| {
                 let _waiting = self.watch.waiting("all_reduce");
                 let mut sum = vec![0.0f32; mine.len()];
                 world.all_reduce_into(&mine[..], &mut sum[..], SystemOperation::sum());
-                sum.iter_mut().for_each(|value| *value *= part);
+                sum.iter_mut().for_each(|value| *value *= scale);
                 sum
             })
         };

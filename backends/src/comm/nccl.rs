@@ -201,7 +201,8 @@ impl Enqueued<'_> {
 impl Drop for Enqueued<'_> {
     fn drop(&mut self) {
         if !self.is_finished {
-            // The memory is NCCL's until then. An error is that of the step that has failed before.
+            let _waiting = self.nccl.watch.waiting(self.name);
+            // NCCL uses the memory until its stream is done. The caller already has the error that caused the drop.
             let _ = self.nccl.finish(self.name);
         }
     }
@@ -282,16 +283,16 @@ impl Communicator for Nccl {
     }
 
     fn start_all_reduce_mean(&self, tensors: Vec<Tensor<1>>) -> Result<Reduction<'_>, CommError> {
-        let part = 1.0 / self.world as f64;
+        let scale = 1.0 / self.world as f64;
         let (nccl, sum) = (nccl()?, ncclRedOp_t::ncclSum);
         let all_reduce = |buffer: &Buffer, comm, stream| {
             let (at, count, dtype) = (buffer.pointer, buffer.count, buffer.dtype);
-            // SAFETY: `in_place` keeps the memory, `count` of `dtype`, until the call is done.
+            // SAFETY: `Enqueued` keeps the memory, `count` of `dtype`, and waits for the call before it is dropped.
             unsafe { (nccl.all_reduce)(at, at, count, dtype, sum, comm, stream) }
         };
         let (buckets, flat) = Buckets::of(tensors);
         // Divided before the sum, so that f16 does not overflow; this also creates tensors of their own.
-        let parts = flat.map(|flat| flat * part).collect();
+        let parts = flat.map(|flat| flat * scale).collect();
         let enqueued = self.in_place("ncclAllReduce", parts, all_reduce)?;
         Ok(Reduction::until(move || {
             Ok(buckets.split(enqueued.finish()?))
@@ -302,7 +303,7 @@ impl Communicator for Nccl {
         let nccl = nccl()?;
         let broadcast = |buffer: &Buffer, comm, stream| {
             let (at, count, dtype) = (buffer.pointer, buffer.count, buffer.dtype);
-            // SAFETY: `in_place` keeps the memory, `count` of `dtype`, until the call is done.
+            // SAFETY: `Enqueued` keeps the memory, `count` of `dtype`, and waits for the call before it is dropped.
             unsafe { (nccl.broadcast)(at, at, count, dtype, 0, comm, stream) }
         };
         let (buckets, flat) = Buckets::of(tensors);

@@ -1,4 +1,4 @@
-//! Means over the ranks that are computed beside other work.
+//! Means over the ranks that are computed while other work runs.
 
 use super::CommError;
 use burn::tensor::Tensor;
@@ -10,12 +10,12 @@ pub struct Reduction<'a>(Box<dyn FnOnce() -> Result<Vec<Tensor<1>>, CommError> +
 
 impl<'a> Reduction<'a> {
     /// A reduction that has ended.
-    pub(super) fn complete(means: Vec<Tensor<1>>) -> Self {
+    pub fn complete(means: Vec<Tensor<1>>) -> Self {
         Self::until(|| Ok(means))
     }
 
     /// A reduction that ends in `finish`, or when `finish` is dropped.
-    pub(super) fn until(finish: impl FnOnce() -> Result<Vec<Tensor<1>>, CommError> + 'a) -> Self {
+    pub fn until(finish: impl FnOnce() -> Result<Vec<Tensor<1>>, CommError> + 'a) -> Self {
         Self(Box::new(finish))
     }
 

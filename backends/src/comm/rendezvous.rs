@@ -37,7 +37,7 @@ const HELLO: [u8; 8] = *b"mrcnn-2\n";
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
 
 /// Maximum number of concurrent connections; further ones are closed and may try again.
-const MOST_CONVERSATIONS: usize = 512;
+const MAX_CONVERSATIONS: usize = 512;
 
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -196,7 +196,7 @@ fn serve(
 
 /// Handles a connection, unless there are too many: then it is closed, and the rank tries again.
 fn serve_client(client: TcpStream, host: &Arc<Host>, served: Sender<usize>) {
-    if host.conversations.fetch_add(1, Ordering::SeqCst) >= MOST_CONVERSATIONS {
+    if host.conversations.fetch_add(1, Ordering::SeqCst) >= MAX_CONVERSATIONS {
         host.conversations.fetch_sub(1, Ordering::SeqCst);
         return;
     }

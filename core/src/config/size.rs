@@ -3,13 +3,13 @@
 use super::{Config, ConfigError, ModelConfig, NormKind};
 
 /// Maximum number of values of all tensors: 8 GB in f32.
-const MOST_VALUES: u64 = 1 << 31;
+const MAX_VALUES: u64 = 1 << 31;
 
 /// Maximum number of pixels of a resized image.
-const MOST_PIXELS: u64 = 1 << 26;
+const MAX_PIXELS: u64 = 1 << 26;
 
 /// Maximum number of values of an activation of the second stage, per image: 4 GB in f32.
-const MOST_ACTIVATIONS: u64 = 1 << 30;
+const MAX_ACTIVATIONS: u64 = 1 << 30;
 
 impl ModelConfig {
     /// Number of values of all tensors of the network, including statistics of norms: the size of its weights file.
@@ -150,28 +150,28 @@ impl Config {
                 model.width.to_string(),
                 "values in the network (width, fpn_channels, hidden, convs, num_classes)",
                 model.values(),
-                MOST_VALUES,
+                MAX_VALUES,
             ),
             (
                 "image.max_size",
                 image.max_size.to_string(),
                 "pixels in image.min_size x image.max_size",
                 product(&[image.min_size as usize, image.max_size as usize]),
-                MOST_PIXELS,
+                MAX_PIXELS,
             ),
             (
                 "model.roi.max_detections",
                 model.roi.max_detections.to_string(),
                 "mask values per image (x num_classes x (2 mask_head.pool)^2)",
                 product(&masks),
-                MOST_ACTIVATIONS,
+                MAX_ACTIVATIONS,
             ),
             (
                 "model.rpn.post_nms_test",
                 model.rpn.post_nms_test.to_string(),
                 "pooled values per image (x fpn_channels x box_head.pool^2)",
                 product(&rois),
-                MOST_ACTIVATIONS,
+                MAX_ACTIVATIONS,
             ),
         ];
         for (key, value, what, found, most) in checks {

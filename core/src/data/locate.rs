@@ -157,7 +157,7 @@ struct Index {
 }
 
 /// Maximum number of files, more than any folder of images has, so that `/` given by mistake does not take forever.
-const MOST_FILES: usize = 5_000_000;
+const MAX_FILES: usize = 5_000_000;
 
 impl Index {
     fn new(root: &Path) -> Self {
@@ -177,7 +177,7 @@ impl Index {
             for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
                 let path = entry.path();
                 count += 1;
-                if count > MOST_FILES {
+                if count > MAX_FILES {
                     return index;
                 }
                 if path.is_dir() {

@@ -22,7 +22,7 @@ pub(crate) trait ParamVisitor {
     fn visit<const D: usize>(&mut self, param: &mut Param<Tensor<D>>);
 
     /// Visits the weights of a layer whose inputs are flattened maps.
-    fn visit_weight_of_maps(&mut self, linear: &mut Linear);
+    fn visit_flattened_weight(&mut self, linear: &mut Linear);
 }
 
 impl Layer<'_> {
@@ -43,7 +43,7 @@ impl Layer<'_> {
             }
             Self::Linear(linear) => {
                 match linear.channels > 1 {
-                    true => visitor.visit_weight_of_maps(linear),
+                    true => visitor.visit_flattened_weight(linear),
                     false => visitor.visit(&mut linear.weight),
                 }
                 visitor.visit(&mut linear.bias);

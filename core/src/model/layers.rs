@@ -94,7 +94,7 @@ impl Conv2d {
     }
 
     /// [`Self::forward`] and a ReLU, in one pass over the output if there is a kernel for both.
-    pub fn rectified(&self, x: Tensor<4>) -> Tensor<4> {
+    pub fn forward_relu(&self, x: Tensor<4>) -> Tensor<4> {
         self.forward_with(x, self.params(), None, true)
     }
 
@@ -201,7 +201,7 @@ impl Deconv2x2 {
     /// `[r, in, h, w]` -> `[r, 4 * out, h, w]`, and a ReLU: the upper left, upper right, lower left and lower right
     /// outputs of each cell. With stride 2 no outputs overlap, so this is a 1x1 convolution, which is fast on every
     /// backend. Masks of ReLUs are applied as specified by `links`.
-    pub(crate) fn rectified(&self, x: Tensor<4>, links: Links) -> Tensor<4> {
+    pub(crate) fn forward_relu(&self, x: Tensor<4>, links: Links) -> Tensor<4> {
         let [input, output, _, _] = self.weight.dims();
         let weight = self
             .weight
@@ -279,7 +279,7 @@ impl Linear {
 
     /// [`Self::forward`] and a ReLU, in one pass over the output if there is a kernel for both. Masks of ReLUs are
     /// applied as specified by `links`.
-    pub(crate) fn rectified(&self, x: Tensor<2>, links: Links) -> Tensor<2> {
+    pub(crate) fn forward_relu(&self, x: Tensor<2>, links: Links) -> Tensor<2> {
         let [output] = linear_layers(x, [self.params()], true, links);
         output
     }

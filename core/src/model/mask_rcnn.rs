@@ -306,12 +306,14 @@ impl MaskRcnn {
     /// Bytes of activations in a training step, per image of `height x width` pixels.
     ///
     /// Counted layer by layer: what the backward pass needs of each part with trained parameters. As many objects are
-    /// counted as RoIs may be sampled, so images with few objects need less.
-    pub fn activation_bytes(&self, height: usize, width: usize) -> u64 {
+    /// counted as RoIs may be sampled, so images with few objects need less. If the graph `is_cut` at the pyramid, as
+    /// with several ranks on CUDA, its levels exist beside the packed ones.
+    pub fn activation_bytes(&self, height: usize, width: usize, is_cut: bool) -> u64 {
         let cells = |stride: usize| (height.div_ceil(stride) * width.div_ceil(stride)) as u64;
         let mut memory = Activations::new(self.dtype);
         let by_windows = prefers_windows(&self.config.rpn, pyramid_cells(&cells));
-        self.backbone.count(&mut memory, &cells, !by_windows);
+        self.backbone
+            .count(&mut memory, &cells, is_cut || !by_windows);
         self.rpn.count(&mut memory, &self.config.rpn, &cells);
         let mut packed = Activations::of(memory.bytes);
         for level in 0..4 {

@@ -83,11 +83,11 @@ impl MaskRcnn {
 
     /// Casts the f32 parameters that layers read as `dtype`.
     fn cast(&mut self, dtype: FloatDType, changes: &mut Changes) {
-        let mut collect = Collect(Vec::new());
+        let mut collect = WeightCollector(Vec::new());
         self.layers()
             .for_each(|layer| layer.params(dtype, &mut collect));
         let cast = cast_weights(TensorList(collect.0), dtype);
-        let mut adopt = Adopt {
+        let mut adopt = WeightReplacer {
             prepared: cast.0.into_iter(),
             changes,
         };
@@ -149,16 +149,16 @@ fn fold<'a>(
 }
 
 /// Lists the parameters that are f32, without a graph.
-struct Collect(Vec<DispatchTensor>);
+struct WeightCollector(Vec<DispatchTensor>);
 
-impl ParamVisitor for Collect {
+impl ParamVisitor for WeightCollector {
     fn visit<const D: usize>(&mut self, param: &mut Param<Tensor<D>>) {
         if is_f32(param) {
             self.0.push(param.val().inner().into_dispatch());
         }
     }
 
-    fn visit_weight_of_maps(&mut self, linear: &mut Linear) {
+    fn visit_flattened_weight(&mut self, linear: &mut Linear) {
         if is_f32(&linear.weight) {
             let weight = linear.weight.val().inner();
             // Parameters with four dimensions become channels-last.
@@ -169,18 +169,18 @@ impl ParamVisitor for Collect {
 }
 
 /// Replaces the parameters that are f32 by the next tensor of a list.
-struct Adopt<'a> {
+struct WeightReplacer<'a> {
     prepared: std::vec::IntoIter<DispatchTensor>,
     changes: &'a mut Changes,
 }
 
-impl Adopt<'_> {
+impl WeightReplacer<'_> {
     fn next<const D: usize>(&mut self) -> Tensor<D> {
         Tensor::from_dispatch(self.prepared.next().expect("as many as were collected"))
     }
 }
 
-impl ParamVisitor for Adopt<'_> {
+impl ParamVisitor for WeightReplacer<'_> {
     fn visit<const D: usize>(&mut self, param: &mut Param<Tensor<D>>) {
         if is_f32(param) {
             let prepared = self.next();
@@ -188,7 +188,7 @@ impl ParamVisitor for Adopt<'_> {
         }
     }
 
-    fn visit_weight_of_maps(&mut self, linear: &mut Linear) {
+    fn visit_flattened_weight(&mut self, linear: &mut Linear) {
         if is_f32(&linear.weight) {
             let prepared = channels_last_columns(self.next());
             linear.weight = (linear.weight.clone()).map(|old| adopt(old, prepared));

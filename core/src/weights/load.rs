@@ -112,7 +112,7 @@ impl<F: Fn(&str) -> bool> Loader<F> {
 const SHOWN: usize = 5;
 
 /// Number of names that are compared to find the closest.
-const MOST_NAMES: usize = 2000;
+const MAX_NAMES: usize = 2000;
 
 /// Maximum length of a name that is compared; the longest of a supported network has 60 bytes.
 const LONGEST_NAME: usize = 128;
@@ -123,7 +123,7 @@ fn closest(name: &str, others: &[&String]) -> String {
     let scored = others
         .iter()
         .filter(|other| other.len() <= LONGEST_NAME)
-        .take(MOST_NAMES)
+        .take(MAX_NAMES)
         .map(|other| (strsim::normalized_levenshtein(name, other), other));
     match scored.max_by(|a, b| a.0.total_cmp(&b.0)) {
         Some((score, other)) if score > 0.7 => format!(" (the closest is {other})"),

@@ -24,7 +24,7 @@ const BATCH: usize = 4;
 
 /// Maximum number of cubes that add pixels: enough for a GPU, but so few that adding their sums takes a few loads per
 /// unit.
-const MOST_CUBES: usize = 1024;
+const MAX_CUBES: usize = 1024;
 
 /// Units per cube of [`reduce_and_sum`] along the output channels.
 const COLUMNS: u32 = 32;
@@ -180,7 +180,7 @@ fn reduce_and_sum<E: Float>(
 /// sizes only, so that sums are repeatable.
 fn cubes_and_batches(vectors: usize) -> [usize; 2] {
     let blocks = vectors.div_ceil(BATCH * UNITS as usize);
-    let batches = blocks.div_ceil(MOST_CUBES).max(1);
+    let batches = blocks.div_ceil(MAX_CUBES).max(1);
     [blocks.div_ceil(batches), batches]
 }
 

@@ -150,7 +150,10 @@ pub fn reduce_partials(
 fn pixels_per_cube(pixels: usize, tiles: usize, padded: usize, depth: usize) -> usize {
     const CUBES: usize = 256;
     const PARTIALS: usize = 16 << 20;
-    const LEAST: usize = 256;
+    const MIN_PIXELS: usize = 256;
     let splits = CUBES.div_ceil(tiles).min(PARTIALS.div_ceil(padded));
-    pixels.div_ceil(splits).max(LEAST).next_multiple_of(depth)
+    pixels
+        .div_ceil(splits)
+        .max(MIN_PIXELS)
+        .next_multiple_of(depth)
 }

@@ -130,12 +130,12 @@ const ALIGNED_PIXELS: usize = 64;
 fn splits(pixels: usize, [c, o]: [usize; 2]) -> usize {
     const PRODUCTS: usize = 256;
     const PARTIALS: usize = 16 << 20;
-    const LEAST_PIXELS: usize = 1024;
+    const MIN_PIXELS: usize = 1024;
     let tiles = 9 * c.div_ceil(128) * o.div_ceil(128);
     PRODUCTS
         .div_ceil(tiles)
         .min(PARTIALS.div_ceil(9 * c * o))
-        .min(pixels.div_ceil(LEAST_PIXELS))
+        .min(pixels.div_ceil(MIN_PIXELS))
 }
 
 #[cfg(all(test, feature = "flex"))]

@@ -20,10 +20,10 @@ const SUMS: usize = 160 << 10;
 /// Output channels of a task, unless there are few tasks.
 const OUTPUTS: usize = 64;
 /// Maximum number of output channels of a task.
-const MOST_OUTPUTS: usize = 96;
+const MAX_OUTPUTS: usize = 96;
 /// Minimum number of columns (input channels times taps) of a task that does not have all: with fewer, reading takes
 /// most of the time.
-const LEAST_COLUMNS: usize = 12 * WIDTH;
+const MIN_COLUMNS: usize = 12 * WIDTH;
 
 /// `input [images, inputs, h, w]`, `grad [images, outputs, h', w']` -> `[outputs, inputs, k, k]`.
 ///
@@ -119,11 +119,11 @@ fn task_size(isa: &Isa, shape: &ConvShape) -> (usize, usize) {
     let pixels = shape.stride * shape.stride;
     let read = |size @ (outputs, inputs): (usize, usize)| tasks(size) * (outputs + inputs * pixels);
     let most_parts = shape.inputs.min(4 * threads);
-    let sizes = (GROUP..=all_outputs.min(MOST_OUTPUTS)).step_by(GROUP);
+    let sizes = (GROUP..=all_outputs.min(MAX_OUTPUTS)).step_by(GROUP);
     let sizes = sizes.flat_map(|outputs| {
         let most = most_inputs(outputs);
         let divided = (1..=most_parts).map(|parts| shape.inputs.div_ceil(parts));
-        let fit = move |&inputs: &usize| inputs <= most && inputs * shape.taps() >= LEAST_COLUMNS;
+        let fit = move |&inputs: &usize| inputs <= most && inputs * shape.taps() >= MIN_COLUMNS;
         let divided = divided.filter(fit);
         divided.chain([most]).map(move |inputs| (outputs, inputs))
     });

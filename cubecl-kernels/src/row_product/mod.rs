@@ -23,9 +23,9 @@ use burn::tensor::Shape;
 use burn::tensor::{Tensor, activation};
 
 /// Number of rows from which Burn tunes among kernels with matrix units only.
-const LEAST_ROWS: usize = 512;
-/// Largest side of a small product: Burn rounds larger sides up to a power of two, which is at least [`LEAST_ROWS`].
-const LARGEST_SIDE: usize = LEAST_ROWS / 2;
+const MIN_ROWS: usize = 512;
+/// Largest side of a small product: Burn rounds larger sides up to a power of two, which is at least [`MIN_ROWS`].
+const LARGEST_SIDE: usize = MIN_ROWS / 2;
 
 /// Rows of a multiple of this number of outputs have no padding in any dtype.
 const UNPADDED_OUTPUTS: usize = 8;
@@ -162,7 +162,7 @@ fn multiply(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
 /// The same product with rows of zeros.
 fn multiply_padded(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     let [rows, inputs] = x.dims();
-    let zeros = Tensor::zeros([LEAST_ROWS - rows, inputs], (&x.device(), x.dtype()));
+    let zeros = Tensor::zeros([MIN_ROWS - rows, inputs], (&x.device(), x.dtype()));
     multiply(Tensor::cat(vec![x, zeros], 0), weight).narrow(0, 0, rows)
 }
 

@@ -94,7 +94,7 @@ impl SquareOps for CubeBackend {
     fn sums(tensors: TensorList<Self>) -> FloatTensor<Self> {
         let inputs = dense_f32(tensors.0);
         let sums = empty(&inputs[0], [inputs.len()], DType::F32);
-        for (launch, inputs) in inputs.chunks(AT_ONCE).enumerate() {
+        for (launch, inputs) in inputs.chunks(TENSORS_PER_LAUNCH).enumerate() {
             let parts = inputs.iter().map(|input| SummandLaunch {
                 values: buffer(input),
                 length: input.meta.num_elements() as u32,
@@ -107,7 +107,7 @@ impl SquareOps for CubeBackend {
                     CubeDim::new_1d(UNITS),
                     parts.collect(),
                     buffer(&sums),
-                    (launch * AT_ONCE) as u32,
+                    (launch * TENSORS_PER_LAUNCH) as u32,
                 );
             }
         }
@@ -116,7 +116,7 @@ impl SquareOps for CubeBackend {
 }
 
 /// Tensors per launch of [`add_each`]: WebGPU guarantees eight buffers, of which the sums and the sizes are two.
-const AT_ONCE: usize = 6;
+const TENSORS_PER_LAUNCH: usize = 6;
 
 /// A tensor whose elements are added.
 #[derive(CubeType, CubeLaunch)]

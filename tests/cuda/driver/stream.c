@@ -38,6 +38,7 @@ CUresult cuStreamDestroy_v2(struct stream *s) { queue_finish(s, 0); return OK; }
 CUresult cuStreamQuery(struct stream *s) { queue_finish(s, 0); return OK; }
 CUresult cuStreamSynchronize(struct stream *s) {
     counts[C_SYNC]++;
+    log_launch("sync\t%d\n", stream_number(s));
     if (!stream_captures(s)) {
         queue_finish(s, 0);
         return OK;

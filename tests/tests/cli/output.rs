@@ -99,7 +99,7 @@ const CASES: &[Case] = &[
 
 /// Commands without a case: `train` has a test of its own, and `quickstart`, which prints with the same functions,
 /// renders 2,400 images in each of four runs.
-const OTHERS: [&str; 2] = ["quickstart", "train"];
+const COMMANDS_WITHOUT_CASE: [&str; 2] = ["quickstart", "train"];
 
 #[test]
 fn every_command_has_a_case() {
@@ -107,7 +107,7 @@ fn every_command_has_a_case() {
         let command = words.join(" ");
         let start = format!("{command} ");
         let is_case = |(line, _): &Case| format!("{line} ").starts_with(&start);
-        let is_other = OTHERS.contains(&command.as_str());
+        let is_other = COMMANDS_WITHOUT_CASE.contains(&command.as_str());
         assert!(
             is_other || CASES.iter().any(is_case),
             "{command}: add a case to CASES"

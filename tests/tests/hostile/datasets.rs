@@ -1,6 +1,6 @@
 //! Small annotation and results files that would take much memory or time.
 
-use crate::{MOST_MEGABYTES, PEAK};
+use crate::{MAX_MEGABYTES, PEAK};
 use mrcnn_core::data::import::{Format, ImportSpec, import};
 use mrcnn_core::eval::{EvalOptions, evaluate_files};
 use std::path::Path;
@@ -12,7 +12,7 @@ fn measured<T>(name: &str, work: impl FnOnce() -> T) -> T {
     let result = work();
     let used = PEAK.peak_usage_as_mb() - before;
     println!("{name}: {used:.1} MB");
-    assert!(used < MOST_MEGABYTES, "{name}: {used} MB");
+    assert!(used < MAX_MEGABYTES, "{name}: {used} MB");
     result
 }
 

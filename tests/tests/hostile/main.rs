@@ -16,7 +16,7 @@ use std::path::Path;
 static PEAK: PeakAlloc = PeakAlloc;
 
 /// Maximum memory for reading a bad file.
-const MOST_MEGABYTES: f32 = 512.0;
+const MAX_MEGABYTES: f32 = 512.0;
 
 /// Reads a file that must be rejected with a message that names it and contains `wanted`.
 #[track_caller]
@@ -30,7 +30,7 @@ fn refused(path: &Path, wanted: &str) {
     assert!(message.contains(name.as_ref()), "no name in: {message}");
     assert!(message.contains(wanted), "wanted `{wanted}` in: {message}");
     assert_eq!(message.lines().count(), 1, "{message}");
-    assert!(used < MOST_MEGABYTES, "{used} MB: {message}");
+    assert!(used < MAX_MEGABYTES, "{used} MB: {message}");
 }
 
 /// A single test, so that no other test allocates beside it.

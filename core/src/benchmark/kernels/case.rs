@@ -69,7 +69,7 @@ impl Case {
 /// Target duration of a sample, so that waiting for the device is a small part of it.
 const SAMPLE: Duration = Duration::from_millis(2);
 /// Maximum number of launches per sample.
-const MOST_LAUNCHES: u32 = 20;
+const MAX_LAUNCHES: u32 = 20;
 
 /// Milliseconds per launch.
 pub(super) fn time(
@@ -90,7 +90,7 @@ pub(super) fn time(
         one = run(1)?;
     }
     let launches = SAMPLE.as_nanos() / one.as_nanos().max(1) + 1;
-    let launches = (launches as u32).clamp(1, MOST_LAUNCHES);
+    let launches = (launches as u32).clamp(1, MAX_LAUNCHES);
     let mut timing = Timing::new(0);
     for _ in 0..spec.steps {
         timing.add(run(launches)?, Duration::ZERO);

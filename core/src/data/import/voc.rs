@@ -117,9 +117,9 @@ fn add(
         writer.leave_out("image without a file in SegmentationObject");
         return Ok(());
     }
-    if objects.len() > MOST_OBJECTS {
+    if objects.len() > MAX_OBJECTS {
         let reason = format!(
-            "{} objects in its XML file; the 8 bits of a mask distinguish {MOST_OBJECTS}",
+            "{} objects in its XML file; the 8 bits of a mask distinguish {MAX_OBJECTS}",
             objects.len()
         );
         return Err(ImportError::source(&masks, reason));
@@ -171,7 +171,7 @@ fn overlap(a: &[f64; 4], b: &[f64; 4]) -> f64 {
 }
 
 /// Number of objects that a mask can distinguish: 0 is the background, 255 the borders.
-const MOST_OBJECTS: usize = 254;
+const MAX_OBJECTS: usize = 254;
 
 /// Maximum length of an annotation file in bytes: 10,000 objects take 4 MB.
 const LONGEST_XML: u64 = 16 << 20;
@@ -208,7 +208,7 @@ pub(crate) fn object_masks(
     let (columns, rows) = (width as usize, height as usize);
     /// Run lengths so far, and the number of pixels that they cover.
     type Runs = (Vec<u32>, usize);
-    let mut masks: Vec<Runs> = vec![Default::default(); count.min(MOST_OBJECTS)];
+    let mut masks: Vec<Runs> = vec![Default::default(); count.min(MAX_OBJECTS)];
     let mut add = |number: u8, start: usize, length: usize| {
         let object = usize::from(number).checked_sub(1);
         let Some((counts, end)) = object.and_then(|object| masks.get_mut(object)) else {

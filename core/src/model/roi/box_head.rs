@@ -104,8 +104,8 @@ impl BoxHead {
         };
         match self {
             Self::Linear(LinearBoxHead { fc6, fc7 }) => {
-                let hidden = fc6.rectified(fc6.flatten(pooled), links(false));
-                fc7.rectified(hidden, links(true))
+                let hidden = fc6.forward_relu(fc6.flatten(pooled), links(false));
+                fc7.forward_relu(hidden, links(true))
             }
             Self::Convs(layers) => {
                 let x = layers.iter().fold(pooled, |x, layer| match layer {
@@ -115,7 +115,7 @@ impl BoxHead {
                 let Some(BoxHeadLayer::Linear(last)) = layers.last() else {
                     unreachable!("the last layer is fully connected");
                 };
-                last.rectified(last.flatten(x), links(false))
+                last.forward_relu(last.flatten(x), links(false))
             }
         }
     }

@@ -157,7 +157,7 @@ impl MaskPredictor {
             masks_input: is_linked && is_after_relu,
             output_is_masked: is_linked,
         };
-        let hidden = cells_apart(self.conv5_mask.rectified(x, links));
+        let hidden = cells_apart(self.conv5_mask.forward_relu(x, links));
         let links = Links {
             masks_input: is_linked,
             output_is_masked: false,

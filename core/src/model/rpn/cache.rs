@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) struct SizeCache<K, T>(Arc<Mutex<Vec<(Device, K, T)>>>);
 
 /// Maximum number of cached sizes: portrait and landscape of a few buckets.
-const KEPT: usize = 8;
+const MAX_SIZES: usize = 8;
 
 impl<K, T> Default for SizeCache<K, T> {
     fn default() -> Self {
@@ -32,7 +32,7 @@ impl<K: PartialEq, T: Clone> SizeCache<K, T> {
             return table.clone();
         }
         let table = make();
-        if kept.len() == KEPT {
+        if kept.len() == MAX_SIZES {
             kept.remove(0);
         }
         kept.push((device.clone(), key, table.clone()));

@@ -76,7 +76,7 @@ fn hidden(
     let mut inside = inside.map(|inside| inside.reshape([r, 1, side - 2, side - 2]));
     for (index, conv) in before.iter().enumerate() {
         side -= 2;
-        x = inner(conv.rectified(x), side);
+        x = inner(conv.forward_relu(x), side);
         if index > 0 {
             inside = inside.map(|inside| inner(inside, side));
         }

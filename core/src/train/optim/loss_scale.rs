@@ -30,7 +30,7 @@ pub struct LossScaler {
 const START: f64 = 65536.0;
 
 /// Consecutive overflows that end a run: by then the scale is about a millionth of its value before, mostly 1.
-pub const MOST_SKIPPED: usize = 20;
+pub const MAX_SKIPPED: usize = 20;
 
 impl LossScaler {
     /// As `train.loss_scale` configures it; by default it is used for f16 only.

@@ -3,7 +3,7 @@
 use crate::config::{DecayScope, OptimizerKind, TrainConfig};
 use crate::model::MaskRcnn;
 use crate::train::step::gradients::ParamGradients;
-use crate::train::step::params::Put;
+use crate::train::step::params::ParamWriter;
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::Tensor;
 use mrcnn_kernels::{AdamwUpdate, ParamFactors, SgdUpdate, adamw, sgd};
@@ -42,7 +42,7 @@ pub struct StepOutcome {
 
 impl StepOutcome {
     /// The outcome of a step that is skipped because its loss is not finite.
-    pub(crate) const REFUSED: Self = Self {
+    pub(crate) const SKIPPED: Self = Self {
         grad_norm: f32::NAN,
         is_applied: false,
     };
@@ -100,7 +100,7 @@ impl Optimizer {
         *model = model.clone().map(&mut take);
         // The old model is gone now, so each value has one owner and is updated in place.
         let taken = take.taken;
-        let mut put = Put(self.updated(taken, learning_rate));
+        let mut put = ParamWriter(self.updated(taken, learning_rate));
         *model = model.clone().map(&mut put);
         StepOutcome {
             grad_norm,

@@ -49,8 +49,9 @@ pub(crate) fn check(config: &Config, comm: &dyn Communicator) -> Result<(), Trai
 /// The losses and gradients of the whole step, on every rank.
 ///
 /// `batch` is the shard of this rank, which may be empty, computed in `train.accumulate` micro-batches. Its losses are
-/// divided by the sample counts of all ranks, which are reduced before the backward pass. The gradients of the heads are
-/// sent before the backward pass of the backbone, all of them `scale` times as large.
+/// divided by the sample counts of all ranks, which are reduced before the backward pass. A communicator that
+/// [overlaps](Communicator::overlaps) sends the gradients of the heads while the backward pass of the backbone runs.
+/// Gradients are sent `scale` times as large.
 pub fn losses_and_gradients(
     comm: &dyn Communicator,
     model: &MaskRcnn,

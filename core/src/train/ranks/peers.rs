@@ -1,14 +1,14 @@
-//! What the ranks exchange during a step: sample counts, losses and gradients.
+//! The exchange between ranks during a step: sample counts, losses and gradients.
 //!
 //! With NCCL, the gradients of the heads are sent while the backward pass of the backbone runs, the others after it.
 
 use crate::config::Wire;
 use crate::train::error::TrainError;
-use crate::train::step::accumulate::Sums;
 use crate::train::step::gradients::ParamGradients;
 use crate::train::step::losses::Losses;
 use crate::train::step::peers::Peers;
 use crate::train::step::samples::SampleCounts;
+use crate::train::step::sums::Sums;
 use burn::module::ParamId;
 use burn::tensor::{FloatDType, Tensor};
 use mrcnn_backends::comm::{Communicator, Reduction};
@@ -28,31 +28,31 @@ impl<'a> Peers for Exchange<'a> {
         self.comm.overlaps()
     }
 
-    fn counts(&self, mine: SampleCounts) -> Result<SampleCounts, TrainError> {
+    fn reduce_counts(&self, mine: SampleCounts) -> Result<SampleCounts, TrainError> {
         mine.mean_over(self.comm.world_size(), |counts| {
             let means = self.comm.all_reduce_mean(vec![counts])?;
             Ok(means.into_iter().next().expect("one tensor was given"))
         })
     }
 
-    fn heads(&self, mine: Sums) -> Result<Sent<'a>, TrainError> {
+    fn send_heads(&self, mine: Sums) -> Result<Sent<'a>, TrainError> {
         // The losses come first: with f32 on the wire they need no bucket of their own.
         self.send(mine.losses.into(), mine.gradients)
     }
 
-    fn sums(&self, heads: Sent<'a>, backbone: ParamGradients) -> Result<Sums, TrainError> {
+    fn finish(&self, heads: Sent<'a>, backbone: ParamGradients) -> Result<Sums, TrainError> {
         let backbone = match self.cuts_at_pyramid() {
             true => Some(self.send(Vec::new(), backbone)?),
             false => None,
         };
-        let (losses, gradients) = heads.means()?;
+        let (losses, gradients) = heads.finish()?;
         let mut losses = losses.into_iter();
         let heads = Sums {
             losses: Losses::NAMES.map(|_| losses.next().expect("as many as were sent")),
             gradients,
         };
         Ok(match backbone {
-            Some(backbone) => heads.after(backbone.means()?.1),
+            Some(backbone) => heads.with_first(backbone.finish()?.1),
             None => heads,
         })
     }
@@ -65,7 +65,7 @@ impl<'a> Exchange<'a> {
         numbers: Vec<Tensor<1>>,
         gradients: ParamGradients,
     ) -> Result<Sent<'a>, TrainError> {
-        let (ids, gradients) = gradients.unzipped();
+        let (ids, gradients) = gradients.into_parts();
         let count = numbers.len();
         let mut tensors = numbers;
         tensors.extend(gradients.into_iter().map(|tensor| match self.wire {
@@ -91,7 +91,7 @@ pub(super) struct Sent<'a> {
 
 impl Sent<'_> {
     /// The means over the ranks.
-    fn means(self) -> Result<(Vec<Tensor<1>>, ParamGradients), TrainError> {
+    fn finish(self) -> Result<(Vec<Tensor<1>>, ParamGradients), TrainError> {
         let mut numbers = self.reduction.finish()?;
         let means = numbers.split_off(self.count);
         let means = means.into_iter().map(|tensor| tensor.cast(FloatDType::F32));

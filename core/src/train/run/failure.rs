@@ -17,7 +17,8 @@ impl Trainer {
         let mut config = self.config.clone();
         let batch_size = &mut config.train.batch_size;
         *batch_size = Rank::of(&*self.comm).shard(*batch_size).len().max(1);
-        let plan = MemoryPlan::new(model, &config, &self.train);
+        let is_cut = self.comm.overlaps();
+        let plan = MemoryPlan::of_rank(model, &config, &self.train, is_cut);
         // A device with its own memory does not report how much of it is free.
         let shares_memory = device_memory(&self.device).is_none();
         let available = MemoryMeter::default().available();

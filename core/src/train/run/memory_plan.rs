@@ -45,6 +45,16 @@ impl MemoryPlan {
     /// A test checks that the estimate for two small presets is within a factor of 1.5 of the peak measured on the CPU;
     /// autotuning on a GPU temporarily needs more.
     pub fn new(model: &MaskRcnn, config: &Config, dataset: &Dataset) -> Self {
+        Self::of_rank(model, config, dataset, false)
+    }
+
+    /// [`Self::new`] for a rank, whose graph may be cut at the pyramid.
+    pub(super) fn of_rank(
+        model: &MaskRcnn,
+        config: &Config,
+        dataset: &Dataset,
+        is_cut: bool,
+    ) -> Self {
         let mut count = Count::default();
         model.visit(&mut count);
         let moments = match config.train.optimizer {
@@ -63,7 +73,7 @@ impl MemoryPlan {
             gradients: count.trained * FLOAT * gradients as u64,
             optimizer: count.trained * FLOAT * moments,
             averaged: averaged * FLOAT,
-            buckets: buckets(model, config, dataset),
+            buckets: buckets(model, config, dataset, is_cut),
         }
     }
 
@@ -139,7 +149,10 @@ impl ModuleVisitor for Count {
 }
 
 /// The padded shapes of a dataset's batches.
-fn buckets(model: &MaskRcnn, config: &Config, dataset: &Dataset) -> Vec<Bucket> {
+fn buckets(model: &MaskRcnn, config: &Config, dataset: &Dataset, is_cut: bool) -> Vec<Bucket> {
+    let activations = |[n, _, height, width]: [usize; 4]| {
+        n as u64 * model.activation_bytes(height, width, is_cut)
+    };
     let images = config.train.batch_size.div_ceil(config.train.accumulate);
     if let Some(buckets) = buckets::buckets(dataset, config) {
         let planned = buckets.shapes().into_iter().map(|(height, width)| {
@@ -147,7 +160,7 @@ fn buckets(model: &MaskRcnn, config: &Config, dataset: &Dataset) -> Vec<Bucket> 
             Bucket {
                 name: "bucket",
                 shape,
-                activations: activations(model, shape),
+                activations: activations(shape),
             }
         });
         let mut planned: Vec<Bucket> = planned.collect();
@@ -172,7 +185,7 @@ fn buckets(model: &MaskRcnn, config: &Config, dataset: &Dataset) -> Vec<Bucket> 
         Some(Bucket {
             name,
             shape,
-            activations: activations(model, shape),
+            activations: activations(shape),
         })
     };
     let found = [
@@ -188,8 +201,4 @@ fn buckets(model: &MaskRcnn, config: &Config, dataset: &Dataset) -> Vec<Bucket> 
     }
     buckets.sort_by_key(|bucket| bucket.activations);
     buckets
-}
-
-fn activations(model: &MaskRcnn, [n, _, height, width]: [usize; 4]) -> u64 {
-    n as u64 * model.activation_bytes(height, width)
 }

@@ -5,7 +5,7 @@ use crate::memory::device_memory;
 use crate::train::error::TrainError;
 use crate::train::input::batch::Batch;
 use crate::train::observer::{Observer, StepReport};
-use crate::train::optim::loss_scale::MOST_SKIPPED;
+use crate::train::optim::loss_scale::MAX_SKIPPED;
 use crate::train::optim::optimizer::StepOutcome;
 use crate::train::optim::schedule::learning_rate;
 use crate::train::ranks::exchange;
@@ -69,7 +69,7 @@ impl Run<'_> {
         self.is_updating = true;
         let outcome = match losses.is_finite() {
             true => self.optimizer.step(&mut self.model, gradients, rate),
-            false => StepOutcome::REFUSED,
+            false => StepOutcome::SKIPPED,
         };
         self.is_updating = false;
         let report = StepReport {
@@ -116,7 +116,7 @@ impl Run<'_> {
                 image_ids,
                 dump,
             }),
-            Some(skipped) if skipped >= MOST_SKIPPED => Err(TrainError::Overflow {
+            Some(skipped) if skipped >= MAX_SKIPPED => Err(TrainError::Overflow {
                 step,
                 skipped,
                 precision: self.trainer.precision.precision(),

@@ -10,17 +10,17 @@ use super::cut::Cut;
 use super::features::{LossFeatures, StepFeatures};
 use super::gradients::ParamGradients;
 use super::inputs::SampleInputs;
-use super::losses::{LossValues, Losses, losses};
+use super::losses::{LossValues, losses};
 use super::params::Part;
 use super::peers::{Alone, Peers};
 use super::samples::{SampleCounts, Samples};
+use super::sums::Sums;
 use super::targets::{sample, sample_inputs};
-use crate::model::{MaskRcnn, Prepared};
+use crate::model::{Changes, MaskRcnn, Prepared};
 use crate::random::Stream;
 use crate::train::input::batch::Batch;
 use burn::module::Module;
 use burn::tensor::{Device, ExecutionError, Gradients, Tensor};
-use mrcnn_kernels::sums;
 
 /// The losses of `batch` and their gradients, computed in `count` micro-batches of equal size (the first ones have one
 /// image more where it does not divide). Until the end, gradients are `scale` times as large.
@@ -55,95 +55,12 @@ pub(crate) fn micro_batches(batch: Batch, count: usize) -> Vec<Batch> {
     micro_batches
 }
 
-/// Losses and gradients, on the device.
-pub(crate) struct Sums {
-    /// Each `[1]`, in the order of [`Losses::NAMES`].
-    pub(crate) losses: [Tensor<1>; Losses::NAMES.len()],
-    pub(crate) gradients: ParamGradients,
-}
-
-impl Sums {
-    /// The sums over no samples.
-    pub(crate) fn zeros(model: &MaskRcnn, device: &Device) -> Self {
-        Self::zeros_of(model, Part::Whole, device)
-    }
-
-    fn zeros_of(model: &MaskRcnn, part: Part, device: &Device) -> Self {
-        Self {
-            losses: Losses::NAMES.map(|_| Tensor::zeros([1], device)),
-            gradients: ParamGradients::zeros_of(model, part),
-        }
-    }
-
-    /// The same losses with the gradients of other parameters, `first`, before these.
-    pub(crate) fn after(self, first: ParamGradients) -> Self {
-        Self {
-            gradients: first.followed_by(self.gradients),
-            ..self
-        }
-    }
-
-    fn plus(self, other: Self) -> Self {
-        let sum = |index: usize| self.losses[index].clone() + other.losses[index].clone();
-        Self {
-            losses: std::array::from_fn(sum),
-            gradients: self.gradients.plus(other.gradients),
-        }
-    }
-
-    /// Both multiplied by `weight`.
-    pub(crate) fn weighted(self, weight: f64) -> Self {
-        Self {
-            losses: self.losses.map(|loss| loss * weight),
-            gradients: self.gradients.scaled(weight),
-        }
-    }
-
-    /// The total of all `sums`, in order, so that results are bit-equal between runs; `None` if there are none.
-    pub(crate) fn of(sums: impl IntoIterator<Item = Self>) -> Option<Self> {
-        sums.into_iter().reduce(Self::plus)
-    }
-
-    /// The gradients multiplied by `factor`.
-    pub(crate) fn scaled(self, factor: f64) -> Self {
-        Self {
-            gradients: self.gradients.scaled(factor),
-            ..self
-        }
-    }
-
-    /// The losses, then the square of the gradient norm, unless there are no gradients. One launch on GPUs.
-    pub(crate) fn numbers(&self) -> Tensor<1> {
-        let mut numbers = Vec::from(self.losses.clone());
-        numbers.extend(self.gradients.partial_squares());
-        sums(&numbers)
-    }
-
-    /// Loss values and gradient norm in one read: the only one of a step, after all work is enqueued.
-    pub(crate) fn read(self) -> Result<(LossValues, ParamGradients), ExecutionError> {
-        read(self.numbers(), self.gradients)
-    }
-}
-
-/// Reads the numbers of [`Sums::numbers`]; the gradients then have their norm.
-pub(super) fn read(
-    numbers: Tensor<1>,
-    gradients: ParamGradients,
-) -> Result<(LossValues, ParamGradients), ExecutionError> {
-    let numbers = numbers.try_into_data()?;
-    let numbers: Vec<f32> = numbers.iter::<f32>().collect();
-    let squares = numbers.get(Losses::NAMES.len());
-    let norm = squares.map_or(0.0, |squares| squares.sqrt());
-    let losses = LossValues::first_of(numbers.into_iter());
-    Ok((losses, gradients.with_norm(norm)))
-}
-
 /// A backward pass, complete up to where the graph is cut.
 struct Pass {
     /// The losses and the gradients of the heads; of the whole model if the graph is not cut.
     heads: Sums,
-    prepared: Prepared,
-    rest: Option<(Cut, Gradients)>,
+    /// What is left if the graph is cut.
+    rest: Option<(Cut, Gradients, Option<Changes>)>,
 }
 
 impl Pass {
@@ -163,33 +80,31 @@ impl Pass {
         };
         let losses = losses(&prepared.model, features, samples, counts);
         let gradients = losses.backward(scale);
-        let changes = prepared.changes.as_ref();
+        let changes = prepared.changes;
         let heads = Sums {
             losses: losses.all().map(Tensor::inner),
-            gradients: ParamGradients::restored(model, part, &gradients, changes),
+            gradients: ParamGradients::restored(model, part, &gradients, changes.as_ref()),
         };
         Self {
             heads,
-            prepared,
-            rest: cut.map(|cut| (cut, gradients)),
+            rest: cut.map(|cut| (cut, gradients, changes)),
         }
     }
 
-    /// The sums so far, and what computes the gradients of the backbone, of which there are none if the graph is not cut.
+    /// The sums so far, and a function that computes the gradients of the backbone: none if the graph is not cut.
     fn split(self, model: &MaskRcnn) -> (Sums, impl FnOnce() -> ParamGradients) {
-        let Self {
-            heads,
-            prepared,
-            rest,
-        } = self;
+        let rest = self.rest;
         let backbone = move || {
-            let gradients = rest.and_then(|(cut, heads)| cut.backward(heads));
-            let changes = prepared.changes.as_ref();
-            let restored =
-                |gradients| ParamGradients::restored(model, Part::Backbone, &gradients, changes);
-            gradients.map_or_else(ParamGradients::none, restored)
+            let Some((cut, heads, changes)) = rest else {
+                return ParamGradients::none();
+            };
+            let gradients = cut.backward(heads);
+            gradients.map_or_else(ParamGradients::none, |gradients| {
+                let changes = changes.as_ref();
+                ParamGradients::restored(model, Part::Backbone, &gradients, changes)
+            })
         };
-        (heads, backbone)
+        (self.heads, backbone)
     }
 }
 
@@ -224,13 +139,13 @@ pub(crate) fn sum_of_micro_batches<P: Peers>(
     let (is_cut, plain) = (peers.cuts_at_pyramid(), device.clone().inner());
     let Some((last, others)) = micro_batches.split_last() else {
         // The other ranks wait in the same calls.
-        peers.counts(SampleCounts::zeros(&plain))?;
+        peers.reduce_counts(SampleCounts::zeros(&plain))?;
         let (heads, backbone) = match is_cut {
             true => (Part::Heads, ParamGradients::zeros_of(model, Part::Backbone)),
             false => (Part::Whole, ParamGradients::none()),
         };
-        let heads = peers.heads(Sums::zeros_of(model, heads, &plain))?;
-        return peers.sums(heads, backbone);
+        let heads = peers.send_heads(Sums::zeros_of(model, heads, &plain))?;
+        return peers.finish(heads, backbone);
     };
     let mut samples = Vec::with_capacity(micro_batches.len());
     if !others.is_empty() {
@@ -244,7 +159,7 @@ pub(crate) fn sum_of_micro_batches<P: Peers>(
     let step = StepFeatures::of_batch(&prepared.model, last, device, is_cut);
     let of_last = sample(model, last, &step, stream)?;
     let counts = samples.iter().map(Samples::counts);
-    let counts = peers.counts(counts.fold(of_last.counts(), SampleCounts::plus))?;
+    let counts = peers.reduce_counts(counts.fold(of_last.counts(), SampleCounts::plus))?;
     let mut pass = Pass::start(model, prepared, (step.into(), &of_last), &counts, scale);
     let (mut heads_before, mut backbone_before) = (None, None);
     for (micro_batch, samples) in others.iter().zip(&samples) {
@@ -257,8 +172,8 @@ pub(crate) fn sum_of_micro_batches<P: Peers>(
         pass = Pass::start(model, prepared, (features, samples), &counts, scale);
     }
     let (heads, backbone) = pass.split(model);
-    let heads = peers.heads(plus(heads_before, heads, Sums::plus))?;
-    peers.sums(
+    let heads = peers.send_heads(plus(heads_before, heads, Sums::plus))?;
+    peers.finish(
         heads,
         plus(backbone_before, backbone(), ParamGradients::plus),
     )

@@ -1,5 +1,8 @@
 //! A training step whose graph is cut at the feature pyramid: the gradients of the heads, 40 % of the parameters of
 //! R50-FPN, are complete before the backward pass of the backbone, and travel to the other ranks while it runs.
+//!
+//! The levels of the pyramid exist until then. Where the RPN reads all of them, Burn adds its gradient to that of the RoI
+//! heads, because the gradient of a leaf cannot be taken by a kernel that would add to it.
 
 use burn::tensor::{Gradients, Tensor};
 use mrcnn_kernels::backward_from;
@@ -32,6 +35,8 @@ impl Cut {
             let gradient = input.grad_remove(&mut heads)?;
             Some((output, Tensor::from_inner(gradient)))
         });
-        backward_from(known.collect())
+        let known = known.collect();
+        drop(heads);
+        backward_from(known)
     }
 }

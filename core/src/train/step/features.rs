@@ -14,7 +14,7 @@ pub struct LossFeatures {
     pub(crate) grids: Vec<(usize, usize)>,
     /// The RPN's output; `None` if the losses compute their few predictions themselves, see `Rpn::at_anchors`.
     pub(crate) rpn: Option<RpnOutput>,
-    /// Where the graph is cut; `None` if it is whole.
+    /// The cut of the graph; `None` if it is whole.
     pub(crate) cut: Option<Cut>,
 }
 
@@ -110,7 +110,7 @@ impl From<StepFeatures> for LossFeatures {
     }
 }
 
-/// P2 to P6 as the heads read them, and where their graph is cut if it is.
+/// P2 to P6 as the heads read them, and the cut if `is_cut`.
 fn pyramid(model: &MaskRcnn, images: Tensor<4>, is_cut: bool) -> (Vec<Tensor<4>>, Option<Cut>) {
     let pyramid = model.pyramid(images);
     match is_cut {

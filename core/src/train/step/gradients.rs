@@ -88,7 +88,7 @@ impl ParamGradients {
     }
 
     /// Parameters and gradients, in the same order.
-    pub(crate) fn unzipped(self) -> (Vec<ParamId>, Vec<Tensor<1>>) {
+    pub(crate) fn into_parts(self) -> (Vec<ParamId>, Vec<Tensor<1>>) {
         self.applied().into_iter().unzip()
     }
 
@@ -129,10 +129,10 @@ impl ParamGradients {
     }
 
     /// The gradients of both, whose parameters differ: those of `self` first.
-    pub(crate) fn followed_by(self, other: Self) -> Self {
+    pub(crate) fn chain(self, other: Self) -> Self {
         if self.factor != other.factor {
             let [this, other] = [self, other].map(|it| Self::new(it.applied()));
-            return this.followed_by(other);
+            return this.chain(other);
         }
         let factor = self.factor;
         let both = self.gradients.into_iter().chain(other.gradients);

@@ -4,11 +4,12 @@
 //! of their own, into which those of each step are copied, and its gradients stay in its own buffers until the next
 //! replay.
 
-use super::accumulate::{read, step_on_device};
+use super::accumulate::step_on_device;
 use super::gradients::ParamGradients;
 use super::inputs::{FlatInputs, SampleInputs};
 use super::losses::LossValues;
-use super::params::{Put, trained};
+use super::params::{ParamWriter, trained};
+use super::sums::read;
 use crate::model::MaskRcnn;
 use crate::random::Stream;
 use crate::train::input::batch::Batch;
@@ -20,7 +21,7 @@ use mrcnn_kernels::overwrite;
 #[derive(Default)]
 pub struct StepGraphs {
     /// Sizes without a graph, with the number of their steps so far.
-    seen: Vec<(Key, usize)>,
+    unrecorded: Vec<(Key, usize)>,
     recorded: Vec<(Key, StepGraph)>,
     /// Whether a recording failed after others, so that there is no memory for more.
     is_full: bool,
@@ -37,10 +38,10 @@ struct Key {
 }
 
 /// Number of steps of a size before it is recorded: they tune its kernels.
-const STEPS_BEFORE: usize = 2;
+const TUNING_STEPS: usize = 2;
 
 /// Maximum number of graphs. Each keeps the memory of a step.
-const MOST: usize = 4;
+const MAX_GRAPHS: usize = 4;
 
 impl StepGraphs {
     /// The losses and gradients of `batch`, as those of a step that is launched kernel by kernel. Fails if the device
@@ -76,7 +77,7 @@ impl StepGraphs {
         inputs: &Inputs,
         key: Key,
     ) -> Result<Option<&mut StepGraph>, ExecutionError> {
-        if !self.is_due(&key) {
+        if !self.count_step(&key) {
             return Ok(None);
         }
         let scale = f64::from_bits(key.scale);
@@ -96,18 +97,18 @@ impl StepGraphs {
     }
 
     /// Counts a step of a size without a graph, and returns whether the size is to be recorded now.
-    fn is_due(&mut self, key: &Key) -> bool {
-        if self.is_full || self.recorded.len() == MOST {
+    fn count_step(&mut self, key: &Key) -> bool {
+        if self.is_full || self.recorded.len() == MAX_GRAPHS {
             return false;
         }
-        let Some(place) = self.seen.iter().position(|(other, _)| other == key) else {
-            self.seen.push((key.clone(), 1));
+        let Some(place) = self.unrecorded.iter().position(|(other, _)| other == key) else {
+            self.unrecorded.push((key.clone(), 1));
             return false;
         };
-        self.seen[place].1 += 1;
-        let is_due = self.seen[place].1 > STEPS_BEFORE;
+        self.unrecorded[place].1 += 1;
+        let is_due = self.unrecorded[place].1 > TUNING_STEPS;
         if is_due {
-            self.seen.remove(place);
+            self.unrecorded.remove(place);
         }
         is_due
     }
@@ -176,7 +177,9 @@ impl StepGraph {
         let buffers: Vec<(ParamId, Tensor<1>)> = buffers.collect();
         device.sync()?;
         let params = buffers.iter().map(|(_, buffer)| buffer.clone()).collect();
-        let own = model.clone().map(&mut Put(buffers.into_iter().collect()));
+        let own = model
+            .clone()
+            .map(&mut ParamWriter(buffers.into_iter().collect()));
         let fixed = inputs.clone();
         let step: Box<dyn FnMut() -> Output> = Box::new(move || fixed.launch(&own, scale));
         let graph = capture(&device, step);
@@ -222,13 +225,16 @@ mod tests {
     #[test]
     fn a_size_is_recorded_at_its_third_step() {
         let mut graphs = StepGraphs::default();
-        let due = [64, 64, 96, 64, 96, 96].map(|side| graphs.is_due(&key(side)));
+        let due = [64, 64, 96, 64, 96, 96].map(|side| graphs.count_step(&key(side)));
         assert_eq!(due, [false, false, false, true, false, true]);
-        assert!(graphs.seen.is_empty(), "recorded sizes are not counted");
+        assert!(
+            graphs.unrecorded.is_empty(),
+            "recorded sizes are not counted"
+        );
         graphs.is_full = true;
         assert!(
             ![64; 4]
-                .map(|side| graphs.is_due(&key(side)))
+                .map(|side| graphs.count_step(&key(side)))
                 .contains(&true)
         );
     }

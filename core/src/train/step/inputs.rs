@@ -144,13 +144,13 @@ pub(super) struct GroundTruthSlots {
 }
 
 /// Minimum number of ground-truth slots per image.
-const LEAST_SLOTS: usize = 16;
+const MIN_SLOTS: usize = 16;
 
 impl GroundTruthSlots {
     fn new(batch: &Batch, device: &Device) -> Self {
         let n = batch.gts.len();
         let most = batch.gts.iter().map(|gt| gt.boxes.len()).max();
-        let slots = most.unwrap_or(0).next_power_of_two().max(LEAST_SLOTS);
+        let slots = most.unwrap_or(0).next_power_of_two().max(MIN_SLOTS);
         let mut boxes = vec![[0.0f32; 4]; n * slots];
         let mut labels = vec![0i32; n * slots];
         for (image, gt) in batch.gts.iter().enumerate() {

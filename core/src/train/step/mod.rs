@@ -11,4 +11,5 @@ pub(crate) mod params;
 pub(crate) mod peers;
 pub(crate) mod replicas;
 pub(crate) mod samples;
+pub(crate) mod sums;
 pub(crate) mod targets;

@@ -53,9 +53,9 @@ impl ModuleVisitor for Trained {
 }
 
 /// Puts values of trained parameters into a model.
-pub(crate) struct Put(pub(crate) HashMap<ParamId, Tensor<1>>);
+pub(crate) struct ParamWriter(pub(crate) HashMap<ParamId, Tensor<1>>);
 
-impl ModuleMapper for Put {
+impl ModuleMapper for ParamWriter {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(value) = self.0.remove(&param.id) else {
             return param;

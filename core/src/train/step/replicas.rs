@@ -3,10 +3,11 @@
 //! As in torch's `DistributedDataParallel`, each replica divides its losses by its own sample counts, and the gradients
 //! are averaged.
 
-use super::accumulate::{Sums, sum_of_micro_batches};
+use super::accumulate::sum_of_micro_batches;
 use super::gradients::ParamGradients;
 use super::losses::LossValues;
 use super::peers::Alone;
+use super::sums::Sums;
 use crate::model::MaskRcnn;
 use crate::random::Stream;
 use crate::train::input::batch::Batch;

@@ -12,7 +12,7 @@ use yaml_rust2::Yaml;
 const LONGEST: u64 = 1 << 20;
 
 /// Maximum number of files that are based on each other.
-const MOST_BASES: usize = 8;
+const MAX_BASES: usize = 8;
 
 /// A Detectron2 configuration: a file and those that it is based on.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ impl Detectron2Config {
             }
             if let Some(base) = document["_BASE_"].as_str() {
                 let at = file.parent().unwrap_or(Path::new("")).join(base);
-                if !at.is_file() || documents.len() + 1 == MOST_BASES {
+                if !at.is_file() || documents.len() + 1 == MAX_BASES {
                     let reason = format!(
                         "its _BASE_ {base} cannot be read; give the complete config.yaml that Detectron2 writes to a run's \
                          OUTPUT_DIR"

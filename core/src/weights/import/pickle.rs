@@ -81,7 +81,7 @@ pub struct Pickle<'a> {
 }
 
 /// Maximum number of steps: the state dict of a large model with its optimizer takes 200,000.
-const MOST_STEPS: usize = 1_000_000;
+const MAX_STEPS: usize = 1_000_000;
 
 /// Reads the pickle at the start of `bytes`; the error describes what is wrong.
 pub fn read(bytes: &[u8]) -> Result<Pickle<'_>, String> {
@@ -94,7 +94,7 @@ pub fn read(bytes: &[u8]) -> Result<Pickle<'_>, String> {
         objects: Vec::new(),
         budget: Budget::for_file(bytes.len() as u64),
     };
-    for _ in 0..MOST_STEPS {
+    for _ in 0..MAX_STEPS {
         if let Some(root) = machine.step()? {
             return Ok(Pickle {
                 root,
@@ -105,7 +105,7 @@ pub fn read(bytes: &[u8]) -> Result<Pickle<'_>, String> {
         }
     }
     Err(format!(
-        "it takes more than {MOST_STEPS} steps: not the weights of a model"
+        "it takes more than {MAX_STEPS} steps: not the weights of a model"
     ))
 }
 

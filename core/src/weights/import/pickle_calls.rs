@@ -77,7 +77,7 @@ impl<'a> Machine<'a> {
                 let &[_, shape, dtype, fortran, data] = self.list(state)? else {
                     return Err("an array has an unknown state".into());
                 };
-                self.charge::<usize>(MOST_DIMENSIONS)?;
+                self.charge::<usize>(MAX_DIMENSIONS)?;
                 let fortran = fortran == Value::Int(1);
                 self.objects[index] = Object::Array(self.array(shape, dtype, fortran, data)?);
             }
@@ -124,7 +124,7 @@ impl<'a> Machine<'a> {
         shape: Value,
         strides: Value,
     ) -> Result<Tensor<'a>, String> {
-        self.charge::<usize>(2 * MOST_DIMENSIONS)?;
+        self.charge::<usize>(2 * MAX_DIMENSIONS)?;
         let storage = match storage {
             Value::Object(index) => match &self.objects[index] {
                 Object::Storage(storage) => *storage,
@@ -202,7 +202,7 @@ impl<'a> Machine<'a> {
 
     fn lengths(&self, value: Value) -> Result<Vec<u64>, String> {
         let items = self.list(value)?;
-        if items.len() > MOST_DIMENSIONS {
+        if items.len() > MAX_DIMENSIONS {
             return Err(format!("a tensor has {} dimensions", items.len()));
         }
         items.iter().map(|&item| length(item)).collect()
@@ -222,7 +222,7 @@ const INERT: [(&str, &str); 8] = [
 ];
 
 /// Maximum number of dimensions of a tensor.
-const MOST_DIMENSIONS: usize = 8;
+const MAX_DIMENSIONS: usize = 8;
 
 impl Tensor<'_> {
     /// Rejects a view that reaches beyond its storage.

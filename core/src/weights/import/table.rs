@@ -37,7 +37,7 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Entry>, String> {
 }
 
 /// Maximum number of entries; a checkpoint with its optimizer has 2,000.
-const MOST_ENTRIES: usize = 200_000;
+const MAX_ENTRIES: usize = 200_000;
 
 /// Offset and length of a block.
 fn handle(bytes: &mut &[u8]) -> Result<(usize, usize), String> {
@@ -96,8 +96,8 @@ fn block(
         if shared.saturating_add(own) > LONGEST_KEY {
             return Err(format!("a key has more than {LONGEST_KEY} bytes"));
         }
-        if entries.len() >= MOST_ENTRIES {
-            return Err(format!("it has more than {MOST_ENTRIES} entries"));
+        if entries.len() >= MAX_ENTRIES {
+            return Err(format!("it has more than {MAX_ENTRIES} entries"));
         }
         budget.values::<Entry>(1).map_err(over)?;
         budget.bytes(shared + own + value).map_err(over)?;

@@ -17,7 +17,7 @@ fn batches_cover_all_vectors() {
         let [cubes, batches] = cubes_and_batches(vectors);
         let per_cube = batches * BATCH * UNITS as usize;
         assert!(cubes * per_cube >= vectors && (cubes - 1) * per_cube < vectors);
-        assert!(cubes <= MOST_CUBES);
+        assert!(cubes <= MAX_CUBES);
     }
 }
 

@@ -6,7 +6,7 @@ use super::{GROUP, Job};
 use std::ops::Range;
 
 /// Maximum number of values of a strip that stay in a first-level cache beside the weights of a group.
-const FEW: usize = 12 << 10;
+const MAX_CACHED_VALUES: usize = 12 << 10;
 
 /// Channels of the source at the pixels of a block.
 #[derive(Clone, Copy)]
@@ -68,7 +68,7 @@ impl Job<'_> {
         let (tile, count) = (self.isa.tile(), groups.len());
         let tiles = pixels / tile;
         (0..tiles * count).map(move |pass| {
-            let (index, group) = match values <= FEW {
+            let (index, group) = match values <= MAX_CACHED_VALUES {
                 true => (pass % tiles, pass / tiles),
                 false => (pass / count, pass % count),
             };
