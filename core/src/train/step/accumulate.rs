@@ -59,7 +59,7 @@ pub(crate) fn micro_batches(batch: Batch, count: usize) -> Vec<Batch> {
 struct Pass {
     /// The losses and the gradients of the heads; of the whole model if the graph is not cut.
     heads: Sums,
-    /// What is left if the graph is cut.
+    /// The rest of a graph that is cut.
     rest: Option<(Cut, Gradients, Option<Changes>)>,
 }
 
