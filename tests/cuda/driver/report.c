@@ -6,7 +6,7 @@
 //   MOCK_MEMORY_GB=80
 //   MOCK_OUT=DIR                folder of the reports
 //   MOCK_PTXAS=PATH             assembler; empty: modules are not assembled
-//   MOCK_LAUNCH_LOG=1           every launch, read and allocation into launches.tsv
+//   MOCK_LAUNCH_LOG=1           launches, reads, allocations, synchronizations and NCCL's calls into launches.tsv
 //   MOCK_EXEC=1                 execute kernels; what cannot be executed fails with error 209 (2: is left out)
 //   MOCK_PER_PROCESS=1          reports go to MOCK_OUT/PID
 #include "driver.h"
