@@ -6,7 +6,8 @@
 //! - `loader resize ROUNDS` times resizing of a noise image beside fast_image_resize.
 
 use fast_image_resize::images::Image;
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::pixels::{F32x3, U8x3};
+use fast_image_resize::{FilterType, PixelTrait, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use mrcnn_core::Config;
 use mrcnn_core::config::ImageConfig;
 use mrcnn_core::data::{Dataset, OnProblem};
@@ -127,9 +128,15 @@ fn best(rounds: usize, mut run: impl FnMut() -> Planes) -> (f64, Planes) {
     (fastest, result)
 }
 
-/// Bilinear interpolation without anti-aliasing, as torch's `interpolate`.
-fn options() -> ResizeOptions {
-    ResizeOptions::new().resize_alg(ResizeAlg::Interpolation(FilterType::Bilinear))
+/// Bilinear interpolation without anti-aliasing, as torch's `interpolate`. `Resizer::resize` would compile all 13 pixel
+/// types into this program, for more than a minute.
+fn resize_typed<P: PixelTrait>(source: &Image, target: &mut Image) {
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Interpolation(FilterType::Bilinear));
+    let types = "the pixel type is that of the images";
+    let source = source.typed_image::<P>().expect(types);
+    let mut target = target.typed_image_mut::<P>().expect(types);
+    let resized = Resizer::new().resize_typed(&source, &mut target, &options);
+    resized.expect("neither size is zero");
 }
 
 /// Normalized first, then resized as floats, as in the loader of mrcnn.
@@ -144,9 +151,7 @@ fn resized_floats(image: &RgbImage, config: &ImageConfig, to: &Planes) -> Planes
     let source = Image::from_vec_u8(width, height, bytes, PixelType::F32x3)
         .expect("the size fits the bytes");
     let mut target = Image::new(to.width as u32, to.height as u32, PixelType::F32x3);
-    Resizer::new()
-        .resize(&source, &mut target, &options())
-        .expect("the pixel types are equal");
+    resize_typed::<F32x3>(&source, &mut target);
     let values = target
         .buffer()
         .as_chunks::<4>()
@@ -166,9 +171,7 @@ fn resized_bytes(image: &RgbImage, config: &ImageConfig, to: &Planes) -> Planes 
     let source =
         Image::from_vec_u8(width, height, raw, PixelType::U8x3).expect("the size fits the bytes");
     let mut target = Image::new(to.width as u32, to.height as u32, PixelType::U8x3);
-    Resizer::new()
-        .resize(&source, &mut target, &options())
-        .expect("the pixel types are equal");
+    resize_typed::<U8x3>(&source, &mut target);
     let values = target.buffer().iter().enumerate();
     planes(values.map(|(i, v)| tables[i % 3][*v as usize]), to)
 }

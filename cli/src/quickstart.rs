@@ -64,11 +64,11 @@ pub fn run(args: &QuickstartArgs) -> Result<u8> {
     let (trainer, _) = builder.area(protocol).build()?;
 
     let steps = trainer.config().train.steps;
-    let unseen = trainer.val_set().samples.len();
-    note!("2/3 training {steps} steps, evaluated on {unseen} validation images");
+    let image_count = trainer.val_set().samples.len();
+    note!("2/3 training {steps} steps, evaluated on {image_count} validation images");
     let requests = Requests::catch(Some(SAVING));
     let mut progress = Progress::new(steps, true, requests.clone());
-    let after = match trainer.run(trainer.new_model(), &mut progress)? {
+    let metrics = match trainer.run(trainer.new_model(), &mut progress)? {
         Outcome::Finished(metrics) => metrics,
         Outcome::Stopped(_) => {
             let run = trainer.folder().path().display();
@@ -87,7 +87,7 @@ pub fn run(args: &QuickstartArgs) -> Result<u8> {
     draw(&predictor, &trainer, &image)?;
     note!("3/3 predicted with {}", best.display());
     let seconds = started.elapsed().as_secs_f64();
-    out!("{after}\n\n{}, {seconds:.0} s in all\n", shown(&after));
+    out!("{metrics}\n\n{}, {seconds:.0} s in all\n", shown(&metrics));
     out!("image:   {}", image.display());
     out!("run:     {}", trainer.folder().path().display());
     if trainer.config().log.report {

@@ -17,7 +17,6 @@ pub fn decode(bytes: &[u8]) -> bool {
 pub use crate::data::fuzzing::{annotation, class_list, coco, rle};
 
 /// Annotations and results of `eval --results`, separated by a zero byte; both are evaluated.
-#[cfg(feature = "train")]
 pub fn results(bytes: &[u8]) -> bool {
     let mut parts = bytes.splitn(2, |byte| *byte == 0);
     let (annotations, results) = (parts.next(), parts.next());
@@ -37,20 +36,16 @@ pub fn config_toml(bytes: &[u8]) -> bool {
     Config::parse(&text, Path::new(NAME), &[]).is_ok()
 }
 
-#[cfg(feature = "convert")]
 pub use crate::weights::import::fuzzing::{pickle, table, torch_legacy, torch_zip};
 
-#[cfg(feature = "train")]
 pub use crate::data::import::fuzzing::{
     cvat, data_yaml, labelme, lvis, tfrecord, via, voc_mask, yolo_label,
 };
 
 /// The messages of a process that requests the id of a job from rank 0.
-#[cfg(feature = "train")]
 pub use mrcnn_backends::comm::fuzzing::{hello, rendezvous_hello};
 
 /// The progress file of a checkpoint.
-#[cfg(feature = "train")]
 pub fn progress_json(bytes: &[u8]) -> bool {
     serde_json::from_slice::<crate::train::Progress>(bytes).is_ok()
 }

@@ -103,7 +103,7 @@ mod disk;
 pub mod eval;
 #[cfg(feature = "train")]
 pub mod evaluate;
-#[cfg(feature = "fuzzing")]
+#[cfg(all(feature = "convert", feature = "train"))]
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod image;

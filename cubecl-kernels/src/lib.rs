@@ -109,7 +109,7 @@ pub use sampling::{
     Choice, ObjectSlots, choose_samples, mix, object_slots, sampling_key, sampling_scores,
     sampling_seeds,
 };
-pub use squares::{partial_squares, sums};
+pub use squares::{partial_sums_of_squares, sum_each};
 pub use tensor_list::TensorList;
 pub use top_k::{top_k, top_k_segments};
 pub use update::{AdamwUpdate, ParamFactors, SgdUpdate, adamw, sgd};

@@ -20,11 +20,11 @@ class Case:
         self.mode, self.seconds, self.env, self.check, self.cuda = mode, seconds, env or {}, check, cuda
 
 
-def lines(path):
+def read_lines(path):
     return path.read_text(errors="replace").splitlines() if path.exists() else []
 
 
-def tests(target):
+def find_tests(target):
     """The test binaries by name: the newest of each."""
     found = {}
     for path in sorted((target / "release/deps").glob("*"), key=lambda p: p.stat().st_mtime):
@@ -33,16 +33,16 @@ def tests(target):
     return found
 
 
-def steps(path):
-    return [row for row in map(json.loads, lines(path)) if row.get("kind") == "step"]
+def read_steps(path):
+    return [row for row in map(json.loads, read_lines(path)) if row.get("kind") == "step"]
 
 
-def follows(reference, tolerances):
+def compare_with(reference, tolerances):
     """Losses and gradient norm of the run on CUDA beside those of the run in the folder `reference`, step by step."""
 
     def check(out, note):
         wrong = []
-        pairs = list(zip(steps(out / reference / "metrics.jsonl"), steps(out / "cuda/metrics.jsonl")))
+        pairs = list(zip(read_steps(out / reference / "metrics.jsonl"), read_steps(out / "cuda/metrics.jsonl")))
         if len(pairs) < len(tolerances):
             return [f"{len(pairs)} steps of {len(tolerances)}"]
         for (expected, cuda), allowed in zip(pairs, tolerances):
@@ -58,14 +58,14 @@ def follows(reference, tolerances):
     return check
 
 
-def overlap(out, note, ranks, steps):
+def check_overlap(out, note, ranks, steps):
     """In each step, each rank must launch the backward pass of the backbone after it has enqueued the exchange of the
     gradients of the heads, and before it waits for it."""
     found = []
     for path in sorted(out.glob("*/launches.tsv")):
         # Launches after each exchange of gradients, until the next one or until the host waits for it.
         launches, after = 0, []
-        rows = [line.split("\t") for line in lines(path)]
+        rows = [line.split("\t") for line in read_lines(path)]
         streams = {row[3] for row in rows if row[0] == "nccl"}
         is_open = False
         for kind, *values in rows:
@@ -86,78 +86,78 @@ def overlap(out, note, ranks, steps):
     return []
 
 
-def cases(args, folder):
-    cli, built = args.target / "release/mrcnn-cli", tests(args.target)
+def list_cases(args, folder):
+    cli, built = args.target / "release/mrcnn-cli", find_tests(args.target)
     # Cases of the random tests: enough for every kind of input, few enough for the CPU.
     few = {"MRCNN_CASES": "300"}
     # With an empty cache, compilation alone takes ten minutes.
-    kernel = lambda name, sm, *more, seconds=1800, **env: Case(f"kernels:{name}", sm, "f32", [built[name], "--test-threads=1", *more], env={**few, **env}, seconds=seconds, selects=False)
+    make_kernel_case = lambda name, sm, *more, seconds=1800, **env: Case(f"kernels:{name}", sm, "f32", [built[name], "--test-threads=1", *more], env={**few, **env}, seconds=seconds, selects=False)
     names = ["top_k", "decode", "nms", "matching", "mask_targets", "paste", "roi_align", "layouts"]
     # Left out: long ones, and those whose inputs are empty, for which Burn itself asks the driver for 0 bytes.
     for name in names:
-        yield kernel(name, 75, "--skip", "long_segments", "--skip", "large_", "--skip", "no_slots")
+        yield make_kernel_case(name, 75, "--skip", "long_segments", "--skip", "large_", "--skip", "no_slots")
     # f32 by the project's own kernels on sm_75; on sm_80 by the fastest of them and CubeK's TF32 kernels, then the epilogue.
-    yield kernel("layouts", 80, MOCK_SEED="7")
-    yield kernel("conv3x3", 75, "whole_numbers", "two_runs", MRCNN_CASES="20")
+    yield make_kernel_case("layouts", 80, MOCK_SEED="7")
+    yield make_kernel_case("conv3x3", 75, "whole_numbers", "two_runs", MRCNN_CASES="20")
     lists = ["fused_product::", "conv1x1::", "bottleneck::", "squares::", "prepare::", "update::", "class_loss::", "matching::", "boxes::", "sampling::", "decode::", "rpn_outputs::", "overwrite::"]
-    yield kernel("mrcnn_kernels", 80, "epilogue", "every_candidate", "declines_is_replaced", "product_over_taps", "product_also_sums", "channel_sums", "without_elements", *lists)
+    yield make_kernel_case("mrcnn_kernels", 80, "epilogue", "every_candidate", "declines_is_replaced", "product_over_taps", "product_also_sums", "channel_sums", "without_elements", *lists)
     # The driver refuses tensor maps whose boxes are too large. Nothing executes them.
-    yield Case("tensor-maps", 90, "f16", [built["mrcnn_kernels"], "--test-threads=1", "--nocapture", "no_candidate_is_refused"], mode="dry", seconds=900, check=launches_candidates, selects=False)
+    yield Case("tensor-maps", 90, "f16", [built["mrcnn_kernels"], "--test-threads=1", "--nocapture", "no_candidate_is_refused"], mode="dry", seconds=900, check=check_candidate_launches, selects=False)
     # Sums in f16 or bf16 would round. Not on sm_75, where CubeCL's probe of bf16 does not compile.
-    yield kernel("conv3x3", 80, "summed_in_f32")
-    yield Case("old-driver", 80, "f32", [built["layouts"], "--test-threads=1", "convolution"], cuda="old", seconds=900, check=is_tuned, selects=False)
-    yield Case("doctor", 80, "-", [cli, "doctor"], mode="dry", check=no_advice)
+    yield make_kernel_case("conv3x3", 80, "summed_in_f32")
+    yield Case("old-driver", 80, "f32", [built["layouts"], "--test-threads=1", "convolution"], cuda="old", seconds=900, check=check_tuning, selects=False)
+    yield Case("doctor", 80, "-", [cli, "doctor"], mode="dry", check=check_no_advice)
     golden = pathlib.Path(os.environ.get("MRCNN_GOLDEN") or HERE.parents[2] / "shared/golden").resolve()
-    library = lambda name, *more, seconds: Case(name, 75, "f32", [built["library"], "--test-threads=1", *more], env={"MRCNN_REQUIRE": "golden", "MRCNN_GOLDEN": str(golden)}, seconds=seconds)
+    make_library_case = lambda name, *more, seconds: Case(name, 75, "f32", [built["library"], "--test-threads=1", *more], env={"MRCNN_REQUIRE": "golden", "MRCNN_GOLDEN": str(golden)}, seconds=seconds)
     if golden.is_dir():
-        yield library("golden-model", "model::tiny", "slots::", "kernels::", "stages::", "survival::a_step", seconds=900)
+        yield make_library_case("golden-model", "model::tiny", "slots::", "kernels::", "stages::", "survival::a_step", seconds=900)
     else:
         print(f"SKIPPED: the golden model in the rig: {golden} is missing")
     if not ctypes.util.find_library("cuda"):
-        yield no_driver(cli)
+        yield make_no_driver_case(cli)
     for sm in [75, 80] if args.full else []:
         yield Case("precision", sm, "f16" if sm == 75 else "f16, bf16, tf32", [built["library"], "--test-threads=1", "--nocapture", "precision::inference"], seconds=900)
-    yield wrong_toolchain(cli)
-    yield kept_kernels(cli)
-    yield graph(cli, "inference")
-    yield graph(cli, "train")
-    yield recorded(cli, folder)
-    yield resume(cli, folder, "f32")
-    yield train(cli, 75, "f32", folder, [1e-5, 1e-5], gpus=2, settings=ALL_CANDIDATES)
-    yield benchmark_kernels(cli)
+    yield make_wrong_toolchain_case(cli)
+    yield make_kept_kernels_case(cli)
+    yield make_graph_case(cli, "inference")
+    yield make_graph_case(cli, "train")
+    yield make_recorded_case(cli, folder)
+    yield make_resume_case(cli, folder, "f32")
+    yield make_train_case(cli, 75, "f32", folder, [1e-5, 1e-5], gpus=2, settings=ALL_CANDIDATES)
+    yield make_kernel_benchmark_case(cli)
     # The network of the quickstart with the channels of the FPN of R50-FPN, at the size of R50-FPN.
     large = ["--config", "quickstart", "--set", "image.min_size=800", "--set", "image.max_size=1344", "--set", "model.fpn_channels=256"]
     for sm in [75, 80]:
-        yield dry("inference-quickstart", cli, sm, "f16", "inference", 1, *large, seconds=900)
+        yield make_dry_case("inference-quickstart", cli, sm, "f16", "inference", 1, *large, seconds=900)
     if args.full:
-        yield resume(cli, folder, "f16")
-        yield train(cli, 75, "f32", folder, [1e-5, 1e-4])
+        yield make_resume_case(cli, folder, "f16")
+        yield make_train_case(cli, 75, "f32", folder, [1e-5, 1e-4])
         # Measured: 5.1e-7 at most.
-        yield train(cli, 75, "f32", folder, [1e-5] * 20, settings=WITHOUT_TIES)
+        yield make_train_case(cli, 75, "f32", folder, [1e-5] * 20, settings=WITHOUT_TIES)
         for gpus in [2, 4]:
-            yield train(cli, 75, "f32", folder, [1e-5, 1e-5], gpus=gpus, reference="one-gpu", settings=ALL_CANDIDATES)
+            yield make_train_case(cli, 75, "f32", folder, [1e-5, 1e-5], gpus=gpus, reference="one-gpu", settings=ALL_CANDIDATES)
         # On the CPU backend the losses and the gradient norm of this step are off by 2e-4 at most in f16, 8e-4 in bf16.
         for precision, tolerance in {"f16": 1e-3, "bf16": 5e-3, "tf32": 1e-3}.items():
-            yield train(cli, 80, precision, folder, [tolerance], settings=ALL_SAMPLED)
+            yield make_train_case(cli, 80, precision, folder, [tolerance], settings=ALL_SAMPLED)
             # Layers with biases and frozen norms, whose kernels apply masks of ReLUs. AdamW would hide a wrong scale of
             # the gradients.
-            yield train(cli, 80, precision, folder, [tolerance], settings=[*ALL_SAMPLED, *LINKED], name="linked")
+            yield make_train_case(cli, 80, precision, folder, [tolerance], settings=[*ALL_SAMPLED, *LINKED], name="linked")
         # Ranks with micro-batches, whose gradients are f16 and sent as f16.
         wire = ["train.wire=f16", "train.batch_size=4", "train.accumulate=2"]
-        yield train(cli, 80, "f16", folder, [2e-3], gpus=2, settings=[*ALL_SAMPLED, *wire], name="wire")
+        yield make_train_case(cli, 80, "f16", folder, [2e-3], gpus=2, settings=[*ALL_SAMPLED, *wire], name="wire")
         if golden.is_dir():
-            yield library("golden-step", "train_step::losses", seconds=3600)
+            yield make_library_case("golden-step", "train_step::losses", seconds=3600)
         for sm in [70, 80, 86, 90]:
             for name in names:
-                yield kernel(name, sm, MOCK_SEED=str(sm))
+                yield make_kernel_case(name, sm, MOCK_SEED=str(sm))
         for sm, precisions in {70: ["f32", "f16"], 75: ["f32", "f16"], 80: ["tf32", "f16", "bf16"], 86: ["tf32", "f16", "bf16"], 90: ["tf32", "f16", "bf16"]}.items():
             for precision in precisions:
                 for batch in [1, 8]:
-                    yield dry(f"inference-{batch}", cli, sm, precision, "inference", batch)
-                yield dry("train-4", cli, sm, precision, "train", 4)
+                    yield make_dry_case(f"inference-{batch}", cli, sm, precision, "inference", batch)
+                yield make_dry_case("train-4", cli, sm, precision, "train", 4)
 
 
-def dry(name, cli, sm, precision, mode, batch, *more, seconds=3600):
+def make_dry_case(name, cli, sm, precision, mode, batch, *more, seconds=3600):
     """A step of the benchmark, not executed."""
     command = [cli, "benchmark", mode, "--batch-size", batch, *more, "--backend", "cuda", "--precision", precision, "--warmup", 0, "--steps", 1]
     return Case(name, sm, precision, command, mode="dry", seconds=seconds)
@@ -166,7 +166,7 @@ def dry(name, cli, sm, precision, mode, batch, *more, seconds=3600):
 SMALL = ["--config", "quickstart", "--set", "image.min_size=64", "--set", "image.max_size=96"]
 
 
-def benchmark_kernels(cli):
+def make_kernel_benchmark_case(cli):
     """The benchmark of single kernels, as a GPU machine runs it."""
 
     def check(out, note):
@@ -179,12 +179,12 @@ def benchmark_kernels(cli):
     return Case("benchmark-kernels", 75, "f32", command, mode="dry", seconds=900, check=check)
 
 
-def graph(cli, mode):
+def make_graph_case(cli, mode):
     """A step of `mode` recorded as a graph; the benchmark fails if the replay returns other detections, losses or
     gradients than launched kernels."""
 
     def check(out, note):
-        totals = [line for line in lines(out / "report.tsv") if line.startswith("TOTAL")]
+        totals = [line for line in read_lines(out / "report.tsv") if line.startswith("TOTAL")]
         captured = sum(int(line.split("captured ")[1].split(",")[0]) for line in totals)
         note(f"{captured} launches recorded")
         return [] if captured > 100 else [f"{captured} launches were recorded"]
@@ -197,7 +197,7 @@ def graph(cli, mode):
 MEASURED = {"images_per_second", "data_wait", "seconds", "memory_mb", "device_memory_mb", "exchange"}
 
 
-def differing_steps(runs, names):
+def find_differing_steps(runs, names):
     """A line for each step in which two runs have other values."""
     for one, other in zip(*runs, strict=True):
         differ = [key for key in one if key not in MEASURED and one[key] != other.get(key)]
@@ -205,36 +205,36 @@ def differing_steps(runs, names):
             yield f"step {one['step']} of the {names[1]} run has other values than that of the {names[0]} one: {differ}"
 
 
-def tensors(path):
+def read_tensors(path):
     """The tensors of a safetensors file, without its header, which may have the time."""
     file = path.read_bytes()
     return file[8 + int.from_bytes(file[:8], "little") :]
 
 
-def recorded(cli, folder):
+def make_recorded_case(cli, folder):
     """A run whose steps are recorded as graphs and replayed is bit-equal to one that launches kernels one by one."""
     script = """rm -rf launched recorded; cli=$1; shift
 "$cli" train "$@" --backend cuda --out launched || exit
 exec "$cli" train "$@" --set train.graph=true --backend cuda --out recorded"""
-    options = [*SMALL, "--precision", "f32", "--data", str(shapes(cli, folder))]
+    options = [*SMALL, "--precision", "f32", "--data", str(render_shapes(cli, folder))]
     for setting in ["train.steps=8", "train.batch_size=2", "train.replicas=1", "train.warmup_steps=4", "train.ema=0.5"]:
         options += ["--set", setting]
 
     def check(out, note):
         names = ["launched", "recorded"]
-        totals = [line for line in lines(out / "report.tsv") if line.startswith("TOTAL")]
+        totals = [line for line in read_lines(out / "report.tsv") if line.startswith("TOTAL")]
         replays = sum(int(line.split(" graphs ")[1].split()[0]) for line in totals)
         note(f"{replays} replays")
         # Two of eight steps are launched before the third is recorded, if all have one size.
         wrong = [] if replays >= 3 else [f"{replays} steps were replayed"]
-        wrong += differing_steps([steps(out / name / "metrics.jsonl") for name in names], names)
-        launched, replayed = (tensors(out / name / "last.safetensors") for name in names)
+        wrong += find_differing_steps([read_steps(out / name / "metrics.jsonl") for name in names], names)
+        launched, replayed = (read_tensors(out / name / "last.safetensors") for name in names)
         return wrong + ([] if launched == replayed else ["the weights of both runs differ"])
 
     return Case("recorded", 75, "f32", ["bash", "-c", script, "recorded", cli, *options], seconds=1800, check=check)
 
 
-def resume(cli, folder, precision):
+def make_resume_case(cli, folder, precision):
     """A run that is resumed ends with the same bits. In f16 it starts from a loss scale that is four times too large: the
     classifier's bias has a gradient of 0.6 at first, and the largest f16 value is 65504. Two steps are skipped without a change, and the
     run is resumed after them."""
@@ -246,46 +246,46 @@ export MRCNN_KERNEL_CACHE=$PWD/kernels
 cp -r whole resumed && rm -r resumed/checkpoints/0000000[3-9] resumed/best.safetensors resumed/last.safetensors
 exec "$cli" train --backend cuda --resume resumed"""
     settings = ["train.steps=4", "train.batch_size=2", "train.replicas=1", "train.warmup_steps=0", "train.checkpoint_every=1", "train.keep_checkpoints=9", "train.ema=0.5"] + ["train.loss_scale=262144"] * overflows
-    options = [*SMALL, "--precision", precision, "--data", str(shapes(cli, folder))]
+    options = [*SMALL, "--precision", precision, "--data", str(render_shapes(cli, folder))]
     for setting in settings:
         options += ["--set", setting]
 
     def check(out, note):
-        whole, resumed = (steps(out / run / "metrics.jsonl") for run in ["whole", "resumed"])
+        whole, resumed = (read_steps(out / run / "metrics.jsonl") for run in ["whole", "resumed"])
         skipped = [bool(step.get("skipped")) for step in whole]
         note(f"{sum(skipped)} of {len(whole)} steps skipped; loss scales {[step.get('loss_scale') for step in whole]}")
         wrong = [] if len(whole) == 4 and skipped[0] == overflows and not all(skipped) else [f"skipped steps: {skipped}"]
         for before, after in zip(whole, whole[1:]):
             if overflows and after["loss_scale"] != before["loss_scale"] * (0.5 if before.get("skipped") else 1):
                 wrong.append(f"step {after['step']}: a loss scale of {after['loss_scale']} after {before['loss_scale']}")
-        wrong += differing_steps([whole, resumed], ["whole", "resumed"])
+        wrong += find_differing_steps([whole, resumed], ["whole", "resumed"])
         first, last = (out / f"whole/checkpoints/{step:08}/weights.safetensors" for step in [1, 4])
-        if tensors(first) == tensors(last):
+        if read_tensors(first) == read_tensors(last):
             wrong.append("no weight changed")
         for name in ["weights.safetensors", "ema.safetensors", "optimizer.safetensors"]:
             one, other = (out / run / "checkpoints/00000004" / name for run in ["whole", "resumed"])
-            if tensors(one) != tensors(other):
+            if read_tensors(one) != read_tensors(other):
                 wrong.append(f"{name} of the resumed run differs")
         return wrong
 
     return Case("resume", 75, precision, ["bash", "-c", script, "resume", cli, *options], seconds=3600 if overflows else 900, env={"MOCK_PER_PROCESS": "1"}, check=check)
 
 
-def is_tuned(out, note):
+def check_tuning(out, note):
     """Tuning reads the clock of the driver, through a function that CUDA 12.8 renamed."""
-    count = len(lines(out / "decisions.jsonl"))
+    count = len(read_lines(out / "decisions.jsonl"))
     note(f"{count} operations were tuned")
     return [] if count else ["no operation was tuned"]
 
 
-def launches_candidates(out, note):
+def check_candidate_launches(out, note):
     texts = [(out / name).read_text() for name in ["stdout", "stderr"] if (out / name).exists()]
     found = re.search(r"(\d+) candidates were launched", "".join(texts))
     note(found[0] if found else "the test did not run")
     return [] if found and int(found[1]) else ["no candidate was launched"]
 
 
-def no_advice(out, note):
+def check_no_advice(out, note):
     text = (out / "stdout").read_text()
     return [] if "NVRTC 12" in text and "cannot" not in text else [f"doctor prints: {text[-400:]}"]
 
@@ -296,7 +296,7 @@ def is_one_error(text, words):
     return len(errors) == 1 and all(word in errors[0] for word in words) and "exit code 1" in text and "panicked" not in text
 
 
-def no_driver(cli):
+def make_no_driver_case(cli):
     """A program with CUDA on a machine without a driver: `auto` takes another device, `cuda` is one error."""
     script = """unset LD_LIBRARY_PATH CUDA_PATH
 run="$1 benchmark inference --config quickstart --warmup 0 --steps 1"
@@ -311,7 +311,7 @@ $run --backend cuda > cuda 2>&1; echo "exit code $?" >> cuda"""
     return Case("no-driver", 80, "-", ["bash", "-c", script, "no-driver", cli], mode="dry", check=check)
 
 
-def wrong_toolchain(cli):
+def make_wrong_toolchain_case(cli):
     """Headers, NVRTC and driver that do not fit together: one error with the fix, before a kernel is compiled."""
     wanted = {
         "no-header": ("CUDA_PATH=$PWD/empty", ["cuda_fp16.h", "nvidia-cuda-runtime-cu12"]),
@@ -335,7 +335,7 @@ def wrong_toolchain(cli):
     return Case("wrong-toolchain", 80, "-", ["bash", "-c", script, "wrong-toolchain", cli], mode="dry", check=check)
 
 
-def kept_kernels(cli):
+def make_kept_kernels_case(cli):
     """The same run twice: the second compiles and tunes nothing; then the kept kernels are deleted."""
     script = """rm -rf kernels first second
 export MRCNN_KERNEL_CACHE=$PWD/kernels
@@ -348,26 +348,26 @@ done
 "$1" doctor --clear-kernels && ls kernels > left"""
 
     # Counts requests to NVRTC, because the rig's own cache may have every source.
-    def compiled(path):
+    def count_compiled(path):
         total = re.compile(r"TOTAL\tcompiled (\d+) in .* from cache (\d+),")
-        return sum(int(count) for line in lines(path) if (found := total.match(line)) for count in found.groups())
+        return sum(int(count) for line in read_lines(path) if (found := total.match(line)) for count in found.groups())
 
     def check(out, note):
         wrong = []
         for what, of in {
-            "compiled": lambda run: compiled(out / run / "nvrtc.tsv"),
-            "tuned": lambda run: len(lines(out / run / "decisions.jsonl")),
+            "compiled": lambda run: count_compiled(out / run / "nvrtc.tsv"),
+            "tuned": lambda run: len(read_lines(out / run / "decisions.jsonl")),
         }.items():
             first, second = of("first"), of("second")
             note(f"{what}: {first} in the first run, {second} in the second")
             if not first or second:
                 wrong.append(f"{second} {what} in the second run, {first} in the first")
-        return wrong + [f"--clear-kernels leaves {name}" for name in lines(out / "left")]
+        return wrong + [f"--clear-kernels leaves {name}" for name in read_lines(out / "left")]
 
     return Case("kept-kernels", 75, "f32", ["bash", "-c", script, "kept-kernels", cli], mode="dry", seconds=1200, check=check)
 
 
-def shapes(cli, folder):
+def render_shapes(cli, folder):
     """The folder of two rendered images for training and two for validation."""
     data = folder / "shapes"
     if not data.exists():
@@ -403,10 +403,10 @@ ALL_SAMPLED = [
 ]
 
 
-def train(cli, sm, precision, folder, tolerances, gpus=1, reference="cpu", settings=(), name="train"):
+def make_train_case(cli, sm, precision, folder, tolerances, gpus=1, reference="cpu", settings=(), name="train"):
     """Training steps of the quickstart network on the CPU backend or on one simulated GPU (`reference`), then the same steps
     on `gpus` simulated GPUs."""
-    options = [*SMALL, "--data", str(shapes(cli, folder))]
+    options = [*SMALL, "--data", str(render_shapes(cli, folder))]
     for setting in [f"train.steps={len(tolerances)}", f"train.batch_size={max(gpus, 2)}", "train.replicas=1", "train.flip=0", "train.warmup_steps=0", *settings]:
         options += ["--set", setting]
     first = {
@@ -415,7 +415,7 @@ def train(cli, sm, precision, folder, tolerances, gpus=1, reference="cpu", setti
     }[reference]
     script = f'rm -rf {reference} cuda; cli=$1; shift; {first} --out {reference} > {reference}.log 2>&1 && exec "$cli" train "$@" --precision "$PRECISION" --backend cuda --out cuda $GPUS'
     env = {"PRECISION": precision, "GPUS": f"--gpus {gpus}" if gpus > 1 else "", "MOCK_DEVICES": str(gpus), "MOCK_PER_PROCESS": str(int(gpus > 1 or reference != "cpu"))}
-    compare = follows(reference, tolerances)
-    check = compare if gpus == 1 else lambda out, note: compare(out, note) + overlap(out, note, gpus, len(tolerances))
+    compare = compare_with(reference, tolerances)
+    check = compare if gpus == 1 else lambda out, note: compare(out, note) + check_overlap(out, note, gpus, len(tolerances))
     name = f"{name}-{len(tolerances)}-steps" if gpus == 1 else f"{name}-{gpus}-ranks"
     return Case(f"{name}-beside-{reference}", sm, precision, ["bash", "-c", script, "train", cli, *options], seconds=1800, env=env, check=check)

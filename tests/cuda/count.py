@@ -14,10 +14,10 @@ import re
 import subprocess
 import sys
 
-from cases import Case, lines
-from floor import training_step
+from cases import Case, read_lines
+from floor import compute_floor
 from layers import print_layers
-from run import CUBECL, environment
+from run import CUBECL, make_environment
 
 PRODUCTS = "convolutions and matrix products"
 KINDS = {
@@ -34,11 +34,11 @@ KINDS = {
 }
 
 
-def kind(name):
+def find_kind(name):
     return next((kind for kind, pattern in KINDS.items() if re.search(pattern, name)), "detection operators and others")
 
 
-def work(log):
+def select_work(log):
     """Launches, reads and allocations, without launches by which CubeCL measures the device."""
     is_probe = re.compile(r"throughput|launch_overhead|prime_buffer")
     return [row for row in (line.split("\t") for line in log) if row[0] != "launch" or not is_probe.search(row[7])]
@@ -50,7 +50,7 @@ def work(log):
 READS = {"train": 1, "inference": 2}
 
 
-def last_step(rows, mode):
+def select_last_step(rows, mode):
     """The launches and reads of the last step."""
     ends = [i for i, row in enumerate(rows) if row[0] == "d2h"]
     if len(ends) <= READS[mode]:
@@ -58,12 +58,12 @@ def last_step(rows, mode):
     return rows[ends[-1 - READS[mode]] + 1 : ends[-1] + 1]
 
 
-def without_tensor_cores(rows, functions):
+def find_kernels_without_tensor_cores(rows, functions):
     """Names of the kernels of convolutions and matrix products that have no instruction of tensor cores."""
     heads, *functions = [line.split("\t") for line in functions]
     columns = [heads.index(name) for name in ("mma", "wmma")]
     has_tensor_cores = {row[heads.index("name")]: any(int(row[column]) for column in columns) for row in functions}
-    names = {row[7] for row in rows if row[0] == "launch" and kind(row[7]) == PRODUCTS}
+    names = {row[7] for row in rows if row[0] == "launch" and find_kind(row[7]) == PRODUCTS}
     return sorted(name for name in names if not has_tensor_cores.get(name))
 
 
@@ -71,10 +71,10 @@ def without_tensor_cores(rows, functions):
 GPUS = {"V100": (900, 125), "T4": (320, 65), "A100 40 GB": (1555, 312), "H100": (3350, 989)}
 
 
-def against_floor(rows, args, size):
+def compare_with_floor(rows, args, size):
     """Prints the bytes of a training step of R50-FPN beside its floor, for images of `size`, and their time on GPUs."""
     value = 4 if args.precision in ("f32", "tf32") else 2
-    floor, layers = training_step(args.batch_size, *size, value)
+    floor, layers = compute_floor(args.batch_size, *size, value)
     moved = sum(int(size) for row in rows if row[0] == "launch" for size in row[8].split(",") if size)
     print(f"images of {size[0]}x{size[1]}: floor {floor.bytes / 1e6:,.0f} MB, {floor.flops / 1e9:,.0f} GFLOP; {moved / floor.bytes:.2f} times the floor\n")
     print("| at published rates | ms for bytes | of the floor | ms for FLOPs | img/s, both one after the other |\n|---|---|---|---|---|")
@@ -83,17 +83,17 @@ def against_floor(rows, args, size):
         print(f"| {gpu} | {counted:.1f} | {least:.1f} | {compute:.1f} | {1e3 * args.batch_size / (counted + compute):.0f} |")
     print()
     launches = [row for row in rows if row[0] == "launch"]
-    print_layers(launches, layers, value, lambda name: kind(name) == PRODUCTS, kind)
+    print_layers(launches, layers, value, lambda name: find_kind(name) == PRODUCTS, find_kind)
 
 
-def table(rows):
+def print_table(rows):
     launches, megabytes, kernels = (collections.Counter() for _ in range(3))
     for row in rows:
         if row[0] == "launch":
             size = sum(int(size) for size in row[8].split(",") if size) / 1e6
             name = re.sub(r"_[0-9a-f]{8}$", "", row[7])
-            launches[kind(name)] += 1
-            megabytes[kind(name)] += size
+            launches[find_kind(name)] += 1
+            megabytes[find_kind(name)] += size
             kernels[name] += 1
     print("| kernels | launches | MB |\n|---|---|---|")
     for name, count in launches.most_common():
@@ -123,17 +123,17 @@ def main():
     command += ["--json", out / "benchmark.json", "--set", "model.num_classes=81", *args.options]
     case = Case("count", args.sm, args.precision, command, mode="dry")
     # The size of each tensor is known only if each has its own allocation. Counting needs no assembly.
-    env = {**environment(args.rig.resolve(), case, out), "MOCK_LAUNCH_LOG": "2", "MOCK_PTXAS": "", "MOCK_MEMORY_GB": "400"}
+    env = {**make_environment(args.rig.resolve(), case, out), "MOCK_LAUNCH_LOG": "2", "MOCK_PTXAS": "", "MOCK_MEMORY_GB": "400"}
     subprocess.run([str(part) for part in command], cwd=out, env=env, stdout=subprocess.DEVNULL, check=True)
-    all_rows = work(lines(out / "launches.tsv"))
-    rows = last_step(all_rows, args.mode)
-    table(rows)
+    all_rows = select_work(read_lines(out / "launches.tsv"))
+    rows = select_last_step(all_rows, args.mode)
+    print_table(rows)
     live = max(int(row[2]) for row in all_rows if row[0] == "alloc")
     print(f"\n{live / 1e6:,.0f} MB of device memory at its peak, tuning included, with an allocation per tensor\n")
     if args.mode == "train" and not args.options:
         size = json.loads((out / "benchmark.json").read_text())["results"][0]["padded"]
-        against_floor(rows, args, size)
-    print("without tensor cores:", ", ".join(without_tensor_cores(rows, lines(out / "functions.tsv"))) or "none")
+        compare_with_floor(rows, args, size)
+    print("without tensor cores:", ", ".join(find_kernels_without_tensor_cores(rows, read_lines(out / "functions.tsv"))) or "none")
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ text = re.sub(r"#include <[^>]*>\s*\n?", "", text)
 text = re.sub(r"extern\s+__shared__\s+__align__\(\d+\)\s+char\s+(\w+)\[\];", r"char* const \1 = mock_smem;", text)
 text = text.replace("CUtensorMap_st {", "CUtensorMap_st {")
 T = {"f32": "float", "u32": "unsigned", "s32": "int", "u64": "unsigned long long", "s64": "long long", "f64": "double", "b32": "unsigned", "b64": "unsigned long long"}
-def operands(part):
+def find_operands(part):
     return re.findall(r'"[=+]?(\w)"\(((?:[^()]|\([^()]*\))*)\)', part)
-def asm(m):
-    ptx, outs, ins = m.group(1), operands(m.group(2) or ""), operands(m.group(3) or "")
+def translate_asm(m):
+    ptx, outs, ins = m.group(1), find_operands(m.group(2) or ""), find_operands(m.group(3) or "")
     regs = [v for _, v in outs + ins]
     ptx = ptx.replace("\\n", "\n").replace("\\t", " ").strip()
     a = re.match(r"atom\.relaxed\.(?:\w+\.)*?(add|min|max|and|or|xor|exch|cas)(?:\.noftz)?\.(\w+) %0, \[%1\], %2(?:, %3)?;$", ptx)
@@ -60,7 +60,7 @@ def asm(m):
     if ptx.startswith("cp.async.mbarrier.arrive.shared::cta.b64"):
         return ";"
     raise SystemExit("not executable: asm " + ptx)
-text = re.sub(r'asm\s*(?:volatile)?\s*\("((?:[^"\\]|\\.)*)"\s*:\s*([^:;]*?):\s*([^:;]*?)(?::[^;]*)?\);', asm, text)
+text = re.sub(r'asm\s*(?:volatile)?\s*\("((?:[^"\\]|\\.)*)"\s*:\s*([^:;]*?):\s*([^:;]*?)(?::[^;]*)?\);', translate_asm, text)
 name = re.search(r'extern "C" __global__ void\s+(?:__launch_bounds__\(\d+\))?\s*(?:__cluster_dims__\([^)]*\))?\s*(\w+)\(', text).group(1)
 syncs = bool(re.search(r"__syncthreads|__syncwarp|_sync\(|wmma::", text))
 text = f'#include "{here}/exec.h"\n' + text + f'\nextern "C" void mock_launch(void **p, const unsigned *g, const unsigned *b, char *shared, unsigned smem) {{ mock_grid<decltype(&{name}), &{name}>(p, g, b, shared, smem, {str(syncs).lower()}); }}\n'

@@ -50,7 +50,7 @@ class Step:
         self.part = part
         self.layers = [] if layers is None else layers
 
-    def layer(self, pixels, inputs, outputs, taps=1, stride=1, trained=True, needs_gradient=True, added=0, masked=True):
+    def add_layer(self, pixels, inputs, outputs, taps=1, stride=1, trained=True, needs_gradient=True, added=0, masked=True):
         """Adds a convolution or fully connected layer with `pixels` outputs. `added` values are added to its output;
         the gradient of its input is `masked` by a ReLU."""
         work, size = self.work, self.size
@@ -72,18 +72,18 @@ class Step:
         spread = size * y * stride * stride
         self.layers.append(Layer(name, size * x, weights, size * y, spread, trained, needs_gradient, work.bytes - moved, work.flops - flops))
 
-    def pool(self, forward, backward=0):
+    def add_pool(self, forward, backward=0):
         self.work.other += self.size * (forward + backward)
 
 
-def backbone(step, n, height, width, frozen):
+def add_backbone(step, n, height, width, frozen):
     """The stem, which computes in f32, and four stages of bottlenecks, of which the first `frozen` are frozen."""
     pixels = lambda stride: n * -(-height // stride) * -(-width // stride)
     stem = Step(FLOAT, "stem", step.layers)
-    stem.layer(pixels(2), 3, 64, taps=49, stride=2, trained=False)
+    stem.add_layer(pixels(2), 3, 64, taps=49, stride=2, trained=False)
     step.work.forward += stem.work.forward
     step.work.flops += stem.work.flops
-    step.pool(64 * (pixels(2) + pixels(4)))
+    step.add_pool(64 * (pixels(2) + pixels(4)))
     inputs = 64
     for stage, blocks in enumerate([3, 4, 6, 3]):
         hidden, outputs, cells = 64 << stage, 256 << stage, pixels(4 << stage)
@@ -96,58 +96,58 @@ def backbone(step, n, height, width, frozen):
             options = dict(trained=trained, needs_gradient=is_inner)
             if block == 0:
                 # Reads every second pixel.
-                step.layer(cells, inputs, outputs, **options)
-            step.layer(cells * stride * stride, inputs, hidden, **options)
-            step.layer(cells, hidden, hidden, taps=9, stride=stride, trained=trained)
-            step.layer(cells, hidden, outputs, trained=trained, added=cells * outputs)
+                step.add_layer(cells, inputs, outputs, **options)
+            step.add_layer(cells * stride * stride, inputs, hidden, **options)
+            step.add_layer(cells, hidden, hidden, taps=9, stride=stride, trained=trained)
+            step.add_layer(cells, hidden, outputs, trained=trained, added=cells * outputs)
             inputs = outputs
 
 
-def pyramid(step, n, height, width, frozen):
+def add_pyramid(step, n, height, width, frozen):
     sides = [(-(-height // s), -(-width // s)) for s in (4, 8, 16, 32, 64)]
     cells = [n * h * w for h, w in sides]
     step.part = "FPN"
     for level in range(4):
         # The lateral adds the level above; the gradient of that one is a sum over four cells.
         above = cells[level + 1] * 256 if level < 3 else 0
-        step.layer(cells[level], 256 << level, 256, needs_gradient=level >= frozen, added=above)
-        step.layer(cells[level], 256, 256, taps=9, masked=False)
-    step.pool(2 * 256 * cells[4])
+        step.add_layer(cells[level], 256 << level, 256, needs_gradient=level >= frozen, added=above)
+        step.add_layer(cells[level], 256, 256, taps=9, masked=False)
+    step.add_pool(2 * 256 * cells[4])
     return cells
 
 
-def heads(step, n, cells, rois=512, anchors=256, classes=81):
+def add_heads(step, n, cells, rois=512, anchors=256, classes=81):
     masks = rois // 4
     # The RPN over the pyramid without a graph, then over the windows of the sampled anchors.
     step.part = "RPN"
     for level in cells:
-        step.layer(level, 256, 256, taps=9, trained=False)
-        step.layer(level, 256, 15, trained=False)
+        step.add_layer(level, 256, 256, taps=9, trained=False)
+        step.add_layer(level, 256, 15, trained=False)
     sampled = n * anchors
     step.part = "RPN, sampled"
-    step.layer(sampled, 9 * 256, 256, masked=False)
-    step.layer(sampled, 256, 15)
+    step.add_layer(sampled, 9 * 256, 256, masked=False)
+    step.add_layer(sampled, 256, 15)
     # RoIAlign reads the pyramid and writes the bins; its gradient reads the bins and writes the pyramid, once for all.
     pyramid = 256 * sum(cells[:4])
     bins = 256 * n * (rois * 49 + masks * 196 + anchors * 9)
-    step.pool(3 * pyramid + bins, pyramid + bins)
+    step.add_pool(3 * pyramid + bins, pyramid + bins)
     step.part = "box head"
-    step.layer(n * rois, 256 * 49, 1024, masked=False)
-    step.layer(n * rois, 1024, 1024)
-    step.layer(n * rois, 1024, 5 * classes)
+    step.add_layer(n * rois, 256 * 49, 1024, masked=False)
+    step.add_layer(n * rois, 1024, 1024)
+    step.add_layer(n * rois, 1024, 5 * classes)
     step.part = "mask head"
     for index in range(4):
-        step.layer(n * masks * 196, 256, 256, taps=9, masked=index > 0)
-    step.layer(n * masks * 196, 256, 4 * 256)
-    step.layer(n * masks * 784, 256, classes)
+        step.add_layer(n * masks * 196, 256, 256, taps=9, masked=index > 0)
+    step.add_layer(n * masks * 196, 256, 4 * 256)
+    step.add_layer(n * masks * 784, 256, classes)
 
 
-def training_step(n, height, width, size, frozen=1):
+def compute_floor(n, height, width, size, frozen=1):
     """The floor of a step of `n` images with activations of `size` bytes, in all and per layer."""
     step = Step(size)
-    backbone(step, n, height, width, frozen)
-    cells = pyramid(step, n, height, width, frozen)
-    heads(step, n, cells)
+    add_backbone(step, n, height, width, frozen)
+    cells = add_pyramid(step, n, height, width, frozen)
+    add_heads(step, n, cells)
     work = step.work
     # Optimizer, prepared weights, gradient norm.
     work.other += work.parameters * (5 * FLOAT + FLOAT + size + FLOAT)

@@ -12,7 +12,7 @@ PREPARE, ADD = re.compile(r"^spread_(two|and_sum|pixels)"), re.compile(r"^reduce
 BACKWARD = re.compile(r"^spread_derivatives")
 
 
-def products(layer, size, is_backward):
+def list_products(layer, size, is_backward):
     """The passes of a layer with the sizes of left operand, right operand and result of the product of each."""
     weights = layer.weights * (FLOAT if layer.name.startswith("stem") else size)
     if not is_backward:
@@ -23,7 +23,7 @@ def products(layer, size, is_backward):
     return found + [("gradient of input", (layer.spread, weights, layer.input))] * layer.needs_gradient
 
 
-def splits(layer):
+def count_splits(layer):
     """The maximum number of parts of the sum of a gradient of 3x3 weights (`splits` in
     cubecl-kernels/src/conv3x3/product.rs)."""
     tiles = math.ceil(math.sqrt(layer.weights / 9) / 128)
@@ -34,7 +34,7 @@ def compare(sizes, layer, of_pass, wanted):
     """The distance of `sizes` from those of a product. Padding makes activations larger, not weights."""
     parts = 1
     if of_pass == "gradient of weights" and "3x3" in layer.name:
-        parts = min(max(round(sizes[2] / wanted[2]), 1), splits(layer))
+        parts = min(max(round(sizes[2] / wanted[2]), 1), count_splits(layer))
     wanted = (wanted[0], wanted[1], parts * wanted[2])
     off = [abs(math.log(size / other)) for size, other in zip(sizes, wanted)]
     weights = off[2 if of_pass == "gradient of weights" else 1]
@@ -58,7 +58,7 @@ def attribute(rows, layers, size, is_product):
                 (compare(sizes, layer, of_pass, wanted), found[index, of_pass], -index if is_backward else index, of_pass)
                 for index, layer in enumerate(layers)
                 if layer.trained or not is_backward
-                for of_pass, wanted in products(layer, size, is_backward)
+                for of_pass, wanted in list_products(layer, size, is_backward)
             ]
             *_, index, of_pass = min(candidates)
             found[abs(index), of_pass] += 1
@@ -73,7 +73,7 @@ def attribute(rows, layers, size, is_product):
     return names, found
 
 
-def unexpected(layers, found):
+def find_unexpected(layers, found):
     """A line for each layer that does not have one or two products per pass. A layer with two outputs, such as the
     logits and deltas of the RPN, can be two products."""
     for index, layer in enumerate(layers):
@@ -100,4 +100,4 @@ def print_layers(rows, layers, size, is_product, kind):
     for name in itertools.chain(floor, others):
         least = (f"{floor[name] / 1e6:,.0f}", f"{flops[name] / 1e9:,.1f}") if name in floor else ("", "")
         print(f"| {name} | {launches[name]} | {moved[name] / 1e6:,.0f} | {least[0]} | {least[1]} |")
-    print("\nlayers without one product per pass:", "; ".join(unexpected(layers, found)) or "none", end="\n\n")
+    print("\nlayers without one product per pass:", "; ".join(find_unexpected(layers, found)) or "none", end="\n\n")

@@ -18,7 +18,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from cases import cases, lines
+from cases import list_cases, read_lines
 
 HERE = pathlib.Path(__file__).resolve().parent
 # "enforced": every tensor has its own allocation, so that executed runs detect accesses beyond it and dry runs know the
@@ -37,7 +37,7 @@ persistent_memory = "enforced"
 """
 
 
-def environment(rig, case, out):
+def make_environment(rig, case, out):
     """The rig's environment, as the file env sets it."""
     script = f'. "{HERE}/env" "{rig}"; env -0'
     text = subprocess.run(["bash", "-c", script], env={**os.environ, "MOCK_CUDA": case.cuda}, stdout=subprocess.PIPE, check=True).stdout
@@ -51,29 +51,29 @@ def environment(rig, case, out):
     return env
 
 
-def reports(out, name):
+def read_reports(out, name):
     """The lines of a report of all processes of a case."""
-    return [line for path in sorted(out.glob(f"**/{name}")) for line in lines(path)]
+    return [line for path in sorted(out.glob(f"**/{name}")) for line in read_lines(path)]
 
 
-def own_kernels():
+def find_own_kernels():
     """Names of the project's kernels."""
     kernels = HERE.parents[1] / "cubecl-kernels/src"
     pattern = re.compile(r"#\[cube\(launch[^)]*\)\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\([a-z]+\))? )?fn (\w+)")
     return {name for path in kernels.rglob("*.rs") for name in pattern.findall(path.read_text())}
 
 
-def spills(out):
+def find_spills(out):
     """Kernels of the project whose registers ptxas spilled, of those that were launched."""
-    own, wrong = own_kernels(), []
-    for row in csv.DictReader(reports(out, "functions.tsv"), delimiter="\t"):
+    own, wrong = find_own_kernels(), []
+    for row in csv.DictReader(read_reports(out, "functions.tsv"), delimiter="\t"):
         name = re.sub(r"_(e_\w+_)?[0-9a-f]{8}$", "", row["name"])
         if (name in own or any(name.startswith(f"{kernel}_e_") for kernel in own)) and int(row["launches"] or 0) and int(row["spill_store"]) + int(row["spill_load"]):
             wrong.append(f"{row['name']} spills {row['spill_store']} bytes of registers with {row['regs']} registers")
     return wrong
 
 
-def coverage(out, precision):
+def measure_coverage(out, precision):
     """Number of tuned convolutions and matrix products in the dtype of tensor cores, how many of them have a candidate on tensor
     cores that compiled and fits, and messages: one per operation without such a candidate, and one per matrix product that also
     has candidates without tensor cores, each of which NVRTC compiles for up to a minute."""
@@ -82,7 +82,7 @@ def coverage(out, precision):
     # Of f32 tensors, tensor cores multiply the first 11 bits, which is TF32.
     dtype = "T?F32" if precision == "tf32" else "B?F16"
     is_counted = re.compile(rf'"(dtype|elem_lhs)": (\{{"Float": )?"{dtype}"')
-    for line in lines(out / "decisions.jsonl"):
+    for line in read_lines(out / "decisions.jsonl"):
         try:
             decision = json.loads(line)
         except ValueError:
@@ -115,7 +115,7 @@ def run(case, rig, folder):
     (out / "cubecl.toml").write_text(CUBECL.format(out=out, **settings))
     start = time.monotonic()
     with open(out / "stdout", "wb") as stdout, open(out / "stderr", "wb") as stderr:
-        process = subprocess.Popen([str(part) for part in case.command], cwd=out, env=environment(rig, case, out), stdout=stdout, stderr=stderr, start_new_session=True)
+        process = subprocess.Popen([str(part) for part in case.command], cwd=out, env=make_environment(rig, case, out), stdout=stdout, stderr=stderr, start_new_session=True)
         try:
             code = process.wait(case.seconds)
         except subprocess.TimeoutExpired:
@@ -124,11 +124,11 @@ def run(case, rig, folder):
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     took = time.monotonic() - start
-    report, compiled = reports(out, "report.tsv"), reports(out, "nvrtc.tsv")
+    report, compiled = read_reports(out, "report.tsv"), read_reports(out, "nvrtc.tsv")
     count = lambda kind, where: sum(line.startswith(kind) for line in where)
     totals = [line for line in report if line.startswith("TOTAL")]
     number = lambda word: sum(int(re.search(rf"\b{word} (\d+)", line).group(1)) for line in totals)
-    tuned, covered, missing = coverage(out, case.precision)
+    tuned, covered, missing = measure_coverage(out, case.precision)
     seen = {
         "case": case.name, "sm": case.sm, "precision": case.precision, "mode": case.mode, "exit": code, "seconds": round(took, 1),
         "modules": number("modules"), "compiled": count("compiled", compiled), "refused": count("REFUSED", compiled),
@@ -143,7 +143,7 @@ def run(case, rig, folder):
         wrong.append("the usual folder for caches was written, although nothing is kept there")
     wrong += [f"NVRTC refuses {line.split(chr(9))[-1]}" for line in compiled if line.startswith("REFUSED")][:3]
     if not executed:
-        wrong += spills(out)[:3]
+        wrong += find_spills(out)[:3]
     if executed and code == 0 and not seen["executed"]:
         wrong.append("no kernel was executed")
     if not executed and not case.check:
@@ -157,7 +157,7 @@ def run(case, rig, folder):
     return seen
 
 
-def table(seen):
+def print_table(seen):
     heads = ["case", "sm", "precision", "mode", "seconds", "modules", "compiled", "refused", "problems", "launches", "executed", "not_executed", "tensor_cores"]
     rows = [[f"{row['tensor_cores']}/{row['tuned']}" if head == "tensor_cores" else str(row[head]) for head in heads] + ["ok" if not row["wrong"] else "FAILED"] for row in seen]
     widths = [max(len(row[i]) for row in [[*heads, "result"], *rows]) for i in range(len(heads) + 1)]
@@ -179,7 +179,7 @@ def main():
     args = parser.parse_args()
     args.rig, args.target = args.rig.resolve(), args.target.resolve()
     folder = (args.out or args.rig / "reports").resolve()
-    chosen = [case for case in cases(args, folder) if not args.only or any(part in case.name for part in args.only.split(","))]
+    chosen = [case for case in list_cases(args, folder) if not args.only or any(part in case.name for part in args.only.split(","))]
     chosen = [case for case in chosen if not args.sm or str(case.sm) in args.sm.split(",")]
     chosen = [case for case in chosen if not args.precision or case.precision in args.precision.split(",")]
     seen = []
@@ -190,7 +190,7 @@ def main():
                 print(f"    {line}")
             seen.append(row)
             (folder / "results.json").write_text(json.dumps(seen, indent=1))
-    table(seen)
+    print_table(seen)
     failed = [row["case"] for row in seen if row["wrong"]]
     if failed or not seen:
         sys.exit(f"{len(failed)} of {len(seen)} cases failed: {', '.join(failed)} (reports in {folder})")

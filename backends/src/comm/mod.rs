@@ -27,7 +27,7 @@ pub use connect::connect;
 pub use error::CommError;
 pub use launch::Launch;
 pub use reduction::Reduction;
-#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
 pub use rendezvous::fuzzing;
 pub use rendezvous::{Meeting, exchange_id};
 pub use shard::shard;

@@ -357,7 +357,7 @@ impl<S: Socket> Line<S> {
     }
 }
 
-#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
 pub mod fuzzing;
 #[cfg(test)]
 mod tests;

@@ -23,17 +23,18 @@ impl Config {
                 "must not exceed train.batch_size: each replica needs an image",
             ));
         }
-        let norms = [model.norm, model.head_norm];
-        if self.train.replicas > 1 && norms.contains(&NormKind::BatchNorm) {
-            return Err(invalid(
-                "train.replicas",
-                self.train.replicas,
-                "batch_norm's running statistics belong to one model: set model.norm to \
-                 group_norm, or replicas to 1",
-            ));
+        let batch_norms = model.batch_norm_keys();
+        if self.train.replicas > 1
+            && let Some(keys) = batch_norms
+        {
+            let reason = format!(
+                "batch_norm's running statistics belong to one model: set {keys} to group_norm, or replicas to 1"
+            );
+            return Err(invalid("train.replicas", self.train.replicas, &reason));
         }
         if self.train.accumulate > 1 {
-            let refused = |reason| Err(invalid("train.accumulate", self.train.accumulate, reason));
+            let refused =
+                |reason: &str| Err(invalid("train.accumulate", self.train.accumulate, reason));
             if !self.train.batch_size.is_multiple_of(self.train.accumulate) {
                 return refused(
                     "must divide train.batch_size: all micro-batches have the same size",
@@ -44,15 +45,15 @@ impl Config {
                     "replicas divide their losses by their own samples: set train.replicas to 1",
                 );
             }
-            if norms.contains(&NormKind::BatchNorm) {
-                return refused(
-                    "batch_norm's statistics would be those of a micro-batch: set model.norm to \
-                     group_norm or frozen_bn, or accumulate to 1",
-                );
+            if let Some(keys) = batch_norms {
+                return refused(&format!(
+                    "batch_norm's statistics would be those of a micro-batch: set {keys} to group_norm or frozen_bn, \
+                     or accumulate to 1"
+                ));
             }
         }
         let is_divided = self.train.accumulate > 1 || self.train.replicas > 1;
-        if self.train.graph && (is_divided || norms.contains(&NormKind::BatchNorm)) {
+        if self.train.graph && (is_divided || batch_norms.is_some()) {
             return Err(invalid(
                 "train.graph",
                 self.train.graph,
@@ -105,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_value_without_sense_is_named_with_its_reason() {
-        let cases: [(&[&str], &str); 36] = [
+        let cases: [(&[&str], &str); 38] = [
             (
                 &["model.width=100000"],
                 "model.width = 100000: must be from 1 to 4096",
@@ -194,7 +195,19 @@ mod tests {
             ),
             (
                 &["model.norm=batch_norm", "train.replicas=2"],
-                "group_norm, or replicas to 1",
+                "set model.norm to group_norm, or replicas to 1",
+            ),
+            (
+                &["model.head_norm=batch_norm", "train.replicas=2"],
+                "set model.head_norm to group_norm, or replicas to 1",
+            ),
+            (
+                &[
+                    "train.accumulate=2",
+                    "model.norm=batch_norm",
+                    "model.head_norm=batch_norm",
+                ],
+                "set model.norm and model.head_norm to group_norm",
             ),
         ];
         for (overrides, wanted) in cases {

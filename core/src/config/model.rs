@@ -127,6 +127,17 @@ impl ModelConfig {
             _ => planes * self.width_per_group / 64 * self.groups,
         }
     }
+
+    /// The keys of the norms that are batch norms with statistics of the batch, as errors name them.
+    pub(crate) fn batch_norm_keys(&self) -> Option<&'static str> {
+        let is_batch_norm = |norm: NormKind| norm == NormKind::BatchNorm;
+        match (is_batch_norm(self.norm), is_batch_norm(self.head_norm)) {
+            (true, true) => Some("model.norm and model.head_norm"),
+            (true, false) => Some("model.norm"),
+            (false, true) => Some("model.head_norm"),
+            (false, false) => None,
+        }
+    }
 }
 
 /// Region proposal network (Faster R-CNN, section 3.1).

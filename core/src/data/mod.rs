@@ -8,7 +8,7 @@ mod dataset;
 mod duplicates;
 pub(crate) mod entries;
 mod error;
-#[cfg(feature = "fuzzing")]
+#[cfg(all(feature = "convert", feature = "train"))]
 pub(crate) mod fuzzing;
 mod holdout;
 mod images;

@@ -7,7 +7,7 @@ mod shard;
 
 pub use analysis::{Analysis, ClassResult, Confusion, ErrorKind, ImageErrors, analyze};
 pub use metrics::{AreaProtocol, METRIC_NAMES, Metrics, shown_metric};
-#[cfg(feature = "fuzzing")]
+#[cfg(feature = "convert")]
 pub(crate) use results::evaluate_bytes;
 pub use results::{ResultsEvaluation, evaluate_files};
 pub use shard::EvalShard;

@@ -95,8 +95,9 @@ impl<B: Backend + BottleneckOps + EpilogueOps> Backward<B, INPUTS> for Bottlenec
                 if stride == 1 {
                     B::conv1x1_gradient_sum(grad, weight, projected, main, masks_input)
                 } else {
-                    let of_every = B::conv1x1_input_gradient(grad, weight, projected, masks_input);
-                    B::add_to_every(main, of_every, stride)
+                    let of_subsample =
+                        B::conv1x1_input_gradient(grad, weight, projected, masks_input);
+                    B::add_to_subsample(main, of_subsample, stride)
                 }
             }
         };

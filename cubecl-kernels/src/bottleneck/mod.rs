@@ -12,7 +12,7 @@ mod flex;
 mod tests;
 
 use crate::conv::ConvParams;
-use crate::conv1x1::{Conv1x1Ops, every};
+use crate::conv1x1::{Conv1x1Ops, subsample};
 use crate::conv3x3::Conv3x3Ops;
 use crate::dtype::to_dtype_of;
 use crate::links::Links;
@@ -73,7 +73,7 @@ fn forward<B: Conv1x1Ops + Conv3x3Ops>(
     let (projected, shortcut) = match projection {
         None => (None, x.clone()),
         Some((weight, bias)) => {
-            let x = every::<B>(x.clone(), stride);
+            let x = subsample::<B>(x.clone(), stride);
             (Some(x.clone()), B::conv1x1(x, weight, bias, false, links))
         }
     };

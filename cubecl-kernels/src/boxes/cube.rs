@@ -135,12 +135,12 @@ fn delta_weights([x, y, width, height]: [f32; 4]) -> DeltaWeightsLaunch {
 /// Sizes of `gt [n, t, 4]`, `references [n or 1, b, 4]` and `matched [n, k]`.
 fn sizes(gt: &CubeTensor, references: &CubeTensor, matched: &CubeTensor) -> SampleSizesLaunch {
     let [_, slots, _] = gt.meta.shape().dims();
-    let [runs, total, _] = references.meta.shape().dims();
+    let [reference_sets, total, _] = references.meta.shape().dims();
     let [n, samples] = matched.meta.shape().dims();
     SampleSizesLaunch {
         samples: samples as u32,
         references: total as u32,
-        references_stride: if runs == 1 { 0 } else { total as u32 },
+        references_stride: if reference_sets == 1 { 0 } else { total as u32 },
         slots: slots as u32,
         units: (n * samples) as u32,
     }

@@ -42,14 +42,14 @@ pub fn encode_boxes(
     weights: [f32; 4],
 ) -> Tensor<3> {
     let ([n, _], [images, _, corners]) = (choice.matched.dims(), gt.dims());
-    let [runs, total, reference_corners] = references.dims();
+    let [reference_sets, total, reference_corners] = references.dims();
     assert_eq!(
         choice.candidates.dims(),
         choice.matched.dims(),
         "encode_boxes: a candidate per match"
     );
     assert!(
-        (images, corners, reference_corners) == (n, 4, 4) && [1, n].contains(&runs),
+        (images, corners, reference_corners) == (n, 4, 4) && [1, n].contains(&reference_sets),
         "encode_boxes: gt [n, t, 4] and references [n or 1, b, 4] of the {n} images of the choice, not {:?} and {:?}",
         gt.dims(),
         references.dims()

@@ -221,9 +221,9 @@ fn gpus_compute_the_same() {
             assert!((found - wanted).abs() < allowed, "{found}, not {wanted}");
         }
     };
-    for runs in [1, 2] {
+    for reference_sets in [1, 2] {
         let encoded = |device: &Device| {
-            let references = with_area(boxes(2, device)).narrow(0, 0, runs);
+            let references = with_area(boxes(2, device)).narrow(0, 0, reference_sets);
             values(encode_boxes(
                 boxes(1, device),
                 references,

@@ -23,7 +23,7 @@ impl Count {
     fn launch(self) -> CountLaunch {
         CountLaunch {
             index: self.index as u32,
-            least: self.least as f32,
+            min: self.min as f32,
             factor: self.factor as f32,
         }
     }

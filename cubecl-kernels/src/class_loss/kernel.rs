@@ -25,13 +25,13 @@ pub struct Sizes {
 pub struct Count {
     /// Its place in the counts.
     pub index: u32,
-    pub least: f32,
+    pub min: f32,
     pub factor: f32,
 }
 
 #[cube]
 fn divisor(counts: &[f32], count: &Count) -> f32 {
-    max(counts[count.index as usize], count.least) * count.factor
+    max(counts[count.index as usize], count.min) * count.factor
 }
 
 /// Writes the sum of the losses of each cube's elements, and the derivative of each.
@@ -174,7 +174,7 @@ pub fn cross_entropies<E: Float>(
     for class in 0..classes {
         let logit = f32::cast_from(logits[(first + class) as usize]);
         let probability = (logit - highest).exp() / total;
-        let truth = select(class == label, 1.0f32, 0.0f32);
-        derivatives[(first + class) as usize] = weight * (probability - truth);
+        let one_hot = select(class == label, 1.0f32, 0.0f32);
+        derivatives[(first + class) as usize] = weight * (probability - one_hot);
     }
 }

@@ -61,7 +61,7 @@ pub enum RowWeights {
     OfObjects,
 }
 
-/// Divisor of a sum of losses: `max(counts[index], least) * factor`.
+/// Divisor of a sum of losses: `max(counts[index], min) * factor`.
 #[derive(Clone, Debug)]
 pub struct Divisor {
     /// Numbers of samples, `[n]`, without a graph.
@@ -76,7 +76,7 @@ pub struct Count {
     /// Index in [`Divisor::counts`].
     pub index: usize,
     /// Its lower bound, so that the loss of no samples is 0.
-    pub least: f64,
+    pub min: f64,
     /// Factor of the count.
     pub factor: f64,
 }
@@ -102,12 +102,8 @@ impl Divisor {
 
     /// `[1]`, on `device`, which may have autodiff.
     fn value(self, device: &Device) -> Tensor<1> {
-        let Count {
-            index,
-            least,
-            factor,
-        } = self.count;
-        let value = self.counts.clamp_min(least).narrow(0, index, 1);
+        let Count { index, min, factor } = self.count;
+        let value = self.counts.clamp_min(min).narrow(0, index, 1);
         let value = if factor == 1.0 { value } else { value * factor };
         on_device(value, device)
     }

@@ -102,7 +102,7 @@ fn swapped(tensor: Tensor<3>) -> Tensor<3> {
 /// Sums are divided by this one of three counts.
 const COUNT: Count = Count {
     index: 1,
-    least: 2.0,
+    min: 2.0,
     factor: 0.25,
 };
 
@@ -158,7 +158,7 @@ fn extremes(device: &Device) {
                 counts: tensor(0.0),
                 count: Count {
                     index: 0,
-                    least: 1.0,
+                    min: 1.0,
                     factor: 1.0,
                 },
             },
@@ -223,8 +223,8 @@ fn check_cross_entropy(device: &Device) {
             let total: f64 = logits.iter().map(|&x| f64::from(x).exp()).sum();
             wanted += weight * (total.ln() - f64::from(logits[label]));
             for (class, &x) in logits.iter().enumerate() {
-                let truth = if class == label { 1.0 } else { 0.0 };
-                let slope = 2.0 * weight * (f64::from(x).exp() / total - truth) / BY;
+                let one_hot = if class == label { 1.0 } else { 0.0 };
+                let slope = 2.0 * weight * (f64::from(x).exp() / total - one_hot) / BY;
                 let found = gradient[row * classes + class];
                 assert!(
                     (f64::from(found) - slope).abs() < 2e-6,

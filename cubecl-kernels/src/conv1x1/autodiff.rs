@@ -143,7 +143,7 @@ impl<B: Backend + Conv1x1Ops + EpilogueOps, C: CheckpointStrategy> Conv1x1Ops fo
         panic!("conv1x1 has no second derivative")
     }
 
-    fn add_to_every(
+    fn add_to_subsample(
         _sum: FloatTensor<Self>,
         _values: FloatTensor<Self>,
         _stride: usize,

@@ -9,7 +9,7 @@
 //!
 //! Burn's direct kernel accumulates f16 in f16 and may be the fastest; its matrix products accumulate in f32.
 
-use super::every_of;
+use super::subsample_tensor;
 use crate::capability::multiplies_on_matrix_units;
 use crate::row_product::row_product;
 use burn::tensor::{DType, Tensor};
@@ -40,7 +40,7 @@ pub(crate) fn convolve_by_product(
 /// See [`convolve_by_product`]. The output of convolutions is channels-last, so no data are moved.
 fn by_matmul(x: Tensor<4>, weight: Tensor<4>, stride: usize) -> Tensor<4> {
     let [o, c, ..] = weight.dims();
-    let x = every_of(x, stride).permute([0, 2, 3, 1]);
+    let x = subsample_tensor(x, stride).permute([0, 2, 3, 1]);
     let [n, h, w, _] = x.dims();
     let product = row_product(x.reshape([n * h * w, c]), weight.reshape([o, c]));
     product.reshape([n, h, w, o]).permute([0, 3, 1, 2])

@@ -61,7 +61,7 @@ impl Conv1x1Ops for CubeBackend {
         input_gradient(grad, weight, epilogue)
     }
 
-    fn add_to_every(
+    fn add_to_subsample(
         sum: FloatTensor<Self>,
         values: FloatTensor<Self>,
         stride: usize,

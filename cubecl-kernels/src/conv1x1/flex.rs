@@ -72,13 +72,13 @@ impl Conv1x1Ops for Flex {
         }
     }
 
-    fn add_to_every(
+    fn add_to_subsample(
         sum: FloatTensor<Self>,
         values: FloatTensor<Self>,
         stride: usize,
     ) -> FloatTensor<Self> {
-        let every = Slice::with_step(0, None, stride as isize);
-        let slices = [Slice::full(), Slice::full(), every, every];
+        let strided = Slice::with_step(0, None, stride as isize);
+        let slices = [Slice::full(), Slice::full(), strided, strided];
         let selected = Self::float_slice(sum.clone(), &slices);
         Self::float_slice_assign(sum, &slices, Self::float_add(selected, values))
     }

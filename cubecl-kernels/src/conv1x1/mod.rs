@@ -71,9 +71,9 @@ pub trait Conv1x1Ops: Backend {
     ) -> FloatTensor<Self>;
 
     /// `sum [n, c, h, w]` plus `values [n, c, ceil(h / stride), ceil(w / stride)]` at every `stride`-th row and column:
-    /// the gradient of [`every`] added to another one, in f32.
+    /// the gradient of [`subsample`] added to another one, in f32.
     #[fusion(dtype = sum, shape = sum)]
-    fn add_to_every(
+    fn add_to_subsample(
         sum: FloatTensor<Self>,
         values: FloatTensor<Self>,
         stride: usize,
@@ -127,7 +127,7 @@ pub(crate) fn conv1x1(
             "conv1x1: the residual must have the shape of the output and the dtype of x"
         );
     }
-    let x = every_of(x, stride).into_dispatch();
+    let x = subsample_tensor(x, stride).into_dispatch();
     let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
     Tensor::from_dispatch(match residual {
         None => <Dispatch as Conv1x1Ops>::conv1x1(x, weight, bias, relu, links),
@@ -139,18 +139,18 @@ pub(crate) fn conv1x1(
 }
 
 /// Every `stride`-th row and column of `[n, c, h, w]`.
-pub(crate) fn every<B: Backend>(x: FloatTensor<B>, stride: usize) -> FloatTensor<B> {
+pub(crate) fn subsample<B: Backend>(x: FloatTensor<B>, stride: usize) -> FloatTensor<B> {
     if stride == 1 {
         return x;
     }
     // Channels-last, as the output of a convolution is in memory.
     let x = B::float_permute(x, &[0, 2, 3, 1]);
-    let every = Slice::with_step(0, None, stride as isize);
-    let slices = [Slice::full(), every, every, Slice::full()];
+    let strided = Slice::with_step(0, None, stride as isize);
+    let slices = [Slice::full(), strided, strided, Slice::full()];
     B::float_permute(B::float_slice(x, &slices), &[0, 3, 1, 2])
 }
 
-/// [`every`] of a tensor, with its graph.
-fn every_of(x: Tensor<4>, stride: usize) -> Tensor<4> {
-    Tensor::from_dispatch(every::<Dispatch>(x.into_dispatch(), stride))
+/// [`subsample`] of a tensor, with its graph.
+fn subsample_tensor(x: Tensor<4>, stride: usize) -> Tensor<4> {
+    Tensor::from_dispatch(subsample::<Dispatch>(x.into_dispatch(), stride))
 }

@@ -26,7 +26,7 @@ struct Strided {
 /// Adds `values [n, rows, columns, c]` to every `stride`-th row and column of `sums [n, height, width, c]`; a unit per
 /// vector of the values.
 #[cube(launch_unchecked, address_type = "dynamic")]
-fn add_to_every<E: Float, N: Size>(
+fn add_to_subsample<E: Float, N: Size>(
     sums: &mut [Vector<E, N>],
     values: &[Vector<E, N>],
     sizes: &Strided,
@@ -55,7 +55,7 @@ pub fn add(sum: CubeTensor, values: CubeTensor, stride: usize) -> CubeTensor {
     assert_eq!(
         (values.meta.shape().dims(), values.dtype),
         ([n, rows, columns, c], sums.dtype),
-        "add_to_every: a value for every {stride}-th row and column"
+        "add_to_subsample: a value for every {stride}-th row and column"
     );
     let vector = width(c);
     let units = values.meta.num_elements() / vector;
@@ -63,7 +63,7 @@ pub fn add(sum: CubeTensor, values: CubeTensor, stride: usize) -> CubeTensor {
         let (cubes, cube) = elementwise(&values, units);
         // SAFETY: both buffers are dense, the places are below the sizes, and units beyond the values stop.
         unsafe {
-            add_to_every::launch_unchecked(
+            add_to_subsample::launch_unchecked(
                 &sums.client,
                 cubes,
                 cube,

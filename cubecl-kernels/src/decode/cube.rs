@@ -21,7 +21,7 @@ impl DecodeOps for CubeBackend {
         let [deltas, references, scores, indices, sizes] =
             [deltas, references, scores, indices, sizes].map(dense);
         let [images, slots] = [scores.shape()[0], scores.shape()[1]];
-        let [runs, references_total] = [references.shape()[0], references.shape()[1]];
+        let [reference_sets, references_total] = [references.shape()[0], references.shape()[1]];
         let boxes = empty(&scores, [images, slots, 4], DType::F32);
         let kept = empty(&scores, [images, slots], DType::F32);
         let units = images * slots;
@@ -35,7 +35,7 @@ impl DecodeOps for CubeBackend {
             slots: slots as u32,
             deltas_total: deltas.shape()[1] as u32,
             references_total: references_total as u32,
-            references_stride: if runs == 1 {
+            references_stride: if reference_sets == 1 {
                 0
             } else {
                 references_total as u32

@@ -33,7 +33,7 @@ pub(crate) fn masked<N: Size>(values: Vector<f32, N>, output: Vector<f32, N>) ->
     result
 }
 
-/// Adds `bias [c]` and, `with_residual`, `residual [pixels, c]` to `output [pixels, c]` in place, then applies
+/// Adds `bias [c]` and, if `has_residual`, `residual [pixels, c]` to `output [pixels, c]` in place, then applies
 /// `max(., 0)` if `relu`; NaN stays NaN. Sums are f32.
 ///
 /// `vectors` is the number of vectors per pixel, `units` that of all pixels.
@@ -44,7 +44,7 @@ fn add_to_pixels<E: Float, N: Size>(
     residual: &[Vector<E, N>],
     vectors: usize,
     units: usize,
-    #[comptime] with_residual: bool,
+    #[comptime] has_residual: bool,
     #[comptime] relu: bool,
     #[define(E)] _dtype: ElemType,
 ) {
@@ -53,7 +53,7 @@ fn add_to_pixels<E: Float, N: Size>(
     }
     let mut sum = Vector::<f32, N>::cast_from(output[ABSOLUTE_POS])
         + Vector::<f32, N>::cast_from(bias[ABSOLUTE_POS % vectors]);
-    if comptime!(with_residual) {
+    if comptime!(has_residual) {
         sum += Vector::<f32, N>::cast_from(residual[ABSOLUTE_POS]);
     }
     if comptime!(relu) {
@@ -130,7 +130,7 @@ pub(crate) fn add_to_rows(
         return;
     }
     let (cubes, cube) = elementwise(output, units);
-    let with_residual = residual.is_some();
+    let has_residual = residual.is_some();
     let unread = [width, output.dtype.size()];
     let residual = buffer_or_unread(&output.client, residual, unread);
     // SAFETY: all buffers are dense, and units beyond the output stop.
@@ -146,7 +146,7 @@ pub(crate) fn add_to_rows(
             residual,
             channels / width,
             units,
-            with_residual,
+            has_residual,
             relu,
             dtype_to_storage_type(output.dtype),
         );
@@ -201,7 +201,7 @@ mod tests {
             CubeBackend::float_from_data(TensorData::new(values, shape), &device)
         };
         let [n, h, w] = [2, 3, 5];
-        for (c, relu, is_last, with_residual) in [
+        for (c, relu, is_last, has_residual) in [
             (5, true, true, false),
             (8, false, true, true),
             (8, true, false, true),
@@ -217,7 +217,7 @@ mod tests {
                 true => permute_nhwc_to_nchw(tensor(values.clone(), vec![n, h, w, c])),
                 false => tensor(values.clone(), vec![n, c, h, w]),
             };
-            let residual = with_residual.then(|| tensor(values.clone(), vec![n, c, h, w]));
+            let residual = has_residual.then(|| tensor(values.clone(), vec![n, c, h, w]));
             let kept = output.clone();
             let found = add(output, tensor(bias.clone(), vec![c]), residual, relu);
             let found: Vec<f32> = into_data_sync(permute_nchw_to_nhwc(found)).iter().collect();
@@ -229,7 +229,7 @@ mod tests {
                 let in_planes = values[(image * c + channel) * h * w + pixel];
                 let value = if is_last { values[index] } else { in_planes };
                 assert_eq!(kept[index], value, "value {index} of the input");
-                let residual = if with_residual { in_planes } else { 0.0 };
+                let residual = if has_residual { in_planes } else { 0.0 };
                 let sum = value + bias[channel] + residual;
                 let wanted = if relu { sum.max(0.0) } else { sum };
                 assert_eq!(found, wanted, "value {index} of {c} channels");

@@ -49,7 +49,7 @@ pub(super) enum Kernel {
         multi_rows: bool,
     },
     Double {
-        specialized: bool,
+        is_specialized: bool,
     },
     Ordered {
         row_count: u32,
@@ -64,8 +64,18 @@ pub(super) enum Kernel {
 pub(super) const KERNELS: [(&str, Kernel); 9] = [
     ("simple", Kernel::Simple { multi_rows: false }),
     ("simple_multi_rows", Kernel::Simple { multi_rows: true }),
-    ("double", Kernel::Double { specialized: false }),
-    ("double_specialized", Kernel::Double { specialized: true }),
+    (
+        "double",
+        Kernel::Double {
+            is_specialized: false,
+        },
+    ),
+    (
+        "double_specialized",
+        Kernel::Double {
+            is_specialized: true,
+        },
+    ),
     ("ordered_4", Kernel::Ordered { row_count: 4 }),
     ("ordered_8", Kernel::Ordered { row_count: 8 }),
     ("tma", Kernel::Tma { multi_rows: false }),
@@ -84,10 +94,10 @@ impl Kernel {
                 tile_matmul,
                 multi_rows,
             }),
-            Kernel::Double { specialized } => {
+            Kernel::Double { is_specialized } => {
                 product.compute::<CyclicDoubleBufferingAlgorithm>(DoubleBufferingArgs {
                     tile_matmul,
-                    specialized,
+                    specialized: is_specialized,
                 })
             }
             Kernel::Ordered { row_count } => {

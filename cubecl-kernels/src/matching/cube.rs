@@ -32,7 +32,7 @@ pub(super) fn matches(
     let [boxes, gt, counts] = [boxes, gt, counts].map(dense);
     let scores = scores.map(dense);
     let [n, slots] = [gt.shape()[0], gt.shape()[1]];
-    let [runs, own] = [boxes.shape()[0], boxes.shape()[1]];
+    let [box_sets, own] = [boxes.shape()[0], boxes.shape()[1]];
     let total = own + if scores.is_some() { slots } else { 0 };
     let matches = empty(&gt, [n, total], DType::I32);
     if n * total == 0 {
@@ -47,7 +47,7 @@ pub(super) fn matches(
         let matching = MatchingLaunch {
             total: total as u32,
             boxes: own as u32,
-            boxes_stride: if runs == 1 { 0 } else { own as u32 },
+            boxes_stride: if box_sets == 1 { 0 } else { own as u32 },
             slots: slots as u32,
             fg_iou: thresholds.fg_iou,
             bg_iou: thresholds.bg_iou,

@@ -92,7 +92,7 @@ pub fn match_pass(
     let area = (x2 - x1) * (y2 - y1);
     let is_claiming = deciding == 1 && matching.allow_low_quality == 1;
     let mut best_iou = f32::new(-1.0f32);
-    let mut best_truth = 0u32;
+    let mut best_gt = 0u32;
     let mut is_claimed = false;
 
     // The bound is the number of slots and not the count, because barriers need uniform bounds.
@@ -116,7 +116,7 @@ pub fn match_pass(
                 let bits = u32::reinterpret(iou);
                 if iou > best_iou {
                     best_iou = iou;
-                    best_truth = slot;
+                    best_gt = slot;
                 }
                 if is_claiming {
                     if bits == best[(first_gt + slot) as usize].load() {
@@ -136,7 +136,7 @@ pub fn match_pass(
     if deciding == 1 && index < total {
         let mut result = select(best_iou < matching.bg_iou, BACKGROUND, IGNORED);
         if best_iou >= matching.fg_iou || is_claimed {
-            result = best_truth as i32;
+            result = best_gt as i32;
         }
         matches[(image * total + index) as usize] = select(is_candidate, result, IGNORED);
     }

@@ -112,14 +112,14 @@ pub(super) fn mark_tiles(
 fn reaches(records: &[u32], roi: u32, tile: &Tile, maps: &Maps) -> bool {
     let record = roi as usize * RECORD;
     let first_cell = records[record];
-    let mut near = false;
+    let mut is_near = false;
     // Levels without cells share their first cell with the next level, and have no tiles.
     if first_cell != ABSENT && first_cell == tile.first_cell {
         let rows = Axis::read(records, record + ROWS);
         let columns = Axis::read(records, record + COLUMNS);
-        near = spans(&rows, maps.bins_y, tile.row) && spans(&columns, maps.bins_x, tile.column);
+        is_near = spans(&rows, maps.bins_y, tile.row) && spans(&columns, maps.bins_x, tile.column);
     }
-    near
+    is_near
 }
 
 #[cube]

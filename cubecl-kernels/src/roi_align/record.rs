@@ -105,11 +105,12 @@ pub(super) fn locate_rois(
         pooling.sampling_ratio,
         aligned,
     );
-    let bounded = is_bounded(x1) && is_bounded(y1) && is_bounded(x2) && is_bounded(y2);
-    let present = bounded && image != ABSENT && rows.is_sampled() && columns.is_sampled();
+    let has_bounded_corners = is_bounded(x1) && is_bounded(y1) && is_bounded(x2) && is_bounded(y2);
+    let is_present =
+        has_bounded_corners && image != ABSENT && rows.is_sampled() && columns.is_sampled();
 
     let record = ABSOLUTE_POS * RECORD;
-    records[record] = select(present, first_cell + image * height * width, ABSENT);
+    records[record] = select(is_present, first_cell + image * height * width, ABSENT);
     rows.write(records, record + ROWS);
     columns.write(records, record + COLUMNS);
 }
@@ -117,10 +118,10 @@ pub(super) fn locate_rois(
 /// An index stored as a float, or [`ABSENT`] if it is not one of `count`.
 #[cube]
 fn index_below(value: f32, count: u32) -> u32 {
-    let inside = is_finite(value) && value >= 0.0f32 && value < f32::cast_from(count);
+    let is_index = is_finite(value) && value >= 0.0f32 && value < f32::cast_from(count);
     // Converting a value out of the range of u32 is undefined.
-    let value = select(inside, value, 0.0f32);
-    select(inside, u32::cast_from(value), ABSENT)
+    let value = select(is_index, value, 0.0f32);
+    select(is_index, u32::cast_from(value), ABSENT)
 }
 
 #[cube]
@@ -240,12 +241,12 @@ impl Axis {
 /// `first..end`.
 #[cube]
 fn steps_between(start: f32, step: f32, count: u32, low: f32, high: f32) -> (u32, u32) {
-    let solvable = step >= SOLVABLE_STEP;
+    let is_solvable = step >= SOLVABLE_STEP;
     let limit = f32::cast_from(count);
-    let divisor = select(solvable, step, 1.0f32);
+    let divisor = select(is_solvable, step, 1.0f32);
     let first = ((low - start) / divisor - QUOTIENT_ERROR).floor();
     let end = ((high - start) / divisor + QUOTIENT_ERROR).ceil();
-    let first = select(solvable, first.clamp(0.0f32, limit), 0.0f32);
-    let end = select(solvable, end.clamp(0.0f32, limit), limit);
+    let first = select(is_solvable, first.clamp(0.0f32, limit), 0.0f32);
+    let end = select(is_solvable, end.clamp(0.0f32, limit), limit);
     (u32::cast_from(first), u32::cast_from(end))
 }

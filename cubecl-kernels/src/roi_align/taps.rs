@@ -53,10 +53,10 @@ fn add_sample(taps: &mut Vec<Tap>, position: f32, size: usize, zero_padding: boo
     };
     let low = position.floor();
     let fraction = position - low;
-    for (cell, share) in [(low, 1.0 - fraction), (low + 1.0, fraction)] {
+    for (cell, cell_weight) in [(low, 1.0 - fraction), (low + 1.0, fraction)] {
         // GPU kernels skip cells without weight, too.
-        if share > 0.0 && cell >= 0.0 && cell < size as f32 {
-            merge(taps, cell as usize, share * weight);
+        if cell_weight > 0.0 && cell >= 0.0 && cell < size as f32 {
+            merge(taps, cell as usize, cell_weight * weight);
         }
     }
 }

@@ -17,21 +17,21 @@ use cubecl::prelude::*;
 const CHUNK: u32 = 64 * UNITS;
 
 /// Sums of parts of the tensors, `[sums]`.
-pub fn partials(tensors: &[Tensor<1>], factor: f64) -> Tensor<1> {
+pub fn partial_sums_of_squares(tensors: &[Tensor<1>], factor: f64) -> Tensor<1> {
     let tensors = TensorList::of(tensors.iter().cloned());
-    Tensor::from_dispatch(<Dispatch as SquareOps>::partial_sums(
+    Tensor::from_dispatch(<Dispatch as SquareOps>::partial_sums_of_squares(
         tensors,
         factor as f32,
     ))
 }
 
 /// The sum of each tensor, `[tensors]`.
-pub fn sums(tensors: &[Tensor<1>]) -> Tensor<1> {
+pub fn sum_each(tensors: &[Tensor<1>]) -> Tensor<1> {
     let tensors = TensorList::of(tensors.iter().cloned());
-    Tensor::from_dispatch(<Dispatch as SquareOps>::sums(tensors))
+    Tensor::from_dispatch(<Dispatch as SquareOps>::sum_each(tensors))
 }
 
-/// The sums as a backend operation; use [`crate::partial_squares`] and [`crate::sums`].
+/// The sums as a backend operation; use [`crate::partial_sums_of_squares`] and [`crate::sum_each`].
 #[backend_extension(
     Cube: cfg(any(feature = "wgpu", feature = "cuda")),
     Fusion: cfg(feature = "fusion"),
@@ -39,11 +39,14 @@ pub fn sums(tensors: &[Tensor<1>]) -> Tensor<1> {
 pub trait SquareOps: Backend {
     /// A sum of `(factor * x)^2` for each cube of each tensor, f32.
     #[fusion(meta = |tensors, _factor| partial_specs(tensors))]
-    fn partial_sums(#[extension_type] tensors: TensorList<Self>, factor: f32) -> FloatTensor<Self>;
+    fn partial_sums_of_squares(
+        #[extension_type] tensors: TensorList<Self>,
+        factor: f32,
+    ) -> FloatTensor<Self>;
 
     /// The sum of each tensor, f32.
     #[fusion(meta = |tensors| TensorSpec::new(Shape::new([tensors.len()]), DType::F32))]
-    fn sums(#[extension_type] tensors: TensorList<Self>) -> FloatTensor<Self>;
+    fn sum_each(#[extension_type] tensors: TensorList<Self>) -> FloatTensor<Self>;
 }
 
 #[cfg(feature = "fusion")]
@@ -59,7 +62,7 @@ fn count(lengths: impl Iterator<Item = usize>) -> usize {
 }
 
 impl SquareOps for CubeBackend {
-    fn partial_sums(tensors: TensorList<Self>, factor: f32) -> FloatTensor<Self> {
+    fn partial_sums_of_squares(tensors: TensorList<Self>, factor: f32) -> FloatTensor<Self> {
         let inputs = dense_f32(tensors.0);
         let lengths = lengths(&inputs);
         let on = &inputs[0];
@@ -91,7 +94,7 @@ impl SquareOps for CubeBackend {
         sums
     }
 
-    fn sums(tensors: TensorList<Self>) -> FloatTensor<Self> {
+    fn sum_each(tensors: TensorList<Self>) -> FloatTensor<Self> {
         let inputs = dense_f32(tensors.0);
         let sums = empty(&inputs[0], [inputs.len()], DType::F32);
         for (launch, inputs) in inputs.chunks(TENSORS_PER_LAUNCH).enumerate() {

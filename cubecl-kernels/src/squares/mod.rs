@@ -9,16 +9,16 @@ mod cube;
 use burn::tensor::Tensor;
 
 /// Partial sums of `(factor * x)^2` over the elements of `tensors`, f32: `[k]`, where `k` depends on the device and the
-/// lengths. `None` without tensors. [`sums`] adds them up, and other small tensors in the same launch.
+/// lengths. `None` without tensors. [`sum_each`] adds them up, and other small tensors in the same launch.
 ///
 /// On GPUs the order of additions is fixed, so two calls are bit-equal.
-pub fn partial_squares(tensors: &[Tensor<1>], factor: f64) -> Option<Tensor<1>> {
+pub fn partial_sums_of_squares(tensors: &[Tensor<1>], factor: f64) -> Option<Tensor<1>> {
     if tensors.is_empty() {
         return None;
     }
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     if tensors.iter().all(crate::capability::is_plain_gpu_f32) {
-        return Some(cube::partials(tensors, factor));
+        return Some(cube::partial_sums_of_squares(tensors, factor));
     }
     let squares = tensors.iter().map(|tensor| tensor.clone().square().sum());
     Some(Tensor::cat(squares.collect(), 0) * (factor * factor))
@@ -30,11 +30,11 @@ pub fn partial_squares(tensors: &[Tensor<1>], factor: f64) -> Option<Tensor<1>> 
 /// # Panics
 ///
 /// If there are no tensors.
-pub fn sums(tensors: &[Tensor<1>]) -> Tensor<1> {
-    assert!(!tensors.is_empty(), "sums: there must be a tensor");
+pub fn sum_each(tensors: &[Tensor<1>]) -> Tensor<1> {
+    assert!(!tensors.is_empty(), "sum_each: there must be a tensor");
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     if tensors.iter().all(crate::capability::is_plain_gpu_f32) {
-        return cube::sums(tensors);
+        return cube::sum_each(tensors);
     }
     let sums = tensors.iter().map(|tensor| tensor.clone().sum());
     Tensor::cat(sums.collect(), 0)
@@ -53,7 +53,7 @@ mod tests {
                 let values: Vec<f32> = (0..length).map(|i| (i % 5) as f32 - 1.0).collect();
                 Tensor::<1>::from_floats(values.as_slice(), device)
             });
-            let found: Vec<f32> = sums(&tensors.collect::<Vec<_>>())
+            let found: Vec<f32> = sum_each(&tensors.collect::<Vec<_>>())
                 .into_data()
                 .try_into_vec()
                 .expect("f32");

@@ -7,8 +7,8 @@ use burn::backend::Dispatch;
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use mrcnn_kernels::roi_align::RoiAlignOps;
 use mrcnn_kernels::{
-    PyramidLevel, RoiAlignParams, conv3x3, epilogue::epilogue, partial_squares, roi_align, sums,
-    upsample_add,
+    PyramidLevel, RoiAlignParams, conv3x3, epilogue::epilogue, partial_sums_of_squares, roi_align,
+    sum_each, upsample_add,
 };
 
 #[test]
@@ -109,7 +109,7 @@ fn convolution_and_its_gradients() {
 #[test]
 fn epilogue_and_its_gradients() {
     let random = &mut Random(9);
-    for (c, with_residual, relu) in [(5, false, true), (8, true, true), (12, true, false)] {
+    for (c, has_residual, relu) in [(5, false, true), (8, true, true), (12, true, false)] {
         let shape = [2, c, 9, 11];
         let mut whole =
             |count: usize| -> Vec<f32> { (0..count).map(|_| random.whole(3)).collect() };
@@ -121,7 +121,7 @@ fn epilogue_and_its_gradients() {
             let x = layout.float(&x, shape, device).require_grad();
             let bias = layout.float(&bias, [c], device).require_grad();
             let residual = layout.float(&residual, shape, device).require_grad();
-            let used = with_residual.then(|| residual.clone());
+            let used = has_residual.then(|| residual.clone());
             let found = match by_burn {
                 false => epilogue(x.clone(), bias.clone(), used, relu),
                 true => {
@@ -143,7 +143,7 @@ fn epilogue_and_its_gradients() {
             all.extend(floats(
                 bias.grad(&gradients).expect("of the bias").into_data(),
             ));
-            if with_residual {
+            if has_residual {
                 let gradient = residual.grad(&gradients).expect("of the residual");
                 all.extend(floats(gradient.into_data()));
             }
@@ -209,8 +209,8 @@ fn sums_of_squares() {
                 .iter()
                 .map(|values| layout.float(values, [values.len()], device))
                 .collect();
-            let squares = partial_squares(&tensors, 2.0).expect("there are tensors");
-            let sum = bits(sums(&[squares]));
+            let squares = partial_sums_of_squares(&tensors, 2.0).expect("there are tensors");
+            let sum = bits(sum_each(&[squares]));
             assert_eq!(
                 f32::from_bits(sum[0]),
                 wanted,

@@ -115,15 +115,16 @@ fn every_command_has_a_case() {
     }
 }
 
-/// Runs a command with each stream broken in each way. `again` checks and removes what it has written.
+/// Runs a command with each stream broken in each way. After each run, `check_and_remove` checks and removes what it
+/// has written.
 #[track_caller]
-fn survives(at: &Path, args: &[&str], again: &dyn Fn()) {
+fn survives(at: &Path, args: &[&str], check_and_remove: &dyn Fn()) {
     let args: Vec<String> = args.iter().map(ToString::to_string).collect();
     let check = |what: &str, output: &Output, code: i32| {
         let text = shown(output);
         assert_eq!(output.status.code(), Some(code), "{args:?}, {what}: {text}");
         assert!(!text.contains("panicked"), "{args:?}, {what}: {text}");
-        again();
+        check_and_remove();
         text
     };
     let gone = run(at, &args, closed(), Stdio::piped());
@@ -206,7 +207,7 @@ fn a_training_run_outlives_its_terminal() {
     render_shapes(at, 4, 1);
     let mut train = train_args();
     train.push("--out=run");
-    let again = || {
+    let check_and_remove = || {
         let run = at.join("run");
         assert!(run.join("best.safetensors").is_file());
         let log = std::fs::read_to_string(run.join("train.log")).expect("a log");
@@ -215,7 +216,7 @@ fn a_training_run_outlives_its_terminal() {
         }
         std::fs::remove_dir_all(run).expect("the run");
     };
-    survives(at, &train, &again);
+    survives(at, &train, &check_and_remove);
 }
 
 /// A class with terminal control characters in its name is printed with the characters escaped.

@@ -118,7 +118,7 @@ fn slots_follow(config: Config) {
         for (seed, (batch, wanted)) in batches.zip(&wanted).enumerate() {
             let model = MaskRcnn::new(&config.model, 1, &device);
             let stream = Stream::named("slots", seed as u64);
-            let step = StepFeatures::new(&model, &batch, &device);
+            let step = StepFeatures::new(&model, &batch, &device, false);
             let samples = sample_in_slots(&model, &batch, &step, stream);
             let found = losses(&model, step, &samples, &samples.counts());
             let found = outcome(&model, &found);
@@ -197,7 +197,7 @@ fn windows_of_anchors_follow_the_whole_pyramid() {
         for (kind, device) in mrcnn_tests::devices() {
             let device = device.autodiff();
             let model = MaskRcnn::new(&config.model, 1, &device);
-            let step = StepFeatures::new(&model, batch, &device);
+            let step = StepFeatures::new(&model, batch, &device, false);
             assert!(
                 !step.has_rpn_graph(),
                 "few anchors need no graph of the RPN"

@@ -63,7 +63,7 @@ pub fn step_losses(
     stream: Stream,
     device: &Device,
 ) -> (Losses, SampleCounts) {
-    let step = StepFeatures::new(model, batch, device);
+    let step = StepFeatures::new(model, batch, device, false);
     let samples = sample_batch(model, batch, &step, stream).expect("samples");
     let counts = samples.counts();
     (losses(model, step, &samples, &counts), counts)

@@ -192,7 +192,7 @@ fn divisor(count: usize, device: &Device) -> Divisor {
         counts: Tensor::from_floats([count as f32], &device.clone().inner()),
         count: Count {
             index: 0,
-            least: 1.0,
+            min: 1.0,
             factor: 1.0,
         },
     }

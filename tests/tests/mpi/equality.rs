@@ -196,6 +196,7 @@ fn unsupported_settings_are_refused_by_name() {
     for (setting, wanted) in [
         ("--set=train.replicas=2", "train.replicas: "),
         ("--set=model.norm=batch_norm", "model.norm: "),
+        ("--set=model.head_norm=batch_norm", "model.head_norm: "),
         ("--set=train.wire=f16", "train.wire: "),
     ] {
         let output = cli(&binary, 2, at, &train(&["--out=run", setting]));

@@ -172,8 +172,8 @@ fn by_products(layer: ConvLayer, pass: Pass, [x, weight, grad]: [Tensor<4>; 3]) 
         let [n, _, h, w] = x.dims();
         x.permute([0, 2, 3, 1]).reshape([n * h * w, channels])
     };
-    let every = Slice::with_step(0, None, layer.stride as isize);
-    let x = x.slice([Slice::full(), Slice::full(), every, every]);
+    let strided = Slice::with_step(0, None, layer.stride as isize);
+    let x = x.slice([Slice::full(), Slice::full(), strided, strided]);
     let (x, grad) = (pixels(x, c), pixels(grad, o));
     let weight = weight.reshape([o, c]);
     match pass {

@@ -9,7 +9,8 @@ use burn::backend::Dispatch;
 use burn::tensor::{FloatDType, Tensor};
 use mrcnn_kernels::roi_align::RoiAlignOps;
 use mrcnn_kernels::{
-    ParamFactors, RoiAlignParams, SgdUpdate, max_pool3x3, partial_squares, roi_align, sgd, sums,
+    ParamFactors, RoiAlignParams, SgdUpdate, max_pool3x3, partial_sums_of_squares, roi_align, sgd,
+    sum_each,
 };
 use std::cell::RefCell;
 
@@ -120,7 +121,7 @@ pub(super) fn updates(config: &Config) -> [Case; 2] {
         [count * F32, 2 * count],
         move |device| {
             let gradient = [uniform([count], device)];
-            move || partial_squares(&gradient, 1.0).map(|squares| sums(&[squares]))
+            move || partial_sums_of_squares(&gradient, 1.0).map(|squares| sum_each(&[squares]))
         },
     );
     let update = SgdUpdate {

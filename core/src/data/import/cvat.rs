@@ -7,7 +7,7 @@ use super::writer::{Category, Object, Writer};
 use crate::budget::{Budget, excerpt};
 use crate::data::json::open_text;
 use crate::data::locate::Locator;
-#[cfg(feature = "fuzzing")]
+#[cfg(feature = "convert")]
 use crate::image::decode::MAX_PIXELS;
 use crate::image::decode::dimensions;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -185,7 +185,7 @@ fn objects(
 }
 
 /// Whether a file is accepted, with the objects of its images.
-#[cfg(feature = "fuzzing")]
+#[cfg(feature = "convert")]
 pub(super) fn is_sound(bytes: &[u8]) -> bool {
     let budget = Budget::for_file(bytes.len() as u64);
     parse(bytes, &budget).is_ok_and(|document| {

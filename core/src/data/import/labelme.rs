@@ -260,7 +260,7 @@ impl Found<'_> {
 }
 
 /// Whether every shape of a file becomes an object of an image of 40x30 pixels.
-#[cfg(feature = "fuzzing")]
+#[cfg(feature = "convert")]
 pub(super) fn is_sound(text: &str) -> bool {
     let Ok(file) = serde_json::from_str::<File>(text) else {
         return false;

@@ -4,7 +4,7 @@ mod cvat;
 pub(crate) mod cvat_xml;
 pub(crate) mod data_yaml;
 mod detect;
-#[cfg(feature = "fuzzing")]
+#[cfg(feature = "convert")]
 pub(crate) mod fuzzing;
 mod labelme;
 mod lvis;

@@ -125,7 +125,7 @@ fn parse(text: &str) -> Result<(Vec<Named>, String), String> {
 }
 
 /// Whether every region of a file becomes an object of an image of 40x30 pixels.
-#[cfg(feature = "fuzzing")]
+#[cfg(feature = "convert")]
 pub(super) fn is_sound(text: &str) -> bool {
     parse(text).is_ok_and(|(images, attribute)| {
         let mut regions = images.iter().flat_map(|(_, regions)| regions);

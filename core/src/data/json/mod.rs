@@ -10,7 +10,7 @@ mod scanner;
 mod segmentation;
 
 pub(crate) use element::{Element, Section};
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, all(feature = "convert", feature = "train")))]
 pub(crate) use encoding::decode_text;
 #[cfg(feature = "train")]
 pub(crate) use encoding::open_text;
@@ -18,7 +18,7 @@ pub(crate) use encoding::read_text;
 pub(crate) use fields::{Field, Flag, Id, Number, Numbers, Text};
 pub(crate) use foreign::Foreign;
 pub(crate) use parse::parse_element;
-#[cfg(any(feature = "train", feature = "fuzzing"))]
+#[cfg(feature = "train")]
 pub(crate) use scanner::scan_text;
 pub(crate) use scanner::{ScanError, scan};
 pub(crate) use segmentation::{Counts, RawSegmentation};

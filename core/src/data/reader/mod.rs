@@ -37,7 +37,7 @@ fn read(split: &Split, repair: bool) -> Result<(Dataset, Vec<Problem>), DataErro
 }
 
 /// As [`read_split`] or [`read_repaired`], with the bytes of the annotation file.
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, all(feature = "convert", feature = "train")))]
 pub(super) fn read_bytes(
     split: &Split,
     bytes: &[u8],

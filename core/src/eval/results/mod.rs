@@ -43,7 +43,7 @@ pub fn evaluate_files(
 }
 
 /// As [`evaluate_files`], with the bytes of both files.
-#[cfg(feature = "fuzzing")]
+#[cfg(feature = "convert")]
 pub(crate) fn evaluate_bytes(
     annotations: &[u8],
     results: &[u8],

@@ -82,7 +82,7 @@ impl Fpn {
             .zip(&self.layer_blocks)
             .map(|(inner, (conv, norm))| conv_norm(conv, norm, inner, false))
             .collect();
-        pyramid.push(every_second(pyramid[3].clone()));
+        pyramid.push(subsample_by_two(pyramid[3].clone()));
         pyramid
     }
 
@@ -112,6 +112,6 @@ impl Fpn {
 }
 
 /// Every second row and column: a max pool of one cell with stride 2, as in torchvision.
-fn every_second(x: Tensor<4>) -> Tensor<4> {
+fn subsample_by_two(x: Tensor<4>) -> Tensor<4> {
     module::max_pool2d(x, MaxPoolOptions::new([1, 1]).with_stride([2, 2]))
 }

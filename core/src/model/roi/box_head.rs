@@ -88,11 +88,11 @@ impl BoxHead {
 
     /// Pooled RoIs `[r, c, p, p]` -> `[r, hidden]`; `valid` is their valid mask `[r]` in training.
     pub fn forward(&self, pooled: Tensor<4>, valid: Option<&Tensor<1>>) -> Tensor<2> {
-        self.hidden(pooled, valid, false)
+        self.forward_linked(pooled, valid, false)
     }
 
     /// As [`Self::forward`]. If `is_linked`, everything that uses the output must mask its gradient.
-    pub(super) fn hidden(
+    pub(super) fn forward_linked(
         &self,
         pooled: Tensor<4>,
         valid: Option<&Tensor<1>>,
@@ -104,8 +104,8 @@ impl BoxHead {
         };
         match self {
             Self::Linear(LinearBoxHead { fc6, fc7 }) => {
-                let hidden = fc6.forward_relu(fc6.flatten(pooled), links(false));
-                fc7.forward_relu(hidden, links(true))
+                let fc6_output = fc6.forward_relu(fc6.flatten(pooled), links(false));
+                fc7.forward_relu(fc6_output, links(true))
             }
             Self::Convs(layers) => {
                 let x = layers.iter().fold(pooled, |x, layer| match layer {
@@ -138,10 +138,10 @@ impl BoxHead {
         let cells = rois * (config.box_head.pool * config.box_head.pool) as u64;
         // Pooled features, and their copy in the order of the weights, which f16 and bf16 on GPUs do not need.
         memory.add(cells * config.fpn_channels as u64, 2 * memory.bytes, true);
-        let hidden = rois * config.box_head.hidden as u64;
+        let outputs = rois * config.box_head.hidden as u64;
         match self {
             // Both layers and their ReLUs.
-            Self::Linear(_) => memory.add(hidden, 4 * memory.bytes, true),
+            Self::Linear(_) => memory.add(outputs, 4 * memory.bytes, true),
             Self::Convs(layers) => {
                 for layer in layers {
                     match layer {
@@ -149,7 +149,7 @@ impl BoxHead {
                             count_conv_norm(memory, conv, norm, cells, true);
                         }
                         BoxHeadLayer::Flatten(_) => {}
-                        BoxHeadLayer::Linear(_) => memory.add(hidden, 2 * memory.bytes, true),
+                        BoxHeadLayer::Linear(_) => memory.add(outputs, 2 * memory.bytes, true),
                     }
                 }
             }

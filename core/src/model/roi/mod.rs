@@ -55,8 +55,8 @@ impl RoiHeads {
         valid: Option<&Tensor<1>>,
     ) -> (Tensor<2>, Tensor<2>) {
         let is_linked = has_links(&pooled.device(), pooled.dtype());
-        let hidden = self.box_head.hidden(pooled, valid, is_linked);
-        self.box_predictor.predictions(hidden, is_linked)
+        let features = self.box_head.forward_linked(pooled, valid, is_linked);
+        self.box_predictor.predictions(features, is_linked)
     }
 
     /// Pooled RoIs `[r, c, p, p]`, `p` of the mask head -> mask logits `[r, k, 2p, 2p]`, f32.

@@ -5,7 +5,7 @@ use mrcnn_kernels::has_selection_kernels;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Tables that depend on the size of the images and the configuration alone, such as the anchors. On GPUs computing
-/// them takes fifty small launches per step, or an upload of megabytes. A key `K` has everything that a table `T`
+/// them takes many small launches per step, or an upload of megabytes. A key `K` has everything that a table `T`
 /// depends on but its device.
 #[derive(Clone, Debug)]
 pub(crate) struct SizeCache<K, T>(Arc<Mutex<Vec<(Device, K, T)>>>);

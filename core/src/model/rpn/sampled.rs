@@ -45,14 +45,14 @@ impl Rpn {
         let inside = (windows.inside.as_ref()).map(|inside| on(inside, &device).select(0, cell));
         let pooled = features.pool_windows(Tensor::cat(vec![images, rois], 1), side);
         let has_links = has_links(&device, features.dtype());
-        let hidden = hidden(&convs, pooled, inside, has_links);
+        let conv_output = convolve_windows(&convs, pooled, inside, has_links);
         // Two products, unlike for whole maps, so that the losses read both outputs without a copy.
         let predictors = [&self.head.cls_logits, &self.head.bbox_pred].map(as_linear);
         let links = Links {
             masks_input: has_links && !convs.is_empty(),
             output_is_masked: false,
         };
-        let [logits, deltas] = linear_layers(hidden, predictors, false, links);
+        let [logits, deltas] = linear_layers(conv_output, predictors, false, links);
         AnchorPredictions {
             logits: logits.reshape([n * k, ratios, 1]),
             deltas: deltas.reshape([n * k, ratios, 4]),
@@ -61,9 +61,9 @@ impl Rpn {
     }
 }
 
-/// The hidden layer `[r, c]` in the middle of windows `x [r, c, side, side]`, with [`Windows::inside`] of each. If
-/// `is_linked`, the layers that use it mask its gradient.
-fn hidden(
+/// The output `[r, c]` of the convolutions in the middle of windows `x [r, c, side, side]`, with [`Windows::inside`] of
+/// each. If `is_linked`, the layers that use it mask its gradient.
+fn convolve_windows(
     convs: &[&Conv2d],
     mut x: Tensor<4>,
     inside: Option<Tensor<2>>,
@@ -76,9 +76,9 @@ fn hidden(
     let mut inside = inside.map(|inside| inside.reshape([r, 1, side - 2, side - 2]));
     for (index, conv) in before.iter().enumerate() {
         side -= 2;
-        x = inner(conv.forward_relu(x), side);
+        x = crop_border(conv.forward_relu(x), side);
         if index > 0 {
-            inside = inside.map(|inside| inner(inside, side));
+            inside = inside.map(|inside| crop_border(inside, side));
         }
         // The next convolution is padded with zeros beyond the map.
         if let Some(inside) = &inside {
@@ -90,12 +90,12 @@ fn hidden(
         output_is_masked: is_linked,
     };
     // At the middle cell of a window as large as the kernel, a convolution is a fully connected layer.
-    let [hidden] = linear_layers(by_cell(x), [as_linear(last)], true, links);
-    hidden
+    let [output] = linear_layers(by_cell(x), [as_linear(last)], true, links);
+    output
 }
 
 /// The windows without their outermost cells, of which `side` in each direction are left.
-fn inner(x: Tensor<4>, side: usize) -> Tensor<4> {
+fn crop_border(x: Tensor<4>, side: usize) -> Tensor<4> {
     x.narrow(2, 1, side).narrow(3, 1, side)
 }
 

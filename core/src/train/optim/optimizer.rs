@@ -83,33 +83,37 @@ impl Optimizer {
             };
         }
         self.steps += 1;
-        let too_long = self.clip_norm > 0.0 && grad_norm as f64 > self.clip_norm;
-        let scale = if too_long {
+        let is_clipped = self.clip_norm > 0.0 && grad_norm as f64 > self.clip_norm;
+        let scale = if is_clipped {
             self.clip_norm / grad_norm as f64
         } else {
             1.0
         };
         let (gradients, factor) = gradients.with_factor();
-        let mut take = Take {
+        let mut extractor = ParamExtractor {
             optimizer: self,
             gradients,
             scale: scale * factor,
             path: Vec::new(),
-            taken: Vec::new(),
+            extracted: Vec::new(),
         };
-        *model = model.clone().map(&mut take);
+        *model = model.clone().map(&mut extractor);
         // The old model is gone now, so each value has one owner and is updated in place.
-        let taken = take.taken;
-        let mut put = ParamWriter(self.updated(taken, learning_rate));
-        *model = model.clone().map(&mut put);
+        let extracted = extractor.extracted;
+        let mut writer = ParamWriter(self.update_params(extracted, learning_rate));
+        *model = model.clone().map(&mut writer);
         StepOutcome {
             grad_norm,
             is_applied: true,
         }
     }
 
-    /// Values of parameters after their update; their moments are kept in the state.
-    fn updated(&mut self, params: Vec<Taken>, rate: f64) -> HashMap<ParamId, Tensor<1>> {
+    /// Updates parameters, and their moments in the state. Returns the new values.
+    fn update_params(
+        &mut self,
+        params: Vec<ExtractedParam>,
+        rate: f64,
+    ) -> HashMap<ParamId, Tensor<1>> {
         let factors: Vec<_> = params.iter().map(|param| param.factors).collect();
         let ids: Vec<_> = params.iter().map(|param| param.id).collect();
         let results = match self.kind {
@@ -126,7 +130,7 @@ impl Optimizer {
 
     fn sgd(
         &mut self,
-        params: Vec<Taken>,
+        params: Vec<ExtractedParam>,
         factors: &[ParamFactors],
         rate: f64,
     ) -> Vec<(Tensor<1>, Moments)> {
@@ -149,7 +153,7 @@ impl Optimizer {
 
     fn adamw(
         &mut self,
-        params: Vec<Taken>,
+        params: Vec<ExtractedParam>,
         factors: &[ParamFactors],
         rate: f64,
     ) -> Vec<(Tensor<1>, Moments)> {
@@ -180,7 +184,7 @@ impl Optimizer {
     }
 
     /// The weight decay of a parameter and the multiplier of its gradient, by its position in the model.
-    fn rule(&self, place: &Place) -> (f64, f64) {
+    fn decay_and_gradient_factor(&self, place: &Place) -> (f64, f64) {
         let decays = match self.decay {
             DecayScope::All => true,
             DecayScope::WithoutNorms => !place.in_norm,
@@ -205,7 +209,7 @@ struct Place {
 }
 
 /// A parameter that was taken out of the model, so that its memory can be overwritten.
-struct Taken {
+struct ExtractedParam {
     id: ParamId,
     /// Flat, like the gradient.
     value: Tensor<1>,
@@ -215,15 +219,15 @@ struct Taken {
 
 /// Takes the parameters that have a gradient out of the model. All are updated together, which is a few launches on
 /// GPUs instead of one or more per parameter.
-struct Take<'a> {
+struct ParamExtractor<'a> {
     optimizer: &'a Optimizer,
     gradients: HashMap<ParamId, Tensor<1>>,
     scale: f64,
     path: Vec<Place>,
-    taken: Vec<Taken>,
+    extracted: Vec<ExtractedParam>,
 }
 
-impl ModuleMapper for Take<'_> {
+impl ModuleMapper for ParamExtractor<'_> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.push(Place {
             in_norm: container == "Struct:Norm",
@@ -240,7 +244,7 @@ impl ModuleMapper for Take<'_> {
             return param;
         };
         let place = self.path.last().copied().unwrap_or_default();
-        let (decay, factor) = self.optimizer.rule(&place);
+        let (decay, factor) = self.optimizer.decay_and_gradient_factor(&place);
         let factors = ParamFactors {
             decay,
             scale: self.scale * factor,
@@ -252,7 +256,7 @@ impl ModuleMapper for Take<'_> {
             let one = Tensor::<D>::empty([1; D], &value.device());
             let placeholder = one.expand(shape.clone());
             let value = value.inner().reshape([shape.num_elements()]);
-            self.taken.push(Taken {
+            self.extracted.push(ExtractedParam {
                 id,
                 value,
                 gradient,

@@ -1,7 +1,7 @@
 //! A training step on several ranks, with the same losses and gradients as one process with the whole batch.
 
 use super::peers::Exchange;
-use crate::config::{Config, NormKind, TrainConfig, Wire};
+use crate::config::{Config, TrainConfig, Wire};
 use crate::model::MaskRcnn;
 use crate::random::Stream;
 use crate::train::error::{LoadError, TrainError};
@@ -27,11 +27,12 @@ pub(crate) fn check(config: &Config, comm: &dyn Communicator) -> Result<(), Trai
             "replicas share one process: set it to 1 and start more ranks instead",
         );
     }
-    let norms = [config.model.norm, config.model.head_norm];
-    if comm.world_size() > 1 && norms.contains(&NormKind::BatchNorm) {
+    if comm.world_size() > 1
+        && let Some(keys) = config.model.batch_norm_keys()
+    {
         return refused(
-            "model.norm",
-            "batch_norm's statistics are those of one process: set it to group_norm or frozen_bn",
+            keys,
+            "batch_norm's statistics are those of one process: use group_norm or frozen_bn",
         );
     }
     if config.train.graph {

@@ -51,7 +51,7 @@ pub fn validation_losses(
         }
         let image = &config.image;
         let batch = Batch::at_least(prepared, image.size_divisor, image.smallest_batch());
-        let step = StepFeatures::new(&model, &batch, device);
+        let step = StepFeatures::new(&model, &batch, device, false);
         let samples = sample(&model, &batch, &step, stream.fork(index as u64))?;
         let losses = losses(&model, step, &samples, &samples.counts());
         let values = losses.values().try_into_data()?;

@@ -151,12 +151,12 @@ pub(crate) fn sum_of_micro_batches<P: Peers>(
     if !others.is_empty() {
         let model = model.valid().prepared().model;
         for micro_batch in others {
-            let step = StepFeatures::new(&model, micro_batch, &plain);
+            let step = StepFeatures::new(&model, micro_batch, &plain, false);
             samples.push(sample(&model, micro_batch, &step, stream)?);
         }
     }
     let prepared = model.prepared();
-    let step = StepFeatures::of_batch(&prepared.model, last, device, is_cut);
+    let step = StepFeatures::new(&prepared.model, last, device, is_cut);
     let of_last = sample(model, last, &step, stream)?;
     let counts = samples.iter().map(Samples::counts);
     let counts = peers.reduce_counts(counts.fold(of_last.counts(), SampleCounts::plus))?;

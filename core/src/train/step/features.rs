@@ -52,22 +52,17 @@ pub struct StepFeatures {
 }
 
 impl StepFeatures {
-    /// Runs the backbone and the RPN.
-    pub fn new(model: &MaskRcnn, batch: &Batch, device: &Device) -> Self {
-        Self::of_images(model, batch.images(device))
+    /// Runs the backbone and the RPN. The graph is cut at the pyramid if `is_cut`.
+    pub fn new(model: &MaskRcnn, batch: &Batch, device: &Device, is_cut: bool) -> Self {
+        Self::with(model, batch.images(device), is_cut, uses_windows)
     }
 
-    /// [`Self::new`] of images `[n, 3, h, w]` that are on the device.
+    /// [`Self::new`] of images `[n, 3, h, w]` that are on the device, with a whole graph.
     pub fn of_images(model: &MaskRcnn, images: Tensor<4>) -> Self {
         Self::with(model, images, false, uses_windows)
     }
 
-    /// [`Self::new`] with a graph that is cut at the pyramid if `is_cut`.
-    pub(crate) fn of_batch(model: &MaskRcnn, batch: &Batch, device: &Device, is_cut: bool) -> Self {
-        Self::with(model, batch.images(device), is_cut, uses_windows)
-    }
-
-    /// [`Self::new`] with a graph of the RPN over the whole pyramid.
+    /// [`Self::new`] with a whole graph, including that of the RPN over the whole pyramid.
     #[doc(hidden)]
     pub fn with_rpn_graph(model: &MaskRcnn, batch: &Batch, device: &Device) -> Self {
         Self::with(model, batch.images(device), false, |_, _| false)

@@ -5,7 +5,7 @@ use crate::model::{Changes, MaskRcnn, channels_first_gradient};
 use burn::backend::DispatchTensor;
 use burn::module::{ModuleVisitor, Param, ParamId};
 use burn::tensor::{Gradients, Tensor};
-use mrcnn_kernels::{TensorList, partial_squares, restore_gradients, sums};
+use mrcnn_kernels::{TensorList, partial_sums_of_squares, restore_gradients, sum_each};
 use std::collections::HashMap;
 
 /// Gradients of the trained parameters, flat, in the order of the model's parameters.
@@ -140,9 +140,9 @@ impl ParamGradients {
     }
 
     /// Values on the device whose sum is the square of the gradient norm; `None` without gradients.
-    pub(crate) fn partial_squares(&self) -> Option<Tensor<1>> {
+    pub(crate) fn partial_sums_of_squares(&self) -> Option<Tensor<1>> {
         let tensors = self.gradients.iter().map(|(_, gradient)| gradient.clone());
-        partial_squares(&tensors.collect::<Vec<_>>(), self.factor)
+        partial_sums_of_squares(&tensors.collect::<Vec<_>>(), self.factor)
     }
 
     /// The gradient norm: the L2 norm of all gradients together. Reads it from the device if the step has not.
@@ -150,8 +150,10 @@ impl ParamGradients {
         if let Some(norm) = self.norm {
             return norm;
         }
-        let squares = self.partial_squares();
-        squares.map_or(0.0, |squares| sums(&[squares]).into_scalar::<f32>().sqrt())
+        let squares = self.partial_sums_of_squares();
+        squares.map_or(0.0, |squares| {
+            sum_each(&[squares]).into_scalar::<f32>().sqrt()
+        })
     }
 
     /// The gradient of each parameter.

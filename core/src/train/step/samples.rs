@@ -2,7 +2,7 @@
 
 use crate::model::{Rois, on};
 use burn::tensor::{Device, ExecutionError, Int, Tensor, TensorData};
-use mrcnn_kernels::{Count, Divisor, has_selection_kernels, sums};
+use mrcnn_kernels::{Count, Divisor, has_selection_kernels, sum_each};
 
 /// Training samples of a batch and their targets; without a graph.
 #[derive(Clone, Debug)]
@@ -60,8 +60,8 @@ impl Samples {
         let (anchors, rois, masks) = (&self.anchors, &self.rois, &self.masks);
         let anchors = anchors.valid.clone().flatten(0, 1);
         SampleCounts {
-            values: sums(&[anchors, rois.valid.clone(), masks.valid.clone()]),
-            least: 1.0,
+            values: sum_each(&[anchors, rois.valid.clone(), masks.valid.clone()]),
+            min: 1.0,
         }
     }
 
@@ -140,7 +140,7 @@ pub struct SampleCounts {
     /// `[3]`.
     values: Tensor<1>,
     /// Lower bound of a divisor, so that the loss of no samples is 0.
-    least: f64,
+    min: f64,
 }
 
 impl SampleCounts {
@@ -148,7 +148,7 @@ impl SampleCounts {
     pub(crate) fn zeros(device: &Device) -> Self {
         Self {
             values: Tensor::zeros([3], device),
-            least: 1.0,
+            min: 1.0,
         }
     }
 
@@ -156,7 +156,7 @@ impl SampleCounts {
     pub(crate) fn plus(self, other: Self) -> Self {
         Self {
             values: self.values + other.values,
-            least: self.least,
+            min: self.min,
         }
     }
 
@@ -169,7 +169,7 @@ impl SampleCounts {
     ) -> Result<Self, E> {
         Ok(Self {
             values: mean(self.values)?,
-            least: self.least / world as f64,
+            min: self.min / world as f64,
         })
     }
 
@@ -179,7 +179,7 @@ impl SampleCounts {
             counts: self.values.clone(),
             count: Count {
                 index,
-                least: self.least,
+                min: self.min,
                 factor: 1.0,
             },
         })

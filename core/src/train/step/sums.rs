@@ -5,7 +5,7 @@ use super::losses::{LossValues, Losses};
 use super::params::Part;
 use crate::model::MaskRcnn;
 use burn::tensor::{Device, ExecutionError, Tensor};
-use mrcnn_kernels::sums;
+use mrcnn_kernels::sum_each;
 
 /// Losses and gradients, on the device.
 pub(crate) struct Sums {
@@ -67,8 +67,8 @@ impl Sums {
     /// The losses, then the square of the gradient norm, unless there are no gradients. One launch on GPUs.
     pub(crate) fn numbers(&self) -> Tensor<1> {
         let mut numbers = Vec::from(self.losses.clone());
-        numbers.extend(self.gradients.partial_squares());
-        sums(&numbers)
+        numbers.extend(self.gradients.partial_sums_of_squares());
+        sum_each(&numbers)
     }
 
     /// Loss values and gradient norm in one read: the only one of a step, after all work is enqueued.

@@ -14,7 +14,7 @@ mod classes;
 mod detectron2_config;
 mod export;
 mod formats;
-#[cfg(feature = "fuzzing")]
+#[cfg(feature = "train")]
 pub(crate) mod fuzzing;
 mod imported;
 mod infer;

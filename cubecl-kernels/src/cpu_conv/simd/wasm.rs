@@ -9,8 +9,8 @@ pub struct Simd128;
 impl Simd for Simd128 {
     type Vector = v128;
     const LANES: usize = 4;
-    // V8 has 15 registers on x86. With four rows it keeps sums in memory: two rows are 1.6 to 1.9 times as fast, and a
-    // multiplication and an addition of six sums each are enough to hide their latency.
+    // V8 has 15 registers on x86. With four rows it keeps sums in memory, with two in registers, and a multiplication
+    // and an addition of six sums each are enough to hide their latency.
     const ROWS: usize = 2;
 
     #[inline(always)]

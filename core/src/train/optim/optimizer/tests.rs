@@ -15,7 +15,7 @@ fn steps(kind: OptimizerKind) -> Vec<f32> {
     let mut found = Vec::new();
     for gradient in [0.5, -0.2, 0.1] {
         optimizer.steps += 1;
-        let taken = Taken {
+        let param = ExtractedParam {
             id,
             value,
             gradient: tensor(gradient),
@@ -24,7 +24,7 @@ fn steps(kind: OptimizerKind) -> Vec<f32> {
                 scale: 1.0,
             },
         };
-        let mut values = optimizer.updated(vec![taken], 0.1);
+        let mut values = optimizer.update_params(vec![param], 0.1);
         value = values.remove(&id).expect("it was updated");
         found.push(value.clone().into_scalar::<f32>());
     }
