@@ -1,7 +1,7 @@
 //! Settings of kernel tuning, and counts of the kernels that were tuned and of the buffers that were read.
 //!
 //! Burn times several kernels for every new shape and keeps the fastest. That is quick on a GPU, but takes
-//! minutes on a software renderer: there, each candidate is timed only once.
+//! minutes on a software renderer: there, each candidate is timed only once, and matrix products are not tuned.
 
 use crate::watchdog;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -22,6 +22,7 @@ pub(crate) fn configure(is_software: bool) {
     let is_default = matches!(tuning.level, AutotuneLevel::Balanced)
         && std::env::var_os("CUBECL_AUTOTUNE_LEVEL").is_none();
     if is_software && is_default {
+        // mrcnn-kernels reads it: `capability::has_preset_products`.
         tuning.level = AutotuneLevel::Minimal;
         tuning.bench = BenchConfig {
             min_samples: 1,

@@ -48,6 +48,38 @@ pub fn can_select(device: &Device, limits: &[usize]) -> bool {
     !has_selection_kernels(device) || limits.iter().all(|&limit| limit <= MAX_TOP_K)
 }
 
+/// Whether `device` runs the matrix product of `dtype` that CubeK prefers, without timing others: a GPU in a browser, where
+/// timing is impossible, or a software renderer, which is a wgpu device at CubeCL's minimal level of tuning
+/// (`mrcnn-backends` sets it). For large products a software renderer needs minutes to time all kernels; the preferred one
+/// was the fastest for five of the six that took longest (benches/RESULTS.md, 2026-12-01).
+#[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), allow(unused_variables))]
+pub(crate) fn has_preset_products(device: &Device, dtype: DType) -> bool {
+    let device = device.clone().inner();
+    match device.as_dispatch() {
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        burn::backend::DispatchDevice::Cube(device) => products_are_preset(device, dtype),
+        _ => false,
+    }
+}
+
+/// See [`has_preset_products`]. CubeCL has one level per process.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub(crate) fn products_are_preset(device: &burn_cubecl::CubeDevice, dtype: DType) -> bool {
+    use cubecl_runtime::config::autotune::AutotuneLevel;
+    use cubecl_runtime::config::{CubeClRuntimeConfig, RuntimeConfig};
+    let is_wgpu = match device {
+        #[cfg(feature = "wgpu")]
+        burn_cubecl::CubeDevice::Wgpu(_) => true,
+        _ => false,
+    };
+    let is_minimal = || {
+        let config = CubeClRuntimeConfig::get();
+        matches!(config.autotune.level, AutotuneLevel::Minimal)
+    };
+    let is_in_browser = cfg!(target_family = "wasm");
+    is_wgpu && (is_in_browser || !has_matrix_units(&device.client(), dtype) && is_minimal())
+}
+
 /// Whether `device` can multiply matrices of `dtype` on matrix units; f32 is rounded to TF32 for them.
 #[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), allow(unused_variables))]
 pub(crate) fn multiplies_on_matrix_units(device: &Device, dtype: DType) -> bool {

@@ -1,7 +1,6 @@
 //! 1x1 convolution by Burn's matrix product, where its convolution is slow or wrong.
 //!
-//! Burn's autotune finds that a matrix product is the fastest 1x1 convolution. A browser cannot autotune, and there
-//! Burn uses its direct kernel.
+//! Burn's autotune finds that a matrix product is the fastest 1x1 convolution. Without it Burn uses its direct kernel.
 //!
 //! On GPUs, the gradient of the weights is wrong in Burn 0.22.1 if the input is channels-last and the gradient of the
 //! output is a slice of a larger tensor, as for an RPN that is differentiated over the levels of a pyramid: it reads
@@ -10,12 +9,9 @@
 //! Burn's direct kernel accumulates f16 in f16 and may be the fastest; its matrix products accumulate in f32.
 
 use super::subsample_tensor;
-use crate::capability::multiplies_on_matrix_units;
+use crate::capability::{has_preset_products, multiplies_on_matrix_units};
 use crate::row_product::row_product;
 use burn::tensor::{DType, Tensor};
-
-/// Whether Burn cannot autotune on this target.
-const UNTUNED: bool = cfg!(target_family = "wasm");
 
 /// 1x1 convolution as a product of pixels by channels with the weights, on devices where it is preferred; `None`
 /// elsewhere.
@@ -28,7 +24,7 @@ pub(crate) fn convolve_by_product(
     stride: usize,
 ) -> Option<Tensor<4>> {
     let device = x.device();
-    let preferred = UNTUNED
+    let preferred = has_preset_products(&device, x.dtype())
         || device.is_autodiff()
         || x.dtype() != DType::F32
         // Burn would also try the kernels that it has for products with few rows (see `row_product`).

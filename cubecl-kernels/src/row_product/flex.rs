@@ -12,6 +12,10 @@ impl RowProductOps for Flex {
         Self::row_product(x, weight)
     }
 
+    fn preset_row_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::row_product(x, weight)
+    }
+
     fn row_product_gradient(grad: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
         cast::<Self>(
             Self::float_matmul(Self::float_transpose(grad), x),

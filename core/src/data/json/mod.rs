@@ -18,7 +18,7 @@ pub(crate) use encoding::read_text;
 pub(crate) use fields::{Field, Flag, Id, Number, Numbers, Text};
 pub(crate) use foreign::Foreign;
 pub(crate) use parse::parse_element;
-#[cfg(feature = "train")]
+#[cfg(any(test, feature = "train"))]
 pub(crate) use scanner::scan_text;
 pub(crate) use scanner::{ScanError, scan};
 pub(crate) use segmentation::{Counts, RawSegmentation};
