@@ -179,14 +179,17 @@ mod tests {
 
     #[test]
     fn products_and_gradients_are_those_of_matmul() {
-        check(&Device::flex());
+        check(
+            &Device::flex(),
+            &[[1, 1, 1], [7, 40, 16], [256, 13, 5], [64, 9, 130]],
+        );
     }
 
     #[cfg(feature = "wgpu")]
     #[test]
     fn gpus_compute_the_same() {
         if let Some((selected, _)) = crate::test_gpu::open() {
-            check(&selected.device);
+            check(&selected.device, &[[7, 40, 16], [64, 9, 130]]);
             let of_width = |rows, width| Tensor::<2>::zeros([rows, width], &selected.device);
             for outputs in [16, 5] {
                 let empty = row_product(of_width(0, 9), of_width(outputs, 9));
@@ -195,9 +198,10 @@ mod tests {
         }
     }
 
-    /// Output and gradients of each function on `device`, beside those of Burn's operations on the CPU.
-    fn check(device: &Device) {
-        for sides in [[1, 1, 1], [7, 40, 16], [256, 13, 5], [64, 9, 130]] {
+    /// Output and gradients of each function on `device` for products of `[rows, inputs, outputs]`, beside those of Burn's
+    /// operations on the CPU.
+    fn check(device: &Device, sides: &[[usize; 3]]) {
+        for &sides in sides {
             let multiply_plain = |x: Tensor<2>, weight: Tensor<2>| x.matmul(weight.transpose());
             let expected = results(sides, &Device::flex(), multiply_plain);
             for product in [row_product, multiply, multiply_padded] {
