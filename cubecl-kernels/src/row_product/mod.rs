@@ -233,6 +233,8 @@ mod tests {
             .sum()
             .backward();
         let [of_x, of_weight] = [x, weight].map(|it| it.grad(&gradients).expect("tracked"));
+        let gradient_shapes = [of_x.dims(), of_weight.dims()];
+        assert_eq!(gradient_shapes, [[rows, inputs], [outputs, inputs]]);
         [output.inner(), of_x, of_weight].map(|it| it.into_data().iter().collect())
     }
 }
