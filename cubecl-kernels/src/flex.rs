@@ -2,7 +2,8 @@
 
 use crate::cpu_conv;
 use crate::cpu_memory::{contiguous, write};
-use burn::backend::DispatchDevice;
+use crate::dtype::cast;
+use burn::backend::{DispatchDevice, Flex};
 use burn::tensor::{DType, Tensor};
 use burn_flex::FlexTensor;
 
@@ -23,10 +24,19 @@ pub(crate) fn dims<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
     std::array::from_fn(|axis| tensor.layout().shape()[axis])
 }
 
+/// The tensors in f32.
+pub(crate) fn to_f32<const N: usize>(tensors: [FlexTensor; N]) -> [FlexTensor; N] {
+    tensors.map(|tensor| cast::<Flex>(tensor, DType::F32))
+}
+
+/// Whether `x` is on the CPU.
+pub(crate) fn is_cpu<const D: usize>(x: &Tensor<D>) -> bool {
+    matches!(x.device().inner().as_dispatch(), DispatchDevice::Flex(_))
+}
+
 /// Whether `x` is on the CPU, in f32.
 pub(crate) fn is_cpu_f32<const D: usize>(x: &Tensor<D>) -> bool {
-    let device = x.device().inner();
-    x.dtype() == DType::F32 && matches!(device.as_dispatch(), DispatchDevice::Flex(_))
+    x.dtype() == DType::F32 && is_cpu(x)
 }
 
 /// `grad` where `output`, the output of a ReLU, is positive, and 0 elsewhere.

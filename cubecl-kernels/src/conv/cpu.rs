@@ -2,14 +2,15 @@
 
 use super::params::ConvParams;
 use crate::dtype::to_dtype_of;
-use crate::flex::is_cpu_f32;
+use crate::flex::is_cpu;
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::{DType, Tensor};
 
 /// The convolution as a backend operation; use [`conv2d`](super::conv2d).
 #[backend_extension(Flex, Autodiff)]
 pub trait CpuConvOps: Backend {
-    /// `x [n, c, h, w]`, `weight [o, c / groups, k, k]`, `scale [o]`, `bias [o]` -> `[n, o, h', w']`.
+    /// `x [n, c, h, w]`, `weight [o, c / groups, k, k]`, `scale [o]`, `bias [o]` -> `[n, o, h', w']`, computed in f32 and
+    /// rounded to the dtype of `x`.
     fn cpu_conv(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -31,10 +32,10 @@ pub trait CpuConvOps: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// Whether the CPU's kernels support this convolution: f32 on flex, and an odd square kernel.
+/// Whether the CPU's kernels support this convolution: on flex, with an odd square kernel.
 pub fn supports(x: &Tensor<4>, weight: &Tensor<4>) -> bool {
     let [_, _, height, width] = weight.dims();
-    is_cpu_f32(x) && height == width && height % 2 == 1
+    is_cpu(x) && height == width && height % 2 == 1
 }
 
 pub fn conv2d(
@@ -43,6 +44,10 @@ pub fn conv2d(
     residual: Option<Tensor<4>>,
     relu: bool,
 ) -> Tensor<4> {
+    let params = match x.dtype() {
+        DType::F32 => params,
+        _ => fold_scale(params),
+    };
     let ConvParams {
         weight,
         scale,
@@ -66,6 +71,7 @@ pub fn conv2d(
         "conv2d: there must be one bias per output channel"
     );
     let output = [n, o, h.div_ceil(stride), w.div_ceil(stride)];
+    let dtype = x.dtype();
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     let (scale, bias) = (scale.into_dispatch(), bias.into_dispatch());
     Tensor::from_dispatch(match residual {
@@ -78,7 +84,7 @@ pub fn conv2d(
             );
             assert_eq!(
                 residual.dtype(),
-                DType::F32,
+                dtype,
                 "conv2d: the residual must have the dtype of x"
             );
             let residual = residual.into_dispatch();
@@ -87,4 +93,17 @@ pub fn conv2d(
             )
         }
     })
+}
+
+/// The scale as a factor of the weights: on GPUs the product, not the weights, is rounded to the dtype of x.
+fn fold_scale(params: ConvParams) -> ConvParams {
+    let weight = match params.scale {
+        Some(scale) => params.weight * scale.reshape([-1, 1, 1, 1]),
+        None => params.weight,
+    };
+    ConvParams {
+        weight,
+        scale: None,
+        ..params
+    }
 }

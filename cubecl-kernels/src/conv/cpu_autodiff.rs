@@ -1,9 +1,11 @@
 //! Gradient rule of the CPU convolution. The mask of the ReLU is computed from the output; the masked gradient is that
-//! of the residual, and its sums are the gradient of the bias.
+//! of the residual, and its sums are the gradient of the bias. Gradients are computed in f32; what the graph keeps, and
+//! the results, have the dtypes of the tensors.
 
 use super::cpu::CpuConvOps;
 use super::flex::{input_gradient, scale_gradient, scaled, weight_gradient};
-use crate::flex::{bias_gradient, relu_gradient};
+use crate::dtype::cast;
+use crate::flex::{bias_gradient, relu_gradient, to_f32};
 use burn::backend::Autodiff;
 use burn::backend::autodiff::{
     NodeId,
@@ -50,9 +52,18 @@ impl<const N: usize> Backward<Flex, N> for ConvBackward<N> {
             retrieve(state.scale),
         );
         let grad = grads.consume::<Flex>(&ops.node);
+        // Weights and bias have the dtype of x, too.
+        let (dtype, scale_dtype) = (grad.dtype(), scale.dtype());
+        let [weight, scale, grad] = to_f32([weight, scale, grad]);
         let grad = match state.rectified {
-            Some(output) => relu_gradient(output, grad),
+            Some(output) => {
+                let [output] = to_f32([output]);
+                relu_gradient(output, grad)
+            }
             None => grad,
+        };
+        let mut register = |node: NodeId, gradient, dtype| {
+            grads.register::<Flex>(node, cast::<Flex>(gradient, dtype));
         };
         let mut parents = ops.parents.into_iter();
         let mut next = || parents.next().flatten();
@@ -65,20 +76,21 @@ impl<const N: usize> Backward<Flex, N> for ConvBackward<N> {
                 stride,
                 ..
             } = state;
+            let [x] = to_f32([x]);
             let gradient = weight_gradient(x, grad.clone(), groups, kernel, stride);
             if let Some(node) = node_scale {
                 let of_scale = scale_gradient(weight.clone(), gradient.clone());
-                grads.register::<Flex>(node.id, of_scale);
+                register(node.id, of_scale, scale_dtype);
             }
             if let Some(node) = node_weight {
                 let of_weight = scaled(gradient, scale.clone());
-                grads.register::<Flex>(node.id, of_weight);
+                register(node.id, of_weight, dtype);
             }
         } else {
             drop(x);
         }
         if let Some(node) = node_bias {
-            grads.register::<Flex>(node.id, bias_gradient(grad.clone()));
+            register(node.id, bias_gradient(grad.clone()), dtype);
         }
         if let Some(node) = node_x {
             let State {
@@ -88,10 +100,10 @@ impl<const N: usize> Backward<Flex, N> for ConvBackward<N> {
                 ..
             } = state;
             let gradient = input_gradient(weight, Some(scale), grad.clone(), groups, size, stride);
-            grads.register::<Flex>(node.id, gradient);
+            register(node.id, gradient, dtype);
         }
         if let Some(node) = node_residual {
-            grads.register::<Flex>(node.id, grad);
+            register(node.id, grad, dtype);
         }
     }
 }

@@ -4,7 +4,8 @@ use super::cpu::CpuConvOps;
 use super::grouped;
 use crate::cpu_conv::{self, ConvShape, Epilogue, Weights};
 use crate::cpu_memory::{contiguous, write};
-use crate::flex::{dims, floats};
+use crate::dtype::cast;
+use crate::flex::{dims, floats, to_f32};
 use burn::backend::{Flex, tensor::FloatTensor};
 use burn_flex::FlexTensor;
 
@@ -17,7 +18,10 @@ impl CpuConvOps for Flex {
         stride: usize,
         relu: bool,
     ) -> FloatTensor<Self> {
-        forward(x, [weight, bias], Some(scale), None, stride, relu)
+        let dtype = x.dtype();
+        let [x, weight, scale, bias] = to_f32([x, weight, scale, bias]);
+        let output = forward(x, [weight, bias], Some(scale), None, stride, relu);
+        cast::<Self>(output, dtype)
     }
 
     fn cpu_conv_residual(
@@ -29,7 +33,11 @@ impl CpuConvOps for Flex {
         stride: usize,
         relu: bool,
     ) -> FloatTensor<Self> {
-        forward(x, [weight, bias], Some(scale), Some(residual), stride, relu)
+        let dtype = x.dtype();
+        let [x, weight, scale, bias, residual] = to_f32([x, weight, scale, bias, residual]);
+        let (scale, residual) = (Some(scale), Some(residual));
+        let output = forward(x, [weight, bias], scale, residual, stride, relu);
+        cast::<Self>(output, dtype)
     }
 }
 

@@ -37,15 +37,16 @@ use burn::tensor::{FloatDType, Tensor, activation, module};
 /// * `residual` - added after the bias, `[n, o, h', w']`, of the dtype of `x`.
 /// * `relu` - whether `max(., 0)` is applied last.
 ///
-/// Equals `conv2d` of torch in the dtype of `x`, and is differentiable in all tensors. On the CPU in f32 it is one
-/// pass over the output, and results do not depend on the number of threads. On GPUs it is a matrix product for 1x1
-/// kernels (where Burn's convolution is slow or wrong), [`conv3x3`](fn@crate::conv3x3) for 3x3 kernels without
-/// groups, and otherwise Burn's own convolution, in f32. Bias, residual and ReLU of a 1x1 kernel are part of the
-/// matrix product on devices with matrix units, and one pass over the output of other matrix products.
+/// Equals `conv2d` of torch in the dtype of `x`, and is differentiable in all tensors. On the CPU it is one pass over the
+/// output, computed in f32 and rounded once to the dtype of `x`, with parameters rounded to that dtype first; results do
+/// not depend on the number of threads. On GPUs it is a matrix product for 1x1 kernels (where Burn's convolution is slow
+/// or wrong), [`conv3x3`](fn@crate::conv3x3) for 3x3 kernels without groups, and otherwise Burn's own convolution, in
+/// f32. Bias, residual and ReLU of a 1x1 kernel are part of the matrix product on devices with matrix units, and one pass
+/// over the output of other matrix products.
 ///
 /// # Panics
 ///
-/// If the shapes do not match.
+/// If the shapes do not match; on the CPU also if `residual` has another dtype than `x`.
 pub fn conv2d(
     x: Tensor<4>,
     params: ConvParams,

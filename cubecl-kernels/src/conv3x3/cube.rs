@@ -5,7 +5,7 @@ use super::fused::Pass;
 use super::own::{forward, input_gradient, weight_gradient};
 use super::product;
 use super::tuned::tuned;
-use super::{Conv3x3Ops, options, separate_gradients};
+use super::{Conv3x3Ops, separate_gradients};
 use crate::capability::has_matrix_units;
 use crate::epilogue::EpilogueOps;
 use crate::epilogue::cube::add;
@@ -16,6 +16,7 @@ use crate::links::Links;
 use burn::backend::ops::ModuleOps;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::DType;
+use burn::tensor::ops::ConvOptions;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 
@@ -110,6 +111,11 @@ impl Conv3x3Ops for CubeBackend {
             false => separate_gradients::<Self>(x, weight, grad, stride),
         }
     }
+}
+
+/// The same convolution for Burn's `conv2d`.
+fn options(stride: usize) -> ConvOptions<2> {
+    ConvOptions::new([stride; 2], [1, 1], [1, 1], 1)
 }
 
 /// Names the launches of `pass`.

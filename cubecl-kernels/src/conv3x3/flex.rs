@@ -1,13 +1,13 @@
-//! CPU version: the crate's kernels in f32, Burn's convolution in other dtypes.
+//! CPU version: the crate's kernels in f32, with results rounded to the dtype of the input or gradient.
 
-use super::{Conv3x3Ops, burn_conv3x3, options, separate_gradients};
+use super::{Conv3x3Ops, separate_gradients};
 use crate::conv::flex::{forward, input_gradient, weight_gradient};
+use crate::dtype::cast;
 use crate::epilogue::EpilogueOps;
+use crate::flex::to_f32;
 use crate::links::Links;
 use burn::backend::Flex;
-use burn::backend::ops::ModuleOps;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::DType;
 
 impl Conv3x3Ops for Flex {
     fn conv3x3(
@@ -18,10 +18,10 @@ impl Conv3x3Ops for Flex {
         relu: bool,
         _links: Links,
     ) -> FloatTensor<Self> {
-        if x.dtype() == DType::F32 {
-            return forward(x, [weight, bias], None, None, stride, relu);
-        }
-        burn_conv3x3::<Self>(x, weight, bias, stride, relu)
+        let dtype = x.dtype();
+        let [x, weight, bias] = to_f32([x, weight, bias]);
+        let output = forward(x, [weight, bias], None, None, stride, relu);
+        cast::<Self>(output, dtype)
     }
 
     fn conv3x3_input_gradient(
@@ -31,30 +31,25 @@ impl Conv3x3Ops for Flex {
         stride: usize,
         is_rectified: bool,
     ) -> FloatTensor<Self> {
-        let rectified = is_rectified.then(|| x.clone());
-        let gradient = match x.dtype() {
-            DType::F32 => {
-                let size = [x.layout().shape()[2], x.layout().shape()[3]];
-                input_gradient(weight, None, grad, 1, size, stride)
-            }
-            _ => Self::conv2d_x_backward(x, weight, grad, options(stride)),
-        };
-        match rectified {
-            Some(output) => Self::rectified_gradient(output, gradient),
-            None => gradient,
+        let dtype = grad.dtype();
+        let [weight, grad] = to_f32([weight, grad]);
+        let size = [x.layout().shape()[2], x.layout().shape()[3]];
+        let gradient = cast::<Self>(input_gradient(weight, None, grad, 1, size, stride), dtype);
+        match is_rectified {
+            true => Self::rectified_gradient(x, gradient),
+            false => gradient,
         }
     }
 
     fn conv3x3_weight_gradient(
         x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        _weight: FloatTensor<Self>,
         grad: FloatTensor<Self>,
         stride: usize,
     ) -> FloatTensor<Self> {
-        if x.dtype() == DType::F32 {
-            return weight_gradient(x, grad, 1, 3, stride);
-        }
-        Self::conv2d_weight_backward(x, weight, grad, options(stride))
+        let dtype = grad.dtype();
+        let [x, grad] = to_f32([x, grad]);
+        cast::<Self>(weight_gradient(x, grad, 1, 3, stride), dtype)
     }
 
     fn conv3x3_parameter_gradients(

@@ -44,7 +44,7 @@ use crate::links::Links;
 #[cfg(feature = "fusion")]
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
-use burn::tensor::{Shape, Tensor, ops::ConvOptions};
+use burn::tensor::{Shape, Tensor};
 
 /// The convolution as a backend operation; use [`conv3x3`].
 #[backend_extension(
@@ -193,21 +193,4 @@ fn separate_gradients<B: Conv3x3Ops>(
 ) -> (FloatTensor<B>, FloatTensor<B>) {
     let gradient = B::conv3x3_weight_gradient(x, weight, grad.clone(), stride);
     (gradient, bias_gradient::<B>(grad))
-}
-
-/// The same convolution for Burn's `conv2d`.
-fn options(stride: usize) -> ConvOptions<2> {
-    ConvOptions::new([stride; 2], [1, 1], [1, 1], 1)
-}
-
-/// The same convolution by Burn's own operations.
-fn burn_conv3x3<B: Backend>(
-    x: FloatTensor<B>,
-    weight: FloatTensor<B>,
-    bias: FloatTensor<B>,
-    stride: usize,
-    relu: bool,
-) -> FloatTensor<B> {
-    let output = B::conv2d(x, weight, Some(bias), options(stride));
-    if relu { B::relu(output) } else { output }
 }

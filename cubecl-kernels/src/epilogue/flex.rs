@@ -1,5 +1,4 @@
-//! CPU version by Burn's operations: for tests, and for convolutions in dtypes that the crate's CPU kernels do not
-//! have.
+//! CPU version by Burn's operations: for tests, and for the gradient of group norm in f16 and bf16.
 
 use super::EpilogueOps;
 use burn::backend::Flex;

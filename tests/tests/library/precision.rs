@@ -191,7 +191,8 @@ fn outputs_are_f32() {
 ///
 /// 50 layers with random weights round each activation once more, and if two proposals are similar,
 /// rounding decides which one is sampled. The RPN's losses, which include all anchors, are within 6e-5 (f16) and
-/// 4e-4 (bf16). Measured for the others: 1.4e-2 and 2.8e-2, cosines 0.996 and 0.986; twice that is allowed.
+/// 8e-4 (bf16). Measured for the others, with Burn's convolutions and with this project's: up to 1.4e-2 and 2.8e-2, cosines
+/// of at least 0.996 and 0.985. Losses may be twice as far off; the cosines must be above 0.98 and 0.95.
 #[test]
 fn golden_losses_hold_in_f16_and_bf16() {
     let Some(golden) = Golden::open("train_step") else {

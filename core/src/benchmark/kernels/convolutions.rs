@@ -99,18 +99,20 @@ fn conv(layer: ConvLayer, pass: Pass, dtype: FloatDType, device: &Device) -> Lau
     }
     let grad = random([n, o, rows, columns], dtype, device);
     #[cfg(feature = "flex")]
-    if !has_selection_kernels(device) && dtype == FloatDType::F32 {
+    if !has_selection_kernels(device) {
         return on_cpu(layer, pass, [x, weight, grad]);
     }
     by_operations(layer, pass, [x, weight, grad])
 }
 
-/// The gradients as the training step on the CPU computes them.
+/// The gradients as the training step on the CPU computes them: in f32 for every dtype, here without the casts.
 #[cfg(feature = "flex")]
 fn on_cpu(layer: ConvLayer, pass: Pass, tensors: [Tensor<4>; 3]) -> Launch {
     use mrcnn_kernels::conv::{input_gradient, weight_gradient};
-    let [x, weight, grad] =
-        tensors.map(|tensor| Flex::float_from_data(tensor.into_data(), &Default::default()));
+    let [x, weight, grad] = tensors.map(|tensor| {
+        let data = tensor.cast(FloatDType::F32).into_data();
+        Flex::float_from_data(data, &Default::default())
+    });
     let ConvLayer {
         sizes: [_, _, _, h, w],
         kernel,
