@@ -4,8 +4,7 @@
 //! its polling thread waits at most six seconds for this lock; if a batch of kernels holds it for longer,
 //! the polling thread panics, and threads that wait for the device wait forever (wgpu-hal 30.0.1, `gles/egl.rs`).
 
-use crate::tuning;
-use crate::{BackendError, BackendKind, Selected};
+use crate::{BackendError, BackendKind, Selected, peak_rates, tuning};
 use burn::tensor::Device;
 use burn::tensor::wgpu::WgpuBackend;
 use serde::Serialize;
@@ -235,6 +234,9 @@ pub(crate) fn open(kind: BackendKind) -> Result<Selected, BackendError> {
         Some(opened) => opened.accepted()?,
         None => adapter,
     };
+    if adapter.is_software {
+        peak_rates::preset(&device);
+    }
     let warning = (adapter.api == GraphicsApi::OpenGl).then_some(
         "OpenGL has no timestamps and one lock for all calls: it is slow and can stall; use Vulkan \
          if there is a driver",

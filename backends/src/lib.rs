@@ -14,6 +14,8 @@ pub mod failure;
 #[cfg(not(target_family = "wasm"))]
 pub mod kernel_cache;
 mod kind;
+#[cfg(all(feature = "wgpu", not(target_family = "wasm")))]
+mod peak_rates;
 mod precision;
 #[cfg(any(feature = "cuda", test))]
 mod toolchain;

@@ -1,7 +1,8 @@
 //! Settings of kernel tuning, and counts of the kernels that were tuned and of the buffers that were read.
 //!
 //! Burn times several kernels for every new shape and keeps the fastest. That is quick on a GPU, but takes
-//! minutes on a software renderer: there, each candidate is timed only once, and matrix products are not tuned.
+//! minutes on a software renderer: there, each candidate is timed only once, CubeCL does not measure the device's peak
+//! rates (`peak_rates.rs`), and matrix products are not tuned.
 
 use crate::watchdog;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -74,6 +75,13 @@ fn disable_default_caches(config: &mut CubeClRuntimeConfig) {
     if has_usual_folder(config) {
         config.environment.path = CacheConfig::Directory(below_a_file());
     }
+}
+
+/// Whether CubeCL keeps results for other processes, in a folder that a `cubecl.toml` names.
+#[cfg(feature = "wgpu")]
+pub(crate) fn keeps_results(config: &CubeClRuntimeConfig) -> bool {
+    use cubecl_runtime::config::cache::CacheConfig;
+    !matches!(&config.environment.path, CacheConfig::Directory(folder) if *folder == below_a_file())
 }
 
 /// A path at which no folder can be created, not even while the program's file is being replaced.

@@ -102,3 +102,40 @@ pub(crate) fn has_matrix_units(client: &Client, dtype: DType) -> bool {
     let mut instructions = matmul.cmma.iter().chain(&matmul.mma);
     instructions.any(|instruction| instruction.a_type == element)
 }
+
+#[cfg(all(test, feature = "wgpu"))]
+mod tests {
+    use super::*;
+    use cubecl::throughput::{
+        MemoryAccess, MemorySpec, ThroughputError, ThroughputKey, ThroughputMode, sweep_size,
+    };
+
+    /// CubeCL's tuning asks for these rates, and measuring them would take a software renderer longer than the tuning.
+    #[test]
+    fn the_rates_of_a_software_renderer_are_not_measured() {
+        let Some((selected, device)) = crate::test_gpu::open() else {
+            return;
+        };
+        if !selected.is_software || !products_are_preset(&device, DType::F32) {
+            eprintln!("SKIPPED: {selected} is tuned like a GPU");
+            return;
+        }
+        let arithmetic = [DType::F32, DType::I32, DType::U32].map(|dtype| {
+            let dtype = dtype_to_storage_type(dtype);
+            ThroughputMode::ComputeDirect { dtype }
+        });
+        let accesses = [MemoryAccess::Copy, MemoryAccess::Read, MemoryAccess::Write];
+        let memory = accesses.into_iter().flat_map(|access| {
+            let sizes = [0, 300, 1 << 20, 1 << 30].map(sweep_size);
+            sizes.map(|bytes| ThroughputMode::Memory(MemorySpec::new(access, bytes)))
+        });
+        let modes = arithmetic.into_iter().chain(memory);
+        for mode in modes.chain([ThroughputMode::Launch]) {
+            let measure = || Err(ThroughputError::Unsupported);
+            let rate = device
+                .client()
+                .measure_throughput(ThroughputKey { mode }, measure);
+            assert!(rate.is_ok(), "{mode:?} is measured");
+        }
+    }
+}
