@@ -1,9 +1,10 @@
 //! The peak rates of a software renderer, which CubeCL would measure in every process.
 //!
 //! CubeCL stops tuning at a kernel that takes little longer than the device's peak rates of arithmetic and memory allow.
-//! Measuring these rates takes lavapipe 15 to 20 s (benches/RESULTS.md, 2026-12-01), and nothing is kept for the next process.
-//! Unknown rates are zero in CubeCL, too: then it times every kernel. With low rates it would time only one, but for a
-//! sum that is the one with a single loop, whose rounds a software renderer limits (CONTRIBUTING.md).
+//! Measuring these rates takes lavapipe 17 to 31 s (benches/RESULTS.md, 2026-12-01), and nothing is kept for the next
+//! process. Unknown rates are zero in CubeCL, too: then tuning does not stop early. With low rates it would stop at the
+//! first kernel, but for a sum that is the one with a single loop, whose rounds a software renderer limits
+//! (CONTRIBUTING.md).
 
 use burn::backend::{DispatchDevice, cubecl::dtype_to_storage_type};
 use burn::tensor::{DType, Device};
@@ -14,11 +15,12 @@ use cubecl_runtime::throughput::{
     working_set_sweep,
 };
 
-/// Bytes of the largest tensor, 1 TiB.
-const LARGEST: u64 = 1 << 40;
+/// Bytes of the largest rate of memory that tuning asks for, 1 GiB.
+const LARGEST: u64 = MemoryAccess::Copy.default_working_set();
 
-/// Sets the rates of `device`, a software renderer, as unknown, so that CubeCL does not measure them and times every
-/// kernel. Does nothing if the device is tuned like a GPU, or if a `cubecl.toml` names a folder, which keeps rates.
+/// Sets the rates of `device`, a software renderer, as unknown, so that CubeCL does not measure them. Does nothing if the
+/// device is tuned like a GPU, or if a `cubecl.toml` names a folder, which would keep the zeros for processes that tune
+/// like a GPU.
 pub(crate) fn preset(device: &Device) {
     let config = CubeClRuntimeConfig::get();
     let is_minimal = matches!(config.autotune.level, AutotuneLevel::Minimal);

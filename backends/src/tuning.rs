@@ -77,7 +77,7 @@ fn disable_default_caches(config: &mut CubeClRuntimeConfig) {
     }
 }
 
-/// Whether CubeCL keeps results for other processes, in a folder that a `cubecl.toml` names.
+/// Whether CubeCL may keep results for other processes, in a folder that a `cubecl.toml` names.
 #[cfg(feature = "wgpu")]
 pub(crate) fn keeps_results(config: &CubeClRuntimeConfig) -> bool {
     use cubecl_runtime::config::cache::CacheConfig;

@@ -110,7 +110,7 @@ mod tests {
         MemoryAccess, MemorySpec, ThroughputError, ThroughputKey, ThroughputMode, sweep_size,
     };
 
-    /// CubeCL's tuning asks for these rates, and measuring them would take a software renderer longer than the tuning.
+    /// CubeCL's tuning asks for these rates, and measuring them takes lavapipe 17 s or more.
     #[test]
     fn the_rates_of_a_software_renderer_are_not_measured() {
         let Some((selected, device)) = crate::test_gpu::open() else {

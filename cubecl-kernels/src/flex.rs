@@ -39,7 +39,7 @@ pub(crate) fn is_cpu_f32<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && is_cpu(x)
 }
 
-/// `grad` where `output`, the output of a ReLU, is positive, and 0 elsewhere.
+/// `grad` where `output`, the output of a ReLU, is positive or NaN, and 0 elsewhere.
 pub(crate) fn relu_gradient(output: FlexTensor, grad: FlexTensor) -> FlexTensor {
     let output = output.to_contiguous();
     let mut grad = contiguous(grad);

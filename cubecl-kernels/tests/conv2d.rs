@@ -174,17 +174,37 @@ fn reduced_precision_is_f32_rounded_once() {
 #[test]
 fn scaled_weights_are_rounded() {
     let device = Device::flex();
-    let x = Tensor::<4>::ones([1, 1, 2, 2], (&device, DType::BF16));
-    // 1 + 2^-8 is half way between two numbers of bf16 and becomes 1; 3 (1 + 2^-8) becomes 3 + 2^-6.
-    for (scale, rounded) in [(1.0, 1.0), (3.0, 3.015625)] {
+    let x = Tensor::<4>::ones([1, 2, 2, 2], (&device, DType::BF16));
+    // 1 + 2^-8 is half way between two numbers of bf16 and becomes 1; 3 (1 + 2^-8) becomes 3 + 2^-6. The second channel
+    // subtracts the scale, so that the sum itself is exact in bf16.
+    for (scale, rounded) in [(1.0, 0.0), (3.0, 0.015625)] {
+        let weight = Tensor::<4>::from_floats([[[[1.00390625]], [[-1.0]]]], &device);
         let params = ConvParams {
-            weight: Tensor::full([1, 1, 1, 1], 1.00390625, &device),
+            weight,
             scale: Some(Tensor::full([1], scale, &device)),
             bias: None,
             stride: 1,
         };
         let y = conv2d(x.clone(), params, None, false);
         assert_eq!(floats(Some(y)), [rounded; 4]);
+    }
+}
+
+/// As in torch: the mask of a ReLU does not hide that an output is NaN.
+#[test]
+fn the_gradient_of_a_nan_is_kept() {
+    let device = Device::flex().autodiff();
+    for dtype in [FloatDType::F32, FloatDType::F16] {
+        let x = Tensor::<4>::from_floats([[[[f32::NAN, -1.0, 1.0]]]], &device).require_grad();
+        let params = ConvParams {
+            weight: Tensor::ones([1, 1, 1, 1], &device),
+            scale: None,
+            bias: None,
+            stride: 1,
+        };
+        let y = conv2d(x.clone().cast(dtype), params, None, true);
+        let gradients = y.cast(FloatDType::F32).sum().backward();
+        assert_eq!(floats(x.grad(&gradients)), [1.0, 0.0, 1.0]);
     }
 }
 

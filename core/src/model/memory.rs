@@ -5,7 +5,8 @@ use burn::tensor::FloatDType;
 /// Bytes of an f32.
 pub(crate) const FLOAT: u64 = 4;
 
-/// Copies of the largest layer that exist during the backward pass, as measured on the CPU.
+/// Copies of the largest layer that exist during the backward pass, as measured on the CPU in f32. In f16 and bf16, which
+/// are for tests there, the CPU also holds f32 copies of a layer.
 const WORK: u64 = 4;
 
 /// Activations of one image: what the forward pass keeps for the backward pass, and the largest layer.

@@ -32,10 +32,11 @@ pub trait CpuConvOps: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// Whether the CPU's kernels support this convolution: on flex, with an odd square kernel.
+/// Whether the CPU's kernels support this convolution: f32, f16 or bf16 on flex, and an odd square kernel.
 pub fn supports(x: &Tensor<4>, weight: &Tensor<4>) -> bool {
     let [_, _, height, width] = weight.dims();
-    is_cpu(x) && height == width && height % 2 == 1
+    let is_supported = matches!(x.dtype(), DType::F32 | DType::F16 | DType::BF16);
+    is_supported && is_cpu(x) && height == width && height % 2 == 1
 }
 
 pub fn conv2d(

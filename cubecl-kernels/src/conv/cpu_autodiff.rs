@@ -1,6 +1,6 @@
 //! Gradient rule of the CPU convolution. The mask of the ReLU is computed from the output; the masked gradient is that
-//! of the residual, and its sums are the gradient of the bias. Gradients are computed in f32; what the graph keeps, and
-//! the results, have the dtypes of the tensors.
+//! of the residual, and its sums are the gradient of the bias. Gradients are computed in f32. Checkpoints and registered
+//! gradients have the dtypes of their tensors.
 
 use super::cpu::CpuConvOps;
 use super::flex::{input_gradient, scale_gradient, scaled, weight_gradient};
@@ -52,8 +52,8 @@ impl<const N: usize> Backward<Flex, N> for ConvBackward<N> {
             retrieve(state.scale),
         );
         let grad = grads.consume::<Flex>(&ops.node);
-        // Weights and bias have the dtype of x, too.
-        let (dtype, scale_dtype) = (grad.dtype(), scale.dtype());
+        // Weights, bias and residual have the dtype of x.
+        let (dtype, scale_dtype) = (x.dtype(), scale.dtype());
         let [weight, scale, grad] = to_f32([weight, scale, grad]);
         let grad = match state.rectified {
             Some(output) => {

@@ -102,7 +102,7 @@ pub trait Conv3x3Ops: Backend {
 /// * `bias` - `[o]`.
 /// * `stride` - 1 or 2; `h'` is `ceil(h / stride)`.
 ///
-/// All tensors have one dtype. Equals `conv2d` with torch's layout of the weights, and is differentiable in all three
+/// All tensors have one dtype: f32, f16 or bf16. Equals `conv2d` with torch's layout of the weights, and is differentiable in all three
 /// tensors. On GPUs the output of every convolution is channels-last, which is also the fastest layout of `x`.
 ///
 /// # Panics

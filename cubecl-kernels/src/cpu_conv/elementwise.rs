@@ -6,7 +6,7 @@ use crate::cpu_tasks::for_each_task;
 /// Values per task: few enough for a cache, and enough to be worth a thread.
 const CHUNK: usize = 32 << 10;
 
-/// `grad` where `output` is positive, otherwise zero: the gradient of a ReLU with this `output`.
+/// `grad` where `output` is positive or NaN, otherwise zero: the gradient of a ReLU with this `output`, as in torch.
 pub fn mask_by(output: &[f32], grad: &mut [f32]) {
     assert_eq!(output.len(), grad.len());
     let (len, grad) = (grad.len(), Output::of(grad));
@@ -15,7 +15,7 @@ pub fn mask_by(output: &[f32], grad: &mut [f32]) {
         // SAFETY: one task per chunk.
         let grad = unsafe { grad.slice(range.start, range.len()) };
         for (grad, &output) in grad.iter_mut().zip(&output[range]) {
-            *grad = if output > 0.0 { *grad } else { 0.0 };
+            *grad = if output <= 0.0 { 0.0 } else { *grad };
         }
     });
 }

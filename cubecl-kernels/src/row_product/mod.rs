@@ -203,7 +203,8 @@ mod tests {
     /// operations on the CPU.
     fn check(device: &Device, sides: &[[usize; 3]]) {
         let mut products = vec![row_product, multiply as fn(_, _) -> _];
-        // A GPU without matrix units never adds rows, and lavapipe would tune these products for half a minute.
+        // A GPU without matrix units never adds rows, and with CUBECL_AUTOTUNE_LEVEL=1 lavapipe would tune these products
+        // for half a minute.
         if !has_selection_kernels(device) || multiplies_on_matrix_units(device, DType::F32) {
             products.push(multiply_padded);
         }

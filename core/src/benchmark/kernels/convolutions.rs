@@ -105,7 +105,8 @@ fn conv(layer: ConvLayer, pass: Pass, dtype: FloatDType, device: &Device) -> Lau
     by_operations(layer, pass, [x, weight, grad])
 }
 
-/// The gradients as the training step on the CPU computes them: in f32 for every dtype, here without the casts.
+/// The gradients as the training step on the CPU computes them: in f32 for every dtype, here without the
+/// casts. Their bytes are counted in the dtype.
 #[cfg(feature = "flex")]
 fn on_cpu(layer: ConvLayer, pass: Pass, tensors: [Tensor<4>; 3]) -> Launch {
     use mrcnn_kernels::conv::{input_gradient, weight_gradient};
