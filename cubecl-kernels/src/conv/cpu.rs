@@ -45,9 +45,11 @@ pub fn conv2d(
     residual: Option<Tensor<4>>,
     relu: bool,
 ) -> Tensor<4> {
-    let params = match x.dtype() {
+    let dtype = x.dtype();
+    // On GPUs the product, not the weights, is rounded to the dtype of x.
+    let params = match dtype {
         DType::F32 => params,
-        _ => fold_scale(params),
+        _ => params.fold_scale(),
     };
     let ConvParams {
         weight,
@@ -72,7 +74,6 @@ pub fn conv2d(
         "conv2d: there must be one bias per output channel"
     );
     let output = [n, o, h.div_ceil(stride), w.div_ceil(stride)];
-    let dtype = x.dtype();
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     let (scale, bias) = (scale.into_dispatch(), bias.into_dispatch());
     Tensor::from_dispatch(match residual {
@@ -94,17 +95,4 @@ pub fn conv2d(
             )
         }
     })
-}
-
-/// The scale as a factor of the weights: on GPUs the product, not the weights, is rounded to the dtype of x.
-fn fold_scale(params: ConvParams) -> ConvParams {
-    let weight = match params.scale {
-        Some(scale) => params.weight * scale.reshape([-1, 1, 1, 1]),
-        None => params.weight,
-    };
-    ConvParams {
-        weight,
-        scale: None,
-        ..params
-    }
 }

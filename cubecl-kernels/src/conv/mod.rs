@@ -77,14 +77,10 @@ pub fn conv2d_linked(
     }
     let ConvParams {
         weight,
-        scale,
         bias,
         stride,
-    } = params;
-    let weight = match scale {
-        Some(scale) => weight * scale.reshape([-1, 1, 1, 1]),
-        None => weight,
-    };
+        ..
+    } = params.fold_scale();
     let bias = bias.map(|bias| to_dtype_of(bias, &x));
     let side = weight.dims()[2];
     let is_fused = (side, groups) == (1, 1) && multiplies_on_matrix_units(&x.device(), x.dtype());

@@ -14,3 +14,18 @@ pub struct ConvParams {
     /// 1 or more; 1 or 2 for 3x3.
     pub stride: usize,
 }
+
+impl ConvParams {
+    /// The same convolution with the scale as a factor of the weights.
+    pub(crate) fn fold_scale(self) -> Self {
+        let weight = match self.scale {
+            Some(scale) => self.weight * scale.reshape([-1, 1, 1, 1]),
+            None => self.weight,
+        };
+        Self {
+            weight,
+            scale: None,
+            ..self
+        }
+    }
+}
